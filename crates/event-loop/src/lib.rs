@@ -1,0 +1,1 @@
+//! An event loop and futures executor for one thread, without starting another.

@@ -1,0 +1,1 @@
+//! What a tools site is made of: tools, pages, assets, errors.
