@@ -1,0 +1,183 @@
+//! Records cut out of a stream of bytes: headers, contents, padding (FastCGI 1.0 §3.3).
+//!
+//! Knows where a record ends, and nothing about what it means; `connection.rs` and `client.rs`
+//! ask for a header, then say what they want of the content: pieces of it, eight bytes of it, all
+//! of it, or nothing. "Not there yet" is `None`, and never an error.
+
+use bytes::{Buf, Bytes};
+
+use crate::record::{HEADER_LENGTH, Header};
+
+/// The input of one connection.
+///
+/// ```text
+///            position                 partial[..gathered] holds what was
+///               v                     there of a header or a fixed body
+///   ...read.....|..input..............
+///               |<- content_left ->|<- padding_left ->| next header
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct Framing {
+    /// What was handed in and is not consumed yet; empty (and holding no memory) between inputs.
+    input: Bytes,
+    /// Bytes consumed since the connection was made.
+    position: u64,
+    /// Where the current record's header began.
+    record_at: u64,
+    /// The first bytes of a header or fixed body whose rest is not there yet.
+    partial: [u8; 8],
+    /// How many bytes of `partial` are filled: 0 <= gathered < 8.
+    gathered: u8,
+    /// Content bytes of the current record that are not consumed.
+    content_left: u16,
+    /// Padding bytes of the current record that are not consumed.
+    padding_left: u8,
+}
+
+impl Framing {
+    /// Takes the next input. Unconsumed input, which a caller should not leave, is kept before it.
+    pub(crate) fn handle_input(&mut self, input: Bytes) {
+        if self.input.is_empty() {
+            self.input = input;
+        } else {
+            self.input = [&self.input[..], &input[..]].concat().into();
+        }
+    }
+
+    /// Returns the next record's header, once all of it is there. The content of the record
+    /// before must have been consumed; its padding is skipped here.
+    ///
+    /// # Errors
+    /// The version byte, when it is not 1.
+    pub(crate) fn next_header(&mut self) -> Option<Result<Header, u8>> {
+        debug_assert_eq!(self.content_left, 0, "a record's content was left lying");
+        if self.padding_left > 0 {
+            let padding = self.input.len().min(usize::from(self.padding_left));
+            self.padding_left -= padding as u8;
+            self.consume(padding);
+            if self.padding_left > 0 {
+                return None;
+            }
+        }
+        if self.gathered == 0 {
+            self.record_at = self.position;
+        }
+        let bytes = self.eight_bytes()?;
+        let header = Header::decode(bytes);
+        if let Ok(header) = header {
+            self.content_left = header.content_length;
+            self.padding_left = header.padding_length;
+        }
+        Some(header)
+    }
+
+    /// Returns a fixed body, once all of it is there. Only for records of eight content bytes.
+    pub(crate) fn fixed_body(&mut self) -> Option<[u8; 8]> {
+        debug_assert_eq!(usize::from(self.content_left) + usize::from(self.gathered), 8);
+        let body = self.eight_bytes();
+        self.content_left = if body.is_some() { 0 } else { 8 - u16::from(self.gathered) };
+        body
+    }
+
+    /// Returns as much of the content as is there, not copied; `None` when nothing is.
+    /// The record is over when [`content_left`](Self::content_left) is 0.
+    pub(crate) fn content(&mut self) -> Option<Bytes> {
+        let length = self.content_there();
+        if length == 0 {
+            return None;
+        }
+        self.content_left -= length as u16;
+        self.position += length as u64;
+        Some(self.input.split_to(length))
+    }
+
+    /// Appends as much of the content as is there to `block`; returns whether the record is over.
+    ///
+    /// The common case, a stream in one record, is one allocation of the right size. Otherwise
+    /// memory is taken as bytes arrive: a header alone must not make us hold 64 KiB.
+    pub(crate) fn gather_content(&mut self, block: &mut Vec<u8>) -> bool {
+        /// Up to here a record's own word for its length is believed before its bytes are there.
+        const BELIEVED: usize = 8 * 1024;
+        let length = self.content_there();
+        let promised = usize::from(self.content_left);
+        if block.is_empty() && (length == promised || promised <= BELIEVED) {
+            block.reserve_exact(promised);
+        }
+        block.extend_from_slice(&self.input[..length]);
+        self.skip(length)
+    }
+
+    /// Skips as much of the content as is there; returns whether the record is over.
+    pub(crate) fn skip_content(&mut self) -> bool {
+        self.skip(self.content_there())
+    }
+
+    /// Content bytes of the current record still to come.
+    pub(crate) fn content_left(&self) -> u16 {
+        self.content_left
+    }
+
+    /// Where the current record began, in bytes since the connection was made.
+    pub(crate) fn record_at(&self) -> u64 {
+        self.record_at
+    }
+
+    /// Says whether the last record is wholly consumed and nothing of the next is there.
+    pub(crate) fn is_between_records(&self) -> bool {
+        self.input.is_empty()
+            && self.gathered == 0
+            && self.content_left == 0
+            && self.padding_left == 0
+    }
+
+    /// Lets go of the input, so that its memory can be used for the next read.
+    pub(crate) fn release_input(&mut self) {
+        if self.input.is_empty() {
+            self.input = Bytes::new();
+        }
+    }
+
+    /// Throws away whatever input there is.
+    pub(crate) fn discard_input(&mut self) {
+        self.input = Bytes::new();
+    }
+
+    fn content_there(&self) -> usize {
+        self.input.len().min(usize::from(self.content_left))
+    }
+
+    fn skip(&mut self, length: usize) -> bool {
+        self.content_left -= length as u16;
+        self.consume(length);
+        self.content_left == 0
+    }
+
+    /// Takes eight bytes, straight from the input or gathered over several inputs.
+    #[inline]
+    fn eight_bytes(&mut self) -> Option<[u8; 8]> {
+        const { assert!(HEADER_LENGTH == 8) }
+        if self.gathered == 0
+            && let Some(bytes) = self.input.first_chunk::<8>()
+        {
+            let bytes = *bytes;
+            self.consume(8);
+            return Some(bytes);
+        }
+        let gathered = usize::from(self.gathered);
+        let length = self.input.len().min(8 - gathered);
+        self.partial[gathered..gathered + length].copy_from_slice(&self.input[..length]);
+        self.consume(length);
+        if gathered + length < 8 {
+            self.gathered = (gathered + length) as u8;
+            return None;
+        }
+        self.gathered = 0;
+        Some(self.partial)
+    }
+
+    #[inline]
+    fn consume(&mut self, length: usize) {
+        self.input.advance(length);
+        self.position += length as u64;
+    }
+}

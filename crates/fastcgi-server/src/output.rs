@@ -1,0 +1,325 @@
+//! What is to be written: small things side by side in one buffer, large payloads shared.
+//!
+//! Both sides of the protocol write here; the socket's owner takes it out with `transmit` and
+//! `transmitted`. Nothing here knows what the records mean.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::record::{FULL_CONTENT, HEADER_LENGTH, Header, MAX_CONTENT, RecordType, RequestId};
+
+/// Payloads up to this many bytes are copied behind their header; larger ones are shared.
+///
+/// Copying 4 KiB takes about as long as counting a reference, queueing two more slices and having
+/// the kernel look at them. hyper flattens up to 16 KiB before a vectored write pays.
+const COPIED_PAYLOAD: usize = 4 * 1024;
+
+/// The capacity a buffer starts with: a response's head and a small page.
+const FIRST_CAPACITY: usize = 2 * 1024;
+
+/// The largest buffer that is kept for the next connection that needs one.
+const KEPT_CAPACITY: usize = 64 * 1024;
+
+thread_local! {
+    /// One empty buffer a thread, lent to whichever connection has something to say.
+    ///
+    /// An answer is usually queued and written within one turn of the loop, so one buffer serves
+    /// thousands of connections: none allocates for an ordinary answer, and none holds memory
+    /// while it has nothing to send.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+/// A queue of bytes:
+///
+/// ```text
+///   buffer:  [ before ][ before ][ after the last ]
+///                  |         |
+///   shared:    payload 0  payload 1
+/// ```
+///
+/// goes out as: first `before`, payload 0, second `before`, payload 1, what is after the last.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Headers and small contents, contiguous. No memory while nothing is unsent.
+    buffer: BytesMut,
+    /// Large payloads, each with the number of buffer bytes that go before it.
+    shared: VecDeque<Shared>,
+    /// The sum of `shared`'s `before`: 0 <= claimed <= buffer.len().
+    claimed: usize,
+    /// The sum of `shared`'s payload bytes.
+    shared_bytes: usize,
+    /// Whether the buffer was sent in part since it was last empty.
+    partly_sent: bool,
+    /// Bytes queued since the connection was made.
+    queued: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    before: usize,
+    payload: Bytes,
+}
+
+impl Output {
+    /// Appends one record of at most 65,535 content bytes, copied.
+    pub(crate) fn record(
+        &mut self,
+        record_type: RecordType,
+        id: Option<RequestId>,
+        content: &[u8],
+    ) {
+        debug_assert!(content.len() <= MAX_CONTENT);
+        let header = Header::new(record_type, id, content.len() as u16).encode();
+        let buffer = self.buffer(HEADER_LENGTH + content.len());
+        buffer.put_slice(&header);
+        buffer.put_slice(content);
+        self.queued += (HEADER_LENGTH + content.len()) as u64;
+    }
+
+    /// Appends a piece of a stream in as many records as it takes, copied. An empty piece makes no
+    /// record: that would end the stream.
+    pub(crate) fn copied_stream(&mut self, record_type: RecordType, id: RequestId, data: &[u8]) {
+        let mut rest = data;
+        while rest.len() > MAX_CONTENT {
+            let (full, after) = rest.split_at(FULL_CONTENT);
+            self.record(record_type, Some(id), full);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            self.record(record_type, Some(id), rest);
+        }
+    }
+
+    /// Appends a piece of a stream in as many records as it takes; large contents are shared, not
+    /// copied. An empty piece makes no record: that would end the stream.
+    pub(crate) fn stream(&mut self, record_type: RecordType, id: RequestId, mut data: Bytes) {
+        while data.len() > MAX_CONTENT {
+            let full = data.split_to(FULL_CONTENT);
+            self.shared_record(record_type, id, full);
+        }
+        if data.len() > COPIED_PAYLOAD {
+            self.shared_record(record_type, id, data);
+        } else if !data.is_empty() {
+            self.record(record_type, Some(id), &data);
+        }
+    }
+
+    fn shared_record(&mut self, record_type: RecordType, id: RequestId, payload: Bytes) {
+        let header = Header::new(record_type, Some(id), payload.len() as u16).encode();
+        self.buffer(HEADER_LENGTH).put_slice(&header);
+        self.queued += (HEADER_LENGTH + payload.len()) as u64;
+        self.shared_bytes += payload.len();
+        let before = self.buffer.len() - self.claimed;
+        self.claimed += before;
+        self.shared.push_back(Shared { before, payload });
+    }
+
+    /// Lets `write` append a piece of a stream right behind its header in the buffer. More than
+    /// 65,535 bytes become several records, at the price of moving them; none becomes no record.
+    ///
+    /// # Panics
+    /// When `write` takes away bytes that were there before. (When `write` itself panics, what it
+    /// had appended is taken back.)
+    pub(crate) fn in_place(
+        &mut self,
+        record_type: RecordType,
+        id: RequestId,
+        write: impl FnOnce(&mut BytesMut),
+    ) {
+        let buffer = self.buffer(FIRST_CAPACITY);
+        let start = buffer.len();
+        let content_start = start + HEADER_LENGTH;
+        buffer.put_bytes(0, HEADER_LENGTH);
+        let appending = Appending { buffer, start, finished: false };
+        write(appending.buffer);
+        assert!(
+            appending.buffer.len() >= content_start,
+            "bytes queued before were taken from the output buffer"
+        );
+        let content_length = appending.finish() - content_start;
+        if content_length == 0 {
+            self.buffer.truncate(start);
+            return;
+        }
+        let records = insert_headers(&mut self.buffer, start, record_type, id);
+        self.queued += (records * HEADER_LENGTH + content_length) as u64;
+    }
+
+    /// Fills `slices` with what is to be written next; returns how many were filled.
+    pub(crate) fn transmit<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        let mut put = |part: &'a [u8]| {
+            if !part.is_empty() && filled < slices.len() {
+                slices[filled] = IoSlice::new(part);
+                filled += 1;
+            }
+            filled < slices.len()
+        };
+        let mut rest = &self.buffer[..];
+        for shared in &self.shared {
+            let (before, after) = rest.split_at(shared.before);
+            rest = after;
+            if !put(before) || !put(&shared.payload) {
+                return filled;
+            }
+        }
+        put(rest);
+        filled
+    }
+
+    /// Forgets the first `bytes` unsent bytes: they are written. More than there were counts as all.
+    pub(crate) fn transmitted(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.unsent(), "more was written than there was");
+        if bytes >= self.unsent() {
+            self.clear();
+            return;
+        }
+        self.partly_sent = true;
+        let mut left = bytes;
+        while let Some(shared) = self.shared.front_mut() {
+            let before = left.min(shared.before);
+            self.buffer.advance(before);
+            shared.before -= before;
+            self.claimed -= before;
+            left -= before;
+            let payload = left.min(shared.payload.len());
+            shared.payload.advance(payload);
+            self.shared_bytes -= payload;
+            left -= payload;
+            if shared.before > 0 || !shared.payload.is_empty() {
+                return;
+            }
+            self.shared.pop_front();
+        }
+        self.buffer.advance(left);
+    }
+
+    /// Takes everything as one piece, copied.
+    pub(crate) fn take_unsent(&mut self) -> Bytes {
+        let mut taken = BytesMut::with_capacity(self.unsent());
+        let mut rest = &self.buffer[..];
+        for shared in &self.shared {
+            let (before, after) = rest.split_at(shared.before);
+            taken.put_slice(before);
+            taken.put_slice(&shared.payload);
+            rest = after;
+        }
+        taken.put_slice(rest);
+        self.clear();
+        taken.freeze()
+    }
+
+    /// Bytes waiting to be written.
+    pub(crate) fn unsent(&self) -> usize {
+        self.buffer.len() + self.shared_bytes
+    }
+
+    /// Bytes ever queued.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// Bytes ever written.
+    pub(crate) fn sent(&self) -> u64 {
+        self.queued - self.unsent() as u64
+    }
+
+    /// The buffer, with memory for about `expected` more bytes.
+    #[inline]
+    fn buffer(&mut self, expected: usize) -> &mut BytesMut {
+        if self.buffer.capacity() == 0 {
+            self.buffer = SPARE
+                .try_with(Cell::take)
+                .ok()
+                .flatten()
+                .unwrap_or_else(|| BytesMut::with_capacity(expected.max(FIRST_CAPACITY)));
+        }
+        &mut self.buffer
+    }
+
+    /// Forgets everything and gives the memory back.
+    fn clear(&mut self) {
+        /// A queue of this many payloads is kept: 160 bytes.
+        const KEPT_QUEUE: usize = 4;
+        self.shared.clear();
+        if self.shared.capacity() > KEPT_QUEUE {
+            self.shared = VecDeque::new();
+        }
+        self.claimed = 0;
+        self.shared_bytes = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        // After a partial send `capacity` no longer tells how large the allocation is.
+        let partly_sent = std::mem::take(&mut self.partly_sent);
+        if !partly_sent && (1..=KEPT_CAPACITY).contains(&buffer.capacity()) {
+            buffer.clear();
+            // A thread that is ending has no use for it.
+            let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A record being appended; taken back when its writer panics, so that record borders hold.
+struct Appending<'a> {
+    buffer: &'a mut BytesMut,
+    start: usize,
+    finished: bool,
+}
+
+impl Appending<'_> {
+    /// Keeps what was appended; returns the buffer's length.
+    fn finish(mut self) -> usize {
+        self.finished = true;
+        self.buffer.len()
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.buffer.truncate(self.start);
+        }
+    }
+}
+
+/// Makes records of what stands in the buffer after `start`, where room for one header was left;
+/// returns how many.
+///
+/// ```text
+///   before:  [header][content.......................]
+///   after:   [header][65,528 bytes][header][the rest]
+/// ```
+fn insert_headers(
+    buffer: &mut BytesMut,
+    start: usize,
+    record_type: RecordType,
+    id: RequestId,
+) -> usize {
+    let content_start = start + HEADER_LENGTH;
+    let content_length = buffer.len() - content_start;
+    let records =
+        if content_length <= MAX_CONTENT { 1 } else { content_length.div_ceil(FULL_CONTENT) };
+    buffer.put_bytes(0, (records - 1) * HEADER_LENGTH);
+    // From the last to the first, so that nothing is overwritten before it is moved.
+    for record in (0..records).rev() {
+        let offset = record * FULL_CONTENT;
+        let length =
+            if records == 1 { content_length } else { (content_length - offset).min(FULL_CONTENT) };
+        let from = content_start + offset;
+        let to = from + record * HEADER_LENGTH;
+        if record > 0 {
+            buffer.copy_within(from..from + length, to);
+        }
+        let header = Header::new(record_type, Some(id), length as u16).encode();
+        buffer[to - HEADER_LENGTH..to].copy_from_slice(&header);
+    }
+    records
+}

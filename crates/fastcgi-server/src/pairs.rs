@@ -1,0 +1,120 @@
+//! Name-value pairs on the wire: their lengths, reading one, writing one (FastCGI 1.0 §3.4).
+//!
+//! Works on a whole block of bytes: pairs may be split anywhere between records and reads, so
+//! `connection.rs` first gathers the block. What owns a block and is asked for names is
+//! `params.rs`.
+
+/// The longest name or value that can be written: lengths have 31 bits (§3.4).
+pub(crate) const MAX_PART: usize = 0x7fff_ffff;
+
+/// Takes the first pair off a block; `None` when the block is empty or its first pair says to be
+/// longer than the block.
+#[inline]
+pub(crate) fn split_pair(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (name_length, rest) = split_length(block)?;
+    let (value_length, rest) = split_length(rest)?;
+    let (name, rest) = rest.split_at_checked(name_length)?;
+    let (value, rest) = rest.split_at_checked(value_length)?;
+    Some((name, value, rest))
+}
+
+/// Takes a length off a block: one byte up to 127, else four with the highest bit set (§3.4).
+/// A short length written in four bytes is as good as in one.
+#[inline]
+fn split_length(block: &[u8]) -> Option<(usize, &[u8])> {
+    match *block {
+        [short, ref rest @ ..] if short < 0x80 => Some((usize::from(short), rest)),
+        [a, b, c, d, ref rest @ ..] => {
+            Some((u32::from_be_bytes([a & 0x7f, b, c, d]) as usize, rest))
+        }
+        _ => None,
+    }
+}
+
+/// Says whether a block is nothing but whole pairs; returns the offset of the first pair that is
+/// not whole otherwise.
+pub(crate) fn check(block: &[u8]) -> Result<(), usize> {
+    let mut rest = block;
+    while !rest.is_empty() {
+        match split_pair(rest) {
+            Some((_, _, after)) => rest = after,
+            None => return Err(block.len() - rest.len()),
+        }
+    }
+    Ok(())
+}
+
+/// Returns how many bytes a pair takes on the wire.
+pub(crate) fn encoded_length(name: &[u8], value: &[u8]) -> usize {
+    let length_of_length = |length: usize| if length < 0x80 { 1 } else { 4 };
+    length_of_length(name.len()) + length_of_length(value.len()) + name.len() + value.len()
+}
+
+/// Writes a pair, handing its pieces to `put` in order. Nothing is written when the name or the
+/// value has more than 2³¹ − 1 bytes, for which FastCGI has no words.
+pub(crate) fn encode(name: &[u8], value: &[u8], mut put: impl FnMut(&[u8])) {
+    if name.len() > MAX_PART || value.len() > MAX_PART {
+        return;
+    }
+    for length in [name.len(), value.len()] {
+        if length < 0x80 {
+            put(&[length as u8]);
+        } else {
+            put(&(length as u32 | 0x8000_0000).to_be_bytes());
+        }
+    }
+    put(name);
+    put(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(name: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut block = Vec::new();
+        encode(name, value, |piece| block.extend_from_slice(piece));
+        block
+    }
+
+    #[test]
+    fn the_shortest_form_is_written() {
+        assert_eq!(encoded(b"", b""), [0, 0]);
+        assert_eq!(encoded(b"A", b"bc"), [1, 2, b'A', b'b', b'c']);
+        let long = [b'x'; 128];
+        let block = encoded(b"A", &long);
+        assert_eq!(block[..6], [1, 0x80, 0, 0, 128, b'A']);
+        assert_eq!(encoded(&long[..127], b"")[..2], [127, 0]);
+    }
+
+    #[test]
+    fn lengths_around_every_border_survive() {
+        for name_length in [0, 1, 126, 127, 128, 129, 255, 256, 65_535, 65_536, 70_000] {
+            for value_length in [0, 1, 127, 128, 65_536] {
+                let (name, value) = (vec![b'n'; name_length], vec![b'v'; value_length]);
+                let block = encoded(&name, &value);
+                assert_eq!(block.len(), encoded_length(&name, &value));
+                assert_eq!(split_pair(&block), Some((&name[..], &value[..], &b""[..])));
+                assert_eq!(check(&block), Ok(()));
+                for cut in 1..block.len().min(20) {
+                    assert_eq!(check(&block[..block.len() - cut]), Err(0), "{cut} bytes short");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_length_may_be_written_long() {
+        let block = [0x80, 0, 0, 1, 0x80, 0, 0, 0, b'A'];
+        assert_eq!(split_pair(&block), Some((&b"A"[..], &b""[..], &b""[..])));
+    }
+
+    #[test]
+    fn impossible_lengths_are_found_where_they_stand() {
+        let mut block = encoded(b"A", b"b");
+        block.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, b'x']);
+        assert_eq!(check(&block), Err(4));
+        assert_eq!(check(&[0x80]), Err(0));
+        assert_eq!(check(&[1]), Err(0));
+    }
+}

@@ -1,0 +1,230 @@
+//! One request's states and the table of moves: every rule that changes a state is here.
+//!
+//! A request has two sides that move on their own. What the *web server* has sent of it is its
+//! [`Phase`]; the records move it:
+//!
+//! ```text
+//!                                         filter      +--> Data --+
+//!                     .--> StdinAndData --------------|           |--> Complete
+//!   Params --PARAMS --+                               +--> Stdin -+
+//!            end      |--> Stdin -------- responder ----------------->
+//!                     '--> Complete        authorizer
+//!
+//!   any of these --ABORT_REQUEST--> Aborted, where nothing is heard any more
+//! ```
+//!
+//! What the *application* has heard and done is its [`Application`] state: unaware until PARAMS
+//! are complete, then serving (or refusing), then ended.
+//!
+//! [`next_phase`] is the whole table. A record can be a legal move, be of no consequence, or be
+//! a violation; the latter two change nothing. The client side walks the same table to know what
+//! it may send, so the two sides cannot disagree. What a violation means for the connection is
+//! decided in `connection.rs`.
+
+use crate::bodies::Role;
+use crate::record::{RecordType, RequestId};
+use crate::requests::WithId;
+
+/// What of a request's input has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// PARAMS are arriving, or have not begun.
+    Params,
+    /// PARAMS are over; STDIN is open, and there is no DATA (or no more).
+    Stdin,
+    /// PARAMS are over; STDIN and DATA are open: only in filters.
+    StdinAndData,
+    /// PARAMS and STDIN are over; DATA is open: only in filters.
+    Data,
+    /// Every stream the role has is at its end.
+    Complete,
+    /// The web server has lost interest.
+    Aborted,
+}
+
+impl Phase {
+    /// Says whether nothing more is to be expected from the web server.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Phase::Complete | Phase::Aborted)
+    }
+}
+
+/// A record as the table sees it: for streams, whether it carries something or ends the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Move {
+    Params,
+    ParamsEnd,
+    Stdin,
+    StdinEnd,
+    Data,
+    DataEnd,
+    Abort,
+}
+
+impl Move {
+    /// Which move a record of that type and length is; `None` for types that are none of a
+    /// request's input.
+    pub(crate) fn of(record_type: RecordType, content_length: u16) -> Option<Move> {
+        let is_end = content_length == 0;
+        match record_type {
+            RecordType::Params => Some(if is_end { Move::ParamsEnd } else { Move::Params }),
+            RecordType::Stdin => Some(if is_end { Move::StdinEnd } else { Move::Stdin }),
+            RecordType::Data => Some(if is_end { Move::DataEnd } else { Move::Data }),
+            RecordType::AbortRequest => Some(Move::Abort),
+            RecordType::BeginRequest
+            | RecordType::EndRequest
+            | RecordType::Stdout
+            | RecordType::Stderr
+            | RecordType::GetValues
+            | RecordType::GetValuesResult
+            | RecordType::UnknownType => None,
+        }
+    }
+}
+
+/// What the table says to a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// Legal: the request is in this phase now.
+    To(Phase),
+    /// Of no consequence: a stream the role does not have, a second end, anything after an abort.
+    Ignored,
+    /// STDIN or DATA while PARAMS are open (FastCGI 1.0 §6.2: "next").
+    BeforeParamsEnd,
+    /// Content for a stream that was ended (§3.3).
+    AfterStreamEnd,
+}
+
+/// The table of moves.
+pub(crate) fn next_phase(role: Role, phase: Phase, to: Move) -> Ruling {
+    use Ruling::{AfterStreamEnd, BeforeParamsEnd, Ignored, To};
+    match (phase, to) {
+        // §5.4: the web server may give up at any time; it need not say anything after that, and
+        // what it had already sent is of no interest.
+        (Phase::Aborted, _) => Ignored,
+        (_, Move::Abort) => To(Phase::Aborted),
+
+        // §5.2: PARAMS come first; an empty record ends them.
+        (Phase::Params, Move::Params) => To(Phase::Params),
+        (Phase::Params, Move::ParamsEnd) => To(match role {
+            Role::Responder => Phase::Stdin,
+            Role::Authorizer => Phase::Complete,
+            Role::Filter => Phase::StdinAndData,
+        }),
+        // §6.2, §6.4: the bodies come next. Ends are refused as well: an ignored one would leave
+        // the application waiting for it for ever.
+        (Phase::Params, Move::Stdin | Move::StdinEnd | Move::Data | Move::DataEnd) => {
+            BeforeParamsEnd
+        }
+        // §3.3: an ended stream has no more content. To say once more that it is over hurts nobody.
+        (Phase::Stdin | Phase::StdinAndData | Phase::Data | Phase::Complete, Move::Params) => {
+            AfterStreamEnd
+        }
+        (Phase::Stdin | Phase::StdinAndData | Phase::Data | Phase::Complete, Move::ParamsEnd) => {
+            Ignored
+        }
+
+        // §5.3, §6.4: the two bodies of a filter come in any order.
+        (Phase::Stdin, Move::Stdin) => To(Phase::Stdin),
+        (Phase::Stdin, Move::StdinEnd) => To(Phase::Complete),
+        (Phase::StdinAndData, Move::Stdin | Move::Data) => To(Phase::StdinAndData),
+        (Phase::StdinAndData, Move::StdinEnd) => To(Phase::Data),
+        (Phase::StdinAndData, Move::DataEnd) => To(Phase::Stdin),
+        (Phase::Data, Move::Data) => To(Phase::Data),
+        (Phase::Data, Move::DataEnd) => To(Phase::Complete),
+
+        // A stream that is over, or that the role never had: lighttpd and others send an
+        // authorizer an empty STDIN, though §6.3 gives it none.
+        (Phase::Data | Phase::Complete, Move::Stdin) => match role {
+            Role::Authorizer => Ignored,
+            Role::Responder | Role::Filter => AfterStreamEnd,
+        },
+        (Phase::Stdin | Phase::Complete, Move::Data) => match role {
+            Role::Responder | Role::Authorizer => Ignored,
+            Role::Filter => AfterStreamEnd,
+        },
+        (Phase::Data | Phase::Complete, Move::StdinEnd) => Ignored,
+        (Phase::Stdin | Phase::Complete, Move::DataEnd) => Ignored,
+    }
+}
+
+/// What the application knows of a request, and has done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Application {
+    /// It has not heard of the request: PARAMS are arriving.
+    Unaware,
+    /// It has the request and is told of its bodies.
+    Serving,
+    /// It was told that the request cannot be handed over; of the bodies it is told nothing.
+    Refusing,
+    /// It has ended the request. The id is inactive (§3.3); the input is drained.
+    Ended,
+}
+
+/// One request of a connection, from BEGIN_REQUEST until both sides are done with it.
+#[derive(Debug)]
+pub(crate) struct RequestState {
+    pub(crate) id: RequestId,
+    pub(crate) role: Role,
+    pub(crate) keep_connection: bool,
+    pub(crate) phase: Phase,
+    pub(crate) application: Application,
+    /// Whether STDERR was used, and so has to be ended.
+    pub(crate) stderr_used: bool,
+    /// PARAMS so far: the block that becomes [`Params`](crate::Params). Empty in other phases.
+    pub(crate) params: Vec<u8>,
+}
+
+impl WithId for RequestState {
+    fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+impl RequestState {
+    /// A request of which BEGIN_REQUEST has arrived.
+    pub(crate) fn begun(id: RequestId, role: Role, keep_connection: bool) -> RequestState {
+        RequestState {
+            id,
+            role,
+            keep_connection,
+            phase: Phase::Params,
+            application: Application::Unaware,
+            stderr_used: false,
+            params: Vec::new(),
+        }
+    }
+
+    /// Says whether the id is active (§3.3): begun, and not ended by the application.
+    pub(crate) fn is_active(&self) -> bool {
+        self.application != Application::Ended
+    }
+
+    /// Moves the phase as the table says; illegal moves change nothing.
+    pub(crate) fn receive(&mut self, to: Move) -> Ruling {
+        let ruling = next_phase(self.role, self.phase, to);
+        if let Ruling::To(phase) = ruling {
+            self.phase = phase;
+        }
+        ruling
+    }
+
+    /// The application has heard all of the request's head.
+    pub(crate) fn hand_over(&mut self) {
+        debug_assert_eq!(self.application, Application::Unaware);
+        self.application = Application::Serving;
+    }
+
+    /// The application is told that it cannot have the request.
+    pub(crate) fn refuse(&mut self) {
+        debug_assert_eq!(self.application, Application::Unaware);
+        self.application = Application::Refusing;
+        self.params = Vec::new();
+    }
+
+    /// The application is done.
+    pub(crate) fn end(&mut self) {
+        self.application = Application::Ended;
+        self.params = Vec::new();
+    }
+}
