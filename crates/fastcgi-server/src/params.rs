@@ -57,6 +57,14 @@ impl Params {
         self.get(name).map(|value| self.block.slice_ref(value))
     }
 
+    /// Returns a name or value that came from this list as a share of the block, without copying.
+    ///
+    /// # Panics
+    /// When `part` is no part of this list.
+    pub fn slice(&self, part: &[u8]) -> Bytes {
+        self.block.slice_ref(part)
+    }
+
     /// Iterates over all names and values in the order they were sent.
     pub fn iter(&self) -> Pairs<'_> {
         Pairs { rest: &self.block }
