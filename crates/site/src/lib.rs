@@ -1,1 +1,42 @@
 //! What a tools site is made of: tools, pages, assets, errors.
+//!
+//! A *tool* is an axum `Router` with a name, a title and a few templates ([`Tool`]). [`router`] makes
+//! one site of a table of them: the front page, `/healthz`, the static files, each tool under
+//! `/tools/NAME`, and pages for everything that goes wrong. What lives where:
+//!
+//! - `tool.rs` the entry of the table, `router.rs` the site around it, `finish.rs` what every response
+//!   gets on its way out;
+//! - `base_path.rs` where the site is mounted, `reference.rs` the id of an exchange, `format.rs` what
+//!   the client wants to read;
+//! - `page.rs` the frame of all pages, `error_page.rs` failures as pages, `assets.rs` the static files;
+//! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
+//! - `testing.rs` the site without a server, for tests.
+//!
+//! What does not live here: sockets, FastCGI, an async runtime, any one tool. The program that serves
+//! the router tells it about an exchange by request extensions ([`BasePath`], [`Reference`]).
+
+#![forbid(unsafe_code)]
+
+pub mod assets;
+mod base_path;
+pub mod error_page;
+mod finish;
+mod format;
+mod multipart;
+mod page;
+mod reference;
+mod request_body;
+mod router;
+pub mod testing;
+mod tool;
+
+pub use base_path::BasePath;
+pub use error_page::ErrorPage;
+pub use format::Format;
+pub use multipart::Multipart;
+pub use page::{Page, Template};
+pub use reference::Reference;
+pub use request_body::{BodyBroken, Chunks};
+pub use router::router;
+pub use tera::{Context, context};
+pub use tool::Tool;

@@ -1,0 +1,97 @@
+//! Where the site is mounted.
+//!
+//! The program finds that out (it knows the web server); here it is only kept, checked and put before
+//! every link.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::request::Parts;
+
+/// The path the site is mounted at: empty for a site at the root of its host, else like `/project`.
+///
+/// The program sets it as a request extension; every link on every page begins with it. As an extractor
+/// it never fails: without the extension the site is at the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BasePath(Option<Arc<str>>);
+
+impl BasePath {
+    /// Makes a base path of `/project` or `/project/`; of `/` and the empty string the root.
+    ///
+    /// Links are made of it, and on some servers it comes from what the client sent. So whatever could
+    /// lead a link to another host or out of its attribute (`//host`, a backslash, a quote, a space, a
+    /// control character, a query) counts as the root.
+    pub fn new(path: &str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let is_harmless = |byte: u8| byte.is_ascii_graphic() && !b"\"'<>\\?#`".contains(&byte);
+        let is_local = path.starts_with('/') && !path.ends_with('/') && !path.contains("//");
+        if is_local && path.bytes().all(is_harmless) {
+            BasePath(Some(path.into()))
+        } else {
+            BasePath(None)
+        }
+    }
+
+    /// Returns the path without a slash at its end: `""` or like `"/project"`.
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or("")
+    }
+
+    /// Returns the link to a path of the site, which begins with a slash.
+    pub fn link(&self, path: &str) -> String {
+        format!("{}{path}", self.as_str())
+    }
+}
+
+impl fmt::Display for BasePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for BasePath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for BasePath {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get().cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_path_is_a_path_of_this_host_or_the_root() {
+        for (given, kept) in [
+            ("", ""),
+            ("/", ""),
+            ("/project", "/project"),
+            ("/project/", "/project"),
+            ("/~user/a/b", "/~user/a/b"),
+            ("/a%20b", "/a%20b"),
+            ("project", ""),
+            ("//evil.example", ""),
+            ("//", ""),
+            ("/a//b", ""),
+            ("/\\evil.example", ""),
+            ("/a\"b", ""),
+            ("/a b", ""),
+            ("/a?b", ""),
+            ("/a\r\nb", ""),
+            ("https://evil.example", ""),
+        ] {
+            assert_eq!(BasePath::new(given).as_str(), kept, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Failures as pages.
+//!
+//! A handler returns an [`ErrorPage`]; `finish.rs`, which knows the request, asks it for the form the
+//! client wants. [`page`] makes the same pages for the program, when there is no handler: a crash, a
+//! request that cannot be read. Causes are for the log and never for the page.
+
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use tera::context;
+
+use crate::base_path::BasePath;
+use crate::finish::add_security_headers;
+use crate::format::Format;
+use crate::page;
+
+/// A failure, in words that a visitor understands.
+///
+/// As a handler's answer (`Result<Response, ErrorPage>`) it becomes a page, JSON or plain text, as the
+/// client wants. Title and message have a default for each status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    status: StatusCode,
+    title: Option<String>,
+    message: Option<String>,
+    default_format: Format,
+}
+
+impl ErrorPage {
+    /// A failure with this status and the words that go with it.
+    pub fn new(status: StatusCode) -> Self {
+        ErrorPage { status, title: None, message: None, default_format: Format::Html }
+    }
+
+    /// Replaces the title: a few words, no period.
+    pub fn title(self, title: impl Into<String>) -> Self {
+        ErrorPage { title: Some(title.into()), ..self }
+    }
+
+    /// Replaces the message: what happened and what to do now, in whole sentences.
+    pub fn message(self, message: impl Into<String>) -> Self {
+        ErrorPage { message: Some(message.into()), ..self }
+    }
+
+    /// Chooses the form for clients that have no preference: a page, unless this says otherwise.
+    pub fn default_format(self, default_format: Format) -> Self {
+        ErrorPage { default_format, ..self }
+    }
+
+    /// Returns the status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns the form for clients that have no preference.
+    pub(crate) fn format_without_preference(&self) -> Format {
+        self.default_format
+    }
+
+    /// Makes the response, without what every response gets in `finish.rs`.
+    pub(crate) fn render(
+        &self,
+        base: &BasePath,
+        reference: Option<&str>,
+        format: Format,
+    ) -> http::Response<Bytes> {
+        let (title, message) = self.words();
+        let (content_type, body) = match format {
+            Format::Html => (page::HTML, self.html(base, reference)),
+            Format::Json => {
+                let error = json!({
+                    "status": self.status.as_u16(),
+                    "title": title,
+                    "message": message,
+                    "reference": reference,
+                });
+                ("application/json", format!("{error}\n"))
+            }
+            Format::Text => {
+                let reference = reference.map_or(String::new(), |id| format!("Reference: {id}\n"));
+                ("text/plain; charset=utf-8", format!("{title}. {message}\n{reference}"))
+            }
+        };
+        let mut response = http::Response::new(Bytes::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn html(&self, base: &BasePath, reference: Option<&str>) -> String {
+        let (title, message) = self.words();
+        let context = context! {
+            base => base.as_str(),
+            status => &self.status.as_u16(),
+            title => title,
+            message => message,
+            reference => &reference,
+        };
+        page::OWN.render("error.html", &context).unwrap_or_else(|error| {
+            tracing::error!("the template error.html cannot be rendered: {error:?}");
+            format!("<!DOCTYPE html><title>{}</title>", self.status)
+        })
+    }
+
+    fn words(&self) -> (&str, &str) {
+        let (title, message) = words_for(self.status);
+        (self.title.as_deref().unwrap_or(title), self.message.as_deref().unwrap_or(message))
+    }
+}
+
+/// The words alone: `Title. Message.`
+impl fmt::Display for ErrorPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (title, message) = self.words();
+        write!(f, "{title}. {message}")
+    }
+}
+
+impl IntoResponse for ErrorPage {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Makes the page for a failure that no handler answered, complete with its headers.
+///
+/// `base` is where the site is mounted (see [`BasePath::new`]), `reference` the id under which the log
+/// has the cause (may be empty).
+pub fn page(status: StatusCode, base: &str, reference: &str, json: bool) -> http::Response<Bytes> {
+    let reference = (!reference.is_empty()).then_some(reference);
+    let format = if json { Format::Json } else { Format::Html };
+    let mut response = ErrorPage::new(status).render(&BasePath::new(base), reference, format);
+    add_security_headers(response.headers_mut());
+    response
+}
+
+/// The words for a status: what happened, and what the visitor can do.
+fn words_for(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
+        400 => (
+            "The request cannot be understood",
+            "Something in what was sent is not as it should be. Please go back and try again.",
+        ),
+        401 => ("Please log in", "This page is only for those who have logged in."),
+        403 => ("Not allowed", "You may not see this page or do what you asked for."),
+        404 => (
+            "Page not found",
+            "There is nothing at this address. It may have been moved, or there is a slip in the link.",
+        ),
+        405 => (
+            "That does not work here",
+            "This address exists, but not for what was tried with it. Please go on from the page itself.",
+        ),
+        408 => ("That took too long", "The request did not arrive in time. Please try again."),
+        411 => ("Length unknown", "The server needs to know beforehand how much will be sent."),
+        413 => ("Too large", "What you sent is larger than what is accepted here."),
+        415 => ("Unknown kind of content", "What was sent is of a kind that is not accepted here."),
+        422 => (
+            "Something is missing or wrong",
+            "The form cannot be used as it is. Please go back and check the fields.",
+        ),
+        429 => ("Too many requests", "That was too often in a short time. Please wait a little."),
+        431 => (
+            "The request is too long",
+            "Address and headers are longer than the server accepts. Deleting this site's cookies may help.",
+        ),
+        502 => ("No answer", "Another service that is needed for this page gave no usable answer."),
+        503 => (
+            "Just a moment",
+            "The site is busy or is being renewed. Please try again in a few seconds.",
+        ),
+        504 => (
+            "That took too long",
+            "The work on this page did not end in time and was stopped. Please try it with less.",
+        ),
+        500..=599 => (
+            "Something went wrong",
+            "The fault is on this side, not with you. It has been noted; please try again later.",
+        ),
+        _ => ("That did not work", "The request could not be fulfilled."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{get, request, send};
+
+    #[test]
+    fn plain_text_is_one_line_and_the_reference() {
+        let response = ErrorPage::new(StatusCode::NOT_FOUND).render(
+            &BasePath::default(),
+            Some("7f3a"),
+            Format::Text,
+        );
+        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r"
+        Page not found. There is nothing at this address. It may have been moved, or there is a slip in the link.
+        Reference: 7f3a
+        ");
+    }
+
+    #[test]
+    fn json_has_the_same_words() {
+        let response = page(StatusCode::SERVICE_UNAVAILABLE, "", "", true);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"message":"The site is busy or is being renewed. Please try again in a few seconds.","reference":null,"status":503,"title":"Just a moment"}"#);
+    }
+
+    #[test]
+    fn the_programs_page_is_complete() {
+        let response = page(StatusCode::INTERNAL_SERVER_ERROR, "/project/", "7f3a", false);
+        assert_eq!(response.status(), 500);
+        for name in ["content-security-policy", "x-content-type-options", "referrer-policy"] {
+            assert!(response.headers().contains_key(name), "{name}");
+        }
+        let html = String::from_utf8_lossy(response.body());
+        for part in ["Something went wrong", "<code>7f3a</code>", "href=\"/project/\""] {
+            assert!(html.contains(part), "{part} is missing in {html}");
+        }
+    }
+
+    #[test]
+    fn every_status_has_words_and_a_page() {
+        for status in 400..=599 {
+            let status = StatusCode::from_u16(status).unwrap();
+            let (title, message) = words_for(status);
+            assert!(!title.ends_with('.') && message.ends_with('.'), "{status}");
+            let page = ErrorPage::new(status).html(&BasePath::default(), None);
+            assert!(page.contains(title) && !page.contains("Reference"), "{status}");
+        }
+    }
+
+    #[test]
+    fn words_are_escaped() {
+        let page = ErrorPage::new(StatusCode::BAD_REQUEST).message("<script>\"'&");
+        let html = page.html(&BasePath::default(), Some("<b>"));
+        assert!(html.contains("&lt;script&gt;&quot;&#39;&amp;"), "{html}");
+        assert!(!html.contains("<script>\"") && !html.contains("<b>"), "{html}");
+    }
+
+    #[test]
+    fn the_client_chooses_the_form() {
+        let site = crate::router(&[]);
+        for (accept, content_type) in [
+            ("*/*", "text/html; charset=utf-8"),
+            ("application/json", "application/json"),
+            ("text/plain", "text/plain; charset=utf-8"),
+        ] {
+            let request = request("GET", "/nowhere").header("accept", accept);
+            let answer = send(&site, request.body(Default::default()).unwrap());
+            assert_eq!(answer.status, 404);
+            assert_eq!(answer.header("content-type"), Some(content_type), "{accept}");
+            assert_eq!(answer.header("vary"), Some("accept"), "{accept}");
+        }
+        assert_eq!(get(&site, "/nowhere").header("cache-control"), Some("no-store"));
+    }
+}

@@ -1,0 +1,312 @@
+//! Forms with files (`multipart/form-data`), streamed in bounded memory.
+//!
+//! The parser is multer's. What it lacks lives here: it takes in all of a body that is ready before it
+//! hands out the first byte, and it keeps what is before the first boundary and the headers of a part
+//! without limit. What the fields mean is for the tool to know.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_core::Stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use crate::error_page::ErrorPage;
+use crate::request_body::{BodyBroken, Chunks, too_large};
+
+/// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
+/// part, which are a few hundred bytes in the forms of browsers. It leaves room for one large chunk.
+const UNPRODUCTIVE_BYTES: usize = 256 * 1024;
+
+/// A form with files, field by field; also an extractor.
+///
+/// Memory is bounded: about one chunk of the body, whatever the size of a file.
+///
+/// ```
+/// # async fn read(mut form: site::Multipart) -> Result<(), site::ErrorPage> {
+/// while let Some(mut field) = form.next_field().await? {
+///     match field.name() {
+///         "comment" => println!("{}", field.text(64 * 1024).await?),
+///         _ => while let Some(chunk) = field.chunk().await? {
+///             println!("{} more bytes", chunk.len());
+///         },
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Multipart {
+    parser: multer::Multipart<'static>,
+    current: Option<multer::Field<'static>>,
+    unproductive: Arc<AtomicUsize>,
+}
+
+impl Multipart {
+    /// Tells whether a request with these headers brings such a form.
+    pub fn is_in(headers: &HeaderMap) -> bool {
+        let media_type = content_type(headers).split(';').next().unwrap_or("").trim();
+        media_type.eq_ignore_ascii_case("multipart/form-data")
+    }
+
+    /// Reads the form in a body, by the boundary in its headers.
+    ///
+    /// # Errors
+    /// 400 when the headers name no boundary.
+    pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, ErrorPage> {
+        let boundary = multer::parse_boundary(content_type(headers)).map_err(|error| {
+            tracing::info!("a form without a usable boundary: {error}");
+            ErrorPage::new(StatusCode::BAD_REQUEST)
+                .message("The form does not say where its parts begin and end (no boundary).")
+        })?;
+        let unproductive = Arc::new(AtomicUsize::new(0));
+        let chunks = OneChunkAPoll {
+            chunks: Chunks::new(body),
+            gave_one: false,
+            unproductive: unproductive.clone(),
+        };
+        Ok(Multipart {
+            parser: multer::Multipart::new(chunks, boundary),
+            current: None,
+            unproductive,
+        })
+    }
+
+    /// Returns the next field; what was not read of the one before is skipped.
+    ///
+    /// # Errors
+    /// 400 when the form broke off or cannot be understood.
+    pub async fn next_field(&mut self) -> Result<Option<Field<'_>>, ErrorPage> {
+        // The parser can skip by itself, but then nobody sees that it gets on.
+        while self.chunk().await?.is_some() {}
+        // It wants the field before to be gone first.
+        self.current = None;
+        self.current = self.parser.next_field().await.map_err(into_error_page)?;
+        self.unproductive.store(0, Ordering::Relaxed);
+        Ok(self.current.is_some().then_some(Field { form: self }))
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ErrorPage> {
+        let Some(field) = &mut self.current else { return Ok(None) };
+        let chunk = field.chunk().await.map_err(into_error_page)?;
+        self.unproductive.store(0, Ordering::Relaxed);
+        Ok(chunk)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for Multipart {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        Multipart::new(&parts.headers, body).map_err(IntoResponse::into_response)
+    }
+}
+
+/// One field of a form.
+#[derive(Debug)]
+pub struct Field<'form> {
+    form: &'form mut Multipart,
+}
+
+impl Field<'_> {
+    /// Returns the name of the field; empty when the client sent none.
+    pub fn name(&self) -> &str {
+        self.form.current.as_ref().and_then(|field| field.name()).unwrap_or("")
+    }
+
+    /// Returns the name of the file, for a field that carries one. An empty name means that no file was
+    /// chosen. Browsers send the bare name; what other clients send is cut to that.
+    pub fn file_name(&self) -> Option<&str> {
+        let name = self.form.current.as_ref()?.file_name()?;
+        Some(name.rsplit(['/', '\\']).next().unwrap_or(name))
+    }
+
+    /// Returns the next chunk of the field's content, and `None` at its end.
+    ///
+    /// # Errors
+    /// 400 when the form broke off or cannot be understood.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ErrorPage> {
+        self.form.chunk().await
+    }
+
+    /// Reads the whole field as text of at most `limit` bytes. What is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// 413 that names the limit; 400 when the form broke off or cannot be understood.
+    pub async fn text(mut self, limit: usize) -> Result<String, ErrorPage> {
+        let mut text = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if text.len() + chunk.len() > limit {
+                return Err(too_large(limit as u64));
+            }
+            text.extend_from_slice(&chunk);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// The body as the parser sees it: after each chunk it looks not ready for one poll, because the parser
+/// polls until it does, and so would take in the whole of a body that is there already.
+struct OneChunkAPoll {
+    chunks: Chunks,
+    gave_one: bool,
+    unproductive: Arc<AtomicUsize>,
+}
+
+impl Stream for OneChunkAPoll {
+    type Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.gave_one) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut self.chunks).poll_next(cx);
+        if let Poll::Ready(Some(Ok(chunk))) = &polled {
+            self.gave_one = true;
+            let before = self.unproductive.fetch_add(chunk.len(), Ordering::Relaxed);
+            if before > UNPRODUCTIVE_BYTES {
+                return Poll::Ready(Some(Err("a part of the form has no end".into())));
+            }
+        }
+        polled.map(|chunk| chunk.map(|chunk| chunk.map_err(Into::into)))
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+fn into_error_page(error: multer::Error) -> ErrorPage {
+    match error {
+        multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyBroken>() {
+            Ok(broken) => (*broken).into(),
+            Err(cause) => not_understood(&*cause),
+        },
+        multer::Error::IncompleteStream
+        | multer::Error::IncompleteFieldData { .. }
+        | multer::Error::IncompleteHeaders => ErrorPage::new(StatusCode::BAD_REQUEST)
+            .title("The upload broke off")
+            .message("The form ended before its last part was complete. Please send it again."),
+        other => not_understood(&other),
+    }
+}
+
+fn not_understood(cause: &dyn std::error::Error) -> ErrorPage {
+    tracing::info!("a form that cannot be understood: {cause}");
+    ErrorPage::new(StatusCode::BAD_REQUEST)
+        .message("The form that was sent cannot be understood. Please try it from the page again.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{block_on, body_of_chunks, body_that_breaks_off};
+
+    const FORM: &str = "--X\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\nhello\r\n\
+        --X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"C:\\dir\\a b.txt\"\r\n\
+        Content-Type: text/plain\r\n\r\none\r\n--Y two\r\n--X--\r\n";
+
+    fn headers(content_type: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())])
+    }
+
+    fn fields_of(body: Body) -> Result<Vec<(String, Option<String>, String)>, ErrorPage> {
+        block_on(async {
+            let mut form = Multipart::new(&headers("multipart/form-data; boundary=X"), body)?;
+            let mut fields = Vec::new();
+            while let Some(field) = form.next_field().await? {
+                let name = field.name().to_owned();
+                let file_name = field.file_name().map(str::to_owned);
+                fields.push((name, file_name, field.text(1024 * 1024).await?));
+            }
+            Ok(fields)
+        })
+    }
+
+    #[test]
+    fn a_form_reads_the_same_however_it_is_cut() {
+        let whole = fields_of(Body::from(FORM)).unwrap();
+        assert_eq!(
+            whole,
+            [
+                ("text".into(), None, "hello".into()),
+                ("file".into(), Some("a b.txt".into()), "one\r\n--Y two".into()),
+            ]
+        );
+        for size in 1..FORM.len() {
+            let pieces: Vec<_> = FORM
+                .as_bytes()
+                .chunks(size)
+                .map(|piece| String::from_utf8_lossy(piece).into_owned())
+                .collect();
+            assert_eq!(fields_of(body_of_chunks(pieces)).unwrap(), whole, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_form_cut_short_anywhere_is_an_error_and_never_waits_for_ever() {
+        // From the end of the last boundary on the form is whole.
+        for length in 0..FORM.len() - "\r\n".len() {
+            let error = fields_of(Body::from(&FORM[..length])).unwrap_err();
+            assert_eq!(error.status(), 400, "after {length} bytes");
+            let error = fields_of(body_that_breaks_off([&FORM[..length]])).unwrap_err();
+            assert_eq!(error.status(), 400, "broken off after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn headers_and_preamble_without_end_are_refused_and_files_are_not() {
+        let piece = "x".repeat(64 * 1024);
+        let many = |start: &str, end: &str| {
+            let mut pieces = vec![start.to_owned()];
+            pieces.extend(vec![piece.clone(); 10]);
+            pieces.push(end.to_owned());
+            body_of_chunks(pieces)
+        };
+        let start = "--X\r\nContent-Disposition: form-data; name=\"a\"";
+        let endless_header = many(start, "\r\n\r\na\r\n--X--");
+        assert_eq!(fields_of(endless_header).unwrap_err().status(), 400);
+        assert_eq!(fields_of(many("", FORM)).unwrap_err().status(), 400);
+        let large = fields_of(many(&format!("{start}\r\n\r\n"), "\r\n--X--")).unwrap();
+        assert_eq!(large[0].2.len(), 10 * 64 * 1024);
+    }
+
+    #[test]
+    fn a_field_nobody_reads_may_be_large() {
+        let mut pieces =
+            vec!["--X\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n".to_owned()];
+        pieces.extend(vec!["x".repeat(64 * 1024); 10]);
+        pieces.push("\r\n".to_owned() + FORM);
+        block_on(async {
+            let headers = headers("multipart/form-data; boundary=X");
+            let mut form = Multipart::new(&headers, body_of_chunks(pieces)).unwrap();
+            for expected in ["a", "text"] {
+                assert_eq!(form.next_field().await.unwrap().unwrap().name(), expected);
+            }
+        });
+    }
+
+    #[test]
+    fn only_forms_with_files_are_taken_for_some() {
+        for (content_type, expected) in [
+            ("multipart/form-data; boundary=X", true),
+            ("Multipart/Form-Data ;boundary=X", true),
+            ("multipart/mixed; boundary=X", false),
+            ("application/x-www-form-urlencoded", false),
+            ("", false),
+        ] {
+            assert_eq!(Multipart::is_in(&headers(content_type)), expected, "{content_type}");
+        }
+        assert_eq!(
+            Multipart::new(&headers("multipart/form-data"), Body::empty()).unwrap_err().status(),
+            400
+        );
+    }
+}

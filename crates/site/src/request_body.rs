@@ -1,0 +1,211 @@
+//! Request bodies of any size, a chunk at a time.
+//!
+//! Forms with files are read in `multipart.rs`, which sits on top of this; what a chunk means is for the
+//! tool to know.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::StatusCode;
+use http_body::Body as _;
+
+use crate::error_page::ErrorPage;
+
+/// How many bytes of a body are handed out in one turn before the other exchanges get theirs.
+///
+/// A client on the same machine can send faster than a tool can work, and then the body is never
+/// "not ready". 1 MiB is about 5 ms for the slowest tool that reads bodies (five digests at once).
+const BYTES_A_TURN: usize = 1024 * 1024;
+
+/// A request body as a stream of chunks: never more than one in memory, and polite to the other
+/// exchanges in the one thread.
+///
+/// ```
+/// # async fn count(body: axum::body::Body) -> Result<usize, site::BodyBroken> {
+/// let mut chunks = site::Chunks::new(body);
+/// let mut length = 0;
+/// while let Some(chunk) = chunks.next().await {
+///     length += chunk?.len();
+/// }
+/// # Ok(length)
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Chunks {
+    body: Body,
+    bytes_this_turn: usize,
+}
+
+impl Chunks {
+    /// Takes the body of a request.
+    pub fn new(body: Body) -> Self {
+        Chunks { body, bytes_this_turn: 0 }
+    }
+
+    /// Returns the next chunk, and `None` at the end of the body.
+    pub async fn next(&mut self) -> Option<Result<Bytes, BodyBroken>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// Reads the whole body into memory, when it has at most `limit` bytes.
+    ///
+    /// # Errors
+    /// An [`ErrorPage`]: 413 that names the limit, or 400 when the body broke off.
+    pub async fn collect(mut self, limit: usize) -> Result<Vec<u8>, ErrorPage> {
+        if self.body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit as u64));
+        }
+        let mut collected = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if collected.len() + chunk.len() > limit {
+                return Err(too_large(limit as u64));
+            }
+            collected.extend_from_slice(&chunk);
+        }
+        Ok(collected)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
+        if self.bytes_this_turn >= BYTES_A_TURN {
+            self.bytes_this_turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        loop {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyBroken(error)))),
+                Some(Ok(frame)) => frame,
+            };
+            // Trailers are of no use to a tool.
+            if let Ok(chunk) = frame.into_data()
+                && !chunk.is_empty()
+            {
+                self.bytes_this_turn += chunk.len();
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+        }
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, BodyBroken>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_chunk(cx)
+    }
+}
+
+/// The body of a request broke off before its end: the client went away, or the connection did.
+#[derive(Debug)]
+pub struct BodyBroken(axum::Error);
+
+impl fmt::Display for BodyBroken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the request body broke off: {}", self.0)
+    }
+}
+
+impl std::error::Error for BodyBroken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl From<BodyBroken> for ErrorPage {
+    fn from(broken: BodyBroken) -> Self {
+        tracing::info!("{broken}");
+        ErrorPage::new(StatusCode::BAD_REQUEST)
+            .title("The upload broke off")
+            .message("What you sent did not arrive whole. Please send it again.")
+    }
+}
+
+/// Says that something is larger than its limit.
+pub(crate) fn too_large(limit: u64) -> ErrorPage {
+    const MIB: u64 = 1024 * 1024;
+    let limit = match limit {
+        limit if limit >= MIB && limit % MIB == 0 => format!("{} MiB", limit / MIB),
+        limit if limit >= 1024 && limit % 1024 == 0 => format!("{} KiB", limit / 1024),
+        limit => format!("{limit} bytes"),
+    };
+    ErrorPage::new(StatusCode::PAYLOAD_TOO_LARGE)
+        .message(format!("What you sent is larger than the {limit} that are accepted here."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{block_on, body_of_chunks, body_that_breaks_off};
+
+    struct AlwaysReady {
+        chunks: usize,
+    }
+
+    impl http_body::Body for AlwaysReady {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            const CHUNK: &[u8] = &[0; BYTES_A_TURN / 4];
+            let Some(rest) = self.chunks.checked_sub(1) else { return Poll::Ready(None) };
+            self.chunks = rest;
+            Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(CHUNK)))))
+        }
+    }
+
+    #[test]
+    fn a_body_arrives_chunk_by_chunk() {
+        let mut chunks = Chunks::new(body_of_chunks(["ab", "", "c"]));
+        let collected = block_on(async {
+            let mut collected = Vec::new();
+            while let Some(chunk) = chunks.next().await {
+                collected.push(chunk.unwrap());
+            }
+            collected
+        });
+        assert_eq!(collected, ["ab", "c"]);
+    }
+
+    #[test]
+    fn a_body_that_is_always_ready_still_lets_others_have_their_turn() {
+        let mut chunks = Chunks::new(Body::new(AlwaysReady { chunks: 9 }));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut turns = vec![0];
+        loop {
+            match chunks.poll_chunk(&mut cx) {
+                Poll::Ready(Some(_)) => *turns.last_mut().unwrap() += 1,
+                Poll::Ready(None) => break,
+                Poll::Pending => turns.push(0),
+            }
+        }
+        assert_eq!(turns, [4, 4, 1]);
+    }
+
+    #[test]
+    fn collecting_stops_at_the_limit() {
+        let collect = |body, limit| block_on(Chunks::new(body).collect(limit));
+        assert_eq!(collect(body_of_chunks(["ab", "cd"]), 4).unwrap(), b"abcd");
+        let error = collect(body_of_chunks(["ab", "cd"]), 3).unwrap_err();
+        assert_eq!(error.status(), 413);
+        // A body that says its length is refused before a byte of it is read.
+        assert_eq!(collect(Body::from("abcd"), 3).unwrap_err().status(), 413);
+        assert_eq!(collect(body_that_breaks_off(["ab"]), 3).unwrap_err().status(), 400);
+    }
+
+    #[test]
+    fn a_limit_is_named_in_words() {
+        for (limit, words) in [(1024 * 1024, "1 MiB"), (64 * 1024, "64 KiB"), (1000, "1000 bytes")]
+        {
+            assert!(too_large(limit).to_string().contains(words), "{}", too_large(limit));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The site without a server: requests that go straight into a router, for tests of tools.
+//!
+//! Nothing here opens a socket or starts a thread. For the real thing there is the package `end-to-end`.
+
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, StatusCode};
+use http_body::Frame;
+use tower_service::Service;
+
+use crate::request_body::Chunks;
+
+/// A response, read to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// Returns the body as text.
+    ///
+    /// # Panics
+    /// When it is not UTF-8.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body of the answer is no UTF-8")
+    }
+
+    /// Returns the first value of a header, when it is there and readable.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Answers `GET path`.
+pub fn get(router: &Router, path: &str) -> Answer {
+    send(router, built(request("GET", path), Body::empty()))
+}
+
+/// Answers `POST path` with a body of this media type.
+pub fn post(router: &Router, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    send(router, built(request("POST", path).header(CONTENT_TYPE, content_type), body.into()))
+}
+
+/// Begins a request, for headers and extensions; the rest is [`send`]'s.
+pub fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path)
+}
+
+/// Answers a request.
+///
+/// # Panics
+/// When the body of the response breaks off.
+pub fn send(router: &Router, request: Request<Body>) -> Answer {
+    block_on(async {
+        let Ok(response) = router.clone().call(request).await;
+        let (head, body) = response.into_parts();
+        let body = Chunks::new(body).collect(usize::MAX).await;
+        let body = body.expect("the body of the answer broke off").into();
+        Answer { status: head.status, headers: head.headers, body }
+    })
+}
+
+/// A request body that arrives in these pieces, with a pause before each.
+pub fn body_of_chunks<I>(chunks: I) -> Body
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    Body::new(Pieces::new(chunks, false))
+}
+
+/// A request body that arrives in these pieces and then breaks off.
+pub fn body_that_breaks_off<I>(chunks: I) -> Body
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    Body::new(Pieces::new(chunks, true))
+}
+
+/// Runs a future to its end on this thread, which sleeps while the future waits.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+fn built(request: http::request::Builder, body: Body) -> Request<Body> {
+    request.body(body).expect("the request cannot be built")
+}
+
+/// The body behind [`body_of_chunks`].
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    breaks_off: bool,
+    paused: bool,
+}
+
+impl Pieces {
+    fn new<I>(pieces: I, breaks_off: bool) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let pieces = pieces.into_iter().map(|piece| Bytes::from(piece.into())).collect();
+        Pieces { pieces, breaks_off, paused: false }
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.paused = !self.paused;
+        if self.paused {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(match self.pieces.pop_front() {
+            Some(piece) => Some(Ok(Frame::data(piece))),
+            None if self.breaks_off => Some(Err(std::io::ErrorKind::ConnectionReset.into())),
+            None => None,
+        })
+    }
+}
