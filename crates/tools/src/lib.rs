@@ -1,1 +1,12 @@
-//! The table of tools.
+//! The tools: a table and one folder each.
+//!
+//! `table.rs` lists them; a folder holds `logic.rs` (values in, values out), `mod.rs` (thin handlers),
+//! `page.html` and `tests.rs`. How to add one is told in `docs/adding-a-tool.md`. What a tool *is*, and
+//! all that surrounds it, lives in the crate `site`; no tool knows how requests reach it.
+
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod table;
+
+pub use table::TABLE;

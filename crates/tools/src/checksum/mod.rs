@@ -1,0 +1,295 @@
+//! The tool *checksum*: digests of a text or of a file of any size.
+//!
+//! Here requests become bytes and digests become pages, JSON or plain text; the digests are made in
+//! `logic.rs`. A file goes through in chunks and is kept nowhere.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use site::{Chunks, ErrorPage, Format, Multipart, Page, Template, Tool, context};
+
+use logic::{Algorithm, Checksums, Comparison, Digest, Digester, compare};
+
+mod logic;
+#[cfg(test)]
+mod tests;
+
+/// The tool's entry in the table.
+pub(crate) const TOOL: Tool = Tool {
+    name: "checksum",
+    title: "Checksums",
+    summary: "MD5, SHA-1, SHA-256, SHA-512 and BLAKE3 of a text or of a file of any size.",
+    icon: "checksum",
+    pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    router,
+};
+
+const PAGE: &str = "checksum/page.html";
+
+/// How much text a form may bring: it is kept in memory, while a file is not. 1 MiB is some 500 pages.
+const TEXT_BYTES: usize = 1024 * 1024;
+
+/// How much the form for comparing may bring: five digests, a file's name and what was pasted take
+/// about 1 KiB.
+const COMPARE_BYTES: usize = 64 * 1024;
+
+fn router() -> Router {
+    Router::new().route("/", get(form).post(hash)).route("/compare", post(compare_again))
+}
+
+/// `GET`: the empty form.
+async fn form(page: Page) -> Response {
+    page.show(PAGE, context! { result => &None::<Value> })
+}
+
+/// `POST`: digests of what was sent.
+///
+/// A form sends a text or a file and gets a page; with `?alg=` in the address, or with a content type
+/// that is no form's, the body itself is hashed and the answer is for a shell. `curl --data-binary` calls
+/// every body a form (`application/x-www-form-urlencoded`): there `?alg=` makes the difference.
+async fn hash(page: Page, request: Request) -> Result<Response, ErrorPage> {
+    let (head, body) = request.into_parts();
+    let wish = query_value(head.uri.query(), "alg");
+    let is_multipart = Multipart::is_in(&head.headers);
+    let is_form = is_multipart || wish.is_none() && is_urlencoded(&head.headers);
+    let default_format = match is_form && wish.is_none() {
+        true => Format::Html,
+        false => Format::Text,
+    };
+
+    let algorithms = chosen(wish.as_deref()).map_err(|page| page.default_format(default_format))?;
+    let submission = match (is_multipart, is_form) {
+        (true, _) => from_multipart(&head.headers, body, &algorithms).await,
+        (_, true) => from_urlencoded(body, &algorithms).await,
+        (_, false) => from_raw_body(body, &algorithms).await,
+    };
+    let submission = submission.map_err(|page| page.default_format(default_format))?;
+
+    Ok(match Format::wanted(&head.headers, default_format) {
+        Format::Html if is_form => result_page(&page, &submission),
+        Format::Json => json_answer(&submission.checksums, wish.is_some()),
+        Format::Html | Format::Text => text_answer(&submission.checksums, wish.is_some()),
+    })
+}
+
+/// `POST compare`: the result page once more, with what was pasted into it. The digests come from the
+/// page itself, for what they were made of is gone.
+async fn compare_again(page: Page, body: Body) -> Result<Response, ErrorPage> {
+    let body = Chunks::new(body).collect(COMPARE_BYTES).await?;
+    let value = |name: &str| {
+        let found = form_urlencoded::parse(&body).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned())
+    };
+    let digests: Vec<_> = Algorithm::ALL
+        .into_iter()
+        .filter_map(|algorithm| Digest::parse(algorithm, &value(algorithm.name())?))
+        .collect();
+    let bytes = value("bytes").and_then(|bytes| bytes.parse().ok());
+    let (Some(bytes), false) = (bytes, digests.is_empty()) else {
+        return Err(ErrorPage::new(StatusCode::BAD_REQUEST)
+            .message("There is nothing to compare with. Please make the checksums first."));
+    };
+    let submission = Submission {
+        name: value("name").filter(|name| !name.is_empty()),
+        expected: value("expected").unwrap_or_default(),
+        checksums: Checksums { bytes, digests },
+    };
+    Ok(result_page(&page, &submission))
+}
+
+/// What a visitor sent, digested.
+struct Submission {
+    /// The file's name; a text has none.
+    name: Option<String>,
+    /// The digest to compare with; may be empty.
+    expected: String,
+    checksums: Checksums,
+}
+
+/// Reads the page's form: a file, streamed, or when none was chosen the text.
+async fn from_multipart(
+    headers: &HeaderMap,
+    body: Body,
+    algorithms: &[Algorithm],
+) -> Result<Submission, ErrorPage> {
+    let mut form = Multipart::new(headers, body)?;
+    let (mut text, mut expected, mut file) = (String::new(), String::new(), None);
+    while let Some(mut field) = form.next_field().await? {
+        match field.name() {
+            "text" => text = field.text(TEXT_BYTES).await?,
+            "expected" => expected = field.text(COMPARE_BYTES).await?,
+            "file" => {
+                let name = field.file_name().unwrap_or("").to_owned();
+                let mut digester = Digester::new(algorithms);
+                while let Some(chunk) = field.chunk().await? {
+                    digester.update(&chunk);
+                }
+                let checksums = digester.finish();
+                let was_chosen = !name.is_empty() || checksums.bytes > 0;
+                if was_chosen && file.is_none() {
+                    file = Some((name, checksums));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(match file {
+        Some((name, checksums)) => Submission { name: Some(name), expected, checksums },
+        None => Submission { name: None, expected, checksums: of_text(&text, algorithms) },
+    })
+}
+
+/// Reads a form without files: the text in its field `text`.
+async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submission, ErrorPage> {
+    let body = Chunks::new(body).collect(TEXT_BYTES).await?;
+    let value = |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name);
+    let Some((_, text)) = value("text") else {
+        return Err(ErrorPage::new(StatusCode::BAD_REQUEST).message(format!(
+            "The form has no field \"text\". To get the digest of the body itself, add ?alg=NAME to \
+             the address, where NAME is one of {}.",
+            known_names()
+        )));
+    };
+    let expected = value("expected").map(|(_, expected)| expected.into_owned()).unwrap_or_default();
+    Ok(Submission { name: None, expected, checksums: of_text(&text, algorithms) })
+}
+
+/// Takes the body as it is.
+async fn from_raw_body(body: Body, algorithms: &[Algorithm]) -> Result<Submission, ErrorPage> {
+    let mut chunks = Chunks::new(body);
+    let mut digester = Digester::new(algorithms);
+    while let Some(chunk) = chunks.next().await {
+        digester.update(&chunk?);
+    }
+    Ok(Submission { name: None, expected: String::new(), checksums: digester.finish() })
+}
+
+/// Digests a text from a form. Browsers send its line breaks as CR LF whatever the visitor's system
+/// uses; the digest is of the text as the visitor sees it, with LF, as `printf` in a shell makes it.
+fn of_text(text: &str, algorithms: &[Algorithm]) -> Checksums {
+    let mut digester = Digester::new(algorithms);
+    digester.update(text.replace("\r\n", "\n").as_bytes());
+    digester.finish()
+}
+
+fn result_page(page: &Page, submission: &Submission) -> Response {
+    let Submission { name, expected, checksums } = submission;
+    let comparison = compare(&checksums.digests, expected);
+    let digests: Vec<_> = checksums
+        .digests
+        .iter()
+        .map(|Digest { algorithm, hex }| {
+            json!({
+                "name": algorithm.name(),
+                "title": algorithm.title(),
+                "hex": hex,
+                "matches": comparison == Some(Comparison::Match(*algorithm)),
+            })
+        })
+        .collect();
+    let result = json!({
+        "name": name,
+        "bytes": checksums.bytes,
+        "size": size_in_words(checksums.bytes),
+        "digests": digests,
+        "expected": expected.trim(),
+        "comparison": comparison.as_ref().map(comparison_in_words),
+    });
+    let mut response = page.show(PAGE, context! { result => &result });
+    response.headers_mut().insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// One algorithm was chosen: its digest alone. Else a line for each.
+fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
+    let lines = checksums.digests.iter().map(|Digest { algorithm, hex }| {
+        if one_was_chosen { format!("{hex}\n") } else { format!("{}  {hex}\n", algorithm.name()) }
+    });
+    ([(CACHE_CONTROL, "no-store")], lines.collect::<String>()).into_response()
+}
+
+/// One algorithm was chosen: one object. Else a list of them.
+fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
+    let mut objects = checksums.digests.iter().map(|Digest { algorithm, hex }| {
+        json!({ "algorithm": algorithm.name(), "hex": hex, "bytes": checksums.bytes })
+    });
+    let answer = match one_was_chosen {
+        true => objects.next().unwrap_or_default(),
+        false => Value::Array(objects.collect()),
+    };
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (headers, format!("{answer}\n")).into_response()
+}
+
+/// Says how a comparison went: whether it went well, a headline, and what it means.
+fn comparison_in_words(comparison: &Comparison) -> Value {
+    let (is_good, headline, meaning) = match comparison {
+        Comparison::Match(algorithm) => (
+            true,
+            format!("It matches: {}.", algorithm.title()),
+            "What you sent has the digest you expect.".to_owned(),
+        ),
+        Comparison::Different(candidates) => {
+            let titles: Vec<_> = candidates.iter().map(|algorithm| algorithm.title()).collect();
+            (
+                false,
+                "It does not match.".to_owned(),
+                format!("By its length it is {}, and differs.", titles.join(" or ")),
+            )
+        }
+        Comparison::NotADigest => (
+            false,
+            "That is no digest that can be compared.".to_owned(),
+            "A digest is 32, 40, 64 or 128 characters long, with the digits 0 to 9 and the letters \
+             a to f."
+                .to_owned(),
+        ),
+    };
+    json!({ "is_good": is_good, "headline": headline, "meaning": meaning })
+}
+
+/// Writes `1 byte`, `1,234 bytes`.
+fn size_in_words(bytes: u64) -> String {
+    let digits = bytes.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{grouped} {}", if bytes == 1 { "byte" } else { "bytes" })
+}
+
+/// The algorithms of a wish: the one it names, and without a wish all.
+fn chosen(wish: Option<&str>) -> Result<Vec<Algorithm>, ErrorPage> {
+    let Some(wish) = wish else { return Ok(Algorithm::ALL.to_vec()) };
+    wish.parse().map(|algorithm| vec![algorithm]).map_err(|_| {
+        ErrorPage::new(StatusCode::BAD_REQUEST)
+            .title("Unknown algorithm")
+            .message(format!("The known ones are {}.", known_names()))
+    })
+}
+
+/// Lists the names for `?alg=`.
+fn known_names() -> String {
+    let names = Algorithm::ALL.map(Algorithm::name);
+    let (last, others) = names.split_last().unwrap_or((&"", &[]));
+    format!("{} and {last}", others.join(", "))
+}
+
+fn query_value(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn is_urlencoded(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
+    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}

@@ -1,0 +1,104 @@
+//! The plugin table: every tool of the site, in the order of the front page.
+//!
+//! One line a tool; the tests below hold for all of them.
+
+use site::Tool;
+
+use crate::checksum;
+
+/// Every tool, in the order of the front page.
+pub const TABLE: &[Tool] = &[checksum::TOOL];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    use site::testing::{get, request, send};
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_into_urls() {
+        let mut seen = HashSet::new();
+        for Tool { name, .. } in TABLE {
+            assert!(seen.insert(name), "{name} is in the table twice");
+            let fits =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            assert!(!name.is_empty() && name.bytes().all(fits), "{name:?} has other characters");
+            assert!(!name.starts_with('-') && !name.ends_with('-'), "{name:?} has outer hyphens");
+        }
+    }
+
+    #[test]
+    fn every_tool_says_what_it_is() {
+        for Tool { name, title, summary, .. } in TABLE {
+            assert!(!title.is_empty() && !title.ends_with('.'), "the title of {name}");
+            assert!(summary.ends_with('.') && summary.len() < 160, "the summary of {name}");
+        }
+    }
+
+    #[test]
+    fn every_icon_is_in_static_and_can_be_referred_to() {
+        for tool in TABLE {
+            let icon = site::assets::find(&tool.icon_file()).unwrap_or_else(|| {
+                panic!("{}: there is no static/{}", tool.name, tool.icon_file())
+            });
+            let text = str::from_utf8(icon.content).unwrap();
+            assert!(text.contains("id=\"icon\"") && text.contains("currentColor"), "{}", icon.path);
+        }
+    }
+
+    #[test]
+    fn every_tool_has_its_folder() {
+        for Tool { name, .. } in TABLE {
+            let module = name.replace('-', "_");
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module);
+            for file in ["mod.rs", "logic.rs", "page.html", "tests.rs"] {
+                assert!(folder.join(file).is_file(), "{name} has no {file}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_template_carries_its_tools_name() {
+        for tool in TABLE {
+            for page in tool.pages {
+                let prefix = format!("{}/", tool.name);
+                let fits = page.name.starts_with(&prefix) && page.name.ends_with(".html");
+                assert!(fits, "{} is no name for a template of {}", page.name, tool.name);
+                assert!(!page.source.contains("| safe"), "{} turns escaping off", page.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_front_page_answers_with_its_title() {
+        let site = site::router(TABLE);
+        for tool in TABLE {
+            let answer = get(&site, &tool.path());
+            assert_eq!(answer.status, 200, "{}", tool.name);
+            assert!(answer.text().contains(&format!("{}</h1>", tool.title)), "{}", tool.name);
+        }
+    }
+
+    #[test]
+    fn every_front_page_works_below_a_base_without_inline_code() {
+        let site = site::router(TABLE);
+        for tool in TABLE {
+            let request = request("GET", &tool.path()).extension(site::BasePath::new("/project"));
+            let answer = send(&site, request.body(Default::default()).unwrap());
+            let html = answer.text();
+            for attribute in ["href=\"/", "src=\"/", "action=\"/"] {
+                for (at, _) in html.match_indices(attribute) {
+                    let link = &html[at + attribute.len() - 1..];
+                    let shown = &link[..link.len().min(60)];
+                    assert!(link.starts_with("/project/"), "{}: {shown}", tool.name);
+                }
+            }
+            for forbidden in ["<style", " style=", "<script>", " onclick=", "javascript:"] {
+                assert!(!html.contains(forbidden), "{}: {forbidden}", tool.name);
+            }
+        }
+    }
+}
