@@ -440,22 +440,27 @@ impl Connection {
         self.active -= 1;
         let (keep_connection, phase) = (request.keep_connection, request.phase);
         self.closing |= !keep_connection;
-        if keep_connection || phase.is_over() || self.is_draining_enough() {
+        if keep_connection || phase.is_over() || self.drained() > self.drained_limit() {
             self.requests.remove(id);
         }
     }
 
     /// Remembers an ended request until its input is over, if there is room.
     fn drain(&mut self, request: RequestState) {
-        if !self.is_draining_enough() {
+        if self.drained() < self.drained_limit() {
             self.requests.insert(request);
         }
     }
 
-    /// Says whether as many requests are drained as may be active. Of further ones we do not wait
-    /// for the end of their input: memory is bounded, closing early costs one answer at worst.
-    fn is_draining_enough(&self) -> bool {
-        self.requests.len() - self.active > usize::from(self.limits.requests_per_connection)
+    /// How many ended requests we watch for the end of their input.
+    fn drained(&self) -> usize {
+        self.requests.len() - self.active
+    }
+
+    /// As many requests are drained as may be active; further ones are forgotten at once. So
+    /// memory is bounded, and to close too early costs the web server one answer at worst.
+    fn drained_limit(&self) -> usize {
+        usize::from(self.limits.requests_per_connection)
     }
 
     fn fail(&mut self) {

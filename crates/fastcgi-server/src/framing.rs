@@ -181,3 +181,62 @@ impl Framing {
         self.position += length as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing(input: &[u8]) -> Framing {
+        let mut framing = Framing::default();
+        framing.handle_input(Bytes::copy_from_slice(input));
+        framing
+    }
+
+    #[test]
+    fn content_is_a_slice_of_the_input() {
+        let input = Bytes::from([&[1, 5, 0, 1, 0, 3, 2, 0][..], b"abc", &[9, 9], &[1; 8]].concat());
+        let mut framing = Framing::default();
+        framing.handle_input(input.clone());
+        framing.next_header().unwrap().unwrap();
+        let content = framing.content().unwrap();
+        assert_eq!(content.as_ptr(), input[8..].as_ptr());
+        assert_eq!(framing.content_left(), 0);
+        assert_eq!(framing.next_header().unwrap().unwrap().record_type, 1);
+        assert_eq!(framing.record_at(), 13);
+        assert!(!framing.is_between_records(), "content of the second record is missing");
+    }
+
+    #[test]
+    fn headers_are_gathered_from_single_bytes_and_padding_is_skipped() {
+        let mut framing = framing(&[]);
+        for byte in [1, 5, 0, 1, 0, 0, 2] {
+            framing.handle_input(Bytes::copy_from_slice(&[byte]));
+            assert!(framing.next_header().is_none());
+            assert!(!framing.is_between_records());
+        }
+        framing.handle_input(Bytes::from_static(&[0]));
+        assert!(framing.next_header().unwrap().is_ok());
+        for _ in 0..2 {
+            assert!(!framing.is_between_records());
+            framing.handle_input(Bytes::from_static(&[77]));
+            assert!(framing.next_header().is_none());
+        }
+        assert!(framing.is_between_records());
+    }
+
+    #[test]
+    fn a_promise_of_much_content_takes_no_memory() {
+        let mut framing = framing(&[1, 4, 0, 1, 0xff, 0xff, 0, 0, 1]);
+        framing.next_header().unwrap().unwrap();
+        let mut block = Vec::new();
+        assert!(!framing.gather_content(&mut block));
+        assert!(block.capacity() < 100, "{}", block.capacity());
+    }
+
+    #[test]
+    fn input_that_comes_early_is_kept() {
+        let mut framing = framing(&[1, 5, 0, 1]);
+        framing.handle_input(Bytes::from_static(&[0, 0, 0, 0]));
+        assert!(framing.next_header().unwrap().is_ok());
+    }
+}

@@ -323,3 +323,201 @@ fn insert_headers(
     }
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    const ID: RequestId = RequestId::ONE;
+
+    /// What is unsent, taken in writes of at most `step` bytes and `slices` slices.
+    fn taken(output: &mut Output, step: usize, slices: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while output.unsent() > 0 {
+            let mut lent = vec![IoSlice::new(&[]); slices];
+            let filled = output.transmit(&mut lent);
+            assert!(filled > 0, "{} bytes are unsent, and no slice is filled", output.unsent());
+            let before = taken.len();
+            for slice in &lent[..filled] {
+                assert!(!slice.is_empty());
+                let room = step - (taken.len() - before);
+                taken.extend_from_slice(&slice[..slice.len().min(room)]);
+            }
+            let written = taken.len() - before;
+            let (unsent, sent) = (output.unsent(), output.sent());
+            output.transmitted(written);
+            assert_eq!(output.unsent(), unsent - written);
+            assert_eq!(output.sent(), sent + written as u64);
+        }
+        taken
+    }
+
+    /// The content lengths of the records in `bytes`, and all content.
+    fn records(mut bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
+        let (mut lengths, mut content) = (Vec::new(), Vec::new());
+        while let Some((header, rest)) = bytes.split_first_chunk::<8>() {
+            let header = Header::decode(*header).unwrap();
+            let (part, rest) = rest.split_at(usize::from(header.content_length));
+            lengths.push(part.len());
+            content.extend_from_slice(part);
+            bytes = rest;
+        }
+        assert!(bytes.is_empty(), "half a record");
+        (lengths, content)
+    }
+
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..length).map(|index| (index % 251) as u8).collect()
+    }
+
+    fn fill(output: &mut Output) {
+        output
+            .in_place(RecordType::Stdout, ID, |out| out.extend_from_slice(b"Status: 200\r\n\r\n"));
+        output.stream(RecordType::Stdout, ID, Bytes::from(pattern(150_000)));
+        output.stream(RecordType::Stdout, ID, Bytes::from_static(b"small"));
+        output.stream(RecordType::Stdout, ID, Bytes::from(pattern(COPIED_PAYLOAD + 1)));
+        output.record(RecordType::Stdout, Some(ID), &[]);
+        output.record(RecordType::EndRequest, Some(ID), &[0; 8]);
+    }
+
+    #[test]
+    fn however_it_is_written_it_is_the_same() {
+        let mut output = Output::default();
+        fill(&mut output);
+        let whole = output.take_unsent();
+        assert_eq!(output.unsent(), 0);
+        let (lengths, content) = records(&whole);
+        assert_eq!(lengths, [15, 65_528, 65_528, 18_944, 5, 4097, 0, 8]);
+        assert_eq!(content[15..150_015], pattern(150_000));
+        for (step, slices) in [(1 << 30, 64), (1 << 30, 1), (7, 3), (8, 64), (65_536, 2), (1000, 1)]
+        {
+            let mut output = Output::default();
+            fill(&mut output);
+            assert_eq!(taken(&mut output, step, slices), whole, "{step} bytes, {slices} slices");
+        }
+    }
+
+    #[test]
+    fn queueing_between_partial_writes_keeps_the_order() {
+        let mut whole = Vec::new();
+        let mut output = Output::default();
+        let mut written = Vec::new();
+        for round in 0..200_usize {
+            let piece = vec![round as u8; 1 + (round * 997) % 9000];
+            whole.extend_from_slice(&piece);
+            output.stream(RecordType::Stdout, ID, Bytes::from(piece));
+            let mut lent = [IoSlice::new(&[]); 2];
+            let filled = output.transmit(&mut lent);
+            let part =
+                lent[..filled].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<_>>();
+            let part = &part[..part.len().min(4000)];
+            written.extend_from_slice(part);
+            let part = part.len();
+            output.transmitted(part);
+        }
+        written.extend(taken(&mut output, 1 << 30, 64));
+        assert_eq!(records(&written).1, whole);
+    }
+
+    #[test]
+    fn large_payloads_are_shared_and_small_things_lie_together() {
+        let payload = Bytes::from(pattern(10_000));
+        let mut output = Output::default();
+        output.stream(RecordType::Stdout, ID, payload.clone());
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(output.transmit(&mut slices), 2);
+        assert_eq!(slices[1].as_ptr(), payload.as_ptr());
+
+        let mut output = Output::default();
+        output.in_place(RecordType::Stdout, ID, |out| out.extend_from_slice(b"head"));
+        output.stream(RecordType::Stdout, ID, Bytes::from(pattern(COPIED_PAYLOAD)));
+        output.record(RecordType::Stdout, Some(ID), &[]);
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(output.transmit(&mut slices), 1);
+    }
+
+    #[test]
+    fn records_end_at_the_right_place_around_the_largest_content() {
+        let all = pattern(4 * MAX_CONTENT);
+        for length in [
+            0,
+            1,
+            COPIED_PAYLOAD,
+            65_527,
+            65_528,
+            65_529,
+            65_535,
+            65_536,
+            131_056,
+            131_057,
+            131_063,
+            131_064,
+            200_000,
+        ] {
+            let data = &all[..length];
+            type Queue = fn(&mut Output, &[u8]);
+            let ways: [(&str, Queue); 3] = [
+                ("shared", |output, data| {
+                    output.stream(RecordType::Stdout, ID, Bytes::copy_from_slice(data));
+                }),
+                ("copied", |output, data| output.copied_stream(RecordType::Stderr, ID, data)),
+                ("in place", |output, data| {
+                    output.in_place(RecordType::Stdout, ID, |out| out.extend_from_slice(data));
+                }),
+            ];
+            for (way, queue) in ways {
+                let mut output = Output::default();
+                output.record(RecordType::Stdout, Some(ID), b"before");
+                queue(&mut output, data);
+                output.record(RecordType::Stdout, Some(ID), b"after");
+                assert_eq!(output.queued(), output.unsent() as u64, "{way}, {length}");
+                let (lengths, content) = records(&output.take_unsent());
+                assert_eq!(content, [b"before", data, b"after"].concat(), "{way}, {length}");
+                let parts = lengths.len() - 2;
+                assert!(parts <= length.div_ceil(FULL_CONTENT), "{way}, {length}: {lengths:?}");
+                assert!(!lengths.contains(&0), "{way}, {length}: {lengths:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_panicking_writer_appended_is_taken_back() {
+        let mut output = Output::default();
+        output.record(RecordType::Stdout, Some(ID), b"before");
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            output.in_place(RecordType::Stdout, ID, |out| {
+                out.extend_from_slice(b"half");
+                panic!("the writer gives up");
+            });
+        }));
+        assert!(outcome.is_err());
+        output.record(RecordType::Stdout, Some(ID), b"after");
+        assert_eq!(records(&output.take_unsent()).1, b"beforeafter");
+    }
+
+    #[test]
+    fn an_idle_output_holds_no_buffer_and_the_next_one_gets_it() {
+        let mut first = Output::default();
+        first.record(RecordType::Stdout, Some(ID), b"hello");
+        let memory = first.buffer.as_ptr();
+        let unsent = first.unsent();
+        first.transmitted(unsent);
+        assert_eq!(first.buffer.capacity(), 0);
+        let mut second = Output::default();
+        second.record(RecordType::Stdout, Some(ID), b"hello");
+        assert_eq!(second.buffer.as_ptr(), memory);
+    }
+
+    #[test]
+    fn a_slow_reader_of_small_pieces_does_not_make_the_buffer_grow() {
+        let mut output = Output::default();
+        output.record(RecordType::Stdout, Some(ID), &[1; 1000]);
+        for _ in 0..100_000 {
+            output.record(RecordType::Stdout, Some(ID), &[1; 1000]);
+            output.transmitted(1008);
+        }
+        assert!(output.buffer.capacity() < 16 * 1024, "{}", output.buffer.capacity());
+    }
+}

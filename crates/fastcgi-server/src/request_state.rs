@@ -228,3 +228,121 @@ impl RequestState {
         self.params = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [Role; 3] = [Role::Responder, Role::Authorizer, Role::Filter];
+    const MOVES: [Move; 7] = [
+        Move::Params,
+        Move::ParamsEnd,
+        Move::Stdin,
+        Move::StdinEnd,
+        Move::Data,
+        Move::DataEnd,
+        Move::Abort,
+    ];
+
+    /// The table written a second time, as a picture. Columns are `MOVES`. `.` ignored, `!` before
+    /// the end of PARAMS, `x` after the end of the stream; otherwise the next phase's letter:
+    /// P(arams) S(tdin) B(oth) D(ata) C(omplete) A(borted). Rows that a role cannot reach are
+    /// left out: `every_phase_in_the_table_is_reached` proves that nothing is missing.
+    const TABLE: &[(Role, Phase, &str)] = &[
+        (Role::Responder, Phase::Params, "PS!!!!A"),
+        (Role::Responder, Phase::Stdin, "x.SC..A"),
+        (Role::Responder, Phase::Complete, "x.x...A"),
+        (Role::Responder, Phase::Aborted, "......."),
+        (Role::Authorizer, Phase::Params, "PC!!!!A"),
+        (Role::Authorizer, Phase::Complete, "x.....A"),
+        (Role::Authorizer, Phase::Aborted, "......."),
+        (Role::Filter, Phase::Params, "PB!!!!A"),
+        (Role::Filter, Phase::StdinAndData, "x.BDBSA"),
+        (Role::Filter, Phase::Stdin, "x.SCx.A"),
+        (Role::Filter, Phase::Data, "x.x.DCA"),
+        (Role::Filter, Phase::Complete, "x.x.x.A"),
+        (Role::Filter, Phase::Aborted, "......."),
+    ];
+
+    fn letter(ruling: Ruling) -> char {
+        match ruling {
+            Ruling::Ignored => '.',
+            Ruling::BeforeParamsEnd => '!',
+            Ruling::AfterStreamEnd => 'x',
+            Ruling::To(Phase::Params) => 'P',
+            Ruling::To(Phase::Stdin) => 'S',
+            Ruling::To(Phase::StdinAndData) => 'B',
+            Ruling::To(Phase::Data) => 'D',
+            Ruling::To(Phase::Complete) => 'C',
+            Ruling::To(Phase::Aborted) => 'A',
+        }
+    }
+
+    fn request(role: Role, phase: Phase) -> RequestState {
+        RequestState { phase, ..RequestState::begun(RequestId::ONE, role, false) }
+    }
+
+    #[test]
+    fn every_move_is_ruled_as_drawn_and_illegal_moves_change_nothing() {
+        for &(role, phase, row) in TABLE {
+            for (to, expected) in MOVES.into_iter().zip(row.chars()) {
+                let mut request = request(role, phase);
+                let ruling = request.receive(to);
+                assert_eq!(letter(ruling), expected, "{role}, {phase:?}, {to:?}");
+                match ruling {
+                    Ruling::To(next) => assert_eq!(request.phase, next),
+                    _ => assert_eq!(request.phase, phase, "{role}, {phase:?}, {to:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_phase_in_the_table_is_reached() {
+        for role in ROLES {
+            let mut reached = vec![Phase::Params];
+            let mut index = 0;
+            while index < reached.len() {
+                for to in MOVES {
+                    if let Ruling::To(next) = next_phase(role, reached[index], to)
+                        && !reached.contains(&next)
+                    {
+                        reached.push(next);
+                    }
+                }
+                index += 1;
+            }
+            let drawn = TABLE.iter().filter(|row| row.0 == role).map(|row| row.1);
+            assert!(drawn.clone().all(|phase| reached.contains(&phase)), "{role}: {reached:?}");
+            assert_eq!(drawn.count(), reached.len(), "{role}: {reached:?}");
+        }
+    }
+
+    #[test]
+    fn every_phase_but_the_last_ones_leads_to_an_end() {
+        for &(role, phase, _) in TABLE {
+            let mut request = request(role, phase);
+            for to in [Move::ParamsEnd, Move::StdinEnd, Move::DataEnd] {
+                request.receive(to);
+            }
+            assert!(request.phase.is_over(), "{role}, {phase:?}");
+        }
+    }
+
+    #[test]
+    fn the_application_refuses_without_keeping_params() {
+        let mut request = request(Role::Responder, Phase::Params);
+        request.params = vec![0; 100];
+        request.refuse();
+        assert_eq!(request.application, Application::Refusing);
+        assert_eq!(request.params.capacity(), 0);
+        assert!(request.is_active());
+        request.end();
+        assert!(!request.is_active());
+    }
+
+    #[test]
+    fn a_request_costs_what_the_limits_say() {
+        assert!(size_of::<RequestState>() <= 48);
+    }
+}
