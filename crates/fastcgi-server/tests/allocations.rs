@@ -1,0 +1,134 @@
+//! How much memory a connection takes from the allocator: for an ordinary request one block, for
+//! an idle connection none.
+//!
+//! Counting needs an allocator of our own and so the only `unsafe` of this crate, which is not in
+//! the library.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use fastcgi_server::{CloseWhen, Connection, Event, Limits, RequestId, Role, client};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static HELD: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(allocations: usize, bytes: isize) {
+    let _ = ALLOCATIONS.try_with(|counter| counter.set(counter.get() + allocations));
+    let _ = HELD.try_with(|counter| counter.set(counter.get() + bytes));
+}
+
+// SAFETY: every call goes unchanged to the system's allocator; the counters do not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as isize);
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as isize));
+        // SAFETY: the caller keeps `dealloc`'s contract, and the block came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What a web server sends for a usual GET, as one read would bring it.
+fn request(keep_connection: bool) -> Bytes {
+    let id = RequestId::ONE;
+    let mut web_server = client::Connection::new();
+    web_server.begin(id, Role::Responder, keep_connection);
+    let names: Vec<String> = (0..30).map(|number| format!("HTTP_HEADER_{number}")).collect();
+    web_server.params(id, names.iter().map(|name| (name.as_bytes(), &b"an ordinary value"[..])));
+    web_server.params_end(id);
+    web_server.stdin_end(id);
+    web_server.take_unsent()
+}
+
+/// Serves one request on a connection, and writes the answer away.
+fn serve(connection: &mut Connection, input: Bytes) {
+    connection.handle_input(input);
+    while let Some(event) = connection.poll_event() {
+        if let Event::Request(request) = event {
+            assert_eq!(request.params.get(b"HTTP_HEADER_7"), Some(&b"an ordinary value"[..]));
+            connection.stdout_in_place(request.id, |out| {
+                out.extend_from_slice(b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+                out.extend_from_slice(&[b'x'; 1500]);
+            });
+            connection.end_request(request.id, 0);
+        }
+    }
+    let mut slices = [IoSlice::new(&[]); 4];
+    assert_eq!(connection.transmit(&mut slices), 1);
+    connection.transmitted(connection.unsent());
+}
+
+#[test]
+fn a_request_takes_one_allocation_on_a_kept_connection() {
+    let input = request(true);
+    let mut connection = Connection::new(Limits::default());
+    serve(&mut connection, input.clone());
+    let before = (ALLOCATIONS.get(), HELD.get());
+    for _ in 0..100 {
+        serve(&mut connection, input.clone());
+    }
+    assert_eq!(ALLOCATIONS.get() - before.0, 100, "the block of parameters, and nothing else");
+    assert_eq!(HELD.get(), before.1);
+    assert_eq!(connection.close_when(), CloseWhen::KeepOpen);
+}
+
+#[test]
+fn a_request_takes_one_allocation_on_a_connection_of_its_own() {
+    let input = request(false);
+    serve(&mut Connection::new(Limits::default()), input.clone());
+    let before = (ALLOCATIONS.get(), HELD.get());
+    for _ in 0..100 {
+        let mut connection = Connection::new(Limits::default());
+        serve(&mut connection, input.clone());
+        assert_eq!(connection.close_when(), CloseWhen::Now);
+    }
+    assert_eq!(ALLOCATIONS.get() - before.0, 100, "the block of parameters, and nothing else");
+    assert_eq!(HELD.get(), before.1);
+}
+
+#[test]
+fn idle_connections_hold_nothing() {
+    let input = request(true);
+    serve(&mut Connection::new(Limits::default()), input.clone());
+    let mut connections: Vec<_> = (0..100).map(|_| Connection::new(Limits::default())).collect();
+    let before = HELD.get();
+    for connection in &mut connections {
+        // One that was busy with many requests and large answers, and is idle now.
+        serve(connection, input.clone());
+        let mut web_server = client::Connection::new();
+        for number in 1..=50 {
+            let id = RequestId::new(number).unwrap();
+            web_server.begin(id, Role::Responder, true);
+            web_server.params(id, [(&b"A"[..], &[b'b'; 3000][..])]);
+            web_server.params_end(id);
+            web_server.stdin(id, Bytes::from(vec![b'x'; 10_000]));
+            web_server.stdin_end(id);
+        }
+        connection.handle_input(web_server.take_unsent());
+        while connection.poll_event().is_some() {}
+        for number in 1..=50 {
+            let id = RequestId::new(number).unwrap();
+            connection.stdout(id, Bytes::from(vec![b'x'; 100_000]));
+            connection.end_request(id, 0);
+        }
+        while connection.unsent() > 0 {
+            connection.transmitted(connection.unsent().min(30_000));
+        }
+    }
+    let held = (HELD.get() - before) / connections.len() as isize;
+    let own = size_of::<Connection>() as isize;
+    assert!(held + own < 1024, "an idle connection holds {held} bytes and is {own} itself");
+}

@@ -1,0 +1,156 @@
+//! The web server's end: what it may send, and what it makes of answers good and bad.
+
+use bytes::Bytes;
+use fastcgi_server::client::{Connection, Event};
+use fastcgi_server::{ProtocolStatus, Role};
+
+use crate::wire::*;
+
+fn heard(connection: &mut Connection, wire: &Wire) -> Vec<String> {
+    let mut events: Vec<String> = Vec::new();
+    for piece in wire.bytes.chunks(3) {
+        connection.handle_input(Bytes::copy_from_slice(piece));
+        while let Some(event) = connection.poll_event() {
+            let line = match event {
+                Event::Stdout { id, data } => format!("stdout {id} {}", text(&data)),
+                Event::Stderr { id, data } => format!("stderr {id} {}", text(&data)),
+                Event::End { id, app_status, protocol_status } => {
+                    format!("end {id} {app_status} {protocol_status:?}")
+                }
+                Event::Values(values) => format!(
+                    "values {:?}",
+                    values.iter().map(|(n, v)| (text(n), text(v))).collect::<Vec<_>>()
+                ),
+                Event::UnknownType(number) => format!("unknown type {number}"),
+                Event::Failed(error) => format!("failed: {error}"),
+            };
+            match (events.last_mut(), line.strip_prefix("stdout 1 ")) {
+                (Some(last), Some(more)) if last.starts_with("stdout 1 ") => {
+                    last.push_str(more);
+                }
+                _ => events.push(line),
+            }
+        }
+    }
+    events
+}
+
+fn begun(role: Role) -> Connection {
+    let mut connection = Connection::new();
+    assert!(connection.begin(id(1), role, true));
+    connection
+}
+
+#[test]
+fn streams_go_out_in_the_order_of_the_role() {
+    let body = || Bytes::from_static(b"body");
+    let mut connection = begun(Role::Responder);
+    assert!(!connection.begin(id(1), Role::Responder, true), "the id is taken");
+    assert!(!connection.stdin(id(1), body()), "PARAMS are open");
+    assert!(!connection.stdin_end(id(1)));
+    assert!(connection.params(id(1), [(&b"A"[..], &b"b"[..])]));
+    assert!(connection.params_end(id(1)));
+    assert!(!connection.params_end(id(1)));
+    assert!(!connection.params(id(1), [(&b"C"[..], &b"d"[..])]));
+    assert!(!connection.data(id(1), body()), "no DATA for responders");
+    assert!(connection.stdin(id(1), body()));
+    assert!(connection.stdin_end(id(1)));
+    assert!(!connection.stdin(id(1), body()));
+    assert!(connection.abort(id(1)));
+    assert!(!connection.abort(id(1)));
+    assert_eq!(
+        read_records(&connection.take_unsent()),
+        [
+            "type 1 1 \\x00\\x01\\x01\\x00\\x00\\x00\\x00\\x00",
+            "type 4 1 \\x01\\x01Ab",
+            "type 4 1 end",
+            "type 5 1 body",
+            "type 5 1 end",
+            "type 2 1 end",
+        ]
+    );
+
+    let mut connection = begun(Role::Authorizer);
+    assert!(connection.params_end(id(1)));
+    assert!(!connection.stdin(id(1), body()));
+    assert!(!connection.stdin_end(id(1)));
+
+    let mut connection = begun(Role::Filter);
+    assert!(connection.params_end(id(1)));
+    assert!(connection.data(id(1), body()));
+    assert!(connection.data_end(id(1)));
+    assert!(connection.stdin_end(id(1)));
+    assert!(!connection.data(id(1), body()));
+    assert!(!connection.stdin(id(2), body()), "never begun");
+}
+
+#[test]
+fn answers_are_heard_and_the_id_is_free_again() {
+    let mut connection = begun(Role::Responder);
+    let answer = Wire::padded(8)
+        .record(STDOUT, 1, b"Status: 200\r\n\r\nhello")
+        .record(STDERR, 1, b"hm")
+        .record(STDOUT, 1, b"")
+        .record(STDERR, 1, b"")
+        .record(END, 1, &[0, 0, 1, 0, 0, 0, 0, 0])
+        .record(STDOUT, 1, b"late")
+        .record(STDOUT, 2, b"never begun")
+        .record(END, 2, b"whatever");
+    assert_eq!(
+        heard(&mut connection, &answer),
+        ["stdout 1 Status: 200\\r\\n\\r\\nhello", "stderr 1 hm", "end 1 256 RequestComplete"]
+    );
+    assert!(!connection.is_active(id(1)));
+    assert!(connection.begin(id(1), Role::Responder, true));
+}
+
+#[test]
+fn refusals_are_told_apart() {
+    for (byte, status) in [
+        (1, ProtocolStatus::CannotMultiplex),
+        (2, ProtocolStatus::Overloaded),
+        (3, ProtocolStatus::UnknownRole),
+        (9, ProtocolStatus::Other(9)),
+    ] {
+        let mut connection = begun(Role::Responder);
+        let answer = Wire::new().record(END, 1, &[0, 0, 0, 0, byte, 0, 0, 0]);
+        assert_eq!(heard(&mut connection, &answer), [format!("end 1 0 {status:?}")]);
+    }
+}
+
+#[test]
+fn questions_and_their_answers() {
+    let mut connection = Connection::new();
+    assert!(connection.get_values([&b"FCGI_MAX_REQS"[..], &[b'x'; 70_000]]));
+    assert_eq!(read_records(&connection.take_unsent()), ["type 9 0 \\r\\x00FCGI_MAX_REQS"]);
+    let answer = Wire::padded(8)
+        .record(GET_VALUES_RESULT, 0, &block(&[("FCGI_MAX_REQS", "64")]))
+        .record(UNKNOWN_TYPE, 0, &[77, 0, 0, 0, 0, 0, 0, 0])
+        .record(99, 0, b"whatever");
+    assert_eq!(
+        heard(&mut connection, &answer),
+        ["values [(\"FCGI_MAX_REQS\", \"64\")]", "unknown type 77"]
+    );
+}
+
+#[test]
+fn a_broken_answer_ends_the_connection_with_a_reason() {
+    let cases = [
+        ("version", Wire::new().raw(b"HTTP/1.1 400 Bad Request"), "version 72"),
+        ("length", Wire::new().record(END, 1, b"short"), "has 5 content bytes where 8 belong"),
+        ("length", Wire::new().record(UNKNOWN_TYPE, 0, b""), "has 0 content bytes where 8 belong"),
+        ("pair", Wire::new().record(GET_VALUES_RESULT, 0, b"\x09"), "longer than the rest"),
+        ("direction", Wire::new().record(STDIN, 1, b"x"), "from the wrong side"),
+        ("after the end", Wire::new().record(STDOUT, 1, b"").record(STDOUT, 1, b"x"), "went on"),
+    ];
+    for (name, wire, reason) in cases {
+        let mut connection = begun(Role::Responder);
+        let heard = heard(&mut connection, &wire.get(1, KEEP));
+        let [failed] = &heard[..] else { panic!("{name}: {heard:?}") };
+        assert!(failed.contains(reason), "{name}: {failed}");
+        assert!(connection.has_failed());
+        assert_eq!(connection.active_requests(), 0);
+        assert!(!connection.begin(id(5), Role::Responder, true), "{name}");
+        assert!(!connection.get_values([&b"FCGI_MAX_REQS"[..]]), "{name}");
+    }
+}
