@@ -1,1 +1,203 @@
 //! An event loop and futures executor for one thread, without starting another.
+//!
+//! [`run`] builds the loop on the calling thread and runs a future to its end; [`spawn`] starts more.
+//! Sockets are in [`net`], timers in [`time`], child processes in [`process`], pipes in [`pipe`], signals in
+//! [`signals`]; sockets and pipes speak the traits of `tokio::io` and `hyper::rt`, which need no runtime.
+//!
+//! * **No thread is ever started**, and Linux 3.10 is enough.
+//! * **Everything that can be awaited is `Send`**, without unsafe code: it holds ids into tables of the
+//!   thread, not pointers. On another thread it finds no table. (A test keeps this.) Futures given to
+//!   [`spawn`] need not be `Send`.
+//! * **Wakers are `Send` and `Sync`**, as std demands: one inlet takes the wakes of other threads.
+//! * **Fairness**: after [`POLLS_A_TURN`] polls the sockets are looked at again, and a task that wakes
+//!   itself goes to the end of the queue.
+//! * **A panic of a task** ends that task, not the loop.
+//! * Unsafe code is in one file, `sys.rs`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! let sum = event_loop::run(async {
+//!     let task = event_loop::spawn(async {
+//!         event_loop::time::sleep(Duration::from_millis(1)).await;
+//!         20
+//!     });
+//!     task.await + 22
+//! })?;
+//! assert_eq!(sum, 42);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! This file is the loop itself: everything that can wake us is one closed enum, `Wakeup`, and a turn
+//! goes through what there is of each. The state behind it is in `loop_state.rs`.
+#![deny(unsafe_code)]
+
+mod counters;
+pub mod descriptors;
+mod executor;
+mod loop_state;
+pub mod net;
+pub mod process;
+mod reactor;
+mod ready_queue;
+pub mod signals;
+mod source;
+mod sys;
+mod table;
+pub mod time;
+mod timers;
+
+use std::future::Future;
+use std::io;
+use std::iter;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+pub use counters::{Counters, counters};
+pub use executor::{Panic, Task, spawn, spawn_now, yield_now};
+
+use loop_state::{Entered, Loop};
+use reactor::{Occurrence, Readiness};
+use ready_queue::{ROOT, TaskWaker, begin_poll};
+use table::Key;
+
+/// How many polls of tasks there are at most between two looks at the sockets.
+///
+/// A look costs about as much as a few polls, so that a smaller number would be felt; and 128 polls of
+/// well-behaved tasks take some 100 µs, so that a larger one would. tokio looks after 61.
+pub const POLLS_A_TURN: usize = 128;
+
+/// Builds an event loop on this thread and runs it until `future` is done; then drops the tasks that are
+/// left, ends the child processes, and returns the output.
+///
+/// # Errors
+///
+/// When the loop cannot be built (no descriptors left: it takes two), when a loop runs on this thread
+/// already, or when the system refuses to wait. The future is dropped then.
+///
+/// # Panics
+///
+/// When `future` panics. Panics of spawned tasks stay in the task.
+pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    let state = Entered::new()?;
+    let future = pin!(future);
+    let mut root = Root::new(&state, future);
+    loop {
+        let patience = state.patience();
+        if let Some(output) = state.turn(&mut root, patience)?.finished {
+            return Ok(output);
+        }
+    }
+}
+
+/// Everything that can wake the loop.
+enum Wakeup {
+    /// Another thread woke tasks.
+    ForeignThread,
+    /// A signal has come; SIGCHLD leads to the child processes.
+    Signal,
+    /// A socket or pipe has something to tell.
+    Readiness(Key, Readiness),
+    /// A timer is due.
+    Deadline(Waker),
+    /// A task is ready to be polled.
+    Task(Key),
+    /// The future given to `run` is ready to be polled.
+    Root,
+}
+
+impl Loop {
+    /// One turn: wait, hear what happened, run what is ready.
+    fn turn<F: Future>(
+        &self,
+        root: &mut Root<'_, F>,
+        patience: Option<Duration>,
+    ) -> io::Result<Turn<F::Output>> {
+        let events = self.reactor.look(patience, self.ready.is_empty())?;
+        self.clock.begin_turn();
+        counters::count(|counters| &counters.turns);
+
+        let mut heard = false;
+        let occurrences = events.iter().map(|event| {
+            heard = true;
+            Wakeup::from(Occurrence::from(event))
+        });
+        let deadlines = iter::from_fn(|| {
+            let now = self.now_if_timers()?;
+            self.timers.borrow_mut().pop_due(now).map(Wakeup::Deadline)
+        });
+        let ready = iter::from_fn(|| self.ready.pop().map(Wakeup::from)).take(POLLS_A_TURN);
+
+        // Each part is asked only when the one before has nothing more.
+        let mut finished = None;
+        for wakeup in occurrences.chain(deadlines).chain(ready) {
+            match wakeup {
+                Wakeup::ForeignThread => self.ready.take_arrivals(),
+                Wakeup::Signal => self.signals.deliver(),
+                Wakeup::Readiness(key, readiness) => self.reactor.note(key, readiness),
+                Wakeup::Deadline(waker) => {
+                    counters::count(|counters| &counters.timers_fired);
+                    waker.wake();
+                }
+                Wakeup::Task(key) => self.executor.poll(key),
+                Wakeup::Root => {
+                    if let Poll::Ready(output) = root.poll() {
+                        finished = Some(output);
+                        break;
+                    }
+                }
+            }
+        }
+        self.reactor.put_back(events);
+        Ok(Turn { finished, heard })
+    }
+}
+
+/// What a turn has led to.
+struct Turn<T> {
+    /// The output of the future given to `run`.
+    finished: Option<T>,
+    /// There was an event, and there may be more.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
+    heard: bool,
+}
+
+impl From<Occurrence> for Wakeup {
+    fn from(occurrence: Occurrence) -> Self {
+        match occurrence {
+            Occurrence::Inlet => Wakeup::ForeignThread,
+            Occurrence::Signals => Wakeup::Signal,
+            Occurrence::Source(key, readiness) => Wakeup::Readiness(key, readiness),
+        }
+    }
+}
+
+impl From<Key> for Wakeup {
+    fn from(key: Key) -> Self {
+        if key == ROOT { Wakeup::Root } else { Wakeup::Task(key) }
+    }
+}
+
+/// The future given to `run`, which stays where it is and is no row of the task table.
+struct Root<'a, F> {
+    future: Pin<&'a mut F>,
+    header: Arc<TaskWaker>,
+    waker: Waker,
+}
+
+impl<'a, F: Future> Root<'a, F> {
+    /// Prepares the first poll.
+    fn new(state: &Loop, future: Pin<&'a mut F>) -> Self {
+        let header = state.ready.waker(ROOT);
+        let waker = Waker::from(Arc::clone(&header));
+        waker.wake_by_ref();
+        Root { future, header, waker }
+    }
+
+    fn poll(&mut self) -> Poll<F::Output> {
+        begin_poll(&self.header);
+        self.future.as_mut().poll(&mut Context::from_waker(&self.waker))
+    }
+}

@@ -1,0 +1,242 @@
+//! Connected sockets. The rules of reading and writing are in `source.rs`; here are the faces: our own
+//! methods, tokio's traits and hyper's.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Address;
+use crate::source::Descriptor;
+use crate::{sys, time};
+
+/// A connected unix or TCP socket, non-blocking and close-on-exec.
+///
+/// Not in the poll set until it has to be waited for. `Send` and `Unpin`; waits in the loop of the thread
+/// that polls it. Dropping it closes it.
+#[derive(Debug)]
+pub struct Stream {
+    descriptor: Descriptor,
+}
+
+impl Stream {
+    /// Connects.
+    ///
+    /// Waits as long as the system lets it, for TCP some two minutes, and on a unix socket whose backlog is
+    /// full for ever: put it into a [`timeout`](crate::time::timeout).
+    ///
+    /// # Errors
+    ///
+    /// What `connect(2)` answers; `InvalidInput` for a path longer than 107 bytes.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        let socket = sys::stream_socket(address)?;
+        if let Address::Tcp(_) = address {
+            sys::set_no_delay(socket.as_fd())?;
+        }
+        let mut stream = Stream::accepted(socket);
+        loop {
+            match sys::connect(stream.as_fd(), address) {
+                Ok(()) => return Ok(stream),
+                // An interrupted connect goes on by itself, as one in progress.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) =>
+                {
+                    stream.descriptor.connect_would_block();
+                    poll_fn(|cx| stream.descriptor.poll_connected(cx)).await?;
+                    sys::take_error(stream.as_fd())?;
+                    return Ok(stream);
+                }
+                // A unix socket's backlog is full, and no event will tell when it is not.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    time::sleep(CONNECT_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes a connected socket; makes it non-blocking and close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` answers; the descriptor is closed then.
+    pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+        sys::set_nonblocking(socket.as_fd())?;
+        sys::set_close_on_exec(socket.as_fd())?;
+        Ok(Stream::accepted(socket))
+    }
+
+    /// Makes two streams that are connected to one another (unix sockets).
+    ///
+    /// # Errors
+    ///
+    /// When descriptors are short.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = sys::socket_pair()?;
+        Ok((Stream::accepted(one), Stream::accepted(other)))
+    }
+
+    /// Takes a socket that is non-blocking and close-on-exec already.
+    pub(crate) fn accepted(socket: OwnedFd) -> Self {
+        Stream { descriptor: Descriptor::new(socket) }
+    }
+
+    /// Reads into the spare capacity of `buffer` and returns how many bytes came; `Ok(0)` is the end of
+    /// the stream. Nothing is zeroed beforehand.
+    ///
+    /// # Errors
+    ///
+    /// What `read(2)` answers; `InvalidInput` when `buffer` has no spare capacity, for that could not be
+    /// told from the end.
+    pub fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if buffer.capacity() == buffer.len() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a read was asked for with a buffer that is full; reserve() some room",
+            )));
+        }
+        self.descriptor.poll_read_bytes(cx, buffer)
+    }
+
+    /// Writes the start of `slices` and returns how many bytes were taken, at least one unless all slices
+    /// are empty.
+    ///
+    /// # Errors
+    ///
+    /// What `write(2)` answers; `BrokenPipe` when the other end is closed.
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_write(cx, slices)
+    }
+
+    /// Tells the other end that nothing more will be written.
+    ///
+    /// # Errors
+    ///
+    /// What `shutdown(2)` answers, except that a connection that is gone already is well.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        match sys::shutdown_write(self.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Returns the address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected`, or `Unsupported` for a family other than unix and TCP.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        sys::peer_name(self.as_fd())?.try_into()
+    }
+
+    /// Returns the address of this end.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for a family other than unix and TCP.
+    pub fn local_address(&self) -> io::Result<Address> {
+        sys::local_name(self.as_fd())?.try_into()
+    }
+}
+
+/// How long a connect waits for room in a unix socket's backlog before it tries again.
+const CONNECT_AGAIN: Duration = Duration::from_millis(5);
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_buf(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
+    }
+}
+
+impl hyper::rt::Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        cursor: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_cursor(cx, cursor)
+    }
+}
+
+impl hyper::rt::Write for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown_write())
+    }
+}

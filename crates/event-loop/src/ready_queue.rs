@@ -1,0 +1,158 @@
+//! Which tasks are to be polled next, and how wakers put them there.
+//!
+//! On the loop's own thread a wake is a push on a queue, once per task until it is polled: a flag in the
+//! waker says that the task is queued already. A wake from any other thread goes through the [`Inlet`],
+//! the only door of the loop that other threads can use. The tasks themselves are in `executor.rs`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+use crate::counters::{count, count_many};
+use crate::loop_state::{LoopId, with_loop};
+use crate::table::Key;
+
+/// What stands for the future given to `run`, which is no row of the task table.
+pub(crate) const ROOT: Key = Key::reserved(0);
+
+/// The queue of one loop.
+pub(crate) struct ReadyQueue {
+    owner: LoopId,
+    queue: RefCell<VecDeque<Key>>,
+    inlet: Arc<Inlet>,
+    /// Empties the inlet without allocating; always empty itself between two uses.
+    exchange: RefCell<Vec<Key>>,
+    /// Who has to be woken so that the loop takes its next turn: set while the loop is a future that
+    /// waits inside another executor, and nothing otherwise.
+    host: RefCell<Option<Waker>>,
+}
+
+impl ReadyQueue {
+    pub(crate) fn new(owner: LoopId, bell: mio::Waker) -> Self {
+        ReadyQueue {
+            owner,
+            queue: RefCell::new(VecDeque::new()),
+            inlet: Arc::new(Inlet { arrivals: Mutex::new(Vec::new()), bell }),
+            exchange: RefCell::new(Vec::new()),
+            host: RefCell::new(None),
+        }
+    }
+
+    /// Makes the waker of the task `key`: one allocation, shared by all its clones.
+    pub(crate) fn waker(&self, key: Key) -> Arc<TaskWaker> {
+        Arc::new(TaskWaker {
+            owner: self.owner,
+            key,
+            queued: AtomicBool::new(false),
+            inlet: Arc::clone(&self.inlet),
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.borrow().is_empty()
+    }
+
+    /// Takes out the task that waits longest. It may have ended since: its key then finds nobody.
+    pub(crate) fn pop(&self) -> Option<Key> {
+        self.queue.borrow_mut().pop_front()
+    }
+
+    fn push(&self, key: Key) {
+        self.queue.borrow_mut().push_back(key);
+        self.wake_host();
+    }
+
+    /// Moves what other threads woke into the queue.
+    pub(crate) fn take_arrivals(&self) {
+        let mut exchange = self.exchange.borrow_mut();
+        std::mem::swap(&mut *exchange, &mut *self.inlet.lock());
+        count_many(exchange.len() as u64, |counters| &counters.foreign_wakes);
+        self.queue.borrow_mut().extend(exchange.drain(..));
+    }
+
+    /// Notes who has to be woken when something becomes ready between two turns; returns the waker that
+    /// was noted before, to be dropped.
+    pub(crate) fn set_host(&self, host: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut *self.host.borrow_mut(), host)
+    }
+
+    /// Wakes the host, once.
+    pub(crate) fn wake_host(&self) {
+        let host = self.host.borrow_mut().take();
+        if let Some(host) = host {
+            host.wake();
+        }
+    }
+}
+
+/// The only way into a loop from another thread. Several threads may come: it is behind a lock, which the
+/// loop itself takes only after the bell rang.
+#[derive(Debug)]
+struct Inlet {
+    arrivals: Mutex<Vec<Key>>,
+    bell: mio::Waker,
+}
+
+impl Inlet {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Key>> {
+        // A push or a swap cannot leave the list half-done.
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, key: Key) {
+        let mut arrivals = self.lock();
+        arrivals.push(key);
+        // The bell of the first arrival rings for all that come before the loop looks.
+        let first = arrivals.len() == 1;
+        drop(arrivals);
+        if first {
+            let rung: io::Result<()> = self.bell.wake();
+            // It fails only when the process is out of memory for an eight-byte counter; the next
+            // arrival would not ring, but the loop's next turn for any other reason looks too.
+            debug_assert!(rung.is_ok(), "the loop could not be woken: {rung:?}");
+        }
+    }
+}
+
+/// Wakes one task.
+#[derive(Debug)]
+pub(crate) struct TaskWaker {
+    owner: LoopId,
+    key: Key,
+    /// The task is in the queue, or on its way through the inlet.
+    queued: AtomicBool,
+    inlet: Arc<Inlet>,
+}
+
+impl TaskWaker {
+    /// Notes that the task left the queue and is about to be polled; wakes count anew from here.
+    ///
+    /// Acquire: what another thread wrote before it woke the task is seen by the poll.
+    pub(crate) fn leave_queue(&self) {
+        self.queued.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if with_loop(self.owner, |state| state.ready.push(self.key)).is_none() {
+            self.inlet.push(self.key);
+        }
+    }
+}
+
+/// Counts a poll and says goodbye to the queue.
+pub(crate) fn begin_poll(waker: &TaskWaker) {
+    count(|counters| &counters.polls);
+    waker.leave_queue();
+}

@@ -1,0 +1,146 @@
+//! A table whose keys are never mistaken for one another.
+//!
+//! Tasks, sources, timers and children are rows of such tables, and what the public handles hold is a
+//! [`Key`]: plain numbers, hence `Send`. A row's place is used again after its removal; the generation
+//! inside the key tells the old tenant from the new one, so that a late event or a late waker meets
+//! nobody instead of a stranger. What the rows mean is the business of the files that own a table.
+
+use slab::Slab;
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a Key travels through epoll as a 64-bit token");
+
+/// Names one row of one [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// A key that no table ever hands out; see [`Table::insert`].
+    pub(crate) const fn reserved(number: u32) -> Self {
+        Key { index: u32::MAX, generation: number }
+    }
+
+    /// Packs the key into what epoll carries for us.
+    pub(crate) const fn to_token(self) -> mio::Token {
+        mio::Token(self.index as usize | (self.generation as usize) << 32)
+    }
+
+    /// Unpacks what epoll carried for us.
+    pub(crate) const fn from_token(token: mio::Token) -> Self {
+        Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 }
+    }
+}
+
+/// Rows of `T`, found by [`Key`].
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    rows: Slab<Row<T>>,
+    /// Given to the next row, whatever its place: a key comes back only after 2^32 insertions that end
+    /// in the same place.
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Row<T> {
+    generation: u32,
+    value: T,
+}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Table { rows: Slab::new(), generation: 0 }
+    }
+
+    /// Returns the key that the next [`insert`](Self::insert) will use.
+    pub(crate) fn next_key(&self) -> Key {
+        Key { index: self.rows.vacant_key() as u32, generation: self.generation }
+    }
+
+    /// Adds a row. Descriptors, children and memory end long before the 2^32 - 1 rows a table can hold.
+    pub(crate) fn insert(&mut self, value: T) -> Key {
+        let key = self.next_key();
+        assert!(key.index != u32::MAX, "a table of the event loop is full");
+        self.generation = self.generation.wrapping_add(1);
+        self.rows.insert(Row { generation: key.generation, value });
+        key
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        let row = self.rows.get(key.index as usize)?;
+        (row.generation == key.generation).then_some(&row.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let row = self.rows.get_mut(key.index as usize)?;
+        (row.generation == key.generation).then_some(&mut row.value)
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        Some(self.rows.remove(key.index as usize).value)
+    }
+
+    /// Returns the key of some row, or `None` when the table is empty.
+    pub(crate) fn any_key(&self) -> Option<Key> {
+        let (index, row) = self.rows.iter().next()?;
+        Some(Key { index: index as u32, generation: row.generation })
+    }
+
+    /// Returns the key of the row at `place`, for walks that let go of the table between rows: ask for
+    /// every place below [`places`](Self::places).
+    pub(crate) fn key_at(&self, place: usize) -> Option<Key> {
+        let row = self.rows.get(place)?;
+        Some(Key { index: place as u32, generation: row.generation })
+    }
+
+    /// Returns how many places a walk has to visit.
+    pub(crate) fn places(&self) -> usize {
+        self.rows.capacity()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_place_has_a_new_key() {
+        let mut table = Table::new();
+        let old = table.insert("old");
+        assert_eq!(table.remove(old), Some("old"));
+        let new = table.insert("new");
+        assert_eq!(old.index, new.index, "the place is used again");
+        assert_eq!(table.get(old), None);
+        assert_eq!(table.remove(old), None);
+        assert_eq!(table.get(new), Some(&"new"));
+    }
+
+    #[test]
+    fn keys_survive_the_way_through_epoll() {
+        for key in [
+            Key { index: 0, generation: 0 },
+            Key { index: 7, generation: u32::MAX },
+            Key { index: u32::MAX - 1, generation: 1 },
+            Key::reserved(2),
+        ] {
+            assert_eq!(Key::from_token(key.to_token()), key);
+        }
+    }
+
+    #[test]
+    fn the_next_key_is_foretold() {
+        let mut table = Table::new();
+        for _ in 0..3 {
+            let foretold = table.next_key();
+            assert_eq!(table.insert(()), foretold);
+        }
+        assert_eq!(table.len(), 3);
+    }
+}
