@@ -1,1 +1,64 @@
-//! Serves any tower Service over FastCGI and HTTP from one process with one thread.
+//! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
+//!
+//! What lives here: the ways in ([`WayIn`]), one file each ([`fastcgi`], [`http`](mod@http)); the mapping
+//! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]);
+//! starting, draining and ending ([`run`]).
+//!
+//! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
+//! page or tool (the application's).
+//!
+//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ exchanges) →
+//! `cgi_to_http.rs` → `exchange.rs` calls the application → `http_to_cgi.rs` → back out.
+//!
+//! ```no_run
+//! # use std::convert::Infallible;
+//! # use bytes::Bytes;
+//! # use http_body_util::Full;
+//! #[derive(Clone)]
+//! struct Hello;
+//!
+//! impl tower_service::Service<http::Request<app_server::Body>> for Hello {
+//!     type Response = http::Response<Full<Bytes>>;
+//!     type Error = Infallible;
+//!     type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+//!     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+//!         std::task::Poll::Ready(Ok(()))
+//!     }
+//!     fn call(&mut self, _: http::Request<app_server::Body>) -> Self::Future {
+//!         std::future::ready(Ok(http::Response::new(Full::from("Hello"))))
+//!     }
+//! }
+//!
+//! let way_in = app_server::WayIn::inherited().unwrap_or("http:127.0.0.1:8080".parse().unwrap());
+//! app_server::run(Hello, way_in, app_server::Settings::default()).unwrap();
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod application;
+mod base_path;
+mod body;
+mod cgi_to_http;
+mod connections;
+mod error;
+mod error_report;
+mod exchange;
+mod extensions;
+mod fastcgi;
+mod http;
+mod http_to_cgi;
+mod lifecycle;
+mod listen;
+mod settings;
+mod spill;
+
+pub use base_path::BasePath;
+pub use body::{Body, BodyError};
+pub use error::Error;
+pub use error_report::{Cause, ErrorReport};
+pub use event_loop::net::Address;
+pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme};
+pub use fastcgi_server::Role;
+pub use lifecycle::run;
+pub use listen::WayIn;
+pub use settings::Settings;

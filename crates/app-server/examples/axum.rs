@@ -1,0 +1,41 @@
+//! An axum application, unchanged, on FastCGI or HTTP. No tokio runtime is needed.
+//!
+//! ```text
+//! cargo run --release --example axum -p app-server                        # http://127.0.0.1:8080
+//! cargo run --release --example axum -p app-server fastcgi:unix:/tmp/axum.sock
+//! ```
+
+use std::process::ExitCode;
+
+use app_server::{Settings, WayIn};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::routing::{get, post};
+
+fn application() -> Router {
+    Router::new()
+        .route("/", get(|| async { "Hello, world!\n" }))
+        .route(
+            "/hello/{name}",
+            get(|Path(name): Path<String>| async move { format!("Hello, {name}!\n") }),
+        )
+        // The body streams through: what comes in goes out, however large.
+        .route("/echo", post(|body: Body| async { body }))
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
+    let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
+        app_server::run(application(), way_in, Settings::default())
+            .map_err(|error| error.to_string())
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("axum: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The smallest application: a bare `tower` service.
+//!
+//! ```text
+//! cargo run --release --example hello -p app-server                       # http://127.0.0.1:8080
+//! cargo run --release --example hello -p app-server fastcgi:unix:/tmp/hello.sock
+//! ```
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::process::ExitCode;
+use std::task::{Context, Poll};
+
+use app_server::{Body, Settings, WayIn};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use tower_service::Service;
+
+struct Hello;
+
+impl Service<Request<Body>> for Hello {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        let mut response = Response::new(Full::from("Hello, world!\n"));
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        ready(Ok(response))
+    }
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
+    let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
+        app_server::run(Hello, way_in, Settings::default()).map_err(|error| error.to_string())
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hello: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

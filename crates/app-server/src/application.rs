@@ -1,0 +1,213 @@
+//! The application behind one call that cannot fail: a panic, an overload becomes a response.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::body::Body;
+use crate::error_report::{About, Cause, ErrorReport};
+use crate::settings::Settings;
+
+/// Bytes that one read from a socket may bring. As much as a unix socket gives at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// The service, its settings, and what all its exchanges share.
+pub(crate) struct Application<S> {
+    service: RefCell<S>,
+    pub(crate) settings: Settings,
+    exchanges: Rc<Cell<usize>>,
+    /// All connections read into this one, so that an idle one holds no buffer.
+    pub(crate) read_buffer: RefCell<BytesMut>,
+}
+
+impl<S> Application<S> {
+    pub(crate) fn new(service: S, settings: Settings) -> Self {
+        Application {
+            service: RefCell::new(service),
+            settings,
+            exchanges: Rc::default(),
+            read_buffer: RefCell::new(BytesMut::new()),
+        }
+    }
+
+    /// Makes the server's own answer to a request that cannot reach the service.
+    pub(crate) fn page(&self, cause: Cause, about: &About) -> Response<Bytes> {
+        (self.settings.error_page)(&ErrorReport::new(cause, about))
+    }
+}
+
+impl<S, B> Application<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
+{
+    /// Lets the service answer a request. Every failure has become a response.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Answer<B>> {
+        let about = About::request(&request);
+        let limit = self.settings.max_exchanges;
+        if self.exchanges.get() >= limit {
+            return self.page(Cause::Overload(limit), &about).map(|page| Answer::page(page));
+        }
+        self.exchanges.set(self.exchanges.get() + 1);
+        let permit = Permit(self.exchanges.clone());
+        match self.call(request).await {
+            Ok(response) => response.map(|body| Answer::application(body, about, permit)),
+            Err(message) => self.page(Cause::Panic(message), &about).map(|page| Answer::page(page)),
+        }
+    }
+
+    /// Calls the service. The error is a panic's message.
+    async fn call(&self, request: Request<Body>) -> Result<Response<B>, String> {
+        let mut request = Some(request);
+        let called = poll_fn(|context| {
+            catch(|| {
+                let mut service = self.service.borrow_mut();
+                ready!(service.poll_ready(context)).unwrap_or_else(|error| match error {});
+                Poll::Ready(request.take().map(|request| service.call(request)))
+            })
+            .map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
+        });
+        let Some(future) = called.await? else {
+            return Err("the service was called twice for one request".to_owned());
+        };
+        let mut future = std::pin::pin!(future);
+        poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+            Ok(polled) => polled.map(|Ok(response)| Ok(response)),
+            Err(message) => Poll::Ready(Err(message)),
+        })
+        .await
+    }
+}
+
+/// Counts one exchange until its answer is over.
+struct Permit(Rc<Cell<usize>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+pin_project! {
+    /// The body of an answer: the application's, or a page of the server's own.
+    pub(crate) struct Answer<B> {
+        #[pin]
+        source: Source<B>,
+        about: Option<About>,
+        permit: Option<Permit>,
+    }
+}
+
+pin_project! {
+    #[project = SourceProjection]
+    enum Source<B> {
+        Application { #[pin] body: B },
+        Page { page: Bytes },
+        Over,
+    }
+}
+
+impl<B> Answer<B> {
+    fn application(body: B, about: About, permit: Permit) -> Self {
+        Answer { source: Source::Application { body }, about: Some(about), permit: Some(permit) }
+    }
+
+    pub(crate) fn page(page: Bytes) -> Self {
+        Answer { source: Source::Page { page }, about: None, permit: None }
+    }
+}
+
+/// The application's body failed or panicked; its message. It is in the log already.
+#[derive(Debug)]
+pub(crate) struct BrokenOff(pub(crate) String);
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the answer broke off: {}", self.0)
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl<B> HttpBody for Answer<B>
+where
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let mut this = self.project();
+        let message = match this.source.as_mut().project() {
+            SourceProjection::Over => return Poll::Ready(None),
+            SourceProjection::Page { page } => {
+                let page = std::mem::take(page);
+                this.source.set(Source::Over);
+                return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
+            }
+            SourceProjection::Application { body } => match catch(|| body.poll_frame(context)) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Some(Ok(frame)))) => {
+                    // For the usual `Bytes` this shares and copies nothing.
+                    let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Ok(Poll::Ready(None)) => {
+                    this.source.set(Source::Over);
+                    *this.permit = None;
+                    return Poll::Ready(None);
+                }
+                Ok(Poll::Ready(Some(Err(error)))) => error.to_string(),
+                Err(panic) => format!("panic: {panic}"),
+            },
+        };
+        this.source.set(Source::Over);
+        if let Some(About { method, uri, .. }) = this.about {
+            tracing::error!(%method, path = uri.path(), "The answer broke off: {message}.");
+        }
+        Poll::Ready(Some(Err(BrokenOff(message))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Application { body } => body.is_end_stream(),
+            Source::Page { page } => page.is_empty(),
+            Source::Over => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Application { body } => body.size_hint(),
+            Source::Page { page } => SizeHint::with_exact(page.len() as u64),
+            Source::Over => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// Runs application code; the error is a panic's message. What it left half done is its own and is
+/// dropped: nothing of ours is borrowed by it.
+fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
+        panic
+            .downcast_ref::<&str>()
+            .map(|message| (*message).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a value that is no text".to_owned())
+    })
+}

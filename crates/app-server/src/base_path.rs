@@ -1,0 +1,172 @@
+//! BASE: where the site is mounted, found for each exchange from what rewriting left.
+//!
+//! The raw request path is the truth (`%2F` and UTF-8 survive in it); the variables only say how
+//! much of it belongs to the mount.
+
+use std::fmt;
+
+use bytes::Bytes;
+use percent_encoding::percent_decode;
+
+/// Where the site is mounted: empty at the top of the host, else `/project`, without a `/` at
+/// its end. As it stands in the raw URL, so a link is `BASE` + `/path`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BasePath(Bytes);
+
+impl BasePath {
+    /// The path as text to put before every link.
+    pub fn as_str(&self) -> &str {
+        // Cut from a URI, so ASCII; were it not, links without a base are better than none.
+        std::str::from_utf8(&self.0).unwrap_or("")
+    }
+}
+
+impl fmt::Debug for BasePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), formatter)
+    }
+}
+
+impl fmt::Display for BasePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The variables a mount shows in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MountVariables<'a> {
+    /// Set by the owner (`SetEnv TOOLSHED_BASE /project`, `fastcgi_param TOOLSHED_BASE /project`):
+    /// settles the matter where the others cannot, as behind mod_proxy_fcgi.
+    pub(crate) base: Option<&'a [u8]>,
+    pub(crate) script_name: &'a [u8],
+    pub(crate) path_info: &'a [u8],
+    pub(crate) document_root: &'a [u8],
+}
+
+/// Divides a raw path (no query) into the mount and the rest, which begins with `/` or is empty.
+/// Returns the number of bytes of the mount.
+pub(crate) fn mount_length(raw_path: &[u8], variables: MountVariables<'_>) -> usize {
+    if let Some(base) = variables.base {
+        return prefix_length(raw_path, trim_slash(base)).unwrap_or(0);
+    }
+    let script_name = without_document_root(variables.script_name, variables.document_root);
+    // The launcher's own name: rewriting put it there. It belongs to the mount when the visitor
+    // typed it, and does not when rewriting hid it.
+    if script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi") {
+        if let Some(length) = prefix_length(raw_path, script_name) {
+            return length;
+        }
+        let folder = script_name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        return prefix_length(raw_path, &script_name[..folder]).unwrap_or(0);
+    }
+    // SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 mean them. Without PATH_INFO (nginx,
+    // lighttpd, mod_proxy_fcgi as usually set up) SCRIPT_NAME is the whole path and no mount.
+    if !variables.path_info.is_empty() {
+        return prefix_length(raw_path, trim_slash(script_name)).unwrap_or(0);
+    }
+    0
+}
+
+/// Cuts the mount out of the raw path.
+pub(crate) fn base_path(raw_path: &Bytes, length: usize) -> BasePath {
+    if length == 0 { BasePath::default() } else { BasePath(raw_path.slice(..length)) }
+}
+
+/// mod_fcgid's FcgidFixPathinfo, made for PHP, puts the document root before SCRIPT_NAME.
+fn without_document_root<'a>(script_name: &'a [u8], document_root: &[u8]) -> &'a [u8] {
+    let document_root = trim_slash(document_root);
+    match script_name.strip_prefix(document_root) {
+        Some(rest) if !document_root.is_empty() && rest.starts_with(b"/") => rest,
+        _ => script_name,
+    }
+}
+
+/// How many raw bytes decode to `prefix`, if the raw path begins so and a segment ends there.
+fn prefix_length(raw_path: &[u8], prefix: &[u8]) -> Option<usize> {
+    if prefix.is_empty() {
+        return Some(0);
+    }
+    let length = if raw_path.starts_with(prefix) {
+        prefix.len()
+    } else {
+        let mut wanted = prefix.iter();
+        let mut at = 0;
+        while !wanted.as_slice().is_empty() {
+            let unit = match raw_path.get(at)? {
+                b'%' => at..(at + 3).min(raw_path.len()),
+                _ => at..at + 1,
+            };
+            let decoded = percent_decode(&raw_path[unit.clone()]).next()?;
+            if Some(&decoded) != wanted.next() {
+                return None;
+            }
+            at = unit.end;
+        }
+        at
+    };
+    (raw_path.len() == length || raw_path[length] == b'/').then_some(length)
+}
+
+fn trim_slash(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_is_found() {
+        // name, raw path, SCRIPT_NAME, PATH_INFO, DOCUMENT_ROOT, the mount
+        let cases = [
+            ("top, rewritten", "/tools/x", "/dispatch.fcgi", "/tools/x", "/home/a", ""),
+            ("top, shown", "/dispatch.fcgi/x", "/dispatch.fcgi", "/x", "/home/a", "/dispatch.fcgi"),
+            (
+                "folder, rewritten",
+                "/project/x",
+                "/project/dispatch.fcgi",
+                "/x",
+                "/home",
+                "/project",
+            ),
+            ("folder alone", "/project/", "/project/dispatch.fcgi", "/", "/home", "/project"),
+            ("FcgidFixPathinfo", "/p/x", "/home/a/p/dispatch.fcgi", "/x", "/home/a", "/p"),
+            ("document root with slash", "/p/x", "/home/a/p/dispatch.fcgi", "/x", "/home/a/", "/p"),
+            ("FcgidWrapper virtual", "/p/x", "/p/x", "", "/home/a", ""),
+            ("nginx", "/tools/x", "/tools/x", "", "/usr/share/nginx/html", ""),
+            ("lighttpd at a prefix", "/p/x", "/p", "/x", "/var/www", "/p"),
+            ("lighttpd at the top", "/x", "/", "/x", "/var/www", ""),
+            ("encoded folder", "/my%20site/x", "/my site/dispatch.fcgi", "/x", "/h", "/my%20site"),
+            ("encoded otherwise", "/%70/x", "/p/dispatch.fcgi", "/x", "/h", "/%70"),
+            ("not a whole segment", "/projects/x", "/project/dispatch.fcgi", "/x", "/h", ""),
+            ("alias elsewhere", "/x", "/cgi-bin/dispatch.fcgi", "/x", "/h", ""),
+            ("bad escape", "/%", "/p/dispatch.fcgi", "/", "/h", ""),
+            ("short escape", "/%7", "/p/dispatch.fcgi", "/", "/h", ""),
+        ];
+        for (name, raw, script_name, path_info, document_root, expected) in cases {
+            let raw = Bytes::from(raw);
+            let variables = MountVariables {
+                base: None,
+                script_name: script_name.as_bytes(),
+                path_info: path_info.as_bytes(),
+                document_root: document_root.as_bytes(),
+            };
+            let base = base_path(&raw, mount_length(&raw, variables));
+            assert_eq!(base.as_str(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn owner_settles_it() {
+        let raw = Bytes::from("/project/x");
+        for (set, expected) in [("/project", "/project"), ("/project/", "/project"), ("/", "")] {
+            let variables = MountVariables {
+                base: Some(set.as_bytes()),
+                script_name: b"/project/x",
+                ..Default::default()
+            };
+            assert_eq!(base_path(&raw, mount_length(&raw, variables)).as_str(), expected, "{set}");
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! A request's body on its way from a connection to a handler, with backpressure.
+//!
+//! Over FastCGI it is a queue with two ends: the connection's ([`Sender`]) and the handler's
+//! ([`Body`]). Over HTTP it is hyper's. The queue is an `Arc<Mutex<…>>` though all happens on one
+//! thread: axum wants `Send`, the lock is never contended, and the count of owners ends its life
+//! without a table that would have to be kept clean.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_loop::time::{self, Sleep};
+use http::HeaderMap;
+use http::header::EXPECT;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::spill::Spill;
+
+/// A request's body: a stream of [`Bytes`], read as the handler asks for it.
+///
+/// Dropping it says that the rest is not wanted.
+pub struct Body(Kind);
+
+enum Kind {
+    Empty,
+    Queue { queue: Arc<Mutex<Queue>>, length: Option<u64> },
+    Http(HttpIncoming),
+}
+
+/// A body that hyper receives.
+struct HttpIncoming {
+    incoming: hyper::body::Incoming,
+    patience: Patience,
+    /// The visitor waits for `100 Continue` before sending (RFC 9110 §10.1.1). hyper says it when
+    /// the body is first asked for.
+    held_back: bool,
+}
+
+/// Bytes of an unwanted body that are taken and dropped, so that the visitor, who is still sending,
+/// comes to read the answer. Closing at once would reset the answer away.
+const UNWANTED_BYTES: u64 = 256 << 20;
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The visitor left or the web server gave the request up.
+    Aborted,
+    /// The web server announced `expected` bytes (CONTENT_LENGTH) and sent `received`.
+    Incomplete {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes that came.
+        received: u64,
+    },
+    /// Nothing came for this long (`receive_timeout`).
+    TimedOut(Duration),
+    /// More had to wait on disk than allowed (`spilled_body_bytes`).
+    TooMuchWaiting(u64),
+    /// The temporary file for what waits could not be written or read.
+    Spill(std::io::Error),
+    /// The HTTP connection failed.
+    Http(hyper::Error),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Aborted => write!(formatter, "the request was aborted while its body came"),
+            BodyError::Incomplete { expected, received } => {
+                write!(formatter, "the body ended after {received} of {expected} announced bytes")
+            }
+            BodyError::TimedOut(limit) => {
+                write!(formatter, "no byte of the body came for {} s", limit.as_secs())
+            }
+            BodyError::TooMuchWaiting(limit) => write!(
+                formatter,
+                "more than {limit} bytes of the body (spilled_body_bytes) waited to be read"
+            ),
+            BodyError::Spill(error) => {
+                write!(formatter, "the temporary file for the body failed: {error}")
+            }
+            BodyError::Http(error) => write!(formatter, "the HTTP connection failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BodyError::Spill(error) => Some(error),
+            BodyError::Http(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Body {
+    /// A body without a byte.
+    pub fn empty() -> Self {
+        Body(Kind::Empty)
+    }
+
+    /// Makes the two ends of a queue. `length` is the announced length in bytes, if any.
+    pub(crate) fn queue(length: Option<u64>) -> (Sender, Body) {
+        let queue = Arc::new(Mutex::new(Queue::default()));
+        let body = Body(Kind::Queue { queue: queue.clone(), length });
+        (Sender { queue, expected: length, received: 0 }, body)
+    }
+
+    /// A body that hyper receives; a pause of more than `receive_timeout` ends it.
+    pub(crate) fn http(
+        incoming: hyper::body::Incoming,
+        headers: &HeaderMap,
+        receive_timeout: Duration,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Body::empty();
+        }
+        let held_back = headers.contains_key(EXPECT);
+        Body(Kind::Http(HttpIncoming {
+            incoming,
+            patience: Patience::new(receive_timeout),
+            held_back,
+        }))
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body::empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Body").field("size_hint", &self.size_hint()).finish()
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Queue { queue, length } => {
+                let polled = lock(queue).poll_next(context);
+                if let (Poll::Ready(Some(Ok(data))), Some(left)) = (&polled, length) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
+                polled.map_ok(Frame::data)
+            }
+            Kind::Http(http) => http.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Queue { queue, .. } => lock(queue).is_at_end(),
+            Kind::Http(http) => http.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Queue { length: Some(length), .. } => SizeHint::with_exact(*length),
+            Kind::Queue { length: None, .. } => SizeHint::default(),
+            Kind::Http(http) => http.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.0, Kind::Empty) {
+            Kind::Empty => {}
+            Kind::Queue { queue, .. } => lock(&queue).abandon(),
+            Kind::Http(http) if http.held_back || http.incoming.is_end_stream() => {}
+            Kind::Http(http) => event_loop::spawn(http.throw_away()).detach(),
+        }
+    }
+}
+
+impl HttpIncoming {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.held_back = false;
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(frame) => {
+                self.patience.rest();
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
+            }
+            Poll::Pending if self.patience.poll_over(context) => {
+                Poll::Ready(Some(Err(BodyError::TimedOut(self.patience.limit))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    async fn throw_away(mut self) {
+        let mut left = UNWANTED_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|context| self.poll_frame(context)).await {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    }
+}
+
+/// The connection's end of a body queue.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    queue: Arc<Mutex<Queue>>,
+    expected: Option<u64>,
+    received: u64,
+}
+
+impl Sender {
+    /// Hands data to the reader. What passes the announced length is dropped (RFC 3875 §4.2: the
+    /// script must not read more).
+    pub(crate) fn push(&mut self, mut data: Bytes) {
+        if let Some(expected) = self.expected {
+            let room = expected.saturating_sub(self.received);
+            if data.len() as u64 > room {
+                data.truncate(room as usize);
+            }
+        }
+        self.received += data.len() as u64;
+        lock(&self.queue).push(data);
+    }
+
+    /// From now on what comes waits on disk once `memory` bytes wait in memory; at most `disk`.
+    pub(crate) fn spill_past(&self, memory: usize, disk: u64) {
+        lock(&self.queue).spill_limits = Some((memory, disk));
+    }
+
+    /// The stream's end came.
+    pub(crate) fn end(self) {
+        let end = match self.expected {
+            Some(expected) if self.received < expected => {
+                End::Failed(BodyError::Incomplete { expected, received: self.received })
+            }
+            _ => End::Complete,
+        };
+        lock(&self.queue).end(end);
+    }
+
+    /// The stream ends with an error.
+    pub(crate) fn fail(self, error: BodyError) {
+        lock(&self.queue).end(End::Failed(error));
+    }
+
+    /// Whether at least `limit` bytes wait in memory; if so the context is woken when fewer do.
+    pub(crate) fn poll_full(&self, context: &mut Context<'_>, limit: usize) -> bool {
+        let mut queue = lock(&self.queue);
+        let full = queue.in_memory >= limit;
+        queue.writer = full.then(|| (context.waker().clone(), limit / 2));
+        full
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<Bytes>,
+    /// Bytes in `pieces`.
+    in_memory: usize,
+    /// Comes after `pieces`, if anything is in it.
+    spill: Option<Spill>,
+    spill_limits: Option<(usize, u64)>,
+    end: Option<End>,
+    reader: Option<Waker>,
+    /// Waits until at most so many bytes are in memory.
+    writer: Option<(Waker, usize)>,
+    /// The body was dropped: nothing is kept any more.
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+enum End {
+    Complete,
+    Failed(BodyError),
+    /// The error was handed out.
+    Told,
+}
+
+impl Queue {
+    fn push(&mut self, data: Bytes) {
+        if self.abandoned || self.end.is_some() || data.is_empty() {
+            return;
+        }
+        let spilling = self.spill.as_ref().is_some_and(|spill| !spill.is_empty());
+        match self.spill_limits {
+            Some((memory, disk)) if spilling || self.in_memory >= memory => {
+                if let Err(error) = self.push_to_disk(&data, disk) {
+                    self.end = Some(End::Failed(error));
+                }
+            }
+            _ => {
+                self.in_memory += data.len();
+                self.pieces.push_back(data);
+            }
+        }
+        self.wake_reader();
+    }
+
+    fn push_to_disk(&mut self, data: &[u8], limit: u64) -> Result<(), BodyError> {
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            none => none.insert(Spill::new().map_err(BodyError::Spill)?),
+        };
+        if spill.len() + data.len() as u64 > limit {
+            return Err(BodyError::TooMuchWaiting(limit));
+        }
+        spill.push(data).map_err(BodyError::Spill)
+    }
+
+    fn end(&mut self, end: End) {
+        // A failure must not be told as an end, nor hidden behind what waits.
+        self.end.get_or_insert(end);
+        self.wake_reader();
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            self.in_memory -= piece.len();
+            if self.writer.as_ref().is_some_and(|(_, low)| self.in_memory <= *low)
+                && let Some((writer, _)) = self.writer.take()
+            {
+                writer.wake();
+            }
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match self.spill.as_mut().map(Spill::pop) {
+            Some(Ok(Some(piece))) => return Poll::Ready(Some(Ok(piece))),
+            Some(Err(error)) => {
+                self.spill = None;
+                self.end = Some(End::Told);
+                return Poll::Ready(Some(Err(BodyError::Spill(error))));
+            }
+            Some(Ok(None)) | None => {}
+        }
+        match &mut self.end {
+            None => {
+                if !self.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
+                    self.reader = Some(context.waker().clone());
+                }
+                Poll::Pending
+            }
+            Some(End::Complete | End::Told) => Poll::Ready(None),
+            Some(failed) => match std::mem::replace(failed, End::Told) {
+                End::Failed(error) => Poll::Ready(Some(Err(error))),
+                End::Complete | End::Told => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.pieces.is_empty()
+            && self.spill.as_ref().is_none_or(Spill::is_empty)
+            && matches!(self.end, Some(End::Complete | End::Told))
+    }
+
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        self.pieces = VecDeque::new();
+        self.in_memory = 0;
+        self.spill = None;
+        if let Some((writer, _)) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    // A panic while it was held leaves a queue that is still a queue.
+    queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A deadline that runs only while something is waited for.
+pub(crate) struct Patience {
+    limit: Duration,
+    sleep: Option<Sleep>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Patience { limit, sleep: None }
+    }
+
+    /// What was waited for came.
+    pub(crate) fn rest(&mut self) {
+        self.sleep = None;
+    }
+
+    /// Whether waiting has taken too long; if not yet, the context is woken when it has.
+    pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| time::sleep(limit));
+        Pin::new(sleep).poll(context).is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(body: &mut Body) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(body).poll_frame(&mut context).map_ok(|frame| frame.into_data().unwrap())
+    }
+
+    fn data(body: &mut Body) -> Bytes {
+        match next(body) {
+            Poll::Ready(Some(Ok(data))) => data,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn is_send() {
+        fn send<T: Send + 'static>() {}
+        send::<Body>();
+        send::<BodyError>();
+    }
+
+    #[test]
+    fn streams_in_order_to_its_end() {
+        let (mut sender, mut body) = Body::queue(Some(5));
+        assert!(next(&mut body).is_pending());
+        sender.push(Bytes::from_static(b"ab"));
+        sender.push(Bytes::from_static(b"cde and more than was announced"));
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert_eq!(data(&mut body), "ab");
+        assert_eq!(data(&mut body), "cde");
+        assert!(next(&mut body).is_pending());
+        sender.end();
+        assert!(body.is_end_stream());
+        assert!(matches!(next(&mut body), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let (mut sender, mut body) = Body::queue(Some(5));
+        sender.push(Bytes::from_static(b"ab"));
+        sender.end();
+        assert_eq!(data(&mut body), "ab");
+        let Poll::Ready(Some(Err(error))) = next(&mut body) else { panic!() };
+        assert_eq!(error.to_string(), "the body ended after 2 of 5 announced bytes");
+        assert!(matches!(next(&mut body), Poll::Ready(None)), "an error is told once");
+    }
+
+    #[test]
+    fn full_until_read() {
+        let (mut sender, mut body) = Body::queue(None);
+        let mut context = Context::from_waker(Waker::noop());
+        sender.push(Bytes::from(vec![0; 10]));
+        assert!(!sender.poll_full(&mut context, 11));
+        assert!(sender.poll_full(&mut context, 10));
+        data(&mut body);
+        assert!(!sender.poll_full(&mut context, 10));
+    }
+
+    #[test]
+    fn waits_on_disk_when_others_must_not_wait() {
+        let (mut sender, mut body) = Body::queue(None);
+        sender.spill_past(4, 100_000);
+        for round in 0..1000u32 {
+            sender.push(Bytes::from(round.to_le_bytes().to_vec()));
+        }
+        assert_eq!(lock(&sender.queue).in_memory, 4);
+        sender.end();
+        let mut all = Vec::new();
+        while let Poll::Ready(Some(Ok(piece))) = next(&mut body) {
+            all.extend_from_slice(&piece);
+        }
+        let expected: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn disk_has_a_limit_too() {
+        let (mut sender, mut body) = Body::queue(None);
+        sender.spill_past(0, 10);
+        sender.push(Bytes::from(vec![0; 8]));
+        sender.push(Bytes::from(vec![0; 8]));
+        assert_eq!(data(&mut body).len(), 8);
+        assert!(matches!(next(&mut body), Poll::Ready(Some(Err(BodyError::TooMuchWaiting(10))))));
+    }
+
+    #[test]
+    fn an_unwanted_body_is_dropped() {
+        let (mut sender, body) = Body::queue(None);
+        drop(body);
+        sender.push(Bytes::from(vec![0; 8]));
+        assert_eq!(lock(&sender.queue).in_memory, 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! Why the server could not start or go on. What goes wrong in one exchange is an [`ErrorReport`].
+//!
+//! [`ErrorReport`]: crate::ErrorReport
+
+use std::fmt;
+use std::io;
+
+/// Why [`run`](crate::run) gave up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The listen socket could not be made.
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Descriptor 0 is no listening socket, so no web server started this process.
+    NotSpawned(io::Error),
+    /// `FCGI_WEB_SERVER_ADDRS` holds something that is no list of IP addresses (FastCGI 1.0 §3.2).
+    WebServerAddresses(String),
+    /// The event loop could not be built or failed.
+    Loop(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    formatter,
+                    "Cannot listen on {address}: another process listens there already. \
+                     End that process or choose another address."
+                )
+            }
+            Error::Listen { address, source }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    formatter,
+                    "Cannot listen on {address}: permission denied. Choose a port of 1024 or \
+                     more, or a socket in a folder you may write to."
+                )
+            }
+            Error::Listen { address, source } => {
+                write!(formatter, "Cannot listen on {address}: {source}.")
+            }
+            Error::NotSpawned(source) => write!(
+                formatter,
+                "Descriptor 0 is not a listening socket ({source}): this way in is for a web \
+                 server that starts the program itself."
+            ),
+            Error::WebServerAddresses(value) => write!(
+                formatter,
+                "FCGI_WEB_SERVER_ADDRS is {value:?}, which is not a list of IP addresses \
+                 separated by commas, such as 127.0.0.1,10.0.0.7."
+            ),
+            Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Listen { source, .. } | Error::NotSpawned(source) | Error::Loop(source) => {
+                Some(source)
+            }
+            Error::WebServerAddresses(_) => None,
+        }
+    }
+}

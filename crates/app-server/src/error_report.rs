@@ -1,0 +1,174 @@
+//! One failed exchange, as told to the visitor (status, reference) and to the log (cause).
+//!
+//! The server answers by itself only what the application cannot: a crash of the application, an
+//! overload, a request that is no HTTP. How that looks is [`Settings::error_page`]'s business.
+//!
+//! [`Settings::error_page`]: crate::Settings::error_page
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+
+use crate::base_path::BasePath;
+
+/// What the server has to answer in the application's stead.
+#[derive(Clone, Debug)]
+pub struct ErrorReport {
+    /// The status to answer with.
+    pub status: StatusCode,
+    /// Names this failure in the page and in the log alike.
+    pub reference: String,
+    /// Where the site is mounted, for links.
+    pub base: BasePath,
+    /// Whether the visitor's program asked for JSON before HTML (its `Accept`).
+    pub wants_json: bool,
+    /// Whose fault it is. For the log and the owner, not for visitors.
+    pub cause: Cause,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The application panicked; its message.
+    Panic(String),
+    /// Too many exchanges at once; the limit.
+    Overload(usize),
+    /// The web server sent something that makes no HTTP request; what and why.
+    BadRequest(String),
+    /// The request's variables passed the limit, in bytes.
+    VariablesTooLarge(usize),
+    /// The application's answer cannot be sent; why.
+    BadResponse(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Panic(message) => write!(formatter, "the application panicked: {message}"),
+            Cause::Overload(limit) => {
+                write!(formatter, "{limit} exchanges (max_exchanges) are in progress already")
+            }
+            Cause::BadRequest(why) => write!(formatter, "the request makes no sense: {why}"),
+            Cause::VariablesTooLarge(limit) => write!(
+                formatter,
+                "the request's headers and variables take more than {limit} bytes (params_bytes)"
+            ),
+            Cause::BadResponse(why) => {
+                write!(formatter, "the application's answer cannot be sent: {why}")
+            }
+        }
+    }
+}
+
+impl ErrorReport {
+    /// Makes the report and writes it to the log.
+    pub(crate) fn new(cause: Cause, about: &About) -> Self {
+        let status = match cause {
+            Cause::Panic(_) | Cause::BadResponse(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Cause::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        };
+        let reference = reference();
+        let About { method, uri, .. } = about;
+        let path = uri.path();
+        if status.is_server_error() {
+            tracing::error!(%reference, %status, %method, path, "{cause}.");
+        } else {
+            tracing::warn!(%reference, %status, %method, path, "{cause}.");
+        }
+        ErrorReport {
+            status,
+            reference,
+            base: about.base.clone(),
+            wants_json: about.wants_json,
+            cause,
+        }
+    }
+}
+
+/// What a report needs to know of its request, kept when the request itself has gone to the
+/// application.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) method: Method,
+    /// Relative to the base. Its query may hold secrets: only the path is written down.
+    pub(crate) uri: Uri,
+    pub(crate) base: BasePath,
+    pub(crate) wants_json: bool,
+}
+
+impl About {
+    /// Takes what is needed from a request.
+    pub(crate) fn request<B>(request: &http::Request<B>) -> Self {
+        About {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            base: request.extensions().get::<BasePath>().cloned().unwrap_or_default(),
+            wants_json: wants_json(request.headers()),
+        }
+    }
+
+    /// Of a request that could not be understood.
+    pub(crate) fn unknown() -> Self {
+        About {
+            method: Method::GET,
+            uri: Uri::from_static("/"),
+            base: BasePath::default(),
+            wants_json: false,
+        }
+    }
+}
+
+/// The default page: plain text with status and reference.
+pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
+    let text = format!("{}\n\nReference: {}\n", report.status, report.reference);
+    let mut response = http::Response::new(Bytes::from(text));
+    *response.status_mut() = report.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if report.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Whether `Accept` names JSON and not HTML.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let Some(accept) = headers.get(ACCEPT).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    accept.contains("application/json") && !accept.contains("text/html")
+}
+
+/// A short name for one failure, unique among the processes of a site: milliseconds since 1970,
+/// the process and a counter, in base 36.
+fn reference() -> String {
+    thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
+    let count = COUNT.get();
+    COUNT.set(count.wrapping_add(1));
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = base_36(since_1970.as_millis() as u64 % 36u64.pow(7));
+    text.push('-');
+    text.push_str(&base_36(u64::from(std::process::id()) % 36u64.pow(4)));
+    text.push('-');
+    text.push_str(&base_36(u64::from(count)));
+    text
+}
+
+fn base_36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize] as char);
+        number /= 36;
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}

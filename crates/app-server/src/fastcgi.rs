@@ -1,0 +1,528 @@
+//! One FastCGI connection: bytes from the socket become exchanges, their answers become bytes.
+//!
+//! The protocol's rules are `fastcgi_server::Connection`'s; what an exchange does is
+//! `exchange.rs`'s. Here is what lies between them and a socket: reading with backpressure,
+//! writing together what is there, deadlines, the end.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use event_loop::Task;
+use event_loop::net::Stream;
+use event_loop::time::{self, Sleep};
+use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
+use http::{Method, Request};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::application::{Application, READ_BYTES};
+use crate::body::{Body, BodyError, Sender};
+use crate::cgi_to_http;
+use crate::connections::Place;
+use crate::error_report::{About, Cause};
+use crate::exchange;
+use crate::extensions::FilterData;
+
+/// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
+const SLICES: usize = 32;
+
+/// Reads of one connection before the others have their turn.
+const READS_A_TURN: u32 = 8;
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve<S, B>(application: Rc<Application<S>>, stream: Stream, place: Place)
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    let mut connection = Connection::new(application, stream, place);
+    let end = poll_fn(|context| connection.poll(context)).await;
+    connection.finish(end);
+}
+
+/// What the exchanges of a connection share with it: the protocol's state, which holds the output.
+pub(crate) struct Link {
+    protocol: RefCell<Protocol>,
+    /// Wakes the connection to send.
+    connection: RefCell<Option<Waker>>,
+    /// The connection is at work and will see by itself what an exchange does now.
+    at_work: Cell<bool>,
+    /// Exchanges that wait for room.
+    writers: RefCell<Vec<Waker>>,
+    /// Bytes unsent at which exchanges wait.
+    response_bytes: usize,
+    /// An answer broke off and nothing else is in progress: only a closed connection tells.
+    broken: Cell<bool>,
+}
+
+impl Link {
+    pub(crate) fn stdout(&self, id: RequestId, data: Bytes) -> bool {
+        let active = self.protocol.borrow_mut().stdout(id, data);
+        self.changed();
+        active
+    }
+
+    pub(crate) fn stdout_in_place(&self, id: RequestId, write: impl FnOnce(&mut BytesMut)) -> bool {
+        let active = self.protocol.borrow_mut().stdout_in_place(id, write);
+        self.changed();
+        active
+    }
+
+    /// The answer is complete.
+    pub(crate) fn end(&self, id: RequestId) {
+        self.protocol.borrow_mut().end_request(id, 0);
+        self.changed();
+    }
+
+    /// The answer stops in its middle. Web servers ignore the application status, so a closed
+    /// connection has to say it, unless that would take others' answers along.
+    pub(crate) fn break_off(&self, id: RequestId) {
+        let alone = self.protocol.borrow().active_requests() == 1;
+        if alone {
+            self.broken.set(true);
+        } else {
+            self.protocol.borrow_mut().end_request(id, 1);
+        }
+        self.changed();
+    }
+
+    /// Waits until the peer has taken enough of what is unsent.
+    pub(crate) async fn writable(&self) {
+        poll_fn(|context| {
+            if self.protocol.borrow().unsent() < self.response_bytes {
+                return Poll::Ready(());
+            }
+            self.writers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn changed(&self) {
+        if !self.at_work.get()
+            && let Some(connection) = &*self.connection.borrow()
+        {
+            connection.wake_by_ref();
+        }
+    }
+
+    fn wake_writers(&self) {
+        let writers = std::mem::take(&mut *self.writers.borrow_mut());
+        writers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Why a connection ends.
+enum End {
+    /// Everything asked for was done.
+    Done,
+    /// The peer closed or the socket failed.
+    Gone(Option<io::Error>),
+    /// The peer broke the protocol; the reason is in the log.
+    Failed,
+    /// An answer broke off.
+    BrokenOff,
+    /// A deadline passed.
+    TimedOut(Waiting, Duration),
+}
+
+/// What a connection waits for, by the deadline it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    NextRequest,
+    RestOfRequest,
+    Peer,
+}
+
+struct Connection<S> {
+    application: Rc<Application<S>>,
+    stream: Stream,
+    place: Place,
+    link: Rc<Link>,
+    exchanges: Vec<Exchange>,
+    /// A request that begins with the next event, which may be that it has no body.
+    beginning: Option<fastcgi_server::Request>,
+    /// Several requests were in progress at once: from then on no body may stop the reading.
+    multiplexed: bool,
+    /// Bytes read after the last answer of a connection that ends.
+    thrown_away: u64,
+    last_progress: Instant,
+    alarm: Option<Alarm>,
+}
+
+struct Alarm {
+    sleep: Sleep,
+    at: Instant,
+}
+
+/// One request in progress.
+struct Exchange {
+    id: RequestId,
+    stdin: Option<Sender>,
+    data: Option<Sender>,
+    /// Dropping it ends the handler.
+    _task: Task<()>,
+}
+
+impl Exchange {
+    /// The streams whose ends have not come.
+    fn senders(&self) -> impl Iterator<Item = &Sender> {
+        self.stdin.iter().chain(&self.data)
+    }
+}
+
+impl<S, B> Connection<S>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    fn new(application: Rc<Application<S>>, stream: Stream, place: Place) -> Self {
+        let settings = &application.settings;
+        let limits = Limits {
+            params_bytes: settings.params_bytes,
+            requests_per_connection: settings.requests_per_connection,
+            connections: u32::try_from(settings.max_connections).unwrap_or(u32::MAX),
+            ..Limits::default()
+        };
+        let link = Rc::new(Link {
+            protocol: RefCell::new(Protocol::new(limits)),
+            connection: RefCell::new(None),
+            at_work: Cell::new(false),
+            writers: RefCell::new(Vec::new()),
+            response_bytes: settings.response_bytes,
+            broken: Cell::new(false),
+        });
+        let last_progress = time::now();
+        Connection {
+            application,
+            stream,
+            place,
+            link,
+            exchanges: Vec::new(),
+            beginning: None,
+            multiplexed: false,
+            thrown_away: 0,
+            last_progress,
+            alarm: None,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        {
+            let mut waker = self.link.connection.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+        }
+        self.link.at_work.set(true);
+        let polled = self.work(context);
+        self.link.at_work.set(false);
+        polled
+    }
+
+    /// Sends and reads in turns until neither is possible.
+    fn work(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..READS_A_TURN {
+            match self.poll_send(context) {
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
+                Poll::Ready(Ok(())) => {
+                    if let Some(end) = self.over(context) {
+                        return Poll::Ready(end);
+                    }
+                }
+                // Answers to what has been read wait already: take no more requests.
+                Poll::Pending if self.unsent() >= 2 * self.link.response_bytes => {
+                    return self.poll_deadline(context);
+                }
+                Poll::Pending => {}
+            }
+            if self.a_body_is_full(context) {
+                return self.poll_deadline(context);
+            }
+            match self.poll_read(context) {
+                Poll::Pending => return self.poll_deadline(context),
+                Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone(None)),
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
+                Poll::Ready(Ok(_)) => {
+                    if !self.handle_events() {
+                        // The refusal may be on its way out; it is small.
+                        let _ = self.poll_send(context);
+                        return Poll::Ready(End::Failed);
+                    }
+                }
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what is there, all answers together. Ready when nothing is left.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let sent = {
+                let protocol = self.link.protocol.borrow();
+                if protocol.unsent() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = protocol.transmit(&mut slices);
+                ready!(self.stream.poll_write_vectored(context, &slices[..count]))?
+            };
+            self.link.protocol.borrow_mut().transmitted(sent);
+            self.last_progress = time::now();
+            if self.unsent() < self.link.response_bytes / 2 {
+                self.link.wake_writers();
+            }
+        }
+    }
+
+    /// Whether the connection ends now that everything is sent.
+    fn over(&mut self, context: &mut Context<'_>) -> Option<End> {
+        let protocol = self.link.protocol.borrow();
+        self.exchanges.retain(|exchange| protocol.is_active(exchange.id));
+        if self.link.broken.get() {
+            return Some(End::BrokenOff);
+        }
+        match protocol.close_when() {
+            CloseWhen::Now => return Some(End::Done),
+            CloseWhen::AfterInput => {
+                if self.thrown_away > self.application.settings.unread_body_bytes {
+                    return Some(End::Done);
+                }
+                return None;
+            }
+            CloseWhen::KeepOpen => {}
+        }
+        let idle = protocol.is_between_requests() && self.beginning.is_none();
+        self.place.set_idle_since(idle.then_some(self.last_progress));
+        (self.place.poll_asked_to_close(context) && idle).then_some(End::Done)
+    }
+
+    /// Whether a handler has to catch up before more is read.
+    fn a_body_is_full(&mut self, context: &mut Context<'_>) -> bool {
+        let settings = &self.application.settings;
+        let mut senders = self.exchanges.iter().flat_map(Exchange::senders);
+        if self.multiplexed {
+            senders.for_each(|it| it.spill_past(settings.body_bytes, settings.spilled_body_bytes));
+            return false;
+        }
+        senders.any(|sender| sender.poll_full(context, settings.body_bytes))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = self.application.read_buffer.borrow_mut();
+        if buffer.capacity() < READ_BYTES {
+            // Takes the old memory again when no body holds a part of it.
+            buffer.reserve(READ_BYTES);
+        }
+        let count = ready!(self.stream.poll_read_into(context, &mut buffer))?;
+        let input = buffer.split_to(count).freeze();
+        drop(buffer);
+        self.last_progress = time::now();
+        let mut protocol = self.link.protocol.borrow_mut();
+        if protocol.close_when() == CloseWhen::AfterInput {
+            self.thrown_away += count as u64;
+        }
+        protocol.handle_input(input);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Hands what was read to the exchanges. Returns whether the connection can go on.
+    fn handle_events(&mut self) -> bool {
+        loop {
+            let event = self.link.protocol.borrow_mut().poll_event();
+            if let Some(request) = self.beginning.take() {
+                let no_body = matches!(&event, Some(Event::StdinEnd { id }) if *id == request.id);
+                self.begin(request, no_body);
+                if no_body {
+                    continue;
+                }
+            }
+            match event {
+                None => return true,
+                Some(Event::Request(request)) => self.beginning = Some(request),
+                Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
+                    let cause = Cause::VariablesTooLarge(limit);
+                    let page = self.application.page(cause, &About::unknown());
+                    self.link.page(id, &Method::GET, page);
+                }
+                Some(Event::Stdin { id, data }) => {
+                    if let Some(stdin) = self.exchange(id).and_then(|it| it.stdin.as_mut()) {
+                        stdin.push(data);
+                    }
+                }
+                Some(Event::StdinEnd { id }) => {
+                    if let Some(stdin) = self.exchange(id).and_then(|it| it.stdin.take()) {
+                        stdin.end();
+                    }
+                }
+                Some(Event::Data { id, data }) => {
+                    if let Some(sender) = self.exchange(id).and_then(|it| it.data.as_mut()) {
+                        sender.push(data);
+                    }
+                }
+                Some(Event::DataEnd { id }) => {
+                    if let Some(sender) = self.exchange(id).and_then(|it| it.data.take()) {
+                        sender.end();
+                    }
+                }
+                Some(Event::Abort { id }) => self.abort(id),
+                Some(Event::Failed(error)) => {
+                    tracing::warn!("A FastCGI connection was closed: {error}.");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self, id: RequestId) -> Option<&mut Exchange> {
+        self.exchanges.iter_mut().find(|exchange| exchange.id == id)
+    }
+
+    /// Gives a request to the application. `no_body`: its body has ended already.
+    fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
+        let fastcgi_server::Request { id, role, params, .. } = request;
+        self.place.set_idle_since(None);
+        let head = match cgi_to_http::head(params) {
+            Ok(head) => head,
+            Err(why) => {
+                let page = self.application.page(Cause::BadRequest(why), &About::unknown());
+                return self.link.page(id, &Method::GET, page);
+            }
+        };
+        let length = head.content_length;
+        let (stdin, body) = match (role, no_body) {
+            // An authorizer is asked about a request whose body it does not get.
+            (Role::Authorizer, _) => (None, Body::empty()),
+            (_, true) if length.unwrap_or(0) == 0 => (None, Body::empty()),
+            (_, true) => {
+                let (sender, body) = Body::queue(length);
+                sender.end();
+                (None, body)
+            }
+            (_, false) => {
+                let (sender, body) = Body::queue(length);
+                (Some(sender), body)
+            }
+        };
+        let mut request = head.request.map(|()| body);
+        request.extensions_mut().insert(role);
+        let data = (role == Role::Filter).then(|| {
+            let (sender, body) = Body::queue(None);
+            request.extensions_mut().insert(FilterData::new(body));
+            sender
+        });
+        // An id that is used again has ended: what is left of its former exchange goes.
+        self.exchanges.retain(|exchange| exchange.id != id);
+        self.multiplexed |= !self.exchanges.is_empty();
+        let task = event_loop::spawn_now(exchange::run(
+            self.application.clone(),
+            self.link.clone(),
+            id,
+            request,
+        ));
+        self.exchanges.push(Exchange { id, stdin, data, _task: task });
+    }
+
+    /// The web server no longer wants the answer: the handler ends, the request is closed.
+    fn abort(&mut self, id: RequestId) {
+        if let Some(at) = self.exchanges.iter().position(|exchange| exchange.id == id) {
+            tracing::debug!("Request {id} was aborted by the web server.");
+            drop(self.exchanges.swap_remove(at));
+        }
+        self.link.protocol.borrow_mut().end_request(id, 1);
+    }
+
+    fn unsent(&self) -> usize {
+        self.link.protocol.borrow().unsent()
+    }
+
+    /// What there is a deadline for, if anything.
+    fn waiting(&self) -> Option<Waiting> {
+        let protocol = self.link.protocol.borrow();
+        if protocol.unsent() > 0 {
+            return Some(Waiting::Peer);
+        }
+        if protocol.is_between_requests() {
+            return Some(Waiting::NextRequest);
+        }
+        // A handler may think as long as it wants; the peer may not pause in the middle.
+        let body_comes = self.exchanges.iter().flat_map(Exchange::senders).next().is_some();
+        (self.exchanges.is_empty() || body_comes).then_some(Waiting::RestOfRequest)
+    }
+
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        let Some(waiting) = self.waiting() else {
+            self.alarm = None;
+            return Poll::Pending;
+        };
+        let settings = &self.application.settings;
+        let limit = match waiting {
+            Waiting::NextRequest => settings.idle_timeout,
+            Waiting::RestOfRequest => settings.receive_timeout,
+            Waiting::Peer => settings.send_timeout,
+        };
+        let deadline = self.last_progress + limit;
+        // The alarm is set anew only when it rang or would ring too late, not at each request.
+        let alarm = match &mut self.alarm {
+            Some(alarm) if alarm.at <= deadline => alarm,
+            alarm => alarm.insert(Alarm { sleep: time::sleep_until(deadline), at: deadline }),
+        };
+        loop {
+            ready!(Pin::new(&mut alarm.sleep).poll(context));
+            if time::now() >= deadline {
+                // A handler that does not read is not the peer's fault.
+                let mut senders = self.exchanges.iter().flat_map(Exchange::senders);
+                let paused = senders.any(|it| it.poll_full(context, settings.body_bytes));
+                if !(paused && waiting == Waiting::RestOfRequest) {
+                    return Poll::Ready(End::TimedOut(waiting, limit));
+                }
+                self.last_progress = time::now();
+            }
+            let at = self.last_progress + limit;
+            *alarm = Alarm { sleep: time::sleep_until(at), at };
+        }
+    }
+
+    /// Ends what is in progress and says why where somebody may wonder.
+    fn finish(self, end: End) {
+        let in_progress = self.exchanges.len();
+        match end {
+            End::Done | End::Failed | End::BrokenOff => {}
+            End::Gone(_) if in_progress == 0 => {}
+            End::Gone(error) => {
+                let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
+                tracing::debug!(in_progress, "The web server left a connection: {why}.");
+            }
+            End::TimedOut(Waiting::NextRequest, _) => {}
+            End::TimedOut(Waiting::RestOfRequest, limit) => tracing::warn!(
+                in_progress,
+                "A connection was closed: nothing came of a half-sent request for {} s \
+                 (receive_timeout).",
+                limit.as_secs()
+            ),
+            End::TimedOut(Waiting::Peer, limit) => tracing::warn!(
+                in_progress,
+                "A connection was closed: its answers were not taken for {} s (send_timeout).",
+                limit.as_secs()
+            ),
+        }
+        for exchange in self.exchanges {
+            for sender in exchange.stdin.into_iter().chain(exchange.data) {
+                sender.fail(BodyError::Aborted);
+            }
+        }
+    }
+}

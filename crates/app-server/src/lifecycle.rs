@@ -1,0 +1,200 @@
+//! The life of the server: open the listen socket, accept, drain, end.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use event_loop::net::Stream;
+use event_loop::signals::{self, Signal};
+use event_loop::time;
+use http::Request;
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::application::Application;
+use crate::body::Body;
+use crate::connections::Connections;
+use crate::error::Error;
+use crate::listen::{self, Listening, WayIn};
+use crate::settings::Settings;
+use crate::{fastcgi, http as http_way_in};
+
+/// After a full descriptor table accepting is tried again when a connection has ended, and this
+/// often, for descriptors may be the application's.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves an application on the calling thread until SIGTERM or SIGINT, then drains: takes no new
+/// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns.
+///
+/// Starts no thread. The service needs to be neither `Send` nor `Sync` nor `Clone`. With feature
+/// `tokio` the loop runs inside a tokio `current_thread` runtime.
+///
+/// # Errors
+/// When the listen socket or the loop cannot be made.
+pub fn run<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    let server = serve(Rc::new(Application::new(service, settings)), way_in);
+    #[cfg(feature = "tokio")]
+    let ended = event_loop::run_in_tokio(server);
+    #[cfg(not(feature = "tokio"))]
+    let ended = event_loop::run(server);
+    ended.map_err(Error::Loop)?
+}
+
+async fn serve<S, B>(application: Rc<Application<S>>, way_in: WayIn) -> Result<(), Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    signals::ignore_broken_pipe().map_err(Error::Loop)?;
+    let mut signals =
+        signals::listen(&[Signal::Terminate, Signal::Interrupt]).map_err(Error::Loop)?;
+    let listening = listen::open(&way_in)?;
+    tracing::info!("Serving {}.", listening.way_in);
+    (application.settings.on_listening)(&listening.way_in.to_string());
+
+    let mut server = Server { application, listening, connections: Rc::default() };
+    {
+        let mut end = pin!(signals.recv());
+        let mut accepting = pin!(server.accept_connections());
+        poll_fn(|context| {
+            if let Poll::Ready(signal) = end.as_mut().poll(context) {
+                tracing::info!("{signal:?} came: finishing what is in progress.");
+                return Poll::Ready(());
+            }
+            accepting.as_mut().poll(context)
+        })
+        .await;
+    }
+    // `signals` lives on: a second signal must not end the process by its default action.
+    server.drain().await;
+    drop(signals);
+    Ok(())
+}
+
+struct Server<S> {
+    application: Rc<Application<S>>,
+    listening: Listening,
+    connections: Rc<Connections>,
+}
+
+impl<S, B> Server<S>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    /// Accepts for ever.
+    async fn accept_connections(&mut self) {
+        loop {
+            let limit = self.application.settings.max_connections;
+            if self.connections.len() >= limit {
+                self.make_room(limit).await;
+            }
+            match self.listening.listener.accept().await {
+                Ok((stream, peer)) => self.start(stream, peer),
+                Err(error) if is_out_of_descriptors(&error) => {
+                    let open = self.connections.len();
+                    tracing::warn!(open, "Accepting pauses: {error}.");
+                    self.make_room(open).await;
+                }
+                // The peer left before it was accepted, or the like: the next may be better.
+                Err(error) => tracing::debug!("A connection was not accepted: {error}."),
+            }
+        }
+    }
+
+    /// Waits, out of the poll set, until fewer than `open` connections are open or it is worth
+    /// another try.
+    async fn make_room(&mut self, open: usize) {
+        self.listening.listener.pause();
+        self.connections.close_longest_idle();
+        let mut again = time::sleep(ACCEPT_AGAIN);
+        poll_fn(|context| {
+            if Pin::new(&mut again).poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            self.connections.poll_fewer_than(open, context)
+        })
+        .await;
+    }
+
+    /// Gives a connection a task of its own, which begins at once: a request that is wholly there
+    /// is answered before anything else happens.
+    fn start(&self, stream: Stream, peer: Option<SocketAddr>) {
+        if let (Some(allowed), Some(peer)) = (&self.listening.web_servers, peer)
+            && !is_allowed(allowed, peer.ip())
+        {
+            tracing::warn!(
+                "A connection from {} was closed: FCGI_WEB_SERVER_ADDRS does not name it.",
+                peer.ip()
+            );
+            return;
+        }
+        let place = self.connections.enter();
+        let application = self.application.clone();
+        match self.listening.way_in {
+            WayIn::Spawned | WayIn::FastCgi(_) => {
+                event_loop::spawn_now(fastcgi::serve(application, stream, place)).detach();
+            }
+            WayIn::Http(_) => {
+                event_loop::spawn_now(http_way_in::serve(application, stream, peer, place))
+                    .detach();
+            }
+        }
+    }
+
+    /// Takes what waits in the backlog, finishes all, returns.
+    async fn drain(mut self) {
+        if self.listening.ours_alone {
+            // A unix socket refuses new connects at once and keeps its backlog.
+            if let Err(error) = self.listening.listener.stop_connects() {
+                tracing::debug!("The listen socket could not be shut down: {error}.");
+            }
+            while let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() {
+                self.start(stream, peer);
+            }
+        }
+        let Server { application, listening, connections } = self;
+        drop(listening);
+        connections.drain();
+        let mut patience = time::sleep(application.settings.drain_timeout);
+        poll_fn(|context: &mut Context<'_>| {
+            if Pin::new(&mut patience).poll(context).is_ready() {
+                tracing::warn!(
+                    open = connections.len(),
+                    "Ending before all was finished, after {} s (drain_timeout).",
+                    application.settings.drain_timeout.as_secs()
+                );
+                return Poll::Ready(());
+            }
+            connections.poll_fewer_than(1, context)
+        })
+        .await;
+        tracing::info!("Ended.");
+    }
+}
+
+/// The process' or the system's descriptor table is full, or there is no memory for a socket.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
+}
+
+fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {
+    allowed.iter().any(|address| address.to_canonical() == peer.to_canonical())
+}

@@ -1,0 +1,177 @@
+//! The ways in, told apart, and their listen sockets.
+//!
+//! From here a listener goes to `lifecycle.rs`, which accepts; a connection goes to `fastcgi.rs`
+//! or `http.rs`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::str::FromStr;
+
+use event_loop::descriptors;
+use event_loop::net::{Address, Listener};
+
+use crate::error::Error;
+
+/// How exchanges reach the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WayIn {
+    /// FastCGI on the listening socket that the web server left at descriptor 0 (FastCGI 1.0
+    /// §2.2): mod_fcgid, lighttpd, spawn-fcgi, systemd.
+    Spawned,
+    /// FastCGI on a socket of our own: nginx, mod_proxy_fcgi, caddy, haproxy.
+    FastCgi(Address),
+    /// HTTP/1.1 on a socket of our own.
+    Http(Address),
+}
+
+impl WayIn {
+    /// Returns [`WayIn::Spawned`] when descriptor 0 is a listening socket.
+    ///
+    /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
+    /// an unconnected socket that does not listen answers ENOTCONN too.
+    pub fn inherited() -> Option<WayIn> {
+        descriptors::is_listening_socket(std::io::stdin().as_fd()).then_some(WayIn::Spawned)
+    }
+}
+
+impl FromStr for WayIn {
+    type Err = String;
+
+    /// Reads `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
+    fn from_str(text: &str) -> Result<WayIn, String> {
+        let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
+        if let Some(rest) = text.strip_prefix("fastcgi:") {
+            address(rest).map(WayIn::FastCgi)
+        } else if let Some(rest) = text.strip_prefix("http:unix:") {
+            address(&format!("unix:{rest}")).map(WayIn::Http)
+        } else if let Some(rest) = text.strip_prefix("http:") {
+            address(&format!("tcp:{rest}")).map(WayIn::Http)
+        } else {
+            Err(format!(
+                "{text:?} is no way in: write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT or \
+                 http:HOST:PORT"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for WayIn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WayIn::Spawned => formatter.write_str("FastCGI on descriptor 0"),
+            WayIn::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
+            WayIn::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
+            WayIn::Http(address) => write!(formatter, "HTTP on {address}"),
+        }
+    }
+}
+
+/// A listen socket with what has to be known about it.
+pub(crate) struct Listening {
+    pub(crate) listener: Listener,
+    /// The way in, with the address the operating system gave (port 0 becomes a number).
+    pub(crate) way_in: WayIn,
+    /// Whose connections are taken (`FCGI_WEB_SERVER_ADDRS`, FastCGI 1.0 §3.2); `None`: anybody's.
+    pub(crate) web_servers: Option<Vec<IpAddr>>,
+    /// No other process listens on this socket, so it may be shut down when draining.
+    pub(crate) ours_alone: bool,
+}
+
+/// Opens the listen socket of a way in.
+pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
+    let listening = match way_in {
+        WayIn::Spawned => {
+            let descriptor = descriptors::take_listener_from_stdin().map_err(Error::NotSpawned)?;
+            let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
+            let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
+            Listening { listener, way_in: way_in.clone(), web_servers: web_servers()?, ours_alone }
+        }
+        WayIn::FastCgi(address) => {
+            let (listener, address) = bind(address)?;
+            let web_servers = web_servers()?;
+            if matches!(address, Address::Tcp(_)) && web_servers.is_none() {
+                tracing::warn!(
+                    "Every account of this machine, and every machine that can reach {address}, \
+                     can send requests here and claim any variable. Prefer unix:PATH, or name the \
+                     web servers in FCGI_WEB_SERVER_ADDRS."
+                );
+            }
+            let way_in = WayIn::FastCgi(address);
+            Listening { listener, way_in, web_servers, ours_alone: true }
+        }
+        WayIn::Http(address) => {
+            let (listener, address) = bind(address)?;
+            let way_in = WayIn::Http(address);
+            Listening { listener, way_in, web_servers: None, ours_alone: true }
+        }
+    };
+    Ok(listening)
+}
+
+fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+    let failed = |source| Error::Listen { address: address.to_string(), source };
+    let listener = Listener::bind(address).map_err(failed)?;
+    let bound = listener.local_address().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// mod_fcgid makes one socket a process, names it `…/PARENT.COUNTER` after its process manager
+/// (our parent), and closes its own copy after the fork: nobody else listens there.
+fn is_mod_fcgids(address: &Address) -> bool {
+    let Address::Unix(path) = address else { return false };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let Some((parent, counter)) = name.split_once('.') else { return false };
+    parent == std::os::unix::process::parent_id().to_string()
+        && !counter.is_empty()
+        && counter.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn web_servers() -> Result<Option<Vec<IpAddr>>, Error> {
+    match std::env::var("FCGI_WEB_SERVER_ADDRS") {
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Ok(value) => parse_web_servers(&value).map(Some).ok_or(Error::WebServerAddresses(value)),
+        Err(std::env::VarError::NotUnicode(value)) => {
+            Err(Error::WebServerAddresses(value.to_string_lossy().into_owned()))
+        }
+    }
+}
+
+fn parse_web_servers(value: &str) -> Option<Vec<IpAddr>> {
+    value.split(',').map(|address| address.trim().parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_in_are_read_and_written() {
+        for (text, shown) in [
+            ("fastcgi:unix:/run/a.sock", "FastCGI on unix:/run/a.sock"),
+            ("fastcgi:tcp:127.0.0.1:9000", "FastCGI on tcp:127.0.0.1:9000"),
+            ("http:127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(text.parse::<WayIn>().unwrap().to_string(), shown);
+        }
+        assert!("ftp:x".parse::<WayIn>().unwrap_err().contains("write fastcgi:unix:PATH"));
+    }
+
+    #[test]
+    fn web_servers_are_a_list_of_addresses() {
+        let two = parse_web_servers("127.0.0.1, ::1").unwrap();
+        assert_eq!(two.len(), 2);
+        for bad in ["", "localhost", "127.0.0.1,,"] {
+            assert_eq!(parse_web_servers(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn mod_fcgids_sockets_are_recognised() {
+        let parent = std::os::unix::process::parent_id();
+        let unix = |path: String| Address::Unix(path.into());
+        assert!(is_mod_fcgids(&unix(format!("/var/lib/apache2/fcgid/sock/{parent}.12"))));
+        assert!(!is_mod_fcgids(&unix(format!("/tmp/{parent}.sock"))));
+        assert!(!is_mod_fcgids(&unix("/tmp/1234567890.1".to_owned())));
+    }
+}

@@ -1,0 +1,94 @@
+//! What may be set about the server, each with its unit, default and reason.
+//!
+//! One plain struct: where the values come from (flags, environment, file) is the program's business.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error_report::{self, ErrorReport};
+
+/// Limits and deadlines of the server. `Settings::default()` suits a shared host.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Connections open at once. Default 1,024. Past it accepting pauses and the longest idle kept
+    /// connection is closed; what waits stays in the listen backlog.
+    pub max_connections: usize,
+    /// Exchanges in progress at once, over all connections. Default 512. Past it a request is
+    /// answered 503 with `Retry-After`.
+    pub max_exchanges: usize,
+    /// Requests in progress at once on one FastCGI connection. Default 64. Past it the web server
+    /// hears `FCGI_OVERLOADED` (FastCGI 1.0 §5.5).
+    pub requests_per_connection: u16,
+    /// Bytes of CGI variables of one request. Default 128 KiB: twice the 64 KiB that mod_fcgid can
+    /// send. Past it the request is answered 431.
+    pub params_bytes: usize,
+    /// Bytes of a request body held in memory for a handler that has not read them. Default
+    /// 128 KiB. Past it the connection is not read until the handler catches up.
+    pub body_bytes: usize,
+    /// Bytes of one request body that may wait in an unlinked temporary file. Default 1 GiB. Used
+    /// only on a connection that carries several requests at once, where not reading would
+    /// delay the others. Past it that one body ends with an error.
+    pub spilled_body_bytes: u64,
+    /// Bytes of answers waiting for a connection to take them. Default 64 KiB. Past it the
+    /// handlers that write to it wait.
+    pub response_bytes: usize,
+    /// How long a kept connection may be idle. Default 5 min, which is longer than web servers
+    /// keep theirs (nginx 60 s), so that they close first and no request meets a closed socket.
+    pub idle_timeout: Duration,
+    /// How long a half-sent request may pause. Default 60 s; mod_fcgid gives up after 40 s.
+    pub receive_timeout: Duration,
+    /// How long a peer may take nothing of an answer that waits for it. Default 60 s.
+    pub send_timeout: Duration,
+    /// Bytes of a body nobody read that are taken and dropped after the answer, before the
+    /// connection is closed. Default 256 MiB. Closing at once would reset the answer away.
+    pub unread_body_bytes: u64,
+    /// How long exchanges in progress may go on after SIGTERM. Default 30 s. A web server that is
+    /// less patient kills earlier (mod_fcgid after 4 to 8 s).
+    pub drain_timeout: Duration,
+    /// Bytes of an HTTP request's head. Default 64 KiB. Past it the answer is 431.
+    pub http_head_bytes: usize,
+    /// Makes the page for what the server has to answer itself: a crash, an overload, a bad
+    /// request. Default: a few lines of plain text with status and reference.
+    pub error_page: fn(&ErrorReport) -> http::Response<Bytes>,
+    /// Called once when the listen socket stands, with the addresses as people write them.
+    pub on_listening: fn(&str),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_connections: 1024,
+            max_exchanges: 512,
+            requests_per_connection: 64,
+            params_bytes: 128 * 1024,
+            body_bytes: 128 * 1024,
+            spilled_body_bytes: 1 << 30,
+            response_bytes: 64 * 1024,
+            idle_timeout: Duration::from_secs(300),
+            receive_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            unread_body_bytes: 256 << 20,
+            drain_timeout: Duration::from_secs(30),
+            http_head_bytes: 64 * 1024,
+            error_page: error_report::plain_text,
+            on_listening: |_| {},
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("max_connections", &self.max_connections)
+            .field("max_exchanges", &self.max_exchanges)
+            .field("requests_per_connection", &self.requests_per_connection)
+            .field("params_bytes", &self.params_bytes)
+            .field("body_bytes", &self.body_bytes)
+            .field("response_bytes", &self.response_bytes)
+            .finish_non_exhaustive()
+    }
+}
