@@ -294,6 +294,45 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_is_there_already_is_taken_in_chunk_by_chunk() {
+        const CHUNK: &[u8] = &[b'x'; 64 * 1024];
+        struct Endless {
+            polled: Arc<AtomicUsize>,
+        }
+        impl http_body::Body for Endless {
+            type Data = Bytes;
+            type Error = std::convert::Infallible;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+                const START: &str =
+                    "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
+                let chunk = match self.polled.fetch_add(1, Ordering::Relaxed) {
+                    0 => START.as_bytes(),
+                    _ => CHUNK,
+                };
+                Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(chunk)))))
+            }
+        }
+
+        let polled = Arc::new(AtomicUsize::new(0));
+        let body = Body::new(Endless { polled: polled.clone() });
+        let headers = headers("multipart/form-data; boundary=X");
+        block_on(async {
+            let mut form = Multipart::new(&headers, body).unwrap();
+            let mut field = form.next_field().await.unwrap().unwrap();
+            let mut read = 0;
+            while read < 10_000_000 {
+                read += field.chunk().await.unwrap().unwrap().len();
+                let taken_in = polled.load(Ordering::Relaxed) * CHUNK.len();
+                assert!(taken_in <= read + 3 * CHUNK.len(), "{taken_in} for {read}");
+            }
+        });
+    }
+
+    #[test]
     fn only_forms_with_files_are_taken_for_some() {
         for (content_type, expected) in [
             ("multipart/form-data; boundary=X", true),

@@ -18,7 +18,7 @@ use crate::error_page::ErrorPage;
 /// How many bytes of a body are handed out in one turn before the other exchanges get theirs.
 ///
 /// A client on the same machine can send faster than a tool can work, and then the body is never
-/// "not ready". 1 MiB is about 5 ms for the slowest tool that reads bodies (five digests at once).
+/// "not ready". 1 MiB is about 8 ms for the slowest tool that reads bodies (five digests at once).
 const BYTES_A_TURN: usize = 1024 * 1024;
 
 /// A request body as a stream of chunks: never more than one in memory, and polite to the other

@@ -224,6 +224,29 @@ mod tests {
         assert_eq!(answer.header("location"), Some("/project/tools/sample?alg=md5"));
     }
 
+    /// The server brings a body of its own type; this compiles only while the site takes any.
+    #[test]
+    fn the_site_takes_any_body() {
+        use tower_service::Service;
+
+        struct Foreign;
+        impl http_body::Body for Foreign {
+            type Data = bytes::Bytes;
+            type Error = std::io::Error;
+
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>>
+            {
+                std::task::Poll::Ready(None)
+            }
+        }
+        let request = request("GET", "/healthz").body(Foreign).unwrap();
+        let Ok(response) = crate::testing::block_on(site().call(request));
+        assert_eq!(response.status(), 200);
+    }
+
     #[test]
     fn an_error_page_shows_the_reference_of_its_exchange() {
         let request = request("GET", "/nowhere").extension(crate::Reference::new("7f3a-1"));

@@ -23,7 +23,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "checksum",
     title: "Checksums",
-    summary: "MD5, SHA-1, SHA-256, SHA-512 and BLAKE3 of a text or of a file of any size.",
+    summary: "Digests of a text or of a file of any size, from MD5 to BLAKE3.",
     icon: "checksum",
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
     router,
@@ -44,7 +44,10 @@ fn router() -> Router {
 
 /// `GET`: the empty form.
 async fn form(page: Page) -> Response {
-    page.show(PAGE, context! { result => &None::<Value> })
+    page.show(
+        PAGE,
+        context! { result => &None::<Value>, names => &Algorithm::ALL.map(Algorithm::name) },
+    )
 }
 
 /// `POST`: digests of what was sent.
