@@ -268,9 +268,11 @@ impl Connection {
             (Application::Serving | Application::Refusing, Move::Abort) => {
                 return Ok(Some(Event::Abort { id }));
             }
-            // The rest of a refused request is skipped. The table makes the others impossible.
-            (Application::Refusing, _)
-            | (Application::Unaware | Application::Serving, _)
+            // The rest of a refused request is skipped.
+            (Application::Refusing, _) => {}
+            // The table makes these impossible; if they were, to skip them would be right.
+            (Application::Unaware, Move::Stdin | Move::StdinEnd | Move::Data | Move::DataEnd)
+            | (Application::Serving, Move::Params | Move::ParamsEnd)
             | (Application::Ended, _) => {}
         }
         Ok(None)

@@ -4,11 +4,10 @@
 //! [`Phase`]; the records move it:
 //!
 //! ```text
-//!                                         filter      +--> Data --+
-//!                     .--> StdinAndData --------------|           |--> Complete
-//!   Params --PARAMS --+                               +--> Stdin -+
-//!            end      |--> Stdin -------- responder ----------------->
-//!                     '--> Complete        authorizer
+//!   Params --end of PARAMS--> Stdin ----------------------> Complete    responder
+//!                             (nothing) ------------------> Complete    authorizer
+//!                             StdinAndData --> Data ------> Complete    filter
+//!                                         '--> Stdin -----> Complete
 //!
 //!   any of these --ABORT_REQUEST--> Aborted, where nothing is heard any more
 //! ```

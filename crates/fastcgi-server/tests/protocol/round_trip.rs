@@ -139,6 +139,9 @@ struct Answered {
 }
 
 proptest! {
+    // A case of the long property is four whole requests; a hundred show every kind of them.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn pairs_survive(pairs in any_pairs()) {
         let params = Params::from_pairs(borrowed(&pairs));
