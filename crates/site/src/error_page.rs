@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 use tera::context;
 
 use crate::base_path::BasePath;
@@ -72,13 +72,9 @@ impl ErrorPage {
         let (content_type, body) = match format {
             Format::Html => (page::HTML, self.html(base, reference)),
             Format::Json => {
-                let error = json!({
-                    "status": self.status.as_u16(),
-                    "title": title,
-                    "message": message,
-                    "reference": reference,
-                });
-                ("application/json", format!("{error}\n"))
+                let status = self.status.as_u16();
+                let body = json_line(&JsonBody { status, title, message, reference });
+                ("application/json", body)
             }
             Format::Text => {
                 let reference = reference.map_or(String::new(), |id| format!("Reference: {id}\n"));
@@ -140,6 +136,20 @@ pub fn page(status: StatusCode, base: &str, reference: &str, json: bool) -> http
     let mut response = ErrorPage::new(status).render(&BasePath::new(base), reference, format);
     add_security_headers(response.headers_mut());
     response
+}
+
+/// A failure as programs read it.
+#[derive(Serialize)]
+struct JsonBody<'a> {
+    status: u16,
+    title: &'a str,
+    message: &'a str,
+    reference: Option<&'a str>,
+}
+
+fn json_line(body: &JsonBody<'_>) -> String {
+    // Numbers and strings cannot fail to become JSON.
+    serde_json::to_string(body).unwrap_or_default() + "\n"
 }
 
 /// The words for a status: what happened, and what the visitor can do.
@@ -211,7 +221,7 @@ mod tests {
     fn json_has_the_same_words() {
         let response = page(StatusCode::SERVICE_UNAVAILABLE, "", "", true);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"message":"The site is busy or is being renewed. Please try again in a few seconds.","reference":null,"status":503,"title":"Just a moment"}"#);
+        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"status":503,"title":"Just a moment","message":"The site is busy or is being renewed. Please try again in a few seconds.","reference":null}"#);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
-    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+    ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -23,7 +23,8 @@ use crate::reference::Reference;
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
     let reference = request.extensions().get::<Reference>().cloned();
-    let accept = request.headers().clone();
+    let accept = request.headers().get_all(ACCEPT).iter().cloned();
+    let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
     let is_head = request.method() == Method::HEAD;
 
     let mut response = next.run(request).await;

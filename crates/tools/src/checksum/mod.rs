@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
 use site::{Chunks, ErrorPage, Format, Multipart, Page, Template, Tool, context};
 
@@ -60,10 +61,7 @@ async fn hash(page: Page, request: Request) -> Result<Response, ErrorPage> {
     let wish = query_value(head.uri.query(), "alg");
     let is_multipart = Multipart::is_in(&head.headers);
     let is_form = is_multipart || wish.is_none() && is_urlencoded(&head.headers);
-    let default_format = match is_form && wish.is_none() {
-        true => Format::Html,
-        false => Format::Text,
-    };
+    let default_format = if is_form && wish.is_none() { Format::Html } else { Format::Text };
 
     let algorithms = chosen(wish.as_deref()).map_err(|page| page.default_format(default_format))?;
     let submission = match (is_multipart, is_form) {
@@ -142,7 +140,10 @@ async fn from_multipart(
         }
     }
     Ok(match file {
-        Some((name, checksums)) => Submission { name: Some(name), expected, checksums },
+        Some((name, checksums)) => {
+            let name = if name.is_empty() { "A file without a name".to_owned() } else { name };
+            Submission { name: Some(name), expected, checksums }
+        }
         None => Submission { name: None, expected, checksums: of_text(&text, algorithms) },
     })
 }
@@ -218,15 +219,29 @@ fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
 
 /// One algorithm was chosen: one object. Else a list of them.
 fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
-    let mut objects = checksums.digests.iter().map(|Digest { algorithm, hex }| {
-        json!({ "algorithm": algorithm.name(), "hex": hex, "bytes": checksums.bytes })
-    });
-    let answer = match one_was_chosen {
-        true => objects.next().unwrap_or_default(),
-        false => Value::Array(objects.collect()),
+    #[derive(Serialize)]
+    struct Object<'a> {
+        algorithm: &'a str,
+        hex: &'a str,
+        bytes: u64,
+    }
+
+    let objects: Vec<_> = checksums
+        .digests
+        .iter()
+        .map(|Digest { algorithm, hex }| Object {
+            algorithm: algorithm.name(),
+            hex,
+            bytes: checksums.bytes,
+        })
+        .collect();
+    let answer = match &*objects {
+        [object] if one_was_chosen => serde_json::to_string(object),
+        objects => serde_json::to_string(objects),
     };
-    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (headers, format!("{answer}\n")).into_response()
+    // Numbers and strings cannot fail to become JSON.
+    let answer = answer.unwrap_or_default() + "\n";
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
 /// Says how a comparison went: whether it went well, a headline, and what it means.

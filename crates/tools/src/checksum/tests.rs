@@ -185,7 +185,7 @@ fn without_a_wish_a_raw_body_gets_all_five() {
 fn json_is_an_object_for_a_wish_and_else_a_list() {
     let answer = post_for("application/json", "?alg=MD5", URLENCODED, "abc");
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    insta::assert_snapshot!(answer.text(), @r#"{"algorithm":"md5","bytes":3,"hex":"900150983cd24fb0d6963f7d28e17f72"}"#);
+    insta::assert_snapshot!(answer.text(), @r#"{"algorithm":"md5","hex":"900150983cd24fb0d6963f7d28e17f72","bytes":3}"#);
     let answer = post_for("application/json", "", "text/plain", "abc");
     let list: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
     assert_eq!(list.as_array().unwrap().len(), 5);
@@ -266,6 +266,7 @@ fn a_text_or_a_file_gets_a_page_with_all_five() {
         // A file counts more than a text, in any order.
         (&[("text", None, "x"), ("file", Some("f"), "abc")], "f</strong>, 3 bytes"),
         (&[("file", Some("f"), "abc"), ("text", None, "x")], "f</strong>, 3 bytes"),
+        (&[("file", None, "abc")], "A file without a name</strong>, 3 bytes"),
         (&[("other", None, "y"), ("text", None, "abc")], "Your text, 3 bytes"),
     ] {
         let answer = post(&site(), ADDRESS, MULTIPART, form(fields));
