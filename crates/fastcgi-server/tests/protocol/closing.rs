@@ -86,21 +86,26 @@ fn the_connection_stays_open_for_the_requests_beside_the_last_one() {
 
 #[test]
 fn requests_ended_early_take_bounded_room() {
-    let limits = Limits { requests_per_connection: 4, ..Limits::default() };
-    let mut connection = Connection::new(limits);
-    for number in 1..=5000 {
-        fed(&mut connection, &Wire::new().begin(number, RESPONDER, CLOSE).params(number, &[]));
-        assert!(connection.end_request(id(number), 0), "{number}");
-        fed(&mut connection, &Wire::new().begin(number, 99, CLOSE));
-        connection.take_unsent();
+    // Begun with a role: ended by the application. With none: refused by the connection itself.
+    for role in [RESPONDER, 99] {
+        let limits = Limits { requests_per_connection: 4, ..Limits::default() };
+        let mut connection = Connection::new(limits);
+        for number in 1..=5000 {
+            fed(&mut connection, &Wire::new().begin(number, role, CLOSE));
+            if role == RESPONDER {
+                fed(&mut connection, &Wire::new().params(number, &[]));
+                assert!(connection.end_request(id(number), 0), "{number}");
+            }
+            connection.take_unsent();
+        }
+        assert_eq!(connection.active_requests(), 0);
+        // The first four are waited for, the others are forgotten.
+        for number in 1..=4 {
+            assert_eq!(connection.close_when(), CloseWhen::AfterInput, "{role}, {number}");
+            fed(&mut connection, &Wire::new().params(number, &[]).stdin(number, b"", 1));
+        }
+        assert_eq!(connection.close_when(), CloseWhen::Now, "{role}");
     }
-    assert_eq!(connection.active_requests(), 0);
-    assert_eq!(connection.close_when(), CloseWhen::AfterInput);
-    // The four that were remembered are waited for, the others are forgotten.
-    for number in 1..=5000 {
-        fed(&mut connection, &Wire::new().params(number, &[]).stdin(number, b"", 1));
-    }
-    assert_eq!(connection.close_when(), CloseWhen::Now);
 }
 
 #[test]

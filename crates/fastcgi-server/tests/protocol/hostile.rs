@@ -203,3 +203,26 @@ fn parameters_of_many_requests_stay_within_their_limits() {
     assert_eq!(outcome.heard().len(), 3, "each is refused once: {:?}", outcome.heard());
     assert_eq!(outcome.said().len(), 7);
 }
+
+#[test]
+fn parameters_may_fill_their_limit_to_the_last_byte() {
+    let parameters = block(&[("A", &"b".repeat(93)), ("C", "d")]);
+    assert_eq!(parameters.len(), 100);
+    for (params_bytes, expected) in [(100, "request"), (99, "refused")] {
+        let limits = Limits { params_bytes, ..Limits::default() };
+        for cut in [0, 1, 50, 99] {
+            let (first, second) = parameters.split_at(cut);
+            let mut wire = Wire::new().begin(1, RESPONDER, KEEP);
+            if !first.is_empty() {
+                wire = wire.record(PARAMS, 1, first);
+            }
+            let wire = wire.record(PARAMS, 1, second).record(PARAMS, 1, b"");
+            let heard = converse(&limits, Answers::Never, [&wire.bytes[..]]).heard();
+            assert_eq!(heard.len(), 1, "{heard:?}");
+            assert!(
+                heard[0].starts_with(expected),
+                "{params_bytes} bytes, cut at {cut}: {heard:?}"
+            );
+        }
+    }
+}
