@@ -94,7 +94,7 @@ impl fmt::Display for Problem {
             ),
             Problem::BodyLength { record, expected, found } => write!(
                 formatter,
-                "a {record} record has {found} content bytes where {expected} belong"
+                "{record} has {found} content bytes where {expected} belong"
             ),
             Problem::PairLength { record, id: Some(id), pair_at } => write!(
                 formatter,
@@ -102,7 +102,7 @@ impl fmt::Display for Problem {
             ),
             Problem::PairLength { record, id: None, pair_at } => write!(
                 formatter,
-                "the name-value pair at byte {pair_at} of a {record} record is longer than the rest of the record"
+                "the name-value pair at byte {pair_at} of {record} is longer than the rest of the record"
             ),
             Problem::BegunTwice { id } => {
                 write!(formatter, "request {id} was begun again before it was ended")
@@ -114,7 +114,7 @@ impl fmt::Display for Problem {
                 write!(formatter, "{record} of request {id} went on after its end")
             }
             Problem::WrongDirection { id, record } => {
-                write!(formatter, "a {record} record for request {id} came from the wrong side")
+                write!(formatter, "{record} for request {id} came from the wrong side")
             }
             Problem::RepliesUnread { limit } => write!(
                 formatter,

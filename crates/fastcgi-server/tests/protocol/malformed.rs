@@ -191,13 +191,13 @@ fn fatal() -> Vec<Case> {
         case(
             "BEGIN_REQUEST of a length other than 8",
             Wire::new().record(BEGIN, 1, &[0, 1, 0]),
-            &["failed: a BEGIN_REQUEST record has 3 content bytes where 8 belong \
+            &["failed: BEGIN_REQUEST has 3 content bytes where 8 belong \
                (record at byte 0 of the connection)"],
         ),
         case(
             "ABORT_REQUEST of a length other than 0",
             Wire::new().begin(1, RESPONDER, KEEP).record(ABORT, 1, b"why"),
-            &["failed: a ABORT_REQUEST record has 3 content bytes where 0 belong \
+            &["failed: ABORT_REQUEST has 3 content bytes where 0 belong \
                (record at byte 16 of the connection)"],
         ),
         case(
@@ -220,7 +220,7 @@ fn fatal() -> Vec<Case> {
         case(
             "GET_VALUES with an impossible length",
             Wire::new().record(GET_VALUES, 0, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
-            &["failed: the name-value pair at byte 0 of a GET_VALUES record is longer than the \
+            &["failed: the name-value pair at byte 0 of GET_VALUES is longer than the \
                rest of the record (record at byte 0 of the connection)"],
         ),
         case(
@@ -248,7 +248,7 @@ fn fatal() -> Vec<Case> {
         case(
             "END_REQUEST, STDOUT or STDERR for an active id",
             Wire::new().begin(1, RESPONDER, KEEP).record(STDOUT, 1, b"hello"),
-            &["failed: a STDOUT record for request 1 came from the wrong side \
+            &["failed: STDOUT for request 1 came from the wrong side \
                (record at byte 16 of the connection)"],
         ),
     ]
