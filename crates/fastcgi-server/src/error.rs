@@ -92,10 +92,9 @@ impl fmt::Display for Problem {
                 formatter,
                 "the peer speaks FastCGI version {found}, or no FastCGI: only version {VERSION} exists"
             ),
-            Problem::BodyLength { record, expected, found } => write!(
-                formatter,
-                "{record} has {found} content bytes where {expected} belong"
-            ),
+            Problem::BodyLength { record, expected, found } => {
+                write!(formatter, "{record} has {found} content bytes where {expected} belong")
+            }
             Problem::PairLength { record, id: Some(id), pair_at } => write!(
                 formatter,
                 "the name-value pair at byte {pair_at} of request {id}'s {record} is longer than the rest of the stream"
