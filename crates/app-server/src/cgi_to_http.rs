@@ -108,10 +108,7 @@ fn content_length(value: &[u8]) -> Result<Option<u64>, String> {
 }
 
 fn uri(params: &Params, variables: &Variables<'_>) -> Result<(Uri, base_path::BasePath), String> {
-    let target = match origin_form(variables.request_uri) {
-        Some(target) => params.slice(target),
-        None => rebuilt_target(variables),
-    };
+    let target = target(params, variables);
     if target == "*" {
         return Ok((Uri::from_static("*"), base_path::BasePath::default()));
     }
@@ -154,17 +151,19 @@ const OUTSIDE_RFC_3986: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'#');
 
-/// The target as a path: REQUEST_URI is one, or a whole URL (RFC 9112 §3.2.2), or `*`.
-fn origin_form(request_uri: &[u8]) -> Option<&[u8]> {
-    match request_uri {
-        [] => None,
-        b"*" => Some(request_uri),
-        [b'/', ..] => Some(request_uri),
-        absolute => {
-            let scheme_end = absolute.windows(3).position(|window| window == b"://")? + 3;
-            let path = absolute[scheme_end..].iter().position(|&byte| byte == b'/');
-            Some(path.map_or(b"/", |path| &absolute[scheme_end + path..]))
-        }
+/// The target as a path: REQUEST_URI is one, or a whole URL (RFC 9112 §3.2.2), or `*`, or absent.
+fn target(params: &Params, variables: &Variables<'_>) -> Bytes {
+    let request_uri = variables.request_uri;
+    if request_uri.starts_with(b"/") || request_uri == b"*" {
+        return params.slice(request_uri);
+    }
+    let Some(scheme) = request_uri.windows(3).position(|window| window == b"://") else {
+        return rebuilt_target(variables);
+    };
+    let after_scheme = &request_uri[scheme + 3..];
+    match after_scheme.iter().position(|&byte| byte == b'/') {
+        Some(path) => params.slice(&after_scheme[path..]),
+        None => Bytes::from_static(b"/"),
     }
 }
 
@@ -246,10 +245,12 @@ mod tests {
         ))
     }
 
+    type Variables = [(&'static str, &'static str)];
+
     #[test]
     fn uris() {
         // name, variables, the application's URI, BASE
-        let cases: &[(&str, &[(&str, &str)], &str, &str)] = &[
+        let cases: &[(&str, &Variables, &str, &str)] = &[
             ("plain", &[("REQUEST_URI", "/a?b=c")], "/a?b=c", ""),
             ("raw stays raw", &[("REQUEST_URI", "/a%2Fb%3Fc%25d")], "/a%2Fb%3Fc%25d", ""),
             ("UTF-8, not encoded", &[("REQUEST_URI", "/ä")], "/ä", ""),

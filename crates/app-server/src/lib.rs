@@ -59,6 +59,6 @@ pub use error_report::{Cause, ErrorReport};
 pub use event_loop::net::Address;
 pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme};
 pub use fastcgi_server::Role;
-pub use lifecycle::run;
+pub use lifecycle::{run, serve};
 pub use listen::WayIn;
 pub use settings::Settings;

@@ -44,7 +44,7 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    let server = serve(Rc::new(Application::new(service, settings)), way_in);
+    let server = serve(service, way_in, settings);
     #[cfg(feature = "tokio")]
     let ended = event_loop::run_in_tokio(server);
     #[cfg(not(feature = "tokio"))]
@@ -52,13 +52,21 @@ where
     ended.map_err(Error::Loop)?
 }
 
-async fn serve<S, B>(application: Rc<Application<S>>, way_in: WayIn) -> Result<(), Error>
+/// As [`run`], on a loop that runs already (`event_loop::run`): for programs with tasks of their own
+/// beside the server, and for tests.
+///
+/// Takes SIGTERM and SIGINT. When dropped, it ends without draining.
+///
+/// # Errors
+/// When the listen socket cannot be made.
+pub async fn serve<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    let application = Rc::new(Application::new(service, settings));
     signals::ignore_broken_pipe().map_err(Error::Loop)?;
     let mut signals =
         signals::listen(&[Signal::Terminate, Signal::Interrupt]).map_err(Error::Loop)?;

@@ -1,0 +1,205 @@
+//! The web server's side: a server under test and FastCGI connections to it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use app_server::{Body, Settings, WayIn};
+use bytes::{Bytes, BytesMut};
+use event_loop::net::{Address, Stream};
+use event_loop::{Task, time};
+use fastcgi_server::client::{Connection as Protocol, Event};
+use fastcgi_server::{RequestId, Role};
+use http::{Request, Response};
+use tower_service::Service;
+
+/// Far more than anything here takes: a test that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test inside the loop.
+pub(crate) fn test(future: impl Future<Output = ()>) {
+    event_loop::run(async {
+        time::timeout(PATIENCE, future).await.expect("the test took too long");
+    })
+    .unwrap();
+}
+
+/// A server on a socket in a folder of its own; it ends when dropped.
+pub(crate) struct Server {
+    _task: Task<()>,
+    _folder: tempfile::TempDir,
+    address: Address,
+}
+
+impl Server {
+    /// Starts a FastCGI server.
+    pub(crate) fn fastcgi<S, B>(service: S, settings: Settings) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        Server::start(service, settings, WayIn::FastCgi)
+    }
+
+    /// Starts an HTTP server.
+    pub(crate) fn http<S, B>(service: S, settings: Settings) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        Server::start(service, settings, WayIn::Http)
+    }
+
+    fn start<S, B>(service: S, settings: Settings, way_in: fn(Address) -> WayIn) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Unix(folder.path().join("socket"));
+        let server = app_server::serve(service, way_in(address.clone()), settings);
+        // Its first turn, taken at once, makes the socket.
+        let task = event_loop::spawn_now(async { server.await.unwrap() });
+        Server { _task: task, _folder: folder, address }
+    }
+
+    /// Connects, to speak FastCGI.
+    pub(crate) async fn connect(&self) -> Client {
+        Client {
+            stream: Stream::connect(&self.address).await.unwrap(),
+            protocol: Protocol::new(),
+            input: BytesMut::new(),
+        }
+    }
+
+    /// Connects, to speak anything.
+    pub(crate) async fn connect_raw(&self) -> Stream {
+        Stream::connect(&self.address).await.unwrap()
+    }
+}
+
+/// One connection to a server.
+pub(crate) struct Client {
+    stream: Stream,
+    pub(crate) protocol: Protocol,
+    input: BytesMut,
+}
+
+/// A whole answer.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// Everything on STDOUT.
+    pub(crate) text: Vec<u8>,
+    /// END_REQUEST came.
+    pub(crate) ended: bool,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap()
+    }
+
+    /// The status of a whole answer.
+    #[track_caller]
+    pub(crate) fn status(&self) -> u16 {
+        assert!(self.ended, "the answer broke off: {:?}", self.text());
+        let line = self.text().lines().next().unwrap_or_default();
+        line["Status: ".len()..][..3].parse().unwrap()
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        let head = self.text.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        &self.text[head + 4..]
+    }
+}
+
+pub(crate) fn id(number: u16) -> RequestId {
+    RequestId::new(number).unwrap()
+}
+
+impl Client {
+    /// Queues the beginning of a request: all but its body.
+    pub(crate) fn begin(&mut self, number: u16, keep: bool, method: &str, uri: &str) {
+        let pairs: [(&[u8], &[u8]); 3] = [
+            (b"REQUEST_METHOD", method.as_bytes()),
+            (b"REQUEST_URI", uri.as_bytes()),
+            (b"SCRIPT_NAME", uri.as_bytes()),
+        ];
+        assert!(self.protocol.begin(id(number), Role::Responder, keep));
+        self.protocol.params(id(number), pairs);
+        self.protocol.params_end(id(number));
+    }
+
+    /// Sends a GET and waits for its answer.
+    pub(crate) async fn get(&mut self, keep: bool, uri: &str) -> Answer {
+        self.begin(1, keep, "GET", uri);
+        self.protocol.stdin_end(id(1));
+        self.send().await.unwrap();
+        self.answer(1).await
+    }
+
+    /// Sends all that is queued.
+    pub(crate) async fn send(&mut self) -> io::Result<()> {
+        while self.protocol.unsent() > 0 {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let sent = {
+                let count = self.protocol.transmit(&mut slices);
+                let stream = &mut self.stream;
+                poll_fn(|context| stream.poll_write_vectored(context, &slices[..count])).await?
+            };
+            self.protocol.transmitted(sent);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event; `None` when the server closed the connection.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.protocol.poll_event() {
+                return Some(event);
+            }
+            self.input.reserve(64 * 1024);
+            let (stream, input) = (&mut self.stream, &mut self.input);
+            match poll_fn(|context| stream.poll_read_into(context, input)).await {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.protocol.handle_input(self.input.split_to(count).freeze()),
+            }
+        }
+    }
+
+    /// Waits until a request's answer is whole or the connection closed.
+    pub(crate) async fn answer(&mut self, number: u16) -> Answer {
+        let mut answer = Answer::default();
+        while let Some(event) = self.event().await {
+            match event {
+                Event::Stdout { id: of, data } if of == id(number) => answer.text.extend(&data[..]),
+                Event::End { id: of, .. } if of == id(number) => {
+                    answer.ended = true;
+                    break;
+                }
+                other => panic!("not expected: {other:?}"),
+            }
+        }
+        answer
+    }
+
+    /// Waits until the server closes the connection; nothing may come before.
+    pub(crate) async fn closed(&mut self) {
+        if let Some(event) = self.event().await {
+            panic!("not expected: {event:?}");
+        }
+    }
+
+    /// Queues a part of a body.
+    pub(crate) fn stdin(&mut self, number: u16, data: impl Into<Bytes>) {
+        assert!(self.protocol.stdin(id(number), data.into()));
+    }
+}

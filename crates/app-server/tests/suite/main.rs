@@ -1,0 +1,25 @@
+//! The server with its real sockets, in the test's own loop: server and client take turns on one
+//! thread, so nothing is left to chance. One file a subject.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+mod applications;
+mod client;
+mod deadlines;
+mod failures;
+mod flow;
+mod overload;
+
+/// No file beside this one is forgotten.
+#[test]
+fn every_file_is_in_the_list() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let module = format!("mod {};", name.trim_end_matches(".rs"));
+        assert!(
+            name == "main.rs" || include_str!("main.rs").contains(&module),
+            "tests/suite/main.rs lacks `{module}`"
+        );
+    }
+}
