@@ -395,11 +395,6 @@ impl Executor {
         }
     }
 
-    /// Returns how many tasks there are.
-    pub(crate) fn len(&self) -> usize {
-        self.tasks.borrow().len()
-    }
-
     /// Drops what a task has left. A panic in there is the task's own; the hook has printed it, and the
     /// loop goes on.
     fn drop_quietly<T>(&self, leftover: T) {

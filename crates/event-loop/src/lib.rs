@@ -37,6 +37,7 @@ pub mod descriptors;
 mod executor;
 mod loop_state;
 pub mod net;
+pub mod pipe;
 pub mod process;
 mod reactor;
 mod ready_queue;
@@ -46,6 +47,8 @@ mod sys;
 mod table;
 pub mod time;
 mod timers;
+#[cfg(feature = "tokio")]
+mod tokio_host;
 
 use std::future::Future;
 use std::io;
@@ -57,6 +60,8 @@ use std::time::Duration;
 
 pub use counters::{Counters, counters};
 pub use executor::{Panic, Task, spawn, spawn_now, yield_now};
+#[cfg(feature = "tokio")]
+pub use tokio_host::run_in_tokio;
 
 use loop_state::{Entered, Loop};
 use reactor::{Occurrence, Readiness};
@@ -135,7 +140,11 @@ impl Loop {
         for wakeup in occurrences.chain(deadlines).chain(ready) {
             match wakeup {
                 Wakeup::ForeignThread => self.ready.take_arrivals(),
-                Wakeup::Signal => self.signals.deliver(),
+                Wakeup::Signal => {
+                    if self.signals.deliver() {
+                        self.children.reap();
+                    }
+                }
                 Wakeup::Readiness(key, readiness) => self.reactor.note(key, readiness),
                 Wakeup::Deadline(waker) => {
                     counters::count(|counters| &counters.timers_fired);

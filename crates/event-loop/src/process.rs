@@ -1,8 +1,482 @@
-//! placeholder
-pub(crate) struct Children;
+//! Child processes, awaited through the loop.
+//!
+//! std starts them (fork and exec, without a thread); SIGCHLD, which comes in by way of `signals.rs`, says
+//! that some have ended, and each of *our* children is then asked for by its number: other children of the
+//! process are left to whoever started them. No pidfd is needed. What has been started is always reaped: by
+//! the loop, even if nobody waits, and at the latest at the loop's end.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::counters::count;
+use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
+use crate::pipe::{Reader, Writer};
+use crate::signals::Signal;
+use crate::sys::{self, Recipient};
+use crate::table::{Key, Table};
+
+pub use std::process::{ExitStatus, Output, Stdio};
+
+/// A program to start: std's builder, whose words and defaults it keeps.
+///
+/// Inherited by default: environment, working directory, descriptors 0, 1 and 2. Nothing else: all
+/// descriptors of this crate are close-on-exec. The child starts with an empty signal mask and, as after
+/// every exec, without our signal handlers.
+#[derive(Debug)]
+pub struct Command {
+    inner: std::process::Command,
+    leads_group: bool,
+}
+
+impl Command {
+    /// A program by its path, or by its name in `PATH`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Command { inner: std::process::Command::new(program), leads_group: false }
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, argument: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(&mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> &mut Self {
+        self.inner.args(arguments);
+        self
+    }
+
+    /// Sets a variable of the child's environment.
+    pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Sets variables of the child's environment.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> &mut Self {
+        self.inner.envs(variables);
+        self
+    }
+
+    /// Takes a variable out of the child's environment.
+    pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env_remove(name);
+        self
+    }
+
+    /// Lets the child begin with an empty environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.inner.env_clear();
+        self
+    }
+
+    /// Sets the child's working directory.
+    pub fn current_dir(&mut self, directory: impl AsRef<Path>) -> &mut Self {
+        self.inner.current_dir(directory);
+        self
+    }
+
+    /// Says what the child reads: `Stdio::piped()` leads to [`Child::stdin`].
+    pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
+        self.inner.stdin(stdin);
+        self
+    }
+
+    /// Says where the child's output goes: `Stdio::piped()` leads to [`Child::stdout`].
+    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
+        self.inner.stdout(stdout);
+        self
+    }
+
+    /// Says where the child's error messages go: `Stdio::piped()` leads to [`Child::stderr`].
+    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
+        self.inner.stderr(stderr);
+        self
+    }
+
+    /// Lets the child lead a process group of its own. Signals, [`Child::kill`] and the kill on drop then
+    /// go to the whole group: to what a shell script has started, too.
+    pub fn lead_group(&mut self) -> &mut Self {
+        self.inner.process_group(0);
+        self.leads_group = true;
+        self
+    }
+
+    /// Gives access to std's builder, for what is not repeated here. Starting it through std is not
+    /// noticed by the loop.
+    pub fn as_std_mut(&mut self) -> &mut std::process::Command {
+        &mut self.inner
+    }
+
+    /// Starts the program. Returns when the child has executed it, or could not.
+    ///
+    /// # Errors
+    ///
+    /// * When no loop runs on this thread.
+    /// * What std answers: `NotFound`, `PermissionDenied`, …; `WouldBlock` (EAGAIN, "Resource temporarily
+    ///   unavailable") when the account has too many processes: wait a while and try again.
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        // SIGCHLD must find our handler, however early the child ends.
+        with_current(|state| state.signals.watch_children(state)).unwrap_or_else(no_loop_here)?;
+        let mut started = self.inner.spawn()?;
+        count(|counters| &counters.children_started);
+        let pipes = (started.stdin.take(), started.stdout.take(), started.stderr.take());
+        let number = started.id();
+        let recipient =
+            if self.leads_group { Recipient::Group(number) } else { Recipient::Process(number) };
+        let row = Row { child: started, recipient, ending: None, abandoned: false, waiter: None };
+        let (owner, key) =
+            with_current(|state| (state.id, state.children.insert(row))).ok_or_else(no_loop)?;
+        // From here on an error drops the handle, which kills and reaps.
+        let mut child = Child { owner, key, number, stdin: None, stdout: None, stderr: None };
+        child.stdin = pipes.0.map(|pipe| Writer::from_fd(OwnedFd::from(pipe))).transpose()?;
+        child.stdout = pipes.1.map(|pipe| Reader::from_fd(OwnedFd::from(pipe))).transpose()?;
+        child.stderr = pipes.2.map(|pipe| Reader::from_fd(OwnedFd::from(pipe))).transpose()?;
+        Ok(child)
+    }
+
+    /// Runs the program to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn) and [`Child::wait`].
+    pub async fn status(&mut self) -> io::Result<ExitStatus> {
+        self.spawn()?.wait().await
+    }
+
+    /// Runs the program to its end and collects what it writes, at most `limit` bytes of output and as
+    /// many of error messages. Standard input is as it was set, else `/dev/null`-like only if ours is.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn) and [`Child::wait_with_output`].
+    pub async fn output(&mut self, limit: usize) -> io::Result<Output> {
+        self.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.spawn()?.wait_with_output(limit).await
+    }
+}
+
+/// A running child process.
+///
+/// **Dropping it kills it** (SIGKILL); the loop reaps it in the background. `Send`, for it is an id; of use
+/// on its own thread alone: dropped elsewhere, the child goes on until the loop ends.
+#[derive(Debug)]
+pub struct Child {
+    owner: LoopId,
+    key: Key,
+    number: u32,
+    /// What the child reads, if that was asked to be a pipe. Dropping it is the end of the child's input.
+    pub stdin: Option<Writer>,
+    /// What the child writes, if that was asked to be a pipe.
+    pub stdout: Option<Reader>,
+    /// The child's error messages, if they were asked to go to a pipe.
+    pub stderr: Option<Reader>,
+}
+
+impl Child {
+    /// Returns the process number. It may belong to another process once the child has been reaped.
+    pub fn id(&self) -> u32 {
+        self.number
+    }
+
+    /// Waits until the child has ended. Closes its standard input first, for it may wait for that end; reads
+    /// nothing: a child that writes much into a pipe that nobody reads does not end.
+    ///
+    /// Can be called again, with the same answer, and be cancelled.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has reaped it (ECHILD), or it belongs to no loop of this thread.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        poll_fn(|cx| self.poll_wait(cx)).await
+    }
+
+    /// As [`wait`](Self::wait), for hand-written futures; standard input is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
+        let ending = with_loop(self.owner, |state| state.children.poll_ending(self.key, cx));
+        match ending.flatten() {
+            Some(ending) => ending.map(Ending::status),
+            None => Poll::Ready(Err(no_loop())),
+        }
+    }
+
+    /// Returns how the child ended, or `None` while it runs. The answer is as old as the loop's turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        with_loop(self.owner, |state| state.children.ending(self.key))
+            .flatten()
+            .unwrap_or_else(no_loop_here)
+    }
+
+    /// Reads the output and the error messages, as far as they are pipes, and waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait); `FileTooLarge` when one of the two is longer than `limit` bytes: the child
+    /// is killed then.
+    pub async fn wait_with_output(mut self, limit: usize) -> io::Result<Output> {
+        self.stdin = None;
+        let stdout = read_to_end(self.stdout.take(), limit);
+        let stderr = read_to_end(self.stderr.take(), limit);
+        let (stdout, stderr) = both(pin!(stdout), pin!(stderr)).await?;
+        let status = self.wait().await?;
+        Ok(Output { status, stdout, stderr })
+    }
+
+    /// Kills the child (SIGKILL). One that has ended already is well.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` when the child has become another user; an error when it belongs to no loop of
+    /// this thread.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.send(sys::KILL)
+    }
+
+    /// Sends the child a signal. One that has ended already is well.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill).
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        self.send(signal.number())
+    }
+
+    fn send(&mut self, signal: i32) -> io::Result<()> {
+        with_loop(self.owner, |state| state.children.send(self.key, signal))
+            .unwrap_or_else(no_loop_here)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let leftover = with_loop(self.owner, |state| state.children.abandon(self.key));
+        // It may hold a waker: foreign code, outside of any borrow.
+        drop(leftover);
+    }
+}
+
+fn no_loop_here<T>() -> io::Result<T> {
+    Err(no_loop())
+}
+
+/// Reads a pipe to its end; what is no pipe is empty.
+async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Result<Vec<u8>> {
+    let mut collected = BytesMut::new();
+    let Some(mut reader) = reader else { return Ok(Vec::new()) };
+    loop {
+        collected.reserve(READ_SIZE);
+        if poll_fn(|cx| reader.poll_read_into(cx, &mut collected)).await? == 0 {
+            return Ok(collected.into());
+        }
+        if collected.len() > limit {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("the child wrote more than the {limit} bytes allowed"),
+            ));
+        }
+    }
+}
+
+/// How much room a read of a child's output gets: an eighth of what a pipe holds.
+const READ_SIZE: usize = 8 * 1024;
+
+/// Waits for two futures, and no longer than until one fails.
+async fn both<T, E>(
+    mut one: Pin<&mut impl Future<Output = Result<T, E>>>,
+    mut other: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> Result<(T, T), E> {
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(result) = one.as_mut().poll(cx)
+        {
+            first = Some(result?);
+        }
+        if second.is_none()
+            && let Poll::Ready(result) = other.as_mut().poll(cx)
+        {
+            second = Some(result?);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready(Ok((first, second))),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// The children of one loop.
+pub(crate) struct Children {
+    rows: RefCell<Table<Row>>,
+}
+
+#[derive(Debug)]
+struct Row {
+    child: std::process::Child,
+    recipient: Recipient,
+    /// How it ended; it has been reaped then.
+    ending: Option<Ending>,
+    /// Its handle is gone: nobody will ask.
+    abandoned: bool,
+    waiter: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Status(ExitStatus),
+    /// Somebody else has reaped it: errno.
+    Lost(Option<i32>),
+}
+
+impl Ending {
+    fn status(self) -> io::Result<ExitStatus> {
+        match self {
+            Ending::Status(status) => Ok(status),
+            Ending::Lost(errno) => Err(io::Error::from_raw_os_error(errno.unwrap_or(libc::ECHILD))),
+        }
+    }
+}
+
+impl Row {
+    /// Asks the kernel whether the child has ended, and reaps it.
+    fn reap(&mut self) -> bool {
+        if self.ending.is_none() {
+            self.ending = match self.child.try_wait() {
+                Ok(status) => status.map(Ending::Status),
+                Err(error) => Some(Ending::Lost(error.raw_os_error())),
+            };
+            if self.ending.is_some() {
+                count(|counters| &counters.children_reaped);
+            }
+        }
+        self.ending.is_some()
+    }
+
+    /// Sends a signal unless the child has been reaped: its number may be another's by then.
+    fn send(&self, signal: i32) -> io::Result<()> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        sys::kill(self.recipient, signal)
+    }
+}
+
 impl Children {
     pub(crate) const fn new() -> Self {
-        Children
+        Children { rows: RefCell::new(Table::new()) }
     }
-    pub(crate) fn end_all(&self) {}
+
+    fn insert(&self, row: Row) -> Key {
+        self.rows.borrow_mut().insert(row)
+    }
+
+    /// Reaps all that have ended, and wakes who waits for them. SIGCHLD may stand for several of them.
+    pub(crate) fn reap(&self) {
+        let places = self.rows.borrow().places();
+        for place in 0..places {
+            let (waiter, gone) = {
+                let mut rows = self.rows.borrow_mut();
+                let Some(key) = rows.key_at(place) else { continue };
+                let Some(row) = rows.get_mut(key) else { continue };
+                if row.ending.is_some() || !row.reap() {
+                    continue;
+                }
+                let waiter = row.waiter.take();
+                (waiter, if row.abandoned { rows.remove(key) } else { None })
+            };
+            drop(gone);
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+
+    fn ending(&self, key: Key) -> Option<io::Result<Option<ExitStatus>>> {
+        let rows = self.rows.borrow();
+        Some(rows.get(key)?.ending.map(Ending::status).transpose())
+    }
+
+    /// Returns how a child ended, or notes who waits; `None` when there is no such child.
+    fn poll_ending(&self, key: Key, cx: &Context<'_>) -> Option<Poll<Ending>> {
+        let rows = self.rows.borrow();
+        let row = rows.get(key)?;
+        if let Some(ending) = row.ending {
+            return Some(Poll::Ready(ending));
+        }
+        if !row.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker())) {
+            drop(rows);
+            // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+            let waiter = cx.waker().clone();
+            let old = self.rows.borrow_mut().get_mut(key)?.waiter.replace(waiter);
+            drop(old);
+        }
+        Some(Poll::Pending)
+    }
+
+    fn send(&self, key: Key, signal: i32) -> io::Result<()> {
+        match self.rows.borrow().get(key) {
+            Some(row) => row.send(signal),
+            None => Err(no_loop()),
+        }
+    }
+
+    /// Kills a child whose handle is gone; it is reaped when SIGCHLD comes. Returns what is to be dropped.
+    fn abandon(&self, key: Key) -> Option<impl Sized + use<>> {
+        let mut rows = self.rows.borrow_mut();
+        let row = rows.get_mut(key)?;
+        if row.ending.is_some() {
+            return rows.remove(key);
+        }
+        // It fails only when the child has become another user: it is reaped when it ends by itself.
+        let _ = row.send(sys::KILL);
+        row.abandoned = true;
+        None
+    }
+
+    /// Kills and reaps all children, for the loop ends. Waits until they are gone, but not for ever: a
+    /// process that hangs in the kernel does not die of SIGKILL.
+    pub(crate) fn end_all(&self) {
+        let deadline = Instant::now() + END_PATIENCE;
+        while let Some(key) = { self.rows.borrow().any_key() } {
+            let gone = {
+                let mut rows = self.rows.borrow_mut();
+                let Some(row) = rows.get_mut(key) else { return };
+                let _ = row.send(sys::KILL);
+                if row.reap() || Instant::now() > deadline { rows.remove(key) } else { None }
+            };
+            if gone.is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
 }
+
+/// How long the end of the loop waits for killed children. SIGKILL takes effect within a few
+/// milliseconds, unless the machine is very busy.
+const END_PATIENCE: Duration = Duration::from_secs(2);

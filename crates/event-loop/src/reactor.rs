@@ -378,8 +378,14 @@ impl Reactor {
         count(|counters| &counters.deregistrations);
     }
 
-    /// Returns the descriptor of the poll set itself.
-    pub(crate) fn descriptor(&self) -> RawFd {
+    /// Returns another descriptor of the poll set, for whoever hosts the loop.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
+        use std::os::fd::AsFd;
+        self.poll.borrow().registry().as_fd().try_clone_to_owned()
+    }
+
+    fn descriptor(&self) -> RawFd {
         self.poll.borrow().as_raw_fd()
     }
 }

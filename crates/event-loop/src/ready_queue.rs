@@ -75,6 +75,7 @@ impl ReadyQueue {
 
     /// Notes who has to be woken when something becomes ready between two turns; returns the waker that
     /// was noted before, to be dropped.
+    #[cfg(feature = "tokio")]
     pub(crate) fn set_host(&self, host: Option<Waker>) -> Option<Waker> {
         std::mem::replace(&mut *self.host.borrow_mut(), host)
     }

@@ -202,6 +202,8 @@ pub(crate) struct Inbox {
     /// Claimed by the first who listens, kept until the loop ends.
     pipe: RefCell<Option<SelfPipe>>,
     listeners: RefCell<Table<Listener>>,
+    /// SIGCHLD is caught for `process.rs`, from the first child on until the loop ends.
+    children: RefCell<Option<Caught>>,
 }
 
 #[derive(Debug)]
@@ -214,17 +216,35 @@ struct Listener {
 
 impl Inbox {
     pub(crate) const fn new() -> Self {
-        Inbox { pipe: RefCell::new(None), listeners: RefCell::new(Table::new()) }
+        Inbox {
+            pipe: RefCell::new(None),
+            listeners: RefCell::new(Table::new()),
+            children: RefCell::new(None),
+        }
     }
 
-    fn subscribe(&self, state: &Loop, mask: u32) -> io::Result<Key> {
+    /// Catches SIGCHLD from now on; [`deliver`](Self::deliver) tells when it came.
+    pub(crate) fn watch_children(&self, state: &Loop) -> io::Result<()> {
+        if self.children.borrow().is_none() {
+            self.open_pipe(state)?;
+            *self.children.borrow_mut() = Some(Caught::new(Signal::Child.bit())?);
+            self.update_interest();
+        }
+        Ok(())
+    }
+
+    fn open_pipe(&self, state: &Loop) -> io::Result<()> {
         let mut pipe = self.pipe.borrow_mut();
         if pipe.is_none() {
             let claimed = SelfPipe::claim()?;
             state.reactor.watch_signals(claimed.door())?;
             *pipe = Some(claimed);
         }
-        drop(pipe);
+        Ok(())
+    }
+
+    fn subscribe(&self, state: &Loop, mask: u32) -> io::Result<Key> {
+        self.open_pipe(state)?;
         let listener = Listener { mask, pending: [0; ALL.len()], waiter: None };
         let key = self.listeners.borrow_mut().insert(listener);
         self.update_interest();
@@ -240,14 +260,16 @@ impl Inbox {
     fn update_interest(&self) {
         let listeners = self.listeners.borrow();
         let keys = (0..listeners.places()).filter_map(|place| listeners.key_at(place));
-        let mask = keys.filter_map(|key| listeners.get(key)).fold(0, |all, one| all | one.mask);
+        let children = if self.children.borrow().is_some() { Signal::Child.bit() } else { 0 };
+        let rows = keys.filter_map(|key| listeners.get(key));
+        let mask = rows.fold(children, |all, one| all | one.mask);
         if let Some(pipe) = &*self.pipe.borrow() {
             pipe.set_interest(mask);
         }
     }
 
-    /// Takes what the handler has left and hands it to the listeners.
-    pub(crate) fn deliver(&self) {
+    /// Takes what the handler has left and hands it to the listeners; says whether a child has ended.
+    pub(crate) fn deliver(&self) -> bool {
         let mut arrived = [0; ALL.len()];
         if let Some(pipe) = &*self.pipe.borrow() {
             pipe.empty();
@@ -266,6 +288,7 @@ impl Inbox {
                 waiter.wake();
             }
         }
+        ALL.iter().zip(arrived).any(|(signal, count)| *signal == Signal::Child && count > 0)
     }
 
     /// Takes one kept signal, or notes who waits.

@@ -49,7 +49,7 @@ impl Descriptor {
     }
 
     /// As [`new`](Self::new), for files where a short read says nothing about what is left.
-    pub(crate) fn with_telling_blocks_alone(fd: OwnedFd) -> Self {
+    pub(crate) fn with_short_reads(fd: OwnedFd) -> Self {
         Descriptor { fd, place: FRESH, short_reads_tell: false }
     }
 
@@ -60,6 +60,12 @@ impl Descriptor {
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         let room = buffer.capacity() - buffer.len();
+        if room == 0 {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a read was asked for with a buffer that is full; reserve() some room",
+            )));
+        }
         self.poll_read(cx, room, |fd| sys::read_into_bytes(fd, buffer))
     }
 

@@ -442,6 +442,14 @@ pub(crate) fn epoll_remove(epoll: RawFd, fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets tokio tell when there is something to read from `fd`.
+#[cfg(feature = "tokio")]
+pub(crate) fn watch_in_tokio(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    let interest = tokio::io::Interest::READABLE;
+    // SAFETY: the AsyncFd owns the descriptor, which stays open and the same until it is dropped.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register_with_interest(fd, interest) }?)
+}
+
 // ---------------------------------------------------------------------------------------------------
 // Signals.
 
@@ -628,13 +636,30 @@ fn set_action(
     Ok(PreviousAction(unsafe { previous.assume_init() }))
 }
 
-/// Sends a signal to a process.
-pub(crate) fn kill(process: u32, signal: c_int) -> io::Result<()> {
-    let process = libc::pid_t::try_from(process).map_err(io::Error::other)?;
+/// Whom [`kill`] sends a signal to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recipient {
+    Process(u32),
+    /// All processes of a group, by its leader.
+    Group(u32),
+}
+
+/// Sends a signal.
+pub(crate) fn kill(recipient: Recipient, signal: c_int) -> io::Result<()> {
+    let (Recipient::Process(number) | Recipient::Group(number)) = recipient;
+    // 0 and 1 would be our own group and everybody.
+    let number = match libc::pid_t::try_from(number) {
+        Ok(number) if number > 1 => number,
+        _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    };
+    let number = if matches!(recipient, Recipient::Group(_)) { -number } else { number };
     // SAFETY: kill takes integers alone.
-    check(unsafe { libc::kill(process, signal) })?;
+    check(unsafe { libc::kill(number, signal) })?;
     Ok(())
 }
+
+/// SIGKILL, which is no signal to be listened to.
+pub(crate) const KILL: c_int = libc::SIGKILL;
 
 // ---------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ impl<T> Table<T> {
         self.rows.capacity()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }

@@ -98,12 +98,6 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        if buffer.capacity() == buffer.len() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a read was asked for with a buffer that is full; reserve() some room",
-            )));
-        }
         self.descriptor.poll_read_bytes(cx, buffer)
     }
 

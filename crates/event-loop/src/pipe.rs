@@ -1,0 +1,179 @@
+//! Pipes: one-way streams of bytes, inside the process, to children, and over inherited descriptors.
+//!
+//! The rules of reading and writing are in `source.rs`; here are the faces. Children get theirs in
+//! `process.rs`.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::source::Descriptor;
+use crate::sys;
+
+/// Makes a pipe, both ends non-blocking and close-on-exec. It holds 64 KiB on Linux.
+///
+/// # Errors
+///
+/// When descriptors are short.
+pub fn pipe() -> io::Result<(Reader, Writer)> {
+    let (reader, writer) = sys::pipe()?;
+    Ok((
+        Reader { descriptor: Descriptor::new(reader) },
+        Writer { descriptor: Some(Descriptor::new(writer)) },
+    ))
+}
+
+/// The end of a pipe that is read. `Send` and `Unpin`; dropping it closes it.
+#[derive(Debug)]
+pub struct Reader {
+    descriptor: Descriptor,
+}
+
+/// The end of a pipe that is written. `Send` and `Unpin`; dropping it closes it, and the other end then
+/// reads the end of the stream.
+#[derive(Debug)]
+pub struct Writer {
+    /// `None` after a shutdown.
+    descriptor: Option<Descriptor>,
+}
+
+impl Reader {
+    /// Takes a descriptor that can be read: a pipe, a terminal, a regular file. Makes it non-blocking (for
+    /// all who share the open file) and close-on-exec.
+    ///
+    /// Regular files are always ready: reading them may wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` answers; the descriptor is closed then.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let (fd, kind) = prepare(fd)?;
+        Ok(Reader {
+            descriptor: if kind.is_fifo() || kind.is_socket() {
+                Descriptor::new(fd)
+            } else {
+                Descriptor::with_short_reads(fd)
+            },
+        })
+    }
+
+    /// Reads into the spare capacity of `buffer` and returns how many bytes came; `Ok(0)` is the end of
+    /// the stream. Nothing is zeroed beforehand.
+    ///
+    /// # Errors
+    ///
+    /// What `read(2)` answers; `InvalidInput` when `buffer` has no spare capacity, for that could not be
+    /// told from the end.
+    pub fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_read_bytes(cx, buffer)
+    }
+}
+
+impl Writer {
+    /// Takes a descriptor that can be written: a pipe, a terminal, a regular file. Makes it non-blocking
+    /// (for all who share the open file) and close-on-exec.
+    ///
+    /// Regular files are always ready: writing them may wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What `fcntl(2)` answers; the descriptor is closed then.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let (fd, _) = prepare(fd)?;
+        Ok(Writer { descriptor: Some(Descriptor::new(fd)) })
+    }
+
+    /// Writes the start of `slices` and returns how many bytes were taken, at least one unless all slices
+    /// are empty.
+    ///
+    /// # Errors
+    ///
+    /// `BrokenPipe` when nobody reads any more, or after a shutdown.
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.descriptor {
+            Some(descriptor) => descriptor.poll_write(cx, slices),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+/// Makes a descriptor fit for the loop and says what kind of file it is.
+fn prepare(fd: OwnedFd) -> io::Result<(OwnedFd, std::fs::FileType)> {
+    sys::set_nonblocking(fd.as_fd())?;
+    sys::set_close_on_exec(fd.as_fd())?;
+    let file = File::from(fd);
+    let kind = file.metadata()?.file_type();
+    Ok((file.into(), kind))
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_buf(cx, buffer)
+    }
+}
+
+impl hyper::rt::Read for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        cursor: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_cursor(cx, cursor)
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Writer::poll_write_vectored(&mut self, cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Writer::poll_write_vectored(&mut self, cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the pipe: there is no other way to tell the reader of its end.
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.descriptor = None;
+        Poll::Ready(Ok(()))
+    }
+}
