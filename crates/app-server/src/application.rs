@@ -22,6 +22,9 @@ use crate::settings::Settings;
 /// Bytes that one read from a socket may bring. As much as a unix socket gives at once.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
+/// Room for a read when body pieces hold the rest of the buffer. Twice what Apache sends at once.
+pub(crate) const SMALLEST_READ_BYTES: usize = 16 * 1024;
+
 /// The service, its settings, and what all its exchanges share.
 pub(crate) struct Application<S> {
     service: RefCell<S>,

@@ -147,9 +147,10 @@ fn wants_json(headers: &HeaderMap) -> bool {
     accept.contains("application/json") && !accept.contains("text/html")
 }
 
-/// A short name for one failure, unique among the processes of a site: milliseconds since 1970,
-/// the process and a counter, in base 36.
-fn reference() -> String {
+/// Makes a short name for one failure, unique among the processes of a site: milliseconds since
+/// 1970, the process and a counter, in base 36. For applications too, so that all failures of a site
+/// are named alike.
+pub fn reference() -> String {
     thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
     let count = COUNT.get();
     COUNT.set(count.wrapping_add(1));

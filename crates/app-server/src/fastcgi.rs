@@ -23,7 +23,7 @@ use http::{Method, Request};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::{Application, READ_BYTES};
+use crate::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::body::{Body, BodyError, Sender};
 use crate::cgi_to_http;
 use crate::connections::Place;
@@ -323,8 +323,12 @@ where
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = self.application.read_buffer.borrow_mut();
-        if buffer.capacity() < READ_BYTES {
-            // Takes the old memory again when no body holds a part of it.
+        // The old memory is taken again when no body holds a part of it. Else the rest of it is used
+        // up first: a new buffer for each small piece of a body would pin 64 KiB a piece.
+        if buffer.capacity() < READ_BYTES
+            && !buffer.try_reclaim(READ_BYTES)
+            && buffer.capacity() < SMALLEST_READ_BYTES
+        {
             buffer.reserve(READ_BYTES);
         }
         let count = ready!(self.stream.poll_read_into(context, &mut buffer))?;

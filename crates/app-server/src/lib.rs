@@ -55,7 +55,7 @@ mod spill;
 pub use base_path::BasePath;
 pub use body::{Body, BodyError};
 pub use error::Error;
-pub use error_report::{Cause, ErrorReport};
+pub use error_report::{Cause, ErrorReport, reference};
 pub use event_loop::net::Address;
 pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme};
 pub use fastcgi_server::Role;

@@ -27,13 +27,14 @@ pub struct ErrorPage {
     status: StatusCode,
     title: Option<String>,
     message: Option<String>,
+    cause: Option<String>,
     default_format: Format,
 }
 
 impl ErrorPage {
     /// A failure with this status and the words that go with it.
     pub fn new(status: StatusCode) -> Self {
-        ErrorPage { status, title: None, message: None, default_format: Format::Html }
+        ErrorPage { status, title: None, message: None, cause: None, default_format: Format::Html }
     }
 
     /// Replaces the title: a few words, no period.
@@ -46,6 +47,11 @@ impl ErrorPage {
         ErrorPage { message: Some(message.into()), ..self }
     }
 
+    /// Adds the cause, for the log alone: visitors never see it. No period at its end.
+    pub fn cause(self, cause: impl fmt::Display) -> Self {
+        ErrorPage { cause: Some(cause.to_string()), ..self }
+    }
+
     /// Chooses the form for clients that have no preference: a page, unless this says otherwise.
     pub fn default_format(self, default_format: Format) -> Self {
         ErrorPage { default_format, ..self }
@@ -54,6 +60,11 @@ impl ErrorPage {
     /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Returns what the log is to say.
+    pub(crate) fn cause_for_the_log(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// Returns the form for clients that have no preference.

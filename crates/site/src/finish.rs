@@ -11,33 +11,47 @@ use http::header::{
     ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::Body as _;
 
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
-use crate::reference::Reference;
+use crate::reference::References;
 
 /// The layer itself.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
-    let reference = request.extensions().get::<Reference>().cloned();
+    let references = request.extensions().get::<References>().copied();
+    let uri = request.uri().clone();
+    let method = request.method().clone();
     let accept = request.headers().get_all(ACCEPT).iter().cloned();
     let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
-    let is_head = request.method() == Method::HEAD;
 
     let mut response = next.run(request).await;
     if let Some(failure) = failure_without_words(&mut response) {
         let format = Format::wanted(&accept, failure.format_without_preference());
-        let page = failure.render(&base, reference.as_ref().map(Reference::as_str), format);
+        let reference = failure.status().is_server_error().then_some(references).flatten();
+        let reference = reference.map(|References(make)| make());
+        log(&failure, &method, &uri, reference.as_deref());
+        let page = failure.render(&base, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
     }
-    if is_head {
+    if method == Method::HEAD {
         response = without_body(response);
     }
     add_security_headers(response.headers_mut());
     response
+}
+
+/// Tells the owner of a failure that is the site's own. The query may hold secrets and stays out.
+fn log(failure: &ErrorPage, method: &Method, uri: &Uri, reference: Option<&str>) {
+    let status = failure.status();
+    if status.is_server_error() {
+        let (reference, path) = (reference.unwrap_or("-"), uri.path());
+        let cause = failure.cause_for_the_log().unwrap_or("the tool names no cause");
+        tracing::error!(reference, %status, %method, path, "A tool failed: {cause}.");
+    }
 }
 
 /// Adds the headers that protect the visitor, where the handler has not set its own.

@@ -72,8 +72,8 @@ impl Page {
                 ([(CONTENT_TYPE, HTML), (CACHE_CONTROL, "private, no-cache")], html).into_response()
             }
             Err(error) => {
-                tracing::error!("the template {template} cannot be rendered: {error:?}");
-                ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+                let cause = format!("the template {template} cannot be rendered: {error:?}");
+                ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(cause).into_response()
             }
         }
     }

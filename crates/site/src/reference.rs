@@ -1,22 +1,9 @@
-//! The id of an exchange, as visitors and owners quote it.
+//! The id of a failure, as visitors and owners quote it.
 
-use std::sync::Arc;
-
-/// The id by which an exchange is found in the log.
+/// Makes ids by which failures are found in the log.
 ///
-/// The program sets it as a request extension; error pages show it, so that a visitor can tell the
-/// owner which failure was meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference(Arc<str>);
-
-impl Reference {
-    /// Makes a reference of the id the log uses.
-    pub fn new(id: &str) -> Self {
-        Reference(id.into())
-    }
-
-    /// Returns the id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+/// The program sets it as a request extension, so that the site's failures are named as the server's
+/// own are. A failure that is the site's (5xx) gets an id in its page and in the log; a visitor's slip
+/// (4xx) needs none.
+#[derive(Clone, Copy, Debug)]
+pub struct References(pub fn() -> String);

@@ -248,9 +248,25 @@ mod tests {
     }
 
     #[test]
-    fn an_error_page_shows_the_reference_of_its_exchange() {
-        let request = request("GET", "/nowhere").extension(crate::Reference::new("7f3a-1"));
-        let answer = send(&site(), request.body(Default::default()).unwrap());
-        assert!(answer.text().contains("<code>7f3a-1</code>"), "{}", answer.text());
+    fn a_failure_of_the_site_has_a_reference_and_a_slip_has_none() {
+        const FAILS: &[Tool] = &[Tool {
+            name: "fails",
+            title: "Fails",
+            summary: "Always.",
+            icon: "checksum",
+            pages: &[],
+            router: || {
+                let failure =
+                    || ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause("a secret");
+                Router::new().route("/", get(async move || failure()))
+            },
+        }];
+        for (path, shown) in [("/tools/fails", true), ("/nowhere", false)] {
+            let request = request("GET", path).extension(crate::References(|| "7f3a-1".to_owned()));
+            let answer = send(&router(FAILS), request.body(Default::default()).unwrap());
+            let text = answer.text();
+            assert_eq!(text.contains("<code>7f3a-1</code>"), shown, "{path}: {text}");
+            assert!(!text.contains("a secret"), "{text}");
+        }
     }
 }

@@ -43,6 +43,7 @@ impl Service<Request<Body>> for Site {
             let base = site::BasePath::new(base.as_str());
             extensions.insert(base);
         }
+        extensions.insert(site::References(app_server::reference));
         self.0.call(request)
     }
 }

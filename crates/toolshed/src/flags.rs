@@ -13,8 +13,7 @@ pub(crate) const SERVE_ADDRESS: &str = "127.0.0.1:8080";
 #[command(
     name = "toolshed",
     version,
-    about,
-    after_help = "Without a command: serves FastCGI when a web server started the program, else \
+    after_help = "Without a command: serves FastCGI when a web server started the program, else\n\
                   the same as `toolshed serve`."
 )]
 pub(crate) struct Flags {
@@ -46,7 +45,7 @@ impl Default for Serve {
     }
 }
 
-/// Serve the site over FastCGI on a socket of its own: behind nginx, Apache's mod_proxy_fcgi, caddy.
+/// Serve the site over FastCGI on a socket of its own: behind nginx, caddy, mod_proxy_fcgi.
 #[derive(Debug, Args)]
 pub(crate) struct Fastcgi {
     /// Where to listen: unix:PATH (only your account can connect), or tcp:HOST:PORT.

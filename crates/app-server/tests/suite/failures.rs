@@ -34,7 +34,7 @@ fn failing_body(pieces: usize, panics: bool) -> AxumBody {
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "fine" }))
-        .route("/forever", get(|| pending::<&str>()))
+        .route("/forever", get(pending::<&str>))
         .route("/panic", get(|| async { if true { panic!("a bug, with a secret") } else { "" } }))
         .route("/body/panic", get(|| async { failing_body(0, true) }))
         .route("/body/error", get(|| async { failing_body(0, false) }))

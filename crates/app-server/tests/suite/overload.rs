@@ -10,7 +10,7 @@ use crate::client::{Server, id, test};
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "fine" }))
-        .route("/forever", get(|| std::future::pending::<&str>()))
+        .route("/forever", get(std::future::pending::<&str>))
 }
 
 #[test]
