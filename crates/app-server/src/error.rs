@@ -43,6 +43,13 @@ impl fmt::Display for Error {
                      more, or a socket in a folder you may write to."
                 )
             }
+            Error::Listen { address, source } if source.kind() == io::ErrorKind::NotFound => {
+                write!(
+                    formatter,
+                    "Cannot listen on {address}: the folder for the socket does not exist. Make it \
+                     first, or choose another."
+                )
+            }
             Error::Listen { address, source } => {
                 write!(formatter, "Cannot listen on {address}: {source}.")
             }

@@ -57,13 +57,13 @@ pub(crate) struct Fastcgi {
 }
 
 fn http_address(text: &str) -> Result<Address, String> {
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let with_kind = if text.starts_with("unix:") || text.starts_with("tcp:") {
-        text.to_owned()
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let with_kind = if address.starts_with("unix:") || address.starts_with("tcp:") {
+        address.to_owned()
     } else {
-        format!("tcp:{text}")
+        format!("tcp:{address}")
     };
-    with_kind.parse().map_err(|error| format!("{error}"))
+    with_kind.parse().map_err(|_| format!("write HOST:PORT, such as {SERVE_ADDRESS}, or unix:PATH"))
 }
 
 fn fastcgi_address(text: &str) -> Result<Address, String> {
