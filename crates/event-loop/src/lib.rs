@@ -210,3 +210,72 @@ impl<'a, F: Future> Root<'a, F> {
         self.future.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::net::Stream;
+    use crate::sys::allocations;
+
+    /// Allocations during `turns` turns of two tasks that throw a byte to one another, with a sleep each.
+    fn allocations_of_turns(turns: usize) -> u64 {
+        run(async {
+            let (mut near, mut far) = Stream::pair().unwrap();
+            spawn(async move {
+                let mut buffer = BytesMut::with_capacity(16);
+                loop {
+                    buffer.clear();
+                    poll_fn(|cx| far.poll_read_into(cx, &mut buffer)).await.unwrap();
+                    let slice = [io::IoSlice::new(&buffer)];
+                    poll_fn(|cx| far.poll_write_vectored(cx, &slice)).await.unwrap();
+                }
+            })
+            .detach();
+            let mut buffer = BytesMut::with_capacity(16);
+            let mut start = 0;
+            for turn in 0..turns + 10 {
+                if turn == 10 {
+                    // The tables have grown.
+                    start = allocations::so_far();
+                }
+                let slice = [io::IoSlice::new(b"x")];
+                poll_fn(|cx| near.poll_write_vectored(cx, &slice)).await.unwrap();
+                buffer.clear();
+                poll_fn(|cx| near.poll_read_into(cx, &mut buffer)).await.unwrap();
+                time::timeout(Duration::from_secs(1), yield_now()).await.unwrap();
+            }
+            allocations::so_far() - start
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn turns_allocate_nothing() {
+        assert_eq!(allocations_of_turns(1000), 0);
+    }
+
+    #[test]
+    fn a_spawn_allocates_twice_and_an_end_without_output_never() {
+        run(async {
+            for round in 0..10 {
+                let start = allocations::so_far();
+                let task = spawn(yield_now());
+                let now = spawn_now(yield_now());
+                // The tables have grown after the first round.
+                if round > 0 {
+                    assert_eq!(allocations::so_far() - start, 4);
+                }
+                task.await;
+                now.await;
+                if round > 0 {
+                    assert_eq!(allocations::so_far() - start, 4);
+                }
+            }
+        })
+        .unwrap();
+    }
+}

@@ -111,10 +111,20 @@ struct Edge {
     writer: Option<Waker>,
 }
 
+/// What a look says about a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Connections wait.
+    Connections,
+    /// The socket was shut down, by whoever shares it: what waits still can be had, and no more will come.
+    /// The kernel goes on telling.
+    TheLast,
+}
+
 /// A listener.
 struct Level {
-    /// Connections waited in the last look, and nobody has taken that as a leave to accept yet.
-    ready: bool,
+    /// What the last look said, if nobody has taken that as a leave to accept yet.
+    waiting: Option<Waiting>,
     /// It is in the poll set.
     watched: bool,
     acceptor: Option<Waker>,
@@ -184,7 +194,10 @@ impl Reactor {
                 wakers
             }
             Kind::Level(level) => {
-                level.ready = true;
+                level.waiting = Some(match readiness.read_closed {
+                    true => Waiting::TheLast,
+                    false => Waiting::Connections,
+                });
                 let acceptor = level.acceptor.take();
                 if acceptor.is_none() && level.watched && self.was_idle.get() {
                     // No task was ready to run and none waits for connections: nobody is about to
@@ -286,14 +299,14 @@ impl Reactor {
 
     /// Makes a row for a listener; it is watched from the first [`wait_level`](Self::wait_level) on.
     pub(crate) fn add_level(&self, fd: RawFd) -> Key {
-        let level = Level { ready: false, watched: false, acceptor: None };
+        let level = Level { waiting: None, watched: false, acceptor: None };
         self.sources.borrow_mut().insert(Source { fd, kind: Kind::Level(level) })
     }
 
-    /// Says whether connections waited in the last look, and forgets it; `None` when there is no such
-    /// listener.
-    pub(crate) fn take_ready(&self, key: Key) -> Option<bool> {
-        self.with_level(key, |level, _| std::mem::take(&mut level.ready))
+    /// Says whether connections waited in the last look, and forgets it; the outer `None` when there is no
+    /// such listener.
+    pub(crate) fn take_waiting(&self, key: Key) -> Option<Option<Waiting>> {
+        self.with_level(key, |level, _| level.waiting.take())
     }
 
     /// Notes who waits for connections, and watches for them.
@@ -317,7 +330,7 @@ impl Reactor {
     /// Stops watching for connections until the next [`wait_level`](Self::wait_level).
     pub(crate) fn pause_level(&self, key: Key) {
         self.with_level(key, |level, fd| {
-            level.ready = false;
+            level.waiting = None;
             if std::mem::take(&mut level.watched) {
                 self.unwatch_level(fd);
             }
@@ -411,5 +424,81 @@ impl Edge {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn look(reactor: &Reactor) -> Vec<(Key, Readiness)> {
+        let events = reactor.look(Some(Duration::ZERO), true).unwrap();
+        let seen = events.iter().filter_map(|event| match Occurrence::from(event) {
+            Occurrence::Source(key, readiness) => Some((key, readiness)),
+            _ => None,
+        });
+        let seen = seen.collect();
+        reactor.put_back(events);
+        seen
+    }
+
+    #[test]
+    fn a_stale_event_meets_nobody() {
+        let reactor = Reactor::new().unwrap();
+        let (reader, writer) = sys::pipe().unwrap();
+        sys::write_slices(writer.as_fd(), &[io::IoSlice::new(b"x")]).unwrap();
+        let old = reactor.add_edge(reader.as_raw_fd(), false, false).unwrap();
+        let seen = look(&reactor);
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].0, old);
+        // Dropped between the look and the note; the next one takes its place.
+        reactor.remove(old);
+        let (quiet, _other) = sys::pipe().unwrap();
+        let new = reactor.add_edge(quiet.as_raw_fd(), false, false).unwrap();
+        let woken = Arc::new(Woken::default());
+        reactor.wait(new, Direction::Read, &Waker::from(Arc::clone(&woken)));
+        for (key, readiness) in seen {
+            reactor.note(key, readiness);
+        }
+        assert_eq!(reactor.may_try(new, Direction::Read), Some(false));
+        assert_eq!(reactor.may_try(old, Direction::Read), None);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        reactor.remove(new);
+        assert_eq!(reactor.sources.borrow().len(), 0);
+    }
+
+    #[test]
+    fn each_direction_wakes_its_own() {
+        let reactor = Reactor::new().unwrap();
+        let (near, far) = sys::socket_pair().unwrap();
+        let key = reactor.add_edge(near.as_raw_fd(), false, true).unwrap();
+        let (reads, writes) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        reactor.wait(key, Direction::Read, &Waker::from(Arc::clone(&reads)));
+        reactor.wait(key, Direction::Write, &Waker::from(Arc::clone(&writes)));
+        for (key, readiness) in look(&reactor) {
+            reactor.note(key, readiness);
+        }
+        let counts = || (reads.0.load(Ordering::Relaxed), writes.0.load(Ordering::Relaxed));
+        assert_eq!(counts(), (0, 1), "it is writable");
+        sys::write_slices(far.as_fd(), &[io::IoSlice::new(b"x")]).unwrap();
+        for (key, readiness) in look(&reactor) {
+            reactor.note(key, readiness);
+        }
+        assert_eq!(counts(), (1, 1));
+        reactor.remove(key);
     }
 }

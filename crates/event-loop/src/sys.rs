@@ -120,6 +120,14 @@ pub(crate) fn duplicate_high(fd: BorrowedFd<'_>, at_least: RawFd) -> io::Result<
     Ok(unsafe { OwnedFd::from_raw_fd(high) })
 }
 
+/// Tries to get the exclusive `flock(2)` of an open file or folder; it is given back when all descriptors
+/// of that open file are closed.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: flock takes integers alone.
+    check(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    Ok(())
+}
+
 /// One of the three descriptors that every process has and nobody owns.
 #[derive(Clone, Copy)]
 pub(crate) enum Standard {
@@ -425,9 +433,10 @@ fn set_socket_option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Resul
 // ---------------------------------------------------------------------------------------------------
 // Epoll: mio registers edge-triggered alone, and a listener wants to be asked again and again.
 
-/// Adds `fd` to the poll set, level-triggered, for reading.
+/// Adds `fd` to the poll set, level-triggered, for reading and for the news that it was shut down.
 pub(crate) fn epoll_add_level(epoll: RawFd, fd: RawFd, token: mio::Token) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
+    let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
+    let mut event = libc::epoll_event { events, u64: token.0 as u64 };
     // SAFETY: `event` is initialised and outlives the call; a descriptor that is closed is an error.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
     Ok(())
@@ -676,4 +685,49 @@ fn check_size(result: libc::ssize_t) -> io::Result<usize> {
 /// The size of a type as socket calls want it.
 const fn size<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
+}
+
+/// Counts what the tests' threads allocate.
+#[cfg(test)]
+pub(crate) mod allocations {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    thread_local! {
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    struct Counting;
+
+    #[global_allocator]
+    static COUNTING: Counting = Counting;
+
+    // SAFETY: all is left to the system's allocator; counting allocates nothing.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            count();
+            // SAFETY: the caller keeps the contract of alloc.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+            // SAFETY: the pointer is from `alloc` above, and so from System.
+            unsafe { System.dealloc(pointer, layout) }
+        }
+
+        unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            count();
+            // SAFETY: the pointer is from `alloc` above, and so from System.
+            unsafe { System.realloc(pointer, layout, size) }
+        }
+    }
+
+    fn count() {
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    }
+
+    /// Returns how often this thread has allocated so far.
+    pub(crate) fn so_far() -> u64 {
+        COUNT.with(Cell::get)
+    }
 }

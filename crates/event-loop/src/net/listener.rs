@@ -4,6 +4,7 @@
 //! no `accept4(2)` is spent on hearing that none does. How many are taken after each look is the
 //! [`Budget`]'s affair. What is done with a connection is up to the caller; it continues in `stream.rs`.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +12,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
-use std::{fs, process};
+use std::time::Duration;
+use std::{fs, process, thread};
 
 use super::{Address, Stream};
 use crate::counters::count;
 use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
+use crate::reactor::Waiting;
 use crate::sys::{self, SocketName};
 use crate::table::Key;
 
@@ -31,6 +34,7 @@ pub struct Listener {
     /// Its row in a loop's source table, from the first wait on.
     place: Option<(LoopId, Key)>,
     budget: Budget,
+    /// It was shut down, by us or by another process that shares it.
     stopped: bool,
     /// The socket's file, if it is ours to remove.
     file: Option<SocketFile>,
@@ -79,6 +83,8 @@ impl Listener {
 
     fn bind_unix(address: &Address, path: &Path) -> io::Result<Self> {
         let socket = sys::stream_socket(address)?;
+        // Between bind and listen our file looks stale to another server that starts just now.
+        let _lock = lock_folder(path);
         match sys::bind(socket.as_fd(), address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale_file(address, path)?;
@@ -91,11 +97,6 @@ impl Listener {
         // in one step, but holds for the whole process.)
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         sys::listen(socket.as_fd(), BACKLOG)?;
-        // Two servers started at the same moment: each may have taken the other's file, not listening yet,
-        // for a stale one. The one whose file is still there goes on.
-        if !file.is_still_there() {
-            return Err(in_use("another process has just begun to listen there"));
-        }
         Ok(Self::new(socket, Family::Unix, Some(file)))
     }
 
@@ -149,8 +150,8 @@ impl Listener {
     ///
     /// * `EMFILE`, `ENFILE`, `ENOMEM`, …: the connection still waits, and the next accept would fail again
     ///   at once. Call [`pause`](Self::pause), make room or sleep, then accept again.
-    /// * `NotConnected` after [`stop_connects`](Self::stop_connects), when the last waiting connection has
-    ///   been taken.
+    /// * `NotConnected` when the listener was stopped ([`stop_connects`](Self::stop_connects), here or in a
+    ///   process that shares the socket) and the last waiting connection has been taken.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
@@ -247,14 +248,11 @@ impl Listener {
             Ok(connection) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 count(|counters| &counters.accepts_in_vain);
-                Ok(None)
+                if self.stopped { Err(last_was_taken()) } else { Ok(None) }
             }
-            // accept(2) on a socket that was shut down for reading and has nobody waiting any more.
+            // What some kernels say of a socket that was shut down.
             Err(error) if self.stopped && error.raw_os_error() == Some(libc::EINVAL) => {
-                Err(io::Error::new(
-                    io::ErrorKind::NotConnected,
-                    "the listener was stopped and its last connection taken",
-                ))
+                Err(last_was_taken())
             }
             Err(error) => Err(error),
         }
@@ -271,14 +269,16 @@ impl Listener {
                 }
                 continue;
             };
-            let asked = with_loop(owner, |state| match state.reactor.take_ready(key) {
-                Some(false) => Some(state.reactor.wait_level(key, cx.waker()).map(|()| false)),
-                Some(true) => Some(Ok(true)),
-                None => None,
+            let asked = with_loop(owner, |state| match state.reactor.take_waiting(key)? {
+                None => Some(state.reactor.wait_level(key, cx.waker()).map(|()| None)),
+                waiting => Some(Ok(waiting)),
             });
             match asked.flatten() {
-                Some(Ok(true)) => return Poll::Ready(Ok(())),
-                Some(Ok(false)) => return Poll::Pending,
+                Some(Ok(Some(waiting))) => {
+                    self.stopped |= waiting == Waiting::TheLast;
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Ok(None)) => return Poll::Pending,
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 // The loop it waited in is not this thread's.
                 None => self.place = None,
@@ -373,6 +373,13 @@ impl Budget {
     }
 }
 
+fn last_was_taken() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotConnected,
+        "the listener was stopped, and its last connection has been taken",
+    )
+}
+
 /// Says whether an error of accept(2) is that of the connection that was to be taken: it is gone, and the
 /// next may be well. Linux reports errors of the network here too (accept(2), "Error handling").
 fn concerns_one_connection(error: &io::Error) -> bool {
@@ -389,6 +396,29 @@ fn concerns_one_connection(error: &io::Error) -> bool {
                 | libc::ENETUNREACH
         )
     )
+}
+
+/// Keeps other servers that start at the same moment from binding in the same folder, until the drop.
+///
+/// Not every file system can lock a folder (NFS cannot), and somebody may hold the lock for reasons of
+/// their own: after a while it goes without.
+fn lock_folder(path: &Path) -> Option<File> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder).ok()?;
+    for _ in 0..100 {
+        match sys::try_lock(folder.as_fd()) {
+            // The others hold it for some 100 µs. A server that starts may sleep; no loop runs yet.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(_) => return None,
+            Ok(()) => break,
+        }
+    }
+    Some(folder)
 }
 
 /// Removes a socket's file if nobody listens on it.
@@ -457,6 +487,32 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_are_nonblocking_close_on_exec_and_without_delay() {
+        crate::run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let unix = Address::Unix(folder.path().join("socket"));
+            for address in [unix, "tcp:127.0.0.1:0".parse().unwrap()] {
+                let mut listener = Listener::bind(&address).unwrap();
+                let client = Stream::connect(&listener.local_address().unwrap()).await.unwrap();
+                let (accepted, _) = listener.accept().await.unwrap();
+                for fd in [listener.as_fd(), client.as_fd(), accepted.as_fd()] {
+                    assert_eq!(sys::flags(fd).unwrap(), (true, true), "{address}");
+                }
+                if matches!(address, Address::Tcp(_)) {
+                    assert!(sys::no_delay(client.as_fd()).unwrap());
+                    assert!(sys::no_delay(accepted.as_fd()).unwrap(), "inherited");
+                }
+            }
+            let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut listener = Listener::from_fd(inherited.into()).unwrap();
+            let _client = Stream::connect(&listener.local_address().unwrap()).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            assert!(sys::no_delay(accepted.as_fd()).unwrap());
+        })
+        .unwrap();
+    }
 
     /// Lets looks happen in which `waiting` connections are there; returns (accepts, accepts in vain).
     fn look(budget: &mut Budget, mut waiting: u32) -> (u32, u32) {

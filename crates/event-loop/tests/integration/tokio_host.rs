@@ -1,0 +1,172 @@
+//! The loop inside a tokio runtime: both worlds in one task.
+
+use std::time::{Duration, Instant};
+
+use event_loop::net::{Address, Listener, Stream};
+use event_loop::process::Command;
+use event_loop::{counters, run_in_tokio, spawn, time, yield_now};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::in_time;
+
+fn milliseconds(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+#[test]
+fn both_kinds_of_sleep_in_one_task() {
+    let elapsed = run_in_tokio(in_time(async {
+        let start = Instant::now();
+        let task = spawn(async {
+            tokio::time::sleep(milliseconds(10)).await;
+            time::sleep(milliseconds(10)).await;
+            tokio::time::sleep(milliseconds(10)).await;
+        });
+        time::sleep(milliseconds(5)).await;
+        tokio::time::sleep(milliseconds(5)).await;
+        task.await;
+        start.elapsed()
+    }))
+    .unwrap();
+    assert!(elapsed >= milliseconds(30), "{elapsed:?}");
+    assert!(elapsed < milliseconds(500), "{elapsed:?}");
+}
+
+#[test]
+fn our_server_and_tokios_client() {
+    run_in_tokio(in_time(async {
+        let mut listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+        let Address::Tcp(address) = listener.local_address().unwrap() else { unreachable!() };
+        let serving = spawn(async move {
+            for _ in 0..200 {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                spawn(async move {
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).await.unwrap();
+                    stream.write_all(text.as_bytes()).await.unwrap();
+                })
+                .detach();
+            }
+        });
+        let mut clients = Vec::new();
+        for number in 0..200 {
+            // Half of them are tasks of tokio's, half of ours.
+            let client = async move {
+                let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+                let text = format!("client {number}").repeat(1000);
+                client.write_all(text.as_bytes()).await.unwrap();
+                client.shutdown().await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                assert_eq!(answer, text);
+            };
+            if number % 2 == 0 {
+                let client = tokio::spawn(client);
+                clients.push(spawn(async move { client.await.unwrap() }));
+            } else {
+                clients.push(spawn(client));
+            }
+        }
+        for client in clients {
+            client.await;
+        }
+        serving.await;
+    }))
+    .unwrap();
+}
+
+#[test]
+fn tasks_of_tokios_use_our_things() {
+    run_in_tokio(in_time(async {
+        let (mut near, mut far) = Stream::pair().unwrap();
+        let one = tokio::spawn(async move {
+            time::sleep(milliseconds(5)).await;
+            far.write_all(b"from tokio").await.unwrap();
+            let spawned = spawn(async { 5 });
+            spawned.await
+        });
+        let mut text = [0; 10];
+        near.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"from tokio");
+        assert_eq!(one.await.unwrap(), 5);
+        assert!(Command::new("true").status().await.unwrap().success());
+    }))
+    .unwrap();
+}
+
+#[test]
+fn an_idle_guest_sleeps() {
+    run_in_tokio(async {
+        // Without the deadline of `in_time`: nothing but tokio's timer wakes us.
+        tokio::time::sleep(milliseconds(100)).await;
+        assert!(counters().turns < 10, "{:?}", counters());
+        // A task spawned from outside our turns wakes the host, an earlier timer moves its alarm.
+        let late = spawn(time::sleep(Duration::from_secs(3600)));
+        yield_now().await;
+        let start = Instant::now();
+        tokio::spawn(async {
+            tokio::time::sleep(milliseconds(5)).await;
+            spawn(time::sleep(milliseconds(5))).await;
+        })
+        .await
+        .unwrap();
+        assert!(start.elapsed() < milliseconds(500));
+        drop(late);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_busy_guest_starves_neither_world() {
+    run_in_tokio(in_time(async {
+        spawn(async {
+            loop {
+                yield_now().await;
+            }
+        })
+        .detach();
+        let ticking = tokio::spawn(async {
+            for _ in 0..5 {
+                tokio::time::sleep(milliseconds(2)).await;
+            }
+        });
+        time::sleep(milliseconds(10)).await;
+        ticking.await.unwrap();
+    }))
+    .unwrap();
+}
+
+#[test]
+fn foreign_wakes_and_panics() {
+    run_in_tokio(in_time(async {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            std::thread::sleep(milliseconds(10));
+            sender.send(7).unwrap();
+        });
+        assert_eq!(spawn(receiver).await.unwrap(), 7);
+        assert_eq!(counters().foreign_wakes, 1);
+        let panic = spawn(async { panic!("inside tokio") }).outcome().await.unwrap_err();
+        assert_eq!(panic.message(), "inside tokio");
+    }))
+    .unwrap();
+    // The thread is free for another.
+    assert_eq!(event_loop::run(async { 1 }).unwrap(), 1);
+}
+
+#[test]
+fn a_waiting_crowd_is_accepted_without_further_arrivals() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    run_in_tokio(in_time(async {
+        let mut listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let clients: Vec<_> =
+            (0..100).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        for _ in 0..100 {
+            listener.accept().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(clients);
+    }))
+    .unwrap();
+}

@@ -1,0 +1,629 @@
+//! What concerns the whole process: signals, descriptors 0 to 2, the number of threads, system calls.
+//!
+//! This test has no harness, for the harness starts threads: it starts itself once a case, and in the case's
+//! process there is one thread, the loop's.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
+#![allow(clippy::async_yields_async, reason = "what outlives its loop is tested")]
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use event_loop::net::{Address, Listener, Stream};
+use event_loop::signals::{Disposition, Signal, Signals, disposition, listen};
+use event_loop::time::{sleep, timeout};
+use event_loop::{counters, descriptors, pipe, process, spawn, yield_now};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// (name, what runs in the process of its own, how that ends)
+const CASES: &[(&str, fn(), Ending)] = &[
+    ("there_is_one_thread", there_is_one_thread, Ending::Success),
+    ("a_signal_wakes_the_idle_loop", a_signal_wakes_the_idle_loop, Ending::Success),
+    ("terminate_twice", terminate_twice, Ending::Success),
+    ("each_listener_hears", each_listener_hears, Ending::Success),
+    ("without_a_listener_it_is_as_before", without_a_listener_it_is_as_before, Ending::Signal(15)),
+    ("an_ended_loop_catches_nothing", an_ended_loop_catches_nothing, Ending::Signal(1)),
+    ("dispositions", dispositions, Ending::Success),
+    ("signals_under_fire", signals_under_fire, Ending::Success),
+    ("a_broken_pipe_is_an_error", a_broken_pipe_is_an_error, Ending::Success),
+    ("a_listener_on_stdin", a_listener_on_stdin, Ending::Success),
+    ("output_is_redirected", output_is_redirected, Ending::Success),
+    ("children_inherit_nothing", children_inherit_nothing, Ending::Success),
+    (
+        "no_zombies_and_no_descriptors_are_left",
+        no_zombies_and_no_descriptors_are_left,
+        Ending::Success,
+    ),
+    ("children_of_others_are_left_alone", children_of_others_are_left_alone, Ending::Success),
+    ("too_many_open_files", too_many_open_files, Ending::Success),
+    ("one_of_many_servers_binds", one_of_many_servers_binds, Ending::Success),
+    ("system_calls_of_a_request", system_calls_of_a_request, Ending::Success),
+];
+
+/// Started by cases, not by the runner.
+const HELPERS: &[(&str, fn())] = &[
+    ("listener_on_stdin_helper", listener_on_stdin_helper),
+    ("few_descriptors_helper", few_descriptors_helper),
+    ("bind_helper", bind_helper),
+    ("serve_helper", serve_helper),
+];
+
+enum Ending {
+    Success,
+    Signal(i32),
+}
+
+const CASE: &str = "EVENT_LOOP_TEST_CASE";
+
+fn main() -> ExitCode {
+    if let Ok(name) = std::env::var(CASE) {
+        let case = CASES.iter().map(|case| (case.0, case.1)).chain(HELPERS.iter().copied());
+        let case = case.filter(|case| case.0 == name).map(|case| case.1).next();
+        case.expect("no such case")();
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        CASES.iter().for_each(|case| println!("{}: test", case.0));
+        return ExitCode::SUCCESS;
+    }
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let chosen = CASES.iter().filter(|case| filter.is_none_or(|filter| case.0.contains(filter)));
+    let mut failures = 0;
+    for (name, _, ending) in chosen {
+        let (status, output) = run_case(itself(name));
+        let well = match ending {
+            Ending::Success => status.success(),
+            Ending::Signal(signal) => status.signal() == Some(*signal),
+        };
+        println!("test {name} ... {}", if well { "ok" } else { "FAILED" });
+        if !well {
+            failures += 1;
+            println!("---- {name}: {status}\n{output}");
+        }
+    }
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// This program, to run a case.
+fn itself(case: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(CASE, case).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end, or kills after 30 s.
+fn run_case(mut command: Command) -> (ExitStatus, String) {
+    let mut output = tempfile::tempfile().unwrap();
+    command.stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if start.elapsed() > Duration::from_secs(30) => {
+                child.kill().unwrap();
+                writeln!(output, "killed after 30 seconds").unwrap();
+                break child.wait().unwrap();
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let mut text = String::new();
+    std::io::Seek::rewind(&mut output).unwrap();
+    output.read_to_string(&mut text).unwrap();
+    (status, text)
+}
+
+fn one_thread() {
+    assert_eq!(descriptors::task_count().unwrap(), 1);
+}
+
+/// Sends signals to this process from a child of ours, after `delay` seconds.
+fn signal_later(delay: &str, names: &str) -> process::Child {
+    let mut script = format!("sleep {delay}");
+    for name in names.split(' ') {
+        script += &format!("; kill -{name} {}", std::process::id());
+    }
+    process::Command::new("sh").arg("-c").arg(script).spawn().unwrap()
+}
+
+/// Sends a signal to this process, now.
+fn raise(name: &str) {
+    let number = std::process::id().to_string();
+    assert!(Command::new("kill").arg(format!("-{name}")).arg(number).status().unwrap().success());
+}
+
+fn there_is_one_thread() {
+    event_loop::run(async {
+        one_thread();
+        let _signals = listen(&[Signal::Terminate]).unwrap();
+        let mut listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_address().unwrap();
+        spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                spawn(async move {
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).await.unwrap();
+                    sleep(Duration::from_millis(1)).await;
+                    stream.write_all(text.as_bytes()).await.unwrap();
+                })
+                .detach();
+            }
+        })
+        .detach();
+        let clients: Vec<_> = (0..50)
+            .map(|_| {
+                let address = address.clone();
+                spawn(async move {
+                    let mut client = Stream::connect(&address).await.unwrap();
+                    client.write_all(&[b'x'; 100_000]).await.unwrap();
+                    client.shutdown().await.unwrap();
+                    let mut text = String::new();
+                    client.read_to_string(&mut text).await.unwrap();
+                    assert_eq!(text.len(), 100_000);
+                    one_thread();
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await;
+        }
+        let output = process::Command::new("echo").arg("hi").output(100).await.unwrap();
+        assert_eq!(output.stdout, b"hi\n");
+        one_thread();
+    })
+    .unwrap();
+    one_thread();
+    #[cfg(feature = "tokio")]
+    {
+        event_loop::run_in_tokio(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = spawn(async move { tokio::net::TcpStream::connect(address).await });
+            listener.accept().await.unwrap();
+            client.await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
+            one_thread();
+        })
+        .unwrap();
+        one_thread();
+    }
+}
+
+fn a_signal_wakes_the_idle_loop() {
+    event_loop::run(async {
+        let mut signals = listen(&[Signal::Terminate, Signal::Hangup]).unwrap();
+        let mut child = signal_later("0.1", "TERM");
+        let before = counters().turns;
+        assert_eq!(signals.recv().await, Signal::Terminate);
+        assert!(counters().turns - before < 5);
+        child.wait().await.unwrap();
+    })
+    .unwrap();
+}
+
+fn terminate_twice() {
+    event_loop::run(async {
+        let mut signals = listen(&[Signal::Terminate]).unwrap();
+        let mut child = signal_later("0.05", "TERM");
+        assert_eq!(signals.recv().await, Signal::Terminate);
+        child.wait().await.unwrap();
+        // The drain goes on; the second one is heard too.
+        let mut child = signal_later("0.05", "TERM");
+        assert_eq!(signals.recv().await, Signal::Terminate);
+        child.wait().await.unwrap();
+        // Two that come while nobody listens are both kept.
+        raise("TERM");
+        raise("TERM");
+        assert_eq!(signals.recv().await, Signal::Terminate);
+        assert_eq!(signals.recv().await, Signal::Terminate);
+        assert!(timeout(Duration::from_millis(20), signals.recv()).await.is_err());
+        assert_eq!(counters().signals, 4);
+    })
+    .unwrap();
+}
+
+fn each_listener_hears() {
+    event_loop::run(async {
+        let mut both = listen(&[Signal::User1, Signal::Terminate]).unwrap();
+        let mut one = listen(&[Signal::User1]).unwrap();
+        raise("USR1");
+        raise("TERM");
+        assert_eq!(one.recv().await, Signal::User1);
+        assert_eq!(both.recv().await, Signal::Terminate, "first things first");
+        assert_eq!(both.recv().await, Signal::User1);
+        drop(one);
+        raise("USR1");
+        assert_eq!(both.recv().await, Signal::User1);
+        // In a task, and dropped there.
+        let task = spawn(async move { both.recv().await });
+        yield_now().await;
+        raise("TERM");
+        assert_eq!(task.await, Signal::Terminate);
+        assert_eq!(disposition(Signal::User1).unwrap(), Disposition::Default);
+    })
+    .unwrap();
+    // The next loop uses the same self-pipe.
+    event_loop::run(async {
+        let mut signals = listen(&[Signal::Hangup]).unwrap();
+        raise("HUP");
+        assert_eq!(signals.recv().await, Signal::Hangup);
+    })
+    .unwrap();
+}
+
+fn without_a_listener_it_is_as_before() {
+    event_loop::run(async {
+        let mut signals = listen(&[Signal::Terminate]).unwrap();
+        raise("TERM");
+        signals.recv().await;
+        drop(signals);
+        raise("TERM");
+        panic!("survived");
+    })
+    .unwrap();
+}
+
+fn an_ended_loop_catches_nothing() {
+    let signals: Signals = event_loop::run(async { listen(&[Signal::Hangup]).unwrap() }).unwrap();
+    assert_eq!(disposition(Signal::Hangup).unwrap(), Disposition::Listened);
+    drop(signals);
+    raise("HUP");
+    panic!("survived");
+}
+
+fn dispositions() {
+    assert_eq!(disposition(Signal::Terminate).unwrap(), Disposition::Default);
+    let error = listen(&[Signal::Terminate]).unwrap_err();
+    assert!(error.to_string().contains("inside event_loop::run"));
+    event_loop::run(async {
+        let signals = listen(&[Signal::Terminate]).unwrap();
+        let more = listen(&[Signal::Terminate, Signal::Quit]).unwrap();
+        assert_eq!(disposition(Signal::Terminate).unwrap(), Disposition::Listened);
+        assert_eq!(disposition(Signal::Quit).unwrap(), Disposition::Listened);
+        assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Default);
+        drop(more);
+        assert_eq!(disposition(Signal::Terminate).unwrap(), Disposition::Listened);
+        assert_eq!(disposition(Signal::Quit).unwrap(), Disposition::Default);
+        drop(signals);
+        process::Command::new("true").status().await.unwrap();
+        assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Listened);
+    })
+    .unwrap();
+    assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Default);
+}
+
+/// Reads and writes go on while signals rain; none is lost for good.
+fn signals_under_fire() {
+    event_loop::run(async {
+        let mut signals = listen(&[Signal::User2, Signal::Terminate]).unwrap();
+        let (mut near, mut far) = Stream::pair().unwrap();
+        let echo = spawn(async move {
+            let mut byte = [0];
+            loop {
+                far.read_exact(&mut byte).await.unwrap();
+                far.write_all(&byte).await.unwrap();
+            }
+        });
+        let number = std::process::id();
+        let script =
+            format!("for n in $(seq 2000); do kill -USR2 {number}; done; kill -TERM {number}");
+        let child = process::Command::new("sh").arg("-c").arg(script).spawn().unwrap();
+        let mut received = 0;
+        let hearing = spawn(async move {
+            while signals.recv().await == Signal::User2 {
+                received += 1;
+            }
+            received
+        });
+        let mut byte = [0];
+        while !hearing.is_finished() {
+            near.write_all(b"x").await.unwrap();
+            near.read_exact(&mut byte).await.unwrap();
+        }
+        assert!(hearing.await > 0);
+        drop((echo, child));
+    })
+    .unwrap();
+}
+
+fn a_broken_pipe_is_an_error() {
+    event_loop::signals::ignore_broken_pipe().unwrap();
+    event_loop::run(async {
+        let (mut near, far) = Stream::pair().unwrap();
+        drop(far);
+        let error = near.write_all(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    })
+    .unwrap();
+}
+
+fn a_listener_on_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut client = UnixStream::connect(&path).unwrap();
+    let mut helper = itself("listener_on_stdin_helper");
+    helper.stdin(OwnedFd::from(listener));
+    let (status, output) = run_case(helper);
+    assert!(status.success(), "{output}");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "served");
+}
+
+fn listener_on_stdin_helper() {
+    let inherited = open_in_child();
+    let stdin = std::io::stdin();
+    assert!(descriptors::is_listening_socket(stdin.as_fd()));
+    let socket = descriptors::take_listener_from_stdin().unwrap();
+    assert!(socket.as_raw_fd() >= 10);
+    assert!(!descriptors::is_listening_socket(stdin.as_fd()));
+    assert_eq!(std::fs::read_link("/proc/self/fd/0").unwrap(), Path::new("/dev/null"));
+    let again = descriptors::take_listener_from_stdin().unwrap_err();
+    assert_eq!(again.kind(), std::io::ErrorKind::InvalidInput);
+    assert_eq!(open_in_child(), inherited);
+    event_loop::run(async {
+        let mut listener = Listener::from_fd(socket).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"served").await.unwrap();
+        // And back, to be inherited by a renewed program.
+        descriptors::put_on_stdin(listener.as_fd()).unwrap();
+    })
+    .unwrap();
+    assert!(descriptors::is_listening_socket(stdin.as_fd()));
+}
+
+/// The descriptors that a child finds open, the one it looks with included. Whoever started the tests may
+/// have left more than 0, 1 and 2 open.
+fn open_in_child() -> Vec<String> {
+    // exec: the shell would keep descriptors of its own.
+    let script = "exec ls /proc/self/fd";
+    let output = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn output_is_redirected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let log = File::options().create(true).append(true).open(&path).unwrap();
+    descriptors::redirect_output(log.as_fd()).unwrap();
+    println!("a stray line");
+    eprintln!("an error");
+    Command::new("echo").arg("a child's line").status().unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(text, "a stray line\nan error\na child's line\n");
+}
+
+fn children_inherit_nothing() {
+    let before = open_in_child();
+    let folder = tempfile::tempdir().unwrap();
+    event_loop::run(async {
+        let _signals = listen(&[Signal::Terminate]).unwrap();
+        let unix = Address::Unix(folder.path().join("socket"));
+        let mut unix_listener = Listener::bind(&unix).unwrap();
+        let _tcp_listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = Stream::connect(&unix).await.unwrap();
+        let _accepted = unix_listener.accept().await.unwrap();
+        let _pair = Stream::pair().unwrap();
+        let _pipe = pipe::pipe().unwrap();
+        let mut other = process::Command::new("cat");
+        other.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let _other = other.spawn().unwrap();
+        let mut inherited: OwnedFd = File::open("/dev/null").unwrap().into();
+        inherited = pipe_reader_fd(inherited);
+        assert_eq!(open_in_child(), before);
+        drop(inherited);
+    })
+    .unwrap();
+}
+
+/// Gives a descriptor through `Reader::from_fd`, which makes it close-on-exec.
+fn pipe_reader_fd(fd: OwnedFd) -> OwnedFd {
+    let reader = pipe::Reader::from_fd(fd).unwrap();
+    reader.as_fd().try_clone_to_owned().unwrap()
+}
+
+fn no_zombies_and_no_descriptors_are_left() {
+    let mut before = 0;
+    for round in 0..5 {
+        event_loop::run(async {
+            let mut waited = Vec::new();
+            for number in 0..10 {
+                let mut command = process::Command::new("sh");
+                command.arg("-c").arg(if number % 2 == 0 { "exit 0" } else { "sleep 1000" });
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                let child = command.spawn().unwrap();
+                if number % 3 == 0 {
+                    waited.push(child);
+                }
+            }
+            sleep(Duration::from_millis(30)).await;
+            let _streams = (Stream::pair().unwrap(), listen(&[Signal::User1]).unwrap());
+        })
+        .unwrap();
+        assert_eq!(children(), Vec::<String>::new());
+        let open = descriptors::open_count().unwrap();
+        if round == 0 {
+            // The self-pipe stays.
+            before = open;
+        }
+        assert_eq!(open, before);
+    }
+}
+
+/// The children of this process, zombies included: lines of /proc.
+fn children() -> Vec<String> {
+    let parent = format!(" {} ", std::process::id());
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let lines = processes.filter_map(|path| std::fs::read_to_string(path.join("stat")).ok());
+    // number (name) state parent …
+    lines
+        .filter(|line| {
+            let behind_name = line.rsplit(") ").next().unwrap_or_default();
+            behind_name.get(1..).is_some_and(|rest| rest.starts_with(&parent))
+        })
+        .collect()
+}
+
+fn children_of_others_are_left_alone() {
+    event_loop::run(async {
+        let mut foreign = Command::new("true").spawn().unwrap();
+        for _ in 0..5 {
+            assert!(process::Command::new("true").status().await.unwrap().success());
+        }
+        sleep(Duration::from_millis(50)).await;
+        // Still there to be waited for.
+        assert!(foreign.wait().unwrap().success());
+    })
+    .unwrap();
+}
+
+fn too_many_open_files() {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("ulimit -n 40; exec \"$0\"").arg(std::env::current_exe().unwrap());
+    command.env(CASE, "few_descriptors_helper").stdin(Stdio::null());
+    let (status, output) = run_case(command);
+    assert!(status.success(), "{output}");
+}
+
+fn few_descriptors_helper() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    event_loop::run(async {
+        let mut listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+        let mut clients = Vec::new();
+        while let Ok(client) = UnixStream::connect(&path) {
+            clients.push(client);
+        }
+        assert!(clients.len() > 10);
+        let error = listener.accept().await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(24), "EMFILE: {error}");
+        listener.pause();
+        let before = counters();
+        sleep(Duration::from_millis(50)).await;
+        assert!(counters().turns - before.turns < 4, "the loop ran in circles");
+        clients.pop();
+        // The same connection, which was not lost.
+        listener.accept().await.unwrap();
+        assert!(listen(&[Signal::Terminate]).is_ok() || clients.pop().is_some());
+    })
+    .unwrap();
+}
+
+/// Of servers that start at once on one path, over a stale file, exactly one serves.
+fn one_of_many_servers_binds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    for _ in 0..10 {
+        drop(UnixListener::bind(&path).unwrap());
+        let mut servers: Vec<_> = (0..6)
+            .map(|_| {
+                let mut server = itself("bind_helper");
+                server.env("SOCKET", &path).stdin(Stdio::piped()).stdout(Stdio::piped());
+                server.spawn().unwrap()
+            })
+            .collect();
+        let mut bound = 0;
+        for server in &mut servers {
+            let mut answer = [0; 8];
+            server.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+            bound += usize::from(&answer == b"bound...");
+        }
+        assert_eq!(bound, 1);
+        UnixStream::connect(&path).unwrap();
+        for mut server in servers {
+            drop(server.stdin.take());
+            assert!(server.wait().unwrap().success());
+        }
+        assert!(!path.exists());
+    }
+}
+
+fn bind_helper() {
+    let address = Address::Unix(std::env::var_os("SOCKET").unwrap().into());
+    let listener = Listener::bind(&address);
+    match &listener {
+        Ok(_) => print!("bound..."),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => print!("in use.."),
+        Err(error) => print!("{error}"),
+    }
+    std::io::stdout().flush().unwrap();
+    // Until everybody has answered.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(listener);
+}
+
+const REQUESTS: usize = 100;
+
+/// A connection whose request is wholly there costs accept4, read, write, close, and its share of looks.
+fn system_calls_of_a_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, trace) = (folder.path().join("socket"), folder.path().join("trace"));
+    let listener = UnixListener::bind(&path).unwrap();
+    let clients: Vec<_> = (0..REQUESTS)
+        .map(|_| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(b"request").unwrap();
+            client
+        })
+        .collect();
+    let mut server = Command::new("strace");
+    server.arg("-f").arg("-o").arg(&trace).arg(std::env::current_exe().unwrap());
+    server.env(CASE, "serve_helper").stdin(OwnedFd::from(listener));
+    let (status, output) = run_case(server);
+    assert!(status.success(), "{output}");
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "answer");
+    }
+    let trace = std::fs::read_to_string(trace).unwrap();
+    // From the first look on to the end of the last connection. A line is: number, name(arguments).
+    let calls: Vec<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split_once('(').map(|parts| parts.0))
+        .skip_while(|name| !name.starts_with("epoll_wait") && !name.starts_with("epoll_pwait"))
+        .collect();
+    let last_write = calls.iter().rposition(|name| *name == "write").unwrap();
+    let last_close = calls[last_write..].iter().position(|name| *name == "close").unwrap();
+    let calls = &calls[..=last_write + last_close];
+    let count = |name: &str| calls.iter().filter(|call| call.starts_with(name)).count();
+    assert_eq!(count("accept4"), REQUESTS, "{calls:?}");
+    assert_eq!(count("read"), REQUESTS, "{calls:?}");
+    assert_eq!(count("write"), REQUESTS, "{calls:?}");
+    assert_eq!(count("close"), REQUESTS, "{calls:?}");
+    assert_eq!(count("epoll_ctl"), 1, "the listener enters the poll set: {calls:?}");
+    let looks = count("epoll_wait") + count("epoll_pwait");
+    assert!(looks <= 10, "{looks} looks");
+    // std looks whether a descriptor is open before it closes it, in debug builds.
+    let checks = if cfg!(debug_assertions) { REQUESTS } else { 0 };
+    assert_eq!(calls.len(), 4 * REQUESTS + 1 + looks + checks, "{calls:?}");
+}
+
+fn serve_helper() {
+    let socket = descriptors::take_listener_from_stdin().unwrap();
+    let mut listener = Listener::from_fd(socket).unwrap();
+    event_loop::run(async {
+        let mut buffer = BytesMut::with_capacity(4096);
+        for _ in 0..REQUESTS {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            buffer.clear();
+            poll_fn(|cx| stream.poll_read_into(cx, &mut buffer)).await.unwrap();
+            assert_eq!(&buffer[..], b"request");
+            stream.write_all(b"answer").await.unwrap();
+        }
+    })
+    .unwrap();
+}
