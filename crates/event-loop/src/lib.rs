@@ -9,8 +9,9 @@
 //!   thread, not pointers. On another thread it finds no table. (A test keeps this.) Futures given to
 //!   [`spawn`] need not be `Send`.
 //! * **Wakers are `Send` and `Sync`**, as std demands: one inlet takes the wakes of other threads.
-//! * **Fairness**: after [`POLLS_A_TURN`] polls the sockets are looked at again, and a task that wakes
-//!   itself goes to the end of the queue.
+//! * **Fairness**: after [`POLLS_A_TURN`] polls the sockets are looked at again; a task that wakes itself
+//!   goes to the end of the queue; and one whose sockets are always ready waits for its next turn after 32
+//!   reads and writes.
 //! * **A panic of a task** ends that task, not the loop.
 //! * Unsafe code is in one file, `sys.rs`.
 //!

@@ -159,7 +159,7 @@ impl Command {
     }
 
     /// Runs the program to its end and collects what it writes, at most `limit` bytes of output and as
-    /// many of error messages. Standard input is as it was set, else `/dev/null`-like only if ours is.
+    /// many of error messages. Standard input is inherited unless it was set.
     ///
     /// # Errors
     ///

@@ -13,6 +13,7 @@ use std::task::{Wake, Waker};
 
 use crate::counters::{count, count_many};
 use crate::loop_state::{LoopId, with_loop};
+use crate::source;
 use crate::table::Key;
 
 /// What stands for the future given to `run`, which is no row of the task table.
@@ -152,8 +153,9 @@ impl Wake for TaskWaker {
     }
 }
 
-/// Counts a poll and says goodbye to the queue.
+/// Counts a poll, grants its share of reads and writes, and says goodbye to the queue.
 pub(crate) fn begin_poll(waker: &TaskWaker) {
     count(|counters| &counters.polls);
+    source::grant_operations();
     waker.leave_queue();
 }

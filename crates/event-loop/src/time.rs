@@ -211,8 +211,10 @@ impl hyper::rt::Timer for HyperTimer {
         Box::pin(sleep_until(deadline))
     }
 
+    /// Reads the clock: hyper adds its timeouts to this, and they shall not be shorter by the age of the
+    /// turn.
     fn now(&self) -> Instant {
-        now()
+        with_current(|state| state.clock.read()).unwrap_or_else(Instant::now)
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, new_deadline: Instant) {

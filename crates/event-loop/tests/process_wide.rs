@@ -321,17 +321,21 @@ fn signals_under_fire() {
         let child = process::Command::new("sh").arg("-c").arg(script).spawn().unwrap();
         let mut received = 0;
         let hearing = spawn(async move {
-            while signals.recv().await == Signal::User2 {
-                received += 1;
+            let mut terminated = false;
+            // SIGTERM comes before what else is kept, and may be first of all on a busy machine.
+            while !terminated || received == 0 {
+                match signals.recv().await {
+                    Signal::Terminate => terminated = true,
+                    _ => received += 1,
+                }
             }
-            received
         });
         let mut byte = [0];
         while !hearing.is_finished() {
             near.write_all(b"x").await.unwrap();
             near.read_exact(&mut byte).await.unwrap();
         }
-        assert!(hearing.await > 0);
+        hearing.await;
         drop((echo, child));
     })
     .unwrap();

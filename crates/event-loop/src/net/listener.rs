@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fs, process, thread};
@@ -34,8 +35,9 @@ pub struct Listener {
     /// Its row in a loop's source table, from the first wait on.
     place: Option<(LoopId, Key)>,
     budget: Budget,
-    /// It was shut down, by us or by another process that shares it.
-    stopped: bool,
+    /// It was shut down, by us or by another process that shares it. Atomic only to be changed by
+    /// [`stop_connects`](Self::stop_connects) through a shared reference that may cross an await.
+    stopped: AtomicBool,
     /// The socket's file, if it is ours to remove.
     file: Option<SocketFile>,
 }
@@ -130,7 +132,7 @@ impl Listener {
 
     fn new(socket: OwnedFd, family: Family, file: Option<SocketFile>) -> Self {
         let budget = Budget::default();
-        Listener { socket, family, place: None, budget, stopped: false, file }
+        Listener { socket, family, place: None, budget, stopped: AtomicBool::new(false), file }
     }
 
     /// Returns where it listens; with port 0 bound, the port that the system chose.
@@ -218,7 +220,7 @@ impl Listener {
     /// # Errors
     ///
     /// `Unsupported` for TCP, where it would throw away the connections that wait.
-    pub fn stop_connects(&mut self) -> io::Result<()> {
+    pub fn stop_connects(&self) -> io::Result<()> {
         if self.family != Family::Unix {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -226,7 +228,7 @@ impl Listener {
             ));
         }
         sys::shutdown_read(self.socket.as_fd())?;
-        self.stopped = true;
+        self.stopped.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -248,14 +250,18 @@ impl Listener {
             Ok(connection) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 count(|counters| &counters.accepts_in_vain);
-                if self.stopped { Err(last_was_taken()) } else { Ok(None) }
+                if self.is_stopped() { Err(last_was_taken()) } else { Ok(None) }
             }
             // What some kernels say of a socket that was shut down.
-            Err(error) if self.stopped && error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(error) if self.is_stopped() && error.raw_os_error() == Some(libc::EINVAL) => {
                 Err(last_was_taken())
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Waits until the kernel says that connections wait.
@@ -275,7 +281,9 @@ impl Listener {
             });
             match asked.flatten() {
                 Some(Ok(Some(waiting))) => {
-                    self.stopped |= waiting == Waiting::TheLast;
+                    if waiting == Waiting::TheLast {
+                        self.stopped.store(true, Ordering::Relaxed);
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Some(Ok(None)) => return Poll::Pending,

@@ -136,7 +136,7 @@ fn stopping_refuses_the_new_and_keeps_the_waiting() {
         let shared = UnixListener::bind(path(&address)).unwrap();
         let mut listener = Listener::from_fd(shared.try_clone().unwrap().into()).unwrap();
         let client = UnixStream::connect(path(&address)).unwrap();
-        let mut other = Listener::from_fd(shared.into()).unwrap();
+        let other = Listener::from_fd(shared.into()).unwrap();
         other.stop_connects().unwrap();
         listener.accept().await.unwrap();
         let end = listener.accept().await.unwrap_err();

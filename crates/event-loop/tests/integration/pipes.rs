@@ -86,6 +86,30 @@ fn regular_files_are_always_ready() {
 }
 
 #[test]
+fn what_is_always_ready_starves_nobody() {
+    run(async {
+        let open =
+            || OwnedFd::from(File::options().read(true).write(true).open("/dev/zero").unwrap());
+        let reading = spawn(async move {
+            let mut zeros = Reader::from_fd(open()).unwrap();
+            let mut buffer = [1; 1000];
+            while zeros.read(&mut buffer).await.unwrap() > 0 {}
+        });
+        let writing = spawn(async move {
+            let mut hole = Writer::from_fd(open()).unwrap();
+            while hole.write(&[1; 1000]).await.unwrap() > 0 {}
+        });
+        for _ in 0..10 {
+            event_loop::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(!reading.is_finished() && !writing.is_finished());
+        let counters = counters();
+        let operations = (counters.reads + counters.writes) / counters.polls;
+        assert!((10..=32).contains(&operations), "{counters:?}");
+    });
+}
+
+#[test]
 fn dev_null_takes_all_and_has_nothing() {
     run(async {
         let open =
