@@ -1,7 +1,7 @@
 //! Signals as a stream of values.
 //!
 //! The handler (in `sys.rs`) does async-signal-safe work alone: it counts the signal and writes a byte into
-//! the self-pipe, which the poll set watches. The turn of the loop then calls [`Inbox::deliver`], which
+//! the self-pipe, which the poll set watches. The turn of the loop then calls `Inbox::deliver`, which
 //! hands the counts to the [`Signals`] that asked for them. Child processes use the same way: SIGCHLD leads
 //! to `process.rs`.
 //!
