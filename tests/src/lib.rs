@@ -1,1 +1,13 @@
-//! Fixtures.
+//! What the end-to-end tests stand on: real web servers started from their own configuration in their
+//! own folder, our programs started with the limits and the user a test wants, and an HTTP client
+//! that sends what it is told byte for byte.
+//!
+//! The tests themselves are in `suite/`. The data flows test → [`http_client`] → web server
+//! ([`fixtures`]) → our program ([`program`], [`bin/test_app.rs`](../src/bin/test_app.rs) or the real
+//! `toolshed`) and back; [`process_table`] looks at the programs from outside meanwhile.
+
+pub mod fcgi_client;
+pub mod fixtures;
+pub mod http_client;
+pub mod process_table;
+pub mod program;

@@ -1,0 +1,213 @@
+//! The application that web servers are put in front of: it says what it saw.
+//!
+//! `test-app` serves its inherited listening socket; `test-app WAY-IN` (for example
+//! `fastcgi:unix:PATH` or `http:127.0.0.1:8080`) opens one. It has no settings, but for
+//! `TEST_APP_CANCELLED`: a file to which one byte is added for each handler that was dropped before
+//! its end. A file, because behind mod_fcgid another process may be asked for the count.
+
+use std::io::Write;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use app_server::{BasePath, Body, Settings, WayIn};
+use axum::Router;
+use axum::extract::{Extension, RawQuery, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use bytes::Bytes;
+use end_to_end::http_client::{Checksum, pattern};
+use http::{StatusCode, header};
+use http_body::Frame;
+use http_body_util::BodyExt;
+
+fn main() -> ExitCode {
+    let way_in = match std::env::args().nth(1) {
+        Some(text) => text.parse::<WayIn>().map_err(|error| error.to_string()),
+        None => WayIn::inherited().ok_or_else(|| {
+            "nobody listens on descriptor 0; say where: test-app fastcgi:unix:PATH".to_owned()
+        }),
+    };
+    let result = way_in.and_then(|way_in| {
+        app_server::run(router(), way_in, Settings::default()).map_err(|error| error.to_string())
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("test-app: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(async || "the front page"))
+        .route("/healthz", get(async || "ok"))
+        .route("/echo", any(echo))
+        .route("/echo/", any(echo))
+        .route("/echo/{*rest}", any(echo))
+        .route("/large", get(large))
+        .route("/slow", any(slow))
+        .route("/hang", any(hang))
+        .route("/drip", get(drip))
+        .route("/unread", any(async || "not read"))
+        .route("/panic", get(panic))
+        .route("/cancelled", get(cancelled))
+        .route("/tasks", get(tasks))
+        .route("/print", get(print))
+}
+
+/// Says what arrived, as JSON.
+async fn echo(Extension(base): Extension<BasePath>, request: Request) -> Response {
+    let (head, mut body) = request.into_parts();
+    let mut checksum = Checksum::default();
+    let mut bytes = 0_u64;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                if let Some(data) = frame.data_ref() {
+                    checksum.update(data);
+                    bytes += data.len() as u64;
+                }
+            }
+            Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        }
+    }
+    let headers: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()])
+        .collect();
+    let said = serde_json::json!({
+        "method": head.method.as_str(),
+        "path": head.uri.path(),
+        "query": head.uri.query(),
+        "base": base.as_str(),
+        "headers": headers,
+        "body_bytes": bytes,
+        "sha256": checksum.hex(),
+    });
+    ([(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response()
+}
+
+/// `mib` MiB of the pattern that clients upload.
+async fn large(RawQuery(query): RawQuery) -> Response {
+    let mib: u64 = number(query.as_deref(), "mib").unwrap_or(1);
+    Response::new(axum::body::Body::new(Pattern { left: mib << 20 }))
+}
+
+/// Answers after `seconds`, or `milliseconds`.
+async fn slow(RawQuery(query): RawQuery) -> String {
+    let guard = CountIfDropped;
+    let seconds = number(query.as_deref(), "seconds").unwrap_or(0);
+    let milliseconds = number(query.as_deref(), "milliseconds").unwrap_or(0);
+    event_loop::time::sleep(Duration::from_millis(seconds * 1000 + milliseconds)).await;
+    std::mem::forget(guard);
+    "slow".to_owned()
+}
+
+/// Never answers.
+async fn hang() -> &'static str {
+    let _guard = CountIfDropped;
+    std::future::pending::<()>().await;
+    "never"
+}
+
+/// Answers without an end, a little every 20 ms: behind mod_fcgid a vanished visitor shows only when
+/// something is written.
+async fn drip() -> Response {
+    Response::new(axum::body::Body::new(Drip {
+        _guard: CountIfDropped,
+        pause: event_loop::time::sleep(Duration::ZERO),
+    }))
+}
+
+async fn panic() -> &'static str {
+    panic!("this handler panics, as the test wants")
+}
+
+/// How many handlers were dropped before their end, in all processes.
+async fn cancelled() -> String {
+    let count = std::env::var_os("TEST_APP_CANCELLED")
+        .and_then(|path| std::fs::metadata(path).ok())
+        .map_or(0, |file| file.len());
+    count.to_string()
+}
+
+/// How many tasks (threads) this process has.
+async fn tasks() -> String {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count).to_string()
+}
+
+/// Writes where an application must not reach the protocol: descriptor 1.
+async fn print() -> &'static str {
+    println!("a stray line");
+    "printed"
+}
+
+fn number(query: Option<&str>, name: &str) -> Option<u64> {
+    query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
+struct CountIfDropped;
+
+impl Drop for CountIfDropped {
+    fn drop(&mut self) {
+        let Some(path) = std::env::var_os("TEST_APP_CANCELLED") else { return };
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        let counted = file.and_then(|mut file| file.write_all(b"x"));
+        if let Err(error) = counted {
+            eprintln!("test-app: a cancelled handler could not be counted: {error}");
+        }
+    }
+}
+
+struct Pattern {
+    left: u64,
+}
+
+impl http_body::Body for Pattern {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let all = pattern();
+        let piece = usize::try_from(self.left).unwrap_or(all.len()).min(all.len());
+        self.left -= piece as u64;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&all[..piece])))))
+    }
+}
+
+struct Drip {
+    _guard: CountIfDropped,
+    pause: event_loop::time::Sleep,
+}
+
+impl http_body::Body for Drip {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.pause).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.pause = event_loop::time::sleep(Duration::from_millis(20));
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(pattern())))))
+            }
+        }
+    }
+}
+
+// The body that arrives is the server's own; naming it here shows which one.
+const _: fn(Request<Body>) = |_| {};

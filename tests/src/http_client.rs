@@ -1,0 +1,449 @@
+//! A small HTTP/1.1 client that sends exactly what a test says: any path byte for byte, chunked or
+//! counted bodies of any size made up on the fly, and connections hung up in the middle.
+//!
+//! One connection a request. The request is written on a second thread while the answer is read, so
+//! that a server which answers before it has read everything is heard.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ring::digest;
+
+/// Answer bodies up to this many bytes are kept; of longer ones only length and checksum.
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
+
+/// How long a silent server is waited for. mod_fcgid alone may take 64 s to find a process.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One request, as it will be on the wire.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method, sent as it is.
+    pub method: String,
+    /// Path and query, sent byte for byte.
+    pub target: Vec<u8>,
+    /// Further header lines; Host and the body's own are added.
+    pub headers: Vec<(String, String)>,
+    /// What follows the head.
+    pub body: Upload,
+}
+
+/// A request's body.
+#[derive(Clone, Debug)]
+pub enum Upload {
+    /// None, and no Content-Length either.
+    Nothing,
+    /// These many bytes of the [`pattern`], counted by Content-Length.
+    Counted(u64),
+    /// These many bytes of the [`pattern`] in chunks, without Content-Length.
+    Chunked(u64),
+    /// These very bytes, counted by Content-Length.
+    Text(Vec<u8>),
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// Header names in lower case, and values, in order.
+    pub headers: Vec<(String, String)>,
+    /// The body's first [`KEPT_BYTES`].
+    pub body: Vec<u8>,
+    /// The whole body's length in bytes.
+    pub body_bytes: u64,
+    /// The whole body's SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Request {
+    /// A GET of `target`.
+    pub fn get(target: impl Into<Vec<u8>>) -> Self {
+        Self::with_method("GET", target)
+    }
+
+    /// A POST of `body` to `target`.
+    pub fn post(target: impl Into<Vec<u8>>, body: Upload) -> Self {
+        Self { body, ..Self::with_method("POST", target) }
+    }
+
+    /// A request of any method, without a body.
+    pub fn with_method(method: &str, target: impl Into<Vec<u8>>) -> Self {
+        Self {
+            method: method.to_owned(),
+            target: target.into(),
+            headers: Vec::new(),
+            body: Upload::Nothing,
+        }
+    }
+
+    /// Adds a header line.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts `base` before the target.
+    #[must_use]
+    pub fn below(mut self, base: &str) -> Self {
+        self.target.splice(0..0, base.bytes());
+        self
+    }
+
+    /// Sends the request to `server` and reads the answer to its end.
+    ///
+    /// # Errors
+    /// When the connection fails, the server is silent too long, or answers no HTTP, or its answer
+    /// ends early.
+    pub fn send(&self, server: SocketAddr) -> io::Result<Response> {
+        let connection = self.connect(server)?;
+        std::thread::scope(|scope| {
+            let upload = connection.stream.try_clone()?;
+            // A server may answer and close without reading all: what counts is the answer.
+            let writer = scope.spawn(move || self.write(&upload));
+            let answer = connection.read_answer(self.method == "HEAD");
+            if answer.is_err() {
+                // The writer must not wait for a reader that is not there.
+                let _ = connection.stream.shutdown(Shutdown::Both);
+            }
+            let written = writer.join().expect("the writing thread does not panic");
+            match (answer, written) {
+                (Ok(answer), _) => Ok(answer),
+                (Err(error), Err(cause)) => {
+                    Err(io::Error::new(error.kind(), format!("{error} (while sending: {cause})")))
+                }
+                (Err(error), Ok(())) => Err(error),
+            }
+        })
+    }
+
+    /// Sends the request and returns with the connection open and the answer unread.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn begin(&self, server: SocketAddr) -> io::Result<Connection> {
+        let connection = self.connect(server)?;
+        self.write(&connection.stream)?;
+        Ok(connection)
+    }
+
+    /// Sends the head and `bytes` of a counted body, then leaves the connection open.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn begin_upload(&self, server: SocketAddr, bytes: u64) -> io::Result<Connection> {
+        let connection = self.connect(server)?;
+        (&connection.stream).write_all(&self.head())?;
+        write_pattern(&connection.stream, bytes, |mut stream, piece| stream.write_all(piece))?;
+        Ok(connection)
+    }
+
+    fn connect(&self, server: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream })
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = Vec::new();
+        head.extend_from_slice(self.method.as_bytes());
+        head.push(b' ');
+        head.extend_from_slice(&self.target);
+        head.extend_from_slice(b" HTTP/1.1\r\nHost: tools.test\r\nConnection: close\r\n");
+        for (name, value) in &self.headers {
+            head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        let framing = match &self.body {
+            Upload::Nothing => String::new(),
+            Upload::Counted(bytes) => format!("Content-Length: {bytes}\r\n"),
+            Upload::Text(text) => format!("Content-Length: {}\r\n", text.len()),
+            Upload::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
+        };
+        head.extend_from_slice(framing.as_bytes());
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
+    fn write(&self, mut stream: &TcpStream) -> io::Result<()> {
+        stream.write_all(&self.head())?;
+        match &self.body {
+            Upload::Nothing => Ok(()),
+            Upload::Text(text) => stream.write_all(text),
+            Upload::Counted(bytes) => {
+                write_pattern(stream, *bytes, |mut stream, piece| stream.write_all(piece))
+            }
+            Upload::Chunked(bytes) => {
+                write_pattern(stream, *bytes, |mut stream, piece| {
+                    stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
+                    stream.write_all(piece)?;
+                    stream.write_all(b"\r\n")
+                })?;
+                stream.write_all(b"0\r\n\r\n")
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// The body's length in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Counted(bytes) | Self::Chunked(bytes) => *bytes,
+            Self::Text(text) => text.len() as u64,
+        }
+    }
+
+    /// The body's SHA-256 in hexadecimal.
+    pub fn sha256(&self) -> String {
+        let mut checksum = Checksum::default();
+        match self {
+            Self::Nothing => {}
+            Self::Text(text) => checksum.update(text),
+            Self::Counted(bytes) | Self::Chunked(bytes) => {
+                for_each_piece(*bytes, |piece| checksum.update(piece));
+            }
+        }
+        checksum.hex()
+    }
+}
+
+impl Response {
+    /// The first header of this name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The kept part of the body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A connection on which a request has been sent. Dropping it hangs up.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+}
+
+impl Connection {
+    /// Reads the answer to its end.
+    ///
+    /// # Errors
+    /// See [`Request::send`].
+    pub fn finish(self) -> io::Result<Response> {
+        self.read_answer(false)
+    }
+
+    /// Reads at least `bytes` of the raw answer, then leaves the rest unread.
+    ///
+    /// # Errors
+    /// When the answer ends before.
+    pub fn read_at_least(&self, bytes: usize) -> io::Result<()> {
+        let mut buffer = vec![0; 16 * 1024];
+        let mut got = 0;
+        while got < bytes {
+            match (&self.stream).read(&mut buffer)? {
+                0 => return Err(early_end("the answer")),
+                more => got += more,
+            }
+        }
+        Ok(())
+    }
+
+    fn read_answer(&self, head_only: bool) -> io::Result<Response> {
+        let mut reader = BufReader::with_capacity(256 * 1024, &self.stream);
+        let mut response = read_head(&mut reader)?;
+        // An interim answer (100 Continue) precedes the real one.
+        while (100..200).contains(&response.status) {
+            response = read_head(&mut reader)?;
+        }
+        let mut body = BodyReader { response: &mut response, checksum: Checksum::default() };
+        if head_only || matches!(body.response.status, 204 | 304) {
+            // Nothing follows.
+        } else if body
+            .response
+            .header("transfer-encoding")
+            .is_some_and(|coding| coding.contains("chunked"))
+        {
+            body.read_chunks(&mut reader)?;
+        } else if let Some(length) = body.response.header("content-length") {
+            let length: u64 = length.parse().map_err(|_| not_http(length))?;
+            body.read_exactly(&mut reader, length)?;
+        } else {
+            body.read_to_end(&mut reader)?;
+        }
+        let checksum = body.checksum;
+        response.sha256 = checksum.hex();
+        Ok(response)
+    }
+}
+
+/// Reads a body into a response: keeps the first part, counts and sums all.
+struct BodyReader<'a> {
+    response: &'a mut Response,
+    checksum: Checksum,
+}
+
+impl BodyReader<'_> {
+    fn take(&mut self, piece: &[u8]) {
+        self.checksum.update(piece);
+        self.response.body_bytes += piece.len() as u64;
+        let room = KEPT_BYTES.saturating_sub(self.response.body.len());
+        self.response.body.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    fn read_exactly(&mut self, reader: &mut impl BufRead, mut left: u64) -> io::Result<()> {
+        while left > 0 {
+            let buffer = reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Err(early_end("the answer's body"));
+            }
+            let used = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.take(&buffer[..used]);
+            reader.consume(used);
+            left -= used as u64;
+        }
+        Ok(())
+    }
+
+    fn read_chunks(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
+        loop {
+            let line = read_line(reader)?;
+            let size = line.split(';').next().unwrap_or("").trim();
+            let size = u64::from_str_radix(size, 16).map_err(|_| not_http(&line))?;
+            self.read_exactly(reader, size)?;
+            if size > 0 {
+                read_line(reader)?;
+                continue;
+            }
+            // Trailers end with an empty line.
+            while !read_line(reader)?.is_empty() {}
+            return Ok(());
+        }
+    }
+
+    fn read_to_end(&mut self, reader: &mut impl BufRead) -> io::Result<()> {
+        loop {
+            let buffer = reader.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(());
+            }
+            let used = buffer.len();
+            self.take(buffer);
+            reader.consume(used);
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<Response> {
+    let status_line = read_line(reader)?;
+    let status = status_line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split(' ').nth(1))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| not_http(&status_line))?;
+    let mut headers = Vec::new();
+    loop {
+        let line = read_line(reader)?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| not_http(&line))?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    Ok(Response { status, headers, body: Vec::new(), body_bytes: 0, sha256: String::new() })
+}
+
+fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line)?;
+    if line.pop() != Some(b'\n') {
+        return Err(early_end("the answer's head"));
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+fn early_end(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("{what} ended early"))
+}
+
+fn not_http(line: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("this is no HTTP: {line:?}"))
+}
+
+/// A running SHA-256.
+pub struct Checksum(digest::Context);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Checksum {
+    /// Adds `piece`.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The sum in hexadecimal.
+    pub fn hex(self) -> String {
+        use std::fmt::Write as _;
+        self.0.finish().as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+/// The length of the pattern's period in bytes: a prime, so that no buffer's size divides it and a
+/// piece that is lost, doubled or moved changes the checksum.
+const PERIOD: usize = 65_521;
+
+/// The bytes uploads are made of, over and over.
+pub fn pattern() -> &'static [u8] {
+    static PATTERN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    PATTERN.get_or_init(|| {
+        let mut state: u32 = 0x2545_F491;
+        (0..PERIOD)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                state.to_le_bytes()[0]
+            })
+            .collect()
+    })
+}
+
+/// Hands out `bytes` bytes of the pattern, piece by piece.
+pub fn for_each_piece(bytes: u64, mut take: impl FnMut(&[u8])) {
+    let mut left = bytes;
+    while left > 0 {
+        let piece = usize::try_from(left).unwrap_or(PERIOD).min(PERIOD);
+        take(&pattern()[..piece]);
+        left -= piece as u64;
+    }
+}
+
+fn write_pattern(
+    stream: &TcpStream,
+    bytes: u64,
+    write: impl Fn(&TcpStream, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut result = Ok(());
+    for_each_piece(bytes, |piece| {
+        if result.is_ok() {
+            result = write(stream, piece);
+        }
+    });
+    result
+}

@@ -1,0 +1,366 @@
+//! Starts programs for a test: ours and the web servers, each in its own process group, with the
+//! limits and the user the test wants, its output in a file, and ended when the test is over.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::process_table;
+
+/// How long a program may take to end after SIGTERM. Apache waits up to 8 s for its children.
+const GRACE: Duration = Duration::from_secs(12);
+
+/// What to start, and how.
+#[derive(Debug)]
+pub struct Start {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    clear_environment: bool,
+    folder: Option<PathBuf>,
+    limits: Vec<(Limit, u64)>,
+    user: Option<User>,
+    stdin: Option<OwnedFd>,
+    log: PathBuf,
+}
+
+/// A limit of setrlimit(2), soft and hard at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// RLIMIT_NPROC: tasks of the whole user. At 1 a lone process cannot fork.
+    Processes,
+    /// RLIMIT_NOFILE: descriptors.
+    Descriptors,
+}
+
+/// A user and group by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl User {
+    /// The user web servers run as here, when the tests run as root; else everything runs as whoever
+    /// runs the tests.
+    pub fn web_server() -> Option<Self> {
+        is_root().then(|| Self::named("www-data").expect("Debian has a user www-data"))
+    }
+
+    /// A user who has no other process, when the tests run as root.
+    pub fn with_nothing_running() -> Option<Self> {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        // Numbers that Debian gives to nobody; no entry in /etc/passwd is needed.
+        let number = 70_000
+            + std::process::id() % 10_000 * 16
+            + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 16;
+        is_root().then_some(Self { uid: number, gid: number })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let users = fs::read_to_string("/etc/passwd").ok()?;
+        let mut fields = users
+            .lines()
+            .map(|line| line.split(':'))
+            .find_map(|mut fields| (fields.next() == Some(name)).then_some(fields))?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(Self { uid, gid })
+    }
+
+    /// Makes `path` belong to this user.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn own(self, path: &Path) -> io::Result<()> {
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
+    }
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+impl Start {
+    /// A start of `program` that writes what it says to `log`.
+    pub fn new(program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            clear_environment: false,
+            folder: None,
+            limits: Vec::new(),
+            user: None,
+            stdin: None,
+            log: log.into(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Passes nothing of the test's own environment on.
+    #[must_use]
+    pub fn without_environment(mut self) -> Self {
+        self.clear_environment = true;
+        self
+    }
+
+    /// Starts in this folder.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Starts with this limit.
+    #[must_use]
+    pub fn limit(mut self, limit: Limit, value: u64) -> Self {
+        self.limits.push((limit, value));
+        self
+    }
+
+    /// Starts as this user; without one, as whoever runs the tests.
+    #[must_use]
+    pub fn user(mut self, user: Option<User>) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// Makes this the program's descriptor 0.
+    #[must_use]
+    pub fn stdin(mut self, stdin: OwnedFd) -> Self {
+        self.stdin = Some(stdin);
+        self
+    }
+
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// When the program or its log cannot be opened.
+    pub fn start(self) -> io::Result<Program> {
+        let name = self.program.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        let said = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be started: {error}", self.program.display()),
+            )
+        };
+        let log = File::options().create(true).append(true).open(&self.log).map_err(said)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        if self.clear_environment {
+            command.env_clear();
+        }
+        command.envs(self.environment);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command.stdout(log.try_clone()?).stderr(log);
+        command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
+        command.process_group(0);
+        if let Some(user) = self.user {
+            command.uid(user.uid).gid(user.gid);
+        }
+        for (limit, value) in self.limits {
+            // SAFETY: the closure runs between fork and exec and makes one system call with data it
+            // owns; it allocates nothing and takes no lock.
+            unsafe { command.pre_exec(move || set_limit(limit, value)) };
+        }
+        let child = command.spawn().map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be started: {error}", self.program.display()),
+            )
+        })?;
+        Ok(Program { child, name, log: self.log })
+    }
+}
+
+fn set_limit(limit: Limit, value: u64) -> io::Result<()> {
+    let both = libc::rlimit { rlim_cur: value, rlim_max: value };
+    let resource = match limit {
+        Limit::Processes => libc::RLIMIT_NPROC,
+        Limit::Descriptors => libc::RLIMIT_NOFILE,
+    };
+    // SAFETY: `both` is a whole rlimit and outlives the call.
+    if unsafe { libc::setrlimit(resource, &raw const both) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A running program; dropping it ends it.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Program {
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the program has said so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How the program ended, when it has.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Sends the program a signal.
+    ///
+    /// # Errors
+    /// When the program has ended.
+    pub fn signal(&mut self, signal: i32) -> io::Result<()> {
+        if let Some(status) = self.ended()? {
+            return Err(io::Error::other(format!("{} has ended: {status}", self.name)));
+        }
+        process_table::signal(self.pid(), signal)
+    }
+
+    /// Waits until the program has ended.
+    ///
+    /// # Errors
+    /// When that takes longer than `patience`.
+    pub fn wait(&mut self, patience: Duration) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{} is still running after {patience:?}", self.name),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until `ready` says yes.
+    ///
+    /// # Errors
+    /// When the program ends before, or it takes longer than 15 s; the error holds what it said.
+    pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !ready() {
+            let trouble = match self.ended()? {
+                Some(status) => format!("ended ({status})"),
+                None if Instant::now() > deadline => "took longer than 15 s".to_owned(),
+                None => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+            };
+            return Err(io::Error::other(format!(
+                "{} {trouble} before {what}; it said:\n{}",
+                self.name,
+                self.said()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Asks the program to end by SIGTERM and waits.
+    ///
+    /// # Errors
+    /// When it has not ended in time; it is killed then.
+    pub fn terminate(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        process_table::signal(self.pid(), libc::SIGTERM)?;
+        let ended = self.wait(GRACE);
+        if ended.is_err() {
+            self.child.kill()?;
+            self.child.wait()?;
+        }
+        ended
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Err(error) = self.terminate() {
+            eprintln!("{} had to be killed: {error}", self.name);
+        }
+        if std::thread::panicking() {
+            let said = self.said();
+            let tail: Vec<_> = said.lines().rev().take(40).collect();
+            eprintln!("--- {} said last:", self.name);
+            for line in tail.iter().rev() {
+                eprintln!("    {line}");
+            }
+        }
+    }
+}
+
+/// Finds a program of this package, or `toolshed`, beside the test that is running.
+///
+/// `TOOLSHED_PROGRAM` names the `toolshed` to be tested; tests/run sets it to the static one.
+pub fn find(name: &str) -> PathBuf {
+    if name == "toolshed"
+        && let Some(path) = std::env::var_os("TOOLSHED_PROGRAM")
+    {
+        return path.into();
+    }
+    let this = std::env::current_exe().expect("a running program has a file");
+    // The test itself is in target/release/deps.
+    let path = this.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo build --release --workspace`, or let tests/run do it.",
+        path.display()
+    );
+    path
+}
+
+/// A listening unix socket to hand to a program as its descriptor 0, as mod_fcgid does.
+///
+/// # Errors
+/// When the path cannot be bound.
+pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    Ok(listener.into())
+}
+
+/// Duplicates a descriptor, so that the test keeps one and the program gets the other.
+///
+/// # Errors
+/// When the descriptor table is full.
+pub fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    descriptor.as_fd().try_clone_to_owned()
+}

@@ -1,0 +1,138 @@
+//! What `.htaccess` gives to Apache, what it gives to the site, and what it gives to nobody.
+//! docs/rewriting.md has the measurements behind it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid};
+use end_to_end::http_client::{Request, Response};
+
+use crate::cases::{Case, Expect, run_all, same};
+
+/// Files somebody might put into the document root, and the text in all of them.
+const PRIVATE: [&str; 24] = [
+    ".env",
+    ".git/config",
+    ".htpasswd",
+    "secret.key",
+    "Secret.KEY",
+    "htaccess",
+    "toolshed",
+    "toolshed.toml",
+    "toolshed.new",
+    "toolshed.previous",
+    "other.toml",
+    "backup.toml~",
+    "dispatch.fcgi.bak",
+    "page.html.old",
+    "data/site.db",
+    "data/site.db-journal",
+    "data/x.txt",
+    "logs/toolshed.log",
+    "logs/x.txt",
+    "toolshed-home/secret.key",
+    "toolshed-home/static/x.css",
+    "static/.DS_Store",
+    "static/leaked.key",
+    "sub/folder/.hidden/x.txt",
+];
+const PUBLIC: [&str; 5] = [
+    "robots.txt",
+    "page.html",
+    "static/more/x.css",
+    "sub/folder/x.txt",
+    ".well-known/acme-challenge/token",
+];
+const TEXT: &str = "the text of the file";
+
+/// Other ways to ask for `secret.key`.
+const DETOURS: [&str; 9] = [
+    "//secret.key",
+    "/./secret.key",
+    "/static/../secret.key",
+    "/%73ecret.key",
+    "/secret%2Ekey",
+    "/secret.key/",
+    "/secret.key/x",
+    "/secret.key?x",
+    "/secret",
+];
+
+#[test]
+fn private_files_stay_private_at_the_root() {
+    private_files_stay_private("");
+}
+
+#[test]
+fn private_files_stay_private_in_a_folder() {
+    private_files_stay_private("/project");
+}
+
+fn private_files_stay_private(base: &'static str) {
+    // With MultiViews, which hosts may have on, Apache finds files by half their name.
+    let setup = Setup::new(App::TestApp, base)
+        .with_server_lines("<Location />\nOptions +MultiViews\n</Location>");
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    let site = running.folder().join(format!("www{base}"));
+    for name in PRIVATE.iter().chain(&PUBLIC) {
+        let path = site.join(name);
+        fs::create_dir_all(path.parent().expect("it is below the site")).expect("a folder");
+        fs::write(path, TEXT).expect("a file");
+    }
+    // The program itself may lie there: the launcher looks beside itself first.
+    let program = running.folder().join("start-app");
+    let script = format!("#!/bin/sh\n# {TEXT}\nexec {}\n", program.display());
+    fs::write(site.join("toolshed"), script).expect("a file");
+    fs::set_permissions(site.join("toolshed"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut cases = Vec::new();
+    for name in PUBLIC {
+        cases.push(Case::ask(name, Request::get(format!("/{name}")), Expect::Text(TEXT)));
+    }
+    let asked = PRIVATE.iter().map(|name| format!("/{name}"));
+    for target in asked.chain(DETOURS.iter().map(|&target| target.to_owned())) {
+        let name: &'static str = Box::leak(target.clone().into_boxed_str());
+        cases.push(Case::ask(name, Request::get(target), Expect::Answer(is_refused)));
+    }
+    cases.push(Case::ask(
+        "folders are not listed",
+        Request::get("/sub/folder/"),
+        Expect::Answer(is_refused),
+    ));
+    run_all(running, cases);
+}
+
+fn is_refused(_: &Running, answer: &Response) -> Result<(), String> {
+    same("it leaks", answer.text().contains(TEXT), false)?;
+    if matches!(answer.status, 403 | 404) {
+        return Ok(());
+    }
+    Err(format!("status {} refuses nothing", answer.status))
+}
+
+#[test]
+fn the_launcher_is_not_an_address() {
+    let running =
+        apache_fcgid::start(&Setup::new(App::TestApp, "/project")).expect("Apache starts");
+    let ask = |target: &str, place| Case::ask(place, Request::get(target), Expect::Redirect(place));
+    run_all(
+        running,
+        vec![
+            ask("/dispatch.fcgi", "/"),
+            ask("/dispatch.fcgi/echo/a?b=%20c", "/echo/a?b=%20c"),
+            ask("/dispatch.fcgi//evil.test/x", "/evil.test/x"),
+        ],
+    );
+}
+
+#[test]
+fn encoded_slashes_arrive_where_the_host_lets_them() {
+    let setup = Setup::new(App::TestApp, "").with_server_lines("AllowEncodedSlashes NoDecode");
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    run_all(
+        running,
+        vec![
+            Case::ask("%2F", Request::get("/echo/a%2Fb"), Expect::Echo),
+            Case::ask("%2f%2F", Request::get("/echo/a%2f%2Fb?%2F"), Expect::Echo),
+        ],
+    );
+}

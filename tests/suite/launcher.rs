@@ -1,0 +1,260 @@
+//! `dispatch.fcgi` finds the program, or says in one sentence what is missing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use end_to_end::fixtures::project;
+
+/// A program that says how it was started, in the shell's own words.
+const PROGRAM: &str = "#!/bin/sh\necho \"started $0 with $# arguments from $TOOLSHED_LAUNCHER\"\n";
+
+/// One row: what lies where, and what the launcher does about it.
+struct Case {
+    name: &'static str,
+    /// Files below the account's folder: name, text, mode.
+    files: &'static [(&'static str, &'static [u8], u32)],
+    /// The environment; `~` stands for the account's folder.
+    environment: &'static [(&'static str, &'static str)],
+    expect: Expect,
+}
+
+enum Expect {
+    /// The program at this place was started.
+    Started(&'static str),
+    /// This exit code, and a sentence with these words.
+    Refused(i32, &'static [&'static str]),
+}
+
+const BESIDE: &str = "public_html/toolshed";
+const NEXT_TO_ROOT: &str = "toolshed-home/toolshed";
+const IN_HOME: &str = "toolshed/toolshed";
+const HOME: (&str, &str) = ("HOME", "~");
+
+/// An ELF header for a machine that this is not (s390), with nothing behind it.
+const FOREIGN: &[u8] = b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x16\0\0\0\x01 and so on";
+
+const CASES: &[Case] = &[
+    Case {
+        name: "beside the launcher",
+        files: &[(BESIDE, PROGRAM.as_bytes(), 0o755)],
+        environment: &[],
+        expect: Expect::Started(BESIDE),
+    },
+    Case {
+        name: "next to the document root",
+        files: &[(NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755)],
+        environment: &[],
+        expect: Expect::Started(NEXT_TO_ROOT),
+    },
+    Case {
+        name: "in the home folder",
+        files: &[(IN_HOME, PROGRAM.as_bytes(), 0o755)],
+        environment: &[HOME],
+        expect: Expect::Started(IN_HOME),
+    },
+    Case {
+        name: "in TOOLSHED_HOME",
+        files: &[("elsewhere/toolshed", PROGRAM.as_bytes(), 0o755)],
+        environment: &[("TOOLSHED_HOME", "~/elsewhere")],
+        expect: Expect::Started("elsewhere/toolshed"),
+    },
+    Case {
+        name: "TOOLSHED_HOME comes first",
+        files: &[
+            ("elsewhere/toolshed", PROGRAM.as_bytes(), 0o755),
+            (BESIDE, PROGRAM.as_bytes(), 0o755),
+            (NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755),
+        ],
+        environment: &[("TOOLSHED_HOME", "~/elsewhere/")],
+        expect: Expect::Started("elsewhere/toolshed"),
+    },
+    Case {
+        name: "then beside the launcher",
+        files: &[
+            (BESIDE, PROGRAM.as_bytes(), 0o755),
+            (NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755),
+            (IN_HOME, PROGRAM.as_bytes(), 0o755),
+        ],
+        environment: &[HOME],
+        expect: Expect::Started(BESIDE),
+    },
+    Case {
+        name: "then next to the document root",
+        files: &[(NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755), (IN_HOME, PROGRAM.as_bytes(), 0o755)],
+        environment: &[HOME],
+        expect: Expect::Started(NEXT_TO_ROOT),
+    },
+    Case {
+        name: "nowhere",
+        files: &[],
+        environment: &[HOME],
+        expect: Expect::Refused(
+            127,
+            &[
+                "the program is missing",
+                "/toolshed-home/toolshed",
+                "/toolshed/toolshed",
+                "chmod 755",
+            ],
+        ),
+    },
+    Case {
+        name: "not in TOOLSHED_HOME, though elsewhere",
+        files: &[(BESIDE, PROGRAM.as_bytes(), 0o755)],
+        environment: &[("TOOLSHED_HOME", "~/elsewhere")],
+        expect: Expect::Refused(127, &["no file at", "/elsewhere/toolshed"]),
+    },
+    Case {
+        name: "a folder is no program",
+        files: &[("toolshed-home/toolshed/x", b"", 0o644)],
+        environment: &[],
+        expect: Expect::Refused(127, &["the program is missing"]),
+    },
+    Case {
+        name: "not executable",
+        files: &[(BESIDE, PROGRAM.as_bytes(), 0o644)],
+        environment: &[],
+        expect: Expect::Refused(126, &["may not be run", "chmod 755", BESIDE]),
+    },
+    Case {
+        name: "empty",
+        files: &[(BESIDE, b"", 0o755)],
+        environment: &[],
+        expect: Expect::Refused(126, &["is empty", "upload it again"]),
+    },
+    Case {
+        name: "a web page in its place",
+        files: &[(BESIDE, b"<!doctype html>\n<h1>404</h1>\n", 0o755)],
+        environment: &[],
+        expect: Expect::Refused(126, &["is not a program", "binary mode"]),
+    },
+    Case {
+        name: "for another machine",
+        files: &[(BESIDE, FOREIGN, 0o755)],
+        environment: &[],
+        expect: Expect::Refused(126, &["cannot run on this machine", "another kind"]),
+    },
+    Case {
+        name: "its interpreter is missing",
+        files: &[(BESIDE, b"#!/no/such/interpreter\n", 0o755)],
+        environment: &[],
+        expect: Expect::Refused(126, &["cannot run on this machine"]),
+    },
+];
+
+#[test]
+fn the_launcher_starts_the_program_or_says_what_is_missing() {
+    for shell in ["dash", "bash"] {
+        for case in CASES {
+            let account = account(case);
+            let output = run(shell, case, account.path());
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+            let context = format!("{} in {shell}: {output:?}", case.name);
+            match case.expect {
+                Expect::Started(place) => {
+                    let launcher = account.path().join("public_html/dispatch.fcgi");
+                    let program = account.path().join(place);
+                    let wanted = format!(
+                        "started {} with 0 arguments from {}\n",
+                        program.display(),
+                        launcher.display()
+                    );
+                    assert_eq!(said, wanted, "{context}");
+                    assert_eq!(complained, "", "{context}");
+                }
+                Expect::Refused(code, words) => {
+                    assert_eq!(output.status.code(), Some(code), "{context}");
+                    let ours: Vec<_> = complained
+                        .lines()
+                        .filter(|line| line.starts_with("dispatch.fcgi: "))
+                        .collect();
+                    assert_eq!(ours.len(), 1, "one sentence, {context}");
+                    for word in words {
+                        assert!(ours[0].contains(word), "{word:?} is missing, {context}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An account's folder with the launcher in `public_html` and the files of the case.
+fn account(case: &Case) -> tempfile::TempDir {
+    let account = tempfile::tempdir().expect("a folder");
+    let root = account.path().join("public_html");
+    fs::create_dir(&root).expect("a document root");
+    fs::copy(project().join("dispatch.fcgi"), root.join("dispatch.fcgi")).expect("the launcher");
+    for (name, text, mode) in case.files {
+        let path = account.path().join(name);
+        fs::create_dir_all(path.parent().expect("it is below the account")).expect("a folder");
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("its mode");
+    }
+    account
+}
+
+/// Runs the launcher as web servers do: by its whole path, and with nearly no environment.
+fn run(shell: &str, case: &Case, account: &Path) -> Output {
+    let mut command = Command::new(shell);
+    command.arg(account.join("public_html/dispatch.fcgi"));
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    for (name, value) in case.environment {
+        command.env(name, value.replace('~', account.to_str().expect("it is ASCII")));
+    }
+    command.output().expect("the shell runs")
+}
+
+#[test]
+fn without_home_the_account_is_looked_up() {
+    let case = Case { name: "", files: &[], environment: &[], expect: Expect::Refused(127, &[]) };
+    let account = account(&case);
+    let output = run("dash", &case, account.path());
+    // SAFETY: getuid takes nothing and cannot fail.
+    let uid = unsafe { libc::getuid() }.to_string();
+    let users = fs::read_to_string("/etc/passwd").expect("there are users");
+    let home = users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        (fields.get(2) == Some(&uid.as_str())).then(|| fields[5].to_owned())
+    });
+    let Some(home) = home else { panic!("user {uid} is not in /etc/passwd") };
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    let wanted = format!("{}/toolshed/toolshed", home.trim_end_matches('/'));
+    assert!(complained.contains(&wanted), "{wanted:?} is missing in {complained:?}");
+}
+
+#[test]
+fn the_launcher_is_found_by_a_relative_name_too() {
+    // suexec starts it so.
+    let account = account(&CASES[0]);
+    let output = Command::new("sh")
+        .arg("dispatch.fcgi")
+        .current_dir(account.path().join("public_html"))
+        .output()
+        .expect("the shell runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let launcher = account.path().join("public_html/dispatch.fcgi");
+    assert!(said.ends_with(&format!("from {}\n", launcher.display())), "{output:?}");
+}
+
+#[test]
+fn the_launcher_never_forks() {
+    let account = account(&CASES[2]);
+    let log = account.path().join("strace.log");
+    let status = Command::new("strace")
+        .args(["-f", "-e", "trace=fork,vfork,clone,clone3,execve", "-o"])
+        .arg(&log)
+        .args(["sh"])
+        .arg(account.path().join("public_html/dispatch.fcgi"))
+        .env("HOME", account.path())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("strace is installed by tests/run");
+    assert!(status.success());
+    let calls = fs::read_to_string(log).expect("strace wrote its log");
+    assert!(!calls.contains("fork(") && !calls.contains("clone"), "{calls}");
+    // The first is strace's own, then the launcher becomes the program.
+    assert!(calls.matches("execve(").count() >= 2, "{calls}");
+}

@@ -1,0 +1,20 @@
+//! The end-to-end tests: one binary, one module a subject.
+//!
+//! `cases.rs` is the table of what is asked of every web server; `servers.rs` runs it. The other
+//! modules test what a table cannot say.
+
+mod bodies;
+mod cases;
+mod echo;
+mod files;
+mod htaccess;
+mod launcher;
+mod malformed;
+mod multiplex;
+mod proxy_fcgi;
+mod requests_over_limits;
+mod seccomp;
+mod servers;
+mod signals;
+mod site;
+mod syscalls;

@@ -1,0 +1,119 @@
+//! Where no thread can be started, everything works: shared hosts refuse threads, by limits or else.
+
+use std::process::Command;
+use std::time::Duration;
+
+use end_to_end::fcgi_client::id;
+use end_to_end::fixtures::{App, Setup, apache_fcgid, external, serve};
+use end_to_end::process_table;
+use end_to_end::program::{Limit, Start, User, find};
+
+use crate::cases::{Case, Expect, run_all, table};
+use crate::servers::start_with;
+use end_to_end::http_client::{Request, Upload};
+
+#[test]
+fn the_filter_stops_a_thread() {
+    let free = Command::new(find("starts-a-thread")).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&free.stdout), "started\n", "{free:?}");
+    let refused =
+        Command::new(find("no-threads")).arg(find("starts-a-thread")).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said.contains("Resource temporarily unavailable"), "{said}");
+}
+
+#[test]
+fn the_filter_leaves_processes_alone() {
+    let output = Command::new(find("no-threads"))
+        .args(["sh", "-c", "echo $(echo from a process)"])
+        .output()
+        .expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "from a process\n", "{output:?}");
+}
+
+#[test]
+fn the_table_behind_mod_fcgid_without_threads() {
+    let start = |app| start_with("mod_fcgid at /", |base| Setup::new(app, base).without_threads());
+    run_all(start(App::TestApp), table());
+    run_all(start(App::Toolshed), site());
+}
+
+#[test]
+fn the_table_behind_nginx_without_threads() {
+    let name = "nginx, connections kept";
+    let start = |app| start_with(name, |base| Setup::new(app, base).without_threads());
+    run_all(start(App::TestApp), table());
+    run_all(start(App::Toolshed), site());
+}
+
+#[test]
+fn the_table_over_http_without_threads() {
+    let start = |app| start_with("serve", |base| Setup::new(app, base).without_threads());
+    run_all(start(App::TestApp), table());
+    run_all(start(App::Toolshed), site());
+}
+
+fn site() -> Vec<Case> {
+    let upload = Request::post("/tools/checksum?alg=sha256", Upload::Counted(1 << 20))
+        .header("Content-Type", "application/octet-stream");
+    vec![
+        Case::ask("healthz", Request::get("/healthz"), Expect::Text("ok")),
+        Case::ask(
+            "the front page",
+            Request::get("/"),
+            Expect::Answer(|_, answer| crate::cases::same("status", answer.status, 200)),
+        ),
+        Case::ask(
+            "a checksum",
+            upload,
+            Expect::Answer(|_, answer| {
+                let sum = Upload::Counted(1 << 20).sha256();
+                crate::cases::same("answer", answer.text(), format!("{sum}\n"))
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn a_user_at_the_limit_of_processes_is_served() {
+    // The limit counts all of the user's tasks. Started by root the program gets a user who has no
+    // other process, so 1 is exactly enough for it; for anybody else 1 is less than there is. In both
+    // cases one more is refused.
+    let user = User::with_nothing_running();
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let refused = Start::new("/bin/sh", log.path())
+        .argument("-c")
+        .argument("/bin/true & wait")
+        .limit(Limit::Processes, 1)
+        .user(user)
+        .start()
+        .and_then(|mut shell| {
+            shell.wait(Duration::from_secs(5)).map(|status| (status, shell.said()))
+        })
+        .expect("the shell itself starts");
+    assert!(!refused.0.success() && refused.1.contains("fork"), "fork is refused: {refused:?}");
+
+    for app in [App::TestApp, App::Toolshed] {
+        let user = User::with_nothing_running();
+        let mut program = external::start_limited(&Setup::new(app, ""), Limit::Processes, 1, user)
+            .unwrap_or_else(|error| panic!("{app:?} starts: {error}"));
+        assert_eq!(program.check_unharmed(), Ok(()));
+        let mut connection = program.connect().expect("it listens");
+        let front = connection.get(id(1), true, "/").expect("an answer comes");
+        assert_eq!(front.status(), 200);
+        assert_eq!(process_table::tasks(program.app.pid()).expect("it runs"), 1);
+    }
+}
+
+#[test]
+fn behind_mod_fcgid_at_the_limit_of_processes_too() {
+    // The web server's user has processes already, so with 1 no fork succeeds.
+    for app in [App::TestApp, App::Toolshed] {
+        let running =
+            apache_fcgid::start(&Setup::new(app, "").with_processes(1)).expect("Apache starts");
+        run_all(running, vec![Case::ask("healthz", Request::get("/healthz"), Expect::Text("ok"))]);
+    }
+    let running = serve::start(&Setup::new(App::TestApp, "").with_processes(1)).expect("it starts");
+    run_all(running, vec![Case::ask("one task", Request::get("/tasks"), Expect::Text("1"))]);
+}

@@ -1,0 +1,109 @@
+//! Runs the table behind every web server, in every way each is set up.
+
+use end_to_end::fixtures::{
+    App, Running, Setup, apache_fcgid, apache_proxy_fcgi, lighttpd, nginx, serve,
+};
+
+use crate::cases::{run_all, table};
+
+/// A way of setting a web server up.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) base: &'static str,
+    pub(crate) start: fn(&Setup) -> std::io::Result<Running>,
+}
+
+/// All of them.
+pub(crate) const WAYS: [Way; 8] = [
+    Way { name: "mod_fcgid at /", base: "", start: apache_fcgid::start },
+    Way { name: "mod_fcgid in /project", base: "/project", start: apache_fcgid::start },
+    Way {
+        name: "mod_proxy_fcgi, connections reused",
+        base: "/project",
+        start: |setup| apache_proxy_fcgi::start(setup, true),
+    },
+    Way {
+        name: "mod_proxy_fcgi, a connection a request",
+        base: "",
+        start: |setup| apache_proxy_fcgi::start(setup, false),
+    },
+    Way {
+        name: "nginx, connections kept",
+        base: "/project",
+        start: |setup| nginx::start(setup, true),
+    },
+    Way {
+        name: "nginx, a connection a request",
+        base: "",
+        start: |setup| nginx::start(setup, false),
+    },
+    Way { name: "lighttpd", base: "/project", start: lighttpd::start },
+    Way { name: "serve", base: "", start: serve::start },
+];
+
+/// Starts the way of this name with `app` behind it.
+///
+/// # Panics
+/// When there is no such way or it does not start.
+pub(crate) fn start(name: &str, app: App) -> Running {
+    start_with(name, |base| Setup::new(app, base))
+}
+
+/// The same, with a setup of its own.
+///
+/// # Panics
+/// When there is no such way or it does not start.
+pub(crate) fn start_with(name: &str, setup: impl FnOnce(&'static str) -> Setup) -> Running {
+    let way = WAYS.iter().find(|way| way.name == name).expect("this way is in the list");
+    (way.start)(&setup(way.base)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn the_table_behind_mod_fcgid_at_the_root() {
+    run_all(start("mod_fcgid at /", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_mod_fcgid_in_a_folder() {
+    run_all(start("mod_fcgid in /project", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_mod_proxy_fcgi_with_reuse() {
+    run_all(start("mod_proxy_fcgi, connections reused", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_mod_proxy_fcgi_without_reuse() {
+    run_all(start("mod_proxy_fcgi, a connection a request", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_nginx_with_kept_connections() {
+    run_all(start("nginx, connections kept", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_nginx_without_kept_connections() {
+    run_all(start("nginx, a connection a request", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_lighttpd() {
+    run_all(start("lighttpd", App::TestApp), table());
+}
+
+#[test]
+fn the_table_over_http() {
+    run_all(start("serve", App::TestApp), table());
+}
+
+#[test]
+fn names_of_cases_and_ways_are_different() {
+    let mut names: Vec<_> = table().iter().map(|case| case.name).collect();
+    names.extend(WAYS.iter().map(|way| way.name));
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}

@@ -1,0 +1,166 @@
+//! Signals and the descriptor table's limit: what a host does to programs.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use end_to_end::fcgi_client::{FastCgi, id};
+use end_to_end::fixtures::{App, Folder, Setup, external};
+use end_to_end::http_client::Request;
+use end_to_end::process_table;
+use end_to_end::program::{Limit, Start, listening_socket};
+
+const SOON: Duration = Duration::from_secs(3);
+
+fn external() -> external::External {
+    external::start(&Setup::new(App::TestApp, "")).expect("the program starts")
+}
+
+#[test]
+fn sigterm_wakes_an_idle_loop() {
+    for app in [App::TestApp, App::Toolshed] {
+        let mut program = external::start(&Setup::new(app, "")).expect("the program starts");
+        assert_eq!(program.check_unharmed(), Ok(()));
+        // A kept connection that is idle holds nothing up.
+        let mut kept = program.connect().expect("it listens");
+        kept.get(id(1), true, "/healthz").expect("an answer comes");
+        thread::sleep(Duration::from_millis(200));
+        program.app.signal(libc::SIGTERM).expect("it runs");
+        let status = program.app.wait(SOON).expect("an idle program ends at once");
+        assert_eq!(status.code(), Some(0), "{app:?} said:\n{}", program.app.said());
+        assert!(!program.socket().exists(), "the socket's file is removed");
+    }
+}
+
+#[test]
+fn sigterm_wakes_an_idle_loop_over_http() {
+    let running =
+        end_to_end::fixtures::serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
+    let answer = Request::get("/healthz").send(running.address).expect("an answer comes");
+    assert_eq!(answer.status, 200);
+    let begin = Instant::now();
+    assert_eq!(running.stop(), Ok(()));
+    assert!(begin.elapsed() < SOON);
+}
+
+#[test]
+fn sigterm_lets_a_slow_answer_come_to_its_end_and_a_second_one_does_not_cut_it_short() {
+    let mut program = external();
+    let mut connection = program.connect().expect("it listens");
+    connection.begin(id(1), true, "GET", "/slow?seconds=2", None);
+    connection.stdin_end(id(1));
+    connection.flush().expect("the program reads");
+    thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        program.app.signal(libc::SIGTERM).expect("it still runs");
+        thread::sleep(Duration::from_millis(400));
+    }
+    let answer = connection.finish(id(1)).expect("the answer comes whole");
+    assert_eq!(answer.body(), b"slow");
+    let status = program.app.wait(SOON).expect("then the program ends");
+    assert_eq!(status.code(), Some(0), "it said:\n{}", program.app.said());
+}
+
+#[test]
+fn while_draining_a_large_answer_comes_to_its_end() {
+    let mut program = external();
+    let mut connection = program.connect().expect("it listens");
+    connection.begin(id(1), false, "GET", "/large?mib=32", None);
+    connection.stdin_end(id(1));
+    connection.flush().expect("the program reads");
+    while connection.received(id(1)) == 0 {
+        connection.read().expect("the answer begins");
+    }
+    program.app.signal(libc::SIGTERM).expect("it runs");
+    thread::sleep(Duration::from_millis(300));
+    let answer = connection.finish(id(1)).expect("the answer comes whole");
+    assert_eq!(answer.body().len(), 32 << 20);
+    assert_eq!(program.app.wait(SOON).expect("then the program ends").code(), Some(0));
+}
+
+#[test]
+fn sigpipe_never_kills() {
+    let mut program = external();
+    program.app.signal(libc::SIGPIPE).expect("it runs");
+    for _ in 0..20 {
+        let mut connection = program.connect().expect("it listens");
+        connection.begin(id(1), false, "GET", "/large?mib=8", None);
+        connection.stdin_end(id(1));
+        connection.flush().expect("the program reads");
+        // Hung up with the answer half written.
+        connection.read().expect("the answer begins");
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+}
+
+#[test]
+fn a_spawned_program_serves_its_backlog_before_it_ends() {
+    // As under mod_fcgid: the listening socket is descriptor 0.
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let socket = folder.path().join("run/spawned.sock");
+    let listener = listening_socket(&socket).expect("a socket");
+    let mut app = Start::new(folder.program(), folder.path().join("run/app.log"))
+        .stdin(listener)
+        .start()
+        .expect("the program starts");
+    let mut first = FastCgi::connect(&socket).expect("it listens");
+    assert_eq!(first.get(id(1), false, "/healthz").expect("an answer comes").body(), b"ok");
+    let mut slow = FastCgi::connect(&socket).expect("it listens");
+    slow.begin(id(1), false, "GET", "/slow?seconds=1", None);
+    slow.stdin_end(id(1));
+    slow.flush().expect("the program reads");
+    thread::sleep(Duration::from_millis(300));
+    // Connected, but nothing said yet: these must be answered, too.
+    let mut waiting: Vec<_> =
+        (0..3).map(|_| FastCgi::connect(&socket).expect("it listens")).collect();
+    for connection in &mut waiting {
+        connection.begin(id(1), false, "GET", "/healthz", None);
+        connection.stdin_end(id(1));
+        connection.flush().expect("the program reads");
+    }
+    app.signal(libc::SIGTERM).expect("it runs");
+    assert_eq!(slow.finish(id(1)).expect("an answer comes").body(), b"slow");
+    for mut connection in waiting {
+        assert_eq!(connection.finish(id(1)).expect("an answer comes").body(), b"ok");
+    }
+    assert_eq!(app.wait(SOON).expect("then it ends").code(), Some(0), "it said:\n{}", app.said());
+    assert!(UnixStream::connect(&socket).is_err(), "nobody takes new connections");
+}
+
+#[test]
+fn a_full_descriptor_table_is_waited_out() {
+    let limited = external::start_limited(
+        &Setup::new(App::TestApp, ""),
+        Limit::Descriptors,
+        64,
+        end_to_end::program::User::web_server(),
+    );
+    let mut program = limited.expect("the program starts");
+    let pid = program.app.pid();
+    // The backlog holds the rest. Some connect only when others have been accepted.
+    let socket = program.socket();
+    let held: Vec<_> = (0..200)
+        .map(|_| {
+            let socket = socket.clone();
+            thread::spawn(move || {
+                let stream = UnixStream::connect(&socket).expect("a place in the backlog");
+                // Begun, never ended: it stays open.
+                (&stream).write_all(&[1, 1, 0, 1, 0, 8, 0, 0]).expect("the program reads");
+                stream
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(500));
+    let open = process_table::descriptors(pid).expect("it runs");
+    assert!((40..=64).contains(&open), "the table is nearly full: {open}");
+    let before = process_table::processor_time(pid).expect("it runs");
+    thread::sleep(Duration::from_secs(2));
+    let used = process_table::processor_time(pid).expect("it runs") - before;
+    assert!(used < Duration::from_millis(100), "a full program does not spin: {used:?} in 2 s");
+    // As those hang up, the next get in, and in the end everybody is served.
+    for stream in held {
+        drop(stream.join().expect("it connected"));
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+}
