@@ -156,6 +156,8 @@ struct Connection<S> {
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
     thrown_away: u64,
+    /// The peer has heard that nothing more comes, though we still read.
+    said_everything: bool,
     last_progress: Instant,
     alarm: Option<Alarm>,
 }
@@ -214,6 +216,7 @@ where
             beginning: None,
             multiplexed: false,
             thrown_away: 0,
+            said_everything: false,
             last_progress,
             alarm: None,
         }
@@ -300,6 +303,15 @@ where
             CloseWhen::AfterInput => {
                 if self.thrown_away > self.application.settings.unread_body_bytes {
                     return Some(End::Done);
+                }
+                // nginx without kept connections takes the end of the connection for the end of the
+                // answer, and stops sending the body once an answer begins: it must hear the one
+                // while the other is waited for.
+                if !self.said_everything {
+                    self.said_everything = true;
+                    if let Err(error) = self.stream.shutdown_write() {
+                        return Some(End::Gone(Some(error)));
+                    }
                 }
                 return None;
             }
