@@ -259,6 +259,12 @@ impl Reactor {
         })
     }
 
+    /// Says whether the other end writes no more, as far as an event has told; `None` when there is no such
+    /// source.
+    pub(crate) fn read_is_closed(&self, key: Key) -> Option<bool> {
+        self.with_edge(key, |edge, _| edge.read_closed)
+    }
+
     /// Notes that a read would block: nothing is readable before the next event.
     pub(crate) fn read_would_block(&self, key: Key) {
         self.with_edge(key, |edge, _| {

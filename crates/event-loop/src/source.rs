@@ -64,12 +64,51 @@ impl Descriptor {
     ) -> Poll<io::Result<usize>> {
         let room = buffer.capacity() - buffer.len();
         if room == 0 {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a read was asked for with a buffer that is full; reserve() some room",
-            )));
+            return Poll::Ready(Err(full_buffer()));
         }
         self.poll_read(cx, room, |fd| sys::read_into_bytes(fd, buffer))
+    }
+
+    /// Reads into the spare capacity of `buffer`, whatever is known of the descriptor's readiness.
+    pub(crate) fn read_bytes_now(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        if buffer.capacity() == buffer.len() {
+            return Err(full_buffer());
+        }
+        loop {
+            count(|counters| &counters.reads);
+            match sys::read_into_bytes(self.fd.as_fd(), buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Waits until the other end writes no more.
+    pub(crate) fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.place {
+                // Without a poll set nobody tells; a read will.
+                Place::Unwatchable => return Poll::Pending,
+                Place::Outside { read_blocked, write_blocked } => {
+                    self.enter(read_blocked, write_blocked)?;
+                }
+                Place::Watched(owner, key) => {
+                    let closed = with_loop(owner, |state| {
+                        let closed = state.reactor.read_is_closed(key);
+                        if closed == Some(false) {
+                            state.reactor.wait(key, Direction::Read, cx.waker());
+                        }
+                        closed
+                    });
+                    match closed.flatten() {
+                        Some(true) => return Poll::Ready(Ok(())),
+                        Some(false) => return Poll::Pending,
+                        // The loop that watched it is not this thread's.
+                        None => self.place = FRESH,
+                    }
+                }
+            }
+        }
     }
 
     /// Reads into what is unfilled of tokio's buffer.
@@ -240,6 +279,14 @@ impl Descriptor {
             }
         }
     }
+}
+
+/// An empty read could not be told from the end of the stream.
+fn full_buffer() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a read was asked for with a buffer that is full; reserve() some room",
+    )
 }
 
 /// How many reads and writes a task may do in one poll. With buffers of 64 KiB that is 2 MiB, or about a

@@ -101,6 +101,27 @@ impl Stream {
         self.descriptor.poll_read_bytes(cx, buffer)
     }
 
+    /// Reads what is there now, whatever was heard of it before: a last look before closing. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there, else as [`poll_read_into`](Self::poll_read_into).
+    pub fn read_now(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        self.descriptor.read_bytes_now(buffer)
+    }
+
+    /// Ready when the other end has closed or writes no more, though bytes of it may still wait to be read:
+    /// for those who do not want to read now and still want to know that nobody is there any more.
+    ///
+    /// It waits as a read does: of the two, the one polled last is woken.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be watched (no memory).
+    pub fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_closed(cx)
+    }
+
     /// Writes the start of `slices` and returns how many bytes were taken, at least one unless all slices
     /// are empty.
     ///

@@ -342,3 +342,38 @@ fn without_a_loop_waiting_is_an_error_and_reading_is_not() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn the_end_is_heard_without_reading() {
+    run(async {
+        let (mut stream, mut other) = pair();
+        other.write_all(b"not read").unwrap();
+        let mut closed = std::pin::pin!(poll_fn(|cx| stream.poll_read_closed(cx)));
+        assert!(poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx).is_pending())).await);
+        settle().await;
+        assert!(poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx).is_pending())).await);
+        drop(other);
+        closed.await.unwrap();
+        assert_eq!(
+            read(&mut stream).await.unwrap(),
+            b"not read",
+            "what came before is still there"
+        );
+        assert_eq!(read(&mut stream).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn a_last_look_sees_what_no_event_has_told() {
+    run(async {
+        let (mut stream, mut other) = pair();
+        other.write_all(b"one").unwrap();
+        assert_eq!(read(&mut stream).await.unwrap(), b"one");
+        let mut buffer = BytesMut::with_capacity(100);
+        let nothing = stream.read_now(&mut buffer).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        other.write_all(b"two").unwrap();
+        assert_eq!(stream.read_now(&mut buffer).unwrap(), 3);
+        assert_eq!(buffer, "two");
+    });
+}
