@@ -1,0 +1,67 @@
+//! Ours for the scenarios with bodies: reads a post to its end and answers how many bytes it had, as
+//! the peers do. (`hello` does not read bodies: the server throws them away.)
+//!
+//! `count service` is a bare tower service, `count axum` an axum Router; both on descriptor 0.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::task::{Context, Poll};
+
+use app_server::{Settings, WayIn};
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+
+fn main() -> ExitCode {
+    let ended = match std::env::args().nth(1).as_deref() {
+        Some("service") => app_server::run(Count, WayIn::Spawned, Settings::default()),
+        Some("axum") => {
+            let router = Router::new()
+                .route("/", post(|body: axum::body::Body| async move { count(body).await }));
+            app_server::run(router, WayIn::Spawned, Settings::default())
+        }
+        _ => {
+            eprintln!("count: say service or axum.");
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("count: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Count;
+
+impl Service<Request<app_server::Body>> for Count {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<app_server::Body>) -> Self::Future {
+        Box::pin(async { Ok(Response::new(Full::from(count(request.into_body()).await))) })
+    }
+}
+
+/// The number of a body's bytes, as text.
+async fn count(body: impl Body<Data = Bytes>) -> String {
+    let mut body = pin!(body);
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+    }
+    format!("{bytes}\n")
+}

@@ -1,0 +1,213 @@
+//! One answer as it comes in: is it what was expected?
+
+use bytes::Bytes;
+
+use crate::options::Options;
+
+/// What a good answer is.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    status: u16,
+    text: Option<Bytes>,
+    length: Option<u64>,
+}
+
+impl Expected {
+    /// Takes it from the command line.
+    pub fn of(options: &Options) -> Expected {
+        Expected {
+            status: options.expect_status,
+            text: options.expect_text.clone().map(Bytes::from),
+            length: options.expect_length,
+        }
+    }
+
+    /// Says what is wrong with an answer's status and body, if anything is.
+    fn fault(&self, status: Option<u16>, body: &Body) -> Option<String> {
+        match status {
+            None => return Some("the answer has no head".to_owned()),
+            Some(status) if status != self.status => {
+                return Some(format!("the status is {status}"));
+            }
+            Some(_) => {}
+        }
+        if let Some(text) = &self.text
+            && (body.differs || body.bytes != text.len() as u64)
+        {
+            return Some(format!("the body is another one, of {} bytes", body.bytes));
+        }
+        match self.length {
+            Some(length) if length != body.bytes => {
+                Some(format!("the body has {} bytes instead of {length}", body.bytes))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The body so far. Compared as it comes, not kept.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    bytes: u64,
+    differs: bool,
+}
+
+impl Body {
+    fn add(&mut self, data: &[u8], expected: &Expected) {
+        if let Some(text) = &expected.text
+            && !self.differs
+        {
+            // Only what fits into the text is compared; what is longer differs by its length.
+            let rest = text.get(self.bytes as usize..).unwrap_or_default();
+            self.differs = !rest.starts_with(data);
+        }
+        self.bytes += data.len() as u64;
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// More than any head here.
+const MOST_HEAD_BYTES: usize = 64 * 1024;
+
+/// A CGI answer (RFC 3875 §6) in the pieces of a stream.
+#[derive(Clone, Debug, Default)]
+pub struct CgiAnswer {
+    /// What came of the head while it is not complete.
+    head: Vec<u8>,
+    status: Option<u16>,
+    body: Body,
+}
+
+impl CgiAnswer {
+    /// Takes the next piece.
+    pub fn add(&mut self, data: &[u8], expected: &Expected) {
+        if self.status.is_some() {
+            return self.body.add(data, expected);
+        }
+        // The usual answer comes whole: nothing is copied.
+        if self.head.is_empty()
+            && let Some(end) = end_of_head(data)
+        {
+            self.status = Some(cgi_status(&data[..end]));
+            return self.body.add(&data[end..], expected);
+        }
+        self.head.extend_from_slice(data);
+        if let Some(end) = end_of_head(&self.head) {
+            self.status = Some(cgi_status(&self.head[..end]));
+            let rest = self.head.split_off(end);
+            self.body.add(&rest, expected);
+        } else if self.head.len() > MOST_HEAD_BYTES {
+            self.status = Some(0);
+        }
+    }
+
+    /// Says what is wrong now that the answer is complete.
+    pub fn fault(&self, expected: &Expected) -> Option<String> {
+        expected.fault(self.status, &self.body)
+    }
+}
+
+/// An answer whose status is known, for HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpAnswer {
+    status: u16,
+    body: Body,
+}
+
+impl HttpAnswer {
+    /// Begins one.
+    pub fn new(status: u16) -> HttpAnswer {
+        HttpAnswer { status, body: Body::default() }
+    }
+
+    /// Takes the next piece of the body.
+    pub fn add(&mut self, data: &[u8], expected: &Expected) {
+        self.body.add(data, expected);
+    }
+
+    /// The body so far.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Says what is wrong now that the answer is complete.
+    pub fn fault(&self, expected: &Expected) -> Option<String> {
+        expected.fault(Some(self.status), &self.body)
+    }
+}
+
+/// Returns where the body begins: behind the first empty line. Programs end lines with CR LF or LF.
+pub fn end_of_head(data: &[u8]) -> Option<usize> {
+    let mut line_begin = 0;
+    loop {
+        let line_end = line_begin + data[line_begin..].iter().position(|&byte| byte == b'\n')?;
+        let line =
+            data[line_begin..line_end].strip_suffix(b"\r").unwrap_or(&data[line_begin..line_end]);
+        if line.is_empty() {
+            return Some(line_end + 1);
+        }
+        line_begin = line_end + 1;
+    }
+}
+
+/// The status a head tells: 200 when it tells none, 0 when it is no number.
+fn cgi_status(head: &[u8]) -> u16 {
+    value(head, b"status").map_or(200, |value| number(value).unwrap_or(0))
+}
+
+/// Returns the value of the first header of this name (lower case).
+pub fn value<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|&byte| byte == b'\n').find_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        line[..colon].eq_ignore_ascii_case(name).then(|| line[colon + 1..].trim_ascii())
+    })
+}
+
+/// Reads the number that a text begins with.
+pub fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(status: u16, text: Option<&'static str>, length: Option<u64>) -> Expected {
+        Expected { status, text: text.map(Bytes::from), length }
+    }
+
+    fn fault(answer: &[u8], cut: usize, expected: &Expected) -> Option<String> {
+        let mut came = CgiAnswer::default();
+        answer.chunks(cut).for_each(|piece| came.add(piece, expected));
+        came.fault(expected)
+    }
+
+    #[test]
+    fn answers_in_every_cut() {
+        let hello = expected(200, Some("Hello"), None);
+        for (answer, expected, good) in [
+            (&b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nHello"[..], &hello, true),
+            (b"Content-Type: text/plain\n\nHello", &hello, true),
+            (b"status: 200\n\nHello!", &hello, false),
+            (b"status: 200\n\nHellp", &hello, false),
+            (b"status: 200\n\nHell", &hello, false),
+            (b"Status: 500 Oops\r\n\r\nHello", &hello, false),
+            (b"Status: x\r\n\r\nHello", &hello, false),
+            (b"Status: 200 OK\r\n", &hello, false),
+            (b"", &hello, false),
+            (b"Status: 404 Not Found\r\n\r\nabc", &expected(404, None, Some(3)), true),
+            (b"Status: 404 Not Found\r\n\r\nabcd", &expected(404, None, Some(3)), false),
+        ] {
+            for cut in 1..=answer.len().max(1) {
+                let fault = fault(answer, cut, expected);
+                let shown = String::from_utf8_lossy(answer);
+                assert_eq!(fault.is_none(), good, "{shown:?} cut at {cut}: {fault:?}");
+            }
+        }
+    }
+}
