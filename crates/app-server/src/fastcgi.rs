@@ -4,7 +4,7 @@
 //! `exchange.rs`'s. Here is what lies between them and a socket: reading with backpressure,
 //! writing together what is there, deadlines, the end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
@@ -126,6 +126,8 @@ impl Link {
 enum End {
     /// Everything asked for was done.
     Done,
+    /// The place is wanted, or the process drains, and the connection is idle.
+    Asked,
     /// The peer closed or the socket failed.
     Gone(Option<io::Error>),
     /// The peer broke the protocol; the reason is in the log.
@@ -240,11 +242,12 @@ where
         for _ in 0..READS_A_TURN {
             match self.poll_send(context) {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
-                Poll::Ready(Ok(())) => {
-                    if let Some(end) = self.over(context) {
-                        return Poll::Ready(end);
-                    }
-                }
+                Poll::Ready(Ok(())) => match self.over(context) {
+                    // A request may be on its way in: it is not lost.
+                    Some(End::Asked) if self.take_last_look() => continue,
+                    Some(end) => return Poll::Ready(end),
+                    None => {}
+                },
                 // Answers to what has been read wait already: take no more requests.
                 Poll::Pending if self.unsent() >= 2 * self.link.response_bytes => {
                     return self.poll_deadline(context);
@@ -252,6 +255,10 @@ where
                 Poll::Pending => {}
             }
             if self.a_body_is_full(context) {
+                // Nothing is read, yet a peer that has gone is noticed and its handlers end.
+                if let Poll::Ready(closed) = self.stream.poll_read_closed(context) {
+                    return Poll::Ready(End::Gone(closed.err()));
+                }
                 return self.poll_deadline(context);
             }
             match self.poll_read(context) {
@@ -319,7 +326,7 @@ where
         }
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         self.place.set_idle_since(idle.then_some(self.last_progress));
-        (self.place.poll_asked_to_close(context) && idle).then_some(End::Done)
+        (self.place.poll_asked_to_close(context) && idle).then_some(End::Asked)
     }
 
     /// Whether a handler has to catch up before more is read.
@@ -333,26 +340,36 @@ where
         senders.any(|sender| sender.poll_full(context, settings.body_bytes))
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = self.application.read_buffer.borrow_mut();
-        // The old memory is taken again when no body holds a part of it. Else the rest of it is used
-        // up first: a new buffer for each small piece of a body would pin 64 KiB a piece.
-        if buffer.capacity() < READ_BYTES
-            && !buffer.try_reclaim(READ_BYTES)
-            && buffer.capacity() < SMALLEST_READ_BYTES
-        {
-            buffer.reserve(READ_BYTES);
+    /// Reads once more before an idle connection is closed, whatever the poll set has told so far.
+    /// Returns whether something came.
+    fn take_last_look(&mut self) -> bool {
+        let application = self.application.clone();
+        let mut buffer = room_to_read(&application.read_buffer);
+        match self.stream.read_now(&mut buffer) {
+            Ok(count) if count > 0 => {
+                self.take_in(buffer.split_to(count).freeze());
+                drop(buffer);
+                self.handle_events()
+            }
+            _ => false,
         }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let application = self.application.clone();
+        let mut buffer = room_to_read(&application.read_buffer);
         let count = ready!(self.stream.poll_read_into(context, &mut buffer))?;
-        let input = buffer.split_to(count).freeze();
-        drop(buffer);
+        self.take_in(buffer.split_to(count).freeze());
+        Poll::Ready(Ok(count))
+    }
+
+    fn take_in(&mut self, input: Bytes) {
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
-            self.thrown_away += count as u64;
+            self.thrown_away += input.len() as u64;
         }
         protocol.handle_input(input);
-        Poll::Ready(Ok(count))
     }
 
     /// Hands what was read to the exchanges. Returns whether the connection can go on.
@@ -411,7 +428,7 @@ where
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, .. } = request;
         self.place.set_idle_since(None);
-        let head = match cgi_to_http::head(params) {
+        let head = match cgi_to_http::head(params, &self.application.settings) {
             Ok(head) => head,
             Err(why) => {
                 let page = self.application.page(Cause::BadRequest(why), &About::unknown());
@@ -490,25 +507,28 @@ where
             Waiting::RestOfRequest => settings.receive_timeout,
             Waiting::Peer => settings.send_timeout,
         };
-        let deadline = self.last_progress + limit;
-        // The alarm is set anew only when it rang or would ring too late, not at each request.
-        let alarm = match &mut self.alarm {
-            Some(alarm) if alarm.at <= deadline => alarm,
-            alarm => alarm.insert(Alarm { sleep: time::sleep_until(deadline), at: deadline }),
-        };
         loop {
+            let deadline = self.last_progress + limit;
+            // The alarm is set anew only when it rang or would ring too late, not at each request.
+            let alarm = match &mut self.alarm {
+                Some(alarm) if alarm.at <= deadline => alarm,
+                alarm => alarm.insert(Alarm { sleep: time::sleep_until(deadline), at: deadline }),
+            };
             ready!(Pin::new(&mut alarm.sleep).poll(context));
-            if time::now() >= deadline {
-                // A handler that does not read is not the peer's fault.
-                let mut senders = self.exchanges.iter().flat_map(Exchange::senders);
-                let paused = senders.any(|it| it.poll_full(context, settings.body_bytes));
-                if !(paused && waiting == Waiting::RestOfRequest) {
-                    return Poll::Ready(End::TimedOut(waiting, limit));
-                }
-                self.last_progress = time::now();
+            self.alarm = None;
+            if time::now() < deadline {
+                continue;
             }
-            let at = self.last_progress + limit;
-            *alarm = Alarm { sleep: time::sleep_until(at), at };
+            if waiting == Waiting::NextRequest && self.take_last_look() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // A handler that does not read is not the peer's fault.
+            if waiting == Waiting::RestOfRequest && self.a_body_is_full(context) {
+                self.last_progress = time::now();
+                continue;
+            }
+            return Poll::Ready(End::TimedOut(waiting, limit));
         }
     }
 
@@ -516,7 +536,7 @@ where
     fn finish(self, end: End) {
         let in_progress = self.exchanges.len();
         match end {
-            End::Done | End::Failed | End::BrokenOff => {}
+            End::Done | End::Asked | End::Failed | End::BrokenOff => {}
             End::Gone(_) if in_progress == 0 => {}
             End::Gone(error) => {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
@@ -541,4 +561,19 @@ where
             }
         }
     }
+}
+
+/// The shared read buffer with room for a read.
+///
+/// Its old memory is taken again when no body holds a part of it. Else the rest of it is used up first:
+/// new memory for each small piece of a body would pin 64 KiB a piece.
+fn room_to_read(buffer: &RefCell<BytesMut>) -> RefMut<'_, BytesMut> {
+    let mut buffer = buffer.borrow_mut();
+    if buffer.capacity() < READ_BYTES
+        && !buffer.try_reclaim(READ_BYTES)
+        && buffer.capacity() < SMALLEST_READ_BYTES
+    {
+        buffer.reserve(READ_BYTES);
+    }
+    buffer
 }

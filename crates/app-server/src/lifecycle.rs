@@ -106,7 +106,8 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    /// Accepts for ever.
+    /// Accepts until the socket is shut down by another process that shares it: then nothing more can
+    /// come.
     async fn accept_connections(&mut self) {
         loop {
             let limit = self.application.settings.max_connections;
@@ -119,6 +120,10 @@ where
                     let open = self.connections.len();
                     tracing::warn!(open, "Accepting pauses: {error}.");
                     self.make_room(open).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    tracing::info!("The listen socket was shut down: finishing.");
+                    return;
                 }
                 // The peer left before it was accepted, or the like: the next may be better.
                 Err(error) => tracing::debug!("A connection was not accepted: {error}."),

@@ -23,8 +23,26 @@ use crate::client::{Server, id, test};
 thread_local! {
     /// Bytes the handlers of this test's thread have read or made.
     static MOVED: Rc<Cell<u64>> = Rc::default();
+    /// Handlers of bodies in progress.
+    static HANDLERS: Cell<u32> = const { Cell::new(0) };
     /// Handlers read bodies only while this is set.
     static READING: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Counts a handler as in progress until it ends, by itself or not.
+struct InProgress;
+
+impl InProgress {
+    fn begin() -> Self {
+        HANDLERS.set(HANDLERS.get() + 1);
+        InProgress
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        HANDLERS.set(HANDLERS.get() - 1);
+    }
 }
 
 fn moved() -> u64 {
@@ -33,6 +51,7 @@ fn moved() -> u64 {
 
 fn router() -> Router {
     async fn count(mut body: AxumBody) -> String {
+        let _counted = InProgress::begin();
         let mut bytes = 0;
         loop {
             while !READING.get() {
@@ -176,6 +195,24 @@ fn a_kept_connection_survives_an_unread_body() {
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
             assert_eq!(client.answer(1).await.body(), b"did not read");
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_leaves_while_its_body_waits_ends_the_handler() {
+    test(async {
+        READING.set(false);
+        let server = Server::fastcgi(router(), Settings::default());
+        let mut client = server.connect().await;
+        client.begin(1, false, "POST", "/count");
+        client.stdin(1, vec![0; 8 << 20]);
+        let stopped = time::timeout(Duration::from_millis(50), client.send()).await;
+        assert!(stopped.is_err(), "the body waits");
+        assert_eq!(HANDLERS.get(), 1);
+        drop(client);
+        while HANDLERS.get() > 0 {
+            time::sleep(Duration::from_millis(1)).await;
         }
     });
 }
