@@ -8,7 +8,7 @@ use std::fmt;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use tera::context;
@@ -17,6 +17,10 @@ use crate::base_path::BasePath;
 use crate::finish::add_security_headers;
 use crate::format::Format;
 use crate::page;
+
+/// When to come back to a busy site. Renewing takes about a second; crawlers and monitors that come back
+/// sooner make it no less busy.
+const BUSY_SECONDS: u32 = 5;
 
 /// A failure, in words that a visitor understands.
 ///
@@ -27,6 +31,8 @@ pub struct ErrorPage {
     status: StatusCode,
     title: Option<String>,
     message: Option<String>,
+    lines: Vec<String>,
+    retry_after: Option<u32>,
     cause: Option<String>,
     default_format: Format,
 }
@@ -34,7 +40,15 @@ pub struct ErrorPage {
 impl ErrorPage {
     /// A failure with this status and the words that go with it.
     pub fn new(status: StatusCode) -> Self {
-        ErrorPage { status, title: None, message: None, cause: None, default_format: Format::Html }
+        ErrorPage {
+            status,
+            title: None,
+            message: None,
+            lines: Vec::new(),
+            retry_after: None,
+            cause: None,
+            default_format: Format::Html,
+        }
     }
 
     /// Replaces the title: a few words, no period.
@@ -45,6 +59,18 @@ impl ErrorPage {
     /// Replaces the message: what happened and what to do now, in whole sentences.
     pub fn message(self, message: impl Into<String>) -> Self {
         ErrorPage { message: Some(message.into()), ..self }
+    }
+
+    /// Adds a line that stands for itself below the message: what to write into a file, a command, the
+    /// words of a program. It is shown as it is.
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Says when to try again, in seconds (`Retry-After`). A 503 says 5 unless this says otherwise.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        ErrorPage { retry_after: Some(seconds), ..self }
     }
 
     /// Adds the cause, for the log alone: visitors never see it. No period at its end.
@@ -84,12 +110,14 @@ impl ErrorPage {
             Format::Html => (page::HTML, self.html(base, reference)),
             Format::Json => {
                 let status = self.status.as_u16();
-                let body = json_line(&JsonBody { status, title, message, reference });
+                let lines = &self.lines;
+                let body = json_line(&JsonBody { status, title, message, lines, reference });
                 ("application/json", body)
             }
             Format::Text => {
                 let reference = reference.map_or(String::new(), |id| format!("Reference: {id}\n"));
-                ("text/plain; charset=utf-8", format!("{title}. {message}\n{reference}"))
+                let lines: String = self.lines.iter().map(|line| format!("    {line}\n")).collect();
+                ("text/plain; charset=utf-8", format!("{title}. {message}\n{lines}{reference}"))
             }
         };
         let mut response = http::Response::new(Bytes::from(body));
@@ -97,6 +125,10 @@ impl ErrorPage {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let is_busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after.or(is_busy.then_some(BUSY_SECONDS)) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 
@@ -107,10 +139,14 @@ impl ErrorPage {
             status => &self.status.as_u16(),
             title => title,
             message => message,
+            lines => &self.lines,
             reference => &reference,
         };
-        page::OWN.render("error.html", &context).unwrap_or_else(|error| {
-            tracing::error!("the template error.html cannot be rendered: {error:?}");
+        let rendered = page::ERROR.as_ref().map_err(String::clone).and_then(|templates| {
+            templates.render("error.html", &context).map_err(|error| format!("{error:?}"))
+        });
+        rendered.unwrap_or_else(|error| {
+            tracing::error!("The template error.html cannot be rendered: {error}.");
             format!("<!DOCTYPE html><title>{}</title>", self.status)
         })
     }
@@ -155,6 +191,8 @@ struct JsonBody<'a> {
     status: u16,
     title: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    lines: &'a [String],
     reference: Option<&'a str>,
 }
 
@@ -183,6 +221,7 @@ fn words_for(status: StatusCode) -> (&'static str, &'static str) {
         408 => ("That took too long", "The request did not arrive in time. Please try again."),
         411 => ("Length unknown", "The server needs to know beforehand how much will be sent."),
         413 => ("Too large", "What you sent is larger than what is accepted here."),
+        414 => ("The address is too long", "The server does not accept an address of this length."),
         415 => ("Unknown kind of content", "What was sent is of a kind that is not accepted here."),
         422 => (
             "Something is missing or wrong",
@@ -193,6 +232,7 @@ fn words_for(status: StatusCode) -> (&'static str, &'static str) {
             "The request is too long",
             "Address and headers are longer than the server accepts. Deleting this site's cookies may help.",
         ),
+        501 => ("Not possible here", "The server does not know how to do what was asked for."),
         502 => ("No answer", "Another service that is needed for this page gave no usable answer."),
         503 => (
             "Just a moment",

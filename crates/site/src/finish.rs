@@ -8,8 +8,8 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body::Body as _;
@@ -17,12 +17,12 @@ use http_body::Body as _;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
-use crate::reference::References;
+use crate::server::Server;
 
 /// The layer itself.
 pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
-    let references = request.extensions().get::<References>().copied();
+    let server = Server::of(request.extensions());
     let uri = request.uri().clone();
     let method = request.method().clone();
     let accept = request.headers().get_all(ACCEPT).iter().cloned();
@@ -31,8 +31,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(failure) = failure_without_words(&mut response) {
         let format = Format::wanted(&accept, failure.format_without_preference());
-        let reference = failure.status().is_server_error().then_some(references).flatten();
-        let reference = reference.map(|References(make)| make());
+        let is_the_sites = failure.status().is_server_error();
+        let reference = is_the_sites.then(|| server.reference()).flatten();
         log(&failure, &method, &uri, reference.as_deref());
         let page = failure.render(&base, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
@@ -88,8 +88,11 @@ fn failure_without_words(response: &mut Response) -> Option<ErrorPage> {
 
 /// Puts the page in the place of the body; the headers of the response (`Allow`, `Retry-After`) stay.
 fn with_page(mut response: Response, page: Response) -> Response {
-    let (head, body) = page.into_parts();
+    let (mut head, body) = page.into_parts();
     response.headers_mut().remove(CONTENT_LENGTH);
+    if response.headers().contains_key(RETRY_AFTER) {
+        head.headers.remove(RETRY_AFTER);
+    }
     response.headers_mut().extend(head.headers);
     response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
     *response.body_mut() = body;

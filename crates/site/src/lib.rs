@@ -6,14 +6,14 @@
 //!
 //! - `tool.rs` the entry of the table, `router.rs` the site around it, `finish.rs` what every response
 //!   gets on its way out;
-//! - `base_path.rs` where the site is mounted, `reference.rs` the id of a failure, `format.rs` what
-//!   the client wants to read;
+//! - `settings.rs` what the owner decides, `server.rs` what the program tells, `base_path.rs` where the
+//!   site is mounted, `format.rs` what the client wants to read;
 //! - `page.rs` the frame of all pages, `error_page.rs` failures as pages, `assets.rs` the static files;
 //! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
 //! - `testing.rs` the site without a server, for tests.
 //!
 //! What does not live here: sockets, FastCGI, an async runtime, any one tool. The program that serves
-//! the router tells it about an exchange by request extensions ([`BasePath`], [`References`]).
+//! the router tells it about an exchange by request extensions ([`BasePath`], [`Server`]).
 
 #![forbid(unsafe_code)]
 
@@ -24,9 +24,10 @@ mod finish;
 mod format;
 mod multipart;
 mod page;
-mod reference;
 mod request_body;
 mod router;
+mod server;
+mod settings;
 pub mod testing;
 mod tool;
 
@@ -35,8 +36,9 @@ pub use error_page::ErrorPage;
 pub use format::Format;
 pub use multipart::Multipart;
 pub use page::{Page, Template};
-pub use reference::References;
 pub use request_body::{BodyBroken, Chunks};
-pub use router::router;
+pub use router::{router, router_with};
+pub use server::{Server, ServerFacts};
+pub use settings::SiteSettings;
 pub use tera::{Context, context};
-pub use tool::Tool;
+pub use tool::{Access, Tool};

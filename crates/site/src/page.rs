@@ -4,7 +4,7 @@
 //! tool's beside its code. The frame has the blocks `title`, `head` (for a script) and `main`.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
@@ -52,9 +52,8 @@ pub struct Template {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Page {
-    templates: Arc<Tera>,
     base: BasePath,
-    tool: Option<&'static Tool>,
+    of_tool: Option<ToolPages>,
 }
 
 impl Page {
@@ -64,15 +63,22 @@ impl Page {
     /// log.
     pub fn show(&self, template: &str, mut context: Context) -> Response {
         context.insert("base", self.base.as_str());
-        if let Some(tool) = self.tool {
-            context.insert("tool", &describe(tool));
-        }
-        match self.templates.render(template, &context) {
+        let compiled = match &self.of_tool {
+            Some(pages) => {
+                context.insert("tool", &describe(pages.tool));
+                pages.compiled()
+            }
+            None => &FRONT,
+        };
+        let rendered = compiled.as_ref().map_err(String::clone).and_then(|templates| {
+            templates.render(template, &context).map_err(|error| format!("{error:?}"))
+        });
+        match rendered {
             Ok(html) => {
                 ([(CONTENT_TYPE, HTML), (CACHE_CONTROL, "private, no-cache")], html).into_response()
             }
             Err(error) => {
-                let cause = format!("the template {template} cannot be rendered: {error:?}");
+                let cause = format!("the template {template} cannot be rendered: {error}");
                 ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(cause).into_response()
             }
         }
@@ -88,59 +94,56 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let Templates(templates) = parts.extensions.get().cloned().unwrap_or_default();
         let base = parts.extensions.get().cloned().unwrap_or_default();
-        let tool = parts.extensions.get().map(|CurrentTool(tool)| *tool);
-        Ok(Page { templates, base, tool })
+        Ok(Page { base, of_tool: parts.extensions.get().cloned() })
     }
 }
 
-/// The request extension with the templates of the site, set by `router.rs`.
-#[derive(Clone)]
-pub(crate) struct Templates(Arc<Tera>);
+/// A tool and its templates: the request extension by which [`Page`] knows them, set by `router.rs`.
+#[derive(Clone, Debug)]
+pub(crate) struct ToolPages {
+    tool: &'static Tool,
+    compiled: Arc<OnceLock<Compiled>>,
+}
 
-impl Templates {
-    /// The site's own templates and those of its tools.
-    ///
-    /// # Panics
-    /// When a template cannot be parsed. They are compiled in, so a test finds it before any visitor.
-    pub(crate) fn with_tools(tools: &[Tool]) -> Self {
-        let mut tera = OWN.clone();
-        let pages = tools.iter().flat_map(|tool| tool.pages);
-        let added = tera.add_raw_templates(pages.map(|page| (page.name, page.source)));
-        if let Err(error) = added {
-            panic!("a template of a tool cannot be used: {error}");
-        }
-        Templates(Arc::new(tera))
+impl ToolPages {
+    /// The templates of a tool, none compiled yet.
+    pub(crate) fn of(tool: &'static Tool) -> Self {
+        ToolPages { tool, compiled: Arc::default() }
+    }
+
+    /// Compiles the tool's templates at their first use.
+    fn compiled(&self) -> &Compiled {
+        self.compiled.get_or_init(|| compile(self.tool.pages))
     }
 }
 
-/// Outside a site (a tool's router on its own) there are the site's own templates.
-impl Default for Templates {
-    fn default() -> Self {
-        Templates(Arc::new(OWN.clone()))
-    }
-}
+/// Templates, ready to be filled, or why they cannot be.
+type Compiled = Result<Tera, String>;
 
-/// The request extension that says which tool a request is for, set by `router.rs`.
-#[derive(Clone, Copy)]
-pub(crate) struct CurrentTool(pub(crate) &'static Tool);
+/// The front page.
+static FRONT: LazyLock<Compiled> = LazyLock::new(|| {
+    compile(&[Template { name: "front.html", source: include_str!("templates/front.html") }])
+});
 
-/// The site's own templates; of the tools' it knows nothing.
-pub(crate) static OWN: LazyLock<Tera> = LazyLock::new(|| {
+/// The page of all failures.
+pub(crate) static ERROR: LazyLock<Compiled> = LazyLock::new(|| {
+    compile(&[Template { name: "error.html", source: include_str!("templates/error.html") }])
+});
+
+/// Compiles some templates and the frame they fill.
+///
+/// Every set is compiled for itself, when the first page of it is shown: a process that answers one
+/// request (CGI) would else spend most of its time on pages that nobody asked for.
+fn compile(templates: &[Template]) -> Compiled {
     let mut tera = Tera::new();
     tera.register_function("asset", asset_url);
     tera.register_function("icon", icon_url);
-    let added = tera.add_raw_templates([
-        ("frame.html", include_str!("templates/frame.html")),
-        ("front.html", include_str!("templates/front.html")),
-        ("error.html", include_str!("templates/error.html")),
-    ]);
-    if let Err(error) = added {
-        panic!("a template of the site cannot be used: {error}");
-    }
-    tera
-});
+    let frame = ("frame.html", include_str!("templates/frame.html"));
+    let others = templates.iter().map(|template| (template.name, template.source));
+    tera.add_raw_templates([frame].into_iter().chain(others)).map_err(|error| error.to_string())?;
+    Ok(tera)
+}
 
 /// A tool as templates see it.
 pub(crate) fn describe(tool: &Tool) -> serde_json::Value {
@@ -182,6 +185,7 @@ mod tests {
         title: "Sample & co",
         summary: "A sample.",
         icon: "tool",
+        access: crate::Access::Open,
         pages: &[
             Template {
                 name: "sample/good.html",
@@ -220,6 +224,12 @@ mod tests {
     #[test]
     fn a_template_that_fails_is_a_500_page() {
         let site = crate::router(const { &[TOOL] });
+        const BROKEN: &[Tool] = &[Tool {
+            pages: &[Template { name: "sample/broken.html", source: "{% block" }],
+            ..TOOL
+        }];
+        let answer = get(&crate::router(BROKEN), "/tools/sample/broken.html");
+        assert_eq!(answer.status, 500);
         for name in ["unknown-value.html", "unknown-file.html", "nowhere.html"] {
             let answer = get(&site, &format!("/tools/sample/{name}"));
             assert_eq!(answer.status, 500, "{name}");

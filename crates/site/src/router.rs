@@ -3,9 +3,11 @@
 //! What happens to a response after its handler is in `finish.rs`; who serves the router is not known
 //! here.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::Extension;
 use axum::Router;
-use axum::extract::{Path, RawQuery};
+use axum::extract::{Path, RawQuery, Request};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -13,44 +15,98 @@ use http::HeaderMap;
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use tera::context;
+use tower_service::Service;
 
 use crate::assets;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::finish::finish;
-use crate::page::{CurrentTool, Page, Templates, describe};
+use crate::page::{Page, ToolPages, describe};
+use crate::settings::SiteSettings;
 use crate::tool::Tool;
 
-/// Makes the site of a table of tools, in the order of the table.
+/// Makes the site of a table of tools, in the order of the table, with the default settings.
 ///
 /// Paths are relative to where the site is mounted; the server takes that off and says it with
 /// [`BasePath`].
-///
-/// # Panics
-/// When a tool's template or route cannot be used, or two tools have the same name: a mistake in the
-/// program that tests over the table find.
 pub fn router(tools: &'static [Tool]) -> Router {
-    let mut site = Router::new()
-        .route("/", get(move |page: Page| front(page, tools)))
+    router_with(tools, &SiteSettings::default())
+}
+
+/// Makes the site of a table of tools, as the owner wants it.
+///
+/// This is cheap: a tool's router is built and its templates are compiled when the first request for it
+/// comes. A route that axum does not take is a panic then; tests over the table find it before.
+pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
+    let open = tools.iter().filter(|tool| settings.opens(tool)).collect::<Arc<[_]>>();
+    let mounted = tools.iter().map(|tool| Mounted::new(tool, settings)).collect::<Arc<[_]>>();
+    Router::new()
+        .route("/", get(move |page: Page| front(page, open)))
         .route("/healthz", get(healthz))
-        .route("/static/{*path}", get(static_file));
-    for tool in tools {
-        let routes = (tool.router)().layer(Extension(CurrentTool(tool)));
-        site = site.nest(&tool.path(), routes);
-        site = site.route(
-            &format!("{}/", tool.path()),
-            get(move |base: BasePath, RawQuery(query): RawQuery| async move {
-                without_slash(&base, tool, query)
-            }),
-        );
-    }
-    site.fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
-        .layer(Extension(Templates::with_tools(tools)))
+        .route("/static/{*path}", get(static_file))
+        .fallback(async move |request: Request| tool_or_nothing(&mounted, request).await)
         .layer(from_fn(finish))
 }
 
-async fn front(page: Page, tools: &'static [Tool]) -> Response {
-    let tools: Vec<_> = tools.iter().map(describe).collect();
+/// A tool in its place.
+struct Mounted {
+    tool: &'static Tool,
+    /// What to answer in the tool's place when it is not open.
+    refusal: Option<ErrorPage>,
+    /// Everything below `/tools/NAME`, from the first request on.
+    routes: OnceLock<Router>,
+}
+
+impl Mounted {
+    fn new(tool: &'static Tool, settings: &SiteSettings) -> Self {
+        let refusal = (!settings.opens(tool)).then(|| refusal(tool, settings));
+        Mounted { tool, refusal, routes: OnceLock::new() }
+    }
+
+    fn routes(&self) -> Router {
+        let routes = self.routes.get_or_init(|| {
+            let tool = self.tool;
+            let redirect = async move |base: BasePath, RawQuery(query): RawQuery| {
+                without_slash(&base, tool, query)
+            };
+            Router::new()
+                .nest(&tool.path(), (tool.router)().layer(Extension(ToolPages::of(tool))))
+                .route(&format!("{}/", tool.path()), get(redirect))
+                .fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
+        });
+        routes.clone()
+    }
+}
+
+/// Answers what is no page of the site itself: by the tool that the path names, or with 404.
+async fn tool_or_nothing(mounted: &[Mounted], request: Request) -> Response {
+    let below = request.uri().path().strip_prefix("/tools/").unwrap_or("");
+    let name = below.split('/').next().unwrap_or("");
+    match mounted.iter().find(|mounted| mounted.tool.name == name) {
+        None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
+        Some(Mounted { refusal: Some(refusal), .. }) => refusal.clone().into_response(),
+        Some(mounted) => {
+            let Ok(response) = mounted.routes().call(request).await;
+            response
+        }
+    }
+}
+
+/// The page for a tool that is not open: its owner reads here how to open it.
+fn refusal(tool: &Tool, settings: &SiteSettings) -> ErrorPage {
+    let names = settings.names_with(tool);
+    ErrorPage::new(StatusCode::FORBIDDEN)
+        .title(format!("{} is not open", tool.title))
+        .message(
+            "The owner of this site has not opened this tool. If that is you, name it: in \
+             toolshed.toml, or else in the environment.",
+        )
+        .line(format!("public = [\"{}\"]", names.join("\", \"")))
+        .line(format!("TOOLSHED_PUBLIC={}", names.join(",")))
+}
+
+async fn front(page: Page, tools: Arc<[&'static Tool]>) -> Response {
+    let tools: Vec<_> = tools.iter().copied().map(describe).collect();
     page.show("front.html", context! { tools => &tools })
 }
 
@@ -76,6 +132,8 @@ fn without_slash(base: &BasePath, tool: &Tool, query: Option<String>) -> Redirec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Access;
+    use crate::server::{Server, ServerFacts};
     use crate::testing::{Answer, get as get_page, request, send};
 
     const TOOL: Tool = Tool {
@@ -83,6 +141,7 @@ mod tests {
         title: "Sample",
         summary: "A tool for tests.",
         icon: "tool",
+        access: Access::Open,
         pages: &[],
         router: || {
             Router::new()
@@ -254,6 +313,7 @@ mod tests {
             title: "Fails",
             summary: "Always.",
             icon: "checksum",
+            access: Access::Open,
             pages: &[],
             router: || {
                 let failure =
@@ -262,11 +322,42 @@ mod tests {
             },
         }];
         for (path, shown) in [("/tools/fails", true), ("/nowhere", false)] {
-            let request = request("GET", path).extension(crate::References(|| "7f3a-1".to_owned()));
+            const FACTS: ServerFacts =
+                ServerFacts { reference: || "7f3a-1".to_owned(), ..*Server::SILENT.0 };
+            let request = request("GET", path).extension(Server(&FACTS));
             let answer = send(&router(FAILS), request.body(Default::default()).unwrap());
             let text = answer.text();
             assert_eq!(text.contains("<code>7f3a-1</code>"), shown, "{path}: {text}");
             assert!(!text.contains("a secret"), "{text}");
         }
+    }
+
+    const NAMED: &[Tool] =
+        &[TOOL, Tool { name: "named", title: "Named", access: Access::Named, ..TOOL }];
+
+    #[test]
+    fn a_tool_that_has_to_be_named_says_how_and_is_not_listed() {
+        let site = router(NAMED);
+        for path in ["/tools/named", "/tools/named/", "/tools/named/bare"] {
+            let answer = get_page(&site, path);
+            assert_eq!(answer.status, 403, "{path}");
+            for line in
+                ["public = [&quot;all&quot;, &quot;named&quot;]", "TOOLSHED_PUBLIC=all,named"]
+            {
+                assert!(answer.text().contains(line), "{path}: {}", answer.text());
+            }
+        }
+        assert!(!get_page(&site, "/").text().contains("/tools/named"));
+        assert_eq!(get_page(&site, "/tools/sample").status, 200);
+        assert_eq!(get_page(&site, "/tools/namedd").status, 404);
+    }
+
+    #[test]
+    fn what_is_named_is_open_and_listed_and_nothing_else_is() {
+        let site = router_with(NAMED, &SiteSettings::default().public(["named"]));
+        assert_eq!(get_page(&site, "/tools/named").text(), "sample");
+        assert_eq!(get_page(&site, "/tools/sample").status, 403);
+        let front = get_page(&site, "/");
+        assert!(front.text().contains("/tools/named") && !front.text().contains("/tools/sample"));
     }
 }

@@ -10,13 +10,14 @@ use crate::Template;
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use site::{Page, Template, Tool, context};
+/// use site::{Access, Page, Template, Tool, context};
 ///
 /// pub const TOOL: Tool = Tool {
 ///     name: "hello",
 ///     title: "Hello",
 ///     summary: "Says hello.",
 ///     icon: "tool",
+///     access: Access::Open,
 ///     pages: &[Template {
 ///         name: "hello/page.html",
 ///         source: r#"{% extends "frame.html" %}{% block main %}<p>Hello, {{ who }}!</p>{% endblock %}"#,
@@ -42,12 +43,23 @@ pub struct Tool {
     pub summary: &'static str,
     /// The icon: `NAME` stands for `static/icons/NAME.svg`.
     pub icon: &'static str,
+    /// Whether the tool is open as soon as the site is.
+    pub access: Access,
     /// The templates of the tool. Names begin with the tool's name and a slash, so that no two tools
     /// can mean the same one.
     pub pages: &'static [Template],
-    /// Makes the tool's router, once for each time the site is built. Its `/` becomes
+    /// Makes the tool's router, when the first request for the tool comes. Its `/` becomes
     /// `BASE/tools/NAME`.
     pub router: fn() -> axum::Router,
+}
+
+/// Who may use a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, on a site whose owner opens `all`.
+    Open,
+    /// Everybody, when the owner has opened it by its name: a tool that shows what is the owner's.
+    Named,
 }
 
 impl Tool {

@@ -13,7 +13,7 @@ pub(crate) fn run(flags: &Serve) -> Result<(), app_server::Error> {
     }
     let mut settings = application::settings();
     settings.on_listening = greet;
-    app_server::run(application::site(), WayIn::Http(flags.listen.clone()), settings)
+    app_server::run(application::site_over_http(), WayIn::Http(flags.listen.clone()), settings)
 }
 
 /// Says where the site is, how to stop it and what to do next.

@@ -1,0 +1,77 @@
+//! What the owner decides about the site.
+//!
+//! Only plain values: reading files and the environment is the program's work.
+
+use std::collections::BTreeSet;
+
+use crate::tool::{Access, Tool};
+
+/// The owner's decisions. The default is a site whose open tools are open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteSettings {
+    /// The tools for everybody, by name. `all` stands for every tool that is [`Access::Open`]; those
+    /// that are [`Access::Named`] have to be named too. Names that no tool has mean nothing.
+    pub public: BTreeSet<String>,
+    /// Whether pages are compressed (gzip, brotli) for clients that understand it. For a program that
+    /// speaks HTTP itself; web servers before a CGI or FastCGI program do it their own way.
+    pub compress: bool,
+}
+
+impl Default for SiteSettings {
+    fn default() -> Self {
+        SiteSettings { public: [ALL.to_owned()].into(), compress: false }
+    }
+}
+
+impl SiteSettings {
+    /// Opens these tools; `all` stands for every tool that is [`Access::Open`].
+    pub fn public<I>(self, names: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        SiteSettings { public: names.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Returns whether a tool is open to everybody.
+    pub fn opens(&self, tool: &Tool) -> bool {
+        let all = tool.access == Access::Open && self.public.contains(ALL);
+        all || self.public.contains(tool.name)
+    }
+
+    /// Returns the names to write for this tool to be open beside those that are.
+    pub(crate) fn names_with(&self, tool: &Tool) -> Vec<String> {
+        let others = self.public.iter().map(String::as_str).filter(|name| *name != tool.name);
+        others.chain([tool.name]).map(str::to_owned).collect()
+    }
+}
+
+/// The name that stands for every open tool. No tool may have it: a test over the table looks.
+const ALL: &str = "all";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(name: &'static str, access: Access) -> Tool {
+        let router = axum::Router::new;
+        Tool { name, title: "", summary: "", icon: "tool", access, pages: &[], router }
+    }
+
+    #[test]
+    fn all_never_includes_what_has_to_be_named() {
+        let (open, named) = (tool("open", Access::Open), tool("named", Access::Named));
+        for (public, opens_open, opens_named) in [
+            (&["all"] as &[&str], true, false),
+            (&["all", "named"], true, true),
+            (&["named"], false, true),
+            (&["open", "nonsense"], true, false),
+            (&[], false, false),
+        ] {
+            let settings = SiteSettings::default().public(public.iter().copied());
+            assert_eq!(settings.opens(&open), opens_open, "{public:?}");
+            assert_eq!(settings.opens(&named), opens_named, "{public:?}");
+        }
+        assert!(SiteSettings::default().opens(&open) && !SiteSettings::default().opens(&named));
+    }
+}
