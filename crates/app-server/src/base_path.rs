@@ -45,27 +45,47 @@ pub(crate) struct MountVariables<'a> {
 }
 
 /// Divides a raw path (no query) into the mount and the rest, which begins with `/` or is empty.
-/// Returns the number of bytes of the mount.
+/// Returns the number of bytes of the mount. The first rule that has an answer decides; the last is
+/// that there is no mount.
+///
+/// | rule | who |
+/// | --- | --- |
+/// | [`set_by_owner`] | mod_proxy_fcgi, nginx and lighttpd below a folder, where no variable shows it |
+/// | [`launcher_in_script_name`] | Apache with `.htaccess`, with FcgidFixPathinfo or without |
+/// | [`script_name_before_path_info`] | lighttpd and caddy at a prefix; CGI as specified |
 pub(crate) fn mount_length(raw_path: &[u8], variables: MountVariables<'_>) -> usize {
-    if let Some(base) = variables.base {
-        return prefix_length(raw_path, trim_slash(base)).unwrap_or(0);
+    set_by_owner(raw_path, variables)
+        .or_else(|| launcher_in_script_name(raw_path, variables))
+        .or_else(|| script_name_before_path_info(raw_path, variables))
+        .unwrap_or(0)
+}
+
+/// Rule: what the owner says settles it, also when the path does not begin so.
+fn set_by_owner(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
+    let base = variables.base?;
+    Some(prefix_length(raw_path, trim_slash(base)).unwrap_or(0))
+}
+
+/// Rule: a SCRIPT_NAME that ends with the launcher's own name was made by rewriting. The name belongs
+/// to the mount when the visitor typed it, and does not when rewriting hid it.
+fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
+    let script_name = without_document_root(variables.script_name, variables.document_root);
+    if !(script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi")) {
+        return None;
+    }
+    let folder = script_name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    let shown = prefix_length(raw_path, script_name);
+    Some(shown.or_else(|| prefix_length(raw_path, &script_name[..folder])).unwrap_or(0))
+}
+
+/// Rule: SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 mean them. Without PATH_INFO (nginx,
+/// lighttpd, mod_proxy_fcgi as usually set up) SCRIPT_NAME is the whole decoded path and no mount.
+fn script_name_before_path_info(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
+    if variables.path_info.is_empty() {
+        return None;
     }
     let script_name = without_document_root(variables.script_name, variables.document_root);
-    // The launcher's own name: rewriting put it there. It belongs to the mount when the visitor
-    // typed it, and does not when rewriting hid it.
-    if script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi") {
-        if let Some(length) = prefix_length(raw_path, script_name) {
-            return length;
-        }
-        let folder = script_name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        return prefix_length(raw_path, &script_name[..folder]).unwrap_or(0);
-    }
-    // SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 mean them. Without PATH_INFO (nginx,
-    // lighttpd, mod_proxy_fcgi as usually set up) SCRIPT_NAME is the whole path and no mount.
-    if !variables.path_info.is_empty() {
-        return prefix_length(raw_path, trim_slash(script_name)).unwrap_or(0);
-    }
-    0
+    prefix_length(raw_path, trim_slash(script_name))
 }
 
 /// Cuts the mount out of the raw path.
@@ -73,7 +93,7 @@ pub(crate) fn base_path(raw_path: &Bytes, length: usize) -> BasePath {
     if length == 0 { BasePath::default() } else { BasePath(raw_path.slice(..length)) }
 }
 
-/// mod_fcgid's FcgidFixPathinfo, made for PHP, puts the document root before SCRIPT_NAME.
+/// Rule: mod_fcgid's FcgidFixPathinfo, made for PHP, puts the document root before SCRIPT_NAME.
 fn without_document_root<'a>(script_name: &'a [u8], document_root: &[u8]) -> &'a [u8] {
     let document_root = trim_slash(document_root);
     match script_name.strip_prefix(document_root) {
@@ -135,6 +155,8 @@ mod tests {
             ("document root with slash", "/p/x", "/home/a/p/dispatch.fcgi", "/x", "/home/a/", "/p"),
             ("FcgidWrapper virtual", "/p/x", "/p/x", "", "/home/a", ""),
             ("nginx", "/tools/x", "/tools/x", "", "/usr/share/nginx/html", ""),
+            ("lighttpd, decoded", "/a%2Fb%20c", "/a/b c", "", "/var/www", ""),
+            ("haproxy, PATH_INFO encoded", "/p/a%2Fb", "/p", "/a%2Fb", "/var/www", "/p"),
             ("lighttpd at a prefix", "/p/x", "/p", "/x", "/var/www", "/p"),
             ("lighttpd at the top", "/x", "/", "/x", "/var/www", ""),
             ("encoded folder", "/my%20site/x", "/my site/dispatch.fcgi", "/x", "/h", "/my%20site"),

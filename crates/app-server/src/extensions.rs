@@ -10,7 +10,8 @@ use fastcgi_server::Params;
 
 use crate::body::Body;
 
-/// All variables the web server sent (RFC 3875 §4.1 and its own). Only over FastCGI and CGI.
+/// All variables the web server sent (RFC 3875 §4.1 and its own), but for the [`Secrets`]. Only over
+/// FastCGI and CGI.
 ///
 /// Names and values are bytes as they came. `Debug` shows the names alone: values hold passwords.
 #[derive(Clone)]
@@ -40,12 +41,38 @@ impl fmt::Debug for CgiVariables {
     }
 }
 
-/// The visitor's address as the web server (or the HTTP connection) tells it. Absent over unix
-/// sockets that name none.
+/// The passwords among the variables the web server sent ([`Settings::secret_variables`]), kept apart so
+/// that whoever shows, logs or hands on the variables does not hand on these. Present only when there
+/// are any; over HTTP there are none.
+///
+/// `Debug` shows neither names nor values.
+///
+/// [`Settings::secret_variables`]: crate::Settings::secret_variables
+#[derive(Clone)]
+pub struct Secrets(pub(crate) Params);
+
+impl Secrets {
+    /// Returns the secret of this name. It may have come with `REDIRECT_` before it, once or more often;
+    /// of several the newest is returned.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name.as_bytes())
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secrets(..)")
+    }
+}
+
+/// The visitor's address as the web server (or the HTTP connection) tells it, or a proxy of
+/// [`Settings::trusted_proxies`]. Absent over unix sockets where nobody tells one.
+///
+/// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteAddress(pub IpAddr);
 
-/// How the visitor reached the web server.
+/// How the visitor reached the web server, or the outermost trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.

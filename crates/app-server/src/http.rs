@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
@@ -24,8 +23,11 @@ use tower_service::Service;
 use crate::application::Application;
 use crate::base_path::BasePath;
 use crate::body::{Body, Patience};
+use crate::cgi_headers;
 use crate::connections::Place;
 use crate::extensions::{RemoteAddress, Scheme};
+use crate::forwarded::{self, Peer};
+use crate::settings::Settings;
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve<S, B>(
@@ -46,7 +48,7 @@ pub(crate) async fn serve<S, B>(
     let in_progress = Rc::new(Cell::new(0u32));
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = InProgress::begin(&in_progress, &place);
-        let request = into_ours(request, peer, settings.receive_timeout);
+        let request = into_ours(request, peer, settings);
         let application = application.clone();
         async move {
             let answer = application.answer(request).await;
@@ -82,19 +84,22 @@ pub(crate) async fn serve<S, B>(
 fn into_ours(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
-    receive_timeout: Duration,
+    settings: &Settings,
 ) -> Request<Body> {
     let (mut head, incoming) = request.into_parts();
     // An absolute target (RFC 9112 §3.2.2) is the same request as its path.
     if head.uri.scheme().is_some() {
         head.uri = head.uri.path_and_query().cloned().map(Into::into).unwrap_or_default();
     }
+    cgi_headers::join_cookies(&mut head.headers);
+    let peer = peer.map_or(Peer::UnixSocket, |peer| Peer::Address(peer.ip()));
+    let visitor = forwarded::visitor(&settings.trusted_proxies, peer, &head.headers);
     head.extensions.insert(BasePath::default());
-    head.extensions.insert(Scheme::Http);
-    if let Some(peer) = peer {
-        head.extensions.insert(RemoteAddress(peer.ip()));
+    head.extensions.insert(visitor.scheme.unwrap_or(Scheme::Http));
+    if let Some(address) = visitor.address {
+        head.extensions.insert(RemoteAddress(address));
     }
-    let body = Body::http(incoming, &head.headers, receive_timeout);
+    let body = Body::http(incoming, &head.headers, settings.receive_timeout);
     Request::from_parts(head, body)
 }
 

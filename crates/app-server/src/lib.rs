@@ -1,7 +1,6 @@
 //! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
 //!
-//! What lives here: the ways in ([`WayIn`]), one file each ([`fastcgi`], [`http`](mod@http)); the mapping
-//! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]);
+//! What lives here: the ways in ([`WayIn`]), one file each; the mapping between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]);
 //! starting, draining and ending ([`run`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
@@ -38,6 +37,7 @@
 mod application;
 mod base_path;
 mod body;
+mod cgi_headers;
 mod cgi_to_http;
 mod connections;
 mod error;
@@ -45,6 +45,7 @@ mod error_report;
 mod exchange;
 mod extensions;
 mod fastcgi;
+mod forwarded;
 mod http;
 mod http_to_cgi;
 mod lifecycle;
@@ -57,8 +58,9 @@ pub use body::{Body, BodyError};
 pub use error::Error;
 pub use error_report::{Cause, ErrorReport, reference};
 pub use event_loop::net::Address;
-pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme};
+pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme, Secrets};
 pub use fastcgi_server::Role;
+pub use forwarded::TrustedProxy;
 pub use lifecycle::{run, serve};
 pub use listen::WayIn;
 pub use settings::Settings;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error_report::{self, ErrorReport};
+use crate::forwarded::TrustedProxy;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone)]
@@ -50,6 +51,13 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Bytes of an HTTP request's head. Default 64 KiB. Past it the answer is 431.
     pub http_head_bytes: usize,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default none: anybody can
+    /// send these headers.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Variables that hold passwords: applications get them as [`Secrets`](crate::Secrets) and not
+    /// among the other variables. Also taken with `REDIRECT_` before their names. Default APP_PASSWORD
+    /// and APP_PASSWORD_HASH.
+    pub secret_variables: &'static [&'static str],
     /// Makes the page for what the server has to answer itself: a crash, an overload, a bad
     /// request. Default: a few lines of plain text with status and reference.
     pub error_page: fn(&ErrorReport) -> http::Response<Bytes>,
@@ -73,6 +81,8 @@ impl Default for Settings {
             unread_body_bytes: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             http_head_bytes: 64 * 1024,
+            trusted_proxies: Vec::new(),
+            secret_variables: &["APP_PASSWORD", "APP_PASSWORD_HASH"],
             error_page: error_report::plain_text,
             on_listening: |_| {},
         }
@@ -89,6 +99,7 @@ impl fmt::Debug for Settings {
             .field("params_bytes", &self.params_bytes)
             .field("body_bytes", &self.body_bytes)
             .field("response_bytes", &self.response_bytes)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()
     }
 }

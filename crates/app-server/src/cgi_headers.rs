@@ -1,0 +1,252 @@
+//! `HTTP_…` variables to request headers (RFC 3875 §4.1.18). Each rule is a function or a table here.
+//!
+//! | who | what | rule |
+//! | --- | --- | --- |
+//! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries take for a setting (httpoxy) | [`is_no_header`] |
+//! | web servers | length, type and coding of the body stand in HTTP_… too | [`is_no_header`] |
+//! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
+//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`authorization`] |
+//!
+//! Values share the memory of the request's variables.
+
+use bytes::Bytes;
+use fastcgi_server::Params;
+use http::HeaderMap;
+use http::header::{
+    self, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HeaderName, HeaderValue,
+    OccupiedEntry,
+};
+
+use crate::cgi_to_http::Variables;
+
+/// Makes the headers.
+///
+/// # Errors
+/// One sentence, when they are more than a request can have.
+pub(crate) fn read(
+    params: &Params,
+    variables: &Variables<'_>,
+    headers: &mut HeaderMap,
+) -> Result<(), String> {
+    headers.reserve(16);
+    for (name, value) in params.iter() {
+        let Some(name) = name.strip_prefix(b"HTTP_") else { continue };
+        let Some(name) = header_name(name) else { continue };
+        let Some(value) = header_value(params, value) else { continue };
+        if headers.len() == MOST_HEADERS {
+            return Err(format!("there are more than {MOST_HEADERS} headers"));
+        }
+        add(headers, name, value);
+    }
+    if !variables.content_type.is_empty()
+        && let Some(value) = header_value(params, variables.content_type)
+    {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    if !matches!(variables.content_length, b"" | b"-1")
+        && let Some(value) = header_value(params, variables.content_length)
+    {
+        headers.insert(CONTENT_LENGTH, value);
+    }
+    authorization(params, variables, headers);
+    join_cookies(headers);
+    Ok(())
+}
+
+fn add(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        Entry::Occupied(entry) => again(entry, value),
+    }
+}
+
+/// Headers of one request. Apache takes 100; `http` cannot hold more than 24,576.
+const MOST_HEADERS: usize = 16_384;
+
+/// Rule: of a header that can be there only once the first counts; of all others each is a value of
+/// its own. (Cookies are joined at the end.)
+fn again(mut entry: OccupiedEntry<'_, HeaderValue>, value: HeaderValue) {
+    if !ONLY_ONCE.contains(entry.key()) {
+        entry.append(value);
+    }
+}
+
+/// Headers whose value is no list (RFC 9110 §5.3).
+const ONLY_ONCE: [HeaderName; 14] = [
+    AUTHORIZATION,
+    header::DATE,
+    header::FROM,
+    header::HOST,
+    header::IF_MODIFIED_SINCE,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::MAX_FORWARDS,
+    header::ORIGIN,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    header::REFERER,
+    header::UPGRADE_INSECURE_REQUESTS,
+    header::USER_AGENT,
+];
+
+/// Rule: several Cookie headers are one, joined by "; " (RFC 9113 §8.2.3): handlers look at one.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Rule: Apache keeps Authorization from programs. A rewrite rule hands it on as HTTP_AUTHORIZATION
+/// (empty when the visitor sent none), which gets the prefix REDIRECT_ once rewriting has redirected.
+fn authorization(params: &Params, variables: &Variables<'_>, headers: &mut HeaderMap) {
+    match variables.authorization.value() {
+        Some(value) if !value.is_empty() => {
+            if let Some(value) = header_value(params, value) {
+                headers.insert(AUTHORIZATION, value);
+            }
+        }
+        _ => drop(headers.remove(AUTHORIZATION)),
+    }
+}
+
+/// `ACCEPT_ENCODING` → `accept-encoding`; `None` for what must not become a header.
+fn header_name(name: &[u8]) -> Option<HeaderName> {
+    if is_no_header(name) {
+        return None;
+    }
+    let to_lower = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let mut lower = [0u8; 64];
+    match lower.get_mut(..name.len()) {
+        Some(lower) => {
+            lower.iter_mut().zip(name).for_each(|(lower, byte)| *lower = to_lower(byte));
+            HeaderName::from_bytes(lower).ok()
+        }
+        None => HeaderName::from_bytes(&name.iter().map(to_lower).collect::<Vec<u8>>()).ok(),
+    }
+}
+
+/// Rules: a Proxy header must never look like a proxy setting (httpoxy); length, type and coding of
+/// the body are told by CGI variables of their own.
+fn is_no_header(name: &[u8]) -> bool {
+    matches!(name, b"PROXY" | b"CONTENT_LENGTH" | b"CONTENT_TYPE" | b"TRANSFER_ENCODING")
+}
+
+/// A value as a share of the variables; `None` when it is none (a line end in it, say).
+fn header_value(params: &Params, value: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(params.slice(value)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cgi_to_http::tests::head_of;
+
+    /// The headers made of variables, sorted, `name: value`.
+    fn headers(variables: &[(&str, &str)]) -> Vec<String> {
+        let mut all = vec![("REQUEST_METHOD", "POST"), ("REQUEST_URI", "/")];
+        all.extend_from_slice(variables);
+        let head = head_of(&all).unwrap();
+        let mut found: Vec<String> = head
+            .request
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn rules() {
+        let long = "X_".repeat(40);
+        let long_variable = format!("HTTP_{long}X");
+        let long_header = format!("{}x: 1", "x-".repeat(40));
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
+            (
+                "names",
+                &[("HTTP_HOST", "example.org"), ("HTTP_ACCEPT_ENCODING", "gzip")],
+                &["accept-encoding: gzip", "host: example.org"],
+            ),
+            (
+                "length and type have variables of their own",
+                &[
+                    ("CONTENT_TYPE", "text/plain"),
+                    ("CONTENT_LENGTH", "5"),
+                    ("HTTP_CONTENT_LENGTH", "7"),
+                    ("HTTP_CONTENT_TYPE", "text/html"),
+                    ("HTTP_TRANSFER_ENCODING", "chunked"),
+                ],
+                &["content-length: 5", "content-type: text/plain"],
+            ),
+            ("nginx: empty", &[("CONTENT_LENGTH", ""), ("CONTENT_TYPE", "")], &[]),
+            ("caddy: -1", &[("CONTENT_LENGTH", "-1")], &[]),
+            ("httpoxy", &[("HTTP_PROXY", "http://evil")], &[]),
+            (
+                "no name, no value",
+                &[("HTTP_BAD NAME", "x"), ("HTTP_", "y"), ("HTTP_X", "a\nb")],
+                &[],
+            ),
+            ("an injected header", &[("HTTP_X", "a\r\nset-cookie: b")], &[]),
+            ("a long name", &[(&long_variable, "1")], &[&long_header]),
+            (
+                "cookies twice",
+                &[("HTTP_COOKIE", "a=b"), ("HTTP_COOKIE", "c=d"), ("HTTP_COOKIE", "e=f")],
+                &["cookie: a=b; c=d; e=f"],
+            ),
+            (
+                "lists twice",
+                &[("HTTP_ACCEPT", "text/html"), ("HTTP_ACCEPT", "text/plain")],
+                &["accept: text/html", "accept: text/plain"],
+            ),
+            (
+                "single values twice",
+                &[("HTTP_HOST", "first"), ("HTTP_HOST", "second"), ("HTTP_RANGE", "bytes=0-1")],
+                &["host: first", "range: bytes=0-1"],
+            ),
+            (
+                "Authorization",
+                &[("HTTP_AUTHORIZATION", "Basic eA==")],
+                &["authorization: Basic eA=="],
+            ),
+            ("set by a rewrite rule, none sent", &[("HTTP_AUTHORIZATION", "")], &[]),
+            (
+                "after a redirect",
+                &[("REDIRECT_HTTP_AUTHORIZATION", "Basic eA==")],
+                &["authorization: Basic eA=="],
+            ),
+            (
+                "after two redirects",
+                &[("REDIRECT_REDIRECT_HTTP_AUTHORIZATION", "Basic eA==")],
+                &["authorization: Basic eA=="],
+            ),
+            (
+                "the nearest counts",
+                &[
+                    ("REDIRECT_REDIRECT_HTTP_AUTHORIZATION", "Basic b2xk"),
+                    ("REDIRECT_HTTP_AUTHORIZATION", "Basic bmV3"),
+                ],
+                &["authorization: Basic bmV3"],
+            ),
+        ];
+        for (name, variables, expected) in cases {
+            assert_eq!(headers(variables), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn more_headers_than_a_request_can_have() {
+        let names: Vec<String> = (0..40_000).map(|number| format!("HTTP_X{number}")).collect();
+        let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
+        all.extend(names.iter().map(|name| (name.as_str(), "")));
+        assert_eq!(head_of(&all).unwrap_err(), "there are more than 16384 headers");
+    }
+}
