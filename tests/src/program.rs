@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -346,6 +346,41 @@ pub fn find(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Writes a file that can be run at once.
+///
+/// Another process writes it: were it open for writing here, a program that another test starts at
+/// that moment would inherit it for an instant, and the system would say "Text file busy".
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let mut stdin = install.stdin.take().ok_or_else(|| io::Error::other("install has no stdin"))?;
+    stdin.write_all(content)?;
+    drop(stdin);
+    written(path, install.wait()?)
+}
+
+/// Copies a program, for the same reason by another process.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
+    let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status()?;
+    written(to, status)
+}
+
+fn written(path: &Path, status: ExitStatus) -> io::Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} could not be written", path.display())))
 }
 
 /// A listening unix socket to hand to a program as its descriptor 0, as mod_fcgid does.

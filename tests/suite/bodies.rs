@@ -115,7 +115,7 @@ fn a_handler_that_does_not_read_stops_the_client() {
     let mut program = warm();
     let before = peak(&program);
     let mut connection = program.connect().expect("it listens");
-    connection.begin(id(1), false, "POST", "/slow?seconds=20", Some(512 << 20));
+    connection.begin(id(1), false, "POST", "/hold?seconds=20", Some(512 << 20));
     connection.flush().expect("the program reads");
     let mut stream = connection.stream();
     stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");

@@ -111,7 +111,7 @@ impl Expect {
             Self::Pattern(bytes) => {
                 same("status", answer.status, 200)?;
                 same("length", answer.body_bytes, *bytes)?;
-                same("checksum", answer.sha256.as_str(), &Upload::Counted(*bytes).sha256())
+                same("checksum", answer.sha256.clone(), Upload::Counted(*bytes).sha256())
             }
             Self::Redirect(place) => {
                 same("redirect", (301..=308).contains(&answer.status), true)?;

@@ -2,10 +2,10 @@
 //! docs/rewriting.md has the measurements behind it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use end_to_end::fixtures::{App, Running, Setup, apache_fcgid};
 use end_to_end::http_client::{Request, Response};
+use end_to_end::program::write_executable;
 
 use crate::cases::{Case, Expect, run_all, same};
 
@@ -82,8 +82,8 @@ fn private_files_stay_private(base: &'static str) {
     // The program itself may lie there: the launcher looks beside itself first.
     let program = running.folder().join("start-app");
     let script = format!("#!/bin/sh\n# {TEXT}\nexec {}\n", program.display());
-    fs::write(site.join("toolshed"), script).expect("a file");
-    fs::set_permissions(site.join("toolshed"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::remove_file(site.join("toolshed")).expect("it was there");
+    write_executable(&site.join("toolshed"), script.as_bytes()).expect("a program");
     let mut cases = Vec::new();
     for name in PUBLIC {
         cases.push(Case::ask(name, Request::get(format!("/{name}")), Expect::Text(TEXT)));

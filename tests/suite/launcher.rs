@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use end_to_end::fixtures::project;
+use end_to_end::program::write_executable;
 
 /// A program that says how it was started, in the shell's own words.
 const PROGRAM: &str = "#!/bin/sh\necho \"started $0 with $# arguments from $TOOLSHED_LAUNCHER\"\n";
@@ -186,11 +187,12 @@ fn account(case: &Case) -> tempfile::TempDir {
     let account = tempfile::tempdir().expect("a folder");
     let root = account.path().join("public_html");
     fs::create_dir(&root).expect("a document root");
-    fs::copy(project().join("dispatch.fcgi"), root.join("dispatch.fcgi")).expect("the launcher");
+    let launcher = fs::read(project().join("dispatch.fcgi")).expect("the launcher");
+    write_executable(&root.join("dispatch.fcgi"), &launcher).expect("its copy");
     for (name, text, mode) in case.files {
         let path = account.path().join(name);
         fs::create_dir_all(path.parent().expect("it is below the account")).expect("a folder");
-        fs::write(&path, text).expect("a file");
+        write_executable(&path, text).expect("a file");
         fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("its mode");
     }
     account

@@ -96,9 +96,10 @@ fn sigpipe_never_kills() {
 
 #[test]
 fn a_spawned_program_serves_its_backlog_before_it_ends() {
-    // As under mod_fcgid: the listening socket is descriptor 0.
+    // As under mod_fcgid: the listening socket is descriptor 0, and its name is the parent's number
+    // and a count.
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
-    let socket = folder.path().join("run/spawned.sock");
+    let socket = folder.path().join(format!("run/{}.0", std::process::id()));
     let listener = listening_socket(&socket).expect("a socket");
     let mut app = Start::new(folder.program(), folder.path().join("run/app.log"))
         .stdin(listener)
@@ -153,7 +154,7 @@ fn a_full_descriptor_table_is_waited_out() {
         .collect();
     thread::sleep(Duration::from_millis(500));
     let open = process_table::descriptors(pid).expect("it runs");
-    assert!((40..=64).contains(&open), "the table is nearly full: {open}");
+    assert!(open >= 60, "the table is full: {open} of 64");
     let before = process_table::processor_time(pid).expect("it runs");
     thread::sleep(Duration::from_secs(2));
     let used = process_table::processor_time(pid).expect("it runs") - before;

@@ -23,6 +23,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     let way_in = match std::env::args().nth(1) {
         Some(text) => text.parse::<WayIn>().map_err(|error| error.to_string()),
         None => WayIn::inherited().ok_or_else(|| {
@@ -51,6 +52,7 @@ fn router() -> Router {
         .route("/large", get(large))
         .route("/slow", any(slow))
         .route("/hang", any(hang))
+        .route("/hold", any(hold))
         .route("/drip", get(drip))
         .route("/unread", any(async || "not read"))
         .route("/panic", get(panic))
@@ -106,6 +108,14 @@ async fn slow(RawQuery(query): RawQuery) -> String {
     event_loop::time::sleep(Duration::from_millis(seconds * 1000 + milliseconds)).await;
     std::mem::forget(guard);
     "slow".to_owned()
+}
+
+/// Keeps the request's body for `seconds` and never reads it.
+async fn hold(RawQuery(query): RawQuery, request: Request) -> &'static str {
+    let seconds = number(query.as_deref(), "seconds").unwrap_or(1);
+    event_loop::time::sleep(Duration::from_secs(seconds)).await;
+    drop(request);
+    "held"
 }
 
 /// Never answers.
