@@ -98,7 +98,6 @@ fn every_shape_of_load_is_answered() {
         assert!(report.errors.is_empty(), "{name}: {:?}", report.errors);
         assert_eq!(report.answers, 100, "{name}");
         assert_eq!(report.good_answers, 100, "{name}");
-        assert!(report.processor_us_per_request() > 1.0, "{name}: {:?}", report.processor);
         assert!(report.latencies.p50 > 0.0 && report.latencies.max >= report.latencies.p999);
         assert!(report.after.peak_kib > 500, "{name}: {:?}", report.after);
     }
@@ -131,6 +130,8 @@ fn time_bounds_a_run() {
     let report = send(false, |it| (it.requests, it.seconds) = (None, Some(0.3)));
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     assert!((0.3..5.0).contains(&report.seconds), "{}", report.seconds);
+    // Server and load are one process here and share the processor.
+    assert!(report.processor.total_us > 30_000.0, "{:?}", report.processor);
 }
 
 /// A server that takes one connection at a time, as libfcgi's loop does, here without an answer.
