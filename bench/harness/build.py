@@ -178,7 +178,8 @@ def versions(built):
         text = (BENCH / "peers" / name / "Cargo.lock").read_text()
         crate = name.removesuffix("-crate")
         at = text.index(f'name = "{crate}"\n')
-        return f"{crate} {text[at:].splitlines()[1].split('"')[1]}"
+        version = text[at:].splitlines()[1].split('"')[1]
+        return f"{crate} {version}"
 
     head = subprocess.run(
         ["git", "log", "-1", "--format=%h of %cd", "--date=short"],
