@@ -1,38 +1,32 @@
-//! The static files: everything in the top-level folder `static/`, compiled in.
+//! The static files: everything in the top-level folder `static/`, compiled in by `build.rs`.
 //!
 //! Installed behind a web server, that server sends them from disk and this file is only asked for
 //! their versions; with `serve` they are sent from here. A path is looked up in a closed table, so no
 //! spelling of a path can reach anything else.
+//!
+//! There is no `Last-Modified`: a file that is compiled in has no date that would mean the same in two
+//! builds. The ETag, a hash of the content, says it better.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::ops::Range;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
+    IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::accept_encoding::Coding;
+use crate::byte_range::{Wanted, parse};
 use crate::error_page::ErrorPage;
 
-/// Makes the table; each file is named once, and a test finds those that are not.
-macro_rules! files_of_static {
-    ($($path:literal),+ $(,)?) => {
-        &[$(($path, include_bytes!(concat!("../../../static/", $path)) as &[u8])),+]
-    };
-}
-
-/// Every file in `static/`, in the order of the alphabet.
-const FILES: &[(&str, &[u8])] = files_of_static![
-    "checksum.js",
-    "favicon.svg",
-    "icons/arrow-left.svg",
-    "icons/checksum.svg",
-    "icons/tool.svg",
-    "site.css",
-    "tokens.css",
-];
+/// Every file in `static/`, in the order of the alphabet, with its compressed forms.
+const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
 
 /// One static file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asset {
     /// Its path in `static/`, with forward slashes: `icons/checksum.svg`.
     pub path: &'static str,
@@ -40,6 +34,8 @@ pub struct Asset {
     pub content: &'static [u8],
     /// A hash of the content, so that a new content gets a new URL and may be kept for ever.
     pub version: u64,
+    gzip: Option<&'static [u8]>,
+    brotli: Option<&'static [u8]>,
 }
 
 impl Asset {
@@ -62,65 +58,167 @@ impl Asset {
 
 /// Returns every static file, in the order of the alphabet.
 pub fn all() -> &'static [Asset] {
-    &ASSETS.0
+    FILES
 }
 
 /// Returns the static file with this path (`icons/checksum.svg`).
 pub fn find(path: &str) -> Option<&'static Asset> {
-    ASSETS.1.get(path).map(|index| &ASSETS.0[*index])
+    let index = FILES.binary_search_by(|asset| asset.path.cmp(path)).ok()?;
+    FILES.get(index)
 }
 
-/// Answers `GET /static/PATH`.
+/// Answers `GET /static/PATH`, and HEAD as GET.
 ///
 /// With the version in its URL a file may be kept for ever; without, or with the version of another
-/// release, the browser has to ask again, and hears 304 while nothing has changed.
-pub(crate) fn serve(path: &str, query: Option<&str>, headers: &HeaderMap) -> Response {
+/// release, the browser has to ask again, and hears 304 while nothing has changed. The order of the
+/// questions is RFC 9110 §13.2.2's.
+pub(crate) fn serve(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Response {
     let Some(asset) = find(path) else {
         return ErrorPage::new(StatusCode::NOT_FOUND).into_response();
     };
+    // A range is one of the file as it is: who asks for a part gets no compressed form.
+    let range = headers.get(RANGE).filter(|_| method == Method::GET);
+    let form = if range.is_some() { Form::plain(asset) } else { Form::wanted(asset, headers) };
+
+    let mut response = if !has_one_of(headers, IF_MATCH, &form.etag, true).unwrap_or(true) {
+        ErrorPage::new(StatusCode::PRECONDITION_FAILED).into_response()
+    } else if has_one_of(headers, IF_NONE_MATCH, &form.etag, false).unwrap_or(false) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        // The client has a part of another content: the rest would not fit to it. A date never fits.
+        let fits = headers.get(IF_RANGE).is_none_or(|tag| tag.as_bytes() == form.etag.as_bytes());
+        let range = range.filter(|_| fits).and_then(|range| range.to_str().ok());
+        match range.map_or(Wanted::Whole, |range| parse(range, asset.content.len())) {
+            Wanted::Whole => form.whole(),
+            Wanted::Nothing => nothing_of(asset),
+            Wanted::Parts(parts) => match &*parts {
+                [part] => one_part(asset, part),
+                parts => several_parts(asset, parts),
+            },
+        }
+    };
+
     let version = format!("{:016x}", asset.version);
-    let etag = format!("\"{version}\"");
     let is_versioned = query.and_then(|query| query.strip_prefix("v=")) == Some(&version);
     let caching =
         if is_versioned { "public, max-age=31536000, immutable" } else { "public, no-cache" };
-
-    let mut response = if is_known_to_client(headers, &etag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ([(CONTENT_TYPE, asset.content_type())], asset.content).into_response()
-    };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
-    if let Ok(etag) = HeaderValue::try_from(etag) {
+    if let Ok(etag) = HeaderValue::try_from(form.etag) {
         headers.insert(ETAG, etag);
+    }
+    if asset.gzip.is_some() || asset.brotli.is_some() {
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
     }
     response
 }
 
-/// Reads `If-None-Match` (RFC 9110 §13.1.2): a list of tags, compared weakly, or `*`.
-fn is_known_to_client(headers: &HeaderMap, etag: &str) -> bool {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+/// A file in one of its forms. Each form is other bytes, so each has an ETag of its own.
+struct Form {
+    asset: &'static Asset,
+    coding: Coding,
+    content: &'static [u8],
+    etag: String,
 }
 
-/// The table and its index, made at the first use.
-static ASSETS: LazyLock<(Vec<Asset>, HashMap<&str, usize>)> = LazyLock::new(|| {
-    let assets: Vec<Asset> = FILES
-        .iter()
-        .map(|&(path, content)| Asset { path, content, version: fnv1a(content) })
-        .collect();
-    let index = assets.iter().enumerate().map(|(index, asset)| (asset.path, index)).collect();
-    (assets, index)
-});
+impl Form {
+    /// The file as it is.
+    fn plain(asset: &'static Asset) -> Self {
+        let etag = format!("\"{:016x}\"", asset.version);
+        Form { asset, coding: Coding::Identity, content: asset.content, etag }
+    }
 
-/// FNV-1a, 64 bits: enough to tell two releases of a file apart, and nobody gains by a collision.
-fn fnv1a(content: &[u8]) -> u64 {
-    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    /// The form the client prefers, if the file has it.
+    fn wanted(asset: &'static Asset, headers: &HeaderMap) -> Self {
+        let coding = Coding::wanted(headers);
+        let (content, ending) = match coding {
+            Coding::Brotli => (asset.brotli, "br"),
+            Coding::Gzip => (asset.gzip, "gz"),
+            Coding::Identity => (None, ""),
+        };
+        match content {
+            Some(content) => {
+                let etag = format!("\"{:016x}-{ending}\"", asset.version);
+                Form { asset, coding, content, etag }
+            }
+            None => Form::plain(asset),
+        }
+    }
+
+    fn whole(&self) -> Response {
+        let content_type = self.asset.content_type();
+        let mut response = ([(CONTENT_TYPE, content_type)], self.content).into_response();
+        match self.coding.header() {
+            Some(coding) => response.headers_mut().insert(CONTENT_ENCODING, coding),
+            None => response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        };
+        response
+    }
+}
+
+/// 206 with one part of the file.
+fn one_part(asset: &'static Asset, part: &Range<usize>) -> Response {
+    let headers =
+        [(CONTENT_TYPE, asset.content_type().to_owned()), (CONTENT_RANGE, place(asset, part))];
+    let content = asset.content.get(part.clone()).unwrap_or_default();
+    (StatusCode::PARTIAL_CONTENT, headers, content).into_response()
+}
+
+/// 206 with several parts, each with a head of its own (RFC 9110 §14.6).
+fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
+    // Not in any file: a file that had it in it would have another hash.
+    let boundary = format!("part-of-{:016x}", asset.version);
+    let mut body = Vec::new();
+    for part in parts {
+        let head = format!(
+            "--{boundary}\r\nContent-Type: {}\r\nContent-Range: {}\r\n\r\n",
+            asset.content_type(),
+            place(asset, part)
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(asset.content.get(part.clone()).unwrap_or_default());
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    let headers = [(CONTENT_TYPE, content_type)];
+    (StatusCode::PARTIAL_CONTENT, headers, Body::from(Bytes::from(body))).into_response()
+}
+
+/// 416: the file has nothing of what was asked for; it says how long it is.
+fn nothing_of(asset: &Asset) -> Response {
+    let length = format!("bytes */{}", asset.content.len());
+    let page = ErrorPage::new(StatusCode::RANGE_NOT_SATISFIABLE);
+    ([(CONTENT_RANGE, length)], page).into_response()
+}
+
+/// Writes where a part lies: `bytes 0-99/1234`.
+fn place(asset: &Asset, part: &Range<usize>) -> String {
+    format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), asset.content.len())
+}
+
+/// Tells whether a header with tags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) names this one; `None`
+/// when there is no such header. A weak tag is as good as a strong one unless `only_strong`.
+fn has_one_of(
+    headers: &HeaderMap,
+    name: HeaderName,
+    etag: &str,
+    only_strong: bool,
+) -> Option<bool> {
+    if !headers.contains_key(&name) {
+        return None;
+    }
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    Some(tags.any(|tag| {
+        let strong = if only_strong { tag } else { tag.strip_prefix("W/").unwrap_or(tag) };
+        tag == "*" || strong == etag
+    }))
 }
 
 /// Media types by the ending of a file's name. Text says its encoding.
@@ -142,7 +240,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::testing::{get, request, send};
+    use crate::compress::decompressed;
+    use crate::testing::{Answer, get, request, send};
+
+    /// Asks for `static/PATH` with these headers.
+    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = request(method, &format!("/static/{path}"));
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        send(&crate::router(&[]), request.body(Body::empty()).unwrap())
+    }
 
     fn files_below(folder: &Path, prefix: &str, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -162,8 +269,11 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static");
         files_below(&folder, "", &mut on_disk);
         on_disk.sort();
-        let in_table: Vec<_> = FILES.iter().map(|(path, _)| path.to_string()).collect();
-        assert_eq!(in_table, on_disk, "FILES in assets.rs (left) and static/ (right) differ");
+        let in_table: Vec<_> = FILES.iter().map(|asset| asset.path.to_owned()).collect();
+        assert_eq!(in_table, on_disk, "what is compiled in (left) and static/ (right) differ");
+        for asset in all() {
+            assert_eq!(find(asset.path).map(|found| found.path), Some(asset.path));
+        }
     }
 
     #[test]
@@ -189,40 +299,198 @@ mod tests {
     }
 
     #[test]
+    fn compressed_forms_are_smaller_and_hold_the_same() {
+        assert!(all().iter().any(|asset| asset.brotli.is_some()));
+        for asset in all() {
+            for (coding, form) in [("gzip", asset.gzip), ("br", asset.brotli)] {
+                let Some(form) = form else { continue };
+                assert!(form.len() < asset.content.len(), "{} {coding}", asset.path);
+                assert_eq!(decompressed(form, coding), asset.content, "{} {coding}", asset.path);
+                let answer = ask("GET", asset.path, &[("accept-encoding", coding)]);
+                assert_eq!(answer.body, form, "{} {coding}", asset.path);
+                assert_eq!(answer.header("content-encoding"), Some(coding), "{}", asset.path);
+                assert_eq!(answer.header("vary"), Some("accept-encoding"), "{}", asset.path);
+                assert_eq!(answer.header("content-type"), Some(asset.content_type()));
+            }
+        }
+        let small = ask("GET", "favicon.svg", &[("accept-encoding", "br")]);
+        assert_eq!(small.header("content-encoding"), None);
+        assert_eq!(small.header("vary"), None);
+    }
+
+    #[test]
+    fn each_form_has_its_own_etag_and_head_has_them_too() {
+        let mut etags = Vec::new();
+        for coding in ["br", "gzip", "identity"] {
+            let accept = ("accept-encoding", coding);
+            let answer = ask("GET", "site.css", &[accept]);
+            let etag = answer.header("etag").unwrap().to_owned();
+            let head = ask("HEAD", "site.css", &[accept]);
+            assert_eq!(head.header("etag"), Some(&*etag));
+            assert_eq!(head.header("content-encoding"), answer.header("content-encoding"));
+            let length = answer.body.len().to_string();
+            assert_eq!(head.header("content-length"), Some(&*length), "{coding}");
+            let again = ask("GET", "site.css", &[accept, ("if-none-match", &etag)]);
+            assert_eq!(again.status, 304);
+            assert_eq!(again.header("vary"), Some("accept-encoding"));
+            assert_eq!(again.header("content-encoding"), None);
+            etags.push(etag);
+        }
+        etags.dedup();
+        assert_eq!(etags.len(), 3, "{etags:?}");
+    }
+
+    #[test]
     fn a_file_the_client_has_is_not_sent_again() {
-        let site = crate::router(&[]);
-        let etag = get(&site, "/static/site.css").header("etag").unwrap().to_owned();
-        for (tags, status) in [
-            (etag.clone(), 304),
-            (format!("W/{etag}"), 304),
-            (format!("\"other\", {etag}"), 304),
-            ("*".to_owned(), 304),
-            ("\"other\"".to_owned(), 200),
+        let etag = ask("GET", "site.css", &[]).header("etag").unwrap().to_owned();
+        let weak = format!("W/{etag}");
+        let several = format!("\"other\", {etag}");
+        let date = "Sat, 21 Nov 2026 09:00:00 GMT";
+        for (name, value, status) in [
+            ("if-none-match", &*etag, 304),
+            ("if-none-match", &*weak, 304),
+            ("if-none-match", &*several, 304),
+            ("if-none-match", "*", 304),
+            ("if-none-match", "\"other\"", 200),
+            ("if-none-match", "", 200),
+            // Without a date of its own a file cannot answer these (RFC 9110 §13.1.3, §13.1.4).
+            ("if-modified-since", date, 200),
+            ("if-unmodified-since", date, 200),
+            ("if-match", &*etag, 200),
+            ("if-match", &*several, 200),
+            ("if-match", "*", 200),
+            ("if-match", &*weak, 412),
+            ("if-match", "\"other\"", 412),
         ] {
-            let request = request("GET", "/static/site.css").header("if-none-match", &tags);
-            let answer = send(&site, request.body(Default::default()).unwrap());
-            assert_eq!(answer.status, status, "{tags}");
-            assert_eq!(answer.header("etag"), Some(&*etag), "{tags}");
-            assert_eq!(answer.body.is_empty(), status == 304, "{tags}");
+            let answer = ask("GET", "site.css", &[(name, value)]);
+            assert_eq!(answer.status, status, "{name}: {value}");
+            assert_eq!(answer.header("etag"), Some(&*etag), "{name}: {value}");
+            assert_eq!(answer.body.is_empty(), status == 304, "{name}: {value}");
         }
     }
 
     #[test]
-    fn no_spelling_of_a_path_leaves_the_table() {
-        let site = crate::router(&[]);
-        for path in [
-            "/static/",
-            "/static",
-            "/static/../Cargo.toml",
-            "/static/%2e%2e/Cargo.toml",
-            "/static/..%2fCargo.toml",
-            "/static//etc/passwd",
-            "/static/icons/../site.css",
-            "/static/site.css/",
-            "/static/site.css%00",
-            "/static/SITE.CSS",
+    fn one_part_of_a_file() {
+        let css = find("site.css").unwrap().content;
+        let length = css.len();
+        for (range, first, last) in [
+            ("bytes=0-9", 0, 9),
+            ("bytes=10-", 10, length - 1),
+            ("bytes=-10", length - 10, length - 1),
+            ("bytes=0-99999999", 0, length - 1),
         ] {
-            assert_eq!(get(&site, path).status, 404, "{path}");
+            // A compressed form is never cut.
+            let headers = [("range", range), ("accept-encoding", "br, gzip")];
+            let answer = ask("GET", "site.css", &headers);
+            assert_eq!(answer.status, 206, "{range}");
+            assert_eq!(answer.body, css[first..=last], "{range}");
+            let place = format!("bytes {first}-{last}/{length}");
+            assert_eq!(answer.header("content-range"), Some(&*place), "{range}");
+            assert_eq!(answer.header("content-type"), Some("text/css; charset=utf-8"));
+            assert_eq!(answer.header("content-encoding"), None, "{range}");
         }
+    }
+
+    #[test]
+    fn several_parts_come_in_one_answer() {
+        let css = find("site.css").unwrap();
+        let answer = ask("GET", "site.css", &[("range", "bytes=0-3,-4")]);
+        assert_eq!(answer.status, 206);
+        assert_eq!(answer.header("content-range"), None);
+        let content_type = answer.header("content-type").unwrap();
+        let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let length = css.content.len();
+        let text = str::from_utf8(css.content).unwrap();
+        let part = |first: usize, last: usize| {
+            format!(
+                "--{boundary}\r\nContent-Type: text/css; charset=utf-8\r\n\
+                 Content-Range: bytes {first}-{last}/{length}\r\n\r\n{}\r\n",
+                &text[first..=last]
+            )
+        };
+        let expected = part(0, 3) + &part(length - 4, length - 1) + &format!("--{boundary}--\r\n");
+        assert_eq!(answer.text(), expected);
+        for asset in all() {
+            let boundary = format!("part-of-{:016x}", asset.version);
+            let has_it =
+                asset.content.windows(boundary.len()).any(|part| part == boundary.as_bytes());
+            assert!(!has_it, "{}", asset.path);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_not_there_is_416_and_a_header_that_is_wrong_is_none() {
+        let length = find("site.css").unwrap().content.len();
+        let answer = ask("GET", "site.css", &[("range", &format!("bytes={length}-"))]);
+        assert_eq!(answer.status, 416);
+        assert_eq!(answer.header("content-range"), Some(&*format!("bytes */{length}")));
+        for range in ["bytes=5-4", "lines=1-2", "nonsense", "bytes=0-,0-"] {
+            let answer = ask("GET", "site.css", &[("range", range)]);
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, length), "{range}");
+        }
+        // HEAD has no parts (RFC 9110 §14.2).
+        assert_eq!(ask("HEAD", "site.css", &[("range", "bytes=0-9")]).status, 200);
+    }
+
+    #[test]
+    fn the_rest_is_only_sent_to_who_has_the_beginning() {
+        let whole = ask("GET", "site.css", &[("accept-encoding", "br")]);
+        let (plain, brotli) = (ask("GET", "site.css", &[]), whole.header("etag").unwrap());
+        let plain = plain.header("etag").unwrap();
+        for (tag, status) in [
+            (plain, 206),
+            (brotli, 200),
+            (&*format!("W/{plain}"), 200),
+            ("\"other\"", 200),
+            ("Sat, 21 Nov 2026 09:00:00 GMT", 200),
+        ] {
+            let answer = ask("GET", "site.css", &[("range", "bytes=5-"), ("if-range", tag)]);
+            assert_eq!(answer.status, status, "{tag}");
+        }
+        let headers = [("range", "bytes=5-"), ("if-none-match", plain)];
+        assert_eq!(ask("GET", "site.css", &headers).status, 304);
+    }
+
+    #[test]
+    fn no_spelling_of_a_path_leaves_the_table() {
+        for path in [
+            "",
+            ".",
+            "..",
+            "../Cargo.toml",
+            "./site.css",
+            "%2e%2e/Cargo.toml",
+            "%2E%2E%2FCargo.toml",
+            "..%2fCargo.toml",
+            "..%5cCargo.toml",
+            "..%252fCargo.toml",
+            "%252e%252e/Cargo.toml",
+            "..;/Cargo.toml",
+            "/etc/passwd",
+            "%2fetc%2fpasswd",
+            "icons/../site.css",
+            "icons/../../Cargo.toml",
+            "icons//checksum.svg",
+            "icons",
+            "icons/",
+            "site.css/",
+            "site.css%00",
+            "site.css%00.svg",
+            "site.css%20",
+            "site.css%0a",
+            "SITE.CSS",
+            "%c0%ae%c0%ae/Cargo.toml",
+            "%ff",
+            "%",
+            "%zz",
+        ] {
+            let answer = ask("GET", path, &[]);
+            assert_eq!(answer.status, 404, "{path}");
+            assert!(answer.text().contains("<!DOCTYPE html>"), "{path}: {}", answer.text());
+        }
+        // A path may be spelt in more than one way, and is the same file.
+        assert_eq!(ask("GET", "icons%2fchecksum.svg", &[]).status, 200);
+        assert_eq!(ask("GET", "%73ite.css", &[]).status, 200);
+        assert_eq!(get(&crate::router(&[]), "/static").status, 404);
     }
 }

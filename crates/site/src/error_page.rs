@@ -220,9 +220,14 @@ fn words_for(status: StatusCode) -> (&'static str, &'static str) {
         ),
         408 => ("That took too long", "The request did not arrive in time. Please try again."),
         411 => ("Length unknown", "The server needs to know beforehand how much will be sent."),
+        412 => (
+            "It has changed meanwhile",
+            "What you have is another version than what is here. Please load the page again.",
+        ),
         413 => ("Too large", "What you sent is larger than what is accepted here."),
         414 => ("The address is too long", "The server does not accept an address of this length."),
         415 => ("Unknown kind of content", "What was sent is of a kind that is not accepted here."),
+        416 => ("No such part", "The file is shorter than the part of it that was asked for."),
         422 => (
             "Something is missing or wrong",
             "The form cannot be used as it is. Please go back and check the fields.",

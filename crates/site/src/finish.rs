@@ -17,6 +17,7 @@ use http_body::Body as _;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
+use crate::request_body::Chunks;
 use crate::server::Server;
 
 /// The layer itself.
@@ -29,7 +30,11 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
 
     let mut response = next.run(request).await;
-    if let Some(failure) = failure_without_words(&mut response) {
+    let failure = match failure_without_page(&mut response) {
+        None => failure_in_plain_text(&mut response, &accept).await,
+        failure => failure,
+    };
+    if let Some(failure) = failure {
         let format = Format::wanted(&accept, failure.format_without_preference());
         let is_the_sites = failure.status().is_server_error();
         let reference = is_the_sites.then(|| server.reference()).flatten();
@@ -75,7 +80,7 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
 
 /// Takes the failure out of a response that still needs its page: an [`ErrorPage`], or a bare status
 /// (the router's own 404 and 405, a handler's `StatusCode`).
-fn failure_without_words(response: &mut Response) -> Option<ErrorPage> {
+fn failure_without_page(response: &mut Response) -> Option<ErrorPage> {
     if let Some(failure) = response.extensions_mut().remove::<ErrorPage>() {
         return Some(failure);
     }
@@ -85,6 +90,46 @@ fn failure_without_words(response: &mut Response) -> Option<ErrorPage> {
         && !response.headers().contains_key(CONTENT_TYPE);
     (is_failure && is_bare).then(|| ErrorPage::new(status))
 }
+
+/// Takes the words out of a failure in plain text: what a handler says with `(StatusCode, "words")`, and
+/// what axum's extractors say (`Form`, `Query`, `Json`, `Path`). Of a visitor's slip they become the
+/// message, unless the client likes plain text as well; of the site's own failure they are the cause, for
+/// the log alone, since often they are the words of a program for its programmer.
+async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> Option<ErrorPage> {
+    let status = response.status();
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
+    let is_text = media_type.eq_ignore_ascii_case("text/plain");
+    let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
+    let is_slip = status.is_client_error() && Format::wanted(accept, Format::Text) != Format::Text;
+    if !(is_text && is_short && (is_slip || status.is_server_error())) {
+        return None;
+    }
+    let words = Chunks::new(std::mem::take(response.body_mut())).collect(WORDS_BYTES as usize);
+    let words = words.await.unwrap_or_default();
+    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let page = ErrorPage::new(status);
+    Some(if status.is_server_error() {
+        page.cause(words.trim_end_matches('.')).default_format(Format::Text)
+    } else if WORDS_OF_AXUM.iter().any(|opening| words.starts_with(opening)) {
+        page.line(words)
+    } else {
+        page.message(words)
+    })
+}
+
+/// How long a failure's words may be: a long paragraph.
+const WORDS_BYTES: u64 = 2048;
+
+/// How axum's extractors begin to say what they do not like: for programmers, so that the page's own
+/// words stand before them. A test provokes each.
+const WORDS_OF_AXUM: &[&str] = &[
+    "Expected request with",
+    "Failed to ",
+    "Form requests must have",
+    "Invalid URL",
+    "Request body didn't contain valid UTF-8",
+];
 
 /// Puts the page in the place of the body; the headers of the response (`Allow`, `Retry-After`) stay.
 fn with_page(mut response: Response, page: Response) -> Response {
@@ -108,4 +153,124 @@ fn without_body(mut response: Response) -> Response {
     }
     *response.body_mut() = Body::empty();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use axum::Router;
+    use axum::extract::{Form, Json, Path, Query};
+    use axum::routing::{get, post};
+    use http::StatusCode;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::testing::{Answer, request, send};
+    use crate::{Access, Tool};
+
+    #[derive(Deserialize)]
+    struct Wanted {
+        #[expect(dead_code, reason = "only its type matters")]
+        count: u32,
+    }
+
+    const TOOL: Tool = Tool {
+        name: "sample",
+        title: "Sample",
+        summary: "A tool for tests.",
+        icon: "tool",
+        access: Access::Open,
+        pages: &[],
+        router: || {
+            Router::new()
+                .route("/form", post(async |_: Form<Wanted>| "fine"))
+                .route("/json", post(async |_: Json<Wanted>| "fine"))
+                .route("/text", post(async |_: String| "fine"))
+                .route("/query", get(async |_: Query<Wanted>| "fine"))
+                .route("/any-query", get(async |_: Query<HashMap<String, String>>| "fine"))
+                .route("/number/{number}", get(async |_: Path<u32>| "fine"))
+                .route("/own", get(async || (StatusCode::CONFLICT, "Somebody was <faster>.")))
+                .route("/leak", get(async || (StatusCode::BAD_GATEWAY, "no route to db.internal")))
+                .route("/json-words", get(async || (StatusCode::CONFLICT, Json("taken"))))
+        },
+    };
+
+    fn ask(method: &str, path: &str, content_type: &str, body: &str, accept: &str) -> Answer {
+        let request = request(method, &format!("/tools/sample{path}"))
+            .header("content-type", content_type)
+            .header("accept", accept);
+        let site = crate::router(const { &[TOOL] });
+        send(&site, request.body(Body::from(body.to_owned())).unwrap())
+    }
+
+    const FORM: &str = "application/x-www-form-urlencoded";
+    const JSON: &str = "application/json";
+
+    #[test]
+    fn what_axum_refuses_is_a_page_too() {
+        let large = format!("count={}", "1".repeat(3 * 1024 * 1024));
+        for (method, path, content_type, body, status, detail) in [
+            ("POST", "/form", "text/plain", "count=1", 415, "Form requests must have"),
+            ("POST", "/form", FORM, "number=1", 422, "missing field"),
+            ("POST", "/form", FORM, "count=x", 422, "count: invalid digit"),
+            ("POST", "/form", FORM, &large, 413, "Failed to buffer the request body"),
+            ("POST", "/json", FORM, "{}", 415, "Expected request with"),
+            ("POST", "/json", JSON, "{", 400, "Failed to parse the request body as JSON"),
+            ("POST", "/json", JSON, "{}", 422, "Failed to deserialize the JSON body"),
+            ("GET", "/query", "", "", 400, "Failed to deserialize query string"),
+            ("GET", "/query?count=x", "", "", 400, "Failed to deserialize query string"),
+            ("GET", "/number/x", "", "", 400, "Invalid URL"),
+            ("GET", "/number/%ff", "", "", 400, "Invalid URL"),
+        ] {
+            let answer = ask(method, path, content_type, body, "text/html");
+            let about = format!("{method} {path} {content_type}");
+            assert_eq!(answer.status, status, "{about}: {}", answer.text());
+            assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{about}");
+            let at =
+                answer.text().find("<pre><code>").unwrap_or_else(|| panic!("{about}: no line"));
+            assert!(answer.text()[at..].contains(detail), "{about}: {}", answer.text());
+
+            let answer = ask(method, path, content_type, body, JSON);
+            let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(json["status"], status, "{about}");
+            assert!(json["lines"][0].as_str().unwrap().contains(detail), "{about}: {json}");
+
+            let answer = ask(method, path, content_type, body, "*/*");
+            assert!(answer.text().contains(detail), "{about}");
+            assert!(!answer.text().contains('<'), "{about}");
+        }
+        let answer = send(
+            &crate::router(const { &[TOOL] }),
+            request("POST", "/tools/sample/text")
+                .header("accept", "text/html")
+                .body(Body::from(&b"\xff"[..]))
+                .unwrap(),
+        );
+        assert_eq!(answer.status, 400);
+        assert!(
+            answer.text().contains("<code>Request body didn&#39;t contain"),
+            "{}",
+            answer.text()
+        );
+    }
+
+    #[test]
+    fn a_tools_own_plain_words_become_the_message() {
+        let answer = ask("GET", "/own", "", "", "text/html");
+        assert_eq!(answer.status, 409);
+        assert!(answer.text().contains("<p class=\"lead\">Somebody was &lt;faster&gt;.</p>"));
+        assert_eq!(ask("GET", "/own", "", "", "*/*").text(), "Somebody was <faster>.");
+        assert_eq!(ask("GET", "/json-words", "", "", "text/html").text(), "\"taken\"");
+    }
+
+    #[test]
+    fn the_words_of_a_failure_of_the_site_are_for_the_log() {
+        for accept in ["text/html", JSON, "text/plain", "*/*"] {
+            let answer = ask("GET", "/leak", "", "", accept);
+            assert_eq!(answer.status, 502, "{accept}");
+            assert!(answer.text().contains("No answer"), "{accept}: {}", answer.text());
+            assert!(!answer.text().contains("db.internal"), "{accept}: {}", answer.text());
+        }
+    }
 }

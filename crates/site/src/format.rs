@@ -46,7 +46,7 @@ impl Format {
 
 /// Reads the parameter `q=0.8` as 800. What is no weight is no parameter of ours; a weight that cannot
 /// be read counts as the lowest.
-fn weight_in_thousandths(parameter: &str) -> Option<u16> {
+pub(crate) fn weight_in_thousandths(parameter: &str) -> Option<u16> {
     let (name, value) = parameter.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("q") {
         return None;

@@ -8,7 +8,9 @@
 //!   gets on its way out;
 //! - `settings.rs` what the owner decides, `server.rs` what the program tells, `base_path.rs` where the
 //!   site is mounted, `format.rs` what the client wants to read;
-//! - `page.rs` the frame of all pages, `error_page.rs` failures as pages, `assets.rs` the static files;
+//! - `page.rs` the frame of all pages, `error_page.rs` failures as pages;
+//! - `assets.rs` the static files, which `build.rs` compiles in, with `byte_range.rs` for parts of them;
+//!   `compress.rs` the compression of pages, `accept_encoding.rs` which one the client understands;
 //! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
 //! - `testing.rs` the site without a server, for tests.
 //!
@@ -17,8 +19,11 @@
 
 #![forbid(unsafe_code)]
 
+mod accept_encoding;
 pub mod assets;
 mod base_path;
+mod byte_range;
+mod compress;
 pub mod error_page;
 mod finish;
 mod format;

@@ -7,18 +7,19 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use http::HeaderMap;
-use http::StatusCode;
 use http::header::CACHE_CONTROL;
+use http::{HeaderMap, Method, StatusCode};
 use tera::context;
 use tower_service::Service;
 
 use crate::assets;
 use crate::base_path::BasePath;
+use crate::compress::compress;
 use crate::error_page::ErrorPage;
 use crate::finish::finish;
 use crate::page::{Page, ToolPages, describe};
@@ -40,12 +41,13 @@ pub fn router(tools: &'static [Tool]) -> Router {
 pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let open = tools.iter().filter(|tool| settings.opens(tool)).collect::<Arc<[_]>>();
     let mounted = tools.iter().map(|tool| Mounted::new(tool, settings)).collect::<Arc<[_]>>();
-    Router::new()
+    let site = Router::new()
         .route("/", get(move |page: Page| front(page, open)))
         .route("/healthz", get(healthz))
         .route("/static/{*path}", get(static_file))
         .fallback(async move |request: Request| tool_or_nothing(&mounted, request).await)
-        .layer(from_fn(finish))
+        .layer(from_fn(finish));
+    if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
 
 /// A tool in its place.
@@ -116,11 +118,14 @@ async fn healthz() -> Response {
 }
 
 async fn static_file(
-    Path(path): Path<String>,
+    method: Method,
+    path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    assets::serve(&path, query.as_deref(), &headers)
+    // What is no UTF-8 is the name of no file.
+    let path = path.map_or(String::new(), |Path(path)| path);
+    assets::serve(&method, &path, query.as_deref(), &headers)
 }
 
 /// A tool has one address; with a slash at its end relative links would mean something else.

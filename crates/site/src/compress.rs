@@ -1,0 +1,320 @@
+//! Compression of pages, for a program that speaks HTTP itself.
+//!
+//! A layer outside of `finish.rs`. Only what is text, whole and at hand is compressed: a stream stays a
+//! stream, and a large answer is not held back. Static files come compressed already (`assets.rs`).
+//!
+//! Compressed length tells something about content. A page that shows a secret of its own beside what a
+//! stranger can choose says `Cache-Control: no-transform` and is left alone.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use crate::accept_encoding::Coding;
+
+/// Answers below this size fit into one packet or two and are sent as they are.
+const SMALLEST: u64 = 1024;
+
+/// Answers above this size are sent as they are: compressing this much takes about 10 ms, in which nobody
+/// else is served.
+const LARGEST: u64 = 1024 * 1024;
+
+/// Brotli at 4 makes a page smaller than gzip does, in the same time; gzip gains little above 5.
+const BROTLI_QUALITY: i32 = 4;
+const GZIP_LEVEL: u32 = 5;
+
+/// Brotli's window, as a power of two: 256 KiB. The usual 4 MiB would have to be allocated for each page.
+const BROTLI_WINDOW: i32 = 18;
+
+/// The layer itself.
+pub(crate) async fn compress(request: Request, next: Next) -> Response {
+    let coding = Coding::wanted(request.headers());
+    let is_head = request.method() == Method::HEAD;
+    let mut response = next.run(request).await;
+    if !can_be_compressed(response.status(), response.headers()) {
+        return response;
+    }
+    response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
+    let length = response.body().size_hint().exact().unwrap_or(0);
+    if is_head || coding == Coding::Identity || !(SMALLEST..=LARGEST).contains(&length) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let body = match whole(body, length).await {
+        Err(body) => body,
+        Ok(content) => match compressed(&content, coding) {
+            Ok(compressed) if compressed.len() < content.len() => {
+                say_so(&mut head.headers, coding);
+                Body::from(compressed)
+            }
+            _ => Body::from(content),
+        },
+    };
+    Response::from_parts(head, body)
+}
+
+/// Whether an answer is text that nobody has prepared in another way.
+fn can_be_compressed(status: StatusCode, headers: &HeaderMap) -> bool {
+    let has_no_content = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let is_prepared = headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE);
+    let is_to_stay = headers.get_all(CACHE_CONTROL).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("no-transform"))
+    });
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    !has_no_content && !is_prepared && !is_to_stay && is_text(&media_type)
+}
+
+fn is_text(media_type: &str) -> bool {
+    // Events are a stream by their nature.
+    media_type.starts_with("text/") && media_type != "text/event-stream"
+        || media_type.ends_with("+json")
+        || media_type.ends_with("+xml")
+        || ["application/json", "application/javascript", "application/xml"].contains(&media_type)
+}
+
+/// The headers of a compressed answer: other bytes, so another length, and an ETag that no longer stands
+/// for each byte (RFC 9110 §8.8.1).
+fn say_so(headers: &mut HeaderMap, coding: Coding) {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(ACCEPT_RANGES);
+    if let Some(coding) = coding.header() {
+        headers.insert(CONTENT_ENCODING, coding);
+    }
+    let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
+    let weak = strong.map(|etag| [b"W/", etag.as_bytes()].concat());
+    if let Some(weak) = weak.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+        headers.insert(ETAG, weak);
+    }
+}
+
+/// Returns what is in a body that has all of it at hand; else the body, unharmed.
+async fn whole(mut body: Body, length: u64) -> Result<Bytes, Body> {
+    let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+    match polled {
+        Poll::Pending => Err(body),
+        Poll::Ready(None) => Err(Body::empty()),
+        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+            Ok(content) if content.len() as u64 == length => Ok(content),
+            Ok(content) => Err(with_first(Ok(Frame::data(content)), body)),
+            Err(frame) => Err(with_first(Ok(frame), body)),
+        },
+        Poll::Ready(Some(Err(error))) => Err(with_first(Err(error), body)),
+    }
+}
+
+fn with_first(first: Result<Frame<Bytes>, axum::Error>, rest: Body) -> Body {
+    Body::new(Unread { first: Some(first), rest })
+}
+
+/// A body of which one frame was looked at.
+struct Unread {
+    first: Option<Result<Frame<Bytes>, axum::Error>>,
+    rest: Body,
+}
+
+impl HttpBody for Unread {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(first) = &self.first else { return self.rest.size_hint() };
+        let first =
+            first.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
+    }
+}
+
+fn compressed(content: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
+    let mut output = Vec::with_capacity(content.len() / 3);
+    match coding {
+        Coding::Brotli => {
+            let params = brotli::enc::BrotliEncoderParams {
+                quality: BROTLI_QUALITY,
+                lgwin: BROTLI_WINDOW,
+                size_hint: content.len(),
+                ..Default::default()
+            };
+            brotli::BrotliCompress(&mut &*content, &mut output, &params)?;
+        }
+        Coding::Gzip => {
+            let level = flate2::Compression::new(GZIP_LEVEL);
+            let mut encoder = flate2::write::GzEncoder::new(&mut output, level);
+            encoder.write_all(content)?;
+            encoder.finish()?;
+        }
+        Coding::Identity => output.extend_from_slice(content),
+    }
+    Ok(output)
+}
+
+/// Undoes a compression, for tests.
+#[cfg(test)]
+pub(crate) fn decompressed(content: &[u8], coding: &str) -> Vec<u8> {
+    let mut output = Vec::new();
+    let result = match coding {
+        "br" => brotli::BrotliDecompress(&mut &*content, &mut output),
+        "gzip" => io::copy(&mut flate2::read::GzDecoder::new(content), &mut output).map(|_| ()),
+        _ => panic!("{coding} is no compression"),
+    };
+    result.expect("the compressed bytes cannot be read");
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+
+    use super::*;
+    use crate::testing::{Answer, body_of_chunks, request, send};
+    use crate::{Access, SiteSettings, Tool};
+
+    const TOOL: Tool = Tool {
+        name: "sample",
+        title: "Sample",
+        summary: "A tool for tests.",
+        icon: "tool",
+        access: Access::Open,
+        pages: &[],
+        router: || {
+            let typed = |media_type: &'static str, body: Body| {
+                ([(CONTENT_TYPE, media_type), (ETAG, "\"tag\"")], body).into_response()
+            };
+            let long = || Body::from("words and words, ".repeat(200));
+            Router::new()
+                .route("/page", get(async move || typed("text/html; charset=utf-8", long())))
+                .route("/json", get(async move || typed("application/json", long())))
+                .route("/image", get(async move || typed("image/png", long())))
+                .route("/events", get(async move || typed("text/event-stream", long())))
+                .route("/short", get(async move || typed("text/plain", Body::from("short"))))
+                .route(
+                    "/huge",
+                    get(async move || typed("text/plain", "x".repeat(2_000_000).into())),
+                )
+                .route(
+                    "/stream",
+                    get(async move || typed("text/plain", body_of_chunks(vec!["words "; 1000]))),
+                )
+                .route(
+                    "/announced",
+                    get(async move || {
+                        typed("text/plain", Body::new(Announced(body_of_chunks(vec!["ab"; 1000]))))
+                    }),
+                )
+                .route(
+                    "/as-it-is",
+                    get(async move || {
+                        ([(CACHE_CONTROL, "no-store, No-Transform")], "x".repeat(5000))
+                    }),
+                )
+                .route(
+                    "/encoded",
+                    get(async move || ([(CONTENT_ENCODING, "zstd")], "x".repeat(5000))),
+                )
+                .route("/none", get(async || StatusCode::NO_CONTENT))
+        },
+    };
+
+    /// A stream that knows its length beforehand.
+    struct Announced(Body);
+    impl HttpBody for Announced {
+        type Data = Bytes;
+        type Error = axum::Error;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(2000)
+        }
+    }
+
+    fn ask(compress: bool, method: &str, path: &str, accept: &str) -> Answer {
+        let settings = SiteSettings { compress, ..SiteSettings::default() };
+        let site = crate::router_with(const { &[TOOL] }, &settings);
+        let request = request(method, path).header("accept-encoding", accept);
+        send(&site, request.body(Body::empty()).unwrap())
+    }
+
+    #[test]
+    fn pages_are_compressed_as_the_client_wants() {
+        for path in ["/tools/sample/page", "/tools/sample/json", "/", "/nowhere"] {
+            let plain = ask(true, "GET", path, "");
+            for coding in ["br", "gzip"] {
+                let answer = ask(true, "GET", path, coding);
+                assert_eq!(answer.status, plain.status);
+                assert_eq!(answer.header("content-encoding"), Some(coding), "{path}");
+                assert!(answer.body.len() < plain.body.len(), "{path}");
+                assert_eq!(decompressed(&answer.body, coding), plain.body, "{path}");
+                let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+                assert!(vary.iter().any(|vary| *vary == "accept-encoding"), "{path}: {vary:?}");
+            }
+            assert_eq!(plain.header("content-encoding"), None);
+        }
+        let answer = ask(true, "GET", "/tools/sample/page", "br");
+        assert_eq!(answer.header("etag"), Some("W/\"tag\""));
+        assert_eq!(ask(true, "GET", "/tools/sample/page", "").header("etag"), Some("\"tag\""));
+    }
+
+    #[test]
+    fn what_is_no_text_too_short_too_long_streamed_or_prepared_stays_as_it_is() {
+        for (name, length) in [
+            ("image", 3400),
+            ("events", 3400),
+            ("short", 5),
+            ("huge", 2_000_000),
+            ("stream", 6000),
+            ("announced", 2000),
+            ("as-it-is", 5000),
+            ("encoded", 5000),
+            ("none", 0),
+        ] {
+            let answer = ask(true, "GET", &format!("/tools/sample/{name}"), "br, gzip");
+            let expected = (name == "encoded").then_some("zstd");
+            assert_eq!(answer.header("content-encoding"), expected, "{name}");
+            assert_eq!(answer.body.len(), length, "{name}");
+        }
+        let head = ask(true, "HEAD", "/tools/sample/page", "br");
+        assert!(head.body.is_empty() && head.header("content-encoding").is_none());
+    }
+
+    #[test]
+    fn behind_a_web_server_nothing_is_compressed() {
+        let answer = ask(false, "GET", "/tools/sample/page", "br, gzip");
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(answer.header("vary"), None);
+    }
+}
