@@ -51,7 +51,7 @@ class Pace:
 
 
 QUICK = Pace(seconds=0.4, rounds=1, starts=3)
-FULL = Pace(seconds=1.5, rounds=3, starts=15)
+FULL = Pace(seconds=1.2, rounds=3, starts=15)
 
 # Beyond this drift of the limit server within one round, the machine was disturbed.
 MOST_DRIFT = 1.3

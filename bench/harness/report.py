@@ -180,24 +180,35 @@ def table(results, servers, scenario):
     return lines + [""]
 
 
-def remarks(server, scenario, cell):
+def failures(cell, needs_multiplexing=False):
+    """What went wrong in the worst round, in words."""
     said = []
     if cell.reason:
         said.append(plain(cell.reason))
-    for errors in cell.errors()[:1]:
-        unserved = errors["connections_never_served"]
-        if unserved:
-            said.append(f"{unserved:,} connections never served")
-        if errors["idle_connections_lost"]:
-            said.append(f"{errors['idle_connections_lost']:,} idle connections closed")
-        if errors["bad_answers"]:
-            said.append(f"{errors['bad_answers']:,} bad answers")
-        if scenario.needs_multiplexing and errors["missing_answers"]:
-            said.append("does not multiplex: answers one request and closes")
-        elif errors["missing_answers"] and not unserved:
-            said.append(f"{errors['missing_answers']:,} requests never answered")
-        if errors["failed_connections"] and not scenario.needs_multiplexing:
-            said.append(f"{errors['failed_connections']:,} connections failed")
+
+    def most(name):
+        return max(sample["errors"][name] for sample in cell.samples)
+
+    unserved, missing = most("connections_never_served"), most("missing_answers")
+    if unserved:
+        said.append(f"{unserved:,} connections never served")
+    if most("idle_connections_lost"):
+        said.append(f"{most('idle_connections_lost'):,} idle connections closed")
+    if most("bad_answers"):
+        first = next(errors["first"] for errors in cell.errors() if errors["bad_answers"])
+        said.append(f"{most('bad_answers'):,} bad answers: {plain(first)}")
+    if needs_multiplexing and missing:
+        said.append("does not multiplex: answers one request and closes")
+        return said
+    if missing > unserved:
+        said.append(f"{missing:,} requests never answered")
+    if most("failed_connections"):
+        said.append(f"{most('failed_connections'):,} connections broken by the server")
+    return said
+
+
+def remarks(server, scenario, cell):
+    said = failures(cell, scenario.needs_multiplexing)
     if scenario.body and server.posts == "hello" and not server.bodies:
         said.append("does not look at the body")
     if scenario.letter == "E":
@@ -261,8 +272,7 @@ def end_to_end(results):
             if not cell.samples:
                 lines.append(f"| {name} | – | – | – | – | – | – | – | {plain(cell.reason or '')} |")
                 continue
-            errors = cell.errors()
-            said = f"errors: {plain(errors[0]['first'])}" if errors else ""
+            said = "; ".join(failures(cell))
             lines.append(
                 f"| {name} | {cell.median('server', 'cpu_us_per_request'):.1f}"
                 f" | {cell.median('ratio'):.2f} | {cell.median('requests_per_second'):,.0f}"

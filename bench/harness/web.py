@@ -17,7 +17,7 @@ from .servers import ALL, HELLO, Running
 
 CONNECTIONS = 8
 
-# What is asked of each web server: row -> (program of build, arguments, path, text).
+# What is asked for.
 ROWS = ["static", "hello", "axum", "site", "libfcgi", "perl"]
 LABELS = {"static": "a static file of 14 bytes"} | {
     server.name: server.label for server in ALL if server.name in ROWS
@@ -62,7 +62,7 @@ def compare(built, pace):
 
 def one_sample(built, web, row, pace):
     site = row == "site"
-    path = {"static": "/hello.txt", "site": "/healthz"}.get(row, "/app/")
+    path = {"static": "/hello.txt", "site": "/healthz"}.get(row, "/")
     command = [
         str(built.load), "--http", "--to", f"tcp:127.0.0.1:{web.port}", "--path", path,
         "--expect-text", "ok" if site else HELLO, "--connections", str(CONNECTIONS),
@@ -170,7 +170,7 @@ class Apache(Web):
             f"<Directory {folder}>\nRequire all granted\nAllowOverride None\n</Directory>\n"
             f"<Directory {folder}/bin>\nOptions +ExecCGI\nSetHandler fcgid-script\n</Directory>\n"
             f"Alias /dispatch.fcgi {folder}/bin/dispatch.fcgi\n"
-            "RewriteEngine on\nRewriteRule ^/(app/|healthz)$ /dispatch.fcgi/$1 [PT]\n"
+            "RewriteEngine on\nRewriteRule ^/(healthz)?$ /dispatch.fcgi/$1 [PT]\n"
         )
         (folder / "run/conf").write_text(text)
         self.start("/usr/sbin/apache2", "-f", str(folder / "run/conf"), "-DFOREGROUND")
