@@ -3,37 +3,61 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use app_server::{Body, CgiVariables, ErrorReport, RemoteAddress, Scheme, Settings};
+use app_server::{Body, CgiVariables, ErrorReport, RemoteAddress, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use http::{Extensions, Request, Response};
+use http::uri::PathAndQuery;
+use http::{Extensions, Request, Response, Uri};
 use site::{ServerFacts, SiteSettings};
 use tower_service::Service;
 
 use crate::commands;
+use crate::config::{Configuration, Settings};
+use crate::setup;
 
-/// Makes the site with all its tools, for a web server before it.
-pub(crate) fn site() -> Site {
-    Site(site::router_with(tools::TABLE, &SiteSettings::default()))
+/// Makes the site with all its tools, for a web server before it. While the configuration is wrong it
+/// answers every request with a page that says so.
+pub(crate) fn site(configuration: Configuration) -> Site {
+    let site_settings = site_settings(&configuration.settings);
+    Site::new(configuration, site_settings)
 }
 
 /// Makes the site with all its tools, for visitors who come over HTTP.
-pub(crate) fn site_over_http() -> Site {
-    let settings = SiteSettings { compress: true, ..SiteSettings::default() };
-    Site(site::router_with(tools::TABLE, &settings))
+pub(crate) fn site_over_http(configuration: Configuration) -> Site {
+    let site_settings = SiteSettings { compress: true, ..site_settings(&configuration.settings) };
+    Site::new(configuration, site_settings)
 }
 
-/// The server's settings for the site.
-pub(crate) fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.error_page = error_page;
-    settings
+/// What of the settings is the site's.
+pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
+    SiteSettings::default().public(settings.public.iter().cloned())
+}
+
+/// What of the settings is the server's, with the site's pages.
+pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
+    let mut server = settings.server.clone();
+    server.error_page = error_page;
+    server
 }
 
 /// The site's router, told where it is mounted.
-#[derive(Clone)]
-pub(crate) struct Site(Router);
+pub(crate) struct Site {
+    router: Router,
+    /// Where the site is mounted when an exchange does not show it.
+    base: Option<String>,
+    /// Set while the configuration is wrong.
+    setup: Option<setup::Setup>,
+}
+
+impl Site {
+    fn new(configuration: Configuration, site_settings: SiteSettings) -> Self {
+        let base = configuration.settings.base.clone();
+        let is_wrong = !configuration.problems.is_empty();
+        let setup = is_wrong.then(|| setup::Setup::new(configuration));
+        Site { router: site::router_with(tools::TABLE, &site_settings), base, setup }
+    }
+}
 
 impl Service<Request<Body>> for Site {
     type Response = Response<axum::body::Body>;
@@ -41,20 +65,47 @@ impl Service<Request<Body>> for Site {
     type Future = RouteFuture<Infallible>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, context)
+        Service::<Request<Body>>::poll_ready(&mut self.router, context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let extensions = request.extensions_mut();
-        if let Some(base) = extensions.get::<app_server::BasePath>()
+        // Whoever has put the configuration right need not find and end this process.
+        if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
+            *self = site(configuration);
+        }
+        if let Some(base) = request.extensions().get::<app_server::BasePath>()
             && !base.as_str().is_empty()
         {
             let base = site::BasePath::new(base.as_str());
-            extensions.insert(base);
+            request.extensions_mut().insert(base);
+        } else if let Some(base) = &self.base {
+            mount(&mut request, base);
         }
-        extensions.insert(site::Server(&SERVER));
-        self.0.call(request)
+        request.extensions_mut().insert(site::Server(&SERVER));
+        match &mut self.setup {
+            Some(setup) => setup.call(request),
+            None => self.router.call(request),
+        }
     }
+}
+
+/// Mounts the site of this one request at `base`. A proxy may have taken the base off already.
+fn mount<B>(request: &mut Request<B>, base: &str) {
+    if let Some(uri) = without_base(request.uri(), base) {
+        *request.uri_mut() = uri;
+    }
+    request.extensions_mut().insert(site::BasePath::new(base));
+}
+
+/// The URI below the base; `None` when it does not lie there.
+fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix(base)?;
+    let rest = match rest.as_bytes().first() {
+        Some(b'/') => rest.to_owned(),
+        None | Some(b'?') => format!("/{rest}"),
+        Some(_) => return None,
+    };
+    PathAndQuery::from_maybe_shared(Bytes::from(rest)).ok().map(Uri::from)
 }
 
 /// What the site may ask about the program and an exchange.
@@ -98,4 +149,24 @@ fn error_page(report: &ErrorReport) -> Response<Bytes> {
         &report.reference,
         report.wants_json,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_taken_off_where_it_is() {
+        for (uri, rest) in [
+            ("/project", Some("/")),
+            ("/project?a=b", Some("/?a=b")),
+            ("/project/", Some("/")),
+            ("/project/a%2Fb?c", Some("/a%2Fb?c")),
+            ("/projects/a", None),
+            ("/a", None),
+        ] {
+            let found = without_base(&uri.parse().unwrap(), "/project");
+            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), rest, "{uri}");
+        }
+    }
 }

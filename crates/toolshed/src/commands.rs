@@ -1,7 +1,27 @@
 //! What the program can be told to do, one file a command.
 
 pub(crate) mod cgi;
+pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod fastcgi;
 pub(crate) mod launched;
 pub(crate) mod serve;
+pub(crate) mod settings;
 pub(crate) mod spawned;
+pub(crate) mod tools;
+
+use crate::config::{self, Configuration, Typed};
+use crate::report::Failure;
+
+/// Reads the settings for a command that somebody waits for at a terminal.
+///
+/// # Errors
+/// When any of them is wrong.
+pub(crate) fn right_settings(typed: &Typed) -> Result<Configuration, Failure> {
+    let configuration = config::load(typed);
+    if configuration.problems.is_empty() {
+        Ok(configuration)
+    } else {
+        Err(Failure::configuration(&configuration))
+    }
+}

@@ -1,73 +1,113 @@
-//! The command line as it may be typed. What it means is `commands/`' business.
+//! The command line as it may be typed. What it means is the business of `commands/`; the values of
+//! flags that are settings too are checked with all others in `config.rs`.
 
 use std::path::PathBuf;
 
-use app_server::Address;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
-/// Where `serve` listens unless told otherwise: this machine alone can reach it.
-pub(crate) const SERVE_ADDRESS: &str = "127.0.0.1:8080";
+use crate::config::Typed;
 
 /// A tools site, and a server for it, for the hosting most people can afford.
 #[derive(Debug, Parser)]
 #[command(
     name = "toolshed",
     version,
-    after_help = "Without a command: serves FastCGI when a web server started the program, else\n\
-                  the same as `toolshed serve`."
+    disable_help_subcommand = true,
+    after_help = "Without a command: serves FastCGI when a web server started the program,\n\
+                  else the same as `toolshed serve`.\n\
+                  Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.\n\
+                  Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    /// Read the settings from this file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(Serve),
     Fastcgi(Fastcgi),
+    /// List the tools of the site, and which are open.
+    Tools,
+    Check(Check),
+    Settings(Settings),
+    Completions(Completions),
 }
 
-/// Serve the site over HTTP: to try it, to develop, behind a reverse proxy.
-#[derive(Debug, Args)]
+/// Serve the site over HTTP: to try it, to develop, behind a proxy.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Ctrl-C or SIGTERM ends it, after what is in progress.")]
 pub(crate) struct Serve {
-    /// Where to listen: HOST:PORT, or unix:PATH.
-    #[arg(long, value_name = "ADDRESS", default_value = SERVE_ADDRESS, value_parser = http_address)]
-    pub(crate) listen: Address,
-    /// Append messages to this file instead of writing them to standard error.
+    /// HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Append messages to this file, not to standard error.
     #[arg(long, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<String>,
 }
 
-impl Default for Serve {
-    fn default() -> Self {
-        let Ok(listen) = http_address(SERVE_ADDRESS) else { unreachable!("it is a constant") };
-        Serve { listen, log: None }
-    }
-}
-
-/// Serve the site over FastCGI on a socket of its own: behind nginx, caddy, mod_proxy_fcgi.
+/// Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Wrong settings do not end it: visitors get a page (503), the log the cause.\n\
+                        Ctrl-C or SIGTERM ends it, after what is in progress."
+)]
 pub(crate) struct Fastcgi {
-    /// Where to listen: unix:PATH (only your account can connect), or tcp:HOST:PORT.
-    #[arg(long, value_name = "ADDRESS", value_parser = fastcgi_address)]
-    pub(crate) listen: Address,
-    /// Append messages to this file instead of writing them to standard error.
+    /// unix:PATH (yours alone) or HOST:PORT.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Append messages to this file, not to standard error.
     #[arg(long, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<String>,
 }
 
-fn http_address(text: &str) -> Result<Address, String> {
-    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let with_kind = if address.starts_with("unix:") || address.starts_with("tcp:") {
-        address.to_owned()
-    } else {
-        format!("tcp:{address}")
-    };
-    with_kind.parse().map_err(|_| format!("write HOST:PORT, such as {SERVE_ADDRESS}, or unix:PATH"))
+/// Say what is installed and what would not work; change nothing.
+#[derive(Debug, Default, Args)]
+#[command(
+    after_help = "Exit codes: 0 all is well, 1 something would not work, 2 a setting is wrong."
+)]
+pub(crate) struct Check {
+    /// The site's folder, the one with dispatch.fcgi in it.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
 }
 
-fn fastcgi_address(text: &str) -> Result<Address, String> {
-    text.parse().map_err(|error| format!("{error}"))
+/// List the settings, and where they stand; or explain one.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.")]
+pub(crate) struct Settings {
+    /// The setting to explain.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Print the completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "For bash, in ~/.bashrc: source <(toolshed completions bash)")]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+impl Flags {
+    /// The part that has to do with settings.
+    pub(crate) fn typed(&self) -> Typed {
+        let (listen, log) = match &self.command {
+            Some(Command::Serve(Serve { listen, log })) => (listen, log),
+            Some(Command::Fastcgi(Fastcgi { listen, log })) => (listen, log),
+            Some(
+                Command::Tools | Command::Check(_) | Command::Settings(_) | Command::Completions(_),
+            )
+            | None => (&None, &None),
+        };
+        let keys = [("--listen", "listen", listen), ("--log", "log", log)];
+        let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
+        Typed { config: self.config.clone(), keys: keys.into_iter().filter_map(given).collect() }
+    }
 }
 
 #[cfg(test)]
@@ -78,14 +118,5 @@ mod tests {
     fn the_definition_holds() {
         use clap::CommandFactory;
         Flags::command().debug_assert();
-    }
-
-    #[test]
-    fn addresses_of_serve() {
-        for text in ["127.0.0.1:80", "http://127.0.0.1:80/", "tcp:127.0.0.1:80"] {
-            assert_eq!(http_address(text).unwrap().to_string(), "tcp:127.0.0.1:80", "{text}");
-        }
-        assert_eq!(http_address("unix:/a/b").unwrap().to_string(), "unix:/a/b");
-        assert!(http_address("8080").is_err());
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use event_loop::descriptors;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// Names the log file of a process that a web server started.
-const LOG_VARIABLE: &str = "TOOLSHED_LOG";
+use crate::config::{self, Configuration};
+use crate::report::Failure;
 
 /// Begins writing messages to standard error.
 pub(crate) fn to_stderr() {
@@ -37,14 +37,75 @@ pub(crate) fn to_file(file: &Path) {
     }
 }
 
-/// The log file of a process that a web server started: `TOOLSHED_LOG`, else `logs/toolshed.log`
-/// beside the program.
-pub(crate) fn of_spawned() -> Option<PathBuf> {
-    if let Some(file) = std::env::var_os(LOG_VARIABLE) {
-        return Some(file.into());
+/// Begins writing messages to `file`, or to standard error without one, for a command that somebody
+/// waits for at a terminal.
+pub(crate) fn begin(file: Option<&Path>) -> Terminal {
+    let Some(file) = file else {
+        to_stderr();
+        return Terminal::default();
+    };
+    let keep = |descriptor: io::Result<std::os::fd::OwnedFd>| descriptor.ok().map(File::from);
+    let terminal = Terminal {
+        output: keep(io::stdout().as_fd().try_clone_to_owned()),
+        error: keep(io::stderr().as_fd().try_clone_to_owned()),
+    };
+    to_file(file);
+    terminal
+}
+
+/// Where a command was started, kept when its output goes to the log: a greeting, and why it ended, are
+/// for whoever sits there.
+#[derive(Debug, Default)]
+pub(crate) struct Terminal {
+    output: Option<File>,
+    error: Option<File>,
+}
+
+impl Terminal {
+    /// Standard output as it was at the start.
+    pub(crate) fn output(&self) -> Box<dyn Write + '_> {
+        match &self.output {
+            Some(output) => Box::new(output),
+            None => Box::new(io::stdout()),
+        }
     }
-    let program = std::env::current_exe().ok()?;
-    Some(program.parent()?.join("logs/toolshed.log"))
+
+    /// Tells how the server ended: on standard error as it was at the start, and in the log.
+    pub(crate) fn tell(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
+        let (Err(error), Some(mut terminal)) = (&served, self.error.as_ref()) else {
+            return Ok(served?);
+        };
+        tracing::error!("{error}");
+        // When nobody reads it there, the log has it.
+        let _ = write!(terminal, "{}", Failure::refused(error));
+        Err(Failure::silent(1))
+    }
+}
+
+/// Tells what is wrong with the configuration, or looks so.
+pub(crate) fn configuration(configuration: &Configuration) {
+    for problem in &configuration.problems {
+        tracing::error!("{problem}");
+    }
+    for warning in &configuration.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !configuration.problems.is_empty() {
+        let file = configuration
+            .file
+            .as_ref()
+            .map_or(String::new(), |file| format!(" The file is {}.", file.display()));
+        tracing::error!(
+            "Every request is answered 503 until the configuration is right (docs/configuration.md).\
+             {file}"
+        );
+    }
+}
+
+/// The log file of a process that a web server started and that nobody named another:
+/// `logs/toolshed.log` in the installation's folder.
+pub(crate) fn of_spawned() -> Option<PathBuf> {
+    Some(config::home()?.join("logs/toolshed.log"))
 }
 
 /// Opens a log file for appending. File and folder are the owner's alone: messages name visitors'

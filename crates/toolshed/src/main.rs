@@ -1,4 +1,4 @@
-//! The program: what was asked for (flags, environment, descriptor 0) → settings → the server.
+//! The program: what was asked for (descriptor 0, environment, flags) → settings → the server.
 //!
 //! Only here do the server (`app-server`) and the site (`site`, `tools`) meet, in `application.rs`.
 
@@ -6,9 +6,11 @@
 
 mod application;
 mod commands;
+mod config;
 mod flags;
 mod log;
 mod report;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -18,20 +20,29 @@ use clap::Parser;
 use crate::flags::{Command, Flags};
 
 fn main() -> ExitCode {
-    // A web server that starts the program gives no arguments that matter and no terminal: do not
-    // even look at them.
+    // A web server that starts the program gives no arguments that matter: they are not even looked
+    // at. For CGI this is a matter of safety, too, since a query may become arguments (RFC 3875 §4.4).
     if WayIn::inherited().is_some() {
         return report::exit_code(commands::spawned::run());
+    }
+    if commands::cgi::is_asked_for() {
+        return report::exit_code(commands::cgi::run());
     }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return report::usage(&error),
     };
-    report::exit_code(match flags.command {
-        Some(Command::Serve(serve)) => commands::serve::run(&serve),
-        Some(Command::Fastcgi(fastcgi)) => commands::fastcgi::run(&fastcgi),
-        None if commands::cgi::is_asked_for() => commands::cgi::run(),
+    let typed = flags.typed();
+    report::exit_code(match &flags.command {
+        Some(Command::Serve(_)) => commands::serve::run(&typed),
+        Some(Command::Fastcgi(_)) => commands::fastcgi::run(&typed),
+        Some(Command::Tools) => commands::tools::run(&typed),
+        Some(Command::Check(check)) => commands::check::run(&typed, check.folder.as_deref()),
+        Some(Command::Settings(settings)) => {
+            commands::settings::run(&typed, settings.name.as_deref())
+        }
+        Some(Command::Completions(completions)) => commands::completions::run(completions.shell),
         None if commands::launched::is_asked_for() => commands::launched::run(),
-        None => commands::serve::run(&flags::Serve::default()),
+        None => commands::serve::run(&typed),
     })
 }

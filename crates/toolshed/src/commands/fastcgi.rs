@@ -2,15 +2,27 @@
 
 use app_server::WayIn;
 
-use crate::flags::Fastcgi;
+use crate::config::{self, Typed};
+use crate::report::Failure;
 use crate::{application, log};
 
-/// Serves until SIGTERM or Ctrl-C.
-pub(crate) fn run(flags: &Fastcgi) -> Result<(), app_server::Error> {
-    match &flags.log {
-        Some(file) => log::to_file(file),
-        None => log::to_stderr(),
+/// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they stand on the command line
+/// or leave no address: whoever set them is told by a page and in the log.
+pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
+    let configuration = config::load(typed);
+    if configuration.has_wrong_flags() {
+        return Err(Failure::configuration(&configuration));
     }
-    let way_in = WayIn::FastCgi(flags.listen.clone());
-    app_server::run(application::site(), way_in, application::settings())
+    let Some(listen) = configuration.settings.listen.clone() else {
+        return Err(match configuration.problems.is_empty() {
+            true => Failure::wrong("fastcgi has to be told where to listen.")
+                .hint("toolshed fastcgi --listen unix:/run/toolshed.sock"),
+            false => Failure::configuration(&configuration),
+        });
+    };
+    let log = log::begin(configuration.settings.log.as_deref());
+    log::configuration(&configuration);
+    let server = application::server_settings(&configuration.settings);
+    let served = app_server::run(application::site(configuration), WayIn::FastCgi(listen), server);
+    log.tell(served)
 }

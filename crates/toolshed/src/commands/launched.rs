@@ -1,19 +1,33 @@
-//! Somebody ran `./dispatch.fcgi` in a shell: what it is and what to do.
+//! Somebody ran `./dispatch.fcgi` in a shell: what it is, what to do, and whether all is well.
+
+use std::path::Path;
+
+use crate::commands::check;
+use crate::config::Typed;
+use crate::report::{self, Failure};
+
+/// Names the launcher, when that is what started the program.
+const LAUNCHER_VARIABLE: &str = "TOOLSHED_LAUNCHER";
 
 /// Whether the launcher started the program.
 pub(crate) fn is_asked_for() -> bool {
-    std::env::var_os("TOOLSHED_LAUNCHER").is_some()
+    std::env::var_os(LAUNCHER_VARIABLE).is_some()
 }
 
-/// Explains.
-pub(crate) fn run() -> Result<(), app_server::Error> {
-    println!(
-        "The launcher found the program {} and it runs.\n\
+/// Explains, and checks the installation.
+pub(crate) fn run() -> Result<(), Failure> {
+    report::print(concat!(
+        "The launcher found the program ",
+        env!("CARGO_PKG_NAME"),
+        " ",
+        env!("CARGO_PKG_VERSION"),
+        " and it runs.\n\
          \n\
-         dispatch.fcgi is started by the web server (FastCGI), not by hand: open the site's address \
-         in a browser.\n\
-         To see the site without a web server, run the program itself: toolshed serve",
-        concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))
-    );
-    Ok(())
+         dispatch.fcgi is started by the web server (FastCGI), not by hand: open the\n\
+         site's address in a browser. To see the site without a web server, run the\n\
+         program itself: toolshed serve\n\
+         \n"
+    ))?;
+    let launcher = std::env::var_os(LAUNCHER_VARIABLE).unwrap_or_default();
+    check::run(&Typed::default(), Path::new(&launcher).parent())
 }

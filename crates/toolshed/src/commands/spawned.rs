@@ -2,17 +2,23 @@
 
 use app_server::WayIn;
 
+use crate::config::{self, Typed};
+use crate::report::Failure;
 use crate::{application, log};
 
-/// Serves FastCGI until the web server ends it.
-pub(crate) fn run() -> Result<(), app_server::Error> {
-    match log::of_spawned() {
+/// Serves FastCGI until the web server ends it. Wrong settings do not end it: the web server would only
+/// start it again, and visitors would read "500".
+pub(crate) fn run() -> Result<(), Failure> {
+    let configuration = config::load(&Typed::default());
+    match configuration.settings.log.clone().or_else(log::of_spawned) {
         Some(file) => log::to_file(&file),
         None => log::to_stderr(),
     }
-    let served = app_server::run(application::site(), WayIn::Spawned, application::settings());
+    log::configuration(&configuration);
+    let server = application::server_settings(&configuration.settings);
+    let served = app_server::run(application::site(configuration), WayIn::Spawned, server);
     if let Err(error) = &served {
         tracing::error!("{error}");
     }
-    served
+    Ok(served?)
 }

@@ -1,0 +1,397 @@
+//! `toolshed check [FOLDER]`: what is installed and what would not work, without doing anything.
+//!
+//! A line a finding: `ok`, `note` (may be meant) or `wrong`, with a hint below what is not well. It
+//! opens nothing for writing and binds no socket but a TCP port for a moment.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use app_server::Address;
+use rustix::fs::{Access, access};
+
+use super::serve;
+use crate::config::{self, Configuration, FILE_NAME, Typed};
+use crate::log;
+use crate::report::{self, Failure};
+
+/// The launcher of this version, to compare with what is installed.
+const LAUNCHER: &str = include_str!("../../../../dispatch.fcgi");
+
+/// The rewrite rules of this version.
+const HTACCESS: &str = include_str!("../../../../htaccess");
+
+/// Folders in which hosts keep the document root, seen from the account's home folder.
+const DOCUMENT_ROOTS: [&str; 6] = ["public_html", "www", "htdocs", "html", "web", "httpdocs"];
+
+/// Prints what was found.
+///
+/// # Errors
+/// Exit code 2 when the settings are wrong, 1 when something else would not work.
+pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
+    let configuration = config::load(typed);
+    let mut findings = Findings::default();
+    program(&mut findings);
+    configured(&mut findings, &configuration);
+    log_file(&mut findings, &configuration);
+    listening(&mut findings, &configuration);
+    match folder.map(Path::to_owned).or_else(find_site_folder) {
+        Some(folder) => site_folder(&mut findings, &folder),
+        None => findings.note(
+            "Launcher",
+            "no dispatch.fcgi was found; without a web server that starts it none is needed",
+            "Name the site's folder: toolshed check FOLDER",
+        ),
+    }
+    report::print(&findings.text)?;
+    if !configuration.problems.is_empty() {
+        return Err(Failure::configuration(&configuration));
+    }
+    match findings.wrong {
+        0 => Ok(()),
+        1 => Err(Failure::refused("One thing would not work.")),
+        count => Err(Failure::refused(format!("{count} things would not work."))),
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings {
+    text: String,
+    wrong: usize,
+}
+
+impl Findings {
+    fn ok(&mut self, subject: &str, what: impl AsRef<str>) {
+        self.line("ok", subject, what.as_ref());
+    }
+
+    fn note(&mut self, subject: &str, what: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.line("note", subject, what.as_ref());
+        self.hint(hint.as_ref());
+    }
+
+    fn wrong(&mut self, subject: &str, what: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.wrong += 1;
+        self.line("wrong", subject, what.as_ref());
+        self.hint(hint.as_ref());
+    }
+
+    fn line(&mut self, verdict: &str, subject: &str, what: &str) {
+        self.text += &format!("{verdict:5}  {subject:13}  {what}.\n");
+    }
+
+    fn hint(&mut self, hint: &str) {
+        self.text += &format!("{:22}Hint: {hint}\n", "");
+    }
+}
+
+fn program(findings: &mut Findings) {
+    const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+    let Ok(program) = std::env::current_exe() else {
+        findings.note("Program", VERSION, "Its own path cannot be found; is /proc mounted?");
+        return;
+    };
+    let Ok(metadata) = fs::metadata(&program) else {
+        findings.note(
+            "Program",
+            format!("{VERSION}, {} is not there any more", program.display()),
+            "It was replaced or removed while it runs; the web server will start the new one.",
+        );
+        return;
+    };
+    if may_be_changed_by_others(&metadata) {
+        let (path, mode) = (program.display(), mode(&metadata));
+        findings.wrong(
+            "Program",
+            format!("{VERSION}, {path}, can be changed by others (mode {mode})"),
+            format!("chmod 755 {path}"),
+        );
+    } else {
+        findings.ok("Program", format!("{VERSION}, {}", program.display()));
+    }
+}
+
+fn configured(findings: &mut Findings, configuration: &Configuration) {
+    let set = match configuration.set.len() {
+        0 => "defaults alone".to_owned(),
+        1 => "1 setting".to_owned(),
+        count => format!("{count} settings"),
+    };
+    match (&configuration.file, configuration.problems.len()) {
+        (Some(file), 0) => findings.ok("Configuration", format!("{}, {set}", file.display())),
+        (None, 0) => findings.ok("Configuration", format!("no {FILE_NAME}, {set}")),
+        (_, 1) => findings.wrong("Configuration", "one setting is wrong", "See below."),
+        (_, count) => {
+            findings.wrong("Configuration", format!("{count} settings are wrong"), "See below.");
+        }
+    }
+    for warning in &configuration.warnings {
+        findings.note(
+            "Configuration",
+            warning.trim_end_matches('.'),
+            "docs/configuration.md has all.",
+        );
+    }
+}
+
+fn log_file(findings: &mut Findings, configuration: &Configuration) {
+    let Some(file) = configuration.settings.log.clone().or_else(log::of_spawned) else {
+        findings.note("Log", "standard error, for there is no place for a file", "Set log.");
+        return;
+    };
+    let shown = file.display();
+    match fs::metadata(&file) {
+        Ok(metadata) if !metadata.is_file() && !metadata.file_type().is_char_device() => {
+            findings.wrong(
+                "Log",
+                format!("{shown} is no file"),
+                "Name another in the setting log.",
+            );
+        }
+        Ok(_) if access(&file, Access::WRITE_OK).is_err() => findings.wrong(
+            "Log",
+            format!("{shown} cannot be written by this account"),
+            format!("chmod 600 {shown}, or name another file in the setting log."),
+        ),
+        Ok(_) => findings.ok("Log", format!("{shown}")),
+        Err(_) => {
+            let folder = nearest_that_is_there(&file);
+            if folder.is_dir() && access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+                findings.ok("Log", format!("{shown}, to be made"));
+            } else {
+                findings.wrong(
+                    "Log",
+                    format!("{shown} cannot be made, for {} takes no file", folder.display()),
+                    "Name a file in a folder of yours in the setting log.",
+                );
+            }
+        }
+    }
+}
+
+fn listening(findings: &mut Findings, configuration: &Configuration) {
+    let asked_for = configuration.settings.listen.clone();
+    let is_asked_for = asked_for.is_some();
+    let address = asked_for.unwrap_or(Address::Tcp(serve::ADDRESS));
+    let shown = address.to_string();
+    let shown = shown.trim_start_matches("tcp:");
+    let taken = |findings: &mut Findings| {
+        findings.note(
+            "Listening",
+            format!("{shown} is taken: another process listens there already"),
+            "All is well if that is this site; else end it or set listen.",
+        );
+    };
+    let refused = match &address {
+        Address::Tcp(address) => match TcpListener::bind(address) {
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return taken(findings),
+            Err(error) => Some(in_words(&error)),
+        },
+        Address::Unix(path) => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            if UnixStream::connect(path).is_ok() {
+                return taken(findings);
+            } else if !folder.is_dir() {
+                Some(format!("the folder {} does not exist", folder.display()))
+            } else if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+                Some(format!("the folder {} takes no file", folder.display()))
+            } else if fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+                Some("something else than a socket is there".to_owned())
+            } else {
+                None
+            }
+        }
+    };
+    match refused {
+        None => findings.ok("Listening", format!("{shown} is free")),
+        Some(why) if is_asked_for => findings.wrong(
+            "Listening",
+            format!("{shown} cannot be listened on: {why}"),
+            "Choose a port of 1024 or more, or a socket in a folder of yours.",
+        ),
+        Some(why) => findings.note(
+            "Listening",
+            format!("{shown} cannot be listened on: {why}"),
+            "Only `toolshed serve` does; set listen if you want that.",
+        ),
+    }
+}
+
+/// The site's folder: where the launcher looks for the program, seen from the program.
+fn find_site_folder() -> Option<PathBuf> {
+    let home = config::home()?;
+    let is_site = |folder: &PathBuf| folder.join("dispatch.fcgi").is_file();
+    let above = home.parent().map(Path::to_owned);
+    let beside = DOCUMENT_ROOTS.iter().filter_map(|name| Some(above.as_ref()?.join(name)));
+    let candidates = [Some(home.clone()), above.clone()].into_iter().flatten();
+    candidates.chain(beside).find(is_site)
+}
+
+fn site_folder(findings: &mut Findings, folder: &Path) {
+    let launcher = folder.join("dispatch.fcgi");
+    match fs::read(&launcher) {
+        Err(error) => {
+            findings.wrong(
+                "Launcher",
+                format!("{} cannot be read: {}", launcher.display(), in_words(&error)),
+                "Upload dispatch.fcgi into the site's folder, or name that folder: toolshed check FOLDER",
+            );
+            return;
+        }
+        Ok(text) => launcher_file(findings, &launcher, &text),
+    }
+    if let Ok(metadata) = fs::metadata(folder)
+        && may_be_changed_by_others(&metadata)
+    {
+        let (shown, mode) = (folder.display(), mode(&metadata));
+        findings.wrong(
+            "Folder",
+            format!("{shown} can be changed by others (mode {mode}), which suexec refuses"),
+            format!("chmod 755 {shown}"),
+        );
+    }
+    rewrite_rules(findings, &folder.join(".htaccess"));
+    static_files(findings, &folder.join("static"));
+}
+
+fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
+    let shown = launcher.display();
+    let Ok(metadata) = fs::metadata(launcher) else { return };
+    if text.windows(2).any(|pair| pair == b"\r\n") {
+        findings.wrong(
+            "Launcher",
+            format!("{shown} has Windows line ends, with which it cannot start"),
+            "Upload it again in binary mode.",
+        );
+    } else if metadata.mode() & 0o111 == 0 {
+        findings.wrong(
+            "Launcher",
+            format!("{shown} may not be run (mode {})", mode(&metadata)),
+            format!("chmod 755 {shown}"),
+        );
+    } else if may_be_changed_by_others(&metadata) {
+        findings.wrong(
+            "Launcher",
+            format!(
+                "{shown} can be changed by others (mode {}), which suexec refuses",
+                mode(&metadata)
+            ),
+            format!("chmod 755 {shown}"),
+        );
+    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
+        findings.note(
+            "Launcher",
+            format!("{shown} belongs to another account, which suexec refuses"),
+            "Upload it with the account that the site runs as.",
+        );
+    } else if text != LAUNCHER.as_bytes() {
+        findings.note(
+            "Launcher",
+            format!("{shown} is not that of this version"),
+            "Upload the dispatch.fcgi that came with the program, unless you changed it yourself.",
+        );
+    } else {
+        findings.ok("Launcher", format!("{shown}, of this version"));
+    }
+}
+
+fn rewrite_rules(findings: &mut Findings, file: &Path) {
+    let shown = file.display();
+    let Ok(metadata) = fs::metadata(file) else {
+        findings.note(
+            "Rewrite rules",
+            format!("{shown} is missing, so Apache hands no request to dispatch.fcgi"),
+            "Upload the file htaccess as .htaccess; other web servers need none.",
+        );
+        return;
+    };
+    if metadata.mode() & 0o044 == 0 {
+        findings.wrong(
+            "Rewrite rules",
+            format!("{shown} cannot be read by the web server (mode {})", mode(&metadata)),
+            format!("chmod 644 {shown}"),
+        );
+    } else if fs::read(file).is_ok_and(|text| text == HTACCESS.as_bytes()) {
+        findings.ok("Rewrite rules", format!("{shown}, of this version"));
+    } else {
+        findings
+            .ok("Rewrite rules", format!("{shown}, with changes of yours or of another version"));
+    }
+}
+
+fn static_files(findings: &mut Findings, folder: &Path) {
+    let shown = folder.display();
+    if !folder.is_dir() {
+        findings.ok("Static files", format!("no {shown}: the program sends them itself"));
+        return;
+    }
+    let all = site::assets::all();
+    let (mut other, mut unreadable) = (Vec::new(), Vec::new());
+    for asset in all {
+        let file = folder.join(asset.path);
+        if !fs::read(&file).is_ok_and(|content| content == asset.content) {
+            other.push(asset.path);
+        } else if fs::metadata(&file).is_ok_and(|metadata| metadata.mode() & 0o044 == 0) {
+            unreadable.push(asset.path);
+        }
+    }
+    if !other.is_empty() {
+        findings.wrong(
+            "Static files",
+            format!("{shown} is not that of this version: {}", some_of(&other)),
+            "Upload the folder static/ that came with the program.",
+        );
+    } else if !unreadable.is_empty() {
+        findings.wrong(
+            "Static files",
+            format!("the web server cannot read {} in {shown}", some_of(&unreadable)),
+            "Folders need mode 755, files 644.",
+        );
+    } else {
+        findings.ok("Static files", format!("{shown}, {} files, of this version", all.len()));
+    }
+}
+
+/// The first few names.
+fn some_of(names: &[&str]) -> String {
+    match names {
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more", rest.len())
+        }
+        names => names.join(", "),
+    }
+}
+
+/// suexec runs nothing that its group or everybody may change.
+fn may_be_changed_by_others(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o022 != 0
+}
+
+/// As chmod takes it: `755`.
+fn mode(metadata: &Metadata) -> String {
+    format!("{:o}", metadata.mode() & 0o7777)
+}
+
+/// The nearest folder above a file that exists; what is not there yet would be made in it.
+fn nearest_that_is_there(file: &Path) -> PathBuf {
+    let above = file.ancestors().skip(1).map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    above.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}

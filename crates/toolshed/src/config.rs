@@ -1,0 +1,374 @@
+//! The settings: what was typed, the environment and `toolshed.toml` → one plain struct, checked once.
+//!
+//! Flags beat the environment, which beats the file, which beats the defaults. Everything that is wrong
+//! is collected, not only the first: at a terminal it is told and ends the program, under FastCGI the
+//! visitors get a page and the log the sentences (`commands/`). What there is to set is in
+//! `config/keys.rs`.
+
+mod keys;
+mod problem;
+mod quantity;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use app_server::Address;
+use toml::de::DeTable;
+
+pub(crate) use keys::{ALL, KEYS, Key};
+pub(crate) use problem::{Place, Problem};
+use value::Value;
+
+/// The name of the file, where nobody names another.
+pub(crate) const FILE_NAME: &str = "toolshed.toml";
+
+/// Names the file, in the environment.
+pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "TOOLSHED_";
+
+/// What every other part of the program goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where `serve` and `fastcgi` listen.
+    pub(crate) listen: Option<Address>,
+    /// Where messages go; `None`: wherever the way in has them by default.
+    pub(crate) log: Option<PathBuf>,
+    /// The tools for everybody, by name; `all` stands for those that need not be named.
+    pub(crate) public: BTreeSet<String>,
+    /// Where the site is mounted when an exchange does not show it: `/project`.
+    pub(crate) base: Option<String>,
+    /// Whether visitors read what is wrong with the configuration.
+    pub(crate) show_configuration_errors: bool,
+    /// The server's own.
+    pub(crate) server: app_server::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            listen: None,
+            log: None,
+            public: [ALL.to_owned()].into(),
+            base: None,
+            show_configuration_errors: false,
+            server: app_server::Settings::default(),
+        }
+    }
+}
+
+/// What was typed that has to do with settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Typed {
+    /// `--config`
+    pub(crate) config: Option<PathBuf>,
+    /// The flags that are keys, as the flag, the key's name and the value.
+    pub(crate) keys: Vec<(&'static str, &'static str, String)>,
+}
+
+/// The settings, and how they came about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configuration {
+    /// What was typed, to look again.
+    pub(crate) typed: Typed,
+    /// All that is good of what was written, and defaults for the rest.
+    pub(crate) settings: Settings,
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// What was set, by key: the value as written, and where it stands.
+    pub(crate) set: BTreeMap<&'static str, (Value, Place)>,
+    /// What is wrong, in the order in which it stands there.
+    pub(crate) problems: Vec<Problem>,
+    /// What looks wrong but may be meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads the settings of this process.
+pub(crate) fn load(typed: &Typed) -> Configuration {
+    let environment = std::env::vars_os()
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .collect();
+    gather(typed, environment, home().as_deref())
+}
+
+/// The installation's folder: the program's own, and that folder's parent when it is `bin`.
+pub(crate) fn home() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    match folder.file_name() {
+        Some(name) if name == "bin" => folder.parent().map(Path::to_owned),
+        _ => Some(folder.to_owned()),
+    }
+}
+
+fn gather(
+    typed: &Typed,
+    mut environment: Vec<(String, OsString)>,
+    home: Option<&Path>,
+) -> Configuration {
+    let mut configuration = Configuration { typed: typed.clone(), ..Configuration::default() };
+    environment.sort();
+    let variable =
+        environment.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
+    let (file, named_by) = match (&typed.config, variable) {
+        (Some(file), _) => (Some(file.clone()), Some("--config")),
+        (None, Some((_, file))) => (Some(PathBuf::from(file)), Some(FILE_VARIABLE)),
+        (None, None) => (home.map(|home| home.join(FILE_NAME)), None),
+    };
+    if let Some(file) = file {
+        configuration.read_file(file, named_by);
+    }
+    configuration.read_environment(environment);
+    for (flag, key, value) in &typed.keys {
+        configuration.put(key, Value::Text(value.clone()), Place::Flag(flag));
+    }
+    configuration
+}
+
+impl Configuration {
+    /// Whether something is wrong on the command line: that is for whoever typed it.
+    pub(crate) fn has_wrong_flags(&self) -> bool {
+        self.problems.iter().any(|problem| match problem {
+            Problem::BadValue { place, .. } => matches!(place, Place::Flag(_)),
+            Problem::Unreadable { named_by, .. } => *named_by == Some("--config"),
+            Problem::UnknownKey { .. } | Problem::Syntax { .. } => false,
+        })
+    }
+
+    /// Reads a file. One that nobody named may be missing.
+    fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
+        let bytes = match std::fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named_by.is_none() => return,
+            Err(error) => {
+                let message = in_words(&error);
+                self.problems.push(Problem::Unreadable { file, named_by, message });
+                return;
+            }
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => self.read_text(&text, &file),
+            Err(error) => {
+                let good = error.utf8_error().valid_up_to();
+                let line = line_at(&error.as_bytes()[..good], good);
+                let message = "it is not UTF-8".to_owned();
+                self.problems.push(Problem::Syntax { file: file.clone(), line, message });
+            }
+        }
+        self.file = Some(file);
+    }
+
+    fn read_text(&mut self, text: &str, file: &Path) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let first = self.problems.len();
+        let mut at = Vec::new();
+        for error in errors {
+            let line = line_at(text.as_bytes(), error.span().map_or(0, |span| span.start));
+            if at.contains(&line) {
+                continue;
+            }
+            at.push(line);
+            let message = error.message().trim_end_matches('.').replace('\n', ", ");
+            self.problems.push(Problem::Syntax { file: file.to_owned(), line, message });
+        }
+        let unreadable = at.clone();
+        for (key, value) in table.into_inner() {
+            let line = line_at(text.as_bytes(), key.span().start);
+            // What was made of a line that could not be read says nothing.
+            if unreadable.contains(&line) {
+                continue;
+            }
+            let place = Place::Line { file: file.to_owned(), line, key: key.get_ref().to_string() };
+            let problems = self.problems.len();
+            self.put(key.get_ref(), Value::from_toml(value.get_ref()), place);
+            at.resize(at.len() + self.problems.len() - problems, line);
+        }
+        // The parser's own order is by key.
+        let mut by_line: Vec<_> = at.into_iter().zip(self.problems.drain(first..)).collect();
+        by_line.sort_by_key(|(line, _)| *line);
+        self.problems.extend(by_line.into_iter().map(|(_, problem)| problem));
+    }
+
+    fn read_environment(&mut self, environment: Vec<(String, OsString)>) {
+        for (name, value) in environment {
+            let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+                self.warnings.extend(warning_about(&name));
+                continue;
+            };
+            if value.is_empty() && !key.takes_nothing() {
+                continue;
+            }
+            let value = value.into_string().map_or(Value::Other("not UTF-8"), Value::Text);
+            self.put(key.name, value, Place::Variable(name));
+        }
+    }
+
+    fn put(&mut self, name: &str, value: Value, place: Place) {
+        let Some(key) = Key::named(name) else {
+            let problem = if value == Value::Other("a table") {
+                let advice = "write its settings without a section".to_owned();
+                Problem::BadValue { key: None, place, value: Value::Other("a section"), advice }
+            } else {
+                Problem::UnknownKey {
+                    place,
+                    nearest: nearest(name, KEYS.iter().map(|key| key.name)),
+                }
+            };
+            self.problems.push(problem);
+            return;
+        };
+        match key.take(&mut self.settings, &value, &place) {
+            Ok(()) => drop(self.set.insert(key.name, (value, place))),
+            Err(advice) => {
+                self.problems.push(Problem::BadValue { key: Some(key.name), place, value, advice });
+            }
+        }
+    }
+}
+
+/// What the operating system said, in words that stand within a sentence.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A variable that looks much like one of ours is a slip; others are somebody else's business.
+fn warning_about(name: &str) -> Option<String> {
+    const OTHERS: [&str; 3] = [FILE_VARIABLE, "TOOLSHED_HOME", "TOOLSHED_LAUNCHER"];
+    let known: Vec<String> =
+        KEYS.iter().map(Key::variable).chain(OTHERS.map(str::to_owned)).collect();
+    if known.iter().any(|known| known == name) {
+        return None;
+    }
+    let nearest = nearest(name, known.iter().map(String::as_str))?;
+    Some(format!(
+        "The variable {name} is no setting and does nothing; write {nearest}, if that is meant."
+    ))
+}
+
+/// The known name that looks most like one that is not known, if one does.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase().replace('-', "_");
+    known
+        .map(|known| (strsim::damerau_levenshtein(&name, &known.to_lowercase()), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, known)| *distance <= known.len() / 3)
+        .map(|(_, known)| known)
+}
+
+/// The line, from 1 on, in which a byte lies.
+fn line_at(text: &[u8], at: usize) -> usize {
+    text[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn gathered(
+        file: &str,
+        environment: &[(&str, &str)],
+        flags: &[(&'static str, &'static str, &str)],
+    ) -> Configuration {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), file).unwrap();
+        let keys = flags.iter().map(|(flag, key, value)| (*flag, *key, (*value).to_owned()));
+        let typed = Typed { config: None, keys: keys.collect() };
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.into()));
+        gather(&typed, environment.collect(), Some(folder.path()))
+    }
+
+    fn sentences(configuration: &Configuration) -> Vec<String> {
+        configuration.problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file_which_beats_the_default() {
+        let file = "listen = \"127.0.0.1:1\"";
+        let variable = [("TOOLSHED_LISTEN", "127.0.0.1:2")];
+        let flag = [("--listen", "listen", "127.0.0.1:3")];
+        for (file, environment, flags, expected) in [
+            ("", &[][..], &[][..], None),
+            (file, &[], &[], Some("tcp:127.0.0.1:1")),
+            (file, &variable, &[], Some("tcp:127.0.0.1:2")),
+            (file, &variable, &flag, Some("tcp:127.0.0.1:3")),
+            ("", &variable, &flag, Some("tcp:127.0.0.1:3")),
+            ("", &[("TOOLSHED_LISTEN", "")], &[], None),
+        ] {
+            let found = gathered(file, environment, flags);
+            assert_eq!(sentences(&found), [""; 0]);
+            assert_eq!(found.settings.listen.map(|at| at.to_string()).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn each_way_of_writing_a_value_means_the_same() {
+        for text in [
+            "idle_timeout = 90",
+            "idle_timeout = \"90\"",
+            "idle_timeout = \"90 s\"",
+            "idle_timeout='90s'",
+        ] {
+            let found = gathered(text, &[], &[]);
+            assert_eq!(found.settings.server.idle_timeout, Duration::from_secs(90), "{text}");
+        }
+        for text in ["public = [\"all\", \"checksum\"]", "public = \"all, checksum\""] {
+            let public = gathered(text, &[], &[]).settings.public;
+            assert_eq!(public.into_iter().collect::<Vec<_>>(), ["all", "checksum"], "{text}");
+        }
+        assert!(gathered("public = []", &[], &[]).settings.public.is_empty());
+        assert!(gathered("", &[("TOOLSHED_PUBLIC", "")], &[]).settings.public.is_empty());
+    }
+
+    #[test]
+    fn relative_paths_of_a_file_begin_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("other.toml");
+        std::fs::write(&file, "log = \"my.log\"\nlisten = \"unix:s\"").unwrap();
+        let typed = Typed { config: Some(file), ..Typed::default() };
+        let settings = gather(&typed, vec![], None).settings;
+        assert_eq!(settings.log, Some(folder.path().join("my.log")));
+        assert_eq!(settings.listen, Some(Address::Unix(folder.path().join("s"))));
+        let settings = gathered("", &[("TOOLSHED_LOG", "my.log")], &[]).settings;
+        assert_eq!(settings.log, Some("my.log".into()));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_in_the_order_of_the_file() {
+        let file = "# a comment
+send_timeout = \"5 parsecs\"
+idel_timeout = 5
+public = [\"all\", \"checksums\"]
+= 3
+max_connections = 0
+drain_timeout = 2 min
+[server]
+log = 1
+";
+        let found =
+            gathered(file, &[("TOOLSHED_BASE", "project")], &[("--listen", "listen", "8080")]);
+        insta::assert_snapshot!(sentences(&found).join("\n"), @r#"
+        toolshed.toml, line 2: send_timeout is "5 parsecs"; write a time such as "5 min" or "90 s".
+        toolshed.toml, line 3: idel_timeout is no setting; write idle_timeout, if that is meant.
+        toolshed.toml, line 4: public is ["all", "checksums"]; there is no tool "checksums": write names from all, checksum.
+        toolshed.toml, line 5: this line is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write KEY = VALUE, with texts in double quotes.
+        toolshed.toml, line 6: max_connections is 0; write a whole number from 1 to 65,536.
+        toolshed.toml, line 7: this line is no TOML (string values must be quoted, expected literal string); write KEY = VALUE, with texts in double quotes.
+        toolshed.toml, line 8: server is a section; write its settings without a section.
+        TOOLSHED_BASE is "project"; write a path such as "/project".
+        --listen is "8080"; write an address such as "127.0.0.1:8080" or "unix:/run/toolshed.sock".
+        "#);
+    }
+}

@@ -1,0 +1,597 @@
+//! Every key there is: its name, what it takes, its default, what it means and why it is as it is.
+//!
+//! The file, the environment, `docs/configuration.md` and the tests all come from this one table. A key
+//! is `idle_timeout` in `toolshed.toml` and `TOOLSHED_IDLE_TIMEOUT` in the environment.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use app_server::Address;
+
+use super::Settings;
+use super::problem::Place;
+use super::quantity::{parse_size, parse_time, show_size, show_time};
+use super::value::Value;
+
+/// One thing that can be set.
+pub(crate) struct Key {
+    /// The name in the file.
+    pub(crate) name: &'static str,
+    /// What it takes and where the value goes.
+    kind: Kind,
+    /// What it is, in one sentence.
+    pub(crate) what: &'static str,
+    /// Why it is there and why its default is what it is.
+    pub(crate) why: &'static str,
+}
+
+/// What a key takes, and where the value goes.
+enum Kind {
+    /// A whole number.
+    Count { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
+    /// A number of bytes.
+    Size { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
+    /// A time in whole seconds.
+    Time {
+        range: RangeInclusive<u64>,
+        get: fn(&Settings) -> Duration,
+        set: fn(&mut Settings, Duration),
+    },
+    /// Yes or no.
+    Truth { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
+    /// Texts, as a list or with commas between them.
+    List {
+        write: &'static str,
+        default: &'static str,
+        take: fn(&mut Settings, Vec<String>) -> Result<(), Advice>,
+    },
+    /// Anything else: what to write, and a function that takes it. The function's error says what to
+    /// write where there is more to say than always.
+    Own {
+        write: &'static str,
+        default: &'static str,
+        take: fn(&mut Settings, &Value, &Place) -> Result<(), Advice>,
+    },
+}
+
+/// What to write instead of a value that cannot be taken.
+enum Advice {
+    /// What is always to be written there.
+    AsEver,
+    /// The same, after a sentence's worth of reason.
+    Because(String),
+}
+
+impl Advice {
+    fn or_else(self, always: impl FnOnce() -> String) -> String {
+        match self {
+            Advice::AsEver => always(),
+            Advice::Because(reason) => reason,
+        }
+    }
+}
+
+macro_rules! field {
+    ($kind:ident, $range:expr, $($field:ident).+) => {
+        Kind::$kind {
+            range: $range,
+            get: |settings| settings.$($field).+ as u64,
+            // The range keeps it from being cut off.
+            set: |settings, value| settings.$($field).+ = value as _,
+        }
+    };
+}
+
+macro_rules! time_field {
+    ($range:expr, $($field:ident).+) => {
+        Kind::Time {
+            range: $range,
+            get: |settings| settings.$($field).+,
+            set: |settings, value| settings.$($field).+ = value,
+        }
+    };
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const HOUR: u64 = 3600;
+
+/// Every key: first what an owner sets, then the limits in the order in which a request meets them.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        name: "public",
+        kind: Kind::List {
+            write: "names of tools such as [\"all\"] or [\"checksum\"]",
+            default: "[\"all\"]",
+            take: take_public,
+        },
+        what: "The tools that need no login. `all` means every tool but those that show what is the \
+               owner's (*inspect* and *diagnostics*): these have to be named too, as in \
+               `[\"all\", \"inspect\"]`.",
+        why: "Until there is a login, a tool that is not public cannot be used by anybody. An empty \
+              list closes them all.",
+    },
+    Key {
+        name: "log",
+        kind: Kind::Own {
+            write: "the path of a file such as \"logs/toolshed.log\"",
+            default: "`logs/toolshed.log` beside the program when a web server started it, else \
+                      standard error",
+            take: take_log,
+        },
+        what: "The file that messages are appended to. Its folder is made when it is missing. A \
+               relative path in the file begins where the file is, in the environment in the \
+               current folder.",
+        why: "On a shared host the web server's own log is out of reach. File and folder are for \
+              the owner alone, since messages name visitors' addresses and paths.",
+    },
+    Key {
+        name: "listen",
+        kind: Kind::Own {
+            write: "an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\"",
+            default: "`127.0.0.1:8080` for `serve`; none for `fastcgi`, which has to be told",
+            take: take_listen,
+        },
+        what: "Where `serve` and `fastcgi` listen: HOST:PORT or unix:PATH. HOST is an IP address or \
+               localhost. A process that a web server started has the web server's socket, and \
+               ignores it.",
+        why: "By default only this machine can connect: whoever reaches a FastCGI socket can claim \
+              to be anybody.",
+    },
+    Key {
+        name: "base",
+        kind: Kind::Own {
+            write: "a path such as \"/project\"",
+            default: "found for each request",
+            take: take_base,
+        },
+        what: "Where the site is mounted: the path before all of its own, as it stands in URLs.",
+        why: "Needed only where the web server's variables do not show it (below a folder behind \
+              nginx, mod_proxy_fcgi, or any reverse proxy). A web server may also send the variable \
+              TOOLSHED_BASE with each request; that one wins.",
+    },
+    Key {
+        name: "trusted_proxies",
+        kind: Kind::List {
+            write: "addresses and nets such as [\"192.0.2.1\", \"10.0.0.0/8\"], or \"unix\"",
+            default: "[]",
+            take: take_trusted_proxies,
+        },
+        what: "The proxies whose word is taken for the visitor's address and for HTTPS \
+               (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, nets such as `10.0.0.0/8`, and \
+               `unix` for whoever can reach our unix socket.",
+        why: "Anybody can send these headers, so nobody is believed who is not named.",
+    },
+    Key {
+        name: "show_configuration_errors",
+        kind: Kind::Truth {
+            get: |settings| settings.show_configuration_errors,
+            set: |settings, value| settings.show_configuration_errors = value,
+        },
+        what: "Whether the page that says the site is being set up also says what is wrong, to \
+               every visitor.",
+        why: "For owners who cannot read the log file. It is off because the sentences name files \
+              and values. There is no exception for visitors from this machine: behind a proxy \
+              everybody seems to come from there.",
+    },
+    Key {
+        name: "max_connections",
+        kind: field!(Count, 1..=65_536, server.max_connections),
+        what: "Connections open at once. Past it accepting pauses and the longest idle kept \
+               connection is closed; what waits stays in the listen backlog.",
+        why: "Each costs a descriptor, and hosts commonly allow 1,024 of these.",
+    },
+    Key {
+        name: "max_exchanges",
+        kind: field!(Count, 1..=65_536, server.max_exchanges),
+        what: "Requests in progress at once, over all connections. Past it a request is answered \
+               503 with `Retry-After`.",
+        why: "It bounds memory: each may hold `body_bytes` and `response_bytes`.",
+    },
+    Key {
+        name: "requests_per_connection",
+        kind: field!(Count, 1..=65_535, server.requests_per_connection),
+        what: "Requests in progress at once on one FastCGI connection. Past it the web server hears \
+               `FCGI_OVERLOADED` (FastCGI 1.0 §5.5).",
+        why: "Only web servers that send several at once on a connection come near it.",
+    },
+    Key {
+        name: "params_bytes",
+        kind: field!(Size, 8 * KIB..=16 * MIB, server.params_bytes),
+        what: "Variables of one FastCGI request, its headers among them. Past it the answer is 431.",
+        why: "Twice the 64 KiB that mod_fcgid can send.",
+    },
+    Key {
+        name: "http_head_bytes",
+        kind: field!(Size, 8 * KIB..=16 * MIB, server.http_head_bytes),
+        what: "The head of one request over HTTP. Past it the answer is 431.",
+        why: "Web servers take 8 to 64 KiB; large cookies are what fills it.",
+    },
+    Key {
+        name: "body_bytes",
+        kind: field!(Size, 4 * KIB..=GIB, server.body_bytes),
+        what: "What is held in memory of a request's body that its handler has not read yet. Past \
+               it the connection is not read until the handler catches up.",
+        why: "No body has to fit in it: larger ones stream. It covers what mod_fcgid takes unless \
+              the host raised `FcgidMaxRequestLen`.",
+    },
+    Key {
+        name: "spilled_body_bytes",
+        kind: field!(Size, 0..=1024 * GIB, server.spilled_body_bytes),
+        what: "What of one request's body may wait in a temporary file. Past it that body ends with \
+               an error.",
+        why: "Used only on a FastCGI connection that carries several requests at once, where not \
+              reading one would delay the others.",
+    },
+    Key {
+        name: "response_bytes",
+        kind: field!(Size, 4 * KIB..=GIB, server.response_bytes),
+        what: "What of the answers waits for one connection to take it. Past it the handlers that \
+               write to that connection wait.",
+        why: "Enough to keep a connection busy; a visitor who stops reading costs no more.",
+    },
+    Key {
+        name: "unread_body_bytes",
+        kind: field!(Size, 0..=1024 * GIB, server.unread_body_bytes),
+        what: "What is taken and dropped of a body that nobody read, after the answer and before \
+               the connection is closed.",
+        why: "Closing at once would reset the connection, and the answer would be lost.",
+    },
+    Key {
+        name: "idle_timeout",
+        kind: time_field!(1..=24 * HOUR, server.idle_timeout),
+        what: "How long a kept connection may be idle.",
+        why: "Longer than web servers keep theirs (nginx 60 s), so that they close first and no \
+              request meets a closed socket.",
+    },
+    Key {
+        name: "receive_timeout",
+        kind: time_field!(1..=24 * HOUR, server.receive_timeout),
+        what: "How long a request that has begun to arrive may pause.",
+        why: "mod_fcgid gives up after 40 s, most web servers after 60 s.",
+    },
+    Key {
+        name: "send_timeout",
+        kind: time_field!(1..=24 * HOUR, server.send_timeout),
+        what: "How long the other side may take nothing of an answer that waits for it.",
+        why: "As long as most web servers wait.",
+    },
+    Key {
+        name: "drain_timeout",
+        kind: time_field!(0..=HOUR, server.drain_timeout),
+        what: "How long requests in progress may go on after SIGTERM.",
+        why: "A web server that is less patient kills earlier (mod_fcgid after 4 to 8 s).",
+    },
+];
+
+/// The name that stands for every tool that need not be named.
+pub(crate) const ALL: &str = "all";
+
+/// Tools that are to come. They may be named already, so that a configuration for them is not wrong
+/// today.
+const TO_COME: &[&str] = &["diagnostics", "inspect"];
+
+impl Key {
+    /// Returns the key of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Returns its name in the environment: `TOOLSHED_IDLE_TIMEOUT`.
+    pub(crate) fn variable(&self) -> String {
+        format!("{}{}", super::PREFIX, self.name.to_ascii_uppercase())
+    }
+
+    /// Puts a value where it belongs.
+    ///
+    /// # Errors
+    /// What to write instead, beginning with "write"; nothing was set then.
+    pub(crate) fn take(
+        &self,
+        settings: &mut Settings,
+        value: &Value,
+        place: &Place,
+    ) -> Result<(), String> {
+        let write = || format!("write {}", self.write());
+        match &self.kind {
+            Kind::Count { range, set, .. } => {
+                let number = value.as_scalar().and_then(|text| text.trim().parse().ok());
+                set(settings, number.filter(|number| range.contains(number)).ok_or_else(write)?);
+            }
+            Kind::Size { range, set, .. } => {
+                let size =
+                    value.as_scalar().and_then(|text| parse_size(&text)).ok_or_else(write)?;
+                if !range.contains(&size) {
+                    return Err(self.between(show_size, range));
+                }
+                set(settings, size);
+            }
+            Kind::Time { range, set, .. } => {
+                let time =
+                    value.as_scalar().and_then(|text| parse_time(&text)).ok_or_else(write)?;
+                if !range.contains(&time.as_secs()) {
+                    let show = |seconds| show_time(Duration::from_secs(seconds));
+                    return Err(self.between(show, range));
+                }
+                set(settings, time);
+            }
+            Kind::Truth { set, .. } => match value {
+                Value::Truth(truth) => set(settings, *truth),
+                Value::Text(text) if text == "true" || text == "1" => set(settings, true),
+                Value::Text(text) if text == "false" || text == "0" => set(settings, false),
+                _ => return Err(write()),
+            },
+            Kind::List { take, .. } => {
+                let items = value.as_list().ok_or_else(write)?;
+                take(settings, items).map_err(|advice| advice.or_else(write))?;
+            }
+            Kind::Own { take, .. } => {
+                take(settings, value, place).map_err(|advice| advice.or_else(write))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether an empty variable means something: an empty list. Otherwise it counts as not
+    /// set, as many programs that start others leave it behind.
+    pub(crate) fn takes_nothing(&self) -> bool {
+        matches!(self.kind, Kind::List { .. })
+    }
+
+    /// Returns what is to be written, with an example.
+    pub(crate) fn write(&self) -> String {
+        match &self.kind {
+            Kind::Count { range, .. } => {
+                let (from, to) = (grouped(*range.start()), grouped(*range.end()));
+                format!("a whole number from {from} to {to}")
+            }
+            Kind::Size { .. } => "a size such as \"128 KiB\" or \"1 MiB\"".to_owned(),
+            Kind::Time { .. } => "a time such as \"5 min\" or \"90 s\"".to_owned(),
+            Kind::Truth { .. } => "true or false".to_owned(),
+            Kind::List { write, .. } | Kind::Own { write, .. } => (*write).to_owned(),
+        }
+    }
+
+    /// Returns the limits of a size or time: `8 KiB to 16 MiB`.
+    pub(crate) fn limits(&self) -> Option<String> {
+        let (from, to) = match &self.kind {
+            Kind::Size { range, .. } => (show_size(*range.start()), show_size(*range.end())),
+            Kind::Time { range, .. } => {
+                let show = |seconds: &u64| show_time(Duration::from_secs(*seconds));
+                (show(range.start()), show(range.end()))
+            }
+            Kind::Count { .. } | Kind::Truth { .. } | Kind::List { .. } | Kind::Own { .. } => {
+                return None;
+            }
+        };
+        Some(format!("{from} to {to}"))
+    }
+
+    /// Returns the default, as it would be written in the file, or in words.
+    pub(crate) fn default_in_words(&self) -> String {
+        let settings = Settings::default();
+        match &self.kind {
+            Kind::Count { get, .. } => format!("`{}`", get(&settings)),
+            Kind::Size { get, .. } => format!("`\"{}\"`", show_size(get(&settings))),
+            Kind::Time { get, .. } => format!("`\"{}\"`", show_time(get(&settings))),
+            Kind::Truth { get, .. } => format!("`{}`", get(&settings)),
+            Kind::List { default, .. } => format!("`{default}`"),
+            Kind::Own { default, .. } => (*default).to_owned(),
+        }
+    }
+
+    /// Returns the default for a line in a list: the value, or "-" when it takes words to say.
+    pub(crate) fn default_in_short(&self) -> String {
+        match self.kind {
+            Kind::Own { .. } => "-".to_owned(),
+            _ => self.default_in_words().replace('`', ""),
+        }
+    }
+
+    fn between(&self, show: impl Fn(u64) -> String, range: &RangeInclusive<u64>) -> String {
+        format!("write from \"{}\" to \"{}\"", show(*range.start()), show(*range.end()))
+    }
+}
+
+/// `65536` → `65,536`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn take_public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice> {
+    let known: Vec<&str> =
+        [ALL].into_iter().chain(tools::TABLE.iter().map(|tool| tool.name)).collect();
+    let unknown = names
+        .iter()
+        .find(|name| !known.contains(&name.as_str()) && !TO_COME.contains(&name.as_str()));
+    if let Some(unknown) = unknown {
+        return Err(Advice::Because(format!(
+            "there is no tool {unknown:?}: write names from {}",
+            known.join(", ")
+        )));
+    }
+    settings.public = names.into_iter().collect();
+    Ok(())
+}
+
+fn take_trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
+    let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
+    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::AsEver)?;
+    Ok(())
+}
+
+fn take_log(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+    let Value::Text(path) = value else { return Err(Advice::AsEver) };
+    if path.trim().is_empty() || path.ends_with('/') {
+        return Err(Advice::AsEver);
+    }
+    settings.log = Some(beside(place, path));
+    Ok(())
+}
+
+fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
+    let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
+    let address = match text.parse().map_err(|_| Advice::AsEver)? {
+        Address::Unix(path) => Address::Unix(beside(place, path)),
+        address => address,
+    };
+    settings.listen = Some(address);
+    Ok(())
+}
+
+fn take_base(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
+        return Err(Advice::AsEver);
+    }
+    let base = text.trim_end_matches('/');
+    settings.base = (!base.is_empty()).then(|| base.to_owned());
+    Ok(())
+}
+
+/// A relative path in a file begins where the file is.
+fn beside(place: &Place, path: impl AsRef<Path>) -> PathBuf {
+    place.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn place() -> Place {
+        Place::Variable("TEST".to_owned())
+    }
+
+    #[test]
+    fn every_key_says_what_it_is_and_is_there_once() {
+        let mut seen = HashSet::new();
+        for key in KEYS {
+            let name = key.name;
+            assert!(seen.insert(name), "{name} is in the table twice");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            for text in [key.what, key.why] {
+                assert!(text.ends_with('.') && !text.contains("  "), "{name}: {text}");
+            }
+            assert!(!key.write().ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_default_that_is_written_as_a_value_is_taken_and_changes_nothing() {
+        for key in KEYS.iter().filter(|key| key.default_in_words().starts_with('`')) {
+            let default = key.default_in_words();
+            let Some(written) = default.strip_prefix('`').and_then(|text| text.strip_suffix('`'))
+            else {
+                continue;
+            };
+            let text = format!("{} = {written}", key.name);
+            let table = toml::de::DeTable::parse(&text).unwrap();
+            let value = Value::from_toml(table.get_ref()[key.name].get_ref());
+            let mut settings = Settings::default();
+            assert_eq!(key.take(&mut settings, &value, &place()), Ok(()), "{text}");
+            assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()), "{text}");
+            assert_eq!(key.default_in_words(), default, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_key_takes_its_own_limits_and_nothing_beyond() {
+        for key in KEYS {
+            let (range, unit) = match &key.kind {
+                Kind::Count { range, .. } => (range, ""),
+                Kind::Size { range, .. } => (range, " B"),
+                Kind::Time { range, .. } => (range, " s"),
+                Kind::Truth { .. } | Kind::List { .. } | Kind::Own { .. } => continue,
+            };
+            let take = |number: u64| {
+                let value = Value::Text(format!("{number}{unit}"));
+                key.take(&mut Settings::default(), &value, &place())
+            };
+            assert_eq!(take(*range.start()), Ok(()), "{}", key.name);
+            assert_eq!(take(*range.end()), Ok(()), "{}", key.name);
+            assert!(take(range.end() + 1).is_err(), "{}", key.name);
+            assert!(*range.start() == 0 || take(range.start() - 1).is_err(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn every_key_refuses_nonsense_with_what_to_write() {
+        let nonsense = [
+            Value::Text("5 parsecs".to_owned()),
+            Value::Number(-1),
+            Value::List(vec!["quark".to_owned()]),
+            Value::Other("a table"),
+        ];
+        for key in KEYS {
+            for value in &nonsense {
+                // A file may have any name.
+                if key.name == "log" && *value == nonsense[0] {
+                    continue;
+                }
+                let mut settings = Settings::default();
+                let advice = key.take(&mut settings, value, &place()).unwrap_err();
+                assert!(advice.contains("write "), "{}: {advice}", key.name);
+                assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
+            }
+        }
+    }
+
+    /// A field of the server's settings that no key sets is a limit that nobody can change.
+    #[test]
+    fn every_limit_of_the_server_has_a_key() {
+        const DECIDED_HERE: [&str; 3] = ["secret_variables", "error_page", "on_listening"];
+        let source = include_str!("../../../app-server/src/settings.rs");
+        let (_, fields) = source.split_once("pub struct Settings {").unwrap();
+        let (fields, _) = fields.split_once("\n}").unwrap();
+        let fields = fields.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+        let names: Vec<_> = fields.filter_map(|line| line.split(':').next()).collect();
+        assert!(names.contains(&"max_connections"));
+        for name in names.iter().filter(|name| !DECIDED_HERE.contains(name)) {
+            assert!(Key::named(name).is_some(), "{name} has no key");
+        }
+    }
+
+    /// `TOOLSHED_UPDATE_DOCS=1 cargo test -p toolshed` writes the table.
+    #[test]
+    fn docs_have_this_table() {
+        const BEGIN: &str =
+            "<!-- The table is made from crates/toolshed/src/config/keys.rs: begin -->\n";
+        const END: &str = "<!-- end -->";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let docs = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = docs.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        let mut table =
+            String::from("| setting | default | what, and why |\n| --- | --- | --- |\n");
+        for key in KEYS {
+            let Key { name, what, why, .. } = key;
+            let (variable, default) = (key.variable(), key.default_in_words());
+            let limits = key.limits().map_or(String::new(), |limits| format!(" From {limits}."));
+            let write = key.write();
+            table += &format!(
+                "| **`{name}`**<br>`{variable}` | {default} | {what}<br>*Why:* {why}<br>*Write* {write}.{limits} |\n"
+            );
+        }
+        if found != table && std::env::var_os("TOOLSHED_UPDATE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        } else {
+            assert_eq!(found, table, "run this test with TOOLSHED_UPDATE_DOCS=1");
+        }
+    }
+}

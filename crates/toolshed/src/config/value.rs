@@ -1,0 +1,72 @@
+//! A value as it was written, before anybody knows what its key takes.
+
+use std::fmt;
+
+use toml::de::DeValue;
+
+/// A value of the file, the environment or the command line. The latter two have texts alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// `true` or `false`.
+    Truth(bool),
+    /// A list of texts.
+    List(Vec<String>),
+    /// What no key takes: its kind, such as "a table".
+    Other(&'static str),
+}
+
+impl Value {
+    /// Takes a value of a file.
+    pub(crate) fn from_toml(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Value::Text(text.clone().into_owned()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or(Value::Other("a number beyond all limits"), Value::Number),
+            DeValue::Boolean(truth) => Value::Truth(*truth),
+            DeValue::Array(items) => items
+                .iter()
+                .map(|item| item.get_ref().as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .map_or(Value::Other("a list of other things than texts"), Value::List),
+            DeValue::Float(_) => Value::Other("a number with a fraction"),
+            DeValue::Datetime(_) => Value::Other("a date"),
+            DeValue::Table(_) => Value::Other("a table"),
+        }
+    }
+
+    /// The text, or the number as text: `"90"` and `90` mean the same.
+    pub(crate) fn as_scalar(&self) -> Option<String> {
+        match self {
+            Value::Text(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Truth(_) | Value::List(_) | Value::Other(_) => None,
+        }
+    }
+
+    /// The parts of a list: `["a", "b"]` and `"a,b"` mean the same.
+    pub(crate) fn as_list(&self) -> Option<Vec<String>> {
+        match self {
+            Value::List(items) => Some(items.clone()),
+            Value::Text(text) if text.trim().is_empty() => Some(Vec::new()),
+            Value::Text(text) => Some(text.split(',').map(|item| item.trim().to_owned()).collect()),
+            Value::Number(_) | Value::Truth(_) | Value::Other(_) => None,
+        }
+    }
+}
+
+/// As it stands in a file: `"5 parsecs"`, `7`, `["a", "b"]`.
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => write!(formatter, "{text:?}"),
+            Value::Number(number) => write!(formatter, "{number}"),
+            Value::Truth(truth) => write!(formatter, "{truth}"),
+            Value::List(items) => write!(formatter, "{items:?}"),
+            Value::Other(kind) => formatter.write_str(kind),
+        }
+    }
+}

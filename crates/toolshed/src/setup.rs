@@ -1,0 +1,114 @@
+//! The site while its configuration is wrong: every request is answered 503, with a page that says the
+//! site is being set up.
+//!
+//! What is wrong is the owner's business: the log has it, under the reference that the page shows, and
+//! the page itself only when `show_configuration_errors` asks for it.
+
+use std::sync::Arc;
+
+use app_server::Body;
+use axum::routing::any;
+use axum::routing::future::RouteFuture;
+use axum::{Extension, Router};
+use http::{Request, StatusCode, Uri};
+use site::{Access, ErrorPage, Tool};
+use std::convert::Infallible;
+use tower_service::Service;
+
+use crate::config::{self, Configuration, Typed};
+use crate::log;
+
+/// When to come back: whoever sets a site up is at it right now.
+const RETRY_AFTER_SECONDS: u32 = 30;
+
+/// The site while it is being set up.
+pub(crate) struct Setup {
+    typed: Typed,
+    /// What was wrong when last looked at.
+    sentences: Vec<String>,
+    shown: bool,
+    router: Router,
+}
+
+/// As a tool, the page gets the site's frame, the form that the client wants, and a line in the log.
+const PAGE: &[Tool] = &[Tool {
+    name: "configuration",
+    title: "Configuration",
+    summary: "Says that the site is being set up.",
+    icon: "tool",
+    access: Access::Open,
+    pages: &[],
+    router: || Router::new().route("/", any(page)),
+}];
+
+impl Setup {
+    /// The site of a configuration with problems.
+    pub(crate) fn new(configuration: Configuration) -> Self {
+        let mut setup = Setup {
+            typed: configuration.typed.clone(),
+            sentences: Vec::new(),
+            shown: false,
+            router: site::router(PAGE),
+        };
+        setup.learn(&configuration);
+        setup
+    }
+
+    /// Reads the configuration again; returns it once it is right. The server's own limits and the log
+    /// stay what they were when the process started.
+    pub(crate) fn look_again(&mut self) -> Option<Configuration> {
+        let configuration = config::load(&self.typed);
+        if configuration.problems.is_empty() {
+            tracing::info!(
+                "The configuration has been put right: the site is served from now on. Limits and \
+                 the log file change when the process is started anew."
+            );
+            return Some(configuration);
+        }
+        if self.learn(&configuration) {
+            log::configuration(&configuration);
+        }
+        None
+    }
+
+    /// Answers a request, whatever it asks for.
+    pub(crate) fn call(&mut self, mut request: Request<Body>) -> RouteFuture<Infallible> {
+        let path = request.uri().path().to_owned();
+        let what = Wrong { path, sentences: self.sentences.clone(), shown: self.shown };
+        request.extensions_mut().insert(Arc::new(what));
+        *request.uri_mut() = Uri::from_static("/tools/configuration");
+        self.router.call(request)
+    }
+
+    /// Takes over what is wrong; returns whether it is something else than before.
+    fn learn(&mut self, configuration: &Configuration) -> bool {
+        let sentences = configuration.problems.iter().map(ToString::to_string).collect();
+        self.shown = configuration.settings.show_configuration_errors;
+        std::mem::replace(&mut self.sentences, sentences) != self.sentences
+    }
+}
+
+/// What the page has to know, as a request extension.
+struct Wrong {
+    path: String,
+    sentences: Vec<String>,
+    shown: bool,
+}
+
+async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> ErrorPage {
+    let Wrong { path, sentences, shown } = &*wrong;
+    let first = sentences.first().map_or("", |sentence| sentence.trim_end_matches('.'));
+    let others = match sentences.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+        .title("This site is being set up")
+        .message(match shown {
+            true => "A setting is wrong, so there is nothing to see yet. This is what its owner has to change:",
+            false => "A setting is wrong, so there is nothing to see yet. Its owner finds the cause in the log.",
+        })
+        .retry_after(RETRY_AFTER_SECONDS)
+        .cause(format!("{path} was asked for, but the configuration is wrong: {first}{others}"));
+    if *shown { sentences.iter().fold(page, ErrorPage::line) } else { page }
+}

@@ -1,0 +1,265 @@
+//! `toolshed check`, and `./dispatch.fcgi` in a shell: installations good and bad.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::program::Installation;
+
+/// A whole and right installation, with the document root beside the program's folder.
+fn installed() -> Installation {
+    let installation = Installation::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let site = installation.path().join("www");
+    copy_folder(&source.join("static"), &site.join("static"));
+    std::fs::copy(source.join("dispatch.fcgi"), site.join("dispatch.fcgi")).unwrap();
+    std::fs::copy(source.join("htaccess"), site.join(".htaccess")).unwrap();
+    for (name, mode) in
+        [("", 0o755), ("dispatch.fcgi", 0o755), (".htaccess", 0o644), ("static", 0o755)]
+    {
+        chmod(&site.join(name), mode);
+    }
+    chmod(installation.path(), 0o755);
+    installation
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The address of the one setting that could depend on what else runs on this machine.
+const LISTEN: (&str, &str) = ("TOOLSHED_LISTEN", "unix:own.sock");
+
+/// The line about one subject, and the hint below it.
+fn about(text: &str, subject: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let at =
+        lines.iter().position(|line| line.get(7..).is_some_and(|rest| rest.starts_with(subject)));
+    let at = at.unwrap_or_else(|| panic!("nothing about {subject} in\n{text}"));
+    let hint = lines.get(at + 1).filter(|line| line.trim_start().starts_with("Hint: "));
+    let line = lines[at].split_whitespace().collect::<Vec<_>>().join(" ");
+    hint.map_or(line.clone(), |hint| format!("{line}\n{}", hint.trim()))
+}
+
+#[test]
+fn a_whole_installation_is_well() {
+    let (code, text) = installed().run(&["check", "www"], &[LISTEN]);
+    let files = site_files();
+    let expected = format!(
+        "ok     Program        toolshed 0.1.0, HOME/toolshed.
+ok     Configuration  no toolshed.toml, 1 setting.
+ok     Log            HOME/logs/toolshed.log, to be made.
+ok     Listening      unix:own.sock is free.
+ok     Launcher       www/dispatch.fcgi, of this version.
+ok     Rewrite rules  www/.htaccess, of this version.
+ok     Static files   www/static, {files} files, of this version.
+"
+    );
+    assert_eq!(text, expected);
+    assert_eq!(code, 0);
+}
+
+fn site_files() -> usize {
+    fn count(folder: &Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+    }
+    count(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static"))
+}
+
+#[test]
+fn it_changes_nothing() {
+    let installation = installed();
+    let before = listing(installation.path());
+    installation.run(&["check", "www"], &[LISTEN]);
+    assert_eq!(listing(installation.path()), before);
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_would_not_work_is_named_with_what_to_do() {
+    type Case = (&'static str, fn(&Path), &'static str, i32, &'static str);
+    let cases: &[Case] = &[
+        (
+            "a launcher that may not be run",
+            |home| chmod(&home.join("www/dispatch.fcgi"), 0o644),
+            "Launcher",
+            1,
+            "wrong Launcher www/dispatch.fcgi may not be run (mode 644).\nHint: chmod 755 www/dispatch.fcgi",
+        ),
+        (
+            "group-writable, which suexec refuses",
+            |home| chmod(&home.join("www/dispatch.fcgi"), 0o775),
+            "Launcher",
+            1,
+            "wrong Launcher www/dispatch.fcgi can be changed by others (mode 775), which suexec refuses.\nHint: chmod 755 www/dispatch.fcgi",
+        ),
+        (
+            "Windows line ends",
+            |home| {
+                let file = home.join("www/dispatch.fcgi");
+                let text = std::fs::read_to_string(&file).unwrap();
+                std::fs::write(&file, text.replace('\n', "\r\n")).unwrap();
+            },
+            "Launcher",
+            1,
+            "wrong Launcher www/dispatch.fcgi has Windows line ends, with which it cannot start.\nHint: Upload it again in binary mode.",
+        ),
+        (
+            "no launcher",
+            |home| std::fs::remove_file(home.join("www/dispatch.fcgi")).unwrap(),
+            "Launcher",
+            1,
+            "wrong Launcher www/dispatch.fcgi cannot be read: there is no such file.\nHint: Upload dispatch.fcgi into the site's folder, or name that folder: toolshed check FOLDER",
+        ),
+        (
+            "a launcher of another version",
+            |home| std::fs::write(home.join("www/dispatch.fcgi"), "#!/bin/sh\n").unwrap(),
+            "Launcher",
+            0,
+            "note Launcher www/dispatch.fcgi is not that of this version.\nHint: Upload the dispatch.fcgi that came with the program, unless you changed it yourself.",
+        ),
+        (
+            "a folder that others may change",
+            |home| chmod(&home.join("www"), 0o777),
+            "Folder",
+            1,
+            "wrong Folder www can be changed by others (mode 777), which suexec refuses.\nHint: chmod 755 www",
+        ),
+        (
+            "no rules",
+            |home| std::fs::remove_file(home.join("www/.htaccess")).unwrap(),
+            "Rewrite rules",
+            0,
+            "note Rewrite rules www/.htaccess is missing, so Apache hands no request to dispatch.fcgi.\nHint: Upload the file htaccess as .htaccess; other web servers need none.",
+        ),
+        (
+            "rules that the web server cannot read",
+            |home| chmod(&home.join("www/.htaccess"), 0o600),
+            "Rewrite rules",
+            1,
+            "wrong Rewrite rules www/.htaccess cannot be read by the web server (mode 600).\nHint: chmod 644 www/.htaccess",
+        ),
+        (
+            "old static files",
+            |home| std::fs::write(home.join("www/static/site.css"), "old").unwrap(),
+            "Static files",
+            1,
+            "wrong Static files www/static is not that of this version: site.css.\nHint: Upload the folder static/ that came with the program.",
+        ),
+        (
+            "no static files",
+            |home| std::fs::remove_dir_all(home.join("www/static")).unwrap(),
+            "Static files",
+            0,
+            "ok Static files no www/static: the program sends them itself.",
+        ),
+        (
+            "a log that is a folder",
+            |home| std::fs::create_dir_all(home.join("logs/toolshed.log")).unwrap(),
+            "Log",
+            1,
+            "wrong Log HOME/logs/toolshed.log is no file.\nHint: Name another in the setting log.",
+        ),
+        (
+            "a log below a file",
+            |home| std::fs::write(home.join("logs"), "").unwrap(),
+            "Log",
+            1,
+            "wrong Log HOME/logs/toolshed.log cannot be made, for HOME/logs takes no file.\nHint: Name a file in a folder of yours in the setting log.",
+        ),
+        (
+            "an address without its folder",
+            |home| std::fs::write(home.join("toolshed.toml"), "listen = \"unix:run/s\"").unwrap(),
+            "Listening",
+            1,
+            "wrong Listening unix:HOME/run/s cannot be listened on: the folder HOME/run does not exist.\nHint: Choose a port of 1024 or more, or a socket in a folder of yours.",
+        ),
+        (
+            "a wrong setting",
+            |home| std::fs::write(home.join("toolshed.toml"), "quark = 1").unwrap(),
+            "Configuration",
+            2,
+            "wrong Configuration one setting is wrong.\nHint: See below.",
+        ),
+    ];
+    for (name, break_it, subject, code, expected) in cases {
+        let installation = installed();
+        break_it(installation.path());
+        let (found, text) = installation.run(&["check", "www"], &[]);
+        assert_eq!(about(&text, subject), *expected, "{name}");
+        assert_eq!(found, *code, "{name}: {text}");
+        assert_eq!(
+            text.contains("\n! toolshed: One thing would not work.\n"),
+            *code == 1,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_taken_address_may_be_this_very_site() {
+    let installation = installed();
+    let _taken =
+        std::os::unix::net::UnixListener::bind(installation.path().join("own.sock")).unwrap();
+    let (code, text) = installation.run(&["check", "www"], &[LISTEN]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(
+        about(&text, "Listening"),
+        "note Listening unix:own.sock is taken: another process listens there already.\n\
+         Hint: All is well if that is this site; else end it or set listen."
+    );
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_named() {
+    let (code, text) = installed().run(&["check", "www"], &[("TOOLSHED_PUBILC", "all")]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains(
+            "The variable TOOLSHED_PUBILC is no setting and does nothing; write TOOLSHED_PUBLIC,"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn run_by_hand_the_launcher_explains_itself_and_checks() {
+    let installation = installed();
+    let launcher = installation.path().join("www/dispatch.fcgi");
+    let (code, text) = installation.run(&[], &[("TOOLSHED_LAUNCHER", launcher.to_str().unwrap())]);
+    assert_eq!(code, 0, "{text}");
+    let start = "The launcher found the program toolshed 0.1.0 and it runs.
+
+dispatch.fcgi is started by the web server (FastCGI), not by hand: open the
+site's address in a browser. To see the site without a web server, run the
+program itself: toolshed serve
+
+ok     Program        toolshed 0.1.0, HOME/toolshed.
+";
+    assert!(text.starts_with(start), "{text}");
+    assert!(
+        text.contains("ok     Launcher       HOME/www/dispatch.fcgi, of this version.\n"),
+        "{text}"
+    );
+}

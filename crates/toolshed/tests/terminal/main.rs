@@ -1,0 +1,310 @@
+//! What the program says at a terminal, to the letter: help, slips, a machine that refuses.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+mod check;
+mod log;
+mod program;
+mod wrong_settings;
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use program::Installation;
+
+/// Runs the program in an installation without anything else; returns its exit code and what it wrote,
+/// each line of standard error marked.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    Installation::new().run(arguments, environment)
+}
+
+#[test]
+fn no_file_is_forgotten() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/terminal");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").expect("only files in Rust");
+        let line = format!("\nmod {module};\n");
+        assert!(module == "main" || include_str!("main.rs").contains(&line), "{name}");
+    }
+}
+
+const HELP: &[(&[&str], &str)] = &[
+    (
+        &[],
+        "A tools site, and a server for it, for the hosting most people can afford
+
+Usage: toolshed [OPTIONS] [COMMAND]
+
+Commands:
+  serve        Serve the site over HTTP: to try it, to develop, behind a proxy
+  fastcgi      Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi
+  tools        List the tools of the site, and which are open
+  check        Say what is installed and what would not work; change nothing
+  settings     List the settings, and where they stand; or explain one
+  completions  Print the completions for a shell
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+  -V, --version        Print version
+
+Without a command: serves FastCGI when a web server started the program,
+else the same as `toolshed serve`.
+Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.
+Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong.
+",
+    ),
+    (
+        &["serve"],
+        "Serve the site over HTTP: to try it, to develop, behind a proxy
+
+Usage: toolshed serve [OPTIONS]
+
+Options:
+      --listen <ADDRESS>  HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
+      --log <FILE>        Append messages to this file, not to standard error
+      --config <FILE>     Read the settings from this file
+  -h, --help              Print help
+
+Ctrl-C or SIGTERM ends it, after what is in progress.
+",
+    ),
+    (
+        &["fastcgi"],
+        "Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi
+
+Usage: toolshed fastcgi [OPTIONS]
+
+Options:
+      --listen <ADDRESS>  unix:PATH (yours alone) or HOST:PORT
+      --log <FILE>        Append messages to this file, not to standard error
+      --config <FILE>     Read the settings from this file
+  -h, --help              Print help
+
+Wrong settings do not end it: visitors get a page (503), the log the cause.
+Ctrl-C or SIGTERM ends it, after what is in progress.
+",
+    ),
+    (
+        &["tools"],
+        "List the tools of the site, and which are open
+
+Usage: toolshed tools [OPTIONS]
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+",
+    ),
+    (
+        &["check"],
+        "Say what is installed and what would not work; change nothing
+
+Usage: toolshed check [OPTIONS] [FOLDER]
+
+Arguments:
+  [FOLDER]  The site's folder, the one with dispatch.fcgi in it
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Exit codes: 0 all is well, 1 something would not work, 2 a setting is wrong.
+",
+    ),
+    (
+        &["settings"],
+        "List the settings, and where they stand; or explain one
+
+Usage: toolshed settings [OPTIONS] [NAME]
+
+Arguments:
+  [NAME]  The setting to explain
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.
+",
+    ),
+    (
+        &["completions"],
+        "Print the completions for a shell
+
+Usage: toolshed completions [OPTIONS] <SHELL>
+
+Arguments:
+  <SHELL>  The shell [possible values: bash, elvish, fish, powershell, zsh]
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+For bash, in ~/.bashrc: source <(toolshed completions bash)
+",
+    ),
+];
+
+#[test]
+fn help_is_to_the_letter_and_fits_a_screen() {
+    for (arguments, expected) in HELP {
+        let (code, text) = run(&[*arguments, &["--help"]].concat(), &[]);
+        assert_eq!(text, *expected, "{arguments:?}");
+        assert_eq!(code, 0, "{arguments:?}");
+        assert!(text.lines().count() < 24, "{arguments:?}: {}", text.lines().count());
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_command_has_its_help_tested() {
+    let (_, commands) = HELP[0].1.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    for line in commands.lines() {
+        let command = line.split_whitespace().next().unwrap();
+        assert!(HELP.iter().any(|(arguments, _)| *arguments == [command]), "{command}");
+    }
+}
+
+#[test]
+fn slips_are_named() {
+    let cases: [(&[&str], &str); 4] = [
+        (&["sevre"], "! error: unrecognized subcommand 'sevre'"),
+        (&["serve", "--lisen", "x"], "a similar argument exists: '--listen'"),
+        (&["fastcgi", "--listen", "8080"], "! toolshed: --listen is \"8080\"; write an address"),
+        (&["serve", "--listen", "localhost"], "! toolshed: --listen is \"localhost\"; write"),
+    ];
+    for (arguments, expected) in cases {
+        let (code, text) = run(arguments, &[]);
+        assert_eq!(code, 2, "{arguments:?}: {text}");
+        assert!(text.starts_with("! ") && text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_taken_address_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let expected = format!(
+        "! toolshed: Cannot listen on tcp:{address}: another process listens there already. \
+         End that process or choose another address.\n"
+    );
+    assert_eq!(run(&["serve", "--listen", &address], &[]), (1, expected.clone()));
+    // Whoever sits at the terminal is told, too, when messages go to a file.
+    let installation = Installation::new();
+    let told = installation.run(&["serve", "--listen", &address, "--log", "my.log"], &[]);
+    assert_eq!(told, (1, expected));
+    assert!(installation.read("my.log").contains("another process listens there already"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let (code, text) = run(&["fastcgi", "--listen", "unix:/nowhere/at/all/socket"], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        text.starts_with("! toolshed: Cannot listen on unix:/nowhere/at/all/socket: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_bad_list_of_web_servers_is_named() {
+    let listen = ["fastcgi", "--listen", "tcp:127.0.0.1:0"];
+    let (code, text) = run(&listen, &[("FCGI_WEB_SERVER_ADDRS", "localhost")]);
+    assert_eq!(code, 1);
+    assert!(text.contains("FCGI_WEB_SERVER_ADDRS is \"localhost\", which is not a list"), "{text}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let installation = Installation::new();
+    for arguments in
+        [&["tools"][..], &["settings"], &["check"], &["completions", "bash"], &["--help"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = installation.command(arguments, &[]);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn tools_are_listed_with_what_is_open() {
+    let (code, text) = run(&["tools"], &[]);
+    assert_eq!(code, 0, "{text}");
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = text.lines().map(cells);
+    assert_eq!(lines.next().unwrap(), ["NAME", "PUBLIC", "PATH", "TITLE"]);
+    let checksum =
+        |text: &str| text.lines().map(cells).find(|cells| cells[0] == "checksum").unwrap();
+    assert_eq!(checksum(&text), ["checksum", "open", "/tools/checksum", "Checksums"]);
+    let (_, text) = run(&["tools"], &[("TOOLSHED_PUBLIC", "")]);
+    assert_eq!(checksum(&text)[1], "closed");
+}
+
+#[test]
+fn settings_are_listed_with_where_they_stand() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "\nidle_timeout = 90\npublic = \"all\"");
+    let (code, text) = installation.run(&["settings"], &[("TOOLSHED_PUBLIC", "checksum")]);
+    assert_eq!(code, 0, "{text}");
+    for line in [
+        "public                     \"checksum\"  (TOOLSHED_PUBLIC)\n",
+        "\nlog                        -\n",
+        "\nidle_timeout               90  (toolshed.toml, line 2)\n",
+        "\nsend_timeout               \"1 min\"\n",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(text.lines().count() < 24);
+}
+
+#[test]
+fn a_setting_is_explained() {
+    let expected = "idle_timeout (TOOLSHED_IDLE_TIMEOUT)
+
+How long a kept connection may be idle.
+
+Longer than web servers keep theirs (nginx 60 s), so that they close first and
+no request meets a closed socket.
+
+Default: \"5 min\".
+Write a time such as \"5 min\" or \"90 s\", from 1 s to 24 h.
+";
+    for name in ["idle_timeout", "TOOLSHED_IDLE_TIMEOUT"] {
+        assert_eq!(run(&["settings", name], &[]), (0, expected.to_owned()));
+    }
+    let expected = "! toolshed: There is no setting \"idle-timout\".
+! Hint: toolshed settings idle_timeout
+";
+    assert_eq!(run(&["settings", "idle-timout"], &[]), (2, expected.to_owned()));
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (code, text) = run(&["completions", shell], &[]);
+        assert_eq!(code, 0, "{shell}");
+        assert!(text.contains("toolshed") && text.contains("completions"), "{shell}");
+    }
+}
+
+#[test]
+fn as_cgi_a_query_never_becomes_arguments() {
+    let (code, text) = run(&["settings"], &[("GATEWAY_INTERFACE", "CGI/1.1")]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("Status: "), "{text}");
+}
+
+#[test]
+fn as_plain_cgi_it_answers_with_what_to_change() {
+    let (code, text) = run(&[], &[("GATEWAY_INTERFACE", "CGI/1.1")]);
+    assert_eq!(code, 0);
+    assert!(text.starts_with("Status: 501 Not Implemented\r\nContent-Type: text/plain"), "{text}");
+}

@@ -1,0 +1,145 @@
+//! The program as a test starts it: in a folder of its own, with an environment of its own.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fastcgi_server::client::{Connection, Event};
+use fastcgi_server::{RequestId, Role};
+
+/// An installation: a folder with the program in it, and whatever a test puts beside.
+pub(crate) struct Installation {
+    folder: tempfile::TempDir,
+}
+
+impl Installation {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // A link would be followed to the real program; a second name of the same file is not.
+        let program = folder.path().join("toolshed");
+        if std::fs::hard_link(env!("CARGO_BIN_EXE_toolshed"), &program).is_err() {
+            std::fs::copy(env!("CARGO_BIN_EXE_toolshed"), &program).unwrap();
+        }
+        Installation { folder }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.path().join("toolshed")
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_default()
+    }
+
+    /// A run of the program that ends by itself, in the installation's folder: exit code and what it
+    /// wrote, each line of standard error marked and the folder's name taken out.
+    pub(crate) fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+        let output = self.command(arguments, environment).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let marked: String = stderr.lines().map(|line| format!("! {line}\n")).collect();
+        (output.status.code().unwrap(), self.without_folder(&(stdout + &marked)))
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(self.program());
+        command.args(arguments).env_clear().envs(environment.iter().copied());
+        command.current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn without_folder(&self, text: &str) -> String {
+        text.replace(&*self.path().to_string_lossy(), "HOME")
+    }
+
+    /// Starts the program as mod_fcgid does: with a listening socket as descriptor 0.
+    pub(crate) fn spawn_by_web_server(&self, environment: &[(&str, &str)]) -> Running {
+        let socket = self.path().join("web-server.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut command = self.command(&[], environment);
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: command.spawn().unwrap(), socket }
+    }
+
+    /// Starts `toolshed fastcgi` on a socket of its own.
+    pub(crate) fn start_external(&self, environment: &[(&str, &str)]) -> Running {
+        let socket = self.path().join("own.sock");
+        let mut command = self.command(&["fastcgi", "--listen", "unix:own.sock"], environment);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: command.spawn().unwrap(), socket }
+    }
+}
+
+/// A program that serves FastCGI; ended when dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    socket: PathBuf,
+}
+
+impl Running {
+    /// Sends a request and returns the whole answer, head and body.
+    pub(crate) fn ask(&self, variables: &[(&str, &str)]) -> String {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        let mut stream = loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => break stream,
+                Err(error) if Instant::now() > deadline => panic!("nobody listens: {error}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        let id = RequestId::new(1).unwrap();
+        let mut connection = Connection::new();
+        connection.begin(id, Role::Responder, false);
+        let variables = [("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")].iter().chain(variables);
+        // The last of a name wins here, so that a test can replace the usual ones.
+        let variables: std::collections::BTreeMap<_, _> = variables.copied().collect();
+        connection
+            .params(id, variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        connection.params_end(id);
+        connection.stdin_end(id);
+        stream.write_all(&connection.take_unsent()).unwrap();
+        let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
+        loop {
+            let length = stream.read(&mut buffer).unwrap();
+            assert!(length > 0, "the connection ended within the answer");
+            connection.handle_input(buffer[..length].to_vec().into());
+            while let Some(event) = connection.poll_event() {
+                match event {
+                    Event::Stdout { data, .. } => answer.extend_from_slice(&data),
+                    Event::End { .. } => return String::from_utf8(answer).unwrap(),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    /// Ends the program by SIGTERM; returns its exit code and what it wrote outside the log.
+    pub(crate) fn end(mut self) -> (i32, String) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        let status = self.child.wait().unwrap();
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        (status.code().unwrap_or(-1), text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,236 @@
+//! Wrong settings × ways in: a message and exit code 2 where somebody waits, a page and the log where
+//! visitors do.
+
+use crate::program::Installation;
+
+const WRONG: &str = "# mine\nlog = \"my.log\"\nidle_timeout = \"5 parsecs\"\n";
+const SENTENCE: &str = "toolshed.toml, line 3: idle_timeout is \"5 parsecs\"; write a time such as \
+                        \"5 min\" or \"90 s\".";
+
+#[test]
+fn at_a_terminal_each_is_a_message_and_exit_code_2() {
+    // name, file, environment, arguments, what is said
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static str,
+    );
+    let cases: &[Case] = &[
+        (
+            "a unit that is none",
+            WRONG,
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 3: idle_timeout is \"5 parsecs\"; write a time such as \"5 min\" or \"90 s\".
+! Hint: `toolshed settings idle_timeout` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "an unknown key",
+            "idel_timeout = 5",
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 1: idel_timeout is no setting; write idle_timeout, if that is meant.
+! Hint: `toolshed settings idle_timeout` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "a key like no other",
+            "quark = 5",
+            &[],
+            &["tools"],
+            "! toolshed: toolshed.toml, line 1: quark is no setting; take the line out.
+! Hint: the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "too large",
+            "drain_timeout = \"2 h\"",
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 1: drain_timeout is \"2 h\"; write from \"0 s\" to \"1 h\".
+! Hint: `toolshed settings drain_timeout` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "no TOML",
+            "idle_timeout = 5 min",
+            &[],
+            &["settings"],
+            "! toolshed: toolshed.toml, line 1: this line is no TOML (string values must be quoted, expected literal string); write KEY = VALUE, with texts in double quotes.
+! Hint: the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "a key that is there twice",
+            "log = \"a\"\nlog = \"b\"",
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 2: this line is no TOML (duplicate key); write KEY = VALUE, with texts in double quotes.
+! Hint: the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "a section",
+            "[server]\nlog = \"a\"",
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 1: server is a section; write its settings without a section.
+! Hint: the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "in the environment",
+            "",
+            &[("TOOLSHED_BASE", "project"), ("TOOLSHED_MAX_EXCHANGES", "many")],
+            &["serve"],
+            "! toolshed: TOOLSHED_BASE is \"project\"; write a path such as \"/project\".
+! toolshed: TOOLSHED_MAX_EXCHANGES is \"many\"; write a whole number from 1 to 65,536.
+! Hint: `toolshed settings base` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "on the command line",
+            "",
+            &[],
+            &["fastcgi", "--listen", "8080"],
+            "! toolshed: --listen is \"8080\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
+! Hint: `toolshed settings listen` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "nowhere to listen",
+            "",
+            &[],
+            &["fastcgi"],
+            "! toolshed: fastcgi has to be told where to listen.
+! Hint: toolshed fastcgi --listen unix:/run/toolshed.sock
+",
+        ),
+        (
+            "an address of FastCGI that is wrong",
+            "listen = \"here\"",
+            &[],
+            &["fastcgi"],
+            "! toolshed: toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
+! Hint: `toolshed settings listen` says more about it; the file is HOME/toolshed.toml.
+",
+        ),
+        (
+            "a file that is not there",
+            "",
+            &[],
+            &["serve", "--config", "nowhere.toml"],
+            "! toolshed: nowhere.toml cannot be read: there is no such file; name another file in --config.
+",
+        ),
+        (
+            "a folder",
+            "",
+            &[("TOOLSHED_CONFIG", ".")],
+            &["serve"],
+            "! toolshed: . cannot be read: it is a folder; name another file in TOOLSHED_CONFIG.
+",
+        ),
+    ];
+    for (name, file, environment, arguments, expected) in cases {
+        let installation = Installation::new();
+        installation.write("toolshed.toml", file);
+        let (code, text) = installation.run(arguments, environment);
+        assert_eq!(text, *expected, "{name}");
+        assert_eq!(code, 2, "{name}");
+    }
+}
+
+#[test]
+fn a_tool_that_there_is_not_is_answered_with_those_that_there_are() {
+    let installation = Installation::new();
+    let (code, text) = installation.run(&["tools"], &[("TOOLSHED_PUBLIC", "all,chekcsum")]);
+    let start = "! toolshed: TOOLSHED_PUBLIC is \"all,chekcsum\"; there is no tool \"chekcsum\": write \
+                 names from all, checksum";
+    assert!(code == 2 && text.starts_with(start), "{text}");
+}
+
+#[test]
+fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
+    for external in [false, true] {
+        let installation = Installation::new();
+        installation.write("toolshed.toml", WRONG);
+        let running = match external {
+            true => installation.start_external(&[]),
+            false => installation.spawn_by_web_server(&[]),
+        };
+        for (method, uri) in [("GET", "/"), ("POST", "/tools/checksum"), ("GET", "/healthz")] {
+            let answer = running.ask(&[
+                ("REQUEST_METHOD", method),
+                ("REQUEST_URI", uri),
+                ("REMOTE_ADDR", "127.0.0.1"),
+            ]);
+            assert!(answer.starts_with("Status: 503"), "{uri}: {answer}");
+            assert!(answer.to_lowercase().contains("retry-after: 30"), "{answer}");
+            assert!(answer.contains("<h1>This site is being set up</h1>"), "{uri}: {answer}");
+            assert!(!answer.contains("parsecs") && !answer.contains("toml"), "{uri}: {answer}");
+            let (_, rest) = answer.split_once("<code>").expect("a reference");
+            let (reference, _) = rest.split_once("</code>").unwrap();
+            let log = installation.read("my.log");
+            let line = log.lines().find(|line| line.contains(reference)).expect(&log);
+            let cause = format!("{uri} was asked for, but the configuration is wrong: {SENTENCE}");
+            assert!(line.contains(&cause), "{line}");
+        }
+        let log = installation.read("my.log");
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+        assert!(lines[0].ends_with(SENTENCE), "{log}");
+        let rule = "Every request is answered 503 until the configuration is right";
+        assert!(lines[1].contains(rule) && lines[1].contains("toolshed.toml"), "{log}");
+        let (code, said) = running.end();
+        assert_eq!((code, said.as_str()), (0, ""), "external: {external}");
+    }
+}
+
+#[test]
+fn the_page_says_more_only_when_the_setting_asks_for_it() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "idle_timeout = \"<5>\"\nshow_configuration_errors = true");
+    let running = installation.spawn_by_web_server(&[]);
+    let answer = running.ask(&[("HTTP_ACCEPT", "text/plain")]);
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (text, _) = body.split_once("Reference: ").unwrap();
+    assert_eq!(
+        text,
+        "This site is being set up. A setting is wrong, so there is nothing to see yet. This is what \
+         its owner has to change:\n    toolshed.toml, line 1: idle_timeout is \"<5>\"; write a time \
+         such as \"5 min\" or \"90 s\".\n"
+    );
+    let page = running.ask(&[]);
+    assert!(page.contains("&lt;5&gt;") && !page.contains("<5>"), "{page}");
+}
+
+#[test]
+fn once_it_is_right_the_site_is_served_by_the_same_process() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", WRONG);
+    let running = installation.spawn_by_web_server(&[]);
+    assert!(running.ask(&[]).starts_with("Status: 503"));
+    installation.write("toolshed.toml", "idle_timeout = \"5 parsec\"");
+    assert!(running.ask(&[]).starts_with("Status: 503"));
+    installation.write("toolshed.toml", "base = \"/project\"\nidle_timeout = \"5 min\"");
+    let answer = running.ask(&[("REQUEST_URI", "/project/healthz")]);
+    assert!(answer.starts_with("Status: 200") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    let front = running.ask(&[("REQUEST_URI", "/project/")]);
+    assert!(front.contains("href=\"/project/tools/checksum\""), "{front}");
+    let log = installation.read("my.log");
+    for part in ["\"5 parsecs\"", "\"5 parsec\"", "The configuration has been put right"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[test]
+fn a_right_file_sets_what_it_says() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "public = []");
+    let running = installation.spawn_by_web_server(&[]);
+    assert!(running.ask(&[("REQUEST_URI", "/tools/checksum")]).starts_with("Status: 403"));
+    assert!(running.ask(&[("REQUEST_URI", "/healthz")]).starts_with("Status: 200"));
+}
