@@ -24,6 +24,9 @@ pub struct Options {
     /// A new connection for each request, as mod_fcgid and nginx by default do.
     #[arg(long)]
     pub new_connections: bool,
+    /// Wait so many milliseconds before each further connection, so that the server has gone to sleep.
+    #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
+    pub pause: u64,
     /// Further connections that are kept open after one request each and send nothing more.
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub idle: usize,
@@ -75,6 +78,7 @@ impl Options {
             connections: 1,
             in_flight: 1,
             new_connections: false,
+            pause: 0,
             idle: 0,
             warm_up: 0,
             requests: None,

@@ -137,6 +137,9 @@ async fn work(run: Rc<Run>, served: Rc<Cell<Served>>) {
             run.connection_failed(&error, &served);
             time::sleep(CONNECT_AGAIN).await;
         }
+        if run.options.pause > 0 && run.may_go_on() {
+            time::sleep(Duration::from_millis(run.options.pause)).await;
+        }
     }
 }
 

@@ -24,11 +24,12 @@ const UPDATE: &str = "UPDATE_INSTRUCTIONS";
 /// Program, conversation, and the load's words for it.
 const CASES: [(&str, &str, &[&str]); 7] = [
     ("hello", "kept_connection", &[]),
-    ("hello", "new_connections", &["--new-connections"]),
+    // With pauses: whether the next connection waits already would be chance.
+    ("hello", "new_connections", &["--new-connections", "--pause", "5"]),
     ("hello", "32_in_flight", &["--in-flight", "32"]),
     ("hello", "post_of_16_kib", &["--body", "16384"]),
     ("axum", "kept_connection", &[]),
-    ("axum", "new_connections", &["--new-connections"]),
+    ("axum", "new_connections", &["--new-connections", "--pause", "5"]),
     ("site", "kept_connection", &["--path", "/healthz"]),
 ];
 
