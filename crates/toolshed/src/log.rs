@@ -1,7 +1,8 @@
 //! The log: where messages go and how a line looks.
 //!
 //! A line is written by one `write`, to a file opened for appending, so that several processes can
-//! share it. Standard output and error go there too: a stray `println!` of a tool is found in it.
+//! share it. Standard output and error go there too: a stray `println!` of a tool is found in it (of an
+//! `eprintln!` with values in it each part is a write of its own, so other lines may come between).
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -124,5 +125,62 @@ impl FormatTime for TimeAndProcess {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         SystemTime.format_time(writer)?;
         write!(writer, " {}", std::process::id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const FILE_FOR_WRITER: &str = "LOG_FILE_OF_THE_TEST";
+    const LINES: usize = 400;
+
+    #[test]
+    fn several_processes_write_whole_lines_and_stray_output_is_among_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("made/log");
+        let writers: Vec<_> = ["a", "b", "c"]
+            .into_iter()
+            .map(|letter| {
+                Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "log::tests::writer", "--ignored", "--nocapture"])
+                    .env(FILE_FOR_WRITER, &file)
+                    .env("LETTER", letter)
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for mut writer in writers {
+            assert!(writer.wait().unwrap().success());
+        }
+        let log = std::fs::read_to_string(file).unwrap();
+        for letter in ["a", "b", "c"] {
+            let word = letter.repeat(300);
+            let ends = |end: &str| log.lines().filter(|line| line.ends_with(end)).count();
+            assert_eq!(ends(&format!(" WARN {word}")), LINES, "messages of {letter}");
+            assert_eq!(ends(&format!("stray output of {letter}")), LINES);
+            assert_eq!(ends(&format!("stray error of {letter}")), LINES);
+            // Nothing of one line within another.
+            assert_eq!(log.matches(&word).count(), LINES, "messages of {letter}");
+        }
+    }
+
+    /// Not a test: the test above runs it, several at once, each in a process of its own.
+    #[test]
+    #[ignore = "is run by several_processes_write_whole_lines_and_stray_output_is_among_them"]
+    fn writer() {
+        let Some(file) = std::env::var_os(FILE_FOR_WRITER) else { return };
+        let letter = std::env::var("LETTER").unwrap();
+        let error = format!("stray error of {letter}\n");
+        to_file(Path::new(&file));
+        for _ in 0..LINES {
+            tracing::warn!("{}", letter.repeat(300));
+            println!("stray output of {letter}");
+            // Standard error has no buffer: of `eprintln!` each part would be a write of its own.
+            eprint!("{error}");
+        }
     }
 }
