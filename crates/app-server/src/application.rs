@@ -10,13 +10,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::body::Body;
 use crate::error_report::{About, Cause, ErrorReport};
+use crate::http_to_cgi::has_body;
 use crate::settings::Settings;
 
 /// Bytes that one read from a socket may bring. As much as a unix socket gives at once.
@@ -64,10 +66,16 @@ where
         }
         self.exchanges.set(self.exchanges.get() + 1);
         let permit = Permit(self.exchanges.clone());
-        match self.call(request).await {
-            Ok(response) => response.map(|body| Answer::application(body, about, permit)),
-            Err(message) => self.page(Cause::Panic(message), &about).map(|page| Answer::page(page)),
-        }
+        let cause = match self.call(request).await {
+            Ok(mut response) => match stated_length(&mut response, &about) {
+                Ok(length) => {
+                    return response.map(|body| Answer::application(body, length, about, permit));
+                }
+                Err(why) => Cause::BadResponse(why),
+            },
+            Err(message) => Cause::Panic(message),
+        };
+        self.page(cause, &about).map(|page| Answer::page(page))
     }
 
     /// Calls the service. The error is a panic's message.
@@ -93,6 +101,60 @@ where
     }
 }
 
+/// Finds out whether an answer can be sent, and how many bytes its body has to have, if it says so.
+///
+/// # Errors
+/// Why it cannot be sent.
+fn stated_length<B: HttpBody>(
+    response: &mut Response<B>,
+    about: &About,
+) -> Result<Option<u64>, String> {
+    let status = response.status();
+    if status.is_informational() {
+        return Err(format!("{status} is an interim status, which ends no exchange"));
+    }
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(None);
+    }
+    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
+    let stated = match (lengths.next(), lengths.next()) {
+        (None, _) => return Ok(None),
+        (Some(length), None) => length,
+        (Some(_), Some(_)) => return Err("it has several Content-Length headers".to_owned()),
+    };
+    let length = std::str::from_utf8(stated.as_bytes())
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or_else(|| format!("its Content-Length is {stated:?}"))?;
+    if status == StatusCode::NOT_MODIFIED && length == 0 {
+        // A framework that counts the empty body (axum). It would be the length of the visitor's copy.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if !has_body(&about.method, status) {
+        return Ok(None);
+    }
+    match response.body().size_hint().exact() {
+        Some(exact) if exact < length => {
+            return Err(format!("its Content-Length is {length}, its body has {exact} bytes"));
+        }
+        // It is cut there.
+        Some(exact) if exact > length => {
+            let About { method, uri, .. } = about;
+            tracing::error!(
+                %method,
+                path = uri.path(),
+                "The answer's Content-Length is {length}, its body has {exact} bytes: the rest is \
+                 left out."
+            );
+        }
+        _ => {}
+    }
+    Ok(Some(length))
+}
+
 /// Counts one exchange until its answer is over.
 struct Permit(Rc<Cell<usize>>);
 
@@ -103,10 +165,13 @@ impl Drop for Permit {
 }
 
 pin_project! {
-    /// The body of an answer: the application's, or a page of the server's own.
+    /// The body of an answer: the application's, or a page of the server's own. It has as many bytes as
+    /// its Content-Length says: more are left out, fewer are a failure.
     pub(crate) struct Answer<B> {
         #[pin]
         source: Source<B>,
+        // Bytes of the Content-Length that have not come.
+        left: Option<u64>,
         about: Option<About>,
         permit: Option<Permit>,
     }
@@ -122,12 +187,13 @@ pin_project! {
 }
 
 impl<B> Answer<B> {
-    fn application(body: B, about: About, permit: Permit) -> Self {
-        Answer { source: Source::Application { body }, about: Some(about), permit: Some(permit) }
+    fn application(body: B, length: Option<u64>, about: About, permit: Permit) -> Self {
+        let source = Source::Application { body };
+        Answer { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
     pub(crate) fn page(page: Bytes) -> Self {
-        Answer { source: Source::Page { page }, about: None, permit: None }
+        Answer { source: Source::Page { page }, left: None, about: None, permit: None }
     }
 }
 
@@ -168,13 +234,34 @@ where
                 Ok(Poll::Ready(Some(Ok(frame)))) => {
                     // For the usual `Bytes` this shares and copies nothing.
                     let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
-                    return Poll::Ready(Some(Ok(frame)));
+                    let Some(left) = this.left else { return Poll::Ready(Some(Ok(frame))) };
+                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    match left.checked_sub(length) {
+                        Some(rest) => {
+                            *left = rest;
+                            return Poll::Ready(Some(Ok(frame)));
+                        }
+                        None => {
+                            let room = *left as usize;
+                            *left = 0;
+                            this.source.set(Source::Over);
+                            *this.permit = None;
+                            return Poll::Ready(
+                                (room > 0).then(|| Ok(frame.map_data(|data| data.slice(..room)))),
+                            );
+                        }
+                    }
                 }
-                Ok(Poll::Ready(None)) => {
-                    this.source.set(Source::Over);
-                    *this.permit = None;
-                    return Poll::Ready(None);
-                }
+                Ok(Poll::Ready(None)) => match this.left {
+                    Some(left) if *left > 0 => {
+                        format!("the body ended {left} bytes before its Content-Length")
+                    }
+                    _ => {
+                        this.source.set(Source::Over);
+                        *this.permit = None;
+                        return Poll::Ready(None);
+                    }
+                },
                 Ok(Poll::Ready(Some(Err(error)))) => error.to_string(),
                 Err(panic) => format!("panic: {panic}"),
             },
@@ -188,7 +275,10 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Application { body } => body.is_end_stream(),
+            // A body that is too short is asked once more, to fail.
+            Source::Application { body } => {
+                body.is_end_stream() && self.left.is_none_or(|left| left == 0)
+            }
             Source::Page { page } => page.is_empty(),
             Source::Over => true,
         }
@@ -196,7 +286,10 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Application { body } => body.size_hint(),
+            Source::Application { body } => match self.left {
+                Some(left) => SizeHint::with_exact(left),
+                None => body.size_hint(),
+            },
             Source::Page { page } => SizeHint::with_exact(page.len() as u64),
             Source::Over => SizeHint::with_exact(0),
         }

@@ -66,6 +66,8 @@ pub enum BodyError {
     Spill(std::io::Error),
     /// The HTTP connection failed.
     Http(hyper::Error),
+    /// What the body is read from failed (CGI's descriptor 0, a file).
+    Input(std::io::Error),
 }
 
 impl fmt::Display for BodyError {
@@ -86,6 +88,7 @@ impl fmt::Display for BodyError {
                 write!(formatter, "the temporary file for the body failed: {error}")
             }
             BodyError::Http(error) => write!(formatter, "the HTTP connection failed: {error}"),
+            BodyError::Input(error) => write!(formatter, "the body cannot be read: {error}"),
         }
     }
 }
@@ -93,7 +96,7 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            BodyError::Spill(error) => Some(error),
+            BodyError::Spill(error) | BodyError::Input(error) => Some(error),
             BodyError::Http(error) => Some(error),
             _ => None,
         }
@@ -409,6 +412,11 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(limit: Duration) -> Self {
         Patience { limit, sleep: None }
+    }
+
+    /// How long is waited.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// What was waited for came.

@@ -22,6 +22,12 @@ pub enum Error {
     WebServerAddresses(String),
     /// The event loop could not be built or failed.
     Loop(io::Error),
+    /// The answer could not be written (CGI, shell): nobody reads it any more, say.
+    Answer(io::Error),
+    /// The application failed in the middle of its answer (CGI, shell); the log says why.
+    BrokenOff,
+    /// The file for a request's body cannot be read (shell).
+    Body(io::Error),
 }
 
 impl fmt::Display for Error {
@@ -64,6 +70,11 @@ impl fmt::Display for Error {
                  separated by commas, such as 127.0.0.1,10.0.0.7."
             ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
+            Error::Answer(source) => {
+                write!(formatter, "The answer could not be written to its end: {source}.")
+            }
+            Error::BrokenOff => write!(formatter, "The answer broke off; the log says why."),
+            Error::Body(source) => write!(formatter, "The body cannot be read: {source}."),
         }
     }
 }
@@ -71,10 +82,12 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Listen { source, .. } | Error::NotSpawned(source) | Error::Loop(source) => {
-                Some(source)
-            }
-            Error::WebServerAddresses(_) => None,
+            Error::Listen { source, .. }
+            | Error::NotSpawned(source)
+            | Error::Loop(source)
+            | Error::Answer(source)
+            | Error::Body(source) => Some(source),
+            Error::WebServerAddresses(_) | Error::BrokenOff => None,
         }
     }
 }

@@ -1,26 +1,53 @@
-//! One FastCGI exchange: the request goes to the application, its answer back to the connection.
+//! One exchange in CGI's words: the request goes to the application, its answer to an [`Outlet`].
 //!
-//! The answer's head, a small body, the end of the stream and END_REQUEST stand together in the
-//! connection's output, which `fastcgi.rs` sends in one write.
+//! Over FastCGI that is the connection's output (`fastcgi.rs`), where the answer's head, a small body, the
+//! end of the stream and END_REQUEST stand together to be sent in one write; over CGI and in the shell it
+//! is one file (`single.rs`).
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::{BufMut, Bytes};
-use fastcgi_server::RequestId;
-use http::{Method, Request, Response};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Method, Request, Response, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;
 
 use crate::application::Application;
 use crate::body::Body;
 use crate::error_report::{About, Cause};
-use crate::fastcgi::Link;
-use crate::http_to_cgi::{announced_length, has_body, write_head};
+use crate::http_to_cgi::{announced_length, check_lines, has_body, write_head};
+
+/// Where an answer goes. `bool`: whether it is still wanted.
+pub(crate) trait Outlet {
+    /// Takes the head and the first bytes of the body, which may be none. `length` is the whole body's, when
+    /// it is to be announced.
+    fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool;
+
+    /// Takes more of the body.
+    fn data(&self, data: Bytes) -> bool;
+
+    /// Waits until enough of what was taken has gone.
+    fn writable(&self) -> impl Future<Output = ()>;
+
+    /// The answer is complete.
+    fn end(&self);
+
+    /// The answer stops in its middle.
+    fn break_off(&self);
+
+    /// Takes a page of the server's own.
+    fn page(&self, method: &Method, page: Response<Bytes>) {
+        let (head, body) = page.into_parts();
+        let length = announced_length(method, &head, Some(body.len() as u64));
+        let has_body = has_body(method, head.status);
+        self.begin(&head, length, if has_body { body } else { Bytes::new() });
+        self.end();
+    }
+}
 
 /// Body bytes that are copied behind the head, into the same record; more is shared instead.
 /// Copying 8 KiB costs less than the allocation and the further segment of a vectored write.
@@ -29,8 +56,7 @@ const COPIED_BYTES: usize = 8 * 1024;
 /// Answers one request and ends it.
 pub(crate) async fn run<S, B>(
     application: Rc<Application<S>>,
-    link: Rc<Link>,
-    id: RequestId,
+    outlet: impl Outlet,
     request: Request<Body>,
 ) where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
@@ -41,6 +67,12 @@ pub(crate) async fn run<S, B>(
     let mut about = Some(About::request(&request));
     let (head, body) = application.answer(request).await.into_parts();
     let mut body = pin!(body);
+    if let Err(why) = check_lines(&head.headers) {
+        if let Some(about) = about.take() {
+            outlet.page(&method, application.page(Cause::BadResponse(why), &about));
+        }
+        return;
+    }
     let has_body = has_body(&method, head.status);
 
     // What is there at once goes out with the head; nothing is waited for.
@@ -52,8 +84,7 @@ pub(crate) async fn run<S, B>(
             Poll::Ready(Some(Err(error))) => {
                 // No byte is out yet: the visitor can still be told.
                 if let Some(about) = about.take() {
-                    let page = application.page(Cause::BadResponse(error.0), &about);
-                    link.page(id, &method, page);
+                    outlet.page(&method, application.page(Cause::BadResponse(error.0), &about));
                 }
                 return;
             }
@@ -62,42 +93,36 @@ pub(crate) async fn run<S, B>(
     }
     drop(about);
     let hint = body.size_hint().exact().map(|rest| rest + first.len() as u64);
-    let length = announced_length(&head.headers, head.status, hint);
-    let copied = first.len() <= COPIED_BYTES;
-    let mut wanted = link.stdout_in_place(id, |output| {
-        write_head(&head, length, output);
-        if copied {
-            output.put_slice(&first);
-        }
-    });
-    if !copied {
-        wanted = link.stdout(id, first);
-    }
+    let length = announced_length(&method, &head, hint);
+    let mut wanted = outlet.begin(&head, length, first);
     while wanted && has_body && !body.is_end_stream() {
-        link.writable().await;
+        outlet.writable().await;
         match poll_fn(|context| body.as_mut().poll_frame(context)).await {
-            Some(Ok(frame)) => wanted = data(frame).is_none_or(|data| link.stdout(id, data)),
-            Some(Err(_)) => return link.break_off(id),
+            Some(Ok(frame)) => wanted = data(frame).is_none_or(|data| outlet.data(data)),
+            Some(Err(_)) => return outlet.break_off(),
             None => break,
         }
     }
-    link.end(id);
+    outlet.end();
+}
+
+/// Writes a head in CGI's form with the first bytes of the body, unless those are better shared: then they
+/// are returned.
+pub(crate) fn write_beginning(
+    head: &response::Parts,
+    length: Option<u64>,
+    first: Bytes,
+    output: &mut BytesMut,
+) -> Option<Bytes> {
+    write_head(head, length, output);
+    if first.len() <= COPIED_BYTES {
+        output.put_slice(&first);
+        return None;
+    }
+    Some(first)
 }
 
 /// A frame's bytes; trailers have no place in CGI.
 fn data(frame: Frame<Bytes>) -> Option<Bytes> {
     frame.into_data().ok().filter(|data| !data.is_empty())
-}
-
-impl Link {
-    /// Answers with a page of the server's own and ends the request.
-    pub(crate) fn page(&self, id: RequestId, method: &Method, page: Response<Bytes>) {
-        let (head, body) = page.into_parts();
-        let length = announced_length(&head.headers, head.status, Some(body.len() as u64));
-        self.stdout_in_place(id, |output| write_head(&head, length, output));
-        if has_body(method, head.status) {
-            self.stdout(id, body);
-        }
-        self.end(id);
-    }
 }

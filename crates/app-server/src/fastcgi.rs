@@ -19,7 +19,7 @@ use event_loop::Task;
 use event_loop::net::Stream;
 use event_loop::time::{self, Sleep};
 use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
-use http::{Method, Request};
+use http::{Method, Request, response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
@@ -28,7 +28,7 @@ use crate::body::{Body, BodyError, Sender};
 use crate::cgi_to_http;
 use crate::connections::Place;
 use crate::error_report::{About, Cause};
-use crate::exchange;
+use crate::exchange::{self, Outlet};
 use crate::extensions::FilterData;
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
@@ -51,7 +51,7 @@ where
 }
 
 /// What the exchanges of a connection share with it: the protocol's state, which holds the output.
-pub(crate) struct Link {
+struct Link {
     protocol: RefCell<Protocol>,
     /// Wakes the connection to send.
     connection: RefCell<Option<Waker>>,
@@ -65,49 +65,63 @@ pub(crate) struct Link {
     broken: Cell<bool>,
 }
 
-impl Link {
-    pub(crate) fn stdout(&self, id: RequestId, data: Bytes) -> bool {
-        let active = self.protocol.borrow_mut().stdout(id, data);
-        self.changed();
-        active
-    }
+/// The STDOUT stream of one request.
+struct Stdout {
+    link: Rc<Link>,
+    id: RequestId,
+}
 
-    pub(crate) fn stdout_in_place(&self, id: RequestId, write: impl FnOnce(&mut BytesMut)) -> bool {
-        let active = self.protocol.borrow_mut().stdout_in_place(id, write);
-        self.changed();
-        active
-    }
-
-    /// The answer is complete.
-    pub(crate) fn end(&self, id: RequestId) {
-        self.protocol.borrow_mut().end_request(id, 0);
-        self.changed();
-    }
-
-    /// The answer stops in its middle. Web servers ignore the application status, so a closed
-    /// connection has to say it, unless that would take others' answers along.
-    pub(crate) fn break_off(&self, id: RequestId) {
-        let alone = self.protocol.borrow().active_requests() == 1;
-        if alone {
-            self.broken.set(true);
-        } else {
-            self.protocol.borrow_mut().end_request(id, 1);
+impl Outlet for Stdout {
+    fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
+        let mut shared = None;
+        let mut protocol = self.link.protocol.borrow_mut();
+        let mut active = protocol.stdout_in_place(self.id, |output| {
+            shared = exchange::write_beginning(head, length, first, output);
+        });
+        if let Some(data) = shared {
+            active = protocol.stdout(self.id, data);
         }
-        self.changed();
+        drop(protocol);
+        self.link.changed();
+        active
     }
 
-    /// Waits until the peer has taken enough of what is unsent.
-    pub(crate) async fn writable(&self) {
+    fn data(&self, data: Bytes) -> bool {
+        let active = self.link.protocol.borrow_mut().stdout(self.id, data);
+        self.link.changed();
+        active
+    }
+
+    async fn writable(&self) {
         poll_fn(|context| {
-            if self.protocol.borrow().unsent() < self.response_bytes {
+            if self.link.protocol.borrow().unsent() < self.link.response_bytes {
                 return Poll::Ready(());
             }
-            self.writers.borrow_mut().push(context.waker().clone());
+            self.link.writers.borrow_mut().push(context.waker().clone());
             Poll::Pending
         })
         .await;
     }
 
+    fn end(&self) {
+        self.link.protocol.borrow_mut().end_request(self.id, 0);
+        self.link.changed();
+    }
+
+    /// Web servers ignore the application status, so a closed connection has to say it, unless that
+    /// would take others' answers along.
+    fn break_off(&self) {
+        let alone = self.link.protocol.borrow().active_requests() == 1;
+        if alone {
+            self.link.broken.set(true);
+        } else {
+            self.link.protocol.borrow_mut().end_request(self.id, 1);
+        }
+        self.link.changed();
+    }
+}
+
+impl Link {
     fn changed(&self) {
         if !self.at_work.get()
             && let Some(connection) = &*self.connection.borrow()
@@ -389,7 +403,7 @@ where
                 Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
                     let cause = Cause::VariablesTooLarge(limit);
                     let page = self.application.page(cause, &About::unknown());
-                    self.link.page(id, &Method::GET, page);
+                    self.stdout(id).page(&Method::GET, page);
                 }
                 Some(Event::Stdin { id, data }) => {
                     if let Some(stdin) = self.exchange(id).and_then(|it| it.stdin.as_mut()) {
@@ -424,6 +438,10 @@ where
         self.exchanges.iter_mut().find(|exchange| exchange.id == id)
     }
 
+    fn stdout(&self, id: RequestId) -> Stdout {
+        Stdout { link: self.link.clone(), id }
+    }
+
     /// Gives a request to the application. `no_body`: its body has ended already.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, .. } = request;
@@ -432,7 +450,7 @@ where
             Ok(head) => head,
             Err(why) => {
                 let page = self.application.page(Cause::BadRequest(why), &About::unknown());
-                return self.link.page(id, &Method::GET, page);
+                return self.stdout(id).page(&Method::GET, page);
             }
         };
         let length = head.content_length;
@@ -462,8 +480,7 @@ where
         self.multiplexed |= !self.exchanges.is_empty();
         let task = event_loop::spawn_now(exchange::run(
             self.application.clone(),
-            self.link.clone(),
-            id,
+            self.stdout(id),
             request,
         ));
         self.exchanges.push(Exchange { id, stdin, data, _task: task });

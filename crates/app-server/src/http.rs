@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
-use http::Request;
+use http::header::HOST;
+use http::{Method, Request, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -20,13 +21,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tower_service::Service;
 
-use crate::application::Application;
+use crate::application::{Answer, Application};
 use crate::base_path::BasePath;
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
 use crate::connections::Place;
+use crate::error_report::{About, Cause};
 use crate::extensions::{RemoteAddress, Scheme};
 use crate::forwarded::{self, Peer};
+use crate::http_to_cgi::remove_hop_by_hop;
 use crate::settings::Settings;
 
 /// Serves one connection until it ends.
@@ -51,16 +54,25 @@ pub(crate) async fn serve<S, B>(
         let request = into_ours(request, peer, settings);
         let application = application.clone();
         async move {
-            let answer = application.answer(request).await;
+            let mut answer = match check(&request) {
+                Ok(()) => application.answer(request).await,
+                Err(why) => {
+                    let about = About::request(&request);
+                    let page = application.page(Cause::BadRequest(why.to_owned()), &about);
+                    page.map(|page| Answer::page(page))
+                }
+            };
+            remove_hop_by_hop(answer.headers_mut());
             drop(exchange);
             Ok::<_, Infallible>(answer)
         }
     });
+    // No `pipeline_flush`: with it hyper 1.12 forgets an answer when the connection ends and input is
+    // left (conformance table: "nothing is answered after close").
     let connection = http1::Builder::new()
         .timer(HyperTimer)
         .header_read_timeout(settings.receive_timeout)
         .max_buf_size(settings.http_head_bytes.max(8192))
-        .pipeline_flush(true)
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
     let mut told = false;
@@ -80,6 +92,35 @@ pub(crate) async fn serve<S, B>(
     }
 }
 
+/// Whether a request is one for us. What has no meaning at all hyper has refused before.
+///
+/// # Errors
+/// Why it is not.
+fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
+    if request.method() == Method::CONNECT {
+        return Err("CONNECT is for proxies, and this is none");
+    }
+    if request.uri().authority().is_some() {
+        return Err("its target is no path");
+    }
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        return Err("the target * is for OPTIONS alone");
+    }
+    // RFC 9112 §3.2: two of them are how a request is smuggled past a proxy.
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_11 => Err("HTTP/1.1 needs a Host header"),
+        (_, Some(_)) => Err("it has several Host headers"),
+        (Some(host), None) if !is_host(host.as_bytes()) => Err("its Host header names no host"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this may be a host with a port (RFC 9110 §7.2, RFC 3986 §3.2.2), or nothing.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
+}
+
 /// hyper's request as the application sees all requests.
 fn into_ours(
     request: Request<Incoming>,
@@ -87,8 +128,11 @@ fn into_ours(
     settings: &Settings,
 ) -> Request<Body> {
     let (mut head, incoming) = request.into_parts();
-    // An absolute target (RFC 9112 §3.2.2) is the same request as its path.
+    // An absolute target (RFC 9112 §3.2.2) is the same request as its path, and its host counts.
     if head.uri.scheme().is_some() {
+        if let Some(host) = head.uri.authority().and_then(|it| it.as_str().parse().ok()) {
+            head.headers.insert(HOST, host);
+        }
         head.uri = head.uri.path_and_query().cloned().map(Into::into).unwrap_or_default();
     }
     cgi_headers::join_cookies(&mut head.headers);

@@ -19,8 +19,10 @@ pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &m
         output.put_slice(reason.as_bytes());
     }
     output.put_slice(b"\r\n");
+    let has_connection = head.headers.contains_key(CONNECTION);
     for (name, value) in &head.headers {
-        if !is_hop_by_hop(name) {
+        let for_neighbour = has_connection && is_named_by_connection(&head.headers, name);
+        if !for_neighbour && !is_left_out(name) {
             output.put_slice(name.as_str().as_bytes());
             output.put_slice(b": ");
             output.put_slice(value.as_bytes());
@@ -43,24 +45,68 @@ pub(crate) fn has_body(method: &Method, status: StatusCode) -> bool {
         && status != StatusCode::NOT_MODIFIED
 }
 
-/// The length to announce for a body: what the stream promises, or none where the status has no
-/// content.
+/// The length to announce for a body: what the stream promises. None where there is no body to promise
+/// anything: the application alone knows what GET would have brought.
 pub(crate) fn announced_length(
-    headers: &HeaderMap,
-    status: StatusCode,
+    method: &Method,
+    head: &response::Parts,
     exact: Option<u64>,
 ) -> Option<u64> {
-    let without = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || headers.contains_key(CONTENT_LENGTH);
+    let without = !has_body(method, head.status) || head.headers.contains_key(CONTENT_LENGTH);
     exact.filter(|_| !without)
+}
+
+/// Bytes of a header line, its end included, from which on it is too long. mod_fcgid and mod_cgi read into
+/// 8,192 bytes and call the rest of a longer line a malformed header.
+const TOO_LONG_LINE: usize = 8192;
+
+/// Finds a header whose line web servers would cut; the error names it.
+pub(crate) fn check_lines(headers: &HeaderMap) -> Result<(), String> {
+    for (name, value) in headers {
+        let length = name.as_str().len() + ": ".len() + value.len() + "\r\n".len();
+        if length >= TOO_LONG_LINE {
+            return Err(format!(
+                "the line of its header {name} has {length} bytes; web servers take fewer than \
+                 {TOO_LONG_LINE}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a header of the application's does not go to the web server: what holds between two
+/// neighbours only, and CGI's own word for the status.
+fn is_left_out(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || name.as_str() == "status"
+}
+
+/// Takes out the headers that hold between two neighbours only.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Nearly no answer has any.
+    if headers.keys().any(is_hop_by_hop) {
+        let names: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_hop_by_hop(name) || is_named_by_connection(headers, name))
+            .cloned()
+            .collect();
+        names.iter().for_each(|name| drop(headers.remove(name)));
+    }
 }
 
 /// Headers between two neighbours only (RFC 9110 §7.6.1).
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// Whether the application's Connection header says that this one is for the neighbour only.
+fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
 #[cfg(test)]
@@ -74,8 +120,12 @@ mod tests {
             .header("Content-Type", "text/plain")
             .header("Set-Cookie", "a=b")
             .header("Set-Cookie", "c=d")
-            .header("Connection", "close")
+            .header("Connection", "close, X-Hop")
             .header("Transfer-Encoding", "chunked")
+            .header("Keep-Alive", "timeout=5")
+            .header("X-Hop", "for the neighbour")
+            .header("Status", "200 OK")
+            .header("Location", "//elsewhere/%2F?a b")
             .body(())
             .unwrap()
             .into_parts();
@@ -84,12 +134,33 @@ mod tests {
         assert_eq!(
             output,
             "Status: 404 Not Found\r\ncontent-type: text/plain\r\nset-cookie: a=b\r\n\
-             set-cookie: c=d\r\ncontent-length: 3\r\n\r\n"
+             set-cookie: c=d\r\nlocation: //elsewhere/%2F?a b\r\ncontent-length: 3\r\n\r\n"
         );
         head.headers.insert(CONTENT_LENGTH, 7.into());
         output.clear();
         write_head(&head, Some(3), &mut output);
         assert_eq!(output.windows(15).filter(|at| at == b"content-length:").count(), 1);
+    }
+
+    #[test]
+    fn no_header_can_bring_another() {
+        for value in ["a\r\nset-cookie: b", "a\nb", "a\rb", "a\0b"] {
+            assert!(http::HeaderValue::from_str(value).is_err(), "{value:?}");
+            assert!(http::HeaderValue::from_bytes(value.as_bytes()).is_err(), "{value:?}");
+        }
+        for name in ["a: b", "a\r\nb", "a b", ""] {
+            assert!(HeaderName::from_bytes(name.as_bytes()).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_shorter_than_what_web_servers_take() {
+        let overhead = "x-a: \r\n".len();
+        for (length, expected) in [(8191 - overhead, true), (8192 - overhead, false)] {
+            let value = http::HeaderValue::from_str(&"v".repeat(length)).unwrap();
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-a"), value)]);
+            assert_eq!(check_lines(&headers).is_ok(), expected, "{length}");
+        }
     }
 
     #[test]

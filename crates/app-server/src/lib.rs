@@ -1,12 +1,13 @@
 //! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
 //!
-//! What lives here: the ways in ([`WayIn`]), one file each; the mapping between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]);
-//! starting, draining and ending ([`run`]).
+//! What lives here: the ways in ([`WayIn`], and [`request`] for the shell), one file each; the mapping
+//! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
+//! draining and ending ([`run`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ exchanges) →
+//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ exchanges), or `cgi.rs` alone →
 //! `cgi_to_http.rs` → `exchange.rs` calls the application → `http_to_cgi.rs` → back out.
 //!
 //! ```no_run
@@ -37,6 +38,7 @@
 mod application;
 mod base_path;
 mod body;
+mod cgi;
 mod cgi_headers;
 mod cgi_to_http;
 mod connections;
@@ -51,6 +53,8 @@ mod http_to_cgi;
 mod lifecycle;
 mod listen;
 mod settings;
+mod shell;
+mod single;
 mod spill;
 
 pub use base_path::BasePath;
@@ -64,3 +68,4 @@ pub use forwarded::TrustedProxy;
 pub use lifecycle::{run, serve};
 pub use listen::WayIn;
 pub use settings::Settings;
+pub use shell::request;

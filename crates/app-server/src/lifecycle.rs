@@ -23,20 +23,21 @@ use crate::connections::Connections;
 use crate::error::Error;
 use crate::listen::{self, Listening, WayIn};
 use crate::settings::Settings;
-use crate::{fastcgi, http as http_way_in};
+use crate::{cgi, fastcgi, http as http_way_in};
 
 /// After a full descriptor table accepting is tried again when a connection has ended, and this
 /// often, for descriptors may be the application's.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves an application on the calling thread until SIGTERM or SIGINT, then drains: takes no new
-/// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns.
+/// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns. With
+/// [`WayIn::Cgi`] it answers one exchange and returns.
 ///
 /// Starts no thread. The service needs to be neither `Send` nor `Sync` nor `Clone`. With feature
 /// `tokio` the loop runs inside a tokio `current_thread` runtime.
 ///
 /// # Errors
-/// When the listen socket or the loop cannot be made.
+/// When the listen socket or the loop cannot be made, or CGI's one answer did not go out whole.
 pub fn run<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
@@ -44,12 +45,16 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    let server = serve(service, way_in, settings);
+    on_a_loop(serve(service, way_in, settings))?
+}
+
+/// Runs a future on a loop made for it.
+pub(crate) fn on_a_loop<F: Future>(future: F) -> Result<F::Output, Error> {
     #[cfg(feature = "tokio")]
-    let ended = event_loop::run_in_tokio(server);
+    let ended = event_loop::run_in_tokio(future);
     #[cfg(not(feature = "tokio"))]
-    let ended = event_loop::run(server);
-    ended.map_err(Error::Loop)?
+    let ended = event_loop::run(future);
+    ended.map_err(Error::Loop)
 }
 
 /// As [`run`], on a loop that runs already (`event_loop::run`): for programs with tasks of their own
@@ -58,7 +63,7 @@ where
 /// Takes SIGTERM and SIGINT. When dropped, it ends without draining.
 ///
 /// # Errors
-/// When the listen socket cannot be made.
+/// When the listen socket cannot be made, or CGI's one answer did not go out whole.
 pub async fn serve<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
@@ -67,6 +72,9 @@ where
     B::Error: fmt::Display,
 {
     let application = Rc::new(Application::new(service, settings));
+    if way_in == WayIn::Cgi {
+        return cgi::serve(application).await;
+    }
     signals::ignore_broken_pipe().map_err(Error::Loop)?;
     let mut signals =
         signals::listen(&[Signal::Terminate, Signal::Interrupt]).map_err(Error::Loop)?;
@@ -161,7 +169,7 @@ where
         let place = self.connections.enter();
         let application = self.application.clone();
         match self.listening.way_in {
-            WayIn::Spawned | WayIn::FastCgi(_) => {
+            WayIn::Spawned | WayIn::FastCgi(_) | WayIn::Cgi => {
                 event_loop::spawn_now(fastcgi::serve(application, stream, place)).detach();
             }
             WayIn::Http(_) => {

@@ -23,6 +23,9 @@ pub enum WayIn {
     FastCgi(Address),
     /// HTTP/1.1 on a socket of our own.
     Http(Address),
+    /// CGI (RFC 3875): one exchange on environment, standard input and standard output, then the end. The
+    /// fallback of hosts without FastCGI.
+    Cgi,
 }
 
 impl WayIn {
@@ -63,6 +66,7 @@ impl fmt::Display for WayIn {
             WayIn::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
             WayIn::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
             WayIn::Http(address) => write!(formatter, "HTTP on {address}"),
+            WayIn::Cgi => formatter.write_str("CGI"),
         }
     }
 }
@@ -78,10 +82,10 @@ pub(crate) struct Listening {
     pub(crate) ours_alone: bool,
 }
 
-/// Opens the listen socket of a way in.
+/// Opens the listen socket of a way in that has one.
 pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
     let listening = match way_in {
-        WayIn::Spawned => {
+        WayIn::Spawned | WayIn::Cgi => {
             let descriptor = descriptors::take_listener_from_stdin().map_err(Error::NotSpawned)?;
             let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));

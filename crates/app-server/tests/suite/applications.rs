@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,14 +11,14 @@ use app_server::{BasePath, Body, CgiVariables, FilterData, RemoteAddress, Role, 
 use axum::Router;
 use axum::extract::{Extension, Path, Query};
 use axum::routing::{any, get};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use event_loop::time;
 use fastcgi_server::Role as AskedFor;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 
-use crate::client::{Server, id, test};
+use crate::client::{Server, id, raw_exchange, test};
 
 fn router() -> Router {
     async fn asked(
@@ -90,7 +90,7 @@ fn an_axum_router_over_http() {
         let requests = "GET /hello/world HTTP/1.1\r\nhost: x\r\n\r\n\
                         POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc\
                         GET http://x/sum?a=1&b=41 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        let answers = exchange(&mut stream, requests).await;
+        let answers = raw_exchange(&mut stream, requests.as_bytes()).await;
         let bodies: Vec<&str> = answers
             .split("\r\n\r\n")
             .skip(1)
@@ -99,23 +99,6 @@ fn an_axum_router_over_http() {
         assert_eq!(bodies, ["Hello world", "abc", "42"]);
         assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3);
     });
-}
-
-/// Writes, then reads to the end.
-async fn exchange(stream: &mut event_loop::net::Stream, request: &str) -> String {
-    let mut rest = Bytes::from(request.to_owned());
-    while !rest.is_empty() {
-        let slices = [std::io::IoSlice::new(&rest)];
-        let sent = poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
-        rest = rest.slice(sent..);
-    }
-    let mut input = BytesMut::new();
-    loop {
-        input.reserve(4096);
-        if poll_fn(|context| stream.poll_read_into(context, &mut input)).await.unwrap() == 0 {
-            return String::from_utf8(input.to_vec()).unwrap();
-        }
-    }
 }
 
 #[test]

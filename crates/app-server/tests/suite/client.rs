@@ -203,3 +203,21 @@ impl Client {
         assert!(self.protocol.stdin(id(number), data.into()));
     }
 }
+
+/// Writes, then reads to the end.
+pub(crate) async fn raw_exchange(stream: &mut Stream, request: &[u8]) -> String {
+    let mut rest = request;
+    while !rest.is_empty() {
+        let slices = [IoSlice::new(rest)];
+        let sent = poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
+        rest = &rest[sent..];
+    }
+    let mut input = BytesMut::new();
+    loop {
+        input.reserve(4096);
+        match poll_fn(|context| stream.poll_read_into(context, &mut input)).await {
+            Ok(0) | Err(_) => return String::from_utf8_lossy(&input).into_owned(),
+            Ok(_) => {}
+        }
+    }
+}

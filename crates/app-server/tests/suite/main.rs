@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
+mod answers;
 mod applications;
+mod cgi;
 mod client;
 mod deadlines;
 mod failures;
 mod flow;
+mod http_conformance;
 mod overload;
 
 /// No file beside this one is forgotten.

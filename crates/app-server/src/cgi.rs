@@ -1,0 +1,113 @@
+//! CGI (RFC 3875): the one exchange of a process that the web server started for it.
+//!
+//! Variables from the environment, the body from descriptor 0, the answer to descriptor 1. Everything in
+//! between is what FastCGI does too: `cgi_to_http.rs`, `exchange.rs`, `http_to_cgi.rs`. Nothing is opened or
+//! waited for that this exchange does not need.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+
+use event_loop::descriptors;
+use fastcgi_server::Params;
+use http::{Method, Request};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::application::Application;
+use crate::body::Body;
+use crate::cgi_to_http::{self, Head};
+use crate::error::Error;
+use crate::error_report::{About, Cause};
+use crate::exchange::{Outlet, write_beginning};
+use crate::single::{self, Ended, Input, Output};
+
+/// Answers the exchange that the environment holds.
+///
+/// # Errors
+/// When no whole answer went out.
+pub(crate) async fn serve<S, B>(application: Rc<Application<S>>) -> Result<(), Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    let output = take_standard_output(&application).map_err(Error::Answer)?;
+    let ended = match request(&application) {
+        Ok((request, input)) => single::run(application, request, input, output).await,
+        Err(why) => {
+            let page = application.page(Cause::BadRequest(why), &About::unknown());
+            output.page(&Method::GET, page);
+            std::future::poll_fn(|context| output.poll_send(context))
+                .await
+                .map(|()| Ended::Complete)
+        }
+    };
+    match ended {
+        Ok(Ended::Complete) => Ok(()),
+        Ok(Ended::BrokenOff) => Err(Error::BrokenOff),
+        Err(error) => Err(Error::Answer(error)),
+    }
+}
+
+/// Makes the answer's way out of descriptor 1. From then on standard output is standard error, so that a
+/// stray `println!` does not end up in the answer.
+fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output>> {
+    let answer = io::stdout().as_fd().try_clone_to_owned()?;
+    descriptors::redirect_output(io::stderr().as_fd())?;
+    Output::new(answer, false, write_beginning, &application.settings)
+}
+
+/// Makes the request of environment and descriptor 0.
+///
+/// # Errors
+/// One sentence on what makes no sense.
+fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Input>), String> {
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let pairs = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let params = Params::from_pairs(pairs);
+    let length_comes_with_the_end = body_ends_with_input(&params);
+    let Head { request, content_length } = cgi_to_http::head(params, &application.settings)?;
+    if content_length.unwrap_or(0) == 0 && !length_comes_with_the_end {
+        return Ok((request.map(|()| Body::empty()), None));
+    }
+    let (input, body) = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|descriptor| Input::new(descriptor, content_length, &application.settings))
+        .map_err(|error| format!("the request's body cannot be read: {error}"))?;
+    Ok((request.map(|()| body), Some(input)))
+}
+
+/// Rule: without CONTENT_LENGTH there is no body (RFC 3875 §4.2), and waiting for its end would wait for
+/// ever where the web server leaves descriptor 0 open. Unless it came chunked: then Apache sends none
+/// and caddy -1, and both close.
+fn body_ends_with_input(params: &Params) -> bool {
+    match params.get(b"CONTENT_LENGTH") {
+        None | Some(b"") => params.get(b"HTTP_TRANSFER_ENCODING").is_some(),
+        length => length == Some(b"-1"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_without_length() {
+        for (variables, expected) in [
+            (&[][..], false),
+            (&[("CONTENT_LENGTH", "")], false),
+            (&[("CONTENT_LENGTH", "5")], false),
+            (&[("CONTENT_LENGTH", "-1")], true),
+            (&[("HTTP_TRANSFER_ENCODING", "chunked")], true),
+            (&[("HTTP_TRANSFER_ENCODING", "chunked"), ("CONTENT_LENGTH", "5")], false),
+        ] {
+            let pairs = variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            assert_eq!(body_ends_with_input(&Params::from_pairs(pairs)), expected, "{variables:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The shell's way in: one exchange for a request that somebody typed, printed as they read it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{Request, StatusCode, response};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::application::Application;
+use crate::base_path::BasePath;
+use crate::body::Body;
+use crate::error::Error;
+use crate::extensions::Scheme;
+use crate::lifecycle;
+use crate::settings::Settings;
+use crate::single::{self, Ended, Input, Output};
+
+/// Lets an application answer one request, on the calling thread, and writes the answer to `output`: the
+/// status, the headers, an empty line and the body as it comes. Returns the status.
+///
+/// The body comes from `body`, a file, pipe or terminal that is read to its end; its length is announced
+/// with a Content-Length header, if the request has one. What goes wrong meanwhile goes to the log, as with
+/// every other way in.
+///
+/// # Errors
+/// When the loop cannot be made, or no whole answer could be written.
+pub fn request<S, B>(
+    service: S,
+    request: Request<Option<OwnedFd>>,
+    output: OwnedFd,
+    settings: Settings,
+) -> Result<StatusCode, Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    lifecycle::on_a_loop(answer(Application::new(service, settings), request, output))?
+}
+
+async fn answer<S, B>(
+    application: Application<S>,
+    request: Request<Option<OwnedFd>>,
+    output: OwnedFd,
+) -> Result<StatusCode, Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    let settings = &application.settings;
+    let output = Output::new(output, true, write_beginning, settings).map_err(Error::Answer)?;
+    let (mut head, descriptor) = request.into_parts();
+    let length =
+        head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let (input, body) = match descriptor {
+        Some(descriptor) => {
+            let (input, body) = Input::new(descriptor, length, settings).map_err(Error::Body)?;
+            (Some(input), body)
+        }
+        None => (None, Body::empty()),
+    };
+    head.extensions.insert(BasePath::default());
+    head.extensions.insert(Scheme::Http);
+    let request = Request::from_parts(head, body);
+    match single::run(Rc::new(application), request, input, output.clone()).await {
+        Ok(Ended::Complete) => output.status().ok_or(Error::BrokenOff),
+        Ok(Ended::BrokenOff) => Err(Error::BrokenOff),
+        Err(error) => Err(Error::Answer(error)),
+    }
+}
+
+/// The head as people read it: `200 OK`, then a line a header.
+fn write_beginning(
+    head: &response::Parts,
+    length: Option<u64>,
+    first: Bytes,
+    output: &mut BytesMut,
+) -> Option<Bytes> {
+    output.put_slice(format!("{}\n", head.status).as_bytes());
+    for (name, value) in &head.headers {
+        output.put_slice(name.as_str().as_bytes());
+        output.put_slice(b": ");
+        output.put_slice(value.as_bytes());
+        output.put_u8(b'\n');
+    }
+    if let Some(length) = length {
+        output.put_slice(format!("{CONTENT_LENGTH}: {length}\n").as_bytes());
+    }
+    output.put_u8(b'\n');
+    Some(first)
+}

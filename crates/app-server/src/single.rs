@@ -1,0 +1,366 @@
+//! One exchange on a pair of files, for a process that serves no other: CGI (`cgi.rs`), the shell
+//! (`shell.rs`).
+//!
+//! The exchange, the reading of its body and the writing of its answer are one future, polled together;
+//! nothing is spawned. What need not be waited for is done without the poll set.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use event_loop::pipe;
+use http::{Request, StatusCode, response};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::application::{Application, READ_BYTES};
+use crate::body::{Body, BodyError, Patience, Sender};
+use crate::exchange::{self, Outlet};
+use crate::settings::Settings;
+
+/// Segments of one vectored write.
+const SLICES: usize = 16;
+
+/// Reads before the handler and the writing have their turn.
+const READS_A_TURN: u32 = 8;
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Complete,
+    /// The application failed in the middle; the log says why.
+    BrokenOff,
+}
+
+/// Lets the application answer, sends the answer, then takes what is left of the body, so that whoever
+/// sends it comes to read the answer.
+///
+/// # Errors
+/// When the answer cannot be written: nobody reads it any more, or not for a long time.
+pub(crate) async fn run<S, B>(
+    application: Rc<Application<S>>,
+    request: Request<Body>,
+    mut input: Option<Input>,
+    output: Rc<Output>,
+) -> io::Result<Ended>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    let settings = &application.settings;
+    let mut send_patience = Patience::new(settings.send_timeout);
+    let mut exchange = pin!(exchange::run(application.clone(), output.clone(), request));
+    let mut answered = false;
+    poll_fn(|context| {
+        loop {
+            answered = answered || exchange.as_mut().poll(context).is_ready();
+            let was_full = output.is_full();
+            let blocked = match output.poll_send(context) {
+                Poll::Ready(sent) => {
+                    sent?;
+                    send_patience.rest();
+                    false
+                }
+                Poll::Pending if send_patience.poll_over(context) => {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)));
+                }
+                Poll::Pending => true,
+            };
+            if answered && !blocked {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(input) = &mut input {
+                input.poll_pump(context, blocked, settings);
+            }
+            let handler_has_room_again = was_full && !output.is_full();
+            if !handler_has_room_again {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await?;
+    output.close();
+    if let Some(input) = input {
+        input.throw_away(settings).await;
+    }
+    Ok(if output.broken.get() { Ended::BrokenOff } else { Ended::Complete })
+}
+
+/// Where a request's body comes from.
+pub(crate) struct Input {
+    source: Source,
+    /// Bytes of the announced length that have not come; `None` when the end of the file is the end.
+    left: Option<u64>,
+    /// `None` when the end has come.
+    sender: Option<Sender>,
+    patience: Patience,
+    buffer: BytesMut,
+}
+
+enum Source {
+    /// Can be waited for.
+    Pipe(pipe::Reader),
+    /// A file or a terminal. It is read as it is: a terminal is shared with the shell, which would find
+    /// it changed.
+    File(File),
+}
+
+impl Input {
+    /// A body from a descriptor, of `length` bytes if that is known.
+    ///
+    /// # Errors
+    /// When the system does not let it be read.
+    pub(crate) fn new(
+        descriptor: OwnedFd,
+        length: Option<u64>,
+        settings: &Settings,
+    ) -> io::Result<(Input, Body)> {
+        let file = File::from(descriptor);
+        let kind = file.metadata()?.file_type();
+        let source = if kind.is_fifo() || kind.is_socket() {
+            Source::Pipe(pipe::Reader::from_fd(file.into())?)
+        } else {
+            Source::File(file)
+        };
+        let (sender, body) = Body::queue(length);
+        let patience = Patience::new(settings.receive_timeout);
+        let (sender, buffer) = (Some(sender), BytesMut::new());
+        Ok((Input { source, left: length, sender, patience, buffer }, body))
+    }
+
+    /// Hands what can be read to the handler, as much as it has room for. `blocked`: the answer cannot go
+    /// on. Then the body is taken whatever the handler does, for web servers send all of it before they
+    /// read; what does not fit into memory waits on disk.
+    fn poll_pump(&mut self, context: &mut Context<'_>, blocked: bool, settings: &Settings) {
+        for _ in 0..READS_A_TURN {
+            let Some(sender) = &mut self.sender else { return };
+            if blocked {
+                sender.spill_past(settings.body_bytes, settings.spilled_body_bytes);
+            } else if sender.poll_full(context, settings.body_bytes) {
+                self.patience.rest();
+                return;
+            }
+            match self.poll_piece(context) {
+                Poll::Ready(Ok(Some(piece))) => {
+                    if let Some(sender) = &mut self.sender {
+                        sender.push(piece);
+                    }
+                }
+                Poll::Ready(Ok(None)) => {
+                    if let Some(sender) = self.sender.take() {
+                        sender.end();
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    if let Some(sender) = self.sender.take() {
+                        sender.fail(error);
+                    }
+                }
+                Poll::Pending => return,
+            }
+        }
+        context.waker().wake_by_ref();
+    }
+
+    /// Reads and forgets what is left, within limits.
+    async fn throw_away(mut self, settings: &Settings) {
+        let mut room = settings.unread_body_bytes;
+        while let Ok(Some(piece)) = poll_fn(|context| self.poll_piece(context)).await {
+            let Some(rest) = room.checked_sub(piece.len() as u64) else { return };
+            room = rest;
+        }
+    }
+
+    /// Reads once; `None` at the end.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let wanted = self.left.map_or(READ_BYTES, |left| left.min(READ_BYTES as u64) as usize);
+        if self.sender.is_none() || wanted == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        let read = match &mut self.source {
+            Source::Pipe(reader) => {
+                self.buffer.reserve(wanted);
+                match reader.poll_read_into(context, &mut self.buffer) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending if self.patience.poll_over(context) => {
+                        return Poll::Ready(Err(BodyError::TimedOut(self.patience.limit())));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Source::File(file) => {
+                self.buffer.resize(wanted, 0);
+                let read = file.read(&mut self.buffer);
+                self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+                read
+            }
+        };
+        self.patience.rest();
+        match read {
+            Ok(0) => Poll::Ready(Ok(None)),
+            Ok(count) => {
+                self.left = self.left.map(|left| left.saturating_sub(count as u64));
+                Poll::Ready(Ok(Some(self.buffer.split().freeze())))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(BodyError::Input(error))),
+        }
+    }
+}
+
+/// Where the answer goes: what of it is there is written as soon as the file takes it.
+pub(crate) struct Output {
+    sink: RefCell<Option<Sink>>,
+    write_head: WriteHead,
+    /// The unsent part, first to last.
+    pieces: RefCell<VecDeque<Bytes>>,
+    unsent: Cell<usize>,
+    /// Bytes unsent at which the handler waits.
+    limit: usize,
+    status: Cell<Option<StatusCode>>,
+    broken: Cell<bool>,
+}
+
+/// Writes an answer's head and first bytes in the form of a way in; returns the bytes when they are better
+/// shared than copied.
+pub(crate) type WriteHead =
+    fn(&response::Parts, Option<u64>, Bytes, &mut BytesMut) -> Option<Bytes>;
+
+enum Sink {
+    /// Can be waited for.
+    Pipe(pipe::Writer),
+    /// A file or a terminal, or anything that is shared with a shell.
+    File(File),
+}
+
+impl Output {
+    /// An answer's way out through a descriptor. `is_shared`: others write to the same open file, so it
+    /// stays as it is, and a write waits.
+    ///
+    /// # Errors
+    /// When the system does not let it be written.
+    pub(crate) fn new(
+        descriptor: OwnedFd,
+        is_shared: bool,
+        write_head: WriteHead,
+        settings: &Settings,
+    ) -> io::Result<Rc<Output>> {
+        let file = File::from(descriptor);
+        let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
+        let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {
+            Sink::Pipe(pipe::Writer::from_fd(file.into())?)
+        } else {
+            Sink::File(file)
+        };
+        Ok(Rc::new(Output {
+            sink: RefCell::new(Some(sink)),
+            write_head,
+            pieces: RefCell::default(),
+            unsent: Cell::new(0),
+            limit: settings.response_bytes,
+            status: Cell::new(None),
+            broken: Cell::new(false),
+        }))
+    }
+
+    /// The answer's status, once it has begun.
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        self.status.get()
+    }
+
+    fn is_full(&self) -> bool {
+        self.unsent.get() >= self.limit
+    }
+
+    fn push(&self, data: Bytes) {
+        if !data.is_empty() {
+            self.unsent.set(self.unsent.get() + data.len());
+            self.pieces.borrow_mut().push_back(data);
+        }
+    }
+
+    /// Writes what is there. Ready when nothing is left.
+    pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut sink = self.sink.borrow_mut();
+        let Some(sink) = &mut *sink else { return Poll::Ready(Ok(())) };
+        let mut pieces = self.pieces.borrow_mut();
+        while !pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = slices.len().min(pieces.len());
+            slices.iter_mut().zip(&*pieces).for_each(|(slice, piece)| *slice = IoSlice::new(piece));
+            let written = match sink {
+                Sink::Pipe(writer) => match writer.poll_write_vectored(context, &slices[..count]) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => return Poll::Pending,
+                },
+                Sink::File(file) => match file.write_vectored(&slices[..count]) {
+                    Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    written => written?,
+                },
+            };
+            self.unsent.set(self.unsent.get() - written);
+            forget(&mut pieces, written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing more comes: who reads finds the end.
+    fn close(&self) {
+        *self.sink.borrow_mut() = None;
+    }
+}
+
+/// Drops the first `written` bytes.
+fn forget(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = pieces.front_mut() {
+        if written < first.len() {
+            // What is empty stays out of the queue.
+            let _ = first.split_to(written);
+            return;
+        }
+        written -= first.len();
+        pieces.pop_front();
+    }
+}
+
+impl Outlet for Rc<Output> {
+    fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
+        self.status.set(Some(head.status));
+        let mut beginning = BytesMut::with_capacity(2048);
+        let shared = (self.write_head)(head, length, first, &mut beginning);
+        self.push(beginning.freeze());
+        shared.into_iter().for_each(|data| self.push(data));
+        true
+    }
+
+    fn data(&self, data: Bytes) -> bool {
+        self.push(data);
+        true
+    }
+
+    /// Nobody has to be woken: who sends polls the exchange again.
+    async fn writable(&self) {
+        poll_fn(|_| if self.is_full() { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+
+    fn end(&self) {}
+
+    fn break_off(&self) {
+        self.broken.set(true);
+    }
+}
