@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checksum;
+mod passwords;
 mod table;
 
 pub use table::TABLE;

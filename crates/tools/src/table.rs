@@ -4,10 +4,10 @@
 
 use site::Tool;
 
-use crate::checksum;
+use crate::{checksum, passwords};
 
 /// Every tool, in the order of the front page.
-pub const TABLE: &[Tool] = &[checksum::TOOL];
+pub const TABLE: &[Tool] = &[passwords::TOOL, checksum::TOOL];
 
 #[cfg(test)]
 mod tests {
