@@ -350,7 +350,7 @@ mod tests {
         let file = "# a comment
 send_timeout = \"5 parsecs\"
 idel_timeout = 5
-public = [\"all\", \"checksums\"]
+public = 7
 = 3
 max_connections = 0
 drain_timeout = 2 min
@@ -362,7 +362,7 @@ log = 1
         insta::assert_snapshot!(sentences(&found).join("\n"), @r#"
         toolshed.toml, line 2: send_timeout is "5 parsecs"; write a time such as "5 min" or "90 s".
         toolshed.toml, line 3: idel_timeout is no setting; write idle_timeout, if that is meant.
-        toolshed.toml, line 4: public is ["all", "checksums"]; there is no tool "checksums": write names from all, checksum.
+        toolshed.toml, line 4: public is 7; write names of tools such as ["all"] or ["checksum"].
         toolshed.toml, line 5: this line is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write KEY = VALUE, with texts in double quotes.
         toolshed.toml, line 6: max_connections is 0; write a whole number from 1 to 65,536.
         toolshed.toml, line 7: this line is no TOML (string values must be quoted, expected literal string); write KEY = VALUE, with texts in double quotes.
