@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checksum;
+mod inspect;
 mod passwords;
 mod table;
 

@@ -4,10 +4,10 @@
 
 use site::Tool;
 
-use crate::{checksum, passwords};
+use crate::{checksum, inspect, passwords};
 
 /// Every tool, in the order of the front page.
-pub const TABLE: &[Tool] = &[passwords::TOOL, checksum::TOOL];
+pub const TABLE: &[Tool] = &[passwords::TOOL, checksum::TOOL, inspect::TOOL];
 
 #[cfg(test)]
 mod tests {
@@ -18,6 +18,12 @@ mod tests {
 
     use super::*;
 
+    /// The site with every tool open.
+    fn site() -> axum::Router {
+        let names = TABLE.iter().map(|tool| tool.name);
+        site::router_with(TABLE, &site::SiteSettings::default().public(names))
+    }
+
     #[test]
     fn names_are_unique_and_fit_into_urls() {
         let mut seen = HashSet::new();
@@ -26,6 +32,7 @@ mod tests {
             let fits =
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             assert!(!name.is_empty() && name.bytes().all(fits), "{name:?} has other characters");
+            assert_ne!(*name, "all", "it stands for every tool in the settings");
             assert!(!name.starts_with('-') && !name.ends_with('-'), "{name:?} has outer hyphens");
         }
     }
@@ -74,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_front_page_answers_with_its_title() {
-        let site = site::router(TABLE);
+        let site = site();
         for tool in TABLE {
             let answer = get(&site, &tool.path());
             assert_eq!(answer.status, 200, "{}", tool.name);
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_front_page_works_below_a_base_without_inline_code() {
-        let site = site::router(TABLE);
+        let site = site();
         for tool in TABLE {
             let request = request("GET", &tool.path()).extension(site::BasePath::new("/project"));
             let answer = send(&site, request.body(Default::default()).unwrap());

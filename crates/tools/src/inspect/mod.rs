@@ -1,0 +1,187 @@
+//! The tool *inspect*: what the server received, and what the program is and may do.
+//!
+//! It shows what is the owner's, so it has to be named to be open; and what is secret it masks (`logic.rs`).
+//! Here the request and `/proc/self` are read.
+
+use std::fs;
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+use site::{Access, Format, Page, Server, Template, Tool, context};
+
+use logic::{HIDDEN, Limit, duration_in_words, shown, size_in_words, without_secret_parameters};
+
+mod logic;
+#[cfg(test)]
+mod tests;
+
+/// The tool's entry in the table.
+pub(crate) const TOOL: Tool = Tool {
+    name: "inspect",
+    title: "Inspect",
+    summary: "What the server received of your request, and what its process may do.",
+    icon: "inspect",
+    access: Access::Named,
+    pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    router,
+};
+
+const PAGE: &str = "inspect/page.html";
+
+/// Any method and any path below: how they arrive is what people want to see.
+fn router() -> Router {
+    Router::new().route("/", any(answer)).route("/{*rest}", any(answer))
+}
+
+async fn answer(
+    page: Page,
+    server: Server,
+    OriginalUri(uri): OriginalUri,
+    request: Request,
+) -> Response {
+    let report = Report::new(&page, server, &uri, &request);
+    let mut response = match Format::wanted(request.headers(), Format::Html) {
+        Format::Html => report.page(&page),
+        Format::Json => {
+            // Numbers and strings cannot fail to become JSON.
+            let json = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
+            ([(CONTENT_TYPE, "application/json")], json).into_response()
+        }
+        Format::Text => report.text().into_response(),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// All there is to show. Secrets are masked already.
+#[derive(Serialize)]
+struct Report {
+    request: Vec<Fact>,
+    headers: Vec<Fact>,
+    variables: Vec<Fact>,
+    program: Vec<Fact>,
+    limits: Vec<Limit>,
+}
+
+/// A name and what is said of it.
+#[derive(Serialize)]
+struct Fact {
+    name: String,
+    value: String,
+    #[serde(skip)]
+    is_masked: bool,
+}
+
+impl Fact {
+    fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        let value = value.into();
+        let is_masked = value.contains(HIDDEN);
+        Fact { name: name.into(), value, is_masked }
+    }
+
+    fn masked(name: &str, value: &str) -> Self {
+        Fact::new(name, shown(name, value))
+    }
+}
+
+impl Report {
+    fn new(page: &Page, server: Server, uri: &http::Uri, request: &Request) -> Self {
+        let base = page.base().as_str();
+        let request_facts = vec![
+            Fact::new("Method", request.method().as_str()),
+            Fact::new("Path", without_secret_parameters(uri.path())),
+            Fact::new("BASE", if base.is_empty() { "(empty: the top of the host)" } else { base }),
+            Fact::new("Query", uri.query().map_or("(none)".to_owned(), without_secret_parameters)),
+            Fact::new("Version", format!("{:?}", request.version())),
+        ];
+        let headers = request.headers().iter();
+        let variables = (server.0.variables)(request.extensions());
+        let mut program: Vec<_> = (server.0.facts)(request.extensions())
+            .into_iter()
+            .map(|(name, value)| Fact::new(name, value))
+            .collect();
+        program.extend(process());
+        Report {
+            request: request_facts,
+            headers: headers
+                .map(|(name, value)| {
+                    Fact::masked(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))
+                })
+                .collect(),
+            variables: variables.iter().map(|(name, value)| Fact::masked(name, value)).collect(),
+            program,
+            limits: logic::limits(&proc_file("limits")),
+        }
+    }
+
+    fn page(&self, page: &Page) -> Response {
+        let facts = |facts: &[Fact]| -> Vec<_> {
+            let fact = |Fact { name, value, is_masked }: &Fact| serde_json::json!({ "name": name, "value": value, "is_masked": is_masked });
+            facts.iter().map(fact).collect()
+        };
+        page.show(
+            PAGE,
+            context! {
+                request => &facts(&self.request),
+                headers => &facts(&self.headers),
+                variables => &facts(&self.variables),
+                program => &facts(&self.program),
+                limits => &self.limits,
+            },
+        )
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (title, facts) in [
+            ("Request", &self.request),
+            ("Headers", &self.headers),
+            ("Variables", &self.variables),
+            ("Program", &self.program),
+        ] {
+            text += &format!("# {title}\n");
+            for Fact { name, value, .. } in facts {
+                text += &format!("{name}: {value}\n");
+            }
+            text += "\n";
+        }
+        text += "# Limits\n";
+        for Limit { name, soft, hard, unit } in &self.limits {
+            text += &format!("{name}: {soft} (at most {hard}) {unit}\n").replace(" \n", "\n");
+        }
+        text
+    }
+}
+
+/// What Linux says about this process. What it does not say is left out.
+fn process() -> Vec<Fact> {
+    let status = proc_file("status");
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let running = logic::seconds_running(&proc_file("stat"), &uptime);
+    let memory = |name| logic::memory(&status, name).map(size_in_words);
+    // Reading the folder opens one more.
+    let descriptors = entries("fd").map(|count| count.saturating_sub(1).to_string());
+    let facts = [
+        ("Process", Some(std::process::id().to_string())),
+        ("Running for", running.map(duration_in_words)),
+        ("Tasks (threads)", entries("task").map(|count| count.to_string())),
+        ("Memory in use", memory("VmRSS")),
+        ("Memory at most so far", memory("VmHWM")),
+        ("Address space", memory("VmSize")),
+        ("Open descriptors", descriptors),
+    ];
+    facts.into_iter().filter_map(|(name, value)| Some(Fact::new(name, value?))).collect()
+}
+
+fn proc_file(name: &str) -> String {
+    fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default()
+}
+
+fn entries(folder: &str) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/self/{folder}")).ok()?.count())
+}
