@@ -113,7 +113,7 @@ pub(crate) fn limits(text: &str) -> Vec<Limit> {
     lines.filter_map(limit).collect()
 }
 
-/// Finds a size in `/proc/self/status` (`VmRSS:	    1234 kB`), in bytes.
+/// Finds a size in `/proc/self/status` (`VmRSS: 1234 kB`), in bytes.
 pub(crate) fn memory(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
