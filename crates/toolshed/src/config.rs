@@ -136,7 +136,7 @@ impl Configuration {
         self.problems.iter().any(|problem| match problem {
             Problem::BadValue { place, .. } => matches!(place, Place::Flag(_)),
             Problem::Unreadable { named_by, .. } => *named_by == Some("--config"),
-            Problem::UnknownKey { .. } | Problem::Syntax { .. } => false,
+            Problem::UnknownKey { .. } | Problem::Syntax { .. } | Problem::Encoding { .. } => false,
         })
     }
 
@@ -156,8 +156,7 @@ impl Configuration {
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let line = line_at(&error.as_bytes()[..good], good);
-                let message = "it is not UTF-8".to_owned();
-                self.problems.push(Problem::Syntax { file: file.clone(), line, message });
+                self.problems.push(Problem::Encoding { file: file.clone(), line });
             }
         }
         self.file = Some(file);
@@ -179,8 +178,9 @@ impl Configuration {
         let unreadable = at.clone();
         for (key, value) in table.into_inner() {
             let line = line_at(text.as_bytes(), key.span().start);
+            let last = line_at(text.as_bytes(), value.span().end);
             // What was made of a line that could not be read says nothing.
-            if unreadable.contains(&line) {
+            if unreadable.iter().any(|at| (line..=last).contains(at)) {
                 continue;
             }
             let place = Place::Line { file: file.to_owned(), line, key: key.get_ref().to_string() };

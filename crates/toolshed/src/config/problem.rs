@@ -89,6 +89,13 @@ pub(crate) enum Problem {
         /// What the parser said, without a period.
         message: String,
     },
+    /// A file with a letter in another encoding.
+    Encoding {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+    },
     /// A file that cannot be read.
     Unreadable {
         /// The file.
@@ -106,7 +113,7 @@ impl Problem {
         match self {
             Problem::BadValue { key, .. } => *key,
             Problem::UnknownKey { nearest, .. } => *nearest,
-            Problem::Syntax { .. } | Problem::Unreadable { .. } => None,
+            Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => None,
         }
     }
 }
@@ -131,11 +138,18 @@ impl fmt::Display for Problem {
                     name_of(file)
                 )
             }
+            Problem::Encoding { file, line } => {
+                let file = name_of(file);
+                write!(
+                    formatter,
+                    "{file}, line {line}: a letter is not UTF-8; save the file as UTF-8."
+                )
+            }
             Problem::Unreadable { file, named_by, message } => {
                 write!(formatter, "{} cannot be read: {message}", file.display())?;
                 match named_by {
                     Some(name) => write!(formatter, "; name another file in {name}."),
-                    None => formatter.write_str("; allow it with: chmod 600, or remove it."),
+                    None => formatter.write_str("; make it a file that this account may read."),
                 }
             }
         }

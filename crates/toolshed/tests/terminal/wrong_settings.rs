@@ -64,6 +64,15 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
 ",
         ),
         (
+            "a bracket that is not closed",
+            "public = [\"all\"\nlog = \"a\"",
+            &[],
+            &["serve"],
+            "! toolshed: toolshed.toml, line 2: this line is no TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with texts in double quotes.
+! Hint: the file is HOME/toolshed.toml.
+",
+        ),
+        (
             "a key that is there twice",
             "log = \"a\"\nlog = \"b\"",
             &[],
@@ -142,6 +151,31 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
         assert_eq!(text, *expected, "{name}");
         assert_eq!(code, 2, "{name}");
     }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let installation = Installation::new();
+    let file = installation.path().join("toolshed.toml");
+    std::fs::write(&file, b"# one\n# caf\xe9\n").unwrap();
+    let expected =
+        "! toolshed: toolshed.toml, line 2: a letter is not UTF-8; save the file as UTF-8.
+! Hint: the file is HOME/toolshed.toml.
+";
+    assert_eq!(installation.run(&["serve"], &[]), (2, expected.to_owned()));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let expected = "! toolshed: HOME/toolshed.toml cannot be read: it is a folder; make it a file that \
+                    this account may read.\n";
+    assert_eq!(installation.run(&["serve"], &[]), (2, expected.to_owned()));
+}
+
+#[test]
+fn what_editors_on_windows_leave_behind_does_no_harm() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "\u{feff}idle_timeout = \"2 min\"\r\npublic = \"all\"\r\n");
+    let (code, text) = installation.run(&["settings"], &[]);
+    assert!(code == 0 && text.contains("\"2 min\"  (toolshed.toml, line 1)"), "{text}");
 }
 
 #[test]
