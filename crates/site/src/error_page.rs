@@ -17,6 +17,7 @@ use crate::base_path::BasePath;
 use crate::finish::add_security_headers;
 use crate::format::Format;
 use crate::page;
+use crate::tool::Tool;
 
 /// When to come back to a busy site. Renewing takes about a second; crawlers and monitors that come back
 /// sooner make it no less busy.
@@ -98,16 +99,17 @@ impl ErrorPage {
         self.default_format
     }
 
-    /// Makes the response, without what every response gets in `finish.rs`.
+    /// Makes the response, without what every response gets in `finish.rs`. `tool` is where to go on.
     pub(crate) fn render(
         &self,
         base: &BasePath,
+        tool: Option<&Tool>,
         reference: Option<&str>,
         format: Format,
     ) -> http::Response<Bytes> {
         let (title, message) = self.words();
         let (content_type, body) = match format {
-            Format::Html => (page::HTML, self.html(base, reference)),
+            Format::Html => (page::HTML, self.html(base, tool, reference)),
             Format::Json => {
                 let status = self.status.as_u16();
                 let lines = &self.lines;
@@ -132,7 +134,7 @@ impl ErrorPage {
         response
     }
 
-    fn html(&self, base: &BasePath, reference: Option<&str>) -> String {
+    fn html(&self, base: &BasePath, tool: Option<&Tool>, reference: Option<&str>) -> String {
         let (title, message) = self.words();
         let context = context! {
             base => base.as_str(),
@@ -141,6 +143,7 @@ impl ErrorPage {
             message => message,
             lines => &self.lines,
             reference => &reference,
+            tool => &tool.map(page::describe),
         };
         let rendered = page::ERROR.as_ref().map_err(String::clone).and_then(|templates| {
             templates.render("error.html", &context).map_err(|error| format!("{error:?}"))
@@ -180,7 +183,7 @@ impl IntoResponse for ErrorPage {
 pub fn page(status: StatusCode, base: &str, reference: &str, json: bool) -> http::Response<Bytes> {
     let reference = (!reference.is_empty()).then_some(reference);
     let format = if json { Format::Json } else { Format::Html };
-    let mut response = ErrorPage::new(status).render(&BasePath::new(base), reference, format);
+    let mut response = ErrorPage::new(status).render(&BasePath::new(base), None, reference, format);
     add_security_headers(response.headers_mut());
     response
 }
@@ -264,6 +267,7 @@ mod tests {
     fn plain_text_is_one_line_and_the_reference() {
         let response = ErrorPage::new(StatusCode::NOT_FOUND).render(
             &BasePath::default(),
+            None,
             Some("7f3a"),
             Format::Text,
         );
@@ -299,7 +303,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             let (title, message) = words_for(status);
             assert!(!title.ends_with('.') && message.ends_with('.'), "{status}");
-            let page = ErrorPage::new(status).html(&BasePath::default(), None);
+            let page = ErrorPage::new(status).html(&BasePath::default(), None, None);
             assert!(page.contains(title) && !page.contains("Reference"), "{status}");
         }
     }
@@ -307,7 +311,7 @@ mod tests {
     #[test]
     fn words_are_escaped() {
         let page = ErrorPage::new(StatusCode::BAD_REQUEST).message("<script>\"'&");
-        let html = page.html(&BasePath::default(), Some("<b>"));
+        let html = page.html(&BasePath::default(), None, Some("<b>"));
         assert!(html.contains("&lt;script&gt;&quot;&#39;&amp;"), "{html}");
         assert!(!html.contains("<script>\"") && !html.contains("<b>"), "{html}");
     }

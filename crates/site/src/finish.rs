@@ -18,6 +18,7 @@ use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
 use crate::request_body::Chunks;
+use crate::router::AnsweredBy;
 use crate::server::Server;
 
 /// The layer itself.
@@ -39,7 +40,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         let is_the_sites = failure.status().is_server_error();
         let reference = is_the_sites.then(|| server.reference()).flatten();
         log(&failure, &method, &uri, reference.as_deref());
-        let page = failure.render(&base, reference.as_deref(), format);
+        let tool = response.extensions().get().map(|AnsweredBy(tool)| *tool);
+        let page = failure.render(&base, tool, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
     }
     if method == Method::HEAD {

@@ -50,6 +50,10 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
 
+/// The tool that has answered, as an extension of its responses: for `finish.rs`.
+#[derive(Clone, Copy)]
+pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
+
 /// A tool in its place.
 struct Mounted {
     tool: &'static Tool,
@@ -88,7 +92,8 @@ async fn tool_or_nothing(mounted: &[Mounted], request: Request) -> Response {
         None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
         Some(Mounted { refusal: Some(refusal), .. }) => refusal.clone().into_response(),
         Some(mounted) => {
-            let Ok(response) = mounted.routes().call(request).await;
+            let Ok(mut response) = mounted.routes().call(request).await;
+            response.extensions_mut().insert(AnsweredBy(mounted.tool));
             response
         }
     }
@@ -100,8 +105,8 @@ fn refusal(tool: &Tool, settings: &SiteSettings) -> ErrorPage {
     ErrorPage::new(StatusCode::FORBIDDEN)
         .title(format!("{} is not open", tool.title))
         .message(
-            "The owner of this site has not opened this tool. If that is you, name it: in \
-             toolshed.toml, or else in the environment.",
+            "The owner of this site has not opened this tool. If that is you: the first line below, \
+             in toolshed.toml, opens it; or the second one, in the environment.",
         )
         .line(format!("public = [\"{}\"]", names.join("\", \"")))
         .line(format!("TOOLSHED_PUBLIC={}", names.join(",")))
@@ -364,5 +369,20 @@ mod tests {
         assert_eq!(get_page(&site, "/tools/sample").status, 403);
         let front = get_page(&site, "/");
         assert!(front.text().contains("/tools/named") && !front.text().contains("/tools/sample"));
+    }
+
+    #[test]
+    fn the_page_of_a_tools_failure_leads_back_to_the_tool() {
+        for (path, leads_back) in [
+            ("/tools/sample/bare", true),
+            ("/tools/sample/nowhere", true),
+            ("/tools/nowhere", false),
+            ("/nowhere", false),
+        ] {
+            let answer = send_with("GET", path, "/project");
+            let link = "<a class=\"button\" href=\"/project/tools/sample\">Back to Sample</a>";
+            assert_eq!(answer.text().contains(link), leads_back, "{path}: {}", answer.text());
+            assert!(answer.text().contains("href=\"/project/\""), "{path}");
+        }
     }
 }

@@ -230,7 +230,7 @@ fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
             time => &time_to_guess(made.entropy),
             count => &wish.count,
             words => &words.words,
-            list_length => &logic::words().len(),
+            list_length => &grouped(logic::words().len()),
             separators => &separators,
             capitals => &words.capitals,
             digit => &words.digit,
@@ -243,6 +243,14 @@ fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
             }),
         },
     )
+}
+
+/// Writes `2,611`.
+fn grouped(number: usize) -> String {
+    if number < 1000 {
+        return number.to_string();
+    }
+    format!("{},{:03}", grouped(number / 1000), number % 1000)
 }
 
 /// Returns what the page calls a class.
