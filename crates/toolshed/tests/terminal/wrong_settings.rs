@@ -1,6 +1,12 @@
 //! Wrong settings × ways in: a message and exit code 2 where somebody waits, a page and the log where
 //! visitors do.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use crate::program::Installation;
 
 const WRONG: &str = "# mine\nlog = \"my.log\"\nidle_timeout = \"5 parsecs\"\n";
@@ -267,4 +273,49 @@ fn a_right_file_sets_what_it_says() {
     let running = installation.spawn_by_web_server(&[]);
     assert!(running.ask(&[("REQUEST_URI", "/tools/checksum")]).starts_with("Status: 403"));
     assert!(running.ask(&[("REQUEST_URI", "/healthz")]).starts_with("Status: 200"));
+}
+
+#[test]
+fn with_every_limit_at_its_least_or_most_the_site_is_still_served() {
+    let least = "max_connections = 1\nmax_exchanges = 1\nrequests_per_connection = 1
+        params_bytes = \"8 KiB\"\nhttp_head_bytes = \"8 KiB\"\nbody_bytes = \"4 KiB\"
+        spilled_body_bytes = 0\nresponse_bytes = \"4 KiB\"\nunread_body_bytes = 0
+        idle_timeout = 1\nreceive_timeout = 1\nsend_timeout = 1\ndrain_timeout = 0";
+    let most = "max_connections = 65536\nmax_exchanges = 65536\nrequests_per_connection = 65535
+        params_bytes = \"16 MiB\"\nhttp_head_bytes = \"16 MiB\"\nbody_bytes = \"1 GiB\"
+        spilled_body_bytes = \"1024 GiB\"\nresponse_bytes = \"1 GiB\"
+        unread_body_bytes = \"1024 GiB\"\nidle_timeout = \"24 h\"\nreceive_timeout = \"24 h\"
+        send_timeout = \"24 h\"\ndrain_timeout = \"1 h\"";
+    for settings in [least, most] {
+        let installation = Installation::new();
+        installation.write("toolshed.toml", settings);
+        let running = installation.spawn_by_web_server(&[]);
+        for _ in 0..3 {
+            assert!(running.ask(&[("REQUEST_URI", "/")]).starts_with("Status: 200"), "{settings}");
+        }
+        assert_eq!(running.end(), (0, String::new()), "{settings}");
+
+        let arguments = ["serve", "--listen", "unix:http.sock", "--log", "my.log"];
+        let mut child =
+            installation.command(&arguments, &[]).stdout(Stdio::null()).spawn().unwrap();
+        let mut stream = connect(&installation.path().join("http.sock"));
+        let head = "GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{settings}: {answer}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+fn connect(socket: &Path) -> UnixStream {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return stream,
+            Err(error) if Instant::now() > deadline => panic!("nobody listens: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
