@@ -184,6 +184,9 @@ impl Start {
         if let Some(user) = self.user {
             command.uid(user.uid).gid(user.gid);
         }
+        // SAFETY: the closure runs between fork and exec and makes one system call with numbers; it
+        // allocates nothing and takes no lock.
+        unsafe { command.pre_exec(end_with_the_test) };
         for (limit, value) in self.limits {
             // SAFETY: the closure runs between fork and exec and makes one system call with data it
             // owns; it allocates nothing and takes no lock.
@@ -197,6 +200,15 @@ impl Start {
         })?;
         Ok(Program { child, name, log: self.log })
     }
+}
+
+/// Asks for SIGTERM when the thread that started this process ends, also when the tests are killed.
+fn end_with_the_test() -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes a number alone.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn set_limit(limit: Limit, value: u64) -> io::Result<()> {
