@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod fastcgi;
 pub(crate) mod launched;
+pub(crate) mod request;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod spawned;

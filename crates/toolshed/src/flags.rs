@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::commands::request::Request;
 use crate::config::Typed;
 
 /// A tools site, and a server for it, for the hosting most people can afford.
@@ -14,7 +15,7 @@ use crate::config::Typed;
     name = "toolshed",
     version,
     disable_help_subcommand = true,
-    after_help = "Without a command: serves FastCGI when a web server started the program,\n\
+    after_help = "Without a command: serves FastCGI or CGI when a web server started the program,\n\
                   else the same as `toolshed serve`.\n\
                   Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.\n\
                   Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong."
@@ -31,6 +32,7 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     Serve(Serve),
     Fastcgi(Fastcgi),
+    Request(Request),
     /// List the tools of the site, and which are open.
     Tools,
     Check(Check),
@@ -100,7 +102,11 @@ impl Flags {
             Some(Command::Serve(Serve { listen, log })) => (listen, log),
             Some(Command::Fastcgi(Fastcgi { listen, log })) => (listen, log),
             Some(
-                Command::Tools | Command::Check(_) | Command::Settings(_) | Command::Completions(_),
+                Command::Request(_)
+                | Command::Tools
+                | Command::Check(_)
+                | Command::Settings(_)
+                | Command::Completions(_),
             )
             | None => (&None, &None),
         };

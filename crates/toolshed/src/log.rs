@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use event_loop::descriptors;
 use tracing_subscriber::fmt::format::Writer;
@@ -20,8 +21,12 @@ use crate::report::Failure;
 
 /// Begins writing messages to standard error.
 pub(crate) fn to_stderr() {
+    write_messages(io::stderr);
+}
+
+fn write_messages<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) {
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_timer(TimeAndProcess)
         .with_target(false)
         .with_ansi(false)
@@ -36,6 +41,27 @@ pub(crate) fn to_file(file: &Path) {
     if let Err(error) = redirected {
         tracing::error!("The log file {} cannot be written: {error}.", file.display());
     }
+}
+
+/// As [`to_file`], for a process of one request: the file, or that of a spawned process without one, is
+/// opened by the first message. Standard output and error stay what they are.
+pub(crate) fn to_file_when_needed(file: Option<PathBuf>) {
+    let log = OnceLock::new();
+    let opened = move || -> Box<dyn Write> {
+        let log: &Option<File> = log.get_or_init(|| {
+            let file = file.clone().or_else(of_spawned)?;
+            let tell = |error| {
+                eprintln!("toolshed: The log file {} cannot be written: {error}.", file.display());
+            };
+            open(&file).map_err(tell).ok()
+        });
+        // Each message takes its own share of the file, for it is written after this returns.
+        match log.as_ref().and_then(|log| log.try_clone().ok()) {
+            Some(log) => Box::new(log),
+            None => Box::new(io::stderr()),
+        }
+    };
+    write_messages(opened);
 }
 
 /// Begins writing messages to `file`, or to standard error without one, for a command that somebody

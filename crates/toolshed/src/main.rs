@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     report::exit_code(match &flags.command {
         Some(Command::Serve(_)) => commands::serve::run(&typed),
         Some(Command::Fastcgi(_)) => commands::fastcgi::run(&typed),
+        Some(Command::Request(request)) => commands::request::run(&typed, request),
         Some(Command::Tools) => commands::tools::run(&typed),
         Some(Command::Check(check)) => commands::check::run(&typed, check.folder.as_deref()),
         Some(Command::Settings(settings)) => {

@@ -1,17 +1,29 @@
-//! A web server runs the program as plain CGI: an answer that says so, instead of
-//! "End of script output before headers".
+//! A web server runs the program as plain CGI: one exchange, then the end.
+//!
+//! Slower than FastCGI by the start of a process for each request, so nothing is opened that this one
+//! request does not need: the log file when there is something to write, a tool's pages when they are
+//! asked for.
+
+use app_server::WayIn;
+
+use crate::config::{self, Typed};
+use crate::report::Failure;
+use crate::{application, log};
 
 /// Whether the environment is CGI's (RFC 3875 §4.1.4).
 pub(crate) fn is_asked_for() -> bool {
     std::env::var_os("GATEWAY_INTERFACE").is_some()
 }
 
-/// Answers the request with what to change.
-pub(crate) fn run() -> Result<(), app_server::Error> {
-    print!(
-        "Status: 501 Not Implemented\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
-         The web server runs this program as CGI. It wants FastCGI (mod_fcgid): see \
-         docs/deploying.md.\n"
-    );
-    Ok(())
+/// Answers the one request.
+pub(crate) fn run() -> Result<(), Failure> {
+    let configuration = config::load(&Typed::default());
+    log::to_file_when_needed(configuration.settings.log.clone());
+    log::configuration(&configuration);
+    let server = application::server_settings(&configuration.settings);
+    let served = app_server::run(application::site(configuration), WayIn::Cgi, server);
+    if let Err(error) = &served {
+        tracing::error!("{error}");
+    }
+    Ok(served?)
 }

@@ -5,6 +5,7 @@
 mod check;
 mod log;
 mod program;
+mod ways_in;
 mod wrong_settings;
 
 use std::net::TcpListener;
@@ -39,6 +40,7 @@ Usage: toolshed [OPTIONS] [COMMAND]
 Commands:
   serve        Serve the site over HTTP: to try it, to develop, behind a proxy
   fastcgi      Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi
+  request      Print the site's answer to one request, without a server
   tools        List the tools of the site, and which are open
   check        Say what is installed and what would not work; change nothing
   settings     List the settings, and where they stand; or explain one
@@ -49,7 +51,7 @@ Options:
   -h, --help           Print help
   -V, --version        Print version
 
-Without a command: serves FastCGI when a web server started the program,
+Without a command: serves FastCGI or CGI when a web server started the program,
 else the same as `toolshed serve`.
 Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.
 Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong.
@@ -84,6 +86,27 @@ Options:
 
 Wrong settings do not end it: visitors get a page (503), the log the cause.
 Ctrl-C or SIGTERM ends it, after what is in progress.
+",
+    ),
+    (
+        &["request"],
+        "Print the site's answer to one request, without a server
+
+Usage: toolshed request [OPTIONS] <METHOD> <PATH>
+
+Arguments:
+  <METHOD>  GET, POST, …
+  <PATH>    Below the site's address, with its query: /tools/checksum?alg=md5
+
+Options:
+  -H, --header <NAME: VALUE>  Send this header; may be given several times
+      --body <FILE>           Send this file, or standard input (-)
+      --config <FILE>         Read the settings from this file
+  -h, --help                  Print help
+
+What the log would have goes to standard error.
+Exit codes: 0 answered, 4 or 5 answered with a status of 4xx or 5xx.
+Example: toolshed request GET /healthz
 ",
     ),
     (
@@ -300,11 +323,4 @@ fn as_cgi_a_query_never_becomes_arguments() {
     let (code, text) = run(&["settings"], &[("GATEWAY_INTERFACE", "CGI/1.1")]);
     assert_eq!(code, 0, "{text}");
     assert!(text.starts_with("Status: "), "{text}");
-}
-
-#[test]
-fn as_plain_cgi_it_answers_with_what_to_change() {
-    let (code, text) = run(&[], &[("GATEWAY_INTERFACE", "CGI/1.1")]);
-    assert_eq!(code, 0);
-    assert!(text.starts_with("Status: 501 Not Implemented\r\nContent-Type: text/plain"), "{text}");
 }

@@ -1,0 +1,112 @@
+//! CGI and the shell: the whole site in a process that answers one request.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::program::Installation;
+
+const CGI: [(&str, &str); 3] = [
+    ("GATEWAY_INTERFACE", "CGI/1.1"),
+    ("REQUEST_METHOD", "GET"),
+    ("SCRIPT_NAME", "/project/dispatch.fcgi"),
+];
+
+/// Asks as a CGI web server does.
+fn ask(installation: &Installation, uri: &str) -> (i32, String) {
+    let variables = [CGI[0], CGI[1], CGI[2], ("REQUEST_URI", uri)];
+    installation.run(&[], &variables)
+}
+
+#[test]
+fn the_site_over_cgi() {
+    let installation = Installation::new();
+    let (code, text) = ask(&installation, "/project/healthz");
+    assert_eq!(code, 0);
+    assert!(text.starts_with("Status: 200 OK\r\n") && text.ends_with("\r\n\r\nok"), "{text}");
+    let (code, text) = ask(&installation, "/project/");
+    assert_eq!(code, 0);
+    assert!(text.contains("href=\"/project/tools/checksum\""), "{text}");
+    let (code, text) = ask(&installation, "/project/nowhere");
+    assert_eq!(code, 0, "an answer went out");
+    assert!(text.starts_with("Status: 404 Not Found\r\n"), "{text}");
+    // Nothing was said, so there is no log.
+    assert!(!installation.path().join("logs").exists());
+}
+
+#[test]
+fn over_cgi_too_a_wrong_setting_is_a_page_and_the_cause_in_the_log() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "listen = 7");
+    let (code, text) = ask(&installation, "/project/");
+    assert_eq!(code, 0);
+    assert!(text.starts_with("Status: 503 "), "{text}");
+    assert!(installation.read("logs/toolshed.log").contains("listen"));
+}
+
+#[test]
+fn when_the_log_cannot_be_written_the_web_servers_log_has_it() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "listen = 7");
+    installation.write("logs", "a file where a folder should be");
+    let (code, text) = ask(&installation, "/project/");
+    assert_eq!(code, 0);
+    assert!(text.starts_with("Status: 503 "), "{text}");
+    assert!(
+        text.contains("! toolshed: The log file HOME/logs/toolshed.log cannot be written"),
+        "{text}"
+    );
+}
+
+#[test]
+fn one_request_in_the_shell() {
+    let installation = Installation::new();
+    let (code, text) = installation.run(&["request", "GET", "/healthz"], &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("200 OK\ncontent-type: text/plain; charset=utf-8\n"), "{text}");
+    assert!(text.ends_with("\n\nok"), "{text}");
+    let json = ["request", "GET", "/nowhere", "-H", "Accept: application/json"];
+    let (code, text) = installation.run(&json, &[]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.starts_with("404 Not Found\n") && text.contains("application/json"), "{text}");
+}
+
+#[test]
+fn a_body_from_a_file_or_standard_input() {
+    let installation = Installation::new();
+    installation.write("words", "hello");
+    let md5 = "5d41402abc4b2a76b9719d911017c592";
+    let put = ["request", "POST", "/tools/checksum?alg=md5", "--body"];
+    let (code, text) = installation.run(&[&put[..], &["words"]].concat(), &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(md5), "{text}");
+
+    let mut command = installation.command(&[&put[..], &["-"]].concat(), &[]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains(md5));
+}
+
+#[test]
+fn slips_of_request_are_named() {
+    for (arguments, code, expected) in [
+        (&["request", "G T", "/"][..], 2, "! toolshed: \"G T\" is no method.\n"),
+        (
+            &["request", "GET", "healthz"],
+            2,
+            "! toolshed: \"healthz\" is no path: it does not begin with /.",
+        ),
+        (&["request", "GET", "/a b"], 2, "! toolshed: \"/a b\" is no path: "),
+        (&["request", "GET", "/", "-H", "Accept"], 2, "! toolshed: \"Accept\" is no header.\n"),
+        (
+            &["request", "POST", "/", "--body", "/nowhere"],
+            1,
+            "! toolshed: The body /nowhere cannot be read: No such file or directory (os error 2).\n",
+        ),
+        (&["request", "GET"], 2, "! error: the following required arguments were not provided"),
+    ] {
+        let (found, text) = Installation::new().run(arguments, &[]);
+        assert_eq!(found, code, "{text}");
+        assert!(text.starts_with(expected), "{arguments:?}: {text}");
+    }
+}
