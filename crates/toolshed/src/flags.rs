@@ -14,7 +14,6 @@ use crate::config::Typed;
 #[command(
     name = "toolshed",
     version,
-    disable_help_subcommand = true,
     after_help = "Without a command: serves FastCGI or CGI when a web server started the program,\n\
                   else the same as `toolshed serve`.\n\
                   Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.\n\

@@ -230,6 +230,86 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
 }
 
 #[test]
+fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process() {
+    // file, environment, what the log says
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+    let cases: &[Case] = &[
+        (
+            "idel_timeout = 5",
+            &[],
+            &[
+                "toolshed.toml, line 1: idel_timeout is no setting; write idle_timeout, if that is meant.",
+            ],
+        ),
+        (
+            "public = [\"all\"\nlog = \"a\"",
+            &[],
+            &[
+                "toolshed.toml, line 2: this line is no TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with texts in double quotes.",
+            ],
+        ),
+        (
+            "[server]\nlog = 1\n[client]\n",
+            &[],
+            &[
+                "toolshed.toml, line 1: server is a section; write its settings without a section.",
+                "toolshed.toml, line 3: client is a section; write its settings without a section.",
+            ],
+        ),
+        (
+            "drain_timeout = \"2 h\"",
+            &[("TOOLSHED_BASE", "project")],
+            &[
+                "toolshed.toml, line 1: drain_timeout is \"2 h\"; write from \"0 s\" to \"1 h\".",
+                "TOOLSHED_BASE is \"project\"; write a path such as \"/project\".",
+            ],
+        ),
+        (
+            "",
+            &[("TOOLSHED_CONFIG", "nowhere.toml")],
+            &[
+                "nowhere.toml cannot be read: there is no such file; name another file in TOOLSHED_CONFIG.",
+            ],
+        ),
+        (
+            "listen = \"here\"",
+            &[],
+            &[
+                "toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".",
+            ],
+        ),
+        (
+            "log = []",
+            &[],
+            &[
+                "toolshed.toml, line 1: log is []; write the path of a file such as \"logs/toolshed.log\".",
+            ],
+        ),
+    ];
+    for (file, environment, sentences) in cases {
+        for external in [false, true] {
+            let installation = Installation::new();
+            installation.write("toolshed.toml", file);
+            let running = match external {
+                true => installation.start_external(environment),
+                false => installation.spawn_by_web_server(environment),
+            };
+            let answer = running.ask(&[("HTTP_ACCEPT", "application/json")]);
+            assert!(answer.starts_with("Status: 503"), "{file}: {answer}");
+            assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
+            let (code, said) = running.end();
+            assert_eq!(code, 0, "{file}: {said}");
+            // A process that was started by hand has no log of its own unless it is told.
+            let log = if external { said } else { installation.read("logs/toolshed.log") };
+            let errors = log.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1));
+            let named: Vec<_> =
+                errors.take_while(|line| !line.starts_with("Every request")).collect();
+            assert_eq!(named, *sentences, "{file}, external: {external}");
+        }
+    }
+}
+
+#[test]
 fn the_page_says_more_only_when_the_setting_asks_for_it() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "idle_timeout = \"<5>\"\nshow_configuration_errors = true");
