@@ -18,8 +18,9 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let root = root.join("../../static").canonicalize()?;
     let output = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    // Cargo looks at every file below a folder.
-    println!("cargo::rerun-if-changed={}", root.display());
+    // Cargo looks at every file below a folder. The path is relative, so that it means the folder of the
+    // checkout that is built, when several share their build folder.
+    println!("cargo::rerun-if-changed=../../static");
     println!("cargo::rerun-if-changed=build.rs");
 
     let mut paths = Vec::new();

@@ -298,6 +298,44 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_site_says_when_to_come_back() {
+        let retry_after = |page: ErrorPage| {
+            let response = page.render(&BasePath::default(), None, None, Format::Html);
+            response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (busy, missing) = (StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_FOUND);
+        assert_eq!(retry_after(ErrorPage::new(busy)).as_deref(), Some("5"));
+        assert_eq!(retry_after(ErrorPage::new(busy).retry_after(60)).as_deref(), Some("60"));
+        assert_eq!(retry_after(ErrorPage::new(missing)), None);
+        assert_eq!(page(busy, "", "", true).headers()[RETRY_AFTER], "5");
+    }
+
+    #[test]
+    fn lines_stand_for_themselves_in_every_form() {
+        let page = ErrorPage::new(StatusCode::FORBIDDEN).line("a = <b>").line("c");
+        let body = |format| {
+            let response = page.render(&BasePath::default(), None, None, format);
+            String::from_utf8_lossy(response.body()).into_owned()
+        };
+        insta::assert_snapshot!(body(Format::Text), @r"
+        Not allowed. You may not see this page or do what you asked for.
+            a = <b>
+            c
+        ");
+        insta::assert_snapshot!(body(Format::Json), @r#"{"status":403,"title":"Not allowed","message":"You may not see this page or do what you asked for.","lines":["a = <b>","c"],"reference":null}"#);
+        assert!(body(Format::Html).contains("<pre><code>a = &lt;b&gt;</code></pre>"));
+    }
+
+    #[test]
+    fn every_status_that_is_asked_for_has_words_of_its_own() {
+        let general = [words_for(StatusCode::IM_A_TEAPOT), words_for(StatusCode::LOOP_DETECTED)];
+        for status in [400, 403, 404, 405, 408, 413, 414, 431, 501, 503, 504] {
+            let words = words_for(StatusCode::from_u16(status).unwrap());
+            assert!(!general.contains(&words), "{status}: {words:?}");
+        }
+    }
+
+    #[test]
     fn every_status_has_words_and_a_page() {
         for status in 400..=599 {
             let status = StatusCode::from_u16(status).unwrap();

@@ -161,7 +161,7 @@ mod tests {
                 .route("/own-policy", get(async || [("content-security-policy", "sandbox")]))
                 .route(
                     "/busy",
-                    get(async || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "5")])),
+                    get(async || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")])),
                 )
         },
     };
@@ -238,7 +238,7 @@ mod tests {
     fn a_tools_own_words_and_headers_stay() {
         assert_eq!(get_page(&site(), "/tools/sample/own-words").text(), "the words of the tool");
         let busy = get_page(&site(), "/tools/sample/busy");
-        assert_eq!(busy.header("retry-after"), Some("5"));
+        assert_eq!(busy.header("retry-after"), Some("7"));
         assert!(busy.text().contains("Just a moment"));
         let policy = get_page(&site(), "/tools/sample/own-policy");
         assert_eq!(policy.header("content-security-policy"), Some("sandbox"));
