@@ -246,6 +246,7 @@ fn site_folder(findings: &mut Findings, folder: &Path) {
         }
         Ok(text) => launcher_file(findings, &launcher, &text),
     }
+    launched_program(findings, folder);
     if let Ok(metadata) = fs::metadata(folder)
         && may_be_changed_by_others(&metadata)
     {
@@ -298,6 +299,43 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
         );
     } else {
         findings.ok("Launcher", format!("{shown}, of this version"));
+    }
+}
+
+/// Which program the launcher would start; it looks in this order (`dispatch.fcgi`).
+fn launched_program(findings: &mut Findings, folder: &Path) {
+    let folder = folder.canonicalize().unwrap_or(folder.to_owned());
+    let account = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let places: Vec<PathBuf> = match std::env::var_os("TOOLSHED_HOME") {
+        Some(home) if !home.is_empty() => vec![PathBuf::from(home).join("toolshed")],
+        _ => [
+            Some(folder.join("toolshed")),
+            folder.parent().map(|above| above.join("toolshed-home/toolshed")),
+            account.map(|account| PathBuf::from(account).join("toolshed/toolshed")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    };
+    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let this = std::env::current_exe().ok().as_deref().and_then(identity);
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) if identity(place) == this => {
+            findings.ok("Launcher", format!("it starts this program, {}", place.display()));
+        }
+        Some(place) => findings.note(
+            "Launcher",
+            format!("it starts another program, {}", place.display()),
+            format!("Ask that one: {} check", place.display()),
+        ),
+        None => {
+            let places: Vec<_> = places.iter().map(|place| place.to_string_lossy()).collect();
+            findings.wrong(
+                "Launcher",
+                format!("it finds no program: none at {}", places.join(", ")),
+                "Put toolshed at one of these places, with mode 755.",
+            );
+        }
     }
 }
 

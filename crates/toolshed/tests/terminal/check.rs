@@ -18,6 +18,9 @@ fn installed() -> Installation {
     {
         chmod(&site.join(name), mode);
     }
+    let home = installation.path().join("toolshed-home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::symlink("../toolshed", home.join("toolshed")).unwrap();
     chmod(installation.path(), 0o755);
     installation
 }
@@ -63,6 +66,7 @@ ok     Configuration  no toolshed.toml, 1 setting.
 ok     Log            HOME/logs/toolshed.log, to be made.
 ok     Listening      unix:own.sock is free.
 ok     Launcher       www/dispatch.fcgi, of this version.
+ok     Launcher       it starts this program, HOME/toolshed-home/toolshed.
 ok     Rewrite rules  www/.htaccess, of this version.
 ok     Static files   www/static, {files} files, of this version.
 "
@@ -138,6 +142,20 @@ fn what_would_not_work_is_named_with_what_to_do() {
             "Launcher",
             0,
             "note Launcher www/dispatch.fcgi is not that of this version.\nHint: Upload the dispatch.fcgi that came with the program, unless you changed it yourself.",
+        ),
+        (
+            "no program where the launcher looks",
+            |home| std::fs::remove_file(home.join("toolshed-home/toolshed")).unwrap(),
+            "Launcher       it",
+            1,
+            "wrong Launcher it finds no program: none at HOME/www/toolshed, HOME/toolshed-home/toolshed.\nHint: Put toolshed at one of these places, with mode 755.",
+        ),
+        (
+            "another program before this one",
+            |home| std::fs::write(home.join("www/toolshed"), "").unwrap(),
+            "Launcher       it",
+            0,
+            "note Launcher it starts another program, HOME/www/toolshed.\nHint: Ask that one: HOME/www/toolshed check",
         ),
         (
             "a folder that others may change",

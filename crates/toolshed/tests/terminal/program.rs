@@ -112,7 +112,11 @@ impl Running {
         stream.write_all(&connection.take_unsent()).unwrap();
         let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
         loop {
-            let length = stream.read(&mut buffer).unwrap();
+            let length = match stream.read(&mut buffer) {
+                // A read with a deadline is not taken up again after a signal or a frozen machine.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                length => length.unwrap(),
+            };
             assert!(length > 0, "the connection ended within the answer");
             connection.handle_input(buffer[..length].to_vec().into());
             while let Some(event) = connection.poll_event() {
