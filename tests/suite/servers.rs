@@ -1,10 +1,14 @@
 //! Runs the table behind every web server, in every way each is set up.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use end_to_end::fixtures::{
     App, Running, Setup, apache_fcgid, apache_proxy_fcgi, lighttpd, nginx, serve,
 };
+use end_to_end::http_client::Request;
 
-use crate::cases::{run_all, table};
+use crate::cases::{Case, cancelled, run_all, same, table};
 
 /// A way of setting a web server up.
 pub(crate) struct Way {
@@ -96,6 +100,33 @@ fn the_table_behind_lighttpd() {
 #[test]
 fn the_table_over_http() {
     run_all(start("serve", App::TestApp), table());
+}
+
+/// httpd takes a process for idle as soon as the client is gone, though its handler still works: the
+/// next request comes on a second connection meanwhile, and has to be answered at once.
+#[test]
+fn one_process_behind_mod_fcgid_answers_on_while_a_vanished_request_ends() {
+    let setup = Setup::new(App::TestApp, "").with_server_lines("FcgidMaxProcessesPerClass 1");
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    let vanishes = Case::check("a client that vanishes", |running| {
+        let before = cancelled(running)?;
+        let begun = Instant::now();
+        for _ in 0..5 {
+            let drip = Request::get("/drip").begin(running.address);
+            drip.and_then(|drip| drip.read_at_least(64 * 1024))
+                .map_err(|error| error.to_string())?;
+            let answer = Request::get("/healthz").send(running.address);
+            same("status", answer.map_err(|error| error.to_string())?.status, 200)?;
+        }
+        same("quickly", begun.elapsed() < Duration::from_secs(10), true)?;
+        same("processes", running.our_processes().len(), 1)?;
+        while cancelled(running)? < before + 5 {
+            same("cancelled in time", begun.elapsed() < Duration::from_secs(20), true)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    });
+    run_all(running, vec![vanishes]);
 }
 
 #[test]
