@@ -192,6 +192,11 @@ impl<B> Answer<B> {
         Answer { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
+    /// What the answer is to, for a page instead of it.
+    pub(crate) fn about(&self) -> About {
+        self.about.clone().unwrap_or_else(About::unknown)
+    }
+
     pub(crate) fn page(page: Bytes) -> Self {
         Answer { source: Source::Page { page }, left: None, about: None, permit: None }
     }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::base_path::BasePath;
 
@@ -86,7 +86,7 @@ impl ErrorReport {
             status,
             reference,
             base: about.base.clone(),
-            wants_json: about.wants_json,
+            wants_json: about.accept.as_ref().is_some_and(wants_json),
             cause,
         }
     }
@@ -100,7 +100,8 @@ pub(crate) struct About {
     /// Relative to the base. Its query may hold secrets: only the path is written down.
     pub(crate) uri: Uri,
     pub(crate) base: BasePath,
-    pub(crate) wants_json: bool,
+    /// Read when there is a report to make, which is rarely.
+    pub(crate) accept: Option<HeaderValue>,
 }
 
 impl About {
@@ -110,7 +111,7 @@ impl About {
             method: request.method().clone(),
             uri: request.uri().clone(),
             base: request.extensions().get::<BasePath>().cloned().unwrap_or_default(),
-            wants_json: wants_json(request.headers()),
+            accept: request.headers().get(ACCEPT).cloned(),
         }
     }
 
@@ -120,7 +121,7 @@ impl About {
             method: Method::GET,
             uri: Uri::from_static("/"),
             base: BasePath::default(),
-            wants_json: false,
+            accept: None,
         }
     }
 }
@@ -140,11 +141,10 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
 }
 
 /// Whether `Accept` names JSON and not HTML.
-fn wants_json(headers: &HeaderMap) -> bool {
-    let Some(accept) = headers.get(ACCEPT).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    accept.contains("application/json") && !accept.contains("text/html")
+fn wants_json(accept: &HeaderValue) -> bool {
+    accept
+        .to_str()
+        .is_ok_and(|accept| accept.contains("application/json") && !accept.contains("text/html"))
 }
 
 /// Makes a short name for one failure, unique among the processes of a site: milliseconds since

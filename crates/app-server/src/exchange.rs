@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use crate::application::Application;
 use crate::body::Body;
-use crate::error_report::{About, Cause};
+use crate::error_report::Cause;
 use crate::http_to_cgi::{announced_length, check_lines, has_body, write_head};
 
 /// Where an answer goes. `bool`: whether it is still wanted.
@@ -64,13 +64,10 @@ pub(crate) async fn run<S, B>(
     B::Error: fmt::Display,
 {
     let method = request.method().clone();
-    let mut about = Some(About::request(&request));
     let (head, body) = application.answer(request).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
-        if let Some(about) = about.take() {
-            outlet.page(&method, application.page(Cause::BadResponse(why), &about));
-        }
+        outlet.page(&method, application.page(Cause::BadResponse(why), &body.about()));
         return;
     }
     let has_body = has_body(&method, head.status);
@@ -83,15 +80,13 @@ pub(crate) async fn run<S, B>(
             Poll::Ready(Some(Ok(frame))) => first = frame.into_data().unwrap_or_default(),
             Poll::Ready(Some(Err(error))) => {
                 // No byte is out yet: the visitor can still be told.
-                if let Some(about) = about.take() {
-                    outlet.page(&method, application.page(Cause::BadResponse(error.0), &about));
-                }
+                let page = application.page(Cause::BadResponse(error.0), &body.about());
+                outlet.page(&method, page);
                 return;
             }
             Poll::Ready(None) | Poll::Pending => {}
         }
     }
-    drop(about);
     let hint = body.size_hint().exact().map(|rest| rest + first.len() as u64);
     let length = announced_length(&method, &head, hint);
     let mut wanted = outlet.begin(&head, length, first);
