@@ -142,6 +142,7 @@ def peers(built):
     attempt("limit", ["gcc", "-O2", "-o", folder / "limit", BENCH / "limit/limit.c"])
     attempt("libfcgi", ["gcc", "-O2", "-o", folder / "libfcgi", peers / "libfcgi/hello.c", "-lfcgi"])
     attempt("go", ["go", "build", "-o", folder / "go", "hello.go"], cwd=peers / "go")
+    attempt("cgi", ["gcc", "-O2", "-o", folder / "cgi", peers / "cgi/hello.c"])
     environment = dict(os.environ, CARGO_TARGET_DIR=str(built.target / "peers"))
     for name in ["tokio-fastcgi", "fastcgi-crate"]:
         command = ["cargo", "build", "--release", "--quiet"]

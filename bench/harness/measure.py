@@ -1,6 +1,7 @@
 """Scenarios, rounds, medians. One measurement at a time."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -9,8 +10,8 @@ import struct
 import subprocess
 import time
 
-from .build import say
-from .servers import Running
+from .build import BENCH, say
+from .servers import HELLO, Running
 
 MIB = 1 << 20
 
@@ -244,6 +245,51 @@ def request(server):
 
     begin = record(1, struct.pack(">HB5x", 1, 0))
     return begin + record(4, block) + record(4, b"") + record(5, b"")
+
+
+# CGI, start to exit.
+
+
+def cgi(built, pace):
+    """Returns [(label, median wall ms, median CPU ms, peak MiB, or a reason)]."""
+    say("CGI, start to exit")
+    folder = built.folder
+    rows = []
+    for label, command, text in [
+        ("C", [folder / "cgi"], HELLO),
+        ("**ours, a tower service**", [folder / "count", "cgi"], HELLO),
+        ("**ours, the whole site**, /healthz", [folder / "toolshed"], "ok"),
+        ("Python", ["/usr/bin/python3", BENCH / "peers/cgi/hello.py"], HELLO),
+    ]:
+        try:
+            samples = [one_cgi(built, command, text) for _ in range(2 * pace.starts)]
+            rows.append((label, *map(statistics.median, zip(*samples))))
+        except (RuntimeError, OSError) as error:
+            rows.append((label, str(error)))
+    return rows
+
+
+def one_cgi(built, command, text):
+    environment = {
+        "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "REQUEST_URI": "/healthz",
+        "SCRIPT_NAME": "", "PATH_INFO": "/healthz", "QUERY_STRING": "", "SERVER_NAME": "localhost",
+        "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_PORT": "80", "REMOTE_ADDR": "127.0.0.1",
+        "SERVER_SOFTWARE": "bench", "PATH": "/usr/bin:/bin", "HOME": str(built.folder),
+        "TOOLSHED_LOG": "/dev/null",
+    }
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, env=environment,
+    )
+    answer = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    if process.returncode != 0 or not answer.endswith(text.encode()):
+        raise RuntimeError(f"no CGI yet: it ended with {process.returncode} and {answer[:60]!r}")
+    return took * 1000, (used.ru_utime + used.ru_stime) * 1000, used.ru_maxrss / 1024
 
 
 # System calls.

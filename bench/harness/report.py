@@ -19,6 +19,7 @@ class Results:
         self.compared = {}
         self.first_answers = {}
         self.system_calls = {}
+        self.cgi = []
         self.web = {}
 
 
@@ -49,12 +50,7 @@ def markdown(results, servers, scenarios):
     parts += first_answers(results, servers)
     parts += calls(results, servers)
     parts += end_to_end(results)
-    parts += [
-        "## Not measured yet",
-        "",
-        "CGI from start to exit, against a C and a Python CGI: when the CGI way in exists.",
-        "",
-    ]
+    parts += cgi(results)
     return "\n".join(parts)
 
 
@@ -230,6 +226,18 @@ def first_answers(results, servers):
         found = results.first_answers.get(server.name, "not measured")
         shown = f"{found:.1f}" if isinstance(found, float) else f"– ({plain(found)})"
         lines.append(f"| {server.label} | {shown} |")
+    return lines + [""]
+
+
+def cgi(results):
+    lines = ["## CGI, start to exit", "",
+             "One exchange from the start of the process, by a Python program, to its end.", "",
+             "| program | ms | CPU ms | peak MiB |", "| --- | ---: | ---: | ---: |"]
+    for label, *figures in results.cgi:
+        if len(figures) == 1:
+            lines.append(f"| {label} | – ({plain(figures[0])}) | – | – |")
+        else:
+            lines.append(f"| {label} | " + " | ".join(f"{each:.1f}" for each in figures) + " |")
     return lines + [""]
 
 

@@ -2,9 +2,10 @@
 //! the peers do. (`hello` does not read bodies: the server throws them away.)
 //!
 //! `count service` is a bare tower service, `count axum` an axum Router; both on descriptor 0.
+//! `count cgi` greets one visitor by CGI.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, Ready, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::task::{Context, Poll};
@@ -26,8 +27,9 @@ fn main() -> ExitCode {
                 .route("/", post(|body: axum::body::Body| async move { count(body).await }));
             app_server::run(router, WayIn::Spawned, Settings::default())
         }
+        Some("cgi") => app_server::run(Hello, WayIn::Cgi, Settings::default()),
         _ => {
-            eprintln!("count: say service or axum.");
+            eprintln!("count: say service, axum or cgi.");
             return ExitCode::from(2);
         }
     };
@@ -53,6 +55,22 @@ impl Service<Request<app_server::Body>> for Count {
 
     fn call(&mut self, request: Request<app_server::Body>) -> Self::Future {
         Box::pin(async { Ok(Response::new(Full::from(count(request.into_body()).await))) })
+    }
+}
+
+struct Hello;
+
+impl Service<Request<app_server::Body>> for Hello {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<app_server::Body>) -> Self::Future {
+        ready(Ok(Response::new(Full::from("Hello, world!\n"))))
     }
 }
 
