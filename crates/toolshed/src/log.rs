@@ -34,13 +34,14 @@ fn write_messages<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'st
 }
 
 /// Begins writing messages to `file`, together with standard output and error. When it cannot be
-/// opened, standard error stays and says why.
-pub(crate) fn to_file(file: &Path) {
+/// opened, standard error stays and says why. Returns whether it was.
+pub(crate) fn to_file(file: &Path) -> bool {
     let redirected = open(file).and_then(|log| descriptors::redirect_output(log.as_fd()));
     to_stderr();
-    if let Err(error) = redirected {
+    if let Err(error) = &redirected {
         tracing::error!("The log file {} cannot be written: {error}.", file.display());
     }
+    redirected.is_ok()
 }
 
 /// As [`to_file`], for a process of one request: the file, or that of a spawned process without one, is
@@ -76,8 +77,7 @@ pub(crate) fn begin(file: Option<&Path>) -> Terminal {
         output: keep(io::stdout().as_fd().try_clone_to_owned()),
         error: keep(io::stderr().as_fd().try_clone_to_owned()),
     };
-    to_file(file);
-    terminal
+    if to_file(file) { terminal } else { Terminal::default() }
 }
 
 /// Where a command was started, kept when its output goes to the log: a greeting, and why it ended, are

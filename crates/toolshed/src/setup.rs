@@ -4,6 +4,7 @@
 //! What is wrong is the owner's business: the log has it, under the reference that the page shows, and
 //! the page itself only when `show_configuration_errors` asks for it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use app_server::Body;
@@ -12,7 +13,6 @@ use axum::routing::future::RouteFuture;
 use axum::{Extension, Router};
 use http::{Request, StatusCode, Uri};
 use site::{Access, ErrorPage, Tool};
-use std::convert::Infallible;
 use tower_service::Service;
 
 use crate::config::{self, Configuration, Typed};

@@ -11,14 +11,15 @@ use crate::{application, log};
 pub(crate) fn run() -> Result<(), Failure> {
     let configuration = config::load(&Typed::default());
     match configuration.settings.log.clone().or_else(log::of_spawned) {
-        Some(file) => log::to_file(&file),
+        Some(file) => {
+            log::to_file(&file);
+        }
         None => log::to_stderr(),
     }
     log::configuration(&configuration);
     let server = application::server_settings(&configuration.settings);
-    let served = app_server::run(application::site(configuration), WayIn::Spawned, server);
-    if let Err(error) = &served {
+    app_server::run(application::site(configuration), WayIn::Spawned, server).map_err(|error| {
         tracing::error!("{error}");
-    }
-    Ok(served?)
+        Failure::silent(1)
+    })
 }

@@ -224,6 +224,13 @@ fn a_taken_address_is_named() {
     let told = installation.run(&["serve", "--listen", &address, "--log", "my.log"], &[]);
     assert_eq!(told, (1, expected));
     assert!(installation.read("my.log").contains("another process listens there already"));
+    // And once only, when they cannot.
+    installation.write("file", "");
+    let arguments = ["serve", "--listen", &address, "--log", "file/my.log"];
+    let (code, text) = installation.run(&arguments, &[]);
+    assert_eq!(code, 1);
+    assert!(text.contains("The log file file/my.log cannot be written: "), "{text}");
+    assert_eq!(text.matches("Cannot listen").count(), 1, "{text}");
 }
 
 #[test]
