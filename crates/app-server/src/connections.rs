@@ -4,9 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use event_loop::time;
 use slab::Slab;
+
+/// How long a new connection may take to bring its first request before it counts as idle. Whoever
+/// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// The list of open connections.
 #[derive(Default)]
@@ -20,7 +25,8 @@ pub(crate) struct Connections {
 #[derive(Default)]
 struct Entry {
     waker: Option<Waker>,
-    /// Since when the connection has been kept open without a request.
+    /// Since when the connection has been kept open without a request. May lie ahead: before that
+    /// nobody takes it for idle.
     idle_since: Option<Instant>,
     asked_to_close: bool,
 }
@@ -38,12 +44,14 @@ impl Connections {
 
     /// Asks the connection that has been idle longest to close. Returns whether there is one.
     pub(crate) fn close_longest_idle(&self) -> bool {
+        let now = time::now();
         let waker = {
             let mut entries = self.entries.borrow_mut();
             let longest = entries
                 .iter_mut()
                 .filter(|(_, entry)| !entry.asked_to_close)
                 .filter_map(|(_, entry)| Some((entry.idle_since?, entry)))
+                .filter(|(since, _)| *since <= now)
                 .min_by_key(|(since, _)| *since);
             let Some((_, entry)) = longest else { return false };
             entry.asked_to_close = true;
@@ -119,7 +127,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_longest_idle_is_asked_first_and_once() {
@@ -127,8 +134,10 @@ mod tests {
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
         let (old, young, busy) = (connections.enter(), connections.enter(), connections.enter());
-        old.set_idle_since(Some(now));
-        young.set_idle_since(Some(now + Duration::from_secs(1)));
+        let new = connections.enter();
+        old.set_idle_since(Some(now - Duration::from_secs(1)));
+        young.set_idle_since(Some(now));
+        new.set_idle_since(Some(now + FIRST_REQUEST));
         assert!(connections.close_longest_idle());
         assert!(old.poll_asked_to_close(&mut context));
         assert!(!young.poll_asked_to_close(&mut context));
@@ -136,7 +145,8 @@ mod tests {
         assert!(young.poll_asked_to_close(&mut context));
         assert!(!connections.close_longest_idle());
         assert!(!busy.poll_asked_to_close(&mut context));
-        drop((old, young));
+        assert!(!new.poll_asked_to_close(&mut context));
+        drop((old, young, new));
         assert!(connections.poll_fewer_than(2, &mut context).is_ready());
         connections.drain();
         assert!(busy.poll_asked_to_close(&mut context));

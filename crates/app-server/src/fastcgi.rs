@@ -26,7 +26,7 @@ use tower_service::Service;
 use crate::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::body::{Body, BodyError, Sender};
 use crate::cgi_to_http;
-use crate::connections::Place;
+use crate::connections::{FIRST_REQUEST, Place};
 use crate::error_report::{About, Cause};
 use crate::exchange::{self, Outlet};
 use crate::extensions::FilterData;
@@ -168,6 +168,8 @@ struct Connection<S> {
     exchanges: Vec<Exchange>,
     /// A request that begins with the next event, which may be that it has no body.
     beginning: Option<fastcgi_server::Request>,
+    /// No request has come yet.
+    is_new: bool,
     /// Several requests were in progress at once: from then on no body may stop the reading.
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
@@ -230,6 +232,7 @@ where
             link,
             exchanges: Vec::new(),
             beginning: None,
+            is_new: true,
             multiplexed: false,
             thrown_away: 0,
             said_everything: false,
@@ -339,7 +342,8 @@ where
             CloseWhen::KeepOpen => {}
         }
         let idle = protocol.is_between_requests() && self.beginning.is_none();
-        self.place.set_idle_since(idle.then_some(self.last_progress));
+        let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
+        self.place.set_idle_since(idle.then(|| self.last_progress + grace));
         (self.place.poll_asked_to_close(context) && idle).then_some(End::Asked)
     }
 
@@ -446,6 +450,7 @@ where
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, .. } = request;
         self.place.set_idle_since(None);
+        self.is_new = false;
         let head = match cgi_to_http::head(params, &self.application.settings) {
             Ok(head) => head,
             Err(why) => {

@@ -25,7 +25,7 @@ use crate::application::{Answer, Application};
 use crate::base_path::BasePath;
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
-use crate::connections::Place;
+use crate::connections::{FIRST_REQUEST, Place};
 use crate::error_report::{About, Cause};
 use crate::extensions::{RemoteAddress, Scheme};
 use crate::forwarded::{self, Peer};
@@ -45,7 +45,7 @@ pub(crate) async fn serve<S, B>(
     B::Error: fmt::Display,
 {
     let place = Rc::new(place);
-    place.set_idle_since(Some(time::now()));
+    place.set_idle_since(Some(time::now() + FIRST_REQUEST));
     let settings = &application.settings;
     let stream = PatientStream { stream, patience: Patience::new(settings.send_timeout) };
     let in_progress = Rc::new(Cell::new(0u32));

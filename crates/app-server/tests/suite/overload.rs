@@ -57,6 +57,25 @@ fn a_full_house_asks_the_longest_idle_to_leave() {
 }
 
 #[test]
+fn who_has_just_come_is_not_taken_for_idle() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.max_connections = 1;
+        let server = Server::fastcgi(router(), settings);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = server.connect().await;
+            // The next is waiting for the place, and this one has not asked yet.
+            clients.push(server.connect().await);
+            event_loop::time::sleep(std::time::Duration::from_millis(150)).await;
+            assert_eq!(client.get(false, "/").await.body(), b"fine");
+            let mut waited = clients.remove(0);
+            assert_eq!(waited.get(false, "/").await.body(), b"fine");
+        }
+    });
+}
+
+#[test]
 fn too_many_variables_get_431() {
     test(async {
         let mut settings = Settings::default();
