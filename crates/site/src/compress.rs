@@ -28,16 +28,14 @@ use crate::accept_encoding::Coding;
 /// Answers below this size fit into one packet or two and are sent as they are.
 const SMALLEST: u64 = 1024;
 
-/// Answers above this size are sent as they are: compressing this much takes about 10 ms, in which nobody
+/// Answers above this size are sent as they are: compressing this much takes about 8 ms, in which nobody
 /// else is served.
-const LARGEST: u64 = 1024 * 1024;
+const LARGEST: u64 = 512 * 1024;
 
-/// Brotli at 4 makes a page smaller than gzip does, in the same time; gzip gains little above 5.
+/// Where more effort begins to cost much and gain little: a page of 5 KB becomes 1.4 KB in 0.1 ms with
+/// brotli, 1.5 KB in 0.05 ms with gzip.
 const BROTLI_QUALITY: i32 = 4;
-const GZIP_LEVEL: u32 = 5;
-
-/// Brotli's window, as a power of two: 256 KiB. The usual 4 MiB would have to be allocated for each page.
-const BROTLI_WINDOW: i32 = 18;
+const GZIP_LEVEL: u32 = 3;
 
 /// The layer itself.
 pub(crate) async fn compress(request: Request, next: Next) -> Response {
@@ -160,7 +158,7 @@ fn compressed(content: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
         Coding::Brotli => {
             let params = brotli::enc::BrotliEncoderParams {
                 quality: BROTLI_QUALITY,
-                lgwin: BROTLI_WINDOW,
+                lgwin: window(content.len()),
                 size_hint: content.len(),
                 ..Default::default()
             };
@@ -175,6 +173,12 @@ fn compressed(content: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
         Coding::Identity => output.extend_from_slice(content),
     }
     Ok(output)
+}
+
+/// Returns brotli's window as a power of two: as large as the content, for memory is set up for all of
+/// it, and not above 256 KiB.
+fn window(length: usize) -> i32 {
+    length.next_power_of_two().trailing_zeros().clamp(10, 18) as i32
 }
 
 /// Undoes a compression, for tests.
