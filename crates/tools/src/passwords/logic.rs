@@ -2,17 +2,20 @@
 //!
 //! Nothing here knows of requests or pages; `mod.rs` feeds it, `random.rs` chooses fairly.
 
+use std::sync::LazyLock;
+
 use super::random::{Dice, NoRandomness};
 
 /// The words of passphrases, one a line, in the order of the alphabet.
 ///
 /// Written for this project: everyday English words of three to eight letters, one spelling of each
 /// and none that hurts. It is taken from no other list and has the licence of the project.
-pub(crate) const WORDS: &str = include_str!("words.txt");
+const WORDS: &str = include_str!("words.txt");
 
 /// Returns the words of passphrases.
-pub(crate) fn words() -> Vec<&'static str> {
-    WORDS.lines().collect()
+pub(crate) fn words() -> &'static [&'static str] {
+    static LIST: LazyLock<Vec<&str>> = LazyLock::new(|| WORDS.lines().collect());
+    &LIST
 }
 
 /// Words in a passphrase.

@@ -160,8 +160,8 @@ impl Wish {
         let (entropy, passwords) = match self.kind {
             Kind::Words => {
                 let words = logic::words();
-                let one = |_| self.words.make(&words, &mut dice);
-                (self.words.entropy(&words), (0..self.count).map(one).collect::<Result<_, _>>()?)
+                let one = |_| self.words.make(words, &mut dice);
+                (self.words.entropy(words), (0..self.count).map(one).collect::<Result<_, _>>()?)
             }
             Kind::Random => {
                 let one = |_| self.characters.make(&mut dice);

@@ -63,7 +63,7 @@ fn unfair_numbers_are_thrown_away_and_the_next_one_counts() {
 #[test]
 fn without_randomness_there_are_no_passwords() {
     let mut dice = Dice::new(|_| Err(NoRandomness("no".to_owned())));
-    assert!(phrase(6).make(&words(), &mut dice).is_err());
+    assert!(phrase(6).make(words(), &mut dice).is_err());
     assert!(characters(20, &Class::ALL).make(&mut dice).is_err());
 }
 
@@ -76,7 +76,7 @@ fn the_words_are_many_short_plain_and_all_different() {
     let unique: HashSet<_> = words.iter().collect();
     assert_eq!(unique.len(), words.len());
     assert!(words.is_sorted(), "keep the list in order");
-    for word in &words {
+    for word in words {
         assert!((3..=8).contains(&word.len()), "{word}");
         assert!(word.bytes().all(|byte| byte.is_ascii_lowercase()), "{word}");
     }
@@ -174,13 +174,12 @@ fn passphrases_are_as_wished() {
         let lines: Vec<_> = answer.text().lines().collect();
         assert_eq!(lines.len(), 20, "{query}");
         for line in lines {
-            let list = words();
             let parts: Vec<_> = line.split(separator).collect();
             assert_eq!(parts.len(), 7, "{line}");
             for part in &parts {
                 let word = part.trim_end_matches(|c: char| c.is_ascii_digit());
                 assert_eq!(word.starts_with(|c: char| c.is_uppercase()), capital, "{line}");
-                assert!(list.contains(&&*word.to_lowercase()), "{line}");
+                assert!(words().contains(&&*word.to_lowercase()), "{line}");
             }
             assert_eq!(line.chars().filter(char::is_ascii_digit).count(), digits, "{line}");
         }
