@@ -29,12 +29,20 @@ pub enum WayIn {
 }
 
 impl WayIn {
-    /// Returns [`WayIn::Spawned`] when descriptor 0 is a listening socket.
+    /// Returns how the web server that started this process means to reach it, if one did:
+    /// [`WayIn::Spawned`] when descriptor 0 is a listening socket, else [`WayIn::Cgi`] when
+    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4).
+    ///
+    /// Look at no argument then: the words on a CGI program's command line are the visitor's
+    /// (RFC 3875 §4.4), as in `/?serve`.
     ///
     /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
     /// an unconnected socket that does not listen answers ENOTCONN too.
     pub fn inherited() -> Option<WayIn> {
-        descriptors::is_listening_socket(std::io::stdin().as_fd()).then_some(WayIn::Spawned)
+        if descriptors::is_listening_socket(std::io::stdin().as_fd()) {
+            return Some(WayIn::Spawned);
+        }
+        std::env::var_os("GATEWAY_INTERFACE").map(|_| WayIn::Cgi)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use app_server::{Body, CgiVariables, ErrorReport, RemoteAddress, Scheme};
+use app_server::{Body, CgiVariables, ErrorReport, RemoteAddress, Role, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
@@ -12,7 +12,6 @@ use http::{Extensions, Request, Response, Uri};
 use site::{ServerFacts, SiteSettings};
 use tower_service::Service;
 
-use crate::commands;
 use crate::config::{Configuration, Settings};
 use crate::setup;
 
@@ -122,10 +121,10 @@ fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
 /// Version, way in, and who asks.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-    let way_in = match (extensions.get::<CgiVariables>(), commands::cgi::is_asked_for()) {
+    let way_in = match (extensions.get::<CgiVariables>(), extensions.get::<Role>()) {
         (None, _) => "HTTP",
-        (Some(_), true) => "CGI",
-        (Some(_), false) => "FastCGI",
+        (Some(_), None) => "CGI",
+        (Some(_), Some(_)) => "FastCGI",
     };
     let mut facts = vec![("Program", program.to_owned()), ("Way in", way_in.to_owned())];
     if let Some(scheme) = extensions.get::<Scheme>() {

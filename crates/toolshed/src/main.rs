@@ -22,11 +22,10 @@ use crate::flags::{Command, Flags};
 fn main() -> ExitCode {
     // A web server that starts the program gives no arguments that matter: they are not even looked
     // at. For CGI this is a matter of safety, too, since a query may become arguments (RFC 3875 §4.4).
-    if WayIn::inherited().is_some() {
-        return report::exit_code(commands::spawned::run());
-    }
-    if commands::cgi::is_asked_for() {
-        return report::exit_code(commands::cgi::run());
+    match WayIn::inherited() {
+        Some(WayIn::Cgi) => return report::exit_code(commands::cgi::run()),
+        Some(_) => return report::exit_code(commands::spawned::run()),
+        None => {}
     }
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,

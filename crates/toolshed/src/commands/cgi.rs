@@ -10,11 +10,6 @@ use crate::config::{self, Typed};
 use crate::report::Failure;
 use crate::{application, log};
 
-/// Whether the environment is CGI's (RFC 3875 §4.1.4).
-pub(crate) fn is_asked_for() -> bool {
-    std::env::var_os("GATEWAY_INTERFACE").is_some()
-}
-
 /// Answers the one request.
 pub(crate) fn run() -> Result<(), Failure> {
     let configuration = config::load(&Typed::default());
