@@ -31,7 +31,8 @@ pub struct Settings {
     pub body_bytes: usize,
     /// Bytes of one request body that may wait in an unlinked temporary file. Default 1 GiB. Used
     /// only on a connection that carries several requests at once, where not reading would
-    /// delay the others. Past it that one body ends with an error.
+    /// delay the others, and over CGI while the answer cannot go on. Past it that one body ends with
+    /// an error.
     pub spilled_body_bytes: u64,
     /// Bytes of answers waiting for a connection to take them. Default 64 KiB. Past it the
     /// handlers that write to it wait.
