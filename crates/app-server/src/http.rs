@@ -6,10 +6,12 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::BytesMut;
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
 use http::header::HOST;
@@ -21,7 +23,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tower_service::Service;
 
-use crate::application::{Answer, Application};
+use crate::application::{Answer, Application, SMALLEST_READ_BYTES};
 use crate::base_path::BasePath;
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
@@ -69,26 +71,51 @@ pub(crate) async fn serve<S, B>(
     });
     // No `pipeline_flush`: with it hyper 1.12 forgets an answer when the connection ends and input is
     // left (conformance table: "nothing is answered after close").
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(HyperTimer)
         .header_read_timeout(settings.receive_timeout)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
-    let mut connection = pin!(connection);
     let mut told = false;
     let end = poll_fn(|context| {
+        let mut connection = Pin::new(&mut connection);
         if !told && place.poll_asked_to_close(context) {
             told = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(context)
+        connection.poll(context)
     })
     .await;
-    if let Err(error) = end
+    if let Err(error) = &end
         && !error.is_incomplete_message()
         && !error.is_timeout()
     {
         tracing::debug!("An HTTP connection ended: {error}.");
+    }
+    // hyper has answered by itself what it cannot read, while more of it may come.
+    if end.is_err_and(|error| error.is_parse()) {
+        let stream = connection.into_parts().io.stream;
+        // Whoever still sends then has had time to see the answer.
+        let _ = time::timeout(LINGERING, throw_away(stream, settings.unread_body_bytes)).await;
+    }
+}
+
+/// How long what comes after a refused request is taken and dropped. Closing at once would take the
+/// refusal back. nginx waits 5 s for more, 30 s in all.
+const LINGERING: Duration = Duration::from_secs(5);
+
+async fn throw_away(mut stream: Stream, limit: u64) {
+    if stream.shutdown_write().is_err() {
+        return;
+    }
+    let mut buffer = BytesMut::with_capacity(SMALLEST_READ_BYTES);
+    let mut taken = 0;
+    while taken <= limit {
+        buffer.clear();
+        match poll_fn(|context| stream.poll_read_into(context, &mut buffer)).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => taken += count as u64,
+        }
     }
 }
 

@@ -65,6 +65,36 @@ impl Server {
     {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));
+        Server::start_at(service, settings, way_in, folder, address)
+    }
+
+    /// Starts an HTTP server on a port of this machine.
+    pub(crate) fn http_over_tcp<S, B>(service: S, settings: Settings) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        // Free a moment ago, and nobody else on this machine is given it right after.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Server::start_at(service, settings, WayIn::Http, folder, Address::Tcp(free))
+    }
+
+    fn start_at<S, B>(
+        service: S,
+        settings: Settings,
+        way_in: fn(Address) -> WayIn,
+        folder: tempfile::TempDir,
+        address: Address,
+    ) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
         let server = app_server::serve(service, way_in(address.clone()), settings);
         // Its first turn, taken at once, makes the socket.
         let task = event_loop::spawn_now(async { server.await.unwrap() });

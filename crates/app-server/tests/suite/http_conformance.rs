@@ -341,6 +341,22 @@ fn heads_that_are_too_large() {
 }
 
 #[test]
+fn a_refusal_is_not_taken_back_while_more_comes() {
+    test(async {
+        // Over TCP a close with unread input resets the connection, the answer included.
+        let server = Server::http_over_tcp(router(), Settings::default());
+        let lines = format!("X-A: {}\r\n", "v".repeat(10_000)).repeat(300);
+        for (start, expected) in
+            [("GET / HTTP/1.1\r\nHost: x\r\n", "431 -"), ("nonsense\r\n\r\n", "400 -")]
+        {
+            let mut stream = server.connect_raw().await;
+            let text = raw_exchange(&mut stream, format!("{start}{lines}").as_bytes()).await;
+            assert_eq!(in_short(&text), [expected]);
+        }
+    });
+}
+
+#[test]
 fn a_continue_comes_before_the_body() {
     test(async {
         let server = Server::http(router(), Settings::default());
