@@ -251,7 +251,7 @@ def request(server):
 
 
 def cgi(built, pace):
-    """Returns [(label, median wall ms, median CPU ms, peak MiB, or a reason)]."""
+    """Returns [(label, median wall ms, median CPU ms, or a reason)]."""
     say("CGI, start to exit")
     folder = built.folder
     rows = []
@@ -289,7 +289,7 @@ def one_cgi(built, command, text):
     process.stdout.close()
     if process.returncode != 0 or not answer.endswith(text.encode()):
         raise RuntimeError(f"no CGI yet: it ended with {process.returncode} and {answer[:60]!r}")
-    return took * 1000, (used.ru_utime + used.ru_stime) * 1000, used.ru_maxrss / 1024
+    return took * 1000, (used.ru_utime + used.ru_stime) * 1000
 
 
 # System calls.

@@ -232,10 +232,10 @@ def first_answers(results, servers):
 def cgi(results):
     lines = ["## CGI, start to exit", "",
              "One exchange from the start of the process, by a Python program, to its end.", "",
-             "| program | ms | CPU ms | peak MiB |", "| --- | ---: | ---: | ---: |"]
+             "| program | ms | CPU ms |", "| --- | ---: | ---: |"]
     for label, *figures in results.cgi:
         if len(figures) == 1:
-            lines.append(f"| {label} | – ({plain(figures[0])}) | – | – |")
+            lines.append(f"| {label} | – ({plain(figures[0])}) | – |")
         else:
             lines.append(f"| {label} | " + " | ".join(f"{each:.1f}" for each in figures) + " |")
     return lines + [""]
