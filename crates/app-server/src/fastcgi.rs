@@ -488,6 +488,10 @@ where
             self.stdout(id),
             request,
         ));
+        if self.exchanges.capacity() == 0 {
+            // Most connections never carry two at once, and an idle one keeps this memory.
+            self.exchanges.reserve_exact(1);
+        }
         self.exchanges.push(Exchange { id, stdin, data, _task: task });
     }
 
