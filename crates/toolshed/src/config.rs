@@ -371,4 +371,29 @@ log = 1
         --listen is "8080"; write an address such as "127.0.0.1:8080" or "unix:/run/toolshed.sock".
         "#);
     }
+
+    /// Files are cut off by uploads and typed by people.
+    #[test]
+    fn no_slip_in_a_file_is_more_than_a_sentence() {
+        const FILE: &str =
+            "# ä\npublic = [\"all\", 'inspect']\nlog = \"\"\"a\nb\"\"\"\r\nbody_bytes=0x2000";
+        let check = |text: &str| {
+            let mut configuration = Configuration::default();
+            configuration.read_text(text, Path::new(FILE_NAME));
+            for sentence in sentences(&configuration) {
+                assert!(sentence.starts_with("toolshed.toml, line "), "{text:?}: {sentence}");
+                assert!(
+                    sentence.ends_with('.') && !sentence.contains('\n'),
+                    "{text:?}: {sentence}"
+                );
+            }
+        };
+        for (at, letter) in FILE.char_indices() {
+            check(&FILE[..at]);
+            for slip in ["", "\"", "'", "[", "]", "=", ",", "\n", "\r", "\0", "ß", "{", "}", "."] {
+                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at + letter.len_utf8()..]));
+                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at..]));
+            }
+        }
+    }
 }
