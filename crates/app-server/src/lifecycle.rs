@@ -29,6 +29,9 @@ use crate::{cgi, fastcgi, http as http_way_in};
 /// often, for descriptors may be the application's.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// A table that stays full is told this often: at every try it would fill the log instead.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
 /// Serves an application on the calling thread until SIGTERM or SIGINT, then drains: takes no new
 /// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns. With
 /// [`WayIn::Cgi`] it answers one exchange and returns.
@@ -117,6 +120,7 @@ where
     /// Accepts until the socket is shut down by another process that shares it: then nothing more can
     /// come.
     async fn accept_connections(&mut self) {
+        let mut said = None;
         loop {
             let limit = self.application.settings.max_connections;
             if self.connections.len() >= limit {
@@ -126,7 +130,11 @@ where
                 Ok((stream, peer)) => self.start(stream, peer),
                 Err(error) if is_out_of_descriptors(&error) => {
                     let open = self.connections.len();
-                    tracing::warn!(open, "Accepting pauses: {error}.");
+                    let now = time::now();
+                    if said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+                        tracing::warn!(open, "Accepting pauses: {error}.");
+                        said = Some(now);
+                    }
                     self.make_room(open).await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
