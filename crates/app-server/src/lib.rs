@@ -65,6 +65,8 @@ pub use event_loop::net::Address;
 pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme, Secrets};
 pub use fastcgi_server::Role;
 pub use forwarded::TrustedProxy;
+#[cfg(feature = "tokio")]
+pub use lifecycle::run_in_tokio;
 pub use lifecycle::{run, serve};
 pub use listen::WayIn;
 pub use settings::Settings;

@@ -29,6 +29,10 @@ use crate::{cgi, fastcgi, http as http_way_in};
 /// often, for descriptors may be the application's.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// Connections that may wait to be accepted: what Linux allows at the most by default (somaxconn). A
+/// bound for draining a socket to which new ones keep coming.
+const LONGEST_BACKLOG: usize = 4096;
+
 /// A table that stays full is told this often: at every try it would fill the log instead.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
@@ -36,8 +40,7 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns. With
 /// [`WayIn::Cgi`] it answers one exchange and returns.
 ///
-/// Starts no thread. The service needs to be neither `Send` nor `Sync` nor `Clone`. With feature
-/// `tokio` the loop runs inside a tokio `current_thread` runtime.
+/// Starts no thread. The service needs to be neither `Send` nor `Sync` nor `Clone`.
 ///
 /// # Errors
 /// When the listen socket or the loop cannot be made, or CGI's one answer did not go out whole.
@@ -51,13 +54,27 @@ where
     on_a_loop(serve(service, way_in, settings))?
 }
 
+/// As [`run`], inside a tokio `current_thread` runtime: for applications that use tokio's time, its
+/// sockets, `tokio::spawn`, or layers that do. Still one thread; what needs another
+/// (`spawn_blocking`, `tokio::fs`) fails where hosts refuse threads. Costs three more system calls a
+/// wake-up.
+///
+/// # Errors
+/// As [`run`].
+#[cfg(feature = "tokio")]
+pub fn run_in_tokio<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    event_loop::run_in_tokio(serve(service, way_in, settings)).map_err(Error::Loop)?
+}
+
 /// Runs a future on a loop made for it.
 pub(crate) fn on_a_loop<F: Future>(future: F) -> Result<F::Output, Error> {
-    #[cfg(feature = "tokio")]
-    let ended = event_loop::run_in_tokio(future);
-    #[cfg(not(feature = "tokio"))]
-    let ended = event_loop::run(future);
-    ended.map_err(Error::Loop)
+    event_loop::run(future).map_err(Error::Loop)
 }
 
 /// As [`run`], on a loop that runs already (`event_loop::run`): for programs with tasks of their own
@@ -194,9 +211,11 @@ where
             if let Err(error) = self.listening.listener.stop_connects() {
                 tracing::debug!("The listen socket could not be shut down: {error}.");
             }
-            while let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() {
-                self.start(stream, peer);
-            }
+        }
+        // Who waits in the backlog would be reset when the socket closes.
+        for _ in 0..LONGEST_BACKLOG {
+            let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() else { break };
+            self.start(stream, peer);
         }
         let Server { application, listening, connections } = self;
         drop(listening);
