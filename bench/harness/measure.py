@@ -56,7 +56,8 @@ FULL = Pace(seconds=1.2, rounds=3, starts=15)
 
 # Beyond this drift of the limit server within one round, the machine was disturbed.
 MOST_DRIFT = 1.3
-MOST_REPEATS = 2
+# Repeats of disturbed rounds in a whole run, so that its length is bounded.
+MOST_REPEATS = 6
 
 
 class Cell:
@@ -86,14 +87,16 @@ def compare(built, servers, scenarios, pace):
     """Returns {scenario letter: {server name: Cell}}, the rounds' drifts under "drifts"."""
     compared = {scenario.letter: {} for scenario in scenarios}
     drifts = {scenario.letter: [] for scenario in scenarios}
+    repeats_left = 0 if pace is QUICK else MOST_REPEATS
     for number in range(pace.rounds):
         for scenario in scenarios:
-            for repeat in range(MOST_REPEATS + 1):
-                samples, drift = one_round(built, servers, scenario, pace, number, compared)
-                disturbed = drift > MOST_DRIFT
-                if not disturbed or repeat == MOST_REPEATS or pace is QUICK:
-                    break
+            samples, drift = one_round(built, servers, scenario, pace, number, compared)
+            while drift > MOST_DRIFT and repeats_left > 0:
+                repeats_left -= 1
                 say(f"{scenario.letter}: the limit drifted by {drift:.2f}; the round is repeated")
+                again, drift_again = one_round(built, servers, scenario, pace, number, compared)
+                if drift_again < drift:
+                    samples, drift = again, drift_again
             drifts[scenario.letter].append(drift)
             for name, sample in samples.items():
                 compared[scenario.letter].setdefault(name, Cell()).samples.append(sample)
@@ -159,6 +162,11 @@ def one_sample(built, server, scenario, pace):
         ]
         for name, value in server.parameters:
             command += ["--param", f"{name}={value}"]
+        # One that was given its socket may not have begun yet: its memory is that of a server at work.
+        hello = [str(built.load), "--to", f"unix:{running.socket}", "--path", server.path_asked]
+        for name, value in server.parameters:
+            hello += ["--param", f"{name}={value}"]
+        load([*hello, "--requests", "20", "--patience", "5"], 60)
         counts = bodies and (server.bodies or server.posts == "count")
         command += ["--expect-text", f"{scenario.body}\n" if counts else server.text]
         seconds = pace.seconds

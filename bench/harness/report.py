@@ -7,7 +7,7 @@ import platform
 from . import build, web
 from .measure import MOST_DRIFT
 
-# The targets of issue 3, as multiples of the limit's processor time in the same run.
+# The targets, as multiples of the limit's processor time in the same run.
 TARGETS = {"B": (1.8, 2.2), "C": (1.3, 1.5), "E": (1.8, 2.2), "F": (1.3, 1.5)}
 # D is told as a part of tokio-fastcgi's processor time.
 TARGET_D = (0.15, 0.2)
@@ -110,7 +110,7 @@ def targets(results):
     each = [idle_bytes(results, name) for name in ("hello", "axum")]
     if any(value is not None for value in each):
         row("memory of an idle kept connection (hello / axum)", (1, 1), each, " KiB")
-    return ["## The targets of issue 3", "", "| what | target | measured | met |",
+    return ["## The targets", "", "| what | target | measured | met |",
             "| --- | --- | --- | --- |", *rows, ""]
 
 

@@ -79,7 +79,8 @@ fn exchanges(criterion: &mut Criterion) {
             change(&mut options);
             let ended = event_loop::run(async {
                 let _server = event_loop::spawn(async {
-                    let served = app_server::serve(Hello, WayIn::FastCgi(address), Settings::default());
+                    let served =
+                        app_server::serve(Hello, WayIn::FastCgi(address), Settings::default());
                     served.await.expect("it serves");
                 });
                 let begun = Instant::now();

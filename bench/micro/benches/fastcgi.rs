@@ -23,7 +23,8 @@ fn request(parameters: &[(String, String)], body: usize) -> Bytes {
 fn send(web_server: &mut client::Connection, parameters: &[(String, String)], body: usize) {
     let id = RequestId::ONE;
     web_server.begin(id, Role::Responder, true);
-    web_server.params(id, parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    web_server
+        .params(id, parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     web_server.params_end(id);
     if body > 0 {
         web_server.stdin(id, Bytes::from(vec![b'.'; body]));
@@ -40,7 +41,9 @@ fn serve(connection: &mut Connection, input: &Bytes) -> usize {
             Event::Stdin { data, .. } => bytes += data.len(),
             Event::StdinEnd { id } => {
                 connection.stdout_in_place(id, |out| {
-                    out.extend_from_slice(b"Status: 200 OK\r\ncontent-type: text/plain\r\n\r\nHello\n");
+                    out.extend_from_slice(
+                        b"Status: 200 OK\r\ncontent-type: text/plain\r\n\r\nHello\n",
+                    );
                 });
                 connection.end_request(id, 0);
             }
@@ -82,7 +85,9 @@ fn benches(criterion: &mut Criterion) {
         let Some(Event::Request(request)) = connection.poll_event() else {
             unreachable!("it begins with a request")
         };
-        bencher.iter(|| request.params.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>());
+        bencher.iter(|| {
+            request.params.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        });
     });
     group.bench_function("a request encoded, as a web server does", |bencher| {
         bencher.iter(|| {
