@@ -72,6 +72,8 @@ pub struct Served {
     pub answered: u64,
     /// When the first request was sent, or the first connect failed.
     pub since: Option<Instant>,
+    /// When the first answer came.
+    pub first_answer: Option<Instant>,
 }
 
 /// Sends the load and returns what was measured.
@@ -113,15 +115,16 @@ pub async fn run(options: Options) -> Result<Report, String> {
 impl Served {
     /// Notes that a request is sent.
     pub fn begin(served: &Cell<Served>) {
-        let Served { sent, answered, since } = served.get();
-        let since = since.or_else(|| Some(Instant::now()));
-        served.set(Served { sent: sent + 1, answered, since });
+        let before = served.get();
+        let since = before.since.or_else(|| Some(Instant::now()));
+        served.set(Served { sent: before.sent + 1, since, ..before });
     }
 
     /// Notes an answer.
     pub fn answer(served: &Cell<Served>) {
         let before = served.get();
-        served.set(Served { answered: before.answered + 1, ..before });
+        let first_answer = before.first_answer.or_else(|| Some(Instant::now()));
+        served.set(Served { answered: before.answered + 1, first_answer, ..before });
     }
 }
 
@@ -290,13 +293,15 @@ impl Run {
         self.last_answer.get().elapsed().as_secs_f64() < self.options.patience
     }
 
-    /// Whether a connection was left alone while others were served: no answer yet, in more than
-    /// half of the measured time.
+    /// Whether a connection was left alone while others were served: no answer before the end of
+    /// the measured part, in more than half of its time. (When the load ends, a server that takes
+    /// one connection at a time comes to the next.)
     fn is_starved(&self, served: Served) -> bool {
         let measured = self.measured.borrow();
-        let now = Instant::now();
-        let long = measured.begin.map_or(Duration::ZERO, |(begin, _)| (now - begin) / 2);
-        served.answered == 0 && served.since.is_some_and(|since| now - since >= long)
+        let end = measured.end.map_or_else(Instant::now, |(end, _)| end);
+        let long = measured.begin.map_or(Duration::ZERO, |(begin, _)| (end - begin) / 2);
+        served.first_answer.is_none_or(|first| first > end)
+            && served.since.is_some_and(|since| end.saturating_duration_since(since) >= long)
     }
 
     fn time_is_up(&self, now: Instant) -> bool {
