@@ -6,6 +6,7 @@ mod check;
 mod log;
 mod program;
 mod ways_in;
+mod web_servers;
 mod wrong_settings;
 
 use std::net::TcpListener;
