@@ -1,45 +1,11 @@
 //! How much memory a connection takes from the allocator: for an ordinary request one block, for
 //! an idle connection none.
-//!
-//! Counting needs an allocator of our own and so the only `unsafe` of this crate, which is not in
-//! the library.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::IoSlice;
 
+use allocation_counter::measure;
 use bytes::Bytes;
 use fastcgi_server::{CloseWhen, Connection, Event, Limits, RequestId, Role, client};
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static HELD: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count(allocations: usize, bytes: isize) {
-    let _ = ALLOCATIONS.try_with(|counter| counter.set(counter.get() + allocations));
-    let _ = HELD.try_with(|counter| counter.set(counter.get() + bytes));
-}
-
-// SAFETY: every call goes unchanged to the system's allocator; the counters do not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as isize);
-        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as isize));
-        // SAFETY: the caller keeps `dealloc`'s contract, and the block came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What a web server sends for a usual GET, as one read would bring it.
 fn request(keep_connection: bool) -> Bytes {
@@ -76,12 +42,13 @@ fn a_request_takes_one_allocation_on_a_kept_connection() {
     let input = request(true);
     let mut connection = Connection::new(Limits::default());
     serve(&mut connection, input.clone());
-    let before = (ALLOCATIONS.get(), HELD.get());
-    for _ in 0..100 {
-        serve(&mut connection, input.clone());
-    }
-    assert_eq!(ALLOCATIONS.get() - before.0, 100, "the block of parameters, and nothing else");
-    assert_eq!(HELD.get(), before.1);
+    let counted = measure(|| {
+        for _ in 0..100 {
+            serve(&mut connection, input.clone());
+        }
+    });
+    assert_eq!(counted.count_total, 100, "the block of parameters, and nothing else");
+    assert_eq!(counted.bytes_current, 0);
     assert_eq!(connection.close_when(), CloseWhen::KeepOpen);
 }
 
@@ -89,14 +56,15 @@ fn a_request_takes_one_allocation_on_a_kept_connection() {
 fn a_request_takes_one_allocation_on_a_connection_of_its_own() {
     let input = request(false);
     serve(&mut Connection::new(Limits::default()), input.clone());
-    let before = (ALLOCATIONS.get(), HELD.get());
-    for _ in 0..100 {
-        let mut connection = Connection::new(Limits::default());
-        serve(&mut connection, input.clone());
-        assert_eq!(connection.close_when(), CloseWhen::Now);
-    }
-    assert_eq!(ALLOCATIONS.get() - before.0, 100, "the block of parameters, and nothing else");
-    assert_eq!(HELD.get(), before.1);
+    let counted = measure(|| {
+        for _ in 0..100 {
+            let mut connection = Connection::new(Limits::default());
+            serve(&mut connection, input.clone());
+            assert_eq!(connection.close_when(), CloseWhen::Now);
+        }
+    });
+    assert_eq!(counted.count_total, 100, "the block of parameters, and nothing else");
+    assert_eq!(counted.bytes_current, 0);
 }
 
 #[test]
@@ -104,31 +72,32 @@ fn idle_connections_hold_nothing() {
     let input = request(true);
     serve(&mut Connection::new(Limits::default()), input.clone());
     let mut connections: Vec<_> = (0..100).map(|_| Connection::new(Limits::default())).collect();
-    let before = HELD.get();
-    for connection in &mut connections {
-        // One that was busy with many requests and large answers, and is idle now.
-        serve(connection, input.clone());
-        let mut web_server = client::Connection::new();
-        for number in 1..=50 {
-            let id = RequestId::new(number).unwrap();
-            web_server.begin(id, Role::Responder, true);
-            web_server.params(id, [(&b"A"[..], &[b'b'; 3000][..])]);
-            web_server.params_end(id);
-            web_server.stdin(id, Bytes::from(vec![b'x'; 10_000]));
-            web_server.stdin_end(id);
+    let counted = measure(|| {
+        for connection in &mut connections {
+            // One that was busy with many requests and large answers, and is idle now.
+            serve(connection, input.clone());
+            let mut web_server = client::Connection::new();
+            for number in 1..=50 {
+                let id = RequestId::new(number).unwrap();
+                web_server.begin(id, Role::Responder, true);
+                web_server.params(id, [(&b"A"[..], &[b'b'; 3000][..])]);
+                web_server.params_end(id);
+                web_server.stdin(id, Bytes::from(vec![b'x'; 10_000]));
+                web_server.stdin_end(id);
+            }
+            connection.handle_input(web_server.take_unsent());
+            while connection.poll_event().is_some() {}
+            for number in 1..=50 {
+                let id = RequestId::new(number).unwrap();
+                connection.stdout(id, Bytes::from(vec![b'x'; 100_000]));
+                connection.end_request(id, 0);
+            }
+            while connection.unsent() > 0 {
+                connection.transmitted(connection.unsent().min(30_000));
+            }
         }
-        connection.handle_input(web_server.take_unsent());
-        while connection.poll_event().is_some() {}
-        for number in 1..=50 {
-            let id = RequestId::new(number).unwrap();
-            connection.stdout(id, Bytes::from(vec![b'x'; 100_000]));
-            connection.end_request(id, 0);
-        }
-        while connection.unsent() > 0 {
-            connection.transmitted(connection.unsent().min(30_000));
-        }
-    }
-    let held = (HELD.get() - before) / connections.len() as isize;
-    let own = size_of::<Connection>() as isize;
+    });
+    let held = counted.bytes_current / connections.len() as i64;
+    let own = size_of::<Connection>() as i64;
     assert!(held + own < 1024, "an idle connection holds {held} bytes and is {own} itself");
 }
