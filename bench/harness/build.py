@@ -113,12 +113,15 @@ def quietly(command, **more):
 
 def ours(built):
     say("building ours")
-    # Each as its users build it, so that no feature another package wants comes along.
-    cargo = ["cargo", "build", "--release", "--quiet"]
+    # Each package by itself, so that no feature another one wants comes along; and what is
+    # compared is linked statically, as it is uploaded to a host.
+    cargo = ["cargo", "rustc", "--release", "--quiet"]
+    static = ["--", "-C", "target-feature=+crt-static"]
     for command in [
-        [*cargo, "-p", "app-server", "--example", "hello", "--example", "axum"],
-        [*cargo, "-p", "toolshed"],
-        [*cargo, "-p", "load", "--bin", "load", "--example", "count"],
+        [*cargo, "-p", "app-server", "--example", "hello", *static],
+        [*cargo, "-p", "app-server", "--example", "axum", *static],
+        [*cargo, "-p", "toolshed", "--bin", "toolshed", *static],
+        ["cargo", "build", "--release", "--quiet", "-p", "load", "--bin", "load", "--example", "count"],
     ]:
         subprocess.run(command, cwd=PROJECT, check=True)
     for name in ["hello", "axum", "count"]:
