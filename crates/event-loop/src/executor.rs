@@ -172,6 +172,10 @@ impl<T> fmt::Debug for Task<T> {
 }
 
 impl Panic {
+    pub(crate) fn new(payload: Box<dyn Any + Send + 'static>) -> Self {
+        Panic { payload }
+    }
+
     /// Returns the message of the panic; a fixed text when it was raised with something else than text.
     pub fn message(&self) -> &str {
         if let Some(text) = self.payload.downcast_ref::<&'static str>() {

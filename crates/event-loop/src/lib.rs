@@ -1,8 +1,8 @@
 //! An event loop and futures executor for one thread, without starting another.
 //!
 //! [`run`] builds the loop on the calling thread and runs a future to its end; [`spawn`] starts more.
-//! Sockets are in [`net`], timers in [`time`], child processes in [`process`], pipes in [`pipe`], signals in
-//! [`signals`]; sockets and pipes speak the traits of `tokio::io` and `hyper::rt`, which need no runtime.
+//! Sockets are in [`net`], timers in [`time`], programs as child processes in [`process`], code of ours in
+//! a child process in [`fork`], pipes in [`pipe`], signals in [`signals`]; sockets and pipes speak the traits of `tokio::io` and `hyper::rt`, which need no runtime.
 //!
 //! * **No thread is ever started**, and Linux 3.10 is enough.
 //! * **Everything that can be awaited is `Send`**, without unsafe code: it holds ids into tables of the
@@ -13,7 +13,7 @@
 //!   goes to the end of the queue; and one whose sockets are always ready waits for its next turn after 32
 //!   reads and writes.
 //! * **A panic of a task** ends that task, not the loop.
-//! * Unsafe code is in one file, `sys.rs`.
+//! * Unsafe code is in `sys.rs` and its folder `sys/`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,6 +36,7 @@
 mod counters;
 pub mod descriptors;
 mod executor;
+pub mod fork;
 mod loop_state;
 pub mod net;
 pub mod pipe;

@@ -125,6 +125,12 @@ impl Drop for Entered {
     }
 }
 
+/// Forgets this thread's loop without ending it, in a child that has a copy of it: none of its futures is
+/// dropped, none of its children killed, and its descriptors are closed by whoever calls this.
+pub(crate) fn forget() {
+    CURRENT.with(|current| std::mem::forget(current.borrow_mut().take()));
+}
+
 /// Gives `action` this thread's loop, or returns `None` when there is none.
 ///
 /// `action` must not run foreign code that starts a loop; all of it is code of this crate.

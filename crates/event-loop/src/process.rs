@@ -1,9 +1,9 @@
 //! Child processes, awaited through the loop.
 //!
-//! std starts them (fork and exec, without a thread); SIGCHLD, which comes in by way of `signals.rs`, says
-//! that some have ended, and each of *our* children is then asked for by its number: other children of the
-//! process are left to whoever started them. No pidfd is needed. What has been started is always reaped: by
-//! the loop, even if nobody waits, and at the latest at the loop's end.
+//! std starts programs (fork and exec, without a thread), `fork.rs` children without one; SIGCHLD, which
+//! comes in by way of `signals.rs`, says that some have ended, and each of *our* children is then asked for
+//! by its number: other children of the process are left to whoever started them. No pidfd is needed. What
+//! has been started is always reaped: by the loop, even if nobody waits, and at the latest at the loop's end.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -20,29 +20,36 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::counters::count;
+use crate::executor::{self, Task};
+use crate::fork::Limits;
 use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
 use crate::pipe::{Reader, Writer};
 use crate::signals::Signal;
 use crate::sys::{self, Recipient};
 use crate::table::{Key, Table};
+use crate::time;
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
 /// A program to start: std's builder, whose words and defaults it keeps.
 ///
-/// Inherited by default: environment, working directory, descriptors 0, 1 and 2. Nothing else: all
-/// descriptors of this crate are close-on-exec. The child starts with an empty signal mask and, as after
-/// every exec, without our signal handlers.
+/// Inherited by default: environment, working directory, descriptors 0, 1 and 2. Nothing else, whoever has
+/// opened it: all other descriptors are made close-on-exec in the child. It starts with an empty signal mask
+/// and, as after every exec, without our signal handlers; and it is killed when this process ends in
+/// whatever way (what it has started itself is not).
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
     leads_group: bool,
+    deadline: Option<Duration>,
 }
 
 impl Command {
     /// A program by its path, or by its name in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Command { inner: std::process::Command::new(program), leads_group: false }
+        let mut inner = std::process::Command::new(program);
+        sys::inherit_nothing(&mut inner);
+        Command { inner, leads_group: false, deadline: None }
     }
 
     /// Adds an argument.
@@ -108,8 +115,26 @@ impl Command {
         self
     }
 
+    /// Gives the child limits: processor time, memory (in all), the size of files; and the time on the clock
+    /// as [`deadline`](Self::deadline). Called again, the lower of each holds, except for the deadline.
+    ///
+    /// A child that goes beyond is ended by a signal: [`Failure::of`](crate::fork::Failure::of) tells which
+    /// limit it was. Memory that is refused is told to the program, which does with that what it does.
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        sys::limit_program(&mut self.inner, limits);
+        self.deadline(limits.wall)
+    }
+
+    /// Lets the child be killed after so long, with its group ([`lead_group`](Self::lead_group) is implied):
+    /// [`Child::timed_out`] tells then.
+    pub fn deadline(&mut self, deadline: Duration) -> &mut Self {
+        self.deadline = Some(deadline);
+        self.lead_group()
+    }
+
     /// Lets the child lead a process group of its own. Signals, [`Child::kill`] and the kill on drop then
-    /// go to the whole group: to what a shell script has started, too.
+    /// go to the whole group: to what a shell script has started, too. When the child has ended, what is
+    /// left of its group is killed.
     pub fn lead_group(&mut self) -> &mut Self {
         self.inner.process_group(0);
         self.leads_group = true;
@@ -131,18 +156,17 @@ impl Command {
     ///   unavailable") when the account has too many processes: wait a while and try again.
     pub fn spawn(&mut self) -> io::Result<Child> {
         // SIGCHLD must find our handler, however early the child ends.
-        with_current(|state| state.signals.watch_children(state)).unwrap_or_else(no_loop_here)?;
+        watch_children()?;
         let mut started = self.inner.spawn()?;
         count(|counters| &counters.children_started);
         let pipes = (started.stdin.take(), started.stdout.take(), started.stderr.take());
+        // std neither kills nor reaps what it forgets.
         let number = started.id();
         let recipient =
             if self.leads_group { Recipient::Group(number) } else { Recipient::Process(number) };
-        let row = Row { child: started, recipient, ending: None, abandoned: false, waiter: None };
-        let (owner, key) =
-            with_current(|state| (state.id, state.children.insert(row))).ok_or_else(no_loop)?;
         // From here on an error drops the handle, which kills and reaps.
-        let mut child = Child { owner, key, number, stdin: None, stdout: None, stderr: None };
+        let mut child = enter(number, recipient)?;
+        child.alarm = self.deadline.map(|deadline| child.expire_after(deadline));
         child.stdin = pipes.0.map(|pipe| Writer::from_fd(OwnedFd::from(pipe))).transpose()?;
         child.stdout = pipes.1.map(|pipe| Reader::from_fd(OwnedFd::from(pipe))).transpose()?;
         child.stderr = pipes.2.map(|pipe| Reader::from_fd(OwnedFd::from(pipe))).transpose()?;
@@ -183,8 +207,46 @@ pub struct Child {
     pub stdin: Option<Writer>,
     /// What the child writes, if that was asked to be a pipe.
     pub stdout: Option<Reader>,
-    /// The child's error messages, if they were asked to go to a pipe.
+    /// The child's error messages, if they were asked to go to a pipe. Of a child without a program
+    /// ([`fork`](crate::fork)): all that it prints, if that was asked to come to us.
     pub stderr: Option<Reader>,
+    /// Kills the child at its deadline; dropped with the handle.
+    alarm: Option<Task<()>>,
+}
+
+/// What a child has used up, as the kernel counted when it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, its own and the system's for it, with that of the children it has waited for.
+    pub cpu: Duration,
+    /// The most memory it had at a time, in bytes: pages in memory, shared ones included.
+    pub memory: u64,
+}
+
+/// Catches SIGCHLD from now on: it must find our handler, however early a child ends.
+pub(crate) fn watch_children() -> io::Result<()> {
+    with_current(|state| state.signals.watch_children(state)).unwrap_or_else(no_loop_here)
+}
+
+/// Takes over a child that has just been forked and leads its group.
+pub(crate) fn adopt(number: u32) -> io::Result<Child> {
+    count(|counters| &counters.children_started);
+    enter(number, Recipient::Group(number))
+}
+
+fn enter(number: u32, recipient: Recipient) -> io::Result<Child> {
+    let row = Row {
+        number,
+        recipient,
+        ending: None,
+        usage: Usage::default(),
+        abandoned: false,
+        expired: false,
+        waiter: None,
+    };
+    let (owner, key) =
+        with_current(|state| (state.id, state.children.insert(row))).ok_or_else(no_loop)?;
+    Ok(Child { owner, key, number, stdin: None, stdout: None, stderr: None, alarm: None })
 }
 
 impl Child {
@@ -264,6 +326,25 @@ impl Child {
         self.send(signal.number())
     }
 
+    /// Says whether the child was killed at its deadline. The answer is as old as the loop's turn.
+    pub fn timed_out(&self) -> bool {
+        with_loop(self.owner, |state| state.children.has_expired(self.key)) == Some(true)
+    }
+
+    /// Returns what the child has used up; nothing as long as it has not ended.
+    pub fn usage(&self) -> Usage {
+        with_loop(self.owner, |state| state.children.usage(self.key)).unwrap_or_default()
+    }
+
+    /// Starts what kills the child at its deadline, whoever waits for what meanwhile.
+    fn expire_after(&self, deadline: Duration) -> Task<()> {
+        let (owner, key) = (self.owner, self.key);
+        executor::spawn(async move {
+            time::sleep(deadline).await;
+            with_loop(owner, |state| state.children.expire(key));
+        })
+    }
+
     fn send(&mut self, signal: i32) -> io::Result<()> {
         with_loop(self.owner, |state| state.children.send(self.key, signal))
             .unwrap_or_else(no_loop_here)
@@ -283,7 +364,7 @@ fn no_loop_here<T>() -> io::Result<T> {
 }
 
 /// Reads a pipe to its end; what is no pipe is empty.
-async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Result<Vec<u8>> {
+pub(crate) async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Result<Vec<u8>> {
     let mut collected = BytesMut::new();
     let Some(mut reader) = reader else { return Ok(Vec::new()) };
     loop {
@@ -338,12 +419,15 @@ pub(crate) struct Children {
 
 #[derive(Debug)]
 struct Row {
-    child: std::process::Child,
+    number: u32,
     recipient: Recipient,
     /// How it ended; it has been reaped then.
     ending: Option<Ending>,
+    usage: Usage,
     /// Its handle is gone: nobody will ask.
     abandoned: bool,
+    /// It was killed at its deadline.
+    expired: bool,
     waiter: Option<Waker>,
 }
 
@@ -367,8 +451,12 @@ impl Row {
     /// Asks the kernel whether the child has ended, and reaps it.
     fn reap(&mut self) -> bool {
         if self.ending.is_none() {
-            self.ending = match self.child.try_wait() {
-                Ok(status) => status.map(Ending::Status),
+            self.ending = match self.ask() {
+                Ok(None) => None,
+                Ok(Some((status, usage))) => {
+                    self.usage = usage;
+                    Some(Ending::Status(status))
+                }
                 Err(error) => Some(Ending::Lost(error.raw_os_error())),
             };
             if self.ending.is_some() {
@@ -376,6 +464,17 @@ impl Row {
             }
         }
         self.ending.is_some()
+    }
+
+    fn ask(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
+        if let Recipient::Group(_) = self.recipient {
+            if !sys::has_ended(self.number)? {
+                return Ok(None);
+            }
+            // As long as the leader is not reaped, its group's number is nobody else's.
+            let _ = sys::kill(self.recipient, sys::KILL);
+        }
+        sys::reap(self.number)
     }
 
     /// Sends a signal unless the child has been reaped: its number may be another's by then.
@@ -420,6 +519,23 @@ impl Children {
     fn ending(&self, key: Key) -> Option<io::Result<Option<ExitStatus>>> {
         let rows = self.rows.borrow();
         Some(rows.get(key)?.ending.map(Ending::status).transpose())
+    }
+
+    fn has_expired(&self, key: Key) -> bool {
+        self.rows.borrow().get(key).is_some_and(|row| row.expired)
+    }
+
+    fn usage(&self, key: Key) -> Usage {
+        self.rows.borrow().get(key).map_or(Usage::default(), |row| row.usage)
+    }
+
+    /// Kills a child whose time is over.
+    fn expire(&self, key: Key) {
+        if let Some(row) = self.rows.borrow_mut().get_mut(key).filter(|row| row.ending.is_none()) {
+            row.expired = true;
+            // It fails only when the child has become another user: it is reaped when it ends by itself.
+            let _ = row.send(sys::KILL);
+        }
     }
 
     /// Returns how a child ended, or notes who waits; `None` when there is no such child.

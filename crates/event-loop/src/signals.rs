@@ -197,6 +197,13 @@ impl Drop for Signals {
     }
 }
 
+/// Forgets who listens, in a child that has put all actions back to the default ones.
+pub(crate) fn forget() {
+    for entry in Caught::lock().iter_mut() {
+        *entry = Catch { listeners: 0, previous: None };
+    }
+}
+
 /// The signals of one loop.
 pub(crate) struct Inbox {
     /// Claimed by the first who listens, kept until the loop ends.

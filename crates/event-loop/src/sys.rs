@@ -1,9 +1,12 @@
-//! System calls: the only file of the project with unsafe code.
+//! System calls: this file and the folder `sys/` hold the only unsafe code of what ships.
 //!
+//! Here is what reading, sockets, the poll set and signals need; `sys/fork.rs` makes child processes.
 //! Safe functions go out; each checks the return value once and turns errno into an [`io::Error`]. No
 //! policy lives here: who registers, retries or waits is decided by `source.rs`, `net/`, `pipe.rs`,
 //! `signals.rs`, `process.rs` and `descriptors.rs`. Everything works on Linux 3.10.
 #![allow(unsafe_code)]
+
+mod fork;
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice};
@@ -15,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use bytes::BytesMut;
+
+pub(crate) use fork::*;
 
 // ---------------------------------------------------------------------------------------------------
 // Reading and writing.
