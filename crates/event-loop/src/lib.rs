@@ -99,6 +99,11 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
     }
 }
 
+/// Says whether a loop runs on this thread, so that what is awaited by it (timers, sockets) may be used.
+pub fn is_running() -> bool {
+    loop_state::with_current(|_| ()).is_some()
+}
+
 /// Everything that can wake the loop.
 enum Wakeup {
     /// Another thread woke tasks.

@@ -12,6 +12,7 @@
 //! - `assets.rs` the static files, which `build.rs` compiles in, with `byte_range.rs` for parts of them;
 //!   `compress.rs` the compression of pages, `accept_encoding.rs` which one the client understands;
 //! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
+//! - `store.rs` what the site remembers, in one SQLite file for all its processes; `pause.rs` waiting;
 //! - `testing.rs` the site without a server, for tests.
 //!
 //! What does not live here: sockets, FastCGI, an async runtime, any one tool. The program that serves
@@ -29,10 +30,12 @@ mod finish;
 mod format;
 mod multipart;
 mod page;
+mod pause;
 mod request_body;
 mod router;
 mod server;
 mod settings;
+pub mod store;
 pub mod testing;
 mod tool;
 

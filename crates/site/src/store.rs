@@ -1,0 +1,230 @@
+//! The store: one SQLite file that all processes of a site share.
+//!
+//! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
+//! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
+//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening and
+//! who may read the file in `store/open.rs`, what can go wrong in `store/error.rs`.
+//!
+//! How it lives with one thread and many processes:
+//!
+//! - A rollback journal, for WAL needs shared memory that network file systems do not have.
+//! - SQLite never waits (`busy_timeout` 0): its sleep would stop the loop. When another process has
+//!   the lock, the loop's timer brings us back, for at most [`PATIENCE`].
+//! - A write takes the exclusive lock first and works then: what has begun cannot meet "busy".
+//! - What [`Store::write`] has acknowledged is on the disk (`synchronous` FULL): killing any process at
+//!   any moment loses none of it.
+//! - The connection belongs to one process. After a fork it is forgotten, not closed, and opened anew.
+//! - A file that was put in the place of ours (a restored backup) is noticed and opened.
+
+mod error;
+mod migrations;
+mod open;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction};
+
+pub use error::StoreError;
+use error::{Refusal, refusal};
+
+use crate::pause::pause;
+
+/// How long a statement waits for other processes: 10 s. A write takes some milliseconds, on a slow
+/// network disk a hundred; a web server gives up after 40 s.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The first wait for a lock. It doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The longest wait between two looks at a lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(40);
+
+/// After how many refusals it is asked whether the file system has locks at all.
+const REFUSALS_BEFORE_DOUBT: u32 = 6;
+
+/// A handle on the site's store; clones share one connection.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    file: PathBuf,
+    handle: Mutex<Handle>,
+}
+
+/// The connection, and whose it is.
+struct Handle {
+    /// The process that opened it.
+    pid: u32,
+    /// Which file it is: device and inode.
+    identity: (u64, u64),
+    connection: Option<Connection>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Store").field(&self.inner.file).finish()
+    }
+}
+
+impl Store {
+    /// Makes a handle on the store in this file. Neither the file nor its folder has to be there: the first
+    /// use makes them, readable for this account alone.
+    pub fn at(file: impl Into<PathBuf>) -> Store {
+        let handle = Handle { pid: 0, identity: (0, 0), connection: None };
+        Store { inner: Arc::new(Inner { file: file.into(), handle: Mutex::new(handle) }) }
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> &Path {
+        &self.inner.file
+    }
+
+    /// Looks something up. All that `look` reads is of one moment.
+    ///
+    /// # Errors
+    /// When another process holds the file for longer than [`PATIENCE`], or the store cannot be used; the
+    /// error says what its owner can do.
+    pub async fn read<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut look = Some(look);
+        let attempt = move |connection: &mut Connection| {
+            let transaction = connection.unchecked_transaction().map_err(refusal)?;
+            // The lock is taken by the first statement that reads; from there on nothing is busy.
+            transaction
+                .query_row("SELECT count(*) FROM sqlite_schema WHERE 0", [], |_| Ok(()))
+                .map_err(refusal)?;
+            let Some(look) = look.take() else { return Err(Refusal::Busy) };
+            let found = look(&transaction).map_err(Refusal::broken)?;
+            transaction.commit().map_err(Refusal::broken)?;
+            Ok(found)
+        };
+        self.attempts(attempt).await
+    }
+
+    /// Changes something: all that `change` does or, when it fails, nothing. When this returns, the change
+    /// is on the disk.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and when the disk is full; nothing has been changed then.
+    pub async fn write<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut change = Some(change);
+        let attempt = move |connection: &mut Connection| {
+            let exclusive = rusqlite::TransactionBehavior::Exclusive;
+            let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
+            let Some(change) = change.take() else { return Err(Refusal::Busy) };
+            let changed = change(&transaction).map_err(Refusal::broken)?;
+            transaction.commit().map_err(Refusal::broken)?;
+            Ok(changed)
+        };
+        self.attempts(attempt).await
+    }
+
+    /// Reads every page and every index of the file.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with what SQLite found; and as [`Store::read`].
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let found: String = self
+            .read(|store| store.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)))
+            .await?;
+        if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
+    }
+
+    /// Writes one consistent copy of the store to `target`, for this account alone. What was at that path
+    /// is replaced in one step once the copy is whole and on the disk.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and when the copy cannot be written; what was at that path is still there then.
+    pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        let copy = open::Unfinished::beside(target)?;
+        let path = copy.path().to_string_lossy().into_owned();
+        let attempt = |connection: &mut Connection| {
+            copy.empty().map_err(Refusal::Failed)?;
+            connection.execute("VACUUM INTO ?1", [&path]).map_err(refusal).map(drop)
+        };
+        self.attempts(attempt).await?;
+        copy.finish(target)
+    }
+
+    /// Runs an attempt until it is not refused for want of a lock.
+    async fn attempts<T>(
+        &self,
+        mut attempt: impl FnMut(&mut Connection) -> Result<T, Refusal>,
+    ) -> Result<T, StoreError> {
+        let begun = Instant::now();
+        let (mut refusals, mut length) = (0, FIRST_PAUSE);
+        loop {
+            match self.with_connection(&mut attempt) {
+                Ok(done) => return Ok(done),
+                Err(Refusal::Failed(error)) => return Err(error),
+                Err(Refusal::Busy) => refusals += 1,
+            }
+            // SQLite says "busy" also where there are no locks to be had.
+            if refusals == REFUSALS_BEFORE_DOUBT {
+                open::has_locks(&self.inner.file)?;
+            }
+            if begun.elapsed() >= PATIENCE {
+                return Err(StoreError::Busy);
+            }
+            pause(length + jitter(length)).await;
+            length = (length * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Gives this process's connection to `work`, opening it when there is none.
+    fn with_connection<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut handle = self.handle();
+        let pid = std::process::id();
+        if handle.pid != pid {
+            // The parent's. Closing it here would meddle with the parent's file.
+            std::mem::forget(handle.connection.take());
+            handle.pid = pid;
+        }
+        if handle.connection.is_some() && identity(&self.inner.file) != Some(handle.identity) {
+            tracing::info!("The store's file was replaced; the new one is opened.");
+            handle.connection = None;
+        }
+        if handle.connection.is_none() {
+            let connection = open::open(&self.inner.file)?;
+            handle.identity = identity(&self.inner.file).unwrap_or_default();
+            handle.connection = Some(connection);
+        }
+        match &mut handle.connection {
+            Some(connection) => work(connection),
+            None => Err(Refusal::Busy),
+        }
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Handle> {
+        // A panic in a closure rolled its transaction back; the connection is good.
+        self.inner.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which file a path names.
+fn identity(file: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(file).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Up to as much again, so that processes which were refused together do not come back together.
+fn jitter(length: Duration) -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let noise = now.map_or(0, |now| now.subsec_nanos()).wrapping_mul(std::process::id() | 1);
+    length.mul_f64(f64::from(noise % 1024) / 1024.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What can go wrong with the store, and what its owner can do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http::StatusCode;
+use rusqlite::ErrorCode;
+
+use crate::error_page::ErrorPage;
+
+/// Why the store gave no answer. As text: what happened and what the owner can do, without a period.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Other processes held the file for longer than [`PATIENCE`](super::PATIENCE).
+    Busy,
+    /// The file system of this folder has no locks (ENOLCK).
+    NoLocks(PathBuf),
+    /// The file is no whole database; what SQLite says about it.
+    Damaged(String),
+    /// The disk, or the account's share of it, is full.
+    Full,
+    /// A newer version of the program has changed the tables.
+    Newer {
+        /// The version of the tables in the file.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+    /// A file or folder cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Anything else that SQLite says.
+    Sql(rusqlite::Error),
+}
+
+impl StoreError {
+    pub(super) fn file(path: &Path, error: io::Error) -> Self {
+        StoreError::File { path: path.to_owned(), error }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Busy => formatter.write_str(
+                "other processes kept the store locked for 10 s; when that happens often, the disk is too slow",
+            ),
+            StoreError::NoLocks(folder) => write!(
+                formatter,
+                "the file system of {} has no locks (ENOLCK), without which several processes would spoil the \
+                 store; set data to a folder on a local disk, such as /tmp/toolshed-data or one your host \
+                 recommends",
+                folder.display()
+            ),
+            StoreError::Damaged(found) => write!(
+                formatter,
+                "the store is damaged ({found}); put a file made by `toolshed backup` in its place, or remove \
+                 it to begin anew"
+            ),
+            StoreError::Full => formatter
+                .write_str("the disk or this account's share of it is full; remove what is not needed"),
+            StoreError::Newer { found, known } => write!(
+                formatter,
+                "the store was last used by a newer version of the program (its tables are version {found}, \
+                 this program knows {known}); install that version again, or a backup from before"
+            ),
+            StoreError::File { path, error } => write!(
+                formatter,
+                "{} cannot be used: {error}; it has to be writable for the account the site runs as, or set \
+                 data to a folder that is",
+                path.display()
+            ),
+            StoreError::Sql(error) => write!(formatter, "the store says: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// For the visitor a page without details, for the log the cause and the cure.
+impl From<StoreError> for ErrorPage {
+    fn from(error: StoreError) -> Self {
+        let page = match error {
+            StoreError::Busy => ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+                .message("Too many want something at this moment. Please try again."),
+            _ => ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE).message(
+                "The site cannot get at what it has to remember. Its owner finds the cause in the log.",
+            ),
+        };
+        page.cause(error)
+    }
+}
+
+/// How one attempt ended that did not succeed.
+pub(super) enum Refusal {
+    /// Another process has the lock: try again.
+    Busy,
+    /// Trying again would not help.
+    Failed(StoreError),
+}
+
+impl Refusal {
+    /// What a statement says after the lock was had: "busy" would be no matter of waiting any more.
+    pub(super) fn broken(error: rusqlite::Error) -> Refusal {
+        match refusal(error) {
+            Refusal::Busy => Refusal::Failed(StoreError::Busy),
+            failed => failed,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Refusal::Failed(error)
+    }
+}
+
+/// Tells "not now" from "never".
+pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => Refusal::Busy,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Refusal::Failed(StoreError::Damaged(error.to_string()))
+        }
+        Some(ErrorCode::DiskFull) => Refusal::Failed(StoreError::Full),
+        _ => Refusal::Failed(StoreError::Sql(error)),
+    }
+}

@@ -1,0 +1,286 @@
+//! The store by itself: what it promises to several processes, and what it says when something is wrong.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use super::*;
+use crate::testing::block_on;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::at(folder.path().join("data/toolshed.db"));
+    (folder, store)
+}
+
+fn put(store: &Store, name: &str, value: &str) -> Result<(), StoreError> {
+    block_on(store.write(|store| {
+        store.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)", [name, value])
+    }))
+    .map(drop)
+}
+
+fn names(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+    block_on(store.read(|store| {
+        let mut statement = store.prepare("SELECT name FROM facts")?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        names.collect()
+    }))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn nothing_is_opened_before_it_is_used_and_then_for_this_account_alone() {
+    let (folder, store) = store();
+    assert!(!folder.path().join("data").exists());
+    put(&store, "a", "1").unwrap();
+    assert_eq!(names(&store).unwrap(), BTreeSet::from(["a".to_owned()]));
+    assert_eq!(mode(&folder.path().join("data")), 0o700);
+    for file in fs::read_dir(folder.path().join("data")).unwrap() {
+        let file = file.unwrap().path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_file_that_others_could_read_is_closed() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    fs::set_permissions(store.file(), fs::Permissions::from_mode(0o664)).unwrap();
+    let again = Store::at(store.file());
+    assert!(names(&again).is_ok());
+    assert_eq!(mode(store.file()), 0o600);
+}
+
+#[test]
+fn a_change_that_fails_or_panics_changes_nothing() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let failed = block_on(store.write(|store| {
+        store.execute("DELETE FROM facts", [])?;
+        store.execute("no SQL", [])
+    }));
+    assert!(matches!(failed, Err(StoreError::Sql(_))), "{failed:?}");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        block_on(store.write(|store| -> rusqlite::Result<()> {
+            store.execute("DELETE FROM facts", [])?;
+            panic!("a tool's mistake")
+        }))
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(names(&store).unwrap().len(), 1);
+    put(&store, "b", "2").unwrap();
+    assert_eq!(names(&store).unwrap().len(), 2);
+}
+
+#[test]
+fn a_lock_is_waited_for_without_holding_the_loop_up() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let other = Connection::open(store.file()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    event_loop::run(async {
+        let waiting = event_loop::spawn({
+            let store = store.clone();
+            async move {
+                store
+                    .write(|store| store.execute("DELETE FROM facts", []))
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+        });
+        // The loop goes round while somebody waits; were it held up, the lock would never be let go.
+        for _ in 0..20 {
+            event_loop::time::sleep(Duration::from_millis(1)).await;
+        }
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(waiting.await, Ok(1));
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_reader_does_not_see_half_a_change() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let other = Store::at(store.file());
+    let seen = block_on(store.read(|reader| {
+        let before: i64 = reader.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))?;
+        // While somebody reads, nobody can write.
+        let refused = Connection::open(other.file())?.execute("DELETE FROM facts", []);
+        assert_eq!(
+            refused.unwrap_err().sqlite_error_code(),
+            Some(rusqlite::ErrorCode::DatabaseBusy)
+        );
+        let after: i64 = reader.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))?;
+        Ok((before, after))
+    }));
+    assert_eq!(seen.unwrap(), (1, 1));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_cure() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let whole = fs::read(store.file()).unwrap();
+    for (what, bytes, words) in [
+        (
+            "no database",
+            b"this is no database at all, but a text of some length".to_vec(),
+            "damaged",
+        ),
+        ("cut off", whole[..whole.len() / 2].to_vec(), "damaged"),
+    ] {
+        let file = folder.path().join(format!("{what}.db"));
+        fs::write(&file, bytes).unwrap();
+        let broken = Store::at(&file);
+        let error = names(&broken).map(drop).and_then(|()| block_on(broken.check())).unwrap_err();
+        assert!(error.to_string().contains(words), "{what}: {error}");
+        assert!(error.to_string().contains("toolshed backup"), "{what}: {error}");
+    }
+    let newer = folder.path().join("newer.db");
+    fs::write(&newer, &whole).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    let error = names(&Store::at(&newer)).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+    let nowhere = Store::at("/proc/nowhere/toolshed.db");
+    let error = names(&nowhere).unwrap_err();
+    assert!(
+        error.to_string().contains("/proc/nowhere") && error.to_string().contains("set data"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let target = folder.path().join("copy.db");
+    fs::write(&target, "an older copy").unwrap();
+    block_on(store.back_up(&target)).unwrap();
+    assert_eq!(mode(&target), 0o600);
+    let copy = Store::at(&target);
+    block_on(copy.check()).unwrap();
+    assert_eq!(names(&copy).unwrap().len(), 1);
+    let refused = block_on(store.back_up(&folder.path().join("nowhere/copy.db"))).unwrap_err();
+    assert!(refused.to_string().contains("nowhere"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+}
+
+#[test]
+fn a_file_put_in_its_place_is_noticed() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let copy = folder.path().join("copy.db");
+    block_on(store.back_up(&copy)).unwrap();
+    put(&store, "b", "2").unwrap();
+    fs::rename(&copy, store.file()).unwrap();
+    assert_eq!(names(&store).unwrap(), BTreeSet::from(["a".to_owned()]));
+    put(&store, "c", "3").unwrap();
+    assert_eq!(names(&Store::at(store.file())).unwrap().len(), 2);
+}
+
+/// 30 processes write, and are killed at random moments and begun anew: what they said is written is there.
+#[test]
+fn no_acknowledged_write_is_lost_when_processes_are_killed() {
+    const PROCESSES: usize = 30;
+    const KILLS: usize = 40;
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let mut generation = 0;
+    let mut start = || {
+        generation += 1;
+        Writer::start(store.file(), generation)
+    };
+    let mut writers: Vec<_> = (0..PROCESSES).map(|_| start()).collect();
+    let mut acknowledged = BTreeSet::new();
+    for kill in 0..KILLS {
+        // Whoever is killed has just been heard: most often in the middle of its next write.
+        let at = kill * 7 % PROCESSES;
+        let heard = writers[at].hear().expect("a writer ended by itself");
+        acknowledged.insert(heard);
+        let killed = std::mem::replace(&mut writers[at], start());
+        acknowledged.extend(killed.kill());
+    }
+    for writer in writers {
+        acknowledged.extend(writer.kill());
+    }
+    assert!(acknowledged.len() >= KILLS);
+    block_on(store.check()).unwrap();
+    let found = names(&store).unwrap();
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    assert!(lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), acknowledged.len());
+}
+
+/// A process that writes for ever and says what is written.
+struct Writer {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Writer {
+    fn start(file: &Path, number: usize) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::writes_for_ever", "--nocapture", "--quiet"])
+            .env("TEST_STORE_FILE", file)
+            .env("TEST_STORE_WRITER", number.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Writer { child, output }
+    }
+
+    /// The next name that it has written.
+    fn hear(&mut self) -> Option<String> {
+        let mut line = String::new();
+        while self.output.read_line(&mut line).unwrap() > 0 {
+            // A line that the kill cut off says nothing.
+            if let Some((_, name)) = line.split_once("wrote ")
+                && let Some(name) = name.strip_suffix('\n')
+            {
+                return Some(name.to_owned());
+            }
+            line.clear();
+        }
+        None
+    }
+
+    /// Kills it; returns what it had said before.
+    fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::iter::from_fn(|| self.hear()).collect()
+    }
+}
+
+/// What a child of the test above does; by itself it writes once.
+#[test]
+fn writes_for_ever() {
+    let (_folder, own) = store();
+    let asked = std::env::var_os("TEST_STORE_FILE").zip(std::env::var("TEST_STORE_WRITER").ok());
+    let Some((file, writer)) = asked else {
+        return put(&own, "a", "1").unwrap();
+    };
+    let store = Store::at(file);
+    let value = "x".repeat(6000);
+    for number in 0_u64.. {
+        let name = format!("{writer}-{number}");
+        match put(&store, &name, &value) {
+            Ok(()) => {}
+            // 30 at once on a slow disk: nothing was acknowledged.
+            Err(StoreError::Busy) => continue,
+            Err(error) => panic!("{error}"),
+        }
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "\nwrote {name}").and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}
