@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Answer, body_of_chunks, request, send};
-    use crate::{Access, SiteSettings, Tool};
+    use crate::{Access, Runs, SiteSettings, Tool};
 
     const TOOL: Tool = Tool {
         name: "sample",
@@ -210,6 +210,7 @@ mod tests {
         summary: "A tool for tests.",
         icon: "tool",
         access: Access::Open,
+        runs: Runs::Inline,
         pages: &[],
         router: || {
             let typed = |media_type: &'static str, body: Body| {

@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Answer, request, send};
-    use crate::{Access, Tool};
+    use crate::{Access, Runs, Tool};
 
     #[derive(Deserialize)]
     struct Wanted {
@@ -183,6 +183,7 @@ mod tests {
         summary: "A tool for tests.",
         icon: "tool",
         access: Access::Open,
+        runs: Runs::Inline,
         pages: &[],
         router: || {
             Router::new()

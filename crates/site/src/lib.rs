@@ -41,6 +41,7 @@ mod tool;
 
 pub use base_path::BasePath;
 pub use error_page::ErrorPage;
+pub use event_loop::fork::Limits;
 pub use format::Format;
 pub use multipart::Multipart;
 pub use page::{Page, Template};
@@ -49,4 +50,4 @@ pub use router::{router, router_with};
 pub use server::{Server, ServerFacts};
 pub use settings::SiteSettings;
 pub use tera::{Context, context};
-pub use tool::{Access, Tool};
+pub use tool::{Access, Runs, Tool, tool_at};

@@ -186,6 +186,7 @@ mod tests {
         summary: "A sample.",
         icon: "tool",
         access: crate::Access::Open,
+        runs: crate::Runs::Inline,
         pages: &[
             Template {
                 name: "sample/good.html",

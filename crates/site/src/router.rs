@@ -142,9 +142,9 @@ fn without_slash(base: &BasePath, tool: &Tool, query: Option<String>) -> Redirec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
     use crate::server::{Server, ServerFacts};
     use crate::testing::{Answer, get as get_page, request, send};
+    use crate::{Access, Runs};
 
     const TOOL: Tool = Tool {
         name: "sample",
@@ -152,6 +152,7 @@ mod tests {
         summary: "A tool for tests.",
         icon: "tool",
         access: Access::Open,
+        runs: Runs::Inline,
         pages: &[],
         router: || {
             Router::new()
@@ -324,6 +325,7 @@ mod tests {
             summary: "Always.",
             icon: "checksum",
             access: Access::Open,
+            runs: Runs::Inline,
             pages: &[],
             router: || {
                 let failure =

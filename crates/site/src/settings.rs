@@ -55,7 +55,8 @@ mod tests {
 
     fn tool(name: &'static str, access: Access) -> Tool {
         let router = axum::Router::new;
-        Tool { name, title: "", summary: "", icon: "tool", access, pages: &[], router }
+        let runs = crate::Runs::Inline;
+        Tool { name, title: "", summary: "", icon: "tool", access, runs, pages: &[], router }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Only the description lives here. The table itself is in the crate `tools`, and `router.rs` mounts it.
 
+use event_loop::fork::Limits;
+use http::Uri;
+
 use crate::Template;
 
 /// One small web tool, as the table of tools lists it.
@@ -10,7 +13,7 @@ use crate::Template;
 ///
 /// ```
 /// use axum::{Router, routing::get};
-/// use site::{Access, Page, Template, Tool, context};
+/// use site::{Access, Page, Runs, Template, Tool, context};
 ///
 /// pub const TOOL: Tool = Tool {
 ///     name: "hello",
@@ -18,6 +21,7 @@ use crate::Template;
 ///     summary: "Says hello.",
 ///     icon: "tool",
 ///     access: Access::Open,
+///     runs: Runs::Inline,
 ///     pages: &[Template {
 ///         name: "hello/page.html",
 ///         source: r#"{% extends "frame.html" %}{% block main %}<p>Hello, {{ who }}!</p>{% endblock %}"#,
@@ -45,6 +49,8 @@ pub struct Tool {
     pub icon: &'static str,
     /// Whether the tool is open as soon as the site is.
     pub access: Access,
+    /// In which process the tool's handlers run.
+    pub runs: Runs,
     /// The templates of the tool. Names begin with the tool's name and a slash, so that no two tools
     /// can mean the same one.
     pub pages: &'static [Template],
@@ -62,6 +68,41 @@ pub enum Access {
     Named,
 }
 
+/// In which process a tool's handlers run.
+#[derive(Clone, Copy, Debug)]
+pub enum Runs {
+    /// In the server's own: for what is done in a moment. While it computes all other visitors wait, and
+    /// what it breaks has to be mended by the server.
+    Inline,
+    /// In a child process of its own for each request, with limits: for what computes long, takes much
+    /// memory or calls code that may crash. Costs a fork, about a millisecond. The handler sees the same
+    /// request and answers in the same way; what it changes in memory is gone when the answer is.
+    ///
+    /// The owner's settings may allow more than these limits, never less.
+    Isolated(Limits),
+    /// As the request says, of which it gets the address below BASE: `None` for inline.
+    Chosen(fn(&Uri) -> Option<Limits>),
+}
+
+impl Runs {
+    /// Returns the limits of a request that is isolated; `None` for one that runs inline. `uri` is the
+    /// address below BASE.
+    pub fn limits(&self, uri: &Uri) -> Option<Limits> {
+        match self {
+            Runs::Inline => None,
+            Runs::Isolated(limits) => Some(*limits),
+            Runs::Chosen(choose) => choose(uri),
+        }
+    }
+}
+
+/// Returns the tool that a path below BASE belongs to, if any: `/tools/NAME…`.
+pub fn tool_at<'a>(tools: &'a [Tool], path: &str) -> Option<&'a Tool> {
+    let below = path.strip_prefix("/tools/")?;
+    let name = below.split('/').next()?;
+    tools.iter().find(|tool| tool.name == name)
+}
+
 impl Tool {
     /// Returns where the tool lives, below BASE: `/tools/NAME`.
     pub fn path(&self) -> String {
@@ -71,5 +112,41 @@ impl Tool {
     /// Returns the tool's icon as a path in `static/`: `icons/NAME.svg`.
     pub fn icon_file(&self) -> String {
         format!("icons/{}.svg", self.icon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_belong_to_tools() {
+        let tool = |name| Tool {
+            name,
+            title: "",
+            summary: "",
+            icon: "tool",
+            access: Access::Open,
+            runs: Runs::Chosen(|uri| uri.query().map(|_| Limits::DEFAULT)),
+            pages: &[],
+            router: axum::Router::new,
+        };
+        let tools = [tool("one"), tool("two")];
+        for (path, name) in [
+            ("/tools/one", Some("one")),
+            ("/tools/two/deep/er", Some("two")),
+            ("/tools/two/", Some("two")),
+            ("/tools/onetwo", None),
+            ("/tools/", None),
+            ("/one", None),
+            ("/", None),
+        ] {
+            assert_eq!(tool_at(&tools, path).map(|tool| tool.name), name, "{path}");
+        }
+        let limits = |uri: &str| tools[0].runs.limits(&uri.parse().unwrap());
+        assert_eq!((limits("/tools/one"), limits("/tools/one?x")), (None, Some(Limits::DEFAULT)));
+        assert_eq!(Runs::Inline.limits(&Uri::from_static("/")), None);
+        let small = Limits { memory: 1, ..Limits::DEFAULT };
+        assert_eq!(Runs::Isolated(small).limits(&Uri::from_static("/")), Some(small));
     }
 }

@@ -12,7 +12,7 @@ use axum::routing::any;
 use axum::routing::future::RouteFuture;
 use axum::{Extension, Router};
 use http::{Request, StatusCode, Uri};
-use site::{Access, ErrorPage, Tool};
+use site::{Access, ErrorPage, Runs, Tool};
 use tower_service::Service;
 
 use crate::config::{self, Configuration, Typed};
@@ -37,6 +37,7 @@ const PAGE: &[Tool] = &[Tool {
     summary: "Says that the site is being set up.",
     icon: "tool",
     access: Access::Open,
+    runs: Runs::Inline,
     pages: &[],
     router: || Router::new().route("/", any(page)),
 }];

@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use site::{Access, Chunks, ErrorPage, Format, Multipart, Page, Template, Tool, context};
+use site::{Access, Chunks, ErrorPage, Format, Multipart, Page, Runs, Template, Tool, context};
 
 use logic::{Algorithm, Checksums, Comparison, Digest, Digester, compare};
 
@@ -27,6 +27,7 @@ pub(crate) const TOOL: Tool = Tool {
     summary: "Digests of a text or of a file of any size, from MD5 to BLAKE3.",
     icon: "checksum",
     access: Access::Open,
+    runs: Runs::Inline,
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
     router,
 };

@@ -12,7 +12,7 @@ use axum::routing::any;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
-use site::{Access, Format, Page, Server, Template, Tool, context};
+use site::{Access, Format, Page, Runs, Server, Template, Tool, context};
 
 use logic::{HIDDEN, Limit, duration_in_words, shown, size_in_words, without_secret_parameters};
 
@@ -27,6 +27,7 @@ pub(crate) const TOOL: Tool = Tool {
     summary: "What the server received of your request, and what its process may do.",
     icon: "inspect",
     access: Access::Named,
+    runs: Runs::Inline,
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
     router,
 };

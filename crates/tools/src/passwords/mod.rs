@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use site::{Access, ErrorPage, Format, Page, Template, Tool, context};
+use site::{Access, ErrorPage, Format, Page, Runs, Template, Tool, context};
 
 use logic::{Characters, Class, Passphrase, Separator, strength, time_to_guess};
 use random::{Dice, NoRandomness};
@@ -30,6 +30,7 @@ pub(crate) const TOOL: Tool = Tool {
     summary: "Passphrases and passwords that nobody can guess, with the reason why.",
     icon: "passwords",
     access: Access::Open,
+    runs: Runs::Inline,
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
     router,
 };
