@@ -35,6 +35,7 @@
 
 mod counters;
 pub mod descriptors;
+pub mod exec;
 mod executor;
 pub mod fork;
 mod loop_state;

@@ -158,6 +158,16 @@ pub fn disposition(signal: Signal) -> io::Result<Disposition> {
     })
 }
 
+/// Hands out at once what the handler has caught so far, instead of in the loop's next turn: for whoever
+/// is about to replace the program and must not take a signal along unheard.
+pub fn look_now() {
+    with_current(|state| {
+        if state.signals.deliver() {
+            state.children.reap();
+        }
+    });
+}
+
 /// Receives signals. From [`listen`].
 #[derive(Debug)]
 #[must_use = "signals are caught only as long as somebody listens"]

@@ -1,11 +1,13 @@
 //! System calls: this file and the folder `sys/` hold the only unsafe code of what ships.
 //!
-//! Here is what reading, sockets, the poll set and signals need; `sys/fork.rs` makes child processes.
+//! Here is what reading, sockets, the poll set and signals need; `sys/fork.rs` makes child processes,
+//! `sys/exec.rs` becomes another program.
 //! Safe functions go out; each checks the return value once and turns errno into an [`io::Error`]. No
 //! policy lives here: who registers, retries or waits is decided by `source.rs`, `net/`, `pipe.rs`,
 //! `signals.rs`, `process.rs` and `descriptors.rs`. Everything works on Linux 3.10.
 #![allow(unsafe_code)]
 
+pub(crate) mod exec;
 mod fork;
 
 use std::ffi::c_int;

@@ -1,0 +1,470 @@
+//! Becoming another program in the same process: `execve(2)` on what was prepared beforehand, and what
+//! passes across it.
+//!
+//! Everything that [`Image::exec`] and [`Words`] do is async-signal-safe and allocates nothing, so that a
+//! handler of a fatal signal can do it too. Which words there are, and when, is decided in `exec.rs` and by
+//! whoever calls.
+
+use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::check;
+
+/// The variable in which a program tells its successor in the same process what it leaves behind.
+pub(crate) const VARIABLE: &str = "APP_SERVER_INHERITED";
+const VARIABLE_PREFIX: &[u8] = b"APP_SERVER_INHERITED=";
+
+/// The words whose value is a descriptor that passes across `execve(2)`.
+pub(crate) const DESCRIPTOR_WORDS: [&str; 3] = ["listen", "keep", "drain"];
+
+/// The word with the number of the process that the words are for. A child that inherits the variable by
+/// mistake has another number, and takes nothing.
+const PROCESS_WORD: &str = "pid";
+
+/// What a new program is told, as `NAME=VALUE` words: a buffer of a fixed size, for it is written by signal
+/// handlers too. (Its 16 KiB are much for an alternate stack: such a handler has it in a static.)
+#[derive(Debug)]
+pub struct Words {
+    /// The whole variable, `NAME=…`; zero bytes behind what is used.
+    buffer: [u8; Words::ROOM],
+    used: usize,
+    /// A word did not fit.
+    overflowed: bool,
+}
+
+impl Words {
+    /// The bytes of the variable at most: about a thousand descriptors.
+    pub const ROOM: usize = 16 * 1024;
+
+    /// No words but the one that says which process they are for.
+    pub const fn new() -> Self {
+        let mut buffer = [0; Words::ROOM];
+        let mut used = 0;
+        while used < VARIABLE_PREFIX.len() {
+            buffer[used] = VARIABLE_PREFIX[used];
+            used += 1;
+        }
+        Words { buffer, used, overflowed: false }
+    }
+
+    /// Adds a word with a number: a descriptor's, say. Says whether there was room.
+    pub fn number(&mut self, name: &str, value: u64) -> bool {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = value;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.add(name.as_bytes(), &digits[at..])
+    }
+
+    /// Adds a word with a text. What is no letter a-z, digit, `_` or `-` becomes `_`. Says whether there
+    /// was room.
+    pub fn text(&mut self, name: &str, value: &str) -> bool {
+        let from = self.used;
+        if !self.add(name.as_bytes(), value.as_bytes()) {
+            return false;
+        }
+        let value_begins = self.used - value.len();
+        debug_assert!(value_begins > from);
+        for byte in &mut self.buffer[value_begins..self.used] {
+            if !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') {
+                *byte = b'_';
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
+        let separator: &[u8] = if self.used > VARIABLE_PREFIX.len() { b" " } else { b"" };
+        let length = separator.len() + name.len() + 1 + value.len();
+        // One zero byte ends it, and the process' own word comes last.
+        if self.used + length + 32 > Words::ROOM {
+            self.overflowed = true;
+            return false;
+        }
+        for part in [separator, name, b"=", value] {
+            self.buffer[self.used..self.used + part.len()].copy_from_slice(part);
+            self.used += part.len();
+        }
+        true
+    }
+
+    /// Whether every word had room so far.
+    pub fn are_whole(&self) -> bool {
+        !self.overflowed
+    }
+
+    /// The words as they are, with a blank between two.
+    fn as_bytes(&self) -> &[u8] {
+        &self.buffer[VARIABLE_PREFIX.len()..self.used]
+    }
+
+    /// The descriptors among the words.
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.as_bytes().split(|byte| *byte == b' ').filter_map(|word| {
+            let (name, value) = split_word(word)?;
+            DESCRIPTOR_WORDS.iter().any(|known| known.as_bytes() == name).then_some(())?;
+            parse_number(value)
+        })
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Words::new()
+    }
+}
+
+fn split_word(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = word.iter().position(|byte| *byte == b'=')?;
+    Some((&word[..at], &word[at + 1..]))
+}
+
+fn parse_number(digits: &[u8]) -> Option<RawFd> {
+    let mut number: RawFd = 0;
+    for byte in digits {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number = number.checked_mul(10)?.checked_add(RawFd::from(digit))?;
+    }
+    (!digits.is_empty()).then_some(number)
+}
+
+/// A program to become, with its arguments and environment, prepared so that nothing has to be allocated
+/// when the time has come. `Send` and `Sync`: a signal handler may find it in a static.
+#[derive(Debug)]
+pub struct Image {
+    path: CString,
+    /// Owned here, pointed to by `argument_pointers`, which ends with a null pointer.
+    _arguments: Vec<CString>,
+    argument_pointers: Vec<AtomicPtr<c_char>>,
+    /// Owned here, pointed to by `variable_pointers`, which ends with room for one more and a null pointer.
+    _variables: Vec<CString>,
+    variable_pointers: Vec<AtomicPtr<c_char>>,
+}
+
+impl Image {
+    /// Prepares a program by its path, with its arguments (the first is the name it is called by) and its
+    /// environment. `APP_SERVER_INHERITED` is left out of that.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` when something of it contains a zero byte.
+    pub fn prepare<A, N, V>(
+        path: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        environment: impl IntoIterator<Item = (N, V)>,
+    ) -> io::Result<Image>
+    where
+        A: AsRef<OsStr>,
+        N: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let arguments = arguments.into_iter().map(|it| CString::new(it.as_ref().as_bytes()));
+        let arguments: Vec<CString> = arguments.collect::<Result<_, _>>()?;
+        let variables = environment.into_iter().filter(|(name, _)| name.as_ref() != VARIABLE);
+        let variables = variables.map(|(name, value)| {
+            let parts = [name.as_ref().as_bytes(), b"=", value.as_ref().as_bytes()];
+            CString::new(parts.concat())
+        });
+        let variables: Vec<CString> = variables.collect::<Result<_, _>>()?;
+        let pointers = |strings: &[CString], nulls: usize| {
+            let strings = strings.iter().map(|it| it.as_ptr().cast_mut());
+            strings.chain(std::iter::repeat_n(ptr::null_mut(), nulls)).map(AtomicPtr::new).collect()
+        };
+        Ok(Image {
+            path,
+            argument_pointers: pointers(&arguments, 1),
+            _arguments: arguments,
+            variable_pointers: pointers(&variables, 2),
+            _variables: variables,
+        })
+    }
+
+    /// Prepares this process' own program to be run anew, as it was started: the very file that runs, also
+    /// when another lies at its path by now.
+    ///
+    /// # Errors
+    ///
+    /// None in practice.
+    pub fn of_this_process() -> io::Result<Image> {
+        Image::prepare(Path::new("/proc/self/exe"), std::env::args_os(), std::env::vars_os())
+    }
+
+    /// Becomes the program: returns only when that failed, and then everything is as it was.
+    ///
+    /// The descriptors named by `listen`, `keep` and `drain` pass across; the others are close-on-exec.
+    /// Interval timers are switched off before, for they would go on, without their handlers. SIGTERM,
+    /// SIGHUP, SIGINT, SIGCHLD and SIGALRM are blocked: they wait until the new program has its handlers
+    /// and calls [`take_inherited`]; signals of faults are unblocked (a handler of one may call this).
+    ///
+    /// Async-signal-safe. Standard output's buffer is not flushed.
+    ///
+    /// # Errors
+    ///
+    /// What `execve(2)` answers: ETXTBSY (`ExecutableFileBusy`) while somebody has the file open for
+    /// writing; E2BIG when a word had no room.
+    pub fn exec(&self, words: &mut Words) -> io::Error {
+        if words.overflowed {
+            return io::Error::from_raw_os_error(libc::E2BIG);
+        }
+        let used = words.used;
+        // SAFETY: getpid cannot fail.
+        let own = unsafe { libc::getpid() };
+        words.number(PROCESS_WORD, own as u64);
+        for fd in words.descriptors() {
+            set_descriptor_flags(fd, 0);
+        }
+        let timers = Timers::off();
+        let mask = block_for_exec();
+
+        // The slot behind the variables; a handler that interrupts us here puts back what it found.
+        let slot = &self.variable_pointers[self.variable_pointers.len() - 2];
+        let before = slot.swap(words.buffer.as_mut_ptr().cast(), Ordering::AcqRel);
+        // SAFETY: the path and all strings end with a zero byte (of `words` one byte at least is never
+        // written), both lists end with a null pointer, an AtomicPtr has the layout of a pointer, and all
+        // of it outlives the call.
+        unsafe {
+            libc::execve(
+                self.path.as_ptr(),
+                self.argument_pointers.as_ptr().cast(),
+                self.variable_pointers.as_ptr().cast(),
+            )
+        };
+        let error = io::Error::last_os_error();
+        slot.store(before, Ordering::Release);
+
+        restore_mask(&mask);
+        timers.on_again();
+        for fd in words.descriptors() {
+            set_descriptor_flags(fd, libc::FD_CLOEXEC);
+        }
+        words.buffer[used..words.used].fill(0);
+        words.used = used;
+        error
+    }
+}
+
+/// Sets a descriptor's flags, if it is open.
+fn set_descriptor_flags(fd: RawFd, flags: c_int) {
+    // SAFETY: F_SETFD takes an integer and touches no memory.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, flags) };
+}
+
+/// The three interval timers as they were.
+struct Timers([libc::itimerval; 3]);
+
+const TIMERS: [c_int; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
+
+impl Timers {
+    fn off() -> Self {
+        // SAFETY: itimerval is plain integers, for which all-zero is a value: off.
+        let (off, mut previous): (libc::itimerval, [libc::itimerval; 3]) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        for (timer, previous) in TIMERS.into_iter().zip(&mut previous) {
+            // SAFETY: both point to whole values that outlive the call.
+            unsafe { libc::setitimer(timer, &raw const off, previous) };
+        }
+        Timers(previous)
+    }
+
+    fn on_again(&self) {
+        for (timer, previous) in TIMERS.into_iter().zip(&self.0) {
+            // SAFETY: the value was filled by setitimer; a null pointer: nobody wants the present one.
+            unsafe { libc::setitimer(timer, previous, ptr::null_mut()) };
+        }
+    }
+}
+
+/// The signals that must not meet a program without its handlers: they would end it.
+const HELD: [c_int; 5] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGCHLD, libc::SIGALRM];
+
+/// The signals of faults: blocked, they could not even be handled.
+const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+
+/// Blocks what must not come between two programs; returns the mask as it was.
+fn block_for_exec() -> libc::sigset_t {
+    let mut previous = change_mask(libc::SIG_BLOCK, &HELD);
+    let without_faults = change_mask(libc::SIG_UNBLOCK, &FAULTS);
+    if previous.is_none() {
+        previous = without_faults;
+    }
+    previous.unwrap_or_else(empty_set)
+}
+
+fn empty_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// `sigprocmask(2)`; returns the mask before.
+fn change_mask(how: c_int, signals: &[c_int]) -> Option<libc::sigset_t> {
+    let mut set = empty_set();
+    for signal in signals {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    let mut previous = MaybeUninit::uninit();
+    // SAFETY: the set is initialised, and there is room for the previous mask.
+    match unsafe { libc::sigprocmask(how, &raw const set, previous.as_mut_ptr()) } {
+        // SAFETY: sigprocmask succeeded and has filled it.
+        0 => Some(unsafe { previous.assume_init() }),
+        _ => None,
+    }
+}
+
+fn restore_mask(mask: &libc::sigset_t) {
+    // SAFETY: the mask is initialised; a null pointer: nobody wants the present one.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+}
+
+/// Holds back the signals that must not come between two programs, until it is dropped.
+#[derive(Debug)]
+pub struct Held(());
+
+impl Held {
+    /// Begins holding.
+    pub fn begin() -> Held {
+        change_mask(libc::SIG_BLOCK, &HELD);
+        Held(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        release_signals();
+    }
+}
+
+/// Unblocks the signals that [`Image::exec`] has blocked. To be called when the handlers stand.
+pub fn release_signals() {
+    change_mask(libc::SIG_UNBLOCK, &HELD);
+    change_mask(libc::SIG_UNBLOCK, &FAULTS);
+}
+
+/// What one word told.
+#[derive(Debug)]
+pub enum Inherited {
+    /// A descriptor, close-on-exec again.
+    Descriptor(String, OwnedFd),
+    /// Anything else.
+    Text(String, String),
+}
+
+/// Takes what the program before this one in the same process has left; `None` when there was none.
+///
+/// To be called once, at the start, before anything is opened and while there is one thread: it removes
+/// the variable from the environment, so that no child takes it for its own.
+pub fn take_inherited() -> Option<Vec<Inherited>> {
+    let value = std::env::var_os(VARIABLE)?;
+    if !matches!(crate::descriptors::task_count(), Ok(1) | Err(_)) {
+        // Another thread may be reading the environment.
+        return None;
+    }
+    // SAFETY: this is the only thread.
+    unsafe { std::env::remove_var(VARIABLE) };
+    parse(&value)
+}
+
+/// Reads the words and takes the descriptors; `None` when they are for another process.
+fn parse(value: &OsString) -> Option<Vec<Inherited>> {
+    let words = || {
+        let words = value.as_bytes().split(|byte| *byte == b' ');
+        words.filter_map(split_word)
+    };
+    let own = std::process::id().to_string();
+    words().find(|(name, to)| *name == PROCESS_WORD.as_bytes() && *to == own.as_bytes())?;
+    let mut taken = Vec::new();
+    let inherited = words().filter_map(|(name, value)| {
+        let name_text = String::from_utf8_lossy(name).into_owned();
+        if !DESCRIPTOR_WORDS.contains(&name_text.as_str()) {
+            let value = OsString::from_vec(value.to_owned()).to_string_lossy().into_owned();
+            return Some(Inherited::Text(name_text, value));
+        }
+        let fd = parse_number(value).filter(|fd| *fd > 2 && !taken.contains(fd))?;
+        // SAFETY: F_SETFD takes an integer and touches no memory; a descriptor that is not open is an error.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+        taken.push(fd);
+        // SAFETY: it is open, and its number was left to us by this very process before it became this
+        // program: nobody else here knows it. No number is taken twice.
+        Some(Inherited::Descriptor(name_text, unsafe { OwnedFd::from_raw_fd(fd) }))
+    });
+    Some(inherited.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    fn text(words: &Words) -> &str {
+        std::str::from_utf8(words.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn words_are_written_without_surprises() {
+        let mut words = Words::new();
+        assert!(words.number("listen", 10));
+        assert!(words.number("keep", 0));
+        assert!(words.text("why", "crashed"));
+        assert!(words.text("label", "Ä b=c\n7"));
+        assert_eq!(text(&words), "listen=10 keep=0 why=crashed label=___b_c_7");
+        assert_eq!(words.descriptors().collect::<Vec<_>>(), [10, 0]);
+        assert!(CStr::from_bytes_until_nul(&words.buffer).unwrap().to_bytes().ends_with(b"_7"));
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused_and_noted() {
+        let mut words = Words::new();
+        while words.number("keep", 12345) {}
+        assert!(!words.are_whole());
+        assert!(words.used < Words::ROOM - 16);
+        assert!(text(&words).ends_with("keep=12345"));
+        let image = Image::of_this_process().unwrap();
+        assert_eq!(image.exec(&mut words).raw_os_error(), Some(libc::E2BIG));
+    }
+
+    #[test]
+    fn words_for_another_process_are_not_taken() {
+        assert!(parse(&"keep=0 pid=1".into()).is_none());
+        assert!(parse(&"keep=0".into()).is_none());
+        // A standard descriptor and one that is not open are nobody's to take.
+        let own = std::process::id();
+        let words = parse(&format!("keep=1 keep=99999 keep=x why=renewed pid={own}").into());
+        let words = words.unwrap();
+        let shown = format!("{words:?}");
+        assert_eq!(shown, format!("[Text(\"why\", \"renewed\"), Text(\"pid\", \"{own}\")]"));
+    }
+
+    #[test]
+    fn a_failed_exec_leaves_all_as_it_was() {
+        let image = Image::prepare(Path::new("/no/such/program"), ["x"], [("A", "b")]).unwrap();
+        let (end, _other) = crate::sys::pipe().unwrap();
+        let mut words = Words::new();
+        words.number("keep", std::os::fd::AsRawFd::as_raw_fd(&end) as u64);
+        let before = text(&words).to_owned();
+        for _ in 0..2 {
+            assert_eq!(image.exec(&mut words).kind(), io::ErrorKind::NotFound);
+            assert_eq!(text(&words), before);
+            let (close_on_exec, _) = crate::sys::flags(std::os::fd::AsFd::as_fd(&end)).unwrap();
+            assert!(close_on_exec);
+        }
+    }
+}
