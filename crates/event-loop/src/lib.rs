@@ -82,8 +82,8 @@ pub const POLLS_A_TURN: usize = 128;
 ///
 /// # Errors
 ///
-/// When the loop cannot be built (no descriptors left: it takes two), when a loop runs on this thread
-/// already, or when the system refuses to wait. The future is dropped then.
+/// When a loop runs on this thread already, or when the system refuses to wait (the first wait takes two
+/// descriptors; a future that waits for nothing takes none). The future is dropped then.
 ///
 /// # Panics
 ///
@@ -128,6 +128,7 @@ impl Loop {
         root: &mut Root<'_, F>,
         patience: Option<Duration>,
     ) -> io::Result<Turn<F::Output>> {
+        let patience = self.hear_threads(patience)?;
         let events = self.reactor.look(patience, self.ready.is_empty())?;
         self.clock.begin_turn();
         counters::count(|counters| &counters.turns);

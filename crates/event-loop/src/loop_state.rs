@@ -48,20 +48,31 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    fn new() -> io::Result<Self> {
+    fn new() -> Self {
         let id = LoopId::next();
-        let reactor = Reactor::new()?;
-        let ready = ReadyQueue::new(id, reactor.foreign_waker()?);
-        Ok(Loop {
+        Loop {
             id,
             clock: Clock::new(),
-            reactor,
+            reactor: Reactor::new(),
             timers: RefCell::new(Timers::new()),
-            ready,
+            ready: ReadyQueue::new(id),
             executor: Executor::new(),
             signals: Inbox::new(),
             children: Children::new(),
-        })
+        }
+    }
+
+    /// To be asked before each look, which may take `patience`: the first that waits needs the bell, and
+    /// who came before there was one could not ring. Returns the patience that is left.
+    pub(crate) fn hear_threads(&self, patience: Option<Duration>) -> io::Result<Option<Duration>> {
+        if self.ready.has_bell() {
+            return Ok(patience);
+        }
+        if let Some(bell) = self.reactor.take_bell(patience != Some(Duration::ZERO))? {
+            self.ready.hang_bell(bell);
+        }
+        self.ready.take_arrivals();
+        Ok(if self.ready.is_empty() { patience } else { Some(Duration::ZERO) })
     }
 
     /// Returns how long the loop may sleep; `None` for as long as it takes.
@@ -100,7 +111,7 @@ impl Entered {
                 return Err(io::Error::other("an event loop runs on this thread already"));
             };
             counters::reset();
-            let state = Rc::new(Loop::new()?);
+            let state = Rc::new(Loop::new());
             *current = Some(Rc::clone(&state));
             Ok(Entered { state })
         })

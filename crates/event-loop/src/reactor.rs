@@ -79,7 +79,11 @@ pub(crate) enum Direction {
 
 /// The poll set of one loop.
 pub(crate) struct Reactor {
-    poll: RefCell<mio::Poll>,
+    /// Made when there is something to watch or to wait for: a program that answers one exchange from
+    /// files that are ready (CGI) pays no system call for it.
+    poll: RefCell<Option<mio::Poll>>,
+    /// Made with the poll set, so that no wait can lack a descriptor later; until it is taken.
+    bell: Cell<Option<mio::Waker>>,
     /// Taken out while a turn walks over them.
     events: Cell<Option<mio::Events>>,
     sources: RefCell<Table<Source>>,
@@ -131,24 +135,31 @@ struct Level {
 }
 
 impl Reactor {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Reactor {
-            poll: RefCell::new(mio::Poll::new()?),
-            events: Cell::new(Some(mio::Events::with_capacity(EVENTS))),
+    pub(crate) fn new() -> Self {
+        Reactor {
+            poll: RefCell::new(None),
+            bell: Cell::new(None),
+            events: Cell::new(None),
             sources: RefCell::new(Table::new()),
             was_idle: Cell::new(false),
-        })
+        }
     }
 
-    /// Makes the bell that other threads ring. At most one a reactor.
-    pub(crate) fn foreign_waker(&self) -> io::Result<mio::Waker> {
-        mio::Waker::new(self.poll.borrow().registry(), INLET.to_token())
+    /// Returns the bell that other threads ring, once. Before there is a poll set there is none;
+    /// `now` makes both.
+    pub(crate) fn take_bell(&self, now: bool) -> io::Result<Option<mio::Waker>> {
+        if now {
+            self.with_registry(|_| Ok(()))?;
+        }
+        Ok(self.bell.take())
     }
 
     /// Watches the read end of the self-pipe, which the signal handler writes to.
     pub(crate) fn watch_signals(&self, door: BorrowedFd<'_>) -> io::Result<()> {
         let mut door = SourceFd(&door.as_raw_fd());
-        self.poll.borrow().registry().register(&mut door, SIGNALS.to_token(), Interest::READABLE)
+        self.with_registry(|registry| {
+            registry.register(&mut door, SIGNALS.to_token(), Interest::READABLE)
+        })
     }
 
     /// Looks at the sockets, for at most `patience`, and returns what was seen, to be given back to
@@ -156,11 +167,16 @@ impl Reactor {
     pub(crate) fn look(&self, patience: Option<Duration>, idle: bool) -> io::Result<mio::Events> {
         let mut events = self.events.take().unwrap_or_else(|| mio::Events::with_capacity(EVENTS));
         self.was_idle.set(idle);
-        count(|counters| &counters.waits);
+        let mut poll = self.poll.borrow_mut();
         if patience != Some(Duration::ZERO) {
             count(|counters| &counters.idle_waits);
+        } else if poll.is_none() {
+            // Nothing is watched, and there is nothing to wait for.
+            events.clear();
+            return Ok(events);
         }
-        match self.poll.borrow_mut().poll(&mut events, patience) {
+        count(|counters| &counters.waits);
+        match self.made(&mut poll)?.poll(&mut events, patience) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => return Err(error),
@@ -304,9 +320,14 @@ impl Reactor {
     // Levels.
 
     /// Makes a row for a listener; it is watched from the first [`wait_level`](Self::wait_level) on.
-    pub(crate) fn add_level(&self, fd: RawFd) -> Key {
+    ///
+    /// # Errors
+    ///
+    /// When there is no poll set yet and no descriptor is left for it: connections take them all.
+    pub(crate) fn add_level(&self, fd: RawFd) -> io::Result<Key> {
+        self.with_registry(|_| Ok(()))?;
         let level = Level { waiting: None, watched: false, acceptor: None };
-        self.sources.borrow_mut().insert(Source { fd, kind: Kind::Level(level) })
+        Ok(self.sources.borrow_mut().insert(Source { fd, kind: Kind::Level(level) }))
     }
 
     /// Says whether connections waited in the last look, and forgets it; the outer `None` when there is no
@@ -319,7 +340,9 @@ impl Reactor {
     pub(crate) fn wait_level(&self, key: Key, waker: &Waker) -> io::Result<()> {
         let known = self.with_level(key, |level, fd| {
             if !level.watched {
-                sys::epoll_add_level(self.descriptor(), fd, key.to_token())?;
+                self.with_registry(|registry| {
+                    sys::epoll_add_level(registry.as_raw_fd(), fd, key.to_token())
+                })?;
                 level.watched = true;
                 count(|counters| &counters.registrations);
             }
@@ -378,8 +401,19 @@ impl Reactor {
         }
     }
 
-    fn with_registry<R>(&self, action: impl FnOnce(&Registry) -> R) -> R {
-        action(self.poll.borrow().registry())
+    /// Uses the poll set, which is made if there is none.
+    fn with_registry<R>(&self, action: impl FnOnce(&Registry) -> io::Result<R>) -> io::Result<R> {
+        action(self.made(&mut self.poll.borrow_mut())?.registry())
+    }
+
+    /// The poll set, made now if there is none.
+    fn made<'a>(&self, poll: &'a mut Option<mio::Poll>) -> io::Result<&'a mut mio::Poll> {
+        if poll.is_none() {
+            let new = mio::Poll::new()?;
+            self.bell.set(Some(mio::Waker::new(new.registry(), INLET.to_token())?));
+            return Ok(poll.insert(new));
+        }
+        poll.as_mut().ok_or_else(|| unreachable!("it was there a line above"))
     }
 
     fn modify(&self, fd: RawFd, key: Key, interest: Interest) {
@@ -392,7 +426,7 @@ impl Reactor {
     }
 
     fn unwatch_level(&self, fd: RawFd) {
-        let gone = sys::epoll_remove(self.descriptor(), fd);
+        let gone = self.with_registry(|registry| sys::epoll_remove(registry.as_raw_fd(), fd));
         debug_assert!(gone.is_ok(), "a listener was closed behind its owner: {gone:?}");
         count(|counters| &counters.deregistrations);
     }
@@ -401,11 +435,7 @@ impl Reactor {
     #[cfg(feature = "tokio")]
     pub(crate) fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
-        self.poll.borrow().registry().as_fd().try_clone_to_owned()
-    }
-
-    fn descriptor(&self) -> RawFd {
-        self.poll.borrow().as_raw_fd()
+        self.with_registry(|registry| registry.as_fd().try_clone_to_owned())
     }
 }
 
@@ -464,7 +494,7 @@ mod tests {
 
     #[test]
     fn a_stale_event_meets_nobody() {
-        let reactor = Reactor::new().unwrap();
+        let reactor = Reactor::new();
         let (reader, writer) = sys::pipe().unwrap();
         sys::write_slices(writer.as_fd(), &[io::IoSlice::new(b"x")]).unwrap();
         let old = reactor.add_edge(reader.as_raw_fd(), false, false).unwrap();
@@ -489,7 +519,7 @@ mod tests {
 
     #[test]
     fn each_direction_wakes_its_own() {
-        let reactor = Reactor::new().unwrap();
+        let reactor = Reactor::new();
         let (near, far) = sys::socket_pair().unwrap();
         let key = reactor.add_edge(near.as_raw_fd(), false, true).unwrap();
         let (reads, writes) = (Arc::new(Woken::default()), Arc::new(Woken::default()));

@@ -4,11 +4,11 @@
 //! waker says that the task is queued already. A wake from any other thread goes through the [`Inlet`],
 //! the only door of the loop that other threads can use. The tasks themselves are in `executor.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use crate::counters::{count, count_many};
@@ -24,6 +24,8 @@ pub(crate) struct ReadyQueue {
     owner: LoopId,
     queue: RefCell<VecDeque<Key>>,
     inlet: Arc<Inlet>,
+    /// Other threads can ring.
+    has_bell: Cell<bool>,
     /// Empties the inlet without allocating; always empty itself between two uses.
     exchange: RefCell<Vec<Key>>,
     /// Who has to be woken so that the loop takes its next turn: set while the loop is a future that
@@ -32,11 +34,12 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    pub(crate) fn new(owner: LoopId, bell: mio::Waker) -> Self {
+    pub(crate) fn new(owner: LoopId) -> Self {
         ReadyQueue {
             owner,
             queue: RefCell::new(VecDeque::new()),
-            inlet: Arc::new(Inlet { arrivals: Mutex::new(Vec::new()), bell }),
+            inlet: Arc::default(),
+            has_bell: Cell::new(false),
             exchange: RefCell::new(Vec::new()),
             host: RefCell::new(None),
         }
@@ -66,10 +69,20 @@ impl ReadyQueue {
         self.wake_host();
     }
 
+    /// Gives other threads a bell to ring. Who came before could not: look after them once.
+    pub(crate) fn hang_bell(&self, bell: mio::Waker) {
+        self.inlet.lock().bell = Some(bell);
+        self.has_bell.set(true);
+    }
+
+    pub(crate) fn has_bell(&self) -> bool {
+        self.has_bell.get()
+    }
+
     /// Moves what other threads woke into the queue.
     pub(crate) fn take_arrivals(&self) {
         let mut exchange = self.exchange.borrow_mut();
-        std::mem::swap(&mut *exchange, &mut *self.inlet.lock());
+        std::mem::swap(&mut *exchange, &mut self.inlet.lock().keys);
         count_many(exchange.len() as u64, |counters| &counters.foreign_wakes);
         self.queue.borrow_mut().extend(exchange.drain(..));
     }
@@ -91,27 +104,31 @@ impl ReadyQueue {
 }
 
 /// The only way into a loop from another thread. Several threads may come: it is behind a lock, which the
-/// loop itself takes only after the bell rang.
-#[derive(Debug)]
-struct Inlet {
-    arrivals: Mutex<Vec<Key>>,
-    bell: mio::Waker,
+/// loop itself takes only after the bell rang, and before there is one.
+#[derive(Debug, Default)]
+struct Inlet(Mutex<Arrivals>);
+
+#[derive(Debug, Default)]
+struct Arrivals {
+    keys: Vec<Key>,
+    /// None before the loop first waits: it comes and looks.
+    bell: Option<mio::Waker>,
 }
 
 impl Inlet {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Key>> {
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
         // A push or a swap cannot leave the list half-done.
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, key: Key) {
         let mut arrivals = self.lock();
-        arrivals.push(key);
+        arrivals.keys.push(key);
         // The bell of the first arrival rings for all that come before the loop looks.
-        let first = arrivals.len() == 1;
-        drop(arrivals);
-        if first {
-            let rung: io::Result<()> = self.bell.wake();
+        if arrivals.keys.len() == 1
+            && let Some(bell) = &arrivals.bell
+        {
+            let rung: io::Result<()> = bell.wake();
             // It fails only when the process is out of memory for an eight-byte counter; the next
             // arrival would not ring, but the loop's next turn for any other reason looks too.
             debug_assert!(rung.is_ok(), "the loop could not be woken: {rung:?}");

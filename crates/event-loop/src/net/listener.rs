@@ -32,7 +32,7 @@ const BACKLOG: i32 = 1024;
 pub struct Listener {
     socket: OwnedFd,
     family: Family,
-    /// Its row in a loop's source table, from the first wait on.
+    /// Its row in a loop's source table.
     place: Option<(LoopId, Key)>,
     budget: Budget,
     /// It was shut down, by us or by another process that shares it. Atomic only to be changed by
@@ -80,7 +80,7 @@ impl Listener {
         sys::set_no_delay(socket.as_fd())?;
         sys::bind(socket.as_fd(), address)?;
         sys::listen(socket.as_fd(), BACKLOG)?;
-        Ok(Self::new(socket, Family::Tcp, None))
+        Self::new(socket, Family::Tcp, None)
     }
 
     fn bind_unix(address: &Address, path: &Path) -> io::Result<Self> {
@@ -99,7 +99,7 @@ impl Listener {
         // in one step, but holds for the whole process.)
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         sys::listen(socket.as_fd(), BACKLOG)?;
-        Ok(Self::new(socket, Family::Unix, Some(file)))
+        Self::new(socket, Family::Unix, Some(file))
     }
 
     /// Takes a socket that listens already: inherited, say. Makes it non-blocking and close-on-exec.
@@ -127,12 +127,17 @@ impl Listener {
         if family == Family::Tcp {
             sys::set_no_delay(socket.as_fd())?;
         }
-        Ok(Self::new(socket, family, None))
+        Self::new(socket, family, None)
     }
 
-    fn new(socket: OwnedFd, family: Family, file: Option<SocketFile>) -> Self {
+    /// Inside a loop it has its place there at once: what the loop needs for it, it has before the first
+    /// connection, which may take the last descriptor.
+    fn new(socket: OwnedFd, family: Family, file: Option<SocketFile>) -> io::Result<Self> {
+        let fd = socket.as_raw_fd();
+        let place = with_current(|state| state.reactor.add_level(fd).map(|key| (state.id, key)));
         let budget = Budget::default();
-        Listener { socket, family, place: None, budget, stopped: AtomicBool::new(false), file }
+        let stopped = AtomicBool::new(false);
+        Ok(Listener { socket, family, place: place.transpose()?, budget, stopped, file })
     }
 
     /// Returns where it listens; with port 0 bound, the port that the system chose.
@@ -167,6 +172,7 @@ impl Listener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
+        self.enter()?;
         loop {
             if self.budget.is_used_up() {
                 ready!(self.poll_waiting(cx))?;
@@ -264,17 +270,22 @@ impl Listener {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// The listener's place in this thread's loop.
+    fn enter(&mut self) -> io::Result<(LoopId, Key)> {
+        if let Some(place) = self.place {
+            return Ok(place);
+        }
+        let fd = self.socket.as_raw_fd();
+        let entered = with_current(|state| Ok((state.id, state.reactor.add_level(fd)?)));
+        let place = entered.unwrap_or_else(|| Err(no_loop()))?;
+        self.place = Some(place);
+        Ok(place)
+    }
+
     /// Waits until the kernel says that connections wait.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Some((owner, key)) = self.place else {
-                let fd = self.socket.as_raw_fd();
-                self.place = with_current(|state| (state.id, state.reactor.add_level(fd)));
-                if self.place.is_none() {
-                    return Poll::Ready(Err(no_loop()));
-                }
-                continue;
-            };
+            let (owner, key) = self.enter()?;
             let asked = with_loop(owner, |state| match state.reactor.take_waiting(key)? {
                 None => Some(state.reactor.wait_level(key, cx.waker()).map(|()| None)),
                 waiting => Some(Ok(waiting)),
