@@ -25,6 +25,8 @@ use crate::process::{self, Child, Usage};
 use crate::sys::{self, Forked, SignalsBlocked};
 use crate::{loop_state, signals, time};
 
+pub use crate::finisher::{Finisher, Original, finisher, leave};
+
 /// What a child may use up. A plain value; the default suits a shared host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {

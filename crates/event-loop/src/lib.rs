@@ -37,6 +37,7 @@ mod counters;
 pub mod descriptors;
 pub mod exec;
 mod executor;
+mod finisher;
 pub mod fork;
 mod loop_state;
 pub mod net;

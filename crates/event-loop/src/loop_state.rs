@@ -9,7 +9,7 @@
 //!
 //! What the loop *does* with the state is in `lib.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,8 @@ pub(crate) struct Loop {
     pub(crate) executor: Executor,
     pub(crate) signals: Inbox,
     pub(crate) children: Children,
+    /// It lives inside another executor, which has a poll set of its own.
+    pub(crate) hosted: Cell<bool>,
 }
 
 impl Loop {
@@ -59,6 +61,7 @@ impl Loop {
             executor: Executor::new(),
             signals: Inbox::new(),
             children: Children::new(),
+            hosted: Cell::new(false),
         }
     }
 

@@ -241,12 +241,52 @@ fn enter(number: u32, recipient: Recipient) -> io::Result<Child> {
         ending: None,
         usage: Usage::default(),
         abandoned: false,
+        in_background: false,
         expired: false,
         waiter: None,
     };
     let (owner, key) =
         with_current(|state| (state.id, state.children.insert(row))).ok_or_else(no_loop)?;
     Ok(Child { owner, key, number, stdin: None, stdout: None, stderr: None, alarm: None })
+}
+
+/// Takes over a child that goes on by itself: it is reaped when it ends, and never killed.
+pub(crate) fn keep_in_background(number: u32) {
+    if let Ok(mut child) = enter(number, Recipient::Process(number)) {
+        with_loop(child.owner, |state| state.children.let_go(child.key));
+        // Its row is the table's alone now.
+        child.key = Key::reserved(0);
+    }
+}
+
+/// Takes over the children that this process had before it became this program ([`exec`](crate::exec)):
+/// they are reaped when they end. Returns how many there are.
+///
+/// # Errors
+///
+/// When no loop runs on this thread, or SIGCHLD cannot be caught.
+pub fn adopt_inherited() -> io::Result<usize> {
+    watch_children()?;
+    let children = sys::exec::children();
+    for child in &children {
+        keep_in_background(*child);
+    }
+    // Those that have ended before the handler stood.
+    with_current(|state| state.children.reap());
+    Ok(children.len())
+}
+
+/// Returns how many child processes run: those of [`Command`] and of [`fork`](crate::fork), without those
+/// that go on by themselves. 0 where no loop runs.
+pub fn running() -> usize {
+    with_current(|state| state.children.running()).unwrap_or(0)
+}
+
+/// Returns how many child processes run that go on by themselves: copies of this process that finish what
+/// it has begun ([`fork::finisher`](crate::fork::finisher)), and children from before it became this
+/// program.
+pub fn running_in_background() -> usize {
+    with_current(|state| state.children.running_in_background()).unwrap_or(0)
 }
 
 impl Child {
@@ -426,6 +466,8 @@ struct Row {
     usage: Usage,
     /// Its handle is gone: nobody will ask.
     abandoned: bool,
+    /// It goes on by itself, also after the loop's end.
+    in_background: bool,
     /// It was killed at its deadline.
     expired: bool,
     waiter: Option<Waker>,
@@ -516,6 +558,48 @@ impl Children {
         }
     }
 
+    /// Counts those that run.
+    fn running(&self) -> usize {
+        let rows = self.rows.borrow();
+        let keys = (0..rows.places()).filter_map(|place| rows.key_at(place));
+        let rows = keys.filter_map(|key| rows.get(key));
+        rows.filter(|row| row.ending.is_none() && !row.in_background).count()
+    }
+
+    /// Counts those that go on by themselves.
+    fn running_in_background(&self) -> usize {
+        let rows = self.rows.borrow();
+        let keys = (0..rows.places()).filter_map(|place| rows.key_at(place));
+        let rows = keys.filter_map(|key| rows.get(key));
+        rows.filter(|row| row.ending.is_none() && row.in_background).count()
+    }
+
+    /// Lets a child go on by itself.
+    fn let_go(&self, key: Key) {
+        if let Some(row) = self.rows.borrow_mut().get_mut(key) {
+            row.abandoned = true;
+            row.in_background = true;
+        }
+    }
+
+    /// Gives all up, in a copy of the process, which is not their parent: they are neither waited for nor
+    /// killed any more.
+    pub(crate) fn lose_all(&self) {
+        let places = self.rows.borrow().places();
+        for place in 0..places {
+            let waiter = {
+                let mut rows = self.rows.borrow_mut();
+                let Some(key) = rows.key_at(place) else { continue };
+                let Some(row) = rows.get_mut(key) else { continue };
+                row.ending.get_or_insert(Ending::Lost(Some(libc::ECHILD)));
+                row.waiter.take()
+            };
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+
     fn ending(&self, key: Key) -> Option<io::Result<Option<ExitStatus>>> {
         let rows = self.rows.borrow();
         Some(rows.get(key)?.ending.map(Ending::status).transpose())
@@ -583,8 +667,14 @@ impl Children {
             let gone = {
                 let mut rows = self.rows.borrow_mut();
                 let Some(row) = rows.get_mut(key) else { return };
-                let _ = row.send(sys::KILL);
-                if row.reap() || Instant::now() > deadline { rows.remove(key) } else { None }
+                if !row.in_background {
+                    let _ = row.send(sys::KILL);
+                }
+                if row.reap() || row.in_background || Instant::now() > deadline {
+                    rows.remove(key)
+                } else {
+                    None
+                }
             };
             if gone.is_none() {
                 thread::sleep(Duration::from_millis(1));

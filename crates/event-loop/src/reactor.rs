@@ -368,6 +368,33 @@ impl Reactor {
 
     // Both.
 
+    /// Watches everything anew in a poll set of its own: for a copy of the process, which shares the poll
+    /// set with the original, so that what one takes out is gone for both.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let poll = mio::Poll::new()?;
+        let sources = self.sources.borrow();
+        for place in 0..sources.places() {
+            let Some(key) = sources.key_at(place) else { continue };
+            match sources.get(key) {
+                Some(Source { fd, kind: Kind::Edge(edge) }) => {
+                    let interest = match edge.asks_writable {
+                        true => Interest::READABLE | Interest::WRITABLE,
+                        false => Interest::READABLE,
+                    };
+                    // What is ready already is told by the next look.
+                    poll.registry().register(&mut SourceFd(fd), key.to_token(), interest)?;
+                }
+                Some(Source { fd, kind: Kind::Level(level) }) if level.watched => {
+                    sys::epoll_add_level(poll.as_raw_fd(), *fd, key.to_token())?;
+                }
+                _ => {}
+            }
+        }
+        self.bell.set(Some(mio::Waker::new(poll.registry(), INLET.to_token())?));
+        *self.poll.borrow_mut() = Some(poll);
+        Ok(())
+    }
+
     /// Takes a source out of the poll set and forgets it. To be called before its descriptor is closed:
     /// a forked child may still hold the open file, and then closing ours would not take it out.
     pub(crate) fn remove(&self, key: Key) {

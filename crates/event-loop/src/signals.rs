@@ -260,6 +260,17 @@ impl Inbox {
         Ok(())
     }
 
+    /// Makes the self-pipe anew, in a copy of the process, and watches it.
+    pub(crate) fn renew(&self, state: &Loop) -> io::Result<()> {
+        match &*self.pipe.borrow() {
+            Some(pipe) => {
+                pipe.renew()?;
+                state.reactor.watch_signals(pipe.door())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn subscribe(&self, state: &Loop, mask: u32) -> io::Result<Key> {
         self.open_pipe(state)?;
         let listener = Listener { mask, pending: [0; ALL.len()], waiter: None };

@@ -38,6 +38,7 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let state = Entered::new()?;
+        state.hosted.set(true);
         let future = pin!(future);
         let mut root = Root::new(&state, future);
         let watch = sys::watch_in_tokio(state.reactor.duplicate()?)?;

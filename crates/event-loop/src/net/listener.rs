@@ -130,6 +130,22 @@ impl Listener {
         Self::new(socket, family, None)
     }
 
+    /// As [`from_fd`](Self::from_fd), for a socket that this process has bound before it became this program
+    /// ([`exec`](crate::exec)): its file is removed when the listener is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_fd`](Self::from_fd).
+    pub fn from_fd_with_file(socket: OwnedFd) -> io::Result<Self> {
+        let mut listener = Self::from_fd(socket)?;
+        if let Ok(Address::Unix(path)) = listener.local_address() {
+            // Another server may have taken the place of a file that somebody removed: nobody connects to
+            // us then, and there is nothing to remove.
+            listener.file = SocketFile::of(&path).ok();
+        }
+        Ok(listener)
+    }
+
     /// Inside a loop it has its place there at once: what the loop needs for it, it has before the first
     /// connection, which may take the last descriptor.
     fn new(socket: OwnedFd, family: Family, file: Option<SocketFile>) -> io::Result<Self> {
@@ -163,6 +179,21 @@ impl Listener {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// Waits until an accept is worth trying: connections wait, as far as the kernel has told. For whoever
+    /// has to look at something between that and the accept.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be watched (no memory).
+    pub fn poll_acceptable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.enter()?;
+        if self.budget.is_used_up() {
+            ready!(self.poll_waiting(cx))?;
+            self.budget.grant();
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// As [`accept`](Self::accept), for hand-written futures.
     ///
     /// # Errors
@@ -172,12 +203,8 @@ impl Listener {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
-        self.enter()?;
         loop {
-            if self.budget.is_used_up() {
-                ready!(self.poll_waiting(cx))?;
-                self.budget.grant();
-            }
+            ready!(self.poll_acceptable(cx))?;
             match self.accept_once() {
                 Ok(Some(connection)) => {
                     self.budget.accepted();

@@ -8,13 +8,13 @@
 use std::ffi::{CString, OsStr, OsString, c_char, c_int};
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::check;
+use super::{SelfPipe, check};
 
 /// The variable in which a program tells its successor in the same process what it leaves behind.
 pub(crate) const VARIABLE: &str = "APP_SERVER_INHERITED";
@@ -408,9 +408,56 @@ fn parse(value: &OsString) -> Option<Vec<Inherited>> {
     Some(inherited.collect())
 }
 
+/// Returns the numbers of this process' children, also of those it had before it became this program.
+pub(crate) fn children() -> Vec<u32> {
+    let own = std::process::id();
+    // One file, where the kernel has it (since Linux 3.5, if so configured).
+    if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        return text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|number| parent_of(*number) == Some(own)).collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is the name in parentheses, and may hold anything.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Has SIGTERM sent to this process when the one that forked it ends (becoming another program is no end).
+pub(crate) fn hear_of_parents_end(parent: u32) -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes an integer.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) })?;
+    // SAFETY: getppid cannot fail.
+    if unsafe { libc::getppid() } != parent as libc::pid_t {
+        return Err(io::Error::other("the original has ended"));
+    }
+    Ok(())
+}
+
+impl SelfPipe {
+    /// Makes the pipe anew at the same numbers: in a copy of the process it is shared with the original.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let (door, doorbell) = super::pipe()?;
+        for (new, place) in [(door, &self.mailbox.door), (doorbell, &self.mailbox.doorbell)] {
+            let place = place.load(Ordering::Acquire);
+            // SAFETY: dup3 takes integers; the number is the mailbox's own and stays it.
+            check(unsafe { libc::dup3(new.as_raw_fd(), place, libc::O_CLOEXEC) })?;
+        }
+        // Letters that were not taken may be in the old pipe's place: ring once.
+        let doorbell = self.mailbox.doorbell.load(Ordering::Acquire);
+        // SAFETY: the pointer is to one static byte.
+        unsafe { libc::write(doorbell, b"!".as_ptr().cast(), 1) };
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::CStr;
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -458,12 +505,12 @@ mod tests {
         let image = Image::prepare(Path::new("/no/such/program"), ["x"], [("A", "b")]).unwrap();
         let (end, _other) = crate::sys::pipe().unwrap();
         let mut words = Words::new();
-        words.number("keep", std::os::fd::AsRawFd::as_raw_fd(&end) as u64);
+        words.number("keep", end.as_raw_fd() as u64);
         let before = text(&words).to_owned();
         for _ in 0..2 {
             assert_eq!(image.exec(&mut words).kind(), io::ErrorKind::NotFound);
             assert_eq!(text(&words), before);
-            let (close_on_exec, _) = crate::sys::flags(std::os::fd::AsFd::as_fd(&end)).unwrap();
+            let (close_on_exec, _) = crate::sys::flags(end.as_fd()).unwrap();
             assert!(close_on_exec);
         }
     }
