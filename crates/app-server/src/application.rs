@@ -57,9 +57,12 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
 {
-    /// Lets the service answer a request. Every failure has become a response.
-    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Answer<B>> {
-        let about = About::request(&request);
+    /// Lets the service answer a request, which is taken. Every failure has become a response.
+    ///
+    /// The request stays with the caller until the service gets it: each future it passes through by value
+    /// would have room for it twice.
+    pub(crate) async fn answer(&self, request: &mut Option<Request<Body>>) -> Response<Answer<B>> {
+        let about = request.as_ref().map_or_else(About::unknown, About::request);
         let limit = self.settings.max_exchanges;
         if self.exchanges.get() >= limit {
             return self.page(Cause::Overload(limit), &about).map(|page| Answer::page(page));
@@ -79,8 +82,7 @@ where
     }
 
     /// Calls the service. The error is a panic's message.
-    async fn call(&self, request: Request<Body>) -> Result<Response<B>, String> {
-        let mut request = Some(request);
+    async fn call(&self, request: &mut Option<Request<Body>>) -> Result<Response<B>, String> {
         let called = poll_fn(|context| {
             catch(|| {
                 let mut service = self.service.borrow_mut();

@@ -14,6 +14,11 @@ use percent_encoding::percent_decode;
 pub struct BasePath(Bytes);
 
 impl BasePath {
+    /// The top of the host.
+    pub(crate) const fn root() -> Self {
+        BasePath(Bytes::new())
+    }
+
     /// The path as text to put before every link.
     pub fn as_str(&self) -> &str {
         // Cut from a URI, so ASCII; were it not, links without a base are better than none.

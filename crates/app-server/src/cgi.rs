@@ -70,7 +70,7 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
     let pairs = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let params = Params::from_pairs(pairs);
     let length_comes_with_the_end = body_ends_with_input(&params);
-    let Head { request, content_length } = cgi_to_http::head(params, &application.settings)?;
+    let Head { request, content_length } = cgi_to_http::head(params, None, &application.settings)?;
     if content_length.unwrap_or(0) == 0 && !length_comes_with_the_end {
         return Ok((request.map(|()| Body::empty()), None));
     }

@@ -5,7 +5,7 @@
 //! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries take for a setting (httpoxy) | [`is_no_header`] |
 //! | web servers | length, type and coding of the body stand in HTTP_… too | [`is_no_header`] |
 //! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
-//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`authorization`] |
+//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`is_no_header`], [`Variables::authorization`] |
 //!
 //! Values share the memory of the request's variables.
 
@@ -19,25 +19,35 @@ use http::header::{
 
 use crate::cgi_to_http::Variables;
 
-/// Makes the headers.
+/// Headers that a browser sends, or a few more: room for them is made at once.
+pub(crate) const USUAL_HEADERS: usize = 16;
+
+/// Makes a header of a variable's name, less its `HTTP_`, and its value; or none, by the rules below.
 ///
 /// # Errors
-/// One sentence, when they are more than a request can have.
-pub(crate) fn read(
+/// One sentence, when there are more than a request can have.
+pub(crate) fn add(
     params: &Params,
-    variables: &Variables<'_>,
+    name: &[u8],
+    value: &[u8],
     headers: &mut HeaderMap,
 ) -> Result<(), String> {
-    headers.reserve(16);
-    for (name, value) in params.iter() {
-        let Some(name) = name.strip_prefix(b"HTTP_") else { continue };
-        let Some(name) = header_name(name) else { continue };
-        let Some(value) = header_value(params, value) else { continue };
-        if headers.len() == MOST_HEADERS {
-            return Err(format!("there are more than {MOST_HEADERS} headers"));
-        }
-        add(headers, name, value);
+    let Some(name) = header_name(name) else { return Ok(()) };
+    let Some(value) = header_value(params, value) else { return Ok(()) };
+    if headers.len() == MOST_HEADERS {
+        return Err(format!("there are more than {MOST_HEADERS} headers"));
     }
+    match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        Entry::Occupied(entry) => again(entry, value),
+    }
+    Ok(())
+}
+
+/// Adds the headers that are told by variables of their own.
+pub(crate) fn complete(params: &Params, variables: &Variables<'_>, headers: &mut HeaderMap) {
     if !variables.content_type.is_empty()
         && let Some(value) = header_value(params, variables.content_type)
     {
@@ -48,18 +58,10 @@ pub(crate) fn read(
     {
         headers.insert(CONTENT_LENGTH, value);
     }
-    authorization(params, variables, headers);
-    join_cookies(headers);
-    Ok(())
-}
-
-fn add(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    match headers.entry(name) {
-        Entry::Vacant(entry) => {
-            entry.insert(value);
-        }
-        Entry::Occupied(entry) => again(entry, value),
+    if let Some(value) = variables.authorization.value().and_then(|it| header_value(params, it)) {
+        headers.insert(AUTHORIZATION, value);
     }
+    join_cookies(headers);
 }
 
 /// Headers of one request. Apache takes 100; `http` cannot hold more than 24,576.
@@ -105,19 +107,6 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Rule: Apache keeps Authorization from programs. A rewrite rule hands it on as HTTP_AUTHORIZATION
-/// (empty when the visitor sent none), which gets the prefix REDIRECT_ once rewriting has redirected.
-fn authorization(params: &Params, variables: &Variables<'_>, headers: &mut HeaderMap) {
-    match variables.authorization.value() {
-        Some(value) if !value.is_empty() => {
-            if let Some(value) = header_value(params, value) {
-                headers.insert(AUTHORIZATION, value);
-            }
-        }
-        _ => drop(headers.remove(AUTHORIZATION)),
-    }
-}
-
 /// `ACCEPT_ENCODING` → `accept-encoding`; `None` for what must not become a header.
 fn header_name(name: &[u8]) -> Option<HeaderName> {
     if let Some(known) = usual_header(name) {
@@ -140,28 +129,34 @@ fn header_name(name: &[u8]) -> Option<HeaderName> {
 /// What browsers send and web servers add, known without translating and checking each byte: that is
 /// most of what reading a request's headers costs.
 fn usual_header(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"ACCEPT" => header::ACCEPT,
-        b"ACCEPT_ENCODING" => header::ACCEPT_ENCODING,
-        b"ACCEPT_LANGUAGE" => header::ACCEPT_LANGUAGE,
-        b"CACHE_CONTROL" => header::CACHE_CONTROL,
-        b"CONNECTION" => header::CONNECTION,
-        b"COOKIE" => COOKIE,
-        b"HOST" => header::HOST,
-        b"IF_MODIFIED_SINCE" => header::IF_MODIFIED_SINCE,
-        b"IF_NONE_MATCH" => header::IF_NONE_MATCH,
-        b"ORIGIN" => header::ORIGIN,
-        b"REFERER" => header::REFERER,
-        b"UPGRADE_INSECURE_REQUESTS" => header::UPGRADE_INSECURE_REQUESTS,
-        b"USER_AGENT" => header::USER_AGENT,
+    // By length first: few share one.
+    Some(match name.len() {
+        4 if name == b"HOST" => header::HOST,
+        6 if name == b"ACCEPT" => header::ACCEPT,
+        6 if name == b"COOKIE" => COOKIE,
+        6 if name == b"ORIGIN" => header::ORIGIN,
+        7 if name == b"REFERER" => header::REFERER,
+        10 if name == b"USER_AGENT" => header::USER_AGENT,
+        10 if name == b"CONNECTION" => header::CONNECTION,
+        13 if name == b"CACHE_CONTROL" => header::CACHE_CONTROL,
+        13 if name == b"IF_NONE_MATCH" => header::IF_NONE_MATCH,
+        15 if name == b"ACCEPT_ENCODING" => header::ACCEPT_ENCODING,
+        15 if name == b"ACCEPT_LANGUAGE" => header::ACCEPT_LANGUAGE,
+        17 if name == b"IF_MODIFIED_SINCE" => header::IF_MODIFIED_SINCE,
+        25 if name == b"UPGRADE_INSECURE_REQUESTS" => header::UPGRADE_INSECURE_REQUESTS,
         _ => return None,
     })
 }
 
 /// Rules: a Proxy header must never look like a proxy setting (httpoxy); length, type and coding of
-/// the body are told by CGI variables of their own.
+/// the body are told by CGI variables of their own. Apache keeps Authorization from programs; a rewrite
+/// rule hands it on as HTTP_AUTHORIZATION, which is empty when the visitor sent none, and gets the prefix
+/// REDIRECT_ once rewriting has redirected: of those that are not empty the nearest counts.
 fn is_no_header(name: &[u8]) -> bool {
-    matches!(name, b"PROXY" | b"CONTENT_LENGTH" | b"CONTENT_TYPE" | b"TRANSFER_ENCODING")
+    matches!(
+        name,
+        b"PROXY" | b"AUTHORIZATION" | b"CONTENT_LENGTH" | b"CONTENT_TYPE" | b"TRANSFER_ENCODING"
+    )
 }
 
 /// A value as a share of the variables; `None` when it is none (a line end in it, say).

@@ -15,14 +15,14 @@
 //! are `cgi_headers.rs`'s, proxies `forwarded.rs`'s. Values share the memory of the request's variables.
 
 use bytes::Bytes;
-use fastcgi_server::Params;
+use fastcgi_server::{Params, Role};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::base_path::{self, MountVariables};
 use crate::cgi_headers;
-use crate::extensions::{CgiVariables, RemoteAddress, Scheme, Secrets};
+use crate::extensions::{CgiVariables, Exchange, Scheme, Secrets};
 use crate::forwarded::{self, Peer};
 use crate::settings::Settings;
 
@@ -38,8 +38,13 @@ pub(crate) struct Head {
 ///
 /// # Errors
 /// One sentence on what makes no sense; nothing can be answered but 400.
-pub(crate) fn head(params: Params, settings: &Settings) -> Result<Head, String> {
-    let variables = Variables::read(&params, settings.secret_variables);
+pub(crate) fn head(
+    params: Params,
+    role: Option<Role>,
+    settings: &Settings,
+) -> Result<Head, String> {
+    let mut request = Request::new(());
+    let variables = Variables::read(&params, settings.secret_variables, request.headers_mut())?;
     let method = match variables.method {
         b"GET" => Method::GET,
         b"POST" => Method::POST,
@@ -49,35 +54,34 @@ pub(crate) fn head(params: Params, settings: &Settings) -> Result<Head, String> 
     };
     let content_length = content_length(variables.content_length)?;
     let (uri, base) = uri(&params, &variables)?;
-
-    let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    cgi_headers::read(&params, &variables, request.headers_mut())?;
+    cgi_headers::complete(&params, &variables, request.headers_mut());
     let visitor = forwarded::visitor(
         &settings.trusted_proxies,
         peer(variables.remote_address),
         request.headers(),
     );
     let scheme = visitor.scheme.unwrap_or_else(|| scheme(&variables));
-    let has_secrets = variables.has_secrets;
-    let extensions = request.extensions_mut();
-    extensions.insert(base);
-    extensions.insert(scheme);
-    if let Some(address) = visitor.address {
-        extensions.insert(RemoteAddress(address));
-    }
-    if has_secrets {
+    let (variables, secrets) = if variables.has_secrets {
         let (open, secrets) = divide(&params, settings.secret_variables);
-        extensions.insert(secrets);
-        extensions.insert(open);
+        (open, Some(secrets))
     } else {
-        extensions.insert(CgiVariables(params));
-    }
+        (CgiVariables(params), None)
+    };
+    request.extensions_mut().insert(Exchange {
+        base,
+        scheme,
+        remote_address: visitor.address,
+        role,
+        variables: Some(variables),
+        secrets,
+        filter_data: None,
+    });
     Ok(Head { request, content_length })
 }
 
-/// The variables that decide, found in one pass.
+/// The variables that decide. They are found in one pass, which makes the headers, too.
 #[derive(Default)]
 pub(crate) struct Variables<'a> {
     method: &'a [u8],
@@ -96,33 +100,45 @@ pub(crate) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn read(params: &'a Params, secret: &[&str]) -> Self {
+    fn read(params: &'a Params, secret: &[&str], headers: &mut HeaderMap) -> Result<Self, String> {
         let mut variables = Variables::default();
+        headers.reserve(cgi_headers::USUAL_HEADERS);
         for (full_name, value) in params.iter() {
             let (name, redirects) = without_redirects(full_name);
-            match name {
-                b"TOOLSHED_BASE" => variables.base.offer(value, redirects),
-                b"HTTPS" => variables.https.offer(value, redirects),
-                b"HTTP_AUTHORIZATION" if !value.is_empty() => {
+            match name.strip_prefix(b"HTTP_") {
+                Some(b"AUTHORIZATION") if !value.is_empty() => {
                     variables.authorization.offer(value, redirects);
                 }
-                name if is_secret(name, secret) => variables.has_secrets = true,
-                _ if redirects > 0 => {}
-                b"REQUEST_METHOD" => variables.method = value,
-                b"REQUEST_URI" => variables.request_uri = value,
-                b"QUERY_STRING" => variables.query_string = value,
-                b"CONTENT_LENGTH" => variables.content_length = value,
-                b"CONTENT_TYPE" => variables.content_type = value,
-                b"REQUEST_SCHEME" => variables.request_scheme = value,
-                b"REMOTE_ADDR" => variables.remote_address = value,
-                b"SCRIPT_NAME" => variables.mount.script_name = value,
-                b"PATH_INFO" => variables.mount.path_info = value,
-                b"DOCUMENT_ROOT" => variables.mount.document_root = value,
-                _ => {}
+                Some(header) if redirects == 0 => cgi_headers::add(params, header, value, headers)?,
+                Some(_) => {}
+                None => variables.note(name, redirects, value, secret),
             }
         }
         variables.mount.base = variables.base.value();
-        variables
+        Ok(variables)
+    }
+
+    /// Looks at the length first: most of a request's variables decide nothing, and few share a length.
+    #[inline]
+    fn note(&mut self, name: &[u8], redirects: usize, value: &'a [u8], secret: &[&str]) {
+        let place = match name.len() {
+            5 if name == b"HTTPS" => return self.https.offer(value, redirects),
+            9 if name == b"PATH_INFO" => &mut self.mount.path_info,
+            11 if name == b"REQUEST_URI" => &mut self.request_uri,
+            11 if name == b"SCRIPT_NAME" => &mut self.mount.script_name,
+            11 if name == b"REMOTE_ADDR" => &mut self.remote_address,
+            12 if name == b"QUERY_STRING" => &mut self.query_string,
+            12 if name == b"CONTENT_TYPE" => &mut self.content_type,
+            13 if name == b"DOCUMENT_ROOT" => &mut self.mount.document_root,
+            13 if name == b"TOOLSHED_BASE" => return self.base.offer(value, redirects),
+            14 if name == b"REQUEST_METHOD" => &mut self.method,
+            14 if name == b"CONTENT_LENGTH" => &mut self.content_length,
+            14 if name == b"REQUEST_SCHEME" => &mut self.request_scheme,
+            _ => return self.has_secrets |= is_secret(name, secret),
+        };
+        if redirects == 0 {
+            *place = value;
+        }
     }
 }
 
@@ -292,7 +308,6 @@ fn rebuilt_target(variables: &Variables<'_>) -> Bytes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::base_path::BasePath;
 
     pub(crate) fn head_of(pairs: &[(&str, &str)]) -> Result<Head, String> {
         head_with(pairs, &Settings::default())
@@ -300,7 +315,11 @@ pub(crate) mod tests {
 
     fn head_with(pairs: &[(&str, &str)], settings: &Settings) -> Result<Head, String> {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        head(Params::from_pairs(pairs), settings)
+        head(Params::from_pairs(pairs), None, settings)
+    }
+
+    fn exchange(head: &Head) -> &Exchange {
+        head.request.extensions().get().unwrap()
     }
 
     type Variables = [(&'static str, &'static str)];
@@ -351,8 +370,7 @@ pub(crate) mod tests {
             all.extend_from_slice(variables);
             let head = head_of(&all).expect(name);
             assert_eq!(head.request.uri().to_string(), *uri, "{name}");
-            let found = head.request.extensions().get::<BasePath>().unwrap();
-            assert_eq!(found.as_str(), *base, "{name}");
+            assert_eq!(exchange(&head).base().as_str(), *base, "{name}");
         }
     }
 
@@ -368,8 +386,7 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/a/b/c")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            let found = head.request.extensions().get::<BasePath>().unwrap();
-            assert_eq!(found.as_str(), base, "{variables:?}");
+            assert_eq!(exchange(&head).base().as_str(), base, "{variables:?}");
         }
     }
 
@@ -392,7 +409,7 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            assert_eq!(head.request.extensions().get(), Some(&expected), "{variables:?}");
+            assert_eq!(exchange(&head).scheme(), expected, "{variables:?}");
         }
     }
 
@@ -417,10 +434,9 @@ pub(crate) mod tests {
                 &settings,
             )
             .unwrap();
-            let address = head.request.extensions().get::<RemoteAddress>();
-            let expected = expected.map(|text| RemoteAddress(text.parse().unwrap()));
-            assert_eq!(address, expected.as_ref(), "{remote:?}");
-            assert_eq!(head.request.extensions().get(), Some(&scheme), "{remote:?}");
+            let expected = expected.map(|text| text.parse().unwrap());
+            assert_eq!(exchange(&head).remote_address(), expected, "{remote:?}");
+            assert_eq!(exchange(&head).scheme(), scheme, "{remote:?}");
         }
     }
 
@@ -436,11 +452,11 @@ pub(crate) mod tests {
             ("APP_PASSWORDS", "is another name"),
         ])
         .unwrap();
-        let variables = head.request.extensions().get::<CgiVariables>().unwrap();
+        let variables = exchange(&head).variables().unwrap();
         let names: Vec<&[u8]> = variables.iter().map(|(name, _)| name).collect();
         let expected = ["REQUEST_METHOD", "REQUEST_URI", "REDIRECT_STATUS", "APP_PASSWORDS"];
         assert_eq!(names, expected.map(str::as_bytes));
-        let secrets = head.request.extensions().get::<Secrets>().unwrap();
+        let secrets = exchange(&head).secrets().unwrap();
         assert_eq!(secrets.get("APP_PASSWORD"), Some(&b"newer"[..]));
         assert_eq!(secrets.get("APP_PASSWORD_HASH"), Some(&b"hash"[..]));
         assert_eq!(secrets.get("REQUEST_METHOD"), None);
@@ -448,7 +464,7 @@ pub(crate) mod tests {
         assert!(!shown.contains("newer") && !shown.contains("APP_PASSWORD\""), "{shown}");
         // Where there are none the variables are not copied.
         let none = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]).unwrap();
-        assert!(none.request.extensions().get::<Secrets>().is_none());
+        assert!(exchange(&none).secrets().is_none());
     }
 
     #[test]

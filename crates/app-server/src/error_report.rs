@@ -14,6 +14,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::base_path::BasePath;
+use crate::extensions::Exchange;
 
 /// What the server has to answer in the application's stead.
 #[derive(Clone, Debug)]
@@ -110,7 +111,7 @@ impl About {
         About {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            base: request.extensions().get::<BasePath>().cloned().unwrap_or_default(),
+            base: Exchange::of(request.extensions()).base().clone(),
             accept: request.headers().get(ACCEPT).cloned(),
         }
     }

@@ -54,23 +54,38 @@ pub(crate) trait Outlet {
 const COPIED_BYTES: usize = 8 * 1024;
 
 /// Answers one request and ends it.
-pub(crate) async fn run<S, B>(
+pub(crate) fn run<S, B>(
     application: Rc<Application<S>>,
     outlet: impl Outlet,
     request: Request<Body>,
-) where
+) -> impl Future<Output = ()>
+where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
     B::Error: fmt::Display,
 {
     let method = request.method().clone();
+    let mut request = Some(request);
+    async move { answer(&application, outlet, &method, &mut request).await }
+}
+
+async fn answer<S, B>(
+    application: &Application<S>,
+    outlet: impl Outlet,
+    method: &Method,
+    request: &mut Option<Request<Body>>,
+) where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
     let (head, body) = application.answer(request).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
-        outlet.page(&method, application.page(Cause::BadResponse(why), &body.about()));
+        outlet.page(method, application.page(Cause::BadResponse(why), &body.about()));
         return;
     }
-    let has_body = has_body(&method, head.status);
+    let has_body = has_body(method, head.status);
 
     // What is there at once goes out with the head; nothing is waited for.
     let mut first = Bytes::new();
@@ -81,14 +96,14 @@ pub(crate) async fn run<S, B>(
             Poll::Ready(Some(Err(error))) => {
                 // No byte is out yet: the visitor can still be told.
                 let page = application.page(Cause::BadResponse(error.0), &body.about());
-                outlet.page(&method, page);
+                outlet.page(method, page);
                 return;
             }
             Poll::Ready(None) | Poll::Pending => {}
         }
     }
     let hint = body.size_hint().exact().map(|rest| rest + first.len() as u64);
-    let length = announced_length(&method, &head, hint);
+    let length = announced_length(method, &head, hint);
     let mut wanted = outlet.begin(&head, length, first);
     while wanted && has_body && !body.is_end_stream() {
         outlet.writable().await;

@@ -1,14 +1,93 @@
-//! What an application may ask about an exchange: request extensions, present on every request
-//! unless said otherwise.
+//! What an application may ask about an exchange: one request extension, [`Exchange`], on every request.
+//! (One and not one a fact: each would be an allocation and a row of the extensions' table.)
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use fastcgi_server::Params;
+use fastcgi_server::{Params, Role};
+use http::Extensions;
 
+use crate::base_path::BasePath;
 use crate::body::Body;
+
+/// What the server knows of one exchange beside the request itself. A request extension: handlers of axum
+/// take it as `Extension(exchange): Extension<Exchange>`.
+///
+/// ```
+/// # use app_server::{Exchange, Scheme};
+/// fn link<B>(request: &http::Request<B>, path: &str) -> String {
+///     let exchange = Exchange::of(request.extensions());
+///     format!("{}{path}", exchange.base())
+/// }
+/// assert_eq!(link(&http::Request::new(()), "/a"), "/a");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    pub(crate) base: BasePath,
+    pub(crate) scheme: Scheme,
+    pub(crate) remote_address: Option<IpAddr>,
+    pub(crate) role: Option<Role>,
+    pub(crate) variables: Option<CgiVariables>,
+    pub(crate) secrets: Option<Secrets>,
+    pub(crate) filter_data: Option<FilterData>,
+}
+
+impl Exchange {
+    /// Finds it among a request's extensions. A request that came through no server (in a test, say) has
+    /// the default: at the top of its host, by plain HTTP, from nobody.
+    pub fn of(extensions: &Extensions) -> &Exchange {
+        static NONE: Exchange = Exchange {
+            base: BasePath::root(),
+            scheme: Scheme::Http,
+            remote_address: None,
+            role: None,
+            variables: None,
+            secrets: None,
+            filter_data: None,
+        };
+        extensions.get().unwrap_or(&NONE)
+    }
+
+    /// Where the site is mounted.
+    pub fn base(&self) -> &BasePath {
+        &self.base
+    }
+
+    /// How the visitor reached the web server, or the outermost trusted proxy.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The visitor's address as the web server (or the HTTP connection) tells it, or a proxy of
+    /// [`Settings::trusted_proxies`]. `None` over unix sockets where nobody tells one.
+    ///
+    /// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
+    pub fn remote_address(&self) -> Option<IpAddr> {
+        self.remote_address
+    }
+
+    /// What the web server wants of the application (FastCGI 1.0 §6). Only over FastCGI.
+    pub fn role(&self) -> Option<Role> {
+        self.role
+    }
+
+    /// The variables the web server sent. Only over FastCGI and CGI.
+    pub fn variables(&self) -> Option<&CgiVariables> {
+        self.variables.as_ref()
+    }
+
+    /// The passwords among the variables, when there are any. Over HTTP there are none.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        self.secrets.as_ref()
+    }
+
+    /// The file to filter. Only in the filter role.
+    pub fn filter_data(&self) -> Option<&FilterData> {
+        self.filter_data.as_ref()
+    }
+}
 
 /// All variables the web server sent (RFC 3875 §4.1 and its own), but for the [`Secrets`]. Only over
 /// FastCGI and CGI.
@@ -65,17 +144,11 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The visitor's address as the web server (or the HTTP connection) tells it, or a proxy of
-/// [`Settings::trusted_proxies`]. Absent over unix sockets where nobody tells one.
-///
-/// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteAddress(pub IpAddr);
-
 /// How the visitor reached the web server, or the outermost trusted proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.
+    #[default]
     Http,
     /// HTTPS.
     Https,
@@ -84,6 +157,12 @@ pub enum Scheme {
 /// The file a filter is to filter (FastCGI 1.0 §6.4): the DATA stream. Only in the filter role.
 #[derive(Clone)]
 pub struct FilterData(Arc<Mutex<Option<Body>>>);
+
+impl fmt::Debug for FilterData {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("FilterData(..)")
+    }
+}
 
 impl FilterData {
     pub(crate) fn new(body: Body) -> Self {

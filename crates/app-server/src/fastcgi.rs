@@ -29,7 +29,7 @@ use crate::cgi_to_http;
 use crate::connections::{FIRST_REQUEST, Place};
 use crate::error_report::{About, Cause};
 use crate::exchange::{self, Outlet};
-use crate::extensions::FilterData;
+use crate::extensions::{self, FilterData};
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
 const SLICES: usize = 32;
@@ -451,7 +451,7 @@ where
         let fastcgi_server::Request { id, role, params, .. } = request;
         self.place.set_idle_since(None);
         self.is_new = false;
-        let head = match cgi_to_http::head(params, &self.application.settings) {
+        let head = match cgi_to_http::head(params, Some(role), &self.application.settings) {
             Ok(head) => head,
             Err(why) => {
                 let page = self.application.page(Cause::BadRequest(why), &About::unknown());
@@ -474,10 +474,10 @@ where
             }
         };
         let mut request = head.request.map(|()| body);
-        request.extensions_mut().insert(role);
-        let data = (role == Role::Filter).then(|| {
+        let exchange = request.extensions_mut().get_mut::<extensions::Exchange>();
+        let data = exchange.filter(|_| role == Role::Filter).map(|exchange| {
             let (sender, body) = Body::queue(None);
-            request.extensions_mut().insert(FilterData::new(body));
+            exchange.filter_data = Some(FilterData::new(body));
             sender
         });
         // An id that is used again has ended: what is left of its former exchange goes.

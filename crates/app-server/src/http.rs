@@ -24,12 +24,11 @@ use hyper::service::service_fn;
 use tower_service::Service;
 
 use crate::application::{Answer, Application, SMALLEST_READ_BYTES};
-use crate::base_path::BasePath;
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
 use crate::connections::{FIRST_REQUEST, Place};
 use crate::error_report::{About, Cause};
-use crate::extensions::{RemoteAddress, Scheme};
+use crate::extensions::Exchange;
 use crate::forwarded::{self, Peer};
 use crate::http_to_cgi::remove_hop_by_hop;
 use crate::settings::Settings;
@@ -57,7 +56,7 @@ pub(crate) async fn serve<S, B>(
         let application = application.clone();
         async move {
             let mut answer = match check(&request) {
-                Ok(()) => application.answer(request).await,
+                Ok(()) => application.answer(&mut Some(request)).await,
                 Err(why) => {
                     let about = About::request(&request);
                     let page = application.page(Cause::BadRequest(why.to_owned()), &about);
@@ -165,11 +164,11 @@ fn into_ours(
     cgi_headers::join_cookies(&mut head.headers);
     let peer = peer.map_or(Peer::UnixSocket, |peer| Peer::Address(peer.ip()));
     let visitor = forwarded::visitor(&settings.trusted_proxies, peer, &head.headers);
-    head.extensions.insert(BasePath::default());
-    head.extensions.insert(visitor.scheme.unwrap_or(Scheme::Http));
-    if let Some(address) = visitor.address {
-        head.extensions.insert(RemoteAddress(address));
-    }
+    head.extensions.insert(Exchange {
+        scheme: visitor.scheme.unwrap_or_default(),
+        remote_address: visitor.address,
+        ..Exchange::default()
+    });
     let body = Body::http(incoming, &head.headers, settings.receive_timeout);
     Request::from_parts(head, body)
 }

@@ -62,7 +62,7 @@ pub use body::{Body, BodyError};
 pub use error::Error;
 pub use error_report::{Cause, ErrorReport, reference};
 pub use event_loop::net::Address;
-pub use extensions::{CgiVariables, FilterData, RemoteAddress, Scheme, Secrets};
+pub use extensions::{CgiVariables, Exchange, FilterData, Scheme, Secrets};
 pub use fastcgi_server::Role;
 pub use forwarded::TrustedProxy;
 #[cfg(feature = "tokio")]

@@ -12,10 +12,9 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::application::Application;
-use crate::base_path::BasePath;
 use crate::body::Body;
 use crate::error::Error;
-use crate::extensions::Scheme;
+use crate::extensions::Exchange;
 use crate::lifecycle;
 use crate::settings::Settings;
 use crate::single::{self, Ended, Input, Output};
@@ -66,8 +65,7 @@ where
         }
         None => (None, Body::empty()),
     };
-    head.extensions.insert(BasePath::default());
-    head.extensions.insert(Scheme::Http);
+    head.extensions.insert(Exchange::default());
     let request = Request::from_parts(head, body);
     match single::run(Rc::new(application), request, input, output.clone()).await {
         Ok(Ended::Complete) => output.status().ok_or(Error::BrokenOff),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use app_server::{Body, CgiVariables, ErrorReport, RemoteAddress, Role, Scheme};
+use app_server::{Body, CgiVariables, ErrorReport, Exchange, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
@@ -72,9 +72,8 @@ impl Service<Request<Body>> for Site {
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = site(configuration);
         }
-        if let Some(base) = request.extensions().get::<app_server::BasePath>()
-            && !base.as_str().is_empty()
-        {
+        let base = Exchange::of(request.extensions()).base();
+        if !base.as_str().is_empty() {
             let base = site::BasePath::new(base.as_str());
             request.extensions_mut().insert(base);
         } else if let Some(base) = &self.base {
@@ -114,27 +113,26 @@ static SERVER: ServerFacts =
 /// The web server's variables. Over HTTP there are none.
 fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let variables = extensions.get::<CgiVariables>().into_iter().flat_map(CgiVariables::iter);
+    let variables = Exchange::of(extensions).variables().into_iter().flat_map(CgiVariables::iter);
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// Version, way in, and who asks.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-    let way_in = match (extensions.get::<CgiVariables>(), extensions.get::<Role>()) {
+    let exchange = Exchange::of(extensions);
+    let way_in = match (exchange.variables(), exchange.role()) {
         (None, _) => "HTTP",
         (Some(_), None) => "CGI",
         (Some(_), Some(_)) => "FastCGI",
     };
     let mut facts = vec![("Program", program.to_owned()), ("Way in", way_in.to_owned())];
-    if let Some(scheme) = extensions.get::<Scheme>() {
-        let scheme = match scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        facts.push(("Scheme", scheme.to_owned()));
-    }
-    if let Some(RemoteAddress(address)) = extensions.get() {
+    let scheme = match exchange.scheme() {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    facts.push(("Scheme", scheme.to_owned()));
+    if let Some(address) = exchange.remote_address() {
         facts.push(("Visitor's address", address.to_string()));
     }
     facts

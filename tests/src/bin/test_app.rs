@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use app_server::{BasePath, Body, Settings, WayIn};
+use app_server::{Body, Exchange, Settings, WayIn};
 use axum::Router;
 use axum::extract::{Extension, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
@@ -62,7 +62,7 @@ fn router() -> Router {
 }
 
 /// Says what arrived, as JSON.
-async fn echo(Extension(base): Extension<BasePath>, request: Request) -> Response {
+async fn echo(Extension(exchange): Extension<Exchange>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
     let mut checksum = Checksum::default();
     let mut bytes = 0_u64;
@@ -86,7 +86,7 @@ async fn echo(Extension(base): Extension<BasePath>, request: Request) -> Respons
         "method": head.method.as_str(),
         "path": head.uri.path(),
         "query": head.uri.query(),
-        "base": base.as_str(),
+        "base": exchange.base().as_str(),
         "headers": headers,
         "body_bytes": bytes,
         "sha256": checksum.hex(),

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use app_server::{BasePath, Body, CgiVariables, FilterData, RemoteAddress, Role, Scheme, Settings};
+use app_server::{Body, Exchange, FilterData, Settings};
 use axum::Router;
 use axum::extract::{Extension, Path, Query};
 use axum::routing::{any, get};
@@ -22,22 +22,20 @@ use crate::client::{Server, id, raw_exchange, test};
 
 fn router() -> Router {
     async fn asked(
-        base: Extension<BasePath>,
-        role: Option<Extension<Role>>,
-        scheme: Extension<Scheme>,
-        address: Option<Extension<RemoteAddress>>,
-        variables: Option<Extension<CgiVariables>>,
+        Extension(exchange): Extension<Exchange>,
         request: axum::extract::Request,
     ) -> String {
         format!(
             "{} {} base={:?} {:?} {:?} {:?} {:?}",
             request.method(),
             request.uri(),
-            base.as_str(),
-            role.map(|it| it.0),
-            scheme.0,
-            address.map(|it| it.0.0),
-            variables.and_then(|it| it.get("X").map(|x| String::from_utf8_lossy(x).into_owned())),
+            exchange.base().as_str(),
+            exchange.role(),
+            exchange.scheme(),
+            exchange.remote_address(),
+            exchange
+                .variables()
+                .and_then(|it| it.get("X").map(|x| String::from_utf8_lossy(x).into_owned())),
         )
     }
     Router::new()
@@ -168,7 +166,7 @@ impl Service<Request<Body>> for Peculiar {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = self.0.clone();
         Box::pin(async move {
-            let data = request.extensions().get::<FilterData>().and_then(FilterData::take);
+            let data = Exchange::of(request.extensions()).filter_data().and_then(FilterData::take);
             let stdin = request.into_body().collect().await.unwrap().to_bytes();
             let data = match data {
                 Some(data) => data.collect().await.unwrap().to_bytes(),
