@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::convert::Infallible;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -38,7 +38,13 @@ const SLICES: usize = 32;
 const READS_A_TURN: u32 = 8;
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve<S, B>(application: Rc<Application<S>>, stream: Stream, place: Place)
+///
+/// No `async fn`: its future would keep room for the arguments as well, with every idle connection.
+pub(crate) fn serve<S, B>(
+    application: Rc<Application<S>>,
+    stream: Stream,
+    place: Place,
+) -> impl Future<Output = ()>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,
@@ -46,8 +52,10 @@ where
     B::Error: fmt::Display,
 {
     let mut connection = Connection::new(application, stream, place);
-    let end = poll_fn(|context| connection.poll(context)).await;
-    connection.finish(end);
+    async move {
+        let end = poll_fn(|context| connection.poll(context)).await;
+        connection.finish(end);
+    }
 }
 
 /// What the exchanges of a connection share with it: the protocol's state, which holds the output.
@@ -177,19 +185,15 @@ struct Connection<S> {
     /// The peer has heard that nothing more comes, though we still read.
     said_everything: bool,
     last_progress: Instant,
-    alarm: Option<Alarm>,
-}
-
-struct Alarm {
-    sleep: Sleep,
-    at: Instant,
+    alarm: Option<Sleep>,
 }
 
 /// One request in progress.
 struct Exchange {
     id: RequestId,
     stdin: Option<Sender>,
-    data: Option<Sender>,
+    /// Boxed, for it is for filters alone.
+    data: Option<Box<Sender>>,
     /// Dropping it ends the handler.
     _task: Task<()>,
 }
@@ -197,7 +201,7 @@ struct Exchange {
 impl Exchange {
     /// The streams whose ends have not come.
     fn senders(&self) -> impl Iterator<Item = &Sender> {
-        self.stdin.iter().chain(&self.data)
+        self.stdin.iter().chain(self.data.as_deref())
     }
 }
 
@@ -478,7 +482,7 @@ where
         let data = exchange.filter(|_| role == Role::Filter).map(|exchange| {
             let (sender, body) = Body::queue(None);
             exchange.filter_data = Some(FilterData::new(body));
-            sender
+            Box::new(sender)
         });
         // An id that is used again has ended: what is left of its former exchange goes.
         self.exchanges.retain(|exchange| exchange.id != id);
@@ -537,10 +541,10 @@ where
             let deadline = self.last_progress + limit;
             // The alarm is set anew only when it rang or would ring too late, not at each request.
             let alarm = match &mut self.alarm {
-                Some(alarm) if alarm.at <= deadline => alarm,
-                alarm => alarm.insert(Alarm { sleep: time::sleep_until(deadline), at: deadline }),
+                Some(alarm) if alarm.deadline() <= deadline => alarm,
+                alarm => alarm.insert(time::sleep_until(deadline)),
             };
-            ready!(Pin::new(&mut alarm.sleep).poll(context));
+            ready!(Pin::new(alarm).poll(context));
             self.alarm = None;
             if time::now() < deadline {
                 continue;
@@ -582,7 +586,7 @@ where
             ),
         }
         for exchange in self.exchanges {
-            for sender in exchange.stdin.into_iter().chain(exchange.data) {
+            for sender in exchange.stdin.into_iter().chain(exchange.data.map(|data| *data)) {
                 sender.fail(BodyError::Aborted);
             }
         }
