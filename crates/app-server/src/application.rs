@@ -1,6 +1,6 @@
 //! The application behind one call that cannot fail: a panic, an overload becomes a response.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -32,6 +32,8 @@ pub(crate) struct Application<S> {
     service: RefCell<S>,
     pub(crate) settings: Settings,
     exchanges: Rc<Cell<usize>>,
+    /// Why nobody is served, as long as this process runs.
+    refuses_all: OnceCell<Cause>,
     /// All connections read into this one, so that an idle one holds no buffer.
     pub(crate) read_buffer: RefCell<BytesMut>,
 }
@@ -42,8 +44,14 @@ impl<S> Application<S> {
             service: RefCell::new(service),
             settings,
             exchanges: Rc::default(),
+            refuses_all: OnceCell::new(),
             read_buffer: RefCell::new(BytesMut::new()),
         }
+    }
+
+    /// Answers every request with the page for this from now on.
+    pub(crate) fn refuse_all(&self, cause: Cause) {
+        let _ = self.refuses_all.set(cause);
     }
 
     /// Makes the server's own answer to a request that cannot reach the service.
@@ -63,6 +71,9 @@ where
     /// would have room for it twice.
     pub(crate) async fn answer(&self, request: &mut Option<Request<Body>>) -> Response<Answer<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
+        if let Some(cause) = self.refuses_all.get() {
+            return self.page(cause.clone(), &about).map(|page| Answer::page(page));
+        }
         let limit = self.settings.max_exchanges;
         if self.exchanges.get() >= limit {
             return self.page(Cause::Overload(limit), &about).map(|page| Answer::page(page));

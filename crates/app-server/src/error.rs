@@ -18,8 +18,6 @@ pub enum Error {
     },
     /// Descriptor 0 is no listening socket, so no web server started this process.
     NotSpawned(io::Error),
-    /// `FCGI_WEB_SERVER_ADDRS` holds something that is no list of IP addresses (FastCGI 1.0 §3.2).
-    WebServerAddresses(String),
     /// The event loop could not be built or failed.
     Loop(io::Error),
     /// The answer could not be written (CGI, shell): nobody reads it any more, say.
@@ -64,11 +62,6 @@ impl fmt::Display for Error {
                 "Descriptor 0 is not a listening socket ({source}): this way in is for a web \
                  server that starts the program itself."
             ),
-            Error::WebServerAddresses(value) => write!(
-                formatter,
-                "FCGI_WEB_SERVER_ADDRS is {value:?}, which is not a list of IP addresses \
-                 separated by commas, such as 127.0.0.1,10.0.0.7."
-            ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {
                 write!(formatter, "The answer could not be written to its end: {source}.")
@@ -87,7 +80,7 @@ impl std::error::Error for Error {
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),
-            Error::WebServerAddresses(_) | Error::BrokenOff => None,
+            Error::BrokenOff => None,
         }
     }
 }

@@ -25,8 +25,8 @@ pub struct ErrorReport {
     pub reference: String,
     /// Where the site is mounted, for links.
     pub base: BasePath,
-    /// Whether the visitor's program asked for JSON before HTML (its `Accept`).
-    pub wants_json: bool,
+    /// The forms in which the visitor's program takes an answer: the request's `Accept`.
+    pub accept: Option<HeaderValue>,
     /// Whose fault it is. For the log and the owner, not for visitors.
     pub cause: Cause,
 }
@@ -45,6 +45,9 @@ pub enum Cause {
     VariablesTooLarge(usize),
     /// The application's answer cannot be sent; why.
     BadResponse(String),
+    /// `FCGI_WEB_SERVER_ADDRS` is no list of IP addresses (FastCGI 1.0 §3.2), so nobody can be served; its
+    /// value.
+    WebServerAddresses(String),
 }
 
 impl fmt::Display for Cause {
@@ -62,6 +65,12 @@ impl fmt::Display for Cause {
             Cause::BadResponse(why) => {
                 write!(formatter, "the application's answer cannot be sent: {why}")
             }
+            Cause::WebServerAddresses(value) => write!(
+                formatter,
+                "FCGI_WEB_SERVER_ADDRS is {value:?}, which is not a list of IP addresses separated by \
+                 commas, such as 127.0.0.1,10.0.0.7: as long as nobody knows who may ask, nobody is \
+                 served"
+            ),
         }
     }
 }
@@ -71,7 +80,7 @@ impl ErrorReport {
     pub(crate) fn new(cause: Cause, about: &About) -> Self {
         let status = match cause {
             Cause::Panic(_) | Cause::BadResponse(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Cause::Overload(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::Overload(_) | Cause::WebServerAddresses(_) => StatusCode::SERVICE_UNAVAILABLE,
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         };
@@ -87,7 +96,7 @@ impl ErrorReport {
             status,
             reference,
             base: about.base.clone(),
-            wants_json: about.accept.as_ref().is_some_and(wants_json),
+            accept: about.accept.clone(),
             cause,
         }
     }
@@ -139,13 +148,6 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
-}
-
-/// Whether `Accept` names JSON and not HTML.
-fn wants_json(accept: &HeaderValue) -> bool {
-    accept
-        .to_str()
-        .is_ok_and(|accept| accept.contains("application/json") && !accept.contains("text/html"))
 }
 
 /// Makes a short name for one failure, unique among the processes of a site: milliseconds since

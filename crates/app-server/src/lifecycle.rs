@@ -21,7 +21,8 @@ use crate::application::Application;
 use crate::body::Body;
 use crate::connections::Connections;
 use crate::error::Error;
-use crate::listen::{self, Listening, WayIn};
+use crate::error_report::Cause;
+use crate::listen::{self, Listening, WayIn, WebServers};
 use crate::settings::Settings;
 use crate::{cgi, fastcgi, http as http_way_in};
 
@@ -99,6 +100,11 @@ where
     let mut signals =
         signals::listen(&[Signal::Terminate, Signal::Interrupt]).map_err(Error::Loop)?;
     let listening = listen::open(&way_in)?;
+    if let WebServers::Unreadable(value) = &listening.web_servers {
+        let cause = Cause::WebServerAddresses(value.clone());
+        tracing::error!("{cause}.");
+        application.refuse_all(cause);
+    }
     tracing::info!("Serving {}.", listening.way_in);
     (application.settings.on_listening)(&listening.way_in.to_string());
 
@@ -182,7 +188,7 @@ where
     /// Gives a connection a task of its own, which begins at once: a request that is wholly there
     /// is answered before anything else happens.
     fn start(&self, stream: Stream, peer: Option<SocketAddr>) {
-        if let (Some(allowed), Some(peer)) = (&self.listening.web_servers, peer)
+        if let (WebServers::Named(allowed), Some(peer)) = (&self.listening.web_servers, peer)
             && !is_allowed(allowed, peer.ip())
         {
             tracing::warn!(

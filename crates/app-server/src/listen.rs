@@ -84,10 +84,22 @@ pub(crate) struct Listening {
     pub(crate) listener: Listener,
     /// The way in, with the address the operating system gave (port 0 becomes a number).
     pub(crate) way_in: WayIn,
-    /// Whose connections are taken (`FCGI_WEB_SERVER_ADDRS`, FastCGI 1.0 §3.2); `None`: anybody's.
-    pub(crate) web_servers: Option<Vec<IpAddr>>,
+    /// Whose connections are taken.
+    pub(crate) web_servers: WebServers,
     /// No other process listens on this socket, so it may be shut down when draining.
     pub(crate) ours_alone: bool,
+}
+
+/// Who may connect (`FCGI_WEB_SERVER_ADDRS`, FastCGI 1.0 §3.2).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WebServers {
+    /// Nothing is said.
+    Anybody,
+    /// These alone.
+    Named(Vec<IpAddr>),
+    /// The list cannot be read. It was to protect something, so nobody is served; but the process does not
+    /// end, for then nobody would learn why.
+    Unreadable(String),
 }
 
 /// Opens the listen socket of a way in that has one.
@@ -97,12 +109,13 @@ pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
             let descriptor = descriptors::take_listener_from_stdin().map_err(Error::NotSpawned)?;
             let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
-            Listening { listener, way_in: way_in.clone(), web_servers: web_servers()?, ours_alone }
+            let web_servers = WebServers::of_environment();
+            Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
         }
         WayIn::FastCgi(address) => {
             let (listener, address) = bind(address)?;
-            let web_servers = web_servers()?;
-            if matches!(address, Address::Tcp(_)) && web_servers.is_none() {
+            let web_servers = WebServers::of_environment();
+            if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
                 tracing::warn!(
                     "Every account of this machine, and every machine that can reach {address}, \
                      can send requests here and claim any variable. Prefer unix:PATH, or name the \
@@ -115,7 +128,7 @@ pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
         WayIn::Http(address) => {
             let (listener, address) = bind(address)?;
             let way_in = WayIn::Http(address);
-            Listening { listener, way_in, web_servers: None, ours_alone: true }
+            Listening { listener, way_in, web_servers: WebServers::Anybody, ours_alone: true }
         }
     };
     Ok(listening)
@@ -139,18 +152,21 @@ fn is_mod_fcgids(address: &Address) -> bool {
         && counter.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn web_servers() -> Result<Option<Vec<IpAddr>>, Error> {
-    match std::env::var("FCGI_WEB_SERVER_ADDRS") {
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Ok(value) => parse_web_servers(&value).map(Some).ok_or(Error::WebServerAddresses(value)),
-        Err(std::env::VarError::NotUnicode(value)) => {
-            Err(Error::WebServerAddresses(value.to_string_lossy().into_owned()))
+impl WebServers {
+    fn of_environment() -> Self {
+        match std::env::var_os("FCGI_WEB_SERVER_ADDRS") {
+            None => WebServers::Anybody,
+            Some(list) => WebServers::of_list(&list.to_string_lossy()),
         }
     }
-}
 
-fn parse_web_servers(value: &str) -> Option<Vec<IpAddr>> {
-    value.split(',').map(|address| address.trim().parse().ok()).collect()
+    fn of_list(list: &str) -> Self {
+        let addresses = list.split(',').map(|address| address.trim().parse().ok());
+        match addresses.collect() {
+            Some(addresses) => WebServers::Named(addresses),
+            None => WebServers::Unreadable(list.to_owned()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -171,10 +187,10 @@ mod tests {
 
     #[test]
     fn web_servers_are_a_list_of_addresses() {
-        let two = parse_web_servers("127.0.0.1, ::1").unwrap();
-        assert_eq!(two.len(), 2);
+        let two = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        assert_eq!(WebServers::of_list("127.0.0.1, ::1"), WebServers::Named(two));
         for bad in ["", "localhost", "127.0.0.1,,"] {
-            assert_eq!(parse_web_servers(bad), None, "{bad:?}");
+            assert_eq!(WebServers::of_list(bad), WebServers::Unreadable(bad.to_owned()));
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use tera::context;
 
@@ -35,6 +35,8 @@ pub struct ErrorPage {
     lines: Vec<String>,
     retry_after: Option<u32>,
     cause: Option<String>,
+    fault: &'static str,
+    asked_for: Option<String>,
     default_format: Format,
 }
 
@@ -48,6 +50,8 @@ impl ErrorPage {
             lines: Vec::new(),
             retry_after: None,
             cause: None,
+            fault: "A tool failed",
+            asked_for: None,
             default_format: Format::Html,
         }
     }
@@ -79,6 +83,17 @@ impl ErrorPage {
         ErrorPage { cause: Some(cause.to_string()), ..self }
     }
 
+    /// Says how the log begins its line about this: in a few words whose fault it is. `A tool failed`,
+    /// unless this says otherwise.
+    pub fn fault(self, fault: &'static str) -> Self {
+        ErrorPage { fault, ..self }
+    }
+
+    /// Names the path that was asked for, for the log: for handlers that answer in place of another.
+    pub fn asked_for(self, path: impl Into<String>) -> Self {
+        ErrorPage { asked_for: Some(path.into()), ..self }
+    }
+
     /// Chooses the form for clients that have no preference: a page, unless this says otherwise.
     pub fn default_format(self, default_format: Format) -> Self {
         ErrorPage { default_format, ..self }
@@ -89,9 +104,16 @@ impl ErrorPage {
         self.status
     }
 
-    /// Returns what the log is to say.
-    pub(crate) fn cause_for_the_log(&self) -> Option<&str> {
-        self.cause.as_deref()
+    /// Writes a failure of the site's own to the log.
+    pub(crate) fn log(&self, method: &Method, path: &str, reference: Option<&str>) {
+        let status = self.status;
+        if status.is_server_error() {
+            let reference = reference.unwrap_or("-");
+            let path = self.asked_for.as_deref().unwrap_or(path);
+            let fault = self.fault;
+            let cause = self.cause.as_deref().unwrap_or("no cause is named");
+            tracing::error!(reference, %status, %method, path, "{fault}: {cause}.");
+        }
     }
 
     /// Returns the form for clients that have no preference.
@@ -176,13 +198,19 @@ impl IntoResponse for ErrorPage {
     }
 }
 
-/// Makes the page for a failure that no handler answered, complete with its headers.
+/// Makes the page for a failure that no handler answered, complete with its headers, in the form that
+/// the client wants.
 ///
 /// `base` is where the site is mounted (see [`BasePath::new`]), `reference` the id under which the log
-/// has the cause (may be empty).
-pub fn page(status: StatusCode, base: &str, reference: &str, json: bool) -> http::Response<Bytes> {
+/// has the cause (may be empty), `accept` the request's header of that name.
+pub fn page(
+    status: StatusCode,
+    base: &str,
+    reference: &str,
+    accept: Option<&HeaderValue>,
+) -> http::Response<Bytes> {
     let reference = (!reference.is_empty()).then_some(reference);
-    let format = if json { Format::Json } else { Format::Html };
+    let format = Format::wanted_by(accept, Format::Html);
     let mut response = ErrorPage::new(status).render(&BasePath::new(base), None, reference, format);
     add_security_headers(response.headers_mut());
     response
@@ -279,14 +307,30 @@ mod tests {
 
     #[test]
     fn json_has_the_same_words() {
-        let response = page(StatusCode::SERVICE_UNAVAILABLE, "", "", true);
+        let accept = HeaderValue::from_static("application/json");
+        let response = page(StatusCode::SERVICE_UNAVAILABLE, "", "", Some(&accept));
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"status":503,"title":"Just a moment","message":"The site is busy or is being renewed. Please try again in a few seconds.","reference":null}"#);
     }
 
     #[test]
+    fn the_programs_page_has_the_forms_of_the_sites() {
+        for (accept, expected) in [
+            (None, "text/html; charset=utf-8"),
+            (Some("text/html,application/json;q=0.9"), "text/html; charset=utf-8"),
+            (Some("application/json;q=0.9,text/html;q=0.8"), "application/json"),
+            (Some("text/plain"), "text/plain; charset=utf-8"),
+        ] {
+            let accept = accept.map(HeaderValue::from_static);
+            let response = page(StatusCode::BAD_REQUEST, "", "7f3a", accept.as_ref());
+            assert_eq!(response.headers()[CONTENT_TYPE], expected, "{accept:?}");
+            assert!(String::from_utf8_lossy(response.body()).contains("7f3a"), "{accept:?}");
+        }
+    }
+
+    #[test]
     fn the_programs_page_is_complete() {
-        let response = page(StatusCode::INTERNAL_SERVER_ERROR, "/project/", "7f3a", false);
+        let response = page(StatusCode::INTERNAL_SERVER_ERROR, "/project/", "7f3a", None);
         assert_eq!(response.status(), 500);
         for name in ["content-security-policy", "x-content-type-options", "referrer-policy"] {
             assert!(response.headers().contains_key(name), "{name}");
@@ -307,7 +351,7 @@ mod tests {
         assert_eq!(retry_after(ErrorPage::new(busy)).as_deref(), Some("5"));
         assert_eq!(retry_after(ErrorPage::new(busy).retry_after(60)).as_deref(), Some("60"));
         assert_eq!(retry_after(ErrorPage::new(missing)), None);
-        assert_eq!(page(busy, "", "", true).headers()[RETRY_AFTER], "5");
+        assert_eq!(page(busy, "", "", None).headers()[RETRY_AFTER], "5");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::header::{
     ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as _;
 
 use crate::base_path::BasePath;
@@ -39,7 +39,8 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         let format = Format::wanted(&accept, failure.format_without_preference());
         let is_the_sites = failure.status().is_server_error();
         let reference = is_the_sites.then(|| server.reference()).flatten();
-        log(&failure, &method, &uri, reference.as_deref());
+        // The query may hold secrets and stays out.
+        failure.log(&method, uri.path(), reference.as_deref());
         let tool = response.extensions().get().map(|AnsweredBy(tool)| *tool);
         let page = failure.render(&base, tool, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
@@ -49,16 +50,6 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     }
     add_security_headers(response.headers_mut());
     response
-}
-
-/// Tells the owner of a failure that is the site's own. The query may hold secrets and stays out.
-fn log(failure: &ErrorPage, method: &Method, uri: &Uri, reference: Option<&str>) {
-    let status = failure.status();
-    if status.is_server_error() {
-        let (reference, path) = (reference.unwrap_or("-"), uri.path());
-        let cause = failure.cause_for_the_log().unwrap_or("the tool names no cause");
-        tracing::error!(reference, %status, %method, path, "A tool failed: {cause}.");
-    }
 }
 
 /// Adds the headers that protect the visitor, where the handler has not set its own.

@@ -2,8 +2,8 @@
 //!
 //! The header `Accept` (RFC 9110 §12.5.1) is read here and nowhere else.
 
-use http::HeaderMap;
 use http::header::ACCEPT;
+use http::{HeaderMap, HeaderValue};
 
 /// The three forms in which the site can say something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,16 @@ impl Format {
     /// A named type beats a wildcard of the same weight, and of several named types with the same
     /// weight the first one counts.
     pub fn wanted(headers: &HeaderMap, default: Format) -> Format {
+        Format::wanted_by(&headers.get_all(ACCEPT), default)
+    }
+
+    /// As [`wanted`](Self::wanted), of the header's values alone.
+    pub(crate) fn wanted_by<'a>(
+        accept: impl IntoIterator<Item = &'a HeaderValue>,
+        default: Format,
+    ) -> Format {
         let mut best = (0, false, default);
-        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let accepts = accept.into_iter().filter_map(|value| value.to_str().ok());
         for range in accepts.flat_map(|value| value.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let media_type = parts.next().unwrap_or("").to_ascii_lowercase();

@@ -144,7 +144,7 @@ fn error_page(report: &ErrorReport) -> Response<Bytes> {
         report.status,
         report.base.as_str(),
         &report.reference,
-        report.wants_json,
+        report.accept.as_ref(),
     )
 }
 

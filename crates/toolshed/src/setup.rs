@@ -110,6 +110,8 @@ async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> ErrorPage {
             false => "A setting is wrong, so there is nothing to see yet. Its owner finds the cause in the log.",
         })
         .retry_after(RETRY_AFTER_SECONDS)
-        .cause(format!("{path} was asked for, but the configuration is wrong: {first}{others}"));
+        .fault("The configuration is wrong")
+        .asked_for(path)
+        .cause(format!("{first}{others}"));
     if *shown { sentences.iter().fold(page, ErrorPage::line) } else { page }
 }

@@ -245,14 +245,6 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_bad_list_of_web_servers_is_named() {
-    let listen = ["fastcgi", "--listen", "tcp:127.0.0.1:0"];
-    let (code, text) = run(&listen, &[("FCGI_WEB_SERVER_ADDRS", "localhost")]);
-    assert_eq!(code, 1);
-    assert!(text.contains("FCGI_WEB_SERVER_ADDRS is \"localhost\", which is not a list"), "{text}");
-}
-
-#[test]
 fn a_reader_that_has_gone_away_is_no_failure() {
     let installation = Installation::new();
     for arguments in

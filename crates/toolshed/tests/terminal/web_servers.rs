@@ -10,6 +10,13 @@ const QUESTION: [u8; 8] = [1, 9, 0, 0, 0, 0, 0, 0];
 /// Asks a program started with this list from 127.0.0.1; returns how many bytes it answered, and
 /// what it said until then.
 fn ask(list: Option<&str>) -> (usize, String) {
+    let (answer, said) = send(list, &QUESTION);
+    (answer.len(), said)
+}
+
+/// Sends this to a program started with this list; returns its answer, to the end of the connection or
+/// to eight bytes, and what it said until then.
+fn send(list: Option<&str>, bytes: &[u8]) -> (Vec<u8>, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_toolshed"));
     program.args(["fastcgi", "--listen", "tcp:127.0.0.1:0"]).stderr(Stdio::piped());
     program.env_remove("FCGI_WEB_SERVER_ADDRS");
@@ -29,13 +36,43 @@ fn ask(list: Option<&str>) -> (usize, String) {
     };
     let mut stream = TcpStream::connect(address).unwrap();
     // Refused, it may be closed before it could write: then reading tells.
-    let _ = stream.write_all(&QUESTION);
-    let mut answer = [0; 64];
-    let answered = stream.read(&mut answer).unwrap_or(0);
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    if bytes == QUESTION {
+        // The connection is kept.
+        answer.resize(64, 0);
+        let answered = stream.read(&mut answer).unwrap_or(0);
+        answer.truncate(answered);
+    } else {
+        stream.read_to_end(&mut answer).unwrap();
+    }
     program.kill().unwrap();
     program.wait().unwrap();
     lines.read_to_string(&mut said).unwrap();
-    (answered, said)
+    (answer, said)
+}
+
+/// A list that cannot be read was to protect something: nobody is served, and everybody is told why
+/// there is nothing to see.
+#[test]
+fn with_a_list_that_cannot_be_read_every_request_is_answered_503() {
+    let record = |kind: u8, content: &[u8]| {
+        let mut record = vec![1, kind, 0, 1, 0, content.len() as u8, 0, 0];
+        record.extend_from_slice(content);
+        record
+    };
+    let begin = record(1, &[0, 1, 0, 0, 0, 0, 0, 0]);
+    let params = record(4, b"\x0e\x03REQUEST_METHODGET\x0b\x08REQUEST_URI/healthz");
+    let request = [begin, params, record(4, b""), record(5, b"")].concat();
+    for list in ["localhost", "", "127.0.0.1,,"] {
+        let (answer, said) = send(Some(list), &request);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("Status: 503 "), "{list:?}: {answer}\n{said}");
+        assert!(answer.contains("<html") && !answer.contains("FCGI_WEB"), "{list:?}: {answer}");
+        let cause = format!("FCGI_WEB_SERVER_ADDRS is {list:?}, which is not a list");
+        // At the start, and under the reference of the page.
+        assert_eq!(said.matches(&cause).count(), 2, "{said}");
+    }
 }
 
 #[test]

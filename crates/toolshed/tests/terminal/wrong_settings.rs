@@ -216,8 +216,9 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
             let (reference, _) = rest.split_once("</code>").unwrap();
             let log = installation.read("my.log");
             let line = log.lines().find(|line| line.contains(reference)).expect(&log);
-            let cause = format!("{uri} was asked for, but the configuration is wrong: {SENTENCE}");
+            let cause = format!("The configuration is wrong: {SENTENCE}");
             assert!(line.contains(&cause), "{line}");
+            assert!(line.contains(&format!("path=\"{uri}\"")), "{line}");
         }
         let log = installation.read("my.log");
         let lines: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
