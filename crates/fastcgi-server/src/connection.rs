@@ -492,6 +492,22 @@ impl Connection {
         self.output.unsent()
     }
 
+    /// Returns how many bytes were ever queued: where the next answer begins in what is written.
+    pub fn queued(&self) -> u64 {
+        self.output.queued()
+    }
+
+    /// Returns how many bytes were ever written.
+    pub fn sent(&self) -> u64 {
+        self.output.sent()
+    }
+
+    /// Returns the header of the record of which a part is written, if one is, and how many of that
+    /// record's bytes are not, header and padding included. For whoever has to end it in another way.
+    pub fn record_begun(&self) -> Option<(Header, usize)> {
+        self.output.record_begun()
+    }
+
     /// Takes everything unsent as one piece, copied; it counts as written. For tests and tools.
     pub fn take_unsent(&mut self) -> Bytes {
         self.output.take_unsent()
@@ -529,6 +545,17 @@ impl Connection {
     /// connection be handed to another process. There may be unsent bytes.
     pub fn is_between_requests(&self) -> bool {
         !self.has_failed() && self.active == 0 && self.framing.is_between_records()
+    }
+
+    /// Says whether no record is half received and nothing more is there: what comes next is a header.
+    pub fn is_between_records(&self) -> bool {
+        !self.has_failed() && self.framing.is_between_records()
+    }
+
+    /// Returns an active request whose parameters are still arriving, if there is one.
+    pub fn arriving_request(&self) -> Option<RequestId> {
+        let unaware = |it: &&RequestState| it.application == Application::Unaware;
+        self.requests.iter().find(unaware).map(|it| it.id)
     }
 
     /// Returns the limits the connection keeps to.

@@ -53,6 +53,9 @@ pub(crate) struct Output {
     shared_bytes: usize,
     /// Whether the buffer was sent in part since it was last empty.
     partly_sent: bool,
+    /// The record of which a part is sent, and how many of its bytes, header and padding included, are
+    /// not. None when what is sent ends with a whole record.
+    begun: Option<(Header, usize)>,
     /// Bytes queued since the connection was made.
     queued: u64,
 }
@@ -178,6 +181,7 @@ impl Output {
             return;
         }
         self.partly_sent = true;
+        self.follow_records(bytes);
         let mut left = bytes;
         while let Some(shared) = self.shared.front_mut() {
             let before = left.min(shared.before);
@@ -195,6 +199,56 @@ impl Output {
             self.shared.pop_front();
         }
         self.buffer.advance(left);
+    }
+
+    /// Finds out which record is begun once the first `bytes` unsent bytes, which are not all, are sent.
+    fn follow_records(&mut self, bytes: usize) {
+        let mut left = bytes;
+        let mut position = match self.begun {
+            Some((header, rest)) if left < rest => {
+                self.begun = Some((header, rest - left));
+                return;
+            }
+            Some((_, rest)) => {
+                left -= rest;
+                rest
+            }
+            None => 0,
+        };
+        self.begun = None;
+        // Headers are never shared: they stand in the buffer, in front of what they announce.
+        let mut payloads = self.shared.iter();
+        let mut next = payloads.next();
+        // How many bytes of payloads lie before `position`, and where the next payload begins.
+        let (mut passed, mut payload_at) = (0, next.map_or(0, |shared| shared.before));
+        while left > 0 {
+            while let Some(shared) = next
+                && payload_at < position
+            {
+                passed += shared.payload.len();
+                next = payloads.next();
+                payload_at += shared.payload.len() + next.map_or(0, |shared| shared.before);
+            }
+            let header = self.buffer.get(position - passed..).and_then(|it| it.first_chunk());
+            let Some(Ok(header)) = header.map(|bytes| Header::decode(*bytes)) else {
+                debug_assert!(false, "no record begins at {position}");
+                return;
+            };
+            let length = HEADER_LENGTH
+                + usize::from(header.content_length)
+                + usize::from(header.padding_length);
+            if left < length {
+                self.begun = Some((header, length - left));
+                return;
+            }
+            left -= length;
+            position += length;
+        }
+    }
+
+    /// The record of which a part is sent, and how many bytes of it, header and padding included, are not.
+    pub(crate) fn record_begun(&self) -> Option<(Header, usize)> {
+        self.begun
     }
 
     /// Takes everything as one piece, copied.
@@ -250,6 +304,7 @@ impl Output {
         }
         self.claimed = 0;
         self.shared_bytes = 0;
+        self.begun = None;
         let mut buffer = std::mem::take(&mut self.buffer);
         // After a partial send `capacity` no longer tells how large the allocation is.
         let partly_sent = std::mem::take(&mut self.partly_sent);
@@ -419,6 +474,43 @@ mod tests {
         }
         written.extend(taken(&mut output, 1 << 30, 64));
         assert_eq!(records(&written).1, whole);
+    }
+
+    #[test]
+    fn the_record_begun_is_known_after_every_write() {
+        for step in [1, 3, 7, 8, 9, 1000, 65_535, 65_536, 70_000] {
+            let mut output = Output::default();
+            fill(&mut output);
+            let mut whole = Vec::new();
+            {
+                let mut copy = Output::default();
+                fill(&mut copy);
+                whole.extend_from_slice(&copy.take_unsent());
+            }
+            // Where each record ends, by its header.
+            let mut records = Vec::new();
+            let mut at = 0;
+            while at < whole.len() {
+                let header = Header::decode(*whole[at..].first_chunk().unwrap()).unwrap();
+                at += HEADER_LENGTH + usize::from(header.content_length);
+                records.push((header, at));
+            }
+            let mut sent = 0;
+            while output.unsent() > 0 {
+                let now = step.min(output.unsent());
+                output.transmitted(now);
+                sent += now;
+                let expected = records
+                    .iter()
+                    .find(|(_, end)| *end > sent)
+                    .map(|(header, end)| (*header, end - sent))
+                    .filter(|(header, rest)| {
+                        *rest < HEADER_LENGTH + usize::from(header.content_length)
+                    });
+                assert_eq!(output.record_begun(), expected, "steps of {step}, {sent} sent");
+            }
+            assert_eq!(output.record_begun(), None);
+        }
     }
 
     #[test]

@@ -75,6 +75,11 @@ impl<R: WithId> Requests<R> {
         *self = Requests::default();
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &R> {
+        self.first.iter().chain(&self.others)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.others.len()
