@@ -37,6 +37,7 @@ mod counters;
 pub mod descriptors;
 pub mod exec;
 mod executor;
+pub mod fatal;
 mod finisher;
 pub mod fork;
 mod loop_state;

@@ -157,7 +157,10 @@ impl Command {
     pub fn spawn(&mut self) -> io::Result<Child> {
         // SIGCHLD must find our handler, however early the child ends.
         watch_children()?;
-        let mut started = self.inner.spawn()?;
+        let limit = sys::memory::Lifted::for_now();
+        let started = self.inner.spawn();
+        drop(limit);
+        let mut started = started?;
         count(|counters| &counters.children_started);
         let pipes = (started.stdin.take(), started.stdout.take(), started.stderr.take());
         // std neither kills nor reaps what it forgets.

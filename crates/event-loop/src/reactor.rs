@@ -16,7 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
 use crate::counters::count;
-use crate::sys;
+use crate::sys::{self, interval};
 use crate::table::{Key, Table};
 
 /// How many events one look can bring. More are brought by the next look; 256 of them are 3 KiB, and
@@ -172,11 +172,17 @@ impl Reactor {
             count(|counters| &counters.idle_waits);
         } else if poll.is_none() {
             // Nothing is watched, and there is nothing to wait for.
+            interval::waits();
+            interval::works();
             events.clear();
             return Ok(events);
         }
         count(|counters| &counters.waits);
-        match self.made(&mut poll)?.poll(&mut events, patience) {
+        let made = self.made(&mut poll)?;
+        interval::waits();
+        let looked = made.poll(&mut events, patience);
+        interval::works();
+        match looked {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => return Err(error),

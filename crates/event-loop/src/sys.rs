@@ -8,7 +8,10 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod exec;
+pub(crate) mod fatal;
 mod fork;
+pub(crate) mod interval;
+pub(crate) mod memory;
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice};
@@ -585,6 +588,7 @@ impl Drop for SelfPipe {
 }
 
 /// What the process did with a signal before; see [`restore_action`].
+#[derive(Debug)]
 pub(crate) struct PreviousAction(libc::sigaction);
 
 /// What the process does with a signal.
