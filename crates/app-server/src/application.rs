@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use event_loop::fatal::{self, Mark, Way};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -17,8 +18,12 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::body::Body;
-use crate::error_report::{About, Cause, ErrorReport};
+use crate::crash_guard::Pages;
+use crate::error_report::{About, Cause, ErrorReport, reference};
+use crate::extensions::Exchange;
 use crate::http_to_cgi::has_body;
+use crate::panics;
+use crate::quarantine::Quarantine;
 use crate::settings::Settings;
 
 /// Bytes that one read from a socket may bring. As much as a unix socket gives at once.
@@ -34,6 +39,10 @@ pub(crate) struct Application<S> {
     exchanges: Rc<Cell<usize>>,
     /// Why nobody is served, as long as this process runs.
     refuses_all: OnceCell<Cause>,
+    /// How exchanges come in here, when the crash guard stands.
+    pub(crate) guarded: Option<Way>,
+    pages: Pages,
+    quarantine: Quarantine,
     /// All connections read into this one, so that an idle one holds no buffer.
     pub(crate) read_buffer: RefCell<BytesMut>,
 }
@@ -42,6 +51,9 @@ impl<S> Application<S> {
     pub(crate) fn new(service: S, settings: Settings) -> Self {
         Application {
             service: RefCell::new(service),
+            guarded: None,
+            pages: Pages::default(),
+            quarantine: Quarantine::new(settings.state_folder.as_deref()),
             settings,
             exchanges: Rc::default(),
             refuses_all: OnceCell::new(),
@@ -52,6 +64,24 @@ impl<S> Application<S> {
     /// Answers every request with the page for this from now on.
     pub(crate) fn refuse_all(&self, cause: Cause) {
         let _ = self.refuses_all.set(cause);
+    }
+
+    /// Notes an exchange that begins, should the process not live to answer it.
+    pub(crate) fn note<R>(
+        &self,
+        connection: &fatal::Connection,
+        id: u32,
+        request: &Request<R>,
+    ) -> fatal::Exchange {
+        if connection.is_noted()
+            && let Some(way) = self.guarded
+        {
+            let base = Exchange::of(request.extensions()).base();
+            self.pages.prepare(way, &self.settings, base);
+        }
+        let label = (self.settings.label)(request.uri());
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        fatal::Exchange::begin(connection, id, label, method, path)
     }
 
     /// Makes the server's own answer to a request that cannot reach the service.
@@ -65,14 +95,25 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
 {
-    /// Lets the service answer a request, which is taken. Every failure has become a response.
+    /// Lets the service answer a request, which is taken. Every failure has become a response. `mark` names
+    /// the exchange while code of the service runs.
     ///
     /// The request stays with the caller until the service gets it: each future it passes through by value
     /// would have room for it twice.
-    pub(crate) async fn answer(&self, request: &mut Option<Request<Body>>) -> Response<Answer<B>> {
+    pub(crate) async fn answer(
+        &self,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Response<Answer<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         if let Some(cause) = self.refuses_all.get() {
             return self.page(cause.clone(), &about).map(|page| Answer::page(page));
+        }
+        if let Some(label) = (self.settings.label)(&about.uri)
+            && let Some(seconds) = self.quarantine.seconds_left(label)
+        {
+            let cause = Cause::Quarantined { label: label.to_owned(), seconds };
+            return self.page(cause, &about).map(|page| Answer::page(page));
         }
         let limit = self.settings.max_exchanges;
         if self.exchanges.get() >= limit {
@@ -80,10 +121,13 @@ where
         }
         self.exchanges.set(self.exchanges.get() + 1);
         let permit = Permit(self.exchanges.clone());
-        let cause = match self.call(request).await {
+        let cause = match self.call(request, mark).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
                 Ok(length) => {
-                    return response.map(|body| Answer::application(body, length, about, permit));
+                    return response.map(|body| {
+                        let body = Foreign::new(body, mark);
+                        Answer::application(body, length, about, permit)
+                    });
                 }
                 Err(why) => Cause::BadResponse(why),
             },
@@ -93,9 +137,13 @@ where
     }
 
     /// Calls the service. The error is a panic's message.
-    async fn call(&self, request: &mut Option<Request<Body>>) -> Result<Response<B>, String> {
+    async fn call(
+        &self,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Result<Response<B>, String> {
         let called = poll_fn(|context| {
-            catch(|| {
+            catch(mark, || {
                 let mut service = self.service.borrow_mut();
                 ready!(service.poll_ready(context)).unwrap_or_else(|error| match error {});
                 Poll::Ready(request.take().map(|request| service.call(request)))
@@ -105,8 +153,8 @@ where
         let Some(future) = called.await? else {
             return Err("the service was called twice for one request".to_owned());
         };
-        let mut future = std::pin::pin!(future);
-        poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+        let mut future = std::pin::pin!(Foreign::new(future, mark));
+        poll_fn(|context| match future.as_mut().run(|future| future.poll(context)) {
             Ok(polled) => polled.map(|Ok(response)| Ok(response)),
             Err(message) => Poll::Ready(Err(message)),
         })
@@ -193,14 +241,14 @@ pin_project! {
 pin_project! {
     #[project = SourceProjection]
     enum Source<B> {
-        Application { #[pin] body: B },
+        Application { #[pin] body: Foreign<B> },
         Page { page: Bytes },
         Over,
     }
 }
 
 impl<B> Answer<B> {
-    fn application(body: B, length: Option<u64>, about: About, permit: Permit) -> Self {
+    fn application(body: Foreign<B>, length: Option<u64>, about: About, permit: Permit) -> Self {
         let source = Source::Application { body };
         Answer { source, left: length, about: Some(about), permit: Some(permit) }
     }
@@ -247,7 +295,7 @@ where
                 this.source.set(Source::Over);
                 return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
             }
-            SourceProjection::Application { body } => match catch(|| body.poll_frame(context)) {
+            SourceProjection::Application { body } => match body.run(|it| it.poll_frame(context)) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Some(Ok(frame)))) => {
                     // For the usual `Bytes` this shares and copies nothing.
@@ -286,7 +334,10 @@ where
         };
         this.source.set(Source::Over);
         if let Some(About { method, uri, .. }) = this.about {
-            tracing::error!(%method, path = uri.path(), "The answer broke off: {message}.");
+            let reference = reference();
+            let path = uri.path();
+            tracing::error!(%reference, %method, path, "The answer broke off: {message}.");
+            panics::log_backtrace(&reference);
         }
         Poll::Ready(Some(Err(BrokenOff(message))))
     }
@@ -314,14 +365,75 @@ where
     }
 }
 
-/// Runs application code; the error is a panic's message. What it left half done is its own and is
-/// dropped: nothing of ours is borrowed by it.
-fn catch<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| {
-        panic
-            .downcast_ref::<&str>()
-            .map(|message| (*message).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a value that is no text".to_owned())
+pin_project! {
+    /// A value of the application's: all code of it runs under the exchange's mark, its end too, and
+    /// a panic stays here.
+    struct Foreign<T> {
+        #[pin]
+        value: Option<T>,
+        mark: Mark,
+    }
+
+    impl<T> PinnedDrop for Foreign<T> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end();
+        }
+    }
+}
+
+impl<T> Foreign<T> {
+    fn new(value: T, mark: Mark) -> Self {
+        Foreign { value: Some(value), mark }
+    }
+
+    /// Runs code of it; the error is a panic's message, and then the value is gone.
+    fn run<R>(mut self: Pin<&mut Self>, code: impl FnOnce(Pin<&mut T>) -> R) -> Result<R, String> {
+        let this = self.as_mut().project();
+        let Some(value) = this.value.as_pin_mut() else {
+            return Err("it was asked again after its end".to_owned());
+        };
+        let outcome = catch(*this.mark, || code(value));
+        if outcome.is_err() {
+            self.end();
+        }
+        outcome
+    }
+
+    /// Drops the value. Its panics are nobody's answer any more.
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.value.is_some()
+            && let Err(panic) = catch(*this.mark, || this.value.set(None))
+        {
+            tracing::error!("The application panicked while something of it was dropped: {panic}.");
+            panics::log_backtrace("");
+        }
+    }
+}
+
+impl<B: HttpBody> Foreign<B> {
+    fn is_end_stream(&self) -> bool {
+        let is_end = |value: &B| catch(self.mark, || value.is_end_stream());
+        self.value.as_ref().is_none_or(|value| is_end(value).unwrap_or(false))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = |value: &B| catch(self.mark, || value.size_hint()).unwrap_or_default();
+        self.value.as_ref().map_or_else(|| SizeHint::with_exact(0), hint)
+    }
+}
+
+/// Runs application code under its exchange's mark; the error is a panic's message. What it left half done
+/// is its own and is dropped: nothing of ours is borrowed by it.
+fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String> {
+    mark.run(|| {
+        panics::expected(|| catch_unwind(AssertUnwindSafe(code))).map_err(|panic| {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|message| (*message).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "a value that is no text".to_owned());
+            panics::with_place(message)
+        })
     })
 }

@@ -10,11 +10,13 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use event_loop::fatal::REFERENCE;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::base_path::BasePath;
 use crate::extensions::Exchange;
+use crate::panics;
 
 /// What the server has to answer in the application's stead.
 #[derive(Clone, Debug)]
@@ -48,6 +50,19 @@ pub enum Cause {
     /// `FCGI_WEB_SERVER_ADDRS` is no list of IP addresses (FastCGI 1.0 §3.2), so nobody can be served; its
     /// value.
     WebServerAddresses(String),
+    /// The application's code ended by a fatal signal or had no memory left. Its page is made beforehand.
+    Crashed,
+    /// The code of another exchange did, and the program started anew. Its page is made beforehand.
+    Interrupted,
+    /// The application's code kept everybody waiting for too long. Its page is made beforehand.
+    Stuck,
+    /// This part of the application crashed again and again and is left alone for a while.
+    Quarantined {
+        /// The part, as [`Settings::label`](crate::Settings::label) names it.
+        label: String,
+        /// For how many seconds more.
+        seconds: u64,
+    },
 }
 
 impl fmt::Display for Cause {
@@ -71,6 +86,13 @@ impl fmt::Display for Cause {
                  commas, such as 127.0.0.1,10.0.0.7: as long as nobody knows who may ask, nobody is \
                  served"
             ),
+            Cause::Crashed => write!(formatter, "the application crashed"),
+            Cause::Interrupted => write!(formatter, "another exchange made the program start anew"),
+            Cause::Stuck => write!(formatter, "the application computed for too long"),
+            Cause::Quarantined { label, seconds } => write!(
+                formatter,
+                "{label} crashed again and again and is left alone for {seconds} s more"
+            ),
         }
     }
 }
@@ -78,12 +100,7 @@ impl fmt::Display for Cause {
 impl ErrorReport {
     /// Makes the report and writes it to the log.
     pub(crate) fn new(cause: Cause, about: &About) -> Self {
-        let status = match cause {
-            Cause::Panic(_) | Cause::BadResponse(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Cause::Overload(_) | Cause::WebServerAddresses(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        };
+        let status = cause.status();
         let reference = reference();
         let About { method, uri, .. } = about;
         let path = uri.path();
@@ -92,12 +109,49 @@ impl ErrorReport {
         } else {
             tracing::warn!(%reference, %status, %method, path, "{cause}.");
         }
+        if let Cause::Panic(_) = cause {
+            panics::log_backtrace(&reference);
+        }
         ErrorReport {
             status,
             reference,
             base: about.base.clone(),
             accept: about.accept.clone(),
             cause,
+        }
+    }
+
+    /// Makes a report of what has not happened yet: its page is kept, with a place for the reference.
+    pub(crate) fn prepared(cause: Cause, base: BasePath) -> Self {
+        let status = cause.status();
+        let reference = REFERENCE.to_owned();
+        let accept = Some(HeaderValue::from_static("text/html"));
+        ErrorReport { status, reference, base, accept, cause }
+    }
+
+    /// In how many seconds to come back, where that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self.cause {
+            Cause::Quarantined { seconds, .. } => Some(seconds),
+            _ if self.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    fn status(&self) -> StatusCode {
+        match self {
+            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Cause::Overload(_)
+            | Cause::WebServerAddresses(_)
+            | Cause::Interrupted
+            | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Cause::Stuck => StatusCode::GATEWAY_TIMEOUT,
+            Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 }
@@ -144,8 +198,8 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if report.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = report.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

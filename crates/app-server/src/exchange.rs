@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use event_loop::fatal::Mark;
 use http::{Method, Request, Response, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;
@@ -53,11 +54,12 @@ pub(crate) trait Outlet {
 /// Copying 8 KiB costs less than the allocation and the further segment of a vectored write.
 const COPIED_BYTES: usize = 8 * 1024;
 
-/// Answers one request and ends it.
+/// Answers one request and ends it. `mark` names the exchange while the application's code runs.
 pub(crate) fn run<S, B>(
     application: Rc<Application<S>>,
     outlet: impl Outlet,
     request: Request<Body>,
+    mark: Mark,
 ) -> impl Future<Output = ()>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
@@ -66,7 +68,7 @@ where
 {
     let method = request.method().clone();
     let mut request = Some(request);
-    async move { answer(&application, outlet, &method, &mut request).await }
+    async move { answer(&application, outlet, &method, &mut request, mark).await }
 }
 
 async fn answer<S, B>(
@@ -74,12 +76,13 @@ async fn answer<S, B>(
     outlet: impl Outlet,
     method: &Method,
     request: &mut Option<Request<Body>>,
+    mark: Mark,
 ) where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
     B::Error: fmt::Display,
 {
-    let (head, body) = application.answer(request).await.into_parts();
+    let (head, body) = application.answer(request, mark).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
         outlet.page(method, application.page(Cause::BadResponse(why), &body.about()));

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
+use event_loop::fatal::{self, Mark, Way};
 use event_loop::net::Stream;
 use event_loop::time::{self, Sleep};
 use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
@@ -77,12 +79,14 @@ struct Link {
 struct Stdout {
     link: Rc<Link>,
     id: RequestId,
+    mark: Mark,
 }
 
 impl Outlet for Stdout {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         let mut shared = None;
         let mut protocol = self.link.protocol.borrow_mut();
+        self.mark.set_begun_at(protocol.queued());
         let mut active = protocol.stdout_in_place(self.id, |output| {
             shared = exchange::write_beginning(head, length, first, output);
         });
@@ -169,6 +173,8 @@ enum Waiting {
 }
 
 struct Connection<S> {
+    /// Left before the socket is closed.
+    noted: fatal::Connection,
     application: Rc<Application<S>>,
     stream: Stream,
     place: Place,
@@ -194,8 +200,12 @@ struct Exchange {
     stdin: Option<Sender>,
     /// Boxed, for it is for filters alone.
     data: Option<Box<Sender>>,
+    /// The web server wants to go on with the connection.
+    keeps_connection: bool,
     /// Dropping it ends the handler.
     _task: Task<()>,
+    /// Until the answer is sent, and longer than the handler.
+    _noted: fatal::Exchange,
 }
 
 impl Exchange {
@@ -230,6 +240,7 @@ where
         });
         let last_progress = time::now();
         Connection {
+            noted: fatal::Connection::enter(stream.as_fd(), Way::FastCgi),
             application,
             stream,
             place,
@@ -311,12 +322,52 @@ where
                 let count = protocol.transmit(&mut slices);
                 ready!(self.stream.poll_write_vectored(context, &slices[..count]))?
             };
-            self.link.protocol.borrow_mut().transmitted(sent);
+            self.note_sent(sent);
             self.last_progress = time::now();
             if self.unsent() < self.link.response_bytes / 2 {
                 self.link.wake_writers();
             }
         }
+    }
+
+    /// Notes what was written, for the protocol and for the crash guard.
+    fn note_sent(&self, bytes: usize) {
+        let mut protocol = self.link.protocol.borrow_mut();
+        protocol.transmitted(bytes);
+        match protocol.record_begun() {
+            None => self.noted.set_sent(protocol.sent()),
+            Some((header, rest)) => {
+                let behind_header =
+                    usize::from(header.content_length) + usize::from(header.padding_length);
+                let owed = rest.min(behind_header);
+                self.noted.set_partly_sent(
+                    protocol.sent(),
+                    header.encode(),
+                    (rest - owed) as u8,
+                    owed as u32,
+                );
+            }
+        }
+    }
+
+    /// Notes whether the connection could be handed over as it is, and what is half received.
+    fn note_input(&self) {
+        if !self.noted.is_noted() {
+            return;
+        }
+        let settled = self.beginning.is_none() && self.is_settled();
+        self.noted.set_settled(settled);
+        let arriving = (!settled).then(|| self.link.protocol.borrow().arriving_request()).flatten();
+        self.noted.set_arriving(arriving.map_or(0, |id| u32::from(id.get())));
+    }
+
+    /// Whether nothing more comes of the requests in progress and the connection will be kept.
+    fn is_settled(&self) -> bool {
+        let protocol = self.link.protocol.borrow();
+        protocol.is_between_records()
+            && protocol.close_when() == CloseWhen::KeepOpen
+            && self.exchanges.iter().all(|it| it.keeps_connection && it.senders().next().is_none())
+            && protocol.arriving_request().is_none()
     }
 
     /// Whether the connection ends now that everything is sent.
@@ -406,7 +457,10 @@ where
                 }
             }
             match event {
-                None => return true,
+                None => {
+                    self.note_input();
+                    return true;
+                }
                 Some(Event::Request(request)) => self.beginning = Some(request),
                 Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
                     let cause = Cause::VariablesTooLarge(limit);
@@ -446,13 +500,14 @@ where
         self.exchanges.iter_mut().find(|exchange| exchange.id == id)
     }
 
+    /// Where a page of our own goes.
     fn stdout(&self, id: RequestId) -> Stdout {
-        Stdout { link: self.link.clone(), id }
+        Stdout { link: self.link.clone(), id, mark: Mark::default() }
     }
 
     /// Gives a request to the application. `no_body`: its body has ended already.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
-        let fastcgi_server::Request { id, role, params, .. } = request;
+        let fastcgi_server::Request { id, role, params, keep_connection } = request;
         self.place.set_idle_since(None);
         self.is_new = false;
         let head = match cgi_to_http::head(params, Some(role), &self.application.settings) {
@@ -487,16 +542,31 @@ where
         // An id that is used again has ended: what is left of its former exchange goes.
         self.exchanges.retain(|exchange| exchange.id != id);
         self.multiplexed |= !self.exchanges.is_empty();
+        let noted = self.application.note(&self.noted, u32::from(id.get()), &request);
+        let mark = noted.mark();
+        if self.noted.is_noted() {
+            self.noted.set_arriving(0);
+            let no_more_comes = stdin.is_none() && data.is_none();
+            self.noted.set_settled(no_more_comes && keep_connection && self.is_settled());
+        }
         let task = event_loop::spawn_now(exchange::run(
             self.application.clone(),
-            self.stdout(id),
+            Stdout { link: self.link.clone(), id, mark },
             request,
+            mark,
         ));
         if self.exchanges.capacity() == 0 {
             // Most connections never carry two at once, and an idle one keeps this memory.
             self.exchanges.reserve_exact(1);
         }
-        self.exchanges.push(Exchange { id, stdin, data, _task: task });
+        self.exchanges.push(Exchange {
+            id,
+            stdin,
+            data,
+            keeps_connection: keep_connection,
+            _task: task,
+            _noted: noted,
+        });
     }
 
     /// The web server no longer wants the answer: the handler ends, the request is closed.

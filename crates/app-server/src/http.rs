@@ -1,29 +1,32 @@
 //! One HTTP/1.1 connection, by hyper, on the same loop and to the same application.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use event_loop::fatal::{self, Mark, Way};
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
 use http::header::HOST;
 use http::{Method, Request, Version};
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::application::{Answer, Application, SMALLEST_READ_BYTES};
+use crate::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
 use crate::connections::{FIRST_REQUEST, Place};
@@ -48,15 +51,23 @@ pub(crate) async fn serve<S, B>(
     let place = Rc::new(place);
     place.set_idle_since(Some(time::now() + FIRST_REQUEST));
     let settings = &application.settings;
-    let stream = PatientStream { stream, patience: Patience::new(settings.send_timeout) };
+    let watched = Rc::new(Watched::new(&stream));
+    let stream = PatientStream {
+        _leaving: Leaving(watched.clone()),
+        watched: watched.clone(),
+        stream,
+        patience: Patience::new(settings.send_timeout),
+    };
     let in_progress = Rc::new(Cell::new(0u32));
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = InProgress::begin(&in_progress, &place);
         let request = into_ours(request, peer, settings);
         let application = application.clone();
+        let mark = watched.begin(&application, &request);
+        let end = AnswerEnd(watched.clone());
         async move {
             let mut answer = match check(&request) {
-                Ok(()) => application.answer(&mut Some(request)).await,
+                Ok(()) => application.answer(&mut Some(request), mark).await,
                 Err(why) => {
                     let about = About::request(&request);
                     let page = application.page(Cause::BadRequest(why.to_owned()), &about);
@@ -65,7 +76,7 @@ pub(crate) async fn serve<S, B>(
             };
             remove_hop_by_hop(answer.headers_mut());
             drop(exchange);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|answer| WatchedAnswer { answer, _end: end }))
         }
     });
     // No `pipeline_flush`: with it hyper 1.12 forgets an answer when the connection ends and input is
@@ -196,8 +207,123 @@ impl Drop for InProgress {
     }
 }
 
+/// What the crash guard has to know of a connection, as far as it can be seen from outside of hyper.
+struct Watched {
+    noted: fatal::Connection,
+    exchange: RefCell<Option<fatal::Exchange>>,
+    /// hyper has the whole answer, and has sent it with its next flush.
+    answer_is_over: Cell<bool>,
+    sent: Cell<u64>,
+    /// Bytes of an answer wait to be written.
+    blocked: Cell<bool>,
+}
+
+impl Watched {
+    fn new(stream: &Stream) -> Self {
+        Watched {
+            noted: fatal::Connection::enter(stream.as_fd(), Way::Http),
+            exchange: RefCell::default(),
+            answer_is_over: Cell::new(false),
+            sent: Cell::new(0),
+            blocked: Cell::new(false),
+        }
+    }
+
+    /// Something has come.
+    fn received(&self) {
+        if self.noted.is_noted() && self.exchange.borrow().is_none() {
+            self.noted.set_settled(false);
+            self.noted.set_arriving(1);
+        }
+    }
+
+    /// A request is whole.
+    fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
+        let exchange = application.note(&self.noted, 0, request);
+        let mark = exchange.mark();
+        // What is left of the answer before goes first.
+        mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
+        self.noted.set_arriving(0);
+        self.noted.set_settled(request.body().is_end_stream());
+        self.answer_is_over.set(false);
+        self.exchange.replace(Some(exchange));
+        mark
+    }
+
+    /// A write has ended.
+    fn wrote(&self, offered: usize, written: &Poll<io::Result<usize>>) {
+        let count = match written {
+            Poll::Ready(Ok(count)) => *count,
+            _ => 0,
+        };
+        self.blocked.set(count < offered);
+        self.sent.set(self.sent.get() + count as u64);
+        self.noted.set_sent(self.sent.get());
+    }
+
+    /// Nothing waits to be written.
+    fn flushed(&self) {
+        if self.answer_is_over.replace(false) {
+            self.exchange.replace(None);
+        }
+    }
+}
+
+/// Tells the crash guard that the socket is about to be closed.
+struct Leaving(Rc<Watched>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.noted.leave();
+    }
+}
+
+/// hyper drops an answer when it has the last of it.
+struct AnswerEnd(Rc<Watched>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        self.0.answer_is_over.set(true);
+    }
+}
+
+pin_project! {
+    struct WatchedAnswer<B> {
+        #[pin]
+        answer: Answer<B>,
+        _end: AnswerEnd,
+    }
+}
+
+impl<B> HttpBody for WatchedAnswer<B>
+where
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.project().answer.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
+}
+
 /// A stream whose peer has to take what is written within a time.
 struct PatientStream {
+    // Before the stream: fields are dropped in their order.
+    _leaving: Leaving,
+    watched: Rc<Watched>,
     stream: Stream,
     patience: Patience,
 }
@@ -206,9 +332,12 @@ impl PatientStream {
     fn patiently(
         &mut self,
         context: &mut Context<'_>,
+        offered: usize,
         write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        match write(Pin::new(&mut self.stream), context) {
+        let written = write(Pin::new(&mut self.stream), context);
+        self.watched.wrote(offered, &written);
+        match written {
             Poll::Ready(written) => {
                 self.patience.rest();
                 Poll::Ready(written)
@@ -227,7 +356,11 @@ impl Read for PatientStream {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Read::poll_read(Pin::new(&mut self.stream), context, buffer)
+        let read = Read::poll_read(Pin::new(&mut self.stream), context, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) {
+            self.watched.received();
+        }
+        read
     }
 }
 
@@ -237,7 +370,9 @@ impl Write for PatientStream {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.patiently(context, |stream, context| Write::poll_write(stream, context, data))
+        self.patiently(context, data.len(), |stream, context| {
+            Write::poll_write(stream, context, data)
+        })
     }
 
     fn poll_write_vectored(
@@ -245,7 +380,8 @@ impl Write for PatientStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.patiently(context, |stream, context| {
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        self.patiently(context, offered, |stream, context| {
             Write::poll_write_vectored(stream, context, slices)
         })
     }
@@ -255,6 +391,7 @@ impl Write for PatientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watched.flushed();
         Write::poll_flush(Pin::new(&mut self.stream), context)
     }
 

@@ -5,11 +5,13 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use event_loop::fatal;
 use event_loop::net::Stream;
 use event_loop::signals::{self, Signal};
 use event_loop::time;
@@ -20,9 +22,11 @@ use tower_service::Service;
 use crate::application::Application;
 use crate::body::Body;
 use crate::connections::Connections;
+use crate::crash_guard::{self, CrashGuard};
 use crate::error::Error;
 use crate::error_report::Cause;
 use crate::listen::{self, Listening, WayIn, WebServers};
+use crate::panics;
 use crate::settings::Settings;
 use crate::{cgi, fastcgi, http as http_way_in};
 
@@ -52,6 +56,8 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    panics::install_hook();
+    let _guard = CrashGuard::begin(&settings, &way_in);
     on_a_loop(serve(service, way_in, settings))?
 }
 
@@ -70,6 +76,8 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    panics::install_hook();
+    let _guard = CrashGuard::begin(&settings, &way_in);
     event_loop::run_in_tokio(serve(service, way_in, settings)).map_err(Error::Loop)?
 }
 
@@ -92,7 +100,9 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    let application = Rc::new(Application::new(service, settings));
+    let mut application = Application::new(service, settings);
+    application.guarded = fatal::is_installed().then(|| crash_guard::way(&way_in));
+    let application = Rc::new(application);
     if way_in == WayIn::Cgi {
         return cgi::serve(application).await;
     }
@@ -105,6 +115,7 @@ where
         tracing::error!("{cause}.");
         application.refuse_all(cause);
     }
+    fatal::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
     tracing::info!("Serving {}.", listening.way_in);
     (application.settings.on_listening)(&listening.way_in.to_string());
 
@@ -212,6 +223,9 @@ where
 
     /// Takes what waits in the backlog, finishes all, returns.
     async fn drain(mut self) {
+        // A crash now must not make of a process that ends one that begins.
+        fatal::end_afterwards();
+        fatal::set_listener(None, false);
         if self.listening.ours_alone {
             // A unix socket refuses new connects at once and keeps its backlog.
             if let Err(error) = self.listening.listener.stop_connects() {

@@ -3,9 +3,11 @@
 //! One plain struct: where the values come from (flags, environment, file) is the program's business.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
 
 use crate::error_report::{self, ErrorReport};
 use crate::forwarded::TrustedProxy;
@@ -64,6 +66,25 @@ pub struct Settings {
     pub error_page: fn(&ErrorReport) -> http::Response<Bytes>,
     /// Called once when the listen socket stands, with the addresses as people write them.
     pub on_listening: fn(&str),
+    /// Names the part of the application that a request is for, by its path below the base: for the log,
+    /// and for the quarantine of what crashes again and again. At most 32 bytes of [a-z0-9_-]. Default:
+    /// there are no parts.
+    pub label: fn(&Uri) -> Option<&str>,
+    /// Whether a fatal signal (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) in the application is answered
+    /// 500, the exchanges of others 503, and the program started anew in the same process. Default yes.
+    /// Not in a process that has several threads.
+    pub crash_guard: bool,
+    /// How long the application may keep the loop from coming round before it is answered 504, and the
+    /// program started anew. Default 30 s, less than web servers wait (mod_fcgid 40 s, nginx 60 s). Needs
+    /// `crash_guard`.
+    pub watchdog: Option<Duration>,
+    /// Bytes of address space that the process may take beyond what it has when it begins to serve. What
+    /// asks for more crashes as above, instead of the host ending the process. Default none: only the
+    /// program knows what it needs.
+    pub memory: Option<u64>,
+    /// A folder in which the processes of a site tell one another what crashed. It has to exist. Default
+    /// none: nothing is quarantined.
+    pub state_folder: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -86,6 +107,11 @@ impl Default for Settings {
             secret_variables: &["APP_PASSWORD", "APP_PASSWORD_HASH"],
             error_page: error_report::plain_text,
             on_listening: |_| {},
+            label: |_| None,
+            crash_guard: true,
+            watchdog: Some(Duration::from_secs(30)),
+            memory: None,
+            state_folder: None,
         }
     }
 }
@@ -101,6 +127,10 @@ impl fmt::Debug for Settings {
             .field("body_bytes", &self.body_bytes)
             .field("response_bytes", &self.response_bytes)
             .field("trusted_proxies", &self.trusted_proxies)
+            .field("crash_guard", &self.crash_guard)
+            .field("watchdog", &self.watchdog)
+            .field("memory", &self.memory)
+            .field("state_folder", &self.state_folder)
             .finish_non_exhaustive()
     }
 }

@@ -11,13 +11,14 @@ use std::fmt;
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use event_loop::fatal::{self, Way};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
 use http_body::Body as HttpBody;
@@ -59,8 +60,12 @@ where
     B::Error: fmt::Display,
 {
     let settings = &application.settings;
+    let noted = application.note(&output.noted, 0, &request);
+    // What is written is this answer, from the first byte on.
+    noted.mark().set_begun_at(0);
     let mut send_patience = Patience::new(settings.send_timeout);
-    let mut exchange = pin!(exchange::run(application.clone(), output.clone(), request));
+    let mark = noted.mark();
+    let mut exchange = pin!(exchange::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
     poll_fn(|context| {
         loop {
@@ -224,6 +229,8 @@ impl Input {
 
 /// Where the answer goes: what of it is there is written as soon as the file takes it.
 pub(crate) struct Output {
+    noted: fatal::Connection,
+    sent: Cell<u64>,
     sink: RefCell<Option<Sink>>,
     write_head: WriteHead,
     /// The unsent part, first to last.
@@ -259,6 +266,7 @@ impl Output {
         write_head: WriteHead,
         settings: &Settings,
     ) -> io::Result<Rc<Output>> {
+        let noted = fatal::Connection::enter(descriptor.as_fd(), Way::Cgi);
         let file = File::from(descriptor);
         let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
         let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {
@@ -267,6 +275,8 @@ impl Output {
             Sink::File(file)
         };
         Ok(Rc::new(Output {
+            noted,
+            sent: Cell::new(0),
             sink: RefCell::new(Some(sink)),
             write_head,
             pieces: RefCell::default(),
@@ -314,6 +324,8 @@ impl Output {
                 },
             };
             self.unsent.set(self.unsent.get() - written);
+            self.sent.set(self.sent.get() + written as u64);
+            self.noted.set_sent(self.sent.get());
             forget(&mut pieces, written);
         }
         Poll::Ready(Ok(()))
@@ -321,6 +333,7 @@ impl Output {
 
     /// Nothing more comes: who reads finds the end.
     fn close(&self) {
+        self.noted.leave();
         *self.sink.borrow_mut() = None;
     }
 }

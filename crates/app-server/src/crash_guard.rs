@@ -1,0 +1,265 @@
+//! What visitors get when the process cannot go on: the pages are made beforehand, for then nothing can be
+//! made any more.
+//!
+//! Here is what the server has to do with it: the pages in the form of each way in, and the settings. Who
+//! is answered how is decided in `event_loop::fatal`, whose signal handler does it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use event_loop::exec::Image;
+use event_loop::fatal::{self, Answer, Answers, Guard, Installation, MemoryLimit, Watch, Way};
+use fastcgi_server::{Header, RecordType, RequestId};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response};
+
+use crate::base_path::BasePath;
+use crate::error_report::{Cause, ErrorReport};
+use crate::http_to_cgi::write_head;
+use crate::listen::WayIn;
+use crate::quarantine;
+use crate::settings::Settings;
+use crate::watchdog;
+
+/// Keeps crash guard, watchdog and memory limit in force.
+pub(crate) struct CrashGuard {
+    _limit: Option<MemoryLimit>,
+    // Dropped before the guard, into whose handler it leads.
+    _watch: Option<Watch>,
+    _guard: Option<Guard>,
+}
+
+impl CrashGuard {
+    /// Begins. What cannot be had is told in the log, and the server goes on without.
+    pub(crate) fn begin(settings: &Settings, way_in: &WayIn) -> CrashGuard {
+        let mut begun = CrashGuard { _limit: None, _watch: None, _guard: None };
+        if settings.crash_guard {
+            begun._guard = said("the crash guard", install(settings, way_in));
+            let seconds = settings.watchdog.filter(|_| begun._guard.is_some());
+            begun._watch = said("the watchdog", watchdog::begin(seconds));
+        }
+        if let Some(bytes) = settings.memory {
+            begun._limit = said("the memory limit", fatal::limit_memory(bytes));
+        }
+        begun
+    }
+}
+
+fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
+    result.unwrap_or_else(|error| {
+        tracing::warn!("Going on without {what}: {error}.");
+        None
+    })
+}
+
+fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
+    let is_cgi = *way_in == WayIn::Cgi;
+    // Until a program takes over what another has left, it ends after the answers.
+    let image: Option<Image> = None;
+    let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
+    let guard = fatal::install(Installation { image, crashes })?;
+    if guard.is_some() && is_cgi {
+        // Plain, for the site's pages take time to make, and this process has one exchange alone.
+        fatal::prepare(Way::Cgi, &answers(Way::Cgi, plain))?;
+    }
+    Ok(guard)
+}
+
+/// How an exchange is known to the guard.
+pub(crate) fn way(way_in: &WayIn) -> Way {
+    match way_in {
+        WayIn::Spawned | WayIn::FastCgi(_) => Way::FastCgi,
+        WayIn::Http(_) => Way::Http,
+        WayIn::Cgi => Way::Cgi,
+    }
+}
+
+/// The pages as they are prepared now.
+#[derive(Default)]
+pub(crate) struct Pages {
+    base: RefCell<Option<BasePath>>,
+    prepared: Cell<u32>,
+}
+
+impl Pages {
+    /// Whoever comes from several places has the pages of the last of so many.
+    const MOST: u32 = 16;
+
+    /// Makes the pages for a site mounted there, unless they are made: their links need it. Called with
+    /// each exchange; with the first, it takes the time of three error pages.
+    pub(crate) fn prepare(&self, way: Way, settings: &Settings, base: &BasePath) {
+        if way == Way::Cgi
+            || self.base.borrow().as_ref().is_some_and(|it| it.as_str() == base.as_str())
+            || self.prepared.get() >= Self::MOST
+        {
+            return;
+        }
+        self.prepared.set(self.prepared.get() + 1);
+        *self.base.borrow_mut() = Some(base.clone());
+        let page = |cause| {
+            let page = (settings.error_page)(&ErrorReport::prepared(cause, base.clone()));
+            // What fits into one record with its head, for sure.
+            if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
+        };
+        if let Err(error) = fatal::prepare(way, &answers(way, page)) {
+            tracing::warn!("The pages for a crash could not be prepared: {error}.");
+        }
+    }
+}
+
+/// The longest page that is prepared; a longer one is replaced by a plain one.
+const LONGEST_PAGE: usize = 48 * 1024;
+
+/// Which cause a page was for, by its status.
+fn cause_of(page: &Response<Bytes>) -> Cause {
+    match page.status().as_u16() {
+        503 => Cause::Interrupted,
+        504 => Cause::Stuck,
+        _ => Cause::Crashed,
+    }
+}
+
+fn answers(way: Way, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
+    let answer = |cause| {
+        let page = page(cause);
+        match way {
+            Way::FastCgi => over_fastcgi(page),
+            Way::Http => over_http(page),
+            Way::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
+        }
+    };
+    Answers {
+        failed: answer(Cause::Crashed),
+        interrupted: answer(Cause::Interrupted),
+        stuck: answer(Cause::Stuck),
+        cut: (way == Way::FastCgi).then(|| end_of_request(1)),
+    }
+}
+
+/// A page without any template.
+fn plain(cause: Cause) -> Response<Bytes> {
+    let report = ErrorReport::prepared(cause, BasePath::default());
+    let status = report.status;
+    let html = format!(
+        "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
+         <h1>{status}</h1><p>The request could not be answered. The fault is not yours: it has been \
+         noted in the log.</p><p>Reference: {}</p></html>\n",
+        report.reference
+    );
+    let mut page = Response::new(Bytes::from(html));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if status == http::StatusCode::SERVICE_UNAVAILABLE {
+        page.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    page
+}
+
+fn as_cgi(page: Response<Bytes>) -> Vec<u8> {
+    let (head, body) = page.into_parts();
+    let mut bytes = BytesMut::new();
+    write_head(&head, Some(body.len() as u64), &mut bytes);
+    bytes.put_slice(&body);
+    bytes.into()
+}
+
+/// Stands where the request's id goes.
+const ANY_ID: RequestId = RequestId::ONE;
+
+fn over_fastcgi(page: Response<Bytes>) -> Answer {
+    let content = as_cgi(page);
+    let mut answer = Answer::default();
+    for piece in content.chunks(usize::from(u16::MAX)) {
+        put_record(&mut answer, RecordType::Stdout, piece);
+    }
+    let end = end_of_request(0);
+    answer.ids.extend(end.ids.iter().map(|at| at + answer.bytes.len()));
+    answer.bytes.extend_from_slice(&end.bytes);
+    answer
+}
+
+/// The end of STDOUT and END_REQUEST (FastCGI 1.0 §5.5).
+fn end_of_request(app_status: u8) -> Answer {
+    let mut answer = Answer::default();
+    put_record(&mut answer, RecordType::Stdout, &[]);
+    put_record(&mut answer, RecordType::EndRequest, &[0, 0, 0, app_status, 0, 0, 0, 0]);
+    answer
+}
+
+fn put_record(answer: &mut Answer, record_type: RecordType, content: &[u8]) {
+    /// Where a header has the id.
+    const ID_AT: usize = 2;
+    answer.ids.push(answer.bytes.len() + ID_AT);
+    let header = Header::new(record_type, Some(ANY_ID), content.len() as u16);
+    answer.bytes.extend_from_slice(&header.encode());
+    answer.bytes.extend_from_slice(content);
+}
+
+fn over_http(page: Response<Bytes>) -> Answer {
+    let (mut head, body) = page.into_parts();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    let without_body = Some(bytes.len());
+    bytes.extend_from_slice(&body);
+    Answer { bytes, without_body, ..Answer::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use event_loop::fatal::REFERENCE;
+
+    use super::*;
+
+    #[test]
+    fn every_page_has_the_place_for_a_reference() {
+        for way in [Way::FastCgi, Way::Http, Way::Cgi] {
+            for page in [plain, |cause| {
+                crate::error_report::plain_text(&ErrorReport::prepared(cause, BasePath::default()))
+            }] {
+                let answers = answers(way, page);
+                for (answer, status) in [
+                    (&answers.failed, "500"),
+                    (&answers.interrupted, "503"),
+                    (&answers.stuck, "504"),
+                ] {
+                    let text = String::from_utf8_lossy(&answer.bytes);
+                    assert_eq!(text.matches(REFERENCE).count(), 1, "{way:?}: {text}");
+                    assert!(text.contains(status), "{way:?}: {text}");
+                }
+                assert_eq!(answers.cut.is_some(), way == Way::FastCgi);
+            }
+        }
+    }
+
+    #[test]
+    fn over_fastcgi_ids_are_where_headers_have_them() {
+        let answer = over_fastcgi(plain(Cause::Crashed));
+        let mut bytes = &answer.bytes[..];
+        let mut at = 0;
+        let mut ids = Vec::new();
+        let mut types = Vec::new();
+        while let Some(header) = bytes.first_chunk() {
+            let header = Header::decode(*header).unwrap();
+            ids.push(at + 2);
+            types.push(header.record_type);
+            let length = 8 + usize::from(header.content_length);
+            at += length;
+            bytes = &bytes[length..];
+        }
+        assert_eq!(ids, answer.ids);
+        assert_eq!(
+            types,
+            [RecordType::Stdout, RecordType::Stdout, RecordType::EndRequest].map(|it| it as u8)
+        );
+        assert!(bytes.is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! Panics of the application: message, place and backtrace for the log, instead of lines on standard
+//! error that nobody can match with a visitor's report.
+//!
+//! The hook keeps place and backtrace; who catches the panic (`application.rs`) writes them with the
+//! reference. A panic outside of an exchange is written at once. Messages are cut, and a backtrace is
+//! made only now and then: it takes a tenth of a second the first time, and a visitor may have found a
+//! request that panics.
+
+use std::backtrace::Backtrace;
+use std::cell::{Cell, RefCell};
+use std::fmt::Write;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+/// Bytes of a message that are kept. It may quote what a visitor sent.
+const MESSAGE_BYTES: usize = 1000;
+
+/// Bytes of a backtrace that are kept.
+const BACKTRACE_BYTES: usize = 6000;
+
+/// Backtraces of one thread that are made at once …
+const BACKTRACES: u32 = 8;
+
+/// … before the next takes so long.
+const BACKTRACE_AGAIN: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// How deep we are in code whose panics are caught and told.
+    static EXPECTED: Cell<u32> = const { Cell::new(0) };
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static BACKTRACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static MADE: Cell<(u32, Option<Instant>)> = const { Cell::new((0, None)) };
+}
+
+/// Installs the hook, once a process.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let former = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if EXPECTED.try_with(Cell::get).is_ok_and(|depth| depth > 0) {
+                keep(info);
+            } else {
+                former(info);
+            }
+        }));
+    });
+}
+
+/// Runs code whose panics the caller catches and tells.
+pub(crate) fn expected<T>(code: impl FnOnce() -> T) -> T {
+    EXPECTED.set(EXPECTED.get() + 1);
+    let outcome = code();
+    EXPECTED.set(EXPECTED.get() - 1);
+    outcome
+}
+
+/// Adds the place to a caught panic's message, as far as it is known.
+pub(crate) fn with_place(mut message: String) -> String {
+    cut(&mut message, MESSAGE_BYTES);
+    match PLACE.take() {
+        Some(place) => format!("{message}, at {place}"),
+        None => message,
+    }
+}
+
+/// Writes the backtrace of the last caught panic, if there is one.
+pub(crate) fn log_backtrace(reference: &str) {
+    if let Some(backtrace) = BACKTRACE.take() {
+        tracing::error!(%reference, "It came to the panic by way of:\n{backtrace}");
+    }
+}
+
+fn keep(info: &PanicHookInfo<'_>) {
+    PLACE.set(info.location().map(ToString::to_string));
+    BACKTRACE
+        .set(is_time_for_a_backtrace().then(|| shortened(&Backtrace::force_capture().to_string())));
+}
+
+fn is_time_for_a_backtrace() -> bool {
+    let now = Instant::now();
+    let (made, last) = MADE.get();
+    let rested = last.is_none_or(|last| now.duration_since(last) >= BACKTRACE_AGAIN);
+    if made >= BACKTRACES && !rested {
+        return false;
+    }
+    MADE.set((if rested { 1 } else { made + 1 }, Some(now)));
+    true
+}
+
+/// Leaves out how the panic itself works, above, and how the server came to call, below.
+fn shortened(backtrace: &str) -> String {
+    let frames = backtrace.split("\n").collect::<Vec<_>>();
+    let is_frame = |line: &str| line.trim_start().split(':').next().is_some_and(is_number);
+    let starts: Vec<_> = (0..frames.len()).filter(|at| is_frame(frames[*at])).collect();
+    let named = |at: usize, names: &[&str]| names.iter().any(|name| frames[at].contains(name));
+    // The last of the machinery's own frames, in the order of the calls: from the top.
+    let begin = starts
+        .iter()
+        .take_while(|at| {
+            !named(**at, &["rust_begin_unwind", "__rustc::rust_begin_unwind", "panic_with_hook"])
+        })
+        .count();
+    let begin = if begin == starts.len() { 0 } else { begin + 1 };
+    let end = starts
+        .iter()
+        .skip(begin)
+        .position(|at| named(*at, &["app_server::application"]))
+        .map_or(starts.len(), |count| begin + count);
+    let line = |frame: usize| starts.get(frame).copied().unwrap_or(frames.len());
+    let mut text = String::new();
+    for line in &frames[line(begin)..line(end.max(begin))] {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if text.is_empty() {
+        backtrace.clone_into(&mut text);
+    }
+    cut(&mut text, BACKTRACE_BYTES);
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Cuts a text at a whole letter.
+fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+}

@@ -1,0 +1,191 @@
+//! Parts of a site that crash again and again are left alone for a while, in all processes of the site.
+//!
+//! The crash guard's signal handler appends a line for each crash to a file in the state folder, by one
+//! write: seconds since 1970, a blank, the label. All processes look at that file, at most once a second
+//! and only when there are requests; its length tells whether there is something new. Nobody needs a lock,
+//! and a line that is lost costs one more crash.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use event_loop::time;
+
+/// So many crashes …
+const CRASHES: usize = 3;
+
+/// … within so many seconds …
+const WITHIN_SECONDS: u64 = 30;
+
+/// … are followed by so many seconds of quiet.
+const QUIET_SECONDS: u64 = 60;
+
+/// How often the file is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How much of its end is read: some 200 crashes.
+const TAIL_BYTES: u64 = 8 * 1024;
+
+/// Past it the file begins anew. The former one stays as `crashes.old`.
+const LONGEST_BYTES: u64 = 256 * 1024;
+
+/// The file of crashes in a state folder.
+pub(crate) fn file_in(folder: &Path) -> PathBuf {
+    folder.join("crashes")
+}
+
+/// What this process knows.
+pub(crate) struct Quarantine {
+    file: Option<PathBuf>,
+    looked_at: Cell<Option<Instant>>,
+    seen: Cell<u64>,
+    /// Labels and until when they are left alone, in seconds since 1970.
+    labels: RefCell<Vec<(String, u64)>>,
+}
+
+impl Quarantine {
+    pub(crate) fn new(state_folder: Option<&Path>) -> Quarantine {
+        Quarantine {
+            file: state_folder.map(file_in),
+            looked_at: Cell::new(None),
+            seen: Cell::new(0),
+            labels: RefCell::default(),
+        }
+    }
+
+    /// How many seconds a label has still to be left alone.
+    pub(crate) fn seconds_left(&self, label: &str) -> Option<u64> {
+        self.look();
+        let labels = self.labels.borrow();
+        let (_, until) = labels.iter().find(|(quarantined, _)| quarantined == label)?;
+        until.checked_sub(now()).filter(|left| *left > 0)
+    }
+
+    /// Looks at the file if it is time to.
+    fn look(&self) {
+        let Some(file) = &self.file else { return };
+        let turn = time::now();
+        let is_fresh = |at: Instant| turn.saturating_duration_since(at) < LOOK_AGAIN;
+        if self.looked_at.get().is_some_and(is_fresh) {
+            return;
+        }
+        self.looked_at.set(Some(turn));
+        // Nearly always there is none.
+        let length = fs::metadata(file).map_or(0, |file| file.len());
+        if self.seen.replace(length) == length || length == 0 {
+            return;
+        }
+        let known = match tail(file) {
+            Ok(tail) => quarantined(&tail, now()),
+            Err(error) => {
+                tracing::warn!("{} cannot be read: {error}.", file.display());
+                return;
+            }
+        };
+        let before = self.labels.replace(known);
+        for (label, until) in &*self.labels.borrow() {
+            if !before.iter().any(|(known, _)| known == label) {
+                let seconds = until.saturating_sub(now());
+                tracing::error!(
+                    "{label} crashed {CRASHES} times within {WITHIN_SECONDS} s: it is answered 503 for \
+                     the next {seconds} s, in all processes."
+                );
+            }
+        }
+        if length > LONGEST_BYTES {
+            // Of several processes that do so, the last one's `old` stays.
+            let _ = fs::rename(file, file.with_extension("old"));
+        }
+    }
+}
+
+/// The end of the file.
+fn tail(file: &Path) -> io::Result<String> {
+    let mut file = File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(2 * TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Which labels are to be left alone now, and until when. What is no such line is passed over: the first
+/// may be cut off.
+fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
+    let mut crashes: Vec<(&str, Vec<u64>)> = Vec::new();
+    for line in lines.lines() {
+        let Some((second, label)) = line.split_once(' ') else { continue };
+        // A clock that was ahead must not lock anything for ever.
+        let Some(second) = second.parse().ok().filter(|second| *second <= now + 5) else {
+            continue;
+        };
+        match crashes.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, seconds)) => seconds.push(second),
+            None => crashes.push((label, vec![second])),
+        }
+    }
+    let until = |mut seconds: Vec<u64>| {
+        seconds.sort_unstable();
+        let last = seconds
+            .windows(CRASHES)
+            .filter(|crashes| crashes[CRASHES - 1] - crashes[0] <= WITHIN_SECONDS)
+            .map(|crashes| crashes[CRASHES - 1])
+            .next_back()?;
+        Some(last + QUIET_SECONDS).filter(|until| *until > now)
+    };
+    let crashes = crashes.into_iter();
+    crashes.filter_map(|(label, seconds)| Some((label.to_owned(), until(seconds)?))).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_crashes_within_half_a_minute_and_only_for_a_minute() {
+        for (lines, at, expected) in [
+            ("", 1000, None),
+            ("1000 a\n1010 a\n", 1011, None),
+            ("1000 a\n1010 a\n1030 a\n", 1031, Some(1090)),
+            ("1000 a\n1010 a\n1030 a\n", 1090, None),
+            ("1000 a\n1010 a\n1031 a\n", 1032, None),
+            // Of others, of nobody, of another clock.
+            ("1000 a\n1001 b\n1002 b\n1003 a\n", 1004, None),
+            ("00 a\n\nnonsense\n1000 a\n1001 a\n9999 a\n", 1002, None),
+            // Not in order, as several processes may write.
+            ("1001 a\n1000 a\n1002 a\n", 1003, Some(1062)),
+            // Again and again.
+            ("1000 a\n1001 a\n1002 a\n1070 a\n1071 a\n1072 a\n", 1073, Some(1132)),
+        ] {
+            let found = quarantined(lines, at);
+            let expected: Vec<_> =
+                expected.map(|until| ("a".to_owned(), until)).into_iter().collect();
+            assert_eq!(found, expected, "{lines:?} at {at}");
+        }
+    }
+
+    #[test]
+    fn what_another_process_notes_is_seen_and_a_long_file_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::new(Some(folder.path()));
+        assert_eq!(quarantine.seconds_left("a"), None);
+        let lines = format!("{} a\n", now()).repeat(3);
+        let padding = "1 x\n".repeat(LONGEST_BYTES as usize / 4);
+        fs::write(file_in(folder.path()), padding + &lines).unwrap();
+        quarantine.looked_at.set(None);
+        let left = quarantine.seconds_left("a").unwrap();
+        assert!((58..=60).contains(&left), "{left}");
+        assert_eq!(quarantine.seconds_left("b"), None);
+        assert!(!file_in(folder.path()).exists());
+        assert!(folder.path().join("crashes.old").exists());
+        // The file is gone, and what was known is known still.
+        assert_eq!(Quarantine::new(None).seconds_left("a"), None);
+        assert!(quarantine.seconds_left("a").is_some());
+    }
+}
