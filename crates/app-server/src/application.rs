@@ -22,6 +22,7 @@ use crate::crash_guard::Pages;
 use crate::error_report::{About, Cause, ErrorReport, reference};
 use crate::extensions::Exchange;
 use crate::http_to_cgi::has_body;
+use crate::isolation::{self, Event, Limits, Places, Relay};
 use crate::panics;
 use crate::quarantine::Quarantine;
 use crate::settings::Settings;
@@ -43,6 +44,8 @@ pub(crate) struct Application<S> {
     pub(crate) guarded: Option<Way>,
     pages: Pages,
     quarantine: Quarantine,
+    /// For the isolated ones.
+    pub(crate) places: Places,
     /// All connections read into this one, so that an idle one holds no buffer.
     pub(crate) read_buffer: RefCell<BytesMut>,
 }
@@ -54,6 +57,7 @@ impl<S> Application<S> {
             guarded: None,
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
+            places: Places::new(settings.isolated_at_once),
             settings,
             exchanges: Rc::default(),
             refuses_all: OnceCell::new(),
@@ -94,9 +98,10 @@ impl<S, B> Application<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
+    B::Error: fmt::Display,
 {
-    /// Lets the service answer a request, which is taken. Every failure has become a response. `mark` names
-    /// the exchange while code of the service runs.
+    /// Lets the service answer a request, which is taken, here or in a process of its own. Every failure has
+    /// become a response. `mark` names the exchange while code of the service runs.
     ///
     /// The request stays with the caller until the service gets it: each future it passes through by value
     /// would have room for it twice.
@@ -105,22 +110,68 @@ where
         request: &mut Option<Request<Body>>,
         mark: Mark,
     ) -> Response<Answer<B>> {
+        let isolation = |request: &Request<Body>| {
+            let limits = (self.settings.isolation)(request.uri())?;
+            // A filter's second body has no way into another process, and no web server sends one.
+            Exchange::of(request.extensions()).filter_data().is_none().then_some(limits)
+        };
+        match request.as_ref().and_then(isolation) {
+            None => self.answer_here(request, mark).await,
+            // In a box: the others shall not pay for its size.
+            Some(limits) => Box::pin(self.answer_isolated(limits, request, mark)).await,
+        }
+    }
+
+    /// Lets the service answer a request in a process of its own.
+    async fn answer_isolated(
+        &self,
+        limits: Limits,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Response<Answer<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
+        let permit = match self.enter(&about) {
+            Ok(permit) => permit,
+            Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
+        };
+        match isolation::answer(self, limits, request.take(), mark).await {
+            Ok(response) => response.map(|relay| Answer::isolated(relay, about, permit)),
+            Err(cause) => self.page(cause, &about).map(|page| Answer::page(page)),
+        }
+    }
+
+    /// Counts an exchange that begins.
+    ///
+    /// # Errors
+    /// When nobody is served, this part of the application is left alone, or there are too many.
+    fn enter(&self, about: &About) -> Result<Permit, Cause> {
         if let Some(cause) = self.refuses_all.get() {
-            return self.page(cause.clone(), &about).map(|page| Answer::page(page));
+            return Err(cause.clone());
         }
         if let Some(label) = (self.settings.label)(&about.uri)
             && let Some(seconds) = self.quarantine.seconds_left(label)
         {
-            let cause = Cause::Quarantined { label: label.to_owned(), seconds };
-            return self.page(cause, &about).map(|page| Answer::page(page));
+            return Err(Cause::Quarantined { label: label.to_owned(), seconds });
         }
         let limit = self.settings.max_exchanges;
         if self.exchanges.get() >= limit {
-            return self.page(Cause::Overload(limit), &about).map(|page| Answer::page(page));
+            return Err(Cause::Overload(limit));
         }
         self.exchanges.set(self.exchanges.get() + 1);
-        let permit = Permit(self.exchanges.clone());
+        Ok(Permit(self.exchanges.clone()))
+    }
+
+    /// Lets the service answer a request in this process; as [`answer`](Self::answer).
+    pub(crate) async fn answer_here(
+        &self,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Response<Answer<B>> {
+        let about = request.as_ref().map_or_else(About::unknown, About::request);
+        let permit = match self.enter(&about) {
+            Ok(permit) => permit,
+            Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
+        };
         let cause = match self.call(request, mark).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
                 Ok(length) => {
@@ -242,6 +293,7 @@ pin_project! {
     #[project = SourceProjection]
     enum Source<B> {
         Application { #[pin] body: Foreign<B> },
+        Isolated { relay: Box<Relay> },
         Page { page: Bytes },
         Over,
     }
@@ -251,6 +303,11 @@ impl<B> Answer<B> {
     fn application(body: Foreign<B>, length: Option<u64>, about: About, permit: Permit) -> Self {
         let source = Source::Application { body };
         Answer { source, left: length, about: Some(about), permit: Some(permit) }
+    }
+
+    fn isolated(relay: Relay, about: About, permit: Permit) -> Self {
+        let source = Source::Isolated { relay: Box::new(relay) };
+        Answer { source, left: None, about: Some(about), permit: Some(permit) }
     }
 
     /// What the answer is to, for a page instead of it.
@@ -263,13 +320,23 @@ impl<B> Answer<B> {
     }
 }
 
-/// The application's body failed or panicked; its message. It is in the log already.
+/// The application's body failed or panicked, or the process that makes it. It is in the log already.
 #[derive(Debug)]
-pub(crate) struct BrokenOff(pub(crate) String);
+pub(crate) struct BrokenOff(pub(crate) Cause);
+
+impl BrokenOff {
+    /// What happened, in words.
+    pub(crate) fn message(&self) -> String {
+        match &self.0 {
+            Cause::BadResponse(message) => message.clone(),
+            cause => cause.to_string(),
+        }
+    }
+}
 
 impl fmt::Display for BrokenOff {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the answer broke off: {}", self.0)
+        write!(formatter, "the answer broke off: {}", self.message())
     }
 }
 
@@ -288,13 +355,27 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let mut this = self.project();
-        let message = match this.source.as_mut().project() {
+        let cause = match this.source.as_mut().project() {
             SourceProjection::Over => return Poll::Ready(None),
             SourceProjection::Page { page } => {
                 let page = std::mem::take(page);
                 this.source.set(Source::Over);
                 return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
             }
+            SourceProjection::Isolated { relay } => match ready!(relay.poll_event(context)) {
+                Event::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Event::Head(_) | Event::End => {
+                    this.source.set(Source::Over);
+                    *this.permit = None;
+                    return Poll::Ready(None);
+                }
+                Event::BrokenOff(message) => {
+                    // Its own process has logged it.
+                    this.source.set(Source::Over);
+                    return Poll::Ready(Some(Err(BrokenOff(Cause::BadResponse(message)))));
+                }
+                Event::Failed(cause) => cause,
+            },
             SourceProjection::Application { body } => match body.run(|it| it.poll_frame(context)) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Some(Ok(frame)))) => {
@@ -319,27 +400,28 @@ where
                     }
                 }
                 Ok(Poll::Ready(None)) => match this.left {
-                    Some(left) if *left > 0 => {
-                        format!("the body ended {left} bytes before its Content-Length")
-                    }
+                    Some(left) if *left > 0 => Cause::BadResponse(format!(
+                        "the body ended {left} bytes before its Content-Length"
+                    )),
                     _ => {
                         this.source.set(Source::Over);
                         *this.permit = None;
                         return Poll::Ready(None);
                     }
                 },
-                Ok(Poll::Ready(Some(Err(error)))) => error.to_string(),
-                Err(panic) => format!("panic: {panic}"),
+                Ok(Poll::Ready(Some(Err(error)))) => Cause::BadResponse(error.to_string()),
+                Err(panic) => Cause::BadResponse(format!("panic: {panic}")),
             },
         };
         this.source.set(Source::Over);
+        let broken = BrokenOff(cause);
         if let Some(About { method, uri, .. }) = this.about {
             let reference = reference();
-            let path = uri.path();
+            let (path, message) = (uri.path(), broken.message());
             tracing::error!(%reference, %method, path, "The answer broke off: {message}.");
             panics::log_backtrace(&reference);
         }
-        Poll::Ready(Some(Err(BrokenOff(message))))
+        Poll::Ready(Some(Err(broken)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -348,6 +430,7 @@ where
             Source::Application { body } => {
                 body.is_end_stream() && self.left.is_none_or(|left| left == 0)
             }
+            Source::Isolated { relay } => relay.left() == Some(0),
             Source::Page { page } => page.is_empty(),
             Source::Over => true,
         }
@@ -359,6 +442,9 @@ where
                 Some(left) => SizeHint::with_exact(left),
                 None => body.size_hint(),
             },
+            Source::Isolated { relay } => {
+                relay.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Source::Page { page } => SizeHint::with_exact(page.len() as u64),
             Source::Over => SizeHint::with_exact(0),
         }

@@ -68,6 +68,8 @@ pub enum BodyError {
     Http(hyper::Error),
     /// What the body is read from failed (CGI's descriptor 0, a file).
     Input(std::io::Error),
+    /// It broke off where it came in, in the process that relays it to this one: why.
+    Relayed(String),
 }
 
 impl fmt::Display for BodyError {
@@ -89,6 +91,7 @@ impl fmt::Display for BodyError {
             }
             BodyError::Http(error) => write!(formatter, "the HTTP connection failed: {error}"),
             BodyError::Input(error) => write!(formatter, "the body cannot be read: {error}"),
+            BodyError::Relayed(why) => formatter.write_str(why),
         }
     }
 }

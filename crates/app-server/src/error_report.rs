@@ -63,6 +63,12 @@ pub enum Cause {
         /// For how many seconds more.
         seconds: u64,
     },
+    /// No process could be made for an isolated exchange in time; why.
+    NoProcess(String),
+    /// The process of an isolated exchange took too long; what it took.
+    ChildTooSlow(String),
+    /// The process of an isolated exchange broke: how.
+    ChildBroke(String),
 }
 
 impl fmt::Display for Cause {
@@ -93,6 +99,9 @@ impl fmt::Display for Cause {
                 formatter,
                 "{label} crashed again and again and is left alone for {seconds} s more"
             ),
+            Cause::NoProcess(why) | Cause::ChildTooSlow(why) | Cause::ChildBroke(why) => {
+                formatter.write_str(why)
+            }
         }
     }
 }
@@ -142,14 +151,15 @@ impl ErrorReport {
 impl Cause {
     fn status(&self) -> StatusCode {
         match self {
-            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed => {
+            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildBroke(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Cause::Overload(_)
+            | Cause::NoProcess(_)
             | Cause::WebServerAddresses(_)
             | Cause::Interrupted
             | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Cause::Stuck => StatusCode::GATEWAY_TIMEOUT,
+            Cause::Stuck | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }

@@ -98,7 +98,7 @@ async fn answer<S, B>(
             Poll::Ready(Some(Ok(frame))) => first = frame.into_data().unwrap_or_default(),
             Poll::Ready(Some(Err(error))) => {
                 // No byte is out yet: the visitor can still be told.
-                let page = application.page(Cause::BadResponse(error.0), &body.about());
+                let page = application.page(error.0, &body.about());
                 outlet.page(method, page);
                 return;
             }

@@ -51,6 +51,7 @@ mod fastcgi;
 mod forwarded;
 mod http;
 mod http_to_cgi;
+pub mod isolation;
 mod lifecycle;
 mod listen;
 mod panics;

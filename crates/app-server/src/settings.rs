@@ -11,6 +11,7 @@ use http::Uri;
 
 use crate::error_report::{self, ErrorReport};
 use crate::forwarded::TrustedProxy;
+use crate::isolation::Limits;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone)]
@@ -85,6 +86,27 @@ pub struct Settings {
     /// A folder in which the processes of a site tell one another what crashed. It has to exist. Default
     /// none: nothing is quarantined.
     pub state_folder: Option<PathBuf>,
+    /// Says which exchanges are answered by a child process of their own, by their address below the
+    /// base, and what each may use up. Default none. Under `run_in_tokio` tokio's own time and sockets do
+    /// not work in such a child.
+    pub isolation: fn(&Uri) -> Option<Limits>,
+    /// Isolated exchanges at once. Default 4: a host that counts processes allows some 20 to 100. The
+    /// others wait, in order.
+    pub isolated_at_once: usize,
+    /// How long an isolated exchange may wait for its place, or for the system to make a process. Default
+    /// 10 s. Past it the answer is 503 with `Retry-After`.
+    pub isolated_wait: Duration,
+    /// Processor time that every isolated exchange may use, at least. Default 10 s. Past it 504.
+    pub isolated_cpu: Duration,
+    /// How long every isolated exchange may take, at least, without the time in which it waits for the
+    /// visitor to send or to receive. Default 30 s. Past it 504.
+    pub isolated_time: Duration,
+    /// Bytes of memory that every isolated exchange may have, at least, beyond what the process has.
+    /// Default 256 MiB. Past it allocations fail, which is a 500 with most handlers.
+    pub isolated_memory: u64,
+    /// Bytes of the largest file that every isolated exchange may write, at least. Default 64 MiB. Past it
+    /// 500.
+    pub isolated_file_size: u64,
 }
 
 impl Default for Settings {
@@ -112,6 +134,13 @@ impl Default for Settings {
             watchdog: Some(Duration::from_secs(30)),
             memory: None,
             state_folder: None,
+            isolation: |_| None,
+            isolated_at_once: 4,
+            isolated_wait: Duration::from_secs(10),
+            isolated_cpu: Limits::DEFAULT.cpu,
+            isolated_time: Limits::DEFAULT.wall,
+            isolated_memory: Limits::DEFAULT.memory,
+            isolated_file_size: Limits::DEFAULT.file_size,
         }
     }
 }

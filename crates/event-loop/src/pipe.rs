@@ -29,6 +29,16 @@ pub fn pipe() -> io::Result<(Reader, Writer)> {
     ))
 }
 
+/// As [`pipe`](self::pipe), as bare descriptors: (read end, write end). For giving one to a child;
+/// [`Reader::from_fd`] and [`Writer::from_fd`] take the other.
+///
+/// # Errors
+///
+/// When descriptors are short.
+pub fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
+    sys::pipe()
+}
+
 /// The end of a pipe that is read. `Send` and `Unpin`; dropping it closes it.
 #[derive(Debug)]
 pub struct Reader {
@@ -76,6 +86,18 @@ impl Reader {
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         self.descriptor.poll_read_bytes(cx, buffer)
+    }
+
+    /// Ready when the other end is closed, though bytes of it may still wait to be read. Never, for what the
+    /// kernel does not watch (a regular file).
+    ///
+    /// It waits as a read does: of the two, the one polled last is woken.
+    ///
+    /// # Errors
+    ///
+    /// When the pipe cannot be watched (no memory).
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_closed(cx)
     }
 }
 

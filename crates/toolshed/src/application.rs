@@ -1,8 +1,10 @@
 //! The site as the server's application: the server's words for an exchange become the site's.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
+use app_server::isolation::Limits;
 use app_server::{Body, CgiVariables, ErrorReport, Exchange, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
@@ -37,7 +39,20 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
 pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
     let mut server = settings.server.clone();
     server.error_page = error_page;
+    let _ = BASE.set(settings.base.clone());
+    server.isolation = isolation;
     server
+}
+
+/// The configured base, for the server's questions about an address.
+static BASE: OnceLock<Option<String>> = OnceLock::new();
+
+/// Says whether a process of its own answers, and what that may use up: as the tool wants it.
+fn isolation(uri: &Uri) -> Option<Limits> {
+    // The base that is configured is still there; every other one the server has taken off.
+    let below = BASE.get().and_then(Option::as_deref).and_then(|base| without_base(uri, base));
+    let uri = below.as_ref().unwrap_or(uri);
+    site::tool_at(tools::TABLE, uri.path())?.runs.limits(uri)
 }
 
 /// The site's router, told where it is mounted.

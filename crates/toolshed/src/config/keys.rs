@@ -264,6 +264,50 @@ pub(crate) const KEYS: &[Key] = &[
         what: "How long requests in progress may go on after SIGTERM.",
         why: "A web server that is less patient kills earlier (mod_fcgid after 4 to 8 s).",
     },
+    Key {
+        name: "isolated_at_once",
+        kind: field!(Count, 1..=1024, server.isolated_at_once),
+        what: "Requests at once that are answered by a process of their own (tools that compute long \
+               or may crash). The others wait, in order.",
+        why: "Shared hosts count processes: 20 to 100 an account are common, and several of this \
+              program may run.",
+    },
+    Key {
+        name: "isolated_wait",
+        kind: time_field!(0..=HOUR, server.isolated_wait),
+        what: "How long such a request waits for its turn, or for a host that makes no process just \
+               now (\"Resource temporarily unavailable\"). Past it the answer is 503 with \
+               `Retry-After`.",
+        why: "A visitor waits that long without wondering; a web server waits 40 to 60 s.",
+    },
+    Key {
+        name: "isolated_cpu",
+        kind: time_field!(1..=24 * HOUR, server.isolated_cpu),
+        what: "Processor time that such a process may use; a tool may ask for more. Past it the \
+               answer is 504, and the log says so.",
+        why: "What computes longer is a mistake in most tools, and hosts end what computes too long.",
+    },
+    Key {
+        name: "isolated_time",
+        kind: time_field!(1..=24 * HOUR, server.isolated_time),
+        what: "How long such a process may take, without the time in which it waits for the visitor \
+               to send or to receive; a tool may ask for more. Past it the answer is 504.",
+        why: "Shorter than the 40 to 60 s after which web servers give up with a page of their own.",
+    },
+    Key {
+        name: "isolated_memory",
+        kind: field!(Size, MIB..=1024 * GIB, server.isolated_memory),
+        what: "Memory that such a process may take beyond what the program has; a tool may ask for \
+               more. Past it it gets none, which is a 500 with most tools.",
+        why: "A host that limits memory kills whatever it likes when an account takes too much.",
+    },
+    Key {
+        name: "isolated_file_size",
+        kind: field!(Size, 0..=1024 * GIB, server.isolated_file_size),
+        what: "The largest file that such a process may write; a tool may ask for more. Past it the \
+               answer is 500.",
+        why: "A loop that writes would fill the account's disk quota.",
+    },
 ];
 
 /// The name that stands for every tool that need not be named.
@@ -555,7 +599,8 @@ mod tests {
     /// A field of the server's settings that no key sets is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
-        const DECIDED_HERE: [&str; 3] = ["secret_variables", "error_page", "on_listening"];
+        const DECIDED_HERE: [&str; 4] =
+            ["secret_variables", "error_page", "on_listening", "isolation"];
         let source = include_str!("../../../app-server/src/settings.rs");
         let (_, fields) = source.split_once("pub struct Settings {").unwrap();
         let (fields, _) = fields.split_once("\n}").unwrap();

@@ -1,0 +1,153 @@
+//! The child's side of an isolated exchange: a loop of its own, the same service, one exchange.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use event_loop::fatal::Mark;
+use event_loop::pipe::{Reader, Writer};
+use http::{Request, Response, request};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use super::ChildPipes;
+use super::frames::{Frame, Frames};
+use crate::application::Application;
+use crate::body::{Body, BodyError, Sender};
+use crate::http_to_cgi::has_body;
+
+/// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
+/// `None` means that there is no body.
+pub(super) fn run<S, B>(
+    application: &Application<S>,
+    head: request::Parts,
+    length: Option<Option<u64>>,
+    mark: Mark,
+    pipes: ChildPipes,
+) -> u8
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    let served = event_loop::run(async {
+        let mut answer = Writer::from_fd(pipes.answer)?;
+        let (sender, body) = match length {
+            Some(length) => {
+                let (sender, body) = Body::queue(length);
+                (Some(sender), body)
+            }
+            None => (None, Body::empty()),
+        };
+        let mut receiving = Receiving {
+            pipe: Reader::from_fd(pipes.body)?,
+            frames: Frames::default(),
+            sender,
+            room: application.settings.body_bytes,
+        };
+        let mut exchange =
+            pin!(exchange(application, Request::from_parts(head, body), mark, &mut answer));
+        poll_fn(|context| {
+            if let Poll::Ready(written) = exchange.as_mut().poll(context) {
+                return Poll::Ready(written);
+            }
+            receiving.poll_parent_gone(context).map(|()| Err(io::ErrorKind::BrokenPipe.into()))
+        })
+        .await
+    });
+    match served.and_then(|written| written) {
+        Ok(()) => 0,
+        // Nobody waits for the answer any more.
+        Err(_) => 1,
+    }
+}
+
+async fn exchange<S, B>(
+    application: &Application<S>,
+    request: Request<Body>,
+    mark: Mark,
+    pipe: &mut Writer,
+) -> io::Result<()>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    let method = request.method().clone();
+    let (head, body) = application.answer_here(&mut Some(request), mark).await.into_parts();
+    let mut body = pin!(body);
+    let is_all = !has_body(&method, head.status) || body.is_end_stream();
+    let exact = body.size_hint().exact();
+    let response = Response::from_parts(head, ());
+    Frame::Head { response, exact, is_all }.write(pipe).await?;
+    if is_all {
+        return Ok(());
+    }
+    loop {
+        match poll_fn(|context| body.as_mut().poll_frame(context)).await {
+            Some(Ok(frame)) => {
+                // Trailers have no place in CGI.
+                if let Ok(data) = frame.into_data() {
+                    Frame::Data(data).write(pipe).await?;
+                }
+            }
+            Some(Err(error)) => return Frame::Failed(error.message()).write(pipe).await,
+            None => return Frame::End.write(pipe).await,
+        }
+    }
+}
+
+/// The request's body, as the parent sends it.
+struct Receiving {
+    pipe: Reader,
+    frames: Frames,
+    /// `None` when the end has come.
+    sender: Option<Sender>,
+    /// Bytes that may wait for the handler.
+    room: usize,
+}
+
+impl Receiving {
+    /// Gives what comes to the handler. Ready when nobody is at the other end any more.
+    fn poll_parent_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while let Ok(Some(frame)) = self.frames.next() {
+                match frame {
+                    Frame::Data(data) => {
+                        if let Some(sender) = &mut self.sender {
+                            sender.push(data);
+                        }
+                    }
+                    Frame::Failed(why) => {
+                        if let Some(sender) = self.sender.take() {
+                            sender.fail(BodyError::Relayed(why));
+                        }
+                    }
+                    Frame::End | Frame::Head { .. } => {
+                        if let Some(sender) = self.sender.take() {
+                            sender.end();
+                        }
+                    }
+                }
+            }
+            let room = self.room;
+            if self.sender.as_ref().is_some_and(|sender| sender.poll_full(context, room)) {
+                // Not read now; but the end of the parent is heard all the same.
+                return self.pipe.poll_closed(context).map(|_| ());
+            }
+            match self.pipe.poll_read_into(context, self.frames.buffer()) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    if let Some(sender) = self.sender.take() {
+                        sender.fail(BodyError::Aborted);
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
