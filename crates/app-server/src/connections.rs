@@ -1,11 +1,13 @@
 //! All open connections: to count them, to end the idle ones when descriptors or places are
-//! wanted, to tell all when the process drains.
+//! wanted, to tell all when the process drains, to collect the idle ones when it becomes another program.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
 
@@ -18,8 +20,32 @@ pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 pub(crate) struct Connections {
     entries: RefCell<Slab<Entry>>,
     draining: Cell<bool>,
+    /// Idle connections are wanted for the program that comes next.
+    collecting: Cell<bool>,
+    /// Those that were handed over.
+    collected: RefCell<Vec<Kept>>,
     /// Waits for a connection to end.
     waiting: RefCell<Option<Waker>>,
+    /// A request has begun since this was asked last.
+    active: Cell<bool>,
+    /// Waits for a request after a quiet time.
+    watcher: RefCell<Option<Waker>>,
+}
+
+/// A connection between two requests, nothing of the next one read.
+pub(crate) struct Kept {
+    pub(crate) stream: Stream,
+    /// Who is at its other end, over TCP.
+    pub(crate) peer: Option<SocketAddr>,
+}
+
+/// What is wanted of a connection when it is between requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// That it ends.
+    End,
+    /// That it is handed over, by [`Place::hand_over`].
+    HandOver,
 }
 
 #[derive(Default)]
@@ -66,6 +92,10 @@ impl Connections {
     /// Tells all connections to end after what they are doing.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         let wakers: Vec<Waker> = self
             .entries
             .borrow_mut()
@@ -73,6 +103,37 @@ impl Connections {
             .filter_map(|(_, entry)| entry.waker.take())
             .collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Asks all connections to be handed over as soon as they are idle.
+    pub(crate) fn collect(&self) {
+        self.collecting.set(true);
+        self.wake_all();
+    }
+
+    /// Takes that back, and returns those that were handed over.
+    pub(crate) fn stop_collecting(&self) -> Vec<Kept> {
+        self.collecting.set(false);
+        std::mem::take(&mut *self.collected.borrow_mut())
+    }
+
+    /// Looks at those that were handed over so far.
+    pub(crate) fn collected(&self) -> std::cell::Ref<'_, Vec<Kept>> {
+        self.collected.borrow()
+    }
+
+    /// How many connections carry a request.
+    pub(crate) fn busy(&self) -> usize {
+        self.entries.borrow().iter().filter(|(_, entry)| entry.idle_since.is_none()).count()
+    }
+
+    /// Whether a request has begun since this was asked last. After a no, the context is woken by the
+    /// next one.
+    pub(crate) fn was_active(&self, context: &Context<'_>) -> bool {
+        let was = self.active.replace(false);
+        let watcher = (!was).then(|| context.waker().clone());
+        self.watcher.replace(watcher);
+        was
     }
 
     /// Ready once fewer than `count` connections are open.
@@ -92,25 +153,39 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Whether the connection should end when it is between requests; if not yet, the context is
-    /// woken when it should.
-    pub(crate) fn poll_asked_to_close(&self, context: &mut Context<'_>) -> bool {
+    /// What is wanted of the connection when it is between requests; if nothing yet, the context is
+    /// woken when something is.
+    pub(crate) fn poll_wanted(&self, context: &mut Context<'_>) -> Option<Wanted> {
         if self.connections.draining.get() {
-            return true;
+            return Some(Wanted::End);
         }
         let mut entries = self.connections.entries.borrow_mut();
         let entry = &mut entries[self.key];
         if entry.asked_to_close {
-            return true;
+            return Some(Wanted::End);
+        }
+        if self.connections.collecting.get() {
+            return Some(Wanted::HandOver);
         }
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             entry.waker = Some(context.waker().clone());
         }
-        false
+        None
+    }
+
+    /// Hands the connection over: nothing of a next request has been read from it.
+    pub(crate) fn hand_over(self, stream: Stream, peer: Option<SocketAddr>) {
+        self.connections.collected.borrow_mut().push(Kept { stream, peer });
     }
 
     /// Notes whether the connection carries a request, and since when it does not.
     pub(crate) fn set_idle_since(&self, since: Option<Instant>) {
+        if since.is_none()
+            && !self.connections.active.replace(true)
+            && let Some(watcher) = self.connections.watcher.take()
+        {
+            watcher.wake();
+        }
         self.connections.entries.borrow_mut()[self.key].idle_since = since;
     }
 }
@@ -139,16 +214,16 @@ mod tests {
         young.set_idle_since(Some(now));
         new.set_idle_since(Some(now + FIRST_REQUEST));
         assert!(connections.close_longest_idle());
-        assert!(old.poll_asked_to_close(&mut context));
-        assert!(!young.poll_asked_to_close(&mut context));
+        assert_eq!(old.poll_wanted(&mut context), Some(Wanted::End));
+        assert_eq!(young.poll_wanted(&mut context), None);
         assert!(connections.close_longest_idle());
-        assert!(young.poll_asked_to_close(&mut context));
+        assert_eq!(young.poll_wanted(&mut context), Some(Wanted::End));
         assert!(!connections.close_longest_idle());
-        assert!(!busy.poll_asked_to_close(&mut context));
-        assert!(!new.poll_asked_to_close(&mut context));
+        assert_eq!(busy.poll_wanted(&mut context), None);
+        assert_eq!(new.poll_wanted(&mut context), None);
         drop((old, young, new));
         assert!(connections.poll_fewer_than(2, &mut context).is_ready());
         connections.drain();
-        assert!(busy.poll_asked_to_close(&mut context));
+        assert_eq!(busy.poll_wanted(&mut context), Some(Wanted::End));
     }
 }

@@ -28,7 +28,7 @@ use tower_service::Service;
 use crate::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::body::{Body, BodyError, Sender};
 use crate::cgi_to_http;
-use crate::connections::{FIRST_REQUEST, Place};
+use crate::connections::{FIRST_REQUEST, Place, Wanted};
 use crate::error_report::{About, Cause};
 use crate::exchange::{self, Outlet};
 use crate::extensions::{self, FilterData};
@@ -39,13 +39,14 @@ const SLICES: usize = 32;
 /// Reads of one connection before the others have their turn.
 const READS_A_TURN: u32 = 8;
 
-/// Serves one connection until it ends.
+/// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
 ///
 /// No `async fn`: its future would keep room for the arguments as well, with every idle connection.
 pub(crate) fn serve<S, B>(
     application: Rc<Application<S>>,
     stream: Stream,
     place: Place,
+    is_new: bool,
 ) -> impl Future<Output = ()>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
@@ -53,7 +54,7 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    let mut connection = Connection::new(application, stream, place);
+    let mut connection = Connection::new(application, stream, place, is_new);
     async move {
         let end = poll_fn(|context| connection.poll(context)).await;
         connection.finish(end);
@@ -154,6 +155,8 @@ enum End {
     Done,
     /// The place is wanted, or the process drains, and the connection is idle.
     Asked,
+    /// The process becomes another program, and the connection is idle.
+    HandedOver,
     /// The peer closed or the socket failed.
     Gone(Option<io::Error>),
     /// The peer broke the protocol; the reason is in the log.
@@ -182,8 +185,10 @@ struct Connection<S> {
     exchanges: Vec<Exchange>,
     /// A request that begins with the next event, which may be that it has no body.
     beginning: Option<fastcgi_server::Request>,
-    /// No request has come yet.
+    /// No request has come yet, and whoever has connected is about to ask.
     is_new: bool,
+    /// It is to end when it is between requests.
+    is_leaving: bool,
     /// Several requests were in progress at once: from then on no body may stop the reading.
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
@@ -222,7 +227,7 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    fn new(application: Rc<Application<S>>, stream: Stream, place: Place) -> Self {
+    fn new(application: Rc<Application<S>>, stream: Stream, place: Place, is_new: bool) -> Self {
         let settings = &application.settings;
         let limits = Limits {
             params_bytes: settings.params_bytes,
@@ -247,7 +252,8 @@ where
             link,
             exchanges: Vec::new(),
             beginning: None,
-            is_new: true,
+            is_new,
+            is_leaving: false,
             multiplexed: false,
             thrown_away: 0,
             said_everything: false,
@@ -399,7 +405,14 @@ where
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
         self.place.set_idle_since(idle.then(|| self.last_progress + grace));
-        (self.place.poll_asked_to_close(context) && idle).then_some(End::Asked)
+        let wanted = self.place.poll_wanted(context);
+        self.is_leaving = wanted == Some(Wanted::End);
+        match wanted {
+            Some(Wanted::HandOver) if idle => Some(End::HandedOver),
+            // A new one may take its time to bring its first request; there is a deadline for it.
+            Some(Wanted::End) if idle && !self.is_new => Some(End::Asked),
+            _ => None,
+        }
     }
 
     /// Whether a handler has to catch up before more is read.
@@ -603,6 +616,7 @@ where
         };
         let settings = &self.application.settings;
         let limit = match waiting {
+            Waiting::NextRequest if self.is_leaving => FIRST_REQUEST,
             Waiting::NextRequest => settings.idle_timeout,
             Waiting::RestOfRequest => settings.receive_timeout,
             Waiting::Peer => settings.send_timeout,
@@ -636,6 +650,10 @@ where
     fn finish(self, end: End) {
         let in_progress = self.exchanges.len();
         match end {
+            End::HandedOver => {
+                self.noted.leave();
+                return self.place.hand_over(self.stream, None);
+            }
             End::Done | End::Asked | End::Failed | End::BrokenOff => {}
             End::Gone(_) if in_progress == 0 => {}
             End::Gone(error) => {

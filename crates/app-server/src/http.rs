@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use event_loop::fatal::{self, Mark, Way};
@@ -29,19 +29,20 @@ use tower_service::Service;
 use crate::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
 use crate::body::{Body, Patience};
 use crate::cgi_headers;
-use crate::connections::{FIRST_REQUEST, Place};
+use crate::connections::{FIRST_REQUEST, Place, Wanted};
 use crate::error_report::{About, Cause};
 use crate::extensions::Exchange;
 use crate::forwarded::{self, Peer};
 use crate::http_to_cgi::remove_hop_by_hop;
 use crate::settings::Settings;
 
-/// Serves one connection until it ends.
+/// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
 pub(crate) async fn serve<S, B>(
     application: Rc<Application<S>>,
     stream: Stream,
     peer: Option<SocketAddr>,
     place: Place,
+    is_new: bool,
 ) where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,
@@ -49,18 +50,51 @@ pub(crate) async fn serve<S, B>(
     B::Error: fmt::Display,
 {
     let place = Rc::new(place);
-    place.set_idle_since(Some(time::now() + FIRST_REQUEST));
+    let mut stream = PatientStream::new(stream, Bytes::new(), &application.settings);
+    let mut grace = is_new.then(|| time::now() + FIRST_REQUEST);
+    loop {
+        place.set_idle_since(Some(grace.unwrap_or_else(time::now)));
+        match serve_until_wanted(&application, stream, peer, &place, grace).await {
+            None => return,
+            Some(idle) if idle.first.is_empty() => {
+                // It is not closed, but nothing of it is this process' affair any more.
+                let PatientStream { _leaving, stream, .. } = idle;
+                drop(_leaving);
+                if let Ok(place) = Rc::try_unwrap(place) {
+                    place.hand_over(stream, peer);
+                }
+                return;
+            }
+            // A request had begun to come: it is answered here.
+            Some(PatientStream { _leaving, stream: begun, first, .. }) => {
+                drop(_leaving);
+                stream = PatientStream::new(begun, first, &application.settings);
+            }
+        }
+        grace = Some(time::now() + FIRST_REQUEST);
+    }
+}
+
+/// Serves a connection until it ends (`None`), or until it is to be handed over and carries no request:
+/// what has been read of the next one is the stream's `first` then. When it is to end, the first request is
+/// waited for until `grace`.
+async fn serve_until_wanted<S, B>(
+    application: &Rc<Application<S>>,
+    stream: PatientStream,
+    peer: Option<SocketAddr>,
+    place: &Rc<Place>,
+    grace: Option<Instant>,
+) -> Option<PatientStream>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
     let settings = &application.settings;
-    let watched = Rc::new(Watched::new(&stream));
-    let stream = PatientStream {
-        _leaving: Leaving(watched.clone()),
-        watched: watched.clone(),
-        stream,
-        patience: Patience::new(settings.send_timeout),
-    };
-    let in_progress = Rc::new(Cell::new(0u32));
+    let watched = stream.watched.clone();
     let service = service_fn(|request: Request<Incoming>| {
-        let exchange = InProgress::begin(&in_progress, &place);
+        let exchange = InProgress::begin(&watched, place);
         let request = into_ours(request, peer, settings);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
@@ -75,8 +109,11 @@ pub(crate) async fn serve<S, B>(
                 }
             };
             remove_hop_by_hop(answer.headers_mut());
-            drop(exchange);
-            Ok::<_, Infallible>(answer.map(|answer| WatchedAnswer { answer, _end: end }))
+            Ok::<_, Infallible>(answer.map(|answer| WatchedAnswer {
+                answer,
+                _end: end,
+                _exchange: exchange,
+            }))
         }
     });
     // No `pipeline_flush`: with it hyper 1.12 forgets an answer when the connection ends and input is
@@ -87,13 +124,36 @@ pub(crate) async fn serve<S, B>(
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
     let mut told = false;
+    let mut first_request = None;
     let end = poll_fn(|context| {
         let mut connection = Pin::new(&mut connection);
-        if !told && place.poll_asked_to_close(context) {
-            told = true;
+        loop {
+            let polled = connection.as_mut().poll(context);
+            if polled.is_ready() || told {
+                return polled;
+            }
+            told = match place.poll_wanted(context) {
+                // Whoever has just connected is about to ask.
+                Some(Wanted::End) => match grace.filter(|_| !watched.was_asked.get()) {
+                    Some(grace) => {
+                        let alarm = first_request.get_or_insert_with(|| time::sleep_until(grace));
+                        Pin::new(alarm).poll(context).is_ready()
+                    }
+                    None => true,
+                },
+                // An answer in progress does not promise to be the last: its connection may be kept.
+                Some(Wanted::HandOver) => {
+                    let is_idle = watched.in_progress.get() == 0 && !watched.blocked.get();
+                    watched.stays_open.set(is_idle);
+                    is_idle
+                }
+                None => false,
+            };
+            if !told {
+                return Poll::Pending;
+            }
             connection.as_mut().graceful_shutdown();
         }
-        connection.poll(context)
     })
     .await;
     if let Err(error) = &end
@@ -102,19 +162,24 @@ pub(crate) async fn serve<S, B>(
     {
         tracing::debug!("An HTTP connection ended: {error}.");
     }
+    if watched.stays_open.replace(false) && end.is_ok() {
+        let parts = connection.into_parts();
+        return Some(PatientStream { first: parts.read_buf, ..parts.io });
+    }
     // hyper has answered by itself what it cannot read, while more of it may come.
     if end.is_err_and(|error| error.is_parse()) {
         let stream = connection.into_parts().io.stream;
         // Whoever still sends then has had time to see the answer.
         let _ = time::timeout(LINGERING, throw_away(stream, settings.unread_body_bytes)).await;
     }
+    None
 }
 
 /// How long what comes after a refused request is taken and dropped. Closing at once would take the
 /// refusal back. nginx waits 5 s for more, 30 s in all.
 const LINGERING: Duration = Duration::from_secs(5);
 
-async fn throw_away(mut stream: Stream, limit: u64) {
+pub(crate) async fn throw_away(mut stream: Stream, limit: u64) {
     if stream.shutdown_write().is_err() {
         return;
     }
@@ -184,30 +249,32 @@ fn into_ours(
     Request::from_parts(head, body)
 }
 
-/// Keeps the connection out of the idle ones while a request is with the application.
+/// Keeps the connection out of the idle ones until the answer to a request is over.
 struct InProgress {
-    count: Rc<Cell<u32>>,
+    watched: Rc<Watched>,
     place: Rc<Place>,
 }
 
 impl InProgress {
-    fn begin(count: &Rc<Cell<u32>>, place: &Rc<Place>) -> Self {
-        count.set(count.get() + 1);
+    fn begin(watched: &Rc<Watched>, place: &Rc<Place>) -> Self {
+        watched.in_progress.set(watched.in_progress.get() + 1);
+        watched.was_asked.set(true);
         place.set_idle_since(None);
-        InProgress { count: count.clone(), place: place.clone() }
+        InProgress { watched: watched.clone(), place: place.clone() }
     }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.count.set(self.count.get() - 1);
-        if self.count.get() == 0 {
+        self.watched.in_progress.set(self.watched.in_progress.get() - 1);
+        if self.watched.in_progress.get() == 0 {
             self.place.set_idle_since(Some(time::now()));
         }
     }
 }
 
-/// What the crash guard has to know of a connection, as far as it can be seen from outside of hyper.
+/// What crash guard and renewal have to know of a connection, as far as it can be seen from outside of
+/// hyper.
 struct Watched {
     noted: fatal::Connection,
     exchange: RefCell<Option<fatal::Exchange>>,
@@ -216,6 +283,12 @@ struct Watched {
     sent: Cell<u64>,
     /// Bytes of an answer wait to be written.
     blocked: Cell<bool>,
+    /// Exchanges whose answers are not over.
+    in_progress: Cell<u32>,
+    /// A request has come.
+    was_asked: Cell<bool>,
+    /// The end of hyper's part is not the connection's.
+    stays_open: Cell<bool>,
 }
 
 impl Watched {
@@ -226,6 +299,9 @@ impl Watched {
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),
             blocked: Cell::new(false),
+            in_progress: Cell::new(0),
+            was_asked: Cell::new(false),
+            stays_open: Cell::new(false),
         }
     }
 
@@ -292,6 +368,7 @@ pin_project! {
         #[pin]
         answer: Answer<B>,
         _end: AnswerEnd,
+        _exchange: InProgress,
     }
 }
 
@@ -326,9 +403,22 @@ struct PatientStream {
     watched: Rc<Watched>,
     stream: Stream,
     patience: Patience,
+    /// What had been read of it before, and is read first.
+    first: Bytes,
 }
 
 impl PatientStream {
+    fn new(stream: Stream, first: Bytes, settings: &Settings) -> Self {
+        let watched = Rc::new(Watched::new(&stream));
+        PatientStream {
+            _leaving: Leaving(watched.clone()),
+            watched,
+            stream,
+            patience: Patience::new(settings.send_timeout),
+            first,
+        }
+    }
+
     fn patiently(
         &mut self,
         context: &mut Context<'_>,
@@ -354,8 +444,14 @@ impl Read for PatientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(count));
+            self.watched.received();
+            return Poll::Ready(Ok(()));
+        }
         let read = Read::poll_read(Pin::new(&mut self.stream), context, buffer);
         if matches!(read, Poll::Ready(Ok(()))) {
             self.watched.received();
@@ -396,6 +492,9 @@ impl Write for PatientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watched.stays_open.get() {
+            return Poll::Ready(Ok(()));
+        }
         Write::poll_shutdown(Pin::new(&mut self.stream), context)
     }
 }

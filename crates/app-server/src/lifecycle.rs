@@ -1,32 +1,36 @@
-//! The life of the server: open the listen socket, accept, drain, end.
+//! The life of the server: open the listen socket, accept, give way to a newer version in the same process,
+//! drain, end. Whether there is a newer version is found out in `renewal.rs`.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
-use std::pin::{Pin, pin};
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use event_loop::fatal;
-use event_loop::net::Stream;
-use event_loop::signals::{self, Signal};
-use event_loop::time;
+use event_loop::fork::{self, Finisher};
+use event_loop::net::{Address, Stream};
+use event_loop::signals::{self, Signal, Signals};
+use event_loop::{descriptors, exec, process, time};
 use http::Request;
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::application::Application;
 use crate::body::Body;
-use crate::connections::Connections;
+use crate::connections::{Connections, Kept};
 use crate::crash_guard::{self, CrashGuard};
 use crate::error::Error;
 use crate::error_report::Cause;
+use crate::inherited::{Inherited, Why, word};
 use crate::listen::{self, Listening, WayIn, WebServers};
 use crate::panics;
+use crate::renewal::{Act, Renewer};
 use crate::settings::Settings;
 use crate::{cgi, fastcgi, http as http_way_in};
 
@@ -100,41 +104,61 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    let mut settings = settings;
+    let renewal = settings.renewal.take();
     let mut application = Application::new(service, settings);
     application.guarded = fatal::is_installed().then(|| crash_guard::way(&way_in));
     let application = Rc::new(application);
     if way_in == WayIn::Cgi {
         return cgi::serve(application).await;
     }
+    let inherited = Inherited::take();
     signals::ignore_broken_pipe().map_err(Error::Loop)?;
-    let mut signals =
-        signals::listen(&[Signal::Terminate, Signal::Interrupt]).map_err(Error::Loop)?;
-    let listening = listen::open(&way_in)?;
+    let mut wanted = vec![Signal::Terminate, Signal::Interrupt];
+    // Custom for servers. At a terminal it means that the terminal is gone.
+    let hears_hangup = renewal.is_some() && !io::stdin().is_terminal();
+    if hears_hangup {
+        wanted.push(Signal::Hangup);
+    }
+    let signals = signals::listen(&wanted).map_err(Error::Loop)?;
+    let was_here = inherited.is_some();
+    let mut inherited = inherited.unwrap_or_default();
+    if was_here {
+        exec::release_signals();
+        process::adopt_inherited().map_err(Error::Loop)?;
+    }
+    let listening = listen::open(&way_in, inherited.listen.take())?;
     if let WebServers::Unreadable(value) = &listening.web_servers {
         let cause = Cause::WebServerAddresses(value.clone());
         tracing::error!("{cause}.");
         application.refuse_all(cause);
     }
     fatal::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
-    tracing::info!("Serving {}.", listening.way_in);
-    (application.settings.on_listening)(&listening.way_in.to_string());
-
-    let mut server = Server { application, listening, connections: Rc::default() };
-    {
-        let mut end = pin!(signals.recv());
-        let mut accepting = pin!(server.accept_connections());
-        poll_fn(|context| {
-            if let Poll::Ready(signal) = end.as_mut().poll(context) {
-                tracing::info!("{signal:?} came: finishing what is in progress.");
-                return Poll::Ready(());
-            }
-            accepting.as_mut().poll(context)
-        })
-        .await;
+    let idle_exit = application.settings.idle_exit;
+    let idle_exit = (way_in == WayIn::Spawned).then_some(idle_exit);
+    let origin = inherited.origin.take();
+    let renewer = renewal.and_then(|renewal| match Renewer::new(renewal, idle_exit, origin) {
+        Ok(renewer) => Some(renewer),
+        Err(error) => {
+            tracing::error!("This process cannot be renewed: {error}.");
+            None
+        }
+    });
+    match inherited.why {
+        None => {
+            tracing::info!("Serving {}.", listening.way_in);
+            (application.settings.on_listening)(&listening.way_in.to_string());
+        }
+        Some(Why::Renewed) => tracing::info!("Renewed, serving {}.", listening.way_in),
+        Some(Why::Crashed | Why::Stuck) => {
+            tracing::info!("Begun anew, serving {}.", listening.way_in);
+        }
     }
-    // `signals` lives on: a second signal must not end the process by its default action.
-    server.drain().await;
-    drop(signals);
+
+    let mut server =
+        Server { application, listening, connections: Rc::default(), signals, renewer };
+    server.take_over(inherited);
+    server.serve().await;
     Ok(())
 }
 
@@ -142,6 +166,28 @@ struct Server<S> {
     application: Rc<Application<S>>,
     listening: Listening,
     connections: Rc<Connections>,
+    signals: Signals,
+    renewer: Option<Renewer>,
+}
+
+/// Why accepting has ended, for good or for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Finish what is in progress, and end.
+    Drain,
+    /// Give way to the new program.
+    Renew,
+}
+
+/// How giving way has come out.
+#[derive(Debug)]
+enum GivenWay {
+    /// Not at all: this program goes on.
+    NotNow,
+    /// Not at all: the process is to end.
+    ToEnd,
+    /// The process is another program now, and this is the copy that finishes what was in progress.
+    ToTheCopy,
 }
 
 impl<S, B> Server<S>
@@ -151,49 +197,139 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    /// Accepts until the socket is shut down by another process that shares it: then nothing more can
-    /// come.
-    async fn accept_connections(&mut self) {
+    /// Serves until it is time to end; then drains.
+    async fn serve(mut self) {
+        loop {
+            match self.accept_connections().await {
+                Next::Drain => break,
+                Next::Renew => match self.give_way().await {
+                    GivenWay::NotNow => {}
+                    GivenWay::ToEnd => break,
+                    GivenWay::ToTheCopy => return self.finish_as_copy().await,
+                },
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Takes over what the program before this one has left.
+    fn take_over(&mut self, inherited: Inherited) {
+        for kept in inherited.keep {
+            match Stream::from_fd(kept) {
+                Ok(stream) => {
+                    let peer = match stream.peer_address() {
+                        Ok(Address::Tcp(peer)) => Some(peer),
+                        _ => None,
+                    };
+                    self.start_kept(Kept { stream, peer });
+                }
+                Err(error) => tracing::debug!("A connection was lost: {error}."),
+            }
+        }
+        for answered in inherited.drain {
+            let Ok(stream) = Stream::from_fd(answered) else { continue };
+            let limit = self.application.settings.unread_body_bytes;
+            let patience = self.application.settings.receive_timeout;
+            let place = self.connections.enter();
+            event_loop::spawn(async move {
+                let _ = time::timeout(patience, http_way_in::throw_away(stream, limit)).await;
+                drop(place);
+            })
+            .detach();
+        }
+    }
+
+    /// Accepts until a signal says to end or to renew, there is a newer version, or the socket is shut down
+    /// by another process that shares it: then nothing more can come.
+    async fn accept_connections(&mut self) -> Next {
         let mut said = None;
         loop {
             let limit = self.application.settings.max_connections;
-            if self.connections.len() >= limit {
-                self.make_room(limit).await;
+            if self.connections.len() >= limit
+                && let Some(next) = self.make_room(limit).await
+            {
+                return next;
             }
-            match self.listening.listener.accept().await {
-                Ok((stream, peer)) => self.start(stream, peer),
-                Err(error) if is_out_of_descriptors(&error) => {
+            let accepted = poll_fn(|context| {
+                if let Some(next) = self.poll_events(context) {
+                    return Poll::Ready(Err(next));
+                }
+                loop {
+                    if self.renewer.as_ref().is_some_and(Renewer::holds) {
+                        return Poll::Pending;
+                    }
+                    // The last look at the launcher comes right before the accept.
+                    if let Some(renewer) = &mut self.renewer
+                        && ready!(self.listening.listener.poll_acceptable(context)).is_ok()
+                        && renewer.was_touched()
+                    {
+                        match self.poll_events(context) {
+                            Some(next) => return Poll::Ready(Err(next)),
+                            None => continue,
+                        }
+                    }
+                    return self.listening.listener.poll_accept(context).map(Ok);
+                }
+            })
+            .await;
+            match accepted {
+                Err(next) => return next,
+                Ok(Ok((stream, peer))) => self.start(stream, peer),
+                Ok(Err(error)) if is_out_of_descriptors(&error) => {
                     let open = self.connections.len();
                     let now = time::now();
                     if said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
                         tracing::warn!(open, "Accepting pauses: {error}.");
                         said = Some(now);
                     }
-                    self.make_room(open).await;
+                    if let Some(next) = self.make_room(open).await {
+                        return next;
+                    }
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
                     tracing::info!("The listen socket was shut down: finishing.");
-                    return;
+                    return Next::Drain;
                 }
                 // The peer left before it was accepted, or the like: the next may be better.
-                Err(error) => tracing::debug!("A connection was not accepted: {error}."),
+                Ok(Err(error)) => tracing::debug!("A connection was not accepted: {error}."),
             }
+        }
+    }
+
+    /// Looks for signals and newer versions; `None` while neither says to do something else.
+    fn poll_events(&mut self, context: &mut Context<'_>) -> Option<Next> {
+        while let Poll::Ready(signal) = self.signals.poll_recv(context) {
+            match (signal, &mut self.renewer) {
+                (Signal::Hangup, Some(renewer)) => renewer.ask(),
+                _ => {
+                    tracing::info!("{signal} came: finishing what is in progress.");
+                    return Some(Next::Drain);
+                }
+            }
+        }
+        match self.renewer.as_mut()?.poll(&self.connections, context) {
+            Poll::Ready(Act::Renew) => Some(Next::Renew),
+            Poll::Ready(Act::End) => Some(Next::Drain),
+            Poll::Pending => None,
         }
     }
 
     /// Waits, out of the poll set, until fewer than `open` connections are open or it is worth
     /// another try.
-    async fn make_room(&mut self, open: usize) {
+    async fn make_room(&mut self, open: usize) -> Option<Next> {
         self.listening.listener.pause();
         self.connections.close_longest_idle();
         let mut again = time::sleep(ACCEPT_AGAIN);
         poll_fn(|context| {
-            if Pin::new(&mut again).poll(context).is_ready() {
-                return Poll::Ready(());
+            if let Some(next) = self.poll_events(context) {
+                return Poll::Ready(Some(next));
             }
-            self.connections.poll_fewer_than(open, context)
+            if Pin::new(&mut again).poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            self.connections.poll_fewer_than(open, context).map(|()| None)
         })
-        .await;
+        .await
     }
 
     /// Gives a connection a task of its own, which begins at once: a request that is wholly there
@@ -208,17 +344,198 @@ where
             );
             return;
         }
+        self.begin(stream, peer, true);
+    }
+
+    /// Goes on with a connection that is between two requests.
+    fn start_kept(&self, kept: Kept) {
+        self.begin(kept.stream, kept.peer, false);
+    }
+
+    fn begin(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
         let place = self.connections.enter();
         let application = self.application.clone();
         match self.listening.way_in {
             WayIn::Spawned | WayIn::FastCgi(_) | WayIn::Cgi => {
-                event_loop::spawn_now(fastcgi::serve(application, stream, place)).detach();
+                event_loop::spawn_now(fastcgi::serve(application, stream, place, is_new)).detach();
             }
             WayIn::Http(_) => {
-                event_loop::spawn_now(http_way_in::serve(application, stream, peer, place))
-                    .detach();
+                let serving = http_way_in::serve(application, stream, peer, place, is_new);
+                event_loop::spawn_now(serving).detach();
             }
         }
+    }
+
+    /// Becomes the new program, with the listening socket and the idle connections. What is in progress
+    /// gets a moment to finish; what is left then is finished by a copy of this process. Returns when it
+    /// cannot be, for now or at all, and in the copy.
+    async fn give_way(&mut self) -> GivenWay {
+        self.connections.collect();
+        let quiet = self.wait_for_quiet().await;
+        if !quiet {
+            self.resume();
+            return GivenWay::ToEnd;
+        }
+        let outcome = self.replace_program();
+        match &outcome {
+            GivenWay::ToTheCopy => {}
+            GivenWay::NotNow | GivenWay::ToEnd => self.resume(),
+        }
+        outcome
+    }
+
+    /// Goes on with the connections that had been collected.
+    fn resume(&self) {
+        for kept in self.connections.stop_collecting() {
+            self.start_kept(kept);
+        }
+    }
+
+    /// Waits a moment until all connections are handed over or have ended. `false` when a signal says to
+    /// end instead.
+    async fn wait_for_quiet(&mut self) -> bool {
+        let mut patience = time::sleep(FINISHING);
+        poll_fn(|context| {
+            while let Poll::Ready(signal) = self.signals.poll_recv(context) {
+                if signal != Signal::Hangup {
+                    tracing::info!("{signal} came: finishing what is in progress.");
+                    return Poll::Ready(false);
+                }
+            }
+            if Pin::new(&mut patience).poll(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.connections.poll_fewer_than(1, context).map(|()| true)
+        })
+        .await
+    }
+
+    /// Executes the new program. Returns when that was not possible, and in the copy.
+    fn replace_program(&mut self) -> GivenWay {
+        let Some(renewer) = &mut self.renewer else { return GivenWay::NotNow };
+        if !renewer.is_still_good() {
+            renewer.reconsider();
+            return GivenWay::NotNow;
+        }
+        let in_progress = self.connections.len();
+        let (tries, wanted_for) = renewer.wanted_for();
+        // Only this process can wait for its child processes; and copies are processes, too.
+        let cannot_be_copied =
+            process::running() > 0 || process::running_in_background() >= MOST_COPIES;
+        if in_progress > 0 && cannot_be_copied && wanted_for < CHILDREN_PATIENCE {
+            if tries == 0 {
+                tracing::info!(in_progress, "Renewing waits for what is in progress.");
+            }
+            renewer.postpone(false);
+            return GivenWay::NotNow;
+        }
+        // From here on a signal waits for the handlers of the new program, or for ours again.
+        let held = exec::Held::begin();
+        signals::look_now();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(signal) = self.signals.poll_recv(&mut context) {
+            if signal != Signal::Hangup {
+                tracing::info!("{signal} came: finishing what is in progress.");
+                return GivenWay::ToEnd;
+            }
+        }
+        let _ = io::stdout().flush();
+        let original = if in_progress > 0 {
+            match fork::finisher() {
+                Ok(Finisher::Original(original)) => Some(original),
+                Ok(Finisher::Copy) => {
+                    drop(held);
+                    return GivenWay::ToTheCopy;
+                }
+                Err(error) => {
+                    if tries == 0 {
+                        tracing::warn!(
+                            in_progress,
+                            "Renewing waits until nothing is in progress: no process could be made \
+                             to finish it ({error})."
+                        );
+                    }
+                    renewer.postpone(false);
+                    return GivenWay::NotNow;
+                }
+            }
+        } else {
+            None
+        };
+        let mut words = exec::Words::new();
+        words.text(word::WHY, word::RENEWED);
+        if let Some(origin) = &renewer.origin {
+            words.text(word::ORIGIN, origin);
+        }
+        let listener = self.listening.listener.as_fd();
+        let on_stdin = match self.listening.way_in {
+            WayIn::Spawned => descriptors::put_on_stdin(listener),
+            _ => {
+                words.number(word::LISTEN, listener.as_raw_fd() as u64);
+                Ok(())
+            }
+        };
+        // Past some thousand no word fits: those connections end, as idle ones may at any time.
+        let kept = self.connections.collected();
+        let fits = |kept: &Kept| {
+            words.has_room() && words.number(word::KEEP, kept.stream.as_fd().as_raw_fd() as u64)
+        };
+        let passed_on = kept.iter().map(fits).filter(|fits| *fits).count();
+        drop(kept);
+        tracing::info!(
+            "Becoming the new version; {passed_on} idle connections go along, {in_progress} others \
+             are finished by a copy of this process."
+        );
+        let error = match on_stdin {
+            Ok(()) => renewer.image.exec(&mut words),
+            Err(error) => error,
+        };
+        // The copy has not begun yet, and ends.
+        drop(original);
+        if self.listening.way_in == WayIn::Spawned
+            && let Err(error) = descriptors::replace_stdin_with_null()
+        {
+            tracing::error!("Descriptor 0 is still the listening socket: {error}.");
+        }
+        drop(held);
+        if error.kind() == io::ErrorKind::ExecutableFileBusy {
+            tracing::info!("The new version is being written; it is tried again soon.");
+            renewer.postpone(true);
+        } else {
+            tracing::error!(
+                "The new version could not be executed, and this one goes on: {error}."
+            );
+            renewer.give_up();
+        }
+        GivenWay::NotNow
+    }
+
+    /// Finishes what was in progress when the process became another program, and ends.
+    async fn finish_as_copy(self) {
+        fatal::end_afterwards();
+        fatal::set_listener(None, false);
+        let Server { application, listening, connections, mut signals, renewer } = self;
+        // They are the new program's.
+        drop((connections.stop_collecting(), listening, renewer));
+        connections.drain();
+        tracing::info!(open = connections.len(), "Finishing what the former version has begun.");
+        let mut patience = None;
+        poll_fn(|context: &mut Context<'_>| {
+            // It comes from the process itself, or when that has ended.
+            while signals.poll_recv(context).is_ready() {
+                patience.get_or_insert_with(|| time::sleep(application.settings.drain_timeout));
+            }
+            if let Some(patience) = &mut patience
+                && Pin::new(patience).poll(context).is_ready()
+            {
+                tracing::warn!(open = connections.len(), "Ending before all was finished.");
+                return Poll::Ready(());
+            }
+            connections.poll_fewer_than(1, context)
+        })
+        .await;
+        tracing::info!("Finished what the former version had begun.");
+        fork::leave(0);
     }
 
     /// Takes what waits in the backlog, finishes all, returns.
@@ -237,7 +554,8 @@ where
             let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() else { break };
             self.start(stream, peer);
         }
-        let Server { application, listening, connections } = self;
+        // `signals` lives on: a second signal must not end the process by its default action.
+        let Server { application, listening, connections, signals: _signals, renewer: _ } = self;
         drop(listening);
         connections.drain();
         let mut patience = time::sleep(application.settings.drain_timeout);
@@ -256,6 +574,16 @@ where
         tracing::info!("Ended.");
     }
 }
+
+/// How long what is in progress may take to finish before a copy of the process does it: accepting pauses
+/// meanwhile.
+const FINISHING: Duration = Duration::from_secs(1);
+
+/// How many copies may be at work at once. Hosts count processes.
+const MOST_COPIES: usize = 4;
+
+/// How long renewing waits for exchanges that run child processes.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The process' or the system's descriptor table is full, or there is no memory for a socket.
 fn is_out_of_descriptors(error: &io::Error) -> bool {

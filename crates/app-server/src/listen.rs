@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
 use event_loop::descriptors;
@@ -102,8 +103,9 @@ pub(crate) enum WebServers {
     Unreadable(String),
 }
 
-/// Opens the listen socket of a way in that has one.
-pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
+/// Opens the listen socket of a way in that has one. `inherited`: the one that this process had before it
+/// became this program.
+pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
     let listening = match way_in {
         WayIn::Spawned | WayIn::Cgi => {
             let descriptor = descriptors::take_listener_from_stdin().map_err(Error::NotSpawned)?;
@@ -113,7 +115,7 @@ pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
             Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
         }
         WayIn::FastCgi(address) => {
-            let (listener, address) = bind(address)?;
+            let (listener, address) = bind(address, inherited)?;
             let web_servers = WebServers::of_environment();
             if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
                 tracing::warn!(
@@ -126,7 +128,7 @@ pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
             Listening { listener, way_in, web_servers, ours_alone: true }
         }
         WayIn::Http(address) => {
-            let (listener, address) = bind(address)?;
+            let (listener, address) = bind(address, inherited)?;
             let way_in = WayIn::Http(address);
             Listening { listener, way_in, web_servers: WebServers::Anybody, ours_alone: true }
         }
@@ -134,11 +136,38 @@ pub(crate) fn open(way_in: &WayIn) -> Result<Listening, Error> {
     Ok(listening)
 }
 
-fn bind(address: &Address) -> Result<(Listener, Address), Error> {
+fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Address), Error> {
     let failed = |source| Error::Listen { address: address.to_string(), source };
+    if let Some(socket) = inherited {
+        let listener = Listener::from_fd_with_file(socket).map_err(failed)?;
+        let bound = listener.local_address().map_err(failed)?;
+        if is_the_one(address, &bound) {
+            return Ok((listener, bound));
+        }
+        // The configuration names another. Its file goes with it; who waits there is turned away.
+        tracing::info!("Listening on {bound} has ended: the configuration names {address}.");
+    }
     let listener = Listener::bind(address).map_err(failed)?;
     let bound = listener.local_address().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// Whether a socket that is bound is the one that is asked for; port 0 asks for any.
+fn is_the_one(asked: &Address, bound: &Address) -> bool {
+    match (asked, bound) {
+        (Address::Tcp(asked), Address::Tcp(bound)) => {
+            asked.ip() == bound.ip() && [0, bound.port()].contains(&asked.port())
+        }
+        (Address::Unix(asked), Address::Unix(bound)) => {
+            let same_file = || {
+                let found = |path| std::fs::metadata(path).ok();
+                let (asked, bound) = (found(asked)?, found(bound)?);
+                Some((asked.dev(), asked.ino()) == (bound.dev(), bound.ino()))
+            };
+            asked == bound || same_file() == Some(true)
+        }
+        _ => false,
+    }
 }
 
 /// mod_fcgid makes one socket a process, names it `…/PARENT.COUNTER` after its process manager

@@ -12,6 +12,7 @@ use http::Uri;
 use crate::error_report::{self, ErrorReport};
 use crate::forwarded::TrustedProxy;
 use crate::isolation::Limits;
+use crate::renewal::Renewal;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone)]
@@ -65,7 +66,8 @@ pub struct Settings {
     /// Makes the page for what the server has to answer itself: a crash, an overload, a bad
     /// request. Default: a few lines of plain text with status and reference.
     pub error_page: fn(&ErrorReport) -> http::Response<Bytes>,
-    /// Called once when the listen socket stands, with the addresses as people write them.
+    /// Called once when the listen socket stands, with the addresses as people write them. Not called
+    /// again when the process becomes another version of its program.
     pub on_listening: fn(&str),
     /// Names the part of the application that a request is for, by its path below the base: for the log,
     /// and for the quarantine of what crashes again and again. At most 32 bytes of [a-z0-9_-]. Default:
@@ -107,6 +109,12 @@ pub struct Settings {
     /// Bytes of the largest file that every isolated exchange may write, at least. Default 64 MiB. Past it
     /// 500.
     pub isolated_file_size: u64,
+    /// How a newer version takes this one's place. Default `None`: never.
+    pub renewal: Option<Renewal>,
+    /// How long a process that a web server has spawned may be without requests before it ends. Default
+    /// 15 min; a minute when its launcher's file was replaced, for its web server never asks it again. Only
+    /// with `renewal`.
+    pub idle_exit: Duration,
 }
 
 impl Default for Settings {
@@ -141,6 +149,8 @@ impl Default for Settings {
             isolated_time: Limits::DEFAULT.wall,
             isolated_memory: Limits::DEFAULT.memory,
             isolated_file_size: Limits::DEFAULT.file_size,
+            renewal: None,
+            idle_exit: Duration::from_secs(15 * 60),
         }
     }
 }

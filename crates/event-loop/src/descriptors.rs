@@ -69,6 +69,16 @@ pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
     sys::replace_standard(Standard::Error, to)
 }
 
+/// Tries to get the exclusive lock of an open file or folder (`flock(2)`); it is given back when all
+/// descriptors of that open file are closed. Whoever holds it hinders nobody but those who ask for it.
+///
+/// # Errors
+///
+/// `WouldBlock` when somebody else has it; others where the file system has no locks.
+pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    sys::try_lock(fd)
+}
+
 /// Returns how many threads this process has: the entries of `/proc/self/task`.
 ///
 /// # Errors

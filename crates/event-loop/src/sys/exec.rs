@@ -101,6 +101,11 @@ impl Words {
         true
     }
 
+    /// Whether another word of ordinary length has room.
+    pub fn has_room(&self) -> bool {
+        self.used + 64 + 32 <= Words::ROOM
+    }
+
     /// Whether every word had room so far.
     pub fn are_whole(&self) -> bool {
         !self.overflowed

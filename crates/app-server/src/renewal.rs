@@ -1,0 +1,940 @@
+//! When the running program gives way to a newer one: what is watched, what has to be checked, and the
+//! verdicts on it. How it gives way is `lifecycle.rs`' affair.
+//!
+//! * The launcher is looked at before each accept; the program, what arrives beside it and the other files
+//!   once a second while there are requests, and every ten seconds while there are none.
+//! * Nothing is run in our place that has not passed a check: a child process of the new version, with a
+//!   deadline. What has passed (or not) is noted in a file, named by inode, size and times of all that was
+//!   checked, so that of many processes one checks. What is the same as what already runs needs no check.
+//! * A version that failed is not tried again before something changes; touching the launcher is a change.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File, Metadata};
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use event_loop::descriptors;
+use event_loop::exec::Image;
+use event_loop::process::{Command, Stdio};
+use event_loop::time::{self, Sleep};
+
+use crate::connections::Connections;
+
+/// What is watched, how a new version is checked, and what is run in the place of this one.
+///
+/// Made before anything that it names is read: what changes after that is a change.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    paths: Paths,
+    check_arguments: Vec<OsString>,
+    marker: String,
+    deadline: Duration,
+    verdicts: Option<PathBuf>,
+    /// All of it when this was made.
+    at_start: Snapshot,
+    /// The program is not what runs: another was started instead, for it had not passed its check.
+    program_is_not_this: bool,
+    checks_what_runs: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Paths {
+    launcher: Option<PathBuf>,
+    program: PathBuf,
+    others: Vec<PathBuf>,
+}
+
+impl Renewal {
+    /// Renews this process by `program`, whenever that file changes.
+    ///
+    /// A new version is run as `program ARGUMENTS…` to check it: it has passed when it ends with exit code
+    /// 0 and one line of its output is `marker`, which no other program prints by chance.
+    ///
+    /// A version that arrives as the program's path with `.new` behind it is checked, then takes its place
+    /// by rename; the one before is kept as `.previous`.
+    pub fn new<A: Into<OsString>>(
+        program: PathBuf,
+        arguments: impl IntoIterator<Item = A>,
+        marker: &str,
+    ) -> Renewal {
+        let paths = Paths { launcher: None, program, others: Vec::new() };
+        Renewal {
+            at_start: Snapshot::take(&paths),
+            paths,
+            check_arguments: arguments.into_iter().map(Into::into).collect(),
+            marker: marker.to_owned(),
+            deadline: Duration::from_secs(10),
+            verdicts: None,
+            program_is_not_this: false,
+            checks_what_runs: false,
+        }
+    }
+
+    /// Watches the launcher, too: the file whose touch renews the process whatever else is the same.
+    #[must_use]
+    pub fn launcher(mut self, launcher: Option<PathBuf>) -> Self {
+        self.paths.launcher = launcher;
+        self.look_anew()
+    }
+
+    /// Watches another file, the configuration say; it may be missing.
+    #[must_use]
+    pub fn file(mut self, file: PathBuf) -> Self {
+        self.paths.others.push(file);
+        self.look_anew()
+    }
+
+    /// Keeps verdicts in this folder, which is made when it is missing. Without one each process checks by
+    /// itself.
+    #[must_use]
+    pub fn verdicts(mut self, folder: PathBuf) -> Self {
+        self.verdicts = Some(folder);
+        self
+    }
+
+    /// How long a check may take. Default 10 s, since shared machines can be slow; a good one takes some
+    /// ten milliseconds.
+    #[must_use]
+    pub fn check_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether what runs shall be checked, too, if nobody has: a launcher starts the last version that has
+    /// passed, and a check leaves a copy of it for that.
+    #[must_use]
+    pub fn check_what_runs(mut self, checks: bool) -> Self {
+        self.checks_what_runs = checks;
+        self
+    }
+
+    /// The program is not what runs: the launcher has started the last good version in its place. It is
+    /// checked at once.
+    #[must_use]
+    pub fn instead_of_the_program(mut self, is_instead: bool) -> Self {
+        self.program_is_not_this = is_instead;
+        self
+    }
+
+    fn look_anew(mut self) -> Self {
+        self.at_start = self.look();
+        self
+    }
+
+    fn look(&self) -> Snapshot {
+        Snapshot::take(&self.paths)
+    }
+
+    /// Checks what lies at `arriving` beside the program, and lets it take the program's place: for a
+    /// command that installs.
+    ///
+    /// # Errors
+    /// Why it was refused, in a sentence.
+    pub async fn install(&self) -> Result<(), String> {
+        let snapshot = self.look();
+        let Some(key) = snapshot.key(What::Arriving) else {
+            return Err(format!("{} is not there", arriving(&self.paths.program).display()));
+        };
+        match self.judge(What::Arriving, key, true).await {
+            Verdict::Passed => Ok(()),
+            Verdict::Failed(why) => Err(why),
+            Verdict::Unknown(why) => Err(why),
+        }
+    }
+}
+
+/// The path at which a new version arrives.
+pub(crate) fn arriving(program: &Path) -> PathBuf {
+    with_suffix(program, ".new")
+}
+
+fn previous(program: &Path) -> PathBuf {
+    with_suffix(program, ".previous")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// What tells a file from what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Identity> {
+        fs::metadata(path).ok().map(|metadata| Identity::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(metadata: &Metadata) -> Self {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// All that is watched, at one moment; `None` for what is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Snapshot {
+    launcher: Option<Identity>,
+    program: Option<Identity>,
+    arriving: Option<Identity>,
+    others: Vec<Option<Identity>>,
+}
+
+impl Snapshot {
+    fn take(paths: &Paths) -> Snapshot {
+        Snapshot {
+            launcher: paths.launcher.as_deref().and_then(Identity::of),
+            program: Identity::of(&paths.program),
+            arriving: Identity::of(&arriving(&paths.program)),
+            others: paths.others.iter().map(|path| Identity::of(path)).collect(),
+        }
+    }
+
+    /// The name of the verdict on a version with the other files as they are.
+    fn key(&self, what: What) -> Option<String> {
+        let program = match what {
+            What::Program => self.program,
+            What::Arriving => self.arriving,
+        };
+        let mut key = String::new();
+        program?;
+        for part in [program].iter().chain(&self.others) {
+            match part {
+                Some(it) => {
+                    let _ = write!(
+                        key,
+                        "{:x}-{:x}-{:x}.{:x}-{:x}.{:x}_",
+                        it.inode, it.size, it.modified.0, it.modified.1, it.changed.0, it.changed.1
+                    );
+                }
+                None => key.push_str("none_"),
+            }
+        }
+        key.pop();
+        Some(key)
+    }
+}
+
+/// Which version is to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// The one at the program's path.
+    Program,
+    /// The one that has arrived beside it.
+    Arriving,
+}
+
+/// What a check has led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// Why, as the end of a sentence.
+    Failed(String),
+    /// It could not be checked just now: why.
+    Unknown(String),
+}
+
+/// How many verdicts are kept.
+const VERDICTS: usize = 16;
+
+/// How often a process looks whether another one has come to its verdict.
+const LOOK_FOR_VERDICT: Duration = Duration::from_millis(20);
+
+/// How long a file that is being written is waited for before a check gives up for now.
+const BUSY: Duration = Duration::from_secs(10);
+
+impl Renewal {
+    fn path_of(&self, what: What) -> PathBuf {
+        match what {
+            What::Program => self.paths.program.clone(),
+            What::Arriving => arriving(&self.paths.program),
+        }
+    }
+
+    /// Comes to a verdict: the one that is noted, or by a check. What has arrived and passed has taken the
+    /// program's place when this returns.
+    async fn judge(&self, what: What, key: String, anew: bool) -> Verdict {
+        let _lock = match self.noted_or_lock(&key, anew).await {
+            Noted::Verdict(verdict) if what == What::Program => return verdict,
+            Noted::Verdict(Verdict::Failed(why)) => return Verdict::Failed(why),
+            Noted::Verdict(_) => None,
+            Noted::Nothing(lock) => lock,
+        };
+        let verdict = self.check(&self.path_of(what)).await;
+        // What was checked has to be what is there now.
+        let snapshot = self.look();
+        if snapshot.key(what).as_ref() != Some(&key) {
+            return Verdict::Unknown("it changed while it was checked".to_owned());
+        }
+        let name = self.path_of(what);
+        match &verdict {
+            Verdict::Passed => tracing::info!("{} has passed its check.", name.display()),
+            Verdict::Failed(why) => tracing::error!(
+                "{} was not taken, and the version before goes on: {why}.",
+                name.display()
+            ),
+            Verdict::Unknown(why) => {
+                tracing::warn!("{} could not be checked: {why}.", name.display());
+            }
+        }
+        self.note(&key, &verdict);
+        if what == What::Arriving && verdict == Verdict::Passed {
+            if let Err(error) = self.let_in() {
+                return Verdict::Unknown(format!("it could not take the program's place: {error}"));
+            }
+            // Renaming changes a file's time.
+            if let Some(key) = self.look().key(What::Program) {
+                self.note(&key, &verdict);
+            }
+        }
+        verdict
+    }
+
+    /// Lets what has arrived take the program's place; at no moment there is none.
+    fn let_in(&self) -> io::Result<()> {
+        let program = &self.paths.program;
+        let previous = previous(program);
+        let _ = fs::remove_file(&previous);
+        // A second name for the same file. Where the file system has none, the old version is not kept.
+        if let Err(error) = fs::hard_link(program, &previous) {
+            tracing::info!("The version before was not kept: {error}.");
+        }
+        fs::rename(arriving(program), program)
+    }
+
+    /// Runs the check.
+    async fn check(&self, program: &Path) -> Verdict {
+        let deadline = time::now() + BUSY;
+        let mut child = loop {
+            let mut command = Command::new(program);
+            command.args(&self.check_arguments);
+            // It is started by a program, not by a web server for a request.
+            command.env_remove("GATEWAY_INTERFACE");
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.lead_group().deadline(self.deadline);
+            match command.spawn() {
+                Ok(child) => break child,
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                    // Somebody is writing to it.
+                    if time::now() > deadline {
+                        return Verdict::Unknown("it is still being written".to_owned());
+                    }
+                    time::sleep(LOOK_FOR_VERDICT * 5).await;
+                }
+                Err(error) => return spawn_failure(&error),
+            }
+        };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let said = event_loop::spawn(read_some(stdout));
+        let complained = event_loop::spawn(read_some(stderr));
+        let status = match child.wait().await {
+            Ok(status) => status,
+            Err(error) => return Verdict::Unknown(error.to_string()),
+        };
+        let timed_out = child.timed_out();
+        drop(child);
+        let (said, complained) = (said.await, complained.await);
+        if timed_out {
+            return Verdict::Failed(format!(
+                "its check was not over after {} s",
+                self.deadline.as_secs_f64()
+            ));
+        }
+        if status.success() {
+            let marker = self.marker.as_bytes();
+            if said.split(|byte| *byte == b'\n').any(|line| line == marker) {
+                return Verdict::Passed;
+            }
+            return Verdict::Failed("it is another program: its check says nothing".to_owned());
+        }
+        let how = match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("its check was ended by signal {signal}"),
+            (None, code) => format!("its check ended with exit code {}", code.unwrap_or(-1)),
+        };
+        let last = String::from_utf8_lossy(if complained.is_empty() { &said } else { &complained });
+        let last: Vec<&str> = last.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = last.join(" ");
+        let last: String = last.chars().take(400).collect();
+        Verdict::Failed(match last.trim_end_matches('.') {
+            "" => how,
+            last => format!("{how} and said: {last}"),
+        })
+    }
+
+    /// Looks for a verdict; where there is none, gets the lock (if the folder has any) to come to one.
+    async fn noted_or_lock(&self, key: &str, anew: bool) -> Noted {
+        let Some(folder) = &self.verdicts else { return Noted::Nothing(None) };
+        if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+            tracing::debug!("Verdicts cannot be kept: {error}.");
+            return Noted::Nothing(None);
+        }
+        let begun = SystemTime::now();
+        let lock = File::options().create(true).append(true).open(folder.join("lock"));
+        let until = time::now() + self.deadline + BUSY;
+        loop {
+            // Of those that failed, only what was found out after the launcher's last touch counts.
+            let since = match anew {
+                true => Some(begun),
+                false => self
+                    .paths
+                    .launcher
+                    .as_ref()
+                    .and_then(|it| fs::metadata(it).ok()?.modified().ok()),
+            };
+            if let Some(verdict) = self.read_note(key, since) {
+                return Noted::Verdict(verdict);
+            }
+            let Ok(lock) = &lock else { return Noted::Nothing(None) };
+            match descriptors::try_lock(lock.as_fd()) {
+                Ok(()) => {
+                    // Whoever had it may have come to a verdict since.
+                    if let Some(verdict) = self.read_note(key, since) {
+                        return Noted::Verdict(verdict);
+                    }
+                    return Noted::Nothing(lock.try_clone().ok());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && time::now() < until => {
+                    time::sleep(LOOK_FOR_VERDICT).await;
+                }
+                // No locks on this file system, or somebody holds it too long: it goes without.
+                Err(_) => return Noted::Nothing(None),
+            }
+        }
+    }
+
+    fn read_note(&self, key: &str, failures_since: Option<SystemTime>) -> Option<Verdict> {
+        let path = self.verdicts.as_ref()?.join(key);
+        let text = fs::read_to_string(&path).ok()?;
+        match text.split_once('\n')? {
+            ("passed", _) => Some(Verdict::Passed),
+            ("failed", why) => {
+                let noted = fs::metadata(&path).ok()?.modified().ok()?;
+                let counts = failures_since.is_none_or(|since| noted >= since);
+                counts.then(|| Verdict::Failed(why.trim_end().to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes a verdict: a file of its own, there as a whole or not at all.
+    fn note(&self, key: &str, verdict: &Verdict) {
+        let Some(folder) = &self.verdicts else { return };
+        let text = match verdict {
+            Verdict::Passed => "passed\n".to_owned(),
+            Verdict::Failed(why) => format!("failed\n{why}\n"),
+            Verdict::Unknown(_) => return,
+        };
+        let written = || -> io::Result<()> {
+            let begun = folder.join(format!(".{}", std::process::id()));
+            File::create(&begun)?.write_all(text.as_bytes())?;
+            fs::rename(begun, folder.join(key))?;
+            forget_the_oldest(folder)
+        };
+        if let Err(error) = written() {
+            tracing::debug!("A verdict could not be kept: {error}.");
+        }
+    }
+}
+
+enum Noted {
+    Verdict(Verdict),
+    /// There is none; the lock, as long as it is kept, if there are locks.
+    Nothing(Option<File>),
+}
+
+/// Why a version could not even be started.
+fn spawn_failure(error: &io::Error) -> Verdict {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::PermissionDenied, _) => Verdict::Failed(
+            "it may not be run by this account; allow it with: chmod 755".to_owned(),
+        ),
+        (_, Some(libc::ENOEXEC)) => Verdict::Failed(
+            "it is no program for this machine: it is damaged, or was built for another kind"
+                .to_owned(),
+        ),
+        (io::ErrorKind::NotFound, _) => {
+            Verdict::Failed("it cannot be started: it is gone".to_owned())
+        }
+        (io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory, _) => {
+            Verdict::Unknown(format!("no process could be made for it: {error}"))
+        }
+        _ => Verdict::Failed(format!("it cannot be started: {error}")),
+    }
+}
+
+/// Keeps the newest verdicts.
+fn forget_the_oldest(folder: &Path) -> io::Result<()> {
+    let mut verdicts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().contains('_') || entry.file_name().len() > 40 {
+            verdicts.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    verdicts.sort();
+    let too_many = verdicts.len().saturating_sub(VERDICTS);
+    for (_, path) in verdicts.into_iter().take(too_many) {
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Reads what a check says, to its end, and keeps the first part.
+async fn read_some(reader: Option<event_loop::pipe::Reader>) -> Vec<u8> {
+    const KEPT: usize = 8 * 1024;
+    let Some(mut reader) = reader else { return Vec::new() };
+    let mut kept = Vec::new();
+    let mut buffer = bytes::BytesMut::new();
+    loop {
+        buffer.clear();
+        buffer.reserve(KEPT);
+        match std::future::poll_fn(|context| reader.poll_read_into(context, &mut buffer)).await {
+            Ok(0) | Err(_) => return kept,
+            Ok(_) => {
+                let room = KEPT.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..buffer.len().min(room)]);
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------
+
+/// How often files are looked at while there are requests.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often while there are none.
+const SLOW_LOOK: Duration = Duration::from_secs(10);
+
+/// How long accepting waits for a verdict after a touch: what comes meanwhile is answered by the new
+/// version.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How long what has arrived has to stay as it is before it is checked without being asked for: uploads
+/// come in pieces.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A process that its web server will not ask any more ends after this time without requests.
+const UNREACHABLE: Duration = Duration::from_secs(60);
+
+/// When it is tried again to give way, while that is not possible: at once when nothing is in progress,
+/// else after these times.
+const AGAIN: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// How often it is looked whether nothing is in progress.
+const LOOK_FOR_QUIET: Duration = Duration::from_millis(50);
+
+/// What the server has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Give way to the new program.
+    Renew,
+    /// End: nobody has asked for anything for a long time.
+    End,
+}
+
+/// Watches over one process.
+pub(crate) struct Renewer {
+    settings: Renewal,
+    pub(crate) image: Image,
+    /// What was there when it was looked at last.
+    seen: Snapshot,
+    /// What this process was started from, or has been found as good as: needs no check.
+    running: Option<String>,
+    stage: Stage,
+    look: Sleep,
+    looked: Instant,
+    is_quiet: bool,
+    /// What has arrived, and since when it is as it is.
+    arrived: Option<(Identity, Instant)>,
+    /// What has arrived and was judged already.
+    judged: Option<Identity>,
+    /// When a request was in progress last.
+    last_active: Instant,
+    /// End after so long without requests; `None`: never.
+    idle_exit: Option<Duration>,
+    /// The launcher's file when the web server started this process.
+    pub(crate) origin: Option<String>,
+    /// Nobody has looked at the program yet, for another was started in its place.
+    unseen_program: bool,
+    /// What runs has not been looked for among the verdicts yet.
+    unchecked: bool,
+    /// The program was missing when it was looked for last: that is said once.
+    said_missing: bool,
+}
+
+enum Stage {
+    Watching,
+    /// A verdict is awaited.
+    Judging {
+        judging: Pin<Box<dyn Future<Output = Verdict>>>,
+        what: What,
+        key: String,
+        purpose: Purpose,
+        /// Accepting waits meanwhile, until this is over.
+        hold: Option<Sleep>,
+    },
+    /// It has passed.
+    Ready {
+        key: Option<String>,
+        /// How often it was tried to give way.
+        tries: usize,
+        since: Instant,
+        next_try: Instant,
+        wait: Option<Sleep>,
+    },
+}
+
+/// What a verdict is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To give way to what has passed.
+    Renew,
+    /// The same; and when it has not passed, to consider the program, for that has changed, too.
+    RenewByEither,
+    /// To be noted: whoever starts the program next wants to know.
+    Note,
+}
+
+impl Renewer {
+    /// Begins watching. `idle_exit`: see the settings. `origin`: from the program before this one.
+    pub(crate) fn new(
+        settings: Renewal,
+        idle_exit: Option<Duration>,
+        origin: Option<String>,
+    ) -> io::Result<Renewer> {
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        if let Some(name) = arguments.first_mut() {
+            *name = settings.paths.program.clone().into();
+        }
+        let image = Image::prepare(&settings.paths.program, arguments, std::env::vars_os())?;
+        let seen = settings.at_start.clone();
+        let origin = origin.or_else(|| seen.launcher.map(|it| name_of(&it)));
+        let unseen_program = settings.program_is_not_this;
+        let settings_check = settings.checks_what_runs && !unseen_program;
+        let now = time::now();
+        Ok(Renewer {
+            image,
+            running: if unseen_program { None } else { seen.key(What::Program) },
+            seen,
+            settings,
+            stage: Stage::Watching,
+            look: time::sleep(if unseen_program { Duration::ZERO } else { LOOK }),
+            looked: now,
+            is_quiet: false,
+            arrived: None,
+            judged: None,
+            last_active: now,
+            idle_exit,
+            origin,
+            unseen_program,
+            unchecked: settings_check,
+            said_missing: false,
+        })
+    }
+
+    /// To be asked before each accept: whether the launcher was touched. One `stat(2)`.
+    pub(crate) fn was_touched(&mut self) -> bool {
+        let Some(launcher) = &self.settings.paths.launcher else { return false };
+        if Identity::of(launcher) == self.seen.launcher {
+            return false;
+        }
+        self.look_at_all(false);
+        !matches!(self.stage, Stage::Watching)
+    }
+
+    /// Whether accepting has to wait.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.stage, Stage::Judging { hold: Some(_), .. })
+    }
+
+    /// Renews whatever has changed: somebody asks for it by a signal.
+    pub(crate) fn ask(&mut self) {
+        self.look_at_all(true);
+    }
+
+    /// Drives watching and checking; ready when the server has something to do.
+    pub(crate) fn poll(
+        &mut self,
+        connections: &Connections,
+        context: &mut Context<'_>,
+    ) -> Poll<Act> {
+        loop {
+            match &mut self.stage {
+                Stage::Watching => {
+                    if let Some(act) = self.poll_look(connections, context) {
+                        return Poll::Ready(act);
+                    }
+                    if matches!(self.stage, Stage::Watching) {
+                        return Poll::Pending;
+                    }
+                }
+                Stage::Judging { judging, what, key, purpose, hold } => {
+                    let Poll::Ready(verdict) = judging.as_mut().poll(context) else {
+                        if hold.as_mut().is_some_and(|hold| Pin::new(hold).poll(context).is_ready())
+                        {
+                            *hold = None;
+                        }
+                        return Poll::Pending;
+                    };
+                    let (what, key, purpose) = (*what, key.clone(), *purpose);
+                    self.judged(verdict, what, &key, purpose);
+                }
+                Stage::Ready { tries: 0, .. } => return Poll::Ready(Act::Renew),
+                Stage::Ready { wait, next_try, .. } => {
+                    if connections.busy() == 0 || time::now() >= *next_try {
+                        return Poll::Ready(Act::Renew);
+                    }
+                    let alarm = wait.get_or_insert_with(|| time::sleep(LOOK_FOR_QUIET));
+                    if Pin::new(alarm).poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    *wait = None;
+                }
+            }
+        }
+    }
+
+    fn judged(&mut self, verdict: Verdict, what: What, key: &str, purpose: Purpose) {
+        self.stage = Stage::Watching;
+        match verdict {
+            _ if purpose == Purpose::Note => {}
+            Verdict::Passed => {
+                if what == What::Arriving {
+                    // It is the program now.
+                    let before = std::mem::replace(&mut self.seen, self.settings.look());
+                    if before.others != self.seen.others {
+                        return self.consider_program();
+                    }
+                }
+                self.running = self.seen.key(What::Program);
+                self.make_ready(self.running.clone());
+            }
+            Verdict::Failed(why) => {
+                tracing::debug!("The version before goes on: {why}.");
+                if purpose == Purpose::RenewByEither {
+                    self.consider_program();
+                }
+            }
+            Verdict::Unknown(why) => {
+                tracing::debug!("There is no verdict on {key}: {why}.");
+                // The next look finds it changed again.
+                match what {
+                    What::Program => self.seen.program = None,
+                    What::Arriving => self.judged = None,
+                }
+                if purpose == Purpose::RenewByEither {
+                    self.consider_program();
+                }
+            }
+        }
+    }
+
+    fn make_ready(&mut self, key: Option<String>) {
+        let now = time::now();
+        self.stage = Stage::Ready { key, tries: 0, since: now, wait: None, next_try: now };
+    }
+
+    /// Looks at the files when it is time.
+    fn poll_look(&mut self, connections: &Connections, context: &mut Context<'_>) -> Option<Act> {
+        let now = time::now();
+        if self.is_quiet && connections.was_active(context) {
+            self.is_quiet = false;
+            self.last_active = now;
+            let next = self.looked + LOOK;
+            self.look.reset(next.max(now));
+        }
+        while Pin::new(&mut self.look).poll(context).is_ready() {
+            let now = time::now();
+            self.looked = now;
+            if connections.was_active(context) || connections.busy() > 0 {
+                self.last_active = now;
+                self.is_quiet = false;
+            } else {
+                self.is_quiet = true;
+            }
+            self.look_at_all(false);
+            if !matches!(self.stage, Stage::Watching) {
+                self.look.reset(now + LOOK);
+                return None;
+            }
+            if let Some(patience) = self.patience()
+                && now.saturating_duration_since(self.last_active) >= patience
+            {
+                tracing::info!(
+                    "Nobody has asked for anything for {} s: ending (idle_exit).",
+                    patience.as_secs()
+                );
+                return Some(Act::End);
+            }
+            let settling = self.arrived.is_some();
+            let mut next = if self.is_quiet && !settling { SLOW_LOOK } else { LOOK };
+            if let Some(patience) = self.patience() {
+                next = next.min(patience);
+            }
+            self.look.reset(now + next);
+        }
+        None
+    }
+
+    /// How long this process may be idle.
+    fn patience(&self) -> Option<Duration> {
+        let patience = self.idle_exit?;
+        let launcher = self.seen.launcher.map(|it| name_of(&it));
+        // mod_fcgid knows processes by their launcher's inode.
+        match &self.origin {
+            Some(origin) if launcher.as_ref() != Some(origin) => Some(patience.min(UNREACHABLE)),
+            _ => Some(patience),
+        }
+    }
+
+    /// Looks at everything and begins what follows from it.
+    fn look_at_all(&mut self, asked: bool) {
+        if !matches!(self.stage, Stage::Watching) {
+            return;
+        }
+        let now = self.settings.look();
+        let touched = asked || now.launcher.is_some() && now.launcher != self.seen.launcher;
+        let program = std::mem::take(&mut self.unseen_program)
+            || now.program.is_some() && now.program != self.seen.program;
+        let others = now.others != self.seen.others;
+        let is_missing = now.program.is_none();
+        if is_missing && !self.said_missing {
+            let program = self.settings.paths.program.display();
+            tracing::warn!("{program} is missing; this process goes on.");
+        }
+        self.said_missing = is_missing;
+        let changed = touched || program || others;
+        let arrived = self.note_arrival(&now, touched);
+        self.seen = now;
+        if arrived && let Some(key) = self.seen.key(What::Arriving) {
+            let purpose = if changed { Purpose::RenewByEither } else { Purpose::Renew };
+            self.begin(What::Arriving, key, purpose);
+        } else if changed {
+            self.consider_program();
+        } else if std::mem::take(&mut self.unchecked)
+            && let Some(key) = self.running.clone()
+            && self.settings.read_note(&key, None).is_none()
+        {
+            self.begin(What::Program, key, Purpose::Note);
+        }
+    }
+
+    /// Notes what has arrived; whether it is to be checked: somebody has touched the launcher, or it has been
+    /// the same for a while.
+    fn note_arrival(&mut self, now: &Snapshot, touched: bool) -> bool {
+        let Some(arriving) = now.arriving else {
+            self.arrived = None;
+            self.judged = None;
+            return false;
+        };
+        let settled = match self.arrived {
+            Some((known, since)) if known == arriving => {
+                time::now().saturating_duration_since(since) >= SETTLED
+            }
+            _ if touched || self.judged == Some(arriving) => false,
+            _ => {
+                self.arrived = Some((arriving, time::now()));
+                false
+            }
+        };
+        let is_due = touched || settled;
+        if is_due {
+            self.arrived = None;
+            self.judged = Some(arriving);
+        }
+        is_due
+    }
+
+    fn consider_program(&mut self) {
+        let Some(key) = self.seen.key(What::Program) else { return };
+        if self.running.as_ref() == Some(&key) {
+            self.make_ready(Some(key));
+        } else {
+            self.begin(What::Program, key, Purpose::Renew);
+        }
+    }
+
+    fn begin(&mut self, what: What, key: String, purpose: Purpose) {
+        let (settings, judged) = (self.settings.clone(), key.clone());
+        let judging = Box::pin(async move { settings.judge(what, judged, false).await });
+        let hold = (purpose != Purpose::Note).then(|| time::sleep(HOLD));
+        self.stage = Stage::Judging { judging, what, key, purpose, hold };
+    }
+
+    // Giving way.
+
+    /// Whether the files are still those that passed: to be asked right before.
+    pub(crate) fn is_still_good(&self) -> bool {
+        let Stage::Ready { key, .. } = &self.stage else { return false };
+        self.settings.look().key(What::Program) == *key
+    }
+
+    /// The files have changed since the verdict: looks again.
+    pub(crate) fn reconsider(&mut self) {
+        self.stage = Stage::Watching;
+        self.seen.program = None;
+        self.look.reset(time::now());
+    }
+
+    /// It was not possible to give way: tries again later.
+    pub(crate) fn postpone(&mut self, soon: bool) {
+        if let Stage::Ready { tries, next_try, wait, .. } = &mut self.stage {
+            let pause = match soon {
+                true => LOOK_FOR_QUIET,
+                false => AGAIN[(*tries).min(AGAIN.len() - 1)],
+            };
+            *tries += 1;
+            *next_try = time::now() + pause;
+            *wait = None;
+        }
+    }
+
+    /// Whether this was tried before, and for how long it has been wanted.
+    pub(crate) fn wanted_for(&self) -> (usize, Duration) {
+        match &self.stage {
+            Stage::Ready { tries, since, .. } => {
+                (*tries, time::now().saturating_duration_since(*since))
+            }
+            _ => (0, Duration::ZERO),
+        }
+    }
+
+    /// The new program could not be executed at all: this one goes on.
+    pub(crate) fn give_up(&mut self) {
+        self.stage = Stage::Watching;
+        self.running = None;
+    }
+}
+
+fn name_of(launcher: &Identity) -> String {
+    format!("{}-{}", launcher.device, launcher.inode)
+}
