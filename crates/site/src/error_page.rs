@@ -16,6 +16,7 @@ use tera::context;
 use crate::base_path::BasePath;
 use crate::finish::add_security_headers;
 use crate::format::Format;
+use crate::login::Visitor;
 use crate::page;
 use crate::tool::Tool;
 
@@ -30,13 +31,13 @@ const BUSY_SECONDS: u32 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
     status: StatusCode,
-    title: Option<String>,
-    message: Option<String>,
+    title: Option<Box<str>>,
+    message: Option<Box<str>>,
     lines: Vec<String>,
     retry_after: Option<u32>,
-    cause: Option<String>,
+    cause: Option<Box<str>>,
     fault: &'static str,
-    asked_for: Option<String>,
+    asked_for: Option<Box<str>>,
     default_format: Format,
 }
 
@@ -58,12 +59,12 @@ impl ErrorPage {
 
     /// Replaces the title: a few words, no period.
     pub fn title(self, title: impl Into<String>) -> Self {
-        ErrorPage { title: Some(title.into()), ..self }
+        ErrorPage { title: Some(title.into().into()), ..self }
     }
 
     /// Replaces the message: what happened and what to do now, in whole sentences.
     pub fn message(self, message: impl Into<String>) -> Self {
-        ErrorPage { message: Some(message.into()), ..self }
+        ErrorPage { message: Some(message.into().into()), ..self }
     }
 
     /// Adds a line that stands for itself below the message: what to write into a file, a command, the
@@ -80,7 +81,7 @@ impl ErrorPage {
 
     /// Adds the cause, for the log alone: visitors never see it. No period at its end.
     pub fn cause(self, cause: impl fmt::Display) -> Self {
-        ErrorPage { cause: Some(cause.to_string()), ..self }
+        ErrorPage { cause: Some(cause.to_string().into()), ..self }
     }
 
     /// Says how the log begins its line about this: in a few words whose fault it is. `A tool failed`,
@@ -91,7 +92,7 @@ impl ErrorPage {
 
     /// Names the path that was asked for, for the log: for handlers that answer in place of another.
     pub fn asked_for(self, path: impl Into<String>) -> Self {
-        ErrorPage { asked_for: Some(path.into()), ..self }
+        ErrorPage { asked_for: Some(path.into().into()), ..self }
     }
 
     /// Chooses the form for clients that have no preference: a page, unless this says otherwise.
@@ -125,13 +126,14 @@ impl ErrorPage {
     pub(crate) fn render(
         &self,
         base: &BasePath,
+        visitor: &Visitor,
         tool: Option<&Tool>,
         reference: Option<&str>,
         format: Format,
     ) -> http::Response<Bytes> {
         let (title, message) = self.words();
         let (content_type, body) = match format {
-            Format::Html => (page::HTML, self.html(base, tool, reference)),
+            Format::Html => (page::HTML, self.html(base, visitor, tool, reference)),
             Format::Json => {
                 let status = self.status.as_u16();
                 let lines = &self.lines;
@@ -156,10 +158,15 @@ impl ErrorPage {
         response
     }
 
-    fn html(&self, base: &BasePath, tool: Option<&Tool>, reference: Option<&str>) -> String {
+    fn html(
+        &self,
+        base: &BasePath,
+        visitor: &Visitor,
+        tool: Option<&Tool>,
+        reference: Option<&str>,
+    ) -> String {
         let (title, message) = self.words();
-        let context = context! {
-            base => base.as_str(),
+        let mut context = context! {
             status => &self.status.as_u16(),
             title => title,
             message => message,
@@ -167,6 +174,7 @@ impl ErrorPage {
             reference => &reference,
             tool => &tool.map(page::describe),
         };
+        page::insert_frame(&mut context, base, visitor);
         let rendered = page::ERROR.as_ref().map_err(String::clone).and_then(|templates| {
             templates.render("error.html", &context).map_err(|error| format!("{error:?}"))
         });
@@ -211,7 +219,13 @@ pub fn page(
 ) -> http::Response<Bytes> {
     let reference = (!reference.is_empty()).then_some(reference);
     let format = Format::wanted_by(accept, Format::Html);
-    let mut response = ErrorPage::new(status).render(&BasePath::new(base), None, reference, format);
+    let mut response = ErrorPage::new(status).render(
+        &BasePath::new(base),
+        &Visitor::default(),
+        None,
+        reference,
+        format,
+    );
     add_security_headers(response.headers_mut());
     response
 }
@@ -295,6 +309,7 @@ mod tests {
     fn plain_text_is_one_line_and_the_reference() {
         let response = ErrorPage::new(StatusCode::NOT_FOUND).render(
             &BasePath::default(),
+            &Visitor::default(),
             None,
             Some("7f3a"),
             Format::Text,
@@ -344,7 +359,8 @@ mod tests {
     #[test]
     fn a_busy_site_says_when_to_come_back() {
         let retry_after = |page: ErrorPage| {
-            let response = page.render(&BasePath::default(), None, None, Format::Html);
+            let response =
+                page.render(&BasePath::default(), &Visitor::default(), None, None, Format::Html);
             response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
         };
         let (busy, missing) = (StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_FOUND);
@@ -358,7 +374,8 @@ mod tests {
     fn lines_stand_for_themselves_in_every_form() {
         let page = ErrorPage::new(StatusCode::FORBIDDEN).line("a = <b>").line("c");
         let body = |format| {
-            let response = page.render(&BasePath::default(), None, None, format);
+            let response =
+                page.render(&BasePath::default(), &Visitor::default(), None, None, format);
             String::from_utf8_lossy(response.body()).into_owned()
         };
         insta::assert_snapshot!(body(Format::Text), @r"
@@ -385,7 +402,8 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             let (title, message) = words_for(status);
             assert!(!title.ends_with('.') && message.ends_with('.'), "{status}");
-            let page = ErrorPage::new(status).html(&BasePath::default(), None, None);
+            let page =
+                ErrorPage::new(status).html(&BasePath::default(), &Visitor::default(), None, None);
             assert!(page.contains(title) && !page.contains("Reference"), "{status}");
         }
     }
@@ -393,7 +411,7 @@ mod tests {
     #[test]
     fn words_are_escaped() {
         let page = ErrorPage::new(StatusCode::BAD_REQUEST).message("<script>\"'&");
-        let html = page.html(&BasePath::default(), None, Some("<b>"));
+        let html = page.html(&BasePath::default(), &Visitor::default(), None, Some("<b>"));
         assert!(html.contains("&lt;script&gt;&quot;&#39;&amp;"), "{html}");
         assert!(!html.contains("<script>\"") && !html.contains("<b>"), "{html}");
     }

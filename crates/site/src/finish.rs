@@ -3,13 +3,16 @@
 //!
 //! It is the outermost layer of `router.rs`; the words of failures are in `error_page.rs`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as _;
@@ -17,12 +20,43 @@ use http_body::Body as _;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
+use crate::login::{Gate, Visitor};
 use crate::request_body::Chunks;
 use crate::router::AnsweredBy;
 use crate::server::Server;
+use crate::settings::SiteSettings;
+
+/// Where every request comes in and every response goes out.
+pub(crate) struct Door {
+    gate: Option<Arc<Gate>>,
+    asked_by_owner: bool,
+    hsts: Option<HeaderValue>,
+}
+
+impl Door {
+    pub(crate) fn new(settings: &SiteSettings, gate: Option<Arc<Gate>>) -> Self {
+        let is_wanted = |hsts: &Duration| !hsts.is_zero();
+        let hsts = Some(settings.hsts)
+            .filter(is_wanted)
+            .and_then(|hsts| HeaderValue::try_from(format!("max-age={}", hsts.as_secs())).ok());
+        Door { gate, asked_by_owner: settings.asked_by_owner, hsts }
+    }
+
+    /// Finds out who asks. The static files and the answer to monitors are the same for everybody.
+    async fn admit(&self, request: &mut Request) -> Result<Visitor, ErrorPage> {
+        let path = request.uri().path();
+        match &self.gate {
+            _ if self.asked_by_owner => Ok(Visitor::in_the_shell()),
+            Some(gate) if path != "/healthz" && !path.starts_with("/static/") => {
+                gate.admit(request).await
+            }
+            _ => Ok(Visitor::default()),
+        }
+    }
+}
 
 /// The layer itself.
-pub(crate) async fn finish(request: Request, next: Next) -> Response {
+pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) -> Response {
     let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
     let server = Server::of(request.extensions());
     let uri = request.uri().clone();
@@ -30,7 +64,16 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let accept = request.headers().get_all(ACCEPT).iter().cloned();
     let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
 
-    let mut response = next.run(request).await;
+    let is_https = (server.0.is_https)(request.extensions());
+    let admitted = door.admit(&mut request).await;
+    let visitor = admitted.as_ref().cloned().unwrap_or_default();
+    let mut response = match admitted {
+        Ok(visitor) => {
+            request.extensions_mut().insert(visitor);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
     let failure = match failure_without_page(&mut response) {
         None => failure_in_plain_text(&mut response, &accept).await,
         failure => failure,
@@ -42,14 +85,33 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         // The query may hold secrets and stays out.
         failure.log(&method, uri.path(), reference.as_deref());
         let tool = response.extensions().get().map(|AnsweredBy(tool)| *tool);
-        let page = failure.render(&base, tool, reference.as_deref(), format);
+        let page = failure.render(&base, &visitor, tool, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
     }
     if method == Method::HEAD {
         response = without_body(response);
     }
-    add_security_headers(response.headers_mut());
+    let headers = response.headers_mut();
+    if visitor.is_owner() {
+        keep_private(headers);
+        if let Some(gate) = &door.gate {
+            gate.see_out(&visitor, &base, is_https, headers);
+        }
+    }
+    if let (true, Some(hsts)) = (is_https, &door.hsts) {
+        headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(hsts.clone());
+    }
+    add_security_headers(headers);
     response
+}
+
+/// Keeps what the owner sees out of caches, the browser's too: after a log out nobody turns a page back. A
+/// handler that says something of its own about that knows what it serves.
+fn keep_private(headers: &mut HeaderMap) {
+    let is_default = headers.get(CACHE_CONTROL).is_none_or(|value| value == crate::page::CACHING);
+    if is_default {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
 }
 
 /// Adds the headers that protect the visitor, where the handler has not set its own.
@@ -57,7 +119,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
 /// Scripts and styles only as files of this site, nothing from elsewhere, no frames around us, no
 /// address of a private page told to others.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
-    let defaults: [(HeaderName, &'static str); 3] = [
+    let defaults: [(HeaderName, &'static str); 5] = [
         (
             CONTENT_SECURITY_POLICY,
             "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -65,11 +127,19 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
         ),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        // For browsers that do not know frame-ancestors.
+        (X_FRAME_OPTIONS, "DENY"),
     ];
     for (name, value) in defaults {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
+
+/// What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
+/// itself.
+const PERMISSIONS: &str = "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
+                           screen-wake-lock=(), usb=()";
 
 /// Takes the failure out of a response that still needs its page: an [`ErrorPage`], or a bare status
 /// (the router's own 404 and 405, a handler's `StatusCode`).

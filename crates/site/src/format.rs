@@ -23,7 +23,7 @@ impl Format {
     /// A named type beats a wildcard of the same weight, and of several named types with the same
     /// weight the first one counts.
     pub fn wanted(headers: &HeaderMap, default: Format) -> Format {
-        Format::wanted_by(&headers.get_all(ACCEPT), default)
+        Format::wanted_by(headers.get_all(ACCEPT), default)
     }
 
     /// As [`wanted`](Self::wanted), of the header's values alone.

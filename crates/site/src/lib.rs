@@ -12,6 +12,7 @@
 //! - `assets.rs` the static files, which `build.rs` compiles in, with `byte_range.rs` for parts of them;
 //!   `compress.rs` the compression of pages, `accept_encoding.rs` which one the client understands;
 //! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
+//! - `login.rs` and `login/` who is the owner, and what is the owner's alone;
 //! - `store.rs` what the site remembers, in one SQLite file for all its processes; `pause.rs` waiting;
 //! - `testing.rs` the site without a server, for tests.
 //!
@@ -28,6 +29,7 @@ mod compress;
 pub mod error_page;
 mod finish;
 mod format;
+pub mod login;
 mod multipart;
 mod page;
 mod pause;
@@ -43,11 +45,13 @@ pub use base_path::BasePath;
 pub use error_page::ErrorPage;
 pub use event_loop::fork::Limits;
 pub use format::Format;
+pub use login::{LoginSettings, Password, Visitor};
 pub use multipart::Multipart;
 pub use page::{Page, Template};
 pub use request_body::{BodyBroken, Chunks};
 pub use router::{router, router_with};
 pub use server::{Server, ServerFacts};
 pub use settings::SiteSettings;
+pub use store::{Store, StoreError};
 pub use tera::{Context, context};
 pub use tool::{Access, Runs, Tool, tool_at};

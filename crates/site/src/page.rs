@@ -16,10 +16,14 @@ use tera::{Context, Kwargs, State, Tera};
 use crate::assets;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
+use crate::login::Visitor;
 use crate::tool::Tool;
 
 /// The media type of every page.
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
+
+/// How a page may be kept, unless the owner sees it: then not at all.
+pub(crate) const CACHING: &str = "private, no-cache";
 
 /// A template, by name and text; the text usually comes from `include_str!("page.html")`.
 ///
@@ -27,6 +31,9 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 /// `head`. It finds these variables, beside those the handler gives it:
 ///
 /// - `base`: what every link begins with, as in `href="{{ base }}/"`;
+/// - `csrf`: what the first field of every form with `method="post"` has to hold, as in
+///   `<input type="hidden" name="csrf" value="{{ csrf }}">`; without it the owner's form is refused;
+/// - `is_owner`: whether the owner sees the page; `has_login`: whether anybody can log in;
 /// - `tool.name`, `tool.title`, `tool.summary`, `tool.path` of the tool it belongs to;
 ///
 /// and these functions:
@@ -53,6 +60,7 @@ pub struct Template {
 #[derive(Clone, Debug)]
 pub struct Page {
     base: BasePath,
+    visitor: Visitor,
     of_tool: Option<ToolPages>,
 }
 
@@ -62,26 +70,30 @@ impl Page {
     /// A template that cannot be rendered is the tool's fault: a 500 for the visitor, the cause in the
     /// log.
     pub fn show(&self, template: &str, mut context: Context) -> Response {
-        context.insert("base", self.base.as_str());
+        insert_frame(&mut context, &self.base, &self.visitor);
         let compiled = match &self.of_tool {
             Some(pages) => {
                 context.insert("tool", &describe(pages.tool));
                 pages.compiled()
             }
-            None => &FRONT,
+            None if template == "front.html" => &FRONT,
+            None => &LOGIN,
         };
         let rendered = compiled.as_ref().map_err(String::clone).and_then(|templates| {
             templates.render(template, &context).map_err(|error| format!("{error:?}"))
         });
         match rendered {
-            Ok(html) => {
-                ([(CONTENT_TYPE, HTML), (CACHE_CONTROL, "private, no-cache")], html).into_response()
-            }
+            Ok(html) => ([(CONTENT_TYPE, HTML), (CACHE_CONTROL, CACHING)], html).into_response(),
             Err(error) => {
                 let cause = format!("the template {template} cannot be rendered: {error}");
                 ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(cause).into_response()
             }
         }
+    }
+
+    /// Returns who sees the page.
+    pub fn visitor(&self) -> &Visitor {
+        &self.visitor
     }
 
     /// Returns where the site is mounted.
@@ -95,7 +107,8 @@ impl<S: Sync> FromRequestParts<S> for Page {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let base = parts.extensions.get().cloned().unwrap_or_default();
-        Ok(Page { base, of_tool: parts.extensions.get().cloned() })
+        let visitor = parts.extensions.get().cloned().unwrap_or_default();
+        Ok(Page { base, visitor, of_tool: parts.extensions.get().cloned() })
     }
 }
 
@@ -126,10 +139,32 @@ static FRONT: LazyLock<Compiled> = LazyLock::new(|| {
     compile(&[Template { name: "front.html", source: include_str!("templates/front.html") }])
 });
 
+/// The pages of the login.
+static LOGIN: LazyLock<Compiled> = LazyLock::new(|| {
+    compile(&[
+        Template { name: "login.html", source: include_str!("templates/login.html") },
+        Template { name: "no-password.html", source: include_str!("templates/no-password.html") },
+        Template { name: "set-up.html", source: include_str!("templates/set-up.html") },
+        Template { name: "account.html", source: include_str!("templates/account.html") },
+        Template {
+            name: "second-factor.html",
+            source: include_str!("templates/second-factor.html"),
+        },
+    ])
+});
+
 /// The page of all failures.
 pub(crate) static ERROR: LazyLock<Compiled> = LazyLock::new(|| {
     compile(&[Template { name: "error.html", source: include_str!("templates/error.html") }])
 });
+
+/// Gives the frame what it needs.
+pub(crate) fn insert_frame(context: &mut Context, base: &BasePath, visitor: &Visitor) {
+    context.insert("base", base.as_str());
+    context.insert("csrf", visitor.form_token());
+    context.insert("is_owner", &visitor.is_owner());
+    context.insert("has_login", &visitor.has_login());
+}
 
 /// Compiles some templates and the frame they fill.
 ///

@@ -9,7 +9,7 @@ use axum::Extension;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header::CACHE_CONTROL;
@@ -21,9 +21,11 @@ use crate::assets;
 use crate::base_path::BasePath;
 use crate::compress::compress;
 use crate::error_page::ErrorPage;
-use crate::finish::finish;
+use crate::finish::{Door, finish};
+use crate::login::{Gate, Visitor, pages};
 use crate::page::{Page, ToolPages, describe};
 use crate::settings::SiteSettings;
+use crate::store::Store;
 use crate::tool::Tool;
 
 /// Makes the site of a table of tools, in the order of the table, with the default settings.
@@ -39,14 +41,24 @@ pub fn router(tools: &'static [Tool]) -> Router {
 /// This is cheap: a tool's router is built and its templates are compiled when the first request for it
 /// comes. A route that axum does not take is a panic then; tests over the table find it before.
 pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
-    let open = tools.iter().filter(|tool| settings.opens(tool)).collect::<Arc<[_]>>();
-    let mounted = tools.iter().map(|tool| Mounted::new(tool, settings)).collect::<Arc<[_]>>();
-    let site = Router::new()
-        .route("/", get(move |page: Page| front(page, open)))
+    let gate = settings.login.clone().map(|login| Arc::new(Gate::new(login)));
+    let store = gate.as_deref().map(Gate::store);
+    let mounted =
+        tools.iter().map(|tool| Mounted::new(tool, settings, store)).collect::<Arc<[_]>>();
+    let (listed, door) = (mounted.clone(), Arc::new(Door::new(settings, gate.clone())));
+    let of_tools = gate.clone();
+    let mut site = Router::new()
+        .route("/", get(move |page: Page| front(page, listed.clone())))
         .route("/healthz", get(healthz))
         .route("/static/{*path}", get(static_file))
-        .fallback(async move |request: Request| tool_or_nothing(&mounted, request).await)
-        .layer(from_fn(finish));
+        .fallback(async move |request: Request| {
+            tool_or_nothing(&mounted, of_tools.as_deref(), request).await
+        });
+    if let Some(gate) = gate {
+        site = site.merge(pages::routes(gate));
+    }
+    let site = site
+        .layer(from_fn(move |request: Request, next: Next| finish(door.clone(), request, next)));
     if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
 
@@ -57,16 +69,24 @@ pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
 /// A tool in its place.
 struct Mounted {
     tool: &'static Tool,
-    /// What to answer in the tool's place when it is not open.
-    refusal: Option<ErrorPage>,
+    is_open: bool,
+    /// What to answer in the tool's place when it is not open and nobody can log in.
+    refusal: ErrorPage,
+    /// What the site remembers.
+    store: Option<Store>,
     /// Everything below `/tools/NAME`, from the first request on.
     routes: OnceLock<Router>,
 }
 
 impl Mounted {
-    fn new(tool: &'static Tool, settings: &SiteSettings) -> Self {
-        let refusal = (!settings.opens(tool)).then(|| refusal(tool, settings));
-        Mounted { tool, refusal, routes: OnceLock::new() }
+    fn new(tool: &'static Tool, settings: &SiteSettings, store: Option<&Store>) -> Self {
+        Mounted {
+            tool,
+            is_open: settings.opens(tool),
+            refusal: refusal(tool, settings),
+            store: store.cloned(),
+            routes: OnceLock::new(),
+        }
     }
 
     fn routes(&self) -> Router {
@@ -75,8 +95,12 @@ impl Mounted {
             let redirect = async move |base: BasePath, RawQuery(query): RawQuery| {
                 without_slash(&base, tool, query)
             };
+            let mut routes = (tool.router)().layer(Extension(ToolPages::of(tool)));
+            if let Some(store) = &self.store {
+                routes = routes.layer(Extension(store.clone()));
+            }
             Router::new()
-                .nest(&tool.path(), (tool.router)().layer(Extension(ToolPages::of(tool))))
+                .nest(&tool.path(), routes)
                 .route(&format!("{}/", tool.path()), get(redirect))
                 .fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
         });
@@ -84,19 +108,30 @@ impl Mounted {
     }
 }
 
-/// Answers what is no page of the site itself: by the tool that the path names, or with 404.
-async fn tool_or_nothing(mounted: &[Mounted], request: Request) -> Response {
+/// Answers what is no page of the site itself: by the tool that the path names, or with 404. A tool that is
+/// not public is for the owner.
+async fn tool_or_nothing(mounted: &[Mounted], gate: Option<&Gate>, request: Request) -> Response {
     let below = request.uri().path().strip_prefix("/tools/").unwrap_or("");
     let name = below.split('/').next().unwrap_or("");
     match mounted.iter().find(|mounted| mounted.tool.name == name) {
         None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
-        Some(Mounted { refusal: Some(refusal), .. }) => refusal.clone().into_response(),
+        Some(mounted) if !mounted.is_open && !is_owner(&request) => match gate {
+            Some(gate) => {
+                let base = request.extensions().get().cloned().unwrap_or_default();
+                gate.ask_to_log_in(&request, &base)
+            }
+            None => mounted.refusal.clone().into_response(),
+        },
         Some(mounted) => {
             let Ok(mut response) = mounted.routes().call(request).await;
             response.extensions_mut().insert(AnsweredBy(mounted.tool));
             response
         }
     }
+}
+
+fn is_owner(request: &Request) -> bool {
+    request.extensions().get::<Visitor>().is_some_and(Visitor::is_owner)
 }
 
 /// The page for a tool that is not open: its owner reads here how to open it.
@@ -112,8 +147,11 @@ fn refusal(tool: &Tool, settings: &SiteSettings) -> ErrorPage {
         .line(format!("TOOLSHED_PUBLIC={}", names.join(",")))
 }
 
-async fn front(page: Page, tools: Arc<[&'static Tool]>) -> Response {
-    let tools: Vec<_> = tools.iter().copied().map(describe).collect();
+/// The owner sees all tools, everybody else those that are open.
+async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
+    let is_shown = |mounted: &&Mounted| mounted.is_open || page.visitor().is_owner();
+    let tools: Vec<_> =
+        mounted.iter().filter(is_shown).map(|mounted| describe(mounted.tool)).collect();
     page.show("front.html", context! { tools => &tools })
 }
 

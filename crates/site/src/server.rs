@@ -4,10 +4,13 @@
 //! what is behind it is only asked for when a page shows it.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use http::Extensions;
 use http::request::Parts;
+
+use crate::login::{BadHash, Password};
 
 /// The program that serves the site, as a request extension: `extensions.insert(Server(&FACTS))`.
 ///
@@ -29,6 +32,13 @@ pub struct ServerFacts {
     /// What else is to be said about the program and an exchange, for people: a name of a few words and
     /// a value. The way in, the visitor's address.
     pub facts: fn(&Extensions) -> Vec<(&'static str, String)>,
+    /// The visitor's address, by which tries of a password are counted; `None` where nobody tells it.
+    pub address: fn(&Extensions) -> Option<IpAddr>,
+    /// Whether the visitor came by HTTPS.
+    pub is_https: fn(&Extensions) -> bool,
+    /// The owner's password, where the web server sends it with each request (Apache's `SetEnv` in
+    /// .htaccess). Only from web servers whose word is to be believed: whoever can set it is the owner.
+    pub password: fn(&Extensions) -> Option<Result<Password, BadHash>>,
 }
 
 impl Server {
@@ -37,6 +47,9 @@ impl Server {
         reference: String::new,
         variables: |_| Vec::new(),
         facts: |_| Vec::new(),
+        address: |_| None,
+        is_https: |_| false,
+        password: |_| None,
     });
 
     /// Returns what the program set, or [`Server::SILENT`].

@@ -3,10 +3,12 @@
 //! Only plain values: reading files and the environment is the program's work.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use crate::login::LoginSettings;
 use crate::tool::{Access, Tool};
 
-/// The owner's decisions. The default is a site whose open tools are open.
+/// The owner's decisions. The default is a site without a login, whose open tools are open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteSettings {
     /// The tools for everybody, by name. `all` stands for every tool that is [`Access::Open`]; those
@@ -15,11 +17,23 @@ pub struct SiteSettings {
     /// Whether pages are compressed (gzip, brotli) for clients that understand it. For a program that
     /// speaks HTTP itself; web servers before a CGI or FastCGI program do it their own way.
     pub compress: bool,
+    /// The login, by which the owner reaches what is not public. Without one nobody does.
+    pub login: Option<LoginSettings>,
+    /// Whether every request comes from the owner: in a shell of the account itself.
+    pub asked_by_owner: bool,
+    /// For how long browsers are told to come by HTTPS alone, once they have (HSTS); zero: they are not.
+    pub hsts: Duration,
 }
 
 impl Default for SiteSettings {
     fn default() -> Self {
-        SiteSettings { public: [ALL.to_owned()].into(), compress: false }
+        SiteSettings {
+            public: [ALL.to_owned()].into(),
+            compress: false,
+            login: None,
+            asked_by_owner: false,
+            hsts: Duration::ZERO,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use error::StoreError;
 use error::{Refusal, refusal};
+pub(crate) use open::make_folder_of;
 
 use crate::pause::pause;
 

@@ -79,6 +79,25 @@ mod tests {
         }
     }
 
+    /// Else the owner's own form is refused as another site's.
+    #[test]
+    fn every_form_that_is_posted_begins_with_its_token() {
+        const FIELD: &str = "<input type=\"hidden\" name=\"csrf\" value=\"{{ csrf }}\">";
+        for tool in TABLE {
+            for page in tool.pages {
+                for form in page
+                    .source
+                    .split("<form ")
+                    .skip(1)
+                    .filter(|form| form.contains("method=\"post\""))
+                {
+                    let (_, inside) = form.split_once('>').unwrap();
+                    assert!(inside.trim_start().starts_with(FIELD), "{}: {inside}", page.name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn every_front_page_answers_with_its_title() {
         let site = site();

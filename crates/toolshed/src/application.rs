@@ -11,16 +11,24 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
-use site::{ServerFacts, SiteSettings};
+use site::login::BadHash;
+use site::{LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
-use crate::config::{Configuration, Settings};
+use crate::config::{self, Configuration, Settings};
 use crate::setup;
 
 /// Makes the site with all its tools, for a web server before it. While the configuration is wrong it
 /// answers every request with a page that says so.
 pub(crate) fn site(configuration: Configuration) -> Site {
     let site_settings = site_settings(&configuration.settings);
+    Site::new(configuration, site_settings)
+}
+
+/// The same for somebody in a shell of the account: the owner.
+pub(crate) fn site_for_the_owner(configuration: Configuration) -> Site {
+    let site_settings =
+        SiteSettings { asked_by_owner: true, ..site_settings(&configuration.settings) };
     Site::new(configuration, site_settings)
 }
 
@@ -32,8 +40,27 @@ pub(crate) fn site_over_http(configuration: Configuration) -> Site {
 
 /// What of the settings is the site's.
 pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
-    SiteSettings::default().public(settings.public.iter().cloned())
+    let hsts = settings.hsts;
+    SiteSettings { login: Some(login(settings)), hsts, ..SiteSettings::default() }
+        .public(settings.public.iter().cloned())
 }
+
+/// What of the settings is the login's.
+pub(crate) fn login(settings: &Settings) -> LoginSettings {
+    let home = config::home();
+    let data = settings.data.clone().or_else(|| Some(home.as_ref()?.join("data")));
+    LoginSettings {
+        password: settings.password.clone(),
+        session_idle: settings.session_idle,
+        session_longest: settings.session_longest,
+        cookie_path: settings.cookie_path.clone(),
+        set_up_file: home.map(|home| home.join(SET_UP_FILE)),
+        ..LoginSettings::in_folder(data.unwrap_or_else(|| "data".into()))
+    }
+}
+
+/// The file that opens the set-up page. .htaccess gives no file of such a name to visitors.
+const SET_UP_FILE: &str = "toolshed.setup";
 
 /// What of the settings is the server's, with the site's pages.
 pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
@@ -60,6 +87,8 @@ pub(crate) struct Site {
     router: Router,
     /// Where the site is mounted when an exchange does not show it.
     base: Option<String>,
+    /// What the site may ask.
+    facts: &'static ServerFacts,
     /// Set while the configuration is wrong.
     setup: Option<setup::Setup>,
 }
@@ -69,7 +98,13 @@ impl Site {
         let base = configuration.settings.base.clone();
         let is_wrong = !configuration.problems.is_empty();
         let setup = is_wrong.then(|| setup::Setup::new(configuration));
-        Site { router: site::router_with(tools::TABLE, &site_settings), base, setup }
+        let router = site::router_with(tools::TABLE, &site_settings);
+        Site { router, base, facts: &FACTS, setup }
+    }
+
+    /// Believes no password that comes with a request: whoever reaches a TCP port could send one.
+    pub(crate) fn reached_over_tcp(self) -> Self {
+        Site { facts: &FACTS_OVER_TCP, ..self }
     }
 }
 
@@ -85,7 +120,7 @@ impl Service<Request<Body>> for Site {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Whoever has put the configuration right need not find and end this process.
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
-            *self = site(configuration);
+            *self = Site { facts: self.facts, ..site(configuration) };
         }
         let base = Exchange::of(request.extensions()).base();
         if !base.as_str().is_empty() {
@@ -94,7 +129,7 @@ impl Service<Request<Body>> for Site {
         } else if let Some(base) = &self.base {
             mount(&mut request, base);
         }
-        request.extensions_mut().insert(site::Server(&SERVER));
+        request.extensions_mut().insert(site::Server(self.facts));
         match &mut self.setup {
             Some(setup) => setup.call(request),
             None => self.router.call(request),
@@ -122,8 +157,30 @@ fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
 }
 
 /// What the site may ask about the program and an exchange.
-static SERVER: ServerFacts =
-    ServerFacts { reference: app_server::reference, variables: variables_of, facts: facts_of };
+static FACTS: ServerFacts = ServerFacts {
+    reference: app_server::reference,
+    variables: variables_of,
+    facts: facts_of,
+    address: |extensions| Exchange::of(extensions).remote_address(),
+    is_https: |extensions| Exchange::of(extensions).scheme() == Scheme::Https,
+    password: password_of,
+};
+
+/// The same, where anybody may have sent the request's variables.
+static FACTS_OVER_TCP: ServerFacts = ServerFacts { password: |_| None, ..FACTS };
+
+/// The password that the web server sends with a request (`SetEnv` in .htaccess).
+fn password_of(extensions: &Extensions) -> Option<Result<Password, BadHash>> {
+    let secrets = Exchange::of(extensions).secrets()?;
+    let text = |name| {
+        let secret = secrets.get(name).filter(|secret| !secret.is_empty())?;
+        Some(String::from_utf8_lossy(secret).into_owned())
+    };
+    match text("APP_PASSWORD_HASH") {
+        Some(hash) => Some(Password::from_hash(&hash)),
+        None => Password::clear(text("APP_PASSWORD")?).map(Ok),
+    }
+}
 
 /// The web server's variables. Over HTTP there are none.
 fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {

@@ -1,9 +1,11 @@
 //! What the program can be told to do, one file a command.
 
+pub(crate) mod backup;
 pub(crate) mod cgi;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod fastcgi;
+pub(crate) mod hash_password;
 pub(crate) mod launched;
 pub(crate) mod request;
 pub(crate) mod serve;

@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use app_server::Address;
+use site::Password;
 use toml::de::DeTable;
 
-pub(crate) use keys::{ALL, KEYS, Key};
+pub(crate) use keys::{KEYS, Key};
 pub(crate) use problem::{Place, Problem};
 use value::Value;
 
@@ -31,6 +33,10 @@ pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 /// What every variable of ours begins with.
 const PREFIX: &str = "TOOLSHED_";
 
+/// The owner's password in the environment: itself, and a hash of it. Named as many applications name it.
+const PASSWORD_VARIABLE: &str = "APP_PASSWORD";
+const HASH_VARIABLE: &str = "APP_PASSWORD_HASH";
+
 /// What every other part of the program goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -40,6 +46,18 @@ pub(crate) struct Settings {
     pub(crate) log: Option<PathBuf>,
     /// The tools for everybody, by name; `all` stands for those that need not be named.
     pub(crate) public: BTreeSet<String>,
+    /// The owner's password.
+    pub(crate) password: Option<Password>,
+    /// The folder of what the site remembers; `None`: beside the program.
+    pub(crate) data: Option<PathBuf>,
+    /// After how long without a request a session ends.
+    pub(crate) session_idle: Duration,
+    /// After how long a session ends in any case.
+    pub(crate) session_longest: Duration,
+    /// The path below which cookies are sent; `None`: where the site is mounted.
+    pub(crate) cookie_path: Option<String>,
+    /// How long browsers are told to come by HTTPS alone; zero: they are not.
+    pub(crate) hsts: Duration,
     /// Where the site is mounted when an exchange does not show it: `/project`.
     pub(crate) base: Option<String>,
     /// Whether visitors read what is wrong with the configuration.
@@ -53,7 +71,13 @@ impl Default for Settings {
         Settings {
             listen: None,
             log: None,
-            public: [ALL.to_owned()].into(),
+            public: BTreeSet::new(),
+            password: None,
+            data: None,
+            session_idle: Duration::from_secs(7 * 24 * 3600),
+            session_longest: Duration::from_secs(30 * 24 * 3600),
+            cookie_path: None,
+            hsts: Duration::from_secs(24 * 3600),
             base: None,
             show_configuration_errors: false,
             server: app_server::Settings::default(),
@@ -90,7 +114,11 @@ pub(crate) struct Configuration {
 /// Reads the settings of this process.
 pub(crate) fn load(typed: &Typed) -> Configuration {
     let environment = std::env::vars_os()
-        .filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        .filter(|(name, _)| {
+            let name = name.as_encoded_bytes();
+            let is_password = [PASSWORD_VARIABLE, HASH_VARIABLE].map(str::as_bytes).contains(&name);
+            name.starts_with(PREFIX.as_bytes()) || is_password
+        })
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .collect();
     gather(typed, environment, home().as_deref())
@@ -196,6 +224,20 @@ impl Configuration {
 
     fn read_environment(&mut self, environment: Vec<(String, OsString)>) {
         for (name, value) in environment {
+            // Sorted: of the two, and of what begins with our prefix, the later one counts.
+            if name == PASSWORD_VARIABLE {
+                if !value.is_empty() {
+                    self.settings.password = Password::clear(value.to_string_lossy());
+                }
+                continue;
+            }
+            if name == HASH_VARIABLE {
+                if !value.is_empty() {
+                    let value = Value::Secret(value.to_string_lossy().into_owned());
+                    self.put("password_hash", value, Place::Variable(name));
+                }
+                continue;
+            }
             let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
                 self.warnings.extend(warning_about(&name));
                 continue;
@@ -221,6 +263,10 @@ impl Configuration {
             };
             self.problems.push(problem);
             return;
+        };
+        let value = match value {
+            Value::Text(text) if key.is_secret() => Value::Secret(text),
+            value => value,
         };
         match key.take(&mut self.settings, &value, &place) {
             Ok(()) => drop(self.set.insert(key.name, (value, place))),

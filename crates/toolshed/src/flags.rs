@@ -14,10 +14,8 @@ use crate::config::Typed;
 #[command(
     name = "toolshed",
     version,
-    after_help = "Without a command: serves FastCGI or CGI when a web server started the program,\n\
-                  else the same as `toolshed serve`.\n\
-                  Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.\n\
-                  Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong."
+    after_help = "Without a command: serves the web server that started it, else as serve does.\n\
+                  Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -36,6 +34,11 @@ pub(crate) enum Command {
     Tools,
     Check(Check),
     Settings(Settings),
+    /// Make the line for toolshed.toml with the owner's password.
+    #[command(after_help = "Asks for the password; or reads it from standard input:\n\
+                      printf %s 'my long password' | toolshed hash-password")]
+    HashPassword,
+    Backup(Backup),
     Completions(Completions),
 }
 
@@ -51,7 +54,7 @@ pub(crate) struct Serve {
     pub(crate) log: Option<String>,
 }
 
-/// Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi.
+/// Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Wrong settings do not end it: visitors get a page (503), the log the cause.\n\
@@ -86,6 +89,18 @@ pub(crate) struct Settings {
     pub(crate) name: Option<String>,
 }
 
+/// Write one consistent copy of what the site remembers.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works while the site is in use. The copy holds secrets: its mode is 600.\n\
+                  To restore it: put it in the place of data/toolshed.db."
+)]
+pub(crate) struct Backup {
+    /// Where to write it; replaced in one step.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
 /// Print the completions for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "For bash, in ~/.bashrc: source <(toolshed completions bash)")]
@@ -105,6 +120,8 @@ impl Flags {
                 | Command::Tools
                 | Command::Check(_)
                 | Command::Settings(_)
+                | Command::HashPassword
+                | Command::Backup(_)
                 | Command::Completions(_),
             )
             | None => (&None, &None),

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         Some(Command::Settings(settings)) => {
             commands::settings::run(&typed, settings.name.as_deref())
         }
+        Some(Command::HashPassword) => commands::hash_password::run(),
+        Some(Command::Backup(backup)) => commands::backup::run(&typed, &backup.file),
         Some(Command::Completions(completions)) => commands::completions::run(completions.shell),
         None if commands::launched::is_asked_for() => commands::launched::run(),
         None => commands::serve::run(&typed),

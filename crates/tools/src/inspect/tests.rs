@@ -153,6 +153,7 @@ const FACTS: ServerFacts = ServerFacts {
         .into()
     },
     facts: |_| vec![("Way in", "FastCGI".to_owned())],
+    ..*Server::SILENT.0
 };
 
 fn ask(accept: &str) -> Answer {

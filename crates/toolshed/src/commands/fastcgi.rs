@@ -1,6 +1,6 @@
 //! `toolshed fastcgi --listen ADDRESS`: FastCGI on a socket of our own.
 
-use app_server::WayIn;
+use app_server::{Address, WayIn};
 
 use crate::config::{self, Typed};
 use crate::report::Failure;
@@ -23,6 +23,10 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let log = log::begin(configuration.settings.log.as_deref());
     log::configuration(&configuration);
     let server = application::server_settings(&configuration.settings);
-    let served = app_server::run(application::site(configuration), WayIn::FastCgi(listen), server);
+    let mut site = application::site(configuration);
+    if matches!(listen, Address::Tcp(_)) {
+        site = site.reached_over_tcp();
+    }
+    let served = app_server::run(site, WayIn::FastCgi(listen), server);
     log.tell(served)
 }

@@ -46,7 +46,12 @@ pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
     let server = application::server_settings(&configuration.settings);
-    let answered = app_server::request(application::site(configuration), request, output, server);
+    let answered = app_server::request(
+        application::site_for_the_owner(configuration),
+        request,
+        output,
+        server,
+    );
     if io::stdout().is_terminal() {
         // The shell's prompt begins a line.
         let _ = writeln!(io::stdout());

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use app_server::{Address, WayIn};
+use site::Password;
 
 use super::right_settings;
-use crate::config::Typed;
+use crate::config::{Configuration, Typed};
 use crate::log::Terminal;
 use crate::report::Failure;
 use crate::{application, log};
@@ -17,29 +18,59 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let configuration = right_settings(typed)?;
+    let mut configuration = right_settings(typed)?;
     let log = log::begin(configuration.settings.log.as_deref());
     log::configuration(&configuration);
     let listen = configuration.settings.listen.clone();
-    let way_in = WayIn::Http(listen.unwrap_or(Address::Tcp(ADDRESS)));
+    let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
+    let made_up = make_up_password(&listen, &mut configuration);
+    let way_in = WayIn::Http(listen);
     let mut server = application::server_settings(&configuration.settings);
     server.on_listening = greet;
-    let terminal = TERMINAL.get_or_init(|| log);
+    let Greeting { terminal, .. } = GREETING.get_or_init(|| Greeting { terminal: log, made_up });
     let served = app_server::run(application::site_over_http(configuration), way_in, server);
     terminal.tell(served)
 }
 
-/// The terminal, for the greeting: the server calls a plain function.
-static TERMINAL: OnceLock<Terminal> = OnceLock::new();
+/// Makes a password up where none is set and only this machine can connect, so that the site can be tried
+/// out. It stands at the terminal alone, never in the log.
+fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Option<String> {
+    let is_of_this_machine = matches!(listen, Address::Tcp(address) if address.ip().is_loopback());
+    if !is_of_this_machine || configuration.settings.password.is_some() {
+        return None;
+    }
+    let login = application::login(&configuration.settings);
+    let made_up = match event_loop::run(login.has_set_up()) {
+        Ok(Ok(true)) => return None,
+        Ok(Ok(false)) => login.make_up_password().map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let password =
+        made_up.inspect_err(|error| tracing::error!("Nobody can log in: {error}.")).ok()?;
+    configuration.settings.password = Password::clear(&*password);
+    Some(password)
+}
+
+/// What the greeting needs: the server calls a plain function.
+struct Greeting {
+    terminal: Terminal,
+    made_up: Option<String>,
+}
+
+static GREETING: OnceLock<Greeting> = OnceLock::new();
 
 /// Says where the site is, how to stop it and what to do next.
 fn greet(way_in: &str) {
-    let Some(terminal) = TERMINAL.get() else { return };
+    let Some(Greeting { terminal, made_up }) = GREETING.get() else { return };
+    let log_in = made_up.as_ref().map_or(String::new(), |password| {
+        format!("\n  Log in with:   {password} (made up, for none is set)")
+    });
     // Somebody who does not listen need not be greeted.
     let _ = write!(
         terminal.output(),
         "Toolshed serves the site at {way_in}\n\
-         \n  Look at it:    open that address in a browser\
+         \n  Look at it:    open that address in a browser{log_in}\
          \n  Stop it:       Ctrl-C\
          \n  Put it online: docs/deploying.md (Apache, nginx, lighttpd)\
          \n  Add a tool:    docs/adding-a-tool.md\n\n"

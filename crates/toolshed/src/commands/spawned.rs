@@ -18,8 +18,18 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     log::configuration(&configuration);
     let server = application::server_settings(&configuration.settings);
-    app_server::run(application::site(configuration), WayIn::Spawned, server).map_err(|error| {
+    let mut site = application::site(configuration);
+    if !is_unix_socket() {
+        site = site.reached_over_tcp();
+    }
+    app_server::run(site, WayIn::Spawned, server).map_err(|error| {
         tracing::error!("{error}");
         Failure::silent(1)
     })
+}
+
+/// Whether only this machine, and of it only who may write to a file, can reach the web server's socket.
+fn is_unix_socket() -> bool {
+    let address = rustix::net::getsockname(std::io::stdin());
+    address.is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::UNIX)
 }

@@ -7,7 +7,7 @@ use crate::application;
 use crate::config::Typed;
 use crate::report::{self, Failure};
 
-/// Prints a line a tool: name, whether it is open, path, title.
+/// Prints a line a tool: name, who may use it, path, title.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
     let site = application::site_settings(&configuration.settings);
@@ -15,14 +15,14 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
         .iter()
         .map(|tool| {
             let open = match (site.opens(tool), tool.access) {
-                (true, _) => "open",
-                (false, Access::Open) => "closed",
-                (false, Access::Named) => "closed, has to be named",
+                (true, _) => "everybody",
+                (false, Access::Open) => "owner",
+                (false, Access::Named) => "owner; to be named",
             };
             [tool.name.to_owned(), open.to_owned(), tool.path(), tool.title.to_owned()]
         })
         .collect();
-    report::print(&table(["NAME", "PUBLIC", "PATH", "TITLE"], &rows))
+    report::print(&table(["NAME", "FOR", "PATH", "TITLE"], &rows))
 }
 
 /// Lines with their columns below each other.

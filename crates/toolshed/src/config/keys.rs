@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use app_server::Address;
+use site::Password;
 
 use super::Settings;
 use super::problem::Place;
@@ -104,14 +105,70 @@ pub(crate) const KEYS: &[Key] = &[
         name: "public",
         kind: Kind::List {
             write: "names of tools such as [\"all\"] or [\"checksum\"]",
-            default: "[\"all\"]",
+            default: "[]",
             take: take_public,
         },
         what: "The tools that need no login. `all` means every tool but those that show what is the \
                owner's (*inspect* and *diagnostics*): these have to be named too, as in \
                `[\"all\", \"inspect\"]`.",
-        why: "Until there is a login, a tool that is not public cannot be used by anybody. An empty \
-              list closes them all.",
+        why: "A tool uses what is the owner's: the account's disk, its processor time, its address. So \
+              everything is the owner's alone until it is opened.",
+    },
+    Key {
+        name: "password_hash",
+        kind: Kind::Own {
+            write: "the line that `toolshed hash-password` prints",
+            default: "none: nobody can log in",
+            take: take_password_hash,
+        },
+        what: "The owner's password, as a hash from which nobody gets it back. `toolshed hash-password` \
+               makes it.",
+        why: "Other ways to set a password, each before this one: the variables `APP_PASSWORD_HASH` (such a \
+              hash) and `APP_PASSWORD` (the password itself) in the program's environment; and after this one, \
+              under Apache, the same with `SetEnv` in .htaccess. docs/login.md has them all.",
+    },
+    Key {
+        name: "data",
+        kind: Kind::Own {
+            write: "the path of a folder such as \"data\"",
+            default: "`data` beside the program",
+            take: take_data,
+        },
+        what: "The folder of what the site remembers: `toolshed.db` and `secret.key`. It is made when it \
+               is first needed, for this account alone. A relative path begins as that of `log` does.",
+        why: "Several processes lock the file in it, so it has to lie on a disk with locks: a local one, or \
+              NFS with its lock service.",
+    },
+    Key {
+        name: "session_idle",
+        kind: time_field!(60..=8760 * HOUR, session_idle),
+        what: "After how long without a request the owner has to log in again.",
+        why: "A week: a tool that is used now and then stays open, a browser that was left behind does not.",
+    },
+    Key {
+        name: "session_longest",
+        kind: time_field!(60..=8760 * HOUR, session_longest),
+        what: "After how long the owner has to log in again in any case.",
+        why: "A month: a cookie that was stolen is of no use for ever.",
+    },
+    Key {
+        name: "cookie_path",
+        kind: Kind::Own {
+            write: "a path such as \"/\"",
+            default: "where the site is mounted",
+            take: take_cookie_path,
+        },
+        what: "The path below which browsers send the cookies of the login.",
+        why: "Needed only where the login guards folders beside the site: then `/`. On a host where others \
+              have folders of their own below the same name, they would get the cookies, too.",
+    },
+    Key {
+        name: "hsts",
+        kind: time_field!(0..=17_520 * HOUR, hsts),
+        what: "For how long browsers that came by HTTPS are told to come by HTTPS alone \
+               (Strict-Transport-Security). 0: they are not.",
+        why: "A day: it holds for the whole host, other sites on it included. Once HTTPS works there for good, \
+              8760 h is usual.",
     },
     Key {
         name: "log",
@@ -328,6 +385,11 @@ impl Key {
         format!("{}{}", super::PREFIX, self.name.to_ascii_uppercase())
     }
 
+    /// Returns whether its value is shown nowhere.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.name == "password_hash"
+    }
+
     /// Puts a value where it belongs.
     ///
     /// # Errors
@@ -483,6 +545,31 @@ fn take_log(settings: &mut Settings, value: &Value, place: &Place) -> Result<(),
     Ok(())
 }
 
+fn take_password_hash(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::AsEver) };
+    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::AsEver)?);
+    Ok(())
+}
+
+fn take_data(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+    let Value::Text(path) = value else { return Err(Advice::AsEver) };
+    if path.trim().is_empty() {
+        return Err(Advice::AsEver);
+    }
+    settings.data = Some(beside(place, path));
+    Ok(())
+}
+
+fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|};,".contains(&byte);
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
+        return Err(Advice::AsEver);
+    }
+    settings.cookie_path = Some(text.to_owned());
+    Ok(())
+}
+
 fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::AsEver) };
     let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
@@ -584,8 +671,8 @@ mod tests {
         ];
         for key in KEYS {
             for value in &nonsense {
-                // A file may have any name.
-                if key.name == "log" && *value == nonsense[0] {
+                // A file may have any name, and so may a folder.
+                if ["log", "data"].contains(&key.name) && *value == nonsense[0] {
                     continue;
                 }
                 let mut settings = Settings::default();

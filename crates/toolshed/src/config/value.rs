@@ -15,6 +15,8 @@ pub(crate) enum Value {
     Truth(bool),
     /// A list of texts.
     List(Vec<String>),
+    /// A text that is shown nowhere: a password, or what may be one.
+    Secret(String),
     /// What no key takes: its kind, such as "a table".
     Other(&'static str),
 }
@@ -43,7 +45,7 @@ impl Value {
         match self {
             Value::Text(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
-            Value::Truth(_) | Value::List(_) | Value::Other(_) => None,
+            Value::Truth(_) | Value::List(_) | Value::Secret(_) | Value::Other(_) => None,
         }
     }
 
@@ -53,7 +55,7 @@ impl Value {
             Value::List(items) => Some(items.clone()),
             Value::Text(text) if text.trim().is_empty() => Some(Vec::new()),
             Value::Text(text) => Some(text.split(',').map(|item| item.trim().to_owned()).collect()),
-            Value::Number(_) | Value::Truth(_) | Value::Other(_) => None,
+            Value::Number(_) | Value::Truth(_) | Value::Secret(_) | Value::Other(_) => None,
         }
     }
 }
@@ -66,6 +68,7 @@ impl fmt::Display for Value {
             Value::Number(number) => write!(formatter, "{number}"),
             Value::Truth(truth) => write!(formatter, "{truth}"),
             Value::List(items) => write!(formatter, "{items:?}"),
+            Value::Secret(_) => formatter.write_str("a secret that is not shown"),
             Value::Other(kind) => formatter.write_str(kind),
         }
     }

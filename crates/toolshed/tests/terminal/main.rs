@@ -4,6 +4,7 @@
 
 mod check;
 mod log;
+mod login;
 mod program;
 mod ways_in;
 mod web_servers;
@@ -39,24 +40,24 @@ const HELP: &[(&[&str], &str)] = &[
 Usage: toolshed [OPTIONS] [COMMAND]
 
 Commands:
-  serve        Serve the site over HTTP: to try it, to develop, behind a proxy
-  fastcgi      Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi
-  request      Print the site's answer to one request, without a server
-  tools        List the tools of the site, and which are open
-  check        Say what is installed and what would not work; change nothing
-  settings     List the settings, and where they stand; or explain one
-  completions  Print the completions for a shell
-  help         Print this message or the help of the given subcommand(s)
+  serve          Serve the site over HTTP: to try it, to develop, behind a proxy
+  fastcgi        Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi
+  request        Print the site's answer to one request, without a server
+  tools          List the tools of the site, and which are open
+  check          Say what is installed and what would not work; change nothing
+  settings       List the settings, and where they stand; or explain one
+  hash-password  Make the line for toolshed.toml with the owner's password
+  backup         Write one consistent copy of what the site remembers
+  completions    Print the completions for a shell
+  help           Print this message or the help of the given subcommand(s)
 
 Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
   -V, --version        Print version
 
-Without a command: serves FastCGI or CGI when a web server started the program,
-else the same as `toolshed serve`.
+Without a command: serves the web server that started it, else as serve does.
 Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.
-Exit codes: 0 done, 1 the machine refused, 2 what was typed or set is wrong.
 ",
     ),
     (
@@ -76,7 +77,7 @@ Ctrl-C or SIGTERM ends it, after what is in progress.
     ),
     (
         &["fastcgi"],
-        "Serve the site over FastCGI: behind nginx, caddy, mod_proxy_fcgi
+        "Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi
 
 Usage: toolshed fastcgi [OPTIONS]
 
@@ -152,6 +153,37 @@ Options:
   -h, --help           Print help
 
 They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.
+",
+    ),
+    (
+        &["hash-password"],
+        "Make the line for toolshed.toml with the owner's password
+
+Usage: toolshed hash-password [OPTIONS]
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Asks for the password; or reads it from standard input:
+printf %s 'my long password' | toolshed hash-password
+",
+    ),
+    (
+        &["backup"],
+        "Write one consistent copy of what the site remembers
+
+Usage: toolshed backup [OPTIONS] <FILE>
+
+Arguments:
+  <FILE>  Where to write it; replaced in one step
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Works while the site is in use. The copy holds secrets: its mode is 600.
+To restore it: put it in the place of data/toolshed.db.
 ",
     ),
     (
@@ -265,12 +297,12 @@ fn tools_are_listed_with_what_is_open() {
     assert_eq!(code, 0, "{text}");
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let mut lines = text.lines().map(cells);
-    assert_eq!(lines.next().unwrap(), ["NAME", "PUBLIC", "PATH", "TITLE"]);
+    assert_eq!(lines.next().unwrap(), ["NAME", "FOR", "PATH", "TITLE"]);
     let checksum =
         |text: &str| text.lines().map(cells).find(|cells| cells[0] == "checksum").unwrap();
-    assert_eq!(checksum(&text), ["checksum", "open", "/tools/checksum", "Checksums"]);
-    let (_, text) = run(&["tools"], &[("TOOLSHED_PUBLIC", "")]);
-    assert_eq!(checksum(&text)[1], "closed");
+    assert_eq!(checksum(&text), ["checksum", "owner", "/tools/checksum", "Checksums"]);
+    let (_, text) = run(&["tools"], &[("TOOLSHED_PUBLIC", "all")]);
+    assert_eq!(checksum(&text)[1], "everybody");
 }
 
 #[test]

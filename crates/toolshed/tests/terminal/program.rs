@@ -1,6 +1,7 @@
 //! The program as a test starts it: in a folder of its own, with an environment of its own.
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ impl Installation {
         let listener = UnixListener::bind(&socket).unwrap();
         let mut command = self.command(&[], environment);
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running { child: command.spawn().unwrap(), socket }
+        Running { child: command.spawn().unwrap(), socket, address: None }
     }
 
     /// Starts `toolshed fastcgi` on a socket of its own.
@@ -77,7 +78,7 @@ impl Installation {
         let socket = self.path().join("own.sock");
         let mut command = self.command(&["fastcgi", "--listen", "unix:own.sock"], environment);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running { child: command.spawn().unwrap(), socket }
+        Running { child: command.spawn().unwrap(), socket, address: None }
     }
 }
 
@@ -85,48 +86,39 @@ impl Installation {
 pub(crate) struct Running {
     pub(crate) child: Child,
     socket: PathBuf,
+    /// Where it listens when that is no unix socket.
+    address: Option<SocketAddr>,
 }
 
 impl Running {
+    /// A program that was given a listening TCP socket.
+    pub(crate) fn over_tcp(child: Child, address: SocketAddr) -> Self {
+        Running { child, socket: PathBuf::new(), address: Some(address) }
+    }
+
     /// Sends a request and returns the whole answer, head and body.
     pub(crate) fn ask(&self, variables: &[(&str, &str)]) -> String {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        let mut stream = loop {
+        self.ask_with_body(variables, "")
+    }
+
+    /// The same, with a body.
+    pub(crate) fn ask_with_body(&self, variables: &[(&str, &str)], body: &str) -> String {
+        let patience = Duration::from_secs(15);
+        if let Some(address) = self.address {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(patience)).unwrap();
+            return converse(stream, variables, body);
+        }
+        let deadline = Instant::now() + patience;
+        let stream = loop {
             match UnixStream::connect(&self.socket) {
                 Ok(stream) => break stream,
                 Err(error) if Instant::now() > deadline => panic!("nobody listens: {error}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         };
-        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-        let id = RequestId::new(1).unwrap();
-        let mut connection = Connection::new();
-        connection.begin(id, Role::Responder, false);
-        let variables = [("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")].iter().chain(variables);
-        // The last of a name wins here, so that a test can replace the usual ones.
-        let variables: std::collections::BTreeMap<_, _> = variables.copied().collect();
-        connection
-            .params(id, variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        connection.params_end(id);
-        connection.stdin_end(id);
-        stream.write_all(&connection.take_unsent()).unwrap();
-        let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
-        loop {
-            let length = match stream.read(&mut buffer) {
-                // A read with a deadline is not taken up again after a signal or a frozen machine.
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                length => length.unwrap(),
-            };
-            assert!(length > 0, "the connection ended within the answer");
-            connection.handle_input(buffer[..length].to_vec().into());
-            while let Some(event) = connection.poll_event() {
-                match event {
-                    Event::Stdout { data, .. } => answer.extend_from_slice(&data),
-                    Event::End { .. } => return String::from_utf8(answer).unwrap(),
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
+        stream.set_read_timeout(Some(patience)).unwrap();
+        converse(stream, variables, body)
     }
 
     /// Ends the program by SIGTERM; returns its exit code and what it wrote outside the log.
@@ -145,5 +137,40 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// One exchange over FastCGI.
+fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &str) -> String {
+    let id = RequestId::new(1).unwrap();
+    let mut connection = Connection::new();
+    connection.begin(id, Role::Responder, false);
+    let variables = [("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")].iter().chain(variables);
+    // The last of a name wins here, so that a test can replace the usual ones.
+    let variables: std::collections::BTreeMap<_, _> = variables.copied().collect();
+    connection
+        .params(id, variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    connection.params_end(id);
+    if !body.is_empty() {
+        connection.stdin(id, body.as_bytes().to_vec().into());
+    }
+    connection.stdin_end(id);
+    stream.write_all(&connection.take_unsent()).unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
+    loop {
+        let length = match stream.read(&mut buffer) {
+            // A read with a deadline is not taken up again after a signal or a frozen machine.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            length => length.unwrap(),
+        };
+        assert!(length > 0, "the connection ended within the answer");
+        connection.handle_input(buffer[..length].to_vec().into());
+        while let Some(event) = connection.poll_event() {
+            match event {
+                Event::Stdout { data, .. } => answer.extend_from_slice(&data),
+                Event::End { .. } => return String::from_utf8(answer).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -20,6 +20,7 @@ fn ask(installation: &Installation, uri: &str) -> (i32, String) {
 #[test]
 fn the_site_over_cgi() {
     let installation = Installation::new();
+    installation.write("toolshed.toml", "public = \"all\"");
     let (code, text) = ask(&installation, "/project/healthz");
     assert_eq!(code, 0);
     assert!(text.starts_with("Status: 200 OK\r\n") && text.ends_with("\r\n\r\nok"), "{text}");

@@ -336,7 +336,8 @@ fn once_it_is_right_the_site_is_served_by_the_same_process() {
     assert!(running.ask(&[]).starts_with("Status: 503"));
     installation.write("toolshed.toml", "idle_timeout = \"5 parsec\"");
     assert!(running.ask(&[]).starts_with("Status: 503"));
-    installation.write("toolshed.toml", "base = \"/project\"\nidle_timeout = \"5 min\"");
+    installation
+        .write("toolshed.toml", "base = \"/project\"\npublic = \"all\"\nidle_timeout = \"5 min\"");
     let answer = running.ask(&[("REQUEST_URI", "/project/healthz")]);
     assert!(answer.starts_with("Status: 200") && answer.ends_with("\r\n\r\nok"), "{answer}");
     let front = running.ask(&[("REQUEST_URI", "/project/")]);
@@ -350,9 +351,10 @@ fn once_it_is_right_the_site_is_served_by_the_same_process() {
 #[test]
 fn a_right_file_sets_what_it_says() {
     let installation = Installation::new();
-    installation.write("toolshed.toml", "public = []");
+    installation.write("toolshed.toml", "public = [\"checksum\"]");
     let running = installation.spawn_by_web_server(&[]);
-    assert!(running.ask(&[("REQUEST_URI", "/tools/checksum")]).starts_with("Status: 403"));
+    assert!(running.ask(&[("REQUEST_URI", "/tools/checksum")]).starts_with("Status: 200"));
+    assert!(running.ask(&[("REQUEST_URI", "/tools/passwords")]).starts_with("Status: 401"));
     assert!(running.ask(&[("REQUEST_URI", "/healthz")]).starts_with("Status: 200"));
 }
 

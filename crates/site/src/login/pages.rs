@@ -1,0 +1,510 @@
+//! The pages of the login: log in, log out, the owner's account and its second factor.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::extract::{Extension, Query, Request};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use data_encoding::BASE64URL_NOPAD;
+use http::header::{CACHE_CONTROL, HOST, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::Value;
+use tera::context;
+
+use super::forgery::{self, Sender};
+use super::secrets::{Secrets, random};
+use super::session::{self, Session};
+use super::throttle::{self, Who};
+use super::{
+    KNOWN_SECONDS, SharedGate, Visitor, cookies, is_password, next, now, or_set_up, second_factor,
+    set_up,
+};
+use crate::base_path::BasePath;
+use crate::error_page::ErrorPage;
+use crate::format::Format;
+use crate::page::Page;
+use crate::request_body::Chunks;
+use crate::server::Server;
+use crate::store::StoreError;
+
+/// How much a form of the login may bring: a password, a code and an address are below 4 KiB.
+const FORM_BYTES: usize = 16 * 1024;
+
+/// How long a login form may stay open, in seconds: a day.
+const FORM_SECONDS: i64 = 24 * 3600;
+
+/// The login's own pages.
+pub(crate) fn routes(gate: SharedGate) -> Router {
+    Router::new()
+        .route("/login", get(form).post(log_in))
+        .route("/logout", post(log_out))
+        .route("/logout-everywhere", post(log_out_everywhere))
+        .route("/account", get(account))
+        .route("/account/second-factor", get(second_factor_page).post(change_second_factor))
+        .route("/set-up", get(set_up::form).post(set_up::set_password))
+        .layer(middleware::from_fn(never_stored))
+        .layer(Extension(gate))
+}
+
+/// No answer of the login is kept by a browser or on the way.
+async fn never_stored(request: Request, next: middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a handler here needs of a request; its body apart.
+pub(super) struct Asked {
+    pub(super) gate: SharedGate,
+    pub(super) page: Page,
+    pub(super) visitor: Visitor,
+    pub(super) head: Parts,
+    pub(super) fields: HashMap<String, String>,
+}
+
+impl Asked {
+    /// Reads a whole request.
+    pub(super) async fn read(
+        gate: SharedGate,
+        page: Page,
+        visitor: Visitor,
+        request: Request,
+    ) -> Result<Self, ErrorPage> {
+        let (head, body) = request.into_parts();
+        let fields = fields(body).await?;
+        Ok(Asked { gate, page, visitor, head, fields })
+    }
+
+    pub(super) fn base(&self) -> &BasePath {
+        self.page.base()
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        (Server::of(&self.head.extensions).0.is_https)(&self.head.extensions)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        (Server::of(&self.head.extensions).0.address)(&self.head.extensions)
+    }
+
+    pub(super) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    /// Who is counted: a browser that is known, or an address.
+    pub(super) fn who(&self, secrets: &Secrets, proof: &[u8]) -> Who {
+        let expected = BASE64URL_NOPAD.encode(proof);
+        for known in cookies::ours(&self.head.headers, cookies::KNOWN, secrets) {
+            if let Some((number, kept)) = known.split_once(' ')
+                && secrets.same(kept.as_bytes(), expected.as_bytes())
+            {
+                return Who::Known(number.to_owned());
+            }
+        }
+        Who::Unknown(self.address())
+    }
+
+    /// Refuses a form that this browser has not got from us: it has to bring its cookie and its token.
+    pub(super) fn refuse_forgery(&self) -> Result<(), ErrorPage> {
+        let secrets = self.gate.secrets()?;
+        let kept = cookies::ours(&self.head.headers, cookies::FORM, secrets);
+        let token = self.field(forgery::FIELD);
+        let expected = kept.iter().map(|kept| form_token(secrets, kept));
+        let expected = expected
+            .into_iter()
+            .find(|expected| secrets.same(token.as_bytes(), expected.as_bytes()));
+        let headers = &self.head.headers;
+        if kept.is_empty() && !token.is_empty() && forgery::sender(headers) == Sender::Own {
+            return Err(ErrorPage::new(StatusCode::FORBIDDEN).title("No cookie came").message(
+                "Logging in needs a cookie, and your browser sent none. Please allow cookies for this site, go \
+                 back and load the page again.",
+            ));
+        }
+        self.gate.refuse_forgery(headers, token, expected.as_deref().unwrap_or("\0"))
+    }
+}
+
+/// Reads a form.
+async fn fields(body: Body) -> Result<HashMap<String, String>, ErrorPage> {
+    let body = Chunks::new(body).collect(FORM_BYTES).await?;
+    Ok(form_urlencoded::parse(&body).into_owned().collect())
+}
+
+/// Where to go on, as the address or the form says it.
+fn onward(base: &BasePath, secrets: &Secrets, fields: &HashMap<String, String>) -> String {
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+    next::safe_or_signed(base, field("next"), field("signed"), secrets)
+}
+
+/// `GET /login`
+async fn form(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    Query(fields): Query<HashMap<String, String>>,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let (head, _) = request.into_parts();
+    let asked = Asked { gate: gate.0, page, visitor, head, fields };
+    if asked.visitor.is_owner() {
+        let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
+        return Ok(Redirect::to(&to).into_response());
+    }
+    show_form(&asked, StatusCode::OK, None).await
+}
+
+/// The form, with what went wrong; or how to set a password where there is none.
+async fn show_form(
+    asked: &Asked,
+    status: StatusCode,
+    trouble: Option<&str>,
+) -> Result<Response, ErrorPage> {
+    let gate = &asked.gate;
+    let configured = gate.configured_password(&asked.head.extensions);
+    let state = gate
+        .store
+        .read(|store| Ok((or_set_up(store, configured)?.is_some(), second_factor::is_on(store)?)));
+    let (has_password, asks_for_code) = state.await?;
+    if !has_password {
+        let context = context! { can_set_up => &set_up::is_possible(gate) };
+        return Ok(asked.page.show("no-password.html", context));
+    }
+    if let (Some(trouble), true) = (trouble, wants_words(&asked.head.headers)) {
+        return Err(ErrorPage::new(status).message(trouble));
+    }
+    let (token, cookie) = new_form(asked)?;
+    let mut response = asked.page.show(
+        "login.html",
+        context! {
+            trouble => &trouble,
+            form_token => &token,
+            next => asked.field("next"),
+            signed => asked.field("signed"),
+            asks_for_code => &asks_for_code,
+        },
+    );
+    *response.status_mut() = status;
+    response.headers_mut().extend(cookie);
+    Ok(response)
+}
+
+/// Whether a program asks, which has no use for a form.
+fn wants_words(headers: &HeaderMap) -> bool {
+    Format::wanted(headers, Format::Html) != Format::Html
+}
+
+/// The token of a form for somebody who is not logged in, and the cookie that goes with it.
+pub(super) fn new_form(asked: &Asked) -> Result<(String, HeaderMap), ErrorPage> {
+    let secrets = asked.gate.secrets()?;
+    let mut headers = HeaderMap::new();
+    // Several forms may be open in one browser.
+    let kept = cookies::ours(&asked.head.headers, cookies::FORM, secrets).into_iter().next();
+    let number = match kept {
+        Some(number) => number,
+        None => {
+            let number = random::<16>().map_err(no_randomness)?;
+            let number = BASE64URL_NOPAD.encode(&number);
+            let scope = asked.gate.scope(asked.base(), asked.is_https());
+            cookies::set(&mut headers, cookies::FORM, &number, FORM_SECONDS, &scope, secrets);
+            number
+        }
+    };
+    Ok((form_token(secrets, &number), headers))
+}
+
+fn form_token(secrets: &Secrets, number: &str) -> String {
+    secrets.code("login form", number.as_bytes())
+}
+
+/// `POST /login`
+async fn log_in(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    if asked.visitor.is_owner() {
+        let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
+        return Ok(Redirect::to(&to).into_response());
+    }
+    asked.refuse_forgery()?;
+    let gate = &asked.gate;
+    let Some(password) = gate.password(&asked.head.extensions).await? else {
+        return show_form(&asked, StatusCode::OK, None).await;
+    };
+    let secrets = gate.secrets()?;
+    let proof = password.proof(secrets);
+    let who = asked.who(secrets, &proof);
+
+    let now = now();
+    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now)).await? {
+        return too_many_tries(&asked, seconds).await;
+    }
+    let typed = asked.field("password");
+    let is_it = typed.len() <= super::password::LONGEST && is_password(&password, typed).await;
+    let is_it = is_it && {
+        let code = asked.field("code");
+        gate.store.write(|store| second_factor::take(store, code, now, secrets)).await?
+    };
+    let from =
+        asked.address().map_or("an unknown address".to_owned(), |address| address.to_string());
+    if !is_it {
+        tracing::warn!("Somebody at {from} tried to log in and did not know the password.");
+        let asks_for_code = gate.store.read(second_factor::is_on).await?;
+        let trouble = match asks_for_code {
+            true => "The password or the code is not right.",
+            false => "That is not the password.",
+        };
+        return show_form(&asked, StatusCode::UNAUTHORIZED, Some(trouble)).await;
+    }
+    tracing::info!("The owner logged in from {from}.");
+    let mut response = Redirect::to(&onward(asked.base(), secrets, &asked.fields)).into_response();
+    begin_session(&asked, &who, &proof, response.headers_mut()).await?;
+    Ok(response)
+}
+
+/// Begins a session under a new number, whatever number came with the request.
+pub(super) async fn begin_session(
+    asked: &Asked,
+    who: &Who,
+    proof: &[u8],
+    headers: &mut HeaderMap,
+) -> Result<(), ErrorPage> {
+    let (gate, now) = (&asked.gate, now());
+    let secrets = gate.secrets()?;
+    let number = session::new_number().map_err(no_randomness)?;
+    let before = cookies::ours(&asked.head.headers, cookies::SESSION, secrets);
+    let lifetime = gate.settings.lifetime();
+    let begun = gate.store.write(|store| {
+        throttle::forgive(store, who)?;
+        for number in &before {
+            session::end(store, number)?;
+        }
+        Session::begin(store, &number, proof, now, lifetime)
+    });
+    begun.await?;
+    let scope = gate.scope(asked.base(), asked.is_https());
+    let seconds = lifetime.idle.min(lifetime.longest);
+    cookies::set(headers, cookies::SESSION, &number, seconds, &scope, secrets);
+    cookies::set(headers, cookies::FORM, "", 0, &scope, secrets);
+    let browser = match who {
+        Who::Known(number) => number.clone(),
+        Who::Unknown(_) => BASE64URL_NOPAD.encode(&random::<12>().map_err(no_randomness)?),
+    };
+    let known = format!("{browser} {}", BASE64URL_NOPAD.encode(proof));
+    cookies::set(headers, cookies::KNOWN, &known, KNOWN_SECONDS, &scope, secrets);
+    Ok(())
+}
+
+/// 429, with the time to wait.
+pub(super) async fn too_many_tries(asked: &Asked, seconds: u32) -> Result<Response, ErrorPage> {
+    let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    if wants_words(&asked.head.headers) {
+        return Err(ErrorPage::new(status).message(words).retry_after(seconds));
+    }
+    let mut response = show_form(asked, status, Some(&words)).await?;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    Ok(response)
+}
+
+fn in_words(seconds: u32) -> String {
+    if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
+}
+
+/// `POST /logout`. That the form is ours was found when it came in.
+async fn log_out(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    if let Some(session) = asked.visitor.session() {
+        asked.gate.store.write(|store| session.end(store)).await?;
+    }
+    Ok(logged_out(&asked)?)
+}
+
+/// `POST /logout-everywhere`
+async fn log_out_everywhere(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    if asked.visitor.session().is_some() {
+        asked.gate.store.write(session::end_all).await?;
+        tracing::info!("The owner logged out everywhere.");
+    }
+    Ok(logged_out(&asked)?)
+}
+
+fn logged_out(asked: &Asked) -> Result<Response, StoreError> {
+    let mut response = Redirect::to(&asked.base().link("/")).into_response();
+    let scope = asked.gate.scope(asked.base(), asked.is_https());
+    cookies::set(response.headers_mut(), cookies::SESSION, "", 0, &scope, asked.gate.secrets()?);
+    Ok(response)
+}
+
+/// `GET /account`
+async fn account(
+    Extension(gate): Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    if visitor.session().is_none() {
+        return Ok(gate.ask_to_log_in(&request, page.base()));
+    }
+    let lifetime = gate.settings.lifetime();
+    let state = gate.store.read(|store| {
+        Ok((
+            session::count(store, now(), lifetime)?,
+            second_factor::is_on(store)?,
+            second_factor::codes_left(store)?,
+        ))
+    });
+    let (sessions, has_second_factor, codes_left) = state.await?;
+    Ok(page.show(
+        "account.html",
+        context! {
+            sessions => &sessions,
+            has_second_factor => &has_second_factor,
+            codes_left => &codes_left,
+        },
+    ))
+}
+
+/// `GET /account/second-factor`
+async fn second_factor_page(
+    Extension(gate): Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    if visitor.session().is_none() {
+        return Ok(gate.ask_to_log_in(&request, page.base()));
+    }
+    let (head, _) = request.into_parts();
+    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    show_second_factor(&asked, StatusCode::OK, None, &[]).await
+}
+
+async fn show_second_factor(
+    asked: &Asked,
+    status: StatusCode,
+    trouble: Option<&str>,
+    recovery_codes: &[String],
+) -> Result<Response, ErrorPage> {
+    let Some(session) = asked.visitor.session() else {
+        return Err(ErrorPage::new(StatusCode::UNAUTHORIZED));
+    };
+    let store = &asked.gate.store;
+    let (is_on, kept) =
+        store.read(|store| Ok((second_factor::is_on(store)?, session.kept(store)?))).await?;
+    let mut values = context! {
+        trouble => &trouble,
+        is_on => &is_on,
+        recovery_codes => &recovery_codes,
+        key => &None::<String>,
+        picture => &None::<Value>,
+    };
+    if !is_on {
+        let key = match kept {
+            Some(key) => key,
+            None => {
+                let key = second_factor::new_key().map_err(no_randomness)?;
+                store.write(|store| session.keep(store, Some(&key))).await?;
+                key
+            }
+        };
+        let host =
+            asked.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("site");
+        let picture = second_factor::picture(&second_factor::address(&key, host));
+        let picture = picture.map(|(size, path)| serde_json::json!({ "size": size, "path": path }));
+        values.insert("picture", &picture);
+        values.insert("key", &in_groups(&key));
+    }
+    let mut response = asked.page.show("second-factor.html", values);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn in_groups(key: &str) -> String {
+    let letters: Vec<char> = key.chars().collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// `POST /account/second-factor`
+async fn change_second_factor(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    let Some(session) = asked.visitor.session() else {
+        return Err(ErrorPage::new(StatusCode::UNAUTHORIZED));
+    };
+    let (gate, now) = (&asked.gate, now());
+    let secrets = gate.secrets()?;
+    // Whoever finds an open session must not guess codes at leisure.
+    let who =
+        Who::Known(format!("session {}", secrets.code("throttle", session.number().as_bytes())));
+    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now)).await? {
+        let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
+        return Err(ErrorPage::new(StatusCode::TOO_MANY_REQUESTS)
+            .message(words)
+            .retry_after(seconds));
+    }
+    let typed = asked.field("code");
+    let trouble =
+        "The code is not right. Codes change every 30 seconds, and the clock of the phone counts.";
+    match asked.field("action") {
+        "on" => {
+            let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
+            let turned_on = gate.store.write(|store| {
+                let Some(key) = session.kept(store)? else { return Ok(false) };
+                let is_on = second_factor::is_on(store)?;
+                if is_on || !second_factor::turn_on(store, &key, typed, now, secrets, &codes)? {
+                    return Ok(false);
+                }
+                session.keep(store, None)?;
+                throttle::forgive(store, &who)?;
+                session.end_others(store)?;
+                Ok(true)
+            });
+            if turned_on.await? {
+                tracing::info!("The owner turned the second factor on.");
+                return show_second_factor(&asked, StatusCode::OK, None, &codes).await;
+            }
+        }
+        "off" => {
+            let turned_off = gate.store.write(|store| {
+                let is_right = second_factor::take(store, typed, now, secrets)?;
+                if is_right {
+                    second_factor::turn_off(store)?;
+                    throttle::forgive(store, &who)?;
+                }
+                Ok(is_right)
+            });
+            if turned_off.await? {
+                tracing::info!("The owner turned the second factor off.");
+                return Ok(Redirect::to(&asked.base().link("/account")).into_response());
+            }
+        }
+        _ => return Err(ErrorPage::new(StatusCode::BAD_REQUEST)),
+    }
+    show_second_factor(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(trouble), &[]).await
+}
+
+pub(super) fn no_randomness(error: super::NoRandomness) -> ErrorPage {
+    ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
+}

@@ -1,0 +1,197 @@
+//! The owner's password: how it is kept, checked and recognised.
+//!
+//! A hash is a line that can be put into a TOML file, a shell and an .htaccess as it is:
+//! `pbkdf2-sha256:600000:SALT:HASH`, the last two in base64url.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use data_encoding::BASE64URL_NOPAD;
+use ring::{hmac, pbkdf2};
+
+use super::secrets::{Secrets, random};
+
+/// What PBKDF2-HMAC-SHA256 has to cost: OWASP's Password Storage Cheat Sheet asks for 600,000 rounds, about
+/// 0.1 to 0.3 s.
+pub const ROUNDS: u32 = 600_000;
+
+/// More rounds than this would hold a login up for minutes: a slip.
+const MOST_ROUNDS: u32 = 20_000_000;
+
+const SCHEME: &str = "pbkdf2-sha256";
+const SALT_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+
+/// The shortest password that a form here accepts for a new one; characters.
+pub(crate) const SHORTEST: usize = 10;
+
+/// The longest password that is looked at; bytes.
+pub(crate) const LONGEST: usize = 1024;
+
+/// The password that opens the site. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Form);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Form {
+    Clear(String),
+    Hash { rounds: NonZeroU32, salt: Vec<u8>, hash: Vec<u8> },
+}
+
+impl Password {
+    /// Takes a password as it is typed; `None` for an empty one, which means that there is none.
+    pub fn clear(text: impl Into<String>) -> Option<Password> {
+        let text = text.into();
+        (!text.is_empty()).then_some(Password(Form::Clear(text)))
+    }
+
+    /// Reads what [`Password::make_hash`] wrote.
+    ///
+    /// # Errors
+    /// When it is no such line.
+    pub fn from_hash(line: &str) -> Result<Password, BadHash> {
+        let mut parts = line.trim().split(':');
+        let mut next = || parts.next().unwrap_or("");
+        let (scheme, rounds, salt, hash) = (next(), next(), next(), next());
+        let decoded = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| BadHash);
+        let rounds = rounds.parse().ok().filter(|rounds| (1..=MOST_ROUNDS).contains(rounds));
+        let rounds = rounds.and_then(NonZeroU32::new).ok_or(BadHash)?;
+        let (salt, hash) = (decoded(salt)?, decoded(hash)?);
+        if scheme != SCHEME || salt.len() < 8 || hash.len() != HASH_BYTES || parts.next().is_some()
+        {
+            return Err(BadHash);
+        }
+        Ok(Password(Form::Hash { rounds, salt, hash }))
+    }
+
+    /// Makes the hash of a password with a fresh salt, at the present cost ([`ROUNDS`]): some tenths of a
+    /// second.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn make_hash(text: &str) -> Result<String, NoRandomness> {
+        Ok(hash_with(text, &random::<SALT_BYTES>()?))
+    }
+
+    /// Whether checking it takes long enough to be done beside the loop.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.0, Form::Hash { .. })
+    }
+
+    /// Tells whether this is the password, in a time that does not depend on where it differs.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        match &self.0 {
+            Form::Clear(password) => {
+                // Equal HMACs under a key that nobody knows: the comparison tells nothing about the text.
+                let Ok(key) = random::<32>() else { return false };
+                let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+                let expected = hmac::sign(&key, password.as_bytes());
+                hmac::verify(&key, text.as_bytes(), expected.as_ref()).is_ok()
+            }
+            Form::Hash { rounds, salt, hash } => {
+                let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+                pbkdf2::verify(algorithm, *rounds, salt, text.as_bytes(), hash).is_ok()
+            }
+        }
+    }
+
+    /// Returns what a session keeps of it: it tells whether this is still the password the session was begun
+    /// with, costs one HMAC, and nobody without the secret key learns anything from it.
+    pub(crate) fn proof(&self, secrets: &Secrets) -> Vec<u8> {
+        match &self.0 {
+            Form::Clear(password) => secrets.mac("password", password.as_bytes()),
+            Form::Hash { salt, hash, .. } => secrets.mac("hash", &[&salt[..], hash].concat()),
+        }
+    }
+}
+
+fn hash_with(text: &str, salt: &[u8]) -> String {
+    let rounds = NonZeroU32::new(ROUNDS).unwrap_or(NonZeroU32::MIN);
+    let mut hash = [0; HASH_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, text.as_bytes(), &mut hash);
+    format!("{SCHEME}:{rounds}:{}:{}", BASE64URL_NOPAD.encode(salt), BASE64URL_NOPAD.encode(&hash))
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.0 {
+            Form::Clear(_) => "Password(clear text)",
+            Form::Hash { .. } => "Password(hash)",
+        })
+    }
+}
+
+/// A line that is no password hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadHash;
+
+impl fmt::Display for BadHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("write the line that `toolshed hash-password` prints")
+    }
+}
+
+impl std::error::Error for BadHash {}
+
+/// The system gave no random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRandomness;
+
+impl fmt::Display for NoRandomness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the system gives no random bytes")
+    }
+}
+
+impl std::error::Error for NoRandomness {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From another implementation: Python's hashlib.pbkdf2_hmac("sha256", b"correct horse", b"0123456789abcdef", 600000).
+    const KNOWN: &str =
+        "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+
+    #[test]
+    fn a_hash_is_what_others_compute() {
+        assert_eq!(hash_with("correct horse", b"0123456789abcdef"), KNOWN);
+        let password = Password::from_hash(KNOWN).unwrap();
+        assert!(password.is("correct horse") && !password.is("correct hors"));
+    }
+
+    #[test]
+    fn clear_text_is_compared_whole() {
+        let password = Password::clear("pässword").unwrap();
+        for (text, expected) in
+            [("pässword", true), ("pässwor", false), ("", false), ("PÄSSWORD", false)]
+        {
+            assert_eq!(password.is(text), expected, "{text}");
+        }
+        assert_eq!(Password::clear(""), None);
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused() {
+        for line in [
+            "",
+            "secret",
+            "pbkdf2-sha256:0:MDEyMzQ1Njc4OWFiY2RlZg:AAAA",
+            &KNOWN.replace("600000", "4000000000"),
+            &KNOWN.replace("600000", "20000001"),
+            &KNOWN.replace("sha256", "sha1"),
+            &KNOWN.replace("MDEyMzQ1Njc4OWFiY2RlZg", "MDE"),
+            &KNOWN[..KNOWN.len() - 1],
+            &format!("{KNOWN}:x"),
+        ] {
+            assert_eq!(Password::from_hash(line), Err(BadHash), "{line}");
+        }
+        assert!(Password::from_hash(&format!(" {KNOWN}\n")).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_a_password_shows() {
+        let shown = format!("{:?} {:?}", Password::clear("hunter2"), Password::from_hash(KNOWN));
+        assert!(!shown.contains("hunter2") && !shown.contains("MDEy"), "{shown}");
+    }
+}

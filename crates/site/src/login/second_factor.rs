@@ -1,0 +1,222 @@
+//! The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
+//!
+//! SHA-1, six digits and 30 s are what every app understands. A code counts once; a recovery code, too. The
+//! store holds the key itself, for codes are computed from it, and of recovery codes the hashes.
+
+use data_encoding::BASE32_NOPAD;
+use qrcodegen::{QrCode, QrCodeEcc};
+use ring::digest::{SHA256, digest};
+use ring::hmac;
+use rusqlite::{Connection, Transaction};
+
+use super::password::NoRandomness;
+use super::secrets::{Secrets, random};
+use super::throttle::Seconds;
+use super::{fact, set_fact};
+
+const KEY_FACT: &str = "totp_key";
+/// The last step whose code was used.
+const STEP_FACT: &str = "totp_step";
+
+/// Bytes of a key: as long as the digest, as RFC 4226 §4 recommends.
+const KEY_BYTES: usize = 20;
+const STEP_SECONDS: Seconds = 30;
+/// How many steps a clock may be wrong, before and after.
+const STEPS_OFF: Seconds = 1;
+const RECOVERY_CODES: usize = 10;
+/// Bytes of a recovery code: 80 bits, 16 characters.
+const RECOVERY_BYTES: usize = 10;
+
+/// Whether a code is asked for.
+pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
+    Ok(fact(store, KEY_FACT)?.is_some())
+}
+
+/// Takes a code: the app's of about now, or a recovery code; neither counts again.
+pub(crate) fn take(
+    store: &Transaction<'_>,
+    typed: &str,
+    now: Seconds,
+    secrets: &Secrets,
+) -> rusqlite::Result<bool> {
+    let Some(key) = fact(store, KEY_FACT)? else { return Ok(true) };
+    let typed = normalized(typed);
+    let last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
+    if let Some(step) = step_of(&key, &typed, last, now, secrets) {
+        set_fact(store, STEP_FACT, Some(&step.to_string()))?;
+        return Ok(true);
+    }
+    Ok(store.execute("DELETE FROM recovery_codes WHERE hash = ?1", [hash(&typed)])? > 0)
+}
+
+/// Turns the second factor on, if the code fits to the key; returns fresh recovery codes.
+pub(crate) fn turn_on(
+    store: &Transaction<'_>,
+    key: &str,
+    typed: &str,
+    now: Seconds,
+    secrets: &Secrets,
+    recovery_codes: &[String],
+) -> rusqlite::Result<bool> {
+    let Some(step) = step_of(key, &normalized(typed), 0, now, secrets) else { return Ok(false) };
+    set_fact(store, KEY_FACT, Some(key))?;
+    set_fact(store, STEP_FACT, Some(&step.to_string()))?;
+    store.execute("DELETE FROM recovery_codes", [])?;
+    for code in recovery_codes {
+        store
+            .execute("INSERT INTO recovery_codes (hash) VALUES (?1)", [hash(&normalized(code))])?;
+    }
+    Ok(true)
+}
+
+/// Turns it off.
+pub(crate) fn turn_off(store: &Transaction<'_>) -> rusqlite::Result<()> {
+    set_fact(store, KEY_FACT, None)?;
+    set_fact(store, STEP_FACT, None)?;
+    store.execute("DELETE FROM recovery_codes", []).map(drop)
+}
+
+/// How many recovery codes are left.
+pub(crate) fn codes_left(store: &Connection) -> rusqlite::Result<i64> {
+    store.query_row("SELECT count(*) FROM recovery_codes", [], |row| row.get(0))
+}
+
+/// Makes a key, as apps take it when it is typed.
+pub(crate) fn new_key() -> Result<String, NoRandomness> {
+    Ok(BASE32_NOPAD.encode(&random::<KEY_BYTES>()?))
+}
+
+/// Makes recovery codes, in groups that can be read.
+pub(crate) fn new_recovery_codes() -> Result<Vec<String>, NoRandomness> {
+    let code = |_| {
+        let letters = BASE32_NOPAD.encode(&random::<RECOVERY_BYTES>()?).to_ascii_lowercase();
+        let groups: Vec<_> = (0..4).filter_map(|at| letters.get(at * 4..at * 4 + 4)).collect();
+        Ok(groups.join("-"))
+    };
+    (0..RECOVERY_CODES).map(code).collect()
+}
+
+/// The address that an app reads from the picture. `host` names the site in the app.
+pub(crate) fn address(key: &str, host: &str) -> String {
+    let host: String = form_urlencoded::byte_serialize(host.as_bytes()).collect();
+    format!("otpauth://totp/Toolshed:{host}?secret={key}&issuer=Toolshed")
+}
+
+/// A picture: how many squares a side has, with the margin, and the path of an SVG that draws the dark ones.
+pub(crate) fn picture(address: &str) -> Option<(i32, String)> {
+    /// The margin that the standard asks for.
+    const MARGIN: i32 = 4;
+    let code = QrCode::encode_text(address, QrCodeEcc::Medium).ok()?;
+    let mut path = String::new();
+    for y in 0..code.size() {
+        for x in (0..code.size()).filter(|x| code.get_module(*x, y)) {
+            path += &format!("M{} {}h1v1h-1z", x + MARGIN, y + MARGIN);
+        }
+    }
+    Some((code.size() + 2 * MARGIN, path))
+}
+
+/// The step whose code was typed, if it is about now and later than the last that was used.
+fn step_of(
+    key: &str,
+    typed: &str,
+    last: Seconds,
+    now: Seconds,
+    secrets: &Secrets,
+) -> Option<Seconds> {
+    let key = BASE32_NOPAD.decode(key.as_bytes()).ok()?;
+    let step = now / STEP_SECONDS;
+    (step - STEPS_OFF..=step + STEPS_OFF)
+        .filter(|step| *step > last)
+        .find(|step| secrets.same(code(&key, *step).as_bytes(), typed.as_bytes()))
+}
+
+/// RFC 4226 §5.3, RFC 6238 §4.
+fn code(key: &[u8], step: Seconds) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    let tag = hmac::sign(&key, &step.to_be_bytes());
+    let tag = tag.as_ref();
+    let at = usize::from(tag[tag.len() - 1] & 0xf);
+    let number = tag[at..at + 4].iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    format!("{:06}", (number & 0x7fff_ffff) % 1_000_000)
+}
+
+/// Without the spaces and hyphens that people write between groups.
+fn normalized(typed: &str) -> String {
+    typed.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase()
+}
+
+fn hash(code: &str) -> Vec<u8> {
+    digest(&SHA256, code.as_bytes()).as_ref().to_vec()
+}
+
+/// The code of this moment, for tests.
+#[cfg(test)]
+pub(crate) fn code_at(key: &str, now: Seconds) -> String {
+    code(&BASE32_NOPAD.decode(key.as_bytes()).unwrap(), now / STEP_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::testing::block_on;
+
+    #[test]
+    fn codes_are_those_of_the_standard() {
+        // RFC 6238, appendix B; its codes have eight digits, ours their last six.
+        for (seconds, expected) in [
+            (59, "287082"),
+            (1_111_111_109, "081804"),
+            (1_111_111_111, "050471"),
+            (1_234_567_890, "005924"),
+            (2_000_000_000, "279037"),
+            (20_000_000_000, "353130"),
+        ] {
+            assert_eq!(
+                code(b"12345678901234567890", seconds / STEP_SECONDS),
+                expected,
+                "{seconds}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_code_counts_once_and_a_recovery_code_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
+        let store = Store::at(folder.path().join("store.db"));
+        let (key, codes) = (new_key().unwrap(), new_recovery_codes().unwrap());
+        let now = 1_700_000_000;
+        let try_to_take = |typed: &str, now| {
+            block_on(store.write(|store| take(store, typed, now, &secrets))).unwrap()
+        };
+        let try_to_turn_on = |typed: &str| {
+            block_on(store.write(|store| turn_on(store, &key, typed, now, &secrets, &codes)))
+        };
+        assert!(try_to_take("anything", now), "it is off");
+        assert!(!try_to_turn_on("000000").unwrap() && !block_on(store.read(is_on)).unwrap());
+        assert!(try_to_turn_on(&code_at(&key, now)).unwrap());
+        assert!(!try_to_take(&code_at(&key, now), now), "the code that turned it on");
+        assert!(!try_to_take("", now) && !try_to_take("000000", now + 30));
+        let next = code_at(&key, now + 30);
+        assert!(
+            try_to_take(&format!("{} {}", &next[..3], &next[3..]), now),
+            "a clock that is 30 s late"
+        );
+        assert!(!try_to_take(&next, now + 30), "a code that was used");
+        assert!(!try_to_take(&code_at(&key, now + 90), now + 300), "a code that is too old");
+        assert!(try_to_take(&codes[3].to_ascii_uppercase(), now) && !try_to_take(&codes[3], now));
+        assert_eq!(block_on(store.read(codes_left)).unwrap(), 9);
+        block_on(store.write(turn_off)).unwrap();
+        assert!(try_to_take("", now) && block_on(store.read(codes_left)).unwrap() == 0);
+    }
+
+    #[test]
+    fn the_picture_is_a_square_of_squares() {
+        let address = address(&"A".repeat(32), "my site.test:80");
+        assert_eq!(address.split('?').next(), Some("otpauth://totp/Toolshed:my+site.test%3A80"));
+        let (size, path) = picture(&address).unwrap();
+        assert!((29..80).contains(&size) && path.starts_with("M4 4h1v1h-1z"), "{size}");
+    }
+}

@@ -1,0 +1,201 @@
+//! The site's own secret: `secret.key`, from which every key for cookies and tokens is derived.
+//!
+//! It is made when it is first needed, 0600 and in one step, so that of several processes which start
+//! together all use the same. Whoever removes it ends every session.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use data_encoding::BASE64URL_NOPAD;
+use ring::hmac;
+use ring::rand::SecureRandom;
+
+use super::password::NoRandomness;
+use crate::store::{StoreError, make_folder_of};
+
+/// The file's length.
+const KEY_BYTES: usize = 64;
+
+/// Keys, each for one purpose.
+pub(crate) struct Secrets {
+    /// For cookies that only we can read and write.
+    pub(crate) cookies: cookie::Key,
+    macs: hmac::Key,
+}
+
+impl Secrets {
+    /// Reads the key from this file, and makes it when it is missing.
+    pub(crate) fn load(file: &Path) -> Result<Secrets, StoreError> {
+        let said = |error| StoreError::File { path: file.to_owned(), error };
+        let key = match read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_folder_of(file)?;
+                make(file).map_err(said)?;
+                read(file)
+            }
+            key => key,
+        };
+        Ok(Secrets::derive(&key.map_err(said)?))
+    }
+
+    fn derive(key: &[u8]) -> Secrets {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
+        let halves = [derive("cookies, signing"), derive("cookies, encryption")];
+        Secrets {
+            cookies: cookie::Key::from(&[halves[0].as_ref(), halves[1].as_ref()].concat()),
+            macs: hmac::Key::new(hmac::HMAC_SHA256, derive("codes").as_ref()),
+        }
+    }
+
+    /// Returns what only we can compute of these bytes, for this purpose and no other.
+    pub(crate) fn mac(&self, purpose: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.macs);
+        context.update(purpose.as_bytes());
+        context.update(&[0]);
+        context.update(bytes);
+        context.sign().as_ref().to_vec()
+    }
+
+    /// As [`Secrets::mac`], for a form or an address.
+    pub(crate) fn code(&self, purpose: &str, bytes: &[u8]) -> String {
+        BASE64URL_NOPAD.encode(&self.mac(purpose, bytes))
+    }
+
+    /// Compares in a time that does not depend on where they differ.
+    pub(crate) fn same(&self, left: &[u8], right: &[u8]) -> bool {
+        let expected = hmac::sign(&self.macs, left);
+        hmac::verify(&self.macs, right, expected.as_ref()).is_ok()
+    }
+}
+
+/// Bytes that nobody can foretell.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
+    let mut bytes = [0; N];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(bytes)
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut opened = File::open(file)?;
+    let mut key = Vec::new();
+    (&mut opened).take(KEY_BYTES as u64 + 1).read_to_end(&mut key)?;
+    if key.len() != KEY_BYTES {
+        let why =
+            format!("it has not the {KEY_BYTES} bytes of a key; remove it, and a new one is made");
+        return Err(io::Error::other(why));
+    }
+    if opened.metadata()?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(
+            "{} could be read by other accounts; it is closed to them now.",
+            file.display()
+        );
+        opened.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(key)
+}
+
+/// Makes the file whole or not at all. When another process was quicker, its key stays.
+fn make(file: &Path) -> io::Result<()> {
+    let key = random::<KEY_BYTES>().map_err(io::Error::other)?;
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let unfinished = file.with_file_name(name);
+    // What a process of this number left behind.
+    let _ = fs::remove_file(&unfinished);
+    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let written = made.write_all(&key).and_then(|()| made.sync_all());
+    // A link, unlike a rename, replaces nothing.
+    let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // File systems without links: then two first starts at the same instant may differ once.
+        Err(_) if !file.exists() => fs::rename(&unfinished, file),
+        linked => linked,
+    });
+    // After a rename it is gone.
+    let _ = fs::remove_file(&unfinished);
+    linked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_for_this_account_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data/secret.key");
+        let first = Secrets::load(&file).unwrap();
+        let again = Secrets::load(&file).unwrap();
+        assert_eq!(first.mac("a", b"x"), again.mac("a", b"x"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        let parent = file.parent().unwrap();
+        assert_eq!(fs::metadata(parent).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read_dir(parent).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_key_that_others_could_read_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret.key");
+        fs::write(&file, [7; KEY_BYTES]).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Secrets::load(&file).is_ok());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn half_a_key_is_refused_with_its_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret.key");
+        for length in [0, KEY_BYTES - 1, KEY_BYTES + 1] {
+            fs::write(&file, vec![7; length]).unwrap();
+            let error =
+                Secrets::load(&file).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                error.contains("secret.key") && error.contains("remove it"),
+                "{length}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn processes_that_start_together_have_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret.key");
+        for _ in 0..20 {
+            let _ = fs::remove_file(&file);
+            let mut children: Vec<_> = (0..4)
+                .map(|_| {
+                    std::process::Command::new(std::env::current_exe().unwrap())
+                        .args(["--exact", "login::secrets::tests::makes_a_key", "--nocapture"])
+                        .env("TEST_KEY_FILE", &file)
+                        .stdout(std::process::Stdio::piped())
+                        .spawn()
+                        .unwrap()
+                })
+                .collect();
+            let said = children.drain(..).map(|child| {
+                let output = child.wait_with_output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                text.lines()
+                    .find_map(|line| line.split_once("derived=").map(|(_, key)| key.to_owned()))
+            });
+            let keys: std::collections::BTreeSet<_> = said.collect();
+            assert_eq!(keys.len(), 1, "{keys:?}");
+            assert!(keys.iter().all(Option::is_some));
+        }
+    }
+
+    /// What a child of the test above does; by itself it looks at a key of its own.
+    #[test]
+    fn makes_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::env::var_os("TEST_KEY_FILE");
+        let file = file.map_or_else(|| folder.path().join("secret.key"), Into::into);
+        let secrets = Secrets::load(&file).unwrap();
+        println!("\nderived={}", secrets.code("test", b""));
+    }
+}

@@ -1,0 +1,132 @@
+//! The first visit, for owners who have no shell and cannot write a file of settings: they upload a file with
+//! a text of their own, type that text here and choose a password. Afterwards this page is closed for ever:
+//! whoever forgot the password uploads the setting.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use axum::extract::{Extension, Request};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::StatusCode;
+use std::collections::HashMap;
+use tera::context;
+
+use super::pages::{Asked, begin_session, new_form, no_randomness, too_many_tries};
+use super::password::SHORTEST;
+use super::throttle;
+use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, hash_of, now, set_fact};
+use crate::error_page::ErrorPage;
+use crate::page::Page;
+
+/// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The longest that is read.
+const LONGEST_TOKEN: u64 = 4096;
+
+/// Whether this program has a set-up page at all.
+pub(super) fn is_possible(gate: &Gate) -> bool {
+    gate.settings.set_up_file.is_some()
+}
+
+/// `GET /set-up`
+pub(super) async fn form(
+    Extension(gate): Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let (head, _) = request.into_parts();
+    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    file_while_open(&asked).await?;
+    show(&asked, StatusCode::OK, None)
+}
+
+/// `POST /set-up`
+pub(super) async fn set_password(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    let file = file_while_open(&asked).await?;
+    asked.refuse_forgery()?;
+    let gate = &asked.gate;
+    let secrets = gate.secrets()?;
+    let who = asked.who(secrets, b"");
+    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now())).await? {
+        return too_many_tries(&asked, seconds).await;
+    }
+    let trouble = |words: &str| show(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
+    let Some(token) = token(&file) else {
+        return trouble("The file has not arrived yet, or its text is shorter than 16 characters.");
+    };
+    if !secrets.same(token.as_bytes(), asked.field("token").trim().as_bytes()) {
+        return trouble("That is not the text in the file.");
+    }
+    let password = asked.field("password");
+    if password.chars().count() < SHORTEST || password.len() > super::password::LONGEST {
+        return trouble("The password has to have 10 characters or more.");
+    }
+    if password != asked.field("again") {
+        return trouble("The two passwords are not the same.");
+    }
+    let hash = hash_of(password).await.map_err(no_randomness)?;
+    let was_open = gate.store.write(|store| {
+        // Of two that come at once one is first.
+        if fact(store, PASSWORD_FACT)?.is_some() {
+            return Ok(false);
+        }
+        set_fact(store, PASSWORD_FACT, Some(&hash))?;
+        Ok(true)
+    });
+    if !was_open.await? {
+        return Err(closed());
+    }
+    tracing::info!("The owner set a password in the set-up page, which is closed now.");
+    if let Err(error) = std::fs::remove_file(&file) {
+        tracing::info!("{} has done its work and can be removed: {error}.", file.display());
+    }
+    let Ok(password) = Password::from_hash(&hash) else { return Err(closed()) };
+    let mut response = Redirect::to(&asked.base().link("/")).into_response();
+    begin_session(&asked, &who, &password.proof(secrets), response.headers_mut()).await?;
+    Ok(response)
+}
+
+/// The file that opens the page, while there is no password.
+async fn file_while_open(asked: &Asked) -> Result<PathBuf, ErrorPage> {
+    let file = asked.gate.settings.set_up_file.clone().ok_or_else(closed)?;
+    let password = asked.gate.password(&asked.head.extensions).await;
+    match password? {
+        Some(_) => Err(closed()),
+        None => Ok(file),
+    }
+}
+
+fn closed() -> ErrorPage {
+    ErrorPage::new(StatusCode::NOT_FOUND)
+        .message("There is nothing to set up any more: the site has its password.")
+}
+
+fn show(asked: &Asked, status: StatusCode, trouble: Option<&str>) -> Result<Response, ErrorPage> {
+    let (token, cookie) = new_form(asked)?;
+    let name = asked.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
+    let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
+    let mut response = asked.page.show(
+        "set-up.html",
+        context! { trouble => &trouble, form_token => &token, file => &name, shortest => &SHORTEST },
+    );
+    *response.status_mut() = status;
+    response.headers_mut().extend(cookie);
+    Ok(response)
+}
+
+/// The text in the file, if it is one that may open the page.
+fn token(file: &PathBuf) -> Option<String> {
+    let mut text = String::new();
+    File::open(file).ok()?.take(LONGEST_TOKEN).read_to_string(&mut text).ok()?;
+    let text = text.trim();
+    (text.len() >= SHORTEST_TOKEN).then(|| text.to_owned())
+}

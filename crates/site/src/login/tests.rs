@@ -1,0 +1,815 @@
+//! The login from outside: what a browser does, and what an attacker tries, over the whole site.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use http::header::{COOKIE, SET_COOKIE};
+
+use super::second_factor::code_at;
+use super::*;
+use crate::settings::SiteSettings;
+use crate::testing::{Answer, block_on, request, send};
+use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
+
+const PASSWORD: &str = "correct horse battery";
+
+const TOOLS: &[Tool] = &[
+    Tool { name: "private", title: "Private", access: Access::Named, ..TOOL },
+    Tool { name: "public", title: "Public", ..TOOL },
+];
+
+const TOOL: Tool = Tool {
+    name: "",
+    title: "",
+    summary: "A tool for tests.",
+    icon: "tool",
+    access: Access::Open,
+    runs: Runs::Inline,
+    pages: &[Template {
+        name: "public/page.html",
+        source: "{% extends \"frame.html\" %}{% block main %}<form><input name=\"csrf\" value=\"{{ csrf }}\">\
+                 </form>owner: {{ is_owner }}{% endblock %}",
+    }],
+    router: || {
+        Router::new()
+            .route("/", get(async || "the tool").post(async |body: String| format!("got {body}")))
+            .route(
+                "/page",
+                get(async |page: Page| page.show("public/page.html", tera::Context::new())),
+            )
+            .route("/kept", get(async || ([(CACHE_CONTROL, "private, max-age=60")], "kept")))
+    },
+};
+
+/// A site in a folder of its own.
+struct Site {
+    folder: tempfile::TempDir,
+    router: Router,
+}
+
+impl Site {
+    fn new() -> Self {
+        Site::with(|login| login.password = Password::clear(PASSWORD))
+    }
+
+    fn with(change: impl FnOnce(&mut LoginSettings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut login = LoginSettings::in_folder(folder.path().join("data"));
+        change(&mut login);
+        let router = router_of(login);
+        Site { folder, router }
+    }
+
+    /// The same site as another process serves it, with other settings.
+    fn again(&self, change: impl FnOnce(&mut LoginSettings)) -> Router {
+        let mut login = LoginSettings::in_folder(self.folder.path().join("data"));
+        login.password = Password::clear(PASSWORD);
+        change(&mut login);
+        router_of(login)
+    }
+
+    fn store(&self) -> Store {
+        LoginSettings::in_folder(self.folder.path().join("data")).store()
+    }
+
+    /// Makes everything the store remembers look so many seconds older.
+    fn let_pass(&self, seconds: i64) {
+        let older = |store: &Transaction<'_>| {
+            store.execute("UPDATE sessions SET begun = begun - ?1, seen = seen - ?1", [seconds])?;
+            store.execute("UPDATE attempts SET last = last - ?1", [seconds])
+        };
+        block_on(self.store().write(older)).unwrap();
+    }
+}
+
+fn router_of(login: LoginSettings) -> Router {
+    let settings = SiteSettings {
+        login: Some(login),
+        hsts: Duration::from_secs(60),
+        ..SiteSettings::default()
+    };
+    crate::router_with(TOOLS, &settings.public(["public"]))
+}
+
+/// A browser: it keeps cookies as they are set, and says what it does.
+struct Browser {
+    router: Router,
+    base: &'static str,
+    address: &'static str,
+    cookies: BTreeMap<String, String>,
+    /// The attributes of the cookies, as they came.
+    set: Vec<String>,
+}
+
+impl Browser {
+    fn new(router: &Router) -> Self {
+        Browser {
+            router: router.clone(),
+            base: "",
+            address: "192.0.2.1",
+            cookies: BTreeMap::new(),
+            set: Vec::new(),
+        }
+    }
+
+    fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, &[], "")
+    }
+
+    fn post(&mut self, path: &str, form: &str) -> Answer {
+        self.send("POST", path, &[("content-type", "application/x-www-form-urlencoded")], form)
+    }
+
+    fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = request(method, path)
+            .header("host", "site.test")
+            .header("accept", "text/html")
+            .extension(Server(&FACTS))
+            .extension(From_(self.address))
+            .extension(BasePath::new(self.base));
+        if !self.cookies.is_empty() {
+            let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+            request = request.header(COOKIE, pairs.collect::<Vec<_>>().join("; "));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = send(&self.router, request.body(Body::from(body.to_owned())).unwrap());
+        self.set = answer
+            .headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .map(|line| line.to_str().unwrap().to_owned())
+            .collect();
+        for line in &self.set {
+            let (pair, attributes) = line.split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            if attributes.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        answer
+    }
+
+    /// Opens the form and sends it.
+    fn log_in(&mut self, password: &str) -> Answer {
+        self.log_in_and_go(password, "")
+    }
+
+    fn log_in_and_go(&mut self, password: &str, more: &str) -> Answer {
+        let form = self.get("/login");
+        let token = token(&form).to_owned();
+        let password: String = form_urlencoded::byte_serialize(password.as_bytes()).collect();
+        self.post("/login", &format!("csrf={token}&password={password}{more}"))
+    }
+
+    fn is_owner(&mut self) -> bool {
+        self.get("/tools/private").status == 200
+    }
+}
+
+/// The address of a request, in tests.
+#[derive(Clone, Copy)]
+struct From_(&'static str);
+
+/// The password that came with a request, in tests.
+#[derive(Clone, Copy)]
+struct Sent(&'static str);
+
+static FACTS: ServerFacts = ServerFacts {
+    address: |extensions| extensions.get::<From_>()?.0.parse().ok(),
+    is_https: |_| false,
+    password: |extensions| Some(Ok(Password::clear(extensions.get::<Sent>()?.0)?)),
+    ..*Server::SILENT.0
+};
+
+/// The first token in a page: that of its own form, or of the button that logs out.
+fn token(answer: &Answer) -> &str {
+    let text = answer.text();
+    let (_, rest) =
+        text.rsplit_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("no form: {text}"));
+    rest.split('"').next().unwrap()
+}
+
+fn location(answer: &Answer) -> &str {
+    answer.header("location").unwrap_or("nowhere")
+}
+
+#[test]
+fn the_password_opens_what_is_private_and_logging_out_closes_it() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    let refused = browser.get("/tools/private?a=b");
+    assert_eq!(
+        (refused.status.as_u16(), location(&refused)),
+        (303, "/login?next=%2Ftools%2Fprivate%3Fa%3Db")
+    );
+    assert_eq!(browser.get("/tools/public").status, 200);
+    assert!(!site.folder.path().join("data").exists(), "nothing is opened for the public");
+
+    let front = browser.get("/");
+    assert!(front.text().contains("/tools/public") && !front.text().contains("/tools/private"));
+    assert!(front.text().contains("Log in") && !front.text().contains("Log out"));
+
+    let entered = browser.log_in_and_go(PASSWORD, "&next=%2Ftools%2Fprivate");
+    assert_eq!((entered.status.as_u16(), location(&entered)), (303, "/tools/private"));
+    assert!(browser.is_owner());
+    let front = browser.get("/");
+    assert!(front.text().contains("/tools/private") && front.text().contains("Log out"));
+    assert_eq!(location(&browser.get("/login?next=/tools/public")), "/tools/public");
+
+    let out = browser.post("/logout", &format!("csrf={}", token(&front)));
+    assert_eq!((out.status.as_u16(), location(&out)), (303, "/"));
+    assert!(!browser.cookies.contains_key("toolshed") && !browser.is_owner());
+}
+
+#[test]
+fn a_wrong_password_opens_nothing_and_says_so() {
+    let site = Site::new();
+    for wrong in
+        ["", "wrong", "Correct horse battery", "correct horse batter", &"x".repeat(2000), "\0"]
+    {
+        // Each from another address, so that nobody has to wait.
+        let mut browser = Browser::new(&site.router);
+        let answer = browser.log_in(wrong);
+        assert_eq!(answer.status, 401, "{wrong}");
+        assert!(answer.text().contains("That is not the password."), "{wrong}");
+        assert!(!browser.is_owner());
+        site.let_pass(4000);
+    }
+}
+
+#[test]
+fn programs_get_words_in_the_place_of_forms() {
+    let site = Site::new();
+    for (accept, kind) in
+        [("*/*", "text/plain; charset=utf-8"), ("application/json", "application/json")]
+    {
+        let answer = send(
+            &site.router,
+            request("GET", "/tools/private").header("accept", accept).body(Body::empty()).unwrap(),
+        );
+        assert_eq!(answer.status, 401, "{accept}");
+        assert_eq!(answer.header("content-type"), Some(kind));
+        assert!(answer.header("www-authenticate").unwrap().contains("form-action=\"/login\""));
+        assert!(answer.text().contains("/login"), "{}", answer.text());
+    }
+    let posted = Browser::new(&site.router).post("/tools/private", "a=b");
+    assert_eq!(posted.status, 401);
+}
+
+#[test]
+fn a_hash_opens_too() {
+    let site = Site::with(|login| {
+        let hash = Password::make_hash(PASSWORD).unwrap();
+        login.password = Some(Password::from_hash(&hash).unwrap());
+    });
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in("wrong").status, 401);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    assert!(browser.is_owner());
+}
+
+#[test]
+fn a_password_that_comes_with_each_request_counts_unless_one_is_set() {
+    let site = Site::with(|_| {});
+    let ask = |router: &Router, sent, cookies: &str, path: &str| {
+        let request = request("GET", path).header(COOKIE, cookies).header("accept", "text/html");
+        send(
+            router,
+            request.extension(Server(&FACTS)).extension(Sent(sent)).body(Body::empty()).unwrap(),
+        )
+    };
+    let log_in = |router: &Router, sent: &'static str, typed: &str| {
+        let form = ask(router, sent, "", "/login");
+        let cookie = form.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let request = request("POST", "/login")
+            .header(COOKIE, cookie)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .extension(Server(&FACTS))
+            .extension(Sent(sent));
+        let body = format!("csrf={}&password={typed}", token(&form));
+        send(router, request.body(Body::from(body)).unwrap())
+    };
+    let entered = log_in(&site.router, "first", "first");
+    assert_eq!(entered.status, 303);
+    let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap();
+    assert_eq!(ask(&site.router, "first", cookie, "/tools/private").status, 200);
+    assert_eq!(
+        ask(&site.router, "second", cookie, "/tools/private").status,
+        303,
+        "the password changed"
+    );
+    // Whoever reaches the socket cannot replace a password that is set in the configuration.
+    let fixed = Site::new();
+    assert_eq!(log_in(&fixed.router, "mine", "mine").status, 401);
+    assert_eq!(log_in(&fixed.router, "mine", "correct+horse+battery").status, 303);
+}
+
+#[test]
+fn without_a_password_the_page_says_how_to_set_one_and_nothing_opens() {
+    let site = Site::with(|_| {});
+    let mut browser = Browser::new(&site.router);
+    let page = browser.get("/login");
+    assert_eq!(page.status, 200);
+    for words in ["toolshed hash-password", "SetEnv APP_PASSWORD"] {
+        assert!(page.text().contains(words), "{words}");
+    }
+    assert!(!page.text().contains("/set-up"));
+    assert!(!page.text().contains(&*site.folder.path().to_string_lossy()));
+    for password in ["", "x"] {
+        let answer = browser.post("/login", &format!("csrf=&password={password}"));
+        assert_eq!(answer.status, 403);
+    }
+    assert_eq!(browser.get("/set-up").status, 404);
+}
+
+#[test]
+fn cookies_are_for_the_site_alone() {
+    for (base, path) in [("", "Path=/;"), ("/project", "Path=/project;")] {
+        let site = Site::new();
+        let mut browser = Browser { base, ..Browser::new(&site.router) };
+        assert_eq!(browser.log_in(PASSWORD).status, 303);
+        assert_eq!(browser.set.len(), 3);
+        for cookie in &browser.set {
+            for part in ["HttpOnly", "SameSite=Lax", path] {
+                assert!(format!("{cookie};").contains(part), "{base}: {part} in {cookie}");
+            }
+            assert!(!cookie.contains("Secure") && !cookie.contains("Domain"), "{cookie}");
+        }
+    }
+    static OVER_TLS: ServerFacts = ServerFacts { is_https: |_| true, ..*Server::SILENT.0 };
+    let site = Site::new();
+    let request =
+        request("GET", "/login").header("accept", "text/html").extension(Server(&OVER_TLS));
+    let answer = send(&site.router, request.body(Body::empty()).unwrap());
+    assert!(answer.header("set-cookie").unwrap().contains("; Secure"));
+    assert_eq!(answer.header("strict-transport-security"), Some("max-age=60"));
+    assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
+}
+
+#[test]
+fn fixation_a_session_has_a_number_that_nobody_knew_before() {
+    let site = Site::new();
+    let mut attacker = Browser::new(&site.router);
+    assert_eq!(attacker.log_in(PASSWORD).status, 303);
+    let planted = attacker.cookies["toolshed"].clone();
+    // The victim's browser has got the attacker's cookie, and logs in.
+    let mut victim = Browser::new(&site.router);
+    victim.cookies.insert("toolshed".to_owned(), planted.clone());
+    let front = victim.get("/");
+    victim.post("/logout", &format!("csrf={}", token(&front)));
+    victim.cookies.insert("toolshed".to_owned(), planted.clone());
+    assert_eq!(victim.log_in(PASSWORD).status, 303);
+    assert_ne!(victim.cookies["toolshed"], planted);
+    assert!(victim.is_owner() && !attacker.is_owner());
+}
+
+#[test]
+fn forged_stale_and_foreign_cookies_open_nothing() {
+    let site = Site::new();
+    let mut owner = Browser::new(&site.router);
+    assert_eq!(owner.log_in(PASSWORD).status, 303);
+    let good = owner.cookies["toolshed"].clone();
+    let elsewhere = Site::new();
+    let mut other = Browser::new(&elsewhere.router);
+    assert_eq!(other.log_in(PASSWORD).status, 303);
+    let mut flipped = good.clone().into_bytes();
+    let middle = flipped.len() / 2;
+    flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };
+    let flipped = String::from_utf8(flipped).unwrap();
+    for (what, cookie) in [
+        ("nothing", ""),
+        ("a guess", "owner"),
+        ("a changed letter", &flipped),
+        ("cut", &good[..good.len() - 4]),
+        ("another site's", &other.cookies["toolshed"]),
+        ("our own of another name", &owner.cookies["toolshed-known"]),
+        ("much", &"A".repeat(6000)),
+    ] {
+        let mut browser = Browser::new(&site.router);
+        browser.cookies.insert("toolshed".to_owned(), cookie.to_owned());
+        assert!(!browser.is_owner(), "{what}");
+        assert_eq!(browser.get("/").status, 200, "{what}");
+    }
+    // One that a neighbour put before ours does not lock the owner out.
+    let mut browser = Browser::new(&site.router);
+    browser.cookies.insert("a".to_owned(), format!("b; toolshed=forged; toolshed={good}"));
+    assert!(browser.is_owner());
+    // Whoever reads a copy of the store cannot make a cookie of it.
+    let row: Vec<u8> = block_on(
+        site.store().read(|store| store.query_row("SELECT id FROM sessions", [], |row| row.get(0))),
+    )
+    .unwrap();
+    assert_eq!(row.len(), 32);
+    assert!(owner.is_owner());
+}
+
+#[test]
+fn sessions_end_by_time_by_password_and_everywhere_at_once() {
+    const DAY: i64 = 24 * 3600;
+    let site = Site::new();
+    let (mut left, mut right) = (Browser::new(&site.router), Browser::new(&site.router));
+    assert_eq!(left.log_in(PASSWORD).status, 303);
+    assert_eq!(right.log_in(PASSWORD).status, 303);
+    assert!(left.get("/account").text().contains("In 2 browsers"));
+
+    // Used every six days it goes on, but not for longer than thirty.
+    for _ in 0..4 {
+        site.let_pass(6 * DAY);
+        assert!(left.is_owner());
+        assert!(
+            left.set.iter().any(|cookie| cookie.starts_with("toolshed=")),
+            "the cookie goes on, too"
+        );
+    }
+    assert!(left.is_owner() && left.set.is_empty(), "but not with every request");
+    assert!(!right.is_owner(), "seven days of silence");
+    site.let_pass(6 * DAY);
+    assert!(!left.is_owner(), "thirty days in all");
+
+    assert_eq!(left.log_in(PASSWORD).status, 303);
+    assert_eq!(right.log_in(PASSWORD).status, 303);
+    let account = left.get("/account");
+    left.post("/logout-everywhere", &format!("csrf={}", token(&account)));
+    assert!(!left.is_owner() && !right.is_owner());
+
+    assert_eq!(left.log_in(PASSWORD).status, 303);
+    let changed = site.again(|login| login.password = Password::clear("another password"));
+    let mut same_browser = Browser { router: changed, ..Browser::new(&site.router) };
+    same_browser.cookies = left.cookies.clone();
+    assert!(left.is_owner() && !same_browser.is_owner());
+
+    std::fs::remove_file(site.folder.path().join("data/secret.key")).unwrap();
+    let mut same_browser =
+        Browser { cookies: left.cookies.clone(), ..Browser::new(&site.again(|_| {})) };
+    assert!(!same_browser.is_owner(), "a new key ends all");
+}
+
+#[test]
+fn forgery_another_sites_form_does_nothing() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let page = browser.get("/tools/public/page");
+    assert!(page.text().contains("owner: true"));
+    let good = token(&page).to_owned();
+    let stolen = {
+        let mut other = Browser::new(&site.router);
+        assert_eq!(other.log_in(PASSWORD).status, 303);
+        token(&other.get("/account")).to_owned()
+    };
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+    const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
+    const ORIGIN: (&str, &str) = ("origin", "https://evil.test");
+    for path in [
+        "/tools/private",
+        "/tools/public",
+        "/logout",
+        "/logout-everywhere",
+        "/account/second-factor",
+    ] {
+        for (what, headers, body) in [
+            ("no token", &[FORM] as &[_], "a=b".to_owned()),
+            ("an empty token", &[FORM], "csrf=&a=b".to_owned()),
+            ("another session's token", &[FORM], format!("csrf={stolen}")),
+            ("not the first field", &[FORM], format!("a=b&csrf={good}")),
+            ("a token, but another site", &[FORM, CROSS], format!("csrf={good}")),
+            ("a token, but another origin", &[FORM, ORIGIN], format!("csrf={good}")),
+            ("a token in another form", &[("content-type", "text/plain")], format!("csrf={good}")),
+            ("a token in the address alone", &[FORM], String::new()),
+        ] {
+            let path = if what.contains("address") {
+                format!("{path}?csrf={good}")
+            } else {
+                path.to_owned()
+            };
+            let answer = browser.send("POST", &path, headers, &body);
+            assert_eq!(answer.status, 403, "{path}: {what}");
+        }
+        for method in ["PUT", "DELETE", "PATCH"] {
+            assert_eq!(browser.send(method, path, &[], "").status, 403, "{method} {path}");
+        }
+    }
+    assert!(browser.is_owner());
+    let answer = browser.post("/tools/private", &format!("csrf={good}&a=b"));
+    assert_eq!(answer.text(), format!("got csrf={good}&a=b"));
+    let answer = browser.send("POST", "/tools/private", &[("x-csrf-token", &good)], "a=b");
+    assert_eq!(answer.text(), "got a=b");
+    // Who is nobody can be made to do nothing: public tools work for programs as ever.
+    assert_eq!(Browser::new(&site.router).post("/tools/public", "a=b").text(), "got a=b");
+}
+
+#[test]
+fn forgery_nobody_is_logged_in_by_another_site() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    let form = browser.get("/login");
+    let good = token(&form).to_owned();
+    let password = "password=correct+horse+battery";
+    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+    for (headers, body) in [
+        (&[FORM] as &[_], password.to_owned()),
+        (&[FORM], format!("csrf=x&{password}")),
+        (&[FORM, ("sec-fetch-site", "cross-site")], format!("csrf={good}&{password}")),
+        (&[FORM, ("origin", "https://evil.test")], format!("csrf={good}&{password}")),
+        (&[FORM, ("origin", "null")], format!("csrf={good}&{password}")),
+    ] {
+        assert_eq!(browser.send("POST", "/login", headers, &body).status, 403, "{body}");
+    }
+    let mut without_cookies = Browser::new(&site.router);
+    let answer = without_cookies.post("/login", &format!("csrf={good}&{password}"));
+    assert_eq!(answer.status, 403);
+    assert!(answer.text().contains("allow cookies"), "{}", answer.text());
+    assert!(!browser.is_owner());
+}
+
+#[test]
+fn the_login_leads_nowhere_else() {
+    let site = Site::new();
+    for (next, expected) in [
+        ("%2Ftools%2Fpublic%3Fa%3Db", "/tools/public?a=b"),
+        ("%2F%2Fevil.test", "/"),
+        ("https%3A%2F%2Fevil.test", "/"),
+        ("%2F%5Cevil.test", "/"),
+        ("%2Fa%0D%0ASet-Cookie%3A+x%3Dy", "/"),
+        ("%2Flogout", "/"),
+    ] {
+        let mut browser = Browser::new(&site.router);
+        let answer = browser.log_in_and_go(PASSWORD, &format!("&next={next}"));
+        assert_eq!((answer.status.as_u16(), location(&answer)), (303, expected), "{next}");
+        assert_eq!(location(&browser.get(&format!("/login?next={next}"))), expected, "{next}");
+    }
+    // The host that a client claims stands in no link and in no redirect.
+    let answer =
+        Browser::new(&site.router).send("GET", "/tools/private", &[("host", "evil.test")], "");
+    assert!(location(&answer).starts_with("/login?"));
+}
+
+#[test]
+fn oversize_forms_and_odd_paths_open_nothing() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    let token = token(&browser.get("/login")).to_owned();
+    let large = format!("csrf={token}&password={}", "x".repeat(64 * 1024));
+    assert_eq!(browser.post("/login", &large).status, 413);
+    for path in [
+        "/tools/private/",
+        "/tools//private",
+        "/tools/./private",
+        "/tools/public/../private",
+        "/tools/public/%2e%2e/private",
+        "/tools/%70rivate",
+        "/tools/private%2F",
+        "/tools/PRIVATE",
+        "//tools/private",
+        "/account",
+        "/account/second-factor",
+    ] {
+        let answer = browser.get(path);
+        assert!(!answer.text().contains("the tool"), "{path}");
+        assert!(
+            answer.status.is_redirection() || answer.status == 404,
+            "{path}: {}",
+            answer.status
+        );
+    }
+}
+
+#[test]
+fn brute_force_is_slowed_down_by_all_processes_together() {
+    let site = Site::new();
+    // Eight processes, each with a connection of its own; what they share is the folder.
+    let processes: Vec<_> = (0..8).map(|_| site.again(|_| {})).collect();
+    let looked_at = Mutex::new(0);
+    let mut last = None;
+    for round in 0..5 {
+        for router in &processes {
+            let mut browser = Browser::new(router);
+            let answer = browser.log_in(&format!("guess {round}"));
+            match answer.status.as_u16() {
+                401 => *looked_at.lock().unwrap() += 1,
+                429 => last = Some(answer),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    // Five are free; a guess or two more, if the test takes some seconds.
+    let looked_at = looked_at.into_inner().unwrap();
+    assert!((5..=9).contains(&looked_at), "{looked_at}");
+    let refused = last.expect("guesses are refused");
+    let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=16).contains(&seconds));
+    assert!(refused.text().contains("Please try again in"), "{}", refused.text());
+    // While one has to wait the right password is not looked at either.
+    let mut owner = Browser::new(&processes[0]);
+    assert_eq!(owner.log_in(PASSWORD).status, 429);
+    // Another address does not wait.
+    let mut elsewhere = Browser { address: "198.51.100.7", ..Browser::new(&processes[0]) };
+    assert_eq!(elsewhere.log_in(PASSWORD).status, 303);
+    // Nor does a browser that was let in before, from the guesser's address.
+    let front = elsewhere.get("/");
+    elsewhere.post("/logout", &format!("csrf={}", token(&front)));
+    elsewhere.address = "192.0.2.1";
+    assert_eq!(elsewhere.log_in(PASSWORD).status, 303);
+    site.let_pass(300);
+    assert_eq!(owner.log_in(PASSWORD).status, 303);
+}
+
+#[test]
+fn what_the_owner_sees_is_kept_nowhere() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.get("/").header("cache-control"), Some("private, no-cache"));
+    assert_eq!(browser.get("/login").header("cache-control"), Some("no-store"));
+    assert_eq!(browser.get("/tools/private").header("cache-control"), Some("no-store"));
+    assert_eq!(browser.log_in(PASSWORD).header("cache-control"), Some("no-store"));
+    for path in ["/", "/account", "/tools/private", "/tools/public/page", "/nowhere"] {
+        assert_eq!(browser.get(path).header("cache-control"), Some("no-store"), "{path}");
+    }
+    assert_eq!(
+        browser.get("/tools/public/kept").header("cache-control"),
+        Some("private, max-age=60")
+    );
+    let css = browser.get("/static/site.css");
+    assert_eq!(css.header("cache-control"), Some("public, no-cache"));
+    assert_eq!(css.header("set-cookie"), None);
+}
+
+#[test]
+fn the_pages_have_no_inline_code_and_lead_below_the_base() {
+    let site = Site::with(|login| {
+        login.password = Password::clear(PASSWORD);
+    });
+    let unset = Site::with(|login| login.set_up_file = Some("toolshed.setup".into()));
+    let mut owner = Browser { base: "/project", ..Browser::new(&site.router) };
+    assert_eq!(owner.log_in(PASSWORD).status, 303);
+    let mut visitor = Browser { base: "/project", ..Browser::new(&site.router) };
+    let mut first = Browser { base: "/project", ..Browser::new(&unset.router) };
+    let pages = [
+        visitor.get("/login"),
+        first.get("/login"),
+        first.get("/set-up"),
+        owner.get("/account"),
+        owner.get("/account/second-factor"),
+        owner.get("/nowhere"),
+    ];
+    for answer in pages {
+        let html = answer.text();
+        for forbidden in ["<style", " style=", "<script>", " onclick=", "javascript:"] {
+            assert!(!html.contains(forbidden), "{forbidden} in {html}");
+        }
+        for attribute in ["href=\"/", "src=\"/", "action=\"/"] {
+            for (at, _) in html.match_indices(attribute) {
+                let link = &html[at + attribute.len() - 1..];
+                assert!(link.starts_with("/project/"), "{}", &link[..link.len().min(60)]);
+            }
+        }
+        let forms = html.matches("method=\"post\"").count();
+        assert_eq!(html.matches("name=\"csrf\"").count(), forms, "every form has its token");
+        for field in
+            html.split("<input ").skip(1).filter(|field| !field.contains("type=\"hidden\""))
+        {
+            let id = field.split_once("id=\"").and_then(|(_, id)| id.split('"').next());
+            let is_hidden = field.split('>').next().unwrap().contains(" hidden");
+            let label = id.map(|id| format!("<label for=\"{id}\">"));
+            assert!(is_hidden || label.is_some_and(|label| html.contains(&label)), "{field}");
+        }
+    }
+}
+
+#[test]
+fn the_second_factor_is_asked_for_once_it_is_on() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let mut other = Browser::new(&site.router);
+    assert_eq!(other.log_in(PASSWORD).status, 303);
+    let page = browser.get("/account/second-factor");
+    let key =
+        page.text().split("<code>").nth(1).unwrap().split('<').next().unwrap().replace(' ', "");
+    assert!(page.text().contains("<svg class=\"qr-code\""));
+    let again = browser.get("/account/second-factor");
+    assert!(again.text().contains(&key[..4]), "the key stays while the page is open");
+    let csrf = token(&page).to_owned();
+    let wrong =
+        browser.post("/account/second-factor", &format!("csrf={csrf}&action=on&code=000000"));
+    assert_eq!(wrong.status, 422);
+    let code = code_at(&key, now());
+    let on = browser.post("/account/second-factor", &format!("csrf={csrf}&action=on&code={code}"));
+    assert_eq!(on.status, 200);
+    let codes: Vec<_> = on
+        .text()
+        .split("<li><code>")
+        .skip(1)
+        .map(|rest| rest.split('<').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(codes.len(), 10);
+    assert!(browser.is_owner() && !other.is_owner(), "other sessions were begun without it");
+
+    let mut fresh = Browser::new(&site.router);
+    assert!(fresh.get("/login").text().contains("name=\"code\""));
+    assert_eq!(fresh.log_in(PASSWORD).status, 401);
+    assert_eq!(fresh.log_in_and_go(PASSWORD, &format!("&code={code}")).status, 401, "used already");
+    assert_eq!(fresh.log_in_and_go("wrong", &format!("&code={}", codes[0])).status, 401);
+    assert_eq!(
+        fresh.log_in_and_go(PASSWORD, &format!("&code={}", codes[0])).status,
+        303,
+        "a wrong password used no code up"
+    );
+    let mut next = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
+    assert_eq!(
+        next.log_in_and_go(PASSWORD, &format!("&code={}", codes[0])).status,
+        401,
+        "a recovery code counts once"
+    );
+    let account = fresh.get("/account");
+    assert!(account.text().contains("9 recovery codes"));
+    let off = fresh.post(
+        "/account/second-factor",
+        &format!("csrf={}&action=off&code={}", token(&account), codes[1]),
+    );
+    assert_eq!(location(&off), "/account");
+    assert_eq!(next.log_in(PASSWORD).status, 303);
+}
+
+#[test]
+fn the_first_visit_sets_a_password_once() {
+    const TOKEN: &str = "a text that only the owner uploads";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("toolshed.setup");
+    let site = Site::with(|login| login.set_up_file = Some(file.clone()));
+    let mut browser = Browser::new(&site.router);
+    assert!(browser.get("/login").text().contains("href=\"/set-up\""));
+    let page = browser.get("/set-up");
+    assert!(
+        page.text().contains("toolshed.setup")
+            && !page.text().contains(&*folder.path().to_string_lossy())
+    );
+    let csrf = token(&page).to_owned();
+    let mut set = |token: &str, password: &str, again: &str| {
+        let fields =
+            [("csrf", csrf.as_str()), ("token", token), ("password", password), ("again", again)];
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        site.let_pass(4000);
+        browser.post("/set-up", &form)
+    };
+    let refused = |answer: Answer, words: &str| {
+        assert_eq!(answer.status, 422, "{words}");
+        assert!(answer.text().contains(words), "{}", answer.text());
+    };
+    refused(set("", PASSWORD, PASSWORD), "has not arrived");
+    std::fs::write(&file, "short").unwrap();
+    refused(set("short", PASSWORD, PASSWORD), "shorter than 16");
+    std::fs::write(&file, format!("\n{TOKEN}\r\n")).unwrap();
+    refused(set("a guess of the right kind", PASSWORD, PASSWORD), "not the text");
+    refused(set(TOKEN, "short", "short"), "10 characters");
+    refused(set(TOKEN, PASSWORD, "another password"), "not the same");
+    let done = set(TOKEN, PASSWORD, PASSWORD);
+    assert_eq!((done.status.as_u16(), location(&done)), (303, "/"));
+    assert!(!file.exists());
+    assert!(browser.is_owner());
+
+    std::fs::write(&file, TOKEN).unwrap();
+    let mut attacker = Browser::new(&site.router);
+    assert_eq!(attacker.get("/set-up").status, 404);
+    assert_eq!(attacker.post("/set-up", &format!("csrf=x&token={TOKEN}")).status, 404);
+    let mut later = Browser::new(&site.router);
+    assert_eq!(later.log_in(PASSWORD).status, 303);
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_said_in_the_log_and_public_pages_stay() {
+    let site = Site::with(|login| {
+        login.password = Password::clear(PASSWORD);
+        login.data = "/proc/nowhere".into();
+    });
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.get("/tools/public").status, 200);
+    let answer = browser.get("/login");
+    assert_eq!(answer.status, 503);
+    assert!(!answer.text().contains("/proc"), "{}", answer.text());
+}
+
+#[test]
+fn a_made_up_password_stays_the_same_and_can_be_typed() {
+    let site = Site::with(|_| {});
+    let login = LoginSettings::in_folder(site.folder.path().join("data"));
+    let password = login.make_up_password().unwrap();
+    assert_eq!(password, login.make_up_password().unwrap());
+    assert_eq!(password.len(), 24);
+    assert!(
+        password
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    );
+    assert_ne!(
+        password,
+        LoginSettings::in_folder(site.folder.path().join("other")).make_up_password().unwrap()
+    );
+}

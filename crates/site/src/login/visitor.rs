@@ -1,0 +1,68 @@
+//! Who asks, as pages and tools may know it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::session::Session;
+
+/// Who sends a request: the owner, or anybody. An extractor that never fails.
+///
+/// A tool that is not public is only ever reached by the owner; this is for a public one that shows the
+/// owner more.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    session: Option<Arc<Session>>,
+    is_owner: bool,
+    has_login: bool,
+    is_due: bool,
+}
+
+impl Visitor {
+    /// Somebody, on a site with a login.
+    pub(crate) fn unknown() -> Self {
+        Visitor { has_login: true, ..Visitor::default() }
+    }
+
+    /// The owner, by a session. `is_due`: its cookie has to be sent anew.
+    pub(crate) fn owner(session: Session, is_due: bool) -> Self {
+        Visitor { session: Some(Arc::new(session)), is_owner: true, has_login: true, is_due }
+    }
+
+    /// The owner, in a shell of the account itself.
+    pub(crate) fn in_the_shell() -> Self {
+        Visitor { is_owner: true, ..Visitor::default() }
+    }
+
+    /// Returns whether it is the owner.
+    pub fn is_owner(&self) -> bool {
+        self.is_owner
+    }
+
+    /// Returns what the first field `csrf` of a form has to hold; empty for anybody but the owner.
+    pub fn form_token(&self) -> &str {
+        self.session.as_deref().map_or("", |session| &session.token)
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    pub(crate) fn has_login(&self) -> bool {
+        self.has_login
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}

@@ -1,0 +1,289 @@
+//! The owner's password: made at the terminal, taken from wherever it is set, shown nowhere.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use crate::program::{Installation, Running};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// What the program makes of a password on standard input.
+fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
+    let mut command = installation.command(&["hash-password"], &[]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Logs in as a browser would, over FastCGI; returns the answer to the form and the session's cookie.
+fn log_in(running: &Running, typed: &str, more: &[(&str, &str)]) -> (String, Option<String>) {
+    let ask = |variables: &[(&str, &str)], body: &str| {
+        running.ask_with_body(&[variables, more, &[("HTTP_ACCEPT", "text/html")]].concat(), body)
+    };
+    let form = ask(&[("REQUEST_URI", "/login")], "");
+    let token = form.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("{form}")).1;
+    let token = token.split('"').next().unwrap();
+    let cookie = form.split_once("set-cookie: ").unwrap().1.split(';').next().unwrap().to_owned();
+    let body = format!("csrf={token}&password={}", typed.replace(' ', "+"));
+    let answer = ask(
+        &[
+            ("REQUEST_METHOD", "POST"),
+            ("REQUEST_URI", "/login"),
+            ("CONTENT_TYPE", "application/x-www-form-urlencoded"),
+            ("CONTENT_LENGTH", &body.len().to_string()),
+            ("HTTP_COOKIE", &cookie),
+        ],
+        &body,
+    );
+    let session =
+        answer.split_once("set-cookie: toolshed=").map(|(_, rest)| rest.split(';').next().unwrap());
+    let session = session.map(|value| format!("toolshed={value}"));
+    (answer, session)
+}
+
+#[test]
+fn a_hash_made_at_the_terminal_opens_the_site() {
+    let installation = Installation::new();
+    let (code, line, said) = hashed(&installation, &format!("{PASSWORD}\n"));
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert!(line.starts_with("password_hash = \"pbkdf2-sha256:600000:"), "{line}");
+    installation.write("toolshed.toml", &line);
+    let running = installation.spawn_by_web_server(&[]);
+    let (answer, session) = log_in(&running, "wrong", &[]);
+    assert!(answer.starts_with("Status: 401") && session.is_none(), "{answer}");
+    let (answer, session) = log_in(&running, PASSWORD, &[]);
+    assert!(answer.starts_with("Status: 303"), "{answer}");
+    let tool =
+        running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", &session.unwrap())]);
+    assert!(tool.starts_with("Status: 200"), "{tool}");
+
+    // What the site has made is this account's alone.
+    for (name, mode) in [
+        ("data", 0o700),
+        ("data/toolshed.db", 0o600),
+        ("data/secret.key", 0o600),
+        ("logs", 0o700),
+        ("logs/toolshed.log", 0o600),
+    ] {
+        let found = fs::metadata(installation.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, mode, "{name}");
+    }
+    let log = installation.read("logs/toolshed.log");
+    assert!(
+        log.contains("logged in") && !log.contains(PASSWORD) && !log.contains("wrong\""),
+        "{log}"
+    );
+
+    // The computing left nothing behind, and no thread was started.
+    assert_eq!(fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap().count(), 1);
+    let (code, _) = running.end();
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn short_and_empty_passwords_are_told() {
+    let installation = Installation::new();
+    let (code, line, said) = hashed(&installation, "short");
+    assert_eq!(code, 0);
+    assert!(line.starts_with("password_hash = ") && said.contains("That is short"), "{said}");
+    let (code, line, said) = hashed(&installation, "\n");
+    assert_eq!((code, line.as_str()), (2, ""));
+    assert_eq!(said, "toolshed: An empty password would open the site to everybody.\n");
+}
+
+#[test]
+fn the_password_comes_from_the_environment_or_with_the_request() {
+    let installation = Installation::new();
+    let sent = ("APP_PASSWORD", "sent with it");
+    let redirected = ("REDIRECT_APP_PASSWORD", "sent with it");
+    for (environment, more, typed, opens) in [
+        (
+            &[("APP_PASSWORD", "of the environment")] as &[_],
+            &[] as &[_],
+            "of the environment",
+            true,
+        ),
+        // Whoever reaches the socket cannot replace what is configured.
+        (&[("APP_PASSWORD", "of the environment")], &[sent], "sent with it", false),
+        (&[], &[sent], "sent with it", true),
+        (&[], &[redirected], "sent with it", true),
+        (&[], &[sent], "another", false),
+    ] {
+        // Each has a folder and so a throttle of its own.
+        let installation = Installation::new();
+        let running = installation.spawn_by_web_server(environment);
+        let (answer, session) = log_in(&running, typed, more);
+        assert_eq!(session.is_some(), opens, "{environment:?} {more:?} {typed}: {answer}");
+        if let Some(session) = session {
+            let variables =
+                [&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", &session)], more].concat();
+            let page = running.ask(&variables);
+            assert!(page.starts_with("Status: 200") && !page.contains("sent with it"), "{page}");
+        }
+    }
+    // Over TCP anybody on the machine could have sent it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut command = installation.command(&[], &[]);
+    command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::over_tcp(command.spawn().unwrap(), address);
+    let page = running.ask(&[("REQUEST_URI", "/login"), sent, ("HTTP_ACCEPT", "text/html")]);
+    assert!(page.contains("No password yet"), "{page}");
+}
+
+#[test]
+fn a_wrong_hash_is_named_and_not_shown() {
+    let installation = Installation::new();
+    for (file, environment) in [
+        ("password_hash = \"my secret\"", &[] as &[_]),
+        ("", &[("APP_PASSWORD_HASH", "my secret")]),
+        ("", &[("TOOLSHED_PASSWORD_HASH", "my secret")]),
+    ] {
+        installation.write("toolshed.toml", file);
+        let (code, text) = installation.run(&["tools"], environment);
+        assert_eq!(code, 2);
+        assert!(text.contains("write the line that `toolshed hash-password` prints"), "{text}");
+        assert!(!text.contains("my secret"), "{text}");
+    }
+    let (_, line, _) = hashed(&installation, PASSWORD);
+    installation.write("toolshed.toml", &line);
+    let (code, text) = installation.run(&["settings"], &[]);
+    assert_eq!(code, 0);
+    let hash = line.split('"').nth(1).unwrap();
+    assert!(text.contains("a secret that is not shown") && !text.contains(hash), "{text}");
+}
+
+#[test]
+fn serve_on_this_machine_makes_a_password_up_and_says_it_at_the_terminal_alone() {
+    let installation = Installation::new();
+    let mut seen = Vec::new();
+    for environment in [&[] as &[_], &[], &[("APP_PASSWORD", "one of my own")]] {
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--log", "my.log"];
+        let mut child =
+            installation.command(&arguments, environment).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let greeting: Vec<_> =
+            lines.by_ref().take_while(|line| !line.contains("Add a tool")).collect();
+        let password = greeting.iter().find_map(|line| {
+            let (_, password) = line.split_once("Log in with:   ")?;
+            Some(password.split(' ').next().unwrap().to_owned())
+        });
+        if let Some(password) = &password {
+            let address =
+                greeting[0].split_once("http://").unwrap().1.trim_end_matches('/').to_owned();
+            assert!(logs_in_over_http(&address, password) && !logs_in_over_http(&address, "wrong"));
+            assert!(!installation.read("my.log").contains(password.as_str()));
+        }
+        seen.push(password);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(seen[0].is_some() && seen[0] == seen[1], "it stays the same: {seen:?}");
+    assert_eq!(seen[2], None, "none is made up where one is set");
+}
+
+fn logs_in_over_http(address: &str, password: &str) -> bool {
+    let ask = |head: &str, body: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let length = body.len();
+        write!(stream, "{head}\r\nHost: {address}\r\nAccept: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let form = ask("GET /login HTTP/1.1", "");
+    let token = form.split_once("name=\"csrf\" value=\"").unwrap().1.split('"').next().unwrap();
+    let cookie = form.split_once("set-cookie: ").unwrap().1.split(';').next().unwrap();
+    let head = format!(
+        "POST /login HTTP/1.1\r\nCookie: {cookie}\r\nContent-Type: application/x-www-form-urlencoded"
+    );
+    ask(&head, &format!("csrf={token}&password={password}")).starts_with("HTTP/1.1 303")
+}
+
+#[test]
+fn a_copy_is_made_while_the_site_is_in_use() {
+    let installation = Installation::new();
+    let (code, text) = installation.run(&["backup", "copy.db"], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        text.starts_with(
+            "! toolshed: There is nothing to copy yet: HOME/data/toolshed.db is not there.\n"
+        ),
+        "{text}"
+    );
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    let (_, session) = log_in(&running, PASSWORD, &[]);
+    let session = session.unwrap();
+    let (code, text) = installation.run(&["backup", "copy.db"], &[]);
+    assert_eq!((code, text.as_str()), (0, "copy.db is a copy of HOME/data/toolshed.db.\n"));
+    let copy = installation.path().join("copy.db");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
+
+    // Put back while the site is in use, it is taken: the session is in it, and none from after it.
+    let (_, later) = log_in(&running, PASSWORD, &[]);
+    fs::rename(&copy, installation.path().join("data/toolshed.db")).unwrap();
+    let ask =
+        |cookie: &str| running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", cookie)]);
+    assert!(ask(&session).starts_with("Status: 200"));
+    assert!(ask(&later.unwrap()).starts_with("Status: 401"));
+}
+
+#[test]
+fn a_damaged_store_is_named_and_not_copied() {
+    let installation = Installation::new();
+    fs::create_dir(installation.path().join("data")).unwrap();
+    installation
+        .write("data/toolshed.db", "this is no database, however long the text in it may be");
+    let (code, text) = installation.run(&["backup", "copy.db"], &[]);
+    assert_eq!(code, 1);
+    assert!(text.contains("the store is damaged") && text.contains("toolshed backup"), "{text}");
+    assert!(!installation.path().join("copy.db").exists());
+}
+
+#[test]
+fn in_the_shell_everything_is_the_owners() {
+    let installation = Installation::new();
+    let (code, text) = installation.run(&["request", "GET", "/tools/inspect"], &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(!installation.path().join("data").exists(), "nothing was opened for that");
+}
+
+/// Another account reads neither the key nor the store nor the log, and does not reach the socket.
+#[test]
+fn another_account_gets_at_nothing() {
+    let installation = Installation::new();
+    let running =
+        installation.start_external(&[("APP_PASSWORD", PASSWORD), ("TOOLSHED_LOG", "logs/my.log")]);
+    let (_, session) = log_in(&running, PASSWORD, &[]);
+    assert!(session.is_some());
+    fs::set_permissions(installation.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for file in ["data/secret.key", "data/toolshed.db", "logs/my.log", "own.sock"] {
+        let path = installation.path().join(file);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
+        if is_root() {
+            let mut command = Command::new("/bin/cat");
+            let output = as_nobody(command.arg(&path)).output().unwrap();
+            assert!(!output.status.success() && output.stdout.is_empty(), "{file}");
+            assert!(
+                String::from_utf8_lossy(&output.stderr).contains("Permission denied"),
+                "{file}"
+            );
+        }
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+fn as_nobody(command: &mut Command) -> &mut Command {
+    std::os::unix::process::CommandExt::uid(command, 65_534)
+}
