@@ -9,6 +9,7 @@ mod echo;
 mod files;
 mod htaccess;
 mod launcher;
+mod login;
 mod malformed;
 mod multiplex;
 mod proxy_fcgi;

@@ -14,12 +14,14 @@ use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
+use crate::login::authorizer::Asks;
 use crate::login::{Gate, Visitor};
 use crate::request_body::Chunks;
 use crate::router::AnsweredBy;
@@ -53,6 +55,23 @@ impl Door {
             _ => Ok(Visitor::default()),
         }
     }
+
+    /// Answers the web server, which asks about a request of its own. Without a login nobody passes.
+    async fn authorize(&self, asked: &Parts, what: &Asks, is_https: bool) -> Response {
+        let answer = match &self.gate {
+            Some(gate) => gate.authorize(asked, what, is_https).await,
+            None => Err(ErrorPage::new(StatusCode::FORBIDDEN)),
+        };
+        answer.unwrap_or_else(|refusal| {
+            refusal.log(&asked.method, asked.uri.path(), None);
+            let format = Format::wanted(&asked.headers, refusal.format_without_preference());
+            let (Asks::MayPass(site) | Asks::WhatToSay(site)) = what;
+            let page = refusal.render(site, &Visitor::default(), None, None, format);
+            let mut response = page.map(Body::from);
+            add_security_headers(response.headers_mut());
+            response
+        })
+    }
 }
 
 /// The layer itself.
@@ -65,6 +84,10 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
     let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
 
     let is_https = (server.0.is_https)(request.extensions());
+    if let Some(what) = request.extensions().get::<Asks>().cloned() {
+        let (asked, _) = request.into_parts();
+        return door.authorize(&asked, &what, is_https).await;
+    }
     let admitted = door.admit(&mut request).await;
     let visitor = admitted.as_ref().cloned().unwrap_or_default();
     let mut response = match admitted {

@@ -5,13 +5,14 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use app_server::isolation::Limits;
-use app_server::{Body, CgiVariables, ErrorReport, Exchange, Scheme};
+use app_server::{Body, CgiVariables, ErrorReport, Exchange, Role, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
 use site::login::BadHash;
+use site::login::authorizer::Asks;
 use site::{LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
@@ -122,7 +123,16 @@ impl Service<Request<Body>> for Site {
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
-        let base = Exchange::of(request.extensions()).base();
+        let exchange = Exchange::of(request.extensions());
+        if let Some(asks) = asked_by_web_server(exchange, self.base.as_deref()) {
+            request.extensions_mut().insert(asks);
+            request.extensions_mut().insert(site::Server(self.facts));
+            return match &mut self.setup {
+                Some(setup) => setup.call(request),
+                None => self.router.call(request),
+            };
+        }
+        let base = exchange.base();
         if !base.as_str().is_empty() {
             let base = site::BasePath::new(base.as_str());
             request.extensions_mut().insert(base);
@@ -135,6 +145,26 @@ impl Service<Request<Body>> for Site {
             None => self.router.call(request),
         }
     }
+}
+
+/// Tells whether the web server asks about a folder beside the site, which the login guards.
+///
+/// The first question comes as a role. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, comes
+/// as a request for the folder's own path that was redirected to our launcher; clients cannot set these
+/// variables, whose names have no `HTTP_` before them.
+fn asked_by_web_server(exchange: &Exchange, base: Option<&str>) -> Option<Asks> {
+    let variables = exchange.variables()?;
+    let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
+    if exchange.role() == Some(Role::Authorizer) {
+        let site = text("TOOLSHED_BASE").or(base).unwrap_or("");
+        return Some(Asks::MayPass(site::BasePath::new(site)));
+    }
+    if text("REDIRECT_STATUS") != Some("401") {
+        return None;
+    }
+    let (site, _) = text("SCRIPT_NAME")?.rsplit_once('/')?;
+    let is_for_login = text("REDIRECT_URL")?.strip_prefix(site) == Some("/login");
+    is_for_login.then(|| Asks::WhatToSay(site::BasePath::new(site)))
 }
 
 /// Mounts the site of this one request at `base`. A proxy may have taken the base off already.

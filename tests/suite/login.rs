@@ -1,0 +1,236 @@
+//! The login behind real Apache mod_fcgid: the password by `SetEnv`, the sessions in all processes at once,
+//! and the login for a folder of plain files.
+
+use std::fs;
+use std::io::Write;
+
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid};
+use end_to_end::http_client::{Request, Response, Upload};
+
+use crate::cases::same;
+
+const PASSWORD: &str = "a long password, with 100% of signs";
+
+/// The lines of docs/login.md for a folder beside the site.
+fn guard() -> String {
+    let text = include_str!("../../docs/login.md");
+    let (_, after) = text.split_once("<!-- snippet: guarded folder -->").expect("the snippet");
+    let (_, block) = after.split_once("```apache\n").expect("a block");
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+/// A browser as far as the login needs one.
+struct Browser<'a> {
+    running: &'a Running,
+    cookies: Vec<(String, String)>,
+}
+
+impl<'a> Browser<'a> {
+    fn new(running: &'a Running) -> Self {
+        Browser { running, cookies: Vec::new() }
+    }
+
+    fn send(&mut self, request: Request) -> Response {
+        let mut request = request.header("Accept", "text/html");
+        if !self.cookies.is_empty() {
+            let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+            request = request.header("Cookie", &pairs.collect::<Vec<_>>().join("; "));
+        }
+        let answer = request.send(self.running.address).expect("an answer");
+        for (_, line) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
+            let (pair, attributes) = line.split_once(';').expect("attributes");
+            let (name, value) = pair.split_once('=').expect("a value");
+            self.cookies.retain(|(known, _)| known != name);
+            if !attributes.contains("Max-Age=0") {
+                self.cookies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        answer
+    }
+
+    fn get(&mut self, path: &str) -> Response {
+        self.send(Request::get(path))
+    }
+
+    fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let encoded = fields.iter().map(|(name, value)| {
+            let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            format!("{name}={value}")
+        });
+        let body = encoded.collect::<Vec<_>>().join("&");
+        let request = Request::post(path, Upload::Text(body.into_bytes()));
+        self.send(request.header("Content-Type", "application/x-www-form-urlencoded"))
+    }
+
+    /// Fills the form at this address and sends it.
+    fn log_in(&mut self, form: &str, password: &str) -> Response {
+        let page = self.get(form);
+        let field = |name: &str| field(&page, name);
+        let fields = [
+            ("csrf", &*field("csrf")),
+            ("next", &field("next")),
+            ("signed", &field("signed")),
+            ("password", password),
+        ];
+        self.post("/project/login", &fields)
+    }
+}
+
+/// The value of a field of the form in the middle of a page.
+fn field(page: &Response, name: &str) -> String {
+    let text = page.text();
+    let (_, main) = text.split_once("<main").unwrap_or_else(|| panic!("{}: {text}", page.status));
+    let (_, rest) = main.split_once(&format!("name=\"{name}\" value=\"")).expect("the field");
+    rest.split('"').next().expect("its end").replace("&#x2F;", "/").replace("&amp;", "&")
+}
+
+fn location(answer: &Response) -> String {
+    answer.header("location").unwrap_or("nowhere").to_owned()
+}
+
+/// Apache with the site in /project, its password by SetEnv, and a guarded folder beside it.
+fn start() -> Running {
+    let setup = Setup::new(App::Toolshed, "/project");
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    let www = running.folder().join("www");
+    let mut htaccess =
+        fs::OpenOptions::new().append(true).open(www.join("project/.htaccess")).expect("a file");
+    write!(htaccess, "\nSetEnv APP_PASSWORD \"{PASSWORD}\"\n").expect("it is written");
+    fs::create_dir(www.join("members")).expect("a folder");
+    fs::write(www.join("members/a.txt"), "for the owner\n").expect("a file");
+    fs::write(www.join("members/index.html"), "for the owner, too\n").expect("a file");
+    let launcher = www.join("project/dispatch.fcgi");
+    let guard = guard()
+        .replace("/home/me/public_html/project/dispatch.fcgi", launcher.to_str().expect("ASCII"))
+        .replace("my long password", PASSWORD);
+    fs::write(www.join("members/.htaccess"), guard).expect("a file");
+    fs::write(running.folder().join("toolshed.toml"), "cookie_path = \"/\"\n").expect("a file");
+    running
+}
+
+#[test]
+fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
+    let running = start();
+    let mut browser = Browser::new(&running);
+    let refused = browser.get("/project/tools/inspect");
+    assert_eq!(
+        (refused.status, &*location(&refused)),
+        (303, "/project/login?next=%2Fproject%2Ftools%2Finspect")
+    );
+    let wrong = browser.log_in(&location(&refused), "a long password");
+    assert_eq!(wrong.status, 401);
+    assert!(wrong.text().contains("That is not the password."), "{}", wrong.text());
+    let entered = browser.log_in(&location(&refused), PASSWORD);
+    assert_eq!((entered.status, &*location(&entered)), (303, "/project/tools/inspect"));
+
+    // Neither page nor variables show the password, and every process knows the session.
+    let inspect = browser.get("/project/tools/inspect");
+    assert_eq!(inspect.status, 200);
+    assert!(!inspect.text().contains(PASSWORD) && inspect.text().contains("SERVER_SOFTWARE"));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let cookies = browser.cookies.clone();
+            let running = &running;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let mut same_browser = Browser { running, cookies: cookies.clone() };
+                    assert_eq!(same_browser.get("/project/tools/inspect").status, 200);
+                }
+            });
+        }
+    });
+    assert!(running.our_processes().len() > 1, "mod_fcgid started several");
+    assert_eq!(running.check_tasks(), Ok(()));
+
+    let account = browser.get("/project/account");
+    let out = browser.post("/project/logout-everywhere", &[("csrf", &field(&account, "csrf"))]);
+    assert_eq!((out.status, &*location(&out)), (303, "/project/"));
+    assert_eq!(browser.get("/project/tools/inspect").status, 303);
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
+
+#[test]
+fn guesses_are_counted_by_all_processes_of_mod_fcgid_together() {
+    let running = start();
+    // Eight at once: so many processes are started for them.
+    let statuses = std::thread::scope(|scope| {
+        let guesser = |_| {
+            let running = &running;
+            scope.spawn(move || {
+                let mut browser = Browser::new(running);
+                (0..5)
+                    .map(|_| browser.log_in("/project/login", "a guess").status)
+                    .collect::<Vec<_>>()
+            })
+        };
+        let guessers: Vec<_> = (0..8).map(guesser).collect();
+        guessers
+            .into_iter()
+            .flat_map(|guesser| guesser.join().expect("it ends"))
+            .collect::<Vec<_>>()
+    });
+    assert!(running.our_processes().len() > 1, "mod_fcgid started several");
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + refused, 40, "{statuses:?}");
+    // Five are free; after 1, 2, 4, … seconds one more each.
+    assert!((5..=10).contains(&looked_at), "{statuses:?}");
+    let waits = Browser::new(&running).log_in("/project/login", PASSWORD);
+    assert_eq!(waits.status, 429);
+    let seconds: u32 =
+        waits.header("retry-after").and_then(|text| text.parse().ok()).expect("a number");
+    assert!((1..=300).contains(&seconds) && waits.text().contains("Please try again in"));
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
+
+#[test]
+fn a_folder_of_plain_files_is_guarded_and_leads_to_the_login_and_back() {
+    let running = start();
+    let mut browser = Browser::new(&running);
+    for path in [
+        "/members/a.txt?x=1",
+        "/members/",
+        "/members/nothing",
+        "//members/a.txt",
+        "/members/./a.txt",
+        "/%6Dembers/a.txt",
+        "/project/../members/a.txt",
+    ] {
+        let refused = browser.get(path);
+        assert!(!refused.text().contains("for the owner"), "{path}");
+        assert!(matches!(refused.status, 302 | 401), "{path}: {}", refused.status);
+    }
+    let posted = browser.post("/members/a.txt", &[("a", "b")]);
+    assert!(matches!(posted.status, 302 | 401) && !posted.text().contains("for the owner"));
+    let plain = Request::get("/members/a.txt").send(running.address).expect("an answer");
+    assert_eq!(plain.status, 401, "programs get words");
+    for (name, value) in [
+        ("Cookie", "toolshed=forged"),
+        ("Cookie", "toolshed="),
+        ("REDIRECT_STATUS", "200"),
+        ("Authorization", "Basic b3duZXI6"),
+    ] {
+        let answer = Request::get("/members/a.txt")
+            .header(name, value)
+            .send(running.address)
+            .expect("an answer");
+        assert_eq!(answer.status, 401, "{name}");
+    }
+
+    let refused = browser.get("/members/a.txt?x=1");
+    assert_eq!(refused.status, 302);
+    let entered = browser.log_in(&location(&refused), PASSWORD);
+    assert_eq!((entered.status, &*location(&entered)), (303, "/members/a.txt?x=1"));
+    let file = browser.get("/members/a.txt?x=1");
+    assert_eq!((file.status, file.text()), (200, "for the owner\n".into()));
+    assert_eq!(file.header("cache-control"), Some("private, no-cache"));
+    assert_eq!(browser.get("/members/").text(), "for the owner, too\n");
+    assert_eq!(browser.get("/members/nothing").status, 404);
+    let part = browser.send(Request::get("/members/a.txt").header("Range", "bytes=0-2"));
+    assert_eq!((part.status, part.text()), (206, "for".into()));
+
+    let account = browser.get("/project/account");
+    browser.post("/project/logout", &[("csrf", &field(&account, "csrf"))]);
+    assert_eq!(browser.get("/members/a.txt").status, 302);
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
