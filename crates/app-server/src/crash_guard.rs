@@ -5,7 +5,9 @@
 //! is answered how is decided in `event_loop::fatal`, whose signal handler does it.
 
 use std::cell::{Cell, RefCell};
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_loop::exec::Image;
@@ -55,9 +57,14 @@ fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
 
 fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
     let is_cgi = *way_in == WayIn::Cgi;
-    // Until a program takes over what another has left, it ends after the answers.
-    let image: Option<Image> = None;
+    let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
+    if let Some(folder) = settings.state_folder.as_deref().filter(|_| !is_cgi) {
+        // Without it nothing is quarantined, and all else goes on.
+        if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+            tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
+        }
+    }
     let guard = fatal::install(Installation { image, crashes })?;
     if guard.is_some() && is_cgi {
         // Plain, for the site's pages take time to make, and this process has one exchange alone.

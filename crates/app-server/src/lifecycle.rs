@@ -144,6 +144,9 @@ where
             None
         }
     });
+    if let Some(origin) = renewer.as_ref().and_then(|renewer| renewer.origin.as_deref()) {
+        fatal::set_word(word::ORIGIN, origin);
+    }
     match inherited.why {
         None => {
             tracing::info!("Serving {}.", listening.way_in);

@@ -68,7 +68,7 @@ pub(crate) fn with_place(mut message: String) -> String {
 /// Writes the backtrace of the last caught panic, if there is one.
 pub(crate) fn log_backtrace(reference: &str) {
     if let Some(backtrace) = BACKTRACE.take() {
-        tracing::error!(%reference, "It came to the panic by way of:\n{backtrace}");
+        tracing::error!("It came to the panic {reference} by way of:\n{backtrace}");
     }
 }
 
@@ -95,14 +95,10 @@ fn shortened(backtrace: &str) -> String {
     let is_frame = |line: &str| line.trim_start().split(':').next().is_some_and(is_number);
     let starts: Vec<_> = (0..frames.len()).filter(|at| is_frame(frames[*at])).collect();
     let named = |at: usize, names: &[&str]| names.iter().any(|name| frames[at].contains(name));
-    // The last of the machinery's own frames, in the order of the calls: from the top.
-    let begin = starts
-        .iter()
-        .take_while(|at| {
-            !named(**at, &["rust_begin_unwind", "__rustc::rust_begin_unwind", "panic_with_hook"])
-        })
-        .count();
-    let begin = if begin == starts.len() { 0 } else { begin + 1 };
+    // The machinery is on top: first the hook's, then the panic's, down to who called it.
+    let is_machinery = |at: &usize| named(*at, &["core::panicking", "rust_begin_unwind"]);
+    let begin = starts.iter().position(is_machinery).unwrap_or(0);
+    let begin = begin + starts[begin..].iter().take_while(|at| is_machinery(at)).count();
     let end = starts
         .iter()
         .skip(begin)

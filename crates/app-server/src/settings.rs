@@ -85,8 +85,8 @@ pub struct Settings {
     /// asks for more crashes as above, instead of the host ending the process. Default none: only the
     /// program knows what it needs.
     pub memory: Option<u64>,
-    /// A folder in which the processes of a site tell one another what crashed. It has to exist. Default
-    /// none: nothing is quarantined.
+    /// A folder in which the processes of a site tell one another what crashed; it is made when it is
+    /// missing. Default none: nothing is quarantined.
     pub state_folder: Option<PathBuf>,
     /// Says which exchanges are answered by a child process of their own, by their address below the
     /// base, and what each may use up. Default none. Under `run_in_tokio` tokio's own time and sockets do

@@ -21,6 +21,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
@@ -105,6 +106,7 @@ pub fn install(installation: Installation) -> io::Result<Option<Guard>> {
     if crate::descriptors::task_count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
         return Ok(None);
     }
+    ENDING.store(false, Ordering::Relaxed);
     Guard::new(installation).map(Some).inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
 }
 
@@ -122,9 +124,18 @@ pub fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
     LISTENER_AT_STDIN.store(at_stdin, Ordering::Relaxed);
 }
 
-/// From now on the process ends after the answers and does not start anew: it is ending anyway.
+/// Has a word of the server's own passed to the next image, at most 64 bytes of it. There is one.
+pub fn set_word(name: &'static str, value: &str) {
+    write_text(&WORD, &[value.as_bytes()]);
+    let _ = WORD_NAME.set(name);
+}
+
+/// From now on this process, which may be a copy of the one that [`install`]ed all this, ends after the
+/// answers and does not start anew: it is ending anyway.
 pub fn end_afterwards() {
     ENDING.store(true, Ordering::Relaxed);
+    sys::fatal::own();
+    sys::interval::begin_anew();
 }
 
 /// Watches that the loop comes round: when one of its turns lasts longer than `seconds` ticks of a second,
@@ -142,6 +153,8 @@ pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
 pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
 pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
 pub(crate) static ENDING: AtomicBool = AtomicBool::new(false);
+pub(crate) static WORD_NAME: OnceLock<&str> = OnceLock::new();
+pub(crate) static WORD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 /// The exchange whose foreign code is running: its row + 1.
 pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
 /// The exchange whose foreign code ran last, as a suspect: its row + 1.

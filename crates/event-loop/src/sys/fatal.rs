@@ -22,7 +22,7 @@ use crate::exec::{Image, Words};
 use crate::fatal::{
     Answers, CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, ENDING, EXCHANGE_PLACES,
     EXCHANGE_ROWS, ExchangeRow, INSTALLED, Installation, LISTENER, LISTENER_AT_STDIN, NO_PLACE,
-    RAN_LAST, REFERENCE, RUNNING, StoredAnswer, WAYS, Way, read_text,
+    RAN_LAST, REFERENCE, RUNNING, StoredAnswer, WAYS, WORD, WORD_NAME, Way, read_text,
 };
 
 /// What the handler is for. A program that is stuck comes here from `interval.rs`.
@@ -69,8 +69,7 @@ impl Guard {
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         AFTERWARDS.get_or_init(|| Afterwards { image: installation.image, crashes });
         make_stack()?;
-        // SAFETY: getpid takes nothing and cannot fail.
-        OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
+        own();
         // Grows signal by signal, so that a failure gives back exactly what was taken.
         let mut guard = Guard { previous: Vec::with_capacity(SIGNALS.len()) };
         for signal in SIGNALS {
@@ -88,6 +87,12 @@ impl Drop for Guard {
         }
         INSTALLED.store(false, Ordering::Relaxed);
     }
+}
+
+/// Makes the handler work for this process.
+pub(crate) fn own() {
+    // SAFETY: getpid takes nothing and cannot fail.
+    OWNER.store(unsafe { libc::getpid() }, Ordering::Relaxed);
 }
 
 /// Makes the stack for handlers, once a process, with a page below it that cannot be touched.
@@ -275,6 +280,11 @@ fn give_up(cause: Cause) {
     let words = unsafe { &mut *WORDS.0.get() };
     words.text("why", if is_stuck { "stuck" } else { "crashed" });
     hand_over_listener(words);
+    if let Some(name) = WORD_NAME.get() {
+        let mut value = [0; 64];
+        let length = read_text(&WORD, &mut value);
+        words.text(name, std::str::from_utf8(&value[..length]).unwrap_or(""));
+    }
 
     let running = RUNNING.load(Ordering::Relaxed);
     let culprit = running.checked_sub(1).and_then(|index| EXCHANGE_ROWS.get(index as usize));

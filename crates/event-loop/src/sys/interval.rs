@@ -90,6 +90,14 @@ pub(crate) fn arm() {
     }
 }
 
+/// In a copy of the process the timer stands still, whatever the original knew.
+pub(crate) fn begin_anew() {
+    RUNS.store(false, Ordering::Relaxed);
+    if EXCHANGE_PLACES.taken.load(Ordering::Relaxed) > 0 {
+        arm();
+    }
+}
+
 /// Stops the timer. Signal-safe.
 pub(super) fn disarm() {
     if RUNS.swap(false, Ordering::Relaxed) {
