@@ -217,15 +217,20 @@ pub fn page(
     reference: &str,
     accept: Option<&HeaderValue>,
 ) -> http::Response<Bytes> {
+    page_of(&ErrorPage::new(status), base, reference, accept)
+}
+
+/// As [`page`], with words of one's own.
+pub fn page_of(
+    page: &ErrorPage,
+    base: &str,
+    reference: &str,
+    accept: Option<&HeaderValue>,
+) -> http::Response<Bytes> {
     let reference = (!reference.is_empty()).then_some(reference);
     let format = Format::wanted_by(accept, Format::Html);
-    let mut response = ErrorPage::new(status).render(
-        &BasePath::new(base),
-        &Visitor::default(),
-        None,
-        reference,
-        format,
-    );
+    let mut response =
+        page.render(&BasePath::new(base), &Visitor::default(), None, reference, format);
     add_security_headers(response.headers_mut());
     response
 }

@@ -1,11 +1,12 @@
 //! The site as the server's application: the server's words for an exchange become the site's.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use app_server::isolation::Limits;
-use app_server::{Body, CgiVariables, ErrorReport, Exchange, Role, Scheme};
+use app_server::{Body, Cause, CgiVariables, ErrorReport, Exchange, Role, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
@@ -49,15 +50,19 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
 /// What of the settings is the login's.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
     let home = config::home();
-    let data = settings.data.clone().or_else(|| Some(home.as_ref()?.join("data")));
     LoginSettings {
         password: settings.password.clone(),
         session_idle: settings.session_idle,
         session_longest: settings.session_longest,
         cookie_path: settings.cookie_path.clone(),
         set_up_file: home.map(|home| home.join(SET_UP_FILE)),
-        ..LoginSettings::in_folder(data.unwrap_or_else(|| "data".into()))
+        ..LoginSettings::in_folder(data_folder(settings).unwrap_or_else(|| "data".into()))
     }
+}
+
+/// Where the processes of the site keep what they share.
+fn data_folder(settings: &Settings) -> Option<PathBuf> {
+    settings.data.clone().or_else(|| Some(config::home()?.join("data")))
 }
 
 /// The file that opens the set-up page. .htaccess gives no file of such a name to visitors.
@@ -69,6 +74,8 @@ pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
     server.error_page = error_page;
     let _ = BASE.set(settings.base.clone());
     server.isolation = isolation;
+    server.label = tool_of;
+    server.state_folder = data_folder(settings);
     server
 }
 
@@ -81,6 +88,13 @@ fn isolation(uri: &Uri) -> Option<Limits> {
     let below = BASE.get().and_then(Option::as_deref).and_then(|base| without_base(uri, base));
     let uri = below.as_ref().unwrap_or(uri);
     site::tool_at(tools::TABLE, uri.path())?.runs.limits(uri)
+}
+
+/// The tool that a request is for: `/tools/NAME…`, wherever the site is mounted.
+fn tool_of(uri: &Uri) -> Option<&str> {
+    let (_, below) = uri.path().split_once("/tools/")?;
+    let name = below.split('/').next()?;
+    tools::TABLE.iter().map(|tool| tool.name).find(|known| *known == name)
 }
 
 /// The site's router, told where it is mounted.
@@ -242,17 +256,42 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
 
 /// The site's page for what the server has to answer itself.
 fn error_page(report: &ErrorReport) -> Response<Bytes> {
-    site::error_page::page(
-        report.status,
-        report.base.as_str(),
-        &report.reference,
-        report.accept.as_ref(),
-    )
+    let page = ErrorPage::new(report.status);
+    let page = match &report.cause {
+        Cause::Quarantined { label, seconds } => page
+            .title("This tool is out of order")
+            .message(format!(
+                "{label} has broken down several times in a row and is left alone for a while. All \
+                 else on this site works. Please try again in {seconds} seconds."
+            ))
+            .retry_after(u32::try_from(*seconds).unwrap_or(u32::MAX)),
+        Cause::Interrupted => page.message(
+            "Something else on this site broke down while your request was in progress, so the site \
+             began anew. Please try again.",
+        ),
+        _ => page,
+    };
+    let accept = report.accept.as_ref();
+    site::error_page::page_of(&page, report.base.as_str(), &report.reference, accept)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_for_a_tool_that_there_is() {
+        for (path, tool) in [
+            ("/tools/checksum", Some("checksum")),
+            ("/tools/checksum/a/tools/inspect?b", Some("checksum")),
+            ("/project/tools/inspect/", Some("inspect")),
+            ("/tools/", None),
+            ("/tools/no-such-tool", None),
+            ("/", None),
+        ] {
+            assert_eq!(tool_of(&path.parse().unwrap()), tool, "{path}");
+        }
+    }
 
     #[test]
     fn the_base_is_taken_off_where_it_is() {

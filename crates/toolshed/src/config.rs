@@ -68,6 +68,9 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let mut server = app_server::Settings::default();
+        // Half of what small accounts get.
+        server.memory = Some(512 << 20);
         Settings {
             listen: None,
             log: None,
@@ -80,7 +83,7 @@ impl Default for Settings {
             hsts: Duration::from_secs(24 * 3600),
             base: None,
             show_configuration_errors: false,
-            server: app_server::Settings::default(),
+            server,
         }
     }
 }

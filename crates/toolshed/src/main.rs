@@ -16,8 +16,13 @@ use std::process::ExitCode;
 
 use app_server::WayIn;
 use clap::Parser;
+use event_loop::fatal::Allocator;
 
 use crate::flags::{Command, Flags};
+
+/// Says in the log when a crash was for want of memory.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // A web server that starts the program gives no arguments that matter: they are not even looked

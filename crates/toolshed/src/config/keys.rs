@@ -365,6 +365,46 @@ pub(crate) const KEYS: &[Key] = &[
                answer is 500.",
         why: "A loop that writes would fill the account's disk quota.",
     },
+    Key {
+        name: "crash_guard",
+        kind: Kind::Truth {
+            get: |settings| settings.server.crash_guard,
+            set: |settings, value| settings.server.crash_guard = value,
+        },
+        what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered 500, \
+               the requests of others 503, and the program starts anew in the same process. A tool \
+               that crashes 3 times in 30 s is answered 503 for a minute.",
+        why: "Without it the process ends, its requests are lost, and mod_fcgid starts fewer and \
+              fewer new ones. Off is for looking at a crash with a debugger.",
+    },
+    Key {
+        name: "watchdog",
+        kind: Kind::Time {
+            range: 0..=HOUR,
+            get: |settings| settings.server.watchdog.unwrap_or_default(),
+            set: |settings, value| {
+                settings.server.watchdog = Some(value).filter(|value| !value.is_zero());
+            },
+        },
+        what: "How long one tool may keep all others waiting, by computing without a pause, before it \
+               is answered 504 and the program starts anew. 0 is for ever. Needs `crash_guard`.",
+        why: "There is one thread: an endless loop would end the site. Less than web servers wait for \
+              an answer (mod_fcgid 40 s, nginx 60 s).",
+    },
+    Key {
+        name: "memory",
+        kind: Kind::Size {
+            range: 0..=1024 * GIB,
+            get: |settings| settings.server.memory.unwrap_or(0),
+            set: |settings, value| {
+                settings.server.memory = Some(value).filter(|value| *value > 0);
+            },
+        },
+        what: "Address space that the process may take beyond what it has when it begins to serve. A \
+               tool that asks for more is answered 500, as after a crash. 0 is no limit.",
+        why: "Hosts give an account about 1 GiB and end the process that passes it, with all its \
+              requests. Bodies stream, so that an ordinary request needs a few hundred KiB.",
+    },
 ];
 
 /// The name that stands for every tool that need not be named.
@@ -686,8 +726,15 @@ mod tests {
     /// A field of the server's settings that no key sets is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
-        const DECIDED_HERE: [&str; 4] =
-            ["secret_variables", "error_page", "on_listening", "isolation"];
+        const DECIDED_HERE: [&str; 7] = [
+            "secret_variables",
+            "error_page",
+            "on_listening",
+            "isolation",
+            "renewal",
+            "label",
+            "state_folder",
+        ];
         let source = include_str!("../../../app-server/src/settings.rs");
         let (_, fields) = source.split_once("pub struct Settings {").unwrap();
         let (fields, _) = fields.split_once("\n}").unwrap();
