@@ -6,6 +6,7 @@
 //! ([`fixtures`]) → our program ([`program`], [`bin/test_app.rs`](../src/bin/test_app.rs) or the real
 //! `toolshed`) and back; [`process_table`] looks at the programs from outside meanwhile.
 
+pub mod faults;
 pub mod fcgi_client;
 pub mod fixtures;
 pub mod http_client;

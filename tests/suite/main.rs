@@ -5,6 +5,7 @@
 
 mod bodies;
 mod cases;
+mod crash;
 mod echo;
 mod files;
 mod htaccess;

@@ -1,23 +1,27 @@
 //! The application that web servers are put in front of: it says what it saw.
 //!
 //! `test-app` serves its inherited listening socket; `test-app WAY-IN` (for example
-//! `fastcgi:unix:PATH` or `http:127.0.0.1:8080`) opens one. It has no settings, but for
-//! `TEST_APP_CANCELLED`: a file to which one byte is added for each handler that was dropped before
-//! its end. A file, because behind mod_fcgid another process may be asked for the count.
+//! `fastcgi:unix:PATH` or `http:127.0.0.1:8080`) opens one. It has two settings: `TEST_APP_CANCELLED`,
+//! a file to which one byte is added for each handler that was dropped before its end (a file, because
+//! behind mod_fcgid another process may be asked for the count); and `TEST_APP_STATE`, the folder in
+//! which its processes tell one another what crashed.
 
 use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use app_server::{Body, Exchange, Settings, WayIn};
 use axum::Router;
-use axum::extract::{Extension, RawQuery, Request};
+use axum::extract::{Extension, Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
+use end_to_end::faults;
 use end_to_end::http_client::{Checksum, pattern};
+use event_loop::fatal::Allocator;
 use http::{StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
         }),
     };
     let result = way_in.and_then(|way_in| {
-        app_server::run(router(), way_in, Settings::default()).map_err(|error| error.to_string())
+        app_server::run(router(), way_in, settings()).map_err(|error| error.to_string())
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +44,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says in the log when a crash was for want of memory.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.label = |uri| uri.path().strip_prefix("/crash/")?.split('/').next();
+    settings.memory = Some(256 << 20);
+    settings.watchdog = Some(Duration::from_secs(2));
+    settings.state_folder = std::env::var_os("TEST_APP_STATE").map(Into::into);
+    settings
 }
 
 fn router() -> Router {
@@ -56,6 +73,9 @@ fn router() -> Router {
         .route("/drip", get(drip))
         .route("/unread", any(async || "not read"))
         .route("/panic", get(panic))
+        .route("/crash/{how}", any(crash))
+        .route("/image", get(image))
+        .route("/pid", get(async || std::process::id().to_string()))
         .route("/cancelled", get(cancelled))
         .route("/tasks", get(tasks))
         .route("/print", get(print))
@@ -138,6 +158,38 @@ async fn panic() -> &'static str {
     panic!("this handler panics, as the test wants")
 }
 
+/// Goes wrong as the path says (see `faults.rs`): at once; with `after=N` when so many bytes of the answer
+/// have gone; with `read=N` when so many bytes of the body have come.
+async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Request) -> Response {
+    let wanted = number(query.as_deref(), "read").unwrap_or(0);
+    let mut body = request.into_body();
+    let mut read = 0;
+    while read < wanted {
+        match body.frame().await {
+            Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len) as u64,
+            _ => return (StatusCode::BAD_REQUEST, "too little was sent").into_response(),
+        }
+    }
+    match number(query.as_deref(), "after") {
+        Some(left) => Response::new(axum::body::Body::new(CrashesAfter {
+            left,
+            how,
+            pause: event_loop::time::sleep(Duration::from_millis(100)),
+        })),
+        None => {
+            faults::happen(&how);
+            "nothing happened".into_response()
+        }
+    }
+}
+
+/// Which start of the program this is: another after each execve.
+async fn image() -> String {
+    static STARTED: OnceLock<String> = OnceLock::new();
+    let new = || format!("{:?}", std::time::SystemTime::now());
+    STARTED.get_or_init(new).clone()
+}
+
 /// How many handlers were dropped before their end, in all processes.
 async fn cancelled() -> String {
     let count = std::env::var_os("TEST_APP_CANCELLED")
@@ -171,6 +223,32 @@ impl Drop for CountIfDropped {
         if let Err(error) = counted {
             eprintln!("test-app: a cancelled handler could not be counted: {error}");
         }
+    }
+}
+
+struct CrashesAfter {
+    left: u64,
+    how: String,
+    pause: event_loop::time::Sleep,
+}
+
+impl http_body::Body for CrashesAfter {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.left == 0 {
+            // What there is so far goes out first.
+            std::task::ready!(Pin::new(&mut self.pause).poll(context));
+            faults::happen(&self.how);
+        }
+        let all = pattern();
+        let piece = usize::try_from(self.left).unwrap_or(all.len()).min(all.len());
+        self.left -= piece as u64;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&all[..piece])))))
     }
 }
 
