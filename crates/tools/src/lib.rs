@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod checksum;
+mod diagnostics;
 mod inspect;
 mod passwords;
 mod table;

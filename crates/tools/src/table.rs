@@ -4,10 +4,10 @@
 
 use site::Tool;
 
-use crate::{checksum, inspect, passwords};
+use crate::{checksum, diagnostics, inspect, passwords};
 
 /// Every tool, in the order of the front page.
-pub const TABLE: &[Tool] = &[passwords::TOOL, checksum::TOOL, inspect::TOOL];
+pub const TABLE: &[Tool] = &[passwords::TOOL, checksum::TOOL, inspect::TOOL, diagnostics::TOOL];
 
 #[cfg(test)]
 mod tests {

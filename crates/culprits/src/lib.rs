@@ -1,0 +1,37 @@
+//! Bad C code on purpose: for the tool *diagnostics*, which shows an owner what the host and the server do
+//! with it, and for the tests that prove it.
+//!
+//! The C code is in `culprits.c`. Calling it is the only unsafe code outside of `event-loop`; what it does
+//! when called is worse.
+#![allow(unsafe_code)]
+
+unsafe extern "C" {
+    fn culprit_segv();
+    fn culprit_double_free();
+    fn culprit_overrun();
+    fn culprit_malloc();
+}
+
+/// Writes where there is no memory: SIGSEGV.
+pub fn segv() {
+    // SAFETY: none. The process is ended by the kernel, which is what the caller wants to see.
+    unsafe { culprit_segv() }
+}
+
+/// Gives the same block of memory back twice: the allocator ends the process.
+pub fn double_free() {
+    // SAFETY: none. The allocator finds it out and ends the process, which the caller wants to see.
+    unsafe { culprit_double_free() }
+}
+
+/// Writes past the end of a block of memory: the allocator finds out when the next one is given back.
+pub fn overrun() {
+    // SAFETY: none. As above.
+    unsafe { culprit_overrun() }
+}
+
+/// Writes past the end of the heap: the allocator finds out inside of `malloc`, with its lock held.
+pub fn malloc() {
+    // SAFETY: none. As above.
+    unsafe { culprit_malloc() }
+}

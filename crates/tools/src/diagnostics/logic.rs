@@ -1,0 +1,183 @@
+//! What *diagnostics* can be asked for, and within which bounds: query in, values out.
+
+use std::time::Duration;
+
+use http::Uri;
+use serde::Serialize;
+use site::Limits;
+
+/// The longest sleep that can be asked for. Longer than any web server waits.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// The most that can be streamed, in MiB.
+pub(crate) const LARGEST_STREAM: u64 = 4096;
+
+/// What an isolated culprit may use up, unless the owner's settings allow more.
+const LIMITS: Limits = Limits {
+    cpu: Duration::from_secs(2),
+    wall: Duration::from_secs(10),
+    memory: 64 << 20,
+    file_size: 1 << 20,
+};
+
+/// One way to break, with what there is to say about it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Culprit {
+    pub(crate) how: &'static str,
+    /// What it does, for the page.
+    pub(crate) what: &'static str,
+    /// What is to be expected inline.
+    pub(crate) inline: &'static str,
+    /// What is to be expected isolated.
+    pub(crate) isolated: &'static str,
+    #[serde(skip)]
+    pub(crate) run: fn(),
+}
+
+const GUARDED: &str = "500 for you, 503 for those who are just being answered, and the program begins \
+                       anew in the same process. After three of them in half a minute this tool is closed \
+                       for a minute.";
+const ONE_PAGE: &str = "500 for you. Nobody else notices.";
+
+/// Every way to break, in the order of the page.
+pub(crate) const CULPRITS: &[Culprit] = &[
+    Culprit {
+        how: "panic",
+        what: "A mistake that Rust notices: a panic.",
+        inline: "500 for you. Nobody else notices.",
+        isolated: ONE_PAGE,
+        run: || panic!("on purpose, by diagnostics"),
+    },
+    Culprit {
+        how: "abort",
+        what: "A library gives up: abort().",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: || std::process::abort(),
+    },
+    Culprit {
+        how: "segv",
+        what: "C code writes where there is no memory.",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: culprits::segv,
+    },
+    Culprit {
+        how: "stack",
+        what: "A function calls itself until the stack is full.",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: || {
+            std::hint::black_box(deep(0));
+        },
+    },
+    Culprit {
+        how: "memory",
+        what: "A list grows without end.",
+        inline: "As above, where the setting `memory` stands; else the host ends the process when it \
+                 has taken too much, which may take a while and slow others down.",
+        isolated: "500 for you, when the limit is reached. Nobody else notices.",
+        run: hoard,
+    },
+    Culprit {
+        how: "loop",
+        what: "A computation does not end.",
+        inline: "Everybody waits, for as long as the setting `watchdog` says; then 504 for you, 503 for \
+                 the others, and the program begins anew.",
+        isolated: "504 for you, when its processor time is used up. Nobody else notices.",
+        run: || loop {
+            std::hint::spin_loop();
+        },
+    },
+    Culprit {
+        how: "double-free",
+        what: "C code gives the same memory back twice.",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: culprits::double_free,
+    },
+    Culprit {
+        how: "overrun",
+        what: "C code writes past the end of its memory.",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: culprits::overrun,
+    },
+    Culprit {
+        how: "malloc",
+        what: "C code has damaged the heap, and the allocator finds out in the middle of its work.",
+        inline: GUARDED,
+        isolated: ONE_PAGE,
+        run: culprits::malloc,
+    },
+];
+
+#[allow(unconditional_recursion, reason = "that is what it is for")]
+fn deep(depth: u64) -> u64 {
+    std::hint::black_box([depth; 100])[50] + deep(depth + 1)
+}
+
+fn hoard() {
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    loop {
+        pieces.push(vec![1; 1 << 20]);
+        std::hint::black_box(&pieces);
+    }
+}
+
+/// When a culprit does what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before any answer.
+    Now,
+    /// When a part of the answer is on its way.
+    Answering,
+    /// When a part of the request's body has come.
+    Receiving,
+}
+
+/// Reads `how` and `when` of a query; the error says what can be asked for.
+pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
+    let how = parameter(query, "how").unwrap_or_default();
+    let Some(culprit) = CULPRITS.iter().find(|culprit| culprit.how == how) else {
+        let names: Vec<_> = CULPRITS.iter().map(|culprit| culprit.how).collect();
+        return Err(format!("how= can be {}.", names.join(", ")));
+    };
+    let when = match parameter(query, "when").as_deref() {
+        None | Some("now") => When::Now,
+        Some("answering") => When::Answering,
+        Some("receiving") => When::Receiving,
+        Some(_) => return Err("when= can be now, answering, receiving.".to_owned()),
+    };
+    match parameter(query, "runs").as_deref() {
+        None | Some("inline" | "isolated") => Ok((culprit, when)),
+        Some(_) => Err("runs= can be inline, isolated.".to_owned()),
+    }
+}
+
+/// Says where a request runs: isolated when it says so itself.
+pub(crate) fn runs(uri: &Uri) -> Option<Limits> {
+    let runs = parameter(uri.query().unwrap_or_default(), "runs");
+    (runs.as_deref() == Some("isolated")).then_some(LIMITS)
+}
+
+/// Reads how long to sleep; the error says what can be asked for.
+pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
+    let seconds = parameter(query, "seconds").map_or(Some(1.0), |text| text.parse::<f64>().ok());
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| *duration <= LONGEST_SLEEP)
+        .ok_or_else(|| format!("seconds= can be from 0 to {}, as in 1.5.", LONGEST_SLEEP.as_secs()))
+}
+
+/// Reads how many MiB to stream; the error says what can be asked for.
+pub(crate) fn stream(query: &str) -> Result<u64, String> {
+    let mib = parameter(query, "mib").map_or(Some(1), |text| text.parse().ok());
+    mib.filter(|mib| *mib <= LARGEST_STREAM)
+        .ok_or_else(|| format!("mib= can be a whole number from 0 to {LARGEST_STREAM}."))
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}

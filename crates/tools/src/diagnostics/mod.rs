@@ -1,0 +1,196 @@
+//! The tool *diagnostics*: what the host and the server do with slow, large and broken answers.
+//!
+//! Everything here is bad on purpose; what can be asked for is in `logic.rs`. Whether a request is isolated
+//! it says itself (`runs=isolated`). Crashes are asked for by POST, so that nobody crashes a site who only
+//! follows links.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::{Bytes, BytesMut};
+use event_loop::pipe::Reader;
+use event_loop::process::{Child, Command, Stdio};
+use event_loop::time;
+use futures_util::stream;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use site::{Access, Chunks, ErrorPage, Format, Limits, Page, Runs, Template, Tool, context};
+
+use logic::{CULPRITS, When};
+
+mod logic;
+#[cfg(test)]
+mod tests;
+
+/// The tool's entry in the table.
+pub(crate) const TOOL: Tool = Tool {
+    name: "diagnostics",
+    title: "Diagnostics",
+    summary: "What this host and this server do with slow, large and broken answers.",
+    icon: "diagnostics",
+    access: Access::Named,
+    runs: Runs::Chosen(logic::runs),
+    pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    router,
+};
+
+const PAGE: &str = "diagnostics/page.html";
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/sleep", get(sleep))
+        .route("/stream", get(stream))
+        .route("/crash", post(crash))
+        .route("/stdout", post(stdout))
+        .route("/child", post(child))
+}
+
+async fn page(page: Page) -> Response {
+    page.show(
+        PAGE,
+        context! { culprits => CULPRITS, longest => &logic::LONGEST_SLEEP.as_secs(), largest => &logic::LARGEST_STREAM },
+    )
+}
+
+/// A line of text as the whole answer.
+fn line(text: impl Into<String>) -> Response {
+    ([(CACHE_CONTROL, "no-store")], text.into() + "\n").into_response()
+}
+
+/// What cannot be asked for.
+fn refused(why: String) -> ErrorPage {
+    ErrorPage::new(StatusCode::BAD_REQUEST).message(why).default_format(Format::Text)
+}
+
+async fn sleep(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
+    let duration = logic::sleep(&query.unwrap_or_default()).map_err(refused)?;
+    time::sleep(duration).await;
+    Ok(line(format!("Slept {} s.", duration.as_secs_f64())))
+}
+
+/// Bytes of one piece of a stream.
+const PIECE: usize = 64 * 1024;
+
+async fn stream(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
+    let mib = logic::stream(&query.unwrap_or_default()).map_err(refused)?;
+    let length = mib << 20;
+    // All pieces are the same memory.
+    let piece = Bytes::from(vec![b'.'; PIECE]);
+    let pieces = stream::unfold(length / PIECE as u64, move |left| {
+        let piece = piece.clone();
+        async move { Some((Ok::<_, io::Error>(piece), left.checked_sub(1)?)) }
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+        (CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// How long the beginning of an answer has to be on its way before a culprit does what it does.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, ErrorPage> {
+    let (culprit, when) = logic::crash(&query.unwrap_or_default()).map_err(refused)?;
+    match when {
+        When::Now => (culprit.run)(),
+        When::Receiving => {
+            let mut body = Chunks::new(request.into_body());
+            // With or without a body: it is on purpose.
+            let _ = body.next().await;
+            (culprit.run)();
+        }
+        When::Answering => {
+            let parts = stream::unfold(0, move |part| async move {
+                let text = match part {
+                    0 => "The answer has begun.\n",
+                    1 => {
+                        time::sleep(HEAD_START).await;
+                        (culprit.run)();
+                        "It came through.\n"
+                    }
+                    _ => return None,
+                };
+                Some((Ok::<_, io::Error>(Bytes::from(text)), part + 1))
+            });
+            return Ok(([(CACHE_CONTROL, "no-store")], Body::from_stream(parts)).into_response());
+        }
+    }
+    Ok(line("It came through."))
+}
+
+async fn stdout() -> Response {
+    println!("diagnostics: a line on standard output, which is no part of an answer");
+    eprintln!("diagnostics: a line on standard error");
+    line(
+        "Two lines were printed, one to standard output and one to standard error. They are in the log.",
+    )
+}
+
+/// A program as good as any: it is there on every host.
+const SCRIPT: &str = "for number in 1 2 3 4 5; do echo \"line $number of process $$\"; sleep 0.2; done; \
+                      ulimit -a 2>&1; ls -l /proc/self/fd";
+
+/// What the program may use up.
+const CHILD_LIMITS: Limits = Limits {
+    cpu: Duration::from_secs(5),
+    wall: Duration::from_secs(20),
+    memory: 512 << 20,
+    file_size: 1 << 20,
+};
+
+async fn child() -> Result<Response, ErrorPage> {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SCRIPT]).limits(CHILD_LIMITS);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| {
+        ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+            .message("No program could be started just now; the host may limit processes.")
+            .cause(format!("/bin/sh could not be started: {error}"))
+            .default_format(Format::Text)
+    })?;
+    let output = child.stdout.take();
+    let lines = stream::unfold(Some((child, output)), async |state| {
+        let (mut child, mut output) = state?;
+        let read = read(&mut output).await;
+        if read.is_empty() {
+            let text = ending(&mut child).await;
+            return Some((Ok::<_, io::Error>(text), None));
+        }
+        Some((Ok(read), Some((child, output))))
+    });
+    Ok(([(CACHE_CONTROL, "no-store")], Body::from_stream(lines)).into_response())
+}
+
+/// What the program has written since; nothing at the end.
+async fn read(output: &mut Option<Reader>) -> Bytes {
+    let Some(output) = output else { return Bytes::new() };
+    let mut buffer = BytesMut::with_capacity(4096);
+    let mut output = Pin::new(output);
+    match poll_fn(|cx| output.poll_read_into(cx, &mut buffer)).await {
+        Ok(_) => buffer.freeze(),
+        Err(_) => Bytes::new(),
+    }
+}
+
+async fn ending(child: &mut Child) -> Bytes {
+    let ended = child.wait().await;
+    let text = match ended {
+        _ if child.timed_out() => format!("It was ended after {} s.", CHILD_LIMITS.wall.as_secs()),
+        Ok(status) => format!("It ended: {status}."),
+        Err(error) => format!("It ended, and nobody knows how: {error}."),
+    };
+    Bytes::from(format!(
+        "{text} It used {:.2} s of processor time.\n",
+        child.usage().cpu.as_secs_f64()
+    ))
+}

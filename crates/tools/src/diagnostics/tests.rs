@@ -1,0 +1,139 @@
+//! Tests of *diagnostics*: bounds by tables, the page, and what comes through without a crash. The culprits
+//! themselves run in processes of their own, in the tests of the whole program.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use site::SiteSettings;
+use site::testing::{get, post};
+use tower_service::Service;
+
+use super::TOOL;
+use super::logic::{CULPRITS, When, crash, runs, sleep, stream};
+
+const ADDRESS: &str = "/tools/diagnostics";
+
+fn site() -> Router {
+    site::router_with(const { &[TOOL] }, &SiteSettings::default().public(["diagnostics"]))
+}
+
+/// Answers inside a loop, for what waits in it.
+fn send(method: &str, path: &str) -> (u16, String) {
+    event_loop::run(async {
+        let request = Request::builder().method(method).uri(format!("{ADDRESS}{path}"));
+        let Ok(response) = site().call(request.body(Body::empty()).unwrap()).await;
+        let status = response.status().as_u16();
+        let body = site::Chunks::new(response.into_body()).collect(1 << 30).await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    })
+    .unwrap()
+}
+
+#[test]
+fn what_can_be_asked_for_has_bounds() {
+    for (query, expected) in [
+        ("", Some(1.0)),
+        ("seconds=1.5", Some(1.5)),
+        ("seconds=0", Some(0.0)),
+        ("seconds=600", Some(600.0)),
+        ("seconds=600.1", None),
+        ("seconds=-1", None),
+        ("seconds=nan", None),
+        ("seconds=inf", None),
+        ("seconds=x", None),
+    ] {
+        let expected = expected.map(Duration::from_secs_f64);
+        assert_eq!(sleep(query).ok(), expected, "{query}");
+    }
+    for (query, expected) in [
+        ("", Some(1)),
+        ("mib=0", Some(0)),
+        ("mib=4096", Some(4096)),
+        ("mib=4097", None),
+        ("mib=1.5", None),
+        ("mib=-1", None),
+    ] {
+        assert_eq!(stream(query).ok(), expected, "{query}");
+    }
+}
+
+#[test]
+fn every_culprit_is_found_by_its_name() {
+    for culprit in CULPRITS {
+        let (found, when) = crash(&format!("how={}&runs=inline", culprit.how)).unwrap();
+        assert_eq!((found.how, when), (culprit.how, When::Now));
+    }
+    assert_eq!(crash("how=abort&when=answering").unwrap().1, When::Answering);
+    assert_eq!(crash("how=abort&when=receiving&runs=isolated").unwrap().1, When::Receiving);
+    for wrong in ["", "how=nothing", "how=abort&when=never", "how=abort&runs=away"] {
+        let why = crash(wrong).unwrap_err();
+        assert!(why.contains("can be"), "{wrong}: {why}");
+    }
+}
+
+#[test]
+fn a_request_says_itself_where_it_runs() {
+    for (uri, isolated) in [
+        ("/tools/diagnostics/crash?how=abort&runs=isolated", true),
+        ("/tools/diagnostics/crash?how=abort&runs=inline", false),
+        ("/tools/diagnostics/crash?how=abort", false),
+        ("/tools/diagnostics", false),
+    ] {
+        assert_eq!(runs(&uri.parse().unwrap()).is_some(), isolated, "{uri}");
+    }
+}
+
+#[test]
+fn the_page_says_beforehand_what_will_happen() {
+    let answer = get(&site(), ADDRESS);
+    assert_eq!(answer.status, 200);
+    for culprit in CULPRITS {
+        assert!(answer.text().contains(culprit.what), "{}", culprit.how);
+        for runs in ["inline", "isolated"] {
+            let action = format!("{ADDRESS}/crash?how={}&amp;runs={runs}", culprit.how);
+            assert!(answer.text().contains(&action), "{action}");
+        }
+    }
+}
+
+#[test]
+fn nobody_crashes_a_site_by_following_links() {
+    for path in ["/crash?how=abort", "/stdout", "/child"] {
+        assert_eq!(get(&site(), &format!("{ADDRESS}{path}")).status, 405, "{path}");
+    }
+    let closed = site::router(const { &[TOOL] });
+    assert_eq!(post(&closed, &format!("{ADDRESS}/crash?how=abort"), "text/plain", "").status, 403);
+}
+
+#[test]
+fn slow_and_large_answers() {
+    assert_eq!(send("GET", "/sleep?seconds=0.01"), (200, "Slept 0.01 s.\n".to_owned()));
+    let (status, text) = send("GET", "/sleep?seconds=1e9");
+    assert_eq!(status, 400);
+    assert!(text.contains("from 0 to 600"), "{text}");
+    let (status, text) = send("GET", "/stream?mib=3");
+    assert_eq!((status, text.len()), (200, 3 << 20));
+    assert_eq!(send("GET", "/stream?mib=0").1, "");
+    let length = get(&site(), &format!("{ADDRESS}/stream?mib=2"));
+    assert_eq!(length.header("content-length"), Some("2097152"));
+}
+
+#[test]
+fn a_program_is_started_and_its_output_shown() {
+    let (status, text) = send("POST", "/child");
+    assert_eq!(status, 200);
+    for words in ["line 1 of process", "line 5 of process", "It ended: exit status: 0."] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    // Its three descriptors, and the one that `ls` looks with.
+    let open = text.lines().filter(|line| line.contains(" -> ")).count();
+    assert_eq!(open, 4, "{text}");
+}
+
+#[test]
+fn a_panic_is_the_simplest_of_them() {
+    let culprit = CULPRITS.iter().find(|culprit| culprit.how == "panic").unwrap();
+    assert!(std::panic::catch_unwind(culprit.run).is_err());
+}
