@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
 use site::login::BadHash;
 use site::login::authorizer::Asks;
-use site::{LoginSettings, Password, ServerFacts, SiteSettings};
+use site::{ErrorPage, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
 use crate::config::{self, Configuration, Settings};
