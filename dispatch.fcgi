@@ -8,6 +8,10 @@
 #   4. ~/toolshed/            in the account's home folder
 # The program is told where its launcher is by TOOLSHED_LAUNCHER; touching the launcher reloads it.
 #
+# Beside a program that has passed its check lies a copy of it, `toolshed.good`, with its time stamp. A
+# program with another time stamp has not been checked, or has failed: then the copy is started, which
+# checks it and gives way to it when all is well. So a broken upload takes no site down.
+#
 # When the program cannot be started, one sentence on stderr says what is missing and what to do,
 # and the exit code is 127 (no program found) or 126 (found, but it cannot be run). Run this file in
 # a shell to read that sentence: under a web server it goes to a log you may not be able to see.
@@ -53,7 +57,7 @@ fi
 program=
 places=
 for place; do
-    if [ -f "$place" ]; then
+    if [ -f "$place" ] || [ -f "$place.good" ]; then
         program=$place
         break
     fi
@@ -61,6 +65,12 @@ for place; do
 done
 [ -n "$program" ] ||
     fail 127 "the program is missing: no file at $places; upload 'toolshed' to one of these places and make it executable (chmod 755)."
+# Not as CGI: nobody would check the new one there, and the old one would be started for ever.
+if [ -x "$program.good" ] && [ -z "${GATEWAY_INTERFACE-}" ]; then
+    if [ ! -x "$program" ] || [ "$program" -nt "$program.good" ] || [ "$program" -ot "$program.good" ]; then
+        program=$program.good
+    fi
+fi
 [ -s "$program" ] ||
     fail 126 "$program is empty; its upload was interrupted, so upload it again."
 [ -x "$program" ] ||

@@ -43,6 +43,7 @@ pub struct Renewal {
     /// The program is not what runs: another was started instead, for it had not passed its check.
     program_is_not_this: bool,
     checks_what_runs: bool,
+    variables: Vec<(OsString, OsString)>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +76,15 @@ impl Renewal {
             verdicts: None,
             program_is_not_this: false,
             checks_what_runs: false,
+            variables: Vec::new(),
         }
+    }
+
+    /// Gives the versions that follow this variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
     }
 
     /// Watches the launcher, too: the file whose touch renews the process whatever else is the same.
@@ -635,7 +644,10 @@ impl Renewer {
         if let Some(name) = arguments.first_mut() {
             *name = settings.paths.program.clone().into();
         }
-        let image = Image::prepare(&settings.paths.program, arguments, std::env::vars_os())?;
+        let set = |name: &OsString| settings.variables.iter().any(|(known, _)| known == name);
+        let inherited = std::env::vars_os().filter(|(name, _)| !set(name));
+        let environment = inherited.chain(settings.variables.iter().cloned());
+        let image = Image::prepare(&settings.paths.program, arguments, environment)?;
         let seen = settings.at_start.clone();
         let origin = origin.or_else(|| seen.launcher.map(|it| name_of(&it)));
         let unseen_program = settings.program_is_not_this;

@@ -112,19 +112,34 @@ pub(crate) struct Configuration {
     pub(crate) problems: Vec<Problem>,
     /// What looks wrong but may be meant.
     pub(crate) warnings: Vec<String>,
+    /// What is wrong with the file in whose place the last good one was read.
+    pub(crate) instead_of: Vec<Problem>,
 }
 
 /// Reads the settings of this process.
 pub(crate) fn load(typed: &Typed) -> Configuration {
-    let environment = std::env::vars_os()
+    gather(typed, environment(), home().as_deref())
+}
+
+/// The same, as if `text` were what stands in the usual file.
+pub(crate) fn load_as(typed: &Typed, text: &str) -> Configuration {
+    gather_with(typed, environment(), home().as_deref(), Some(text))
+}
+
+/// Returns the file that [`load`] reads; it may be missing.
+pub(crate) fn file_of(typed: &Typed) -> Option<PathBuf> {
+    which_file(typed, &environment(), home().as_deref()).0
+}
+
+fn environment() -> Vec<(String, OsString)> {
+    std::env::vars_os()
         .filter(|(name, _)| {
             let name = name.as_encoded_bytes();
             let is_password = [PASSWORD_VARIABLE, HASH_VARIABLE].map(str::as_bytes).contains(&name);
             name.starts_with(PREFIX.as_bytes()) || is_password
         })
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .collect();
-    gather(typed, environment, home().as_deref())
+        .collect()
 }
 
 /// The installation's folder: the program's own, and that folder's parent when it is `bin`.
@@ -137,22 +152,47 @@ pub(crate) fn home() -> Option<PathBuf> {
     }
 }
 
-fn gather(
+/// Returns the file that is read, if any, and who named it.
+fn which_file(
     typed: &Typed,
-    mut environment: Vec<(String, OsString)>,
+    environment: &[(String, OsString)],
     home: Option<&Path>,
-) -> Configuration {
-    let mut configuration = Configuration { typed: typed.clone(), ..Configuration::default() };
-    environment.sort();
+) -> (Option<PathBuf>, Option<&'static str>) {
     let variable =
         environment.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
-    let (file, named_by) = match (&typed.config, variable) {
+    match (&typed.config, variable) {
         (Some(file), _) => (Some(file.clone()), Some("--config")),
         (None, Some((_, file))) => (Some(PathBuf::from(file)), Some(FILE_VARIABLE)),
         (None, None) => (home.map(|home| home.join(FILE_NAME)), None),
-    };
+    }
+}
+
+fn gather(
+    typed: &Typed,
+    environment: Vec<(String, OsString)>,
+    home: Option<&Path>,
+) -> Configuration {
+    gather_with(typed, environment, home, None)
+}
+
+/// `instead`: read this text in place of the file's.
+fn gather_with(
+    typed: &Typed,
+    mut environment: Vec<(String, OsString)>,
+    home: Option<&Path>,
+    instead: Option<&str>,
+) -> Configuration {
+    let mut configuration = Configuration { typed: typed.clone(), ..Configuration::default() };
+    environment.sort();
+    let (file, named_by) = which_file(typed, &environment, home);
     if let Some(file) = file {
-        configuration.read_file(file, named_by);
+        match instead {
+            Some(text) => {
+                configuration.read_text(text, &file);
+                configuration.file = Some(file);
+            }
+            None => configuration.read_file(file, named_by),
+        }
     }
     configuration.read_environment(environment);
     for (flag, key, value) in &typed.keys {
@@ -292,7 +332,8 @@ fn in_words(error: &io::Error) -> String {
 
 /// A variable that looks much like one of ours is a slip; others are somebody else's business.
 fn warning_about(name: &str) -> Option<String> {
-    const OTHERS: [&str; 3] = [FILE_VARIABLE, "TOOLSHED_HOME", "TOOLSHED_LAUNCHER"];
+    const OTHERS: [&str; 4] =
+        [FILE_VARIABLE, "TOOLSHED_HOME", "TOOLSHED_LAUNCHER", "TOOLSHED_MADE_UP_PASSWORD"];
     let known: Vec<String> =
         KEYS.iter().map(Key::variable).chain(OTHERS.map(str::to_owned)).collect();
     if known.iter().any(|known| known == name) {

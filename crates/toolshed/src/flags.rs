@@ -33,6 +33,7 @@ pub(crate) enum Command {
     /// List the tools of the site, and which are open.
     Tools,
     Check(Check),
+    Install(Install),
     Settings(Settings),
     /// Make the line for toolshed.toml with the owner's password.
     #[command(after_help = "Asks for the password; or reads it from standard input:\n\
@@ -78,6 +79,24 @@ pub(crate) struct Check {
     /// The site's folder, the one with dispatch.fcgi in it.
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
+    /// For running processes: whether this version can take their place.
+    #[arg(long, hide = true)]
+    pub(crate) renewal: bool,
+    /// With --renewal: keep a copy of a version that can.
+    #[arg(long, hide = true)]
+    pub(crate) keep: bool,
+}
+
+/// Let a new version take this program's place, if it passes its check.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The version before is kept as toolshed.previous. Processes that run become the new\n\
+                        one by themselves, without losing a request (docs/reloading.md)."
+)]
+pub(crate) struct Install {
+    /// The new program.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// List the settings, and where they stand; or explain one.
@@ -119,6 +138,7 @@ impl Flags {
                 Command::Request(_)
                 | Command::Tools
                 | Command::Check(_)
+                | Command::Install(_)
                 | Command::Settings(_)
                 | Command::HashPassword
                 | Command::Backup(_)

@@ -24,6 +24,17 @@ pub(crate) fn to_stderr() {
     write_messages(io::stderr);
 }
 
+/// The same, without those that are less than `level`.
+pub(crate) fn to_stderr_from(level: tracing::Level) {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_timer(TimeAndProcess)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+}
+
 fn write_messages<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) {
     tracing_subscriber::fmt()
         .with_writer(writer)
@@ -116,6 +127,14 @@ pub(crate) fn configuration(configuration: &Configuration) {
     }
     for warning in &configuration.warnings {
         tracing::warn!("{warning}");
+    }
+    for problem in &configuration.instead_of {
+        tracing::error!("{problem}");
+    }
+    if !configuration.instead_of.is_empty() {
+        tracing::error!(
+            "The configuration as it was before goes on (docs/reloading.md): the file is wrong."
+        );
     }
     if !configuration.problems.is_empty() {
         let file = configuration

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod flags;
 mod log;
+mod renewal;
 mod report;
 mod setup;
 
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
         Some(Command::Fastcgi(_)) => commands::fastcgi::run(&typed),
         Some(Command::Request(request)) => commands::request::run(&typed, request),
         Some(Command::Tools) => commands::tools::run(&typed),
+        Some(Command::Check(check)) if check.renewal => {
+            commands::renewal_check::run(&typed, check.keep)
+        }
         Some(Command::Check(check)) => commands::check::run(&typed, check.folder.as_deref()),
+        Some(Command::Install(install)) => commands::install::run(&typed, &install.file),
         Some(Command::Settings(settings)) => {
             commands::settings::run(&typed, settings.name.as_deref())
         }

@@ -18,6 +18,9 @@ use crate::config::{self, Configuration, FILE_NAME, Typed};
 use crate::log;
 use crate::report::{self, Failure};
 
+/// The launcher's name in the site's folder.
+pub(crate) const LAUNCHER_NAME: &str = "dispatch.fcgi";
+
 /// The launcher of this version, to compare with what is installed.
 const LAUNCHER: &str = include_str!("../../../../dispatch.fcgi");
 
@@ -224,9 +227,9 @@ fn listening(findings: &mut Findings, configuration: &Configuration) {
 }
 
 /// The site's folder: where the launcher looks for the program, seen from the program.
-fn find_site_folder() -> Option<PathBuf> {
+pub(crate) fn find_site_folder() -> Option<PathBuf> {
     let home = config::home()?;
-    let is_site = |folder: &PathBuf| folder.join("dispatch.fcgi").is_file();
+    let is_site = |folder: &PathBuf| folder.join(LAUNCHER_NAME).is_file();
     let above = home.parent().map(Path::to_owned);
     let beside = DOCUMENT_ROOTS.iter().filter_map(|name| Some(above.as_ref()?.join(name)));
     let candidates = [Some(home.clone()), above.clone()].into_iter().flatten();

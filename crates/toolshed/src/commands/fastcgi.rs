@@ -4,12 +4,13 @@ use app_server::{Address, WayIn};
 
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{application, log};
+use crate::{application, log, renewal};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they stand on the command line
 /// or leave no address: whoever set them is told by a page and in the log.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let configuration = config::load(typed);
+    let renewal = renewal::begin(typed, false);
+    let configuration = renewal::or_last_good(config::load(typed));
     if configuration.has_wrong_flags() {
         return Err(Failure::configuration(&configuration));
     }
@@ -22,7 +23,8 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     };
     let log = log::begin(configuration.settings.log.as_deref());
     log::configuration(&configuration);
-    let server = application::server_settings(&configuration.settings);
+    let mut server = application::server_settings(&configuration.settings);
+    server.renewal = renewal;
     let mut site = application::site(configuration);
     if matches!(listen, Address::Tcp(_)) {
         site = site.reached_over_tcp();

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use crate::commands::check;
 use crate::config::Typed;
+use crate::renewal::{self, LAUNCHER_VARIABLE};
 use crate::report::{self, Failure};
-
-/// Names the launcher, when that is what started the program.
-const LAUNCHER_VARIABLE: &str = "TOOLSHED_LAUNCHER";
 
 /// Whether the launcher started the program.
 pub(crate) fn is_asked_for() -> bool {
@@ -28,6 +26,12 @@ pub(crate) fn run() -> Result<(), Failure> {
          program itself: toolshed serve\n\
          \n"
     ))?;
+    if renewal::is_good_copy() {
+        report::print(
+            "Note: this is toolshed.good, the last version that has passed its check. The program\n\
+             beside it, toolshed, has not: `./toolshed check --renewal` says why.\n\n",
+        )?;
+    }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).unwrap_or_default();
     check::run(&Typed::default(), Path::new(&launcher).parent())
 }

@@ -10,7 +10,7 @@ use super::right_settings;
 use crate::config::{Configuration, Typed};
 use crate::log::Terminal;
 use crate::report::Failure;
-use crate::{application, log};
+use crate::{application, log, renewal};
 
 /// Where `serve` listens unless told otherwise: this machine alone can reach it.
 pub(crate) const ADDRESS: std::net::SocketAddr =
@@ -18,6 +18,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
+    let renewal = renewal::begin(typed, false);
     let mut configuration = right_settings(typed)?;
     let log = log::begin(configuration.settings.log.as_deref());
     log::configuration(&configuration);
@@ -27,6 +28,11 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let way_in = WayIn::Http(listen);
     let mut server = application::server_settings(&configuration.settings);
     server.on_listening = greet;
+    server.renewal = match &made_up {
+        // Whoever has read it at the terminal does not read another when the program is renewed.
+        Some(password) => renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, password)),
+        None => renewal,
+    };
     let Greeting { terminal, .. } = GREETING.get_or_init(|| Greeting { terminal: log, made_up });
     let served = app_server::run(application::site_over_http(configuration), way_in, server);
     terminal.tell(served)
@@ -40,8 +46,10 @@ fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Opti
         return None;
     }
     let login = application::login(&configuration.settings);
+    let before = std::env::var(MADE_UP_VARIABLE).ok().filter(|password| !password.is_empty());
     let made_up = match event_loop::run(login.has_set_up()) {
         Ok(Ok(true)) => return None,
+        Ok(Ok(false)) if before.is_some() => Ok(before.unwrap_or_default()),
         Ok(Ok(false)) => login.make_up_password().map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -51,6 +59,9 @@ fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Opti
     configuration.settings.password = Password::clear(&*password);
     Some(password)
 }
+
+/// Holds the password that was made up, for the versions of this process that follow.
+pub(crate) const MADE_UP_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
 
 /// What the greeting needs: the server calls a plain function.
 struct Greeting {

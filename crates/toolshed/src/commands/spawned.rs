@@ -4,12 +4,14 @@ use app_server::WayIn;
 
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{application, log};
+use crate::{application, log, renewal};
 
 /// Serves FastCGI until the web server ends it. Wrong settings do not end it: the web server would only
 /// start it again, and visitors would read "500".
 pub(crate) fn run() -> Result<(), Failure> {
-    let configuration = config::load(&Typed::default());
+    let typed = Typed::default();
+    let renewal = renewal::begin(&typed, true);
+    let configuration = renewal::or_last_good(config::load(&typed));
     match configuration.settings.log.clone().or_else(log::of_spawned) {
         Some(file) => {
             log::to_file(&file);
@@ -17,7 +19,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         None => log::to_stderr(),
     }
     log::configuration(&configuration);
-    let server = application::server_settings(&configuration.settings);
+    let mut server = application::server_settings(&configuration.settings);
+    server.renewal = renewal;
     let mut site = application::site(configuration);
     if !is_unix_socket() {
         site = site.reached_over_tcp();

@@ -322,6 +322,15 @@ pub(crate) const KEYS: &[Key] = &[
         why: "A web server that is less patient kills earlier (mod_fcgid after 4 to 8 s).",
     },
     Key {
+        name: "idle_exit",
+        kind: time_field!(1..=24 * HOUR, server.idle_exit),
+        what: "How long a process that a web server has started may be without requests before it \
+               ends. Others (`serve`, `fastcgi`) never do.",
+        why: "mod_fcgid keeps the last three processes of a site for ever, and hosts count \
+              processes. One whose launcher was replaced by another file ends after a minute, for it \
+              is never asked again.",
+    },
+    Key {
         name: "isolated_at_once",
         kind: field!(Count, 1..=1024, server.isolated_at_once),
         what: "Requests at once that are answered by a process of their own (tools that compute long \

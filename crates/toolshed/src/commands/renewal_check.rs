@@ -1,0 +1,37 @@
+//! `toolshed check --renewal`: what a running process asks of a version, its own included, before it lets
+//! it take its place. The answer is for a program: one line, and the exit code.
+//!
+//! Everything that a start needs is tried, and one page is made. Nothing of a site is changed but the
+//! copies of what has passed.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use crate::config::Typed;
+use crate::report::{self, Failure};
+use crate::{application, commands, renewal};
+
+/// Checks; `keep`: keeps a copy of this version, for the launcher.
+///
+/// # Errors
+/// When this version, with this configuration, could not serve.
+pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
+    let configuration = commands::right_settings(typed)?;
+    let kept = renewal::keep_configuration;
+    let settings = application::server_settings(&configuration.settings);
+    let mut request = http::Request::new(None);
+    let host = http::HeaderValue::from_static("localhost");
+    request.headers_mut().insert(http::header::HOST, host);
+    let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
+    let site = application::site(configuration.clone());
+    let status = app_server::request(site, request, OwnedFd::from(null), settings)?;
+    if status.is_server_error() {
+        return Err(Failure::refused(format!("The site's first page is answered {status}.")));
+    }
+    // Without a copy the version serves all the same; only a broken one later has nothing to fall back to.
+    let copies = [kept(&configuration), if keep { renewal::keep_program() } else { Ok(()) }];
+    for error in copies.into_iter().filter_map(Result::err) {
+        report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;
+    }
+    report::print(&format!("{}\n", renewal::MARKER))
+}

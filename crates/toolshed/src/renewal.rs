@@ -1,0 +1,238 @@
+//! How a running process learns of a newer version of itself: which files are watched, what checks a new
+//! version, and what is kept of the last one that passed. The watching and the change itself are
+//! `app_server`'s.
+//!
+//! In the installation's folder:
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `toolshed` | the program |
+//! | `toolshed.new` | a newer one that has arrived; it takes the program's place when it has passed its check |
+//! | `toolshed.previous` | the one before, after that |
+//! | `toolshed.good` | a copy of the last one that has passed, with its time stamp: the launcher starts it while `toolshed` has another |
+//! | `data/renewal/` | what was checked and how that came out; `toolshed.toml` as it passed last |
+
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use app_server::Renewal;
+
+use crate::commands::check;
+use crate::config::{self, Configuration, FILE_NAME, Typed};
+use crate::report::Failure;
+
+/// Names the launcher.
+pub(crate) const LAUNCHER_VARIABLE: &str = "TOOLSHED_LAUNCHER";
+
+/// What follows the program's name in that of the last good version.
+const GOOD: &str = ".good";
+
+/// What a version says that has passed its own check. Later versions have to say the same.
+pub(crate) const MARKER: &str = "This version can serve.";
+
+/// Where the program that runs belongs.
+struct Place {
+    /// The program's path, whether or not it is what runs.
+    program: PathBuf,
+    /// What runs is the last good version, for the launcher found that the program had not passed.
+    is_good_copy: bool,
+}
+
+impl Place {
+    fn find() -> Option<Place> {
+        let path = std::env::current_exe().ok()?;
+        let name = path.file_name()?.to_str()?;
+        // As the kernel says it of a file that was replaced meanwhile.
+        let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+        let (name, is_good_copy) = match name.strip_suffix(GOOD) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        Some(Place { program: path.with_file_name(name), is_good_copy })
+    }
+}
+
+/// Whether what runs is the last good version in the program's place.
+pub(crate) fn is_good_copy() -> bool {
+    Place::find().is_some_and(|place| place.is_good_copy)
+}
+
+/// Begins to watch; `None` when not even the program's own path can be found. To be called before the
+/// configuration is read: what changes after that is a change. `spawned`: a web server starts this program
+/// through the launcher.
+pub(crate) fn begin(typed: &Typed, spawned: bool) -> Option<Renewal> {
+    let place = Place::find()?;
+    let mut arguments: Vec<_> = ["check", "--renewal"].map(Into::into).into();
+    if spawned {
+        arguments.push("--keep".into());
+    }
+    if let Some(file) = &typed.config {
+        arguments.extend(["--config".into(), file.clone().into_os_string()]);
+    }
+    let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
+    let launcher = launcher.or_else(|| Some(check::find_site_folder()?.join(check::LAUNCHER_NAME)));
+    let mut renewal = Renewal::new(place.program, arguments, MARKER)
+        .launcher(launcher)
+        .check_what_runs(spawned)
+        .instead_of_the_program(place.is_good_copy);
+    if let Some(file) = config::file_of(typed) {
+        renewal = renewal.file(file);
+    }
+    if let Some(folder) = folder() {
+        renewal = renewal.verdicts(folder);
+    }
+    Some(renewal)
+}
+
+/// Where verdicts and the last good configuration are kept.
+fn folder() -> Option<PathBuf> {
+    Some(config::home()?.join("data/renewal"))
+}
+
+/// Returns the configuration as it passed last, when this one is wrong and there is one that passed: a slip
+/// in the file shall not take the site down, also when no process is left that has read it before. What is
+/// wrong is told in the log.
+pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
+    if configuration.problems.is_empty() || configuration.has_wrong_flags() {
+        return configuration;
+    }
+    if !configuration.file.as_deref().is_some_and(is_the_usual) {
+        return configuration;
+    }
+    let kept = folder().and_then(|folder| fs::read_to_string(folder.join(FILE_NAME)).ok());
+    let Some(text) = kept else { return configuration };
+    let mut good = config::load_as(&configuration.typed, &text);
+    if !good.problems.is_empty() {
+        return configuration;
+    }
+    good.instead_of = configuration.problems;
+    good
+}
+
+fn is_the_usual(file: &Path) -> bool {
+    config::home().is_some_and(|home| home.join(FILE_NAME) == file)
+}
+
+/// Keeps this version as the last good one. It is running from `path`.
+///
+/// # Errors
+/// What the file system answers; what was kept before is as it was.
+pub(crate) fn keep_program() -> io::Result<()> {
+    let path = std::env::current_exe()?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("toolshed");
+    let name = name.strip_suffix(".new").unwrap_or(name);
+    let name = name.strip_suffix(GOOD).unwrap_or(name);
+    let good = path.with_file_name(format!("{name}{GOOD}"));
+    let metadata = fs::metadata(&path)?;
+    let modified = metadata.modified()?;
+    if let Ok(kept) = fs::metadata(&good)
+        && kept.modified()? == modified
+        && kept.len() == metadata.len()
+    {
+        return Ok(());
+    }
+    replace(&good, 0o755, |file| {
+        io::copy(&mut File::open(&path)?, file)?;
+        file.set_times(FileTimes::new().set_modified(modified))
+    })
+}
+
+/// Keeps the configuration that has passed.
+///
+/// # Errors
+/// What the file system answers; what was kept before is as it was.
+pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()> {
+    let Some(folder) = folder() else { return Ok(()) };
+    let file = configuration.file.as_deref().filter(|file| is_the_usual(file));
+    let Some(file) = file else { return Ok(()) };
+    let text = fs::read(file)?;
+    let kept = folder.join(FILE_NAME);
+    if fs::read(&kept).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    replace(&kept, 0o600, |file| io::Write::write_all(file, &text))
+}
+
+/// Writes a file that is there as a whole or as it was before.
+fn replace(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut begun = path.as_os_str().to_owned();
+    begun.push(format!(".{}", std::process::id()));
+    let begun = PathBuf::from(begun);
+    let written = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).truncate(true).write(true).mode(mode).open(&begun)?;
+        write(&mut file)?;
+        drop(file);
+        fs::rename(&begun, path)
+    };
+    written().inspect_err(|_| {
+        let _ = fs::remove_file(&begun);
+    })
+}
+
+/// Copies a file to where new versions arrive, checks it, and lets it take the program's place. Running
+/// processes notice by themselves.
+///
+/// # Errors
+/// When it cannot be copied, or does not pass.
+pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
+    let Some(place) = Place::find() else {
+        return Err(Failure::refused("The path of this program cannot be found; is /proc there?"));
+    };
+    let mut arriving = place.program.as_os_str().to_owned();
+    arriving.push(".new");
+    let arriving = PathBuf::from(arriving);
+    let refused = |error: io::Error| {
+        Failure::refused(format!("{} cannot be copied: {error}.", file.display()))
+    };
+    let same = |one: &Path, other: &Path| {
+        fs::canonicalize(one).ok().zip(fs::canonicalize(other).ok()).is_some_and(|(a, b)| a == b)
+    };
+    if same(file, &place.program) {
+        return Err(Failure::wrong(format!(
+            "{} is the program in its place already.",
+            file.display()
+        )));
+    }
+    if !same(file, &arriving) {
+        let mut source = File::open(file).map_err(refused)?;
+        replace(&arriving, 0o755, |target| io::copy(&mut source, target).map(|_| ()))
+            .map_err(refused)?;
+    }
+    let renewal = begin(typed, place.program.with_extension("good").exists())
+        .ok_or_else(|| Failure::refused("The installation's folder cannot be found."))?;
+    match event_loop::run(async move { renewal.install().await }) {
+        Ok(Ok(())) => Ok(place.program),
+        Ok(Err(why)) => {
+            let failure = Failure::refused(format!("{} was not taken: {why}.", file.display()));
+            Err(failure.hint("The version before goes on; nothing has changed for it."))
+        }
+        Err(error) => Err(Failure::refused(format!("The check could not be run: {error}."))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, 0o600, |file| io::Write::write_all(file, b"first")).unwrap();
+        let failed = replace(&path, 0o600, |file| {
+            io::Write::write_all(file, b"sec")?;
+            Err(io::Error::other("the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-done is left");
+    }
+}
