@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::{
-    App, Running, Setup, apache_fcgid, apache_proxy_fcgi, lighttpd, nginx, serve,
+    App, Running, Setup, apache_fcgid, apache_proxy_fcgi, caddy, haproxy, lighttpd, nginx, serve,
 };
 use end_to_end::http_client::Request;
 
@@ -18,9 +18,16 @@ pub(crate) struct Way {
 }
 
 /// All of them.
-pub(crate) const WAYS: [Way; 8] = [
+pub(crate) const WAYS: [Way; 13] = [
     Way { name: "mod_fcgid at /", base: "", start: apache_fcgid::start },
     Way { name: "mod_fcgid in /project", base: "/project", start: apache_fcgid::start },
+    Way {
+        name: "FcgidWrapper virtual in /project",
+        base: "/project",
+        start: apache_fcgid::start_virtual,
+    },
+    Way { name: "mod_cgid at /", base: "", start: apache_fcgid::start_cgi },
+    Way { name: "mod_cgid in /project", base: "/project", start: apache_fcgid::start_cgi },
     Way {
         name: "mod_proxy_fcgi, connections reused",
         base: "/project",
@@ -42,6 +49,8 @@ pub(crate) const WAYS: [Way; 8] = [
         start: |setup| nginx::start(setup, false),
     },
     Way { name: "lighttpd", base: "/project", start: lighttpd::start },
+    Way { name: "caddy", base: "/project", start: caddy::start },
+    Way { name: "haproxy", base: "/project", start: haproxy::start },
     Way { name: "serve", base: "", start: serve::start },
 ];
 
@@ -73,6 +82,21 @@ fn the_table_behind_mod_fcgid_in_a_folder() {
 }
 
 #[test]
+fn the_table_behind_fcgid_wrapper_virtual() {
+    run_all(start("FcgidWrapper virtual in /project", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_mod_cgid_at_the_root() {
+    run_all(start("mod_cgid at /", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_mod_cgid_in_a_folder() {
+    run_all(start("mod_cgid in /project", App::TestApp), table());
+}
+
+#[test]
 fn the_table_behind_mod_proxy_fcgi_with_reuse() {
     run_all(start("mod_proxy_fcgi, connections reused", App::TestApp), table());
 }
@@ -95,6 +119,16 @@ fn the_table_behind_nginx_without_kept_connections() {
 #[test]
 fn the_table_behind_lighttpd() {
     run_all(start("lighttpd", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_caddy() {
+    run_all(start("caddy", App::TestApp), table());
+}
+
+#[test]
+fn the_table_behind_haproxy() {
+    run_all(start("haproxy", App::TestApp), table());
 }
 
 #[test]

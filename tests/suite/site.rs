@@ -59,11 +59,18 @@ fn table() -> Vec<Case> {
             Request::get("/dispatch.fcgi/tools/checksum"),
             Expect::Status(404),
         )
-        .but(
-            Kind::ApacheFcgid,
-            Expect::Redirect("/tools/checksum"),
-            ".htaccess sends visitors to the site's own address",
-        ),
+        .but(Kind::ApacheFcgid, Expect::Redirect("/tools/checksum"), BY_HTACCESS)
+        .but(Kind::ApacheCgi, Expect::Redirect("/tools/checksum"), BY_HTACCESS),
+        Case::ask(
+            "nor does it when it is asked for alone",
+            Request::get("/dispatch.fcgi"),
+            Expect::Answer(|running, answer| {
+                same("status", answer.status, 404)?;
+                links_stay_in_the_site(running, answer)
+            }),
+        )
+        .but(Kind::ApacheFcgid, Expect::Redirect("/"), BY_HTACCESS)
+        .but(Kind::ApacheCgi, Expect::Redirect("/"), BY_HTACCESS),
         Case::ask(
             "a checksum of 100 KiB",
             upload(100 << 10),
@@ -87,6 +94,8 @@ fn table() -> Vec<Case> {
         ),
     ]
 }
+
+const BY_HTACCESS: &str = ".htaccess sends visitors to the site's own address";
 
 fn checksum_of(answer: &Response, bytes: u64) -> Result<(), String> {
     same("status", answer.status, 200)?;
