@@ -42,6 +42,9 @@ pub(crate) struct Application<S> {
     refuses_all: OnceCell<Cause>,
     /// How exchanges come in here, when the crash guard stands.
     pub(crate) guarded: Option<Way>,
+    /// mod_fcgid sends a visitor the end of an answer, whole or not, and ends a process that closes a
+    /// connection before END_REQUEST.
+    pub(crate) is_behind_mod_fcgid: Cell<bool>,
     pages: Pages,
     quarantine: Quarantine,
     /// For the isolated ones.
@@ -55,6 +58,7 @@ impl<S> Application<S> {
         Application {
             service: RefCell::new(service),
             guarded: None,
+            is_behind_mod_fcgid: Cell::new(false),
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
             places: Places::new(settings.isolated_at_once),
@@ -81,7 +85,7 @@ impl<S> Application<S> {
             && let Some(way) = self.guarded
         {
             let base = Exchange::of(request.extensions()).base();
-            self.pages.prepare(way, &self.settings, base);
+            self.pages.prepare(way, &self.settings, base, self.is_behind_mod_fcgid.get());
         }
         let label = (self.settings.label)(request.uri());
         let (method, path) = (request.method().as_str(), request.uri().path());

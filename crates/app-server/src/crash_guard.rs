@@ -95,7 +95,13 @@ impl Pages {
 
     /// Makes the pages for a site mounted there, unless they are made: their links need it. Called with
     /// each exchange; with the first, it takes the time of three error pages.
-    pub(crate) fn prepare(&self, way: Way, settings: &Settings, base: &BasePath) {
+    pub(crate) fn prepare(
+        &self,
+        way: Way,
+        settings: &Settings,
+        base: &BasePath,
+        is_behind_mod_fcgid: bool,
+    ) {
         if way == Way::Cgi
             || self.base.borrow().as_ref().is_some_and(|it| it.as_str() == base.as_str())
             || self.prepared.get() >= Self::MOST
@@ -109,7 +115,8 @@ impl Pages {
             // What fits into one record with its head, for sure.
             if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
         };
-        if let Err(error) = fatal::prepare(way, &answers(way, page)) {
+        let answers = Answers { cut_when_alone: is_behind_mod_fcgid, ..answers(way, page) };
+        if let Err(error) = fatal::prepare(way, &answers) {
             tracing::warn!("The pages for a crash could not be prepared: {error}.");
         }
     }
@@ -141,6 +148,7 @@ fn answers(way: Way, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
         interrupted: answer(Cause::Interrupted),
         stuck: answer(Cause::Stuck),
         cut: (way == Way::FastCgi).then(|| end_of_request(1)),
+        cut_when_alone: false,
     }
 }
 

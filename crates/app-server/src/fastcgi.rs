@@ -74,6 +74,8 @@ struct Link {
     response_bytes: usize,
     /// An answer broke off and nothing else is in progress: only a closed connection tells.
     broken: Cell<bool>,
+    /// The other side is mod_fcgid.
+    is_mod_fcgids: bool,
 }
 
 /// The STDOUT stream of one request.
@@ -122,10 +124,10 @@ impl Outlet for Stdout {
     }
 
     /// Web servers ignore the application status, so a closed connection has to say it, unless that
-    /// would take others' answers along.
+    /// would take others' answers along, or the process itself.
     fn break_off(&self) {
         let alone = self.link.protocol.borrow().active_requests() == 1;
-        if alone {
+        if alone && !self.link.is_mod_fcgids {
             self.link.broken.set(true);
         } else {
             self.link.protocol.borrow_mut().end_request(self.id, 1);
@@ -242,6 +244,7 @@ where
             writers: RefCell::new(Vec::new()),
             response_bytes: settings.response_bytes,
             broken: Cell::new(false),
+            is_mod_fcgids: application.is_behind_mod_fcgid.get(),
         });
         let last_progress = time::now();
         Connection {

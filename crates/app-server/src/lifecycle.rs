@@ -134,6 +134,7 @@ where
         application.refuse_all(cause);
     }
     fatal::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
+    application.is_behind_mod_fcgid.set(way_in == WayIn::Spawned && listening.ours_alone);
     let idle_exit = application.settings.idle_exit;
     let idle_exit = (way_in == WayIn::Spawned).then_some(idle_exit);
     let origin = inherited.origin.take();

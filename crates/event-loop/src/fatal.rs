@@ -84,6 +84,9 @@ pub struct Answers {
     pub stuck: Answer,
     /// Ends an answer that has begun, behind a whole record. Without it the connection is closed.
     pub cut: Option<Answer>,
+    /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
+    /// more web servers understand.
+    pub cut_when_alone: bool,
 }
 
 /// What [`install`] needs.

@@ -159,7 +159,7 @@ async fn panic() -> &'static str {
 }
 
 /// Goes wrong as the path says (see `faults.rs`): at once; with `after=N` when so many bytes of the answer
-/// have gone; with `read=N` when so many bytes of the body have come.
+/// have gone (of `length=N`, if that is to be announced); with `read=N` when so many bytes of the body have come.
 async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Request) -> Response {
     let wanted = number(query.as_deref(), "read").unwrap_or(0);
     let mut body = request.into_body();
@@ -171,11 +171,17 @@ async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Requ
         }
     }
     match number(query.as_deref(), "after") {
-        Some(left) => Response::new(axum::body::Body::new(CrashesAfter {
-            left,
-            how,
-            pause: event_loop::time::sleep(Duration::from_millis(100)),
-        })),
+        Some(left) => {
+            let mut response = Response::new(axum::body::Body::new(CrashesAfter {
+                left,
+                how,
+                pause: event_loop::time::sleep(Duration::from_millis(100)),
+            }));
+            if let Some(length) = number(query.as_deref(), "length") {
+                response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+            }
+            response
+        }
         None => {
             faults::happen(&how);
             "nothing happened".into_response()

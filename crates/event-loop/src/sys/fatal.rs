@@ -147,6 +147,7 @@ static ANSWERS: [StoredAnswers; WAYS] = [const {
         interrupted: StoredAnswer::none(),
         stuck: StoredAnswer::none(),
         cut: StoredAnswer::none(),
+        cut_when_alone: AtomicBool::new(false),
     }
 }; WAYS];
 
@@ -155,6 +156,7 @@ struct StoredAnswers {
     interrupted: StoredAnswer,
     stuck: StoredAnswer,
     cut: StoredAnswer,
+    cut_when_alone: AtomicBool,
 }
 
 /// Puts answers where the handler finds them, in memory that only reading is allowed to.
@@ -169,6 +171,7 @@ pub(crate) fn prepare(way: Way, answers: &Answers) -> io::Result<()> {
     ] {
         store(stored, answer)?;
     }
+    stored.cut_when_alone.store(answers.cut_when_alone, Ordering::Relaxed);
     Ok(())
 }
 
@@ -371,10 +374,10 @@ impl Settling<'_> {
                 unanswered += 1;
             }
         }
-        let can_cut = answers.cut.address.load(Ordering::Relaxed) != 0;
         // An end that nobody but us can tell from a good one has to be a closed connection; but not when
         // others' answers would go with it.
-        if begun > 0 && (unanswered == 0 || !can_cut) {
+        let wants_to_cut = unanswered > 0 || answers.cut_when_alone.load(Ordering::Relaxed);
+        if begun > 0 && !(wants_to_cut && answers.cut.address.load(Ordering::Relaxed) != 0) {
             shutdown(descriptor, libc::SHUT_RDWR);
             return;
         }
