@@ -231,6 +231,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Sends `bytes` of the [`pattern`], from its beginning, as the rest of a body, and reads the answer to
+    /// its end.
+    ///
+    /// # Errors
+    /// See [`Request::send`].
+    pub fn finish_upload(self, bytes: u64) -> io::Result<Response> {
+        write_pattern(&self.stream, bytes, |mut stream, piece| stream.write_all(piece))?;
+        self.read_answer(false)
+    }
+
     /// Reads the answer to its end.
     ///
     /// # Errors

@@ -12,3 +12,4 @@ pub mod fixtures;
 pub mod http_client;
 pub mod process_table;
 pub mod program;
+pub mod seccomp;

@@ -20,3 +20,4 @@ mod servers;
 mod signals;
 mod site;
 mod syscalls;
+mod workers;

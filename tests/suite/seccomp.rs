@@ -1,4 +1,5 @@
-//! Where no thread can be started, everything works: shared hosts refuse threads, by limits or else.
+//! Where no thread can be started, and on old kernels, everything works: shared hosts refuse threads, by
+//! limits or else, and run Linux 3.10.
 
 use std::process::Command;
 use std::time::Duration;
@@ -52,6 +53,25 @@ fn the_table_over_http_without_threads() {
     let start = |app| start_with("serve", |base| Setup::new(app, base).without_threads());
     run_all(start(App::TestApp), table());
     run_all(start(App::Toolshed), site());
+}
+
+#[test]
+fn the_filter_makes_a_kernel_old() {
+    let new = Command::new(find("asks-an-old-kernel")).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&new.stdout), "random\n", "{new:?}");
+    let old =
+        Command::new(find("old-kernel")).arg(find("asks-an-old-kernel")).output().expect("it runs");
+    let said = String::from_utf8_lossy(&old.stdout).into_owned();
+    assert!(said.contains("Function not implemented"), "{said}");
+}
+
+#[test]
+fn the_table_on_an_old_kernel() {
+    for name in ["mod_fcgid at /", "nginx, connections kept", "serve"] {
+        let start = |app| start_with(name, |base| Setup::new(app, base).on_an_old_kernel());
+        run_all(start(App::TestApp), table());
+        run_all(start(App::Toolshed), site());
+    }
 }
 
 fn site() -> Vec<Case> {

@@ -18,6 +18,8 @@ pub enum Error {
     },
     /// Descriptor 0 is no listening socket, so no web server started this process.
     NotSpawned(io::Error),
+    /// Not even one worker could be started.
+    Worker(io::Error),
     /// The event loop could not be built or failed.
     Loop(io::Error),
     /// The answer could not be written (CGI, shell): nobody reads it any more, say.
@@ -62,6 +64,7 @@ impl fmt::Display for Error {
                 "Descriptor 0 is not a listening socket ({source}): this way in is for a web \
                  server that starts the program itself."
             ),
+            Error::Worker(source) => write!(formatter, "No worker can be started: {source}."),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {
                 write!(formatter, "The answer could not be written to its end: {source}.")
@@ -77,6 +80,7 @@ impl std::error::Error for Error {
         match self {
             Error::Listen { source, .. }
             | Error::NotSpawned(source)
+            | Error::Worker(source)
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),

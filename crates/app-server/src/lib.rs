@@ -63,6 +63,7 @@ mod shell;
 mod single;
 mod spill;
 mod watchdog;
+mod workers;
 
 pub use base_path::BasePath;
 pub use body::{Body, BodyError};
@@ -79,3 +80,4 @@ pub use listen::WayIn;
 pub use renewal::Renewal;
 pub use settings::Settings;
 pub use shell::request;
+pub use workers::{Workers, is_worker, supervise};

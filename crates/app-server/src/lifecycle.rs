@@ -32,7 +32,7 @@ use crate::listen::{self, Listening, WayIn, WebServers};
 use crate::panics;
 use crate::renewal::{Act, Renewer};
 use crate::settings::Settings;
-use crate::{cgi, fastcgi, http as http_way_in};
+use crate::{cgi, fastcgi, http as http_way_in, workers};
 
 /// After a full descriptor table accepting is tried again when a connection has ended, and this
 /// often, for descriptors may be the application's.
@@ -127,6 +127,7 @@ where
         exec::release_signals();
         process::adopt_inherited().map_err(Error::Loop)?;
     }
+    workers::end_with_supervisor().map_err(Error::Loop)?;
     let listening = listen::open(&way_in, inherited.listen.take())?;
     if let WebServers::Unreadable(value) = &listening.web_servers {
         let cause = Cause::WebServerAddresses(value.clone());

@@ -13,6 +13,7 @@ use event_loop::descriptors;
 use event_loop::net::{Address, Listener};
 
 use crate::error::Error;
+use crate::workers;
 
 /// How exchanges reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,19 @@ pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listeni
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
             let web_servers = WebServers::of_environment();
             Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
+        }
+        WayIn::FastCgi(_) | WayIn::Http(_) if workers::is_worker() => {
+            let descriptor = match inherited {
+                Some(descriptor) => Ok(descriptor),
+                None => descriptors::take_listener_from_stdin(),
+            };
+            let listener = descriptor.and_then(Listener::from_fd).map_err(Error::NotSpawned)?;
+            let web_servers = match way_in {
+                WayIn::FastCgi(_) => WebServers::of_environment(),
+                _ => WebServers::Anybody,
+            };
+            // Its neighbours and the supervisor have it, too.
+            Listening { listener, way_in: way_in.clone(), web_servers, ours_alone: false }
         }
         WayIn::FastCgi(address) => {
             let (listener, address) = bind(address, inherited)?;

@@ -197,6 +197,15 @@ impl Command {
     }
 }
 
+/// Has SIGTERM sent to this process when its parent, which is to be `parent`, ends.
+///
+/// # Errors
+///
+/// When the parent has ended already, or `prctl(2)` refuses.
+pub fn finish_with_parent(parent: u32) -> io::Result<()> {
+    sys::exec::hear_of_parents_end(parent)
+}
+
 /// A running child process.
 ///
 /// **Dropping it kills it** (SIGKILL); the loop reaps it in the background. `Send`, for it is an id; of use

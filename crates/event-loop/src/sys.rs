@@ -423,6 +423,14 @@ pub(crate) fn shutdown_read(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// `poll(2)` without waiting: whether reading, or accepting, would find something.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    let count = check(unsafe { libc::poll(&raw mut entry, 1, 0) })?;
+    Ok(count > 0 && entry.revents & libc::POLLIN != 0)
+}
+
 fn socket_option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
     let mut value: c_int = 0;
     let mut length = size::<c_int>();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use app_server::isolation::Limits;
-use app_server::{Body, Cause, CgiVariables, ErrorReport, Exchange, Role, Scheme};
+use app_server::{Body, Cause, CgiVariables, ErrorReport, Exchange, Role, Scheme, Workers};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
@@ -67,6 +67,20 @@ fn data_folder(settings: &Settings) -> Option<PathBuf> {
 
 /// The file that opens the set-up page. .htaccess gives no file of such a name to visitors.
 const SET_UP_FILE: &str = "toolshed.setup";
+
+/// The workers to supervise, unless this process is to serve by itself or is one of them.
+pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
+    if *settings.workers.end() == 1 || app_server::is_worker() {
+        return None;
+    }
+    let program = std::env::current_exe().ok()?;
+    Some(Workers {
+        least: *settings.workers.start(),
+        most: *settings.workers.end(),
+        program,
+        arguments: std::env::args_os().skip(1).collect(),
+    })
+}
 
 /// What of the settings is the server's, with the site's pages.
 pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {

@@ -13,6 +13,7 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ const HASH_VARIABLE: &str = "APP_PASSWORD_HASH";
 pub(crate) struct Settings {
     /// Where `serve` and `fastcgi` listen.
     pub(crate) listen: Option<Address>,
+    /// How many processes `serve` and `fastcgi` keep, from and to.
+    pub(crate) workers: RangeInclusive<usize>,
     /// Where messages go; `None`: wherever the way in has them by default.
     pub(crate) log: Option<PathBuf>,
     /// The tools for everybody, by name; `all` stands for those that need not be named.
@@ -73,6 +76,7 @@ impl Default for Settings {
         server.memory = Some(512 << 20);
         Settings {
             listen: None,
+            workers: 1..=1,
             log: None,
             public: BTreeSet::new(),
             password: None,

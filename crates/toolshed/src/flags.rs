@@ -53,6 +53,9 @@ pub(crate) struct Serve {
     /// Append messages to this file, not to standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<String>,
+    /// Processes: N, LEAST-MOST by load, or auto [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<String>,
 }
 
 /// Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi.
@@ -68,6 +71,9 @@ pub(crate) struct Fastcgi {
     /// Append messages to this file, not to standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<String>,
+    /// Processes: N, LEAST-MOST by load, or auto [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<String>,
 }
 
 /// Say what is installed and what would not work; change nothing.
@@ -131,9 +137,9 @@ pub(crate) struct Completions {
 impl Flags {
     /// The part that has to do with settings.
     pub(crate) fn typed(&self) -> Typed {
-        let (listen, log) = match &self.command {
-            Some(Command::Serve(Serve { listen, log })) => (listen, log),
-            Some(Command::Fastcgi(Fastcgi { listen, log })) => (listen, log),
+        let (listen, log, workers) = match &self.command {
+            Some(Command::Serve(Serve { listen, log, workers })) => (listen, log, workers),
+            Some(Command::Fastcgi(Fastcgi { listen, log, workers })) => (listen, log, workers),
             Some(
                 Command::Request(_)
                 | Command::Tools
@@ -144,9 +150,13 @@ impl Flags {
                 | Command::Backup(_)
                 | Command::Completions(_),
             )
-            | None => (&None, &None),
+            | None => (&None, &None, &None),
         };
-        let keys = [("--listen", "listen", listen), ("--log", "log", log)];
+        let keys = [
+            ("--listen", "listen", listen),
+            ("--log", "log", log),
+            ("--workers", "workers", workers),
+        ];
         let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
         Typed { config: self.config.clone(), keys: keys.into_iter().filter_map(given).collect() }
     }

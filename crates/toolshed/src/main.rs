@@ -28,7 +28,9 @@ static ALLOCATOR: Allocator = Allocator;
 fn main() -> ExitCode {
     // A web server that starts the program gives no arguments that matter: they are not even looked
     // at. For CGI this is a matter of safety, too, since a query may become arguments (RFC 3875 §4.4).
-    match WayIn::inherited() {
+    // A worker's socket comes from our own supervisor, and its arguments are the supervisor's.
+    let inherited = if app_server::is_worker() { None } else { WayIn::inherited() };
+    match inherited {
         Some(WayIn::Cgi) => return report::exit_code(commands::cgi::run()),
         Some(_) => return report::exit_code(commands::spawned::run()),
         None => {}

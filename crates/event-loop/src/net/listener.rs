@@ -246,6 +246,15 @@ impl Listener {
         }
     }
 
+    /// Says whether a connection waits to be accepted now, without accepting it.
+    ///
+    /// # Errors
+    ///
+    /// What `poll(2)` answers.
+    pub fn has_waiting(&self) -> io::Result<bool> {
+        sys::is_readable(self.socket.as_fd())
+    }
+
     /// Lets the kernel refuse new connects to a unix socket; those that wait can still be accepted.
     ///
     /// This holds for the socket itself, in all processes that share it.

@@ -25,10 +25,14 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     log::configuration(&configuration);
     let mut server = application::server_settings(&configuration.settings);
     server.renewal = renewal;
+    let way_in = WayIn::FastCgi(listen);
+    if let Some(workers) = application::workers(&configuration.settings) {
+        return log.tell(app_server::supervise(&way_in, workers, &server));
+    }
     let mut site = application::site(configuration);
-    if matches!(listen, Address::Tcp(_)) {
+    if matches!(way_in, WayIn::FastCgi(Address::Tcp(_))) {
         site = site.reached_over_tcp();
     }
-    let served = app_server::run(site, WayIn::FastCgi(listen), server);
+    let served = app_server::run(site, way_in, server);
     log.tell(served)
 }

@@ -27,13 +27,19 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let made_up = make_up_password(&listen, &mut configuration);
     let way_in = WayIn::Http(listen);
     let mut server = application::server_settings(&configuration.settings);
-    server.on_listening = greet;
     server.renewal = match &made_up {
         // Whoever has read it at the terminal does not read another when the program is renewed.
         Some(password) => renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, password)),
         None => renewal,
     };
     let Greeting { terminal, .. } = GREETING.get_or_init(|| Greeting { terminal: log, made_up });
+    // A worker's supervisor has greeted.
+    if !app_server::is_worker() {
+        server.on_listening = greet;
+    }
+    if let Some(workers) = application::workers(&configuration.settings) {
+        return terminal.tell(app_server::supervise(&way_in, workers, &server));
+    }
     let served = app_server::run(application::site_over_http(configuration), way_in, server);
     terminal.tell(served)
 }

@@ -198,6 +198,21 @@ pub(crate) const KEYS: &[Key] = &[
               to be anybody.",
     },
     Key {
+        name: "workers",
+        kind: Kind::Own {
+            write: "a number such as 2, least and most such as \"1-4\", or \"auto\"",
+            default: "`1`",
+            take: take_workers,
+        },
+        what: "Processes that `serve` and `fastcgi` keep for one socket. From 2, or with a range, a \
+               supervisor starts them, starts anew what dies, renews them one after another at \
+               SIGHUP, and has as many of the range as the load wants. `auto` is from 1 to the \
+               number of processors.",
+        why: "One process answers tens of thousands of requests a second. More are for tools that \
+              compute long in the loop, and for using several processors. A process that a web \
+              server started ignores it: that one counts its processes itself.",
+    },
+    Key {
         name: "base",
         kind: Kind::Own {
             write: "a path such as \"/project\"",
@@ -631,6 +646,33 @@ fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<
     settings.listen = Some(address);
     Ok(())
 }
+
+fn take_workers(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    let text = value.as_scalar().ok_or(Advice::AsEver)?;
+    let number =
+        |text: &str| text.trim().parse::<usize>().ok().filter(|it| MOST_WORKERS.contains(it));
+    settings.workers = if text == "auto" {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        1..=processors.min(*MOST_WORKERS.end())
+    } else if let Some((least, most)) = text.split_once('-') {
+        let (Some(least), Some(most)) = (number(least), number(most)) else {
+            return Err(Advice::AsEver);
+        };
+        if least > most {
+            return Err(Advice::Because(format!(
+                "write the smaller number first: \"{most}-{least}\""
+            )));
+        }
+        least..=most
+    } else {
+        let count = number(&text).ok_or(Advice::AsEver)?;
+        count..=count
+    };
+    Ok(())
+}
+
+/// More would be a slip of the finger: each takes memory of its own.
+const MOST_WORKERS: RangeInclusive<usize> = 1..=256;
 
 fn take_base(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::AsEver) };

@@ -69,6 +69,7 @@ Usage: toolshed serve [OPTIONS]
 Options:
       --listen <ADDRESS>  HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
       --log <FILE>        Append messages to this file, not to standard error
+      --workers <N>       Processes: N, LEAST-MOST by load, or auto [default: 1]
       --config <FILE>     Read the settings from this file
   -h, --help              Print help
 
@@ -84,6 +85,7 @@ Usage: toolshed fastcgi [OPTIONS]
 Options:
       --listen <ADDRESS>  unix:PATH (yours alone) or HOST:PORT
       --log <FILE>        Append messages to this file, not to standard error
+      --workers <N>       Processes: N, LEAST-MOST by load, or auto [default: 1]
       --config <FILE>     Read the settings from this file
   -h, --help              Print help
 

@@ -1,0 +1,401 @@
+//! Several processes for one listen socket: a supervisor starts workers, starts anew what dies, renews one
+//! after another, and has as many as the work wants.
+//!
+//! The supervisor is one thread and serves nothing; it opens the socket, and every worker is the program
+//! itself, started anew with that socket at descriptor 0 (no fork of a running loop, so that a worker is
+//! always the program as it lies on disk now). What it decides by is in `load.rs` and `back_off.rs`.
+//!
+//! | signal | what the supervisor does |
+//! | --- | --- |
+//! | TERM, INT | stops new connects where the socket can, tells all workers, waits for them, ends |
+//! | HUP | renews: starts a worker; once it serves, an old one is told to finish; then the next |
+//! | CHLD | starts another for the one that ended, after a wait when it ended early |
+
+mod back_off;
+mod load;
+
+use std::ffi::OsString;
+use std::fs;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::parent_id;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use event_loop::process::{self, Child, Command, Stdio};
+use event_loop::signals::{self, Signal, Signals};
+use event_loop::time;
+
+use self::back_off::BackOff;
+use self::load::{Change, Load};
+use crate::error::Error;
+use crate::lifecycle;
+use crate::listen::{self, Listening, WayIn};
+use crate::settings::Settings;
+
+/// How many workers there are, and how one is started.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    /// As many at least. 0 counts as 1.
+    pub least: usize,
+    /// As many at most, when the load wants them. Fewer than `least` count as `least`.
+    pub most: usize,
+    /// The program to start. It is to call [`run`](crate::run) with the way in that the supervisor got.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// Tells a process that it is a worker, whose socket is at descriptor 0: the supervisor's process number.
+const VARIABLE: &str = "APP_SERVER_WORKER";
+
+/// How often the supervisor looks at the load.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often it looks whether a worker serves that was just started.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How long a worker may take until it serves. Past it a renewal is given up.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a supervisor started this process.
+///
+/// Children that a tool starts inherit the variable, too, but have another parent.
+pub fn is_worker() -> bool {
+    std::env::var(VARIABLE).is_ok_and(|number| number == parent_id().to_string())
+}
+
+/// Lets a worker finish and end when its supervisor is gone: nobody would renew it or end it then.
+pub(crate) fn end_with_supervisor() -> io::Result<()> {
+    if is_worker() { process::finish_with_parent(parent_id()) } else { Ok(()) }
+}
+
+/// Opens the listen socket of `way_in` and keeps workers serving it until SIGTERM or SIGINT; then lets
+/// them finish (for at most [`Settings::drain_timeout`]) and returns.
+///
+/// # Errors
+/// When the socket, the loop or the very first worker cannot be had.
+pub fn supervise(way_in: &WayIn, workers: Workers, settings: &Settings) -> Result<(), Error> {
+    lifecycle::on_a_loop(async {
+        let signals = signals::listen(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup])
+            .map_err(Error::Loop)?;
+        let listening = listen::open(way_in, None)?;
+        let mut supervisor = Supervisor {
+            plan: workers,
+            listening,
+            workers: Vec::new(),
+            leaving: Vec::new(),
+            back_off: BackOff::default(),
+            load: Load::default(),
+            start_at: Vec::new(),
+        };
+        supervisor.begin().map_err(Error::Worker)?;
+        let shown = supervisor.listening.way_in.to_string();
+        tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
+        (settings.on_listening)(&shown);
+        supervisor.supervise(signals).await;
+        supervisor.end(settings.drain_timeout).await;
+        Ok(())
+    })?
+}
+
+struct Supervisor {
+    plan: Workers,
+    listening: Listening,
+    /// Those that serve.
+    workers: Vec<Worker>,
+    /// Those that were told to finish.
+    leaving: Vec<Worker>,
+    back_off: BackOff,
+    load: Load,
+    /// When another worker is to be started for one that ended.
+    start_at: Vec<Instant>,
+}
+
+struct Worker {
+    child: Child,
+    started: Instant,
+    /// Processor time used when last looked at, in hundredths of a second.
+    used: u64,
+}
+
+/// What the supervisor has to act on.
+enum Event {
+    Signal(Signal),
+    /// The worker at that place of `workers` has ended.
+    Ended(usize, io::Result<ExitStatus>),
+    /// One that was told to finish has ended.
+    Left(usize),
+    /// It is time to look at the load, or to start the next.
+    Time,
+}
+
+impl Supervisor {
+    fn allowed(&self) -> std::ops::RangeInclusive<usize> {
+        let least = self.plan.least.max(1);
+        least..=self.plan.most.max(least)
+    }
+
+    /// Starts the first workers. One is enough to begin with: the others are tried again.
+    fn begin(&mut self) -> io::Result<()> {
+        let first = self.start()?;
+        self.workers.push(first);
+        for _ in 1..*self.allowed().start() {
+            self.start_or_try_again();
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> io::Result<Worker> {
+        let socket: OwnedFd = self.listening.listener.as_fd().try_clone_to_owned()?;
+        let child = Command::new(&self.plan.program)
+            .args(&self.plan.arguments)
+            .env(VARIABLE, std::process::id().to_string())
+            .stdin(Stdio::from(socket))
+            .spawn()?;
+        tracing::info!(pid = child.id(), "A worker was started.");
+        Ok(Worker { child, started: time::now(), used: 0 })
+    }
+
+    fn start_or_try_again(&mut self) {
+        match self.start() {
+            Ok(worker) => self.workers.push(worker),
+            Err(error) => {
+                let wait = self.back_off.ended(Duration::ZERO);
+                tracing::error!(
+                    "No worker could be started: {error}. The next try is in {} ms.",
+                    wait.as_millis()
+                );
+                self.start_at.push(time::now() + wait);
+            }
+        }
+    }
+
+    /// Goes on until it is told to end.
+    async fn supervise(&mut self, mut signals: Signals) {
+        let mut next_tick = time::now() + TICK;
+        loop {
+            let alarm = self.start_at.iter().copied().fold(next_tick, Instant::min);
+            match self.event(&mut signals, alarm).await {
+                Event::Signal(Signal::Hangup) => {
+                    if let Some(signal) = self.renew(&mut signals).await {
+                        tracing::info!("{signal:?} came: finishing what is in progress.");
+                        return;
+                    }
+                }
+                Event::Signal(signal) => {
+                    tracing::info!("{signal:?} came: finishing what is in progress.");
+                    return;
+                }
+                Event::Ended(place, status) => self.replace(place, status),
+                Event::Left(place) => drop(self.leaving.swap_remove(place)),
+                Event::Time => {
+                    let now = time::now();
+                    let due = self.start_at.iter().filter(|at| **at <= now).count();
+                    self.start_at.retain(|at| *at > now);
+                    (0..due).for_each(|_| self.start_or_try_again());
+                    if now >= next_tick {
+                        next_tick = now + TICK;
+                        self.look_at_the_load();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing to act on, and no longer than until `alarm`.
+    async fn event(&mut self, signals: &mut Signals, alarm: Instant) -> Event {
+        let mut alarm = time::sleep_until(alarm);
+        poll_fn(|context| {
+            if let Poll::Ready(signal) = signals.poll_recv(context) {
+                return Poll::Ready(Event::Signal(signal));
+            }
+            for (place, worker) in self.workers.iter_mut().enumerate() {
+                if let Poll::Ready(status) = worker.child.poll_wait(context) {
+                    return Poll::Ready(Event::Ended(place, status));
+                }
+            }
+            for (place, worker) in self.leaving.iter_mut().enumerate() {
+                if worker.child.poll_wait(context).is_ready() {
+                    return Poll::Ready(Event::Left(place));
+                }
+            }
+            Pin::new(&mut alarm).poll(context).map(|()| Event::Time)
+        })
+        .await
+    }
+
+    /// A worker has ended by itself: another takes its place.
+    fn replace(&mut self, place: usize, status: io::Result<ExitStatus>) {
+        let worker = self.workers.swap_remove(place);
+        let lifetime = time::now().saturating_duration_since(worker.started);
+        let wait = self.back_off.ended(lifetime);
+        let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+        tracing::error!(
+            pid = worker.child.id(),
+            "A worker ended after {} s ({how}). Another is started in {} ms.",
+            lifetime.as_secs(),
+            wait.as_millis()
+        );
+        self.start_at.push(time::now() + wait);
+    }
+
+    fn look_at_the_load(&mut self) {
+        let mut shares = Vec::with_capacity(self.workers.len());
+        for worker in &mut self.workers {
+            let used = processor_time(worker.child.id()).unwrap_or(worker.used);
+            shares.push(used.saturating_sub(worker.used));
+            worker.used = used;
+        }
+        let waiting = self.listening.listener.has_waiting().unwrap_or(false);
+        match self.load.observe(&shares, waiting, &self.allowed()) {
+            Some(Change::More) => {
+                tracing::info!(workers = self.workers.len(), "All workers are busy: one more.");
+                self.start_or_try_again();
+            }
+            Some(Change::Fewer) => {
+                tracing::info!(workers = self.workers.len(), "The workers are idle: one fewer.");
+                if let Some(worker) = self.workers.pop() {
+                    self.let_go(worker);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Tells a worker to finish.
+    fn let_go(&mut self, mut worker: Worker) {
+        if let Err(error) = worker.child.signal(Signal::Terminate) {
+            tracing::warn!(pid = worker.child.id(), "A worker cannot be told to finish: {error}.");
+        }
+        self.leaving.push(worker);
+    }
+
+    /// Replaces the workers one after another, each only once its successor serves. Returns the signal to
+    /// end, if one came meanwhile.
+    async fn renew(&mut self, signals: &mut Signals) -> Option<Signal> {
+        let count = self.workers.len();
+        tracing::info!(workers = count, "SIGHUP came: the workers are renewed one after another.");
+        for _ in 0..count {
+            let mut successor = match self.start() {
+                Ok(successor) => successor,
+                Err(error) => {
+                    tracing::error!("No worker could be started: {error}. The old ones go on.");
+                    return None;
+                }
+            };
+            match serves(&mut successor, signals).await {
+                Start::Serves => {}
+                Start::ToldToEnd(signal) => {
+                    self.workers.push(successor);
+                    return Some(signal);
+                }
+                Start::Failed(why) => {
+                    // Dropped, it is killed.
+                    tracing::error!("A new worker {why}. The old ones go on.");
+                    return None;
+                }
+            }
+            if !self.workers.is_empty() {
+                let old = self.workers.remove(0);
+                self.let_go(old);
+            }
+            self.workers.push(successor);
+        }
+        tracing::info!(workers = self.workers.len(), "All workers are renewed.");
+        None
+    }
+
+    /// Tells all to finish and waits until they have.
+    async fn end(mut self, patience: Duration) {
+        // A unix socket refuses new connects, in all processes, and keeps its backlog, which the workers
+        // take. With TCP they take it before they close.
+        let _ = self.listening.listener.stop_connects();
+        for worker in std::mem::take(&mut self.workers) {
+            self.let_go(worker);
+        }
+        let leaving = self.leaving;
+        drop(self.listening);
+        // A worker has the same patience with its exchanges; it gets a second more to end by itself.
+        let all_left = time::timeout(patience + Duration::from_secs(1), async {
+            for mut worker in leaving {
+                let _ = worker.child.wait().await;
+            }
+        });
+        if all_left.await.is_err() {
+            tracing::warn!("Workers that had not finished were killed.");
+        }
+        tracing::info!("Ended.");
+    }
+}
+
+/// How a start went.
+enum Start {
+    Serves,
+    Failed(String),
+    ToldToEnd(Signal),
+}
+
+/// Waits until a worker has taken its socket from descriptor 0, which is when everything else stands.
+async fn serves(worker: &mut Worker, signals: &mut Signals) -> Start {
+    let deadline = worker.started + START_PATIENCE;
+    let entry = format!("/proc/{}/fd/0", worker.child.id());
+    let mut again = time::sleep(Duration::ZERO);
+    poll_fn(|context| {
+        if let Poll::Ready(signal) = signals.poll_recv(context)
+            && signal != Signal::Hangup
+        {
+            return Poll::Ready(Start::ToldToEnd(signal));
+        }
+        if let Poll::Ready(status) = worker.child.poll_wait(context) {
+            let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            return Poll::Ready(Start::Failed(format!("ended before it served ({how})")));
+        }
+        while Pin::new(&mut again).poll(context).is_ready() {
+            if fs::read_link(&entry).is_ok_and(|target| target.as_os_str() == "/dev/null") {
+                return Poll::Ready(Start::Serves);
+            }
+            let now = time::now();
+            if now >= deadline {
+                let patience = START_PATIENCE.as_secs();
+                return Poll::Ready(Start::Failed(format!("did not serve within {patience} s")));
+            }
+            again = time::sleep_until(now + LOOK_AGAIN);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The processor time a process has used, user and system, in hundredths of a second: what
+/// `/proc/PID/stat` counts in (proc(5), fields 14 and 15; USER_HZ is 100 on every Linux in use).
+fn processor_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in brackets, with anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_of_a_process_is_what_it_used() {
+        let me = std::process::id();
+        let before = processor_time(me).unwrap();
+        let begun = Instant::now();
+        // The kernel counts in ticks; a tenth of a second is ten.
+        while processor_time(me).unwrap() < before + 10 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "work takes no processor time");
+        }
+        assert_eq!(processor_time(u32::MAX), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! How long to wait before a worker that ended is started anew: values in, a time out.
+
+use std::time::Duration;
+
+/// A worker that lived so long had a good start: what ended it came later, and the next may begin at once.
+const GOOD_START: Duration = Duration::from_secs(10);
+
+/// The wait after the first bad start. It doubles with each further one.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait: a cause that has been mended is noticed within it.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Counts the bad starts in a row.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    bad_starts: u32,
+}
+
+impl BackOff {
+    /// Takes in that a worker ended after `lifetime` without having been told to; returns how long to wait
+    /// before the next is started.
+    pub(super) fn ended(&mut self, lifetime: Duration) -> Duration {
+        if lifetime >= GOOD_START {
+            self.bad_starts = 0;
+            return Duration::ZERO;
+        }
+        let wait = FIRST.saturating_mul(1 << self.bad_starts.min(16));
+        self.bad_starts += 1;
+        wait.min(LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_starts_wait_longer_and_longer_and_one_good_start_forgives() {
+        let mut back_off = BackOff::default();
+        let at_once = Duration::from_millis(5);
+        let waits: Vec<u128> = (0..9).map(|_| back_off.ended(at_once).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(back_off.ended(GOOD_START), Duration::ZERO);
+        assert_eq!(back_off.ended(at_once), FIRST);
+        (0..100).for_each(|_| assert!(back_off.ended(at_once) <= LONGEST));
+        assert_eq!(back_off.ended(at_once), LONGEST);
+    }
+}

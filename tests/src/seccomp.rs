@@ -1,0 +1,130 @@
+//! Filters for system calls, to make this machine as poor as a shared host: one that refuses threads, and
+//! one that knows no call that is younger than Linux 3.10.
+//!
+//! A filter is inherited by every program started from here, and can never be taken off.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xC000_00B7;
+
+/// The first system call that Linux 3.10 does not have: sched_setattr, of 3.14. Numbers grow with time.
+#[cfg(target_arch = "x86_64")]
+const FIRST_AFTER_LINUX_3_10: u32 = 314;
+#[cfg(target_arch = "aarch64")]
+const FIRST_AFTER_LINUX_3_10: u32 = 274;
+
+/// Where the filter finds things in `struct seccomp_data`, in bytes.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+/// The low half of the first argument, on a little-endian machine.
+const FIRST_ARGUMENT: u32 = 16;
+
+const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+
+/// Installs a filter and becomes the program that the arguments name; `name` is what we are called.
+/// Returns only when that fails.
+pub fn become_filtered(
+    name: &str,
+    install: fn() -> io::Result<()>,
+    mut arguments: impl Iterator<Item = OsString>,
+) -> ExitCode {
+    let Some(program) = arguments.next() else {
+        eprintln!("{name}: which program? Use: {name} PROGRAM ARGUMENTS…");
+        return ExitCode::from(2);
+    };
+    if let Err(error) = install() {
+        eprintln!("{name}: the filter cannot be installed: {error}.");
+        return ExitCode::from(2);
+    }
+    let error = Command::new(&program).args(arguments).exec();
+    eprintln!("{name}: {} cannot be run: {error}.", program.display());
+    ExitCode::from(127)
+}
+
+/// Answers `clone3` with ENOSYS, so that the C library falls back to `clone`, and `clone` with
+/// CLONE_THREAD with EAGAIN, which is what a shared host's process limit answers. Fork still works.
+///
+/// # Errors
+/// When the kernel has no seccomp filters.
+pub fn refuse_threads() -> io::Result<()> {
+    install(&mut [
+        load(ARCH),
+        jump(EQUAL, ARCHITECTURE, 1, 0),
+        allow(),
+        load(NUMBER),
+        jump(EQUAL, system_call(libc::SYS_clone3), 0, 1),
+        refuse(libc::ENOSYS),
+        jump(EQUAL, system_call(libc::SYS_clone), 1, 0),
+        allow(),
+        load(FIRST_ARGUMENT),
+        jump(ANY_BIT, libc::CLONE_THREAD.unsigned_abs(), 0, 1),
+        refuse(libc::EAGAIN),
+        allow(),
+    ])
+}
+
+/// Answers every system call that Linux 3.10 does not have with ENOSYS, as that kernel would.
+///
+/// # Errors
+/// When the kernel has no seccomp filters.
+pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
+    install(&mut [
+        load(ARCH),
+        jump(EQUAL, ARCHITECTURE, 1, 0),
+        allow(),
+        load(NUMBER),
+        jump(AT_LEAST, FIRST_AFTER_LINUX_3_10, 0, 1),
+        refuse(libc::ENOSYS),
+        allow(),
+    ])
+}
+
+fn install(filter: &mut [libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).expect("the filter has a dozen steps"),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers alone.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `program` points to `filter`, and both outlive the call, which copies them.
+    let installed =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if installed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn system_call(number: libc::c_long) -> u32 {
+    u32::try_from(number).expect("system calls are numbered from 0")
+}
+
+fn load(offset: u32) -> libc::sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+}
+
+fn allow() -> libc::sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW)
+}
+
+fn refuse(errno: i32) -> libc::sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno.unsigned_abs())
+}
+
+fn statement(code: u32, k: u32) -> libc::sock_filter {
+    jump(code, k, 0, 0)
+}
+
+fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(code).expect("codes have 16 bits"), jt, jf, k }
+}

@@ -1,0 +1,211 @@
+//! Several processes for one socket: what dies is started anew, what is old is renewed, and nobody waits
+//! in vain meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use end_to_end::fixtures::{App, Folder, Setup};
+use end_to_end::http_client::{Checksum, Request, Upload, for_each_piece};
+use end_to_end::process_table;
+use end_to_end::program::{Program, Start};
+
+/// More than anything here takes, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A supervisor with its workers.
+struct Site {
+    supervisor: Program,
+    address: SocketAddr,
+    program: PathBuf,
+    folder: Folder,
+}
+
+impl Site {
+    fn start(workers: &str) -> Self {
+        let folder = Folder::new(&Setup::new(App::Toolshed, "")).expect("a folder");
+        let program = folder.path().join("bin/toolshed");
+        // Freed at once for the supervisor; a neighbour that takes it makes the start fail, and say so.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a free port");
+        let mut supervisor = Start::new(&program, folder.path().join("run/app.log"))
+            .folder(folder.path())
+            .argument("serve")
+            .argument("--listen")
+            .argument(address.to_string())
+            .argument("--workers")
+            .argument(workers)
+            .variable("TOOLSHED_PUBLIC", "all")
+            .start()
+            .expect("the supervisor starts");
+        supervisor.wait_until("a worker answers", || answers(address)).expect("the site stands");
+        Site { supervisor, address, program, folder }
+    }
+
+    fn workers(&self) -> BTreeSet<u32> {
+        children(self.supervisor.pid())
+    }
+
+    fn wait_for(&mut self, what: &str, mut ready: impl FnMut(&BTreeSet<u32>) -> bool) {
+        let pid = self.supervisor.pid();
+        self.supervisor.wait_until(what, || ready(&children(pid))).expect(what);
+    }
+
+    /// Asks again and again from four clients while `work` goes on. Returns how many were answered; fails
+    /// when one was not.
+    fn under_load(&mut self, work: impl FnOnce(&mut Self)) -> u32 {
+        let (over, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+        let address = self.address;
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        let answer = Request::get("/healthz").send(address).expect("an answer");
+                        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            work(self);
+            over.store(true, Ordering::Relaxed);
+        });
+        answered.into_inner()
+    }
+}
+
+fn answers(address: SocketAddr) -> bool {
+    Request::get("/healthz").send(address).is_ok_and(|answer| answer.status == 200)
+}
+
+/// The processes whose parent this is, but for those that have ended and were not waited for yet.
+fn children(parent: u32) -> BTreeSet<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc");
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|number| {
+            let Ok(stat) = fs::read_to_string(format!("/proc/{number}/stat")) else { return false };
+            let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+            let mut fields = rest.split_ascii_whitespace();
+            fields.next() != Some("Z") && fields.next() == Some(parent.to_string().as_str())
+        })
+        .collect()
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    let victim = *before.first().expect("a worker");
+    // Stopped first, it holds no connection that would die with it.
+    process_table::signal(victim, libc::SIGSTOP).expect("it runs");
+    process_table::signal(victim, libc::SIGKILL).expect("it runs");
+    site.wait_for("another one", |workers| workers.len() == 2 && !workers.contains(&victim));
+    assert!(answers(site.address));
+    let said = site.supervisor.said();
+    assert!(said.contains("A worker ended") && said.contains("signal: 9"), "{said}");
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn sighup_renews_all_workers_and_no_request_is_lost() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    let answered = site.under_load(|site| {
+        for _ in 0..3 {
+            let old = site.workers();
+            site.supervisor.signal(libc::SIGHUP).expect("it runs");
+            site.wait_for("two others", |now| now.len() == 2 && now.is_disjoint(&old));
+        }
+    });
+    println!("{answered} requests were answered through three renewals.");
+    assert!(answered > 0);
+    assert!(site.workers().is_disjoint(&before));
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    let kept = site.folder.path().join("kept");
+    for (content, expected) in [
+        (&b"#!/no/such/interpreter\n"[..], "No worker could be started"),
+        (b"#!/bin/sh\nexit 3\n", "ended before it served (exit status: 3)"),
+    ] {
+        fs::rename(&site.program, &kept).expect("it is there");
+        end_to_end::program::write_executable(&site.program, content).expect("a broken one");
+        site.supervisor.signal(libc::SIGHUP).expect("it runs");
+        let pid = site.supervisor.pid();
+        let log = site.folder.path().join("run/app.log");
+        site.supervisor
+            .wait_until("the log says why", || {
+                fs::read_to_string(&log).is_ok_and(|said| said.contains(expected))
+            })
+            .expect(expected);
+        site.supervisor
+            .wait_until("the broken one is gone", || children(pid) == before)
+            .expect("the old ones stay");
+        assert!(answers(site.address));
+        fs::rename(&kept, &site.program).expect("it is put back");
+    }
+    site.supervisor.signal(libc::SIGHUP).expect("it runs");
+    site.wait_for("two others", |now| now.len() == 2 && now.is_disjoint(&before));
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn connections_that_nobody_takes_bring_another_worker_up_to_the_most() {
+    let mut site = Site::start("1-2");
+    let first = *site.workers().first().expect("a worker");
+    process_table::signal(first, libc::SIGSTOP).expect("it runs");
+    // Waits in the backlog until there is a worker for it.
+    let answer = Request::get("/healthz").send(site.address).expect("another worker answers");
+    assert_eq!(answer.status, 200);
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    process_table::signal(first, libc::SIGCONT).expect("it runs");
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn sigterm_under_load_ends_all_in_good_order() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let workers = site.workers();
+    // A request that is in progress when the signal comes: half of its body is there.
+    let request = Request::post("/tools/checksum?alg=sha256", Upload::Counted(2 << 20));
+    let mut expected = Checksum::default();
+    (0..2).for_each(|_| for_each_piece(1 << 20, |piece| expected.update(piece)));
+    let upload = request.begin_upload(site.address, 1 << 20).expect("half an upload");
+    site.supervisor.signal(libc::SIGTERM).expect("it runs");
+    site.supervisor
+        .wait_until("no connection is taken any more", || !answers(site.address))
+        .expect("the socket closes");
+    let answer = upload.finish_upload(1 << 20).expect("the rest is read and answered");
+    assert!(answer.text().contains(&expected.hex()), "{}", answer.text());
+    assert_eq!(site.supervisor.wait(PATIENCE).expect("it ends").code(), Some(0));
+    for worker in workers {
+        assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists(), "{worker} goes on");
+    }
+}
+
+#[test]
+fn workers_whose_supervisor_is_killed_finish_and_end() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let workers = site.workers();
+    site.supervisor.signal(libc::SIGKILL).expect("it runs");
+    site.supervisor.wait(PATIENCE).expect("it is dead");
+    let begun = std::time::Instant::now();
+    let folder = site.folder.path().to_owned();
+    while !process_table::running_from(&folder).is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "{workers:?} go on without a supervisor");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
