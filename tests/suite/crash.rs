@@ -114,7 +114,7 @@ fn an_answer_that_has_begun_is_cut_off_where_it_can_be_seen() {
         let mut alone = program.connect().expect("it listens");
         begin(&mut alone, 1, &format!("/crash/null?after={bytes}"));
         assert!(alone.finish(id(1)).is_err(), "it is closed before the end");
-        assert_eq!(alone.received(id(1)) > bytes, true, "what was sent has arrived");
+        assert!(alone.received(id(1)) > bytes, "what was sent has arrived");
         check_went_on(&mut program, &image);
 
         // Not alone: the others' answers would go with it.
@@ -318,6 +318,66 @@ fn panics_are_told_with_place_and_way() {
     begin(&mut connection, 1, "/crash/panic?after=10");
     assert!(connection.finish(id(1)).is_err());
     assert!(program.app.said().contains("The answer broke off: panic: this code panics"));
+}
+
+#[test]
+fn the_program_that_runs_starts_anew_and_not_what_lies_in_its_place() {
+    let mut program = program();
+    let image = ask(&program, "/image");
+    // An upload in progress: nothing that could run, and nobody has checked it.
+    let file = std::fs::read_link(format!("/proc/{}/exe", program.app.pid())).expect("it runs");
+    std::fs::rename(&file, file.with_extension("former")).expect("it can be renamed");
+    std::fs::write(&file, "half of a program").expect("it can be written");
+    let mut connection = program.connect().expect("it listens");
+    let answer = connection.get(id(1), false, "/crash/null").expect("an answer comes");
+    assert_eq!(answer.status(), 500);
+    check_went_on(&mut program, &image);
+}
+
+#[test]
+fn a_crash_while_draining_is_answered_and_ends_the_process() {
+    let mut program = program();
+    let mut hanging = program.connect().expect("it listens");
+    begin(&mut hanging, 1, "/hang");
+    let mut culprit = program.connect().expect("it listens");
+    begin(&mut culprit, 1, "/hang");
+    assert_eq!(ask(&program, "/healthz"), "ok", "these have been read");
+    program.app.signal(libc::SIGTERM).expect("it runs");
+    let socket = program.socket();
+    program
+        .app
+        .wait_until("it drained", || std::os::unix::net::UnixStream::connect(&socket).is_err())
+        .expect("it does");
+    begin(&mut culprit, 2, "/crash/abort");
+    assert_eq!(culprit.finish(id(2)).expect("an answer comes").status(), 500);
+    assert_eq!(culprit.finish(id(1)).expect("an answer comes").status(), 503);
+    assert_eq!(hanging.finish(id(1)).expect("an answer comes").status(), 503);
+    let status = program.app.wait(Duration::from_secs(10)).expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", program.app.said());
+}
+
+#[test]
+fn over_cgi_a_crash_is_answered_where_nothing_is_out_yet() {
+    for (query, expected) in [("", "Status: 500 "), ("after=10", "Status: 200 ")] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_test-app"))
+            .env_clear()
+            .env("GATEWAY_INTERFACE", "CGI/1.1")
+            .env("REQUEST_METHOD", "GET")
+            .env("REQUEST_URI", format!("/crash/null?{query}"))
+            .env("SCRIPT_NAME", "")
+            .env("PATH_INFO", "/crash/null")
+            .env("QUERY_STRING", query)
+            .env("SERVER_PROTOCOL", "HTTP/1.1")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let answer = String::from_utf8_lossy(&output.stdout);
+        assert!(answer.starts_with(expected), "{query}: {answer}\n{said}");
+        assert_eq!(answer.contains("-crash"), query.is_empty(), "{query}: {answer}");
+        assert!(said.contains("in null: GET /crash/null. Others in progress: 0"), "{said}");
+        assert_eq!(output.status.code(), Some(1));
+    }
 }
 
 // ------------------------------------------------------------------------------------------------
