@@ -8,6 +8,7 @@ mod cases;
 mod crash;
 mod echo;
 mod files;
+mod handed_over;
 mod htaccess;
 mod launcher;
 mod login;

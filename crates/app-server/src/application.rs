@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -277,6 +278,8 @@ struct Permit(Rc<Cell<usize>>);
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
+        // What was printed without a line end is in the log when its answer is over.
+        let _ = io::stdout().flush();
     }
 }
 

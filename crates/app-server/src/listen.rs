@@ -33,7 +33,8 @@ pub enum WayIn {
 impl WayIn {
     /// Returns how the web server that started this process means to reach it, if one did:
     /// [`WayIn::Spawned`] when descriptor 0 is a listening socket, else [`WayIn::Cgi`] when
-    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4).
+    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd left at descriptor 3
+    /// (`LISTEN_FDS`) is taken to descriptor 0. So ask this first of all, before anything is opened.
     ///
     /// Look at no argument then: the words on a CGI program's command line are the visitor's
     /// (RFC 3875 §4.4), as in `/?serve`.
@@ -41,6 +42,9 @@ impl WayIn {
     /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
     /// an unconnected socket that does not listen answers ENOTCONN too.
     pub fn inherited() -> Option<WayIn> {
+        if let Err(error) = descriptors::take_from_systemd() {
+            tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
+        }
         if descriptors::is_listening_socket(std::io::stdin().as_fd()) {
             return Some(WayIn::Spawned);
         }

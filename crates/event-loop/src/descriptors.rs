@@ -38,6 +38,45 @@ pub fn take_listener_from_stdin() -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
+/// Takes the listening socket that systemd left at descriptor 3 or behind (`LISTEN_PID`, `LISTEN_FDS`:
+/// sd_listen_fds(3)) to descriptor 0, where everybody else leaves it, unless a listening socket is there
+/// already (`StandardInput=socket`). Of several the first counts. The others, and the first's copy, are
+/// closed, and the variables are removed: no child is to take them for its own.
+///
+/// Does nothing when the variables are not there or for another process. To be called once, before
+/// anything else is opened.
+///
+/// # Errors
+///
+/// When another thread runs, or what `dup2(2)` answers.
+pub fn take_from_systemd() -> io::Result<()> {
+    let variable = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if variable("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(());
+    }
+    let count = variable("LISTEN_FDS").unwrap_or(0);
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        sys::start::forget_variable(name)?;
+    }
+    let handed_over = sys::start::take_handed_over(count as usize);
+    if is_listening_socket(io::stdin().as_fd()) {
+        return Ok(());
+    }
+    match handed_over.iter().find(|fd| is_listening_socket(fd.as_fd())) {
+        Some(listener) => put_on_stdin(listener.as_fd()),
+        None => Ok(()),
+    }
+}
+
+/// Removes a variable from this process's environment, so that no child and no library finds it.
+///
+/// # Errors
+///
+/// When another thread runs, which may be reading the environment; the variable stays then.
+pub fn forget_variable(name: &str) -> io::Result<()> {
+    sys::start::forget_variable(name)
+}
+
 /// Puts `/dev/null` on descriptor 0.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! System calls: this file and the folder `sys/` hold the only unsafe code of what ships.
 //!
 //! Here is what reading, sockets, the poll set and signals need; `sys/fork.rs` makes child processes,
-//! `sys/exec.rs` becomes another program.
+//! `sys/exec.rs` becomes another program, `sys/start.rs` takes what a process is started with.
 //! Safe functions go out; each checks the return value once and turns errno into an [`io::Error`]. No
 //! policy lives here: who registers, retries or waits is decided by `source.rs`, `net/`, `pipe.rs`,
 //! `signals.rs`, `process.rs` and `descriptors.rs`. Everything works on Linux 3.10.
@@ -12,6 +12,7 @@ pub(crate) mod fatal;
 mod fork;
 pub(crate) mod interval;
 pub(crate) mod memory;
+pub(crate) mod start;
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice};

@@ -79,6 +79,7 @@ fn router() -> Router {
         .route("/cancelled", get(cancelled))
         .route("/tasks", get(tasks))
         .route("/print", get(print))
+        .route("/variable", get(variable))
 }
 
 /// Says what arrived, as JSON.
@@ -210,9 +211,17 @@ async fn tasks() -> String {
 }
 
 /// Writes where an application must not reach the protocol: descriptor 1.
-async fn print() -> &'static str {
-    println!("a stray line");
+async fn print(RawQuery(query): RawQuery) -> &'static str {
+    match query.as_deref() {
+        Some("without-line-end") => print!("a stray piece"),
+        _ => println!("a stray line"),
+    }
     "printed"
+}
+
+/// What this process, and so its children, find in the environment under the name that is the query.
+async fn variable(RawQuery(query): RawQuery) -> String {
+    std::env::var(query.unwrap_or_default()).unwrap_or_else(|_| "none".to_owned())
 }
 
 fn number(query: Option<&str>, name: &str) -> Option<u64> {

@@ -1,0 +1,145 @@
+//! The program started with what somebody else left to it: a listening socket at descriptor 0
+//! (spawn-fcgi) or 3 (systemd), a request in the environment (CGI).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use end_to_end::fcgi_client::{FastCgi, id};
+use end_to_end::fixtures::{App, Folder, Setup, external, snippet};
+use end_to_end::process_table;
+use end_to_end::program::{Program, Start};
+
+const SOON: Duration = Duration::from_secs(3);
+
+/// A program that waits for connections on `socket`; checks that it serves, and ends as it should.
+fn serves(mut program: Program, socket: &Path) {
+    program.wait_until("it listened", || socket.exists()).expect("somebody listens");
+    for _ in 0..3 {
+        let mut connection = FastCgi::connect(socket).expect("it listens");
+        let answer = connection.get(id(1), false, "/healthz").expect("an answer comes");
+        assert_eq!(answer.body(), b"ok");
+    }
+    let pid = program.pid();
+    assert_eq!(process_table::tasks(pid).expect("it runs"), 1);
+    // No child inherits the socket.
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten() {
+        let is_socket = fs::read_link(entry.path())
+            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).unwrap_or_default();
+        // A connection may have been closed meanwhile.
+        if let Some(flags) = info.lines().find_map(|line| line.strip_prefix("flags:")) {
+            let flags = i32::from_str_radix(flags.trim(), 8).expect("an octal number");
+            assert!(!is_socket || flags & libc::O_CLOEXEC != 0, "descriptor {name} is inherited");
+        }
+    }
+    program.signal(libc::SIGTERM).expect("it runs");
+    let status = program.wait(SOON).expect("it ends");
+    assert_eq!(status.code(), Some(0), "it said:\n{}", program.said());
+}
+
+#[test]
+fn spawn_fcgi_starts_it() {
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let socket = folder.path().join("run/app.sock");
+    let program = Start::new("/usr/bin/spawn-fcgi", folder.path().join("run/app.log"))
+        .argument("-n")
+        .argument("-s")
+        .argument(&socket)
+        .argument("--")
+        .argument(folder.program())
+        .start()
+        .expect("spawn-fcgi starts; tests/run installs it");
+    serves(program, &socket);
+}
+
+/// As a systemd unit without StandardInput: the socket is descriptor 3, and LISTEN_FDS says so.
+#[test]
+fn systemd_starts_it_with_the_first_connection() {
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let socket = folder.path().join("run/app.sock");
+    let program = Start::new("/usr/bin/systemd-socket-activate", folder.path().join("run/app.log"))
+        .argument("-l")
+        .argument(&socket)
+        .argument(folder.program())
+        .start()
+        .expect("systemd-socket-activate starts; tests/run installs it");
+    serves(program, &socket);
+}
+
+/// What was handed to another process is not ours: a shell's children inherit the variables, too.
+#[test]
+fn what_systemd_left_to_another_process_is_left_alone() {
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let mut program = Start::new(folder.program(), folder.path().join("run/app.log"))
+        .variable("LISTEN_PID", "1")
+        .variable("LISTEN_FDS", "1")
+        .start()
+        .expect("it starts");
+    assert_eq!(program.wait(SOON).expect("it ends").code(), Some(1));
+    assert!(program.said().contains("nobody listens"), "{}", program.said());
+}
+
+/// The words of the units in docs/deploying.md, as far as systemd can judge them without running.
+#[test]
+fn the_units_are_what_systemd_understands() {
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let units = ["toolshed.socket", "toolshed.service"];
+    for unit in units {
+        let text = snippet(&format!("systemd {unit}"), &folder, "/project");
+        folder.write(&format!("run/{unit}"), text).expect("a file");
+    }
+    let verify = |service: &Path| {
+        let said = Command::new("/usr/bin/systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .arg(folder.path().join("run/toolshed.socket"))
+            .arg(service)
+            .output()
+            .expect("systemd-analyze starts; tests/run installs it");
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    };
+    let service = folder.path().join("run/toolshed.service");
+    let about_ours = |said: &str| {
+        let lines = said.lines().filter(|line| line.contains("toolshed")).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(about_ours(&verify(&service)), Vec::<String>::new());
+    // It would tell.
+    let text = fs::read_to_string(&service).expect("it was written");
+    fs::write(&service, text.replace("StandardInput=socket", "StandardInput=sokcet"))
+        .expect("a file");
+    assert_ne!(about_ours(&verify(&service)), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_printed_without_a_line_end_is_in_the_log_when_its_answer_is_over() {
+    let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
+    let mut connection = program.connect().expect("it listens");
+    connection.get(id(1), true, "/print?without-line-end").expect("an answer comes");
+    // The connection is kept, and the program idle. The second answer comes after the first is over.
+    connection.get(id(1), true, "/healthz").expect("an answer comes");
+    assert!(program.app.said().contains("a stray piece"), "{}", program.app.said());
+}
+
+#[test]
+fn a_proxy_header_becomes_nobodys_proxy_over_cgi() {
+    let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
+    let ask = |name: &str| {
+        let output = Command::new(folder.program())
+            .env("GATEWAY_INTERFACE", "CGI/1.1")
+            .env("REQUEST_METHOD", "GET")
+            .env("REQUEST_URI", format!("/variable?{name}"))
+            .env("HTTP_PROXY", "http://evil.test")
+            .env("HTTP_X_OTHER", "stays")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let other = ask("HTTP_X_OTHER");
+    assert!(other.ends_with("\r\n\r\nstays"), "{other}");
+    let proxy = ask("HTTP_PROXY");
+    assert!(proxy.starts_with("Status: 200 ") && proxy.ends_with("\r\n\r\nnone"), "{proxy}");
+}
