@@ -10,6 +10,7 @@ mod echo;
 mod files;
 mod handed_over;
 mod htaccess;
+mod isolated;
 mod launcher;
 mod login;
 mod malformed;

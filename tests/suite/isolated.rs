@@ -1,0 +1,161 @@
+//! The tool *diagnostics* behind real web servers: every culprit in a process of its own is one visitor's
+//! page, and nobody else's; and what else the tool does.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+use std::time::{Duration, Instant};
+
+use end_to_end::fixtures::{App, Kind, Running};
+use end_to_end::http_client::{Request, Response, Upload};
+use end_to_end::process_table;
+
+use crate::servers::start_with;
+
+/// How each breaks, and the status of its page.
+const CULPRITS: [(&str, u16); 9] = [
+    ("panic", 500),
+    ("abort", 500),
+    ("segv", 500),
+    ("stack", 500),
+    ("memory", 500),
+    ("loop", 504),
+    ("double-free", 500),
+    ("overrun", 500),
+    ("malloc", 500),
+];
+
+fn start(way: &str) -> Running {
+    start_with(way, |base| {
+        end_to_end::fixtures::Setup::new(App::Toolshed, base)
+            .with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
+            // The tool asks for 2 s.
+            .with_variable("TOOLSHED_ISOLATED_CPU", "1 s")
+            // A backtrace with all debugging symbols would take most of a small limit.
+            .with_variable("TOOLSHED_ISOLATED_MEMORY", "256 MiB")
+    })
+}
+
+fn post(running: &Running, path: &str, body: Upload) -> std::io::Result<Response> {
+    let path = format!("/tools/diagnostics/{path}");
+    Request::post(path, body).below(running.base).send(running.address)
+}
+
+/// Checks that the site answers, and that the processes that were there before are there still.
+fn check_unharmed(running: &Running, before: &[u32], after: &str) {
+    let answer = Request::get("/healthz").below(running.base).send(running.address);
+    let answer =
+        answer.unwrap_or_else(|error| panic!("after {after}: {error}\n{}", running.said()));
+    assert_eq!((answer.status, answer.text()), (200, "ok".to_owned()), "after {after}");
+    let now = running.our_processes();
+    for pid in before {
+        assert!(now.contains(pid), "after {after} process {pid} is gone: {now:?}");
+    }
+}
+
+/// Waits until nothing of ours runs but what was there before.
+fn until_only(running: &Running, before: &[u32]) {
+    let start = Instant::now();
+    while running.our_processes().iter().any(|pid| !before.contains(pid)) {
+        let left = running.our_processes();
+        assert!(start.elapsed() < Duration::from_secs(20), "{before:?} became {left:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn isolated_culprits(way: &str) {
+    let running = start(way);
+    check_unharmed(&running, &[], "the start");
+    let before = running.our_processes();
+    let body = || Upload::Counted(16 << 20);
+    for (how, status) in CULPRITS {
+        // Somebody is just being answered, and another in a process of his own.
+        let others: Vec<_> = ["inline", "isolated"]
+            .into_iter()
+            .map(|runs| {
+                let path = format!("/tools/diagnostics/sleep?seconds=1&runs={runs}");
+                Request::get(path).below(running.base).begin(running.address).unwrap()
+            })
+            .collect();
+
+        let answer = post(&running, &format!("crash?how={how}&runs=isolated"), Upload::Nothing);
+        let answer = answer.unwrap_or_else(|error| panic!("{how}: {error}\n{}", running.said()));
+        assert_eq!(answer.status, status, "{how}: {}", answer.text());
+        assert!(answer.text().contains("quote this reference"), "{how}: {}", answer.text());
+        check_unharmed(&running, &before, how);
+
+        let answer =
+            post(&running, &format!("crash?how={how}&runs=isolated&when=receiving"), body());
+        let answer = answer.unwrap_or_else(|error| panic!("{how}: {error}\n{}", running.said()));
+        assert_eq!(answer.status, status, "{how} while a body arrives: {}", answer.text());
+        check_unharmed(&running, &before, how);
+
+        for other in others {
+            let answer = other.finish().unwrap();
+            assert_eq!((answer.status, answer.text()), (200, "Slept 1 s.\n".to_owned()), "{how}");
+        }
+    }
+    // The head is out: what the web server makes of that is its own, but it is not the whole answer.
+    for (how, _) in CULPRITS {
+        let path = format!("crash?how={how}&runs=isolated&when=answering");
+        if let Ok(answer) = post(&running, &path, body()) {
+            assert!(!answer.text().contains("It came through."), "{how}: {}", answer.text());
+        }
+        check_unharmed(&running, &before, how);
+    }
+    let said = running.said();
+    assert!(!said.contains("End of script output before headers"), "{said}");
+    running.check_tasks().unwrap();
+    if running.kind != Kind::ApacheFcgid {
+        // Whoever leaves takes the process along.
+        let path = "/tools/diagnostics/stream?mib=4096&runs=isolated";
+        let gone = Request::get(path).below(running.base).begin(running.address).unwrap();
+        gone.read_at_least(1 << 20).unwrap();
+        drop(gone);
+        until_only(&running, &before);
+    }
+    running.stop().unwrap();
+}
+
+#[test]
+fn isolated_culprits_behind_mod_fcgid() {
+    isolated_culprits("mod_fcgid at /");
+}
+
+#[test]
+fn isolated_culprits_behind_nginx_with_kept_connections() {
+    isolated_culprits("nginx, connections kept");
+}
+
+#[test]
+fn isolated_culprits_over_http() {
+    isolated_culprits("serve");
+}
+
+/// What is not a crash, behind each of the three.
+#[test]
+fn slow_large_and_stray_answers_and_a_child() {
+    for way in ["mod_fcgid at /", "nginx, connections kept", "serve"] {
+        let running = start(way);
+        let get = |path: &str| {
+            let path = format!("/tools/diagnostics/{path}");
+            Request::get(path).below(running.base).send(running.address).unwrap()
+        };
+        assert_eq!(get("sleep?seconds=0.5").text(), "Slept 0.5 s.\n", "{way}");
+        for runs in ["inline", "isolated"] {
+            let stream = get(&format!("stream?mib=64&runs={runs}"));
+            assert_eq!((stream.status, stream.body_bytes), (200, 64 << 20), "{way} {runs}");
+            let child = post(&running, &format!("child?runs={runs}"), Upload::Nothing).unwrap();
+            assert!(child.text().contains("It ended: exit status: 0."), "{way}: {}", child.text());
+            // 0, 1, 2 and what ls looks with: no socket of ours is inherited.
+            let open = child.text().lines().filter(|line| line.contains(" -> ")).count();
+            assert_eq!(open, 4, "{way} {runs}: {}", child.text());
+            assert_eq!(child.text().matches("socket:").count(), 0, "{way}: {}", child.text());
+            let said = post(&running, &format!("stdout?runs={runs}"), Upload::Nothing).unwrap();
+            assert_eq!(said.status, 200, "{way} {runs}");
+            assert!(!said.text().contains("no part of an answer"), "{way} {runs}");
+        }
+        for pid in running.our_processes() {
+            assert!(process_table::descriptors(pid).is_ok_and(|open| open < 30), "{way}");
+        }
+        running.stop().unwrap();
+    }
+}
