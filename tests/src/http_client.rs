@@ -23,7 +23,7 @@ pub struct Request {
     pub method: String,
     /// Path and query, sent byte for byte.
     pub target: Vec<u8>,
-    /// Further header lines; Host and the body's own are added.
+    /// Further header lines; the body's own are added, and Host where there is none.
     pub headers: Vec<(String, String)>,
     /// What follows the head.
     pub body: Upload,
@@ -153,7 +153,10 @@ impl Request {
         head.extend_from_slice(self.method.as_bytes());
         head.push(b' ');
         head.extend_from_slice(&self.target);
-        head.extend_from_slice(b" HTTP/1.1\r\nHost: tools.test\r\nConnection: close\r\n");
+        head.extend_from_slice(b" HTTP/1.1\r\nConnection: close\r\n");
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.extend_from_slice(b"Host: tools.test\r\n");
+        }
         for (name, value) in &self.headers {
             head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }

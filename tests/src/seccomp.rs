@@ -1,5 +1,5 @@
-//! Filters for system calls, to make this machine as poor as a shared host: one that refuses threads, and
-//! one that knows no call that is younger than Linux 3.10.
+//! Filters for system calls, to make this machine as poor as a shared host: one that refuses threads, one
+//! that knows no call that is younger than Linux 3.10, and one whose disk has no locks.
 //!
 //! A filter is inherited by every program started from here, and can never be taken off.
 
@@ -22,8 +22,9 @@ const FIRST_AFTER_LINUX_3_10: u32 = 274;
 /// Where the filter finds things in `struct seccomp_data`, in bytes.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-/// The low half of the first argument, on a little-endian machine.
+/// The low halves of the first two arguments, on a little-endian machine.
 const FIRST_ARGUMENT: u32 = 16;
+const SECOND_ARGUMENT: u32 = 24;
 
 const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
@@ -83,6 +84,26 @@ pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
         load(NUMBER),
         jump(AT_LEAST, FIRST_AFTER_LINUX_3_10, 0, 1),
         refuse(libc::ENOSYS),
+        allow(),
+    ])
+}
+
+/// Answers `fcntl` with F_SETLK or F_SETLKW with ENOLCK, as a network file system without a lock service does.
+///
+/// # Errors
+/// When the kernel has no seccomp filters.
+pub fn refuse_locks() -> io::Result<()> {
+    install(&mut [
+        load(ARCH),
+        jump(EQUAL, ARCHITECTURE, 1, 0),
+        allow(),
+        load(NUMBER),
+        jump(EQUAL, system_call(libc::SYS_fcntl), 1, 0),
+        allow(),
+        load(SECOND_ARGUMENT),
+        jump(EQUAL, libc::F_SETLK.unsigned_abs(), 1, 0),
+        jump(EQUAL, libc::F_SETLKW.unsigned_abs(), 0, 1),
+        refuse(libc::ENOLCK),
         allow(),
     ])
 }

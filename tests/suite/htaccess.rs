@@ -10,7 +10,7 @@ use end_to_end::program::write_executable;
 use crate::cases::{Case, Expect, run_all, same};
 
 /// Files somebody might put into the document root, and the text in all of them.
-const PRIVATE: [&str; 24] = [
+const PRIVATE: [&str; 25] = [
     ".env",
     ".git/config",
     ".htpasswd",
@@ -20,6 +20,7 @@ const PRIVATE: [&str; 24] = [
     "toolshed",
     "toolshed.toml",
     "toolshed.new",
+    "toolshed.setup",
     "toolshed.previous",
     "other.toml",
     "backup.toml~",

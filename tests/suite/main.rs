@@ -4,6 +4,7 @@
 //! modules test what a table cannot say.
 
 mod bodies;
+mod browser;
 mod cases;
 mod crash;
 mod echo;

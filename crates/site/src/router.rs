@@ -46,18 +46,14 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let mounted =
         tools.iter().map(|tool| Mounted::new(tool, settings, store)).collect::<Arc<[_]>>();
     let (listed, door) = (mounted.clone(), Arc::new(Door::new(settings, gate.clone())));
-    let of_tools = gate.clone();
-    let mut site = Router::new()
+    let login = gate.map(|gate| Arc::new(Login::new(gate)));
+    let site = Router::new()
         .route("/", get(move |page: Page| front(page, listed.clone())))
         .route("/healthz", get(healthz))
         .route("/static/{*path}", get(static_file))
         .fallback(async move |request: Request| {
-            tool_or_nothing(&mounted, of_tools.as_deref(), request).await
-        });
-    if let Some(gate) = gate {
-        site = site.merge(pages::routes(gate));
-    }
-    let site = site
+            tool_or_nothing(&mounted, login.as_deref(), request).await
+        })
         .layer(from_fn(move |request: Request, next: Next| finish(door.clone(), request, next)));
     if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
@@ -65,6 +61,27 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
 /// The tool that has answered, as an extension of its responses: for `finish.rs`.
 #[derive(Clone, Copy)]
 pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
+
+/// The login, whose routes are built as a tool's are: when somebody asks for one.
+struct Login {
+    gate: Arc<Gate>,
+    routes: OnceLock<Router>,
+}
+
+impl Login {
+    fn new(gate: Arc<Gate>) -> Self {
+        Login { gate, routes: OnceLock::new() }
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        let routes = self.routes.get_or_init(|| {
+            let routes = pages::routes(self.gate.clone());
+            routes.fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
+        });
+        let Ok(response) = routes.clone().call(request).await;
+        response
+    }
+}
 
 /// A tool in its place.
 struct Mounted {
@@ -108,17 +125,22 @@ impl Mounted {
     }
 }
 
-/// Answers what is no page of the site itself: by the tool that the path names, or with 404. A tool that is
-/// not public is for the owner.
-async fn tool_or_nothing(mounted: &[Mounted], gate: Option<&Gate>, request: Request) -> Response {
-    let below = request.uri().path().strip_prefix("/tools/").unwrap_or("");
+/// Answers what is no page of the site itself: by the tool that the path names, by the login, or with 404. A
+/// tool that is not public is for the owner.
+async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Request) -> Response {
+    let Some(below) = request.uri().path().strip_prefix("/tools/") else {
+        return match login {
+            Some(login) => login.answer(request).await,
+            None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
+        };
+    };
     let name = below.split('/').next().unwrap_or("");
     match mounted.iter().find(|mounted| mounted.tool.name == name) {
         None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
-        Some(mounted) if !mounted.is_open && !is_owner(&request) => match gate {
-            Some(gate) => {
+        Some(mounted) if !mounted.is_open && !is_owner(&request) => match login {
+            Some(login) => {
                 let base = request.extensions().get().cloned().unwrap_or_default();
-                gate.ask_to_log_in(&request, &base)
+                login.gate.ask_to_log_in(&request, &base)
             }
             None => mounted.refusal.clone().into_response(),
         },

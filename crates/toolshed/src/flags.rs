@@ -14,6 +14,7 @@ use crate::config::Typed;
 #[command(
     name = "toolshed",
     version,
+    disable_help_subcommand = true,
     after_help = "Without a command: serves the web server that started it, else as serve does.\n\
                   Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment."
 )]
@@ -93,11 +94,11 @@ pub(crate) struct Check {
     pub(crate) keep: bool,
 }
 
-/// Let a new version take this program's place, if it passes its check.
+/// Put a new version in this one's place, if it passes its check.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The version before is kept as toolshed.previous. Processes that run become the new\n\
-                        one by themselves, without losing a request (docs/reloading.md)."
+    after_help = "The version before is kept as toolshed.previous. Running processes become the\n\
+                        new one by themselves, without losing a request (docs/reloading.md)."
 )]
 pub(crate) struct Install {
     /// The new program.

@@ -45,11 +45,11 @@ Commands:
   request        Print the site's answer to one request, without a server
   tools          List the tools of the site, and which are open
   check          Say what is installed and what would not work; change nothing
+  install        Put a new version in this one's place, if it passes its check
   settings       List the settings, and where they stand; or explain one
   hash-password  Make the line for toolshed.toml with the owner's password
   backup         Write one consistent copy of what the site remembers
   completions    Print the completions for a shell
-  help           Print this message or the help of the given subcommand(s)
 
 Options:
       --config <FILE>  Read the settings from this file
@@ -139,6 +139,23 @@ Options:
   -h, --help           Print help
 
 Exit codes: 0 all is well, 1 something would not work, 2 a setting is wrong.
+",
+    ),
+    (
+        &["install"],
+        "Put a new version in this one's place, if it passes its check
+
+Usage: toolshed install [OPTIONS] <FILE>
+
+Arguments:
+  <FILE>  The new program
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+The version before is kept as toolshed.previous. Running processes become the
+new one by themselves, without losing a request (docs/reloading.md).
 ",
     ),
     (

@@ -1,0 +1,321 @@
+//! The login in a real browser, by keyboard alone: Chromium, led through WebDriver.
+//!
+//! `TOOLSHED_SCREENSHOTS=FOLDER` keeps a picture of each page.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+
+use end_to_end::fixtures::{App, Running, Setup, serve};
+use end_to_end::http_client::{Request, Upload};
+use end_to_end::program::{Program, Start};
+use ring::hmac;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "a long password";
+
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+
+/// Chromium in a folder of its own.
+struct Browser {
+    driver: SocketAddr,
+    session: String,
+    site: String,
+    // The browser ends with its driver.
+    _program: Program,
+    _folder: tempfile::TempDir,
+}
+
+impl Browser {
+    fn start(running: &Running) -> Self {
+        let driver = Path::new("/usr/bin/chromedriver");
+        assert!(driver.is_file(), "chromedriver is missing; tests/run installs it.");
+        let folder = tempfile::tempdir().expect("a folder");
+        let address =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let mut program = Start::new(driver, folder.path().join("log"))
+            .argument(format!("--port={}", address.port()))
+            .variable("HOME", folder.path())
+            .start()
+            .expect("chromedriver starts");
+        program
+            .wait_until("its port answered", || TcpStream::connect(address).is_ok())
+            .expect("chromedriver answers");
+        let data = format!("--user-data-dir={}", folder.path().join("data").display());
+        let options = json!({
+            "binary": "/usr/bin/chromium",
+            "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--window-size=900,1000", data,
+            ],
+        });
+        let wanted = json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let mut browser = Browser {
+            driver: address,
+            session: String::new(),
+            site: format!("http://{}", running.address),
+            _program: program,
+            _folder: folder,
+        };
+        let session =
+            browser.ask("/session", &json!({ "capabilities": { "alwaysMatch": wanted } }));
+        browser.session = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
+        browser
+    }
+
+    /// One command of WebDriver; returns its value.
+    fn ask(&self, path: &str, command: &Value) -> Value {
+        let body = Upload::Text(command.to_string().into_bytes());
+        // chromedriver answers to no other name.
+        let request =
+            Request::post(format!("{}{path}", self.session), body).header("Host", "localhost");
+        let answer = request
+            .header("Content-Type", "application/json")
+            .send(self.driver)
+            .expect("an answer");
+        let mut answer: Value = serde_json::from_str(&answer.text()).expect("JSON");
+        let value = answer["value"].take();
+        assert!(value["error"].is_null(), "{path}: {value}");
+        value
+    }
+
+    fn go(&self, path: &str) {
+        self.ask("/url", &json!({ "url": format!("{}{path}", self.site) }));
+    }
+
+    /// What a script returns; for looking, never for doing.
+    fn look(&self, script: &str) -> String {
+        let found =
+            self.ask("/execute/sync", &json!({ "script": format!("return {script}"), "args": [] }));
+        found.as_str().map_or_else(|| found.to_string(), str::to_owned)
+    }
+
+    fn path(&self) -> String {
+        self.look("location.pathname")
+    }
+
+    fn text(&self) -> String {
+        self.look("document.body.innerText")
+    }
+
+    /// Presses these keys, one after another. What they load is loaded when this returns.
+    fn keys(&self, keys: &str) {
+        let presses = keys.chars().flat_map(|key| {
+            let key = key.to_string();
+            [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })]
+        });
+        let actions =
+            json!([{ "type": "key", "id": "keyboard", "actions": presses.collect::<Vec<_>>() }]);
+        self.ask("/actions", &json!({ "actions": actions }));
+    }
+
+    /// Goes on with Tab until what has the focus says or is called this.
+    fn tab_to(&self, name: &str) {
+        const WHO: &str = "(e => e.labels?.length ? e.labels[0].innerText : e.innerText || e.tagName)(document.activeElement)";
+        for _ in 0..40 {
+            if self.look(WHO).trim() == name {
+                let outline = self.look("getComputedStyle(document.activeElement).outlineStyle");
+                assert_ne!(outline, "none", "{name} shows that it has the focus");
+                return;
+            }
+            self.keys(TAB);
+        }
+        panic!("{name} cannot be reached: {}", self.text());
+    }
+
+    fn press(&self, name: &str) {
+        self.tab_to(name);
+        self.leave(|| self.keys(ENTER));
+    }
+
+    /// Does something that leads to another page, and waits until that one is there.
+    fn leave(&self, action: impl FnOnce()) {
+        self.look("(window.before = true)");
+        action();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while self.look("window.before || document.readyState != 'complete'") != "false" {
+            assert!(std::time::Instant::now() < deadline, "no other page came: {}", self.text());
+        }
+    }
+
+    /// Types into the field that has the focus, and Enter.
+    fn enter(&self, text: &str) {
+        self.leave(|| self.keys(&format!("{text}{ENTER}")));
+    }
+
+    fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("TOOLSHED_SCREENSHOTS") else { return };
+        let answer = Request::get(format!("{}/screenshot", self.session))
+            .header("Host", "localhost")
+            .send(self.driver)
+            .expect("an answer");
+        let answer: Value = serde_json::from_str(&answer.text()).expect("JSON");
+        let file = Path::new(&folder).join(format!("{name}.base64"));
+        std::fs::write(file, answer["value"].as_str().expect("a picture")).expect("it is written");
+    }
+
+    /// What the browser complains about: a policy that forbids, a script that fails. That a page has the
+    /// status 401 it says as well.
+    fn complaints(&self) -> Vec<String> {
+        let lines = self.ask("/se/log", &json!({ "type": "browser" }));
+        let lines = lines.as_array().cloned().unwrap_or_default();
+        let lines = lines.iter().filter_map(|line| line["message"].as_str().map(str::to_owned));
+        lines.filter(|line| !line.contains("Failed to load resource")).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let end = Request::with_method("DELETE", self.session.clone()).header("Host", "localhost");
+        // A browser that is gone needs no end.
+        let _ = end.send(self.driver);
+    }
+}
+
+#[test]
+fn the_login_in_chromium_by_keyboard_alone() {
+    let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
+    let running = serve::start(&setup).expect("it starts");
+    let browser = Browser::start(&running);
+
+    browser.go("/");
+    browser.keys(TAB);
+    assert_eq!(browser.look("document.activeElement.innerText"), "Skip to the content");
+    browser.press("Log in");
+    assert_eq!(browser.path(), "/login");
+    assert_eq!(browser.look("document.activeElement.id"), "password", "one can type at once");
+    browser.picture("login");
+
+    browser.enter("not the password");
+    assert!(browser.text().contains("That is not the password."), "{}", browser.text());
+    assert_eq!(
+        browser.look("document.querySelector('[role=alert]').innerText"),
+        "That is not the password."
+    );
+    assert_eq!(browser.look("document.activeElement.getAttribute('aria-describedby')"), "trouble");
+    browser.picture("wrong-password");
+
+    browser.enter(PASSWORD);
+    assert_eq!(browser.path(), "/");
+    assert!(
+        browser.text().contains("Inspect") && browser.text().contains("Log out"),
+        "{}",
+        browser.text()
+    );
+    assert_eq!(browser.look("document.cookie"), "", "no script reads the cookies");
+    browser.picture("front");
+
+    // A tool's form, with its token.
+    browser.go("/tools/checksum");
+    browser.tab_to("Text");
+    browser.keys("abc");
+    browser.press("Calculate checksums");
+    assert!(browser.text().contains("ba7816bf"), "{}", browser.text());
+
+    browser.press("Account");
+    assert!(browser.text().contains("Only in this browser."), "{}", browser.text());
+    browser.picture("account");
+    browser.press("Turn a second factor on");
+    let key = browser.look("document.querySelector('main form code').innerText").replace(' ', "");
+    browser.picture("second-factor");
+    browser.tab_to("The six digits that it shows now");
+    browser.enter(&code(&key, 0));
+    let codes = browser
+        .look("[...document.querySelectorAll('.secrets code')].map(e => e.innerText).join(' ')");
+    let codes: Vec<_> = codes.split(' ').collect();
+    assert_eq!(codes.len(), 10, "{}", browser.text());
+    browser.picture("recovery-codes");
+
+    browser.press("Log out");
+    browser.press("Log in");
+    browser.keys(PASSWORD);
+    browser.tab_to("Code");
+    browser.enter("000000");
+    assert!(
+        browser.text().contains("The password or the code is not right."),
+        "{}",
+        browser.text()
+    );
+    browser.picture("second-factor-login");
+    browser.keys(PASSWORD);
+    browser.tab_to("Code");
+    // A code of the next half minute, for the one of this was used to turn it on.
+    browser.enter(&code(&key, 1));
+    assert_eq!(browser.path(), "/");
+
+    browser.press("Log out");
+    browser.press("Log in");
+    browser.keys(PASSWORD);
+    browser.tab_to("Code");
+    browser.enter(codes[0]);
+    assert_eq!(browser.path(), "/", "a recovery code opens, too");
+
+    browser.press("Account");
+    assert!(browser.text().contains("9 recovery codes left"), "{}", browser.text());
+    browser.press("Log out everywhere");
+    assert!(
+        browser.text().contains("Log in") && !browser.text().contains("Inspect"),
+        "{}",
+        browser.text()
+    );
+
+    browser.go("/login");
+    // Five are free, and then the waits are 1, 2, 4, … seconds: sooner or later one has to wait.
+    for _ in 0..15 {
+        browser.keys("a guess");
+        browser.tab_to("Code");
+        browser.enter("1");
+        if browser.text().contains("Too many tries") {
+            break;
+        }
+    }
+    assert!(browser.text().contains("Too many tries. Please try again in"), "{}", browser.text());
+    browser.picture("throttle");
+    assert_eq!(browser.complaints(), [""; 0]);
+    drop(browser);
+    assert_eq!(running.check_tasks(), Ok(()));
+}
+
+#[test]
+fn the_pages_of_the_login_fit_a_phone() {
+    let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
+    let running = serve::start(&setup).expect("it starts");
+    let browser = Browser::start(&running);
+    browser.ask("/window/rect", &json!({ "width": 500, "height": 800 }));
+    browser.go("/login");
+    browser.enter(PASSWORD);
+    for path in ["/", "/account", "/account/second-factor"] {
+        browser.go(path);
+        let over = browser.look("document.documentElement.scrollWidth > innerWidth");
+        assert_eq!(over, "false", "{path} is wider than the screen");
+        browser.picture(&format!("phone{}", path.replace('/', "-")));
+    }
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// The code that an authenticator app shows so many half minutes from now (RFC 6238).
+fn code(key: &str, later: u64) -> String {
+    let bits: String = key
+        .bytes()
+        .map(|letter| match letter {
+            b'A'..=b'Z' => letter - b'A',
+            _ => letter - b'2' + 26,
+        })
+        .map(|five| format!("{five:05b}"))
+        .collect();
+    let key: Vec<u8> = (0..bits.len() / 8)
+        .map(|at| u8::from_str_radix(&bits[at * 8..at * 8 + 8], 2).expect("bits"))
+        .collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+    let step = now.as_secs() / 30 + later;
+    let tag =
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key), &step.to_be_bytes());
+    let at = usize::from(tag.as_ref()[19] & 15);
+    let number = u32::from_be_bytes(tag.as_ref()[at..at + 4].try_into().expect("four"));
+    format!("{:06}", (number & 0x7fff_ffff) % 1_000_000)
+}
