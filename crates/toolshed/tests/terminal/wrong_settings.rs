@@ -307,6 +307,23 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
                 errors.take_while(|line| !line.starts_with("Every request")).collect();
             assert_eq!(named, *sentences, "{file}, external: {external}");
         }
+        // Over CGI, where the one request is the start.
+        let installation = Installation::new();
+        installation.write("toolshed.toml", file);
+        let request = [
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("REQUEST_METHOD", "GET"),
+            ("REQUEST_URI", "/"),
+            ("HTTP_ACCEPT", "application/json"),
+        ];
+        let (code, answer) = installation.run(&[], &[environment, &request[..]].concat());
+        assert_eq!(code, 0, "{file}: {answer}");
+        assert!(answer.starts_with("Status: 503"), "{file}: {answer}");
+        assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
+        let log = installation.read("logs/toolshed.log");
+        let errors = log.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1));
+        let named: Vec<_> = errors.take_while(|line| !line.starts_with("Every request")).collect();
+        assert_eq!(named, *sentences, "{file}, over CGI");
     }
 }
 
