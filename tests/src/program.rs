@@ -388,6 +388,15 @@ pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
     written(to, status)
 }
 
+/// Changes a file's time stamp to now, as `touch` does.
+///
+/// # Errors
+/// When the file is not there or belongs to somebody else.
+pub fn touch(path: &Path) -> io::Result<()> {
+    let status = Command::new("touch").arg(path).status()?;
+    written(path, status)
+}
+
 fn written(path: &Path, status: ExitStatus) -> io::Result<()> {
     if status.success() {
         return Ok(());

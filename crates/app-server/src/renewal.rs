@@ -327,8 +327,10 @@ impl Renewal {
         let program = &self.paths.program;
         let previous = previous(program);
         let _ = fs::remove_file(&previous);
-        // A second name for the same file. Where the file system has none, the old version is not kept.
-        if let Err(error) = fs::hard_link(program, &previous) {
+        // A second name for the same file; where that is not allowed, a copy.
+        if fs::hard_link(program, &previous).is_err()
+            && let Err(error) = fs::copy(program, &previous)
+        {
             tracing::info!("The version before was not kept: {error}.");
         }
         fs::rename(arriving(program), program)
@@ -673,8 +675,14 @@ impl Renewer {
         })
     }
 
-    /// To be asked before each accept: whether the launcher was touched. One `stat(2)`.
+    /// To be asked before each accept: whether the launcher was touched. One `stat(2)`; after a quiet time
+    /// it is looked whether anything else has changed, too.
     pub(crate) fn was_touched(&mut self) -> bool {
+        if self.is_quiet && time::now().saturating_duration_since(self.looked) >= LOOK {
+            self.looked = time::now();
+            self.look_at_all(false);
+            return !matches!(self.stage, Stage::Watching);
+        }
         let Some(launcher) = &self.settings.paths.launcher else { return false };
         if Identity::of(launcher) == self.seen.launcher {
             return false;

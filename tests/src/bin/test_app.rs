@@ -5,15 +5,21 @@
 //! a file to which one byte is added for each handler that was dropped before its end (a file, because
 //! behind mod_fcgid another process may be asked for the count); and `TEST_APP_STATE`, the folder in
 //! which its processes tell one another what crashed.
+//!
+//! With `TEST_APP_RENEWAL`, a folder, it gives way to newer versions of itself: it watches the launcher
+//! (`TOOLSHED_LAUNCHER`, else the file `launcher` there), its own file, and the file `configuration`
+//! there, which it reads at its start; when that says "broken" the check fails. What stands behind the last
+//! `VERSION=` of its own file is its version.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use app_server::{Body, Exchange, Settings, WayIn};
+use app_server::{Body, Exchange, Renewal, Settings, WayIn};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +34,10 @@ use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let renewal = Renewed::begin();
+    if std::env::args().nth(1).as_deref() == Some("--check") {
+        return check();
+    }
     let way_in = match std::env::args().nth(1) {
         Some(text) => text.parse::<WayIn>().map_err(|error| error.to_string()),
         None => WayIn::inherited().ok_or_else(|| {
@@ -35,7 +45,9 @@ fn main() -> ExitCode {
         }),
     };
     let result = way_in.and_then(|way_in| {
-        app_server::run(router(), way_in, settings()).map_err(|error| error.to_string())
+        let mut settings = settings();
+        settings.renewal = renewal;
+        app_server::run(router(), way_in, settings).map_err(|error| error.to_string())
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,8 +71,67 @@ fn settings() -> Settings {
     settings
 }
 
+/// What a version says that has passed its own check.
+const MARKER: &str = "this test-app can serve";
+
+/// What was there at the start, and how often the program has begun in this process.
+struct Renewed {
+    version: String,
+    configuration: String,
+}
+
+static RENEWED: OnceLock<Renewed> = OnceLock::new();
+
+impl Renewed {
+    /// Learns what this version is, and begins to watch, when that is asked for.
+    fn begin() -> Option<Renewal> {
+        let folder = PathBuf::from(std::env::var_os("TEST_APP_RENEWAL")?);
+        let program = std::env::current_exe().ok()?;
+        let launcher = std::env::var_os("TOOLSHED_LAUNCHER").map(PathBuf::from);
+        let configuration = folder.join("configuration");
+        // First what is watched, then what is read.
+        let renewal = Renewal::new(program, ["--check"], MARKER)
+            .launcher(Some(launcher.unwrap_or_else(|| folder.join("launcher"))))
+            .file(configuration.clone())
+            .verdicts(folder.join("verdicts"));
+        let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let own = std::fs::read("/proc/self/exe").unwrap_or_default();
+        let tail = String::from_utf8_lossy(&own[own.len().saturating_sub(64)..]).into_owned();
+        RENEWED.get_or_init(|| Renewed {
+            version: format!(
+                "{}@{}",
+                tail.rsplit_once("VERSION=").map_or("none", |(_, version)| version),
+                begun.map_or(0, |begun| begun.as_nanos()),
+            ),
+            configuration: std::fs::read_to_string(configuration).unwrap_or_default(),
+        });
+        Some(renewal)
+    }
+}
+
+fn check() -> ExitCode {
+    match RENEWED.get().map(|renewed| renewed.configuration.trim()) {
+        Some("broken") => {
+            eprintln!("test-app: the configuration is broken");
+            ExitCode::FAILURE
+        }
+        _ => {
+            println!("{MARKER}");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The version, when it began, the configuration, the process.
+async fn version() -> String {
+    let (version, configuration) =
+        RENEWED.get().map_or(("none", ""), |it| (it.version.as_str(), it.configuration.trim()));
+    format!("{version} [{configuration}] {}", std::process::id())
+}
+
 fn router() -> Router {
     Router::new()
+        .route("/version", get(version))
         .route("/", get(async || "the front page"))
         .route("/healthz", get(async || "ok"))
         .route("/echo", any(echo))

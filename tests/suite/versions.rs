@@ -1,0 +1,213 @@
+//! Broken versions of the real program behind Apache mod_fcgid, as owners upload them: the last good one
+//! serves, also where no process runs and many clients ask at once, and the log says why. Once the version
+//! is mended, the next touch takes it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid};
+use end_to_end::http_client::Request;
+use end_to_end::process_table;
+use end_to_end::program::{find, touch, write_executable};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What lies in the program's place, and what the log says of it.
+struct Broken {
+    name: &'static str,
+    put: fn(&Site),
+    said: &'static str,
+}
+
+const BROKEN: &[Broken] = &[
+    Broken {
+        name: "garbage",
+        put: |site| site.put(b"\x7fELF and then nothing that makes sense"),
+        said: "it is no program for this machine",
+    },
+    Broken {
+        name: "cut off",
+        put: |site| {
+            let whole = fs::read(find("toolshed")).expect("the program");
+            site.put(&whole[..whole.len() / 50]);
+        },
+        said: "was not taken",
+    },
+    Broken {
+        name: "for another machine",
+        put: |site| {
+            let mut foreign = fs::read(find("toolshed")).expect("the program");
+            // e_machine of the ELF header: s390.
+            foreign[18..20].copy_from_slice(&[0x16, 0]);
+            site.put(&foreign);
+        },
+        said: "it is no program for this machine",
+    },
+    Broken {
+        name: "not executable",
+        put: |site| {
+            site.put(&fs::read(find("toolshed")).expect("the program"));
+            let program = site.program();
+            fs::set_permissions(program, fs::Permissions::from_mode(0o644)).expect("its mode");
+        },
+        said: "it may not be run by this account",
+    },
+    Broken {
+        name: "another program",
+        put: |site| site.put(b"#!/bin/sh\nexit 0\n"),
+        said: "it is another program",
+    },
+    Broken {
+        name: "crashes at the start",
+        put: |site| site.put(b"#!/bin/sh\nkill -SEGV $$\n"),
+        said: "was ended by signal 11",
+    },
+    Broken {
+        name: "hangs at the start",
+        put: |site| site.put(b"#!/bin/sh\nexec sleep 1000\n"),
+        said: "was not over after 10 s",
+    },
+    Broken {
+        name: "its configuration is wrong",
+        put: |site| fs::write(site.configuration(), "publik = 1\n").expect("it is written"),
+        said: "publik is no setting; write public",
+    },
+];
+
+struct Site {
+    running: Running,
+}
+
+impl Site {
+    fn start() -> Self {
+        let setup = Setup::new(App::Toolshed, "").with_renewal();
+        let site = Self { running: apache_fcgid::start(&setup).expect("Apache starts") };
+        site.write_configuration();
+        site
+    }
+
+    fn write_configuration(&self) {
+        fs::write(self.configuration(), "public = [\"all\"]\n").expect("it is written");
+    }
+
+    fn program(&self) -> PathBuf {
+        self.running.folder().join("bin/toolshed")
+    }
+
+    fn good(&self) -> PathBuf {
+        self.running.folder().join("bin/toolshed.good")
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.running.folder().join("toolshed.toml")
+    }
+
+    /// Puts a file into the program's place, by rename, as careful uploads do.
+    fn put(&self, content: &[u8]) {
+        let begun = self.running.folder().join("bin/upload");
+        write_executable(&begun, content).expect("it is written");
+        fs::rename(begun, self.program()).expect("it is renamed");
+    }
+
+    fn mend(&self) {
+        self.write_configuration();
+        self.put(&fs::read(find("toolshed")).expect("the program"));
+        touch(&self.running.launcher()).expect("it is there");
+    }
+
+    fn ask(&self) -> u16 {
+        Request::get("/healthz").send(self.running.address).expect("an answer").status
+    }
+
+    /// Many clients at once, so that new processes are spawned.
+    fn ask_by_many(&self, name: &str) {
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| (0..4).map(|_| self.ask()).collect::<Vec<_>>()))
+                .collect();
+            for client in clients {
+                assert_eq!(client.join().expect("no panic"), [200; 4], "{name}: {}", self.said());
+            }
+        });
+    }
+
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < PATIENCE, "{what}\n{}", self.said());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn said(&self) -> String {
+        self.running.log_of_programs()
+    }
+
+    /// Ends all processes of the program, as a host does; no renewal is lost by it.
+    fn end_all(&self) {
+        for process in self.running.our_processes() {
+            // It may have ended by itself meanwhile.
+            let _ = process_table::signal(process, libc::SIGTERM);
+        }
+        self.until("all processes end", || self.running.our_processes().is_empty());
+    }
+
+    /// Whether every process runs the very file that lies in the program's place.
+    fn all_run_the_program(&self) -> bool {
+        let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+        let program = identity(&self.program());
+        let processes = self.running.our_processes();
+        !processes.is_empty()
+            && processes
+                .iter()
+                .all(|process| identity(Path::new(&format!("/proc/{process}/exe"))) == program)
+    }
+}
+
+#[test]
+fn the_last_good_version_serves_whatever_is_uploaded() {
+    let site = Site::start();
+    assert_eq!(site.ask(), 200);
+    site.until("a good version is kept", || {
+        site.ask();
+        site.good().is_file()
+    });
+    for Broken { name, put, said } in BROKEN {
+        println!("{name}");
+        let before = site.said().len();
+        put(&site);
+        touch(&site.running.launcher()).expect("it is there");
+        assert_eq!(site.ask(), 200, "{name}: a running process");
+        site.until(&format!("{name}: the log says {said:?}"), || {
+            assert_eq!(site.ask(), 200, "{name}");
+            site.said()[before..].contains(said)
+        });
+        site.end_all();
+        site.ask_by_many(name);
+        // Once more, for the processes that were spawned have had their checks by now.
+        site.ask_by_many(name);
+        site.mend();
+        site.until(&format!("{name}: the mended version is taken"), || {
+            // Each process sees it at its next request; those that get none, after a while.
+            site.ask_by_many(name);
+            site.all_run_the_program()
+        });
+    }
+    assert!(!site.said().contains("panicked"), "{}", site.said());
+    assert_eq!(site.running.stop(), Ok(()));
+}
+
+/// Without a good version to fall back to, a wrong configuration is told to visitors; put right, it is taken.
+#[test]
+fn a_first_configuration_that_is_wrong_is_told() {
+    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    assert_eq!(site.ask(), 503);
+    site.write_configuration();
+    site.until("it is put right", || site.ask() == 200);
+    assert_eq!(site.running.stop(), Ok(()));
+}
