@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use event_loop::descriptors;
 use event_loop::exec::Image;
-use event_loop::process::{Command, Stdio};
+use event_loop::fork::{self, Beginning};
 use event_loop::time::{self, Sleep};
 
 use crate::connections::Connections;
@@ -272,6 +272,9 @@ const VERDICTS: usize = 16;
 /// How often a process looks whether another one has come to its verdict.
 const LOOK_FOR_VERDICT: Duration = Duration::from_millis(20);
 
+/// Why there is no verdict on a file that somebody has open for writing: the system refuses to run it.
+const BEING_WRITTEN: &str = "it is still being written";
+
 /// How long a file that is being written is waited for before a check gives up for now.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -339,59 +342,73 @@ impl Renewal {
     /// Runs the check.
     async fn check(&self, program: &Path) -> Verdict {
         let deadline = time::now() + BUSY;
-        let mut child = loop {
-            let mut command = Command::new(program);
-            command.args(&self.check_arguments);
-            // It is started by a program, not by a web server for a request.
-            command.env_remove("GATEWAY_INTERFACE");
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.lead_group().deadline(self.deadline);
-            match command.spawn() {
-                Ok(child) => break child,
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
-                    // Somebody is writing to it.
-                    if time::now() > deadline {
-                        return Verdict::Unknown("it is still being written".to_owned());
-                    }
+        loop {
+            match self.run_check(program).await {
+                // Somebody is writing to it.
+                Verdict::Unknown(why) if why == BEING_WRITTEN && time::now() < deadline => {
                     time::sleep(LOOK_FOR_VERDICT * 5).await;
                 }
-                Err(error) => return spawn_failure(&error),
+                verdict => return verdict,
+            }
+        }
+    }
+
+    async fn run_check(&self, program: &Path) -> Verdict {
+        let arguments = [program.as_os_str()].into_iter();
+        let arguments = arguments.chain(self.check_arguments.iter().map(OsString::as_os_str));
+        // It is started by a program, not by a web server for a request.
+        let variables = std::env::vars_os().filter(|(name, _)| name != "GATEWAY_INTERFACE");
+        let image = match Image::prepare(program, arguments, variables) {
+            Ok(image) => image,
+            Err(error) => return Verdict::Failed(format!("it cannot be started: {error}")),
+        };
+        let beginning = Beginning { prints_to_us: true, ..Beginning::default() };
+        let child = fork::fresh(beginning, move || {
+            let error = image.exec_plainly();
+            println!("{NOT_STARTED}{}", error.raw_os_error().unwrap_or_default());
+            1
+        });
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                return Verdict::Unknown(format!("no process could be made for it: {error}"));
             }
         };
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let said = event_loop::spawn(read_some(stdout));
-        let complained = event_loop::spawn(read_some(stderr));
-        let status = match child.wait().await {
+        let said = event_loop::spawn(read_some(child.stderr.take()));
+        let ending = time::timeout(self.deadline, child.wait()).await;
+        // Whatever it has left behind goes with it.
+        drop(child);
+        let Ok(ending) = ending else {
+            let seconds = self.deadline.as_secs_f64();
+            return Verdict::Failed(format!("its check was not over after {seconds} s"));
+        };
+        let status = match ending {
             Ok(status) => status,
             Err(error) => return Verdict::Unknown(error.to_string()),
         };
-        let timed_out = child.timed_out();
-        drop(child);
-        let (said, complained) = (said.await, complained.await);
-        if timed_out {
-            return Verdict::Failed(format!(
-                "its check was not over after {} s",
-                self.deadline.as_secs_f64()
-            ));
+        let said = said.await;
+        let said = String::from_utf8_lossy(&said);
+        if let Some(code) = said.lines().find_map(|line| line.strip_prefix(NOT_STARTED)) {
+            return not_started(&io::Error::from_raw_os_error(code.parse().unwrap_or_default()));
         }
         if status.success() {
-            let marker = self.marker.as_bytes();
-            if said.split(|byte| *byte == b'\n').any(|line| line == marker) {
-                return Verdict::Passed;
-            }
-            return Verdict::Failed("it is another program: its check says nothing".to_owned());
+            return match said.lines().any(|line| line == self.marker) {
+                true => Verdict::Passed,
+                false => {
+                    Verdict::Failed("it is another program: its check says nothing".to_owned())
+                }
+            };
         }
         let how = match (status.signal(), status.code()) {
             (Some(signal), _) => format!("its check was ended by signal {signal}"),
             (None, code) => format!("its check ended with exit code {}", code.unwrap_or(-1)),
         };
-        let last = String::from_utf8_lossy(if complained.is_empty() { &said } else { &complained });
-        let last: Vec<&str> = last.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let last = last.join(" ");
-        let last: String = last.chars().take(400).collect();
-        Verdict::Failed(match last.trim_end_matches('.') {
+        let lines: Vec<&str> =
+            said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said: String = lines.join(" ").chars().take(400).collect();
+        Verdict::Failed(match said.trim_end_matches('.') {
             "" => how,
-            last => format!("{how} and said: {last}"),
+            said => format!("{how} and said: {said}"),
         })
     }
 
@@ -476,9 +493,13 @@ enum Noted {
     Nothing(Option<File>),
 }
 
+/// What the child prints when the version could not even be started, before the number of the error.
+const NOT_STARTED: &str = "app-server: execve failed: ";
+
 /// Why a version could not even be started.
-fn spawn_failure(error: &io::Error) -> Verdict {
+fn not_started(error: &io::Error) -> Verdict {
     match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::ExecutableFileBusy, _) => Verdict::Unknown(BEING_WRITTEN.to_owned()),
         (io::ErrorKind::PermissionDenied, _) => Verdict::Failed(
             "it may not be run by this account; allow it with: chmod 755".to_owned(),
         ),
@@ -486,11 +507,8 @@ fn spawn_failure(error: &io::Error) -> Verdict {
             "it is no program for this machine: it is damaged, or was built for another kind"
                 .to_owned(),
         ),
-        (io::ErrorKind::NotFound, _) => {
-            Verdict::Failed("it cannot be started: it is gone".to_owned())
-        }
-        (io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory, _) => {
-            Verdict::Unknown(format!("no process could be made for it: {error}"))
+        (io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock, _) => {
+            Verdict::Unknown(format!("it cannot be started now: {error}"))
         }
         _ => Verdict::Failed(format!("it cannot be started: {error}")),
     }

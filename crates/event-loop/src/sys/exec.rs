@@ -262,6 +262,28 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Becomes the program, without a word for it and without holding signals back: for a child process.
+    ///
+    /// Unlike std's `Command`, which leaves a file that is no program to `/bin/sh`, this runs nothing but
+    /// programs.
+    ///
+    /// # Errors
+    ///
+    /// What `execve(2)` answers.
+    pub fn exec_plainly(&self) -> io::Error {
+        // SAFETY: as in `exec`; behind the variables there is a null pointer.
+        unsafe {
+            libc::execve(
+                self.path.as_ptr(),
+                self.argument_pointers.as_ptr().cast(),
+                self.variable_pointers.as_ptr().cast(),
+            )
+        };
+        io::Error::last_os_error()
+    }
+}
+
 /// Sets a descriptor's flags, if it is open.
 fn set_descriptor_flags(fd: RawFd, flags: c_int) {
     // SAFETY: F_SETFD takes an integer and touches no memory.
