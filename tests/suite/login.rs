@@ -64,6 +64,7 @@ impl<'a> Browser<'a> {
 
     /// Fills the form at this address and sends it.
     fn log_in(&mut self, form: &str, password: &str) -> Response {
+        let to = format!("{}/login", self.running.base);
         let page = self.get(form);
         let field = |name: &str| field(&page, name);
         let fields = [
@@ -72,7 +73,7 @@ impl<'a> Browser<'a> {
             ("signed", &field("signed")),
             ("password", password),
         ];
-        self.post("/project/login", &fields)
+        self.post(&to, &fields)
     }
 }
 
@@ -255,5 +256,21 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
     for words in ["has no locks (ENOLCK)", "set data to a folder on a local disk"] {
         assert!(said.contains(words), "{words}: {said}");
     }
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
+
+/// The store, the computing in a child and the cookies need nothing that a poor host does not have.
+#[test]
+fn the_login_works_without_threads_on_a_kernel_that_is_old() {
+    /// Of "correct horse".
+    const HASH: &str = "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+    let setup = Setup::new(App::Toolshed, "").without_threads().on_an_old_kernel();
+    let running = serve::start(&setup.with_variable("APP_PASSWORD_HASH", HASH)).expect("it starts");
+    let mut browser = Browser::new(&running);
+    assert_eq!(browser.log_in("/login", "wrong").status, 401);
+    assert_eq!(browser.log_in("/login", "correct horse").status, 303);
+    assert_eq!(browser.get("/tools/inspect").status, 200);
+    assert!(!running.said().contains("in place"), "checked in a child: {}", running.said());
+    assert_eq!(running.check_tasks(), Ok(()));
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }

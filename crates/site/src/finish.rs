@@ -92,7 +92,10 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
     let visitor = admitted.as_ref().cloned().unwrap_or_default();
     let mut response = match admitted {
         Ok(visitor) => {
-            request.extensions_mut().insert(visitor);
+            // Most requests of most sites come from nobody.
+            if visitor.is_owner() || visitor.has_login() {
+                request.extensions_mut().insert(visitor);
+            }
             next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
@@ -142,7 +145,7 @@ fn keep_private(headers: &mut HeaderMap) {
 /// Scripts and styles only as files of this site, nothing from elsewhere, no frames around us, no
 /// address of a private page told to others.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
-    let defaults: [(HeaderName, &'static str); 5] = [
+    let defaults: [(HeaderName, &'static str); 3] = [
         (
             CONTENT_SECURITY_POLICY,
             "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -150,11 +153,16 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
         ),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "same-origin"),
+    ];
+    let of_pages: [(HeaderName, &'static str); 2] = [
         (HeaderName::from_static("permissions-policy"), PERMISSIONS),
         // For browsers that do not know frame-ancestors.
         (X_FRAME_OPTIONS, "DENY"),
     ];
-    for (name, value) in defaults {
+    let is_page =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let of_pages = of_pages.into_iter().filter(|_| is_page);
+    for (name, value) in defaults.into_iter().chain(of_pages) {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }

@@ -334,6 +334,11 @@ mod tests {
             assert!(!policy.contains("unsafe"), "{path}");
             assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
             assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "{path}");
+            let is_page =
+                answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
+            let permissions = answer.header("permissions-policy").unwrap_or("");
+            assert_eq!(permissions.contains("camera=(), "), is_page, "{path}");
+            assert_eq!(answer.header("x-frame-options").is_some(), is_page, "{path}");
         }
     }
 

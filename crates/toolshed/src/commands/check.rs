@@ -14,9 +14,9 @@ use app_server::Address;
 use rustix::fs::{Access, access};
 
 use super::serve;
-use crate::config::{self, Configuration, FILE_NAME, Typed};
-use crate::log;
+use crate::config::{self, Configuration, FILE_NAME, Place, Typed};
 use crate::report::{self, Failure};
+use crate::{application, log};
 
 /// The launcher's name in the site's folder.
 pub(crate) const LAUNCHER_NAME: &str = "dispatch.fcgi";
@@ -40,6 +40,8 @@ pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
     program(&mut findings);
     configured(&mut findings, &configuration);
     log_file(&mut findings, &configuration);
+    password(&mut findings, &configuration);
+    data_folder(&mut findings, &configuration);
     listening(&mut findings, &configuration);
     match folder.map(Path::to_owned).or_else(find_site_folder) {
         Some(folder) => site_folder(&mut findings, &folder),
@@ -173,6 +175,69 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
                 );
             }
         }
+    }
+}
+
+/// Where the password stands. The store may have one of the set-up page, but is not opened: a new version
+/// would change its tables before it has passed.
+fn password(findings: &mut Findings, configuration: &Configuration) {
+    let Some((_, Place::Line { file, .. })) = configuration.set.get("password_hash") else {
+        match configuration.settings.password {
+            Some(_) => findings.ok("Login", "the password is in the environment"),
+            None => findings.note(
+                "Login",
+                "no password is set here; .htaccess (SetEnv) or the set-up page may have one",
+                "toolshed hash-password makes a line for toolshed.toml; docs/login.md has all ways.",
+            ),
+        }
+        return;
+    };
+    let shown = file.display();
+    match fs::metadata(file) {
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
+            "Login",
+            format!(
+                "the password's hash in {shown} can be read by others (mode {})",
+                mode(&metadata)
+            ),
+            format!("chmod 600 {shown}"),
+        ),
+        _ => findings.ok("Login", format!("the password is in {shown}")),
+    }
+}
+
+/// Where the site remembers things. None of it is wrong for a site without a login.
+fn data_folder(findings: &mut Findings, configuration: &Configuration) {
+    let folder = application::login(&configuration.settings).data;
+    let shown = folder.display();
+    let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    match fs::metadata(&folder) {
+        Ok(metadata) if !metadata.is_dir() => {
+            findings.note(
+                "Data",
+                format!("{shown} is no folder, so nobody can log in"),
+                "Name another in the setting data.",
+            );
+        }
+        Ok(_) if !is_writable(&folder) => findings.note(
+            "Data",
+            format!("{shown} cannot be written by this account, so nobody can log in"),
+            format!("chmod 700 {shown}, or name another folder in the setting data."),
+        ),
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
+            "Data",
+            format!("{shown} can be looked into by others (mode {})", mode(&metadata)),
+            format!("chmod 700 {shown}"),
+        ),
+        Ok(_) => findings.ok("Data", format!("{shown}")),
+        Err(_) if is_writable(&nearest_that_is_there(&folder)) => {
+            findings.ok("Data", format!("{shown}, to be made"));
+        }
+        Err(_) => findings.note(
+            "Data",
+            format!("{shown} cannot be made, so nobody can log in"),
+            "Name a folder of yours in the setting data.",
+        ),
     }
 }
 

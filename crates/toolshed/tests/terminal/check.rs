@@ -58,12 +58,15 @@ fn about(text: &str, subject: &str) -> String {
 
 #[test]
 fn a_whole_installation_is_well() {
-    let (code, text) = installed().run(&["check", "www"], &[LISTEN]);
+    let (code, text) =
+        installed().run(&["check", "www"], &[LISTEN, ("APP_PASSWORD", "a password")]);
     let files = site_files();
     let expected = format!(
         "ok     Program        toolshed 0.1.0, HOME/toolshed.
 ok     Configuration  no toolshed.toml, 1 setting.
 ok     Log            HOME/logs/toolshed.log, to be made.
+ok     Login          the password is in the environment.
+ok     Data           HOME/data, to be made.
 ok     Listening      unix:own.sock is free.
 ok     Launcher       www/dispatch.fcgi, of this version.
 ok     Launcher       it starts this program, HOME/toolshed-home/toolshed.
@@ -205,6 +208,42 @@ fn what_would_not_work_is_named_with_what_to_do() {
             "Log",
             1,
             "wrong Log HOME/logs/toolshed.log cannot be made, for HOME/logs takes no file.\nHint: Name a file in a folder of yours in the setting log.",
+        ),
+        (
+            "no password",
+            |_| {},
+            "Login",
+            0,
+            "note Login no password is set here; .htaccess (SetEnv) or the set-up page may have one.\nHint: toolshed hash-password makes a line for toolshed.toml; docs/login.md has all ways.",
+        ),
+        (
+            "a hash that others may read",
+            |home| {
+                let hash = "MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+                let line = format!("password_hash = \"pbkdf2-sha256:600000:{hash}\"\n");
+                std::fs::write(home.join("toolshed.toml"), line).unwrap();
+                chmod(&home.join("toolshed.toml"), 0o644);
+            },
+            "Login",
+            0,
+            "note Login the password's hash in HOME/toolshed.toml can be read by others (mode 644).\nHint: chmod 600 HOME/toolshed.toml",
+        ),
+        (
+            "a folder of data that others may look into",
+            |home| {
+                std::fs::create_dir(home.join("data")).unwrap();
+                chmod(&home.join("data"), 0o755);
+            },
+            "Data",
+            0,
+            "note Data HOME/data can be looked into by others (mode 755).\nHint: chmod 700 HOME/data",
+        ),
+        (
+            "a file in the place of that folder",
+            |home| std::fs::write(home.join("data"), "").unwrap(),
+            "Data",
+            0,
+            "note Data HOME/data is no folder, so nobody can log in.\nHint: Name another in the setting data.",
         ),
         (
             "an address without its folder",

@@ -81,6 +81,8 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
         "{log}"
     );
 
+    assert!(!log.contains("in place"), "the password is checked in a child: {log}");
+
     // The computing left nothing behind, and no thread was started.
     assert_eq!(fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap().count(), 1);
     let (code, _) = running.end();
