@@ -263,7 +263,8 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
 #[test]
 fn the_login_works_without_threads_on_a_kernel_that_is_old() {
     /// Of "correct horse".
-    const HASH: &str = "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+    const HASH: &str =
+        "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
     let setup = Setup::new(App::Toolshed, "").without_threads().on_an_old_kernel();
     let running = serve::start(&setup.with_variable("APP_PASSWORD_HASH", HASH)).expect("it starts");
     let mut browser = Browser::new(&running);
