@@ -23,6 +23,7 @@ mod seccomp;
 mod servers;
 mod signals;
 mod site;
+mod soak;
 mod syscalls;
 mod versions;
 mod workers;

@@ -112,6 +112,7 @@ where
     if way_in == WayIn::Cgi {
         return cgi::serve(application).await;
     }
+    panics::set_goes_on(true);
     let inherited = Inherited::take();
     signals::ignore_broken_pipe().map_err(Error::Loop)?;
     let mut wanted = vec![Signal::Terminate, Signal::Interrupt];

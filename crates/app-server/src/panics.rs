@@ -3,15 +3,20 @@
 //!
 //! The hook keeps place and backtrace; who catches the panic (`application.rs`) writes them with the
 //! reference. A panic outside of an exchange is written at once. Messages are cut, and a backtrace is
-//! made only now and then: it takes a tenth of a second the first time, and a visitor may have found a
-//! request that panics.
+//! made only now and then: a visitor may have found a request that panics.
+//!
+//! To find the names of a backtrace takes a tenth of a second and, for good, tens of MiB (the program's
+//! tables of lines are read). A process that goes on lets a child do it.
 
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::panic::{self, PanicHookInfo};
+use std::rc::Rc;
 use std::sync::Once;
 use std::time::{Duration, Instant};
+
+use event_loop::fork;
 
 /// Bytes of a message that are kept. It may quote what a visitor sent.
 const MESSAGE_BYTES: usize = 1000;
@@ -29,7 +34,9 @@ thread_local! {
     /// How deep we are in code whose panics are caught and told.
     static EXPECTED: Cell<u32> = const { Cell::new(0) };
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-    static BACKTRACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    static BACKTRACE: RefCell<Option<Backtrace>> = const { RefCell::new(None) };
+    /// Whether this process goes on after the exchange, so that its time and memory count.
+    static GOES_ON: Cell<bool> = const { Cell::new(false) };
     static MADE: Cell<(u32, Option<Instant>)> = const { Cell::new((0, None)) };
 }
 
@@ -67,15 +74,47 @@ pub(crate) fn with_place(mut message: String) -> String {
 
 /// Writes the backtrace of the last caught panic, if there is one.
 pub(crate) fn log_backtrace(reference: &str) {
-    if let Some(backtrace) = BACKTRACE.take() {
-        tracing::error!("It came to the panic {reference} by way of:\n{backtrace}");
+    let Some(backtrace) = BACKTRACE.take().map(Rc::new) else { return };
+    if !GOES_ON.get() {
+        return tell(reference, &named(&backtrace));
     }
+    let reference = reference.to_owned();
+    let same = backtrace.clone();
+    let naming = fork::compute(NAMING, move || named(&same).into_bytes());
+    event_loop::spawn(async move {
+        match naming.await {
+            Ok(text) => tell(&reference, &String::from_utf8_lossy(&text)),
+            // Where no child can be had, the cause is worth the time.
+            Err(fork::Failure::CannotFork(_)) => tell(&reference, &named(&backtrace)),
+            Err(failure) => {
+                tracing::error!(
+                    "The backtrace of the panic {reference} could not be read: {failure}."
+                );
+            }
+        }
+    })
+    .detach();
+}
+
+/// What finding the names may take.
+const NAMING: fork::Limits = fork::Limits { memory: 1 << 30, ..fork::Limits::DEFAULT };
+
+fn tell(reference: &str, backtrace: &str) {
+    tracing::error!("It came to the panic {reference} by way of:\n{backtrace}");
+}
+
+fn named(backtrace: &Backtrace) -> String {
+    shortened(&backtrace.to_string())
+}
+
+/// Says whether this process goes on after the exchange that it answers.
+pub(crate) fn set_goes_on(goes_on: bool) {
+    GOES_ON.set(goes_on);
 }
 
 fn keep(info: &PanicHookInfo<'_>) {
     PLACE.set(info.location().map(ToString::to_string));
-    BACKTRACE
-        .set(is_time_for_a_backtrace().then(|| shortened(&Backtrace::force_capture().to_string())));
+    BACKTRACE.set(is_time_for_a_backtrace().then(Backtrace::force_capture));
 }
 
 fn is_time_for_a_backtrace() -> bool {

@@ -18,6 +18,7 @@ use super::frames::{Frame, Frames};
 use crate::application::Application;
 use crate::body::{Body, BodyError, Sender};
 use crate::http_to_cgi::has_body;
+use crate::panics;
 
 /// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
 /// `None` means that there is no body.
@@ -33,6 +34,7 @@ where
     B: HttpBody,
     B::Error: fmt::Display,
 {
+    panics::set_goes_on(false);
     let served = event_loop::run(async {
         let mut answer = Writer::from_fd(pipes.answer)?;
         let (sender, body) = match length {
