@@ -159,3 +159,56 @@ fn slow_large_and_stray_answers_and_a_child() {
         running.stop().unwrap();
     }
 }
+
+/// What is in progress is finished by a copy of the process, which is not the parent of those that it
+/// waits for.
+#[test]
+fn isolated_answers_go_on_while_the_program_is_renewed() {
+    let running = start("nginx, connections kept");
+    check_unharmed(&running, &[], "the start");
+    let before = running.our_processes();
+    let begin = |path: &str| {
+        let path = format!("/tools/diagnostics/{path}");
+        Request::get(path).below(running.base).begin(running.address).unwrap()
+    };
+    let sleeping = begin("sleep?seconds=6&runs=isolated");
+    let streaming = begin("stream?mib=256&runs=isolated");
+    streaming.read_at_least(1 << 20).unwrap();
+
+    let program = std::fs::File::open(running.folder().join("bin/toolshed"));
+    program.unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    let start = Instant::now();
+    while !running.said().contains("Renewed, serving") {
+        check_unharmed(&running, &before, "the touch");
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", running.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(streaming.read_at_least(200 << 20).is_ok(), "{}", running.said());
+    let slept = sleeping.finish().unwrap_or_else(|error| panic!("{error}\n{}", running.said()));
+    assert_eq!((slept.status, slept.text()), (200, "Slept 6 s.\n".to_owned()));
+    drop(streaming);
+    until_only(&running, &before);
+    running.stop().unwrap();
+}
+
+/// A crash of the inline code ends the isolated ones too: nobody is left to hear their answers.
+#[test]
+fn a_crash_leaves_no_isolated_process_behind() {
+    let running = start("nginx, connections kept");
+    check_unharmed(&running, &[], "the start");
+    let before = running.our_processes();
+    let path = "/tools/diagnostics/sleep?seconds=600&runs=isolated";
+    let sleeping = Request::get(path).below(running.base).begin(running.address).unwrap();
+    let start = Instant::now();
+    while running.our_processes().len() == before.len() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", running.said());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let crashed = post(&running, "crash?how=segv&runs=inline", Upload::Nothing).unwrap();
+    assert_eq!(crashed.status, 500, "{}", running.said());
+    let interrupted = sleeping.finish().unwrap();
+    assert_eq!(interrupted.status, 503, "{}", interrupted.text());
+    check_unharmed(&running, &before, "the crash");
+    until_only(&running, &before);
+    running.stop().unwrap();
+}
