@@ -209,6 +209,51 @@ fn run(shell: &str, case: &Case, account: &Path) -> Output {
     command.output().expect("the shell runs")
 }
 
+/// A program with another time stamp than that of the last good version has not passed its check: the good
+/// one is started, which sees to it.
+#[test]
+fn the_last_good_version_is_started_while_the_program_has_not_passed() {
+    const GOOD: &str = "toolshed-home/toolshed.good";
+    const FILES: &[(&str, &[u8], u32)] =
+        &[(NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755), (GOOD, PROGRAM.as_bytes(), 0o755)];
+    let with = |environment| Case {
+        name: "the last good version",
+        files: FILES,
+        environment,
+        expect: Expect::Started(NEXT_TO_ROOT),
+    };
+    let case = with(&[]);
+    let as_cgi = with(&[("GATEWAY_INTERFACE", "CGI/1.1")]);
+    for shell in ["dash", "bash"] {
+        let account = account(&case);
+        let (program, good) = (account.path().join(NEXT_TO_ROOT), account.path().join(GOOD));
+        let started = |case: &Case, path: &Path| {
+            let output = run(shell, case, account.path());
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.starts_with(&format!("started {} ", path.display())), "{output:?}");
+            assert!(output.stderr.is_empty(), "{output:?}");
+        };
+        let set_time = |path: &Path, seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = fs::File::open(path).expect("it is there");
+            file.set_modified(time).expect("its time is set");
+        };
+        set_time(&good, 1_000_000);
+        set_time(&program, 1_000_000);
+        started(&case, &program);
+        for time in [999_999, 1_000_001] {
+            set_time(&program, time);
+            started(&case, &good);
+            started(&as_cgi, &program);
+        }
+        set_time(&program, 1_000_000);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).expect("its mode");
+        started(&case, &good);
+        fs::remove_file(&program).expect("it is there");
+        started(&case, &good);
+    }
+}
+
 #[test]
 fn without_home_the_account_is_looked_up() {
     let case = Case { name: "", files: &[], environment: &[], expect: Expect::Refused(127, &[]) };

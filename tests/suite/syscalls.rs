@@ -63,6 +63,40 @@ fn a_small_request_on_a_new_connection_costs_five_or_six() {
     }
 }
 
+/// A program that watches its launcher looks at it once before each accept, and not at all for a request on
+/// a kept connection; what it looks at once a second is not counted here.
+#[test]
+fn a_program_that_can_be_renewed_pays_one_look_for_each_accept() {
+    let setup = Setup::new(App::TestApp, "").with_renewal();
+    let program = external::start(&setup).expect("the program starts");
+    let mut kept = program.connect().expect("it listens");
+    let mut ask_kept = || {
+        kept.get(id(1), true, "/healthz").expect("an answer comes");
+        thread::sleep(Duration::from_millis(5));
+    };
+    let ask_new = || {
+        let mut connection = program.connect().expect("it listens");
+        connection.get(id(1), false, "/healthz").expect("an answer comes");
+        thread::sleep(Duration::from_millis(5));
+    };
+    ask_kept();
+    ask_new();
+    let launcher = program.launcher();
+    let launcher = launcher.to_str().expect("it is ASCII");
+    let count = |log: &[String]| {
+        let looks = log.iter().filter(|line| line.contains(launcher)).count();
+        let accepts = log.iter().filter(|line| line.starts_with("accept4")).count();
+        // A look at everything, once a second, begins with the launcher and goes on with the program.
+        let all = log.iter().filter(|line| line.contains("test-app.new")).count();
+        (looks - all, accepts, log.join("\n"))
+    };
+    let (looks, accepts, log) = count(&trace(&program, || (0..REQUESTS).for_each(|_| ask_new())));
+    assert!(accepts >= REQUESTS, "{log}");
+    assert_eq!(looks, accepts, "{log}");
+    let (looks, accepts, log) = count(&trace(&program, || (0..REQUESTS).for_each(|_| ask_kept())));
+    assert_eq!((looks, accepts), (0, 0), "{log}");
+}
+
 /// Follows the program's system calls while `work` goes on.
 fn trace(program: &external::External, work: impl FnOnce()) -> Vec<String> {
     let log = tempfile::NamedTempFile::new().expect("a file");

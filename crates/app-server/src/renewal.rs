@@ -976,3 +976,86 @@ impl Renewer {
 fn name_of(launcher: &Identity) -> String {
     format!("{}-{}", launcher.device, launcher.inode)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renewal(folder: &Path) -> Renewal {
+        fs::write(folder.join("program"), "one").unwrap();
+        Renewal::new(folder.join("program"), ["check"], "marker")
+            .launcher(Some(folder.join("launcher")))
+            .file(folder.join("configuration"))
+            .verdicts(folder.join("verdicts"))
+    }
+
+    #[test]
+    fn a_key_names_all_that_was_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        let key = || renewal.look().key(What::Program).unwrap();
+        let first = key();
+        assert!(first.ends_with("_none"), "{first}");
+        assert_eq!(key(), first);
+        // The launcher is no part of a version.
+        fs::write(folder.path().join("launcher"), "").unwrap();
+        assert_eq!(key(), first);
+        fs::write(folder.path().join("configuration"), "a = 1").unwrap();
+        let second = key();
+        assert_ne!(second, first);
+        fs::write(folder.path().join("another"), "one").unwrap();
+        fs::rename(folder.path().join("another"), folder.path().join("program")).unwrap();
+        assert_ne!(key(), second, "of the same size");
+        assert_eq!(renewal.look().key(What::Arriving), None);
+        assert!(key().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
+    }
+
+    #[test]
+    fn verdicts_are_read_as_they_were_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        fs::create_dir(folder.path().join("verdicts")).unwrap();
+        assert_eq!(renewal.read_note("a_1", None), None);
+        for verdict in [Verdict::Passed, Verdict::Failed("it\nis broken".to_owned())] {
+            renewal.note("a_1", &verdict);
+            assert_eq!(renewal.read_note("a_1", None), Some(verdict));
+        }
+        // A failure from before the launcher was touched does not count; a pass always does.
+        let later = SystemTime::now() + Duration::from_secs(60);
+        assert_eq!(renewal.read_note("a_1", Some(later)), None);
+        renewal.note("a_1", &Verdict::Passed);
+        assert_eq!(renewal.read_note("a_1", Some(later)), Some(Verdict::Passed));
+        // Nothing is noted of what is not known, and what cannot be read is no verdict.
+        renewal.note("b_1", &Verdict::Unknown("?".to_owned()));
+        fs::write(folder.path().join("verdicts/c_1"), "pass").unwrap();
+        assert_eq!((renewal.read_note("b_1", None), renewal.read_note("c_1", None)), (None, None));
+    }
+
+    #[test]
+    fn the_newest_verdicts_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        fs::create_dir(folder.path().join("verdicts")).unwrap();
+        fs::write(folder.path().join("verdicts/lock"), "").unwrap();
+        for number in 0..VERDICTS + 10 {
+            renewal.note(&format!("a_{number}"), &Verdict::Passed);
+        }
+        let kept = fs::read_dir(folder.path().join("verdicts")).unwrap().count();
+        assert_eq!(kept, VERDICTS + 1, "and the lock");
+        let last = format!("a_{}", VERDICTS + 9);
+        assert_eq!(renewal.read_note(&last, None), Some(Verdict::Passed));
+    }
+
+    #[test]
+    fn what_arrives_takes_the_place_and_the_one_before_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        for (new, old) in [("two", "one"), ("three", "two")] {
+            fs::write(folder.path().join("program.new"), new).unwrap();
+            renewal.let_in().unwrap();
+            let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+            assert_eq!((read("program").as_str(), read("program.previous").as_str()), (new, old));
+            assert!(!folder.path().join("program.new").exists());
+        }
+    }
+}
