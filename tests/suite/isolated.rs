@@ -4,9 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::fixtures::{App, Kind, Running};
+use end_to_end::fcgi_client::id;
+use end_to_end::fixtures::{App, Kind, Running, external};
 use end_to_end::http_client::{Request, Response, Upload};
 use end_to_end::process_table;
+use end_to_end::program::{Limit, User};
 
 use crate::servers::start_with;
 
@@ -103,6 +105,10 @@ fn isolated_culprits(way: &str) {
     }
     let said = running.said();
     assert!(!said.contains("End of script output before headers"), "{said}");
+    // The cause, and how to raise the limit.
+    for words in ["SIGSEGV", "SIGABRT", "isolated_cpu raises", "isolated_memory raises"] {
+        assert!(said.contains(words), "{words} is missing in\n{said}");
+    }
     running.check_tasks().unwrap();
     if running.kind != Kind::ApacheFcgid {
         // Whoever leaves takes the process along.
@@ -211,4 +217,54 @@ fn a_crash_leaves_no_isolated_process_behind() {
     check_unharmed(&running, &before, "the crash");
     until_only(&running, &before);
     running.stop().unwrap();
+}
+
+/// Where no thread can be started, with the system calls of Linux 3.10 alone.
+#[test]
+fn isolated_on_an_old_kernel_and_without_threads() {
+    let running = start_with("nginx, connections kept", |base| {
+        end_to_end::fixtures::Setup::new(App::Toolshed, base)
+            .with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
+            .without_threads()
+            .on_an_old_kernel()
+    });
+    let path = "/tools/diagnostics/stream?mib=16&runs=isolated";
+    let stream = Request::get(path).below(running.base).send(running.address).unwrap();
+    assert_eq!((stream.status, stream.body_bytes), (200, 16 << 20), "{}", running.said());
+    for runs in ["inline", "isolated"] {
+        let child = post(&running, &format!("child?runs={runs}"), Upload::Nothing).unwrap();
+        assert!(child.text().contains("It ended: exit status: 0."), "{}", child.text());
+    }
+    let answer = post(&running, "crash?how=overrun&runs=isolated", Upload::Nothing).unwrap();
+    assert_eq!(answer.status, 500, "{}", running.said());
+    running.check_tasks().unwrap();
+    running.stop().unwrap();
+}
+
+/// Where the account may have one process: inline is served, the rest is told when to come back.
+#[test]
+fn where_no_process_can_be_made_the_rest_goes_on() {
+    let user = User::with_nothing_running();
+    let setup = end_to_end::fixtures::Setup::new(App::Toolshed, "")
+        .with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
+        .with_variable("TOOLSHED_ISOLATED_WAIT", "1 s");
+    let mut program = external::start_limited(&setup, Limit::Processes, 1, user).unwrap();
+    let ask = |method: &str, target: &str| {
+        let mut connection = program.connect().unwrap();
+        connection.begin(id(1), false, method, target, None);
+        connection.stdin_end(id(1));
+        connection.flush().unwrap();
+        let answer = connection.finish(id(1)).unwrap();
+        (answer.status(), answer.head().to_lowercase())
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("GET", "/tools/diagnostics/sleep?seconds=0&runs=inline").0, 200);
+        let (status, head) = ask("GET", "/tools/diagnostics/sleep?seconds=0&runs=isolated");
+        assert_eq!(status, 503, "{head}");
+        assert!(head.contains("retry-after: "), "{head}");
+        assert_eq!(ask("POST", "/tools/diagnostics/child?runs=inline").0, 503);
+    }
+    let said = program.app.said();
+    assert!(said.contains("Resource temporarily unavailable"), "{said}");
+    assert_eq!(program.check_unharmed(), Ok(()));
 }
