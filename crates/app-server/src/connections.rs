@@ -3,10 +3,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use event_loop::fatal;
 use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
@@ -34,9 +36,18 @@ pub(crate) struct Connections {
 
 /// A connection between two requests, nothing of the next one read.
 pub(crate) struct Kept {
+    /// So that a crash meanwhile hands it over, too. Left before the socket is closed.
+    pub(crate) noted: fatal::Connection,
     pub(crate) stream: Stream,
     /// Who is at its other end, over TCP.
     pub(crate) peer: Option<SocketAddr>,
+}
+
+impl Kept {
+    pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> Kept {
+        let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
+        Kept { noted, stream, peer }
+    }
 }
 
 /// What is wanted of a connection when it is between requests.
@@ -175,7 +186,7 @@ impl Place {
 
     /// Hands the connection over: nothing of a next request has been read from it.
     pub(crate) fn hand_over(self, stream: Stream, peer: Option<SocketAddr>) {
-        self.connections.collected.borrow_mut().push(Kept { stream, peer });
+        self.connections.collected.borrow_mut().push(Kept::new(stream, peer));
     }
 
     /// Notes whether the connection carries a request, and since when it does not.

@@ -227,7 +227,7 @@ where
                         Ok(Address::Tcp(peer)) => Some(peer),
                         _ => None,
                     };
-                    self.start_kept(Kept { stream, peer });
+                    self.start_kept(Kept::new(stream, peer));
                 }
                 Err(error) => tracing::debug!("A connection was lost: {error}."),
             }
@@ -237,7 +237,11 @@ where
             let limit = self.application.settings.unread_body_bytes;
             let patience = self.application.settings.receive_timeout;
             let place = self.connections.enter();
+            // Should there be another crash, it is read on all the same.
+            let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
+            noted.set_settled(false);
             event_loop::spawn(async move {
+                let _noted = noted;
                 let _ = time::timeout(patience, http_way_in::throw_away(stream, limit)).await;
                 drop(place);
             })
@@ -355,7 +359,9 @@ where
 
     /// Goes on with a connection that is between two requests.
     fn start_kept(&self, kept: Kept) {
-        self.begin(kept.stream, kept.peer, false);
+        let Kept { noted, stream, peer } = kept;
+        drop(noted);
+        self.begin(stream, peer, false);
     }
 
     fn begin(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
