@@ -364,19 +364,24 @@ where
         if !self.noted.is_noted() {
             return;
         }
-        let settled = self.beginning.is_none() && self.is_settled();
+        let settled = self.is_settled(0);
         self.noted.set_settled(settled);
         let arriving = (!settled).then(|| self.link.protocol.borrow().arriving_request()).flatten();
         self.noted.set_arriving(arriving.map_or(0, |id| u32::from(id.get())));
     }
 
-    /// Whether nothing more comes of the requests in progress and the connection will be kept.
-    fn is_settled(&self) -> bool {
+    /// Whether nothing more comes of the requests in progress and the connection will be kept. `beginning`:
+    /// how many of them are not in the list yet, of which the caller knows that.
+    fn is_settled(&self, beginning: usize) -> bool {
         let protocol = self.link.protocol.borrow();
+        let nothing_comes =
+            |it: &&Exchange| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
+        let live = self.exchanges.iter().filter(|it| protocol.is_active(it.id));
         protocol.is_between_records()
+            && self.beginning.is_none()
             && protocol.close_when() == CloseWhen::KeepOpen
-            && self.exchanges.iter().all(|it| it.keeps_connection && it.senders().next().is_none())
-            && protocol.arriving_request().is_none()
+            // Of any other something may have come already.
+            && live.filter(nothing_comes).count() + beginning == protocol.active_requests()
     }
 
     /// Whether the connection ends now that everything is sent.
@@ -563,7 +568,7 @@ where
         if self.noted.is_noted() {
             self.noted.set_arriving(0);
             let no_more_comes = stdin.is_none() && data.is_none();
-            self.noted.set_settled(no_more_comes && keep_connection && self.is_settled());
+            self.noted.set_settled(no_more_comes && keep_connection && self.is_settled(1));
         }
         let task = event_loop::spawn_now(exchange::run(
             self.application.clone(),

@@ -404,7 +404,10 @@ impl Exchange {
         row.id.store(id, Ordering::Relaxed);
         row.without_body.store(method == "HEAD", Ordering::Relaxed);
         row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
-        write_text(&row.label, &[label.unwrap_or("").as_bytes()]);
+        match label {
+            Some(label) => write_text(&row.label, &[label.as_bytes()]),
+            None => row.label[0].store(0, Ordering::Relaxed),
+        }
         write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
         // From here on the handler sees it.
         row.connection.store(at + 1, Ordering::Release);
@@ -469,20 +472,18 @@ pub fn is_installed() -> bool {
 
 /// Writes texts one after the other, as much as has room, with a zero byte at the end if there is room.
 fn write_text(to: &[AtomicU64], texts: &[&[u8]]) {
-    let mut word = [0; 8];
-    let mut filled = 0;
-    let mut words = to.iter();
-    for byte in texts.iter().copied().flatten() {
-        word[filled] = *byte;
-        filled += 1;
-        if filled == 8 {
-            let Some(to) = words.next() else { return };
-            to.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-            (word, filled) = ([0; 8], 0);
-        }
+    let mut bytes = [0; TEXT_BYTES];
+    let room = TEXT_BYTES.min(to.len() * 8);
+    let mut length = 0;
+    for text in texts {
+        let count = text.len().min(room - length);
+        bytes[length..length + count].copy_from_slice(&text[..count]);
+        length += count;
     }
-    if let Some(to) = words.next() {
-        to.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+    // The words that are used, and one more that ends the text.
+    let (words, _) = bytes.as_chunks::<8>();
+    for (to, word) in to.iter().zip(&words[..(length / 8 + 1).min(words.len())]) {
+        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
     }
 }
 
