@@ -96,7 +96,8 @@ pub struct Settings {
     /// others wait, in order.
     pub isolated_at_once: usize,
     /// How long an isolated exchange may wait for its place, or for the system to make a process. Default
-    /// 10 s. Past it the answer is 503 with `Retry-After`.
+    /// 8 s: together with `isolated_time` less than the 40 s after which mod_fcgid takes silence for death.
+    /// Past it the answer is 503 with `Retry-After`.
     pub isolated_wait: Duration,
     /// Processor time that every isolated exchange may use, at least. Default 10 s. Past it 504.
     pub isolated_cpu: Duration,
@@ -144,7 +145,7 @@ impl Default for Settings {
             state_folder: None,
             isolation: |_| None,
             isolated_at_once: 4,
-            isolated_wait: Duration::from_secs(10),
+            isolated_wait: Duration::from_secs(8),
             isolated_cpu: Limits::DEFAULT.cpu,
             isolated_time: Limits::DEFAULT.wall,
             isolated_memory: Limits::DEFAULT.memory,

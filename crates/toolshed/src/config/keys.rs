@@ -359,7 +359,8 @@ pub(crate) const KEYS: &[Key] = &[
         what: "How long such a request waits for its turn, or for a host that makes no process just \
                now (\"Resource temporarily unavailable\"). Past it the answer is 503 with \
                `Retry-After`.",
-        why: "A visitor waits that long without wondering; a web server waits 40 to 60 s.",
+        why: "A visitor waits that long without wondering; and together with `isolated_time` it is \
+              less than the 40 s after which mod_fcgid takes silence for death.",
     },
     Key {
         name: "isolated_cpu",
