@@ -39,6 +39,8 @@ pub(crate) enum Expect {
     Status(u16),
     /// 200 and this text.
     Text(&'static str),
+    /// This status, and no body.
+    Bare(u16),
     /// 200, a length as a GET would have it or none, and no body.
     Head,
     /// 200 and these many bytes of the pattern.
@@ -116,6 +118,10 @@ impl Expect {
             }
             Self::Head => {
                 same("status", answer.status, 200)?;
+                same("body", answer.body_bytes, 0)
+            }
+            Self::Bare(status) => {
+                same("status", answer.status, *status)?;
                 same("body", answer.body_bytes, 0)
             }
             Self::Pattern(bytes) => {
@@ -414,6 +420,48 @@ fn answers() -> Vec<Case> {
         Case::ask("an answer of 1 MiB", Request::get("/large?mib=1"), Expect::Pattern(1 << 20)),
         Case::ask("an answer of 64 MiB", Request::get("/large?mib=64"), Expect::Pattern(64 << 20)),
         Case::ask("a slow answer", Request::get("/slow?milliseconds=300"), Expect::Text("slow")),
+        Case::ask(
+            "two cookies are two",
+            Request::get("/head/cookies"),
+            Expect::Answer(|_, answer| {
+                let cookies = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
+                let values: Vec<_> = cookies.map(|(_, value)| value.as_str()).collect();
+                same("cookies", values, vec!["a=1; Path=/; HttpOnly", "b=2"])?;
+                same("text", answer.text(), "baked")
+            }),
+        ),
+        Case::ask(
+            "a redirect arrives as it was written",
+            Request::get("/head/elsewhere"),
+            Expect::Answer(|_, answer| {
+                same("status", answer.status, 303)?;
+                same("place", answer.header("location"), Some("/else%2Fwhere/?a=%20b&c=/#d"))
+            }),
+        ),
+        Case::ask(
+            "an answer's header of 3,000 bytes",
+            Request::get("/head/long?bytes=3000"),
+            Expect::Answer(|_, answer| {
+                same("status", answer.status, 200)?;
+                same("length", answer.header("x-long").map(str::len), Some(3000))
+            }),
+        ),
+        Case::ask(
+            "one that web servers would cut is a failure with a reference",
+            Request::get("/head/long?bytes=8192"),
+            Expect::Answer(|_, answer| {
+                same("status", answer.status, 500)?;
+                same("a reference", answer.text().contains("Reference: "), true)
+            }),
+        )
+        .but(Kind::Serve, Expect::Status(200), "over HTTP nobody cuts it"),
+        Case::ask("204", Request::get("/head/nothing"), Expect::Bare(204)),
+        Case::ask("304", Request::get("/head/not-modified"), Expect::Bare(304)),
+        Case::ask(
+            "HEAD of what is not there",
+            Request::with_method("HEAD", "/no-such-page"),
+            Expect::Bare(404),
+        ),
         Case::ask("a handler that panics", Request::get("/panic"), Expect::Status(500)),
         Case::ask("a handler that prints", Request::get("/print"), Expect::Text("printed")),
         Case::ask("one task", Request::get("/tasks"), Expect::Text("1")),

@@ -4,21 +4,19 @@
 
 use bytes::{BufMut, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderName, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, StatusCode, response};
 
 /// Appends the head with the empty line that ends it. `length` is the body's length in bytes when
 /// it is known and the application has not said it.
 pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &mut BytesMut) {
-    // Always told: without it mod_fcgid guesses, and `Location` alone becomes a redirect.
-    output.put_slice(b"Status: ");
-    output.put_slice(head.status.as_str().as_bytes());
-    if let Some(reason) = head.status.canonical_reason() {
-        output.put_u8(b' ');
-        output.put_slice(reason.as_bytes());
+    // Rule: haproxy makes a 302 of what it has read so far when a Location comes.
+    let status_is_last = (head.status.is_redirection() || head.status == StatusCode::CREATED)
+        && head.headers.contains_key(LOCATION);
+    if !status_is_last {
+        write_status(head.status, output);
     }
-    output.put_slice(b"\r\n");
     let has_connection = head.headers.contains_key(CONNECTION);
     for (name, value) in &head.headers {
         let for_neighbour = has_connection && is_named_by_connection(&head.headers, name);
@@ -33,6 +31,20 @@ pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &m
         output.put_slice(b"content-length: ");
         output.put_slice(itoa::Buffer::new().format(length).as_bytes());
         output.put_slice(b"\r\n");
+    }
+    if status_is_last {
+        write_status(head.status, output);
+    }
+    output.put_slice(b"\r\n");
+}
+
+/// The status, always told: without it mod_fcgid guesses, and `Location` alone becomes a redirect.
+fn write_status(status: StatusCode, output: &mut BytesMut) {
+    output.put_slice(b"Status: ");
+    output.put_slice(status.as_str().as_bytes());
+    if let Some(reason) = status.canonical_reason() {
+        output.put_u8(b' ');
+        output.put_slice(reason.as_bytes());
     }
     output.put_slice(b"\r\n");
 }
@@ -140,6 +152,19 @@ mod tests {
         output.clear();
         write_head(&head, Some(3), &mut output);
         assert_eq!(output.windows(15).filter(|at| at == b"content-length:").count(), 1);
+    }
+
+    #[test]
+    fn a_redirects_status_comes_after_its_place() {
+        let (head, ()) = http::Response::builder()
+            .status(303)
+            .header("Location", "/x")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let mut output = BytesMut::new();
+        write_head(&head, Some(0), &mut output);
+        assert_eq!(output, "location: /x\r\ncontent-length: 0\r\nStatus: 303 See Other\r\n\r\n");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use app_server::{Body, Exchange, Renewal, Settings, WayIn};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
 use end_to_end::faults;
@@ -151,6 +151,7 @@ fn router() -> Router {
         .route("/tasks", get(tasks))
         .route("/print", get(print))
         .route("/variable", get(variable))
+        .route("/head/{what}", any(head))
 }
 
 /// Says what arrived, as JSON.
@@ -289,6 +290,28 @@ async fn print(RawQuery(query): RawQuery) -> &'static str {
     }
     "printed"
 }
+
+/// Answers whose head is what counts.
+async fn head(Path(what): Path<String>, RawQuery(query): RawQuery) -> Response {
+    let bytes = || usize::try_from(number(query.as_deref(), "bytes").unwrap_or(0)).unwrap_or(0);
+    match what.as_str() {
+        "cookies" => {
+            let cookies =
+                [(header::SET_COOKIE, "a=1; Path=/; HttpOnly"), (header::SET_COOKIE, "b=2")];
+            (AppendHeaders(cookies), "baked").into_response()
+        }
+        "elsewhere" => {
+            (StatusCode::SEE_OTHER, [(header::LOCATION, ELSEWHERE)], "elsewhere").into_response()
+        }
+        "long" => ([("x-long", "v".repeat(bytes()))], "long").into_response(),
+        "nothing" => StatusCode::NO_CONTENT.into_response(),
+        "not-modified" => (StatusCode::NOT_MODIFIED, [(header::ETAG, "\"1\"")]).into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// As it stands in the header, so it has to arrive.
+const ELSEWHERE: &str = "/else%2Fwhere/?a=%20b&c=/#d";
 
 /// What this process, and so its children, find in the environment under the name that is the query.
 async fn variable(RawQuery(query): RawQuery) -> String {

@@ -72,6 +72,22 @@ fn one_request_in_the_shell() {
 }
 
 #[test]
+fn of_a_failure_the_shell_gets_the_page_and_the_cause() {
+    let installation = Installation::new();
+    let panics = "/tools/diagnostics/crash?how=panic&runs=inline";
+    let (code, text) =
+        installation.run(&["request", "POST", panics, "-H", "Accept: text/plain"], &[]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("500 Internal Server Error\n"), "{text}");
+    let (_, rest) = text.split_once("Reference: ").expect(&text);
+    let reference = rest.lines().next().unwrap_or_default();
+    // Once more beside the cause.
+    let cause = text.lines().find(|line| line.contains(&format!("reference={reference}")));
+    let cause = cause.expect(&text);
+    assert!(cause.contains(" ERROR ") && cause.contains("panicked"), "{cause}");
+}
+
+#[test]
 fn a_body_from_a_file_or_standard_input() {
     let installation = Installation::new();
     installation.write("words", "hello");
