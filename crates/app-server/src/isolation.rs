@@ -3,7 +3,7 @@
 //! The decision is [`Settings::isolation`]'s, asked for each exchange by `application.rs`. An isolated one
 //! waits for its place (`places.rs`); then the process forks, and the child, which has the request's head in
 //! its memory, calls the same service (`child.rs`). Body and answer go through two pipes in frames
-//! (`frames.rs`). Here is the parent's side: it sends the body (a task), receives the answer ([`Relay`], the
+//! (`frames.rs`). Here is the parent's side: it sends the body (a task), receives the answer (`Relay`, the
 //! body of the response), lets the log have what the child prints, and knows what its end means.
 //!
 //! That an answer is complete is said in a frame, not by the child's end: another process may be its parent

@@ -29,7 +29,7 @@ pub fn pipe() -> io::Result<(Reader, Writer)> {
     ))
 }
 
-/// As [`pipe`](self::pipe), as bare descriptors: (read end, write end). For giving one to a child;
+/// As [`pipe()`], as bare descriptors: (read end, write end). For giving one to a child;
 /// [`Reader::from_fd`] and [`Writer::from_fd`] take the other.
 ///
 /// # Errors
