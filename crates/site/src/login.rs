@@ -177,7 +177,9 @@ impl Gate {
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, ErrorPage> {
         let visitor = self.recognise(request.headers(), request.extensions()).await?;
         let Some(session) = visitor.session() else { return Ok(visitor) };
-        if forgery::changes(request.method()) {
+        // The login form has a token of its own, and whoever has logged in by another is only led on.
+        let is_login = request.uri().path() == "/login";
+        if forgery::changes(request.method()) && !is_login {
             let body = std::mem::replace(request.body_mut(), Body::empty());
             let (token, body) = forgery::token(request.headers(), body).await?;
             *request.body_mut() = body;

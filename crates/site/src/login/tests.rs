@@ -229,6 +229,18 @@ fn the_password_opens_what_is_private_and_logging_out_closes_it() {
 }
 
 #[test]
+fn a_second_login_form_that_was_open_leads_on() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    let stale = token(&browser.get("/login")).to_owned();
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let again =
+        browser.post("/login", &format!("csrf={stale}&next=%2Ftools%2Fprivate&password=wrong"));
+    assert_eq!((again.status.as_u16(), location(&again)), (303, "/tools/private"));
+    assert!(browser.is_owner());
+}
+
+#[test]
 fn a_wrong_password_opens_nothing_and_says_so() {
     let site = Site::new();
     for wrong in

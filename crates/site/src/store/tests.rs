@@ -189,7 +189,7 @@ fn a_file_put_in_its_place_is_noticed() {
 #[test]
 fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     const PROCESSES: usize = 30;
-    const KILLS: usize = 40;
+    const KILLS: usize = 25;
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     let mut generation = 0;
