@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use end_to_end::fcgi_client::id;
-use end_to_end::fixtures::{App, Running, Setup, external};
+use end_to_end::fcgi_client::{FastCgi, id};
+use end_to_end::fixtures::{App, Folder, Running, Setup, external};
 use end_to_end::http_client::Request;
 use end_to_end::process_table;
-use end_to_end::program::{find, touch};
+use end_to_end::program::{Start, find, listening_socket, touch};
 
 use crate::servers::start_with;
 
@@ -412,6 +412,52 @@ fn sigterm_at_any_moment_of_a_renewal_loses_nothing() {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// SIGHUP asks for what a touch asks for.
+#[test]
+fn sighup_renews() {
+    let setup = Setup::new(App::TestApp, "").with_renewal();
+    let mut program = external::start(&setup).expect("the program starts");
+    let mut kept = program.connect().expect("it listens");
+    let version = |connection: &mut FastCgi| {
+        let answer = connection.get(id(1), true, "/version").expect("an answer comes");
+        String::from_utf8_lossy(answer.body()).into_owned()
+    };
+    let first = version(&mut kept);
+    program.app.signal(libc::SIGHUP).expect("it runs");
+    let begun = Instant::now();
+    // The connection goes along.
+    while version(&mut kept) == first {
+        assert!(begun.elapsed() < PATIENCE, "{}", program.app.said());
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+}
+
+/// A process that a web server has started and that nobody asks ends by itself.
+#[test]
+fn a_spawned_process_without_requests_ends() {
+    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let folder = Folder::new(&setup).expect("a folder");
+    let socket = folder.path().join("run/web-server.sock");
+    let mut app = Start::new(folder.program(), folder.path().join("run/app.log"))
+        .variable("TOOLSHED_IDLE_EXIT", "3 s")
+        .variable("TOOLSHED_LOG", folder.path().join("run/app.log"))
+        .stdin(listening_socket(&socket).expect("a socket"))
+        .start()
+        .expect("the program starts");
+    // Requests put it off.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        let mut connection = FastCgi::connect(&socket).expect("it listens");
+        let answer = connection.get(id(1), false, "/healthz").expect("an answer comes");
+        assert_eq!(answer.body(), b"ok");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let status = app.wait(PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert!(app.said().contains("idle_exit"), "{}", app.said());
 }
 
 /// Connections that were made before the signal and bring their request only after it are served, too.

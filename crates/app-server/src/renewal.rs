@@ -176,14 +176,25 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// What tells a file from what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Identity {
     device: u64,
     inode: u64,
     size: u64,
+    mode: u32,
     changed: (i64, i64),
     modified: (i64, i64),
 }
+
+/// A second name that the file is given, or loses, is no change of it, though it counts as one (ctime).
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |it: &Self| (it.device, it.inode, it.size, it.mode, it.modified);
+        of(self) == of(other)
+    }
+}
+
+impl Eq for Identity {}
 
 impl Identity {
     fn of(path: &Path) -> Option<Identity> {
@@ -197,6 +208,7 @@ impl From<&Metadata> for Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
+            mode: metadata.mode(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
@@ -1008,6 +1020,50 @@ mod tests {
         assert_ne!(key(), second, "of the same size");
         assert_eq!(renewal.look().key(What::Arriving), None);
         assert!(key().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
+    }
+
+    #[test]
+    fn a_second_name_is_no_change_and_a_mode_is() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        let before = renewal.look();
+        fs::hard_link(folder.path().join("program"), folder.path().join("same")).unwrap();
+        assert_eq!(renewal.look(), before);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path().join("program"), mode).unwrap();
+        assert_ne!(renewal.look(), before);
+    }
+
+    #[test]
+    fn who_is_never_asked_again_waits_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        let launcher = folder.path().join("launcher");
+        fs::write(&launcher, "").unwrap();
+        event_loop::run(async {
+            let quarter = Duration::from_secs(15 * 60);
+            let renewal = renewal.launcher(Some(launcher.clone()));
+            let mut renewer = Renewer::new(renewal.clone(), Some(quarter), None).unwrap();
+            assert_eq!(renewer.patience(), Some(quarter));
+            // A touch leaves it the same file; another file in its place does not.
+            fs::write(&launcher, "touched").unwrap();
+            renewer.seen = renewal.look();
+            assert_eq!(renewer.patience(), Some(quarter));
+            fs::write(folder.path().join("new"), "").unwrap();
+            fs::rename(folder.path().join("new"), &launcher).unwrap();
+            renewer.seen = renewal.look();
+            assert_eq!(renewer.patience(), Some(UNREACHABLE));
+            // The program after this one knows from which file the process came.
+            let origin = renewer.origin.clone();
+            let next = renewal.clone().launcher(Some(launcher.clone()));
+            let next = Renewer::new(next, Some(quarter), origin).unwrap();
+            assert_eq!(next.patience(), Some(UNREACHABLE));
+            let other = Renewer::new(renewal, None, None).unwrap();
+            assert_eq!(other.patience(), None);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -201,7 +201,8 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
             file.display()
         )));
     }
-    if !same(file, &arriving) {
+    let is_a_copy = !same(file, &arriving);
+    if is_a_copy {
         let mut source = File::open(file).map_err(refused)?;
         replace(&arriving, 0o755, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
@@ -211,6 +212,10 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
     match event_loop::run(async move { renewal.install().await }) {
         Ok(Ok(())) => Ok(place.program),
         Ok(Err(why)) => {
+            if is_a_copy {
+                // What stays there would be tried again by the processes that run.
+                let _ = fs::remove_file(&arriving);
+            }
             let failure = Failure::refused(format!("{} was not taken: {why}.", file.display()));
             Err(failure.hint("The version before goes on; nothing has changed for it."))
         }

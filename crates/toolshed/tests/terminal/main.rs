@@ -22,6 +22,43 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
 }
 
 #[test]
+fn a_version_is_installed_only_when_it_passes() {
+    let installation = Installation::new();
+    let broken = "#!/bin/sh\nexit 3\n";
+    installation.write("broken", broken);
+    let before = std::fs::read(installation.program()).unwrap();
+    let (code, said) = installation.run(&["install", "broken"], &[]);
+    assert_eq!(code, 1, "{said}");
+    let why = "! toolshed: broken was not taken: its check ended with exit code 3";
+    assert!(said.contains(why), "{said}");
+    assert!(said.contains("! Hint: The version before goes on"), "{said}");
+    assert!(!installation.path().join("toolshed.new").exists());
+    assert_eq!(std::fs::read(installation.program()).unwrap(), before);
+
+    // This version with something behind it is another file, and passes.
+    let mut newer = before.clone();
+    newer.extend_from_slice(b"newer");
+    std::fs::write(installation.path().join("newer"), &newer).unwrap();
+    let (code, said) = installation.run(&["install", "newer"], &[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("HOME/toolshed is the new version now"), "{said}");
+    assert_eq!(std::fs::read(installation.program()).unwrap(), newer);
+    assert_eq!(std::fs::read(installation.path().join("toolshed.previous")).unwrap(), before);
+    assert!(!installation.path().join("toolshed.new").exists());
+
+    let (code, said) = installation.run(&["install", "toolshed"], &[]);
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = installation.run(&["install", "no-such-file"], &[]);
+    assert_eq!(code, 1, "{said}");
+
+    // With a wrong configuration no version passes.
+    installation.write("toolshed.toml", "publik = 1\n");
+    let (code, said) = installation.run(&["install", "newer"], &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("write public"), "{said}");
+}
+
+#[test]
 fn no_file_is_forgotten() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/terminal");
     for entry in std::fs::read_dir(folder).unwrap() {
