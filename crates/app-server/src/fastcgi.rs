@@ -191,6 +191,8 @@ struct Connection<S> {
     is_new: bool,
     /// It is to end when it is between requests.
     is_leaving: bool,
+    /// What `noted` has to know of the input was told when the last of it was taken.
+    input_is_noted: bool,
     /// Several requests were in progress at once: from then on no body may stop the reading.
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
@@ -257,6 +259,7 @@ where
             beginning: None,
             is_new,
             is_leaving: false,
+            input_is_noted: true,
             multiplexed: false,
             thrown_away: 0,
             said_everything: false,
@@ -360,8 +363,8 @@ where
     }
 
     /// Notes whether the connection could be handed over as it is, and what is half received.
-    fn note_input(&self) {
-        if !self.noted.is_noted() {
+    fn note_input(&mut self) {
+        if !self.noted.is_noted() || std::mem::replace(&mut self.input_is_noted, true) {
             return;
         }
         let settled = self.is_settled(0);
@@ -458,6 +461,7 @@ where
     }
 
     fn take_in(&mut self, input: Bytes) {
+        self.input_is_noted = false;
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
@@ -568,7 +572,10 @@ where
         if self.noted.is_noted() {
             self.noted.set_arriving(0);
             let no_more_comes = stdin.is_none() && data.is_none();
-            self.noted.set_settled(no_more_comes && keep_connection && self.is_settled(1));
+            let settled = no_more_comes && keep_connection && self.is_settled(1);
+            self.noted.set_settled(settled);
+            // Then there is nothing left that could change it.
+            self.input_is_noted = settled;
         }
         let task = event_loop::spawn_now(exchange::run(
             self.application.clone(),
