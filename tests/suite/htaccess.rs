@@ -102,6 +102,36 @@ fn private_files_stay_private(base: &'static str) {
     run_all(running, cases);
 }
 
+/// The second form, without rewriting: nothing outside of `static/` is a file, whatever its name.
+#[test]
+fn in_a_folder_that_is_the_programs_nothing_is_a_file() {
+    let base = "/project";
+    let running =
+        apache_fcgid::start_virtual(&Setup::new(App::TestApp, base)).expect("Apache starts");
+    let site = running.folder().join(format!("www{base}"));
+    let outside = |name: &&&str| !name.starts_with("static/");
+    let names: Vec<_> = PRIVATE.iter().chain(&PUBLIC).filter(outside).collect();
+    for name in &names {
+        let path = site.join(name);
+        fs::create_dir_all(path.parent().expect("it is below the site")).expect("a folder");
+        fs::write(path, TEXT).expect("a file");
+    }
+    let asked = names.iter().map(|name| format!("/{name}"));
+    let mut cases: Vec<_> = asked
+        .chain(DETOURS.iter().map(|&target| target.to_owned()))
+        .map(|target| {
+            let name: &'static str = Box::leak(target.clone().into_boxed_str());
+            Case::ask(name, Request::get(target), Expect::Answer(is_refused))
+        })
+        .collect();
+    cases.push(Case::ask(
+        "static/ is Apache's",
+        Request::get("/static/from-the-file.txt"),
+        Expect::Text("a static file\n"),
+    ));
+    run_all(running, cases);
+}
+
 fn is_refused(_: &Running, answer: &Response) -> Result<(), String> {
     same("it leaks", answer.text().contains(TEXT), false)?;
     if matches!(answer.status, 403 | 404) {
