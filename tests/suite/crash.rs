@@ -302,12 +302,16 @@ fn a_signal_from_outside_ends_an_idle_program_and_a_crash_at_the_start_too() {
 
 #[test]
 fn panics_are_told_with_place_and_way() {
-    let program = program();
+    let mut program = program();
     let mut connection = program.connect().expect("it listens");
     let answer = connection.get(id(1), true, "/panic?secret=1").expect("an answer comes");
     assert_eq!(answer.status(), 500);
     let body = String::from_utf8_lossy(answer.body()).into_owned();
     let reference = body.split("Reference: ").nth(1).expect("it has one").trim();
+    // The names are found by a child, which takes its time.
+    let log = program.socket().with_file_name("app.log");
+    let way = || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("test_app::panic"));
+    program.app.wait_until("the way to the panic is in the log", way).expect("it comes");
     let said = program.app.said();
     let lines: Vec<_> = said.lines().filter(|line| line.contains(reference)).collect();
     assert_eq!(lines.len(), 2, "{said}");
