@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::task::{Context, Poll};
@@ -346,6 +346,9 @@ fn start(limits: Limits, work: impl FnOnce() -> Vec<u8>) -> Result<Computing, Fa
     let given = [writer.as_raw_fd()];
     let beginning = Beginning { limits: Some(limits), given: &given, prints_to_us: true };
     let child = fresh(beginning, move || {
+        // Std's own may want to read the program's tables of lines (RUST_BACKTRACE): more memory than the
+        // child has.
+        panic::set_hook(Box::new(|info| eprintln!("{info}")));
         let (kind, bytes) = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(value) => (VALUE, value),
             Err(payload) => (PANIC, Panic::new(payload).message().as_bytes().to_vec()),
