@@ -159,7 +159,7 @@ impl FastCgi {
             let written = {
                 let mut slices = [IoSlice::new(&[]); 16];
                 let count = self.core.transmit(&mut slices);
-                (&self.stream).write_vectored(&slices[..count])?
+                undisturbed(|| (&self.stream).write_vectored(&slices[..count]))?
             };
             self.core.transmitted(written);
         }
@@ -214,7 +214,7 @@ impl FastCgi {
     /// When the connection fails or has ended.
     pub fn read(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 256 * 1024];
-        let got = (&self.stream).read(&mut buffer)?;
+        let got = undisturbed(|| (&self.stream).read(&mut buffer))?;
         if got == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -246,5 +246,19 @@ impl FastCgi {
     /// The socket itself, for conversations no state machine would hold.
     pub fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+}
+
+/// Begins anew when a signal has come. Sockets with a timeout say so whatever the handler asked for
+/// (signal(7)); tests of child processes have SIGCHLD handled.
+///
+/// # Errors
+/// Those of `call`, but for Interrupted.
+pub fn undisturbed<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ring::digest;
 
+use crate::fcgi_client::undisturbed;
+
 /// Answer bodies up to this many bytes are kept; of longer ones only length and checksum.
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
@@ -260,7 +262,7 @@ impl Connection {
         let mut buffer = vec![0; 16 * 1024];
         let mut got = 0;
         while got < bytes {
-            match (&self.stream).read(&mut buffer)? {
+            match undisturbed(|| (&self.stream).read(&mut buffer))? {
                 0 => return Err(early_end("the answer")),
                 more => got += more,
             }

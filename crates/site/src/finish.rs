@@ -145,32 +145,41 @@ fn keep_private(headers: &mut HeaderMap) {
 /// Scripts and styles only as files of this site, nothing from elsewhere, no frames around us, no
 /// address of a private page told to others.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
-    let defaults: [(HeaderName, &'static str); 3] = [
-        (
-            CONTENT_SECURITY_POLICY,
-            "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
-             object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "same-origin"),
-    ];
-    let of_pages: [(HeaderName, &'static str); 2] = [
-        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
-        // For browsers that do not know frame-ancestors.
-        (X_FRAME_OPTIONS, "DENY"),
-    ];
     let is_page =
         headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    let of_pages = of_pages.into_iter().filter(|_| is_page);
-    for (name, value) in defaults.into_iter().chain(of_pages) {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    let of_pages = if is_page { &OF_PAGES[..] } else { &[] };
+    for (name, value) in OF_ALL.iter().chain(of_pages) {
+        headers.entry(name).or_insert_with(|| value.clone());
     }
 }
 
-/// What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
-/// itself.
-const PERMISSIONS: &str = "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
-                           screen-wake-lock=(), usb=()";
+/// What protects the visitor in every answer.
+static OF_ALL: [(HeaderName, HeaderValue); 3] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
+             object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+    ),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+];
+
+/// And in pages.
+static OF_PAGES: [(HeaderName, HeaderValue); 2] = [
+    // What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
+    // itself.
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static(
+            "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
+             screen-wake-lock=(), usb=()",
+        ),
+    ),
+    // For browsers that do not know frame-ancestors.
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
 
 /// Takes the failure out of a response that still needs its page: an [`ErrorPage`], or a bare status
 /// (the router's own 404 and 405, a handler's `StatusCode`).
