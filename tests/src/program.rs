@@ -420,3 +420,24 @@ pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
 pub fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor.as_fd().try_clone_to_owned()
 }
+
+/// Lets this process, and what it starts, have that many descriptors: the tests of a crowd are a crowd.
+///
+/// # Errors
+/// When the hard limit is lower.
+pub fn allow_descriptors(count: u64) -> io::Result<()> {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limits` outlives the call, which writes to it.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limits.rlim_cur >= count {
+        return Ok(());
+    }
+    limits.rlim_cur = count;
+    // SAFETY: `limits` outlives the call, which reads it.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -7,6 +7,7 @@ mod bodies;
 mod browser;
 mod cases;
 mod crash;
+mod crowd;
 mod echo;
 mod files;
 mod handed_over;

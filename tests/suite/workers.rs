@@ -130,6 +130,26 @@ fn sighup_renews_all_workers_and_no_request_is_lost() {
 }
 
 #[test]
+fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    let log = site.folder.path().join("run/app.log");
+    let renewed = |worker: &u32| {
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let of_it = format!(" {worker}  INFO Renewed, serving");
+        said.lines().any(|line| line.contains(&of_it))
+    };
+    site.under_load(|site| {
+        let file = fs::File::open(&site.program).expect("it is there");
+        file.set_modified(std::time::SystemTime::now()).expect("the file is ours");
+        site.wait_for("both have begun anew", |now| now.iter().all(renewed));
+    });
+    assert_eq!(site.workers(), before);
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+#[test]
 fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
