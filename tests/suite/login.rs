@@ -109,6 +109,42 @@ fn start() -> Running {
     running
 }
 
+/// An owner who can upload files and nothing else.
+#[test]
+fn an_uploaded_file_opens_the_set_up_page_once() {
+    const TOKEN: &str = "only I can upload this";
+    let setup = Setup::new(App::Toolshed, "/project");
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    let mut owner = Browser::new(&running);
+    let nothing_set = owner.get("/project/login");
+    assert!(nothing_set.text().contains("/project/set-up"), "{}", nothing_set.text());
+    let set_up = |browser: &mut Browser<'_>, token: &str, again: &str| {
+        let page = browser.get("/project/set-up");
+        assert_eq!(page.status, 200);
+        let csrf = field(&page, "csrf");
+        let fields = [("csrf", &*csrf), ("token", token), ("password", PASSWORD), ("again", again)];
+        browser.post("/project/set-up", &fields)
+    };
+    let too_early = set_up(&mut owner, TOKEN, PASSWORD);
+    assert_eq!(too_early.status, 422);
+    assert!(too_early.text().contains("has not arrived yet"), "{}", too_early.text());
+    let file = running.folder().join("toolshed.setup");
+    fs::write(&file, format!("{TOKEN}\r\n")).expect("it is uploaded");
+    let mut stranger = Browser::new(&running);
+    assert_eq!(set_up(&mut stranger, "a guess of some length", PASSWORD).status, 422);
+    assert_eq!(set_up(&mut owner, TOKEN, "something else").status, 422);
+    let done = set_up(&mut owner, TOKEN, PASSWORD);
+    assert_eq!((done.status, &*location(&done)), (303, "/project/"), "{}", done.text());
+    assert_eq!(owner.get("/project/tools/inspect").status, 200, "the owner is logged in");
+    // Closed for everybody and for ever, also when the file comes again.
+    fs::write(&file, TOKEN).expect("it is uploaded again");
+    for browser in [&mut owner, &mut stranger] {
+        assert_eq!(browser.get("/project/set-up").status, 404);
+    }
+    assert_eq!(stranger.log_in("/project/login", TOKEN).status, 401);
+    assert_eq!(stranger.log_in("/project/login", PASSWORD).status, 303);
+}
+
 #[test]
 fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
     let running = start();
