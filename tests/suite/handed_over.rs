@@ -124,7 +124,7 @@ fn what_is_printed_without_a_line_end_is_in_the_log_when_its_answer_is_over() {
 }
 
 #[test]
-fn a_proxy_header_becomes_nobodys_proxy_over_cgi() {
+fn a_proxy_header_and_the_password_are_inherited_by_nobody_over_cgi() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
     let ask = |name: &str| {
         let output = Command::new(folder.program())
@@ -133,6 +133,8 @@ fn a_proxy_header_becomes_nobodys_proxy_over_cgi() {
             .env("REQUEST_URI", format!("/variable?{name}"))
             .env("HTTP_PROXY", "http://evil.test")
             .env("HTTP_X_OTHER", "stays")
+            .env("APP_PASSWORD", "a long password")
+            .env("REDIRECT_APP_PASSWORD", "a long password")
             .stdin(Stdio::null())
             .output()
             .expect("it starts");
@@ -140,6 +142,8 @@ fn a_proxy_header_becomes_nobodys_proxy_over_cgi() {
     };
     let other = ask("HTTP_X_OTHER");
     assert!(other.ends_with("\r\n\r\nstays"), "{other}");
-    let proxy = ask("HTTP_PROXY");
-    assert!(proxy.starts_with("Status: 200 ") && proxy.ends_with("\r\n\r\nnone"), "{proxy}");
+    for gone in ["HTTP_PROXY", "APP_PASSWORD", "REDIRECT_APP_PASSWORD"] {
+        let said = ask(gone);
+        assert!(said.starts_with("Status: 200 ") && said.ends_with("\r\n\r\nnone"), "{said}");
+    }
 }

@@ -69,9 +69,12 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
     let environment: Vec<_> = std::env::vars_os().collect();
     let pairs = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let params = Params::from_pairs(pairs);
-    if params.get(HTTP_PROXY.as_bytes()).is_some() {
-        // It would have to be another thread's doing: then nothing helps, and there is none.
-        descriptors::forget_variable(HTTP_PROXY).map_err(|error| error.to_string())?;
+    let secret = application.settings.secret_variables;
+    for (name, _) in &environment {
+        if name == HTTP_PROXY || cgi_to_http::is_secret_variable(name.as_bytes(), secret) {
+            // It would have to be another thread's doing: then nothing helps, and there is none.
+            descriptors::forget_variable(name).map_err(|error| error.to_string())?;
+        }
     }
     let length_comes_with_the_end = body_ends_with_input(&params);
     let Head { request, content_length } = cgi_to_http::head(params, None, &application.settings)?;
@@ -87,7 +90,8 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
 }
 
 /// Rule: a visitor's Proxy header must not become the proxy of what a tool starts or looks up (httpoxy): over
-/// CGI it stands in the process's own environment.
+/// CGI it stands in the process's own environment. So do the passwords set with SetEnv, which what a tool starts
+/// must not inherit.
 const HTTP_PROXY: &str = "HTTP_PROXY";
 
 /// Rule: without CONTENT_LENGTH there is no body (RFC 3875 §4.2), and waiting for its end would wait for

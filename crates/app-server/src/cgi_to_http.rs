@@ -171,6 +171,11 @@ impl<'a> Nearest<'a> {
     }
 }
 
+/// Whether this is a password, however often it was redirected.
+pub(crate) fn is_secret_variable(name: &[u8], secret: &[&str]) -> bool {
+    is_secret(without_redirects(name).0, secret)
+}
+
 fn is_secret(name: &[u8], secret: &[&str]) -> bool {
     secret.iter().any(|secret| secret.as_bytes() == name)
 }
@@ -178,7 +183,7 @@ fn is_secret(name: &[u8], secret: &[&str]) -> bool {
 /// Rule: passwords set with SetEnv come with every request. They are kept apart from what applications
 /// show, hand to scripts or write down.
 fn divide(params: &Params, secret: &[&str]) -> (CgiVariables, Secrets) {
-    let is_secret = |name| is_secret(without_redirects(name).0, secret);
+    let is_secret = |name| is_secret_variable(name, secret);
     let open = params.iter().filter(|(name, _)| !is_secret(name));
     let mut secrets: Vec<(&[u8], usize, &[u8])> = params
         .iter()

@@ -3,6 +3,7 @@
 //! Everything else the crate opens is close-on-exec from the first moment and may be used by anybody; these
 //! three belong to the process. When they are moved is decided in `app-server`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,7 +57,7 @@ pub fn take_from_systemd() -> io::Result<()> {
     }
     let count = variable("LISTEN_FDS").unwrap_or(0);
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-        sys::start::forget_variable(name)?;
+        sys::start::forget_variable(name.as_ref())?;
     }
     let handed_over = sys::start::take_handed_over(count as usize);
     if is_listening_socket(io::stdin().as_fd()) {
@@ -73,8 +74,8 @@ pub fn take_from_systemd() -> io::Result<()> {
 /// # Errors
 ///
 /// When another thread runs, which may be reading the environment; the variable stays then.
-pub fn forget_variable(name: &str) -> io::Result<()> {
-    sys::start::forget_variable(name)
+pub fn forget_variable(name: impl AsRef<OsStr>) -> io::Result<()> {
+    sys::start::forget_variable(name.as_ref())
 }
 
 /// Puts `/dev/null` on descriptor 0.

@@ -1,6 +1,7 @@
 //! What a process finds when it starts: descriptors that were handed over, variables that are not for its
 //! children.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -11,9 +12,12 @@ use super::check;
 /// # Errors
 ///
 /// When another thread runs, which may be reading the environment; the variable stays then.
-pub(crate) fn forget_variable(name: &str) -> io::Result<()> {
+pub(crate) fn forget_variable(name: &OsStr) -> io::Result<()> {
     if crate::descriptors::task_count()? != 1 {
-        return Err(io::Error::other(format!("{name} stays: another thread may be reading it")));
+        return Err(io::Error::other(format!(
+            "{} stays: another thread may be reading it",
+            name.display()
+        )));
     }
     // SAFETY: this is the only thread, and std's own lock is free, for it is held inside std alone.
     unsafe { std::env::remove_var(name) };
