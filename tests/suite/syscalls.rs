@@ -59,7 +59,10 @@ fn a_small_request_on_a_new_connection_costs_five_or_six() {
         // The sixth finds nobody: after an accept that found somebody, two are tried.
         let five = ["accept4", "read", "write", "close", "epoll_wait"];
         let six = ["accept4", "read", "write", "close", "accept4", "epoll_wait"];
-        assert!(request == five || request == six, "{request:?} in\n{}", log.join("\n"));
+        // On a busy machine the next one waits already.
+        let four = ["accept4", "read", "write", "close"];
+        let is_known = request == four || request == five || request == six;
+        assert!(is_known, "{request:?} in\n{}", log.join("\n"));
     }
 }
 
