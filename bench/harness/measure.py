@@ -267,6 +267,7 @@ def cgi(built, pace):
         ("C", [folder / "cgi"], HELLO),
         ("**ours, a tower service**", [folder / "count", "cgi"], HELLO),
         ("**ours, the whole site**, /healthz", [folder / "toolshed"], "ok"),
+        ("the same, through the launcher", [BENCH.parent / "dispatch.fcgi"], "ok"),
         ("Python", ["/usr/bin/python3", BENCH / "peers/cgi/hello.py"], HELLO),
     ]:
         try:
@@ -283,7 +284,7 @@ def one_cgi(built, command, text):
         "SCRIPT_NAME": "", "PATH_INFO": "/healthz", "QUERY_STRING": "", "SERVER_NAME": "localhost",
         "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_PORT": "80", "REMOTE_ADDR": "127.0.0.1",
         "SERVER_SOFTWARE": "bench", "PATH": "/usr/bin:/bin", "HOME": str(built.folder),
-        "TOOLSHED_LOG": "/dev/null",
+        "TOOLSHED_LOG": "/dev/null", "TOOLSHED_HOME": str(built.folder),
     }
     begun = time.perf_counter()
     process = subprocess.Popen(

@@ -237,7 +237,7 @@ def cgi(results):
         if len(figures) == 1:
             lines.append(f"| {label} | – ({plain(figures[0])}) | – |")
         else:
-            lines.append(f"| {label} | " + " | ".join(f"{each:.1f}" for each in figures) + " |")
+            lines.append(f"| {label} | " + " | ".join(f"{each:.2f}" for each in figures) + " |")
     return lines + [""]
 
 
