@@ -165,40 +165,65 @@ impl Site {
     }
 }
 
-#[test]
-fn the_last_good_version_serves_whatever_is_uploaded() {
+/// One test each: they wait for checks, and so run beside one another.
+macro_rules! the_last_good_version_serves {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                the_last_good_version_serves($name);
+            }
+        )*
+
+        #[test]
+        fn every_broken_version_has_its_test() {
+            let tested = [$($name),*];
+            assert_eq!(tested.to_vec(), BROKEN.iter().map(|it| it.name).collect::<Vec<_>>());
+        }
+    };
+}
+
+the_last_good_version_serves! {
+    garbage_is_not_taken: "garbage",
+    a_program_cut_off_is_not_taken: "cut off",
+    a_program_for_another_machine_is_not_taken: "for another machine",
+    a_program_without_its_mode_is_not_taken: "not executable",
+    another_program_is_not_taken: "another program",
+    a_program_that_crashes_at_its_start_is_not_taken: "crashes at the start",
+    a_program_that_hangs_at_its_start_is_not_taken: "hangs at the start",
+    a_program_with_a_wrong_configuration_is_not_taken: "its configuration is wrong",
+}
+
+fn the_last_good_version_serves(name: &str) {
+    let Broken { put, said, .. } = BROKEN.iter().find(|it| it.name == name).expect("it is there");
     let site = Site::start();
     assert_eq!(site.ask(), 200);
     site.until("a good version is kept", || {
         site.ask();
         site.good().is_file()
     });
-    for Broken { name, put, said } in BROKEN {
-        println!("{name}");
-        let before = site.said().len();
-        put(&site);
-        touch(&site.running.launcher()).expect("it is there");
-        assert_eq!(site.ask(), 200, "{name}: a running process");
-        site.until(&format!("{name}: the log says {said:?}"), || {
-            assert_eq!(site.ask(), 200, "{name}");
-            site.said()[before..].contains(said)
-        });
-        site.end_all();
+    let before = site.said().len();
+    put(&site);
+    touch(&site.running.launcher()).expect("it is there");
+    assert_eq!(site.ask(), 200, "a running process");
+    site.until(&format!("the log says {said:?}"), || {
+        assert_eq!(site.ask(), 200);
+        site.said()[before..].contains(said)
+    });
+    site.end_all();
+    site.ask_by_many(name);
+    // Once more, for the processes that were spawned have had their checks by now.
+    site.ask_by_many(name);
+    site.mend();
+    site.until("the mended version is taken", || {
+        // A process sees it before it accepts its next request.
         site.ask_by_many(name);
-        // Once more, for the processes that were spawned have had their checks by now.
-        site.ask_by_many(name);
-        site.mend();
-        site.until(&format!("{name}: the mended version is taken"), || {
-            // A process sees it before it accepts its next request.
-            site.ask_by_many(name);
-            site.is_taken()
-        });
-    }
+        site.is_taken()
+    });
     assert!(!site.said().contains("panicked"), "{}", site.said());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
-/// Without a good version to fall back to, a wrong configuration is told to visitors; put right, it is taken.
 #[test]
 fn a_first_configuration_that_is_wrong_is_told() {
     let setup = Setup::new(App::Toolshed, "").with_renewal();
