@@ -268,10 +268,11 @@ fn renews_without_loss(way: &str, keep: bool) {
         assert!(said.elapsed() < PATIENCE, "the log says why\n{}", tail(&running.said()));
         thread::sleep(Duration::from_millis(10));
     }
-    // Behind mod_fcgid one that had little to do may be as it was before the edits.
-    let found = version(&running).1;
-    let is_good = if several { !found.contains("broken") } else { found == "[second]" };
-    assert!(is_good, "{found}");
+    // Behind mod_fcgid one that had little to do may be as it was before the edits, and one that is spawned
+    // now knows no other: test-app keeps no last good configuration. The program does (`versions.rs`).
+    if !several {
+        assert_eq!(version(&running).1, "[second]");
+    }
 
     let answers = load.finish(&running, way);
     download.finish(mib);
