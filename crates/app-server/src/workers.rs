@@ -252,7 +252,7 @@ impl Supervisor {
             worker.used = used;
         }
         let waiting = self.listening.listener.has_waiting().unwrap_or(false);
-        match self.load.observe(&shares, waiting, &self.allowed()) {
+        match self.load.observe(&shares, waiting, self.start_at.len(), &self.allowed()) {
             Some(Change::More) => {
                 tracing::info!(workers = self.workers.len(), "All workers are busy: one more.");
                 self.start_or_try_again();

@@ -30,14 +30,20 @@ pub(super) enum Change {
 }
 
 impl Load {
-    /// Takes in one second: the processor's share of each worker, in hundredths, and whether connections
-    /// waited at its end.
+    /// Takes in one second: the processor's share of each worker, in hundredths, whether connections waited
+    /// at its end, and how many workers are to be started anew for others that ended. While there are any,
+    /// nothing is changed: who waits then waits for them, and they may be held back because they die early.
     pub(super) fn observe(
         &mut self,
         shares: &[u64],
         waiting: bool,
+        to_be_replaced: usize,
         allowed: &RangeInclusive<usize>,
     ) -> Option<Change> {
+        if to_be_replaced > 0 {
+            *self = Load::default();
+            return None;
+        }
         let count = shares.len();
         let total: u64 = shares.iter().sum();
         let is_crowded = waiting || (count > 0 && shares.iter().all(|share| *share >= BUSY));
@@ -62,7 +68,7 @@ mod tests {
 
     fn after(seconds: u32, shares: &[u64], waiting: bool) -> Option<Change> {
         let mut load = Load::default();
-        (0..seconds).fold(None, |_, _| load.observe(shares, waiting, &(1..=3)))
+        (0..seconds).fold(None, |_, _| load.observe(shares, waiting, 0, &(1..=3)))
     }
 
     #[test]
@@ -90,11 +96,22 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_die_early_are_not_multiplied_by_who_waits_for_them() {
+        let mut load = Load::default();
+        for _ in 0..100 {
+            assert_eq!(load.observe(&[], true, 1, &(1..=3)), None);
+        }
+        // Only what waits although all are there counts.
+        assert_eq!(load.observe(&[0], true, 0, &(1..=3)), None);
+        assert_eq!(load.observe(&[0], true, 0, &(1..=3)), Some(Change::More));
+    }
+
+    #[test]
     fn one_calm_second_begins_the_count_anew() {
         let mut load = Load::default();
-        assert_eq!(load.observe(&[99], false, &(1..=3)), None);
-        assert_eq!(load.observe(&[10], false, &(1..=3)), None);
-        assert_eq!(load.observe(&[99], false, &(1..=3)), None);
-        assert_eq!(load.observe(&[99], false, &(1..=3)), Some(Change::More));
+        assert_eq!(load.observe(&[99], false, 0, &(1..=3)), None);
+        assert_eq!(load.observe(&[10], false, 0, &(1..=3)), None);
+        assert_eq!(load.observe(&[99], false, 0, &(1..=3)), None);
+        assert_eq!(load.observe(&[99], false, 0, &(1..=3)), Some(Change::More));
     }
 }
