@@ -2,8 +2,16 @@
 //!
 //! The raw request path is the truth (`%2F` and UTF-8 survive in it); the variables only say how
 //! much of it belongs to the mount.
+//!
+//! Links, redirects and cookie paths are made of BASE, so it must not be the visitor's to choose: many web
+//! servers put the visitor's own path into SCRIPT_NAME, and a name that ends like a launcher's proves
+//! nothing. What counts is what only the web server can know ([`launcher_in_script_name`]), and no mount
+//! holds a character that separates anything ([`is_harmless`]).
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode;
@@ -47,11 +55,16 @@ pub(crate) struct MountVariables<'a> {
     pub(crate) script_name: &'a [u8],
     pub(crate) path_info: &'a [u8],
     pub(crate) document_root: &'a [u8],
+    pub(crate) script_filename: &'a [u8],
+    /// REDIRECT_URL is there: Apache has made an internal redirect, so SCRIPT_NAME is its own.
+    pub(crate) is_redirected: bool,
+    /// The web server has executed the script (CGI): SCRIPT_NAME names a program that is there.
+    pub(crate) is_executed: bool,
 }
 
 /// Divides a raw path (no query) into the mount and the rest, which begins with `/` or is empty.
 /// Returns the number of bytes of the mount. The first rule that has an answer decides; the last is
-/// that there is no mount.
+/// that there is no mount. A mount with a character that is not [harmless](is_harmless) is none.
 ///
 /// | rule | who |
 /// | --- | --- |
@@ -62,7 +75,14 @@ pub(crate) fn mount_length(raw_path: &[u8], variables: MountVariables<'_>) -> us
     set_by_owner(raw_path, variables)
         .or_else(|| launcher_in_script_name(raw_path, variables))
         .or_else(|| script_name_before_path_info(raw_path, variables))
+        .filter(|&length| raw_path[..length].iter().all(is_harmless))
         .unwrap_or(0)
+}
+
+/// Whether a byte may stand in a mount: those of a path (RFC 3986 §3.3) less `;`, `,` and `'`, which
+/// separate or quote in headers and pages.
+fn is_harmless(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%/!$&()*+:=@".contains(byte)
 }
 
 /// Rule: what the owner says settles it, also when the path does not begin so.
@@ -71,16 +91,50 @@ fn set_by_owner(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize>
     Some(prefix_length(raw_path, trim_slash(base)).unwrap_or(0))
 }
 
-/// Rule: a SCRIPT_NAME that ends with the launcher's own name was made by rewriting. The name belongs
-/// to the mount when the visitor typed it, and does not when rewriting hid it.
+/// Rule: a SCRIPT_NAME that ends with a launcher's name and that the web server came by itself, by
+/// rewriting or by finding that file. The name belongs to the mount when the visitor typed it, and does
+/// not when rewriting hid it.
+///
+/// Web servers that look for no file (nginx, lighttpd, mod_proxy_fcgi, caddy, haproxy as usually set up)
+/// say the visitor's own path, decoded and without dot segments. So a name that the path does not begin
+/// with is rewritten if there was nothing to clean up in the path, or if Apache says so; and a name that
+/// the path does begin with counts if such a file is there.
 fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
     let script_name = without_document_root(variables.script_name, variables.document_root);
     if !(script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi")) {
         return None;
     }
-    let folder = script_name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    let shown = prefix_length(raw_path, script_name);
-    Some(shown.or_else(|| prefix_length(raw_path, &script_name[..folder])).unwrap_or(0))
+    let file_name_at = script_name.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    let (folder, file_name) = script_name.split_at(file_name_at);
+    if let Some(shown) = prefix_length(raw_path, script_name) {
+        let is_there = || variables.is_executed || is_a_file(variables.script_filename, file_name);
+        // With a PATH_INFO it is the next rule's.
+        return (variables.path_info.is_empty() && is_there()).then_some(shown);
+    }
+    let is_rewritten =
+        variables.is_executed || variables.is_redirected || !may_be_cleaned_up(raw_path);
+    is_rewritten.then(|| prefix_length(raw_path, folder).unwrap_or(0))
+}
+
+/// Whether this names a file of that name, which begins with a slash, on this machine.
+fn is_a_file(script_filename: &[u8], file_name: &[u8]) -> bool {
+    script_filename.ends_with(file_name) && Path::new(OsStr::from_bytes(script_filename)).is_file()
+}
+
+/// Whether a web server may turn this path into another: it has an empty segment, or one of dots alone,
+/// encoded ones included, or letters that one that knows no case would change.
+fn may_be_cleaned_up(raw_path: &[u8]) -> bool {
+    let decoded: Vec<u8> = percent_decode(raw_path).collect();
+    let is_odd = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
+    let mut segments = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|byte| *byte == b'/');
+    // A slash at the end is no segment.
+    let last = segments.next_back().unwrap_or_default();
+    matches!(last, b"." | b"..")
+        || segments.any(is_odd)
+        || decoded.contains(&b'\\')
+        || decoded.rsplit(|byte| *byte == b'.').next().is_some_and(|extension| {
+            [&b"fcgi"[..], b"cgi"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        })
 }
 
 /// Rule: SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 mean them. Without PATH_INFO (nginx,
@@ -178,9 +232,107 @@ mod tests {
                 script_name: script_name.as_bytes(),
                 path_info: path_info.as_bytes(),
                 document_root: document_root.as_bytes(),
+                ..Default::default()
             };
             let base = base_path(&raw, mount_length(&raw, variables));
             assert_eq!(base.as_str(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_visitor_chooses_no_mount() {
+        // name, raw path, SCRIPT_NAME, PATH_INFO
+        let cases = [
+            ("nginx", "/x.cgi", "/x.cgi", ""),
+            ("in a folder", "/a/x.fcgi", "/a/x.fcgi", ""),
+            ("the launcher's name", "/a/dispatch.fcgi", "/a/dispatch.fcgi", ""),
+            ("a cookie's attribute", "/;Domain=host.test;/x.cgi", "/;Domain=host.test;/x.cgi", ""),
+            ("encoded", "/%3BDomain=h%3B/x.cgi", "/;Domain=h;/x.cgi", ""),
+            ("cleaned up", "/a;b/../a;b/x.cgi", "/a;b/x.cgi", ""),
+            ("cleaned up, harmless", "/a/../a/x.cgi", "/a/x.cgi", ""),
+            ("cleaned up, encoded", "/a/%2e%2E/a/x.cgi", "/a/x.cgi", ""),
+            ("cleaned up, a single dot", "/a/./x.cgi", "/a/x.cgi", ""),
+            ("merged slashes", "/a//x.cgi", "/a/x.cgi", ""),
+            ("merged slashes in front", "//a/x.cgi", "/a/x.cgi", ""),
+            ("ends with dots", "/a/x.cgi/y/..", "/a/x.cgi/", ""),
+            ("dots behind", "/a/x.cgi/.", "/a/x.cgi/", ""),
+            ("knows no case", "/a/x.CGI", "/a/x.cgi", ""),
+            ("split, with an attribute", "/;Domain=h;/x.fcgi/y", "/;Domain=h;/x.fcgi", "/y"),
+            ("split, with a list", "/a,b/x.fcgi/y", "/a,b/x.fcgi", "/y"),
+        ];
+        for (name, raw, script_name, path_info) in cases {
+            let raw = Bytes::from(raw);
+            let file = format!("/var/www{script_name}");
+            let variables = MountVariables {
+                script_name: script_name.as_bytes(),
+                path_info: path_info.as_bytes(),
+                document_root: b"/var/www",
+                script_filename: file.as_bytes(),
+                ..Default::default()
+            };
+            assert_eq!(base_path(&raw, mount_length(&raw, variables)).as_str(), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_web_server_knows_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dispatch.fcgi");
+        std::fs::write(&file, "").unwrap();
+        let file = file.to_str().unwrap();
+        let shown = MountVariables { script_name: b"/p/dispatch.fcgi", ..Default::default() };
+        let there = MountVariables { script_filename: file.as_bytes(), ..shown };
+        let a_folder = folder.path().to_str().unwrap().as_bytes();
+        let cases = [
+            ("typed, no such file", "/p/dispatch.fcgi", shown, ""),
+            ("typed, and it is there", "/p/dispatch.fcgi", there, "/p/dispatch.fcgi"),
+            (
+                "a file of another name",
+                "/p/other.fcgi",
+                MountVariables { script_name: b"/p/other.fcgi", ..there },
+                "",
+            ),
+            (
+                "a folder",
+                "/p/dispatch.fcgi",
+                MountVariables { script_filename: a_folder, ..shown },
+                "",
+            ),
+            (
+                "executed",
+                "/p/dispatch.fcgi",
+                MountVariables { is_executed: true, ..shown },
+                "/p/dispatch.fcgi",
+            ),
+            ("rewritten", "/p/a/b", shown, "/p"),
+            ("rewritten, with dots, by nobody we know", "/p/a/../b", shown, ""),
+            (
+                "rewritten, with dots, by Apache",
+                "/p/a/../b",
+                MountVariables { is_redirected: true, ..shown },
+                "/p",
+            ),
+            (
+                "rewritten, with dots, executed",
+                "/p//b",
+                MountVariables { is_executed: true, ..shown },
+                "/p",
+            ),
+        ];
+        for (name, raw, variables, expected) in cases {
+            let raw = Bytes::from(raw);
+            let base = base_path(&raw, mount_length(&raw, variables));
+            assert_eq!(base.as_str(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_mount_holds_what_separates() {
+        for (owner, expected) in [("/a;b", ""), ("/a,b", ""), ("/a'b", ""), ("/a+b@c", "/a+b@c")] {
+            let raw = Bytes::from(format!("{owner}/x"));
+            let base = Some(owner.as_bytes());
+            let variables = MountVariables { base, ..Default::default() };
+            assert_eq!(base_path(&raw, mount_length(&raw, variables)).as_str(), expected);
         }
     }
 

@@ -44,7 +44,8 @@ pub(crate) fn head(
     settings: &Settings,
 ) -> Result<Head, String> {
     let mut request = Request::new(());
-    let variables = Variables::read(&params, settings.secret_variables, request.headers_mut())?;
+    let mut variables = Variables::read(&params, settings.secret_variables, request.headers_mut())?;
+    variables.mount.is_executed = role.is_none();
     let method = match variables.method {
         b"GET" => Method::GET,
         b"POST" => Method::POST,
@@ -131,6 +132,11 @@ impl<'a> Variables<'a> {
             12 if name == b"CONTENT_TYPE" => &mut self.content_type,
             13 if name == b"DOCUMENT_ROOT" => &mut self.mount.document_root,
             13 if name == b"TOOLSHED_BASE" => return self.base.offer(value, redirects),
+            15 if name == b"SCRIPT_FILENAME" => &mut self.mount.script_filename,
+            3 if name == b"URL" && redirects > 0 => {
+                self.mount.is_redirected = true;
+                return;
+            }
             14 if name == b"REQUEST_METHOD" => &mut self.method,
             14 if name == b"CONTENT_LENGTH" => &mut self.content_length,
             14 if name == b"REQUEST_SCHEME" => &mut self.request_scheme,
