@@ -14,7 +14,7 @@ const GROWTH_KIB: u64 = 768;
 
 /// A body's size in bytes: 256 MiB, or 1 GiB with `tests/run --long`.
 fn large() -> u64 {
-    if std::env::var_os("TOOLSHED_TESTS_LONG").is_some() { 1 << 30 } else { 256 << 20 }
+    if end_to_end::is_long() { 1 << 30 } else { 256 << 20 }
 }
 
 /// A program that has served a request of each kind, so that what it keeps anyway is there.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use end_to_end::fcgi_client::{FastCgi, id};
 use end_to_end::fixtures::{App, Folder, Running, Setup, external};
 use end_to_end::http_client::Request;
+use end_to_end::is_long;
 use end_to_end::process_table;
 use end_to_end::program::{Start, find, listening_socket, touch};
 
@@ -22,10 +23,6 @@ const CLIENTS: usize = 16;
 
 /// Far more than a change takes: it is an error then.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn is_long() -> bool {
-    std::env::var_os("TOOLSHED_TESTS_LONG").is_some()
-}
 
 fn touches() -> usize {
     if is_long() { 200 } else { 15 }

@@ -262,7 +262,7 @@ fn run(program: &mut External, total: u64, rough: bool) {
 
 #[test]
 fn nobody_is_lost_and_nothing_is_left_behind() {
-    let total = if std::env::var_os("TOOLSHED_TESTS_LONG").is_some() { 200_000 } else { 20_000 };
+    let total = if end_to_end::is_long() { 200_000 } else { 20_000 };
     let setup = Setup::new(App::Toolshed, "").with_variable("TOOLSHED_PUBLIC", "all,diagnostics");
     let mut program = external::start(&setup).expect("the program starts");
     // What is made at the first request of its kind.

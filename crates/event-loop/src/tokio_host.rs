@@ -6,6 +6,9 @@
 //! deadline by a timer of tokio's. All tasks are polled inside the runtime's context, so that tokio's
 //! sleeps and sockets work in them, and `tokio::spawn` does. What the loop does in a turn is told in
 //! `lib.rs`; here is only when a turn is due.
+//!
+//! The watchdog must not take a guest that waits for one that is stalled: the loop works whenever the
+//! runtime does, and takes a turn at least once a second as long as it is watched.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -20,7 +23,11 @@ use tokio::time::{Instant, Sleep};
 
 use crate::Root;
 use crate::loop_state::{Entered, Loop};
-use crate::sys;
+use crate::sys::{self, interval};
+
+/// The longest time between two turns of a loop that is watched: the shortest limit that a watchdog can
+/// have, for it is counted in whole seconds.
+const WATCHED_TURN: Duration = Duration::from_secs(1);
 
 /// As [`run`](crate::run), but inside a tokio current_thread runtime with time and io enabled.
 ///
@@ -35,7 +42,12 @@ use crate::sys;
 ///
 /// When `future` panics, or when called inside a tokio runtime.
 pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(interval::waits)
+        .on_thread_unpark(interval::works)
+        .build()?;
     runtime.block_on(async {
         let state = Entered::new()?;
         state.hosted.set(true);
@@ -44,7 +56,15 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
         let watch = sys::watch_in_tokio(state.reactor.duplicate()?)?;
         // Reset before its first use.
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-        poll_fn(|cx| poll_turn(&state, &mut root, &watch, alarm.as_mut(), cx)).await
+        let mut tick = pin!(tokio::time::sleep(Duration::ZERO));
+        poll_fn(|cx| {
+            let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), cx);
+            if polled.is_pending() && interval::runs() {
+                poll_tick(tick.as_mut(), cx);
+            }
+            polled
+        })
+        .await
     })
 }
 
@@ -88,4 +108,12 @@ fn poll_turn<F: Future>(
     }
     drop(state.ready.set_host(Some(cx.waker().clone())));
     Poll::Pending
+}
+
+/// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy, and give way to
+/// all others, without there being a turn for us.
+fn poll_tick(mut tick: Pin<&mut Sleep>, cx: &mut Context<'_>) {
+    while tick.as_mut().poll(cx).is_ready() {
+        tick.as_mut().reset(Instant::now() + WATCHED_TURN);
+    }
 }

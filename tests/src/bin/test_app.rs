@@ -6,6 +6,8 @@
 //! behind mod_fcgid another process may be asked for the count); and `TEST_APP_STATE`, the folder in
 //! which its processes tell one another what crashed.
 //!
+//! With `TEST_APP_TOKIO` it runs inside a tokio runtime.
+//!
 //! With `TEST_APP_RENEWAL`, a folder, it gives way to newer versions of itself: it watches the launcher
 //! (`TOOLSHED_LAUNCHER`, else the file `launcher` there), its own file, and the file `configuration`
 //! there, which it reads at its start; when that says "broken" the check fails. What stands behind the last
@@ -17,7 +19,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use app_server::{Body, Exchange, Renewal, Settings, WayIn};
 use axum::Router;
@@ -47,7 +49,11 @@ fn main() -> ExitCode {
     let result = way_in.and_then(|way_in| {
         let mut settings = settings();
         settings.renewal = renewal;
-        app_server::run(router(), way_in, settings).map_err(|error| error.to_string())
+        let run = match std::env::var_os("TEST_APP_TOKIO") {
+            Some(_) => app_server::run_in_tokio,
+            None => app_server::run,
+        };
+        run(router(), way_in, settings).map_err(|error| error.to_string())
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,6 +145,7 @@ fn router() -> Router {
         .route("/echo/{*rest}", any(echo))
         .route("/large", get(large))
         .route("/slow", any(slow))
+        .route("/busy", get(busy))
         .route("/hang", any(hang))
         .route("/hold", any(hold))
         .route("/drip", get(drip))
@@ -201,6 +208,19 @@ async fn slow(RawQuery(query): RawQuery) -> String {
     event_loop::time::sleep(Duration::from_millis(seconds * 1000 + milliseconds)).await;
     std::mem::forget(guard);
     "slow".to_owned()
+}
+
+/// Answers after `seconds` in which a task of tokio's computes, and lets everybody else run as it should.
+async fn busy(RawQuery(query): RawQuery) -> &'static str {
+    let end =
+        Instant::now() + Duration::from_secs(number(query.as_deref(), "seconds").unwrap_or(1));
+    let computing = tokio::spawn(async move {
+        while Instant::now() < end {
+            tokio::task::yield_now().await;
+        }
+    });
+    computing.await.expect("it does not panic");
+    "busy"
 }
 
 /// Keeps the request's body for `seconds` and never reads it.

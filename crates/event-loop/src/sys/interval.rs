@@ -79,6 +79,12 @@ pub(super) fn turn() -> u32 {
     TURN.load(Ordering::Relaxed)
 }
 
+/// Whether the timer runs.
+#[cfg(feature = "tokio")]
+pub(crate) fn runs() -> bool {
+    RUNS.load(Ordering::Relaxed)
+}
+
 /// Starts the timer, if it is wanted and stands still: there is an exchange to watch.
 #[inline]
 pub(crate) fn arm() {
