@@ -136,16 +136,15 @@ where
         application.refuse_all(cause);
     }
     fatal::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
-    application.is_behind_mod_fcgid.set(way_in == WayIn::Spawned && listening.ours_alone);
+    let is_behind_mod_fcgid = way_in == WayIn::Spawned && listening.ours_alone;
+    application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
     let idle_exit = application.settings.idle_exit;
     let idle_exit = (way_in == WayIn::Spawned).then_some(idle_exit);
     let origin = inherited.origin.take();
-    let renewer = renewal.and_then(|renewal| match Renewer::new(renewal, idle_exit, origin) {
-        Ok(renewer) => Some(renewer),
-        Err(error) => {
-            tracing::error!("This process cannot be renewed: {error}.");
-            None
-        }
+    let renewer = renewal.and_then(|renewal| {
+        Renewer::new(renewal, idle_exit, origin, is_behind_mod_fcgid)
+            .inspect_err(|error| tracing::error!("This process cannot be renewed: {error}."))
+            .ok()
     });
     if let Some(origin) = renewer.as_ref().and_then(|renewer| renewer.origin.as_deref()) {
         fatal::set_word(word::ORIGIN, origin);

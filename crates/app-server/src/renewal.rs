@@ -377,7 +377,9 @@ impl Renewal {
         let beginning = Beginning { prints_to_us: true, ..Beginning::default() };
         let child = fork::fresh(beginning, move || {
             let error = image.exec_plainly();
-            println!("{NOT_STARTED}{}", error.raw_os_error().unwrap_or_default());
+            let code = error.raw_os_error().unwrap_or_default();
+            // Should nobody hear it, the exit code says that something was wrong.
+            let _ = writeln!(io::stdout(), "{NOT_STARTED}{code}");
             1
         });
         let mut child = match child {
@@ -570,6 +572,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often while there are none.
 const SLOW_LOOK: Duration = Duration::from_secs(10);
 
+/// How often while there are none, behind a web server that knows processes by their launcher's file: who
+/// is replaced has to make room soon.
+const SLOW_LOOK_AT_LAUNCHER: Duration = Duration::from_secs(2);
+
+/// How long another file has to lie in the launcher's place before this process believes that it is never
+/// asked again.
+const REPLACED: Duration = Duration::from_secs(1);
+
 /// How long accepting waits for a verdict after a touch: what comes meanwhile is answered by the new
 /// version.
 const HOLD: Duration = Duration::from_secs(1);
@@ -598,7 +608,7 @@ const LOOK_FOR_QUIET: Duration = Duration::from_millis(50);
 pub(crate) enum Act {
     /// Give way to the new program.
     Renew,
-    /// End: nobody has asked for anything for a long time.
+    /// End: nobody has asked for anything for a long time, or ever will.
     End,
 }
 
@@ -624,6 +634,11 @@ pub(crate) struct Renewer {
     idle_exit: Option<Duration>,
     /// The launcher's file when the web server started this process.
     pub(crate) origin: Option<String>,
+    /// The web server knows this process by that file and asks it no more when another lies there
+    /// (mod_fcgid); but it counts it, and may be unable to start one that it would ask.
+    asked_by_origin: bool,
+    /// Since when another lies there.
+    replaced: Option<Instant>,
     /// Nobody has looked at the program yet, for another was started in its place.
     unseen_program: bool,
     /// What runs has not been looked for among the verdicts yet.
@@ -667,10 +682,12 @@ enum Purpose {
 
 impl Renewer {
     /// Begins watching. `idle_exit`: see the settings. `origin`: from the program before this one.
+    /// `asked_by_origin`: the web server is mod_fcgid, which knows processes by their launcher's file.
     pub(crate) fn new(
         settings: Renewal,
         idle_exit: Option<Duration>,
         origin: Option<String>,
+        asked_by_origin: bool,
     ) -> io::Result<Renewer> {
         let mut arguments: Vec<OsString> = std::env::args_os().collect();
         if let Some(name) = arguments.first_mut() {
@@ -699,6 +716,8 @@ impl Renewer {
             last_active: now,
             idle_exit,
             origin,
+            asked_by_origin,
+            replaced: None,
             unseen_program,
             unchecked: settings_check,
             said_missing: false,
@@ -836,6 +855,15 @@ impl Renewer {
                 self.look.reset(now + LOOK);
                 return None;
             }
+            if let Some(since) = self.replaced
+                && now.saturating_duration_since(since) >= REPLACED
+            {
+                tracing::info!(
+                    "The launcher was replaced by another file: the web server starts new processes \
+                     and never asks this one again. Exiting."
+                );
+                return Some(Act::End);
+            }
             if let Some(patience) = self.patience()
                 && now.saturating_duration_since(self.last_active) >= patience
             {
@@ -845,8 +873,12 @@ impl Renewer {
                 );
                 return Some(Act::End);
             }
-            let settling = self.arrived.is_some();
-            let mut next = if self.is_quiet && !settling { SLOW_LOOK } else { LOOK };
+            let settling = self.arrived.is_some() || self.replaced.is_some();
+            let mut next = match self.is_quiet && !settling {
+                true if self.asked_by_origin => SLOW_LOOK_AT_LAUNCHER,
+                true => SLOW_LOOK,
+                false => LOOK,
+            };
             if let Some(patience) = self.patience() {
                 next = next.min(patience);
             }
@@ -859,11 +891,17 @@ impl Renewer {
     fn patience(&self) -> Option<Duration> {
         let patience = self.idle_exit?;
         let launcher = self.seen.launcher.map(|it| name_of(&it));
-        // mod_fcgid knows processes by their launcher's inode.
         match &self.origin {
             Some(origin) if launcher.as_ref() != Some(origin) => Some(patience.min(UNREACHABLE)),
             _ => Some(patience),
         }
+    }
+
+    /// Notes whether another file lies in the launcher's place. One that is missing may come back.
+    fn note_replacement(&mut self, now: &Snapshot) {
+        let launcher = now.launcher.map(|it| name_of(&it));
+        let is_replaced = self.asked_by_origin && launcher.is_some() && launcher != self.origin;
+        self.replaced = is_replaced.then(|| self.replaced.unwrap_or_else(time::now));
     }
 
     /// Looks at everything and begins what follows from it.
@@ -872,6 +910,12 @@ impl Renewer {
             return;
         }
         let now = self.settings.look();
+        self.note_replacement(&now);
+        if self.replaced.is_some() && !asked {
+            // Who ends needs no newer version.
+            self.seen = now;
+            return;
+        }
         let touched = asked || now.launcher.is_some() && now.launcher != self.seen.launcher;
         let program = std::mem::take(&mut self.unseen_program)
             || now.program.is_some() && now.program != self.seen.program;
@@ -1045,7 +1089,7 @@ mod tests {
         event_loop::run(async {
             let quarter = Duration::from_secs(15 * 60);
             let renewal = renewal.launcher(Some(launcher.clone()));
-            let mut renewer = Renewer::new(renewal.clone(), Some(quarter), None).unwrap();
+            let mut renewer = Renewer::new(renewal.clone(), Some(quarter), None, false).unwrap();
             assert_eq!(renewer.patience(), Some(quarter));
             // A touch leaves it the same file; another file in its place does not.
             fs::write(&launcher, "touched").unwrap();
@@ -1058,10 +1102,49 @@ mod tests {
             // The program after this one knows from which file the process came.
             let origin = renewer.origin.clone();
             let next = renewal.clone().launcher(Some(launcher.clone()));
-            let next = Renewer::new(next, Some(quarter), origin).unwrap();
+            let next = Renewer::new(next, Some(quarter), origin, false).unwrap();
             assert_eq!(next.patience(), Some(UNREACHABLE));
-            let other = Renewer::new(renewal, None, None).unwrap();
+            let other = Renewer::new(renewal, None, None, false).unwrap();
             assert_eq!(other.patience(), None);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn who_is_known_by_a_file_that_was_replaced_ends_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        let launcher = folder.path().join("launcher");
+        fs::write(&launcher, "").unwrap();
+        let replace = || {
+            fs::write(folder.path().join("new"), "").unwrap();
+            fs::rename(folder.path().join("new"), &launcher).unwrap();
+        };
+        event_loop::run(async {
+            let renewal = renewal.launcher(Some(launcher.clone()));
+            let mut renewer = Renewer::new(renewal.clone(), None, None, true).unwrap();
+            let origin = renewer.origin.clone();
+            renewer.look_at_all(false);
+            assert_eq!(renewer.replaced, None);
+            replace();
+            renewer.look_at_all(false);
+            let since = renewer.replaced.expect("another file lies there");
+            assert!(matches!(renewer.stage, Stage::Watching), "it takes no other version");
+            renewer.look_at_all(false);
+            assert_eq!(renewer.replaced, Some(since));
+            // While it is missing nobody knows what comes.
+            fs::remove_file(&launcher).unwrap();
+            renewer.look_at_all(false);
+            assert_eq!(renewer.replaced, None);
+            fs::write(&launcher, "").unwrap();
+            // The program after this one knows from which file the process came.
+            let next = Renewer::new(renewal.clone(), None, Some("1-1".to_owned()), true).unwrap();
+            assert_ne!(next.origin, origin);
+            // Other web servers ask on.
+            let mut other = Renewer::new(renewal, None, origin, false).unwrap();
+            replace();
+            other.look_at_all(false);
+            assert_eq!(other.replaced, None);
         })
         .unwrap();
     }

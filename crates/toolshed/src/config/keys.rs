@@ -342,8 +342,8 @@ pub(crate) const KEYS: &[Key] = &[
         what: "How long a process that a web server has started may be without requests before it \
                ends. Others (`serve`, `fastcgi`) never do.",
         why: "mod_fcgid keeps the last three processes of a site for ever, and hosts count \
-              processes. One whose launcher was replaced by another file ends after a minute, for it \
-              is never asked again.",
+              processes. One whose launcher was replaced by another file exits within seconds: \
+              mod_fcgid never asks it again.",
     },
     Key {
         name: "isolated_at_once",
