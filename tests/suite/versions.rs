@@ -234,3 +234,86 @@ fn a_first_configuration_that_is_wrong_is_told() {
     site.until("it is put right", || site.ask() == 200);
     assert_eq!(site.running.stop(), Ok(()));
 }
+
+/// Nobody who is not logged in may open a tool, and the site is up.
+fn check_is_closed(site: &Site, when: &str) {
+    let asked = Request::get("/tools/checksum").send(site.running.address).expect("an answer");
+    assert_eq!((site.ask(), asked.status), (200, 401), "{when}: {}", site.said());
+}
+
+#[test]
+fn a_withdrawn_configuration_does_not_come_back() {
+    let site = Site::start();
+    let is_open = || {
+        Request::get("/tools/checksum").send(site.running.address).expect("an answer").status == 200
+    };
+    assert!(is_open(), "{}", site.said());
+    site.until("it is kept as good", || site.ask() == 200 && site.good().is_file());
+    fs::remove_file(site.configuration()).expect("it is there");
+    touch(&site.running.launcher()).expect("it is there");
+    check_is_closed(&site, "without the file");
+    // In either order: with a process that sees the mistake, and with none.
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    touch(&site.running.launcher()).expect("it is there");
+    check_is_closed(&site, "with a mistake in the next file");
+    site.end_all();
+    check_is_closed(&site, "in another process");
+    site.end_all();
+    fs::remove_file(site.configuration()).expect("it is there");
+    check_is_closed(&site, "without the file, in another process");
+    site.write_configuration();
+    touch(&site.running.launcher()).expect("it is there");
+    assert!(is_open(), "{}", site.said());
+    site.end_all();
+    fs::remove_file(site.configuration()).expect("it is there");
+    check_is_closed(&site, "withdrawn while no process ran");
+    site.end_all();
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    check_is_closed(&site, "and a mistake in the next one");
+    assert_eq!(site.running.stop(), Ok(()));
+}
+
+#[test]
+fn a_mistake_in_the_first_configuration_ever_takes_no_site_down() {
+    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
+    check_is_closed(&site, "without any file");
+    site.end_all();
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    check_is_closed(&site, "with a mistake in it");
+    assert!(site.said().contains("The configuration as it was before goes on"), "{}", site.said());
+    assert_eq!(site.running.stop(), Ok(()));
+}
+
+/// Replaces the launcher by another file, as rsync, git and SFTP do.
+fn replace_launcher(site: &Site) {
+    let launcher = site.running.launcher();
+    let begun = launcher.with_extension("begun");
+    let content = fs::read(&launcher).expect("it is there");
+    write_executable(&begun, &content).expect("it is written");
+    fs::rename(begun, launcher).expect("it is renamed");
+}
+
+#[test]
+fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
+    let mut setup = Setup::new(App::Toolshed, "").with_renewal();
+    setup.server_lines = "FcgidMaxProcesses 3\nFcgidSpawnScoreUpLimit 1000\n".to_owned();
+    let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
+    site.write_configuration();
+    for round in 0..3 {
+        site.until("the cap is reached", || {
+            site.ask_by_many("filling up");
+            site.running.our_processes().len() == 3
+        });
+        let before = site.running.our_processes();
+        replace_launcher(&site);
+        let asked = Instant::now();
+        // Nobody is lost, and the web server does not run into its 64 s.
+        site.ask_by_many(&format!("round {round}"));
+        assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+        println!("round {round}: {:.1} s", asked.elapsed().as_secs_f64());
+        let after = site.running.our_processes();
+        assert!(after.iter().all(|it| !before.contains(it)), "{before:?} {after:?}");
+    }
+    assert_eq!(site.running.stop(), Ok(()));
+}

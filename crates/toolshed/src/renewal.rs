@@ -94,8 +94,16 @@ fn folder() -> Option<PathBuf> {
 /// Returns the configuration as it passed last, when this one is wrong and there is one that passed: a slip
 /// in the file shall not take the site down, also when no process is left that has read it before. What is
 /// wrong is told in the log.
+///
+/// A configuration without mistakes is kept as the last good one here, whatever checks have run: what this
+/// process serves by is what the next one may fall back to, and never what was withdrawn before it.
 pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
-    if configuration.problems.is_empty() || configuration.has_wrong_flags() {
+    if configuration.problems.is_empty() {
+        // It serves all the same; the next check tells what is wrong with the folder.
+        let _ = keep_configuration(&configuration);
+        return configuration;
+    }
+    if configuration.has_wrong_flags() {
         return configuration;
     }
     if !configuration.file.as_deref().is_some_and(is_the_usual) {
@@ -139,21 +147,32 @@ pub(crate) fn keep_program() -> io::Result<()> {
     })
 }
 
-/// Keeps the configuration that has passed.
+/// Keeps the configuration that has passed. That there is no file is a good state, too, and kept as an
+/// empty one: else the file before it would come back.
 ///
 /// # Errors
 /// What the file system answers; what was kept before is as it was.
 pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()> {
-    let Some(folder) = folder() else { return Ok(()) };
-    let file = configuration.file.as_deref().filter(|file| is_the_usual(file));
-    let Some(file) = file else { return Ok(()) };
-    let text = fs::read(file)?;
+    let (Some(folder), Some(file)) = (folder(), config::file_of(&configuration.typed)) else {
+        return Ok(());
+    };
+    if !is_the_usual(&file) {
+        return Ok(());
+    }
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
     let kept = folder.join(FILE_NAME);
-    if fs::read(&kept).is_ok_and(|kept| kept == text) {
+    if fs::read_to_string(&kept).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    // It may have been edited since this process read it.
+    if !config::load_as(&configuration.typed, &text).problems.is_empty() {
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    replace(&kept, 0o600, |file| io::Write::write_all(file, &text))
+    replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes()))
 }
 
 /// Writes a file that is there as a whole or as it was before.
