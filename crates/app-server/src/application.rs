@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::crash_guard::Pages;
-use crate::error_report::{About, Cause, ErrorReport, reference};
+use crate::error_report::{self, About, Cause, ErrorReport, reference};
 use crate::extensions::Exchange;
 use crate::http_to_cgi::has_body;
 use crate::isolation::{self, Event, Limits, Places, Relay};
@@ -93,9 +93,17 @@ impl<S> Application<S> {
         fatal::Exchange::begin(connection, id, label, method, path)
     }
 
-    /// Makes the server's own answer to a request that cannot reach the service.
+    /// Makes the server's own answer to a request that cannot reach the service. A panic while it is made
+    /// (in the application's page, or in what a message quotes) is a plainer page.
     pub(crate) fn page(&self, cause: Cause, about: &About) -> Response<Bytes> {
-        (self.settings.error_page)(&ErrorReport::new(cause, about))
+        let plain = ErrorReport::prepared(cause.clone(), about.base.clone());
+        let made = || (self.settings.error_page)(&ErrorReport::new(cause, about));
+        panics::expected(|| catch_unwind(AssertUnwindSafe(made))).unwrap_or_else(|_| {
+            let plain = ErrorReport { reference: reference(), ..plain };
+            let reference = &plain.reference;
+            tracing::error!(%reference, "The page for {} panicked.", plain.cause);
+            error_report::plain_text(&plain)
+        })
     }
 }
 
@@ -383,7 +391,10 @@ where
                 }
                 Event::Failed(cause) => cause,
             },
-            SourceProjection::Application { body } => match body.run(|it| it.poll_frame(context)) {
+            SourceProjection::Application { body } => match body.run(|it| {
+                // An error's text is the application's code, too.
+                it.poll_frame(context).map_err(|error| error.to_string())
+            }) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Some(Ok(frame)))) => {
                     // For the usual `Bytes` this shares and copies nothing.
@@ -416,7 +427,7 @@ where
                         return Poll::Ready(None);
                     }
                 },
-                Ok(Poll::Ready(Some(Err(error)))) => Cause::BadResponse(error.to_string()),
+                Ok(Poll::Ready(Some(Err(error)))) => Cause::BadResponse(error),
                 Err(panic) => Cause::BadResponse(format!("panic: {panic}")),
             },
         };

@@ -113,10 +113,34 @@ impl ErrorReport {
         let reference = reference();
         let About { method, uri, .. } = about;
         let path = uri.path();
-        if status.is_server_error() {
-            tracing::error!(%reference, %status, %method, path, "{cause}.");
-        } else {
-            tracing::warn!(%reference, %status, %method, path, "{cause}.");
+        // A log limits messages by the place that they come from: a flood of one must not hide another.
+        macro_rules! log {
+            ($($level:ident { $($kind:pat_param,)+ })+) => {
+                match &cause {
+                    $($($kind => {
+                        tracing::$level!(%reference, %status, %method, path, "{cause}.");
+                    })+)+
+                }
+            };
+        }
+        log! {
+            error {
+                Cause::Panic(_),
+                Cause::Overload(_),
+                Cause::BadResponse(_),
+                Cause::WebServerAddresses(_),
+                Cause::Crashed,
+                Cause::Interrupted,
+                Cause::Stuck,
+                Cause::Quarantined { .. },
+                Cause::NoProcess(_),
+                Cause::ChildTooSlow(_),
+                Cause::ChildBroke(_),
+            }
+            warn {
+                Cause::BadRequest(_),
+                Cause::VariablesTooLarge(_),
+            }
         }
         if let Cause::Panic(_) = cause {
             panics::log_backtrace(&reference);

@@ -4,16 +4,18 @@
 //! end of the stream and END_REQUEST stand together to be sent in one write; over CGI and in the shell it
 //! is one file (`single.rs`).
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::thread;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_loop::fatal::Mark;
-use http::{Method, Request, Response, response};
+use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;
 
@@ -82,6 +84,7 @@ async fn answer<S, B>(
     B: HttpBody,
     B::Error: fmt::Display,
 {
+    let outlet = EndedAnyhow { outlet, method, begun: Cell::new(false) };
     let (head, body) = application.answer(request, mark).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
@@ -117,6 +120,51 @@ async fn answer<S, B>(
         }
     }
     outlet.end();
+}
+
+/// Ends the answer when the task that makes it panics: its request would wait for ever.
+struct EndedAnyhow<'a, O: Outlet> {
+    outlet: O,
+    method: &'a Method,
+    begun: Cell<bool>,
+}
+
+impl<O: Outlet> Outlet for EndedAnyhow<'_, O> {
+    fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
+        self.begun.set(true);
+        self.outlet.begin(head, length, first)
+    }
+
+    fn data(&self, data: Bytes) -> bool {
+        self.outlet.data(data)
+    }
+
+    fn writable(&self) -> impl Future<Output = ()> {
+        self.outlet.writable()
+    }
+
+    fn end(&self) {
+        self.outlet.end();
+    }
+
+    fn break_off(&self) {
+        self.outlet.break_off();
+    }
+}
+
+impl<O: Outlet> Drop for EndedAnyhow<'_, O> {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        if self.begun.get() {
+            return self.outlet.break_off();
+        }
+        // Whatever went wrong, the plainest page needs none of it.
+        let mut page = Response::new(Bytes::from_static(b"500 Internal Server Error\n"));
+        *page.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        self.outlet.page(self.method, page);
+    }
 }
 
 /// Writes a head in CGI's form with the first bytes of the body, unless those are better shared: then they

@@ -109,12 +109,12 @@ where
     let mut application = Application::new(service, settings);
     application.guarded = fatal::is_installed().then(|| crash_guard::way(&way_in));
     let application = Rc::new(application);
+    signals::ignore_failed_writes().map_err(Error::Loop)?;
     if way_in == WayIn::Cgi {
         return cgi::serve(application).await;
     }
     panics::set_goes_on(true);
     let inherited = Inherited::take();
-    signals::ignore_broken_pipe().map_err(Error::Loop)?;
     let mut wanted = vec![Signal::Terminate, Signal::Interrupt];
     // Custom for servers. At a terminal it means that the terminal is gone.
     let hears_hangup = renewal.is_some() && !io::stdin().is_terminal();

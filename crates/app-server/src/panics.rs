@@ -48,6 +48,9 @@ pub(crate) fn install_hook() {
         panic::set_hook(Box::new(move |info| {
             if EXPECTED.try_with(Cell::get).is_ok_and(|depth| depth > 0) {
                 keep(info);
+            } else if tracing::dispatcher::has_been_set() {
+                // Standard error may be a pipe that nobody reads.
+                tracing::error!("{info}");
             } else {
                 former(info);
             }

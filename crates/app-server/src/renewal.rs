@@ -44,6 +44,7 @@ pub struct Renewal {
     program_is_not_this: bool,
     checks_what_runs: bool,
     variables: Vec<(OsString, OsString)>,
+    at_each_look: fn(),
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ impl Renewal {
             program_is_not_this: false,
             checks_what_runs: false,
             variables: Vec::new(),
+            at_each_look: || {},
         }
     }
 
@@ -130,6 +132,14 @@ impl Renewal {
     #[must_use]
     pub fn instead_of_the_program(mut self, is_instead: bool) -> Self {
         self.program_is_not_this = is_instead;
+        self
+    }
+
+    /// Calls this at each look at the files, for others that want one (a log that grows): once a second while
+    /// there are requests, less often while there are none. It must not wait.
+    #[must_use]
+    pub fn at_each_look(mut self, action: fn()) -> Self {
+        self.at_each_look = action;
         self
     }
 
@@ -844,6 +854,7 @@ impl Renewer {
         while Pin::new(&mut self.look).poll(context).is_ready() {
             let now = time::now();
             self.looked = now;
+            (self.settings.at_each_look)();
             if connections.was_active(context) || connections.busy() > 0 {
                 self.last_active = now;
                 self.is_quiet = false;

@@ -120,14 +120,16 @@ pub fn listen(signals: &[Signal]) -> io::Result<Signals> {
     .unwrap_or_else(|| Err(no_loop()))
 }
 
-/// Ignores SIGPIPE: writing to a connection that the other end has closed is an error, not the end of the
-/// process. Rust's own start does so too; this is for processes that were started otherwise.
+/// Ignores SIGPIPE and SIGXFSZ: writing to a connection that the other end has closed, or beyond the size that
+/// files may have (RLIMIT_FSIZE), is an error for whoever writes, not the end of the process. Children have
+/// the second one back.
 ///
 /// # Errors
 ///
 /// None in practice; what `sigaction(2)` answers.
-pub fn ignore_broken_pipe() -> io::Result<()> {
-    sys::ignore(libc::SIGPIPE)
+pub fn ignore_failed_writes() -> io::Result<()> {
+    sys::ignore(libc::SIGPIPE)?;
+    sys::ignore(libc::SIGXFSZ)
 }
 
 /// What the process does with a signal at present.

@@ -375,7 +375,7 @@ fn signals_under_fire() {
 }
 
 fn a_broken_pipe_is_an_error() {
-    event_loop::signals::ignore_broken_pipe().unwrap();
+    event_loop::signals::ignore_failed_writes().unwrap();
     event_loop::run(async {
         let (mut near, far) = Stream::pair().unwrap();
         drop(far);

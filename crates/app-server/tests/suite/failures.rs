@@ -243,3 +243,44 @@ fn an_incomplete_body_is_an_error_and_no_end() {
         }
     });
 }
+
+/// A body whose error panics when it is to be shown.
+async fn unspeakable() -> Response<AxumBody> {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("a bug in an error's text")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+    let failing =
+        futures_util::stream::poll_fn(|_| Poll::Ready(Some(Err::<Frame<Bytes>, _>(Unspeakable))));
+    Response::new(AxumBody::new(StreamBody::new(failing)))
+}
+
+#[test]
+fn a_panic_while_a_failure_is_reported_ends_the_request_all_the_same() {
+    fn page(_: &ErrorReport) -> Response<Bytes> {
+        panic!("a bug in the page")
+    }
+    test(async {
+        let mut settings = Settings::default();
+        settings.error_page = page;
+        let router = router().route("/unspeakable", get(unspeakable));
+        let server = Server::fastcgi(router, settings);
+        let mut client = server.connect().await;
+        for uri in ["/panic", "/unspeakable", "/panic"] {
+            let answer = client.get(true, uri).await;
+            assert!(answer.ended, "{uri}");
+            assert_eq!(answer.status(), 500, "{uri}");
+            let page = String::from_utf8_lossy(answer.body()).into_owned();
+            assert!(page.contains("Reference: "), "{uri}: {page}");
+        }
+        client.begin(1, true, "G T", "/");
+        client.protocol.stdin_end(id(1));
+        client.send().await.unwrap();
+        assert_eq!(client.answer(1).await.status(), 400);
+        assert_eq!(client.get(true, "/").await.body(), b"fine");
+    });
+}

@@ -318,6 +318,7 @@ pub(crate) fn inherit_nothing(command: &mut std::process::Command) {
     unsafe {
         command.pre_exec(move || {
             die_with_parent(parent)?;
+            set_action(libc::SIGXFSZ, libc::SIG_DFL, 0)?;
             close_all_on_exec()
         });
     }
