@@ -36,6 +36,8 @@ pub enum Limit {
     Processes,
     /// RLIMIT_NOFILE: descriptors.
     Descriptors,
+    /// RLIMIT_FSIZE: bytes of a file. What is larger already cannot be written to.
+    FileSize,
 }
 
 /// A user and group by number.
@@ -148,6 +150,13 @@ impl Start {
         self
     }
 
+    /// Lets the program write what it says there instead: a pipe, say.
+    #[must_use]
+    pub fn output(mut self, path: PathBuf) -> Self {
+        self.log = path;
+        self
+    }
+
     /// Makes this the program's descriptor 0.
     #[must_use]
     pub fn stdin(mut self, stdin: OwnedFd) -> Self {
@@ -216,6 +225,7 @@ fn set_limit(limit: Limit, value: u64) -> io::Result<()> {
     let resource = match limit {
         Limit::Processes => libc::RLIMIT_NPROC,
         Limit::Descriptors => libc::RLIMIT_NOFILE,
+        Limit::FileSize => libc::RLIMIT_FSIZE,
     };
     // SAFETY: `both` is a whole rlimit and outlives the call.
     if unsafe { libc::setrlimit(resource, &raw const both) } != 0 {
@@ -238,8 +248,11 @@ impl Program {
         self.child.id()
     }
 
-    /// What the program has said so far.
+    /// What the program has said so far, if that is a file.
     pub fn said(&self) -> String {
+        if !self.log.is_file() {
+            return String::new();
+        }
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 

@@ -14,6 +14,7 @@ mod handed_over;
 mod htaccess;
 mod isolated;
 mod launcher;
+mod log;
 mod login;
 mod malformed;
 mod multiplex;

@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) workers: RangeInclusive<usize>,
     /// Where messages go; `None`: wherever the way in has them by default.
     pub(crate) log: Option<PathBuf>,
+    /// Bytes of a log file after which another is begun.
+    pub(crate) log_bytes: u64,
     /// The tools for everybody, by name; `all` stands for those that need not be named.
     pub(crate) public: BTreeSet<String>,
     /// The owner's password.
@@ -78,6 +80,7 @@ impl Default for Settings {
             listen: None,
             workers: 1..=1,
             log: None,
+            log_bytes: 2 << 20,
             public: BTreeSet::new(),
             password: None,
             data: None,

@@ -1,85 +1,98 @@
 //! The log: where messages go and how a line looks.
 //!
-//! A line is written by one `write`, to a file opened for appending, so that several processes can
-//! share it. Standard output and error go there too: a stray `println!` of a tool is found in it (of an
-//! `eprintln!` with values in it each part is a write of its own, so other lines may come between).
+//! Nothing that is logged can panic, block, fill the disk or pass for another line (`log/`). Standard output
+//! and error go to the log file, too: a stray `println!` of a tool is found in it (of an `eprintln!` with
+//! values in it each part is a write of its own, so other lines may come between).
+
+mod file;
+mod line;
+mod rate;
+mod stream;
+mod writer;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use event_loop::descriptors;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use crate::config::{self, Configuration};
+use self::file::LogFile;
+use self::stream::Stream;
+use self::writer::{Log, Sink};
+use crate::config::{self, Configuration, Settings};
 use crate::report::Failure;
+
+/// The log of this process, for those who cannot be given it.
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Begins writing messages to standard error.
 pub(crate) fn to_stderr() {
-    write_messages(io::stderr);
+    to_stderr_from(tracing::Level::INFO);
 }
 
 /// The same, without those that are less than `level`.
 pub(crate) fn to_stderr_from(level: tracing::Level) {
+    begin_writing(Sink::Stream(Stream::new()), level);
+}
+
+fn begin_writing(sink: Sink, level: tracing::Level) {
+    let log = LOG.get_or_init(|| Log::new(sink));
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(log)
         .with_max_level(level)
         .with_timer(TimeAndProcess)
         .with_target(false)
         .with_ansi(false)
-        .init();
-}
-
-fn write_messages<W: Write + 'static>(writer: impl Fn() -> W + Send + Sync + 'static) {
-    tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_timer(TimeAndProcess)
-        .with_target(false)
-        .with_ansi(false)
+        // It would be told by a macro that panics.
+        .log_internal_errors(false)
         .init();
 }
 
 /// Begins writing messages to `file`, together with standard output and error. When it cannot be
 /// opened, standard error stays and says why. Returns whether it was.
-pub(crate) fn to_file(file: &Path) -> bool {
-    let redirected = open(file).and_then(|log| descriptors::redirect_output(log.as_fd()));
-    to_stderr();
-    if let Err(error) = &redirected {
-        tracing::error!("The log file {} cannot be written: {error}.", file.display());
+pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
+    let opened = LogFile::open(file, settings.log_bytes).and_then(|mut log| {
+        log.redirect_output()?;
+        Ok(log)
+    });
+    match opened {
+        Ok(log) => {
+            begin_writing(Sink::File(log), tracing::Level::INFO);
+            true
+        }
+        Err(error) => {
+            to_stderr();
+            tracing::error!("The log file {} cannot be written: {error}.", file.display());
+            false
+        }
     }
-    redirected.is_ok()
 }
 
-/// As [`to_file`], for a process of one request: the file, or that of a spawned process without one, is
-/// opened by the first message. Standard output and error stay what they are.
-pub(crate) fn to_file_when_needed(file: Option<PathBuf>) {
-    let log = OnceLock::new();
-    let opened = move || -> Box<dyn Write> {
-        let log: &Option<File> = log.get_or_init(|| {
-            let file = file.clone().or_else(of_spawned)?;
-            let tell = |error| {
-                eprintln!("toolshed: The log file {} cannot be written: {error}.", file.display());
-            };
-            open(&file).map_err(tell).ok()
-        });
-        // Each message takes its own share of the file, for it is written after this returns.
-        match log.as_ref().and_then(|log| log.try_clone().ok()) {
-            Some(log) => Box::new(log),
-            None => Box::new(io::stderr()),
-        }
-    };
-    write_messages(opened);
+/// As [`to_file`], for a process of one request: the file that the settings name, or that of a spawned
+/// process without one, is opened by the first message. Standard output and error stay what they are.
+pub(crate) fn to_file_when_needed(settings: &Settings) {
+    let file = settings.log.clone().or_else(of_spawned);
+    let limit = settings.log_bytes;
+    let sink = file.map_or_else(|| Sink::Stream(Stream::new()), |path| Sink::Later { path, limit });
+    begin_writing(sink, tracing::Level::INFO);
+}
+
+/// Looks whether the log file is still the one to write to and not too large: what tools print passes
+/// through nobody's hands.
+pub(crate) fn look() {
+    if let Some(log) = LOG.get() {
+        log.look();
+    }
 }
 
 /// Begins writing messages to `file`, or to standard error without one, for a command that somebody
 /// waits for at a terminal.
-pub(crate) fn begin(file: Option<&Path>) -> Terminal {
-    let Some(file) = file else {
+pub(crate) fn begin(settings: &Settings) -> Terminal {
+    let Some(file) = &settings.log else {
         to_stderr();
         return Terminal::default();
     };
@@ -88,7 +101,7 @@ pub(crate) fn begin(file: Option<&Path>) -> Terminal {
         output: keep(io::stdout().as_fd().try_clone_to_owned()),
         error: keep(io::stderr().as_fd().try_clone_to_owned()),
     };
-    if to_file(file) { terminal } else { Terminal::default() }
+    if to_file(file, settings) { terminal } else { Terminal::default() }
 }
 
 /// Where a command was started, kept when its output goes to the log: a greeting, and why it ended, are
@@ -154,15 +167,6 @@ pub(crate) fn of_spawned() -> Option<PathBuf> {
     Some(config::home()?.join("logs/toolshed.log"))
 }
 
-/// Opens a log file for appending. File and folder are the owner's alone: messages name visitors'
-/// addresses and paths.
-fn open(file: &Path) -> io::Result<File> {
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(file)
-}
-
 /// `2026-01-31T12:00:00.000000Z 1234`: the process too, for there may be several.
 struct TimeAndProcess;
 
@@ -180,7 +184,8 @@ mod tests {
     use super::*;
 
     const FILE_FOR_WRITER: &str = "LOG_FILE_OF_THE_TEST";
-    const LINES: usize = 400;
+    /// As many as may be written at once.
+    const LINES: usize = 100;
 
     #[test]
     fn several_processes_write_whole_lines_and_stray_output_is_among_them() {
@@ -220,12 +225,12 @@ mod tests {
         let Some(file) = std::env::var_os(FILE_FOR_WRITER) else { return };
         let letter = std::env::var("LETTER").unwrap();
         let error = format!("stray error of {letter}\n");
-        to_file(Path::new(&file));
+        to_file(Path::new(&file), &Settings::default());
         for _ in 0..LINES {
             tracing::warn!("{}", letter.repeat(300));
-            println!("stray output of {letter}");
+            writeln!(io::stdout(), "stray output of {letter}").unwrap();
             // Standard error has no buffer: of `eprintln!` each part would be a write of its own.
-            eprint!("{error}");
+            io::stderr().write_all(error.as_bytes()).unwrap();
         }
     }
 }

@@ -21,6 +21,7 @@ use app_server::Renewal;
 
 use crate::commands::check;
 use crate::config::{self, Configuration, FILE_NAME, Typed};
+use crate::log;
 use crate::report::Failure;
 
 /// Names the launcher.
@@ -75,6 +76,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> Option<Renewal> {
     let launcher = launcher.or_else(|| Some(check::find_site_folder()?.join(check::LAUNCHER_NAME)));
     let mut renewal = Renewal::new(place.program, arguments, MARKER)
         .launcher(launcher)
+        .at_each_look(log::look)
         .check_what_runs(spawned)
         .instead_of_the_program(place.is_good_copy);
     if let Some(file) = config::file_of(typed) {

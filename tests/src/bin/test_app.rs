@@ -35,7 +35,9 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    // Told by a macro that panics when standard error cannot be written.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    log.with_writer(std::io::stderr).with_ansi(false).init();
     let renewal = Renewed::begin();
     if std::env::args().nth(1).as_deref() == Some("--check") {
         return check();

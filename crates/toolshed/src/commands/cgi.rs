@@ -13,7 +13,7 @@ use crate::{application, log};
 /// Answers the one request.
 pub(crate) fn run() -> Result<(), Failure> {
     let configuration = config::load(&Typed::default());
-    log::to_file_when_needed(configuration.settings.log.clone());
+    log::to_file_when_needed(&configuration.settings);
     log::configuration(&configuration);
     let server = application::server_settings(&configuration.settings);
     let served = app_server::run(application::site(configuration), WayIn::Cgi, server);

@@ -21,7 +21,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
             false => Failure::configuration(&configuration),
         });
     };
-    let log = log::begin(configuration.settings.log.as_deref());
+    let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let mut server = application::server_settings(&configuration.settings);
     server.renewal = renewal;

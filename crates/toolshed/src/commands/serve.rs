@@ -20,7 +20,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let renewal = renewal::begin(typed, false);
     let mut configuration = right_settings(typed)?;
-    let log = log::begin(configuration.settings.log.as_deref());
+    let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));

@@ -14,7 +14,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let configuration = renewal::or_last_good(config::load(&typed));
     match configuration.settings.log.clone().or_else(log::of_spawned) {
         Some(file) => {
-            log::to_file(&file);
+            log::to_file(&file, &configuration.settings);
         }
         None => log::to_stderr(),
     }

@@ -185,6 +185,18 @@ pub(crate) const KEYS: &[Key] = &[
               the owner alone, since messages name visitors' addresses and paths.",
     },
     Key {
+        name: "log_bytes",
+        kind: Kind::Size {
+            range: 64 << 10..=1 << 30,
+            get: |settings| settings.log_bytes,
+            set: |settings, bytes| settings.log_bytes = bytes,
+        },
+        what: "Size at which a log file is renamed to `….1` and a new one is started. The `….1` before \
+               it is removed, so the log takes at most twice this.",
+        why: "Hosts count disk space, and visitors can cause messages. One kind of message is also \
+              limited in rate: 100 at once, then one in 5 s, with the number of those left out.",
+    },
+    Key {
         name: "listen",
         kind: Kind::Own {
             write: "an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\"",

@@ -1,0 +1,245 @@
+//! The log file: bounded in size by a second one, shared by several processes, and never a reason to end.
+//!
+//! * A line is appended by one `write(2)`, so several processes can share the file.
+//! * What is larger than its limit is renamed to `….1`, in the place of the one before. All who write look
+//!   first which file lies there now, so they follow, also when somebody else renames it (logrotate).
+//! * Standard output and error go there, too, if asked for. Rust's `println!` panics when it cannot write,
+//!   so while the file cannot be written they lead to `/dev/null`.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::ErrorKind::{Interrupted, StorageFull, WouldBlock};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use event_loop::descriptors;
+use rustix::fs::OFlags;
+
+/// Where lines go, and the one file before it.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Bytes after which another file is begun.
+    limit: u64,
+    output: Output,
+    /// The last line was not written whole.
+    is_broken: bool,
+}
+
+/// What standard output and error are to this log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Somebody else's.
+    Apart,
+    /// They lead into the file.
+    Redirected,
+    /// They would, if the file could be written.
+    Silenced,
+}
+
+impl LogFile {
+    /// Opens the file for appending, with its folder if that is missing.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub(super) fn open(path: &Path, limit: u64) -> io::Result<LogFile> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let file = open(path)?;
+        let path = path.to_owned();
+        Ok(LogFile { path, file, limit, output: Output::Apart, is_broken: false })
+    }
+
+    /// Lets standard output and error lead into the file, too.
+    ///
+    /// # Errors
+    /// What `dup2(2)` answers.
+    pub(super) fn redirect_output(&mut self) -> io::Result<()> {
+        descriptors::redirect_output(self.file.as_fd())?;
+        self.output = Output::Redirected;
+        Ok(())
+    }
+
+    /// Appends a line.
+    ///
+    /// # Errors
+    /// What `write(2)` answers; of the line a part may stand there.
+    pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.look(line.len() as u64);
+        let appended = self.write(line);
+        match (&appended, self.output) {
+            (Err(_), Output::Redirected) => self.silence(),
+            (Ok(()), Output::Silenced) => self.follow(),
+            _ => {}
+        }
+        appended
+    }
+
+    /// Looks whether another file lies there by now, and begins one when this is too large for `more`
+    /// bytes. What was printed counts, too.
+    pub(super) fn look(&mut self, more: u64) {
+        let Ok(own) = self.file.metadata() else { return };
+        let there = fs::metadata(&self.path).ok();
+        let is_there = there.is_some_and(|there| is_same(&there, &own));
+        if is_there && (own.len() == 0 || own.len().saturating_add(more) <= self.limit) {
+            return;
+        }
+        if is_there && !self.put_aside(&own) {
+            return;
+        }
+        // Without a descriptor for it the old one has to do; it is tried again with the next line.
+        if let Ok(file) = open(&self.path) {
+            self.file = file;
+            self.is_broken = false;
+            self.follow();
+        }
+    }
+
+    /// Renames the file that is too large; of several processes one does. Returns whether another file is to
+    /// be begun or followed to.
+    fn put_aside(&self, own: &Metadata) -> bool {
+        let Ok(lock) = File::open(&self.path) else { return false };
+        // Where there are no locks two might do it at once, and the log before is lost.
+        if descriptors::try_lock(lock.as_fd()).is_err_and(|error| error.kind() == WouldBlock) {
+            return false;
+        }
+        // Whoever had the lock may have done it.
+        let is_still_there = fs::metadata(&self.path).is_ok_and(|there| is_same(&there, own));
+        !is_still_there || fs::rename(&self.path, before(&self.path)).is_ok()
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.limit.saturating_mul(2) {
+            return Err(io::Error::other("it is too large and cannot be renamed"));
+        }
+        let mended;
+        let line = match self.is_broken {
+            true => {
+                mended = [b"\n", line].concat();
+                &mended
+            }
+            false => line,
+        };
+        let written = loop {
+            match self.file.write(line) {
+                Err(error) if error.kind() == Interrupted => {}
+                written => break written?,
+            }
+        };
+        self.is_broken = written < line.len() && written > 0;
+        match written == line.len() {
+            true => Ok(()),
+            // Only a full disk or a quota cuts a write to a file short.
+            false => Err(StorageFull.into()),
+        }
+    }
+
+    /// Lets standard output and error follow to the file that is written now.
+    fn follow(&mut self) {
+        if self.output != Output::Apart && self.redirect_output().is_err() {
+            self.output = Output::Silenced;
+        }
+    }
+
+    fn silence(&mut self) {
+        let null = OpenOptions::new().write(true).open("/dev/null");
+        if null.and_then(|null| descriptors::redirect_output(null.as_fd())).is_ok() {
+            self.output = Output::Silenced;
+        }
+    }
+}
+
+/// Where the log goes that was too large.
+pub(super) fn before(path: &Path) -> PathBuf {
+    let mut before = path.as_os_str().to_owned();
+    before.push(".1");
+    before.into()
+}
+
+/// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
+/// put there must not wait for a reader.
+fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn two_files_hold_the_newest_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/log");
+        let mut log = LogFile::open(&path, 100).unwrap();
+        for number in 0..1000 {
+            log.append(format!("line {number:>4}\n").as_bytes()).unwrap();
+            assert!(read(&path).len() <= 100 && read(&before(&path)).len() <= 100);
+        }
+        let kept = read(&before(&path)) + &read(&path);
+        let expected: String = (0..1000).map(|number| format!("line {number:>4}\n")).collect();
+        assert!(kept.len() >= 100 && expected.ends_with(&kept), "{kept}");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_line_larger_than_the_limit_has_a_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = LogFile::open(&path, 10).unwrap();
+        log.append(&[b'a'; 15]).unwrap();
+        log.append(b"b\n").unwrap();
+        assert_eq!((read(&before(&path)).len(), read(&path)), (15, "b\n".to_owned()));
+    }
+
+    #[test]
+    fn several_who_write_follow_one_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut logs: Vec<_> = (0..3).map(|_| LogFile::open(&path, 1000).unwrap()).collect();
+        for number in 0..300 {
+            logs[number % 3].append(format!("line {number:>4}\n").as_bytes()).unwrap();
+        }
+        let kept = read(&before(&path)) + &read(&path);
+        let expected: String = (0..300).map(|number| format!("line {number:>4}\n")).collect();
+        assert!(kept.len() >= 1000 && expected.ends_with(&kept), "{kept}");
+        // And whoever else renames or removes it.
+        fs::rename(&path, folder.path().join("elsewhere")).unwrap();
+        logs[0].append(b"first\n").unwrap();
+        logs[1].append(b"second\n").unwrap();
+        assert_eq!(read(&path), "first\nsecond\n");
+        fs::remove_file(&path).unwrap();
+        logs[2].append(b"third\n").unwrap();
+        logs[0].append(b"fourth\n").unwrap();
+        assert_eq!(read(&path), "third\nfourth\n");
+    }
+
+    #[test]
+    fn where_it_cannot_be_renamed_it_ends_at_twice_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = LogFile::open(&path, 100).unwrap();
+        // A folder that is not empty gives way to no file.
+        fs::create_dir_all(before(&path).join("full")).unwrap();
+        let appended = (0..100).filter(|_| log.append(b"a line\n").is_ok()).count();
+        assert!(appended < 100 && read(&path).len() <= 220, "{appended}");
+        fs::remove_dir_all(before(&path)).unwrap();
+        log.append(b"again\n").unwrap();
+        assert_eq!(read(&path), "again\n");
+    }
+}

@@ -1,0 +1,62 @@
+//! A message as a line of the log: of bounded length, and nothing in it can pass for another line.
+
+/// Bytes of one message. A backtrace takes some 6,000; paths and panics may quote what visitors sent.
+const LONGEST: usize = 8 * 1024;
+
+/// What stands before each line of a message but the first.
+const CONTINUED: &str = "    ";
+
+/// Makes a line of a formatted message, with its line end, and `more` behind the message.
+///
+/// Lines of a message after the first are indented and control characters are shown as numbers, so that
+/// nothing a message quotes begins where a message begins, or does something to a terminal.
+pub(super) fn line(message: &[u8], more: &str) -> Vec<u8> {
+    let message = String::from_utf8_lossy(message);
+    let message = message.trim_end_matches('\n');
+    let mut line = String::with_capacity(message.len() + more.len() + 1);
+    for letter in message.chars() {
+        if line.len() >= LONGEST {
+            line.push('…');
+            break;
+        }
+        match letter {
+            '\n' => line.extend(["\n", CONTINUED]),
+            '\t' => line.push('\t'),
+            letter if letter.is_control() => line.extend(letter.escape_unicode()),
+            letter => line.push(letter),
+        }
+    }
+    line.push_str(more);
+    line.push('\n');
+    line.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_message_passes_for_another() {
+        for (message, expected) in [
+            ("plain\n", "plain\n"),
+            ("no end", "no end\n"),
+            ("", "\n"),
+            ("two\nlines\n", "two\n    lines\n"),
+            ("a\r\n2026 ERROR forged", "a\\u{d}\n    2026 ERROR forged\n"),
+            ("\u{1b}[2J\u{7}\0\u{9b}", "\\u{1b}[2J\\u{7}\\u{0}\\u{9b}\n"),
+            ("tab\tä", "tab\tä\n"),
+        ] {
+            assert_eq!(String::from_utf8(line(message.as_bytes(), "")).unwrap(), expected);
+        }
+        assert_eq!(line(b"a\xff", " (more)"), "a\u{fffd} (more)\n".as_bytes());
+    }
+
+    #[test]
+    fn a_message_is_cut_at_a_whole_letter() {
+        for letter in ["x", "ä", "\u{1b}", "\nx"] {
+            let long = line(letter.repeat(3 * LONGEST).as_bytes(), " (more)");
+            assert!(long.len() < LONGEST + 32, "{}", long.len());
+            assert!(String::from_utf8(long).unwrap().ends_with("… (more)\n"));
+        }
+    }
+}

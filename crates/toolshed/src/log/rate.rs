@@ -1,0 +1,113 @@
+//! How many messages of one kind are written: visitors cause some, and could fill a disk with them.
+//!
+//! Values and `now` in, a decision out. A kind is a place in the code that logs (tracing's call site), so
+//! there is a fixed number of kinds, and a flood of one hides no other.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// Messages of one kind that are written at once …
+const BURST: u32 = 100;
+
+/// … and how long it then takes until the next is: some 2 MiB a day of lines of 120 bytes.
+const REFILL: Duration = Duration::from_secs(5);
+
+/// What is known of each kind.
+#[derive(Debug)]
+pub(super) struct Rates<K>(HashMap<K, Budget>);
+
+/// What one kind may still write.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    /// The moment up to which refills are counted in `left`.
+    refilled: Instant,
+    left_out: LeftOut,
+}
+
+/// Messages of one kind that were not written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) count: u64,
+    /// When the first of them came.
+    pub(super) since: Option<Instant>,
+}
+
+impl<K> Default for Rates<K> {
+    fn default() -> Self {
+        Rates(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Rates<K> {
+    /// Decides on a message: `None` when it is to be left out; else how many before it were.
+    pub(super) fn admit(&mut self, kind: K, now: Instant) -> Option<LeftOut> {
+        let budget = self.0.entry(kind).or_insert(Budget {
+            left: BURST,
+            refilled: now,
+            left_out: LeftOut::default(),
+        });
+        budget.refill(now);
+        if budget.left == 0 {
+            budget.left_out.count += 1;
+            budget.left_out.since.get_or_insert(now);
+            return None;
+        }
+        budget.left -= 1;
+        Some(std::mem::take(&mut budget.left_out))
+    }
+}
+
+impl Budget {
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled);
+        let refills = u32::try_from(passed.as_secs() / REFILL.as_secs()).unwrap_or(u32::MAX);
+        if refills >= BURST - self.left {
+            self.left = BURST;
+            self.refilled = now;
+        } else {
+            self.left += refills;
+            self.refilled += REFILL * refills;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_written_then_one_in_a_while_and_what_was_left_out_is_counted() {
+        let mut rates = Rates::default();
+        let begin = Instant::now();
+        for _ in 0..BURST {
+            assert_eq!(rates.admit("login", begin), Some(LeftOut::default()));
+        }
+        for _ in 0..7 {
+            assert_eq!(rates.admit("login", begin), None);
+        }
+        assert_eq!(rates.admit("another", begin), Some(LeftOut::default()), "a kind of its own");
+        let almost = begin + REFILL - Duration::from_millis(1);
+        assert_eq!(rates.admit("login", almost), None);
+        let told = rates.admit("login", begin + REFILL);
+        assert_eq!(told, Some(LeftOut { count: 8, since: Some(begin) }));
+        assert_eq!(rates.admit("login", begin + REFILL), None);
+        // After a long rest all is as at the beginning.
+        let later = begin + REFILL * BURST * 2;
+        let told = rates.admit("login", later);
+        assert_eq!(told, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));
+        let written = (0..2 * BURST).filter(|_| rates.admit("login", later).is_some()).count();
+        assert_eq!(written as u32, BURST - 1);
+    }
+
+    #[test]
+    fn a_flood_of_a_day_is_some_thousand_lines() {
+        let mut rates = Rates::default();
+        let begin = Instant::now();
+        let moments = (0..86_400).flat_map(|second| [second; 10]);
+        let written = moments
+            .filter(|second| rates.admit((), begin + Duration::from_secs(*second)).is_some());
+        assert_eq!(written.count() as u64, u64::from(BURST) + 86_399 / REFILL.as_secs());
+    }
+}

@@ -1,0 +1,171 @@
+//! What tracing writes its messages with: nothing that goes wrong here stops the one who has something to say.
+//!
+//! A message passes its kind's rate (`rate.rs`), becomes a line (`line.rs`) and is appended to a file
+//! (`file.rs`) or to standard error (`stream.rs`). What cannot be written is counted, and told when writing
+//! works again.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Instant;
+
+use tracing::Metadata;
+use tracing::callsite::Identifier;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use super::TimeAndProcess;
+use super::file::LogFile;
+use super::line::line;
+use super::rate::{LeftOut, Rates};
+use super::stream::Stream;
+
+/// The log of this process.
+#[derive(Debug)]
+pub(super) struct Log(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    rates: Rates<Identifier>,
+    sink: Sink,
+    lost: Lost,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+pub(super) enum Sink {
+    File(LogFile),
+    Stream(Stream),
+    /// The file, opened by the first message. Each message tries again.
+    Later {
+        path: PathBuf,
+        limit: u64,
+    },
+}
+
+/// Lines that could not be written since the last that could, and why the first could not.
+#[derive(Debug, Default)]
+struct Lost {
+    lines: u64,
+    why: Option<io::Error>,
+}
+
+impl Log {
+    pub(super) fn new(sink: Sink) -> Log {
+        Log(Mutex::new(State { rates: Rates::default(), sink, lost: Lost::default() }))
+    }
+
+    /// Looks whether the file is still the one to write to and not too large.
+    pub(super) fn look(&self) {
+        if let Some(mut state) = self.state()
+            && let Sink::File(file) = &mut state.sink
+        {
+            file.look(0);
+        }
+    }
+
+    /// `None` when this very thread is at it already: a message about a message would wait for ever.
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.0.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, kind: Option<&Identifier>, message: &[u8], now: Instant) {
+        let admitted = match kind {
+            Some(kind) => self.rates.admit(kind.clone(), now),
+            None => Some(LeftOut::default()),
+        };
+        let Some(left_out) = admitted else { return };
+        let mut lines = self.lost.line();
+        lines.extend(line(message, &in_words(left_out, now)));
+        match self.sink.append(&lines) {
+            Ok(()) => self.lost = Lost::default(),
+            Err(error) => {
+                self.lost.lines += 1;
+                self.lost.why.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl Lost {
+    /// A line about them; nothing without any.
+    fn line(&self) -> Vec<u8> {
+        let Some(why) = &self.why else { return Vec::new() };
+        let mut text = String::new();
+        // A clock that says nothing is no reason to say nothing.
+        let _ = TimeAndProcess.format_time(&mut Writer::new(&mut text));
+        text += &format!("  WARN {} messages could not be written: {why}.", self.lines);
+        line(text.as_bytes(), "")
+    }
+}
+
+/// What is put behind a message before which others of its kind were left out.
+fn in_words(LeftOut { count, since }: LeftOut, now: Instant) -> String {
+    let Some(since) = since else { return String::new() };
+    let seconds = now.saturating_duration_since(since).as_secs();
+    format!(" ({count} more like this in the last {seconds} s are left out)")
+}
+
+impl Sink {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::File(file) => file.append(line),
+            Sink::Stream(stream) => stream.append(line),
+            Sink::Later { path, limit } => match LogFile::open(path, *limit) {
+                Ok(file) => {
+                    *self = Sink::File(file);
+                    self.append(line)
+                }
+                Err(error) => {
+                    let why = format!(
+                        "toolshed: The log file {} cannot be written: {error}.\n",
+                        path.display()
+                    );
+                    let mut stream = Stream::new();
+                    let said = stream.append(why.as_bytes());
+                    *self = Sink::Stream(stream);
+                    said.and_then(|()| self.append(line))
+                }
+            },
+        }
+    }
+}
+
+impl MakeWriter<'_> for &'static Log {
+    type Writer = Message;
+
+    fn make_writer(&self) -> Message {
+        Message { log: self, kind: None }
+    }
+
+    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Message {
+        Message { log: self, kind: Some(metadata.callsite()) }
+    }
+}
+
+/// One message on its way, which tracing writes at once.
+#[derive(Debug)]
+pub(super) struct Message {
+    log: &'static Log,
+    kind: Option<Identifier>,
+}
+
+impl Write for Message {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        if let Some(mut state) = self.log.state() {
+            state.take(self.kind.as_ref(), message, Instant::now());
+        }
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

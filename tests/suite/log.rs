@@ -1,0 +1,193 @@
+//! A log that cannot be written, that nobody reads, or that a visitor wants to fill: nobody's request waits
+//! for it or fails by it, and the disk stays as empty as it was.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use end_to_end::fcgi_client::id;
+use end_to_end::fixtures::external::{self, External};
+use end_to_end::fixtures::{App, Setup, apache_fcgid};
+use end_to_end::http_client::{Request, Upload};
+use end_to_end::program::Limit;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The status of an answer to a request without a body.
+fn ask(program: &External, method: &str, target: &str) -> u16 {
+    let mut connection = program.connect().expect("it listens");
+    connection.begin(id(1), false, method, target, None);
+    connection.stdin_end(id(1));
+    connection.flush().expect("the program reads");
+    let answer = connection.finish(id(1));
+    answer.unwrap_or_else(|error| panic!("{method} {target}: {error}")).status()
+}
+
+/// Where the program lies in memory: another place after each exec.
+fn image(program: &External) -> String {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", program.app.pid())).expect("it runs");
+    maps.lines().next().expect("it has memory").to_owned()
+}
+
+/// All that is logged: a request that makes no sense, failures of tools, crashes, another version, the end.
+/// `prints`: and what tools print.
+fn everything_is_answered(mut program: External, prints: bool) {
+    for _ in 0..3 {
+        assert_eq!(ask(&program, "GET", "/healthz"), 200);
+        assert_eq!(ask(&program, "G T", "/"), 400);
+        if prints {
+            assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
+        }
+        for runs in ["inline", "isolated"] {
+            let panic = format!("/tools/diagnostics/crash?how=panic&runs={runs}");
+            assert_eq!(ask(&program, "POST", &panic), 500, "{runs}");
+        }
+        assert_eq!(ask(&program, "POST", "/tools/diagnostics/crash?how=segv&runs=isolated"), 500);
+    }
+    let before = image(&program);
+    assert_eq!(ask(&program, "POST", "/tools/diagnostics/crash?how=segv&runs=inline"), 500);
+    assert_eq!(ask(&program, "GET", "/healthz"), 200);
+    assert_ne!(image(&program), before, "it has restarted in place");
+    let before = image(&program);
+    program.app.signal(libc::SIGHUP).expect("it runs");
+    let begun = Instant::now();
+    while image(&program) == before {
+        assert!(begun.elapsed() < PATIENCE, "it takes the new version");
+        assert_eq!(ask(&program, "GET", "/healthz"), 200);
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+    assert_eq!(program.app.terminate().expect("it ends").code(), Some(0));
+}
+
+fn setup() -> Setup {
+    Setup::new(App::Toolshed, "").with_renewal().with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
+}
+
+#[test]
+fn a_full_disk_stops_nobody() {
+    let setup = setup().with_variable("TOOLSHED_LOG", "/dev/full");
+    everything_is_answered(external::start(&setup).expect("the program starts"), true);
+}
+
+#[test]
+fn a_limit_on_files_stops_nobody() {
+    // As a quota does. All that the program keeps in files is lost, too.
+    let started = external::start_with(&setup(), |start, folder| {
+        fs::write(folder.join("run/app.log"), "there is a line already\n").expect("it is written");
+        start.variable("TOOLSHED_LOG", folder.join("run/app.log")).limit(Limit::FileSize, 10)
+    });
+    everything_is_answered(started.expect("the program starts"), true);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_stops_nobody() {
+    let mut pipe = None;
+    let started = external::start_with(&setup(), |start, folder| {
+        let path = folder.join("run/pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+        // Open in both directions, so that it has a reader, who never reads.
+        let mut options = fs::File::options();
+        let mut filled = options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .expect("it is there");
+        while filled.write(&[b'x'; 4096]).is_ok() {}
+        while filled.write(b"x").is_ok() {}
+        pipe = Some(filled);
+        start.output(path)
+    });
+    // What a tool prints by itself waits there, until the watchdog ends it.
+    everything_is_answered(started.expect("the program starts"), false);
+    drop(pipe);
+}
+
+/// An application whose `println!` fails has panicked, and its visitor is told.
+#[test]
+fn what_a_tool_cannot_print_is_its_own_failure() {
+    let setup = Setup::new(App::TestApp, "");
+    let started = external::start_with(&setup, |start, _| start.limit(Limit::FileSize, 0));
+    let mut program = started.expect("the program starts");
+    for target in ["/print", "/panic", "/print?without-line-end"] {
+        let status = ask(&program, "GET", target);
+        assert!([200, 500].contains(&status), "{target}: {status}");
+        assert_eq!(ask(&program, "GET", "/healthz"), 200, "after {target}");
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+}
+
+/// The bytes of all files of a folder whose names begin so.
+fn bytes(folder: &Path, name: &str) -> u64 {
+    let entries = fs::read_dir(folder).expect("it is there").flatten();
+    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(name));
+    ours.map(|entry| entry.metadata().map_or(0, |it| it.len())).sum()
+}
+
+#[test]
+fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
+    const LIMIT: u64 = 64 * 1024;
+    // As it is installed.
+    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let running = apache_fcgid::start(&setup).expect("Apache starts");
+    let settings = "public = [\"all\", \"diagnostics\"]\nlog_bytes = \"64 KiB\"\n";
+    fs::write(running.folder().join("toolshed.toml"), settings).expect("it is written");
+    let logs = running.folder().join("logs");
+    let cross_site = || {
+        Request::post("/login", Upload::Text(b"password=x".to_vec()))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header("Sec-Fetch-Site", "cross-site")
+            .header("User-Agent", &"long ".repeat(100))
+            .send(running.address)
+            .expect("an answer")
+            .status
+    };
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1500).for_each(|_| assert_eq!(cross_site(), 403)));
+        }
+    });
+    let said = || running.log_of_programs();
+    let refusals = said().matches("another site sent").count();
+    let processes = running.our_processes().len();
+    assert!(refusals >= 100 && refusals <= 130 * processes, "{refusals} of {processes} processes");
+    assert!(bytes(&logs, "toolshed.log") <= 2 * LIMIT, "{}", bytes(&logs, "toolshed.log"));
+    // Another kind of message is there all the same.
+    let panicked = Request::post("/tools/diagnostics/crash?how=panic&runs=inline", Upload::Nothing);
+    assert_eq!(panicked.send(running.address).expect("an answer").status, 500);
+    assert!(said().contains("panicked"), "{}", said());
+    // And how many of the flood were left out, when the next one is written.
+    let begun = Instant::now();
+    while !said().contains("more like this") {
+        assert!(begun.elapsed() < PATIENCE, "{}", said());
+        assert_eq!(cross_site(), 403);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(running.stop(), Ok(()));
+}
+
+/// What tools print counts, too, although it passes through nobody's hands.
+#[test]
+fn a_log_full_of_printed_lines_is_renamed() {
+    const LIMIT: u64 = 64 * 1024;
+    let setup = setup().with_variable("TOOLSHED_LOG_BYTES", "64 KiB");
+    let started = external::start_with(&setup, |start, folder| {
+        start.variable("TOOLSHED_LOG", folder.join("run/log"))
+    });
+    let program = started.expect("the program starts");
+    let folder = program.folder().join("run");
+    let begun = Instant::now();
+    while !folder.join("log.1").exists() {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes", bytes(&folder, "log"));
+        assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
+    }
+    // Some thousand requests fit into the second between two looks.
+    assert!(bytes(&folder, "log") <= 64 * LIMIT, "{} bytes", bytes(&folder, "log"));
+    let before = bytes(&folder, "log.1");
+    assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
+    assert_eq!(bytes(&folder, "log.1"), before, "what is printed follows");
+}
