@@ -206,7 +206,7 @@ fn put_record(answer: &mut Answer, record_type: RecordType, content: &[u8]) {
     /// Where a header has the id.
     const ID_AT: usize = 2;
     answer.ids.push(answer.bytes.len() + ID_AT);
-    let header = Header::new(record_type, Some(ANY_ID), content.len() as u16);
+    let header = Header::new(record_type, Some(ANY_ID), content.len());
     answer.bytes.extend_from_slice(&header.encode());
     answer.bytes.extend_from_slice(content);
 }

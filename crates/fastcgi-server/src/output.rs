@@ -67,15 +67,17 @@ struct Shared {
 }
 
 impl Output {
-    /// Appends one record of at most 65,535 content bytes, copied.
+    /// Appends one record, copied.
+    ///
+    /// # Panics
+    /// When the content has more than 65,535 bytes.
     pub(crate) fn record(
         &mut self,
         record_type: RecordType,
         id: Option<RequestId>,
         content: &[u8],
     ) {
-        debug_assert!(content.len() <= MAX_CONTENT);
-        let header = Header::new(record_type, id, content.len() as u16).encode();
+        let header = Header::new(record_type, id, content.len()).encode();
         let buffer = self.buffer(HEADER_LENGTH + content.len());
         buffer.put_slice(&header);
         buffer.put_slice(content);
@@ -111,7 +113,7 @@ impl Output {
     }
 
     fn shared_record(&mut self, record_type: RecordType, id: RequestId, payload: Bytes) {
-        let header = Header::new(record_type, Some(id), payload.len() as u16).encode();
+        let header = Header::new(record_type, Some(id), payload.len()).encode();
         self.buffer(HEADER_LENGTH).put_slice(&header);
         self.queued += (HEADER_LENGTH + payload.len()) as u64;
         self.shared_bytes += payload.len();
@@ -373,7 +375,7 @@ fn insert_headers(
         if record > 0 {
             buffer.copy_within(from..from + length, to);
         }
-        let header = Header::new(record_type, Some(id), length as u16).encode();
+        let header = Header::new(record_type, Some(id), length).encode();
         buffer[to - HEADER_LENGTH..to].copy_from_slice(&header);
     }
     records
@@ -571,6 +573,25 @@ mod tests {
                 assert!(parts <= length.div_ceil(FULL_CONTENT), "{way}, {length}: {lengths:?}");
                 assert!(!lengths.contains(&0), "{way}, {length}: {lengths:?}");
             }
+        }
+    }
+
+    /// The pieces are cut before; were that ever forgotten, nothing may go out whose header says less.
+    #[test]
+    fn a_record_with_more_content_than_its_header_can_say_is_never_queued() {
+        type Queue = fn(&mut Output, Vec<u8>);
+        let ways: [(&str, Queue); 2] = [
+            ("copied", |output, data| output.record(RecordType::Stdout, Some(ID), &data)),
+            ("shared", |output, data| output.shared_record(RecordType::Stdout, ID, data.into())),
+        ];
+        for (way, queue) in ways {
+            let mut output = Output::default();
+            queue(&mut output, pattern(MAX_CONTENT));
+            assert_eq!(records(&output.take_unsent()).0, [MAX_CONTENT], "{way}");
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| queue(&mut output, pattern(MAX_CONTENT + 1))));
+            assert!(outcome.is_err(), "{way}");
+            assert_eq!(output.unsent(), 0, "{way}");
         }
     }
 

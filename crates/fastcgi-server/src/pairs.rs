@@ -7,6 +7,9 @@
 /// The longest name or value that can be written: lengths have 31 bits (§3.4).
 pub(crate) const MAX_PART: usize = 0x7fff_ffff;
 
+// A length from the wire is never cut, and never added to another: each is compared with what is left.
+const _: () = assert!(usize::BITS >= 32);
+
 /// Takes the first pair off a block; `None` when the block is empty or its first pair says to be
 /// longer than the block.
 #[inline]
@@ -44,10 +47,11 @@ pub(crate) fn check(block: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// Returns how many bytes a pair takes on the wire.
+/// Returns how many bytes a pair takes on the wire; on 32-bit machines at most all there can be.
 pub(crate) fn encoded_length(name: &[u8], value: &[u8]) -> usize {
     let length_of_length = |length: usize| if length < 0x80 { 1 } else { 4 };
-    length_of_length(name.len()) + length_of_length(value.len()) + name.len() + value.len()
+    let lengths = length_of_length(name.len()) + length_of_length(value.len());
+    name.len().saturating_add(value.len()).saturating_add(lengths)
 }
 
 /// Writes a pair, handing its pieces to `put` in order. Nothing is written when the name or the
@@ -107,6 +111,29 @@ mod tests {
     fn a_short_length_may_be_written_long() {
         let block = [0x80, 0, 0, 1, 0x80, 0, 0, 0, b'A'];
         assert_eq!(split_pair(&block), Some((&b"A"[..], &b""[..], &b""[..])));
+    }
+
+    /// The memory is never touched, so the system never gives it.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn parts_of_31_bits_are_written_and_longer_ones_left_out() {
+        let longest = vec![0; MAX_PART + 1];
+        let head_and_length = |name: &[u8], value: &[u8]| {
+            let (mut head, mut length) = (Vec::new(), 0);
+            encode(name, value, |piece| {
+                length += piece.len();
+                if head.len() < 8 {
+                    head.extend_from_slice(&piece[..piece.len().min(4)]);
+                }
+            });
+            (head, length)
+        };
+        let (head, length) = head_and_length(b"A", &longest[1..]);
+        assert_eq!(head[..6], [1, 0xff, 0xff, 0xff, 0xff, b'A']);
+        assert_eq!(length, encoded_length(b"A", &longest[1..]));
+        assert_eq!(head_and_length(&longest, b"").1, 0);
+        assert_eq!(head_and_length(b"", &longest).1, 0);
+        assert_eq!(encoded_length(&longest[1..], &longest[1..]), 2 * MAX_PART + 8);
     }
 
     #[test]

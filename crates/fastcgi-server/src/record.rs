@@ -151,7 +151,17 @@ pub struct Header {
 
 impl Header {
     /// Makes the header of a record without padding.
-    pub const fn new(record_type: RecordType, id: Option<RequestId>, content_length: u16) -> Self {
+    ///
+    /// # Panics
+    /// When the content has more than 65,535 bytes. A length cut to its lower 16 bits would let the
+    /// peer read the rest of the content as records of their own.
+    pub const fn new(
+        record_type: RecordType,
+        id: Option<RequestId>,
+        content_length: usize,
+    ) -> Self {
+        assert!(content_length <= MAX_CONTENT, "a record has at most 65,535 content bytes");
+        let content_length = content_length as u16;
         Header { record_type: record_type as u8, id, content_length, padding_length: 0 }
     }
 
@@ -209,6 +219,18 @@ mod tests {
         assert_eq!(header.content_length, 0xabcd);
         assert_eq!(header.padding_length, 7);
         assert_eq!(header.encode(), bytes);
+    }
+
+    #[test]
+    fn a_length_of_17_bits_makes_no_header() {
+        for (length, bytes) in [(0, [0, 0]), (65_535, [0xff, 0xff])] {
+            let header = Header::new(RecordType::Stdin, None, length).encode();
+            assert_eq!(header[4..6], bytes);
+        }
+        for length in [65_536, 99_000, 1 << 17, usize::MAX] {
+            let header = std::panic::catch_unwind(|| Header::new(RecordType::Stdin, None, length));
+            assert!(header.is_err(), "{length} bytes: {header:?}");
+        }
     }
 
     #[test]
