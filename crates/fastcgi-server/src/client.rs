@@ -28,7 +28,9 @@ pub enum Event {
         /// The next bytes.
         data: Bytes,
     },
-    /// A part of a message for the log: a slice of the input, not copied, never empty.
+    /// A part of a message for the log: a slice of the input, not copied, never empty. It may hold
+    /// line ends and escape sequences that a visitor wrote: [`one_line`](crate::one_line) belongs
+    /// between it and a log.
     Stderr {
         /// The request.
         id: RequestId,

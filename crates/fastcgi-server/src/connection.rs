@@ -16,6 +16,7 @@ use crate::error::{ConnectionError, Problem};
 use crate::event::{CloseWhen, Event, Refusal, Request};
 use crate::framing::Framing;
 use crate::limits::Limits;
+use crate::one_line::one_line;
 use crate::output::Output;
 use crate::params::Params;
 use crate::record::{Header, RecordType, RequestId};
@@ -402,12 +403,14 @@ impl Connection {
         answered
     }
 
-    /// Queues a message for the web server's log, copied. mod_fcgid cuts a record at about 8,000
-    /// bytes; nobody reads what comes after `end_request`.
-    pub fn stderr(&mut self, id: RequestId, text: &[u8]) -> bool {
+    /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers
+    /// write to their log what they are sent. mod_fcgid cuts a record at about 8,000 bytes; nobody
+    /// reads what comes after `end_request`.
+    pub fn stderr(&mut self, id: RequestId, message: &[u8]) -> bool {
         let Some(request) = self.answered(id) else { return false };
-        request.stderr_used |= !text.is_empty();
-        self.output.copied_stream(RecordType::Stderr, id, text);
+        let line = one_line(message);
+        request.stderr_used |= !line.is_empty();
+        self.output.copied_stream(RecordType::Stderr, id, line.as_bytes());
         true
     }
 

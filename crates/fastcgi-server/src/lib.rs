@@ -59,6 +59,7 @@ mod error;
 mod event;
 mod framing;
 mod limits;
+mod one_line;
 mod output;
 mod pairs;
 mod params;
@@ -75,6 +76,7 @@ pub mod server {
 
 pub use bodies::{ProtocolStatus, Role};
 pub use error::{ConnectionError, Problem};
+pub use one_line::one_line;
 pub use params::{Pairs, Params};
 pub use record::{Header, RecordType, RequestId};
 pub use server::{CloseWhen, Connection, Event, Limits, Refusal, Request};

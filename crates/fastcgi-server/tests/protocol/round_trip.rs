@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use fastcgi_server::{
     Connection, Event, Header, Limits, Params, ProtocolStatus, RecordType, RequestId, Role, client,
+    one_line,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -267,7 +268,7 @@ proptest! {
         for (id, exchange) in &exchanges {
             let expected = Answered {
                 stdout: exchange.stdout.concat(),
-                stderr: exchange.stderr.clone(),
+                stderr: one_line(&exchange.stderr).as_bytes().to_vec(),
                 end: Some(exchange.app_status),
             };
             prop_assert_eq!(&answered[id], &expected);
