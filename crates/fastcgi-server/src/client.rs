@@ -377,6 +377,12 @@ impl Connection {
         self.requests.get(id).is_some()
     }
 
+    /// Says whether no record is half received: an application that closes elsewhere has broken off,
+    /// and so has one that closes while a request is active.
+    pub fn is_between_records(&self) -> bool {
+        !self.has_failed() && self.framing.is_between_records()
+    }
+
     /// Says whether the connection has failed: [`Event::Failed`] was its last event.
     pub fn has_failed(&self) -> bool {
         matches!(self.awaiting, Awaiting::Nothing)

@@ -74,27 +74,35 @@ pub(crate) fn converse_in_all_cuts(
     answers: Answers,
     bytes: &[u8],
 ) -> Outcome {
-    let whole = converse(limits, answers, [bytes]);
-    let same = |cut: &str, outcome: Outcome| {
-        assert!(
-            outcome == whole,
-            "{name}: {cut}: {:#?}\n{:#?}\nbut whole: {:#?}\n{:#?}",
-            outcome.heard(),
-            outcome.said(),
-            whole.heard(),
-            whole.said(),
-        );
+    all_cuts(
+        name,
+        bytes,
+        |pieces| converse(limits, answers, pieces.iter().copied()),
+        |outcome| format!("{:#?}\n{:#?}", outcome.heard(), outcome.said()),
+    )
+}
+
+/// Asserts that `hear` makes the same of bytes whole, byte by byte, cut in two anywhere (long ones at
+/// 200 to 400 places) and cut at random; returns that. `show` makes it readable.
+pub(crate) fn all_cuts<T: PartialEq>(
+    name: &str,
+    bytes: &[u8],
+    hear: impl Fn(&[&[u8]]) -> T,
+    show: impl Fn(&T) -> String,
+) -> T {
+    let whole = hear(&[bytes]);
+    let same = |cut: &str, pieces: &[&[u8]]| {
+        let outcome = hear(pieces);
+        assert!(outcome == whole, "{name}: {cut}: {}\nbut whole: {}", show(&outcome), show(&whole));
     };
-    same("byte by byte", converse(limits, answers, bytes.chunks(1)));
-    if bytes.len() <= 1500 {
-        for cut in 0..=bytes.len() {
-            let (first, second) = bytes.split_at(cut);
-            same(&format!("cut at {cut}"), converse(limits, answers, [first, second]));
-        }
+    same("byte by byte", &bytes.chunks(1).collect::<Vec<_>>());
+    let step = if bytes.len() <= 1500 { 1 } else { bytes.len().div_ceil(400).max(7) };
+    for cut in (0..=bytes.len()).step_by(step) {
+        let (first, second) = bytes.split_at(cut);
+        same(&format!("cut at {cut}"), &[first, second]);
     }
     for seed in 1..=20 {
-        let pieces = random_pieces(bytes, seed);
-        same(&format!("random cuts {seed}"), converse(limits, answers, pieces));
+        same(&format!("random cuts {seed}"), &random_pieces(bytes, seed));
     }
     whole
 }

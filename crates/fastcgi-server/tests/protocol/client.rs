@@ -1,38 +1,14 @@
 //! The web server's end: what it may send, and what it makes of answers good and bad.
 
 use bytes::Bytes;
-use fastcgi_server::client::{Connection, Event};
+use fastcgi_server::client::Connection;
 use fastcgi_server::{ProtocolStatus, Role};
 
+use crate::web_server::{poll_all, show};
 use crate::wire::*;
 
 fn heard(connection: &mut Connection, wire: &Wire) -> Vec<String> {
-    let mut events: Vec<String> = Vec::new();
-    for piece in wire.bytes.chunks(3) {
-        connection.handle_input(Bytes::copy_from_slice(piece));
-        while let Some(event) = connection.poll_event() {
-            let line = match event {
-                Event::Stdout { id, data } => format!("stdout {id} {}", text(&data)),
-                Event::Stderr { id, data } => format!("stderr {id} {}", text(&data)),
-                Event::End { id, app_status, protocol_status } => {
-                    format!("end {id} {app_status} {protocol_status:?}")
-                }
-                Event::Values(values) => format!(
-                    "values {:?}",
-                    values.iter().map(|(n, v)| (text(n), text(v))).collect::<Vec<_>>()
-                ),
-                Event::UnknownType(number) => format!("unknown type {number}"),
-                Event::Failed(error) => format!("failed: {error}"),
-            };
-            match (events.last_mut(), line.strip_prefix("stdout 1 ")) {
-                (Some(last), Some(more)) if last.starts_with("stdout 1 ") => {
-                    last.push_str(more);
-                }
-                _ => events.push(line),
-            }
-        }
-    }
-    events
+    poll_all(connection, wire.bytes.chunks(3)).iter().map(show).collect()
 }
 
 fn begun(role: Role) -> Connection {

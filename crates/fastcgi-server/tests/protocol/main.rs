@@ -1,7 +1,8 @@
 //! Whole conversations with the application's end of a connection, without a network.
 //!
 //! `wire.rs` builds and reads bytes without the crate's own encoders, so that an error in those
-//! cannot hide; `application.rs` is the one place that calls the connection. The rest are cases.
+//! cannot hide; `application.rs` is the one place that calls the connection,
+//! `web_server.rs` its mirror for the other end. The rest are cases.
 
 // clippy sees tests only in functions marked as such; here even the helpers are nothing else.
 #![allow(clippy::unwrap_used)]
@@ -9,10 +10,14 @@
 mod application;
 mod client;
 mod closing;
+mod edges;
 mod hostile;
 mod malformed;
+mod mistakes;
 mod recorded;
 mod round_trip;
+mod seeds;
+mod web_server;
 mod wire;
 
 #[test]
