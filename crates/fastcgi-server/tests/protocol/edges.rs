@@ -41,6 +41,7 @@ fn said_length() -> impl Strategy<Value = u32> {
         1 => 65_500_u32..65_540,
         1 => 0x3fff_fff0_u32..0x4000_0010,
         1 => 0x7fff_fff0_u32..=0x7fff_ffff,
+        3 => Just(0x7fff_ffff_u32),
     ]
 }
 
