@@ -190,6 +190,17 @@ impl Client {
         Ok(())
     }
 
+    /// Sends what is queued and these bytes as they are, and says that nothing more comes.
+    pub(crate) async fn send_last(&mut self, mut bytes: &[u8]) {
+        self.send().await.unwrap();
+        while !bytes.is_empty() {
+            let (stream, slices) = (&mut self.stream, [IoSlice::new(bytes)]);
+            let sent = poll_fn(|context| stream.poll_write_vectored(context, &slices)).await;
+            bytes = &bytes[sent.unwrap()..];
+        }
+        self.stream.shutdown_write().unwrap();
+    }
+
     /// Waits for the next event; `None` when the server closed the connection.
     pub(crate) async fn event(&mut self) -> Option<Event> {
         loop {

@@ -216,3 +216,26 @@ fn a_peer_that_leaves_while_its_body_waits_ends_the_handler() {
         }
     });
 }
+
+/// Without a Content-Length only the end of STDIN says that a body is whole. (haproxy once waited for the rest.)
+#[test]
+fn an_end_of_the_input_within_a_record_is_no_end_of_a_body() {
+    test(async {
+        let server = Server::fastcgi(router(), Settings::default());
+        for (within, bytes) in [
+            ("a header", &[1, 5, 0, 1, 0][..]),
+            ("the header that would end the body", &[1, 5, 0, 1, 0, 0, 0]),
+            ("content", b"\x01\x05\0\x01\xff\xff\x08\0half"),
+            ("padding", b"\x01\x05\0\x01\0\x04\x08\0half____"),
+            ("no record, but a body", b"\x01\x05\0\x01\0\x04\0\0half"),
+        ] {
+            let mut client = server.connect().await;
+            client.begin(1, true, "POST", "/count");
+            client.send_last(bytes).await;
+            // Long before `receive_timeout`.
+            let event = time::timeout(Duration::from_secs(5), client.event()).await;
+            assert!(matches!(event, Ok(None)), "within {within}: {event:?}");
+            assert_eq!(HANDLERS.get(), 0, "within {within}");
+        }
+    });
+}
