@@ -47,7 +47,8 @@
 //! The bytes' way through the files: `framing.rs` cuts the input into records (`record.rs`), the
 //! connection (`connection.rs`) finds the request by id (`requests.rs`), `request_state.rs` says
 //! which move that record is, and the result leaves as an [`Event`] (`event.rs`), with the
-//! parameters (`pairs.rs`, `params.rs`) in one block. Commands write into `output.rs`.
+//! parameters (`pairs.rs`, `params.rs`) in one block. Commands write into `output.rs`,
+//! messages through `one_line.rs`.
 //! What is supported, and what happens in malformed conversations: `docs/fastcgi-support.md`.
 
 #![forbid(unsafe_code)]
