@@ -18,6 +18,7 @@ const CHANGED_LIST: &str = "a list of requests changed while it is visited";
 const ADDED_LENGTHS: &str = "lengths of a name and a value added up";
 const PAST_THE_END: &str = "a pair longer than what is left";
 const NEVER_FINISHED: &str = "requests begun and never finished";
+const EARLIER_VARIABLES: &str = "variables of an earlier request";
 const LATE_BODY: &str = "a stream that goes on after the request";
 
 /// What follows a case.
@@ -263,6 +264,22 @@ pub(crate) fn to_application() -> Vec<Case> {
               (record at byte 33792 of the connection)",
             ],
         ),
+        Case::new(
+            EARLIER_VARIABLES,
+            "of one that was answered, and of one that was given up",
+            Wire::new()
+                .begin(1, AUTHORIZER, KEEP)
+                .params(1, &[("REMOTE_USER", "owner")])
+                .begin(1, RESPONDER, KEEP)
+                .record(PARAMS, 1, &block(&[("HTTP_COOKIE", "secret")]))
+                .record(ABORT, 1, b"")
+                .begin(1, AUTHORIZER, KEEP)
+                .params(1, &[("A", "b")]),
+            ["request 1 authorizer keep: REMOTE_USER=owner", "request 1 authorizer keep: A=b"],
+        )
+        .answers(1)
+        .says(["END_REQUEST 1 app 1 protocol 0"])
+        .answers(1),
         Case {
             answers: Answers::AtOnce,
             ..Case::new(
