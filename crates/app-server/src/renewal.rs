@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use atomic_file::Durability;
 use event_loop::descriptors;
 use event_loop::exec::Image;
 use event_loop::fork::{self, Beginning};
@@ -352,9 +353,16 @@ impl Renewal {
         let program = &self.paths.program;
         let previous = previous(program);
         let _ = fs::remove_file(&previous);
+        let copy = || {
+            let mut from = File::open(program)?;
+            let mode = from.metadata()?.mode() & 0o7777;
+            atomic_file::replace(&previous, mode, Durability::Cached, |file| {
+                io::copy(&mut from, file).map(drop)
+            })
+        };
         // A second name for the same file; where that is not allowed, a copy.
         if fs::hard_link(program, &previous).is_err()
-            && let Err(error) = fs::copy(program, &previous)
+            && let Err(error) = copy()
         {
             tracing::info!("The version before was not kept: {error}.");
         }
@@ -500,9 +508,10 @@ impl Renewal {
             Verdict::Unknown(_) => return,
         };
         let written = || -> io::Result<()> {
-            let begun = folder.join(format!(".{}", std::process::id()));
-            File::create(&begun)?.write_all(text.as_bytes())?;
-            fs::rename(begun, folder.join(key))?;
+            // One that a power cut spoils is found out again.
+            atomic_file::replace(&folder.join(key), 0o600, Durability::Cached, |file| {
+                file.write_all(text.as_bytes())
+            })?;
             forget_the_oldest(folder)
         };
         if let Err(error) = written() {
@@ -1179,6 +1188,21 @@ mod tests {
         renewal.note("b_1", &Verdict::Unknown("?".to_owned()));
         fs::write(folder.path().join("verdicts/c_1"), "pass").unwrap();
         assert_eq!((renewal.read_note("b_1", None), renewal.read_note("c_1", None)), (None, None));
+    }
+
+    #[test]
+    fn a_verdict_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let renewal = renewal(folder.path());
+        let (verdicts, victim) = (folder.path().join("verdicts"), folder.path().join("victim"));
+        fs::create_dir(&verdicts).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        for name in [format!(".{}", std::process::id()), "a_1".to_owned()] {
+            std::os::unix::fs::symlink(&victim, verdicts.join(name)).unwrap();
+        }
+        renewal.note("a_1", &Verdict::Passed);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(renewal.read_note("a_1", None), Some(Verdict::Passed));
     }
 
     #[test]

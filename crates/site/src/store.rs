@@ -20,11 +20,13 @@ mod error;
 mod migrations;
 mod open;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Transaction};
 
 pub use error::StoreError;
@@ -142,19 +144,25 @@ impl Store {
     }
 
     /// Writes one consistent copy of the store to `target`, for this account alone. What was at that path
-    /// is replaced in one step once the copy is whole and on the disk.
+    /// (of a link the link, not what it points at) is replaced in one step once the copy is whole and on the
+    /// disk. Meanwhile a second copy lies in a folder of its own beside the store, so that `target` may be
+    /// in a folder that others can write to.
     ///
     /// # Errors
     /// As [`Store::read`], and when the copy cannot be written; what was at that path is still there then.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
-        let copy = open::Unfinished::beside(target)?;
-        let path = copy.path().to_string_lossy().into_owned();
+        // The folder is there once the store is open.
+        self.read(|_| Ok(())).await?;
+        let copy = open::Copy::beside(&self.inner.file)?;
+        let path = copy.path();
         let attempt = |connection: &mut Connection| {
-            copy.empty().map_err(Refusal::Failed)?;
-            connection.execute("VACUUM INTO ?1", [&path]).map_err(refusal).map(drop)
+            copy.remove().map_err(Refusal::Failed)?;
+            // As bytes: a path need not be UTF-8.
+            let path = ToSqlOutput::Borrowed(ValueRef::Text(path.as_os_str().as_bytes()));
+            connection.execute("VACUUM INTO ?1", [path]).map_err(refusal).map(drop)
         };
         self.attempts(attempt).await?;
-        copy.finish(target)
+        copy.put(target)
     }
 
     /// Runs an attempt until it is not refused for want of a lock.

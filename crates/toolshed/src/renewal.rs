@@ -12,12 +12,13 @@
 //! | `toolshed.good` | a copy of the last one that has passed, with its time stamp: the launcher starts it while `toolshed` has another |
 //! | `data/renewal/` | what was checked and how that came out; `toolshed.toml` as it passed last |
 
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use app_server::Renewal;
+use atomic_file::Durability;
 
 use crate::commands::check;
 use crate::config::{self, Configuration, FILE_NAME, Typed};
@@ -183,19 +184,7 @@ fn replace(
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut begun = path.as_os_str().to_owned();
-    begun.push(format!(".{}", std::process::id()));
-    let begun = PathBuf::from(begun);
-    let written = || -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(mode).open(&begun)?;
-        write(&mut file)?;
-        drop(file);
-        fs::rename(&begun, path)
-    };
-    written().inspect_err(|_| {
-        let _ = fs::remove_file(&begun);
-    })
+    atomic_file::replace(path, mode, Durability::Synced, write)
 }
 
 /// Copies a file to where new versions arrive, checks it, and lets it take the program's place. Running
@@ -241,24 +230,5 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
             Err(failure.hint("The version before goes on; nothing has changed for it."))
         }
         Err(error) => Err(Failure::refused(format!("The check could not be run: {error}."))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        replace(&path, 0o600, |file| io::Write::write_all(file, b"first")).unwrap();
-        let failed = replace(&path, 0o600, |file| {
-            io::Write::write_all(file, b"sec")?;
-            Err(io::Error::other("the disk is full"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-done is left");
     }
 }

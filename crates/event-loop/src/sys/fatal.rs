@@ -570,7 +570,12 @@ fn note_crash(label: &[u8], now: &Time) {
     let _ = write!(line, "{} ", now.seconds);
     line.put(label);
     line.put(b"\n");
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
+    let flags = libc::O_WRONLY
+        | libc::O_CREAT
+        | libc::O_APPEND
+        | libc::O_CLOEXEC
+        | libc::O_NOFOLLOW
+        | libc::O_NONBLOCK;
     // SAFETY: signal-safe; the path is a C string that lives as long as the process.
     unsafe {
         let descriptor = libc::open(file.as_ptr(), flags, 0o600);

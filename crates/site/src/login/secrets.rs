@@ -3,11 +3,12 @@
 //! It is made when it is first needed, 0600 and in one step, so that of several processes which start
 //! together all use the same. Whoever removes it ends every session.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use atomic_file::Durability;
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use ring::rand::SecureRandom;
@@ -100,23 +101,11 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// Makes the file whole or not at all. When another process was quicker, its key stays.
 fn make(file: &Path) -> io::Result<()> {
     let key = random::<KEY_BYTES>().map_err(io::Error::other)?;
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let unfinished = file.with_file_name(name);
-    // What a process of this number left behind.
-    let _ = fs::remove_file(&unfinished);
-    let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    let written = made.write_all(&key).and_then(|()| made.sync_all());
-    // A link, unlike a rename, replaces nothing.
-    let linked = written.and_then(|()| match fs::hard_link(&unfinished, file) {
+    let made = atomic_file::create(file, 0o600, Durability::Synced, |file| file.write_all(&key));
+    match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // File systems without links: then two first starts at the same instant may differ once.
-        Err(_) if !file.exists() => fs::rename(&unfinished, file),
-        linked => linked,
-    });
-    // After a rename it is gone.
-    let _ = fs::remove_file(&unfinished);
-    linked
+        made => made,
+    }
 }
 
 #[cfg(test)]

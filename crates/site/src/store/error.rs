@@ -54,8 +54,7 @@ impl fmt::Display for StoreError {
             StoreError::NoLocks(folder) => write!(
                 formatter,
                 "the file system of {} has no locks (ENOLCK), without which several processes would spoil the \
-                 store; set data to a folder on a local disk, such as /tmp/toolshed-data or one your host \
-                 recommends",
+                 store; set data to a folder of your own on a local disk; your host knows one",
                 folder.display()
             ),
             StoreError::Damaged(found) => write!(

@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use atomic_file::Durability;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::FlockOperation;
+use tempfile::TempDir;
 
 use super::error::{Refusal, StoreError, refusal};
 use super::migrations::migrate;
@@ -71,13 +73,11 @@ pub(crate) fn make_folder_of(file: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::NoLocks`] when it has none.
 pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
-    let probe = beside(file, "locks");
-    let opened =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe);
-    let opened = opened.map_err(|error| StoreError::file(&probe, error))?;
-    let locked = rustix::fs::fcntl_lock(&opened, FlockOperation::NonBlockingLockExclusive);
-    // A leftover is empty and harmless.
-    let _ = fs::remove_file(&probe);
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // A file without a name; network file systems give it one that cannot be guessed.
+    let probe = tempfile::tempfile_in(folder).map_err(|error| StoreError::file(folder, error))?;
+    let locked = rustix::fs::fcntl_lock(&probe, FlockOperation::NonBlockingLockExclusive);
     match locked {
         Err(rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
             Err(StoreError::NoLocks(file.parent().unwrap_or(file).to_owned()))
@@ -87,56 +87,46 @@ pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A name beside a file that no other process uses.
-fn beside(file: &Path, what: &str) -> PathBuf {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{what}-{}", std::process::id()));
-    file.with_file_name(name)
+/// A copy in the making, removed with its folder when this is dropped.
+///
+/// It is made in a folder of its own beside the store, for SQLite opens what it writes (journals too) by
+/// name: where others can write they could put a file or a link there first.
+pub(super) struct Copy {
+    folder: TempDir,
 }
 
-/// A file in the making, removed unless it is finished.
-pub(super) struct Unfinished {
-    path: PathBuf,
-    finished: bool,
-}
-
-impl Unfinished {
-    /// Makes an empty file beside `target`, for this account alone.
-    pub(super) fn beside(target: &Path) -> Result<Self, StoreError> {
-        let unfinished = Unfinished { path: beside(target, "unfinished"), finished: false };
-        unfinished.empty()?;
-        Ok(unfinished)
+impl Copy {
+    /// Makes the folder, for this account alone.
+    pub(super) fn beside(store: &Path) -> Result<Self, StoreError> {
+        let data = store.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let data = data.unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".copy.").permissions(fs::Permissions::from_mode(0o700));
+        let folder = builder.tempdir_in(data).map_err(|error| StoreError::file(data, error))?;
+        Ok(Copy { folder })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("copy.db")
     }
 
-    /// Empties it: SQLite writes a copy only into an empty file.
-    pub(super) fn empty(&self) -> Result<(), StoreError> {
-        let opened =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path);
-        opened.map(drop).map_err(|error| StoreError::file(&self.path, error))
-    }
-
-    /// Sees to it that it is on the disk and gives it its name.
-    pub(super) fn finish(mut self, target: &Path) -> Result<(), StoreError> {
-        let synced = File::open(&self.path).and_then(|file| file.sync_all());
-        synced.map_err(|error| StoreError::file(&self.path, error))?;
-        fs::rename(&self.path, target).map_err(|error| StoreError::file(target, error))?;
-        self.finished = true;
-        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // A name that a power cut loses is written again by the next backup.
-        let _ = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.finished {
-            // It may not have been made.
-            let _ = fs::remove_file(&self.path);
+    /// Removes what an attempt has left: SQLite writes only what is not there yet.
+    pub(super) fn remove(&self) -> Result<(), StoreError> {
+        match fs::remove_file(self.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::file(&self.path(), error))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Puts it at its place, for this account alone.
+    pub(super) fn put(self, target: &Path) -> Result<(), StoreError> {
+        let path = self.path();
+        let mut copy = File::open(&path).map_err(|error| StoreError::file(&path, error))?;
+        atomic_file::replace(target, 0o600, Durability::Synced, |file| {
+            io::copy(&mut copy, file).map(drop)
+        })
+        .map_err(|error| StoreError::file(target, error))
     }
 }

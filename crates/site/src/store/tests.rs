@@ -172,6 +172,96 @@ fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
 }
 
+/// As somebody who may write to the folder of the copy, and knows every name that could be foretold.
+#[test]
+fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
+    let (folder, store) = store();
+    put(&store, "a", &"secret ".repeat(20_000)).unwrap();
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let target = open.join("copy.db");
+    let pid = std::process::id();
+    let foretold = ["", "-journal", "-wal", "-shm", ".tmp", ".new", ".part"].map(str::to_owned);
+    let with_pid = ["unfinished", "new", "tmp", "locks"].map(|word| format!(".{word}-{pid}"));
+    let with_pid = with_pid.into_iter().flat_map(|name| [format!("{name}-journal"), name]);
+    let foretold: Vec<_> = foretold.into_iter().chain(with_pid).collect();
+    let path = |ending: &String| open.join(format!("copy.db{ending}"));
+    type Trap = fn(&Path, &Path);
+    let traps: [(&str, Trap); 3] = [
+        ("a link to a file of the owner's", |path, victim| {
+            std::os::unix::fs::symlink(victim, path).unwrap();
+        }),
+        ("a link to where nothing is", |path, victim| {
+            std::os::unix::fs::symlink(victim.with_extension("made"), path).unwrap();
+        }),
+        ("an empty file that all may read and write", |path, _| {
+            fs::write(path, "").unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+    ];
+    for (what, trap) in traps {
+        for ending in &foretold {
+            trap(&path(ending), &victim);
+        }
+        block_on(store.back_up(&target)).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{what}");
+        assert!(!victim.with_extension("made").exists(), "{what}");
+        let found = fs::symlink_metadata(&target).unwrap();
+        assert!(found.is_file() && mode(&target) == 0o600, "{what}: {found:?}");
+        for ending in &foretold[1..] {
+            let left = fs::symlink_metadata(path(ending)).map(|left| left.len());
+            assert!(left.is_err() || left.unwrap() < 200, "{what}: {ending} has something in it");
+        }
+        foretold[1..].iter().for_each(|ending| fs::remove_file(path(ending)).unwrap());
+        assert_eq!(names(&Store::at(&target)).unwrap().len(), 1, "{what}");
+        fs::remove_file(&target).unwrap();
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "{what}: something is left over");
+    }
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for refused in [&socket, &open, Path::new("/")] {
+        let error = block_on(store.back_up(refused)).unwrap_err().to_string();
+        assert!(error.contains(refused.to_str().unwrap()), "{error}");
+    }
+    assert_eq!(fs::read_dir(store.file().parent().unwrap()).unwrap().count(), 2, "nothing is left");
+}
+
+/// Looks at everything that comes to be in the folder meanwhile.
+#[test]
+fn at_no_moment_others_may_read_a_copy() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (folder, store) = store();
+    put(&store, "a", &"secret ".repeat(100_000)).unwrap();
+    let target = folder.path().join("copy.db");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let (mut in_the_making, mut readable) = (0, Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(folder.path()).unwrap().flatten() {
+                    let Ok(found) = entry.metadata() else { continue };
+                    let name = entry.file_name();
+                    in_the_making += u32::from(name != "copy.db" && name != "data");
+                    if found.permissions().mode() & 0o077 != 0 {
+                        readable.push(name);
+                    }
+                }
+            }
+            (in_the_making, readable)
+        });
+        for _ in 0..20 {
+            block_on(store.back_up(&target)).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        let (in_the_making, readable) = watcher.join().unwrap();
+        assert!(in_the_making > 0, "the watcher has seen nothing");
+        assert!(readable.is_empty(), "{readable:?}");
+    });
+}
+
 #[test]
 fn a_file_put_in_its_place_is_noticed() {
     let (folder, store) = store();

@@ -1,0 +1,255 @@
+//! Files that are written whole or not at all, also in a folder that others can write to.
+//!
+//! The content goes to a temporary file beside the target, which then takes the target's name. The
+//! temporary file has a name that cannot be guessed, is created with `O_EXCL` (so it is never a file or a
+//! link that somebody else put there) and mode 600, and gets its final mode once it is complete. What is
+//! at the target is replaced, not written to: a link there loses its name and what it points at is
+//! untouched. When anything fails, the target is as it was and the temporary file is removed.
+//!
+//! *Absent on purpose*: locks (of two writers the later one wins), owner and group.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::{Builder, TempPath};
+
+/// Random letters and digits in a temporary name.
+const RANDOM_CHARACTERS: usize = 16;
+
+/// A longer file name is left out of the temporary name, which may have 255 bytes.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Whether the content must be on the disk before the file takes its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After a power cut the file is the old or the new one. Waits for the disk.
+    Synced,
+    /// After a power cut the file may also be empty or cut off: for what can be made again.
+    Cached,
+}
+
+/// Replaces the file at `path`, or creates it, with mode `mode` (as chmod takes it, whatever the umask).
+///
+/// # Errors
+/// What `write` or the file system returns; `InvalidInput` when `path` names no file, or something that is
+/// neither a file nor a link, such as a folder or `/dev/null`. The target is as it was then.
+pub fn replace(
+    path: &Path,
+    mode: u32,
+    durability: Durability,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    if let Ok(found) = fs::symlink_metadata(path)
+        && !found.is_file()
+        && !found.is_symlink()
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let written = write_beside(path, mode, durability, write)?;
+    written.persist(path)?;
+    sync_folder(path, durability);
+    Ok(())
+}
+
+/// Creates the file at `path`, as [`replace`] does, unless there is one: then that one stays.
+///
+/// Where the file system has neither `renameat2(2)` nor links, two calls at the same instant may both
+/// succeed, and the later one's file stays.
+///
+/// # Errors
+/// `AlreadyExists`; else as [`replace`].
+pub fn create(
+    path: &Path,
+    mode: u32,
+    durability: Durability,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = write_beside(path, mode, durability, write)?;
+    match written.persist_noclobber(path) {
+        Ok(()) => {}
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(failed.error);
+        }
+        Err(failed) if fs::symlink_metadata(path).is_err() => failed.path.persist(path)?,
+        Err(failed) => return Err(failed.error),
+    }
+    sync_folder(path, durability);
+    Ok(())
+}
+
+/// Writes the temporary file and closes it: a program that is open for writing cannot be run.
+fn write_beside(
+    path: &Path,
+    mode: u32,
+    durability: Durability,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<TempPath> {
+    let Some(name) = path.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+    };
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(if name.len() <= MAX_NAME_BYTES { name } else { OsStr::new("tmp") });
+    prefix.push(".");
+    let mut builder = Builder::new();
+    builder.prefix(&prefix).rand_bytes(RANDOM_CHARACTERS);
+    let mut file = builder.tempfile_in(folder_of(path))?;
+    write(file.as_file_mut())?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    if durability == Durability::Synced {
+        file.as_file().sync_all()?;
+    }
+    Ok(file.into_temp_path())
+}
+
+/// Puts the new name on the disk too. Some file systems cannot sync a folder; the content is safe anyway.
+fn sync_folder(path: &Path, durability: Durability) {
+    if durability == Durability::Synced {
+        let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn text(text: &'static str) -> impl FnOnce(&mut File) -> io::Result<()> {
+        move |file| file.write_all(text.as_bytes())
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, 0o640, Durability::Synced, text("first")).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        let full = |file: &mut File| {
+            file.write_all(b"sec")?;
+            Err(io::Error::other("the disk is full"))
+        };
+        assert!(replace(&path, 0o600, Durability::Synced, full).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        replace(&path, 0o755, Durability::Cached, text("#!/bin/sh\n")).unwrap();
+        assert!(std::process::Command::new(&path).status().unwrap().success(), "it can be run");
+        assert_eq!(names(folder.path()), ["file"], "nothing is left over");
+    }
+
+    #[test]
+    fn what_is_there_stays_when_it_is_only_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create(&path, 0o600, Durability::Synced, text("first")).unwrap();
+        let again = create(&path, 0o600, Durability::Synced, text("second")).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        // A link counts as there, also one to nowhere.
+        let link = folder.path().join("link");
+        symlink("nowhere", &link).unwrap();
+        assert!(create(&link, 0o600, Durability::Synced, text("x")).is_err());
+        assert!(!folder.path().join("nowhere").exists());
+        fs::remove_file(link).unwrap();
+        assert_eq!(names(folder.path()), ["file"], "nothing is left over");
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_never_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("file"), folder.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &path).unwrap();
+        replace(&path, 0o600, Durability::Synced, text("new")).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [&inner, &socket, Path::new("/"), Path::new("..")] {
+            let refused = replace(path, 0o600, Durability::Cached, text("x")).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{}", path.display());
+        }
+        let long = folder.path().join("x".repeat(250));
+        replace(&long, 0o600, Durability::Cached, text("x")).unwrap();
+        assert!(replace(Path::new("/nowhere/file"), 0o600, Durability::Cached, text("x")).is_err());
+        assert_eq!(names(folder.path()).len(), 3, "nothing is left over");
+    }
+
+    /// Looks at a folder as fast as it can; a file that others may read has to have all of its content.
+    #[test]
+    fn nobody_else_reads_a_file_in_the_making() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let (mut in_the_making, mut open_to_others) = (0, Vec::new());
+                while !over.load(Ordering::Relaxed) {
+                    for entry in fs::read_dir(folder.path()).unwrap().flatten() {
+                        let Ok(found) = entry.metadata() else { continue };
+                        if entry.file_name() != "file" {
+                            in_the_making += 1;
+                            if found.mode() & 0o077 != 0 && found.len() < 4 {
+                                open_to_others.push(entry.file_name());
+                            }
+                        }
+                    }
+                }
+                (in_the_making, open_to_others)
+            });
+            for _ in 0..300 {
+                let slowly = |file: &mut File| {
+                    for piece in [b"a", b"b", b"c", b"d"] {
+                        file.write_all(piece)?;
+                        file.sync_all()?;
+                    }
+                    Ok(())
+                };
+                replace(&path, 0o644, Durability::Cached, slowly).unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+            let (seen, open_to_others) = watcher.join().unwrap();
+            assert!(seen > 0, "the watcher saw nothing");
+            assert!(open_to_others.is_empty(), "{open_to_others:?}");
+        });
+    }
+
+    #[test]
+    fn no_two_temporary_names_are_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let path = folder.path().join("file");
+            replace(&path, 0o600, Durability::Cached, |_| {
+                let names = names(folder.path()).into_iter().filter(|name| name != "file");
+                seen.extend(names);
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(seen.len(), 50);
+        assert!(seen.iter().all(|name| name.starts_with(".file.") && name.len() == 22), "{seen:?}");
+    }
+}
