@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -20,7 +20,7 @@ use event_loop::fork::{Beginning, Failure, Finisher, Limits, compute, finisher, 
 use event_loop::net::{Address, Listener, Stream};
 use event_loop::signals::{Disposition, Signal, Signals, disposition, listen};
 use event_loop::time::{sleep, timeout};
-use event_loop::{counters, descriptors, exec, pipe, process, spawn, yield_now};
+use event_loop::{counters, descriptors, exec, fatal, pipe, process, spawn, yield_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// (name, what runs in the process of its own, how that ends)
@@ -64,6 +64,7 @@ const CASES: &[(&str, fn(), Ending)] = &[
     ("threads_refuse_a_fork", threads_refuse_a_fork, Ending::Success),
     ("no_more_processes", no_more_processes, Ending::Success),
     ("a_program_replaces_itself", a_program_replaces_itself, Ending::Success),
+    ("a_crash_waits_for_no_reader", a_crash_waits_for_no_reader, Ending::Success),
     ("who_waits_for_nothing_opens_nothing", who_waits_for_nothing_opens_nothing, Ending::Success),
     ("a_copy_finishes_what_is_in_progress", a_copy_finishes_what_is_in_progress, Ending::Success),
     (
@@ -83,6 +84,7 @@ const HELPERS: &[(&str, fn())] = &[
     ("descriptors_helper", descriptors_helper),
     ("no_more_processes_helper", no_more_processes_helper),
     ("replaced_helper", replaced_helper),
+    ("crashing_helper", crashing_helper),
     ("copied_helper", copied_helper),
 ];
 
@@ -1100,6 +1102,96 @@ fn no_more_processes_helper() {
         assert_eq!(error.raw_os_error(), Some(11));
     })
     .unwrap();
+}
+
+/// The line about a crash goes to standard error: a pipe, a socket or a terminal that is full and that nobody
+/// reads must not keep the program, and with it the listening socket, from going on.
+fn a_crash_waits_for_no_reader() {
+    fn filled(full: OwnedFd) -> OwnedFd {
+        let number = full.as_raw_fd();
+        // SAFETY: both take integers and touch no memory.
+        let (get, set) = (
+            || unsafe { libc::fcntl(number, libc::F_GETFL) },
+            |flags: i32| assert_eq!(unsafe { libc::fcntl(number, libc::F_SETFL, flags) }, 0),
+        );
+        let flags = get();
+        set(flags | libc::O_NONBLOCK);
+        let mut full = File::from(full);
+        for size in [65536, 4096, 512, 1] {
+            while full.write(&vec![b'x'; size]).is_ok() {}
+        }
+        // What crashes has a blocking one, as web servers pass it on.
+        set(flags);
+        full.into()
+    }
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let (other_end, socket) = UnixStream::pair().unwrap();
+    let (mut terminal, mut users_side) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: the two numbers outlive the call; a null pointer: nobody wants a name, nor other settings.
+    let opened =
+        unsafe { libc::openpty(&mut terminal, &mut users_side, null, null.cast(), null.cast()) };
+    assert_eq!(opened, 0);
+    // SAFETY: both were opened just now, and nobody else has them.
+    let (terminal, users_side) =
+        unsafe { (OwnedFd::from_raw_fd(terminal), OwnedFd::from_raw_fd(users_side)) };
+    for (what, full) in [
+        ("pipe", filled(pipe.into())),
+        ("socket", filled(socket.into())),
+        ("terminal", filled(users_side)),
+    ] {
+        let (code, said) = crash_with(full);
+        assert_eq!((code, said.as_str()), (Some(0), "went on, why=crashed\n"), "{what}");
+    }
+    drop((reader, other_end, terminal));
+
+    // With room, the line is there; in a file behind what is there already.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (code, said) = crash_with(writer.into());
+    let mut line = String::new();
+    reader.read_to_string(&mut line).unwrap();
+    let expected = " ERROR SIGSEGV (memory that is not the program's) in part: GET /. Others";
+    assert!(line.contains(expected) && line.ends_with("-crash\n"), "{line}");
+    assert_eq!((code, said.as_str()), (Some(0), "went on, why=crashed\n"));
+    let mut file = tempfile::tempfile().unwrap();
+    writeln!(file, "before").unwrap();
+    crash_with(file.try_clone().unwrap().into());
+    writeln!(file, "after").unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines.len() == 3 && lines[0] == "before" && lines[2] == "after", "{text}");
+    assert!(lines[1].contains(expected), "{text}");
+}
+
+/// Runs `crashing_helper` with this standard error; returns its exit code and what it has said.
+fn crash_with(stderr: OwnedFd) -> (Option<i32>, String) {
+    let mut helper = itself("crashing_helper");
+    let output = helper.stdout(Stdio::piped()).stderr(Stdio::from(stderr)).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Crashes while it answers, and is told so when it goes on.
+fn crashing_helper() {
+    if let Some(inherited) = exec::take_inherited() {
+        let why = inherited.into_iter().find_map(|word| match word {
+            exec::Inherited::Text(name, value) if name == "why" => Some(value),
+            _ => None,
+        });
+        println!("went on, why={}", why.unwrap());
+        return;
+    }
+    let image = Some(exec::Image::of_this_process().unwrap());
+    let _guard = fatal::install(fatal::Installation { image, crashes: None }).unwrap().unwrap();
+    let (connection, _other_end) = UnixStream::pair().unwrap();
+    let connection = fatal::Connection::enter(connection.as_fd(), fatal::Way::Http);
+    let exchange = fatal::Exchange::begin(&connection, 0, Some("part"), "GET", "/");
+    exchange.mark().run(|| {
+        // SAFETY: raise takes an integer.
+        unsafe { libc::raise(libc::SIGSEGV) };
+    });
 }
 
 /// How `replaced_helper` comes to execute itself anew.
