@@ -128,6 +128,21 @@ impl LoginSettings {
         Ok(store.read(|store| fact(store, PASSWORD_FACT)).await?.is_some())
     }
 
+    /// As [`has_set_up`](Self::has_set_up), and changes nothing, also in a store of another version. To be
+    /// asked where no loop runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read; also when a process was killed in the middle of a change, until the next
+    /// one that uses the store has undone that.
+    pub fn look_for_set_up(&self) -> Result<bool, StoreError> {
+        let found = self.store().look(|store| {
+            let has_facts = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'facts')";
+            let has_facts: bool = store.query_row(has_facts, [], |row| row.get(0))?;
+            Ok(has_facts && fact(store, PASSWORD_FACT)?.is_some())
+        });
+        Ok(found?.unwrap_or(false))
+    }
+
     /// Makes a password up for somebody who has set none and sits before this very machine. It stays the
     /// same as long as the secret key does, so that a restart ends no session.
     ///

@@ -111,6 +111,27 @@ impl Store {
         self.attempts(attempt).await
     }
 
+    /// Looks at the file without a change to it or to the folder: `None` when there is none. The tables may be
+    /// those of any version. Waits for locks, so only for where no loop runs.
+    ///
+    /// # Errors
+    /// When it cannot be read; also while it holds a change that was broken off, which the next start undoes.
+    pub(crate) fn look<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        match std::fs::metadata(&self.inner.file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::file(&self.inner.file, error)),
+            Ok(_) => {}
+        }
+        let looked = open::look(&self.inner.file).and_then(|connection| look(&connection));
+        looked.map(Some).map_err(|error| match refusal(error) {
+            Refusal::Busy => StoreError::Busy,
+            Refusal::Failed(error) => error,
+        })
+    }
+
     /// Changes something: all that `change` does or, when it fails, nothing. When this returns, the change
     /// is on the disk.
     ///

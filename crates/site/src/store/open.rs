@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use atomic_file::Durability;
 use rusqlite::{Connection, OpenFlags};
@@ -28,9 +29,21 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     make(file)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
-    connection.busy_timeout(std::time::Duration::ZERO).map_err(refusal)?;
+    connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
     connection.execute_batch(BEHAVIOUR).map_err(refusal)?;
     migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// How long a look waits for others' locks, which take a moment each. No loop runs yet.
+const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(2);
+
+/// Opens the file for reading alone: nothing is made or brought to the present version, and its tables may
+/// be those of any version. Waits for locks, so not for a loop.
+pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(PATIENCE_OF_A_LOOK)?;
     Ok(connection)
 }
 

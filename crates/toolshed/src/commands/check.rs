@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use app_server::Address;
 use rustix::fs::{Access, access};
+use site::login::{KEY_FILE, STORE_FILE};
 
 use super::serve;
 use crate::config::{self, Configuration, FILE_NAME, Place, Typed};
@@ -40,11 +41,12 @@ pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
     program(&mut findings);
     configured(&mut findings, &configuration);
     log_file(&mut findings, &configuration);
-    password(&mut findings, &configuration);
+    let site = folder.map(Path::to_owned).or_else(find_site_folder);
+    password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);
-    listening(&mut findings, &configuration);
-    match folder.map(Path::to_owned).or_else(find_site_folder) {
-        Some(folder) => site_folder(&mut findings, &folder),
+    listening(&mut findings, &configuration, site.is_some());
+    match &site {
+        Some(folder) => site_folder(&mut findings, folder),
         None => findings.note(
             "Launcher",
             "no dispatch.fcgi was found; without a web server that starts it none is needed",
@@ -178,71 +180,133 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// Where the password stands. The store may have one of the set-up page, but is not opened: a new version
-/// would change its tables before it has passed.
-fn password(findings: &mut Findings, configuration: &Configuration) {
-    let Some((_, Place::Line { file, .. })) = configuration.set.get("password_hash") else {
-        match configuration.settings.password {
-            Some(_) => findings.ok("Login", "the password is in the environment"),
-            None => findings.note(
-                "Login",
-                "no password is set here; .htaccess (SetEnv) or the set-up page may have one",
-                "toolshed hash-password makes a line for toolshed.toml; docs/login.md has all ways.",
+/// Where the password is set: the first place that counts (docs/login.md).
+fn password(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
+    const SUBJECT: &str = "Login";
+    if let Some((_, Place::Line { file, .. })) = configuration.set.get("password_hash") {
+        let shown = file.display();
+        return match fs::metadata(file) {
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
+                SUBJECT,
+                format!(
+                    "the password's hash in {shown} can be read by others (mode {})",
+                    mode(&metadata)
+                ),
+                format!("chmod 600 {shown}"),
             ),
+            _ => findings.ok(SUBJECT, format!("the password is in {shown}")),
+        };
+    }
+    if configuration.settings.password.is_some() {
+        return findings.ok(SUBJECT, "the password is in the environment");
+    }
+    let rules = site.map(|site| site.join(".htaccess"));
+    if let Some(rules) = rules.filter(|rules| sets_password(rules)) {
+        return findings.ok(SUBJECT, format!("the password is in {}", rules.display()));
+    }
+    let login = application::login(&configuration.settings);
+    match login.look_for_set_up() {
+        Ok(true) => {
+            let store = login.store();
+            let shown = store.file().display();
+            findings.ok(SUBJECT, format!("the password is that of the set-up page, in {shown}"));
         }
-        return;
-    };
-    let shown = file.display();
-    match fs::metadata(file) {
-        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
-            "Login",
-            format!(
-                "the password's hash in {shown} can be read by others (mode {})",
-                mode(&metadata)
+        Ok(false) => match login.set_up_file.filter(|file| file.exists()) {
+            Some(file) => findings.note(
+                SUBJECT,
+                format!("no password is set yet; {} opens the set-up page", file.display()),
+                "Open the site and choose Log in, Set the site up.",
             ),
-            format!("chmod 600 {shown}"),
+            None => findings.note(
+                SUBJECT,
+                "no password is set, so nobody can log in",
+                "Set one with toolshed set-password; docs/login.md has all ways.",
+            ),
+        },
+        Err(error) => findings.note(
+            SUBJECT,
+            format!("whether the set-up page has set a password cannot be told: {error}"),
+            "Open the site, which mends what a killed process has left, and check again.",
         ),
-        _ => findings.ok("Login", format!("the password is in {shown}")),
     }
 }
 
-/// Where the site remembers things. None of it is wrong for a site without a login.
+/// Whether an .htaccess sets the password: `SetEnv APP_PASSWORD …`, `SetEnv APP_PASSWORD_HASH …`.
+fn sets_password(rules: &Path) -> bool {
+    let Ok(text) = fs::read(rules) else { return false };
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let is_directive = words.next().is_some_and(|word| word.eq_ignore_ascii_case("SetEnv"));
+        let name = words.next().map(|name| name.trim_matches('"'));
+        let has_value = words.next().is_some_and(|value| value != "\"\"");
+        is_directive && matches!(name, Some("APP_PASSWORD" | "APP_PASSWORD_HASH")) && has_value
+    })
+}
+
+/// Where the site remembers things: sessions, and which tool crashes again and again.
 fn data_folder(findings: &mut Findings, configuration: &Configuration) {
+    const SUBJECT: &str = "Data";
     let folder = application::login(&configuration.settings).data;
     let shown = folder.display();
     let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     match fs::metadata(&folder) {
-        Ok(metadata) if !metadata.is_dir() => {
-            findings.note(
-                "Data",
-                format!("{shown} is no folder, so nobody can log in"),
-                "Name another in the setting data.",
-            );
-        }
-        Ok(_) if !is_writable(&folder) => findings.note(
-            "Data",
+        Ok(metadata) if !metadata.is_dir() => findings.wrong(
+            SUBJECT,
+            format!("{shown} is no folder, so nobody can log in"),
+            "Name another in the setting data.",
+        ),
+        Ok(_) if !is_writable(&folder) => findings.wrong(
+            SUBJECT,
             format!("{shown} cannot be written by this account, so nobody can log in"),
             format!("chmod 700 {shown}, or name another folder in the setting data."),
         ),
-        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
-            "Data",
-            format!("{shown} can be looked into by others (mode {})", mode(&metadata)),
+        Ok(metadata) if may_be_changed_by_others(&metadata) => findings.wrong(
+            SUBJECT,
+            format!("{shown} can be changed by others (mode {})", mode(&metadata)),
             format!("chmod 700 {shown}"),
         ),
-        Ok(_) => findings.ok("Data", format!("{shown}")),
+        Ok(metadata) => match unusable_file_in(&folder) {
+            Some(file) => {
+                let file = file.display();
+                findings.wrong(
+                    SUBJECT,
+                    format!("{file} cannot be used by this account, so nobody can log in"),
+                    "Make it the site's account's own (chown), with mode 600.",
+                );
+            }
+            None if metadata.mode() & 0o077 != 0 => findings.note(
+                SUBJECT,
+                format!("{shown} can be looked into by others (mode {})", mode(&metadata)),
+                format!("chmod 700 {shown}"),
+            ),
+            None => findings.ok(SUBJECT, format!("{shown}")),
+        },
         Err(_) if is_writable(&nearest_that_is_there(&folder)) => {
-            findings.ok("Data", format!("{shown}, to be made"));
+            findings.ok(SUBJECT, format!("{shown}, to be made"));
         }
-        Err(_) => findings.note(
-            "Data",
+        Err(_) => findings.wrong(
+            SUBJECT,
             format!("{shown} cannot be made, so nobody can log in"),
             "Name a folder of yours in the setting data.",
         ),
     }
 }
 
-fn listening(findings: &mut Findings, configuration: &Configuration) {
+/// A file of the site's that is there and that this account cannot use: made by another one, say.
+fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
+    let files = [(STORE_FILE, Access::READ_OK | Access::WRITE_OK), (KEY_FILE, Access::READ_OK)];
+    let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();
+    let files = files.into_iter().map(|(name, needed)| (folder.join(name), needed));
+    files.into_iter().find(|(file, needed)| is_unusable(file, *needed)).map(|(file, _)| file)
+}
+
+/// `is_launched`: a web server starts the program through `dispatch.fcgi`, and brings the socket.
+fn listening(findings: &mut Findings, configuration: &Configuration, is_launched: bool) {
     let asked_for = configuration.settings.listen.clone();
+    if asked_for.is_none() && is_launched {
+        findings.ok("Listening", "on the socket of the web server that starts dispatch.fcgi");
+        return;
+    }
     let is_asked_for = asked_for.is_some();
     let address = asked_for.unwrap_or(Address::Tcp(serve::ADDRESS));
     let shown = address.to_string();

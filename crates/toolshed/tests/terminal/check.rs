@@ -1,8 +1,10 @@
 //! `toolshed check`, and `./dispatch.fcgi` in a shell: installations good and bad.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
+use crate::login::set_up;
 use crate::program::Installation;
 
 /// A whole and right installation, with the document root beside the program's folder.
@@ -214,7 +216,60 @@ fn what_would_not_work_is_named_with_what_to_do() {
             |_| {},
             "Login",
             0,
-            "note Login no password is set here; .htaccess (SetEnv) or the set-up page may have one.\nHint: toolshed hash-password makes a line for toolshed.toml; docs/login.md has all ways.",
+            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md has all ways.",
+        ),
+        (
+            "a password that is to be set",
+            |home| std::fs::write(home.join("toolshed.setup"), "a text of 16 characters").unwrap(),
+            "Login",
+            0,
+            "note Login no password is set yet; HOME/toolshed.setup opens the set-up page.\nHint: Open the site and choose Log in, Set the site up.",
+        ),
+        (
+            "a password in .htaccess",
+            |home| {
+                let file = home.join("www/.htaccess");
+                let rules = std::fs::read_to_string(&file).unwrap();
+                std::fs::write(&file, format!("{rules}setenv \"APP_PASSWORD\" \"my word\"\n"))
+                    .unwrap();
+            },
+            "Login",
+            0,
+            "ok Login the password is in www/.htaccess.",
+        ),
+        (
+            "no password in .htaccess",
+            |home| {
+                let file = home.join("www/.htaccess");
+                let rules = std::fs::read_to_string(&file).unwrap();
+                let lines =
+                    "#SetEnv APP_PASSWORD x\nSetEnv APP_PASSWORD \"\"\nSetEnv APP_PASSWORDS x\n";
+                std::fs::write(&file, rules + lines).unwrap();
+            },
+            "Login",
+            0,
+            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md has all ways.",
+        ),
+        (
+            "a store that is none",
+            |home| {
+                std::fs::create_dir(home.join("data")).unwrap();
+                std::fs::write(
+                    home.join("data/toolshed.db"),
+                    "not a database, and long enough to say so",
+                )
+                .unwrap();
+            },
+            "Login",
+            0,
+            "note Login whether the set-up page has set a password cannot be told: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to begin anew.\nHint: Open the site, which mends what a killed process has left, and check again.",
+        ),
+        (
+            "no address of its own, started by a web server",
+            |_| {},
+            "Listening",
+            0,
+            "ok Listening on the socket of the web server that starts dispatch.fcgi.",
         ),
         (
             "a hash that others may read",
@@ -242,8 +297,18 @@ fn what_would_not_work_is_named_with_what_to_do() {
             "a file in the place of that folder",
             |home| std::fs::write(home.join("data"), "").unwrap(),
             "Data",
-            0,
-            "note Data HOME/data is no folder, so nobody can log in.\nHint: Name another in the setting data.",
+            1,
+            "wrong Data HOME/data is no folder, so nobody can log in.\nHint: Name another in the setting data.",
+        ),
+        (
+            "a folder of data that others may change",
+            |home| {
+                std::fs::create_dir(home.join("data")).unwrap();
+                chmod(&home.join("data"), 0o777);
+            },
+            "Data",
+            1,
+            "wrong Data HOME/data can be changed by others (mode 777).\nHint: chmod 700 HOME/data",
         ),
         (
             "an address without its folder",
@@ -272,6 +337,79 @@ fn what_would_not_work_is_named_with_what_to_do() {
             "{text}"
         );
     }
+}
+
+/// As an account without rights, for root may write everywhere.
+#[test]
+fn what_the_account_cannot_write_is_wrong() {
+    type Case = (&'static str, fn(&Path), &'static str);
+    let cases: [Case; 3] = [
+        (
+            "a folder of another account's",
+            |data| chmod(data, 0o555),
+            "wrong Data HOME/data cannot be written by this account, so nobody can log in.\nHint: chmod 700 HOME/data, or name another folder in the setting data.",
+        ),
+        (
+            "a store of another account's",
+            |data| {
+                std::fs::write(data.join("toolshed.db"), "").unwrap();
+                chmod(&data.join("toolshed.db"), 0o444);
+            },
+            "wrong Data HOME/data/toolshed.db cannot be used by this account, so nobody can log in.\nHint: Make it the site's account's own (chown), with mode 600.",
+        ),
+        (
+            "a key of another account's",
+            |data| {
+                std::fs::write(data.join("secret.key"), "").unwrap();
+                chmod(&data.join("secret.key"), 0o000);
+            },
+            "wrong Data HOME/data/secret.key cannot be used by this account, so nobody can log in.\nHint: Make it the site's account's own (chown), with mode 600.",
+        ),
+    ];
+    for (name, break_it, expected) in cases {
+        let installation = installed();
+        let data = installation.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        break_it(&data);
+        let mut command = installation.command(&["check", "www"], &[]);
+        if std::fs::metadata(&data).unwrap().uid() == 0 {
+            // The folder is that account's, unless the folder is what is wrong.
+            if std::fs::read_dir(&data).unwrap().count() > 0 {
+                std::os::unix::fs::chown(&data, Some(NOBODY), None).unwrap();
+            }
+            command.uid(NOBODY);
+        }
+        let output = command.output().unwrap();
+        let text = installation.without_folder(&String::from_utf8_lossy(&output.stdout));
+        assert_eq!(about(&text, "Data"), expected, "{name}");
+        assert_eq!(output.status.code(), Some(1), "{name}: {text}");
+    }
+}
+
+/// An account that has nothing; for tests that run as root.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn without_a_launcher_the_usual_address_is_looked_at() {
+    let (code, text) = Installation::new().run(&["check"], &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(about(&text, "Listening").contains("127.0.0.1:8080 is "), "{text}");
+}
+
+#[test]
+fn a_password_of_the_set_up_page_is_known_and_nothing_is_changed_by_the_look() {
+    let installation = installed();
+    installation.write("toolshed.setup", "a text of 16 characters");
+    let running = installation.start_external(&[]);
+    set_up(&running, "a text of 16 characters", "a new password");
+    running.end();
+    let data = installation.path().join("data");
+    let before = (listing(&data), std::fs::read(data.join("toolshed.db")).unwrap());
+    let (code, text) = installation.run(&["check", "www"], &[]);
+    assert_eq!(code, 0, "{text}");
+    let expected = "ok Login the password is that of the set-up page, in HOME/data/toolshed.db.";
+    assert_eq!(about(&text, "Login"), expected);
+    assert_eq!((listing(&data), std::fs::read(data.join("toolshed.db")).unwrap()), before);
 }
 
 #[test]

@@ -24,28 +24,41 @@ fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
 
 /// Logs in as a browser would, over FastCGI; returns the answer to the form and the session's cookie.
 fn log_in(running: &Running, typed: &str, more: &[(&str, &str)]) -> (String, Option<String>) {
+    let answer = fill_in(running, "/login", &format!("password={}", typed.replace(' ', "+")), more);
+    let session =
+        answer.split_once("set-cookie: toolshed=").map(|(_, rest)| rest.split(';').next().unwrap());
+    let session = session.map(|value| format!("toolshed={value}"));
+    (answer, session)
+}
+
+/// Sets the site's first password in the set-up page.
+pub(crate) fn set_up(running: &Running, token: &str, password: &str) {
+    let [token, password] = [token, password].map(|text| text.replace(' ', "+"));
+    let fields = format!("token={token}&password={password}&again={password}");
+    let answer = fill_in(running, "/set-up", &fields, &[]);
+    assert!(answer.contains("\r\nStatus: 303"), "{answer}");
+}
+
+/// Gets a form and sends it with these fields.
+fn fill_in(running: &Running, path: &str, fields: &str, more: &[(&str, &str)]) -> String {
     let ask = |variables: &[(&str, &str)], body: &str| {
         running.ask_with_body(&[variables, more, &[("HTTP_ACCEPT", "text/html")]].concat(), body)
     };
-    let form = ask(&[("REQUEST_URI", "/login")], "");
+    let form = ask(&[("REQUEST_URI", path)], "");
     let token = form.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("{form}")).1;
     let token = token.split('"').next().unwrap();
     let cookie = form.split_once("set-cookie: ").unwrap().1.split(';').next().unwrap().to_owned();
-    let body = format!("csrf={token}&password={}", typed.replace(' ', "+"));
-    let answer = ask(
+    let body = format!("csrf={token}&{fields}");
+    ask(
         &[
             ("REQUEST_METHOD", "POST"),
-            ("REQUEST_URI", "/login"),
+            ("REQUEST_URI", path),
             ("CONTENT_TYPE", "application/x-www-form-urlencoded"),
             ("CONTENT_LENGTH", &body.len().to_string()),
             ("HTTP_COOKIE", &cookie),
         ],
         &body,
-    );
-    let session =
-        answer.split_once("set-cookie: toolshed=").map(|(_, rest)| rest.split(';').next().unwrap());
-    let session = session.map(|value| format!("toolshed={value}"));
-    (answer, session)
+    )
 }
 
 #[test]
