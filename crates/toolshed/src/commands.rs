@@ -11,6 +11,7 @@ pub(crate) mod launched;
 pub(crate) mod renewal_check;
 pub(crate) mod request;
 pub(crate) mod serve;
+pub(crate) mod set_password;
 pub(crate) mod settings;
 pub(crate) mod spawned;
 pub(crate) mod tools;

@@ -5,6 +5,7 @@
 //! visitors get a page and the log the sentences (`commands/`). What there is to set is in
 //! `config/keys.rs`.
 
+mod edit;
 mod keys;
 mod problem;
 mod quantity;
@@ -19,8 +20,10 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::Password;
+use toml::Spanned;
 use toml::de::DeTable;
 
+pub(crate) use edit::with_text;
 pub(crate) use keys::{KEYS, Key};
 pub(crate) use problem::{Place, Problem};
 use value::Value;
@@ -214,7 +217,10 @@ impl Configuration {
         self.problems.iter().any(|problem| match problem {
             Problem::BadValue { place, .. } => matches!(place, Place::Flag(_)),
             Problem::Unreadable { named_by, .. } => *named_by == Some("--config"),
-            Problem::UnknownKey { .. } | Problem::Syntax { .. } | Problem::Encoding { .. } => false,
+            Problem::UnknownKey { .. }
+            | Problem::Syntax { .. }
+            | Problem::Twice { .. }
+            | Problem::Encoding { .. } => false,
         })
     }
 
@@ -250,8 +256,17 @@ impl Configuration {
                 continue;
             }
             at.push(line);
-            let message = error.message().trim_end_matches('.').replace('\n', ", ");
-            self.problems.push(Problem::Syntax { file: file.to_owned(), line, message });
+            let problem = match twice(text, &table, &error) {
+                Some((key, first)) => {
+                    let first = line_at(text.as_bytes(), first);
+                    Problem::Twice { file: file.to_owned(), key, first, line }
+                }
+                None => {
+                    let message = error.message().trim_end_matches('.').replace('\n', ", ");
+                    Problem::Syntax { file: file.to_owned(), line, message }
+                }
+            };
+            self.problems.push(problem);
         }
         let unreadable = at.clone();
         for (key, value) in table.into_inner() {
@@ -327,8 +342,25 @@ impl Configuration {
     }
 }
 
+/// The key that an error says is there already, and where it begins the first time. `None` for any other
+/// error, and where there are sections: those have keys of their own.
+fn twice(
+    text: &str,
+    table: &Spanned<DeTable<'_>>,
+    error: &toml::de::Error,
+) -> Option<(String, usize)> {
+    let at = error.span().filter(|_| error.message() == "duplicate key")?;
+    let key = text.get(at)?.trim_matches(['"', '\'']);
+    let table = table.get_ref();
+    if table.iter().any(|(_, value)| value.get_ref().is_table()) {
+        return None;
+    }
+    let (first, _) = table.get_key_value(key)?;
+    Some((key.to_owned(), first.span().start))
+}
+
 /// What the operating system said, in words that stand within a sentence.
-fn in_words(error: &io::Error) -> String {
+pub(crate) fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
@@ -427,6 +459,17 @@ mod tests {
         }
         assert!(gathered("public = []", &[], &[]).settings.public.is_empty());
         assert!(gathered("", &[("TOOLSHED_PUBLIC", "")], &[]).settings.public.is_empty());
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_named_with_both_lines() {
+        let file =
+            "hsts = 1\n\nlog = \"a\"\n'hsts' = 2\n\"log\" = \"\"\"\nb\"\"\"\n# x\nlog = \"c\"\n";
+        insta::assert_snapshot!(sentences(&gathered(file, &[], &[])).join("\n"), @r"
+        toolshed.toml, line 4: hsts is set in line 1 already; delete one of the two lines.
+        toolshed.toml, line 5: log is set in line 3 already; delete one of the two lines.
+        toolshed.toml, line 8: log is set in line 3 already; delete one of the two lines.
+        ");
     }
 
     #[test]

@@ -15,8 +15,7 @@ use crate::config::Typed;
     name = "toolshed",
     version,
     disable_help_subcommand = true,
-    after_help = "Without a command: serves the web server that started it, else as serve does.\n\
-                  Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment."
+    after_help = "Without a command: serves the web server that started it, else as serve does."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -36,7 +35,12 @@ pub(crate) enum Command {
     Check(Check),
     Install(Install),
     Settings(Settings),
-    /// Make the line for toolshed.toml with the owner's password.
+    /// Set the owner's password in toolshed.toml.
+    #[command(after_help = "Asks for the password; or reads it from standard input:\n\
+                      printf %s 'my long password' | toolshed set-password\n\
+                      All else in the file stays. Every session ends.")]
+    SetPassword,
+    /// Print the line for toolshed.toml with the owner's password.
     #[command(after_help = "Asks for the password; or reads it from standard input:\n\
                       printf %s 'my long password' | toolshed hash-password")]
     HashPassword,
@@ -147,6 +151,7 @@ impl Flags {
                 | Command::Check(_)
                 | Command::Install(_)
                 | Command::Settings(_)
+                | Command::SetPassword
                 | Command::HashPassword
                 | Command::Backup(_)
                 | Command::Completions(_),

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Some(Command::Settings(settings)) => {
             commands::settings::run(&typed, settings.name.as_deref())
         }
+        Some(Command::SetPassword) => commands::set_password::run(&typed),
         Some(Command::HashPassword) => commands::hash_password::run(),
         Some(Command::Backup(backup)) => commands::backup::run(&typed, &backup.file),
         Some(Command::Completions(completions)) => commands::completions::run(completions.shell),

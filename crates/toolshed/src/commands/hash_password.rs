@@ -1,17 +1,67 @@
 //! `toolshed hash-password`: the line for toolshed.toml, made of a password that is shown nowhere.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use site::Password;
+use toml::de::DeTable;
 
 use crate::report::{self, Failure};
 
 /// The shortest password that is not warned about, in characters.
 const SHORTEST: usize = 10;
 
+/// The setting.
+pub(super) const KEY: &str = "password_hash";
+
+/// Files beyond this length are no files of settings.
+const LONGEST_FILE: u64 = 1 << 20;
+
 /// Reads the password and prints the line.
+///
+/// # Errors
+/// Also when standard output goes to the end of a file that has the setting already: twice it is no TOML.
 pub(crate) fn run() -> Result<(), Failure> {
+    let output = file_of_output();
+    let has_setting = output.as_deref().is_some_and(|text| {
+        let (table, _) = DeTable::parse_recoverable(text);
+        table.get_ref().contains_key(KEY)
+    });
+    if has_setting {
+        return Err(Failure::wrong(format!(
+            "The file that this is appended to has a {KEY} already; a second one would make it unreadable."
+        ))
+        .hint("toolshed set-password replaces it."));
+    }
+    let hash = hash_of_typed()?;
+    // A last line without an end would go on with ours.
+    let line_end = output.is_some_and(|text| !text.is_empty() && !text.ends_with('\n'));
+    let line_end = if line_end { "\n" } else { "" };
+    report::print(&format!("{line_end}{KEY} = \"{hash}\"\n"))
+}
+
+/// Returns what is in the file that standard output is appended to, if it is: `>> toolshed.toml`.
+fn file_of_output() -> Option<String> {
+    let output = io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()?;
+    let metadata = output.metadata().ok().filter(|it| it.is_file() && it.len() <= LONGEST_FILE)?;
+    if metadata.len() == 0 {
+        return None;
+    }
+    // The descriptor itself is for writing alone.
+    let number = io::stdout().as_fd().as_raw_fd();
+    let mut text = Vec::new();
+    let file = File::open(format!("/proc/self/fd/{number}")).ok()?;
+    file.take(LONGEST_FILE).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Asks for the password at the terminal, or reads it from standard input; returns its hash.
+///
+/// # Errors
+/// When it is empty, or was not typed twice in the same way.
+pub(super) fn hash_of_typed() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
         if asked("Once more: ")? != password {
@@ -31,8 +81,7 @@ pub(crate) fn run() -> Result<(), Failure> {
             "toolshed: That is short; {SHORTEST} characters or more are better."
         );
     }
-    let hash = Password::make_hash(&password).map_err(Failure::refused)?;
-    report::print(&format!("password_hash = \"{hash}\"\n"))
+    Password::make_hash(&password).map_err(Failure::refused)
 }
 
 /// Asks at the terminal, which does not show what is typed.

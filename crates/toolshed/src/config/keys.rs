@@ -121,8 +121,8 @@ pub(crate) const KEYS: &[Key] = &[
             default: "none: nobody can log in",
             take: take_password_hash,
         },
-        what: "The owner's password, as a hash from which nobody gets it back. `toolshed hash-password` \
-               makes it.",
+        what: "The owner's password, as a hash from which nobody gets it back. `toolshed set-password` \
+               sets it.",
         why: "Other ways to set a password, each before this one: the variables `APP_PASSWORD_HASH` (such a \
               hash) and `APP_PASSWORD` (the password itself) in the program's environment; and after this one, \
               under Apache, the same with `SetEnv` in .htaccess. docs/login.md has them all.",

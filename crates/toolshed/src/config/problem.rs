@@ -89,6 +89,17 @@ pub(crate) enum Problem {
         /// What the parser said, without a period.
         message: String,
     },
+    /// A key that stands in a file more than once.
+    Twice {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// The line of the first, from 1 on.
+        first: usize,
+        /// The line of this one.
+        line: usize,
+    },
     /// A file with a letter in another encoding.
     Encoding {
         /// The file.
@@ -113,7 +124,10 @@ impl Problem {
         match self {
             Problem::BadValue { key, .. } => *key,
             Problem::UnknownKey { nearest, .. } => *nearest,
-            Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => None,
+            Problem::Syntax { .. }
+            | Problem::Twice { .. }
+            | Problem::Encoding { .. }
+            | Problem::Unreadable { .. } => None,
         }
     }
 }
@@ -137,6 +151,17 @@ impl fmt::Display for Problem {
                      texts in double quotes.",
                     name_of(file)
                 )
+            }
+            Problem::Twice { file, key, first, line } => {
+                let file = name_of(file);
+                write!(formatter, "{file}, line {line}: {key} is set in line {first} already; ")?;
+                formatter.write_str(match key.as_str() {
+                    "password_hash" => {
+                        "delete one of the two lines, or let `toolshed set-password` set a new \
+                         password in their place."
+                    }
+                    _ => "delete one of the two lines.",
+                })
             }
             Problem::Encoding { file, line } => {
                 let file = name_of(file);

@@ -13,10 +13,15 @@ const PASSWORD: &str = "correct horse battery";
 
 /// What the program makes of a password on standard input.
 fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
-    let mut command = installation.command(&["hash-password"], &[]);
+    typed_to(installation.command(&["hash-password"], &[]), typed)
+}
+
+/// Runs a command with this on standard input; returns exit code, standard output and error.
+fn typed_to(mut command: Command, typed: &str) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    // A command that refuses before it reads has gone.
+    let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -100,6 +105,125 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
     assert_eq!(fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap().count(), 1);
     let (code, _) = running.end();
     assert_eq!(code, 0);
+}
+
+#[test]
+fn a_password_is_set_in_the_file_and_all_else_stays() {
+    let installation = Installation::new();
+    let file = installation.path().join("toolshed.toml");
+    let set = |typed: &str| typed_to(installation.command(&["set-password"], &[]), typed);
+    let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+    let files = || fs::read_dir(installation.path()).unwrap().count();
+
+    // No file yet.
+    let (code, said, error) = set(PASSWORD);
+    assert_eq!((code, error.as_str()), (0, ""), "{said}");
+    assert!(said.starts_with("The password is set in ") && said.lines().count() == 2, "{said}");
+    assert_eq!((mode(), files()), (0o600, 2));
+
+    // A running site takes the next one, and the rest of the file is as somebody wrote it.
+    let running = installation.spawn_by_web_server(&[]);
+    assert!(log_in(&running, PASSWORD, &[]).0.contains("\r\nStatus: 303"));
+    let hash = installation.read("toolshed.toml").trim().to_owned();
+    let text = format!("\u{feff}# mine\r\nhsts = \"1 h\"\r\n\r\n  {hash}  # of last year\r\n# end");
+    installation.write("toolshed.toml", &text);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let (code, said, _) = set("another long password\n");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("others can read that file (mode 640): chmod 600 "), "{said}");
+    let changed = installation.read("toolshed.toml");
+    let new = changed.split('"').nth(3).unwrap();
+    assert_eq!(changed, text.replace(hash.split('"').nth(1).unwrap(), new));
+    assert!(new.starts_with("pbkdf2-sha256:") && !hash.contains(new));
+    assert_eq!(mode(), 0o640);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    while !log_in(&running, "another long password", &[]).0.contains("\r\nStatus: 303") {
+        assert!(std::time::Instant::now() < deadline, "{}", installation.read("logs/toolshed.log"));
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+    running.end();
+
+    // Through a link, whose file it is that changes; with two of them, as the other command makes them.
+    fs::rename(&file, installation.path().join("elsewhere.toml")).unwrap();
+    std::os::unix::fs::symlink("elsewhere.toml", &file).unwrap();
+    installation.write("elsewhere.toml", &format!("{hash}\nhsts = \"1 h\"\n{hash}\n"));
+    let (code, said) = installation.run(&["settings"], &[]);
+    let expected = "! toolshed: toolshed.toml, line 3: password_hash is set in line 1 already; delete \
+                    one of the two lines, or let `toolshed set-password` set a new password in their \
+                    place.\n";
+    assert!(code == 2 && said.starts_with(expected), "{said}");
+    assert_eq!(set(PASSWORD).0, 0);
+    assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
+    let lines = installation.read("elsewhere.toml").lines().count();
+    assert_eq!((installation.run(&["settings"], &[]).0, lines), (0, 2));
+    // What counts before the file.
+    let command = installation.command(&["set-password"], &[("APP_PASSWORD", "x")]);
+    let (_, said, _) = typed_to(command, PASSWORD);
+    assert!(said.contains("while APP_PASSWORD is in the environment, that counts"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
+    let installation = Installation::new();
+    for (text, expected) in [
+        ("a = 1 2\n", "toolshed.toml, line 1: this line is no TOML"),
+        ("a = 1\n[password_hash]\n", "The setting password_hash cannot be written into "),
+    ] {
+        installation.write("toolshed.toml", text);
+        let command = installation.command(&["set-password"], &[]);
+        let (code, said, error) = typed_to(command, PASSWORD);
+        assert_eq!((code, said.as_str()), (2, ""));
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(installation.read("toolshed.toml"), text);
+    }
+    // A wrong value of another setting is no hindrance, and neither is a wrong hash.
+    installation.write("toolshed.toml", "idle_timeout = \"never\"\npassword_hash = \"x\"\n");
+    let (code, _, error) = typed_to(installation.command(&["set-password"], &[]), PASSWORD);
+    assert_eq!(code, 0, "{error}");
+    for typed in ["", "\n"] {
+        let before = installation.read("toolshed.toml");
+        let (code, _, _) = typed_to(installation.command(&["set-password"], &[]), typed);
+        assert_eq!((code, installation.read("toolshed.toml")), (2, before));
+    }
+    // Another file; one that is not there is made.
+    let arguments = ["set-password", "--config", "other.toml"];
+    let (code, said, error) = typed_to(installation.command(&arguments, &[]), PASSWORD);
+    assert_eq!(code, 0, "{said}{error}");
+    assert!(installation.read("other.toml").starts_with("password_hash = "));
+    let arguments = ["set-password", "--config", "nowhere/other.toml"];
+    let (code, _, error) = typed_to(installation.command(&arguments, &[]), PASSWORD);
+    assert_eq!(code, 1, "{error}");
+    assert!(
+        error.contains("nowhere/other.toml cannot be written: ") && error.contains("Nothing was")
+    );
+}
+
+#[test]
+fn a_hash_is_not_appended_to_a_file_that_has_one() {
+    let installation = Installation::new();
+    let append = || {
+        let file = installation.path().join("toolshed.toml");
+        let file = fs::File::options().append(true).open(file).unwrap();
+        let mut command = installation.command(&["hash-password"], &[]);
+        command.stdin(Stdio::piped()).stdout(file).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(PASSWORD.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // A last line without an end stays a line.
+    installation.write("toolshed.toml", "# password_hash = \"x\"\nhsts = \"1 h\"");
+    assert_eq!(append(), (Some(0), String::new()));
+    let (code, said) = installation.run(&["settings"], &[]);
+    assert_eq!(code, 0, "{said}");
+    let before = installation.read("toolshed.toml");
+    let (code, error) = append();
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("has a password_hash already") && error.contains("set-password"),
+        "{error}"
+    );
+    assert_eq!(installation.read("toolshed.toml"), before);
 }
 
 #[test]

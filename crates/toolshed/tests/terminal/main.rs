@@ -84,7 +84,8 @@ Commands:
   check          Say what is installed and what would not work; change nothing
   install        Put a new version in this one's place, if it passes its check
   settings       List the settings, and where they stand; or explain one
-  hash-password  Make the line for toolshed.toml with the owner's password
+  set-password   Set the owner's password in toolshed.toml
+  hash-password  Print the line for toolshed.toml with the owner's password
   backup         Write one consistent copy of what the site remembers
   completions    Print the completions for a shell
 
@@ -94,7 +95,6 @@ Options:
   -V, --version        Print version
 
 Without a command: serves the web server that started it, else as serve does.
-Settings: toolshed.toml beside the program, or TOOLSHED_… in the environment.
 ",
     ),
     (
@@ -212,8 +212,23 @@ They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.
 ",
     ),
     (
+        &["set-password"],
+        "Set the owner's password in toolshed.toml
+
+Usage: toolshed set-password [OPTIONS]
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Asks for the password; or reads it from standard input:
+printf %s 'my long password' | toolshed set-password
+All else in the file stays. Every session ends.
+",
+    ),
+    (
         &["hash-password"],
-        "Make the line for toolshed.toml with the owner's password
+        "Print the line for toolshed.toml with the owner's password
 
 Usage: toolshed hash-password [OPTIONS]
 

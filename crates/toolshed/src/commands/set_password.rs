@@ -1,0 +1,119 @@
+//! `toolshed set-password`: puts the owner's password into toolshed.toml, in the place of the one before.
+//!
+//! Nothing else in the file changes, and neither do its mode and owner; at no moment it is half written.
+
+use std::fs::{self, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Path, PathBuf};
+
+use atomic_file::Durability;
+
+use super::hash_password::{self, KEY};
+use crate::config::{self, Configuration, Place, Problem, Typed};
+use crate::report::{self, Failure};
+
+/// Reads the password and writes its hash.
+///
+/// # Errors
+/// When the file cannot be read, changed or written; it is as it was then.
+pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
+    let configuration = config::load(typed);
+    let file = file(typed, &configuration)?;
+    // Before anybody types: a file that cannot be changed.
+    let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
+    changed(&file, "").map_err(nothing_changed)?;
+    let hash = hash_password::hash_of_typed()?;
+    let (text, metadata) = changed(&file, &hash).map_err(nothing_changed)?;
+    write(&file, &text, metadata.as_ref())
+        .map_err(|error| unwritable(&file, &error))
+        .map_err(nothing_changed)?;
+    report::print(&said(&file, metadata.as_ref(), &configuration))
+}
+
+/// The file to change: of a link what it points at.
+fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure> {
+    let is_unreadable = |problem: &Problem| {
+        matches!(
+            problem,
+            Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. }
+        )
+    };
+    // A file that was named and is not there yet is made.
+    let file = config::file_of(typed).ok_or_else(|| {
+        Failure::refused("The installation's folder cannot be found; is /proc there?")
+    })?;
+    if file.exists() && configuration.problems.iter().any(is_unreadable) {
+        return Err(Failure::configuration(configuration));
+    }
+    Ok(fs::canonicalize(&file).unwrap_or(file))
+}
+
+/// The file's text with this hash, and what else is known of a file that is there.
+fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failure> {
+    let unreadable = |error: io::Error| {
+        let why = config::in_words(&error);
+        Failure::refused(format!("{} cannot be read: {why}.", file.display()))
+    };
+    let (text, metadata) = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), None),
+        Err(error) => return Err(unreadable(error)),
+        Ok(metadata) => (fs::read_to_string(file).map_err(unreadable)?, Some(metadata)),
+    };
+    let text = config::with_text(&text, KEY, hash).ok_or_else(|| {
+        Failure::wrong(format!("The setting {KEY} cannot be written into {}.", file.display()))
+    })?;
+    Ok((text, metadata))
+}
+
+/// Writes the file as its owner's, also when root does it; a new one belongs to the folder's.
+fn write(file: &Path, text: &str, before: Option<&Metadata>) -> io::Result<()> {
+    let mode = before.map_or(0o600, |before| before.mode() & 0o7777);
+    let owner = match before {
+        Some(before) => Some((before.uid(), before.gid())),
+        None if rustix::process::geteuid().is_root() => {
+            let folder = file.parent().and_then(|folder| fs::metadata(folder).ok());
+            folder.map(|folder| (folder.uid(), folder.gid()))
+        }
+        None => None,
+    };
+    atomic_file::replace(file, mode, Durability::Synced, |new| {
+        let made = new.metadata()?;
+        if let Some((user, group)) = owner.filter(|owner| *owner != (made.uid(), made.gid())) {
+            fchown(&*new, Some(user), Some(group))?;
+        }
+        new.write_all(text.as_bytes())
+    })
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> Failure {
+    let shown = file.display();
+    Failure::refused(match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{shown} cannot be replaced by this account: file and folder have to belong to it."
+        ),
+        _ => format!("{shown} cannot be written: {error}."),
+    })
+}
+
+/// That it is done, and what may keep it from counting or being a secret.
+fn said(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
+    let shown = file.display();
+    let mut said = format!(
+        "The password is set in {shown}.\n\
+         Running processes take it within a few seconds, and every session ends.\n"
+    );
+    if let Some(before) = before.filter(|before| before.mode() & 0o077 != 0) {
+        let mode = before.mode() & 0o7777;
+        said += &format!("Note: others can read that file (mode {mode:o}): chmod 600 {shown}\n");
+    }
+    let in_environment = match configuration.set.get(KEY) {
+        Some((_, Place::Variable(name))) => Some(name.as_str()),
+        _ => Some("APP_PASSWORD")
+            .filter(|name| std::env::var_os(name).is_some_and(|it| !it.is_empty())),
+    };
+    if let Some(name) = in_environment {
+        said += &format!("Note: while {name} is in the environment, that counts instead.\n");
+    }
+    said
+}
