@@ -104,14 +104,17 @@ fn isolation(uri: &Uri) -> Option<Limits> {
     site::tool_at(tools::TABLE, uri.path())?.runs.limits(uri)
 }
 
-/// The tool that a request is for: `/tools/NAME…`, wherever the site is mounted.
+/// The tool that a request is for, as the router will find it.
 fn tool_of(uri: &Uri) -> Option<&str> {
-    const MOUNT: &str = "/tools/";
-    let path = uri.path();
-    // For every request: a search for words would first study the word.
-    let at = path.as_bytes().windows(MOUNT.len()).position(|it| it == MOUNT.as_bytes())?;
-    let name = path.get(at + MOUNT.len()..)?.split('/').next()?;
-    tools::TABLE.iter().map(|tool| tool.name).find(|known| *known == name)
+    tool_below(BASE.get().and_then(Option::as_deref), uri.path())
+}
+
+/// The tool at a path, from which the configured base may have to be taken off yet: every other one the
+/// server has taken off.
+fn tool_below(base: Option<&str>, path: &str) -> Option<&'static str> {
+    let below = base.and_then(|base| path.strip_prefix(base));
+    let below = below.filter(|below| below.starts_with('/')).unwrap_or(path);
+    site::tool_at(tools::TABLE, below).map(|tool| tool.name)
 }
 
 /// The site's router, told where it is mounted.
@@ -297,16 +300,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_for_a_tool_that_there_is() {
-        for (path, tool) in [
-            ("/tools/checksum", Some("checksum")),
-            ("/tools/checksum/a/tools/inspect?b", Some("checksum")),
-            ("/project/tools/inspect/", Some("inspect")),
-            ("/tools/", None),
-            ("/tools/no-such-tool", None),
-            ("/", None),
+    fn a_request_is_for_the_tool_that_the_router_finds() {
+        for (base, path, tool) in [
+            (None, "/tools/checksum", Some("checksum")),
+            (None, "/tools/checksum/", Some("checksum")),
+            (None, "/tools/checksum/a/tools/inspect?b", Some("checksum")),
+            (None, "/tools/checksum?/tools/inspect", Some("checksum")),
+            (None, "/tools/", None),
+            (None, "/tools/no-such-tool", None),
+            (None, "/tools/checksums", None),
+            (None, "/tools/checksum;a", None),
+            (None, "/tools/CHECKSUM", None),
+            (None, "/tools/%63hecksum", None),
+            (None, "//tools/checksum", None),
+            (None, "/tools//checksum", None),
+            (None, "/", None),
+            // Somewhere else in the address.
+            (None, "/x/tools/checksum", None),
+            (None, "/x?/tools/checksum", None),
+            (None, "/login?next=/tools/checksum", None),
+            (None, "/static/tools/checksum", None),
+            // A base that is configured; a proxy may have taken it off.
+            (Some("/project"), "/project/tools/inspect/", Some("inspect")),
+            (Some("/project"), "/tools/inspect", Some("inspect")),
+            (Some("/project"), "/projects/tools/inspect", None),
+            (Some("/project"), "/project/x/tools/inspect", None),
+            (Some("/project"), "/project", None),
+            (Some("/tools"), "/tools/tools/inspect", Some("inspect")),
+            (Some("/tools"), "/tools/inspect", None),
         ] {
-            assert_eq!(tool_of(&path.parse().unwrap()), tool, "{path}");
+            let uri: Uri = path.parse().unwrap();
+            assert_eq!(tool_below(base, uri.path()), tool, "{base:?} {path}");
         }
     }
 
