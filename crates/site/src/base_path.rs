@@ -17,15 +17,20 @@ use http::request::Parts;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePath(Option<Arc<str>>);
 
+/// What a base path may have in it beside letters and digits: the characters of a path (RFC 3986 §3.3, `pchar`)
+/// without `;`, `,` and `'`.
+const HARMLESS: &[u8] = b"/-._~%!$&()*+=:@";
+
 impl BasePath {
     /// Makes a base path of `/project` or `/project/`; of `/` and the empty string the root.
     ///
-    /// Links are made of it, and on some servers it comes from what the client sent. So whatever could
-    /// lead a link to another host or out of its attribute (`//host`, a backslash, a quote, a space, a
-    /// control character, a query) counts as the root.
+    /// Links, redirects and the `Path` of cookies are made of it, and on some servers it comes from what the
+    /// client sent. So only characters that mean nothing in any of these are allowed: whatever leads a link to
+    /// another host (`//host`, a backslash), ends an attribute, a header parameter or a list (quotes, `;`, `,`,
+    /// spaces, control characters) or the path itself (`?`, `#`) makes it count as the root.
     pub fn new(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
-        let is_harmless = |byte: u8| byte.is_ascii_graphic() && !b"\"'<>\\?#`".contains(&byte);
+        let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || HARMLESS.contains(&byte);
         let is_local = path.starts_with('/') && !path.ends_with('/') && !path.contains("//");
         if is_local && path.bytes().all(is_harmless) {
             BasePath(Some(path.into()))
@@ -88,6 +93,16 @@ mod tests {
             ("/a\"b", ""),
             ("/a b", ""),
             ("/a?b", ""),
+            ("/a#b", ""),
+            ("/a'b", ""),
+            ("/a`b", ""),
+            ("/a{b}", ""),
+            ("/a,b", ""),
+            ("/a;b", ""),
+            ("/;Domain=host.test;/x.cgi", ""),
+            ("/\u{fc}", ""),
+            ("/%3BDomain=host.test", "/%3BDomain=host.test"),
+            ("/a.b-c_d!$&()*+=:@", "/a.b-c_d!$&()*+=:@"),
             ("/a\r\nb", ""),
             ("https://evil.example", ""),
         ] {

@@ -274,6 +274,50 @@ mod tests {
         }
     }
 
+    /// A program's name in a path is a name like any other: the page is not there.
+    #[test]
+    fn a_path_with_the_name_of_a_program_is_no_front_page() {
+        for base in ["", "/project"] {
+            for path in [
+                "/x.cgi",
+                "/x.cgi/",
+                "/x.fcgi",
+                "/dispatch.fcgi",
+                "/dispatch.fcgi/",
+                "/dispatch.fcgi/tools/sample",
+                "/;Domain=host.test;/x.cgi",
+                "/;Domain=host.test;/x.cgi/tools/sample",
+            ] {
+                let answer = send_with("GET", path, base);
+                assert_eq!(answer.status, 404, "{base} {path}");
+                assert!(!answer.text().contains("x.cgi"), "{base} {path}: {}", answer.text());
+            }
+        }
+    }
+
+    /// Where a web server makes BASE of what the visitor sent, nothing of it gets into links or headers.
+    #[test]
+    fn a_base_that_a_visitor_made_up_is_in_no_link_and_no_header() {
+        for base in [
+            "/;Domain=evil.example;/x.cgi",
+            "/a,</evil.example>;rel=preload",
+            "//evil.example",
+            "/\\evil.example",
+            "/\"onload=evil",
+            "/evil?",
+            "/evil#",
+        ] {
+            for path in ["/", "/nowhere", "/tools/sample/?a=b", "/tools/sample/bare"] {
+                let answer = send_with("GET", path, base);
+                assert!(!answer.text().contains("evil"), "{base} {path}: {}", answer.text());
+                for (name, value) in &answer.headers {
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    assert!(!value.contains("evil"), "{base} {path}: {name}: {value}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn failures_are_pages_wherever_they_come_from() {
         for (method, path, status, words, allow) in [
