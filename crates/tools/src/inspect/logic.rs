@@ -1,82 +1,285 @@
 //! What may be shown of a request, and what Linux says about a process: text in, values out.
 //!
+//! Of headers and variables what is shown is what is known to be harmless; of all others it is the name.
+//!
 //! Nothing here reads a request or a file; `mod.rs` does.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// What stands in the place of a secret. Its length is a secret too.
+/// What stands in the place of what is not shown. Its length is a secret too.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// What the name of a secret has in it. `PHP_AUTH_PW` is where some servers put the password.
+/// The variables whose values are shown: RFC 3875's, and what Apache, nginx, lighttpd, caddy, haproxy and
+/// LiteSpeed add. An account has variables of its own beside them (`DB_PASS`, `PGPASS`, `DATABASE_URL`), and no
+/// list of the names of secrets would ever be whole; so it is the harmless that is listed.
+const KNOWN_VARIABLES: &[&str] = &[
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "CONTEXT_DOCUMENT_ROOT",
+    "CONTEXT_PREFIX",
+    "DOCUMENT_ROOT",
+    "DOCUMENT_URI",
+    "FCGI_ROLE",
+    "GATEWAY_INTERFACE",
+    "H2PUSH",
+    "H2_PUSH",
+    "H2_STREAM_ID",
+    "H2_STREAM_TAG",
+    "HANDLER",
+    "HOME",
+    "HOSTNAME",
+    "HTTP2",
+    "HTTPS",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "LSWS_EDITION",
+    "PATH",
+    "PATH_INFO",
+    "PATH_TRANSLATED",
+    "PWD",
+    "QUERY_STRING",
+    "REMOTE_ADDR",
+    "REMOTE_HOST",
+    "REMOTE_IDENT",
+    "REMOTE_PORT",
+    "REMOTE_USER",
+    "REQUEST_METHOD",
+    "REQUEST_SCHEME",
+    "REQUEST_URI",
+    "SCRIPT_FILENAME",
+    "SCRIPT_NAME",
+    "SCRIPT_URI",
+    "SCRIPT_URL",
+    "SERVER_ADDR",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SIGNATURE",
+    "SERVER_SOFTWARE",
+    "SHELL",
+    "SHLVL",
+    "SSL_CIPHER",
+    "SSL_CIPHER_ALGKEYSIZE",
+    "SSL_CIPHER_USEKEYSIZE",
+    "SSL_PROTOCOL",
+    "SSL_TLS_SNI",
+    "STATUS",
+    "TEMP",
+    "TERM",
+    "TMP",
+    "TMPDIR",
+    "TZ",
+    "UNIQUE_ID",
+    "URL",
+    "USER",
+    "X_LSCACHE",
+];
+
+/// The headers whose values are shown, as variables are spelt: those of browsers and of proxies. A proxy may
+/// prove itself by a header of its own (`X-Origin-Verify`).
+const KNOWN_HEADERS: &[&str] = &[
+    "ACCESS_CONTROL_REQUEST_HEADERS",
+    "ACCESS_CONTROL_REQUEST_METHOD",
+    "CACHE_CONTROL",
+    "CDN_LOOP",
+    "CF_CONNECTING_IP",
+    "CF_IPCOUNTRY",
+    "CF_RAY",
+    "CF_VISITOR",
+    "CLIENT_IP",
+    "CONNECTION",
+    "CONTENT_ENCODING",
+    "CONTENT_LANGUAGE",
+    "CONTENT_LENGTH",
+    "CONTENT_RANGE",
+    "CONTENT_TYPE",
+    "DATE",
+    "DEPTH",
+    "DNT",
+    "EXPECT",
+    "FASTLY_CLIENT_IP",
+    "FORWARDED",
+    "FROM",
+    "FRONT_END_HTTPS",
+    "HOST",
+    "HTTPS",
+    "IF_MATCH",
+    "IF_MODIFIED_SINCE",
+    "IF_NONE_MATCH",
+    "IF_RANGE",
+    "IF_UNMODIFIED_SINCE",
+    "KEEP_ALIVE",
+    "MAX_FORWARDS",
+    "ORIGIN",
+    "PRAGMA",
+    "PRIORITY",
+    "PROXY_CONNECTION",
+    "RANGE",
+    "REFERER",
+    "SAVE_DATA",
+    "TE",
+    "TRAILER",
+    "TRANSFER_ENCODING",
+    "TRUE_CLIENT_IP",
+    "UPGRADE",
+    "UPGRADE_INSECURE_REQUESTS",
+    "USER_AGENT",
+    "VIA",
+    "X_CLIENT_IP",
+    "X_CLUSTER_CLIENT_IP",
+    "X_FORWARDED",
+    "X_FORWARDED_FOR",
+    "X_FORWARDED_HOST",
+    "X_FORWARDED_PORT",
+    "X_FORWARDED_PROTO",
+    "X_FORWARDED_PROTOCOL",
+    "X_FORWARDED_SCHEME",
+    "X_FORWARDED_SERVER",
+    "X_FORWARDED_SSL",
+    "X_HTTPS",
+    "X_ORIGINAL_URL",
+    "X_REAL_IP",
+    "X_REQUESTED_WITH",
+    "X_REQUEST_ID",
+    "X_REWRITE_URL",
+    "X_URL_SCHEME",
+    "X_VARNISH",
+];
+
+/// How the names of more such headers and variables begin.
+const KNOWN_BEGINNINGS: &[&str] = &["ACCEPT", "SEC_CH_", "SEC_FETCH_", "SEC_GPC", "TOOLSHED_"];
+
+/// What the name of a secret has in it, where names are anybody's: in queries, in cookies, in settings.
 const SECRET_WORDS: &[&str] = &[
-    "AUTHORIZATION",
-    "AUTH_PW",
+    "AUTH",
     "COOKIE",
     "CREDENTIAL",
     "CSRF",
+    "DSN",
+    "HASH",
+    "JWT",
     "KEY",
-    "PASSPHRASE",
-    "PASSWD",
-    "PASSWORD",
+    "NONCE",
+    "PASS",
+    "PWD",
     "SECRET",
     "SESSION",
     "SIGNATURE",
     "TOKEN",
 ];
 
-/// Tells whether something with this name is nobody's business: a header, a variable, a parameter, in
-/// any case and with hyphens or underscores.
+/// The same, of words that are parts of harmless ones: only as a whole, between hyphens and the like.
+const SECRET_WHOLE_WORDS: &[&str] = &["CODE", "OTP", "PIN", "PW", "SALT", "SID", "SIG", "XSRF"];
+
+/// Tells whether something with this name is nobody's business: a parameter, a setting, in any case and with
+/// hyphens or underscores.
 pub(crate) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase().replace('-', "_");
+    let name = name.to_ascii_uppercase();
+    let mut words = name.split(|character: char| !character.is_alphanumeric());
     SECRET_WORDS.iter().any(|word| name.contains(word))
+        || words.any(|word| SECRET_WHOLE_WORDS.contains(&word))
 }
 
-/// Returns what may be shown of the value of a header or variable. Of cookies the names are shown, of
-/// `Authorization` its scheme; in all other values, parameters with secret names are masked.
-pub(crate) fn shown(name: &str, value: &str) -> String {
-    if !is_secret(name) {
-        return without_secret_parameters(value);
+/// Returns what may be shown of the value of a web server's variable.
+pub(crate) fn shown_of_variable(name: &str, value: &str) -> String {
+    let name = spelt_as_variable(name);
+    // After an internal redirect Apache has every variable again, with this before its name.
+    let name = name.trim_start_matches("REDIRECT_");
+    match name.strip_prefix("HTTP_") {
+        Some(header) => shown_of_header(header, value),
+        None if KNOWN_VARIABLES.contains(&name) => without_secrets(value),
+        None => shown_if_harmless(name, value),
     }
-    let upper = name.to_ascii_uppercase().replace('-', "_");
-    if upper.ends_with("AUTHORIZATION") {
-        return match value.split_once(' ') {
+}
+
+/// Returns what may be shown of the value of a header. Of cookies the names are shown, of `Authorization` its
+/// scheme.
+pub(crate) fn shown_of_header(name: &str, value: &str) -> String {
+    match &*spelt_as_variable(name) {
+        "AUTHORIZATION" | "PROXY_AUTHORIZATION" => match value.split_once(' ') {
             Some((scheme, _))
                 if ["basic", "bearer", "digest"].contains(&&*scheme.to_ascii_lowercase()) =>
             {
                 format!("{scheme} {HIDDEN}")
             }
             _ => HIDDEN.to_owned(),
-        };
+        },
+        "COOKIE" if value.contains('=') => {
+            let cookies = value.split(';').filter_map(|cookie| cookie.split_once('='));
+            let cookies: Vec<_> =
+                cookies.map(|(name, _)| format!("{}={HIDDEN}", name.trim())).collect();
+            cookies.join("; ")
+        }
+        name if KNOWN_HEADERS.contains(&name) => without_secrets(value),
+        name => shown_if_harmless(name, value),
     }
-    if upper.ends_with("COOKIE") && value.contains('=') {
-        let cookies = value.split(';').filter_map(|cookie| cookie.split_once('='));
-        let cookies: Vec<_> =
-            cookies.map(|(name, _)| format!("{}={HIDDEN}", name.trim())).collect();
-        return cookies.join("; ");
-    }
-    HIDDEN.to_owned()
 }
 
-/// Masks parameters with secret names in a query, or in an address with a query: `?token=…`. A value
-/// that holds such an address itself (`?next=%2Fa%3Ftoken%3D…`) is masked as a whole.
-pub(crate) fn without_secret_parameters(text: &str) -> String {
-    text.split_inclusive(['?', '&', ';', '#']).map(masked_parameter).collect()
+/// Of a name that is in no list: only when its beginning says what it is.
+fn shown_if_harmless(name: &str, value: &str) -> String {
+    let is_known = KNOWN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    if is_known && !is_secret(name) { without_secrets(value) } else { HIDDEN.to_owned() }
 }
+
+fn spelt_as_variable(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
+
+/// How often an address may be encoded in another's query before it is masked unread.
+const DEPTH: usize = 3;
+
+/// Masks the secrets in a text that is shown: parameters with secret names, as in `?token=…` or
+/// `host=a password=…`, and the name and password before the host of an address. A value that holds such a
+/// thing percent-encoded (`?next=%2Fa%3Ftoken%3D…`) is masked as a whole.
+pub(crate) fn without_secrets(text: &str) -> String {
+    masked(text, DEPTH)
+}
+
+fn masked(text: &str, depth: usize) -> String {
+    let text = without_userinfo(text);
+    text.split_inclusive(DELIMITERS).map(|parameter| masked_parameter(parameter, depth)).collect()
+}
+
+/// What ends a parameter: in a query, a fragment, a list, a connection string.
+const DELIMITERS: [char; 8] = ['?', '&', ';', '#', ',', ' ', '\t', '\n'];
 
 /// Masks one parameter, with the character that ends it.
-fn masked_parameter(parameter: &str) -> Cow<'_, str> {
-    let end = parameter.strip_suffix(['?', '&', ';', '#']).unwrap_or(parameter).len();
-    let (parameter, delimiter) = parameter.split_at(end);
-    let Some((name, value)) = parameter.split_once('=') else {
-        return format!("{parameter}{delimiter}").into();
-    };
+fn masked_parameter(parameter: &str, depth: usize) -> Cow<'_, str> {
+    let end = parameter.strip_suffix(DELIMITERS).unwrap_or(parameter).len();
+    let (whole, delimiter) = parameter.split_at(end);
+    let Some((name, value)) = whole.split_once('=') else { return parameter.into() };
     let inner = percent_decode_str(value).decode_utf8_lossy();
     let is_hidden = is_secret(&percent_decode_str(name).decode_utf8_lossy())
-        || inner != value && without_secret_parameters(&inner) != inner;
-    let value = if is_hidden { HIDDEN } else { value };
-    format!("{name}={value}{delimiter}").into()
+        || inner != value
+            && depth.checked_sub(1).is_none_or(|depth| masked(&inner, depth) != inner);
+    if is_hidden { format!("{name}={HIDDEN}{delimiter}").into() } else { parameter.into() }
+}
+
+/// Masks what stands between `://` and the last `@` before the path.
+fn without_userinfo(text: &str) -> Cow<'_, str> {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown += before;
+        shown += "://";
+        let end = after
+            .find(|character: char| "/?#\"'<>".contains(character) || character.is_whitespace());
+        let authority = &after[..end.unwrap_or(after.len())];
+        rest = match authority.rfind('@') {
+            Some(at) => {
+                shown += HIDDEN;
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    if shown.is_empty() { text.into() } else { (shown + rest).into() }
 }
 
 /// One line of `/proc/self/limits`.

@@ -1,6 +1,6 @@
 //! The tool *inspect*: what the server received, and what the program is and may do.
 //!
-//! It shows what is the owner's, so it has to be named to be open; and what is secret it masks (`logic.rs`).
+//! It shows what is the owner's, so it has to be named to be open; and what may be a secret it masks (`logic.rs`).
 //! Here the request and `/proc/self` are read.
 
 use std::fs;
@@ -14,7 +14,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 use site::{Access, Format, Page, Runs, Server, Template, Tool, context};
 
-use logic::{HIDDEN, Limit, duration_in_words, shown, size_in_words, without_secret_parameters};
+use logic::{
+    HIDDEN, Limit, duration_in_words, shown_of_header, shown_of_variable, size_in_words,
+    without_secrets,
+};
 
 mod logic;
 #[cfg(test)]
@@ -84,10 +87,6 @@ impl Fact {
         let is_masked = value.contains(HIDDEN);
         Fact { name: name.into(), value, is_masked }
     }
-
-    fn masked(name: &str, value: &str) -> Self {
-        Fact::new(name, shown(name, value))
-    }
 }
 
 impl Report {
@@ -95,9 +94,9 @@ impl Report {
         let base = page.base().as_str();
         let request_facts = vec![
             Fact::new("Method", request.method().as_str()),
-            Fact::new("Path", without_secret_parameters(uri.path())),
+            Fact::new("Path", without_secrets(uri.path())),
             Fact::new("BASE", if base.is_empty() { "(empty: the top of the host)" } else { base }),
-            Fact::new("Query", uri.query().map_or("(none)".to_owned(), without_secret_parameters)),
+            Fact::new("Query", uri.query().map_or("(none)".to_owned(), without_secrets)),
             Fact::new("Version", format!("{:?}", request.version())),
         ];
         let headers = request.headers().iter();
@@ -111,10 +110,14 @@ impl Report {
             request: request_facts,
             headers: headers
                 .map(|(name, value)| {
-                    Fact::masked(name.as_str(), &String::from_utf8_lossy(value.as_bytes()))
+                    let value = String::from_utf8_lossy(value.as_bytes());
+                    Fact::new(name.as_str(), shown_of_header(name.as_str(), &value))
                 })
                 .collect(),
-            variables: variables.iter().map(|(name, value)| Fact::masked(name, value)).collect(),
+            variables: variables
+                .iter()
+                .map(|(name, value)| Fact::new(name, shown_of_variable(name, value)))
+                .collect(),
             program,
             limits: logic::limits(&proc_file("limits")),
         }

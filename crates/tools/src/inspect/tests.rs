@@ -7,8 +7,8 @@ use site::{BasePath, Server, ServerFacts, SiteSettings};
 
 use super::TOOL;
 use super::logic::{
-    Limit, duration_in_words, is_secret, limits, memory, seconds_running, shown, size_in_words,
-    without_secret_parameters,
+    Limit, duration_in_words, is_secret, limits, memory, seconds_running, shown_of_header,
+    shown_of_variable, size_in_words, without_secrets,
 };
 
 const ADDRESS: &str = "/tools/inspect";
@@ -23,55 +23,101 @@ fn site() -> Router {
 fn secrets_are_known_by_their_names() {
     for name in [
         "Authorization",
-        "proxy-authorization",
-        "HTTP_AUTHORIZATION",
-        "REDIRECT_HTTP_AUTHORIZATION",
-        "PHP_AUTH_PW",
+        "AUTH_PW",
         "cookie",
-        "HTTP_COOKIE",
-        "Set-Cookie",
-        "APP_PASSWORD",
-        "REDIRECT_APP_PASSWORD",
         "app-password-hash",
+        "DB_PASS",
+        "dbpwd",
         "MySecretThing",
         "X-CSRF-Token",
-        "HTTP_X_API_KEY",
         "api_key",
+        "Dsn",
         "SSL_SESSION_ID",
+        "sig",
+        "oauth-code",
+        "user[pin]",
     ] {
         assert!(is_secret(name), "{name}");
     }
-    for name in ["host", "user-agent", "REMOTE_ADDR", "REMOTE_USER", "accept", "AUTH_TYPE", "PATH"]
-    {
+    for name in ["host", "user-agent", "REMOTE_ADDR", "page", "PATH", "design", "side", "spin"] {
         assert!(!is_secret(name), "{name}");
     }
 }
 
+/// What hosts put into the environment of an account's programs, and what nobody has thought of yet.
 #[test]
-fn of_secrets_only_what_helps_is_shown() {
-    for (name, value, expected) in [
-        ("authorization", "Basic dXNlcjpwYXNz", "Basic (hidden)"),
-        ("HTTP_AUTHORIZATION", "bearer abc", "bearer (hidden)"),
-        ("authorization", "my secret words", "(hidden)"),
-        ("authorization", "abc", "(hidden)"),
-        ("cookie", "id=abc; theme=dark", "id=(hidden); theme=(hidden)"),
-        ("HTTP_COOKIE", "a=b=c", "a=(hidden)"),
-        ("cookie", "abc; a=b", "a=(hidden)"),
-        ("cookie", "abc", "(hidden)"),
-        ("APP_PASSWORD", "abc", "(hidden)"),
-        ("APP_PASSWORD", "", "(hidden)"),
-        ("host", "example.org", "example.org"),
-        ("accept", "text/html;q=0.8, */*", "text/html;q=0.8, */*"),
-        ("QUERY_STRING", "a=b&token=abc", "a=b&token=(hidden)"),
-        ("REQUEST_URI", "/x?api-key=abc&c=d", "/x?api-key=(hidden)&c=d"),
-        ("referer", "https://a.example/b?password=x#c", "https://a.example/b?password=(hidden)#c"),
+fn of_variables_that_are_not_known_the_name_is_shown_and_nothing_else() {
+    for (name, value) in [
+        ("DB_PASS", "TOP"),
+        ("PGPASS", "TOP"),
+        ("PGPASSFILE", "/home/me/TOP"),
+        ("MYSQL_PWD", "TOP"),
+        ("DATABASE_URL", "postgres://me:TOP@db.internal/site"),
+        ("SENTRY_DSN", "https://TOP@sentry.example/1"),
+        ("SMTP_CREDENTIALS", "TOP"),
+        ("AWS_ACCESS_KEY_ID", "TOP"),
+        ("GITHUB_PAT", "TOP"),
+        ("LICENCE", "TOP"),
+        ("A_NAME_OF_SOMEBODYS_OWN", "TOP"),
+        ("APP_PASSWORD", "TOP"),
+        ("APP_PASSWORD", ""),
+        ("REDIRECT_APP_PASSWORD", "TOP"),
+        ("REDIRECT_REDIRECT_DB_PASS", "TOP"),
+        ("PHP_AUTH_PW", "TOP"),
+        ("SSL_SESSION_ID", "TOP"),
+        ("SSL_CLIENT_CERT", "TOP"),
+        ("TOOLSHED_PASSWORD_HASH", "TOP"),
+        ("HTTP_X_ORIGIN_VERIFY", "TOP"),
+        ("HTTP_PROXY_AUTHORIZATION", "TOP"),
     ] {
-        assert_eq!(shown(name, value), expected, "{name}: {value}");
+        assert_eq!(shown_of_variable(name, value), "(hidden)", "{name}");
     }
 }
 
 #[test]
-fn secret_parameters_are_masked_however_they_are_spelt() {
+fn known_variables_are_shown_without_the_secrets_in_them() {
+    for (name, value, expected) in [
+        ("REMOTE_USER", "me", "me"),
+        ("AUTH_TYPE", "Basic", "Basic"),
+        ("REDIRECT_STATUS", "200", "200"),
+        ("REDIRECT_REDIRECT_URL", "/a", "/a"),
+        ("TOOLSHED_BASE", "/project", "/project"),
+        ("HTTP_HOST", "example.org", "example.org"),
+        ("HTTP_SEC_FETCH_SITE", "none", "none"),
+        ("QUERY_STRING", "a=b&token=TOP", "a=b&token=(hidden)"),
+        ("REQUEST_URI", "/x?api-key=TOP&c=d", "/x?api-key=(hidden)&c=d"),
+        ("HTTP_AUTHORIZATION", "bearer TOP", "bearer (hidden)"),
+        ("REDIRECT_HTTP_AUTHORIZATION", "Basic TOP", "Basic (hidden)"),
+        ("HTTP_COOKIE", "a=TOP=TOP", "a=(hidden)"),
+    ] {
+        assert_eq!(shown_of_variable(name, value), expected, "{name}: {value}");
+    }
+}
+
+#[test]
+fn of_headers_what_is_harmless_is_shown() {
+    for (name, value, expected) in [
+        ("authorization", "Basic dXNlcjpwYXNz", "Basic (hidden)"),
+        ("authorization", "my secret words", "(hidden)"),
+        ("authorization", "abc", "(hidden)"),
+        ("cookie", "id=abc; theme=dark", "id=(hidden); theme=(hidden)"),
+        ("cookie", "abc; a=b", "a=(hidden)"),
+        ("cookie", "abc", "(hidden)"),
+        ("x-api-key", "abc", "(hidden)"),
+        ("x-origin-verify", "abc", "(hidden)"),
+        ("host", "example.org", "example.org"),
+        ("x-forwarded-for", "192.0.2.1, 192.0.2.2", "192.0.2.1, 192.0.2.2"),
+        ("accept", "text/html;q=0.8, */*", "text/html;q=0.8, */*"),
+        ("sec-ch-ua", "\"Chromium\";v=\"1\", \"A\";v=\"2\"", "\"Chromium\";v=\"1\", \"A\";v=\"2\""),
+        ("referer", "https://a.example/b?password=x#c", "https://a.example/b?password=(hidden)#c"),
+        ("referer", "https://me:abc@a.example/b", "https://(hidden)@a.example/b"),
+    ] {
+        assert_eq!(shown_of_header(name, value), expected, "{name}: {value}");
+    }
+}
+
+#[test]
+fn secrets_in_a_text_are_masked_however_they_are_spelt() {
     for (text, expected) in [
         ("", ""),
         ("a", "a"),
@@ -82,10 +128,25 @@ fn secret_parameters_are_masked_however_they_are_spelt() {
         ("token=a=b", "token=(hidden)"),
         ("next=%2Fa%3Ftoken%3Dabc&b=c", "next=(hidden)&b=c"),
         ("next=%2Fa%3Fb%3Dc", "next=%2Fa%3Fb%3Dc"),
+        ("next=https%3A%2F%2Fme%3Aabc%40db", "next=(hidden)"),
         ("a=b;secret=c", "a=b;secret=(hidden)"),
+        ("host=db password=abc user=me", "host=db password=(hidden) user=me"),
+        ("mysql://me:abc@db/site?x=1", "mysql://(hidden)@db/site?x=1"),
+        ("redis://:a@b@db,redis://:c@db", "redis://(hidden)@db,redis://(hidden)@db"),
+        ("a://b c://d:e@f", "a://b c://(hidden)@f"),
+        ("https://a.example/@me?mail=a@b.example", "https://a.example/@me?mail=a@b.example"),
+        ("://", "://"),
     ] {
-        assert_eq!(without_secret_parameters(text), expected, "{text}");
+        assert_eq!(without_secrets(text), expected, "{text}");
     }
+}
+
+/// A visitor decides how deep it goes: as long as an address may be, it takes neither the stack nor the time.
+#[test]
+fn what_is_encoded_again_and_again_is_masked_unread() {
+    let levels = 20_000;
+    let text = format!("a={}%{}3Da", "=".repeat(levels), "25".repeat(levels));
+    assert_eq!(without_secrets(&text), "a=(hidden)");
 }
 
 // What Linux says.
@@ -148,6 +209,8 @@ const FACTS: ServerFacts = ServerFacts {
             ("REDIRECT_HTTP_AUTHORIZATION", "Basic TOP"),
             ("APP_PASSWORD", "TOP"),
             ("HTTP_REFERER", "https://a.example/?key=TOP"),
+            ("DB_PASS", "TOP"),
+            ("DATABASE_URL", "postgres://me:TOP@db.internal/site"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
@@ -162,7 +225,8 @@ fn ask(accept: &str) -> Answer {
         .header("authorization", "Basic TOP")
         .header("cookie", "session=TOP; theme=TOP")
         .header("x-api-key", "TOP")
-        .header("x-sample", "<sample>")
+        .header("x-origin-verify", "TOP")
+        .header("user-agent", "<sample>")
         .extension(BasePath::new("/project"))
         .extension(Server(&FACTS));
     send(&site(), request.body(Default::default()).unwrap())
@@ -193,7 +257,7 @@ fn json_says_what_came_and_what_the_process_is() {
     assert_eq!(value("request", "Path"), "/tools/inspect/a%2Fb");
     assert_eq!(value("request", "BASE"), "/project");
     assert_eq!(value("request", "Query"), "a=b&access_token=(hidden)");
-    assert_eq!(value("headers", "x-sample"), "<sample>");
+    assert_eq!(value("headers", "user-agent"), "<sample>");
     assert_eq!(value("variables", "APP_PASSWORD"), "(hidden)");
     assert_eq!(value("program", "Way in"), "FastCGI");
     assert_eq!(value("program", "Process"), std::process::id().to_string());
