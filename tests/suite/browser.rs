@@ -298,6 +298,52 @@ fn the_pages_of_the_login_fit_a_phone() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// The Content-Security-Policy forbids all that is not named in it; here a browser says whether anything that a
+/// page needs is missing. Both colour schemes, for each has pictures of its own.
+#[test]
+fn no_page_needs_what_its_policy_forbids() {
+    let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
+    let running = serve::start(&setup).expect("it starts");
+    let browser = Browser::start(&running);
+    browser.go("/login");
+    browser.enter(PASSWORD);
+    for scheme in ["light", "dark"] {
+        let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        let command =
+            json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": feature } });
+        browser.ask("/goog/cdp/execute", &command);
+        for path in [
+            "/",
+            "/nowhere",
+            "/account",
+            "/account/second-factor",
+            "/tools/checksum",
+            "/tools/diagnostics",
+            "/tools/inspect",
+            "/tools/passwords",
+        ] {
+            browser.go(path);
+            let shown =
+                browser.look(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches"));
+            assert_eq!(shown, "true", "{scheme}");
+            // A file that was refused is no entry with a status.
+            let wanted = "new Set([...document.querySelectorAll('link[href], script[src], img[src], use[href]')]\
+                 .map(e => new URL(e.getAttribute('href') || e.src, location).href.split('#')[0])).size";
+            let came = "new Set(performance.getEntriesByType('resource')\
+                 .filter(e => e.responseStatus == 200).map(e => e.name.split('#')[0])).size";
+            let missing = format!("({wanted}) - ({came})");
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            while browser.look(&missing) != "0" {
+                let entries =
+                    browser.look("JSON.stringify(performance.getEntriesByType('resource'))");
+                assert!(std::time::Instant::now() < deadline, "{scheme} {path}: {entries}");
+            }
+            assert_eq!(browser.complaints(), [""; 0], "{scheme} {path}");
+            browser.picture(&format!("{scheme}{}", path.replace('/', "-")));
+        }
+    }
+}
+
 /// The code that an authenticator app shows so many half minutes from now (RFC 6238).
 fn code(key: &str, later: u64) -> String {
     let bits: String = key

@@ -352,7 +352,15 @@ mod tests {
     fn the_programs_page_is_complete() {
         let response = page(StatusCode::INTERNAL_SERVER_ERROR, "/project/", "7f3a", None);
         assert_eq!(response.status(), 500);
-        for name in ["content-security-policy", "x-content-type-options", "referrer-policy"] {
+        for name in [
+            "content-security-policy",
+            "cross-origin-opener-policy",
+            "cross-origin-resource-policy",
+            "permissions-policy",
+            "referrer-policy",
+            "x-content-type-options",
+            "x-frame-options",
+        ] {
             assert!(response.headers().contains_key(name), "{name}");
         }
         let html = String::from_utf8_lossy(response.body());

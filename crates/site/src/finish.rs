@@ -140,10 +140,8 @@ fn keep_private(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds the headers that protect the visitor, where the handler has not set its own.
-///
-/// Scripts and styles only as files of this site, nothing from elsewhere, no frames around us, no
-/// address of a private page told to others.
+/// Adds the headers that protect the visitor, where the handler has not set its own. docs/headers.md says what
+/// each is for.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     let is_page =
         headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
@@ -154,20 +152,29 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
 }
 
 /// What protects the visitor in every answer.
-static OF_ALL: [(HeaderName, HeaderValue); 3] = [
+static OF_ALL: [(HeaderName, HeaderValue); 4] = [
+    // Nothing but scripts, styles and pictures that are files of this site; nothing inline, no frames, no
+    // connections, no form that is sent elsewhere.
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; \
-             object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ),
     ),
+    // What is sent as text is no script, whatever is in it.
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    // No address of a private page is told to others.
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+    // Other sites cannot load it into their own process, where they might read it (Spectre).
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 /// And in pages.
-static OF_PAGES: [(HeaderName, HeaderValue); 2] = [
+static OF_PAGES: [(HeaderName, HeaderValue); 3] = [
     // What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
     // itself.
     (
@@ -179,6 +186,11 @@ static OF_PAGES: [(HeaderName, HeaderValue); 2] = [
     ),
     // For browsers that do not know frame-ancestors.
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    // A page that opens ours in a window, or is opened by it, gets no hold of it.
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 /// Takes the failure out of a response that still needs its page: an [`ErrorPage`], or a bare status

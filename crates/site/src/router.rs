@@ -201,6 +201,8 @@ fn without_slash(base: &BasePath, tool: &Tool, query: Option<String>) -> Redirec
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::server::{Server, ServerFacts};
     use crate::testing::{Answer, get as get_page, request, send};
@@ -361,28 +363,89 @@ mod tests {
         }
     }
 
+    const OF_ALL: [(&str, &str); 4] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+             base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("referrer-policy", "same-origin"),
+        ("x-content-type-options", "nosniff"),
+    ];
+    const OF_PAGES: [(&str, &str); 3] = [
+        ("cross-origin-opener-policy", "same-origin"),
+        (
+            "permissions-policy",
+            "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
+             screen-wake-lock=(), usb=()",
+        ),
+        ("x-frame-options", "DENY"),
+    ];
+
+    /// The headers of each kind of answer, all of them but its length: docs/headers.md has this table in words.
     #[test]
-    fn every_response_protects_the_visitor() {
-        for (method, path) in [
-            ("GET", "/"),
-            ("GET", "/healthz"),
-            ("GET", "/nowhere"),
-            ("POST", "/"),
-            ("GET", "/tools/sample"),
-            ("GET", "/tools/sample/"),
-            ("GET", "/static/site.css"),
-        ] {
-            let answer = send_with(method, path, "");
-            let policy = answer.header("content-security-policy").unwrap();
-            assert!(policy.starts_with("default-src 'self'"), "{path}");
-            assert!(!policy.contains("unsafe"), "{path}");
-            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-            assert_eq!(answer.header("referrer-policy"), Some("same-origin"), "{path}");
-            let is_page =
-                answer.header("content-type").is_some_and(|kind| kind.starts_with("text/html"));
-            let permissions = answer.header("permissions-policy").unwrap_or("");
-            assert_eq!(permissions.contains("camera=(), "), is_page, "{path}");
-            assert_eq!(answer.header("x-frame-options").is_some(), is_page, "{path}");
+    fn every_kind_of_answer_has_exactly_these_headers() {
+        const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+        const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
+        const NO_STORE: (&str, &str) = ("cache-control", "no-store");
+        const KEPT: (&str, &str) = ("cache-control", "private, no-cache");
+        const BY_ACCEPT: (&str, &str) = ("vary", "accept");
+        let css = assets::find("site.css").unwrap();
+        let (css_url, tag) = (css.url(), format!("\"{:016x}\"", css.version));
+        /// What kind, how it is asked for, whether it is a page, and its headers beside those of all.
+        type Kind<'a> = (&'a str, &'a str, &'a str, bool, &'a [(&'a str, &'a str)]);
+        let kinds: [Kind<'_>; 10] = [
+            ("front page", "GET", "/", true, &[HTML, KEPT]),
+            ("missing page", "GET", "/nowhere", true, &[HTML, NO_STORE, BY_ACCEPT]),
+            (
+                "wrong method",
+                "POST",
+                "/",
+                true,
+                &[HTML, NO_STORE, BY_ACCEPT, ("allow", "GET,HEAD")],
+            ),
+            ("closed tool", "GET", "/tools/named", true, &[HTML, NO_STORE, BY_ACCEPT]),
+            ("a tool's answer", "GET", "/tools/sample", false, &[TEXT]),
+            ("a tool's failure", "GET", "/tools/sample/bare", true, &[HTML, NO_STORE, BY_ACCEPT]),
+            ("redirect", "GET", "/tools/sample/", false, &[("location", "/tools/sample")]),
+            ("monitor", "GET", "/healthz", false, &[TEXT, NO_STORE]),
+            (
+                "file",
+                "GET",
+                &css_url,
+                false,
+                &[
+                    ("content-type", "text/css; charset=utf-8"),
+                    ("cache-control", "public, max-age=31536000, immutable"),
+                    ("accept-ranges", "bytes"),
+                    ("etag", &tag),
+                    ("vary", "accept-encoding"),
+                ],
+            ),
+            ("missing file", "GET", "/static/nowhere.css", true, &[HTML, NO_STORE, BY_ACCEPT]),
+        ];
+        static OVER_TLS: ServerFacts = ServerFacts { is_https: |_| true, ..*Server::SILENT.0 };
+        let settings =
+            SiteSettings { hsts: Duration::from_secs(15_768_000), ..SiteSettings::default() };
+        let site = router_with(NAMED, &settings);
+        for is_https in [false, true] {
+            for (kind, method, path, is_page, own) in kinds {
+                let server = if is_https { Server(&OVER_TLS) } else { Server::SILENT };
+                let request = request(method, path).extension(server);
+                let answer = send(&site, request.body(Default::default()).unwrap());
+                let mut expected: Vec<_> = OF_ALL.into_iter().chain(own.iter().copied()).collect();
+                expected.extend(OF_PAGES.into_iter().filter(|_| is_page));
+                if is_https {
+                    expected.push(("strict-transport-security", "max-age=15768000"));
+                }
+                expected.sort_unstable();
+                let found = answer.headers.iter().filter(|(name, _)| *name != "content-length");
+                let found = found.map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+                let mut found: Vec<_> = found.collect();
+                found.sort_unstable();
+                assert_eq!(found, expected, "{kind}: {method} {path}, HTTPS: {is_https}");
+            }
         }
     }
 
