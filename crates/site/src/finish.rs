@@ -21,6 +21,7 @@ use http_body::Body as _;
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
 use crate::format::Format;
+use crate::https;
 use crate::login::authorizer::Asks;
 use crate::login::{Gate, Visitor};
 use crate::request_body::Chunks;
@@ -32,6 +33,7 @@ use crate::settings::SiteSettings;
 pub(crate) struct Door {
     gate: Option<Arc<Gate>>,
     asked_by_owner: bool,
+    redirects_to_https: bool,
     hsts: Option<HeaderValue>,
 }
 
@@ -41,7 +43,9 @@ impl Door {
         let hsts = Some(settings.hsts)
             .filter(is_wanted)
             .and_then(|hsts| HeaderValue::try_from(format!("max-age={}", hsts.as_secs())).ok());
-        Door { gate, asked_by_owner: settings.asked_by_owner, hsts }
+        let asked_by_owner = settings.asked_by_owner;
+        let redirects_to_https = settings.redirects_to_https && !asked_by_owner;
+        Door { gate, asked_by_owner, redirects_to_https, hsts }
     }
 
     /// Finds out who asks. The static files and the answer to monitors are the same for everybody.
@@ -87,6 +91,13 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
     if let Some(what) = request.extensions().get::<Asks>().cloned() {
         let (asked, _) = request.into_parts();
         return door.authorize(&asked, &what, is_https).await;
+    }
+    if door.redirects_to_https
+        && !is_https
+        && let Some(mut response) = https::redirect(&request, &base)
+    {
+        add_security_headers(response.headers_mut());
+        return response;
     }
     let admitted = door.admit(&mut request).await;
     let visitor = admitted.as_ref().cloned().unwrap_or_default();

@@ -5,7 +5,7 @@
 //! `/tools/NAME`, and pages for everything that goes wrong. What lives where:
 //!
 //! - `tool.rs` the entry of the table, `router.rs` the site around it, `finish.rs` what every response
-//!   gets on its way out;
+//!   gets on its way out, `https.rs` who is led from HTTP to HTTPS;
 //! - `settings.rs` what the owner decides, `server.rs` what the program tells, `base_path.rs` where the
 //!   site is mounted, `format.rs` what the client wants to read;
 //! - `page.rs` the frame of all pages, `error_page.rs` failures as pages;
@@ -29,6 +29,7 @@ mod compress;
 pub mod error_page;
 mod finish;
 mod format;
+mod https;
 pub mod login;
 mod multipart;
 mod page;

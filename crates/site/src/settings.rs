@@ -23,6 +23,9 @@ pub struct SiteSettings {
     pub asked_by_owner: bool,
     /// For how long browsers are told to come by HTTPS alone, once they have (HSTS); zero: they are not.
     pub hsts: Duration,
+    /// Whether who comes by HTTP is led to HTTPS. Nobody is led in a circle: a request that shows in any way
+    /// that it was HTTPS on the visitor's side is answered.
+    pub redirects_to_https: bool,
 }
 
 impl Default for SiteSettings {
@@ -33,6 +36,7 @@ impl Default for SiteSettings {
             login: None,
             asked_by_owner: false,
             hsts: Duration::ZERO,
+            redirects_to_https: false,
         }
     }
 }

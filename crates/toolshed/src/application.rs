@@ -42,9 +42,13 @@ pub(crate) fn site_over_http(configuration: Configuration) -> Site {
 
 /// What of the settings is the site's.
 pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
-    let hsts = settings.hsts;
-    SiteSettings { login: Some(login(settings)), hsts, ..SiteSettings::default() }
-        .public(settings.public.iter().cloned())
+    let site = SiteSettings {
+        login: Some(login(settings)),
+        hsts: settings.hsts(),
+        redirects_to_https: settings.redirects_to_https,
+        ..SiteSettings::default()
+    };
+    site.public(settings.public.iter().cloned())
 }
 
 /// What of the settings is the login's.

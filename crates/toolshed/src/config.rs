@@ -64,8 +64,10 @@ pub(crate) struct Settings {
     pub(crate) session_longest: Duration,
     /// The path below which cookies are sent; `None`: where the site is mounted.
     pub(crate) cookie_path: Option<String>,
-    /// How long browsers are told to come by HTTPS alone; zero: they are not.
-    pub(crate) hsts: Duration,
+    /// Whether who comes by HTTP is led to HTTPS.
+    pub(crate) redirects_to_https: bool,
+    /// How long browsers are told to come by HTTPS alone; zero: they are not; `None`: see [`Settings::hsts`].
+    pub(crate) hsts: Option<Duration>,
     /// Where the site is mounted when an exchange does not show it: `/project`.
     pub(crate) base: Option<String>,
     /// Whether visitors read what is wrong with the configuration.
@@ -90,11 +92,23 @@ impl Default for Settings {
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_longest: Duration::from_secs(30 * 24 * 3600),
             cookie_path: None,
-            hsts: Duration::from_secs(24 * 3600),
+            redirects_to_https: false,
+            hsts: None,
             base: None,
             show_configuration_errors: false,
             server,
         }
+    }
+}
+
+impl Settings {
+    /// How long browsers are told to come by HTTPS alone. Without a word of the owner a day: long enough to be
+    /// of use, and short enough to get over a certificate that was not renewed. With HTTPS for everybody half a
+    /// year, what scanners ask for.
+    pub(crate) fn hsts(&self) -> Duration {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        const HALF_A_YEAR: Duration = Duration::from_secs(4380 * 3600);
+        self.hsts.unwrap_or(if self.redirects_to_https { HALF_A_YEAR } else { DAY })
     }
 }
 

@@ -163,12 +163,31 @@ pub(crate) const KEYS: &[Key] = &[
               have folders of their own below the same name, they would get the cookies, too.",
     },
     Key {
+        name: "https",
+        kind: Kind::Own {
+            write: "\"redirect\" or \"optional\"",
+            default: "`\"optional\"`",
+            take: take_https,
+        },
+        what: "Whether the site is for HTTPS alone: `redirect` leads who comes by HTTP to the same address by \
+               HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and the names of this \
+               machine (localhost) are answered all the same.",
+        why: "Only the owner knows whether HTTPS works, and will go on to. Nobody is led in a circle: a request \
+              that shows in any way that it was HTTPS before a proxy took that off (`X-Forwarded-Proto`, \
+              trusted or not, or what browsers send by HTTPS alone) is answered.",
+    },
+    Key {
         name: "hsts",
-        kind: time_field!(0..=17_520 * HOUR, hsts),
+        kind: Kind::Own {
+            write: "a time from 0 s to 17520 h such as \"4380 h\"",
+            default: "`\"24 h\"`; `\"4380 h\"` where `https` says redirect",
+            take: take_hsts,
+        },
         what: "For how long browsers that came by HTTPS are told to come by HTTPS alone \
                (Strict-Transport-Security). 0: they are not.",
-        why: "A day: it holds for the whole host, other sites on it included. Once HTTPS works there for good, \
-              8760 h is usual.",
+        why: "A day: it holds for the whole host, other sites on it included, and while the certificate is \
+              out of date nobody gets past the warning. Who says `https = \"redirect\"` has decided that, and \
+              gets half a year. docs/headers.md weighs it.",
     },
     Key {
         name: "log",
@@ -644,6 +663,24 @@ fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Place) -> Result
         return Err(Advice::AsEver);
     }
     settings.cookie_path = Some(text.to_owned());
+    Ok(())
+}
+
+fn take_https(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    settings.redirects_to_https = match &**text {
+        "redirect" => true,
+        "optional" => false,
+        _ => return Err(Advice::AsEver),
+    };
+    Ok(())
+}
+
+fn take_hsts(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+    /// Two years: what lists of sites that are HTTPS alone ask for.
+    const LONGEST: Duration = Duration::from_secs(17_520 * HOUR);
+    let time = value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= LONGEST);
+    settings.hsts = Some(time.ok_or(Advice::AsEver)?);
     Ok(())
 }
 

@@ -1,0 +1,234 @@
+//! From HTTP to HTTPS, where the owner says that the site has it (`https = "redirect"`).
+//!
+//! A program behind a proxy that takes the HTTPS off may not know that the visitor came by it, and would lead
+//! the visitor in a circle. So nobody is led on whose request shows, by anything at all, that it was HTTPS on the
+//! visitor's side. Such a hint needs no trust: who makes it up is served what there was without this setting.
+
+use std::sync::Once;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, HOST, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::base_path::BasePath;
+
+/// Returns where a request that came by HTTP is to go on; `None` when it is to be answered as it is.
+///
+/// For monitors there is no way on: `/healthz` is asked from the machine itself.
+pub(crate) fn redirect(request: &Request, base: &BasePath) -> Option<Response> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let host = host_of(headers).filter(|host| !is_this_machine(host))?;
+    if uri.path() == "/healthz" {
+        return None;
+    }
+    if let Some(hint) = hint_of_https(headers) {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            tracing::warn!(
+                "https = \"redirect\" leads nobody on where {hint} says that the visitor came by HTTPS \
+                 already: name the proxy in trusted_proxies."
+            );
+        });
+        return None;
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.starts_with('/') { path } else { "/" };
+    let location = HeaderValue::try_from(format!("https://{host}{}", base.link(path))).ok()?;
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    let mut response = Response::new(Body::empty());
+    // For all else, the status that keeps method and body; older clients do not know it.
+    *response.status_mut() =
+        if is_read { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    // Browsers keep these two for ever: an owner could not go back.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
+}
+
+/// The visitor's name for this host, without its port: HTTPS has another one.
+///
+/// It is the visitor's word; what is no host and could be more in a link is none.
+fn host_of(headers: &HeaderMap) -> Option<&str> {
+    let authority = headers.get(HOST)?.to_str().ok()?;
+    let (host, port) = match authority.rfind(':') {
+        Some(at) if !authority.ends_with(']') => (&authority[..at], &authority[at + 1..]),
+        _ => (authority, ""),
+    };
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(name),
+    };
+    (is_host && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(host)
+}
+
+/// Names that browsers take for safe without HTTPS: those of one's own machine.
+fn is_this_machine(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Returns the header that shows, trusted or not, that the visitor came by HTTPS.
+fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
+    // What proxies say.
+    const OF_PROXIES: [&str; 8] = [
+        "forwarded",
+        "x-forwarded-proto",
+        "x-forwarded-protocol",
+        "x-forwarded-scheme",
+        "x-url-scheme",
+        "x-forwarded-ssl",
+        "front-end-https",
+        "cf-visitor",
+    ];
+    // Browsers send it by HTTPS alone, and to their own machine (W3C Fetch Metadata §2): behind a proxy that
+    // says nothing it is what breaks the circle.
+    const OF_BROWSERS: &str = "sec-fetch-site";
+
+    let says_https = |name: &&'static str| {
+        headers.get_all(*name).iter().any(|value| {
+            let value = value.as_bytes().to_ascii_lowercase();
+            value == b"on" || value == b"1" || value.windows(5).any(|word| word == b"https")
+        })
+    };
+    let of_browsers = || headers.contains_key(OF_BROWSERS).then_some(OF_BROWSERS);
+    OF_PROXIES.into_iter().find(says_https).or_else(of_browsers)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+
+    use crate::testing::{Answer, request, send};
+    use crate::{BasePath, Server, ServerFacts, SiteSettings};
+
+    static OVER_TLS: ServerFacts = ServerFacts { is_https: |_| true, ..*Server::SILENT.0 };
+
+    fn site() -> Router {
+        let settings = SiteSettings { redirects_to_https: true, ..SiteSettings::default() };
+        crate::router_with(&[], &settings)
+    }
+
+    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = request(method, path);
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        send(&site(), request.body(Default::default()).unwrap())
+    }
+
+    fn location(answer: &Answer) -> Option<&str> {
+        answer.header("location")
+    }
+
+    #[test]
+    fn a_visitor_by_http_is_led_to_the_same_address_by_https() {
+        for (host, path, expected) in [
+            ("example.org", "/", "https://example.org/"),
+            ("example.org", "/a%2Fb?c=%0D", "https://example.org/a%2Fb?c=%0D"),
+            ("example.org", "//evil.example/", "https://example.org//evil.example/"),
+            ("example.org:80", "/", "https://example.org/"),
+            ("example.org:8080", "/", "https://example.org/"),
+            ("192.0.2.1:80", "/", "https://192.0.2.1/"),
+            ("[2001:db8::1]:80", "/", "https://[2001:db8::1]/"),
+            ("[2001:db8::1]", "/", "https://[2001:db8::1]/"),
+            ("127.0.0.1.example", "/", "https://127.0.0.1.example/"),
+        ] {
+            let answer = ask("GET", path, &[("host", host)]);
+            assert_eq!(location(&answer), Some(expected), "{host} {path}");
+            assert_eq!(answer.status, 301, "{host} {path}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"), "{host} {path}");
+            assert_eq!(answer.header("strict-transport-security"), None, "{host} {path}");
+            assert!(answer.header("content-security-policy").is_some(), "{host} {path}");
+        }
+        for (method, status) in [("HEAD", 301), ("POST", 308), ("DELETE", 308)] {
+            let answer = ask(method, "/tools/x", &[("host", "example.org")]);
+            assert_eq!(answer.status, status, "{method}");
+            assert_eq!(location(&answer), Some("https://example.org/tools/x"), "{method}");
+        }
+        let below = request("GET", "/x?y").header("host", "example.org");
+        let below = below.extension(BasePath::new("/project")).body(Default::default()).unwrap();
+        assert_eq!(location(&send(&site(), below)), Some("https://example.org/project/x?y"));
+    }
+
+    #[test]
+    fn nobody_is_led_to_what_is_no_host() {
+        for host in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "evil.example/",
+            "a@evil.example",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:b",
+            "a:80:80",
+            "[",
+            "[]",
+            "[evil]",
+            "[::1",
+            "a\"b",
+            "a,b",
+            "a;b",
+        ] {
+            let answer = ask("GET", "/", &[("host", host)]);
+            assert_eq!((answer.status.as_u16(), location(&answer)), (200, None), "{host:?}");
+        }
+        assert_eq!(ask("GET", "/", &[]).status, 200);
+    }
+
+    #[test]
+    fn nobody_is_led_in_a_circle() {
+        for (name, value) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-proto", "HTTPS, http"),
+            ("x-forwarded-protocol", "https"),
+            ("x-forwarded-scheme", "https"),
+            ("x-url-scheme", "https"),
+            ("x-forwarded-ssl", "on"),
+            ("front-end-https", "On"),
+            ("front-end-https", "1"),
+            ("cf-visitor", "{\"scheme\":\"https\"}"),
+            ("forwarded", "for=192.0.2.1;proto=https"),
+            ("sec-fetch-site", "none"),
+        ] {
+            let answer = ask("GET", "/", &[("host", "example.org"), (name, value)]);
+            assert_eq!((answer.status.as_u16(), location(&answer)), (200, None), "{name}: {value}");
+        }
+        for (name, value) in [
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-ssl", "off"),
+            ("cf-visitor", "{\"scheme\":\"http\"}"),
+            ("forwarded", "for=192.0.2.1;proto=http"),
+            ("upgrade-insecure-requests", "1"),
+        ] {
+            let answer = ask("GET", "/", &[("host", "example.org"), (name, value)]);
+            assert_eq!(answer.status, 301, "{name}: {value}");
+        }
+        let over_tls = request("GET", "/").header("host", "example.org");
+        let over_tls = over_tls.extension(Server(&OVER_TLS)).body(Default::default()).unwrap();
+        assert_eq!(send(&site(), over_tls).status, 200);
+    }
+
+    #[test]
+    fn monitors_and_ones_own_machine_are_answered_by_http() {
+        assert_eq!(ask("GET", "/healthz", &[("host", "example.org")]).text(), "ok");
+        for host in ["localhost", "LOCALHOST:8080", "a.localhost", "127.0.0.1:8080", "[::1]:8080"] {
+            assert_eq!(ask("GET", "/", &[("host", host)]).status, 200, "{host}");
+        }
+    }
+
+    #[test]
+    fn without_the_setting_http_is_http() {
+        let request = request("GET", "/").header("host", "example.org");
+        let answer = send(&crate::router(&[]), request.body(Default::default()).unwrap());
+        assert_eq!(answer.status, 200);
+    }
+}

@@ -1,0 +1,46 @@
+//! HTTPS as the web server tells it: who is led there, and who is told to stay.
+
+use crate::program::Installation;
+
+const BY_HTTP: &[(&str, &str)] = &[("REQUEST_URI", "/a?b"), ("HTTP_HOST", "example.org:8080")];
+
+fn has(answer: &str, line: &str) -> bool {
+    let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+    head.lines().any(|found| found.eq_ignore_ascii_case(line))
+}
+
+#[test]
+fn https_for_everybody_is_a_redirect_and_half_a_year() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "https = \"redirect\"\n");
+    let running = installation.spawn_by_web_server(&[]);
+    let answer = running.ask(BY_HTTP);
+    assert!(has(&answer, "Status: 301 Moved Permanently"), "{answer}");
+    assert!(has(&answer, "location: https://example.org/a?b"), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("strict-transport-security"), "{answer}");
+
+    let answer = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
+    assert!(answer.starts_with("Status: 404"), "{answer}");
+    assert!(has(&answer, "strict-transport-security: max-age=15768000"), "{answer}");
+
+    // A proxy that nobody has named takes the HTTPS off: no circle, and the owner learns the cure.
+    let answer = running.ask(&[BY_HTTP, &[("HTTP_X_FORWARDED_PROTO", "https")]].concat());
+    assert!(answer.starts_with("Status: 404"), "{answer}");
+    running.end();
+    let log = installation.read("logs/toolshed.log");
+    assert_eq!(log.matches("name the proxy in trusted_proxies").count(), 1, "{log}");
+}
+
+#[test]
+fn https_is_optional_unless_the_owner_says_so() {
+    let installation = Installation::new();
+    let running = installation.spawn_by_web_server(&[]);
+    assert!(running.ask(BY_HTTP).starts_with("Status: 404"));
+    let answer = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
+    assert!(has(&answer, "strict-transport-security: max-age=86400"), "{answer}");
+    running.end();
+
+    installation.write("toolshed.toml", "https = \"redirect\"\nhsts = \"1 h\"\n");
+    let (_, text) = installation.run(&["settings"], &[]);
+    assert!(text.contains("hsts") && text.contains("1 h"), "{text}");
+}
