@@ -20,6 +20,8 @@
 //! the router tells it about an exchange by request extensions ([`BasePath`], [`Server`]).
 
 #![forbid(unsafe_code)]
+// They panic when nobody reads any more, and are for no visitor: messages go to `tracing`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod accept_encoding;
 pub mod assets;

@@ -5,6 +5,8 @@
 //! all that surrounds it, lives in the crate `site`; no tool knows how requests reach it.
 
 #![forbid(unsafe_code)]
+// They panic when nobody reads any more, and are for no visitor: messages go to `tracing`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod checksum;
 mod diagnostics;

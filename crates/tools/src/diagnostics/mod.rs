@@ -5,7 +5,7 @@
 //! follows links.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -129,8 +129,13 @@ async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, 
 }
 
 async fn stdout() -> Response {
-    println!("diagnostics: a line on standard output, which is no part of an answer");
-    eprintln!("diagnostics: a line on standard error");
+    // `println!` and `eprintln!` panic when whoever reads them has gone. Here a line that is lost is a result
+    // like any other.
+    let _ = writeln!(
+        io::stdout(),
+        "diagnostics: a line on standard output, which is no part of an answer"
+    );
+    let _ = writeln!(io::stderr(), "diagnostics: a line on standard error");
     line(
         "Two lines were printed, one to standard output and one to standard error. They are in the log.",
     )

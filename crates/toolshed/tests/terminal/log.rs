@@ -81,3 +81,20 @@ fn the_greeting_of_serve_stays_at_the_terminal() {
     child.wait().unwrap();
     assert!(installation.read("my.log").contains("Serving HTTP on unix:own.sock."));
 }
+
+/// Whoever read the program's standard output has gone: what is printed then is lost, and the request is not.
+#[test]
+fn a_tool_that_prints_to_nobody_answers() {
+    let installation = Installation::new();
+    installation.write("toolshed.toml", "public = [\"diagnostics\"]\n");
+    let mut running = installation.start_external(&[]);
+    drop(running.child.stdout.take());
+    for _ in 0..2 {
+        let answer = running.ask(&[
+            ("REQUEST_METHOD", "POST"),
+            ("REQUEST_URI", "/tools/diagnostics/stdout"),
+            ("CONTENT_LENGTH", "0"),
+        ]);
+        assert!(answer.starts_with("Status: 200"), "{answer}");
+    }
+}
