@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use end_to_end::fixtures::{App, Running, Setup, apache_fcgid};
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid, project};
 use end_to_end::http_client::{Request, Response};
 use end_to_end::program::write_executable;
 
@@ -130,6 +130,43 @@ fn in_a_folder_that_is_the_programs_nothing_is_a_file() {
         Expect::Text("a static file\n"),
     ));
     run_all(running, cases);
+}
+
+/// The files of the pages are in the program: nobody has to upload `static/`.
+#[test]
+fn the_site_needs_no_static_folder() {
+    let base = "/project";
+    for start in [apache_fcgid::start, apache_fcgid::start_virtual, apache_fcgid::start_cgi] {
+        let running = start(&Setup::new(App::Toolshed, base)).expect("Apache starts");
+        fs::remove_dir_all(running.folder().join(format!("www{base}/static")))
+            .expect("it was there");
+        let ask = |path: &str| {
+            let request = Request::get(path).below(base);
+            request.send(running.address).expect("an answer")
+        };
+        let page = ask("/").text();
+        let files: Vec<_> = page
+            .split("=\"/project/static/")
+            .skip(1)
+            .filter_map(|rest| rest.split(['"', '#']).next())
+            .collect();
+        assert!(files.len() >= 3, "{page}");
+        for file in files {
+            let answer = ask(&format!("/static/{file}"));
+            assert_eq!(answer.status, 200, "{file}");
+            let name = file.split('?').next().expect("a name");
+            let content = fs::read_to_string(project().join("static").join(name)).expect("a file");
+            assert_eq!(answer.text(), content, "{file}");
+            // So these are the program's own answers.
+            let caching = Some("public, max-age=31536000, immutable");
+            assert_eq!(answer.header("cache-control"), caching, "{file}");
+            assert_eq!(
+                answer.header("cross-origin-resource-policy"),
+                Some("same-origin"),
+                "{file}"
+            );
+        }
+    }
 }
 
 fn is_refused(_: &Running, answer: &Response) -> Result<(), String> {
