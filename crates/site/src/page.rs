@@ -257,6 +257,27 @@ mod tests {
         assert!(html.contains(&paragraph), "{html}");
     }
 
+    /// Escaping is on by the name's ending; this is how a template could lose it.
+    #[test]
+    fn every_template_of_the_site_escapes_what_it_shows() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/templates");
+        let mut count = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            assert_eq!(path.extension().unwrap(), "html", "{}", path.display());
+            let source = std::fs::read_to_string(&path).unwrap();
+            let source: String = source.split_whitespace().collect();
+            for forbidden in ["|safe", "autoescape"] {
+                assert!(!source.contains(forbidden), "{}: {forbidden}", path.display());
+            }
+            // An attribute without quotes ends at a space.
+            let mut outside_of_quotes = source.split('"').step_by(2);
+            assert!(!outside_of_quotes.any(|part| part.contains("={{")), "{}", path.display());
+            count += 1;
+        }
+        assert!(count > 5, "{count}");
+    }
+
     #[test]
     fn a_template_that_fails_is_a_500_page() {
         let site = crate::router(const { &[TOOL] });

@@ -74,9 +74,56 @@ mod tests {
                 let prefix = format!("{}/", tool.name);
                 let fits = page.name.starts_with(&prefix) && page.name.ends_with(".html");
                 assert!(fits, "{} is no name for a template of {}", page.name, tool.name);
-                assert!(!page.source.contains("| safe"), "{} turns escaping off", page.name);
             }
         }
+    }
+
+    /// Escaping is on by the name's ending; this is how a template could lose it.
+    #[test]
+    fn every_template_escapes_what_it_shows() {
+        for page in TABLE.iter().flat_map(|tool| tool.pages) {
+            let source: String = page.source.split_whitespace().collect();
+            for forbidden in ["|safe", "autoescape"] {
+                assert!(!source.contains(forbidden), "{}: {forbidden}", page.name);
+            }
+            // An attribute without quotes ends at a space.
+            let mut outside_of_quotes = source.split('"').step_by(2);
+            assert!(!outside_of_quotes.any(|part| part.contains("={{")), "{}", page.name);
+        }
+    }
+
+    /// Whatever the fields of a tool are called, and whatever else is asked for.
+    #[test]
+    fn nothing_that_a_visitor_sends_comes_back_as_markup() {
+        const MARKUP: &str = "<i id=x>\"'&";
+        let (site, sent) = (site(), "%3Ci+id%3Dx%3E%22%27%26");
+        let mut came_back = 0;
+        for tool in TABLE {
+            let page = get(&site, &tool.path());
+            let fields =
+                page.text().split(" name=\"").skip(1).filter_map(|rest| rest.split('"').next());
+            let names: HashSet<_> = fields.chain(["how", "when", "alg", "name", "any"]).collect();
+            for name in names {
+                let query = format!("{name}={sent}");
+                let asked = request("GET", &format!("{}?{query}", tool.path()));
+                let said = request("GET", &tool.path()).header("user-agent", MARKUP);
+                let posted = request("POST", &tool.path())
+                    .header("content-type", "application/x-www-form-urlencoded");
+                for (request, body) in [
+                    (asked, String::new()),
+                    (said, String::new()),
+                    (posted, format!("text=a&{query}")),
+                ] {
+                    let request = request.header("accept", "text/html");
+                    let answer = send(&site, request.body(body.into()).unwrap());
+                    let html = answer.text();
+                    assert!(!html.contains("<i id"), "{} {query}: {html}", tool.name);
+                    assert!(!html.contains("&lt;i id=x&gt;\""), "{} {query}: {html}", tool.name);
+                    came_back += usize::from(html.contains("&lt;i id=x&gt;&quot;"));
+                }
+            }
+        }
+        assert!(came_back > 3, "nothing came back at all");
     }
 
     /// Else the owner's own form is refused as another site's.
