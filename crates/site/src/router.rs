@@ -363,23 +363,23 @@ mod tests {
         }
     }
 
-    const OF_ALL: [(&str, &str); 4] = [
+    const OF_ALL: [(&str, &str); 3] = [
         (
             "content-security-policy",
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
              base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ),
         ("cross-origin-resource-policy", "same-origin"),
-        ("referrer-policy", "same-origin"),
         ("x-content-type-options", "nosniff"),
     ];
-    const OF_PAGES: [(&str, &str); 3] = [
+    const OF_PAGES: [(&str, &str); 4] = [
         ("cross-origin-opener-policy", "same-origin"),
         (
             "permissions-policy",
             "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
              screen-wake-lock=(), usb=()",
         ),
+        ("referrer-policy", "same-origin"),
         ("x-frame-options", "DENY"),
     ];
 
