@@ -383,7 +383,7 @@ mod tests {
         ("x-frame-options", "DENY"),
     ];
 
-    /// The headers of each kind of answer, all of them but its length: docs/headers.md has this table in words.
+    /// The headers of each kind of answer, all of them but its length: docs/headers.md says what each is for.
     #[test]
     fn every_kind_of_answer_has_exactly_these_headers() {
         const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
