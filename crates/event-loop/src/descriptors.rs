@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::sys::{self, Standard};
 
@@ -107,6 +107,16 @@ pub fn put_on_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
     sys::replace_standard(Standard::Output, to)?;
     sys::replace_standard(Standard::Error, to)
+}
+
+/// Writes without waiting for whoever reads at the other end, also where the descriptor itself would block: a
+/// pipe or a terminal that takes nothing refuses, and of what it has no room for the rest is lost.
+///
+/// # Errors
+///
+/// `WouldBlock` when nobody reads; else what `write(2)` answers.
+pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    sys::unblocked::write_within(to.as_raw_fd(), bytes, 0).map_err(io::Error::from_raw_os_error)
 }
 
 /// Tries to get the exclusive lock of an open file or folder (`flock(2)`); it is given back when all

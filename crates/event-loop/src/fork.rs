@@ -420,9 +420,9 @@ pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool
     }
 }
 
-/// Writes to standard error; when that fails there is nobody to tell.
+/// Writes to standard error, as far as that takes it at once; when it does not there is nobody to tell.
 pub fn to_stderr(lines: &[u8]) {
-    let _ = io::stderr().write_all(lines);
+    let _ = crate::descriptors::write_at_once(io::stderr().as_fd(), lines);
 }
 
 const LINE_BYTES: usize = 8 * 1024;

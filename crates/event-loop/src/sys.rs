@@ -13,6 +13,7 @@ mod fork;
 pub(crate) mod interval;
 pub(crate) mod memory;
 pub(crate) mod start;
+pub(crate) mod unblocked;
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice};

@@ -7,21 +7,20 @@
 mod file;
 mod line;
 mod rate;
-mod stream;
 mod writer;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use event_loop::descriptors;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use self::file::LogFile;
-use self::stream::Stream;
 use self::writer::{Log, Sink};
 use crate::config::{self, Configuration, Settings};
 use crate::report::Failure;
@@ -36,7 +35,7 @@ pub(crate) fn to_stderr() {
 
 /// The same, without those that are less than `level`.
 pub(crate) fn to_stderr_from(level: tracing::Level) {
-    begin_writing(Sink::Stream(Stream::new()), level);
+    begin_writing(Sink::StandardError, level);
 }
 
 fn begin_writing(sink: Sink, level: tracing::Level) {
@@ -77,7 +76,7 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
 pub(crate) fn to_file_when_needed(settings: &Settings) {
     let file = settings.log.clone().or_else(of_spawned);
     let limit = settings.log_bytes;
-    let sink = file.map_or_else(|| Sink::Stream(Stream::new()), |path| Sink::Later { path, limit });
+    let sink = file.map_or_else(|| Sink::StandardError, |path| Sink::Later { path, limit });
     begin_writing(sink, tracing::Level::INFO);
 }
 
@@ -113,22 +112,23 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Standard output as it was at the start.
-    pub(crate) fn output(&self) -> Box<dyn Write + '_> {
-        match &self.output {
-            Some(output) => Box::new(output),
-            None => Box::new(io::stdout()),
-        }
+    /// Says something on standard output as it was at the start, if somebody reads there.
+    pub(crate) fn greet(&self, text: &str) {
+        let stdout = io::stdout();
+        let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
+        // Somebody who does not listen need not be greeted.
+        let _ = descriptors::write_at_once(output, text.as_bytes());
     }
 
     /// Tells how the server ended: on standard error as it was at the start, and in the log.
     pub(crate) fn tell(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
-        let (Err(error), Some(mut terminal)) = (&served, self.error.as_ref()) else {
+        let (Err(error), Some(terminal)) = (&served, self.error.as_ref()) else {
             return Ok(served?);
         };
         tracing::error!("{error}");
         // When nobody reads it there, the log has it.
-        let _ = write!(terminal, "{}", Failure::refused(error));
+        let why = Failure::refused(error).to_string();
+        let _ = descriptors::write_at_once(terminal.as_fd(), why.as_bytes());
         Err(Failure::silent(1))
     }
 }
@@ -179,6 +179,7 @@ impl FormatTime for TimeAndProcess {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::{Command, Stdio};
 
     use super::*;

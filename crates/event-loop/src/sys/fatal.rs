@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
+use super::unblocked::{write_all, write_within};
 use super::{PreviousAction, check, interval, memory};
 use crate::exec::{Image, Words};
 use crate::fatal::{
@@ -328,7 +329,8 @@ fn give_up(cause: Cause) {
     let mut line = Text::<256>::new();
     now.write(&mut line);
     let _ = writeln!(line, " ERROR The program could not start anew: {:?}.", error.raw_os_error());
-    write_to_stderr(line.written());
+    // When nobody takes it there is nobody to tell.
+    let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
 }
 
 /// How many exchanges there are.
@@ -422,14 +424,14 @@ impl Settling<'_> {
         let header = row.header.load(Ordering::Relaxed).to_ne_bytes();
         let owed_header = usize::from(row.owed_header.load(Ordering::Relaxed)).min(header.len());
         let header = &header[header.len() - owed_header..];
-        if !write_all(descriptor, header, &mut self.milliseconds_left) {
+        if write_all(descriptor, header, &mut self.milliseconds_left).is_err() {
             return false;
         }
         let filler = [b' '; 1024];
         let mut owed = row.owed.load(Ordering::Relaxed) as usize;
         while owed > 0 {
             let piece = owed.min(filler.len());
-            if !write_all(descriptor, &filler[..piece], &mut self.milliseconds_left) {
+            if write_all(descriptor, &filler[..piece], &mut self.milliseconds_left).is_err() {
                 return false;
             }
             owed -= piece;
@@ -463,7 +465,7 @@ impl Settling<'_> {
             for place in &answer.references {
                 put_at(piece, at, place.load(Ordering::Relaxed), &self.reference);
             }
-            if !write_all(descriptor, piece, &mut self.milliseconds_left) {
+            if write_all(descriptor, piece, &mut self.milliseconds_left).is_err() {
                 return false;
             }
             at += now.len();
@@ -528,88 +530,8 @@ fn shutdown(descriptor: RawFd, how: c_int) {
     unsafe { libc::shutdown(descriptor, how) };
 }
 
-/// Writes everything, waiting for room for at most so long, which becomes less; returns whether it did. Also
-/// where the descriptor itself would block: its flags are shared with other processes, so they stay.
-fn write_all(descriptor: RawFd, mut bytes: &[u8], milliseconds_left: &mut i64) -> bool {
-    while !bytes.is_empty() {
-        match write_some(descriptor, bytes) {
-            Ok(written) => bytes = &bytes[written.min(bytes.len())..],
-            Err(libc::EINTR) => {}
-            Err(libc::EAGAIN) if *milliseconds_left > 0 => {
-                let before = Time::now().milliseconds();
-                let ready = has_room(descriptor, *milliseconds_left);
-                *milliseconds_left -= (Time::now().milliseconds() - before).max(0);
-                if !ready {
-                    return false;
-                }
-            }
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
-/// Writes what there is room for now: EAGAIN when there is none.
-fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: signal-safe; pointer and length are those of a slice.
-    let sent = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
-    if let Ok(sent) = usize::try_from(sent) {
-        return Ok(sent);
-    }
-    match errno() {
-        libc::ENOTSOCK => {}
-        error => return Err(error),
-    }
-    if !has_room(descriptor, 0) {
-        return Err(libc::EAGAIN);
-    }
-    // A pipe that has room at all has room for so much.
-    let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-    // SAFETY: signal-safe; pointer and length are those of a slice.
-    let written = unsafe { libc::write(descriptor, piece.as_ptr().cast(), piece.len()) };
-    usize::try_from(written).map_err(|_| errno())
-}
-
-/// Whether something can be written, or fails at once; waits for so long.
-fn has_room(descriptor: RawFd, milliseconds: i64) -> bool {
-    let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: signal-safe; one pollfd that outlives the call.
-    unsafe { libc::poll(&raw mut wanted, 1, milliseconds as c_int) != 0 }
-}
-
 /// How long the log is waited for, when it is a pipe or a terminal that nobody reads.
 const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
-
-/// Writes a line to standard error, if that takes it: a crash is not to wait for a reader.
-fn write_to_stderr(line: &[u8]) {
-    let mut patience = PATIENCE_FOR_LOG_MILLISECONDS;
-    let mut status = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: signal-safe; there is room for the answer.
-    let known = unsafe { libc::fstat(libc::STDERR_FILENO, status.as_mut_ptr()) } == 0;
-    // SAFETY: it is zeroed or filled, and a stat is plain integers.
-    let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
-    // Between the question for room and the write another process could fill the pipe. Opened anew it has
-    // flags of its own. (The log file is left as it is: its other users go by the shared position.)
-    let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let own = match known && (kind == libc::S_IFIFO || kind == libc::S_IFCHR) {
-        // SAFETY: signal-safe; the path is a C string.
-        true => unsafe { libc::open(c"/proc/self/fd/2".as_ptr(), flags) },
-        false => -1,
-    };
-    if own < 0 {
-        write_all(libc::STDERR_FILENO, line, &mut patience);
-        return;
-    }
-    write_all(own, line, &mut patience);
-    // SAFETY: signal-safe; it was opened above, and nobody else has it.
-    unsafe { libc::close(own) };
-}
-
-fn errno() -> c_int {
-    // SAFETY: errno's address is always valid for the running thread.
-    unsafe { *libc::__errno_location() }
-}
 
 /// Appends who crashed, and when, to the file of crashes.
 fn note_crash(label: &[u8], now: &Time) {
@@ -682,7 +604,8 @@ fn write_to_log(cause: Cause, culprit: Option<&ExchangeRow>, now: &Time, referen
     let _ = line.write_str(". reference=");
     line.put(reference);
     line.end_line();
-    write_to_stderr(line.written());
+    // When nobody takes it there is nobody to tell.
+    let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
 }
 
 fn describe(exchange: &ExchangeRow, line: &mut Text<1024>) {

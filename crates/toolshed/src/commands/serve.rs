@@ -1,6 +1,5 @@
 //! `toolshed serve`: the site over HTTP.
 
-use std::io::Write;
 use std::sync::OnceLock;
 
 use app_server::{Address, WayIn};
@@ -83,13 +82,11 @@ fn greet(way_in: &str) {
     let log_in = made_up.as_ref().map_or(String::new(), |password| {
         format!("\n  Log in with:   {password} (made up, for none is set)")
     });
-    // Somebody who does not listen need not be greeted.
-    let _ = write!(
-        terminal.output(),
+    terminal.greet(&format!(
         "Toolshed serves the site at {way_in}\n\
          \n  Look at it:    open that address in a browser{log_in}\
          \n  Stop it:       Ctrl-C\
          \n  Put it online: docs/deploying.md (Apache, nginx, lighttpd)\
          \n  Add a tool:    docs/adding-a-tool.md\n\n"
-    );
+    ));
 }

@@ -1,14 +1,16 @@
 //! What tracing writes its messages with: nothing that goes wrong here stops the one who has something to say.
 //!
 //! A message passes its kind's rate (`rate.rs`), becomes a line (`line.rs`) and is appended to a file
-//! (`file.rs`) or to standard error (`stream.rs`). What cannot be written is counted, and told when writing
+//! (`file.rs`) or to standard error. What cannot be written is counted, and told when writing
 //! works again.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
+use event_loop::descriptors;
 use tracing::Metadata;
 use tracing::callsite::Identifier;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,7 +21,6 @@ use super::TimeAndProcess;
 use super::file::LogFile;
 use super::line::line;
 use super::rate::{LeftOut, Rates};
-use super::stream::Stream;
 
 /// The log of this process.
 #[derive(Debug)]
@@ -36,7 +37,8 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Sink {
     File(LogFile),
-    Stream(Stream),
+    /// Standard error as it was at the start.
+    StandardError,
     /// The file, opened by the first message. Each message tries again.
     Later {
         path: PathBuf,
@@ -117,7 +119,7 @@ impl Sink {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         match self {
             Sink::File(file) => file.append(line),
-            Sink::Stream(stream) => stream.append(line),
+            Sink::StandardError => descriptors::write_at_once(io::stderr().as_fd(), line),
             Sink::Later { path, limit } => match LogFile::open(path, *limit) {
                 Ok(file) => {
                     *self = Sink::File(file);
@@ -128,10 +130,8 @@ impl Sink {
                         "toolshed: The log file {} cannot be written: {error}.\n",
                         path.display()
                     );
-                    let mut stream = Stream::new();
-                    let said = stream.append(why.as_bytes());
-                    *self = Sink::Stream(stream);
-                    said.and_then(|()| self.append(line))
+                    *self = Sink::StandardError;
+                    self.append(why.as_bytes()).and_then(|()| self.append(line))
                 }
             },
         }
