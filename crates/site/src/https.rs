@@ -77,13 +77,15 @@ fn is_this_machine(host: &str) -> bool {
 /// Returns the header that shows, trusted or not, that the visitor came by HTTPS.
 fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
     // What proxies say.
-    const OF_PROXIES: [&str; 8] = [
+    const OF_PROXIES: [&str; 10] = [
         "forwarded",
         "x-forwarded-proto",
         "x-forwarded-protocol",
         "x-forwarded-scheme",
         "x-url-scheme",
         "x-forwarded-ssl",
+        "x-forwarded-port",
+        "x-https",
         "front-end-https",
         "cf-visitor",
     ];
@@ -94,7 +96,8 @@ fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
     let says_https = |name: &&'static str| {
         headers.get_all(*name).iter().any(|value| {
             let value = value.as_bytes().to_ascii_lowercase();
-            value == b"on" || value == b"1" || value.windows(5).any(|word| word == b"https")
+            [&b"on"[..], b"1", b"443"].contains(&&*value)
+                || value.windows(5).any(|word| word == b"https")
         })
     };
     let of_browsers = || headers.contains_key(OF_BROWSERS).then_some(OF_BROWSERS);
@@ -195,6 +198,8 @@ mod tests {
             ("x-forwarded-ssl", "on"),
             ("front-end-https", "On"),
             ("front-end-https", "1"),
+            ("x-https", "1"),
+            ("x-forwarded-port", "443"),
             ("cf-visitor", "{\"scheme\":\"https\"}"),
             ("forwarded", "for=192.0.2.1;proto=https"),
             ("sec-fetch-site", "none"),
@@ -205,6 +210,7 @@ mod tests {
         for (name, value) in [
             ("x-forwarded-proto", "http"),
             ("x-forwarded-ssl", "off"),
+            ("x-forwarded-port", "80"),
             ("cf-visitor", "{\"scheme\":\"http\"}"),
             ("forwarded", "for=192.0.2.1;proto=http"),
             ("upgrade-insecure-requests", "1"),
