@@ -196,6 +196,9 @@ impl Start {
         // SAFETY: the closure runs between fork and exec and makes one system call with numbers; it
         // allocates nothing and takes no lock.
         unsafe { command.pre_exec(end_with_the_test) };
+        // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it allocates
+        // nothing and takes no lock.
+        unsafe { command.pre_exec(default_signal_actions) };
         for (limit, value) in self.limits {
             // SAFETY: the closure runs between fork and exec and makes one system call with data it
             // owns; it allocates nothing and takes no lock.
@@ -209,6 +212,15 @@ impl Start {
         })?;
         Ok(Program { child, name, log: self.log })
     }
+}
+
+/// Undoes what whoever runs the tests ignores: SIGHUP under `nohup`, SIGINT in the background of a shell.
+fn default_signal_actions() -> io::Result<()> {
+    for signal in 1..32 {
+        // SAFETY: SIG_DFL is a valid action. SIGKILL and SIGSTOP are refused, and are so already.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(())
 }
 
 /// Asks for SIGTERM when the thread that started this process ends, also when the tests are killed.

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -125,10 +125,20 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// This program, to run a case.
+/// This program, to run a case. What whoever runs the tests has signals ignored (`nohup`) is not passed on.
 fn itself(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.env(CASE, case).stdin(Stdio::null());
+    let default_actions = || {
+        for signal in 1..32 {
+            // SAFETY: signal-safe; SIG_DFL is a valid action. SIGKILL and SIGSTOP are refused.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it allocates
+    // nothing and takes no lock.
+    unsafe { command.pre_exec(default_actions) };
     command
 }
 
@@ -1181,6 +1191,12 @@ fn crashing_helper() {
             _ => None,
         });
         println!("went on, why={}", why.unwrap());
+        // As `ps` shows it: the kernel keeps 15 bytes of the name.
+        let [name, line] = ["comm", "cmdline"].map(|it| format!("/proc/self/{it}"));
+        let called = std::env::args().next().unwrap();
+        let file = Path::new(&called).file_name().unwrap().to_str().unwrap();
+        assert_eq!(std::fs::read_to_string(name).unwrap().trim_end(), &file[..file.len().min(15)]);
+        assert_eq!(std::fs::read_to_string(line).unwrap(), format!("{called}\0"));
         return;
     }
     let image = Some(exec::Image::of_this_process().unwrap());

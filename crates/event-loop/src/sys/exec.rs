@@ -397,7 +397,8 @@ pub enum Inherited {
 /// Takes what the program before this one in the same process has left; `None` when there was none.
 ///
 /// To be called once, at the start, before anything is opened and while there is one thread: it removes
-/// the variable from the environment, so that no child takes it for its own.
+/// the variable from the environment, so that no child takes it for its own. `ps` and `top` show the
+/// process by the name that it was started with.
 pub fn take_inherited() -> Option<Vec<Inherited>> {
     let value = std::env::var_os(VARIABLE)?;
     if !matches!(crate::descriptors::task_count(), Ok(1) | Err(_)) {
@@ -406,7 +407,29 @@ pub fn take_inherited() -> Option<Vec<Inherited>> {
     }
     // SAFETY: this is the only thread.
     unsafe { std::env::remove_var(VARIABLE) };
-    parse(&value)
+    let inherited = parse(&value)?;
+    take_name_back();
+    Some(inherited)
+}
+
+/// Gives the process its name back when the kernel named it after the path of [`Image::of_this_process`],
+/// `/proc/self/exe`.
+fn take_name_back() {
+    const ROOM: usize = 16;
+    let mut name = [0_u8; ROOM];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, for which there is room.
+    let known = unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) } == 0;
+    let called = std::env::args_os().next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default().as_bytes();
+    if !known || !name.starts_with(b"exe\0") || called.is_empty() {
+        return;
+    }
+    // Zero bytes behind it, the last one always.
+    name.fill(0);
+    let length = called.len().min(ROOM - 1);
+    name[..length].copy_from_slice(&called[..length]);
+    // SAFETY: PR_SET_NAME reads a text that ends with a zero byte.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// Reads the words and takes the descriptors; `None` when they are for another process.
