@@ -231,7 +231,8 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
             let code = match begun {
                 Ok(()) => catch_unwind(AssertUnwindSafe(main)).unwrap_or(PANICKED),
                 Err(error) => {
-                    eprintln!("A child process could not begin: {error}.");
+                    // Unlike `eprintln!`, which panics when nobody takes it.
+                    let _ = writeln!(io::stderr(), "A child process could not begin: {error}.");
                     PANICKED
                 }
             };
@@ -348,7 +349,7 @@ fn start(limits: Limits, work: impl FnOnce() -> Vec<u8>) -> Result<Computing, Fa
     let child = fresh(beginning, move || {
         // Std's own may want to read the program's tables of lines (RUST_BACKTRACE): more memory than the
         // child has.
-        panic::set_hook(Box::new(|info| eprintln!("{info}")));
+        panic::set_hook(Box::new(|info| drop(writeln!(io::stderr(), "{info}"))));
         let (kind, bytes) = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(value) => (VALUE, value),
             Err(payload) => (PANIC, Panic::new(payload).message().as_bytes().to_vec()),

@@ -85,7 +85,12 @@ pub(crate) fn exit_code<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
 /// When it cannot be written, unless nobody reads it any more (`toolshed tools | head -1`).
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What became of writing to standard output.
+fn written(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::refused(format!("Standard output cannot be written: {error}.")))
         }
@@ -95,7 +100,10 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Prints help, the version or what is wrong with the command line.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // When even this cannot be written, the exit code says it.
-    let _ = error.print();
-    ExitCode::from(error.exit_code().clamp(0, 255) as u8)
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    if error.use_stderr() {
+        // When even this cannot be written, the exit code says it.
+        return ExitCode::from(error.exit_code().clamp(0, 255) as u8);
+    }
+    exit_code(written(printed))
 }

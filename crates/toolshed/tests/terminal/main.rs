@@ -6,6 +6,7 @@ mod check;
 mod https;
 mod log;
 mod login;
+mod output;
 mod program;
 mod ways_in;
 mod web_servers;

@@ -1,0 +1,145 @@
+//! Every command with an output that takes nothing: a disk that is full, a reader that has gone, a descriptor
+//! that was closed. What cannot be written is a failure that is said, never a panic.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::program::Installation;
+
+/// Commands that end by themselves and print a result, with what they read.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (&["--help"], ""),
+    (&["--version"], ""),
+    (&["serve", "--help"], ""),
+    (&["tools"], ""),
+    (&["settings"], ""),
+    (&["settings", "idle_timeout"], ""),
+    (&["check"], ""),
+    (&["check", "--renewal"], ""),
+    (&["completions", "bash"], ""),
+    (&["hash-password"], "a long password"),
+    (&["set-password"], "a long password"),
+    (&["install", "newer"], ""),
+    (&["request", "GET", "/healthz"], ""),
+    (&["request", "GET", "/"], ""),
+    (&["backup", "copy.db"], ""),
+];
+
+/// Commands that fail, with their exit codes.
+const FAILING: &[(&[&str], i32)] = &[
+    (&["sevre"], 2),
+    (&["serve", "--listen", "localhost"], 2),
+    (&["fastcgi", "--listen", "unix:/nowhere/at/all/socket"], 1),
+    (&["settings", "nothing"], 2),
+    (&["hash-password"], 2),
+    (&["install", "no-such-file"], 1),
+    (&["request", "GET", "/nowhere"], 4),
+    (&["backup", "nowhere/copy.db"], 1),
+];
+
+/// An installation in which each of them works, or fails for its own reason.
+fn installation() -> Installation {
+    let installation = Installation::new();
+    let mut newer = std::fs::read(installation.program()).unwrap();
+    newer.extend_from_slice(b"newer");
+    std::fs::write(installation.path().join("newer"), newer).unwrap();
+    // A store in which nothing is remembered yet.
+    std::fs::create_dir(installation.path().join("data")).unwrap();
+    installation.write("data/toolshed.db", "");
+    installation
+}
+
+/// Runs a command; returns its exit code and what it wrote to the two outputs that are pipes.
+fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+fn without_reader() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+/// The same command with a descriptor that is closed before the program starts.
+fn closed(installation: &Installation, arguments: &[&str], redirection: &str) -> Command {
+    let mut command = installation.command(&[], &[]);
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {redirection}"));
+    shell.arg(command.get_program()).args(arguments).env_clear();
+    shell.current_dir(command.current_dir(installation.path()).get_current_dir().unwrap());
+    shell
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_and_said_once() {
+    let installation = installation();
+    for (arguments, input) in COMMANDS {
+        let mut command = installation.command(arguments, &[]);
+        command.stdout(full()).stderr(Stdio::piped());
+        let (code, _, error) = run(command, input);
+        assert_eq!(code, Some(1), "{arguments:?}: {error}");
+        assert!(
+            error.contains("toolshed: ") && error.contains("No space left"),
+            "{arguments:?}: {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_and_a_closed_output_are_no_failure() {
+    let installation = installation();
+    for (arguments, input) in COMMANDS {
+        let mut command = installation.command(arguments, &[]);
+        command.stdout(without_reader()).stderr(Stdio::piped());
+        let (code, _, error) = run(command, input);
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{arguments:?}");
+        let mut command = closed(&installation, arguments, ">&-");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (code, _, error) = run(command, input);
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_anybody_to_tell_the_result_and_the_exit_code_are_the_same() {
+    let installation = installation();
+    for (arguments, input) in COMMANDS {
+        for (what, mut command) in with_each_bad_error(&installation, arguments) {
+            command.stdout(Stdio::piped());
+            let (code, result, _) = run(command, input);
+            assert_eq!(code, Some(0), "{arguments:?} with {what}");
+            assert!(!result.is_empty(), "{arguments:?} with {what}");
+        }
+    }
+    for (arguments, expected) in FAILING {
+        for (what, mut command) in with_each_bad_error(&installation, arguments) {
+            command.stdout(Stdio::piped());
+            let (code, _, _) = run(command, "");
+            assert_eq!(code, Some(*expected), "{arguments:?} with {what}");
+        }
+    }
+}
+
+fn with_each_bad_error(
+    installation: &Installation,
+    arguments: &[&str],
+) -> [(&'static str, Command); 3] {
+    let with = |error: Stdio| {
+        let mut command = installation.command(arguments, &[]);
+        command.stderr(error);
+        command
+    };
+    [
+        ("a full disk", with(full())),
+        ("a reader that has gone", with(without_reader())),
+        ("a closed descriptor", closed(installation, arguments, "2>&-")),
+    ]
+}
