@@ -59,18 +59,22 @@ fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
     let is_cgi = *way_in == WayIn::Cgi;
     let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
-    if let Some(folder) = settings.state_folder.as_deref().filter(|_| !is_cgi) {
-        // Without it nothing is quarantined, and all else goes on.
-        if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-            tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
-        }
-    }
     let guard = fatal::install(Installation { image, crashes })?;
     if guard.is_some() && is_cgi {
         // Plain, for the site's pages take time to make, and this process has one exchange alone.
         fatal::prepare(Way::Cgi, &answers(Way::Cgi, plain))?;
     }
     Ok(guard)
+}
+
+/// Makes the folder in which the guard notes crashes. Not before the server listens: a start that fails leaves
+/// nothing behind.
+pub(crate) fn make_folder(settings: &Settings) {
+    let Some(folder) = settings.state_folder.as_deref() else { return };
+    // Without it nothing is quarantined, and all else goes on.
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+        tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
+    }
 }
 
 /// How an exchange is known to the guard.

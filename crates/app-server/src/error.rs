@@ -5,6 +5,22 @@
 use std::fmt;
 use std::io;
 
+/// Descriptors that a server needs to be of use: the three standard ones, about ten of the loop, the log and
+/// the store, and some connections. What is beyond is for more connections.
+pub const MIN_DESCRIPTORS: u64 = 20;
+
+/// Refuses to start with fewer descriptors than [`MIN_DESCRIPTORS`]: whatever fails then fails for a reason
+/// that has nothing to do with what was tried.
+///
+/// # Errors
+/// [`Error::Descriptors`].
+pub fn check_descriptors() -> Result<(), Error> {
+    match event_loop::descriptors::limit() {
+        Ok(limit) if limit < MIN_DESCRIPTORS => Err(Error::Descriptors(limit)),
+        _ => Ok(()),
+    }
+}
+
 /// Why [`run`](crate::run) gave up.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -20,6 +36,8 @@ pub enum Error {
     NotSpawned(io::Error),
     /// Not even one worker could be started.
     Worker(io::Error),
+    /// This process may have fewer descriptors open than [`MIN_DESCRIPTORS`].
+    Descriptors(u64),
     /// The event loop could not be built or failed.
     Loop(io::Error),
     /// The answer could not be written (CGI, shell): nobody reads it any more, say.
@@ -57,6 +75,10 @@ impl fmt::Display for Error {
                 )
             }
             Error::Listen { address, source } => {
+                // The listener names the address itself.
+                let source = source.to_string();
+                let again = format!("cannot listen on {address}: ");
+                let source = source.strip_prefix(&again).unwrap_or(&source);
                 write!(formatter, "Cannot listen on {address}: {source}.")
             }
             Error::NotSpawned(source) => write!(
@@ -65,6 +87,12 @@ impl fmt::Display for Error {
                  server that starts the program itself."
             ),
             Error::Worker(source) => write!(formatter, "No worker can be started: {source}."),
+            Error::Descriptors(limit) => write!(
+                formatter,
+                "This process may have only {limit} descriptors open, and a server needs \
+                 {MIN_DESCRIPTORS} or more. Raise the limit: `ulimit -n 1024` in a shell, \
+                 LimitNOFILE=1024 in a unit of systemd; elsewhere ask your host."
+            ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {
                 write!(formatter, "The answer could not be written to its end: {source}.")
@@ -84,7 +112,7 @@ impl std::error::Error for Error {
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),
-            Error::BrokenOff => None,
+            Error::Descriptors(_) | Error::BrokenOff => None,
         }
     }
 }

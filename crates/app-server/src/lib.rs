@@ -67,7 +67,7 @@ mod workers;
 
 pub use base_path::BasePath;
 pub use body::{Body, BodyError};
-pub use error::Error;
+pub use error::{Error, MIN_DESCRIPTORS, check_descriptors};
 pub use error_report::{Cause, ErrorReport, reference};
 pub use event_loop::net::Address;
 pub use extensions::{CgiVariables, Exchange, FilterData, Scheme, Secrets};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use event_loop::fatal;
 use event_loop::fork::{self, Finisher};
 use event_loop::net::{Address, Stream};
-use event_loop::signals::{self, Signal, Signals};
+use event_loop::signals::{self, Disposition, Signal, Signals};
 use event_loop::{descriptors, exec, process, time};
 use http::Request;
 use http_body::Body as HttpBody;
@@ -25,7 +25,7 @@ use crate::application::Application;
 use crate::body::Body;
 use crate::connections::{Connections, Kept};
 use crate::crash_guard::{self, CrashGuard};
-use crate::error::Error;
+use crate::error::{Error, check_descriptors};
 use crate::error_report::Cause;
 use crate::inherited::{Inherited, Why, word};
 use crate::listen::{self, Listening, WayIn, WebServers};
@@ -60,6 +60,9 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    if way_in != WayIn::Cgi {
+        check_descriptors()?;
+    }
     panics::install_hook();
     let _guard = CrashGuard::begin(&settings, &way_in);
     on_a_loop(serve(service, way_in, settings))?
@@ -80,9 +83,21 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
+    if way_in != WayIn::Cgi {
+        check_descriptors()?;
+    }
     panics::install_hook();
     let _guard = CrashGuard::begin(&settings, &way_in);
     event_loop::run_in_tokio(serve(service, way_in, settings)).map_err(Error::Loop)?
+}
+
+/// The signals that end a server. A shell without job control starts what it puts into the background (`&`)
+/// with SIGINT ignored, so that Ctrl-C does not reach it: then it stays ignored.
+pub(crate) fn ending_signals() -> Vec<Signal> {
+    match signals::disposition(Signal::Interrupt) {
+        Ok(Disposition::Ignored) => vec![Signal::Terminate],
+        _ => vec![Signal::Terminate, Signal::Interrupt],
+    }
 }
 
 /// Runs a future on a loop made for it.
@@ -115,7 +130,7 @@ where
     }
     panics::set_goes_on(true);
     let inherited = Inherited::take();
-    let mut wanted = vec![Signal::Terminate, Signal::Interrupt];
+    let mut wanted = ending_signals();
     // Custom for servers. At a terminal it means that the terminal is gone.
     let hears_hangup = renewal.is_some() && !io::stdin().is_terminal();
     if hears_hangup {
@@ -130,6 +145,9 @@ where
     }
     workers::end_with_supervisor().map_err(Error::Loop)?;
     let listening = listen::open(&way_in, inherited.listen.take())?;
+    if application.guarded.is_some() {
+        crash_guard::make_folder(&application.settings);
+    }
     if let WebServers::Unreadable(value) = &listening.web_servers {
         let cause = Cause::WebServerAddresses(value.clone());
         tracing::error!("{cause}.");

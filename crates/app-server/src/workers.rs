@@ -32,7 +32,7 @@ use event_loop::time;
 
 use self::back_off::BackOff;
 use self::load::{Change, Load};
-use crate::error::Error;
+use crate::error::{Error, check_descriptors};
 use crate::lifecycle;
 use crate::listen::{self, Listening, WayIn};
 use crate::settings::Settings;
@@ -48,6 +48,8 @@ pub struct Workers {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Variables of its environment, beside this process' own.
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 /// Tells a process that it is a worker, whose socket is at descriptor 0: the supervisor's process number.
@@ -80,9 +82,11 @@ pub(crate) fn end_with_supervisor() -> io::Result<()> {
 /// # Errors
 /// When the socket, the loop or the very first worker cannot be had.
 pub fn supervise(way_in: &WayIn, workers: Workers, settings: &Settings) -> Result<(), Error> {
+    check_descriptors()?;
     lifecycle::on_a_loop(async {
-        let signals = signals::listen(&[Signal::Terminate, Signal::Interrupt, Signal::Hangup])
-            .map_err(Error::Loop)?;
+        let mut wanted = lifecycle::ending_signals();
+        wanted.push(Signal::Hangup);
+        let signals = signals::listen(&wanted).map_err(Error::Loop)?;
         let listening = listen::open(way_in, None)?;
         let mut supervisor = Supervisor {
             plan: workers,
@@ -154,6 +158,7 @@ impl Supervisor {
         let socket: OwnedFd = self.listening.listener.as_fd().try_clone_to_owned()?;
         let child = Command::new(&self.plan.program)
             .args(&self.plan.arguments)
+            .envs(self.plan.variables.iter().map(|(name, value)| (name, value)))
             .env(VARIABLE, std::process::id().to_string())
             .stdin(Stdio::from(socket))
             .spawn()?;

@@ -138,6 +138,15 @@ pub fn task_count() -> io::Result<usize> {
     fs::read_dir("/proc/self/task")?.try_fold(0, |count, entry| entry.map(|_| count + 1))
 }
 
+/// Returns how many descriptors this process may have open (`ulimit -n`).
+///
+/// # Errors
+///
+/// None in practice; what `getrlimit(2)` answers.
+pub fn limit() -> io::Result<u64> {
+    sys::start::descriptor_limit()
+}
+
 /// Returns how many descriptors this process has open.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub use visitor::Visitor;
 
 use cookies::Scope;
 use forgery::Sender;
-use secrets::Secrets;
+use secrets::{NewKey, Secrets};
 use session::{Lifetime, Session};
 use throttle::Seconds;
 
@@ -144,21 +144,50 @@ impl LoginSettings {
     }
 
     /// Makes a password up for somebody who has set none and sits before this very machine. It stays the
-    /// same as long as the secret key does, so that a restart ends no session.
+    /// same as long as the secret key does, so that a restart ends no session. Writes nothing: that is for
+    /// [`MadeUp::keep`].
     ///
     /// # Errors
-    /// When the secret key can be neither read nor made.
-    pub fn make_up_password(&self) -> Result<String, StoreError> {
-        let secrets = Secrets::load(&self.data.join(KEY_FILE))?;
+    /// When the secret key cannot be read.
+    pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
+        let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE))?;
         let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
         let groups = random.to_ascii_lowercase();
         let groups: Vec<&str> = (0..5).filter_map(|at| groups.get(at * 4..at * 4 + 4)).collect();
-        Ok(groups.join("-"))
+        Ok(MadeUp { password: groups.join("-"), new_key })
     }
 
     fn lifetime(&self) -> Lifetime {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2);
         Lifetime { idle: seconds(self.session_idle), longest: seconds(self.session_longest) }
+    }
+}
+
+/// A password from [`LoginSettings::make_up_password`].
+pub struct MadeUp {
+    password: String,
+    new_key: Option<NewKey>,
+}
+
+impl MadeUp {
+    /// Returns the password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Keeps what it was made of, unless that lies there already. To be called once the site is served: a
+    /// start that fails leaves nothing behind.
+    ///
+    /// # Errors
+    /// When the secret key's file cannot be made.
+    pub fn keep(&self) -> Result<(), StoreError> {
+        self.new_key.as_ref().map_or(Ok(()), NewKey::keep)
+    }
+}
+
+impl fmt::Debug for MadeUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MadeUp").finish_non_exhaustive()
     }
 }
 

@@ -83,6 +83,7 @@ pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
         most: *settings.workers.end(),
         program,
         arguments: std::env::args_os().skip(1).collect(),
+        variables: Vec::new(),
     })
 }
 

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atomic_file::Durability;
 use data_encoding::BASE64URL_NOPAD;
@@ -29,16 +29,28 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Reads the key from this file, and makes it when it is missing.
     pub(crate) fn load(file: &Path) -> Result<Secrets, StoreError> {
-        let said = |error| StoreError::File { path: file.to_owned(), error };
-        let key = match read(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_folder_of(file)?;
-                make(file).map_err(said)?;
-                read(file)
+        match Secrets::load_or_new(file)? {
+            (secrets, None) => Ok(secrets),
+            (_, Some(new)) => {
+                new.keep()?;
+                // Another process may have been quicker.
+                Ok(Secrets::load_or_new(file)?.0)
             }
-            key => key,
-        };
-        Ok(Secrets::derive(&key.map_err(said)?))
+        }
+    }
+
+    /// Reads the key from this file; when it is missing, makes one that is not in a file yet.
+    pub(crate) fn load_or_new(file: &Path) -> Result<(Secrets, Option<NewKey>), StoreError> {
+        let said = |error| StoreError::File { path: file.to_owned(), error };
+        match read(file) {
+            Ok(key) => Ok((Secrets::derive(&key), None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let bytes = random().map_err(|error| said(io::Error::other(error)))?;
+                let new = NewKey { bytes, file: file.to_owned() };
+                Ok((Secrets::derive(&new.bytes), Some(new)))
+            }
+            Err(error) => Err(said(error)),
+        }
     }
 
     fn derive(key: &[u8]) -> Secrets {
@@ -98,13 +110,23 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(key)
 }
 
-/// Makes the file whole or not at all. When another process was quicker, its key stays.
-fn make(file: &Path) -> io::Result<()> {
-    let key = random::<KEY_BYTES>().map_err(io::Error::other)?;
-    let made = atomic_file::create(file, 0o600, Durability::Synced, |file| file.write_all(&key));
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+/// A key that is not in its file yet.
+pub(crate) struct NewKey {
+    bytes: [u8; KEY_BYTES],
+    file: PathBuf,
+}
+
+impl NewKey {
+    /// Makes the file whole or not at all, and its folder. When another process was quicker, its key stays.
+    pub(crate) fn keep(&self) -> Result<(), StoreError> {
+        make_folder_of(&self.file)?;
+        let write = |file: &mut File| file.write_all(&self.bytes);
+        match atomic_file::create(&self.file, 0o600, Durability::Synced, write) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(StoreError::File { path: self.file.clone(), error })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

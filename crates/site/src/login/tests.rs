@@ -812,16 +812,17 @@ fn a_store_that_cannot_be_used_is_said_in_the_log_and_public_pages_stay() {
 fn a_made_up_password_stays_the_same_and_can_be_typed() {
     let site = Site::with(|_| {});
     let login = LoginSettings::in_folder(site.folder.path().join("data"));
-    let password = login.make_up_password().unwrap();
-    assert_eq!(password, login.make_up_password().unwrap());
+    let made_up = login.make_up_password().unwrap();
+    assert!(!login.data.exists(), "a start that fails leaves nothing behind");
+    made_up.keep().unwrap();
+    let password = made_up.password();
+    assert_eq!(password, login.make_up_password().unwrap().password());
     assert_eq!(password.len(), 24);
     assert!(
         password
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     );
-    assert_ne!(
-        password,
-        LoginSettings::in_folder(site.folder.path().join("other")).make_up_password().unwrap()
-    );
+    let other = LoginSettings::in_folder(site.folder.path().join("other"));
+    assert_ne!(password, other.make_up_password().unwrap().password());
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use app_server::{Address, WayIn};
-use site::Password;
+use site::{Password, login};
 
 use super::right_settings;
 use crate::config::{Configuration, Typed};
@@ -21,6 +21,9 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let mut configuration = right_settings(typed)?;
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
+    if let Err(error) = app_server::check_descriptors() {
+        return log.tell(Err(error));
+    }
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let made_up = make_up_password(&listen, &mut configuration);
@@ -28,24 +31,45 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let mut server = application::server_settings(&configuration.settings);
     server.renewal = match &made_up {
         // Whoever has read it at the terminal does not read another when the program is renewed.
-        Some(password) => renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, password)),
+        Some(made_up) => {
+            renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, made_up.password()))
+        }
         None => renewal,
     };
-    let Greeting { terminal, .. } = GREETING.get_or_init(|| Greeting { terminal: log, made_up });
+    let Greeting { terminal, made_up } =
+        GREETING.get_or_init(|| Greeting { terminal: log, made_up });
     // A worker's supervisor has greeted.
     if !app_server::is_worker() {
         server.on_listening = greet;
     }
-    if let Some(workers) = application::workers(&configuration.settings) {
+    if let Some(mut workers) = application::workers(&configuration.settings) {
+        let made_up = made_up.as_ref().map(MadeUp::password);
+        workers.variables.extend(made_up.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
         return terminal.tell(app_server::supervise(&way_in, workers, &server));
     }
     let served = app_server::run(application::site_over_http(configuration), way_in, server);
     terminal.tell(served)
 }
 
+/// A password that was made up, for whoever sits at the terminal.
+enum MadeUp {
+    /// By the version of this process before this one, or by the supervisor.
+    Before(String),
+    Now(login::MadeUp),
+}
+
+impl MadeUp {
+    fn password(&self) -> &str {
+        match self {
+            MadeUp::Before(password) => password,
+            MadeUp::Now(made_up) => made_up.password(),
+        }
+    }
+}
+
 /// Makes a password up where none is set and only this machine can connect, so that the site can be tried
 /// out. It stands at the terminal alone, never in the log.
-fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Option<String> {
+fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Option<MadeUp> {
     let is_of_this_machine = matches!(listen, Address::Tcp(address) if address.ip().is_loopback());
     if !is_of_this_machine || configuration.settings.password.is_some() {
         return None;
@@ -54,15 +78,20 @@ fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Opti
     let before = std::env::var(MADE_UP_VARIABLE).ok().filter(|password| !password.is_empty());
     let made_up = match event_loop::run(login.has_set_up()) {
         Ok(Ok(true)) => return None,
-        Ok(Ok(false)) if before.is_some() => Ok(before.unwrap_or_default()),
-        Ok(Ok(false)) => login.make_up_password().map_err(|error| error.to_string()),
+        Ok(Ok(false)) => match before {
+            Some(password) => Ok(MadeUp::Before(password)),
+            None => login.make_up_password().map(MadeUp::Now).map_err(|error| error.to_string()),
+        },
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let password =
-        made_up.inspect_err(|error| tracing::error!("Nobody can log in: {error}.")).ok()?;
-    configuration.settings.password = Password::clear(&*password);
-    Some(password)
+    let made_up = made_up.inspect_err(|error| cannot_log_in(error)).ok()?;
+    configuration.settings.password = Password::clear(made_up.password());
+    Some(made_up)
+}
+
+fn cannot_log_in(error: impl std::fmt::Display) {
+    tracing::error!("Nobody can log in: {error}.");
 }
 
 /// Holds the password that was made up, for the versions of this process that follow.
@@ -71,7 +100,7 @@ pub(crate) const MADE_UP_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
 /// What the greeting needs: the server calls a plain function.
 struct Greeting {
     terminal: Terminal,
-    made_up: Option<String>,
+    made_up: Option<MadeUp>,
 }
 
 static GREETING: OnceLock<Greeting> = OnceLock::new();
@@ -79,8 +108,13 @@ static GREETING: OnceLock<Greeting> = OnceLock::new();
 /// Says where the site is, how to stop it and what to do next.
 fn greet(way_in: &str) {
     let Some(Greeting { terminal, made_up }) = GREETING.get() else { return };
-    let log_in = made_up.as_ref().map_or(String::new(), |password| {
-        format!("\n  Log in with:   {password} (made up, for none is set)")
+    // Only now, when the site is served: a start that fails leaves nothing behind.
+    let kept = |made_up: &&MadeUp| match made_up {
+        MadeUp::Before(_) => true,
+        MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),
+    };
+    let log_in = made_up.as_ref().filter(kept).map_or(String::new(), |made_up| {
+        format!("\n  Log in with:   {} (made up, for none is set)", made_up.password())
     });
     terminal.greet(&format!(
         "Toolshed serves the site at {way_in}\n\
