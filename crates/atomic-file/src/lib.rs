@@ -18,8 +18,8 @@ use std::path::Path;
 
 use tempfile::{Builder, TempPath};
 
-/// Random letters and digits in a temporary name.
-const RANDOM_CHARACTERS: usize = 16;
+/// Letters and digits that are tried until there is no such file, behind 64 bits of the system's randomness.
+const TRIED_CHARACTERS: usize = 6;
 
 /// A longer file name is left out of the temporary name, which may have 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
@@ -94,9 +94,9 @@ fn write_beside(
     };
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(if name.len() <= MAX_NAME_BYTES { name } else { OsStr::new("tmp") });
-    prefix.push(".");
+    prefix.push(format!(".{:016x}", getrandom::u64().map_err(io::Error::other)?));
     let mut builder = Builder::new();
-    builder.prefix(&prefix).rand_bytes(RANDOM_CHARACTERS);
+    builder.prefix(&prefix).rand_bytes(TRIED_CHARACTERS);
     let mut file = builder.tempfile_in(folder_of(path))?;
     write(file.as_file_mut())?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
@@ -250,6 +250,6 @@ mod tests {
             .unwrap();
         }
         assert_eq!(seen.len(), 50);
-        assert!(seen.iter().all(|name| name.starts_with(".file.") && name.len() == 22), "{seen:?}");
+        assert!(seen.iter().all(|name| name.starts_with(".file.") && name.len() == 28), "{seen:?}");
     }
 }
