@@ -289,7 +289,7 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
         !login.text().contains("ENOLCK") && login.text().contains("finds the cause in the log")
     );
     let said = running.said();
-    for words in ["has no locks (ENOLCK)", "set data to a folder on a local disk"] {
+    for words in ["has no locks (ENOLCK)", "set data to a folder of your own on a local disk"] {
         assert!(said.contains(words), "{words}: {said}");
     }
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
