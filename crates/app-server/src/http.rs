@@ -121,6 +121,8 @@ where
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
         .header_read_timeout(settings.receive_timeout)
+        // Both: a buffer has more room than it was asked for, and a head that is whole in it would pass.
+        .max_header_size(settings.http_head_bytes)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
     let mut told = false;
