@@ -164,7 +164,7 @@ impl hyper::rt::Read for Reader {
         cx: &mut Context<'_>,
         cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_cursor(cx, cursor)
+        self.descriptor.poll_read_cursor(cx, cursor).map_ok(|_| ())
     }
 }
 

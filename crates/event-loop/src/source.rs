@@ -126,9 +126,9 @@ impl Descriptor {
         &mut self,
         cx: &mut Context<'_>,
         mut cursor: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<usize>> {
         let room = cursor.remaining();
-        self.poll_read(cx, room, |fd| sys::read_into_cursor(fd, &mut cursor)).map_ok(|_| ())
+        self.poll_read(cx, room, |fd| sys::read_into_cursor(fd, &mut cursor))
     }
 
     /// Writes the start of `slices`; returns how many bytes were taken.

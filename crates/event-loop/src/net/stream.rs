@@ -101,6 +101,20 @@ impl Stream {
         self.descriptor.poll_read_bytes(cx, buffer)
     }
 
+    /// Reads into hyper's buffer, as its own trait does, and returns how many bytes came, which the trait does
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll_read_into`](Self::poll_read_into).
+    pub fn poll_read_cursor(
+        &mut self,
+        cx: &mut Context<'_>,
+        cursor: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.descriptor.poll_read_cursor(cx, cursor)
+    }
+
     /// Reads what is there now, whatever was heard of it before: a last look before closing. Never waits.
     ///
     /// # Errors
@@ -222,7 +236,7 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_cursor(cx, cursor)
+        self.descriptor.poll_read_cursor(cx, cursor).map_ok(|_| ())
     }
 }
 
