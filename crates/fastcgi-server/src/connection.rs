@@ -561,6 +561,15 @@ impl Connection {
         self.requests.iter().find(unaware).map(|it| it.id)
     }
 
+    /// Returns how many bytes of memory hold parameters and questions that are not whole.
+    pub fn held_bytes(&self) -> usize {
+        let asked = match &self.awaiting {
+            Awaiting::Values(block) => block.capacity(),
+            _ => 0,
+        };
+        asked + self.requests.iter().map(|it| it.params.capacity()).sum::<usize>()
+    }
+
     /// Returns the limits the connection keeps to.
     pub fn limits(&self) -> &Limits {
         &self.limits
