@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -22,9 +22,11 @@ use crate::body::Body;
 use crate::crash_guard::Pages;
 use crate::error_report::{self, About, Cause, ErrorReport, reference};
 use crate::extensions::Exchange;
+use crate::fairness::ClientNet;
 use crate::http_to_cgi::has_body;
 use crate::isolation::{self, Event, Limits, Places, Relay};
 use crate::panics;
+use crate::permits::{Arrival, Permit, Permits};
 use crate::quarantine::Quarantine;
 use crate::settings::Settings;
 
@@ -38,7 +40,7 @@ pub(crate) const SMALLEST_READ_BYTES: usize = 16 * 1024;
 pub(crate) struct Application<S> {
     service: RefCell<S>,
     pub(crate) settings: Settings,
-    exchanges: Rc<Cell<usize>>,
+    pub(crate) permits: Rc<Permits>,
     /// Why nobody is served, as long as this process runs.
     refuses_all: OnceCell<Cause>,
     /// How exchanges come in here, when the crash guard stands.
@@ -63,8 +65,8 @@ impl<S> Application<S> {
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
             places: Places::new(settings.isolated_at_once),
+            permits: Permits::new(&settings),
             settings,
-            exchanges: Rc::default(),
             refuses_all: OnceCell::new(),
             read_buffer: RefCell::new(BytesMut::new()),
         }
@@ -143,12 +145,23 @@ where
         mark: Mark,
     ) -> Response<Answer<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
-        let permit = match self.enter(&about) {
+        let permit = match self.enter(&about, request.as_ref()) {
             Ok(permit) => permit,
             Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
         };
-        match isolation::answer(self, limits, request.take(), mark).await {
-            Ok(response) => response.map(|relay| Answer::isolated(relay, about, permit)),
+        let arrival = request.as_ref().and_then(|it| it.body().arrival().cloned());
+        let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
+        let answered = poll_fn(|context| match ended(arrival.as_ref(), context) {
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => answer.as_mut().poll(context),
+        });
+        match answered.await {
+            Ok(response) => {
+                if let Some(arrival) = arrival {
+                    arrival.set_answered();
+                }
+                response.map(|relay| Answer::isolated(relay, about, permit))
+            }
             Err(cause) => self.page(cause, &about).map(|page| Answer::page(page)),
         }
     }
@@ -157,7 +170,7 @@ where
     ///
     /// # Errors
     /// When nobody is served, this part of the application is left alone, or there are too many.
-    fn enter(&self, about: &About) -> Result<Permit, Cause> {
+    fn enter(&self, about: &About, request: Option<&Request<Body>>) -> Result<Counted, Cause> {
         if let Some(cause) = self.refuses_all.get() {
             return Err(cause.clone());
         }
@@ -166,12 +179,15 @@ where
         {
             return Err(Cause::Quarantined { label: label.to_owned(), seconds });
         }
-        let limit = self.settings.max_exchanges;
-        if self.exchanges.get() >= limit {
-            return Err(Cause::Overload(limit));
+        let arrival = request.and_then(|request| request.body().arrival());
+        let net = || {
+            let exchange = request.map(|request| Exchange::of(request.extensions()));
+            ClientNet::of(exchange.and_then(Exchange::remote_address))
+        };
+        match self.permits.enter(arrival, net) {
+            Some(permit) => Ok(Counted(permit)),
+            None => Err(Cause::Overload(self.settings.max_exchanges)),
         }
-        self.exchanges.set(self.exchanges.get() + 1);
-        Ok(Permit(self.exchanges.clone()))
     }
 
     /// Lets the service answer a request in this process; as [`answer`](Self::answer).
@@ -181,11 +197,12 @@ where
         mark: Mark,
     ) -> Response<Answer<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
-        let permit = match self.enter(&about) {
+        let permit = match self.enter(&about, request.as_ref()) {
             Ok(permit) => permit,
             Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
         };
-        let cause = match self.call(request, mark).await {
+        let arrival = request.as_ref().and_then(|it| it.body().arrival().cloned());
+        let cause = match self.call(request, mark, arrival).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
                 Ok(length) => {
                     return response.map(|body| {
@@ -195,17 +212,21 @@ where
                 }
                 Err(why) => Cause::BadResponse(why),
             },
-            Err(message) => Cause::Panic(message),
+            Err(cause) => cause,
         };
         self.page(cause, &about).map(|page| Answer::page(page))
     }
 
-    /// Calls the service. The error is a panic's message.
+    /// Calls the service. `arrival` is the request's body's.
+    ///
+    /// # Errors
+    /// It panicked, or its exchange was ended because of its body.
     async fn call(
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Result<Response<B>, String> {
+        arrival: Option<Arrival>,
+    ) -> Result<Response<B>, Cause> {
         let called = poll_fn(|context| {
             catch(mark, || {
                 let mut service = self.service.borrow_mut();
@@ -214,16 +235,30 @@ where
             })
             .map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
         });
-        let Some(future) = called.await? else {
-            return Err("the service was called twice for one request".to_owned());
+        let Some(future) = called.await.map_err(Cause::Panic)? else {
+            return Err(Cause::Panic("the service was called twice for one request".to_owned()));
         };
-        let mut future = std::pin::pin!(Foreign::new(future, mark));
-        poll_fn(|context| match future.as_mut().run(|future| future.poll(context)) {
-            Ok(polled) => polled.map(|Ok(response)| Ok(response)),
-            Err(message) => Poll::Ready(Err(message)),
+        let mut future = pin!(Foreign::new(future, mark));
+        poll_fn(|context| {
+            if let Some(cause) = ended(arrival.as_ref(), context) {
+                return Poll::Ready(Err(cause));
+            }
+            let response = match future.as_mut().run(|future| future.poll(context)) {
+                Ok(polled) => ready!(polled).map_err(|error| match error {}),
+                Err(message) => Err(Cause::Panic(message)),
+            };
+            if let Some(arrival) = &arrival {
+                arrival.set_answered();
+            }
+            Poll::Ready(response)
         })
         .await
     }
+}
+
+/// Whether an exchange is to end before it is answered, and why.
+fn ended(arrival: Option<&Arrival>, context: &Context<'_>) -> Option<Cause> {
+    arrival.and_then(|arrival| arrival.poll_ended(context))
 }
 
 /// Finds out whether an answer can be sent, and how many bytes its body has to have, if it says so.
@@ -281,11 +316,10 @@ fn stated_length<B: HttpBody>(
 }
 
 /// Counts one exchange until its answer is over.
-struct Permit(Rc<Cell<usize>>);
+struct Counted(#[allow(dead_code, reason = "it is kept, not used")] Permit);
 
-impl Drop for Permit {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
         // What was printed without a line end is in the log when its answer is over.
         let _ = io::stdout().flush();
     }
@@ -300,7 +334,7 @@ pin_project! {
         // Bytes of the Content-Length that have not come.
         left: Option<u64>,
         about: Option<About>,
-        permit: Option<Permit>,
+        permit: Option<Counted>,
     }
 }
 
@@ -315,12 +349,12 @@ pin_project! {
 }
 
 impl<B> Answer<B> {
-    fn application(body: Foreign<B>, length: Option<u64>, about: About, permit: Permit) -> Self {
+    fn application(body: Foreign<B>, length: Option<u64>, about: About, permit: Counted) -> Self {
         let source = Source::Application { body };
         Answer { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
-    fn isolated(relay: Relay, about: About, permit: Permit) -> Self {
+    fn isolated(relay: Relay, about: About, permit: Counted) -> Self {
         let source = Source::Isolated { relay: Box::new(relay) };
         Answer { source, left: None, about: Some(about), permit: Some(permit) }
     }

@@ -7,18 +7,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use event_loop::time::{self, Sleep};
+use event_loop::time;
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::patience::Alarm;
+use crate::permits::{Arrival, Verdict};
+use crate::settings::Settings;
 use crate::spill::Spill;
 
 /// A request's body: a stream of [`Bytes`], read as the handler asks for it.
@@ -28,14 +31,20 @@ pub struct Body(Kind);
 
 enum Kind {
     Empty,
-    Queue { queue: Arc<Mutex<Queue>>, length: Option<u64> },
+    Queue { queue: Arc<Mutex<Queue>>, length: Option<u64>, arrival: Option<Arrival> },
     Http(HttpIncoming),
 }
 
 /// A body that hyper receives.
 struct HttpIncoming {
     incoming: hyper::body::Incoming,
-    patience: Patience,
+    arrival: Arrival,
+    alarm: Alarm,
+    receive_timeout: Duration,
+    /// The handler has dropped it.
+    unwanted: bool,
+    /// It is taken for a while after its exchange has ended.
+    lingers: bool,
     /// The visitor waits for `100 Continue` before sending (RFC 9110 §10.1.1). hyper says it when
     /// the body is first asked for.
     held_back: bool,
@@ -44,6 +53,10 @@ struct HttpIncoming {
 /// Bytes of an unwanted body that are taken and dropped, so that the visitor, who is still sending,
 /// comes to read the answer. Closing at once would reset the answer away.
 const UNWANTED_BYTES: u64 = 256 << 20;
+
+/// How long what comes after a refusal is taken and dropped. Closing at once would take the refusal back.
+/// nginx waits 5 s for more, 30 s in all.
+pub(crate) const LINGERING: Duration = Duration::from_secs(5);
 
 /// Why a body ended before its end.
 #[derive(Debug)]
@@ -58,7 +71,7 @@ pub enum BodyError {
         /// Bytes that came.
         received: u64,
     },
-    /// Nothing came for this long (`receive_timeout`).
+    /// Nothing came for this long (`receive_timeout`), or too little (`min_rate`).
     TimedOut(Duration),
     /// More had to wait on disk than allowed (`spilled_body_bytes`).
     TooMuchWaiting(u64),
@@ -80,7 +93,7 @@ impl fmt::Display for BodyError {
                 write!(formatter, "the body ended after {received} of {expected} announced bytes")
             }
             BodyError::TimedOut(limit) => {
-                write!(formatter, "no byte of the body came for {} s", limit.as_secs())
+                write!(formatter, "the body did not come, or too slowly, for {} s", limit.as_secs())
             }
             BodyError::TooMuchWaiting(limit) => write!(
                 formatter,
@@ -114,16 +127,25 @@ impl Body {
 
     /// Makes the two ends of a queue. `length` is the announced length in bytes, if any.
     pub(crate) fn queue(length: Option<u64>) -> (Sender, Body) {
-        let queue = Arc::new(Mutex::new(Queue::default()));
-        let body = Body(Kind::Queue { queue: queue.clone(), length });
-        (Sender { queue, expected: length, received: 0 }, body)
+        Body::queue_of(length, None)
     }
 
-    /// A body that hyper receives; a pause of more than `receive_timeout` ends it.
+    /// As [`queue`](Self::queue), of a body that somebody sends, whom others may have to wait for.
+    pub(crate) fn arriving(length: Option<u64>, settings: &Settings) -> (Sender, Body) {
+        Body::queue_of(length, Some(Arrival::new(settings)))
+    }
+
+    fn queue_of(length: Option<u64>, arrival: Option<Arrival>) -> (Sender, Body) {
+        let queue = Arc::new(Mutex::new(Queue::default()));
+        let body = Body(Kind::Queue { queue: queue.clone(), length, arrival: arrival.clone() });
+        (Sender { queue, expected: length, received: 0, arrival }, body)
+    }
+
+    /// A body that hyper receives. It ends when its sender is too slow.
     pub(crate) fn http(
         incoming: hyper::body::Incoming,
         headers: &HeaderMap,
-        receive_timeout: Duration,
+        settings: &Settings,
     ) -> Self {
         if incoming.is_end_stream() {
             return Body::empty();
@@ -131,9 +153,22 @@ impl Body {
         let held_back = headers.contains_key(EXPECT);
         Body(Kind::Http(HttpIncoming {
             incoming,
-            patience: Patience::new(receive_timeout),
+            arrival: Arrival::new(settings),
+            alarm: Alarm::default(),
+            receive_timeout: settings.receive_timeout,
+            unwanted: false,
+            lingers: false,
             held_back,
         }))
+    }
+
+    /// How it arrives, if it does not lie here already.
+    pub(crate) fn arrival(&self) -> Option<&Arrival> {
+        match &self.0 {
+            Kind::Empty => None,
+            Kind::Queue { arrival, .. } => arrival.as_ref(),
+            Kind::Http(http) => Some(&http.arrival),
+        }
     }
 }
 
@@ -159,7 +194,7 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Queue { queue, length } => {
+            Kind::Queue { queue, length, .. } => {
                 let polled = lock(queue).poll_next(context);
                 if let (Poll::Ready(Some(Ok(data))), Some(left)) = (&polled, length) {
                     *left = left.saturating_sub(data.len() as u64);
@@ -193,7 +228,9 @@ impl Drop for Body {
         match std::mem::replace(&mut self.0, Kind::Empty) {
             Kind::Empty => {}
             Kind::Queue { queue, .. } => lock(&queue).abandon(),
-            Kind::Http(http) if http.held_back || http.incoming.is_end_stream() => {}
+            Kind::Http(http) if http.held_back || http.incoming.is_end_stream() => {
+                http.arrival.set_over();
+            }
             Kind::Http(http) => event_loop::spawn(http.throw_away()).detach(),
         }
     }
@@ -207,17 +244,50 @@ impl HttpIncoming {
         self.held_back = false;
         match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
-                self.patience.rest();
+                match &frame {
+                    Some(Ok(frame)) => {
+                        self.arrival.received(frame.data_ref().map_or(0, Bytes::len));
+                        if self.incoming.is_end_stream() {
+                            self.arrival.set_over();
+                        }
+                    }
+                    Some(Err(_)) | None => self.arrival.set_over(),
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Http)))
             }
-            Poll::Pending if self.patience.poll_over(context) => {
-                Poll::Ready(Some(Err(BodyError::TimedOut(self.patience.limit))))
+            Poll::Pending => {
+                if self.lingers {
+                    return Poll::Pending;
+                }
+                // When its exchange has ended, whoever still reads it reads for nobody.
+                let Some(deadline) = self.arrival.wait() else {
+                    return Poll::Ready(Some(Err(BodyError::Aborted)));
+                };
+                if !self.alarm.poll_past(context, deadline) {
+                    return Poll::Pending;
+                }
+                // The handler that reads it is dropped then, and the visitor told by us.
+                if !self.unwanted && self.arrival.end(Verdict::TooSlow(self.receive_timeout)) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(BodyError::TimedOut(self.receive_timeout))))
             }
-            Poll::Pending => Poll::Pending,
         }
     }
 
     async fn throw_away(mut self) {
+        self.unwanted = true;
+        self.lingers = self.arrival.wait().is_none();
+        let arrival = self.arrival.clone();
+        if self.lingers {
+            let _ = time::timeout(LINGERING, self.take_rest()).await;
+        } else {
+            self.take_rest().await;
+        }
+        arrival.set_over();
+    }
+
+    async fn take_rest(&mut self) {
         let mut left = UNWANTED_BYTES;
         while let Some(Ok(frame)) = poll_fn(|context| self.poll_frame(context)).await {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -233,6 +303,7 @@ pub(crate) struct Sender {
     queue: Arc<Mutex<Queue>>,
     expected: Option<u64>,
     received: u64,
+    arrival: Option<Arrival>,
 }
 
 impl Sender {
@@ -246,7 +317,30 @@ impl Sender {
             }
         }
         self.received += data.len() as u64;
+        if let Some(arrival) = &self.arrival {
+            arrival.received(data.len());
+        }
         lock(&self.queue).push(data);
+    }
+
+    /// More is waited for. Returns until when, if that has an end.
+    pub(crate) fn wait(&self) -> Option<Instant> {
+        self.arrival.as_ref().and_then(Arrival::wait)
+    }
+
+    /// The reader has to catch up before more is waited for.
+    pub(crate) fn rest(&self) {
+        if let Some(arrival) = &self.arrival {
+            arrival.rest();
+        }
+    }
+
+    /// Ends the exchange for a body that came too slowly, or, when its answer has begun, the body.
+    pub(crate) fn give_up(&self, receive_timeout: Duration) {
+        if let Some(arrival) = &self.arrival {
+            arrival.end(Verdict::TooSlow(receive_timeout));
+        }
+        lock(&self.queue).end(End::Failed(BodyError::TimedOut(receive_timeout)));
     }
 
     /// From now on what comes waits on disk once `memory` bytes wait in memory; at most `disk`.
@@ -262,12 +356,20 @@ impl Sender {
             }
             _ => End::Complete,
         };
+        self.set_over();
         lock(&self.queue).end(end);
     }
 
     /// The stream ends with an error.
     pub(crate) fn fail(self, error: BodyError) {
+        self.set_over();
         lock(&self.queue).end(End::Failed(error));
+    }
+
+    fn set_over(&self) {
+        if let Some(arrival) = &self.arrival {
+            arrival.set_over();
+        }
     }
 
     /// Whether at least `limit` bytes wait in memory; if so the context is woken when fewer do.
@@ -404,35 +506,6 @@ impl Queue {
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     // A panic while it was held leaves a queue that is still a queue.
     queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// A deadline that runs only while something is waited for.
-pub(crate) struct Patience {
-    limit: Duration,
-    sleep: Option<Sleep>,
-}
-
-impl Patience {
-    pub(crate) fn new(limit: Duration) -> Self {
-        Patience { limit, sleep: None }
-    }
-
-    /// How long is waited.
-    pub(crate) fn limit(&self) -> Duration {
-        self.limit
-    }
-
-    /// What was waited for came.
-    pub(crate) fn rest(&mut self) {
-        self.sleep = None;
-    }
-
-    /// Whether waiting has taken too long; if not yet, the context is woken when it has.
-    pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
-        let limit = self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| time::sleep(limit));
-        Pin::new(sleep).poll(context).is_ready()
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! All open connections: to count them, to end the idle ones when descriptors or places are
-//! wanted, to tell all when the process drains, to collect the idle ones when it becomes another program.
+//! All open connections: to count them, to end those that others can do without when descriptors or places are
+//! wanted (whose turn it is says `fairness.rs`), to bound what half-sent heads hold, to tell all when the process drains, to collect the idle ones when it becomes another program.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -13,6 +13,8 @@ use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
 
+use crate::fairness::{self, ClientNet, Connected, Loss};
+
 /// How long a new connection may take to bring its first request before it counts as idle. Whoever
 /// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -21,6 +23,8 @@ pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Connections {
     entries: RefCell<Slab<Entry>>,
+    /// What all `held` are together, without those that were asked to close.
+    held: Cell<usize>,
     draining: Cell<bool>,
     /// Idle connections are wanted for the program that comes next.
     collecting: Cell<bool>,
@@ -53,25 +57,43 @@ impl Kept {
 /// What is wanted of a connection when it is between requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// That it ends.
+    /// That it ends when it is between requests.
     End,
+    /// That it ends now: no answer is lost.
+    EndNow,
     /// That it is handed over, by [`Place::hand_over`].
     HandOver,
 }
 
-#[derive(Default)]
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// A request is answered.
+    #[default]
+    Answering,
+    /// It is kept open without a request since then. The time may lie ahead: before that nobody takes it for
+    /// idle.
+    Idle(Instant),
+    /// A part of a request has come and the rest has not, since then; or what is left of one that is answered.
+    Receiving(Instant),
+}
+
 struct Entry {
     waker: Option<Waker>,
-    /// Since when the connection has been kept open without a request. May lie ahead: before that
-    /// nobody takes it for idle.
-    idle_since: Option<Instant>,
+    net: ClientNet,
+    doing: Doing,
+    /// Bytes of heads that are not whole.
+    held: usize,
     asked_to_close: bool,
 }
 
 impl Connections {
-    /// Enters a new connection; it is left when the place is dropped.
-    pub(crate) fn enter(self: &Rc<Self>) -> Place {
-        let key = self.entries.borrow_mut().insert(Entry::default());
+    /// Enters a new connection from an address; it is left when the place is dropped.
+    pub(crate) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Place {
+        let net = ClientNet::of(address);
+        let entry =
+            Entry { waker: None, net, doing: Doing::default(), held: 0, asked_to_close: false };
+        let key = self.entries.borrow_mut().insert(entry);
         Place { connections: self.clone(), key }
     }
 
@@ -79,25 +101,51 @@ impl Connections {
         self.entries.borrow().len()
     }
 
-    /// Asks the connection that has been idle longest to close. Returns whether there is one.
-    pub(crate) fn close_longest_idle(&self) -> bool {
-        let now = time::now();
+    /// Asks a connection on which no answer is under way to close. Returns whether there is one.
+    pub(crate) fn make_room(&self) -> bool {
+        let key = {
+            let entries = self.entries.borrow();
+            let open = entries.iter().filter(|(_, entry)| !entry.asked_to_close);
+            let open = open.map(|(key, entry)| {
+                let would_lose = match entry.doing {
+                    Doing::Answering => None,
+                    Doing::Idle(since) => Some(Loss::Nothing(since)),
+                    // What has just come of a request may be followed by the rest.
+                    Doing::Receiving(since) => Some(Loss::PartOfRequest(since + FIRST_REQUEST)),
+                };
+                (key, Connected { net: entry.net, would_lose })
+            });
+            fairness::connection_to_close(open, time::now())
+        };
+        key.inspect(|key| self.ask_to_close(*key)).is_some()
+    }
+
+    fn ask_to_close(&self, key: usize) {
         let waker = {
-            let mut entries = self.entries.borrow_mut();
-            let longest = entries
-                .iter_mut()
-                .filter(|(_, entry)| !entry.asked_to_close)
-                .filter_map(|(_, entry)| Some((entry.idle_since?, entry)))
-                .filter(|(since, _)| *since <= now)
-                .min_by_key(|(since, _)| *since);
-            let Some((_, entry)) = longest else { return false };
+            let entry = &mut self.entries.borrow_mut()[key];
             entry.asked_to_close = true;
+            self.held.set(self.held.get() - entry.held);
             entry.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+    }
+
+    /// Asks one connection to close when half-sent heads hold more than `limit` bytes: the one with the
+    /// most, unless `newest` has half as many, which is where more would come from.
+    fn bound_held(&self, newest: usize, limit: usize) {
+        if self.held.get() <= limit {
+            return;
+        }
+        let key = {
+            let entries = self.entries.borrow();
+            let open = entries.iter().filter(|(_, entry)| !entry.asked_to_close);
+            let most = open.max_by_key(|(_, entry)| entry.held);
+            most.filter(|(_, entry)| entry.held / 2 > entries[newest].held)
+                .map_or(newest, |(key, _)| key)
+        };
+        self.ask_to_close(key);
     }
 
     /// Tells all connections to end after what they are doing.
@@ -135,7 +183,11 @@ impl Connections {
 
     /// How many connections carry a request.
     pub(crate) fn busy(&self) -> usize {
-        self.entries.borrow().iter().filter(|(_, entry)| entry.idle_since.is_none()).count()
+        self.entries
+            .borrow()
+            .iter()
+            .filter(|(_, entry)| !matches!(entry.doing, Doing::Idle(_)))
+            .count()
     }
 
     /// Whether a request has begun since this was asked last. After a no, the context is woken by the
@@ -173,7 +225,8 @@ impl Place {
         let mut entries = self.connections.entries.borrow_mut();
         let entry = &mut entries[self.key];
         if entry.asked_to_close {
-            return Some(Wanted::End);
+            let is_receiving = matches!(entry.doing, Doing::Receiving(_)) || entry.held > 0;
+            return Some(if is_receiving { Wanted::EndNow } else { Wanted::End });
         }
         if self.connections.collecting.get() {
             return Some(Wanted::HandOver);
@@ -189,21 +242,42 @@ impl Place {
         self.connections.collected.borrow_mut().push(Kept::new(stream, peer));
     }
 
-    /// Notes whether the connection carries a request, and since when it does not.
-    pub(crate) fn set_idle_since(&self, since: Option<Instant>) {
-        if since.is_none()
+    /// Notes what the connection is doing.
+    pub(crate) fn set_doing(&self, doing: Doing) {
+        if !matches!(doing, Doing::Idle(_))
             && !self.connections.active.replace(true)
             && let Some(watcher) = self.connections.watcher.take()
         {
             watcher.wake();
         }
-        self.connections.entries.borrow_mut()[self.key].idle_since = since;
+        self.connections.entries.borrow_mut()[self.key].doing = doing;
+    }
+
+    /// Notes how many bytes of heads that are not whole the connection holds. All of them together may be
+    /// `limit`.
+    pub(crate) fn set_held(&self, bytes: usize, limit: usize) {
+        {
+            let entry = &mut self.connections.entries.borrow_mut()[self.key];
+            let before = std::mem::replace(&mut entry.held, bytes);
+            if entry.asked_to_close {
+                return;
+            }
+            let held = &self.connections.held;
+            held.set(held.get() - before + bytes);
+            if bytes <= before {
+                return;
+            }
+        }
+        self.connections.bound_held(self.key, limit);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.connections.entries.borrow_mut().remove(self.key);
+        let entry = self.connections.entries.borrow_mut().remove(self.key);
+        if !entry.asked_to_close {
+            self.connections.held.set(self.connections.held.get() - entry.held);
+        }
         if let Some(waker) = self.connections.waiting.borrow_mut().take() {
             waker.wake();
         }
@@ -219,22 +293,60 @@ mod tests {
         let connections = Rc::new(Connections::default());
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
-        let (old, young, busy) = (connections.enter(), connections.enter(), connections.enter());
-        let new = connections.enter();
-        old.set_idle_since(Some(now - Duration::from_secs(1)));
-        young.set_idle_since(Some(now));
-        new.set_idle_since(Some(now + FIRST_REQUEST));
-        assert!(connections.close_longest_idle());
+        let (old, young, busy) =
+            (connections.enter(None), connections.enter(None), connections.enter(None));
+        let new = connections.enter(None);
+        old.set_doing(Doing::Idle(now - Duration::from_secs(1)));
+        young.set_doing(Doing::Idle(now));
+        new.set_doing(Doing::Idle(now + FIRST_REQUEST));
+        assert!(connections.make_room());
         assert_eq!(old.poll_wanted(&mut context), Some(Wanted::End));
         assert_eq!(young.poll_wanted(&mut context), None);
-        assert!(connections.close_longest_idle());
+        assert!(connections.make_room());
         assert_eq!(young.poll_wanted(&mut context), Some(Wanted::End));
-        assert!(!connections.close_longest_idle());
+        assert!(!connections.make_room());
         assert_eq!(busy.poll_wanted(&mut context), None);
         assert_eq!(new.poll_wanted(&mut context), None);
         drop((old, young, new));
         assert!(connections.poll_fewer_than(2, &mut context).is_ready());
         connections.drain();
         assert_eq!(busy.poll_wanted(&mut context), Some(Wanted::End));
+    }
+
+    #[test]
+    fn half_a_request_is_asked_at_once_to_end_and_an_answer_never() {
+        let connections = Rc::new(Connections::default());
+        let long_ago = Instant::now() - Duration::from_secs(9);
+        let mut context = Context::from_waker(Waker::noop());
+        let (half, answering) = (connections.enter(None), connections.enter(None));
+        half.set_doing(Doing::Receiving(long_ago));
+        assert!(connections.make_room());
+        assert!(!connections.make_room());
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::EndNow));
+        // It has become whole meanwhile: it is answered first.
+        half.set_doing(Doing::Answering);
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::End));
+        assert_eq!(answering.poll_wanted(&mut context), None);
+    }
+
+    #[test]
+    fn heads_that_are_not_whole_are_bounded_together() {
+        let connections = Rc::new(Connections::default());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut asked = |place: &Place| place.poll_wanted(&mut context).is_some();
+        let (large, small, other) =
+            (connections.enter(None), connections.enter(None), connections.enter(None));
+        large.set_held(70, 100);
+        small.set_held(20, 100);
+        other.set_held(10, 100);
+        assert!(!asked(&large) && !asked(&small) && !asked(&other));
+        other.set_held(20, 100);
+        assert!(asked(&large) && !asked(&small) && !asked(&other), "the largest goes");
+        assert_eq!(connections.held.get(), 40);
+        small.set_held(60, 100);
+        other.set_held(50, 100);
+        assert!(asked(&other) && !asked(&small), "unless it is hardly larger than what grows");
+        drop((large, small, other));
+        assert_eq!(connections.held.get(), 0);
     }
 }

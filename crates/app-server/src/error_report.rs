@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use event_loop::fatal::REFERENCE;
@@ -41,6 +41,10 @@ pub enum Cause {
     Panic(String),
     /// Too many exchanges at once; the limit.
     Overload(usize),
+    /// The request's body was on its way, and others needed the place; how many places there are.
+    MadeRoom(usize),
+    /// The request's body did not come, or too slowly, for this long.
+    BodyTooSlow(Duration),
     /// The web server sent something that makes no HTTP request; what and why.
     BadRequest(String),
     /// The request's variables passed the limit, in bytes.
@@ -78,6 +82,15 @@ impl fmt::Display for Cause {
             Cause::Overload(limit) => {
                 write!(formatter, "{limit} exchanges (max_exchanges) are in progress already")
             }
+            Cause::MadeRoom(limit) => write!(
+                formatter,
+                "its body came slowly, and others needed its place among {limit} (max_exchanges)"
+            ),
+            Cause::BodyTooSlow(patience) => write!(
+                formatter,
+                "its body did not come, or too slowly, for {} s (receive_timeout, min_rate)",
+                patience.as_secs_f32()
+            ),
             Cause::BadRequest(why) => write!(formatter, "the request makes no sense: {why}"),
             Cause::VariablesTooLarge(limit) => write!(
                 formatter,
@@ -127,6 +140,7 @@ impl ErrorReport {
             error {
                 Cause::Panic(_),
                 Cause::Overload(_),
+                Cause::MadeRoom(_),
                 Cause::BadResponse(_),
                 Cause::WebServerAddresses(_),
                 Cause::Crashed,
@@ -139,6 +153,7 @@ impl ErrorReport {
             }
             warn {
                 Cause::BadRequest(_),
+                Cause::BodyTooSlow(_),
                 Cause::VariablesTooLarge(_),
             }
         }
@@ -179,12 +194,14 @@ impl Cause {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Cause::Overload(_)
+            | Cause::MadeRoom(_)
             | Cause::NoProcess(_)
             | Cause::WebServerAddresses(_)
             | Cause::Interrupted
             | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Cause::Stuck | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }

@@ -10,7 +10,6 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::fatal::{self, Mark, Way};
 use event_loop::net::Stream;
-use event_loop::time::{self, Sleep};
+use event_loop::time;
 use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
 use http::{Method, Request, response};
 use http_body::Body as HttpBody;
@@ -28,10 +27,11 @@ use tower_service::Service;
 use crate::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::body::{Body, BodyError, Sender};
 use crate::cgi_to_http;
-use crate::connections::{FIRST_REQUEST, Place, Wanted};
+use crate::connections::{Doing, FIRST_REQUEST, Place, Wanted};
 use crate::error_report::{About, Cause};
 use crate::exchange::{self, Outlet};
 use crate::extensions::{self, FilterData};
+use crate::patience::{Alarm, Pace};
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
 const SLICES: usize = 32;
@@ -157,6 +157,8 @@ enum End {
     Done,
     /// The place is wanted, or the process drains, and the connection is idle.
     Asked,
+    /// The place is wanted, and the request does not come whole.
+    MadeRoom,
     /// The process becomes another program, and the connection is idle.
     HandedOver,
     /// The peer closed or the socket failed.
@@ -166,14 +168,19 @@ enum End {
     /// An answer broke off.
     BrokenOff,
     /// A deadline passed.
-    TimedOut(Waiting, Duration),
+    TimedOut(Waiting),
 }
 
 /// What a connection waits for, by the deadline it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     NextRequest,
+    /// Variables, or what belongs to no request.
+    Head,
+    /// What of a request is not its body, or is thrown away.
     RestOfRequest,
+    /// The body of an exchange.
+    Body,
     Peer,
 }
 
@@ -200,7 +207,13 @@ struct Connection<S> {
     /// The peer has heard that nothing more comes, though we still read.
     said_everything: bool,
     last_progress: Instant,
-    alarm: Option<Sleep>,
+    /// Something is on its way that is no body: the request whose variables it is, if it is that; since when.
+    head: Option<(Option<RequestId>, Instant)>,
+    /// Bytes that the list of connections takes them to hold.
+    held: usize,
+    /// How answers are taken.
+    taking: Pace,
+    alarm: Alarm,
 }
 
 /// One request in progress.
@@ -249,6 +262,7 @@ where
             is_mod_fcgids: application.is_behind_mod_fcgid.get(),
         });
         let last_progress = time::now();
+        let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
             noted: fatal::Connection::enter(stream.as_fd(), Way::FastCgi),
             application,
@@ -264,7 +278,10 @@ where
             thrown_away: 0,
             said_everything: false,
             last_progress,
-            alarm: None,
+            head: None,
+            held: 0,
+            taking,
+            alarm: Alarm::default(),
         }
     }
 
@@ -294,7 +311,7 @@ where
                 },
                 // Answers to what has been read wait already: take no more requests.
                 Poll::Pending if self.unsent() >= 2 * self.link.response_bytes => {
-                    return self.poll_deadline(context);
+                    return self.poll_deadline(context, false);
                 }
                 Poll::Pending => {}
             }
@@ -303,10 +320,10 @@ where
                 if let Poll::Ready(closed) = self.stream.poll_read_closed(context) {
                     return Poll::Ready(End::Gone(closed.err()));
                 }
-                return self.poll_deadline(context);
+                return self.poll_deadline(context, false);
             }
             match self.poll_read(context) {
-                Poll::Pending => return self.poll_deadline(context),
+                Poll::Pending => return self.poll_deadline(context, true),
                 Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone(None)),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
                 Poll::Ready(Ok(_)) => {
@@ -332,10 +349,17 @@ where
                 }
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = protocol.transmit(&mut slices);
-                ready!(self.stream.poll_write_vectored(context, &slices[..count]))?
+                match self.stream.poll_write_vectored(context, &slices[..count]) {
+                    Poll::Ready(sent) => sent?,
+                    Poll::Pending => {
+                        self.taking.wait(time::now());
+                        return Poll::Pending;
+                    }
+                }
             };
             self.note_sent(sent);
             self.last_progress = time::now();
+            self.taking.progress(sent, self.last_progress);
             if self.unsent() < self.link.response_bytes / 2 {
                 self.link.wake_writers();
             }
@@ -373,6 +397,26 @@ where
         self.noted.set_arriving(arriving.map_or(0, |id| u32::from(id.get())));
     }
 
+    /// Notes which head is half received, since when, and what all of them hold.
+    fn note_head(&mut self) {
+        let (arriving, held) = {
+            let protocol = self.link.protocol.borrow();
+            let arriving = match protocol.arriving_request() {
+                None if self.exchanges.is_empty() && !protocol.is_between_requests() => Some(None),
+                request => request.map(Some),
+            };
+            (arriving, protocol.held_bytes())
+        };
+        self.head = arriving.map(|request| match self.head {
+            Some((same, since)) if same == request => (request, since),
+            _ => (request, self.last_progress),
+        });
+        if held != self.held {
+            self.held = held;
+            self.place.set_held(held, self.application.settings.total_head_bytes);
+        }
+    }
+
     /// Whether nothing more comes of the requests in progress and the connection will be kept. `beginning`:
     /// how many of them are not in the list yet, of which the caller knows that.
     fn is_settled(&self, beginning: usize) -> bool {
@@ -408,17 +452,29 @@ where
                     if let Err(error) = self.stream.shutdown_write() {
                         return Some(End::Gone(Some(error)));
                     }
+                    self.head = Some((None, time::now()));
                 }
-                return None;
+                let since = self.head.map_or(self.last_progress, |(_, since)| since);
+                self.place.set_doing(Doing::Receiving(since));
+                let wanted = self.place.poll_wanted(context);
+                return (wanted == Some(Wanted::EndNow)).then_some(End::MadeRoom);
             }
             CloseWhen::KeepOpen => {}
         }
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
-        self.place.set_idle_since(idle.then(|| self.last_progress + grace));
+        let is_answering = !self.exchanges.is_empty() || self.beginning.is_some();
+        self.place.set_doing(if idle {
+            Doing::Idle(self.last_progress + grace)
+        } else if is_answering {
+            Doing::Answering
+        } else {
+            Doing::Receiving(self.head.map_or(self.last_progress, |(_, since)| since))
+        });
         let wanted = self.place.poll_wanted(context);
         self.is_leaving = wanted == Some(Wanted::End);
         match wanted {
+            Some(Wanted::EndNow) => Some(End::MadeRoom),
             Some(Wanted::HandOver) if idle => Some(End::HandedOver),
             // A new one may take its time to bring its first request; there is a deadline for it.
             Some(Wanted::End) if idle && !self.is_new => Some(End::Asked),
@@ -484,9 +540,14 @@ where
             match event {
                 None => {
                     self.note_input();
+                    self.note_head();
                     return true;
                 }
-                Some(Event::Request(request)) => self.beginning = Some(request),
+                Some(Event::Request(request)) => {
+                    // The id may be used again at once, for a head of its own.
+                    self.head = None;
+                    self.beginning = Some(request);
+                }
                 Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
                     let cause = Cause::VariablesTooLarge(limit);
                     let page = self.application.page(cause, &About::unknown());
@@ -533,7 +594,7 @@ where
     /// Gives a request to the application. `no_body`: its body has ended already.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
-        self.place.set_idle_since(None);
+        self.place.set_doing(Doing::Answering);
         self.is_new = false;
         let head = match cgi_to_http::head(params, Some(role), &self.application.settings) {
             Ok(head) => head,
@@ -548,12 +609,12 @@ where
             (Role::Authorizer, _) => (None, Body::empty()),
             (_, true) if length.unwrap_or(0) == 0 => (None, Body::empty()),
             (_, true) => {
-                let (sender, body) = Body::queue(length);
+                let (sender, body) = Body::arriving(length, &self.application.settings);
                 sender.end();
                 (None, body)
             }
             (_, false) => {
-                let (sender, body) = Body::queue(length);
+                let (sender, body) = Body::arriving(length, &self.application.settings);
                 (Some(sender), body)
             }
         };
@@ -610,82 +671,117 @@ where
         self.link.protocol.borrow().unsent()
     }
 
-    /// What there is a deadline for, if anything.
-    fn waiting(&self) -> Option<Waiting> {
+    /// Until when something has to happen, and what, if anything. `reading`: we read what comes.
+    fn deadline(&mut self, reading: bool) -> Option<(Instant, Waiting)> {
+        let settings = &self.application.settings;
         let protocol = self.link.protocol.borrow();
+        let mut first = None;
+        let mut add = |deadline: Instant, waiting| {
+            if first.is_none_or(|(earliest, _)| deadline < earliest) {
+                first = Some((deadline, waiting));
+            }
+        };
         if protocol.unsent() > 0 {
-            return Some(Waiting::Peer);
+            add(self.taking.wait(time::now()), Waiting::Peer);
+        } else if protocol.is_between_requests() {
+            let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
+            add(self.last_progress + limit, Waiting::NextRequest);
         }
-        if protocol.is_between_requests() {
-            return Some(Waiting::NextRequest);
+        // What comes of a request that is answered already may take longer.
+        if let Some((request, since)) = self.head
+            && reading
+            && (request.is_some() || self.is_new)
+        {
+            add(since + settings.head_timeout, Waiting::Head);
         }
         // A handler may think as long as it wants; the peer may not pause in the middle.
-        let body_comes = self.exchanges.iter().flat_map(Exchange::senders).next().is_some();
-        (self.exchanges.is_empty() || body_comes).then_some(Waiting::RestOfRequest)
+        for exchange in self.exchanges.iter().filter(|_| reading) {
+            if let Some(deadline) = exchange.stdin.as_ref().and_then(Sender::wait) {
+                add(deadline, Waiting::Body);
+            }
+            if exchange.data.is_some() {
+                add(self.last_progress + settings.receive_timeout, Waiting::RestOfRequest);
+            }
+        }
+        if first.is_none() && self.exchanges.is_empty() {
+            return Some((self.last_progress + settings.receive_timeout, Waiting::RestOfRequest));
+        }
+        first
     }
 
-    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        let Some(waiting) = self.waiting() else {
-            self.alarm = None;
-            return Poll::Pending;
-        };
-        let settings = &self.application.settings;
-        let limit = match waiting {
-            Waiting::NextRequest if self.is_leaving => FIRST_REQUEST,
-            Waiting::NextRequest => settings.idle_timeout,
-            Waiting::RestOfRequest => settings.receive_timeout,
-            Waiting::Peer => settings.send_timeout,
-        };
-        loop {
-            let deadline = self.last_progress + limit;
-            // The alarm is set anew only when it rang or would ring too late, not at each request.
-            let alarm = match &mut self.alarm {
-                Some(alarm) if alarm.deadline() <= deadline => alarm,
-                alarm => alarm.insert(time::sleep_until(deadline)),
-            };
-            ready!(Pin::new(alarm).poll(context));
-            self.alarm = None;
-            if time::now() < deadline {
-                continue;
+    fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<End> {
+        if !reading {
+            self.exchanges.iter().flat_map(Exchange::senders).for_each(Sender::rest);
+            if let Some((_, since)) = &mut self.head {
+                *since = time::now();
             }
-            if waiting == Waiting::NextRequest && self.take_last_look() {
-                context.waker().wake_by_ref();
+        }
+        loop {
+            let Some((deadline, waiting)) = self.deadline(reading) else {
+                self.alarm.stop();
+                return Poll::Pending;
+            };
+            if !self.alarm.poll_past(context, deadline) {
                 return Poll::Pending;
             }
-            // A handler that does not read is not the peer's fault.
-            if waiting == Waiting::RestOfRequest && self.a_body_is_full(context) {
-                self.last_progress = time::now();
-                continue;
+            match waiting {
+                Waiting::NextRequest if self.take_last_look() => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // The others of the connection go on, and the visitor is told.
+                Waiting::Body => self.give_up_slow_bodies(deadline),
+                _ => return Poll::Ready(End::TimedOut(waiting)),
             }
-            return Poll::Ready(End::TimedOut(waiting, limit));
+        }
+    }
+
+    /// Ends the exchanges whose bodies should have come by now.
+    fn give_up_slow_bodies(&self, now: Instant) {
+        let limit = self.application.settings.receive_timeout;
+        for stdin in self.exchanges.iter().filter_map(|exchange| exchange.stdin.as_ref()) {
+            if stdin.wait().is_some_and(|deadline| deadline <= now) {
+                stdin.give_up(limit);
+            }
         }
     }
 
     /// Ends what is in progress and says why where somebody may wonder.
     fn finish(self, end: End) {
         let in_progress = self.exchanges.len();
+        let settings = &self.application.settings;
         match end {
             End::HandedOver => {
                 self.noted.leave();
                 return self.place.hand_over(self.stream, None);
             }
             End::Done | End::Asked | End::Failed | End::BrokenOff => {}
+            End::MadeRoom => {
+                tracing::debug!("A half-sent request was given up: others need its place.");
+            }
             End::Gone(_) if in_progress == 0 => {}
             End::Gone(error) => {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
                 tracing::debug!(in_progress, "The web server left a connection: {why}.");
             }
-            End::TimedOut(Waiting::NextRequest, _) => {}
-            End::TimedOut(Waiting::RestOfRequest, limit) => tracing::warn!(
+            End::TimedOut(Waiting::NextRequest) => {}
+            End::TimedOut(Waiting::Head) => tracing::warn!(
+                in_progress,
+                "A connection was closed: the variables of a request were not whole after {} s \
+                 (head_timeout).",
+                settings.head_timeout.as_secs()
+            ),
+            End::TimedOut(Waiting::RestOfRequest | Waiting::Body) => tracing::warn!(
                 in_progress,
                 "A connection was closed: nothing came of a half-sent request for {} s \
                  (receive_timeout).",
-                limit.as_secs()
+                settings.receive_timeout.as_secs()
             ),
-            End::TimedOut(Waiting::Peer, limit) => tracing::warn!(
+            End::TimedOut(Waiting::Peer) => tracing::warn!(
                 in_progress,
-                "A connection was closed: its answers were not taken for {} s (send_timeout).",
-                limit.as_secs()
+                "A connection was closed: its answers were not taken, or too slowly, for {} s \
+                 (send_timeout, min_rate).",
+                settings.send_timeout.as_secs()
             ),
         }
         for exchange in self.exchanges {

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use event_loop::fatal::{self, Mark, Way};
@@ -27,13 +27,15 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
-use crate::body::{Body, Patience};
+use crate::body::{Body, LINGERING};
 use crate::cgi_headers;
-use crate::connections::{FIRST_REQUEST, Place, Wanted};
+use crate::connections::{Doing, FIRST_REQUEST, Place, Wanted};
 use crate::error_report::{About, Cause};
 use crate::extensions::Exchange;
 use crate::forwarded::{self, Peer};
 use crate::http_to_cgi::remove_hop_by_hop;
+use crate::patience::{Alarm, Patience};
+use crate::permits::Arrival;
 use crate::settings::Settings;
 
 /// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
@@ -53,7 +55,7 @@ pub(crate) async fn serve<S, B>(
     let mut stream = PatientStream::new(stream, Bytes::new(), &application.settings);
     let mut grace = is_new.then(|| time::now() + FIRST_REQUEST);
     loop {
-        place.set_idle_since(Some(grace.unwrap_or_else(time::now)));
+        place.set_doing(Doing::Idle(grace.unwrap_or_else(time::now)));
         match serve_until_wanted(&application, stream, peer, &place, grace).await {
             None => return,
             Some(idle) if idle.first.is_empty() => {
@@ -93,6 +95,8 @@ where
 {
     let settings = &application.settings;
     let watched = stream.watched.clone();
+    // Of a kept connection nobody expects a request at once.
+    watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = InProgress::begin(&watched, place);
         let request = into_ours(request, peer, settings);
@@ -120,21 +124,32 @@ where
     // left (conformance table: "nothing is answered after close").
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
-        .header_read_timeout(settings.receive_timeout)
+        // It would run between requests as well, and be set anew for each: `Watched::deadline` is ours.
+        .header_read_timeout(None)
         // Both: a buffer has more room than it was asked for, and a head that is whole in it would pass.
         .max_header_size(settings.http_head_bytes)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
     let mut told = false;
     let mut first_request = None;
+    let mut alarm = Alarm::default();
     let end = poll_fn(|context| {
         let mut connection = Pin::new(&mut connection);
         loop {
-            let polled = connection.as_mut().poll(context);
-            if polled.is_ready() || told {
-                return polled;
+            if let Poll::Ready(end) = connection.as_mut().poll(context) {
+                return Poll::Ready(Some(end));
+            }
+            watched.note_receiving(place, settings.total_head_bytes);
+            if let Some(deadline) = watched.deadline(settings)
+                && alarm.poll_past(context, deadline)
+            {
+                return Poll::Ready(None);
+            }
+            if told {
+                return Poll::Pending;
             }
             told = match place.poll_wanted(context) {
+                Some(Wanted::EndNow) => return Poll::Ready(None),
                 // Whoever has just connected is about to ask.
                 Some(Wanted::End) => match grace.filter(|_| !watched.was_asked.get()) {
                     Some(grace) => {
@@ -158,9 +173,12 @@ where
         }
     })
     .await;
+    let Some(end) = end else {
+        tracing::debug!("An HTTP connection was closed: it was idle, or its request did not come.");
+        return None;
+    };
     if let Err(error) = &end
         && !error.is_incomplete_message()
-        && !error.is_timeout()
     {
         tracing::debug!("An HTTP connection ended: {error}.");
     }
@@ -176,10 +194,6 @@ where
     }
     None
 }
-
-/// How long what comes after a refused request is taken and dropped. Closing at once would take the
-/// refusal back. nginx waits 5 s for more, 30 s in all.
-const LINGERING: Duration = Duration::from_secs(5);
 
 pub(crate) async fn throw_away(mut stream: Stream, limit: u64) {
     if stream.shutdown_write().is_err() {
@@ -247,7 +261,7 @@ fn into_ours(
         remote_address: visitor.address,
         ..Exchange::default()
     });
-    let body = Body::http(incoming, &head.headers, settings.receive_timeout);
+    let body = Body::http(incoming, &head.headers, settings);
     Request::from_parts(head, body)
 }
 
@@ -261,7 +275,11 @@ impl InProgress {
     fn begin(watched: &Rc<Watched>, place: &Rc<Place>) -> Self {
         watched.in_progress.set(watched.in_progress.get() + 1);
         watched.was_asked.set(true);
-        place.set_idle_since(None);
+        watched.head.set(None);
+        if watched.receiving.take().is_some() {
+            place.set_held(0, usize::MAX);
+        }
+        place.set_doing(Doing::Answering);
         InProgress { watched: watched.clone(), place: place.clone() }
     }
 }
@@ -270,7 +288,9 @@ impl Drop for InProgress {
     fn drop(&mut self) {
         self.watched.in_progress.set(self.watched.in_progress.get() - 1);
         if self.watched.in_progress.get() == 0 {
-            self.place.set_idle_since(Some(time::now()));
+            let now = time::now();
+            self.watched.idle_since.set(now);
+            self.place.set_doing(Doing::Idle(now));
         }
     }
 }
@@ -289,6 +309,14 @@ struct Watched {
     in_progress: Cell<u32>,
     /// A request has come.
     was_asked: Cell<bool>,
+    /// Since when a head is on its way, and how much of it has come.
+    head: Cell<Option<(Instant, usize)>>,
+    /// Since when the connection is without a request.
+    idle_since: Cell<Instant>,
+    /// The body of the last request, if it had one.
+    body: RefCell<Option<Arrival>>,
+    /// What the list of connections was told: since when, and how many bytes of a head.
+    receiving: Cell<Option<(Instant, usize)>>,
     /// The end of hyper's part is not the connection's.
     stays_open: Cell<bool>,
 }
@@ -303,16 +331,63 @@ impl Watched {
             blocked: Cell::new(false),
             in_progress: Cell::new(0),
             was_asked: Cell::new(false),
+            head: Cell::new(None),
+            idle_since: Cell::new(time::now()),
+            body: RefCell::default(),
+            receiving: Cell::new(None),
             stays_open: Cell::new(false),
         }
     }
 
     /// Something has come.
-    fn received(&self) {
+    fn received(&self, bytes: usize) {
+        if self.in_progress.get() == 0 && bytes > 0 && !self.body_still_comes() {
+            let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
+            self.head.set(Some((since, before + bytes)));
+        }
         if self.noted.is_noted() && self.exchange.borrow().is_none() {
             self.noted.set_settled(false);
             self.noted.set_arriving(1);
         }
+    }
+
+    /// Whether what comes belongs to a request that is answered.
+    fn body_still_comes(&self) -> bool {
+        self.body.borrow().as_ref().is_some_and(Arrival::still_comes)
+    }
+
+    /// Tells the list of connections what is on its way in between two requests.
+    fn note_receiving(&self, place: &Place, most_held: usize) {
+        if self.in_progress.get() > 0 {
+            return;
+        }
+        let receiving = match self.head.get() {
+            None if self.body_still_comes() => Some((self.idle_since.get(), 0)),
+            head => head,
+        };
+        let before = self.receiving.replace(receiving);
+        if receiving == before {
+            return;
+        }
+        let (since, held) = receiving.unwrap_or((self.idle_since.get(), 0));
+        place.set_doing(match receiving {
+            Some(_) => Doing::Receiving(since),
+            None => Doing::Idle(since),
+        });
+        place.set_held(held, most_held);
+    }
+
+    /// Until when a request, or the rest of its head, has to come. A body and an answer have deadlines of
+    /// their own.
+    fn deadline(&self, settings: &Settings) -> Option<Instant> {
+        if self.in_progress.get() > 0 || self.blocked.get() || self.body_still_comes() {
+            return None;
+        }
+        Some(match self.head.get() {
+            Some((since, _)) => since + settings.head_timeout,
+            None if self.was_asked.get() => self.idle_since.get() + settings.idle_timeout,
+            None => self.idle_since.get() + settings.head_timeout,
+        })
     }
 
     /// A request is whole.
@@ -324,6 +399,7 @@ impl Watched {
         self.noted.set_arriving(0);
         self.noted.set_settled(request.body().is_end_stream());
         self.answer_is_over.set(false);
+        self.body.replace(request.body().arrival().cloned());
         self.exchange.replace(Some(exchange));
         mark
     }
@@ -416,7 +492,7 @@ impl PatientStream {
             _leaving: Leaving(watched.clone()),
             watched,
             stream,
-            patience: Patience::new(settings.send_timeout),
+            patience: Patience::new(settings.send_timeout, settings.min_rate),
             first,
         }
     }
@@ -431,7 +507,7 @@ impl PatientStream {
         self.watched.wrote(offered, &written);
         match written {
             Poll::Ready(written) => {
-                self.patience.rest();
+                self.patience.progress(*written.as_ref().unwrap_or(&0));
                 Poll::Ready(written)
             }
             Poll::Pending if self.patience.poll_over(context) => {
@@ -451,14 +527,12 @@ impl Read for PatientStream {
         if !self.first.is_empty() {
             let count = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first.split_to(count));
-            self.watched.received();
+            self.watched.received(count);
             return Poll::Ready(Ok(()));
         }
-        let read = Read::poll_read(Pin::new(&mut self.stream), context, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) {
-            self.watched.received();
-        }
-        read
+        let count = ready!(self.stream.poll_read_cursor(context, buffer))?;
+        self.watched.received(count);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -253,7 +253,7 @@ where
             let Ok(stream) = Stream::from_fd(answered) else { continue };
             let limit = self.application.settings.unread_body_bytes;
             let patience = self.application.settings.receive_timeout;
-            let place = self.connections.enter();
+            let place = self.connections.enter(None);
             // Should there be another crash, it is read on all the same.
             let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
             noted.set_settled(false);
@@ -345,7 +345,9 @@ where
     /// another try.
     async fn make_room(&mut self, open: usize) -> Option<Next> {
         self.listening.listener.pause();
-        self.connections.close_longest_idle();
+        if !self.connections.make_room() {
+            self.application.permits.make_room();
+        }
         let mut again = time::sleep(ACCEPT_AGAIN);
         poll_fn(|context| {
             if let Some(next) = self.poll_events(context) {
@@ -382,7 +384,7 @@ where
     }
 
     fn begin(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
-        let place = self.connections.enter();
+        let place = self.connections.enter(peer.map(|peer| peer.ip()));
         let application = self.application.clone();
         match self.listening.way_in {
             WayIn::Spawned | WayIn::FastCgi(_) | WayIn::Cgi => {

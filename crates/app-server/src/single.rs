@@ -25,8 +25,9 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::application::{Application, READ_BYTES};
-use crate::body::{Body, BodyError, Patience, Sender};
+use crate::body::{Body, BodyError, Sender};
 use crate::exchange::{self, Outlet};
+use crate::patience::Patience;
 use crate::settings::Settings;
 
 /// Segments of one vectored write.
@@ -63,7 +64,7 @@ where
     let noted = application.note(&output.noted, 0, &request);
     // What is written is this answer, from the first byte on.
     noted.mark().set_begun_at(0);
-    let mut send_patience = Patience::new(settings.send_timeout);
+    let mut send_patience = Patience::new(settings.send_timeout, 0);
     let mark = noted.mark();
     let mut exchange = pin!(exchange::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
@@ -74,7 +75,7 @@ where
             let blocked = match output.poll_send(context) {
                 Poll::Ready(sent) => {
                     sent?;
-                    send_patience.rest();
+                    send_patience.progress(1);
                     false
                 }
                 Poll::Pending if send_patience.poll_over(context) => {
@@ -139,7 +140,7 @@ impl Input {
             Source::File(file)
         };
         let (sender, body) = Body::queue(length);
-        let patience = Patience::new(settings.receive_timeout);
+        let patience = Patience::new(settings.receive_timeout, settings.min_rate);
         let (sender, buffer) = (Some(sender), BytesMut::new());
         Ok((Input { source, left: length, sender, patience, buffer }, body))
     }
@@ -211,10 +212,10 @@ impl Input {
                 read
             }
         };
-        self.patience.rest();
         match read {
             Ok(0) => Poll::Ready(Ok(None)),
             Ok(count) => {
+                self.patience.progress(count);
                 self.left = self.left.map(|left| left.saturating_sub(count as u64));
                 Poll::Ready(Ok(Some(self.buffer.split().freeze())))
             }

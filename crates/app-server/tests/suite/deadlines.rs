@@ -1,14 +1,17 @@
 //! Who waits how long. The limits are short here; that they pass is waited for, not measured.
 
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use app_server::Settings;
 use axum::Router;
 use axum::routing::{get, post};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use event_loop::net::Stream;
 use event_loop::time;
 
-use crate::client::{Server, id, test};
+use crate::client::{Client, Server, id, raw_exchange, test};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -55,7 +58,7 @@ fn a_handler_may_think_longer_than_a_peer_may_pause() {
 fn a_half_sent_request_ends() {
     test(async {
         let mut settings = Settings::default();
-        settings.receive_timeout = SHORT;
+        (settings.receive_timeout, settings.head_timeout) = (SHORT, SHORT);
         let server = Server::fastcgi(router(), settings);
         let mut in_its_body = server.connect().await;
         in_its_body.begin(1, true, "POST", "/count");
@@ -65,7 +68,7 @@ fn a_half_sent_request_ends() {
         let role = fastcgi_server::Role::Responder;
         in_its_variables.protocol.begin(id(1), role, true);
         in_its_variables.send().await.unwrap();
-        in_its_body.closed().await;
+        assert_eq!(in_its_body.answer(1).await.status(), 408);
         in_its_variables.closed().await;
     });
 }
@@ -82,5 +85,198 @@ fn a_peer_that_takes_nothing_ends() {
         client.send().await.unwrap();
         time::sleep(SHORT * 6).await;
         assert!(!client.answer(1).await.ended, "the connection was closed in the middle");
+    });
+}
+
+async fn write(stream: &mut Stream, bytes: &[u8]) -> bool {
+    let slices = [IoSlice::new(bytes)];
+    poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.is_ok()
+}
+
+/// Sends a byte again and again, until something comes or the connection is closed; returns what comes.
+async fn drip(stream: &mut Stream) -> String {
+    let mut input = BytesMut::with_capacity(4096);
+    while write(stream, b"x").await {
+        let coming = poll_fn(|context| stream.poll_read_into(context, &mut input));
+        if time::timeout(SHORT / 5, coming).await.is_ok() {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&input).into_owned()
+}
+
+#[test]
+fn a_head_that_drips_ends_over_http() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.head_timeout = SHORT;
+        let server = Server::http(router(), settings);
+        let mut first = server.connect_raw().await;
+        write(&mut first, b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ").await;
+        assert_eq!(drip(&mut first).await, "");
+        let mut second = server.connect_raw().await;
+        write(&mut second, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /").await;
+        let answer = drip(&mut second).await;
+        assert!(answer.ends_with("fine"), "{answer}");
+        assert_eq!(drip(&mut second).await, "", "the second request of a connection");
+        let mut silent = server.connect_raw().await;
+        assert_eq!(raw_exchange(&mut silent, b"").await, "");
+    });
+}
+
+#[test]
+fn a_kept_http_connection_may_be_idle_longer_than_a_request_may_pause() {
+    test(async {
+        let mut settings = Settings::default();
+        (settings.head_timeout, settings.receive_timeout) = (SHORT, SHORT);
+        settings.idle_timeout = SHORT * 10;
+        let server = Server::http(router(), settings);
+        let mut stream = server.connect_raw().await;
+        for _ in 0..2 {
+            write(&mut stream, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            let mut input = BytesMut::with_capacity(4096);
+            poll_fn(|context| stream.poll_read_into(context, &mut input)).await.unwrap();
+            assert!(input.ends_with(b"fine"), "{input:?}");
+            time::sleep(SHORT * 4).await;
+        }
+        assert_eq!(
+            raw_exchange(&mut stream, b"").await,
+            "",
+            "it ends when it has been idle for long"
+        );
+    });
+}
+
+#[test]
+fn variables_that_drip_end() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.head_timeout = SHORT;
+        let server = Server::fastcgi(router(), settings);
+        // BEGIN_REQUEST, then PARAMS of 60,000 bytes.
+        let begin = b"\x01\x01\0\x01\0\x08\0\0\0\x01\x01\0\0\0\0\0\x01\x04\0\x01\xea\x60\0\0";
+        let mut variables = server.connect_raw().await;
+        write(&mut variables, begin).await;
+        assert_eq!(drip(&mut variables).await, "");
+        let mut question = server.connect_raw().await;
+        write(&mut question, b"\x01\x09\0\0\xea\x60\0\0").await;
+        assert_eq!(drip(&mut question).await, "");
+    });
+}
+
+/// 50 ms of patience; 10,000 bytes a second give it back.
+fn with_a_rate() -> Settings {
+    let mut settings = Settings::default();
+    (settings.receive_timeout, settings.min_rate) = (SHORT, 10_000);
+    settings
+}
+
+#[test]
+fn a_body_that_drips_is_answered_408() {
+    test(async {
+        let server = Server::http(router(), with_a_rate());
+        let mut stream = server.connect_raw().await;
+        write(&mut stream, b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+            .await;
+        let answer = drip(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+
+        let server = Server::fastcgi(router(), with_a_rate());
+        let mut client = server.connect().await;
+        client.begin(1, true, "POST", "/count");
+        assert_eq!(drip_body(&mut client, 1).await, 408);
+        // The connection lives, and so do the others on it.
+        client.begin(2, true, "POST", "/count");
+        client.begin(3, true, "GET", "/slow");
+        client.protocol.stdin_end(id(3));
+        assert_eq!(drip_body(&mut client, 2).await, 408);
+        assert_eq!(client.answer(3).await.body(), b"slow");
+    });
+}
+
+/// Sends a byte of a body again and again, until it is answered; returns with what status.
+async fn drip_body(client: &mut Client, number: u16) -> u16 {
+    loop {
+        client.stdin(number, "x");
+        client.send().await.unwrap();
+        if let Ok(answer) = time::timeout(SHORT / 5, client.answer(number)).await {
+            return answer.status();
+        }
+    }
+}
+
+#[test]
+fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
+    test(async {
+        const PIECE: usize = 1000;
+        const PIECES: usize = 8;
+        let body = [b'x'; PIECE];
+        let server = Server::http(router(), with_a_rate());
+        let mut stream = server.connect_raw().await;
+        let head = format!(
+            "POST /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            PIECE * PIECES
+        );
+        write(&mut stream, head.as_bytes()).await;
+        for _ in 0..PIECES {
+            time::sleep(SHORT / 2).await;
+            assert!(write(&mut stream, &body).await);
+        }
+        let answer = raw_exchange(&mut stream, b"").await;
+        assert!(answer.ends_with("8000"), "{answer}");
+
+        let server = Server::fastcgi(router(), with_a_rate());
+        let mut client = server.connect().await;
+        client.begin(1, true, "POST", "/count");
+        for _ in 0..PIECES {
+            time::sleep(SHORT / 2).await;
+            client.stdin(1, body.to_vec());
+            client.send().await.unwrap();
+        }
+        client.protocol.stdin_end(id(1));
+        client.send().await.unwrap();
+        assert_eq!(client.answer(1).await.body(), b"8000");
+    });
+}
+
+/// The visitor sends fast, the handler reads slowly: nobody is too slow.
+#[test]
+fn a_handler_that_reads_slowly_is_not_the_senders_fault() {
+    async fn slowly(body: axum::body::Body) -> String {
+        use http_body_util::BodyExt;
+        let (mut body, mut count) = (body, 0);
+        while let Some(frame) = body.frame().await {
+            count += frame.unwrap().into_data().unwrap().len();
+            time::sleep(SHORT).await;
+        }
+        count.to_string()
+    }
+    test(async {
+        let length = 400_000;
+        for fastcgi in [true, false] {
+            let router = Router::new().route("/", post(slowly));
+            let mut settings = with_a_rate();
+            settings.body_bytes = 4096;
+            let body = vec![b'x'; length];
+            if fastcgi {
+                let server = Server::fastcgi(router, settings);
+                let mut client = server.connect().await;
+                client.begin(1, true, "POST", "/");
+                client.stdin(1, body);
+                client.protocol.stdin_end(id(1));
+                client.send().await.unwrap();
+                assert_eq!(client.answer(1).await.body(), b"400000");
+            } else {
+                let server = Server::http(router, settings);
+                let mut stream = server.connect_raw().await;
+                let head = format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                     Content-Length: {length}\r\n\r\n"
+                );
+                let request = [head.as_bytes(), &body].concat();
+                let answer = raw_exchange(&mut stream, &request).await;
+                assert!(answer.ends_with("400000"), "{answer}");
+            }
+        }
     });
 }

@@ -1,16 +1,21 @@
 //! More than there is room for: what is answered, what waits.
 
+use std::time::Duration;
+
 use app_server::Settings;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use event_loop::time;
 use fastcgi_server::Role;
 
-use crate::client::{Server, id, test};
+use crate::client::{Client, Server, id, raw_exchange, test};
 
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "fine" }))
         .route("/forever", get(std::future::pending::<&str>))
+        .route("/count", post(|body: Bytes| async move { body.len().to_string() }))
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn who_has_just_come_is_not_taken_for_idle() {
             let mut client = server.connect().await;
             // The next is waiting for the place, and this one has not asked yet.
             clients.push(server.connect().await);
-            event_loop::time::sleep(std::time::Duration::from_millis(150)).await;
+            time::sleep(Duration::from_millis(150)).await;
             assert_eq!(client.get(false, "/").await.body(), b"fine");
             let mut waited = clients.remove(0);
             assert_eq!(waited.get(false, "/").await.body(), b"fine");
@@ -91,5 +96,169 @@ fn too_many_variables_get_431() {
         client.send().await.unwrap();
         assert_eq!(client.answer(1).await.status(), 431);
         assert_eq!(client.get(true, "/").await.body(), b"fine");
+    });
+}
+
+/// Begins a request whose body does not come, for a visitor at this address.
+async fn upload(server: &Server, address: &str) -> Client {
+    let mut client = server.connect().await;
+    client.protocol.begin(id(1), Role::Responder, true);
+    let pairs: [(&[u8], &[u8]); 4] = [
+        (b"REQUEST_METHOD", b"POST"),
+        (b"REQUEST_URI", b"/count"),
+        (b"SCRIPT_NAME", b"/count"),
+        (b"REMOTE_ADDR", address.as_bytes()),
+    ];
+    client.protocol.params(id(1), pairs);
+    client.protocol.params_end(id(1));
+    client.stdin(1, "half");
+    client.send().await.unwrap();
+    client
+}
+
+/// How much of the patience is up before somebody is slow: 2 s of 60, or half of it.
+const SLOW: Duration = Duration::from_millis(500);
+
+fn crowded(max_exchanges: usize) -> Settings {
+    let mut settings = Settings::default();
+    (settings.max_exchanges, settings.receive_timeout) = (max_exchanges, Duration::from_secs(60));
+    settings
+}
+
+#[test]
+fn uploads_that_do_not_come_leave_places_for_requests_that_are_whole() {
+    test(async {
+        let server = Server::fastcgi(router(), crowded(4));
+        let mut uploads = Vec::new();
+        for _ in 0..3 {
+            uploads.push(upload(&server, "192.0.2.1").await);
+        }
+        assert_eq!(server.connect().await.get(true, "/").await.body(), b"fine");
+        let mut fourth = upload(&server, "192.0.2.1").await;
+        assert_eq!(fourth.answer(1).await.status(), 503);
+        assert_eq!(server.connect().await.get(true, "/").await.body(), b"fine");
+        // They were there first, and go on.
+        for mut upload in uploads {
+            upload.protocol.stdin_end(id(1));
+            upload.send().await.unwrap();
+            assert_eq!(upload.answer(1).await.body(), b"4");
+        }
+    });
+}
+
+#[test]
+fn who_has_most_uploads_makes_room_for_others() {
+    test(async {
+        let server = Server::fastcgi(router(), crowded(8));
+        let mut crowd = Vec::new();
+        for _ in 0..5 {
+            crowd.push(upload(&server, "192.0.2.1").await);
+        }
+        let mut others = vec![upload(&server, "192.0.2.2").await];
+        // All six places are taken.
+        others.push(upload(&server, "192.0.2.3").await);
+        others.push(upload(&server, "192.0.2.4").await);
+        while crowd.len() > 3 {
+            let mut client = crowd.remove(0);
+            match time::timeout(Duration::from_millis(10), client.answer(1)).await {
+                Ok(answer) => assert_eq!(answer.status(), 503),
+                Err(_) => crowd.push(client),
+            }
+        }
+        for mut upload in others.into_iter().chain(crowd) {
+            upload.protocol.stdin_end(id(1));
+            upload.send().await.unwrap();
+            assert_eq!(upload.answer(1).await.body(), b"4");
+        }
+    });
+}
+
+#[test]
+fn a_slow_upload_makes_room_when_all_places_are_taken() {
+    test(async {
+        let mut settings = crowded(4);
+        settings.receive_timeout = SLOW * 2;
+        let server = Server::fastcgi(router(), settings);
+        let mut slow = upload(&server, "192.0.2.1").await;
+        let mut busy = Vec::new();
+        for _ in 0..3 {
+            let mut client = server.connect().await;
+            client.begin(1, true, "GET", "/forever");
+            client.protocol.stdin_end(id(1));
+            client.send().await.unwrap();
+            busy.push(client);
+        }
+        let mut client = server.connect().await;
+        assert_eq!(client.get(true, "/").await.status(), 503, "nobody is slow yet");
+        time::sleep(SLOW).await;
+        assert_eq!(client.get(true, "/").await.body(), b"fine");
+        assert_eq!(slow.answer(1).await.status(), 503);
+    });
+}
+
+/// A full house of half-sent heads; a newcomer is served all the same, as soon as they had their second.
+#[test]
+fn half_sent_heads_make_room_for_newcomers() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.max_connections = 4;
+        let server = Server::http(router(), settings.clone());
+        let half = b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ";
+        let mut crowd = Vec::new();
+        for _ in 0..10 {
+            let mut stream = server.connect_raw().await;
+            let slices = [std::io::IoSlice::new(half)];
+            std::future::poll_fn(|context| stream.poll_write_vectored(context, &slices))
+                .await
+                .unwrap();
+            crowd.push(stream);
+        }
+        let mut stream = server.connect_raw().await;
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let answer =
+            time::timeout(Duration::from_secs(10), raw_exchange(&mut stream, request)).await;
+        let answer = answer.expect("it is served before the heads have timed out");
+        assert!(answer.ends_with("fine"), "{answer}");
+
+        let server = Server::fastcgi(router(), settings);
+        let mut crowd = Vec::new();
+        for _ in 0..10 {
+            let mut client = server.connect().await;
+            client.protocol.begin(id(1), Role::Responder, true);
+            client.send().await.unwrap();
+            crowd.push(client);
+        }
+        let mut client = server.connect().await;
+        let answer = time::timeout(Duration::from_secs(10), client.get(true, "/")).await;
+        assert_eq!(answer.expect("as above").body(), b"fine");
+    });
+}
+
+#[test]
+fn variables_on_their_way_have_a_limit_together() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.total_head_bytes = 100_000;
+        let server = Server::fastcgi(router(), settings);
+        let mut crowd = Vec::new();
+        let value = vec![b'x'; 30_000];
+        for number in 0..10 {
+            let mut client = server.connect().await;
+            client.protocol.begin(id(1), Role::Responder, true);
+            let pairs: [(&[u8], &[u8]); 1] = [(b"HTTP_COOKIE", &value)];
+            client.protocol.params(id(1), pairs);
+            // It may be closed meanwhile.
+            let _ = client.send().await;
+            crowd.push(client);
+            let answer = server.connect().await.get(true, "/").await;
+            assert_eq!(answer.body(), b"fine", "after {number}");
+        }
+        let mut open = 0;
+        for mut client in crowd {
+            open += usize::from(
+                time::timeout(Duration::from_millis(50), client.closed()).await.is_err(),
+            );
+        }
+        assert!((1..=3).contains(&open), "{open} are still open");
     });
 }

@@ -282,15 +282,18 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "max_connections",
         kind: field!(Count, 1..=65_536, server.max_connections),
-        what: "Connections open at once. Past it accepting pauses and the longest idle kept \
-               connection is closed; what waits stays in the listen backlog.",
+        what: "Connections open at once. Past it accepting pauses and one is closed for each that waits: \
+               of the address that has the most, the longest idle, or one whose request does not come \
+               whole. Never one that is being answered.",
         why: "Each costs a descriptor, and hosts commonly allow 1,024 of these.",
     },
     Key {
         name: "max_exchanges",
         kind: field!(Count, 1..=65_536, server.max_exchanges),
-        what: "Requests in progress at once, over all connections. Past it a request is answered \
-               503 with `Retry-After`.",
+        what: "Requests in progress at once, over all connections. Past it a request takes the place of \
+               one whose body comes slowly, or is answered 503 with `Retry-After`. At most three quarters \
+               are for requests whose bodies are still on their way; of these, whoever has the most \
+               gives way first.",
         why: "It bounds memory: each may hold `body_bytes` and `response_bytes`.",
     },
     Key {
@@ -311,6 +314,14 @@ pub(crate) const KEYS: &[Key] = &[
         kind: field!(Size, 8 * KIB..=16 * MIB, server.http_head_bytes),
         what: "The head of one request over HTTP. Past it the answer is 431.",
         why: "Web servers take 8 to 64 KiB; large cookies are what fills it.",
+    },
+    Key {
+        name: "total_head_bytes",
+        kind: field!(Size, 64 * KIB..=GIB, server.total_head_bytes),
+        what: "Heads and variables that have not come whole, over all connections together. Past it the \
+               connection with the most of them is closed.",
+        why: "Each may have `http_head_bytes` or `params_bytes`; a thousand visitors who never finish \
+              would fill the memory. Those that come at once count for nothing.",
     },
     Key {
         name: "body_bytes",
@@ -350,16 +361,33 @@ pub(crate) const KEYS: &[Key] = &[
               request meets a closed socket.",
     },
     Key {
+        name: "head_timeout",
+        kind: time_field!(1..=HOUR, server.head_timeout),
+        what: "How long a request may take until its head is whole (over FastCGI its variables). Past it \
+               the connection is closed.",
+        why: "A head is a few KiB and comes at once. Apache's `RequestReadTimeout` begins with 20 s, too.",
+    },
+    Key {
         name: "receive_timeout",
         kind: time_field!(1..=24 * HOUR, server.receive_timeout),
-        what: "How long a request that has begun to arrive may pause.",
+        what: "How long a request's body may pause, as long as we wait for it. Past it the answer is 408.",
         why: "mod_fcgid gives up after 40 s, most web servers after 60 s.",
     },
     Key {
         name: "send_timeout",
         kind: time_field!(1..=24 * HOUR, server.send_timeout),
-        what: "How long the other side may take nothing of an answer that waits for it.",
+        what: "How long the other side may take nothing of an answer that waits for it. Past it the \
+               connection is closed.",
         why: "As long as most web servers wait.",
+    },
+    Key {
+        name: "min_rate",
+        kind: field!(Size, 0..=MIB, server.min_rate),
+        what: "What a visitor has to send of a body, or to take of an answer, a second, in the long run: \
+               each second in which we wait uses up one of `receive_timeout` (or `send_timeout`), and this \
+               much gives it back. 0: any byte gives all of it back.",
+        why: "So a phone may pause again and again, and a byte every ten seconds ends after a minute. \
+              Apache asks for 500 bytes a second; the worst mobile networks still do some hundreds.",
     },
     Key {
         name: "drain_timeout",

@@ -1,0 +1,191 @@
+//! Who gives way when places are short: values in, values out. Whose the places are, and how somebody is told
+//! to go, is `connections.rs`' (connections) and `permits.rs`' (exchanges) affair.
+//!
+//! Whoever has the most places gives one back first, and never one on which an answer is under way.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// For whom a share of the places is: one IPv4 address, the /64 of an IPv6 address (which is what one
+/// customer has), or all of whom no address is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ClientNet(Option<u128>);
+
+impl ClientNet {
+    pub(crate) fn of(address: Option<IpAddr>) -> Self {
+        ClientNet(address.map(|address| match address.to_canonical() {
+            IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
+            IpAddr::V6(address) => u128::from(address) >> 64 << 64,
+        }))
+    }
+}
+
+/// One open connection, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connected {
+    pub(crate) net: ClientNet,
+    /// What would be lost if it were closed; `None` when that is an answer.
+    pub(crate) would_lose: Option<Loss>,
+}
+
+/// What closing a connection costs, least first. The times may lie ahead: before that it is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// Nothing: it is between two requests since then.
+    Nothing(Instant),
+    /// A request that has not come whole since then, or the rest of one that is answered.
+    PartOfRequest(Instant),
+}
+
+impl Loss {
+    fn since(self) -> Instant {
+        match self {
+            Loss::Nothing(since) | Loss::PartOfRequest(since) => since,
+        }
+    }
+}
+
+/// Which connection is closed for a new one: of the net that has the most, the one that loses least, and the
+/// longest at that.
+pub(crate) fn connection_to_close<K>(
+    connections: impl Iterator<Item = (K, Connected)>,
+    now: Instant,
+) -> Option<K> {
+    let mut nets: HashMap<ClientNet, (usize, Option<(Loss, K)>)> = HashMap::new();
+    for (key, Connected { net, would_lose }) in connections {
+        let (count, first) = nets.entry(net).or_default();
+        *count += 1;
+        if let Some(loss) = would_lose
+            && loss.since() <= now
+            && first.as_ref().is_none_or(|(least, _)| loss < *least)
+        {
+            *first = Some((loss, key));
+        }
+    }
+    nets.into_values()
+        .filter_map(|(count, first)| first.map(|(loss, key)| (count, loss, key)))
+        .max_by(|(count, loss, _), (other_count, other_loss, _)| {
+            count.cmp(other_count).then(other_loss.cmp(loss))
+        })
+        .map(|(_, _, key)| key)
+}
+
+/// One body that is on its way in, unanswered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upload {
+    pub(crate) net: ClientNet,
+    /// How far its sender is behind.
+    pub(crate) behind: Duration,
+}
+
+/// So far behind is nobody whose bytes are on their way.
+const CLEARLY_BEHIND: Duration = Duration::from_secs(2);
+
+/// Which upload gives its place to a newcomer. `newcomer`: the net of one that brings a body itself; one that
+/// brings none is served at once and so comes first. `patience`: after how much behind an upload ends anyway.
+///
+/// A newcomer from a net with fewer uploads takes the place of a slow one, of any if one net has more than half
+/// of them all; among equals only of one that is well on its way to its end.
+pub(crate) fn upload_to_end(
+    uploads: &[Upload],
+    newcomer: Option<ClientNet>,
+    patience: Duration,
+) -> Option<usize> {
+    let mut counts: HashMap<ClientNet, usize> = HashMap::new();
+    for upload in uploads {
+        *counts.entry(upload.net).or_default() += 1;
+    }
+    let of = |net: &ClientNet| counts.get(net).copied().unwrap_or(0);
+    let slow = CLEARLY_BEHIND.min(patience / 2);
+    let may_end = |upload: &Upload| match newcomer {
+        None => upload.behind >= slow,
+        Some(net) if of(&upload.net) > of(&net) + 1 => {
+            upload.behind >= slow || of(&upload.net) * 2 > uploads.len()
+        }
+        Some(_) => upload.behind >= patience / 2,
+    };
+    let candidates = uploads.iter().enumerate().filter(|(_, upload)| may_end(upload));
+    candidates.max_by_key(|(_, upload)| (of(&upload.net), upload.behind)).map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(address: &str) -> ClientNet {
+        ClientNet::of(Some(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one_and_an_address_is_one_however_written() {
+        assert_eq!(net("2001:db8::1"), net("2001:db8::ffff:0:0:1"));
+        assert_ne!(net("2001:db8::1"), net("2001:db8:0:1::1"));
+        assert_eq!(net("192.0.2.1"), net("::ffff:192.0.2.1"));
+        assert_ne!(net("192.0.2.1"), net("192.0.2.2"));
+        assert_ne!(net("::"), ClientNet::of(None));
+    }
+
+    /// Connections in short: the net's last number, `i`dle, a `p`art of a request or `b`usy, seconds since.
+    #[test]
+    fn which_connection_is_closed() {
+        let start = Instant::now() + Duration::from_secs(1000);
+        for (name, connections, expected) in [
+            ("nobody is there", "", None),
+            ("all are answered", "1b1 1b2 2b9", None),
+            ("the longest idle", "1i3 1i5 1i1 1b9", Some(1)),
+            ("idle before half a request", "1p9 1i1", Some(1)),
+            ("the longest half a request", "1p3 1p4 1b9", Some(1)),
+            ("not who has just come", "1p-1 1i-1 1b9", None),
+            ("of whoever has the most", "1i9 2p1 2p3 2p2 3p9", Some(2)),
+            ("busy ones count", "1i9 2b1 2b1 2p1", Some(3)),
+            ("whoever has the most but cannot give", "1i9 2b1 2b1 2b1", Some(0)),
+            ("equal shares: the least loss", "1p9 2i1 3p9", Some(1)),
+        ] {
+            let connections = connections.split_whitespace().map(|short| {
+                let since: i64 = short[2..].parse().unwrap();
+                let since = match since {
+                    0.. => start - Duration::from_secs(since as u64),
+                    _ => start + Duration::from_secs(since.unsigned_abs()),
+                };
+                let would_lose = match &short[1..2] {
+                    "i" => Some(Loss::Nothing(since)),
+                    "p" => Some(Loss::PartOfRequest(since)),
+                    _ => None,
+                };
+                Connected { net: net(&format!("192.0.2.{}", &short[..1])), would_lose }
+            });
+            assert_eq!(connection_to_close(connections.enumerate(), start), expected, "{name}");
+        }
+    }
+
+    /// Uploads in short: the net's last number and the seconds that it is behind. Patience 60 s.
+    #[test]
+    fn which_upload_ends() {
+        for (name, uploads, newcomer, expected) in [
+            ("nobody is there", "", None, None),
+            ("nobody is slow", "1:0 1:1 2:0", None, None),
+            ("a request without a body: the slowest", "1:3 1:9 1:2", None, Some(1)),
+            ("of whoever has the most", "2:50 1:3 1:9 1:2", None, Some(2)),
+            ("a newcomer with fewer: a slow one", "1:3 1:9 2:0 2:0 3:1", Some("4"), Some(1)),
+            ("but no fast one", "1:0 1:1 2:0 2:0 3:0", Some("4"), None),
+            ("unless one net has most", "1:0 1:1 1:0 2:0", Some("4"), Some(1)),
+            ("a newcomer with as many", "1:9 2:3", Some("2"), None),
+            ("unless one is nearly over", "1:31 2:3", Some("2"), Some(0)),
+            ("a newcomer of those who have the most", "1:9 1:9 1:9", Some("1"), None),
+            ("takes the place of its own", "1:9 1:31 1:9 2:2", Some("1"), Some(1)),
+        ] {
+            let uploads: Vec<Upload> = uploads
+                .split_whitespace()
+                .map(|short| {
+                    let (last, behind) = short.split_once(':').unwrap();
+                    let behind = Duration::from_secs(behind.parse().unwrap());
+                    Upload { net: net(&format!("192.0.2.{last}")), behind }
+                })
+                .collect();
+            let newcomer = newcomer.map(|last: &str| net(&format!("192.0.2.{last}")));
+            let ends = upload_to_end(&uploads, newcomer, Duration::from_secs(60));
+            assert_eq!(ends, expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! How long the other side may keep us waiting: without a pause that is too long, and not for ever by one
+//! byte at a time either.
+//!
+//! [`Pace`] reads no clock and knows no socket; [`Alarm`] and [`Patience`] wake a task when it is over.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use event_loop::time::{self, Sleep};
+
+/// How much time the other side has left before it is too slow.
+///
+/// It begins with its whole patience. Time in which we wait for it is taken off; each byte gives back what a
+/// byte takes at the least rate, but never more than the whole. So silence ends after the patience, a drip
+/// soon after, and who keeps the rate may pause again and again. Time in which we do not wait costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    patience: Duration,
+    /// Bytes a second. 0: any byte gives all back.
+    least_rate: u32,
+    left: Duration,
+    waiting_since: Option<Instant>,
+}
+
+impl Pace {
+    pub(crate) fn new(patience: Duration, least_rate: u32) -> Self {
+        Pace { patience, least_rate, left: patience, waiting_since: None }
+    }
+
+    /// We wait, from now on if we did not before. Returns until when.
+    pub(crate) fn wait(&mut self, now: Instant) -> Instant {
+        *self.waiting_since.get_or_insert(now) + self.left
+    }
+
+    /// We do not wait any more, or not for now.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
+            self.left = self.left.saturating_sub(now.saturating_duration_since(since));
+        }
+    }
+
+    /// Bytes came or were taken.
+    pub(crate) fn progress(&mut self, bytes: usize, now: Instant) {
+        if self.waiting_since.is_none() && self.left == self.patience {
+            return;
+        }
+        self.rest(now);
+        self.left = match self.least_rate {
+            0 => self.patience,
+            rate => {
+                let earned = Duration::from_secs_f64(bytes as f64 / f64::from(rate));
+                (self.left + earned).min(self.patience)
+            }
+        };
+    }
+
+    /// How far it is behind: what it has used up of the patience.
+    pub(crate) fn behind(&self, now: Instant) -> Duration {
+        let waited = self
+            .waiting_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since).min(self.left));
+        self.patience - self.left + waited
+    }
+}
+
+/// Wakes a task at a deadline that mostly moves on before it comes: it is set anew only when it rang or would
+/// ring too late.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Sleep>);
+
+impl Alarm {
+    pub(crate) fn stop(&mut self) {
+        self.0 = None;
+    }
+
+    /// Whether the deadline has passed; if not yet, the context is woken when it has.
+    pub(crate) fn poll_past(&mut self, context: &mut Context<'_>, deadline: Instant) -> bool {
+        loop {
+            let sleep = match &mut self.0 {
+                Some(sleep) if sleep.deadline() <= deadline => sleep,
+                other => other.insert(time::sleep_until(deadline)),
+            };
+            if Future::poll(Pin::new(sleep), context).is_pending() {
+                return false;
+            }
+            self.0 = None;
+            if time::now() >= deadline {
+                return true;
+            }
+        }
+    }
+}
+
+/// A [`Pace`] with its alarm.
+pub(crate) struct Patience {
+    pace: Pace,
+    alarm: Alarm,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration, least_rate: u32) -> Self {
+        Patience { pace: Pace::new(limit, least_rate), alarm: Alarm::default() }
+    }
+
+    /// How long is waited.
+    pub(crate) fn limit(&self) -> Duration {
+        self.pace.patience
+    }
+
+    /// Bytes came or were taken.
+    pub(crate) fn progress(&mut self, bytes: usize) {
+        self.pace.progress(bytes, time::now());
+    }
+
+    /// Nothing is waited for now.
+    pub(crate) fn rest(&mut self) {
+        self.pace.rest(time::now());
+    }
+
+    /// Whether waiting has taken too long; if not yet, the context is woken when it has.
+    pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
+        let deadline = self.pace.wait(time::now());
+        self.alarm.poll_past(context, deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a sender does, as (seconds of waiting, bytes that come then), and after how many seconds it is
+    /// too slow, if ever. Patience 60 s, 100 bytes a second.
+    #[test]
+    fn who_is_too_slow_and_when() {
+        let phone = [(15, 2048), (1, 2048)].repeat(500);
+        let bursts = [(59, 6000)].repeat(500);
+        type Steps<'a> = &'a [(u64, usize)];
+        let cases: [(&str, Steps<'_>, Option<u64>); 8] = [
+            ("silence", &[], Some(60)),
+            ("silence after much", &[(1, 1 << 30)], Some(61)),
+            ("a byte in 10 s", &[(10, 1)].repeat(500), Some(60)),
+            ("a byte a second", &[(1, 1)].repeat(5000), Some(60)),
+            ("half the rate", &[(1, 50)].repeat(5000), Some(119)),
+            ("the rate", &[(1, 100)].repeat(5000), None),
+            ("a phone: 2 KiB/s and pauses of 15 s", &phone, None),
+            ("long pauses, well used", &bursts, None),
+        ];
+        for (name, steps, expected) in cases {
+            let start = Instant::now();
+            let (mut pace, mut now) = (Pace::new(Duration::from_secs(60), 100), start);
+            let mut end = None;
+            for (seconds, bytes) in steps {
+                let (deadline, next) = (pace.wait(now), now + Duration::from_secs(*seconds));
+                if deadline <= next {
+                    end = Some(deadline);
+                    break;
+                }
+                now = next;
+                pace.progress(*bytes, now);
+            }
+            if expected.is_some() {
+                end = end.or_else(|| Some(pace.wait(now)));
+            }
+            let end = end.map(|end| end.duration_since(start).as_secs());
+            assert_eq!(end, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn time_in_which_we_do_not_wait_is_free() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace::new(Duration::from_secs(60), 100);
+        assert_eq!(pace.wait(at(0)), at(60));
+        pace.rest(at(20));
+        assert_eq!(pace.behind(at(500)), Duration::from_secs(20));
+        assert_eq!(pace.wait(at(1000)), at(1040));
+        assert_eq!(pace.behind(at(1010)), Duration::from_secs(30));
+        pace.progress(1000, at(1010));
+        assert_eq!(pace.behind(at(2000)), Duration::from_secs(20));
+        let mut any_byte = Pace::new(Duration::from_secs(60), 0);
+        any_byte.wait(at(0));
+        any_byte.progress(1, at(59));
+        assert_eq!(any_byte.wait(at(59)), at(119));
+    }
+}
