@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_loop::fatal;
 use event_loop::fork::{self, Finisher};
@@ -272,10 +272,17 @@ where
         let mut said = None;
         loop {
             let limit = self.application.settings.max_connections;
-            if self.connections.len() >= limit
-                && let Some(next) = self.make_room(limit).await
-            {
-                return next;
+            // Until there is room: who is accepted past the limit would stay past it.
+            while self.connections.len() >= limit {
+                if is_to_be_said(&mut said) {
+                    tracing::warn!(
+                        "All {limit} connections (max_connections) are taken: those that can be \
+                         done without are closed."
+                    );
+                }
+                if let Some(next) = self.make_room(limit).await {
+                    return next;
+                }
             }
             let accepted = poll_fn(|context| {
                 if let Some(next) = self.poll_events(context) {
@@ -304,10 +311,8 @@ where
                 Ok(Ok((stream, peer))) => self.start(stream, peer),
                 Ok(Err(error)) if is_out_of_descriptors(&error) => {
                     let open = self.connections.len();
-                    let now = time::now();
-                    if said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+                    if is_to_be_said(&mut said) {
                         tracing::warn!(open, "Accepting pauses: {error}.");
-                        said = Some(now);
                     }
                     if let Some(next) = self.make_room(open).await {
                         return next;
@@ -620,6 +625,16 @@ const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
+}
+
+/// Whether what is said from time to time is to be said again; notes that it is.
+fn is_to_be_said(said: &mut Option<Instant>) -> bool {
+    let now = time::now();
+    let again = said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN);
+    if again {
+        *said = Some(now);
+    }
+    again
 }
 
 fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {

@@ -196,6 +196,32 @@ fn a_slow_upload_makes_room_when_all_places_are_taken() {
     });
 }
 
+#[test]
+fn nobody_is_accepted_past_the_limit() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.max_connections = 2;
+        let server = Server::fastcgi(router(), settings);
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = server.connect().await;
+            client.begin(1, false, "GET", "/forever");
+            client.protocol.stdin_end(id(1));
+            client.send().await.unwrap();
+            clients.push(client);
+        }
+        // Two are answered, two wait; the last is an honest one whose turn comes when both are gone.
+        let mut last = server.connect().await;
+        last.begin(1, false, "GET", "/");
+        last.protocol.stdin_end(id(1));
+        last.send().await.unwrap();
+        let early = time::timeout(Duration::from_millis(800), last.answer(1)).await;
+        assert!(early.is_err(), "it was accepted past the limit");
+        clients.truncate(1);
+        assert_eq!(last.answer(1).await.body(), b"fine");
+    });
+}
+
 /// A full house of half-sent heads; a newcomer is served all the same, as soon as they had their second.
 #[test]
 fn half_sent_heads_make_room_for_newcomers() {
