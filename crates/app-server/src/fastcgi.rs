@@ -359,7 +359,7 @@ where
             };
             self.note_sent(sent);
             self.last_progress = time::now();
-            self.taking.progress(sent, self.last_progress);
+            self.taking.progress(sent, || self.last_progress);
             if self.unsent() < self.link.response_bytes / 2 {
                 self.link.wake_writers();
             }
@@ -401,6 +401,10 @@ where
     fn note_head(&mut self) {
         let (arriving, held) = {
             let protocol = self.link.protocol.borrow();
+            // The usual case: a request came whole.
+            if self.head.is_none() && self.held == 0 && protocol.is_between_requests() {
+                return;
+            }
             let arriving = match protocol.arriving_request() {
                 None if self.exchanges.is_empty() && !protocol.is_between_requests() => Some(None),
                 request => request.map(Some),

@@ -41,10 +41,14 @@ impl Pace {
     }
 
     /// Bytes came or were taken.
-    pub(crate) fn progress(&mut self, bytes: usize, now: Instant) {
-        if self.waiting_since.is_none() && self.left == self.patience {
-            return;
+    #[inline]
+    pub(crate) fn progress(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
+        if self.waiting_since.is_some() || self.left != self.patience {
+            self.earn(bytes, now());
         }
+    }
+
+    fn earn(&mut self, bytes: usize, now: Instant) {
         self.rest(now);
         self.left = match self.least_rate {
             0 => self.patience,
@@ -110,7 +114,7 @@ impl Patience {
 
     /// Bytes came or were taken.
     pub(crate) fn progress(&mut self, bytes: usize) {
-        self.pace.progress(bytes, time::now());
+        self.pace.progress(bytes, time::now);
     }
 
     /// Nothing is waited for now.
@@ -157,7 +161,7 @@ mod tests {
                     break;
                 }
                 now = next;
-                pace.progress(*bytes, now);
+                pace.progress(*bytes, || now);
             }
             if expected.is_some() {
                 end = end.or_else(|| Some(pace.wait(now)));
@@ -177,11 +181,11 @@ mod tests {
         assert_eq!(pace.behind(at(500)), Duration::from_secs(20));
         assert_eq!(pace.wait(at(1000)), at(1040));
         assert_eq!(pace.behind(at(1010)), Duration::from_secs(30));
-        pace.progress(1000, at(1010));
+        pace.progress(1000, || at(1010));
         assert_eq!(pace.behind(at(2000)), Duration::from_secs(20));
         let mut any_byte = Pace::new(Duration::from_secs(60), 0);
         any_byte.wait(at(0));
-        any_byte.progress(1, at(59));
+        any_byte.progress(1, || at(59));
         assert_eq!(any_byte.wait(at(59)), at(119));
     }
 }

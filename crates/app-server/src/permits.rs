@@ -66,7 +66,7 @@ impl Permits {
         }
         self.taken.set(self.taken.get() + 1);
         let key = self.arriving.borrow_mut().insert((net, arrival.clone()));
-        Some(Permit { permits: self.clone(), arrival: Some(Box::new((key, arrival.clone()))) })
+        Some(Permit { permits: self.clone(), arrival: Some((arrival.clone(), key)) })
     }
 
     /// Ends an exchange whose body is slow, for a connection that wants to come in. Returns whether there is
@@ -103,15 +103,14 @@ impl Permits {
 /// Counts one exchange until its answer is over.
 pub(crate) struct Permit {
     permits: Rc<Permits>,
-    /// In a box: most have none.
-    arrival: Option<Box<(usize, Arrival)>>,
+    /// With its row's number.
+    arrival: Option<(Arrival, usize)>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let Permits { taken, arriving, .. } = &*self.permits;
-        if let Some(arrival) = &self.arrival {
-            let (key, arrival) = &**arrival;
+        if let Some((arrival, key)) = &self.arrival {
             if arrival.has_lost_its_place() {
                 return;
             }
@@ -182,7 +181,7 @@ impl Arrival {
     }
 
     pub(crate) fn received(&self, bytes: usize) {
-        self.lock().pace.progress(bytes, time::now());
+        self.lock().pace.progress(bytes, time::now);
     }
 
     /// Nothing more comes of it, or is wanted.

@@ -1,5 +1,7 @@
 //! More than there is room for: what is answered, what waits.
 
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use app_server::Settings;
@@ -225,6 +227,8 @@ fn nobody_is_accepted_past_the_limit() {
 /// A full house of half-sent heads; a newcomer is served all the same, as soon as they had their second.
 #[test]
 fn half_sent_heads_make_room_for_newcomers() {
+    /// Long before they have timed out.
+    const SOON: Duration = Duration::from_secs(10);
     test(async {
         let mut settings = Settings::default();
         settings.max_connections = 4;
@@ -233,18 +237,16 @@ fn half_sent_heads_make_room_for_newcomers() {
         let mut crowd = Vec::new();
         for _ in 0..10 {
             let mut stream = server.connect_raw().await;
-            let slices = [std::io::IoSlice::new(half)];
-            std::future::poll_fn(|context| stream.poll_write_vectored(context, &slices))
-                .await
-                .unwrap();
+            let slices = [IoSlice::new(half)];
+            poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
             crowd.push(stream);
         }
         let mut stream = server.connect_raw().await;
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let answer =
-            time::timeout(Duration::from_secs(10), raw_exchange(&mut stream, request)).await;
-        let answer = answer.expect("it is served before the heads have timed out");
+        let answer = time::timeout(SOON, raw_exchange(&mut stream, request)).await.unwrap();
         assert!(answer.ends_with("fine"), "{answer}");
+        let oldest = time::timeout(SOON, raw_exchange(&mut crowd[0], b"")).await;
+        assert_eq!(oldest.unwrap(), "", "it has made room");
 
         let server = Server::fastcgi(router(), settings);
         let mut crowd = Vec::new();
@@ -255,8 +257,9 @@ fn half_sent_heads_make_room_for_newcomers() {
             crowd.push(client);
         }
         let mut client = server.connect().await;
-        let answer = time::timeout(Duration::from_secs(10), client.get(true, "/")).await;
-        assert_eq!(answer.expect("as above").body(), b"fine");
+        let answer = time::timeout(SOON, client.get(true, "/")).await.unwrap();
+        assert_eq!(answer.body(), b"fine");
+        time::timeout(SOON, crowd[0].closed()).await.expect("it has made room");
     });
 }
 
