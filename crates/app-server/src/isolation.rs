@@ -17,7 +17,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -50,6 +50,9 @@ pub(crate) use places::Places;
 /// How long a fork that failed for now waits before it is tried again.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How often who waits for a place looks whether one is held by a body that comes slowly.
+const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
+
 /// How long a child that has said all may take to leave, before it is killed: for the last words of its
 /// destructors. And how long one that is dying may take to be gone.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -75,7 +78,7 @@ where
     let settings = &application.settings;
     let limits = limits.at_least(&least(settings));
     let deadline = time::now() + settings.isolated_wait;
-    let Ok(place) = time::timeout(settings.isolated_wait, application.places.enter()).await else {
+    let Some(place) = enter(application, deadline).await else {
         return Err(Cause::NoProcess(format!(
             "it waited {} s (isolated_wait) for one of {} processes (isolated_at_once)",
             settings.isolated_wait.as_secs_f32(),
@@ -83,6 +86,9 @@ where
         )));
     };
     let (head, body) = request.into_parts();
+    if let Some(arrival) = body.arrival() {
+        arrival.set_holds_process();
+    }
     let length = (!body.is_end_stream()).then(|| body.size_hint().exact());
     let mut head = Some(head);
     let started = loop {
@@ -117,6 +123,23 @@ where
         Event::Data(_) | Event::End => {
             Err(Cause::ChildBroke("its process sent a body without a head".to_owned()))
         }
+    }
+}
+
+/// Waits for a place. One whose body comes slowly gives its own to whoever waits.
+async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Place> {
+    let mut entering = pin!(application.places.enter());
+    let mut patience = Duration::ZERO;
+    loop {
+        if let Ok(place) = time::timeout(patience, entering.as_mut()).await {
+            return Some(place);
+        }
+        let left = deadline.saturating_duration_since(time::now());
+        if left.is_zero() {
+            return None;
+        }
+        application.permits.free_a_process();
+        patience = left.min(LOOK_FOR_SLOW);
     }
 }
 

@@ -48,7 +48,7 @@ impl Permits {
         net: impl FnOnce() -> ClientNet,
     ) -> Option<Permit> {
         let Some(arrival) = arrival.filter(|it| it.is_on_its_way()) else {
-            if self.taken.get() >= self.limit && !self.end_one(None) {
+            if self.taken.get() >= self.limit && !self.make_room() {
                 return None;
             }
             self.taken.set(self.taken.get() + 1);
@@ -60,7 +60,7 @@ impl Permits {
         };
         if is_full() {
             self.forget_arrived();
-            if is_full() && !self.end_one(Some(net)) {
+            if is_full() && !self.end_one(Some(net), |_| true) {
                 return None;
             }
         }
@@ -72,16 +72,22 @@ impl Permits {
     /// Ends an exchange whose body is slow, for a connection that wants to come in. Returns whether there is
     /// one.
     pub(crate) fn make_room(&self) -> bool {
-        self.end_one(None)
+        self.end_one(None, |_| true)
+    }
+
+    /// The same, of those that have a process of their own.
+    pub(crate) fn free_a_process(&self) -> bool {
+        self.end_one(None, Arrival::holds_process)
     }
 
     /// Ends an exchange whose body is on its way, and takes its place back.
-    fn end_one(&self, newcomer: Option<ClientNet>) -> bool {
+    fn end_one(&self, newcomer: Option<ClientNet>, may_end: fn(&Arrival) -> bool) -> bool {
         self.forget_arrived();
         let now = time::now();
         let mut arriving = self.arriving.borrow_mut();
         let (keys, uploads): (Vec<usize>, Vec<Upload>) = arriving
             .iter()
+            .filter(|(_, (_, arrival))| may_end(arrival))
             .map(|(key, (net, arrival))| (key, Upload { net: *net, behind: arrival.behind(now) }))
             .unzip();
         let Some(index) = fairness::upload_to_end(&uploads, newcomer, self.patience) else {
@@ -134,6 +140,8 @@ struct State {
     stage: Stage,
     /// More of it comes, wanted or not.
     still_comes: bool,
+    /// A process of its own waits for it.
+    holds_process: bool,
     /// Waits for the answer.
     waiter: Option<Waker>,
 }
@@ -164,6 +172,7 @@ impl Arrival {
             pace: Pace::new(settings.receive_timeout, settings.min_rate),
             stage: Stage::OnItsWay,
             still_comes: true,
+            holds_process: false,
             waiter: None,
         })))
     }
@@ -239,6 +248,14 @@ impl Arrival {
     /// More of it comes, wanted or not.
     pub(crate) fn still_comes(&self) -> bool {
         self.lock().still_comes
+    }
+
+    pub(crate) fn set_holds_process(&self) {
+        self.lock().holds_process = true;
+    }
+
+    fn holds_process(&self) -> bool {
+        self.lock().holds_process
     }
 
     fn is_on_its_way(&self) -> bool {

@@ -46,6 +46,7 @@ const CASES: &[(&str, fn())] = &[
     ("who_vanishes_takes_the_child_along", who_vanishes_takes_the_child_along),
     ("many_wait_their_turn_in_order", many_wait_their_turn_in_order),
     ("waiting_has_an_end", waiting_has_an_end),
+    ("a_slow_body_gives_its_process_away", a_slow_body_gives_its_process_away),
     ("time_for_the_visitor_does_not_count", time_for_the_visitor_does_not_count),
     ("what_a_child_prints_is_passed_on", what_a_child_prints_is_passed_on),
     ("nothing_is_left_of_many", nothing_is_left_of_many),
@@ -749,6 +750,24 @@ fn waiting_has_an_end() {
         drop(first);
         assert_eq!(second.answer(1).await.status(), 200);
         until_gone(child).await;
+    });
+}
+
+/// A body that comes slowly gives the only process to somebody else, and its visitor is told.
+fn a_slow_body_gives_its_process_away() {
+    test(async {
+        let mut settings = settings();
+        settings.isolated_at_once = 1;
+        settings.receive_timeout = Duration::from_secs(60);
+        let server = Server::fastcgi(application(), settings);
+        let mut slow = server.connect().await;
+        slow.begin(1, true, "POST", "/isolated/count");
+        slow.stdin(1, &b"abc"[..]);
+        slow.send().await.unwrap();
+        let answer = server.connect().await.get(false, "/isolated/process").await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(slow.answer(1).await.status(), 503);
+        until_no_children().await;
     });
 }
 
