@@ -47,6 +47,7 @@ use crate::format::Format;
 use crate::server::Server;
 use crate::store::{Store, StoreError};
 
+pub use cookies::CookiePath;
 pub use password::{BadHash, NoRandomness, Password, ROUNDS};
 pub use visitor::Visitor;
 
@@ -91,7 +92,7 @@ pub struct LoginSettings {
     pub session_longest: Duration,
     /// The path below which the cookies are sent. Default `None`: where the site is mounted. `/` where
     /// the login guards folders beside the site.
-    pub cookie_path: Option<String>,
+    pub cookie_path: Option<CookiePath>,
     /// The file whose content opens the set-up page, put there by the owner. `None`: there is no such
     /// page.
     pub set_up_file: Option<PathBuf>,
@@ -284,9 +285,10 @@ impl Gate {
                 .strip_prefix(cookies::SESSION.as_bytes())
                 .is_some_and(|rest| rest.first() == Some(&b'='))
         });
-        if let (true, false, Ok(secrets)) = (visitor.is_due(), has_another, self.secrets()) {
+        if let (true, false, Ok(secrets), Some(scope)) =
+            (visitor.is_due(), has_another, self.secrets(), self.scope(base, is_https))
+        {
             let seconds = session.seconds_left(now(), self.settings.lifetime());
-            let scope = self.scope(base, is_https);
             cookies::set(headers, cookies::SESSION, session.number(), seconds, &scope, secrets);
         }
     }
@@ -369,10 +371,15 @@ impl Gate {
         }
     }
 
-    fn scope(&self, base: &BasePath, is_https: bool) -> Scope {
-        let mounted = || if base.as_str().is_empty() { "/" } else { base.as_str() };
-        let path = self.settings.cookie_path.as_deref().unwrap_or_else(mounted);
-        Scope { path: path.to_owned(), secure: is_https }
+    /// Where cookies hold; `None` when the site is mounted at a path that cannot stand in a cookie. Then there
+    /// are no cookies: below a wider path they would be sent to neighbours.
+    fn scope(&self, base: &BasePath, is_https: bool) -> Option<Scope> {
+        let mounted = || match base.as_str() {
+            "" => CookiePath::new("/"),
+            base => CookiePath::new(base),
+        };
+        let path = self.settings.cookie_path.clone().or_else(mounted)?;
+        Some(Scope { path, secure: is_https })
     }
 }
 

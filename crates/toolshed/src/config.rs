@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::Password;
+use site::login::CookiePath;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -63,7 +64,7 @@ pub(crate) struct Settings {
     /// After how long a session ends in any case.
     pub(crate) session_longest: Duration,
     /// The path below which cookies are sent; `None`: where the site is mounted.
-    pub(crate) cookie_path: Option<String>,
+    pub(crate) cookie_path: Option<CookiePath>,
     /// Whether who comes by HTTP is led to HTTPS.
     pub(crate) redirects_to_https: bool,
     /// How long browsers are told to come by HTTPS alone; zero: they are not; `None`: see [`Settings::hsts`].

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 use tera::context;
 
+use super::cookies::Scope;
 use super::forgery::{self, Sender};
 use super::secrets::{Secrets, random};
 use super::session::{self, Session};
@@ -85,6 +86,11 @@ impl Asked {
 
     pub(super) fn is_https(&self) -> bool {
         (Server::of(&self.head.extensions).0.is_https)(&self.head.extensions)
+    }
+
+    /// Where cookies hold, for what cannot go on without one.
+    fn scope(&self) -> Result<Scope, ErrorPage> {
+        self.gate.scope(self.base(), self.is_https()).ok_or_else(no_cookie_path)
     }
 
     fn address(&self) -> Option<IpAddr> {
@@ -199,7 +205,7 @@ fn wants_words(headers: &HeaderMap) -> bool {
 
 /// The token of a form for somebody who is not logged in, and the cookie that goes with it.
 pub(super) fn new_form(asked: &Asked) -> Result<(String, HeaderMap), ErrorPage> {
-    let secrets = asked.gate.secrets()?;
+    let (secrets, scope) = (asked.gate.secrets()?, asked.scope()?);
     let mut headers = HeaderMap::new();
     // Several forms may be open in one browser.
     let kept = cookies::ours(&asked.head.headers, cookies::FORM, secrets).into_iter().next();
@@ -208,7 +214,6 @@ pub(super) fn new_form(asked: &Asked) -> Result<(String, HeaderMap), ErrorPage> 
         None => {
             let number = random::<16>().map_err(no_randomness)?;
             let number = BASE64URL_NOPAD.encode(&number);
-            let scope = asked.gate.scope(asked.base(), asked.is_https());
             cookies::set(&mut headers, cookies::FORM, &number, FORM_SECONDS, &scope, secrets);
             number
         }
@@ -233,6 +238,7 @@ async fn log_in(
         return Ok(Redirect::to(&to).into_response());
     }
     asked.refuse_forgery()?;
+    asked.scope()?;
     let gate = &asked.gate;
     let Some(password) = gate.password(&asked.head.extensions).await? else {
         return show_form(&asked, StatusCode::OK, None).await;
@@ -277,6 +283,7 @@ pub(super) async fn begin_session(
 ) -> Result<(), ErrorPage> {
     let (gate, now) = (&asked.gate, now());
     let secrets = gate.secrets()?;
+    let scope = asked.scope()?;
     let number = session::new_number().map_err(no_randomness)?;
     let before = cookies::ours(&asked.head.headers, cookies::SESSION, secrets);
     let lifetime = gate.settings.lifetime();
@@ -288,7 +295,6 @@ pub(super) async fn begin_session(
         Session::begin(store, &number, proof, now, lifetime)
     });
     begun.await?;
-    let scope = gate.scope(asked.base(), asked.is_https());
     let seconds = lifetime.idle.min(lifetime.longest);
     cookies::set(headers, cookies::SESSION, &number, seconds, &scope, secrets);
     cookies::set(headers, cookies::FORM, "", 0, &scope, secrets);
@@ -346,10 +352,15 @@ async fn log_out_everywhere(
     Ok(logged_out(&asked)?)
 }
 
+/// Takes the cookie away from a browser whose session has ended. From one that brought no session nothing is
+/// taken: another site's form comes without the cookie (`SameSite`), so nobody has looked whose it is.
 fn logged_out(asked: &Asked) -> Result<Response, StoreError> {
     let mut response = Redirect::to(&asked.base().link("/")).into_response();
     let scope = asked.gate.scope(asked.base(), asked.is_https());
-    cookies::set(response.headers_mut(), cookies::SESSION, "", 0, &scope, asked.gate.secrets()?);
+    if let (Some(_), Some(scope)) = (asked.visitor.session(), scope) {
+        let secrets = asked.gate.secrets()?;
+        cookies::set(response.headers_mut(), cookies::SESSION, "", 0, &scope, secrets);
+    }
     Ok(response)
 }
 
@@ -503,6 +514,14 @@ async fn change_second_factor(
         _ => return Err(ErrorPage::new(StatusCode::BAD_REQUEST)),
     }
     show_second_factor(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(trouble), &[]).await
+}
+
+/// The answer where the site is mounted at a path that no cookie can have.
+fn no_cookie_path() -> ErrorPage {
+    ErrorPage::new(StatusCode::NOT_FOUND).title("No login at this address").message(
+        "The path to this site has a character that cannot stand in a cookie (only letters, digits and - . _ ~ % \
+         can), so nobody can log in here. If the site is yours: rename its folder, or set cookie_path.",
+    )
 }
 
 pub(super) fn no_randomness(error: super::NoRandomness) -> ErrorPage {

@@ -365,6 +365,41 @@ fn cookies_are_for_the_site_alone() {
     assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
 }
 
+/// On a host where the visitor's path becomes BASE (a SCRIPT_NAME that ends in `.cgi`), `;Domain=` in it sent
+/// the session to the whole parent domain.
+#[test]
+fn cookies_no_path_brings_an_attribute_of_its_own() {
+    const EVIL: &str = "/;Domain=host.test;/x.cgi";
+    for base in [EVIL, "/my;site", "/a,b", "/a=b", "/a(b)", "/a&b"] {
+        let site = Site::new();
+        let mut browser = Browser { base, ..Browser::new(&site.router) };
+        let page = browser.get("/login");
+        assert_eq!((page.status.as_u16(), &*browser.set), (404, &[] as &[String]), "{base}");
+        assert!(page.text().contains("set cookie_path"), "{}", page.text());
+        // With a form's token and cookie from elsewhere there is none either, nor for a session that is due.
+        let mut elsewhere = Browser::new(&site.router);
+        let token = token(&elsewhere.get("/login")).to_owned();
+        elsewhere.base = base;
+        let form = format!("csrf={token}&password=correct+horse+battery");
+        assert_eq!(elsewhere.post("/login", &form).status, 404, "{base}");
+        assert!(elsewhere.set.is_empty(), "{base}: {:?}", elsewhere.set);
+        elsewhere.base = "";
+        assert_eq!(elsewhere.log_in(PASSWORD).status, 303);
+        site.let_pass(600);
+        elsewhere.base = base;
+        assert!(elsewhere.is_owner() && elsewhere.set.is_empty(), "{base}: {:?}", elsewhere.set);
+    }
+    // The owner of such a folder says which path it is to be.
+    let site = Site::with(|login| {
+        login.password = Password::clear(PASSWORD);
+        login.cookie_path = CookiePath::new("/");
+    });
+    let mut browser = Browser { base: "/my;site", ..Browser::new(&site.router) };
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    assert!(browser.set.iter().all(|cookie| cookie.contains("; Path=/;")), "{:?}", browser.set);
+    assert!(browser.is_owner());
+}
+
 #[test]
 fn fixation_a_session_has_a_number_that_nobody_knew_before() {
     let site = Site::new();
@@ -515,6 +550,25 @@ fn forgery_another_sites_form_does_nothing() {
     assert_eq!(answer.text(), "got a=b");
     // Who is nobody can be made to do nothing: public tools work for programs as ever.
     assert_eq!(Browser::new(&site.router).post("/tools/public", "a=b").text(), "got a=b");
+}
+
+/// Another site's form comes without the session's cookie (`SameSite=Lax`), and its answer must not take the
+/// cookie away.
+#[test]
+fn forgery_nobody_is_logged_out_by_another_site() {
+    let site = Site::new();
+    for headers in [
+        &[] as &[(&str, &str)],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site"), ("origin", "http://other.site.test")],
+        &[("origin", "null")],
+    ] {
+        for path in ["/logout", "/logout-everywhere"] {
+            let mut from_elsewhere = Browser::new(&site.router);
+            from_elsewhere.send("POST", path, headers, "");
+            assert!(from_elsewhere.set.is_empty(), "{path} {headers:?}: {:?}", from_elsewhere.set);
+        }
+    }
 }
 
 #[test]

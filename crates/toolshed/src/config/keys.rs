@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::Password;
+use site::login::CookiePath;
 
 use super::Settings;
 use super::problem::Place;
@@ -154,7 +155,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "cookie_path",
         kind: Kind::Own {
-            write: "a path such as \"/\"",
+            write: "a path such as \"/\", of letters, digits and - . _ ~ % alone",
             default: "where the site is mounted",
             take: take_cookie_path,
         },
@@ -686,11 +687,7 @@ fn take_data(settings: &mut Settings, value: &Value, place: &Place) -> Result<()
 
 fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::AsEver) };
-    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|};,".contains(&byte);
-    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
-        return Err(Advice::AsEver);
-    }
-    settings.cookie_path = Some(text.to_owned());
+    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::AsEver)?);
     Ok(())
 }
 
