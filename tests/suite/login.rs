@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use end_to_end::fixtures::{App, Running, Setup, apache_fcgid, serve};
 use end_to_end::http_client::{Request, Response, Upload};
@@ -292,6 +293,63 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
     for words in ["has no locks (ENOLCK)", "set data to a folder of your own on a local disk"] {
         assert!(said.contains(words), "{words}: {said}");
     }
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
+
+/// Whoever floods the login with passwords delays neither the visitors of other pages nor, for long, the owner.
+#[test]
+fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
+    const CROWD: usize = 44;
+    /// Of "correct horse".
+    const HASH: &str =
+        "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+    let setup = Setup::new(App::Toolshed, "")
+        .with_variable("APP_PASSWORD_HASH", HASH)
+        .with_variable("TOOLSHED_TRUSTED_PROXIES", "127.0.0.1");
+    let running = serve::start(&setup).expect("it starts");
+    let is_over = AtomicBool::new(false);
+    let (statuses, most) = std::thread::scope(|scope| {
+        let one = |number: usize| {
+            let running = &running;
+            scope.spawn(move || {
+                let address = format!("192.0.2.{number}");
+                let form = Request::get("/login").header("X-Forwarded-For", &address);
+                let form = form.send(running.address).expect("a form");
+                let cookie = form.header("set-cookie").expect("a cookie").split(';').next();
+                let body = format!("csrf={}&password=a+guess", field(&form, "csrf"));
+                let request = Request::post("/login", Upload::Text(body.into_bytes()))
+                    .header("X-Forwarded-For", &address)
+                    .header("Cookie", cookie.expect("its value"))
+                    .header("Content-Type", "application/x-www-form-urlencoded");
+                let answer = request.send(running.address).expect("an answer");
+                (answer.status, answer.header("retry-after").map(str::to_owned))
+            })
+        };
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                most = most.max(running.our_processes().len());
+                let healthy = Request::get("/healthz").send(running.address).expect("an answer");
+                assert_eq!(healthy.status, 200);
+            }
+            most
+        });
+        let crowd: Vec<_> = (0..CROWD).map(one).collect();
+        let statuses: Vec<_> = crowd.into_iter().map(|one| one.join().expect("it ends")).collect();
+        is_over.store(true, Ordering::Relaxed);
+        (statuses, watcher.join().expect("it ends"))
+    });
+    assert!((2..=3).contains(&most), "one that serves and two that check, not {most}");
+    for (status, retry_after) in &statuses {
+        let is_said = *status == 401 || (*status == 503 && retry_after.as_deref() == Some("5"));
+        assert!(is_said, "{statuses:?}");
+    }
+    let looked_at = statuses.iter().filter(|(status, _)| *status == 401).count();
+    assert!(looked_at >= 2 && looked_at < CROWD, "{statuses:?}");
+    assert!(running.said().contains("The login is busy"), "{}", running.said());
+    let mut owner = Browser::new(&running);
+    assert_eq!(owner.log_in("/login", "correct horse").status, 303);
+    assert_eq!(running.check_tasks(), Ok(()));
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }
 

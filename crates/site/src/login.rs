@@ -3,7 +3,7 @@
 //! `finish.rs` asks the [`Gate`] who a request comes from before the router sees it, and refuses what is
 //! forged. What lives where:
 //!
-//! - `password.rs` the password and its hash; `secrets.rs` the key that everything is derived from;
+//! - `password.rs` the password and its hash, `hashing.rs` who may check one when; `secrets.rs` the key that everything is derived from;
 //! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
@@ -16,6 +16,7 @@
 pub mod authorizer;
 mod cookies;
 mod forgery;
+mod hashing;
 mod next;
 pub(crate) mod pages;
 mod password;
@@ -36,7 +37,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect, Response};
-use event_loop::fork;
 use http::header::{CACHE_CONTROL, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -53,6 +53,7 @@ pub use visitor::Visitor;
 
 use cookies::Scope;
 use forgery::Sender;
+use hashing::Hashing;
 use secrets::{NewKey, Secrets};
 use session::{Lifetime, Session};
 use throttle::Seconds;
@@ -68,14 +69,6 @@ const PASSWORD_FACT: &str = "password_hash";
 
 /// For how long a browser counts as known: a year, in seconds.
 const KNOWN_SECONDS: i64 = 365 * 24 * 3600;
-
-/// What a check of a password may take. It takes some tenths of a second; this is for a slow machine.
-const CHECK_LIMITS: fork::Limits = fork::Limits {
-    cpu: Duration::from_secs(30),
-    wall: Duration::from_secs(60),
-    memory: 64 << 20,
-    file_size: 1 << 20,
-};
 
 /// What the owner decides about the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +190,7 @@ pub(crate) struct Gate {
     settings: LoginSettings,
     store: Store,
     secrets: OnceLock<Secrets>,
+    hashing: Hashing,
 }
 
 impl fmt::Debug for Gate {
@@ -208,7 +202,7 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(crate) fn new(settings: LoginSettings) -> Self {
         let store = settings.store();
-        Gate { settings, store, secrets: OnceLock::new() }
+        Gate { settings, store, secrets: OnceLock::new(), hashing: Hashing::new() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -392,38 +386,6 @@ fn or_set_up(
         Some(password) => Ok(Some(password)),
         None => Ok(fact(store, PASSWORD_FACT)?.and_then(|hash| Password::from_hash(&hash).ok())),
     }
-}
-
-/// Checks a password without holding the other visitors up where that takes long: in a child process, or in
-/// place where none can be made.
-async fn is_password(password: &Password, text: &str) -> bool {
-    if !password.is_slow() || !event_loop::is_running() {
-        return password.is(text);
-    }
-    let checked = fork::compute(CHECK_LIMITS, || vec![u8::from(password.is(text))]).await;
-    match checked {
-        Ok(answer) => answer == [1],
-        Err(error) => {
-            tracing::warn!(
-                "A password is checked in place, for the child that should do it failed: {error}."
-            );
-            password.is(text)
-        }
-    }
-}
-
-/// Makes a hash in the same way.
-async fn hash_of(text: &str) -> Result<String, NoRandomness> {
-    if event_loop::is_running() {
-        let hash = || Password::make_hash(text).unwrap_or_default().into_bytes();
-        match fork::compute(CHECK_LIMITS, hash).await.map(String::from_utf8) {
-            Ok(Ok(hash)) if !hash.is_empty() => return Ok(hash),
-            _ => tracing::warn!(
-                "A password is hashed in place, for the child that should do it failed."
-            ),
-        }
-    }
-    Password::make_hash(text)
 }
 
 /// A single value that the login remembers.

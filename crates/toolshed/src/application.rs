@@ -232,6 +232,11 @@ static FACTS: ServerFacts = ServerFacts {
     facts: facts_of,
     address: |extensions| Exchange::of(extensions).remote_address(),
     is_https: |extensions| Exchange::of(extensions).scheme() == Scheme::Https,
+    is_alone: |extensions| {
+        // Of FastCGI's ways in each names a role; over HTTP there are no variables.
+        let exchange = Exchange::of(extensions);
+        exchange.variables().is_some() && exchange.role().is_none()
+    },
     password: password_of,
 };
 

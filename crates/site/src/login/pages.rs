@@ -17,12 +17,13 @@ use tera::context;
 
 use super::cookies::Scope;
 use super::forgery::{self, Sender};
+use super::hashing::{Busy, Process};
+use super::password::Password;
 use super::secrets::{Secrets, random};
 use super::session::{self, Session};
 use super::throttle::{self, Who};
 use super::{
-    KNOWN_SECONDS, SharedGate, Visitor, cookies, is_password, next, now, or_set_up, second_factor,
-    set_up,
+    KNOWN_SECONDS, SharedGate, Visitor, cookies, next, now, or_set_up, second_factor, set_up,
 };
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
@@ -95,6 +96,40 @@ impl Asked {
 
     fn address(&self) -> Option<IpAddr> {
         (Server::of(&self.head.extensions).0.address)(&self.head.extensions)
+    }
+
+    /// Whether others wait while this process computes.
+    fn process(&self) -> Process {
+        let is_alone = (Server::of(&self.head.extensions).0.is_alone)(&self.head.extensions);
+        if is_alone || !event_loop::is_running() { Process::OfThisRequest } else { Process::Shared }
+    }
+
+    /// Tells whether this is the password. The try that was counted for it is taken back when nobody could
+    /// look.
+    async fn is_password(
+        &self,
+        who: &Who,
+        password: &Password,
+        typed: &str,
+    ) -> Result<bool, ErrorPage> {
+        if typed.len() > super::password::LONGEST {
+            return Ok(false);
+        }
+        let checked = self.gate.hashing.is(password, typed, self.process()).await;
+        self.or_take_back(who, checked).await
+    }
+
+    /// Makes the hash of a new password, in the same way.
+    pub(super) async fn hash_of(&self, who: &Who, password: &str) -> Result<String, ErrorPage> {
+        let hashed = self.gate.hashing.hash_of(password, self.process()).await;
+        self.or_take_back(who, hashed).await
+    }
+
+    async fn or_take_back<T>(&self, who: &Who, done: Result<T, Busy>) -> Result<T, ErrorPage> {
+        if done.is_err() {
+            self.gate.store.write(|store| throttle::take_back(store, who)).await?;
+        }
+        Ok(done?)
     }
 
     pub(super) fn field(&self, name: &str) -> &str {
@@ -252,7 +287,7 @@ async fn log_in(
         return too_many_tries(&asked, seconds).await;
     }
     let typed = asked.field("password");
-    let is_it = typed.len() <= super::password::LONGEST && is_password(&password, typed).await;
+    let is_it = asked.is_password(&who, &password, typed).await?;
     let is_it = is_it && {
         let code = asked.field("code");
         gate.store.write(|store| second_factor::take(store, code, now, secrets)).await?

@@ -12,10 +12,10 @@ use http::StatusCode;
 use std::collections::HashMap;
 use tera::context;
 
-use super::pages::{Asked, begin_session, new_form, no_randomness, too_many_tries};
+use super::pages::{Asked, begin_session, new_form, too_many_tries};
 use super::password::SHORTEST;
 use super::throttle;
-use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, hash_of, now, set_fact};
+use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
 use crate::error_page::ErrorPage;
 use crate::page::Page;
 
@@ -73,7 +73,7 @@ pub(super) async fn set_password(
     if password != asked.field("again") {
         return trouble("The two passwords are not the same.");
     }
-    let hash = hash_of(password).await.map_err(no_randomness)?;
+    let hash = asked.hash_of(&who, password).await?;
     let was_open = gate.store.write(|store| {
         // Of two that come at once one is first.
         if fact(store, PASSWORD_FACT)?.is_some() {

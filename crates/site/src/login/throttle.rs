@@ -103,6 +103,18 @@ pub(crate) fn forgive(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()
     Ok(())
 }
 
+/// Takes the try of just now back: the password was not looked at.
+pub(crate) fn take_back(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()> {
+    let of_all = matches!(who, Who::Unknown(_)).then_some(ALL);
+    for name in [Some(&*who.name()), of_all].into_iter().flatten() {
+        store.execute(
+            "UPDATE attempts SET failures = max(failures - 1, 0) WHERE who = ?1",
+            [name],
+        )?;
+    }
+    Ok(())
+}
+
 /// Tries so far, and when the last one was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Row {
@@ -221,6 +233,16 @@ mod tests {
         assert_eq!(tries(&store, &owner, 100), Ok(()));
         block_on(store.write(|store| forgive(store, &guesser))).unwrap();
         assert_eq!(tries(&store, &guesser, 100), Ok(()));
+    }
+
+    #[test]
+    fn a_try_that_was_not_looked_at_is_taken_back() {
+        let (_folder, store) = store();
+        let who = address("192.0.2.1");
+        for _ in 0..3 * FREE_TRIES_OF_ALL {
+            assert_eq!(tries(&store, &who, 100), Ok(()));
+            block_on(store.write(|store| take_back(store, &who))).unwrap();
+        }
     }
 
     #[test]
