@@ -41,7 +41,13 @@ pub(crate) fn take(
 ) -> rusqlite::Result<bool> {
     let Some(key) = fact(store, KEY_FACT)? else { return Ok(true) };
     let typed = normalized(typed);
-    let last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
+    let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
+    let present = now / STEP_SECONDS;
+    if last > present + STEPS_OFF {
+        // By a clock that was ahead. Forgotten wholly, a code of just now would count again.
+        last = present;
+        set_fact(store, STEP_FACT, Some(&last.to_string()))?;
+    }
     if let Some(step) = step_of(&key, &typed, last, now, secrets) {
         set_fact(store, STEP_FACT, Some(&step.to_string()))?;
         return Ok(true);
@@ -210,6 +216,24 @@ mod tests {
         assert_eq!(block_on(store.read(codes_left)).unwrap(), 9);
         block_on(store.write(turn_off)).unwrap();
         assert!(try_to_take("", now) && block_on(store.read(codes_left)).unwrap() == 0);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_moment_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
+        let store = Store::at(folder.path().join("store.db"));
+        let key = new_key().unwrap();
+        let (now, ahead) = (1_700_000_000, 1_800_000_000);
+        let on = |store: &Transaction<'_>| {
+            turn_on(store, &key, &code_at(&key, ahead), ahead, &secrets, &[])
+        };
+        assert!(block_on(store.write(on)).unwrap());
+        let try_to_take = |now| {
+            block_on(store.write(|store| take(store, &code_at(&key, now), now, &secrets))).unwrap()
+        };
+        assert!(!try_to_take(now), "it may have been used already");
+        assert!(try_to_take(now + STEP_SECONDS), "the next one counts");
     }
 
     #[test]

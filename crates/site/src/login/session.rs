@@ -49,6 +49,10 @@ impl Session {
         lifetime: Lifetime,
     ) -> rusqlite::Result<()> {
         store.execute(
+            "UPDATE sessions SET begun = min(begun, ?1), seen = min(seen, ?1) WHERE max(begun, seen) > ?1",
+            [now],
+        )?;
+        store.execute(
             "DELETE FROM sessions WHERE begun <= ?1 OR seen <= ?2",
             params![now - lifetime.longest, now - lifetime.idle],
         )?;
@@ -84,6 +88,8 @@ impl Session {
             })
             .optional()?;
         Ok(row.and_then(|(kept, begun, seen)| {
+            // By a clock that was ahead for a moment nothing lasts longer.
+            let begun = begun.min(now);
             let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.longest;
             (is_fresh && secrets.same(&kept, proof)).then(|| Session {
                 token: secrets.code("form", number.as_bytes()),
@@ -95,14 +101,17 @@ impl Session {
         }))
     }
 
-    /// Whether it is time to write down that it was seen.
+    /// Whether it is time to write down that it was seen, or what is written is of a time that has not come.
     pub(crate) fn is_due(&self, now: Seconds) -> bool {
-        now - self.seen >= SEEN_EVERY
+        self.seen > now || now - self.seen >= SEEN_EVERY
     }
 
     /// Writes down that it was seen.
     pub(crate) fn see(&self, store: &Transaction<'_>, now: Seconds) -> rusqlite::Result<()> {
-        store.execute("UPDATE sessions SET seen = ?2 WHERE id = ?1", params![self.hash, now])?;
+        store.execute(
+            "UPDATE sessions SET seen = ?2, begun = min(begun, ?2) WHERE id = ?1",
+            params![self.hash, now],
+        )?;
         Ok(())
     }
 

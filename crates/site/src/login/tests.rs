@@ -498,6 +498,25 @@ fn sessions_end_by_time_by_password_and_everywhere_at_once() {
     assert!(!same_browser.is_owner(), "a new key ends all");
 }
 
+/// What a clock that was ahead has written down: a session neither lasts longer for it nor does its cookie stop
+/// being prolonged.
+#[test]
+fn a_session_begun_while_the_clock_was_ahead_is_as_any_other() {
+    const DAY: i64 = 24 * 3600;
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    site.let_pass(-365 * DAY);
+    assert!(browser.is_owner());
+    assert!(browser.set.iter().any(|cookie| cookie.starts_with("toolshed=")), "its cookie goes on");
+    assert!(browser.is_owner() && browser.set.is_empty(), "once");
+    for _ in 0..5 {
+        site.let_pass(6 * DAY);
+        assert_eq!(browser.get("/").status, 200);
+    }
+    assert!(!browser.is_owner(), "thirty days in all");
+}
+
 #[test]
 fn forgery_another_sites_form_does_nothing() {
     let site = Site::new();
