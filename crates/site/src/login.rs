@@ -4,7 +4,8 @@
 //! forged. What lives where:
 //!
 //! - `password.rs` the password and its hash, `hashing.rs` who may check one when; `secrets.rs` the key that everything is derived from;
-//! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried;
+//! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried,
+//!   `draw.rs` by whom of a crowd;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
 //! - `pages.rs` the pages: log in, log out, account; `set_up.rs` the first visit;
@@ -15,6 +16,7 @@
 
 pub mod authorizer;
 mod cookies;
+mod draw;
 mod forgery;
 mod hashing;
 mod next;

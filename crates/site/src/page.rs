@@ -142,6 +142,7 @@ static FRONT: LazyLock<Compiled> = LazyLock::new(|| {
 /// The pages of the login.
 static LOGIN: LazyLock<Compiled> = LazyLock::new(|| {
     compile(&[
+        Template { name: "crowd.html", source: include_str!("templates/crowd.html") },
         Template { name: "login.html", source: include_str!("templates/login.html") },
         Template { name: "no-password.html", source: include_str!("templates/no-password.html") },
         Template { name: "set-up.html", source: include_str!("templates/set-up.html") },

@@ -21,9 +21,9 @@ use super::hashing::{Busy, Process};
 use super::password::Password;
 use super::secrets::{Secrets, random};
 use super::session::{self, Session};
-use super::throttle::{self, Who};
+use super::throttle::{self, Wait, Who};
 use super::{
-    KNOWN_SECONDS, SharedGate, Visitor, cookies, next, now, or_set_up, second_factor, set_up,
+    KNOWN_SECONDS, SharedGate, Visitor, cookies, draw, next, now, or_set_up, second_factor, set_up,
 };
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
@@ -195,7 +195,15 @@ async fn form(
         let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
         return Ok(Redirect::to(&to).into_response());
     }
-    show_form(&asked, StatusCode::OK, None).await
+    let Some(password) = asked.gate.password(&asked.head.extensions).await? else {
+        return show_form(&asked, StatusCode::OK, None).await;
+    };
+    let secrets = asked.gate.secrets()?;
+    let turn = turn(&asked, &asked.who(secrets, &password.proof(secrets))).await?;
+    match turn {
+        Turn::Wait(wait @ Wait::Crowd(_)) => too_many_tries(&asked, wait, LOGIN).await,
+        _ => show_form_with(&asked, StatusCode::OK, None, turn.words().as_deref()).await,
+    }
 }
 
 /// The form, with what went wrong; or how to set a password where there is none.
@@ -203,6 +211,16 @@ async fn show_form(
     asked: &Asked,
     status: StatusCode,
     trouble: Option<&str>,
+) -> Result<Response, ErrorPage> {
+    show_form_with(asked, status, trouble, None).await
+}
+
+/// The form, with what went wrong and what went well.
+async fn show_form_with(
+    asked: &Asked,
+    status: StatusCode,
+    trouble: Option<&str>,
+    good: Option<&str>,
 ) -> Result<Response, ErrorPage> {
     let gate = &asked.gate;
     let configured = gate.configured_password(&asked.head.extensions);
@@ -222,6 +240,7 @@ async fn show_form(
         "login.html",
         context! {
             trouble => &trouble,
+            good => &good,
             form_token => &token,
             next => asked.field("next"),
             signed => asked.field("signed"),
@@ -283,8 +302,9 @@ async fn log_in(
     let who = asked.who(secrets, &proof);
 
     let now = now();
-    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now)).await? {
-        return too_many_tries(&asked, seconds).await;
+    let counted = gate.store.write(|store| throttle::count(store, &who, now, secrets));
+    if let Err(wait) = counted.await? {
+        return too_many_tries(&asked, wait, LOGIN).await;
     }
     let typed = asked.field("password");
     let is_it = asked.is_password(&who, &password, typed).await?;
@@ -342,16 +362,90 @@ pub(super) async fn begin_session(
     Ok(())
 }
 
-/// 429, with the time to wait.
-pub(super) async fn too_many_tries(asked: &Asked, seconds: u32) -> Result<Response, ErrorPage> {
-    let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
-    let status = StatusCode::TOO_MANY_REQUESTS;
+/// The page of the login, below BASE.
+const LOGIN: &str = "/login";
+
+/// 429, with the time to wait. In a crowd the page asks again by itself: this one (`path`, below BASE).
+pub(super) async fn too_many_tries(
+    asked: &Asked,
+    wait: Wait,
+    path: &str,
+) -> Result<Response, ErrorPage> {
+    let (status, seconds) = (StatusCode::TOO_MANY_REQUESTS, wait.seconds());
+    let words = match wait {
+        Wait::Own(_) => format!("Too many tries. Please try again in {}.", in_words(seconds)),
+        Wait::Crowd(_) => format!(
+            "Too many tries, from many addresses. Please ask again in {}, and again: who is next is drawn every \
+             {} seconds.",
+            in_words(seconds),
+            draw::ROUND_SECONDS
+        ),
+    };
     if wants_words(&asked.head.headers) {
         return Err(ErrorPage::new(status).message(words).retry_after(seconds));
     }
-    let mut response = show_form(asked, status, Some(&words)).await?;
+    let mut response = match wait {
+        Wait::Own(_) => show_form(asked, status, Some(&words)).await?,
+        Wait::Crowd(_) => show_crowd(asked, path),
+    };
+    *response.status_mut() = status;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     Ok(response)
+}
+
+/// The page to wait on. It loads the form again and again, and that asks for a turn; there is nothing on it that
+/// could be lost by that.
+fn show_crowd(asked: &Asked, path: &str) -> Response {
+    let mut again = asked.base().link(path);
+    let fields = ["next", "signed"].map(|name| (name, asked.field(name)));
+    if fields.iter().any(|(_, value)| !value.is_empty()) {
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        again += &format!("?{query}");
+    }
+    let round = draw::ROUND_SECONDS;
+    asked.page.show(
+        "crowd.html",
+        // Twice a round, so that none is missed.
+        context! { again => &again, seconds => &(round / 2), round => &round },
+    )
+}
+
+/// Whether an unknown browser may see a form to type a password into, or has to wait, for others try, too.
+pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, ErrorPage> {
+    let (store, now) = (&asked.gate.store, now());
+    let is_crowded = matches!(who, Who::Unknown(_))
+        && store.read(|store| throttle::is_crowded(store, now)).await?;
+    if !is_crowded {
+        return Ok(Turn::Free);
+    }
+    let secrets = asked.gate.secrets()?;
+    let asked = store.write(|store| throttle::ask_for_turn(store, who, now, secrets)).await?;
+    Ok(match asked {
+        Ok(()) => Turn::Drawn,
+        Err(wait) => Turn::Wait(wait),
+    })
+}
+
+/// What [`turn`] says.
+pub(super) enum Turn {
+    /// Nobody has to wait.
+    Free,
+    /// This one may try now, once.
+    Drawn,
+    Wait(Wait),
+}
+
+impl Turn {
+    /// What is to be said beside the form.
+    pub(super) fn words(&self) -> Option<String> {
+        let minutes = draw::PASS_SECONDS / 60;
+        let words = || {
+            format!(
+                "It is your turn: one try, within {minutes} minutes, from this browser's address."
+            )
+        };
+        matches!(self, Turn::Drawn).then(words)
+    }
 }
 
 fn in_words(seconds: u32) -> String {
@@ -504,7 +598,9 @@ async fn change_second_factor(
     // Whoever finds an open session must not guess codes at leisure.
     let who =
         Who::Known(format!("session {}", secrets.code("throttle", session.number().as_bytes())));
-    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now)).await? {
+    let counted = gate.store.write(|store| throttle::count(store, &who, now, secrets));
+    if let Err(wait) = counted.await? {
+        let seconds = wait.seconds();
         let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
         return Err(ErrorPage::new(StatusCode::TOO_MANY_REQUESTS)
             .message(words)

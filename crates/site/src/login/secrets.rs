@@ -53,6 +53,12 @@ impl Secrets {
         }
     }
 
+    /// Those of a key that a test chooses.
+    #[cfg(test)]
+    pub(crate) fn of_key(key: &[u8; KEY_BYTES]) -> Secrets {
+        Secrets::derive(key)
+    }
+
     fn derive(key: &[u8]) -> Secrets {
         let root = hmac::Key::new(hmac::HMAC_SHA256, key);
         let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());

@@ -12,9 +12,9 @@ use http::StatusCode;
 use std::collections::HashMap;
 use tera::context;
 
-use super::pages::{Asked, begin_session, new_form, too_many_tries};
+use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
 use super::password::SHORTEST;
-use super::throttle;
+use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
 use crate::error_page::ErrorPage;
 use crate::page::Page;
@@ -24,6 +24,9 @@ const SHORTEST_TOKEN: usize = 16;
 
 /// The longest that is read.
 const LONGEST_TOKEN: u64 = 4096;
+
+/// The page's path, below BASE.
+const SET_UP: &str = "/set-up";
 
 /// Whether this program has a set-up page at all.
 pub(super) fn is_possible(gate: &Gate) -> bool {
@@ -40,7 +43,13 @@ pub(super) async fn form(
     let (head, _) = request.into_parts();
     let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
     file_while_open(&asked).await?;
-    show(&asked, StatusCode::OK, None)
+    let who = asked.who(asked.gate.secrets()?, b"");
+    let turn = turn(&asked, &who).await?;
+    match turn {
+        Turn::Wait(wait @ Wait::Crowd(_)) => too_many_tries(&asked, wait, SET_UP).await,
+        // One who was drawn is told nothing: the page says enough as it is.
+        _ => show(&asked, StatusCode::OK, None),
+    }
 }
 
 /// `POST /set-up`
@@ -56,8 +65,9 @@ pub(super) async fn set_password(
     let gate = &asked.gate;
     let secrets = gate.secrets()?;
     let who = asked.who(secrets, b"");
-    if let Err(seconds) = gate.store.write(|store| throttle::count(store, &who, now())).await? {
-        return too_many_tries(&asked, seconds).await;
+    let counted = gate.store.write(|store| throttle::count(store, &who, now(), secrets));
+    if let Err(wait) = counted.await? {
+        return too_many_tries(&asked, wait, SET_UP).await;
     }
     let trouble = |words: &str| show(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
     let Some(token) = token(&file) else {

@@ -168,6 +168,10 @@ impl Browser {
         self.post("/login", &format!("csrf={token}&password={password}{more}"))
     }
 
+    fn log_in_if_there_is_a_form(&mut self, password: &str) -> Option<Answer> {
+        (self.get("/login").status == 200).then(|| self.log_in(password))
+    }
+
     fn is_owner(&mut self) -> bool {
         self.get("/tools/private").status == 200
     }
@@ -704,6 +708,57 @@ fn brute_force_is_slowed_down_by_all_processes_together() {
     assert_eq!(elsewhere.log_in(PASSWORD).status, 303);
     site.let_pass(300);
     assert_eq!(owner.log_in(PASSWORD).status, 303);
+}
+
+/// Others have used up what all unknown browsers have: the page asks for a turn by itself, and gets one.
+#[test]
+fn in_a_crowd_the_login_waits_for_its_turn() {
+    let site = Site::new();
+    let mut owner = Browser::new(&site.router);
+    assert_eq!(owner.get("/login").status, 200);
+    let full = |store: &Transaction<'_>| {
+        store.execute("INSERT INTO attempts (who, failures, last) VALUES ('all', 60, ?1)", [now()])
+    };
+    block_on(site.store().write(full)).unwrap();
+    let mut known = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
+    let waits = owner.get("/login?next=%2Ftools%2Fprivate&signed=%22");
+    assert_eq!(waits.status, 429);
+    let seconds: i64 = waits.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=10).contains(&seconds));
+    let again = "url=/login?next=%2Ftools%2Fprivate&amp;signed=%22\"";
+    assert!(waits.text().contains(again), "{}", waits.text());
+    let text = waits.text();
+    assert!(text.contains("http-equiv=\"refresh\"") && !text.contains("type=\"password\""));
+    // The owner has won: this round's draw and the next one's, lest one ends just now.
+    let win = |store: &Transaction<'_>| {
+        let round = now() / draw::ROUND_SECONDS;
+        for round in [round - 1, round] {
+            store.execute("DELETE FROM draws WHERE round = ?1", [round])?;
+            store.execute(
+                "INSERT INTO draws (round, lot, who) VALUES (?1, x'00', '192.0.2.1')",
+                [round],
+            )?;
+        }
+        Ok(())
+    };
+    let lose = |store: &Transaction<'_>| store.execute("DELETE FROM draws", []);
+    block_on(site.store().write(win)).unwrap();
+    let turn = owner.get("/login");
+    assert_eq!(turn.status, 200);
+    assert!(turn.text().contains("It is your turn"), "{}", turn.text());
+    assert!(known.log_in_if_there_is_a_form(PASSWORD).is_none(), "another waits");
+    assert!(owner.get("/login").text().contains("It is your turn"), "loading it again is no harm");
+    assert_eq!(owner.log_in("wrong").status, 401);
+    block_on(site.store().write(lose)).unwrap();
+    assert_eq!(owner.get("/login").status, 429, "one try");
+    block_on(site.store().write(win)).unwrap();
+    assert_eq!(owner.log_in(PASSWORD).status, 303);
+    // From now on this browser is known and waits for nobody.
+    let front = owner.get("/");
+    owner.post("/logout", &format!("csrf={}", token(&front)));
+    assert_eq!(owner.log_in(PASSWORD).status, 303);
+    known.address = "192.0.2.1";
+    assert!(known.log_in_if_there_is_a_form(PASSWORD).is_none(), "another browser does");
 }
 
 #[test]

@@ -30,6 +30,17 @@ const STEPS: &[&str] = &[
      CREATE TABLE recovery_codes (
          hash BLOB PRIMARY KEY
      ) WITHOUT ROWID;",
+    // Who of a crowd may try a password next.
+    "CREATE TABLE draws (
+         round INTEGER PRIMARY KEY,
+         lot BLOB NOT NULL,
+         who TEXT NOT NULL,
+         is_used INTEGER NOT NULL DEFAULT 0
+     );
+     CREATE TABLE passes (
+         who TEXT PRIMARY KEY,
+         until INTEGER NOT NULL
+     ) WITHOUT ROWID;",
 ];
 
 /// The version of the tables this program works with.

@@ -1,0 +1,166 @@
+//! Who of a crowd may try next: a draw, so that nobody wins by asking more often.
+//!
+//! While unknown browsers together have used their tries up (`throttle.rs`), one try in [`ROUND_SECONDS`] is
+//! left. Given to whoever comes first it would always go to whoever asks all the time. So time is cut into
+//! rounds; whoever asks in a round takes part in its draw, once, however often; and in the next round the
+//! winner may try, or gets a pass to do so within [`PASS_SECONDS`].
+//!
+//! A lot is computed from the secret key, the round and the network: it costs no memory, cannot be chosen,
+//! and asking again draws the same one. Networks (of IPv4 a /24, of IPv6 a /48) draw against each other, and
+//! addresses within the network that wins, so that a rented /48 is one of many and not 65,536 of them. All
+//! that is kept is the best lot of the round and of the one before, and some passes.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::secrets::Secrets;
+use super::throttle::{Seconds, Who};
+
+/// The length of a round, in seconds: what one try of all together costs.
+pub(crate) const ROUND_SECONDS: Seconds = 10;
+
+/// How long whoever has won may take to type the password, in seconds.
+pub(crate) const PASS_SECONDS: Seconds = 120;
+
+/// What somebody hears who asks for a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lot {
+    /// The last draw was won: one try.
+    Won,
+    /// Asking again after so many seconds may be better.
+    Drawn(Seconds),
+}
+
+/// Whether tries are drawn: somebody has asked in this round or the one before.
+pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
+    let last = now / ROUND_SECONDS - 1;
+    let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN (?1, ?1 + 1))";
+    store.query_row(found, [last], |row| row.get(0))
+}
+
+/// Takes part in this round's draw, unless the last one was won. A win counts once.
+pub(crate) fn ask(
+    store: &Transaction<'_>,
+    who: &Who,
+    now: Seconds,
+    secrets: &Secrets,
+) -> rusqlite::Result<Lot> {
+    let (round, name) = (now / ROUND_SECONDS, who.name());
+    // Later ones are those of a clock that was ahead.
+    store.execute("DELETE FROM draws WHERE round NOT IN (?1, ?2)", params![round - 1, round])?;
+    let won = "UPDATE draws SET is_used = 1 WHERE round = ?1 AND who = ?2 AND is_used = 0";
+    if store.execute(won, params![round - 1, name])? > 0 {
+        return Ok(Lot::Won);
+    }
+    let lot = lot(who, round, secrets);
+    store.execute(
+        "INSERT INTO draws (round, lot, who) VALUES (?1, ?2, ?3)
+             ON CONFLICT (round) DO UPDATE SET lot = excluded.lot, who = excluded.who
+                 WHERE excluded.lot < draws.lot",
+        params![round, lot, name],
+    )?;
+    Ok(Lot::Drawn(ROUND_SECONDS - now.rem_euclid(ROUND_SECONDS)))
+}
+
+/// Gives somebody who has won the time to type the password.
+pub(crate) fn give_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
+    store.execute(
+        "INSERT OR REPLACE INTO passes (who, until) VALUES (?1, ?2)",
+        params![who.name(), now + PASS_SECONDS],
+    )?;
+    Ok(())
+}
+
+/// Whether somebody has a pass.
+pub(crate) fn has_pass(store: &Connection, who: &Who, now: Seconds) -> rusqlite::Result<bool> {
+    let until: Option<Seconds> = store
+        .query_row("SELECT until FROM passes WHERE who = ?1", [who.name()], |row| row.get(0))
+        .optional()?;
+    // One by a clock that was ahead is none.
+    Ok(until.is_some_and(|until| (now + 1..=now + PASS_SECONDS).contains(&until)))
+}
+
+/// Takes the pass away, and those that nobody has used.
+pub(crate) fn use_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
+    store.execute(
+        "DELETE FROM passes WHERE who = ?1 OR until <= ?2 OR until > ?2 + ?3",
+        params![who.name(), now, PASS_SECONDS],
+    )?;
+    Ok(())
+}
+
+/// First the network's lot, then the address's own.
+fn lot(who: &Who, round: i64, secrets: &Secrets) -> Vec<u8> {
+    let of = |name: &str| secrets.mac("draw", format!("{round} {name}").as_bytes());
+    [of(&who.network()), of(&who.name())].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::testing::block_on;
+
+    fn at(address: impl Into<IpAddr>) -> Who {
+        Who::Unknown(Some(address.into()))
+    }
+
+    #[test]
+    fn each_network_wins_as_often_however_often_and_from_how_many_addresses_it_asks() {
+        const ROUNDS: i64 = 1000;
+        let folder = tempfile::tempdir().unwrap();
+        // The same in each run, and with it all that is drawn.
+        let secrets = Secrets::of_key(&[7; 64]);
+        let store = Store::at(folder.path().join("store.db"));
+        let owner = at([192, 0, 2, 1]);
+        let wins = block_on(store.write(|store| {
+            let mut wins = 0;
+            for round in 0..ROUNDS {
+                let now = round * ROUND_SECONDS;
+                for network in 0..8 {
+                    ask(store, &at([10, 0, network, 1]), now, &secrets)?;
+                }
+                // A rented /48 is one more, with as many /64s as one likes; it asks before and after the owner.
+                for net in 0..10_u16 {
+                    ask(store, &at([0x2001, 0xdb8, 0, net, 0, 0, 0, 1]), now, &secrets)?;
+                }
+                wins += i64::from(ask(store, &owner, now + 5, &secrets)? == Lot::Won);
+                ask(store, &at([0x2001, 0xdb8, 0, 77, 0, 0, 0, 1]), now + 9, &secrets)?;
+            }
+            Ok(wins)
+        }));
+        // One of ten networks: 100 expected, with a deviation of 9.5.
+        assert!((70..=130).contains(&wins.unwrap()));
+    }
+
+    #[test]
+    fn a_win_and_a_pass_count_once_and_not_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        // The same in each run, and with it all that is drawn.
+        let secrets = Secrets::of_key(&[7; 64]);
+        let store = Store::at(folder.path().join("store.db"));
+        let owner = at([192, 0, 2, 1]);
+        block_on(store.write(|store| {
+            assert!(!is_on(store, 1000)?);
+            assert_eq!(ask(store, &owner, 1003, &secrets)?, Lot::Drawn(7));
+            assert_eq!(ask(store, &owner, 1009, &secrets)?, Lot::Drawn(1));
+            assert!(is_on(store, 1009)? && is_on(store, 1019)? && !is_on(store, 1020)?);
+            assert_eq!(ask(store, &owner, 1010, &secrets)?, Lot::Won);
+            assert_eq!(ask(store, &owner, 1010, &secrets)?, Lot::Drawn(10), "it is used");
+            assert_eq!(ask(store, &owner, 1039, &secrets)?, Lot::Drawn(1), "it is too late");
+            give_pass(store, &owner, 1039)?;
+            assert!(has_pass(store, &owner, 1039)? && has_pass(store, &owner, 1158)?);
+            assert!(!has_pass(store, &owner, 1159)? && !has_pass(store, &owner, 900)?);
+            assert!(!has_pass(store, &at([192, 0, 2, 2]), 1040)?);
+            use_pass(store, &owner, 1040)?;
+            assert!(!has_pass(store, &owner, 1040)?);
+            // What a clock that was ahead has left.
+            ask(store, &at([10, 0, 0, 1]), 5000, &secrets)?;
+            ask(store, &owner, 1040, &secrets)?;
+            assert!(!is_on(store, 5000)?);
+            Ok(())
+        }))
+        .unwrap();
+    }
+}
