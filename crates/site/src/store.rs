@@ -258,3 +258,32 @@ fn jitter(length: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests;
+
+/// What this thread has asked stores, for tests that compare it.
+#[cfg(test)]
+pub(crate) mod statements {
+    use std::cell::RefCell;
+
+    use rusqlite::Connection;
+    use rusqlite::trace::{TraceEvent, TraceEventCodes};
+
+    thread_local! {
+        static ASKED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn record(connection: &Connection) {
+        connection.trace_v2(
+            TraceEventCodes::SQLITE_TRACE_STMT,
+            Some(|event| {
+                if let TraceEvent::Stmt(_, statement) = event {
+                    ASKED.with_borrow_mut(|asked| asked.push(statement.to_owned()));
+                }
+            }),
+        );
+    }
+
+    /// Returns the statements since the last call, in order.
+    pub(crate) fn take() -> Vec<String> {
+        ASKED.take()
+    }
+}

@@ -307,11 +307,11 @@ async fn log_in(
         return too_many_tries(&asked, wait, LOGIN).await;
     }
     let typed = asked.field("password");
-    let is_it = asked.is_password(&who, &password, typed).await?;
-    let is_it = is_it && {
-        let code = asked.field("code");
-        gate.store.write(|store| second_factor::take(store, code, now, secrets)).await?
-    };
+    let is_password = asked.is_password(&who, &password, typed).await?;
+    let code = asked.field("code");
+    let take =
+        gate.store.write(|store| second_factor::take(store, code, now, secrets, is_password));
+    let is_it = take.await?;
     let from =
         asked.address().map_or("an unknown address".to_owned(), |address| address.to_string());
     if !is_it {
@@ -630,7 +630,7 @@ async fn change_second_factor(
         }
         "off" => {
             let turned_off = gate.store.write(|store| {
-                let is_right = second_factor::take(store, typed, now, secrets)?;
+                let is_right = second_factor::take(store, typed, now, secrets, true)?;
                 if is_right {
                     second_factor::turn_off(store)?;
                     throttle::forgive(store, &who)?;

@@ -7,7 +7,7 @@ use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
 use ring::digest::{SHA256, digest};
 use ring::hmac;
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, params};
 
 use super::password::NoRandomness;
 use super::secrets::{Secrets, random};
@@ -33,13 +33,18 @@ pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Takes a code: the app's of about now, or a recovery code; neither counts again.
+///
+/// What is asked of the store is the same whether the password was right (`is_password`) or not, unless both
+/// are: else the time of the answer would tell which of the two was wrong. With a wrong password no code is
+/// used up.
 pub(crate) fn take(
     store: &Transaction<'_>,
     typed: &str,
     now: Seconds,
     secrets: &Secrets,
+    is_password: bool,
 ) -> rusqlite::Result<bool> {
-    let Some(key) = fact(store, KEY_FACT)? else { return Ok(true) };
+    let Some(key) = fact(store, KEY_FACT)? else { return Ok(is_password) };
     let typed = normalized(typed);
     let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
     let present = now / STEP_SECONDS;
@@ -48,11 +53,12 @@ pub(crate) fn take(
         last = present;
         set_fact(store, STEP_FACT, Some(&last.to_string()))?;
     }
-    if let Some(step) = step_of(&key, &typed, last, now, secrets) {
+    if let (Some(step), true) = (step_of(&key, &typed, last, now, secrets), is_password) {
         set_fact(store, STEP_FACT, Some(&step.to_string()))?;
         return Ok(true);
     }
-    Ok(store.execute("DELETE FROM recovery_codes WHERE hash = ?1", [hash(&typed)])? > 0)
+    let delete = "DELETE FROM recovery_codes WHERE hash = ?1 AND ?2";
+    Ok(store.execute(delete, params![hash(&typed), is_password])? > 0)
 }
 
 /// Turns the second factor on, if the code fits to the key; returns fresh recovery codes.
@@ -195,7 +201,7 @@ mod tests {
         let (key, codes) = (new_key().unwrap(), new_recovery_codes().unwrap());
         let now = 1_700_000_000;
         let try_to_take = |typed: &str, now| {
-            block_on(store.write(|store| take(store, typed, now, &secrets))).unwrap()
+            block_on(store.write(|store| take(store, typed, now, &secrets, true))).unwrap()
         };
         let try_to_turn_on = |typed: &str| {
             block_on(store.write(|store| turn_on(store, &key, typed, now, &secrets, &codes)))
@@ -230,7 +236,8 @@ mod tests {
         };
         assert!(block_on(store.write(on)).unwrap());
         let try_to_take = |now| {
-            block_on(store.write(|store| take(store, &code_at(&key, now), now, &secrets))).unwrap()
+            block_on(store.write(|store| take(store, &code_at(&key, now), now, &secrets, true)))
+                .unwrap()
         };
         assert!(!try_to_take(now), "it may have been used already");
         assert!(try_to_take(now + STEP_SECONDS), "the next one counts");

@@ -878,6 +878,34 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
     assert_eq!(next.log_in(PASSWORD).status, 303);
 }
 
+/// Else the time of the answer tells whoever guesses that the password was right.
+#[test]
+fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    block_on(site.store().write(|store| {
+        set_fact(store, "totp_key", Some("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"))?;
+        store.execute("INSERT INTO recovery_codes (hash) VALUES (x'00')", [])
+    }))
+    .unwrap();
+    let mut asked = |password: &str, code: &str| {
+        let mut guesser = Browser { address: "203.0.113.9", ..Browser::new(&site.router) };
+        site.let_pass(4000);
+        let form = guesser.get("/login");
+        let body = format!("csrf={}&password={password}&code={code}", token(&form));
+        crate::store::statements::take();
+        let answer = guesser.post("/login", &body);
+        assert_eq!(answer.status, 401);
+        (answer.text().len(), crate::store::statements::take())
+    };
+    let wrong = asked("wrong", "000000");
+    assert!(wrong.1.len() > 5, "{wrong:?}");
+    for code in ["000000", "", "aaaa-bbbb-cccc-dddd"] {
+        assert_eq!(asked("correct+horse+battery", code), wrong, "{code:?}");
+    }
+}
+
 #[test]
 fn the_first_visit_sets_a_password_once() {
     const TOKEN: &str = "a text that only the owner uploads";

@@ -32,6 +32,8 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
     connection.execute_batch(BEHAVIOUR).map_err(refusal)?;
     migrate(&mut connection)?;
+    #[cfg(test)]
+    super::statements::record(&connection);
     Ok(connection)
 }
 
