@@ -2,8 +2,8 @@
 //!
 //! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
 //! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
-//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening and
-//! who may read the file in `store/open.rs`, what can go wrong in `store/error.rs`.
+//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening in
+//! `store/open.rs`, who may read and put files there in `store/files.rs`, what can go wrong in `store/error.rs`.
 //!
 //! How it lives with one thread and many processes:
 //!
@@ -17,6 +17,7 @@
 //! - A file that was put in the place of ours (a restored backup) is noticed and opened.
 
 mod error;
+mod files;
 mod migrations;
 mod open;
 
@@ -31,7 +32,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use error::StoreError;
 use error::{Refusal, refusal};
-pub(crate) use open::make_folder_of;
+pub(crate) use files::{close_folder_of, private_folder_of, read_small};
 
 use crate::pause::pause;
 

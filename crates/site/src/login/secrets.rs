@@ -4,7 +4,7 @@
 //! together all use the same. Whoever removes it ends every session.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use ring::hmac;
 use ring::rand::SecureRandom;
 
 use super::password::NoRandomness;
-use crate::store::{StoreError, make_folder_of};
+use crate::store::{StoreError, close_folder_of, private_folder_of, read_small};
 
 /// The file's length.
 const KEY_BYTES: usize = 64;
@@ -29,6 +29,7 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Reads the key from this file, and makes it when it is missing.
     pub(crate) fn load(file: &Path) -> Result<Secrets, StoreError> {
+        private_folder_of(file)?;
         match Secrets::load_or_new(file)? {
             (secrets, None) => Ok(secrets),
             (_, Some(new)) => {
@@ -42,6 +43,7 @@ impl Secrets {
     /// Reads the key from this file; when it is missing, makes one that is not in a file yet.
     pub(crate) fn load_or_new(file: &Path) -> Result<(Secrets, Option<NewKey>), StoreError> {
         let said = |error| StoreError::File { path: file.to_owned(), error };
+        close_folder_of(file)?;
         match read(file) {
             Ok(key) => Ok((Secrets::derive(&key), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -98,13 +100,17 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let mut opened = File::open(file)?;
-    let mut key = Vec::new();
-    (&mut opened).take(KEY_BYTES as u64 + 1).read_to_end(&mut key)?;
-    if key.len() != KEY_BYTES {
+    let wrong = || {
         let why =
             format!("it has not the {KEY_BYTES} bytes of a key; remove it, and a new one is made");
-        return Err(io::Error::other(why));
+        io::Error::other(why)
+    };
+    let (opened, key) = match read_small(file, KEY_BYTES as u64) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(wrong()),
+        read => read?,
+    };
+    if key.len() != KEY_BYTES {
+        return Err(wrong());
     }
     if opened.metadata()?.permissions().mode() & 0o077 != 0 {
         tracing::warn!(
@@ -125,7 +131,7 @@ pub(crate) struct NewKey {
 impl NewKey {
     /// Makes the file whole or not at all, and its folder. When another process was quicker, its key stays.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
-        make_folder_of(&self.file)?;
+        private_folder_of(&self.file)?;
         let write = |file: &mut File| file.write_all(&self.bytes);
         match atomic_file::create(&self.file, 0o600, Durability::Synced, write) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

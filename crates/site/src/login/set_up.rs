@@ -2,9 +2,8 @@
 //! a text of their own, type that text here and choose a password. Afterwards this page is closed for ever:
 //! whoever forgot the password uploads the setting.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use axum::extract::{Extension, Request};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -18,6 +17,7 @@ use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
 use crate::error_page::ErrorPage;
 use crate::page::Page;
+use crate::store::read_small;
 
 /// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.
 const SHORTEST_TOKEN: usize = 16;
@@ -70,8 +70,9 @@ pub(super) async fn set_password(
         return too_many_tries(&asked, wait, SET_UP).await;
     }
     let trouble = |words: &str| show(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
-    let Some(token) = token(&file) else {
-        return trouble("The file has not arrived yet, or its text is shorter than 16 characters.");
+    let token = match token(&file) {
+        Ok(token) => token,
+        Err(words) => return trouble(words),
     };
     if !secrets.same(token.as_bytes(), asked.field("token").trim().as_bytes()) {
         return trouble("That is not the text in the file.");
@@ -133,10 +134,82 @@ fn show(asked: &Asked, status: StatusCode, trouble: Option<&str>) -> Result<Resp
     Ok(response)
 }
 
-/// The text in the file, if it is one that may open the page.
-fn token(file: &PathBuf) -> Option<String> {
-    let mut text = String::new();
-    File::open(file).ok()?.take(LONGEST_TOKEN).read_to_string(&mut text).ok()?;
+/// The text in the file, or what is to be said about the file.
+fn token(file: &Path) -> Result<String, &'static str> {
+    let (_, bytes) = read_small(file, LONGEST_TOKEN).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "The file has not arrived yet.",
+        io::ErrorKind::InvalidInput => "What has arrived under that name is no file.",
+        io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
+        _ => "The file is there, but the site may not read it. Give it the mode 644.",
+    })?;
+    let text = decoded(&bytes).ok_or("The file is no plain text in UTF-8.")?;
     let text = text.trim();
-    (text.len() >= SHORTEST_TOKEN).then(|| text.to_owned())
+    match text.len() {
+        SHORTEST_TOKEN.. => Ok(text.to_owned()),
+        _ => Err("The text in the file is shorter than 16 characters."),
+    }
+}
+
+/// UTF-8 or UTF-16, with the mark before it that Windows' editors write.
+fn decoded(bytes: &[u8]) -> Option<String> {
+    let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks_exact(2).map(|pair| of([pair[0], pair[1]]));
+        String::from_utf16(&units.collect::<Vec<_>>()).ok()
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] | rest => String::from_utf8(rest.to_vec()).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    const TEXT: &str = "a text that only the owner uploads";
+
+    #[test]
+    fn the_text_is_read_as_editors_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("toolshed.setup");
+        let wide: Vec<u8> = TEXT.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let wide_too: Vec<u8> = TEXT.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (what, content) in [
+            ("plain", TEXT.as_bytes().to_vec()),
+            ("lines", format!("\r\n {TEXT}\r\n").into_bytes()),
+            ("a mark before it", format!("\u{feff}{TEXT}\r\n").into_bytes()),
+            ("UTF-16", [&[0xff, 0xfe][..], &wide].concat()),
+            ("UTF-16, the other", [&[0xfe, 0xff][..], &wide_too].concat()),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(token(&file).as_deref(), Ok(TEXT), "{what}");
+        }
+        for (content, words) in [
+            (b"\xef\xbb\xbf  short  ".to_vec(), "shorter than 16"),
+            (b"a text with an \xfcmlaut in it".to_vec(), "UTF-8"),
+            (vec![b'a'; 5000], "longer than 4096"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            assert!(token(&file).is_err_and(|said| said.contains(words)), "{words}");
+        }
+    }
+
+    /// A neighbour or an upload may make anything of that name; the loop must not wait for it.
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("toolshed.setup");
+        assert!(token(&file).is_err_and(|said| said.contains("not arrived")));
+        mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (done, result) = mpsc::channel();
+        std::thread::spawn(move || done.send(token(&file)));
+        let said = result.recv_timeout(Duration::from_secs(20)).expect("it waits for the pipe");
+        assert!(said.is_err_and(|said| said.contains("no file")));
+    }
 }

@@ -889,7 +889,7 @@ fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
         store.execute("INSERT INTO recovery_codes (hash) VALUES (x'00')", [])
     }))
     .unwrap();
-    let mut asked = |password: &str, code: &str| {
+    let asked = |password: &str, code: &str| {
         let mut guesser = Browser { address: "203.0.113.9", ..Browser::new(&site.router) };
         site.let_pass(4000);
         let form = guesser.get("/login");

@@ -28,6 +28,15 @@ pub enum StoreError {
         /// The newest version this program knows.
         known: i64,
     },
+    /// Other accounts can put files into the folder, and it cannot be closed to them.
+    Exposed {
+        /// Which.
+        folder: PathBuf,
+        /// Its mode, permissions alone.
+        mode: u32,
+    },
+    /// A file in our folder is another account's.
+    Foreign(PathBuf),
     /// A file or folder cannot be used.
     File {
         /// Which.
@@ -68,6 +77,17 @@ impl fmt::Display for StoreError {
                 formatter,
                 "the store was last used by a newer version of the program (its tables are version {found}, \
                  this program knows {known}); install that version again, or a backup from before"
+            ),
+            StoreError::Exposed { folder, mode } => write!(
+                formatter,
+                "other accounts can put files into {0} (mode {mode:o}), and so another password; run `chmod 700 \
+                 {0}` as its owner, or set data to a folder of the account the site runs as",
+                folder.display()
+            ),
+            StoreError::Foreign(file) => write!(
+                formatter,
+                "{} belongs to another account than its folder, so that one may have put it there; remove it",
+                file.display()
             ),
             StoreError::File { path, error } => write!(
                 formatter,

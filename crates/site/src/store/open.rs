@@ -1,8 +1,9 @@
-//! Opening the store: the folder and the file are this account's alone, and SQLite is told how to behave.
+//! Opening the store: the folder (`files.rs`) and the file are this account's alone, and SQLite is told how to
+//! behave.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 use super::error::{Refusal, StoreError, refusal};
+use super::files::{private_folder_of, refuse_odd};
 use super::migrations::migrate;
 
 /// How SQLite is to behave, for one thread and little memory. TRUNCATE ends a transaction by emptying the
@@ -27,6 +29,11 @@ const BEHAVIOUR: &str = "PRAGMA journal_mode = TRUNCATE;
 /// Opens the file, and makes it when it is missing.
 pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     make(file)?;
+    for beside in ["-journal", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(beside);
+        refuse_odd(Path::new(&name))?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
     connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
@@ -52,10 +59,11 @@ pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
 /// Makes the folder (0700) and the file (0600) unless they are there; a file that others may read is closed
 /// to them. SQLite gives its journal the file's mode.
 fn make(file: &Path) -> Result<(), StoreError> {
+    private_folder_of(file)?;
+    refuse_odd(file)?;
     let mode = match fs::metadata(file) {
         Ok(metadata) => metadata.permissions().mode(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folder_of(file)?;
             // Not `create_new`: another process may be making it, too.
             let made = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
             made.map_err(|error| StoreError::file(file, error))?;
@@ -72,14 +80,6 @@ fn make(file: &Path) -> Result<(), StoreError> {
             .map_err(|error| StoreError::file(file, error))?;
     }
     Ok(())
-}
-
-/// Makes the folder of a file, for this account alone.
-pub(crate) fn make_folder_of(file: &Path) -> Result<(), StoreError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let Some(folder) = folder else { return Ok(()) };
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| StoreError::file(folder, error))
 }
 
 /// Asks whether the file system of the store has locks, on a file of its own: closing any descriptor of the

@@ -1,0 +1,198 @@
+//! Files and the folder that the login and the store trust: opened without ever waiting, and only where no other
+//! account can have put them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::error::StoreError;
+
+/// For `open`: a pipe in the place of a file is not waited for.
+#[allow(clippy::cast_possible_wrap)]
+const WITHOUT_WAITING: i32 = OFlags::NONBLOCK.bits() as i32;
+
+/// Reads a whole small file. Anybody may be able to make a file of that name: a pipe without a writer would
+/// hold the loop up for ever, a device may have no end.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or is longer than `most` bytes.
+pub(crate) fn read_small(file: &Path, most: u64) -> io::Result<(File, Vec<u8>)> {
+    let opened = OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(file)?;
+    is_regular(opened.metadata()?.is_file())?;
+    let mut content = Vec::new();
+    (&opened).take(most + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+    }
+    Ok((opened, content))
+}
+
+/// Refuses what is there and is no regular file, without opening it: for files that SQLite opens.
+pub(super) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
+    let found = match fs::metadata(file) {
+        Ok(found) => is_regular(found.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    found.map_err(|error| StoreError::file(file, error))
+}
+
+fn is_regular(is_file: bool) -> io::Result<()> {
+    let odd = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file; remove it");
+    is_file.then_some(()).ok_or_else(odd)
+}
+
+/// Sees to it that the folder of a file is there and that no other account can put files into it: makes it
+/// (0700), or closes it. Whoever can put a file there can put another store or key in the place of ours.
+///
+/// # Errors
+/// When it cannot be made, or is open to others and cannot be closed ([`StoreError::Exposed`]); when the file is
+/// another account's ([`StoreError::Foreign`]).
+pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(file);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| StoreError::file(folder, error))?;
+    close_folder_of(file)
+}
+
+/// The same for a folder that may be missing, and stays so.
+///
+/// # Errors
+/// As of [`private_folder_of`].
+pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(file);
+    let found = match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|error| StoreError::file(folder, error))?,
+    };
+    if is_open(found.mode()) {
+        // Some file systems (CIFS) take the change and make none.
+        let closed = fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+            .and_then(|()| fs::metadata(folder));
+        if !closed.is_ok_and(|closed| !is_open(closed.mode())) {
+            let mode = found.mode() & 0o7777;
+            return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
+        }
+        tracing::warn!(
+            "Other accounts could put files into {}; it is closed to them now. If one of them may have done so, \
+             remove secret.key and set the password again.",
+            folder.display()
+        );
+    }
+    let own = rustix::process::geteuid().as_raw();
+    match fs::symlink_metadata(file) {
+        Ok(file_found) if ![found.uid(), own].contains(&file_found.uid()) => {
+            Err(StoreError::Foreign(file.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+fn is_open(mode: u32) -> bool {
+    mode & 0o022 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+    use crate::login::LoginSettings;
+    use crate::store::Store;
+    use crate::testing::block_on;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn names(store: &Store) -> Result<i64, StoreError> {
+        block_on(
+            store.read(|store| store.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))),
+        )
+    }
+
+    /// Opening a pipe for reading waits for somebody to write. A test that hangs says nothing, so this one
+    /// waits in a thread.
+    fn within_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = mpsc::channel();
+        std::thread::spawn(move || done.send(work()));
+        result.recv_timeout(Duration::from_secs(20)).expect("it waits for the pipe")
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+        for name in ["secret.key", "toolshed.db", "toolshed.db-journal"] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(name);
+            if name.ends_with("-journal") {
+                names(&Store::at(folder.path().join("toolshed.db"))).unwrap();
+                // SQLite leaves an empty one.
+                let _ = fs::remove_file(&file);
+            }
+            mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            let login = LoginSettings::in_folder(folder.path());
+            let said = within_time(move || match name {
+                "secret.key" => login.make_up_password().map(drop),
+                _ => names(&login.store()).map(drop),
+            });
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains(name) && said.contains("no regular file; remove it"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        fs::write(&file, "12345").unwrap();
+        assert_eq!(read_small(&file, 5).unwrap().1, b"12345");
+        let errors = [read_small(&file, 4), read_small(Path::new("/dev/zero"), 4)];
+        assert!(errors.iter().all(Result::is_err));
+    }
+
+    #[test]
+    fn a_folder_that_others_could_write_to_is_closed() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("data");
+        for open in [0o777, 0o770, 0o757, 0o1777] {
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
+            names(&LoginSettings::in_folder(&folder).store()).unwrap();
+            assert_eq!(mode(&folder), 0o700, "{open:o}");
+            fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
+            LoginSettings::in_folder(&folder).make_up_password().unwrap();
+            assert_eq!(mode(&folder), 0o700, "{open:o}");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        names(&LoginSettings::in_folder(&folder).store()).unwrap();
+        assert_eq!(mode(&folder), 0o755, "to look into it is no harm");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_closed_is_refused_with_its_cure() {
+        // /proc/self/fd takes no change of mode, and is refused for another reason on the way.
+        let error = StoreError::Exposed { folder: "/srv/data".into(), mode: 0o777 }.to_string();
+        assert!(error.contains("mode 777") && error.contains("chmod 700 /srv/data"), "{error}");
+        // What root can give away: a file of another account in our folder.
+        if rustix::process::geteuid().is_root() {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("secret.key");
+            fs::write(&file, [7; 64]).unwrap();
+            std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+            let said = LoginSettings::in_folder(folder.path()).make_up_password().unwrap_err();
+            assert!(matches!(said, StoreError::Foreign(_)), "{said}");
+            assert!(said.to_string().contains("remove it"), "{said}");
+        }
+    }
+}
