@@ -39,7 +39,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect, Response};
-use http::header::{CACHE_CONTROL, SET_COOKIE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -276,11 +276,7 @@ impl Gate {
         headers: &mut HeaderMap,
     ) {
         let Some(session) = visitor.session() else { return };
-        let has_another = headers.get_all(SET_COOKIE).iter().any(|line| {
-            line.as_bytes()
-                .strip_prefix(cookies::SESSION.as_bytes())
-                .is_some_and(|rest| rest.first() == Some(&b'='))
-        });
+        let has_another = cookies::is_set(headers, cookies::SESSION);
         if let (true, false, Ok(secrets), Some(scope)) =
             (visitor.is_due(), has_another, self.secrets(), self.scope(base, is_https))
         {

@@ -4,6 +4,10 @@
 //! - `toolshed-form`: ties the login form to the browser that asked for it;
 //! - `toolshed-known`: the owner has logged in with this browser before (see `throttle.rs`).
 //!
+//! Over HTTPS, where they hold for the whole host, their names begin with `__Host-`: such a cookie no neighbouring
+//! subdomain and no page over HTTP can set (RFC 6265bis §4.1.3.2). Elsewhere browsers take no such name. Both are
+//! read, for a browser may have got its cookies before.
+//!
 //! A browser may send several of one name (of a site above ours, or set by a neighbour on another port): the
 //! first that is ours counts.
 //!
@@ -22,6 +26,9 @@ pub(crate) const SESSION: &str = "toolshed";
 pub(crate) const FORM: &str = "toolshed-form";
 pub(crate) const KNOWN: &str = "toolshed-known";
 
+/// How the name of a cookie begins that only this host can set, for all its paths.
+const PROTECTED: &str = "__Host-";
+
 /// How many cookies of one name are tried: decrypting costs some microseconds.
 const MOST_TRIED: usize = 8;
 
@@ -39,11 +46,26 @@ pub(crate) fn ours(headers: &HeaderMap, name: &'static str, secrets: &Secrets) -
     decrypted.map(|cookie| cookie.value().to_owned()).collect()
 }
 
+/// The values of a cookie, those that no neighbour can have set first.
 fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let protected = pairs(headers)
+        .filter(move |(found, _)| found.strip_prefix(PROTECTED).is_some_and(|found| found == name));
+    let plain = pairs(headers).filter(move |(found, _)| *found == name);
+    protected.chain(plain).map(|(_, value)| value)
+}
+
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs =
-        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(move |(found, _)| *found == name).map(|(_, value)| value)
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+/// Whether an answer sets this cookie already.
+pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(SET_COOKIE).iter().any(|line| {
+        let line = line.as_bytes();
+        let line = line.strip_prefix(PROTECTED.as_bytes()).unwrap_or(line);
+        line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+    })
 }
 
 /// A path that may stand in a cookie's attribute `Path`: a slash, and then unreserved characters (RFC 3986
@@ -83,7 +105,14 @@ pub(crate) struct Scope {
     pub(crate) secure: bool,
 }
 
-/// Sets a cookie for so many seconds; 0 removes it.
+impl Scope {
+    /// Whether browsers take a name that begins with [`PROTECTED`].
+    fn is_protected(&self) -> bool {
+        self.secure && self.path.as_str() == "/"
+    }
+}
+
+/// Sets a cookie for so many seconds.
 pub(crate) fn set(
     headers: &mut HeaderMap,
     name: &'static str,
@@ -93,16 +122,50 @@ pub(crate) fn set(
     secrets: &Secrets,
 ) {
     let mut jar = CookieJar::new();
+    // The name is part of what is encrypted: the plain one in both cases.
     jar.private_mut(&secrets.cookies).add((name, value.to_owned()));
     let Some(mut cookie) = jar.get(name).cloned() else { return };
-    if seconds <= 0 {
-        cookie.set_value("");
+    if scope.is_protected() {
+        cookie.set_name(format!("{PROTECTED}{name}"));
     }
+    append(headers, cookie, seconds, scope);
+}
+
+/// Takes a cookie away from a browser that has sent it, by whichever name.
+pub(crate) fn remove(headers: &mut HeaderMap, sent: &HeaderMap, name: &'static str, scope: &Scope) {
+    remove_plain(headers, sent, name, scope);
+    let protected = format!("{PROTECTED}{name}");
+    if pairs(sent).any(|(found, _)| found == protected) {
+        // Browsers take even its end only so.
+        let path = CookiePath("/".to_owned());
+        append(headers, Cookie::new(protected, ""), 0, &Scope { path, secure: true });
+    }
+}
+
+/// Takes the cookie of the plain name away where the protected one is set in its place.
+pub(crate) fn replace(
+    headers: &mut HeaderMap,
+    sent: &HeaderMap,
+    name: &'static str,
+    scope: &Scope,
+) {
+    if scope.is_protected() {
+        remove_plain(headers, sent, name, scope);
+    }
+}
+
+fn remove_plain(headers: &mut HeaderMap, sent: &HeaderMap, name: &'static str, scope: &Scope) {
+    if pairs(sent).any(|(found, _)| found == name) {
+        append(headers, Cookie::new(name, ""), 0, scope);
+    }
+}
+
+fn append(headers: &mut HeaderMap, mut cookie: Cookie<'_>, seconds: i64, scope: &Scope) {
     cookie.set_path(scope.path.as_str().to_owned());
     cookie.set_http_only(true);
     cookie.set_same_site(SameSite::Lax);
     cookie.set_secure(scope.secure);
-    cookie.set_max_age(time::Duration::seconds(seconds.max(0)));
+    cookie.set_max_age(time::Duration::seconds(seconds));
     // Base64 and a path of few characters; were it not, there is no cookie rather than a broken line.
     if let Ok(line) = HeaderValue::try_from(cookie.to_string()) {
         headers.append(SET_COOKIE, line);

@@ -31,7 +31,6 @@ use crate::format::Format;
 use crate::page::Page;
 use crate::request_body::Chunks;
 use crate::server::Server;
-use crate::store::StoreError;
 
 /// How much a form of the login may bring: a password, a code and an address are below 4 KiB.
 const FORM_BYTES: usize = 16 * 1024;
@@ -352,7 +351,11 @@ pub(super) async fn begin_session(
     begun.await?;
     let seconds = lifetime.idle.min(lifetime.longest);
     cookies::set(headers, cookies::SESSION, &number, seconds, &scope, secrets);
-    cookies::set(headers, cookies::FORM, "", 0, &scope, secrets);
+    let sent = &asked.head.headers;
+    for name in [cookies::SESSION, cookies::KNOWN] {
+        cookies::replace(headers, sent, name, &scope);
+    }
+    cookies::remove(headers, sent, cookies::FORM, &scope);
     let browser = match who {
         Who::Known(number) => number.clone(),
         Who::Unknown(_) => BASE64URL_NOPAD.encode(&random::<12>().map_err(no_randomness)?),
@@ -463,7 +466,7 @@ async fn log_out(
     if let Some(session) = asked.visitor.session() {
         asked.gate.store.write(|store| session.end(store)).await?;
     }
-    Ok(logged_out(&asked)?)
+    Ok(logged_out(&asked))
 }
 
 /// `POST /logout-everywhere`
@@ -478,19 +481,18 @@ async fn log_out_everywhere(
         asked.gate.store.write(session::end_all).await?;
         tracing::info!("The owner logged out everywhere.");
     }
-    Ok(logged_out(&asked)?)
+    Ok(logged_out(&asked))
 }
 
 /// Takes the cookie away from a browser whose session has ended. From one that brought no session nothing is
 /// taken: another site's form comes without the cookie (`SameSite`), so nobody has looked whose it is.
-fn logged_out(asked: &Asked) -> Result<Response, StoreError> {
+fn logged_out(asked: &Asked) -> Response {
     let mut response = Redirect::to(&asked.base().link("/")).into_response();
     let scope = asked.gate.scope(asked.base(), asked.is_https());
     if let (Some(_), Some(scope)) = (asked.visitor.session(), scope) {
-        let secrets = asked.gate.secrets()?;
-        cookies::set(response.headers_mut(), cookies::SESSION, "", 0, &scope, secrets);
+        cookies::remove(response.headers_mut(), &asked.head.headers, cookies::SESSION, &scope);
     }
-    Ok(response)
+    response
 }
 
 /// `GET /account`

@@ -99,6 +99,7 @@ struct Browser {
     router: Router,
     base: &'static str,
     address: &'static str,
+    is_https: bool,
     cookies: BTreeMap<String, String>,
     /// The attributes of the cookies, as they came.
     set: Vec<String>,
@@ -110,6 +111,7 @@ impl Browser {
             router: router.clone(),
             base: "",
             address: "192.0.2.1",
+            is_https: false,
             cookies: BTreeMap::new(),
             set: Vec::new(),
         }
@@ -129,6 +131,7 @@ impl Browser {
             .header("accept", "text/html")
             .extension(Server(&FACTS))
             .extension(From_(self.address))
+            .extension(OverTls(self.is_https))
             .extension(BasePath::new(self.base));
         if !self.cookies.is_empty() {
             let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
@@ -185,9 +188,13 @@ struct From_(&'static str);
 #[derive(Clone, Copy)]
 struct Sent(&'static str);
 
+/// Whether the visitor came by HTTPS, in tests.
+#[derive(Clone, Copy)]
+struct OverTls(bool);
+
 static FACTS: ServerFacts = ServerFacts {
     address: |extensions| extensions.get::<From_>()?.0.parse().ok(),
-    is_https: |_| false,
+    is_https: |extensions| extensions.get::<OverTls>().is_some_and(|over_tls| over_tls.0),
     password: |extensions| Some(Ok(Password::clear(extensions.get::<Sent>()?.0)?)),
     ..*Server::SILENT.0
 };
@@ -364,9 +371,42 @@ fn cookies_are_for_the_site_alone() {
     let request =
         request("GET", "/login").header("accept", "text/html").extension(Server(&OVER_TLS));
     let answer = send(&site.router, request.body(Body::empty()).unwrap());
-    assert!(answer.header("set-cookie").unwrap().contains("; Secure"));
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(cookie.contains("; Secure") && cookie.starts_with("__Host-toolshed-form="), "{cookie}");
     assert_eq!(answer.header("strict-transport-security"), Some("max-age=60"));
     assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
+}
+
+/// Over HTTPS and for the whole host no neighbour can plant them; nobody is logged out by the new names.
+#[test]
+fn cookies_that_no_neighbour_can_set() {
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    assert!(browser.cookies.contains_key("toolshed"));
+    browser.is_https = true;
+    assert!(browser.is_owner(), "by the cookie it has");
+    site.let_pass(600);
+    assert!(browser.is_owner() && browser.cookies.contains_key("__Host-toolshed"));
+    let front = browser.get("/");
+    browser.post("/logout", &format!("csrf={}", token(&front)));
+    assert!(
+        !browser.cookies.keys().any(|name| name.ends_with("toolshed")),
+        "{:?}",
+        browser.cookies
+    );
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let names: Vec<_> = browser.cookies.keys().map(String::as_str).collect();
+    assert_eq!(names, ["__Host-toolshed", "__Host-toolshed-known"]);
+    assert!(browser.set.iter().all(|line| line.contains("; Path=/") && line.contains("; Secure")));
+    assert!(browser.is_owner());
+    // A neighbour's own of the plain name does not come before it.
+    browser.cookies.insert("toolshed".to_owned(), "planted".to_owned());
+    assert!(browser.is_owner());
+    // Below a path browsers would not take the name.
+    let mut below = Browser { base: "/project", is_https: true, ..Browser::new(&site.router) };
+    assert_eq!(below.log_in(PASSWORD).status, 303);
+    assert!(below.cookies.contains_key("toolshed") && below.is_owner());
 }
 
 /// On a host where the visitor's path becomes BASE (a SCRIPT_NAME that ends in `.cgi`), `;Domain=` in it sent
