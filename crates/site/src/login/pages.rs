@@ -559,11 +559,13 @@ async fn show_second_factor(
         picture => &None::<Value>,
     };
     if !is_on {
-        let key = match kept {
+        let secrets = asked.gate.secrets()?;
+        let key = match kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
             Some(key) => key,
             None => {
                 let key = second_factor::new_key().map_err(no_randomness)?;
-                store.write(|store| session.keep(store, Some(&key))).await?;
+                let sealed = second_factor::seal(&key, secrets);
+                store.write(|store| session.keep(store, Some(&sealed))).await?;
                 key
             }
         };
@@ -615,7 +617,9 @@ async fn change_second_factor(
         "on" => {
             let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
             let turned_on = gate.store.write(|store| {
-                let Some(key) = session.kept(store)? else { return Ok(false) };
+                let kept = session.kept(store)?;
+                let key = kept.and_then(|kept| second_factor::unsealed(&kept, secrets));
+                let Some(key) = key else { return Ok(false) };
                 let is_on = second_factor::is_on(store)?;
                 if is_on || !second_factor::turn_on(store, &key, typed, now, secrets, &codes)? {
                     return Ok(false);

@@ -1,7 +1,8 @@
 //! The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
 //!
 //! SHA-1, six digits and 30 s are what every app understands. A code counts once; a recovery code, too. The
-//! store holds the key itself, for codes are computed from it, and of recovery codes the hashes.
+//! store holds the key encrypted with the site's secret, for codes are computed from it, and of recovery codes the
+//! hashes: a copy of the store alone is good for no login.
 
 use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
@@ -15,6 +16,8 @@ use super::throttle::Seconds;
 use super::{fact, set_fact};
 
 const KEY_FACT: &str = "totp_key";
+/// How a key begins that is encrypted; one that is not is base32.
+const SEALED: &str = "sealed:";
 /// The last step whose code was used.
 const STEP_FACT: &str = "totp_step";
 
@@ -44,7 +47,8 @@ pub(crate) fn take(
     secrets: &Secrets,
     is_password: bool,
 ) -> rusqlite::Result<bool> {
-    let Some(key) = fact(store, KEY_FACT)? else { return Ok(is_password) };
+    let Some(kept) = fact(store, KEY_FACT)? else { return Ok(is_password) };
+    let key = opened(store, &kept, secrets)?;
     let typed = normalized(typed);
     let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
     let present = now / STEP_SECONDS;
@@ -53,12 +57,44 @@ pub(crate) fn take(
         last = present;
         set_fact(store, STEP_FACT, Some(&last.to_string()))?;
     }
-    if let (Some(step), true) = (step_of(&key, &typed, last, now, secrets), is_password) {
+    let step = key.and_then(|key| step_of(&key, &typed, last, now, secrets));
+    if let (Some(step), true) = (step, is_password) {
         set_fact(store, STEP_FACT, Some(&step.to_string()))?;
         return Ok(true);
     }
     let delete = "DELETE FROM recovery_codes WHERE hash = ?1 AND ?2";
     Ok(store.execute(delete, params![hash(&typed), is_password])? > 0)
+}
+
+/// The key as it was; one that is kept as it is, by an older version, is encrypted now. Where the site has another
+/// secret by now no code is right, and recovery codes are what is left.
+fn opened(
+    store: &Transaction<'_>,
+    kept: &str,
+    secrets: &Secrets,
+) -> rusqlite::Result<Option<String>> {
+    let Some(sealed) = kept.strip_prefix(SEALED) else {
+        set_fact(store, KEY_FACT, Some(&seal(kept, secrets)))?;
+        return Ok(Some(kept.to_owned()));
+    };
+    let key = secrets.open(KEY_FACT, sealed);
+    if key.is_none() {
+        tracing::error!(
+            "The key of the second factor was encrypted with another secret.key, so no code is right: log in with a \
+             recovery code, turn it off and on again, or restore that file."
+        );
+    }
+    Ok(key)
+}
+
+/// Encrypts a key for the store.
+pub(crate) fn seal(key: &str, secrets: &Secrets) -> String {
+    format!("{SEALED}{}", secrets.seal(KEY_FACT, key))
+}
+
+/// Returns the key that [`seal`] has encrypted with this secret.
+pub(crate) fn unsealed(kept: &str, secrets: &Secrets) -> Option<String> {
+    secrets.open(KEY_FACT, kept.strip_prefix(SEALED)?)
 }
 
 /// Turns the second factor on, if the code fits to the key; returns fresh recovery codes.
@@ -71,7 +107,7 @@ pub(crate) fn turn_on(
     recovery_codes: &[String],
 ) -> rusqlite::Result<bool> {
     let Some(step) = step_of(key, &normalized(typed), 0, now, secrets) else { return Ok(false) };
-    set_fact(store, KEY_FACT, Some(key))?;
+    set_fact(store, KEY_FACT, Some(&seal(key, secrets)))?;
     set_fact(store, STEP_FACT, Some(&step.to_string()))?;
     store.execute("DELETE FROM recovery_codes", [])?;
     for code in recovery_codes {
@@ -241,6 +277,34 @@ mod tests {
         };
         assert!(!try_to_take(now), "it may have been used already");
         assert!(try_to_take(now + STEP_SECONDS), "the next one counts");
+    }
+
+    #[test]
+    fn a_copy_of_the_store_tells_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::of_key(&[7; 64]);
+        let store = Store::at(folder.path().join("store.db"));
+        let (key, now) = (new_key().unwrap(), 1_700_000_000);
+        let kept = || block_on(store.read(|store| fact(store, KEY_FACT))).unwrap().unwrap();
+        let try_to_take = |typed: &str, now, secrets: &Secrets| {
+            block_on(store.write(|store| take(store, typed, now, secrets, true))).unwrap()
+        };
+        let on = |store: &Transaction<'_>| {
+            let code = code_at(&key, now);
+            turn_on(store, &key, &code, now, &secrets, &["abcd-efgh".to_owned()])
+        };
+        assert!(block_on(store.write(on)).unwrap());
+        assert!(!kept().contains(&key), "{}", kept());
+        assert!(try_to_take(&code_at(&key, now + 30), now, &secrets));
+        // One that an older version has kept as it is.
+        block_on(store.write(|store| set_fact(store, KEY_FACT, Some(&key)))).unwrap();
+        assert!(try_to_take(&code_at(&key, now + 60), now + 60, &secrets));
+        assert!(kept().starts_with(SEALED) && !kept().contains(&key), "{}", kept());
+        // With another secret.key no code is right, and a recovery code still counts.
+        let other = Secrets::of_key(&[8; 64]);
+        assert!(!try_to_take(&code_at(&key, now + 90), now + 90, &other));
+        assert!(!try_to_take("", now + 90, &other));
+        assert!(try_to_take("abcd-efgh", now + 90, &other));
     }
 
     #[test]

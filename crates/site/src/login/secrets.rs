@@ -85,6 +85,21 @@ impl Secrets {
         BASE64URL_NOPAD.encode(&self.mac(purpose, bytes))
     }
 
+    /// Encrypts what the store keeps and a copy of it must not tell (AES-256-GCM, as cookies are), for this
+    /// purpose and no other: a name that no cookie has.
+    pub(crate) fn seal(&self, purpose: &'static str, text: &str) -> String {
+        let mut jar = cookie::CookieJar::new();
+        jar.private_mut(&self.cookies).add((purpose, text.to_owned()));
+        jar.get(purpose).map_or(String::new(), |sealed| sealed.value().to_owned())
+    }
+
+    /// Returns what was sealed; `None` when it was sealed with another key or is none of ours.
+    pub(crate) fn open(&self, purpose: &'static str, sealed: &str) -> Option<String> {
+        let sealed = cookie::Cookie::new(purpose, sealed.to_owned());
+        let opened = cookie::CookieJar::new().private(&self.cookies).decrypt(sealed);
+        opened.map(|opened| opened.value().to_owned())
+    }
+
     /// Compares in a time that does not depend on where they differ.
     pub(crate) fn same(&self, left: &[u8], right: &[u8]) -> bool {
         let expected = hmac::sign(&self.macs, left);

@@ -924,8 +924,10 @@ fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let secrets = Secrets::load(&site.folder.path().join("data/secret.key")).unwrap();
+    let key = second_factor::seal("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", &secrets);
     block_on(site.store().write(|store| {
-        set_fact(store, "totp_key", Some("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"))?;
+        set_fact(store, "totp_key", Some(&key))?;
         store.execute("INSERT INTO recovery_codes (hash) VALUES (x'00')", [])
     }))
     .unwrap();
