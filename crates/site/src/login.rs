@@ -3,7 +3,7 @@
 //! `finish.rs` asks the [`Gate`] who a request comes from before the router sees it, and refuses what is
 //! forged. What lives where:
 //!
-//! - `password.rs` the password and its hash, `hashing.rs` who may check one when; `secrets.rs` the key that everything is derived from;
+//! - `password.rs` the password and its hash, `password_rules.rs` which new one is taken, `hashing.rs` who may check one when; `secrets.rs` the key that everything is derived from;
 //! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried,
 //!   `draw.rs` by whom of a crowd;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
@@ -22,6 +22,7 @@ mod hashing;
 mod next;
 pub(crate) mod pages;
 mod password;
+mod password_rules;
 mod second_factor;
 mod secrets;
 mod session;

@@ -22,9 +22,6 @@ const SCHEME: &str = "pbkdf2-sha256";
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// The shortest password that a form here accepts for a new one; characters.
-pub(crate) const SHORTEST: usize = 10;
-
 /// The longest password that is looked at; bytes.
 pub(crate) const LONGEST: usize = 1024;
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use tera::context;
 
 use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
-use super::password::SHORTEST;
+use super::password_rules::SHORTEST;
 use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
 use crate::error_page::ErrorPage;
@@ -78,8 +78,8 @@ pub(super) async fn set_password(
         return trouble("That is not the text in the file.");
     }
     let password = asked.field("password");
-    if password.chars().count() < SHORTEST || password.len() > super::password::LONGEST {
-        return trouble("The password has to have 10 characters or more.");
+    if let Some(words) = Password::weakness(password) {
+        return trouble(words);
     }
     if password != asked.field("again") {
         return trouble("The two passwords are not the same.");

@@ -978,7 +978,8 @@ fn the_first_visit_sets_a_password_once() {
     refused(set("short", PASSWORD, PASSWORD), "shorter than 16");
     std::fs::write(&file, format!("\n{TOKEN}\r\n")).unwrap();
     refused(set("a guess of the right kind", PASSWORD, PASSWORD), "not the text");
-    refused(set(TOKEN, "short", "short"), "10 characters");
+    refused(set(TOKEN, "elevenchars", "elevenchars"), "12 characters");
+    refused(set(TOKEN, "Password2024!", "Password2024!"), "first that are tried");
     refused(set(TOKEN, PASSWORD, "another password"), "not the same");
     let done = set(TOKEN, PASSWORD, PASSWORD);
     assert_eq!((done.status.as_u16(), location(&done)), (303, "/"));

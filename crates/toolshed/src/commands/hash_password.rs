@@ -10,9 +10,6 @@ use toml::de::DeTable;
 
 use crate::report::{self, Failure};
 
-/// The shortest password that is not warned about, in characters.
-const SHORTEST: usize = 10;
-
 /// The setting.
 pub(super) const KEY: &str = "password_hash";
 
@@ -74,12 +71,9 @@ pub(super) fn hash_of_typed() -> Result<String, Failure> {
     if password.is_empty() {
         return Err(Failure::wrong("An empty password would open the site to everybody."));
     }
-    if password.chars().count() < SHORTEST {
+    if let Some(words) = Password::weakness(&password) {
         // Somebody who does not listen need not be warned.
-        let _ = writeln!(
-            io::stderr(),
-            "toolshed: That is short; {SHORTEST} characters or more are better."
-        );
+        let _ = writeln!(io::stderr(), "toolshed: {words} The hash is made all the same.");
     }
     Password::make_hash(&password).map_err(Failure::refused)
 }

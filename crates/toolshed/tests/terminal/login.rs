@@ -231,7 +231,10 @@ fn short_and_empty_passwords_are_told() {
     let installation = Installation::new();
     let (code, line, said) = hashed(&installation, "short");
     assert_eq!(code, 0);
-    assert!(line.starts_with("password_hash = ") && said.contains("That is short"), "{said}");
+    assert!(
+        line.starts_with("password_hash = ") && said.contains("12 characters or more"),
+        "{said}"
+    );
     let (code, line, said) = hashed(&installation, "\n");
     assert_eq!((code, line.as_str()), (2, ""));
     assert_eq!(said, "toolshed: An empty password would open the site to everybody.\n");

@@ -1,0 +1,120 @@
+//! Which passwords a form here takes for a new one: long ones that are not among the first to be tried. No rules
+//! about kinds of characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
+
+use super::password::{LONGEST, Password};
+
+/// The shortest password that is taken for a new one; characters (OWASP ASVS 4, 2.1.1).
+pub(crate) const SHORTEST: usize = 12;
+
+/// The most common passwords of at least [`SHORTEST`] characters, a line each, in lower case.
+const COMMON: &str = include_str!("common-passwords.txt");
+
+/// What most common passwords are made of, with digits and signs around it.
+const COMMON_WORDS: &[&str] = &[
+    "123", "abc", "admin", "changeme", "dragon", "football", "hello", "iloveyou", "letmein",
+    "login", "master", "monkey", "owner", "pass", "princess", "qazwsx", "qwertz", "qwerty",
+    "secret", "sunshine", "superman", "test", "toolshed", "user", "welcome", "word", "wort",
+    "zxcvbn",
+];
+
+impl Password {
+    /// Returns what is wrong with a new password, for whoever chooses it: one sentence. `None` for a good one.
+    pub fn weakness(text: &str) -> Option<&'static str> {
+        if text.chars().count() < SHORTEST {
+            Some("The password has to have 12 characters or more.")
+        } else if text.len() > LONGEST {
+            Some("The password is longer than 1024 bytes.")
+        } else if is_common(&text.to_lowercase()) {
+            Some(
+                "This password is among the first that are tried. Choose another: some random words are best.",
+            )
+        } else {
+            None
+        }
+    }
+}
+
+fn is_common(text: &str) -> bool {
+    let is_listed = || COMMON.lines().any(|line| !line.starts_with('#') && line == text);
+    is_repetition(text) || is_row(text) || is_of_common_words(text) || is_listed()
+}
+
+/// `abcabcabcabc`: one beginning of at most a third, again and again.
+fn is_repetition(text: &str) -> bool {
+    let letters: Vec<char> = text.chars().collect();
+    (1..=letters.len() / 3)
+        .any(|length| letters.iter().zip(&letters[length..]).all(|(one, next)| one == next))
+}
+
+/// `abcdefghijkl`, `987654321098`: each the neighbour of the one before.
+fn is_row(text: &str) -> bool {
+    let steps = |step: i32| {
+        let letters = text.chars().zip(text.chars().skip(1));
+        letters.into_iter().all(|(one, next)| {
+            let (one, next) = (one as i32, next as i32);
+            next - one == step || (next - one).abs() == 9 && (next - one).signum() == -step
+        })
+    };
+    steps(1) || steps(-1)
+}
+
+/// `Password2024!`: common words, and beside them digits and signs alone.
+fn is_of_common_words(text: &str) -> bool {
+    let mut rest = text.replace('0', "o").replace('@', "a").replace('$', "s");
+    for word in COMMON_WORDS {
+        rest = rest.replace(word, "1");
+    }
+    // A zero that stood for itself is an "o" by now.
+    rest.chars().all(|letter| !letter.is_alphabetic() || letter == 'o')
+        && text.chars().any(char::is_alphabetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ones_that_nobody_tries_first_are_taken_whatever_is_in_them() {
+        for good in [
+            "correct horse battery",
+            "vier kleine Enten",
+            "пароль мой длинный",
+            "🐎🔋📎🐎🔋📎📎🔋📎🐎📎🐎",
+            "only lower case letters",
+            "384950273641",
+            "my admin is a gardener",
+            &"long ".repeat(25).replacen("long", "short", 1),
+        ] {
+            assert_eq!(Password::weakness(good), None, "{good}");
+        }
+        for (bad, words) in [
+            ("", "12 characters"),
+            ("elevenchars", "12 characters"),
+            ("ÄÖÜäöüßÄÖÜä", "12 characters"),
+            ("aaaaaaaaaaaaaa", "first that are tried"),
+            ("abcabcabcabcab", "first that are tried"),
+            ("1234567890123", "first that are tried"),
+            ("abcdefghijklm", "first that are tried"),
+            ("nmlkjihgfedcba", "first that are tried"),
+            ("Password2024!", "first that are tried"),
+            ("P@ssw0rd-2000", "first that are tried"),
+            ("toolshedtoolshed", "first that are tried"),
+            ("qwertyqwerty12", "first that are tried"),
+            ("Unbelievable", "first that are tried"),
+            ("1QAZ2wsx3edc4rfv", "first that are tried"),
+            (&"x1y2".repeat(300), "1024 bytes"),
+        ] {
+            assert!(Password::weakness(bad).is_some_and(|said| said.contains(words)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_of_passwords_that_would_be_taken_otherwise() {
+        let lines: Vec<_> = COMMON.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(lines.len() > 250);
+        for line in lines {
+            assert!(line.chars().count() >= SHORTEST && line == line.to_lowercase(), "{line}");
+            assert!(Password::weakness(line).is_some(), "{line}");
+        }
+    }
+}
