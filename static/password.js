@@ -28,11 +28,8 @@ for (const field of document.querySelectorAll("input[type=password]")) {
     field.type = isHidden ? "text" : "password";
     show.setAttribute("aria-pressed", String(isHidden));
   });
-  const line = document.createElement("div");
-  line.className = "with-button";
-  field.replaceWith(line);
-  line.append(field, show);
-  if (field.autofocus) field.focus();
+  const line = field.parentElement;
+  line.append(show);
   // What is sent is a password, for the browser's keeper of passwords.
   field.form?.addEventListener("submit", () => { field.type = "password"; });
 

@@ -181,7 +181,9 @@ fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
     assert_eq!(running.check_tasks(), Ok(()));
 
     let account = browser.get("/project/account");
-    let out = browser.post("/project/logout-everywhere", &[("csrf", &field(&account, "csrf"))]);
+    let csrf = field(&account, "csrf");
+    let fields = [("csrf", &*csrf), ("end", "everywhere"), ("password", PASSWORD)];
+    let out = browser.post("/project/account/sessions", &fields);
     assert_eq!((out.status, &*location(&out)), (303, "/project/"));
     assert_eq!(browser.get("/project/tools/inspect").status, 303);
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");

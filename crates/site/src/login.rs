@@ -8,15 +8,18 @@
 //!   `draw.rs` by whom of a crowd;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
-//! - `pages.rs` the pages: log in, log out, account; `set_up.rs` the first visit;
+//! - `pages.rs` the pages: log in, log out; `account.rs` the owner's account, `events.rs` what happened to it;
+//!   `set_up.rs` the first visit;
 //! - `authorizer.rs` the login for folders that the web server serves itself;
 //! - `visitor.rs` what the rest of the site knows of all this.
 //!
 //! Nothing here is opened or computed for a request without one of our cookies to a public page.
 
+mod account;
 pub mod authorizer;
 mod cookies;
 mod draw;
+mod events;
 mod forgery;
 mod hashing;
 mod next;

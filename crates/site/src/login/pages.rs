@@ -1,4 +1,4 @@
-//! The pages of the login: log in, log out, the owner's account and its second factor.
+//! The pages of the login: log in, log out. The owner's account is in `account.rs`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,13 +9,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{CACHE_CONTROL, HOST, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::Value;
 use tera::context;
 
 use super::cookies::Scope;
+use super::events::{self, Origin};
 use super::forgery::{self, Sender};
 use super::hashing::{Busy, Process};
 use super::password::Password;
@@ -23,7 +23,8 @@ use super::secrets::{Secrets, random};
 use super::session::{self, Session};
 use super::throttle::{self, Wait, Who};
 use super::{
-    KNOWN_SECONDS, SharedGate, Visitor, cookies, draw, next, now, or_set_up, second_factor, set_up,
+    KNOWN_SECONDS, SharedGate, Visitor, account, cookies, draw, next, now, or_set_up,
+    second_factor, set_up,
 };
 use crate::base_path::BasePath;
 use crate::error_page::ErrorPage;
@@ -43,9 +44,13 @@ pub(crate) fn routes(gate: SharedGate) -> Router {
     Router::new()
         .route("/login", get(form).post(log_in))
         .route("/logout", post(log_out))
-        .route("/logout-everywhere", post(log_out_everywhere))
-        .route("/account", get(account))
-        .route("/account/second-factor", get(second_factor_page).post(change_second_factor))
+        .route("/account", get(account::page))
+        .route("/account/sessions", post(account::end_sessions))
+        .route("/account/password", post(account::change_password))
+        .route(
+            "/account/second-factor",
+            get(account::second_factor_page).post(account::change_second_factor),
+        )
         .route("/set-up", get(set_up::form).post(set_up::set_password))
         .layer(middleware::from_fn(never_stored))
         .layer(Extension(gate))
@@ -97,6 +102,12 @@ impl Asked {
         (Server::of(&self.head.extensions).0.address)(&self.head.extensions)
     }
 
+    /// Where it comes from, for its owner.
+    pub(super) fn origin(&self) -> Origin {
+        let address = self.address().map_or(String::new(), |address| address.to_string());
+        Origin { browser: events::browser(&self.head.headers), address }
+    }
+
     /// Whether others wait while this process computes.
     fn process(&self) -> Process {
         let is_alone = (Server::of(&self.head.extensions).0.is_alone)(&self.head.extensions);
@@ -105,7 +116,7 @@ impl Asked {
 
     /// Tells whether this is the password. The try that was counted for it is taken back when nobody could
     /// look.
-    async fn is_password(
+    pub(super) async fn is_password(
         &self,
         who: &Who,
         password: &Password,
@@ -323,6 +334,10 @@ async fn log_in(
         return show_form(&asked, StatusCode::UNAUTHORIZED, Some(trouble)).await;
     }
     tracing::info!("The owner logged in from {from}.");
+    if matches!(who, Who::Unknown(_)) {
+        let origin = asked.origin();
+        gate.store.write(|store| events::record(store, now, events::NEW_BROWSER, &origin)).await?;
+    }
     let mut response = Redirect::to(&onward(asked.base(), secrets, &asked.fields)).into_response();
     begin_session(&asked, &who, &proof, response.headers_mut()).await?;
     Ok(response)
@@ -340,13 +355,13 @@ pub(super) async fn begin_session(
     let scope = asked.scope()?;
     let number = session::new_number().map_err(no_randomness)?;
     let before = cookies::ours(&asked.head.headers, cookies::SESSION, secrets);
-    let lifetime = gate.settings.lifetime();
+    let (lifetime, origin) = (gate.settings.lifetime(), asked.origin());
     let begun = gate.store.write(|store| {
         throttle::forgive(store, who)?;
         for number in &before {
             session::end(store, number)?;
         }
-        Session::begin(store, &number, proof, now, lifetime)
+        Session::begin(store, &number, proof, now, lifetime, &origin)
     });
     begun.await?;
     let seconds = lifetime.idle.min(lifetime.longest);
@@ -451,7 +466,7 @@ impl Turn {
     }
 }
 
-fn in_words(seconds: u32) -> String {
+pub(super) fn in_words(seconds: u32) -> String {
     if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
 }
 
@@ -469,188 +484,15 @@ async fn log_out(
     Ok(logged_out(&asked))
 }
 
-/// `POST /logout-everywhere`
-async fn log_out_everywhere(
-    gate: Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, ErrorPage> {
-    let asked = Asked::read(gate.0, page, visitor, request).await?;
-    if asked.visitor.session().is_some() {
-        asked.gate.store.write(session::end_all).await?;
-        tracing::info!("The owner logged out everywhere.");
-    }
-    Ok(logged_out(&asked))
-}
-
 /// Takes the cookie away from a browser whose session has ended. From one that brought no session nothing is
 /// taken: another site's form comes without the cookie (`SameSite`), so nobody has looked whose it is.
-fn logged_out(asked: &Asked) -> Response {
+pub(super) fn logged_out(asked: &Asked) -> Response {
     let mut response = Redirect::to(&asked.base().link("/")).into_response();
     let scope = asked.gate.scope(asked.base(), asked.is_https());
     if let (Some(_), Some(scope)) = (asked.visitor.session(), scope) {
         cookies::remove(response.headers_mut(), &asked.head.headers, cookies::SESSION, &scope);
     }
     response
-}
-
-/// `GET /account`
-async fn account(
-    Extension(gate): Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, ErrorPage> {
-    if visitor.session().is_none() {
-        return Ok(gate.ask_to_log_in(&request, page.base()));
-    }
-    let lifetime = gate.settings.lifetime();
-    let state = gate.store.read(|store| {
-        Ok((
-            session::count(store, now(), lifetime)?,
-            second_factor::is_on(store)?,
-            second_factor::codes_left(store)?,
-        ))
-    });
-    let (sessions, has_second_factor, codes_left) = state.await?;
-    Ok(page.show(
-        "account.html",
-        context! {
-            sessions => &sessions,
-            has_second_factor => &has_second_factor,
-            codes_left => &codes_left,
-        },
-    ))
-}
-
-/// `GET /account/second-factor`
-async fn second_factor_page(
-    Extension(gate): Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, ErrorPage> {
-    if visitor.session().is_none() {
-        return Ok(gate.ask_to_log_in(&request, page.base()));
-    }
-    let (head, _) = request.into_parts();
-    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
-    show_second_factor(&asked, StatusCode::OK, None, &[]).await
-}
-
-async fn show_second_factor(
-    asked: &Asked,
-    status: StatusCode,
-    trouble: Option<&str>,
-    recovery_codes: &[String],
-) -> Result<Response, ErrorPage> {
-    let Some(session) = asked.visitor.session() else {
-        return Err(ErrorPage::new(StatusCode::UNAUTHORIZED));
-    };
-    let store = &asked.gate.store;
-    let (is_on, kept) =
-        store.read(|store| Ok((second_factor::is_on(store)?, session.kept(store)?))).await?;
-    let mut values = context! {
-        trouble => &trouble,
-        is_on => &is_on,
-        recovery_codes => &recovery_codes,
-        key => &None::<String>,
-        picture => &None::<Value>,
-    };
-    if !is_on {
-        let secrets = asked.gate.secrets()?;
-        let key = match kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
-            Some(key) => key,
-            None => {
-                let key = second_factor::new_key().map_err(no_randomness)?;
-                let sealed = second_factor::seal(&key, secrets);
-                store.write(|store| session.keep(store, Some(&sealed))).await?;
-                key
-            }
-        };
-        let host =
-            asked.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("site");
-        let picture = second_factor::picture(&second_factor::address(&key, host));
-        let picture = picture.map(|(size, path)| serde_json::json!({ "size": size, "path": path }));
-        values.insert("picture", &picture);
-        values.insert("key", &in_groups(&key));
-    }
-    let mut response = asked.page.show("second-factor.html", values);
-    *response.status_mut() = status;
-    Ok(response)
-}
-
-fn in_groups(key: &str) -> String {
-    let letters: Vec<char> = key.chars().collect();
-    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
-}
-
-/// `POST /account/second-factor`
-async fn change_second_factor(
-    gate: Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, ErrorPage> {
-    let asked = Asked::read(gate.0, page, visitor, request).await?;
-    let Some(session) = asked.visitor.session() else {
-        return Err(ErrorPage::new(StatusCode::UNAUTHORIZED));
-    };
-    let (gate, now) = (&asked.gate, now());
-    let secrets = gate.secrets()?;
-    // Whoever finds an open session must not guess codes at leisure.
-    let who =
-        Who::Known(format!("session {}", secrets.code("throttle", session.number().as_bytes())));
-    let counted = gate.store.write(|store| throttle::count(store, &who, now, secrets));
-    if let Err(wait) = counted.await? {
-        let seconds = wait.seconds();
-        let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
-        return Err(ErrorPage::new(StatusCode::TOO_MANY_REQUESTS)
-            .message(words)
-            .retry_after(seconds));
-    }
-    let typed = asked.field("code");
-    let trouble =
-        "The code is not right. Codes change every 30 seconds, and the clock of the phone counts.";
-    match asked.field("action") {
-        "on" => {
-            let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
-            let turned_on = gate.store.write(|store| {
-                let kept = session.kept(store)?;
-                let key = kept.and_then(|kept| second_factor::unsealed(&kept, secrets));
-                let Some(key) = key else { return Ok(false) };
-                let is_on = second_factor::is_on(store)?;
-                if is_on || !second_factor::turn_on(store, &key, typed, now, secrets, &codes)? {
-                    return Ok(false);
-                }
-                session.keep(store, None)?;
-                throttle::forgive(store, &who)?;
-                session.end_others(store)?;
-                Ok(true)
-            });
-            if turned_on.await? {
-                tracing::info!("The owner turned the second factor on.");
-                return show_second_factor(&asked, StatusCode::OK, None, &codes).await;
-            }
-        }
-        "off" => {
-            let turned_off = gate.store.write(|store| {
-                let is_right = second_factor::take(store, typed, now, secrets, true)?;
-                if is_right {
-                    second_factor::turn_off(store)?;
-                    throttle::forgive(store, &who)?;
-                }
-                Ok(is_right)
-            });
-            if turned_off.await? {
-                tracing::info!("The owner turned the second factor off.");
-                return Ok(Redirect::to(&asked.base().link("/account")).into_response());
-            }
-        }
-        _ => return Err(ErrorPage::new(StatusCode::BAD_REQUEST)),
-    }
-    show_second_factor(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(trouble), &[]).await
 }
 
 /// The answer where the site is mounted at a path that no cookie can have.

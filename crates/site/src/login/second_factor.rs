@@ -109,12 +109,21 @@ pub(crate) fn turn_on(
     let Some(step) = step_of(key, &normalized(typed), 0, now, secrets) else { return Ok(false) };
     set_fact(store, KEY_FACT, Some(&seal(key, secrets)))?;
     set_fact(store, STEP_FACT, Some(&step.to_string()))?;
+    replace_recovery_codes(store, recovery_codes)?;
+    Ok(true)
+}
+
+/// Puts new recovery codes in the place of all there were.
+pub(crate) fn replace_recovery_codes(
+    store: &Transaction<'_>,
+    codes: &[String],
+) -> rusqlite::Result<()> {
     store.execute("DELETE FROM recovery_codes", [])?;
-    for code in recovery_codes {
+    for code in codes {
         store
             .execute("INSERT INTO recovery_codes (hash) VALUES (?1)", [hash(&normalized(code))])?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Turns it off.

@@ -8,6 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::events::Origin;
 use super::password::NoRandomness;
 use super::secrets::{Secrets, random};
 use super::throttle::Seconds;
@@ -47,6 +48,7 @@ impl Session {
         proof: &[u8],
         now: Seconds,
         lifetime: Lifetime,
+        origin: &Origin,
     ) -> rusqlite::Result<()> {
         store.execute(
             "UPDATE sessions SET begun = min(begun, ?1), seen = min(seen, ?1) WHERE max(begun, seen) > ?1",
@@ -57,8 +59,9 @@ impl Session {
             params![now - lifetime.longest, now - lifetime.idle],
         )?;
         store.execute(
-            "INSERT INTO sessions (id, proof, begun, seen) VALUES (?1, ?2, ?3, ?3)",
-            params![hash(number), proof, now],
+            "INSERT INTO sessions (id, proof, begun, seen, browser, address)
+                 VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
+            params![hash(number), proof, now, origin.browser, origin.address],
         )?;
         store.execute(
             "DELETE FROM sessions WHERE id IN
@@ -125,6 +128,11 @@ impl Session {
         &self.number
     }
 
+    /// What it is called by in the list.
+    pub(crate) fn id(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.hash)
+    }
+
     /// Ends it.
     pub(crate) fn end(&self, store: &Transaction<'_>) -> rusqlite::Result<()> {
         end(store, &self.number)
@@ -169,13 +177,44 @@ pub(crate) fn end_all(store: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How many sessions there are.
-pub(crate) fn count(store: &Connection, now: Seconds, lifetime: Lifetime) -> rusqlite::Result<i64> {
-    store.query_row(
-        "SELECT count(*) FROM sessions WHERE begun > ?1 AND seen > ?2",
-        params![now - lifetime.longest, now - lifetime.idle],
-        |row| row.get(0),
-    )
+/// A session as its owner sees it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// What it is called by in a form: nobody gets the cookie's number from it.
+    pub(crate) id: String,
+    pub(crate) origin: Origin,
+    pub(crate) begun: Seconds,
+    /// When it was last written down.
+    pub(crate) seen: Seconds,
+}
+
+/// The sessions that there are, the one seen last first.
+pub(crate) fn list(
+    store: &Connection,
+    proof: &[u8],
+    now: Seconds,
+    lifetime: Lifetime,
+) -> rusqlite::Result<Vec<Listed>> {
+    let mut rows = store.prepare(
+        "SELECT id, browser, address, begun, seen FROM sessions
+             WHERE begun > ?1 AND seen > ?2 AND proof = ?3 ORDER BY seen DESC, id",
+    )?;
+    let since = params![now - lifetime.longest, now - lifetime.idle, proof];
+    let rows = rows.query_map(since, |row| {
+        Ok(Listed {
+            id: BASE64URL_NOPAD.encode(&row.get::<_, Vec<u8>>(0)?),
+            origin: Origin { browser: row.get(1)?, address: row.get(2)? },
+            begun: row.get(3)?,
+            seen: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// Ends the session that is called this in the list; returns whether there was one.
+pub(crate) fn end_listed(store: &Transaction<'_>, id: &str) -> rusqlite::Result<bool> {
+    let hash = BASE64URL_NOPAD.decode(id.as_bytes()).unwrap_or_default();
+    Ok(store.execute("DELETE FROM sessions WHERE id = ?1", [hash])? > 0)
 }
 
 fn hash(number: &str) -> Vec<u8> {

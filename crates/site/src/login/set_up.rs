@@ -11,6 +11,7 @@ use http::StatusCode;
 use std::collections::HashMap;
 use tera::context;
 
+use super::events;
 use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
 use super::password_rules::SHORTEST;
 use super::throttle::{self, Wait};
@@ -85,12 +86,14 @@ pub(super) async fn set_password(
         return trouble("The two passwords are not the same.");
     }
     let hash = asked.hash_of(&who, password).await?;
+    let origin = asked.origin();
     let was_open = gate.store.write(|store| {
         // Of two that come at once one is first.
         if fact(store, PASSWORD_FACT)?.is_some() {
             return Ok(false);
         }
         set_fact(store, PASSWORD_FACT, Some(&hash))?;
+        events::record(store, now(), events::PASSWORD_SET, &origin)?;
         Ok(true)
     });
     if !was_open.await? {

@@ -16,6 +16,9 @@ use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 
 const PASSWORD: &str = "correct horse battery";
 
+/// The same in a form.
+const TYPED: &str = "correct+horse+battery";
+
 const TOOLS: &[Tool] = &[
     Tool { name: "private", title: "Private", access: Access::Named, ..TOOL },
     Tool { name: "public", title: "Public", ..TOOL },
@@ -508,7 +511,7 @@ fn sessions_end_by_time_by_password_and_everywhere_at_once() {
     let (mut left, mut right) = (Browser::new(&site.router), Browser::new(&site.router));
     assert_eq!(left.log_in(PASSWORD).status, 303);
     assert_eq!(right.log_in(PASSWORD).status, 303);
-    assert!(left.get("/account").text().contains("In 2 browsers"));
+    assert!(left.get("/account").text().matches("last seen").count() == 2);
 
     // Used every six days it goes on, but not for longer than thirty.
     for _ in 0..4 {
@@ -527,7 +530,8 @@ fn sessions_end_by_time_by_password_and_everywhere_at_once() {
     assert_eq!(left.log_in(PASSWORD).status, 303);
     assert_eq!(right.log_in(PASSWORD).status, 303);
     let account = left.get("/account");
-    left.post("/logout-everywhere", &format!("csrf={}", token(&account)));
+    let everywhere = format!("csrf={}&end=everywhere&password={TYPED}", token(&account));
+    assert_eq!(location(&left.post("/account/sessions", &everywhere)), "/");
     assert!(!left.is_owner() && !right.is_owner());
 
     assert_eq!(left.log_in(PASSWORD).status, 303);
@@ -581,7 +585,8 @@ fn forgery_another_sites_form_does_nothing() {
         "/tools/private",
         "/tools/public",
         "/logout",
-        "/logout-everywhere",
+        "/account/sessions",
+        "/account/password",
         "/account/second-factor",
     ] {
         for (what, headers, body) in [
@@ -626,7 +631,7 @@ fn forgery_nobody_is_logged_out_by_another_site() {
         &[("sec-fetch-site", "same-site"), ("origin", "http://other.site.test")],
         &[("origin", "null")],
     ] {
-        for path in ["/logout", "/logout-everywhere"] {
+        for path in ["/logout", "/account/sessions"] {
             let mut from_elsewhere = Browser::new(&site.router);
             from_elsewhere.send("POST", path, headers, "");
             assert!(from_elsewhere.set.is_empty(), "{path} {headers:?}: {:?}", from_elsewhere.set);
@@ -877,11 +882,16 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
     let again = browser.get("/account/second-factor");
     assert!(again.text().contains(&key[..4]), "the key stays while the page is open");
     let csrf = token(&page).to_owned();
-    let wrong =
-        browser.post("/account/second-factor", &format!("csrf={csrf}&action=on&code=000000"));
+    let wrong = browser.post(
+        "/account/second-factor",
+        &format!("csrf={csrf}&action=on&password={TYPED}&code=000000"),
+    );
     assert_eq!(wrong.status, 422);
     let code = code_at(&key, now());
-    let on = browser.post("/account/second-factor", &format!("csrf={csrf}&action=on&code={code}"));
+    let on = browser.post(
+        "/account/second-factor",
+        &format!("csrf={csrf}&action=on&password={TYPED}&code={code}"),
+    );
     assert_eq!(on.status, 200);
     let codes: Vec<_> = on
         .text()
@@ -912,10 +922,165 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
     assert!(account.text().contains("9 recovery codes"));
     let off = fresh.post(
         "/account/second-factor",
-        &format!("csrf={}&action=off&code={}", token(&account), codes[1]),
+        &format!("csrf={}&action=off&password={TYPED}&code={}", token(&account), codes[1]),
     );
     assert_eq!(location(&off), "/account");
     assert_eq!(next.log_in(PASSWORD).status, 303);
+}
+
+/// A browser that was left open changes nothing of the account.
+#[test]
+fn every_change_of_the_account_asks_for_the_password() {
+    const NEW: &str = "new=another+long+one&again=another+long+one";
+    let site = set_up_site();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let mut other = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
+    assert_eq!(other.log_in(PASSWORD).status, 303);
+    let page = browser.get("/account/second-factor");
+    let key =
+        page.text().split("<code>").nth(1).unwrap().split('<').next().unwrap().replace(' ', "");
+    let account = browser.get("/account");
+    let csrf = token(&account).to_owned();
+    let id = account.text().split("<option value=\"").nth(2).unwrap().split('"').next().unwrap();
+    let code = || {
+        // Each code counts once.
+        let step = "UPDATE facts SET value = 0 WHERE name = 'totp_step'";
+        block_on(site.store().write(|store| store.execute(step, []))).unwrap();
+        code_at(&key, now())
+    };
+    let state = || {
+        let counted = block_on(site.store().read(|store| {
+            let one = |text| store.query_row(text, [], |row| row.get::<_, Option<Vec<u8>>>(0));
+            let sessions = "SELECT CAST(count(*) AS BLOB) FROM sessions";
+            Ok((one(sessions)?, one("SELECT min(hash) FROM recovery_codes")?))
+        }));
+        (counted.unwrap(), fact_of(&site, PASSWORD_FACT), fact_of(&site, "totp_key"))
+    };
+    // Without the password and with a wrong one nothing changes; with the right one each does.
+    let mut change = |path: &str, fields: &dyn Fn() -> String, expected: u16| {
+        for password in ["", "password=&", "password=wrong&"] {
+            site.let_pass(400);
+            let before = state();
+            let form = format!("csrf={csrf}&{password}{}", fields());
+            let refused = browser.post(path, &form);
+            assert_eq!(refused.status, 422, "{path} {form}: {}", refused.text());
+            assert_eq!(state(), before, "{path}");
+        }
+        site.let_pass(400);
+        let form = format!("csrf={csrf}&password={TYPED}&{}", fields());
+        let done = browser.post(path, &form);
+        assert_eq!(done.status, expected, "{path} {form}: {}", done.text());
+    };
+    let second_factor = "/account/second-factor";
+    change("/account/sessions", &|| format!("end={id}"), 303);
+    change(second_factor, &|| format!("action=on&code={}", code()), 200);
+    change(second_factor, &|| format!("action=codes&code={}", code()), 200);
+    change(second_factor, &|| format!("action=off&code={}", code()), 303);
+    change("/account/password", &|| NEW.to_owned(), 303);
+    assert!(!other.is_owner() && browser.is_owner());
+    let account = browser.get("/account");
+    for what in [
+        "Login from a new browser",
+        "A session ended from elsewhere",
+        "Second factor turned on",
+        "New recovery codes made",
+        "Second factor turned off",
+        "Password changed",
+    ] {
+        assert!(account.text().contains(what), "{what}: {}", account.text());
+    }
+    let everywhere = |password: &str, account: &Answer| {
+        format!("csrf={}&end=everywhere&password={password}", token(account))
+    };
+    assert_eq!(browser.post("/account/sessions", &everywhere(TYPED, &account)).status, 422);
+    assert!(browser.is_owner());
+    let ended = browser.post("/account/sessions", &everywhere("another+long+one", &account));
+    assert_eq!((ended.status.as_u16(), browser.is_owner()), (303, false));
+}
+
+/// A site whose password is the store's.
+fn set_up_site() -> Site {
+    let site = Site::with(|_| {});
+    let hash = Password::make_hash(PASSWORD).unwrap();
+    let set = |store: &Transaction<'_>| set_fact(store, PASSWORD_FACT, Some(&hash));
+    block_on(site.store().write(set)).unwrap();
+    site
+}
+
+#[test]
+fn the_password_is_changed_where_it_is_the_sites_own() {
+    let site = set_up_site();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let mut change = |new: &str, again: &str| {
+        let account = browser.get("/account");
+        let fields =
+            [("csrf", token(&account)), ("password", PASSWORD), ("new", new), ("again", again)];
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        site.let_pass(400);
+        browser.post("/account/password", &form)
+    };
+    for (new, again, words) in [
+        ("elevenchars", "elevenchars", "12 characters"),
+        ("Password2024!", "Password2024!", "first that are tried"),
+        ("a new long one", "another new one", "not the same"),
+    ] {
+        let refused = change(new, again);
+        assert_eq!(refused.status, 422, "{new}");
+        assert!(refused.text().contains(words), "{}", refused.text());
+    }
+    assert_eq!(location(&change("ein neues, langes", "ein neues, langes")), "/account");
+    assert!(browser.is_owner(), "under a new session");
+    let mut fresh = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
+    assert_eq!(fresh.log_in(PASSWORD).status, 401);
+    assert_eq!(fresh.log_in("ein neues, langes").status, 303);
+
+    // One that is set elsewhere is not changed here.
+    let site = Site::new();
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let account = browser.get("/account");
+    assert!(!account.text().contains("/account/password"));
+    let form = format!(
+        "csrf={}&password={TYPED}&new=a+new+long+one&again=a+new+long+one",
+        token(&account)
+    );
+    assert_eq!(browser.post("/account/password", &form).status, 409);
+    assert_eq!(fact_of(&site, PASSWORD_FACT), None);
+}
+
+fn fact_of(site: &Site, name: &'static str) -> Option<String> {
+    block_on(site.store().read(|store| fact(store, name))).unwrap()
+}
+
+#[test]
+fn sessions_are_listed_and_ended_one_by_one() {
+    const FIREFOX: (&str, &str) =
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0");
+    let site = Site::new();
+    let mut here = Browser::new(&site.router);
+    assert_eq!(here.log_in(PASSWORD).status, 303);
+    let mut there = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
+    let csrf = token(&there.get("/login")).to_owned();
+    let form = format!("csrf={csrf}&password={TYPED}");
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(there.send("POST", "/login", &[kind, FIREFOX], &form).status, 303);
+    let account = here.get("/account");
+    let text = account.text();
+    assert_eq!(text.matches("this one").count(), 1, "{text}");
+    assert!(text.contains("Firefox on Linux") && text.contains("198.51.100.7, logged in just now"));
+    // The cookie's number is not in the page, nor can another one's be guessed from it.
+    let id = text.split("<option value=\"").nth(2).unwrap().split('"').next().unwrap().to_owned();
+    let mut thief = Browser::new(&site.router);
+    thief.cookies.insert("toolshed".to_owned(), id.clone());
+    assert!(!thief.is_owner());
+    let end = |id: &str| format!("csrf={}&end={id}&password={TYPED}", token(&account));
+    assert_eq!(here.post("/account/sessions", &end("nonsense")).status, 422);
+    assert!(there.is_owner());
+    assert_eq!(location(&here.post("/account/sessions", &end(&id))), "/account");
+    assert!(here.is_owner() && !there.is_owner());
+    assert_eq!(here.post("/account/sessions", &end(&id)).status, 422, "it has ended already");
 }
 
 /// Else the time of the answer tells whoever guesses that the password was right.

@@ -41,6 +41,16 @@ const STEPS: &[&str] = &[
          who TEXT PRIMARY KEY,
          until INTEGER NOT NULL
      ) WITHOUT ROWID;",
+    // What the owner is to recognise sessions and changes by.
+    "ALTER TABLE sessions ADD COLUMN browser TEXT NOT NULL DEFAULT '';
+     ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
+     CREATE TABLE events (
+         id INTEGER PRIMARY KEY,
+         at INTEGER NOT NULL,
+         what TEXT NOT NULL,
+         browser TEXT NOT NULL,
+         address TEXT NOT NULL
+     );",
 ];
 
 /// The version of the tables this program works with.

@@ -1,0 +1,367 @@
+//! The owner's account: sessions, the password, the second factor.
+//!
+//! Whatever changes something here asks for the password: a browser that was left open, or a cookie that was
+//! stolen, changes nothing.
+
+use axum::extract::{Extension, Request};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::StatusCode;
+use http::header::HOST;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use tera::context;
+
+use super::events::{self, Origin, ago};
+use super::pages::{Asked, begin_session, in_words, logged_out, no_randomness};
+use super::password_rules::SHORTEST;
+use super::session::{self, Session};
+use super::throttle::{self, Who};
+use super::{PASSWORD_FACT, Password, SharedGate, Visitor, now, second_factor, set_fact};
+use crate::error_page::ErrorPage;
+use crate::page::Page;
+
+/// What is said when the password is wrong.
+const WRONG_PASSWORD: &str = "That is not the password.";
+
+/// What went wrong, and in which part of the page.
+struct Trouble {
+    at: &'static str,
+    words: &'static str,
+}
+
+/// `GET /account`
+pub(super) async fn page(
+    Extension(gate): Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    if visitor.session().is_none() {
+        return Ok(gate.ask_to_log_in(&request, page.base()));
+    }
+    let (head, _) = request.into_parts();
+    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    show(&asked, None, None).await
+}
+
+async fn show(
+    asked: &Asked,
+    trouble: Option<Trouble>,
+    done: Option<&str>,
+) -> Result<Response, ErrorPage> {
+    let (gate, now, own) = (&asked.gate, now(), session_of(asked)?.id());
+    let (lifetime, proof) = (gate.settings.lifetime(), proof(asked).await?);
+    let state = gate.store.read(|store| {
+        Ok((
+            session::list(store, &proof, now, lifetime)?,
+            second_factor::is_on(store)?,
+            second_factor::codes_left(store)?,
+            events::list(store)?,
+        ))
+    });
+    let (sessions, has_second_factor, codes_left, events) = state.await?;
+    let with_origin = |mut value: Value, Origin { browser, address }: Origin| {
+        value["browser"] = browser.into();
+        value["address"] = address.into();
+        value
+    };
+    let sessions = sessions.into_iter().map(|session| {
+        let value = json!({
+            "is_this": session.id == own,
+            "begun": ago(session.begun, now),
+            "seen": ago(session.seen, now),
+            "id": session.id,
+        });
+        with_origin(value, session.origin)
+    });
+    let events = events.into_iter().map(|event| {
+        with_origin(json!({ "what": event.what, "at": ago(event.at, now) }), event.origin)
+    });
+    let is_ours = gate.configured_password(&asked.head.extensions).is_none();
+    let status = match trouble {
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        None => StatusCode::OK,
+    };
+    let trouble = trouble.map(|Trouble { at, words }| json!({ "at": at, "words": words }));
+    let mut response = asked.page.show(
+        "account.html",
+        context! {
+            sessions => &sessions.collect::<Vec<_>>(),
+            has_second_factor => &has_second_factor,
+            codes_left => &codes_left,
+            events => &events.collect::<Vec<_>>(),
+            shortest => &is_ours.then_some(SHORTEST),
+            trouble => &trouble,
+            done => &done,
+        },
+    );
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn session_of(asked: &Asked) -> Result<&Session, ErrorPage> {
+    asked.visitor.session().ok_or_else(|| ErrorPage::new(StatusCode::UNAUTHORIZED))
+}
+
+async fn password(asked: &Asked) -> Result<Password, ErrorPage> {
+    let password = asked.gate.password(&asked.head.extensions).await?;
+    password.ok_or_else(|| ErrorPage::new(StatusCode::UNAUTHORIZED))
+}
+
+async fn proof(asked: &Asked) -> Result<Vec<u8>, ErrorPage> {
+    Ok(password(asked).await?.proof(asked.gate.secrets()?))
+}
+
+/// Looks at the password that comes with every change; says whether it is right.
+///
+/// # Errors
+/// Too many tries: whoever finds an open session must not guess at leisure.
+async fn is_owner_present(asked: &Asked) -> Result<bool, ErrorPage> {
+    let (gate, who) = (&asked.gate, who(asked)?);
+    let secrets = gate.secrets()?;
+    let counted = gate.store.write(|store| throttle::count(store, &who, now(), secrets));
+    if let Err(wait) = counted.await? {
+        let seconds = wait.seconds();
+        let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
+        return Err(ErrorPage::new(StatusCode::TOO_MANY_REQUESTS)
+            .message(words)
+            .retry_after(seconds));
+    }
+    let password = password(asked).await?;
+    asked.is_password(&who, &password, asked.field("password")).await
+}
+
+/// Whose tries are counted here: those of the session.
+fn who(asked: &Asked) -> Result<Who, ErrorPage> {
+    let number = session_of(asked)?.number().as_bytes();
+    Ok(Who::Known(format!("session {}", asked.gate.secrets()?.code("throttle", number))))
+}
+
+/// `POST /account/sessions`
+pub(super) async fn end_sessions(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    if !is_owner_present(&asked).await? {
+        let trouble = Trouble { at: "sessions", words: WRONG_PASSWORD };
+        return show(&asked, Some(trouble), None).await;
+    }
+    let (store, end, who, origin) =
+        (&asked.gate.store, asked.field("end"), who(&asked)?, asked.origin());
+    if end == "everywhere" {
+        let ended = store.write(|store| {
+            throttle::forgive(store, &who)?;
+            session::end_all(store)?;
+            events::record(store, now(), events::ENDED_EVERYWHERE, &origin)
+        });
+        ended.await?;
+        tracing::info!("The owner logged out everywhere.");
+        return Ok(logged_out(&asked));
+    }
+    let ended = store.write(|store| {
+        throttle::forgive(store, &who)?;
+        let was_there = session::end_listed(store, end)?;
+        if was_there {
+            events::record(store, now(), events::ENDED, &origin)?;
+        }
+        Ok(was_there)
+    });
+    if !ended.await? {
+        let trouble = Trouble { at: "sessions", words: "That session has ended already." };
+        return show(&asked, Some(trouble), None).await;
+    }
+    tracing::info!("The owner ended a session of another browser.");
+    Ok(Redirect::to(&asked.base().link("/account")).into_response())
+}
+
+/// `POST /account/password`. Only where the password is the store's: any other is set where the site cannot
+/// write.
+pub(super) async fn change_password(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    let gate = &asked.gate;
+    if gate.configured_password(&asked.head.extensions).is_some() {
+        return Err(ErrorPage::new(StatusCode::CONFLICT).message(
+            "The password is set in the program's configuration or in .htaccess. Change it there.",
+        ));
+    }
+    let refused = async |words| {
+        let trouble = Trouble { at: "password", words };
+        show(&asked, Some(trouble), None).await
+    };
+    if !is_owner_present(&asked).await? {
+        return refused(WRONG_PASSWORD).await;
+    }
+    let new = asked.field("new");
+    if let Some(words) = Password::weakness(new) {
+        return refused(words).await;
+    }
+    if new != asked.field("again") {
+        return refused("The two new passwords are not the same.").await;
+    }
+    let (secrets, in_session, origin) = (gate.secrets()?, who(&asked)?, asked.origin());
+    let browser = asked.who(secrets, &proof(&asked).await?);
+    let hash = asked.hash_of(&in_session, new).await?;
+    let Ok(password) = Password::from_hash(&hash) else {
+        return Err(ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR));
+    };
+    let changed = gate.store.write(|store| {
+        throttle::forgive(store, &in_session)?;
+        set_fact(store, PASSWORD_FACT, Some(&hash))?;
+        session::end_all(store)?;
+        events::record(store, now(), events::PASSWORD_CHANGED, &origin)
+    });
+    changed.await?;
+    tracing::info!("The owner changed the password.");
+    let mut response = Redirect::to(&asked.base().link("/account")).into_response();
+    begin_session(&asked, &browser, &password.proof(secrets), response.headers_mut()).await?;
+    Ok(response)
+}
+
+/// `GET /account/second-factor`
+pub(super) async fn second_factor_page(
+    Extension(gate): Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    if visitor.session().is_none() {
+        return Ok(gate.ask_to_log_in(&request, page.base()));
+    }
+    let (head, _) = request.into_parts();
+    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    show_second_factor(&asked, StatusCode::OK, None, &[]).await
+}
+
+async fn show_second_factor(
+    asked: &Asked,
+    status: StatusCode,
+    trouble: Option<&str>,
+    recovery_codes: &[String],
+) -> Result<Response, ErrorPage> {
+    let session = session_of(asked)?;
+    let store = &asked.gate.store;
+    let (is_on, kept) =
+        store.read(|store| Ok((second_factor::is_on(store)?, session.kept(store)?))).await?;
+    let mut values = context! {
+        trouble => &trouble,
+        is_on => &is_on,
+        recovery_codes => &recovery_codes,
+        key => &None::<String>,
+        picture => &None::<Value>,
+    };
+    if !is_on {
+        let secrets = asked.gate.secrets()?;
+        let key = match kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
+            Some(key) => key,
+            None => {
+                let key = second_factor::new_key().map_err(no_randomness)?;
+                let sealed = second_factor::seal(&key, secrets);
+                store.write(|store| session.keep(store, Some(&sealed))).await?;
+                key
+            }
+        };
+        let host =
+            asked.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("site");
+        let picture = second_factor::picture(&second_factor::address(&key, host));
+        let picture = picture.map(|(size, path)| json!({ "size": size, "path": path }));
+        values.insert("picture", &picture);
+        values.insert("key", &in_groups(&key));
+    }
+    let mut response = asked.page.show("second-factor.html", values);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn in_groups(key: &str) -> String {
+    let letters: Vec<char> = key.chars().collect();
+    letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+/// What a form of the second factor asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    On,
+    Off,
+    NewCodes,
+}
+
+/// `POST /account/second-factor`
+pub(super) async fn change_second_factor(
+    gate: Extension<SharedGate>,
+    page: Page,
+    visitor: Visitor,
+    request: Request,
+) -> Result<Response, ErrorPage> {
+    let asked = Asked::read(gate.0, page, visitor, request).await?;
+    let change = match asked.field("action") {
+        "on" => Change::On,
+        "off" => Change::Off,
+        "codes" => Change::NewCodes,
+        _ => return Err(ErrorPage::new(StatusCode::BAD_REQUEST)),
+    };
+    let is_password = is_owner_present(&asked).await?;
+    let (session, who, origin) = (session_of(&asked)?, who(&asked)?, asked.origin());
+    let (gate, now, typed) = (&asked.gate, now(), asked.field("code"));
+    let secrets = gate.secrets()?;
+    let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
+    let changed = gate.store.write(|store| {
+        let is_done = match change {
+            Change::On => {
+                let key = session.kept(store)?;
+                let key = key.and_then(|kept| second_factor::unsealed(&kept, secrets));
+                match key {
+                    Some(key) if is_password && !second_factor::is_on(store)? => {
+                        second_factor::turn_on(store, &key, typed, now, secrets, &codes)?
+                    }
+                    _ => false,
+                }
+            }
+            Change::Off | Change::NewCodes => {
+                second_factor::is_on(store)?
+                    && second_factor::take(store, typed, now, secrets, is_password)?
+            }
+        };
+        if !is_done {
+            return Ok(false);
+        }
+        let what = match change {
+            Change::On => {
+                session.keep(store, None)?;
+                session.end_others(store)?;
+                events::SECOND_FACTOR_ON
+            }
+            Change::Off => {
+                second_factor::turn_off(store)?;
+                events::SECOND_FACTOR_OFF
+            }
+            Change::NewCodes => {
+                second_factor::replace_recovery_codes(store, &codes)?;
+                events::NEW_RECOVERY_CODES
+            }
+        };
+        throttle::forgive(store, &who)?;
+        events::record(store, now, what, &origin)?;
+        Ok(true)
+    });
+    if !changed.await? {
+        let trouble = "The password or the code is not right. Codes change every 30 seconds, and the clock of the \
+                       phone counts.";
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return show_second_factor(&asked, status, Some(trouble), &[]).await;
+    }
+    tracing::info!("The owner changed the second factor: {change:?}.");
+    match change {
+        Change::On | Change::NewCodes => {
+            show_second_factor(&asked, StatusCode::OK, None, &codes).await
+        }
+        Change::Off => Ok(Redirect::to(&asked.base().link("/account")).into_response()),
+    }
+}

@@ -1,0 +1,169 @@
+//! What has happened to the owner's account, for the owner to see: there is nobody to send a message to.
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+use rusqlite::{Connection, Transaction, params};
+
+use super::throttle::Seconds;
+
+/// How many are kept; the oldest go first.
+const MOST_EVENTS: i64 = 20;
+
+/// Something the owner should know of, as the page of the account says it.
+pub(crate) const NEW_BROWSER: &str = "Login from a new browser";
+pub(crate) const PASSWORD_SET: &str = "Password set";
+pub(crate) const PASSWORD_CHANGED: &str = "Password changed";
+pub(crate) const SECOND_FACTOR_ON: &str = "Second factor turned on";
+pub(crate) const SECOND_FACTOR_OFF: &str = "Second factor turned off";
+pub(crate) const NEW_RECOVERY_CODES: &str = "New recovery codes made";
+pub(crate) const ENDED: &str = "A session ended from elsewhere";
+pub(crate) const ENDED_EVERYWHERE: &str = "Logged out everywhere";
+
+/// Where a request comes from, in words for its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// As in `Firefox on Linux`; empty when nothing is known.
+    pub(crate) browser: String,
+    /// Empty where nobody tells it.
+    pub(crate) address: String,
+}
+
+/// One that happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) at: Seconds,
+    pub(crate) what: String,
+    pub(crate) origin: Origin,
+}
+
+/// Writes one down.
+pub(crate) fn record(
+    store: &Transaction<'_>,
+    now: Seconds,
+    what: &'static str,
+    origin: &Origin,
+) -> rusqlite::Result<()> {
+    store.execute(
+        "INSERT INTO events (at, what, browser, address) VALUES (?1, ?2, ?3, ?4)",
+        params![now, what, origin.browser, origin.address],
+    )?;
+    store.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id DESC LIMIT -1 OFFSET ?1)",
+        [MOST_EVENTS],
+    )?;
+    Ok(())
+}
+
+/// Returns them, the last one first.
+pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
+    let mut rows =
+        store.prepare("SELECT at, what, browser, address FROM events ORDER BY id DESC")?;
+    let rows = rows.query_map([], |row| {
+        let origin = Origin { browser: row.get(2)?, address: row.get(3)? };
+        Ok(Event { at: row.get(0)?, what: row.get(1)?, origin })
+    })?;
+    rows.collect()
+}
+
+/// The browser and its system, by the words that they use for themselves. Good enough for somebody who asks
+/// "was that me?"; nothing is decided by it.
+pub(crate) fn browser(headers: &HeaderMap) -> String {
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("");
+    // Each claims to be those after it.
+    let find = |known: &[(&str, &'static str)]| {
+        known.iter().find(|(word, _)| agent.contains(word)).map(|(_, name)| *name)
+    };
+    let browser = find(&[
+        ("Firefox/", "Firefox"),
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("Chromium/", "Chromium"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    ]);
+    let system = find(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (one, other) => one.or(other).unwrap_or_default().to_owned(),
+    }
+}
+
+/// How long ago something was.
+pub(crate) fn ago(at: Seconds, now: Seconds) -> String {
+    let passed = (now - at).max(0);
+    let (count, unit) = match passed {
+        0..600 => return "just now".to_owned(),
+        600..7200 => (passed / 60, "minutes"),
+        7200..172_800 => (passed / 3600, "hours"),
+        _ => (passed / 86_400, "days"),
+    };
+    format!("{count} {unit} ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::testing::block_on;
+
+    #[test]
+    fn the_last_ones_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::at(folder.path().join("store.db"));
+        let origin = Origin { browser: "Firefox on Linux".into(), address: "192.0.2.1".into() };
+        let kept = block_on(store.write(|store| {
+            for now in 0..MOST_EVENTS + 5 {
+                record(store, now, NEW_BROWSER, &origin)?;
+            }
+            list(store)
+        }));
+        let kept = kept.unwrap();
+        assert_eq!(kept.len() as i64, MOST_EVENTS);
+        let last = Event { at: MOST_EVENTS + 4, what: NEW_BROWSER.to_owned(), origin };
+        assert_eq!(kept[0], last);
+    }
+
+    #[test]
+    fn browsers_and_times_in_words() {
+        for (agent, expected) in [
+            (
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                "Firefox on Linux",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 \
+                 Mobile Safari/537.36",
+                "Chrome on Android",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+                 Version/18.0 Mobile/15E148 Safari/604.1",
+                "Safari on iPhone",
+            ),
+            ("<script>", ""),
+            ("curl/8.5.0", "curl"),
+            ("", ""),
+        ] {
+            let headers = HeaderMap::from_iter([(USER_AGENT, agent.parse().unwrap())]);
+            assert_eq!(browser(&headers), expected);
+        }
+        for (passed, expected) in [
+            (-5, "just now"),
+            (599, "just now"),
+            (600, "10 minutes ago"),
+            (7200, "2 hours ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(ago(1000, 1000 + passed), expected);
+        }
+    }
+}
