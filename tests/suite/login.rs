@@ -347,7 +347,7 @@ fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
         assert!(is_said, "{statuses:?}");
     }
     let looked_at = statuses.iter().filter(|(status, _)| *status == 401).count();
-    assert!(looked_at >= 2 && looked_at < CROWD, "{statuses:?}");
+    assert!((2..CROWD).contains(&looked_at), "{statuses:?}");
     assert!(running.said().contains("The login is busy"), "{}", running.said());
     let mut owner = Browser::new(&running);
     assert_eq!(owner.log_in("/login", "correct horse").status, 303);
