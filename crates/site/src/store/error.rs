@@ -80,8 +80,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Exposed { folder, mode } => write!(
                 formatter,
-                "other accounts can put files into {0} (mode {mode:o}), and so another password; run `chmod 700 \
-                 {0}` as its owner, or set data to a folder of the account the site runs as",
+                "other accounts can put files into {0} (mode {mode:o}), and so another password; set data to a \
+                 folder of its own, such as {0}/toolshed, or run `chmod 700 {0}` if it is for this site alone",
                 folder.display()
             ),
             StoreError::Foreign(file) => write!(

@@ -68,11 +68,14 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found.map_err(|error| StoreError::file(folder, error))?,
     };
+    let own = rustix::process::geteuid().as_raw();
     if is_open(found.mode()) {
+        // A folder that is everybody's on purpose, such as /tmp, and what is another account's is left as it is.
+        let is_ours = found.uid() == own && found.mode() & STICKY == 0;
+        let close = || fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_ok();
         // Some file systems (CIFS) take the change and make none.
-        let closed = fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-            .and_then(|()| fs::metadata(folder));
-        if !closed.is_ok_and(|closed| !is_open(closed.mode())) {
+        let is_closed = || fs::metadata(folder).is_ok_and(|closed| !is_open(closed.mode()));
+        if !(is_ours && close() && is_closed()) {
             let mode = found.mode() & 0o7777;
             return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
         }
@@ -82,7 +85,6 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
             folder.display()
         );
     }
-    let own = rustix::process::geteuid().as_raw();
     match fs::symlink_metadata(file) {
         Ok(file_found) if ![found.uid(), own].contains(&file_found.uid()) => {
             Err(StoreError::Foreign(file.to_owned()))
@@ -95,6 +97,9 @@ fn folder_of(file: &Path) -> &Path {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
+
+/// In such a folder everybody may make files, and removes their own alone.
+const STICKY: u32 = 0o1000;
 
 fn is_open(mode: u32) -> bool {
     mode & 0o022 != 0
@@ -165,7 +170,7 @@ mod tests {
     fn a_folder_that_others_could_write_to_is_closed() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("data");
-        for open in [0o777, 0o770, 0o757, 0o1777] {
+        for open in [0o777, 0o770, 0o757] {
             fs::create_dir_all(&folder).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
             names(&LoginSettings::in_folder(&folder).store()).unwrap();
@@ -181,9 +186,16 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_closed_is_refused_with_its_cure() {
-        // /proc/self/fd takes no change of mode, and is refused for another reason on the way.
-        let error = StoreError::Exposed { folder: "/srv/data".into(), mode: 0o777 }.to_string();
-        assert!(error.contains("mode 777") && error.contains("chmod 700 /srv/data"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let everybodys = folder.path().join("tmp");
+        fs::create_dir(&everybodys).unwrap();
+        fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
+        let login = LoginSettings::in_folder(&everybodys);
+        for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
+            assert_eq!(mode(&everybodys), 0o1777, "it is not ours to close");
+        }
         // What root can give away: a file of another account in our folder.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use super::error::{Refusal, StoreError, refusal};
 const APPLICATION_ID: i32 = 0x7368_6564;
 
 /// The steps; after the first N the file's `user_version` is N.
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     // Times are seconds since 1970. An id is kept as a hash, so that a copy of this file opens no session.
     "CREATE TABLE sessions (
          id BLOB PRIMARY KEY,

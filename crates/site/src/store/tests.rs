@@ -263,6 +263,28 @@ fn at_no_moment_others_may_read_a_copy() {
 }
 
 #[test]
+fn tables_of_each_older_version_are_brought_along_with_what_is_in_them() {
+    for version in 1..migrations::STEPS.len() {
+        let (_folder, store) = store();
+        fs::create_dir(store.file().parent().unwrap()).unwrap();
+        let older = Connection::open(store.file()).unwrap();
+        for step in &migrations::STEPS[..version] {
+            older.execute_batch(step).unwrap();
+        }
+        older.pragma_update(None, "user_version", version as i64).unwrap();
+        let session = "INSERT INTO sessions (id, proof, begun, seen) VALUES (x'01', x'02', 3, 4)";
+        older.execute_batch(session).unwrap();
+        drop(older);
+        let found = block_on(store.read(|store| {
+            let all =
+                "SELECT seen || browser || address FROM sessions, (SELECT count(*) FROM events)";
+            store.query_row(all, [], |row| row.get::<_, String>(0))
+        }));
+        assert_eq!(found.unwrap(), "4", "from version {version}");
+    }
+}
+
+#[test]
 fn a_file_put_in_its_place_is_noticed() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
