@@ -72,6 +72,26 @@ fn table() -> Vec<Case> {
         .but(Kind::ApacheFcgid, Expect::Redirect("/"), BY_HTACCESS)
         .but(Kind::ApacheCgi, Expect::Redirect("/"), BY_HTACCESS),
         Case::ask(
+            "a name like a launcher's is no page",
+            Request::get("/x.cgi"),
+            Expect::Answer(is_no_page),
+        ),
+        Case::ask(
+            "nor below a folder",
+            Request::get("/a/dispatch.fcgi"),
+            Expect::Answer(is_no_page),
+        ),
+        Case::ask(
+            "a path that would be a cookie's attributes",
+            Request::get("/;Domain=tools.test;/x.cgi"),
+            Expect::Answer(is_no_page),
+        ),
+        Case::ask(
+            "the same, cleaned up by the web server",
+            Request::get("/a/../;Domain=tools.test;/x.cgi"),
+            Expect::Answer(is_no_page),
+        ),
+        Case::ask(
             "a checksum of 100 KiB",
             upload(100 << 10),
             Expect::Answer(|_, answer| checksum_of(answer, 100 << 10)),
@@ -93,6 +113,15 @@ fn table() -> Vec<Case> {
             }),
         ),
     ]
+}
+
+/// Nothing of the visitor's path is in a link or a cookie.
+fn is_no_page(running: &Running, answer: &Response) -> Result<(), String> {
+    same("status", answer.status, 404)?;
+    same("cookie", answer.header("set-cookie"), None)?;
+    links_stay_in_the_site(running, answer)?;
+    let stray = links(answer).into_iter().find(|link| link.contains(".cgi") || link.contains(';'));
+    same("a link made of the path", stray, None)
 }
 
 const BY_HTACCESS: &str = ".htaccess sends visitors to the site's own address";
