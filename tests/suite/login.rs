@@ -355,6 +355,31 @@ fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }
 
+/// Where the account may have no process more a password is not looked at, rather than in the loop.
+#[test]
+fn where_no_process_can_be_made_the_login_says_when_to_come_back() {
+    /// Of "correct horse".
+    const HASH: &str =
+        "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+    let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD_HASH", HASH);
+    let running = serve::start(&setup.with_processes(1)).expect("it starts");
+    let answer = Browser::new(&running).log_in("/login", "correct horse");
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("5")),
+        "{}",
+        answer.text()
+    );
+    assert!(answer.text().contains("yours was not looked at"), "{}", answer.text());
+    let said = running.said();
+    assert!(
+        said.contains("The login is busy: ") && said.contains("no process could be made"),
+        "{said}"
+    );
+    assert_eq!(running.check_tasks(), Ok(()));
+    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+}
+
 /// The store, the computing in a child and the cookies need nothing that a poor host does not have.
 #[test]
 fn the_login_works_without_threads_on_a_kernel_that_is_old() {
