@@ -25,6 +25,8 @@ pub(crate) struct Connections {
     entries: RefCell<Slab<Entry>>,
     /// What all `held` are together, without those that were asked to close.
     held: Cell<usize>,
+    /// When it was said last that they are too much.
+    said: Cell<Option<Instant>>,
     draining: Cell<bool>,
     /// Idle connections are wanted for the program that comes next.
     collecting: Cell<bool>,
@@ -145,6 +147,12 @@ impl Connections {
             most.filter(|(_, entry)| entry.held / 2 > entries[newest].held)
                 .map_or(newest, |(key, _)| key)
         };
+        if is_to_be_said(&self.said) {
+            tracing::warn!(
+                "Half-sent heads take more than {limit} bytes (total_head_bytes): connections with much \
+                 of them are closed."
+            );
+        }
         self.ask_to_close(key);
     }
 
@@ -207,6 +215,19 @@ impl Connections {
         *self.waiting.borrow_mut() = Some(context.waker().clone());
         Poll::Pending
     }
+}
+
+/// What goes on and on is told this often: each time would fill the log instead.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// Whether what goes on and on is to be said again; notes that it is.
+pub(crate) fn is_to_be_said(said: &Cell<Option<Instant>>) -> bool {
+    let now = time::now();
+    let again = said.get().is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN);
+    if again {
+        said.set(Some(now));
+    }
+    again
 }
 
 /// A connection's place in the list.

@@ -146,7 +146,9 @@ where
                 return Poll::Ready(None);
             }
             if told {
-                return Poll::Pending;
+                // It was to end after an answer, which is out now, and the rest of a body still comes.
+                let is_to_go = place.poll_wanted(context) == Some(Wanted::EndNow);
+                return if is_to_go { Poll::Ready(None) } else { Poll::Pending };
             }
             told = match place.poll_wanted(context) {
                 Some(Wanted::EndNow) => return Poll::Ready(None),
@@ -358,7 +360,8 @@ impl Watched {
 
     /// Tells the list of connections what is on its way in between two requests.
     fn note_receiving(&self, place: &Place, most_held: usize) {
-        if self.in_progress.get() > 0 {
+        // The end of an answer may still be on its way out.
+        if self.in_progress.get() > 0 || self.blocked.get() {
             return;
         }
         let receiving = match self.head.get() {

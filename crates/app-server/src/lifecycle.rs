@@ -1,6 +1,7 @@
 //! The life of the server: open the listen socket, accept, give way to a newer version in the same process,
 //! drain, end. Whether there is a newer version is found out in `renewal.rs`.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event_loop::fatal;
 use event_loop::fork::{self, Finisher};
@@ -23,7 +24,7 @@ use tower_service::Service;
 
 use crate::application::Application;
 use crate::body::Body;
-use crate::connections::{Connections, Kept};
+use crate::connections::{Connections, Kept, is_to_be_said};
 use crate::crash_guard::{self, CrashGuard};
 use crate::error::{Error, check_descriptors};
 use crate::error_report::Cause;
@@ -41,9 +42,6 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted: what Linux allows at the most by default (somaxconn). A
 /// bound for draining a socket to which new ones keep coming.
 const LONGEST_BACKLOG: usize = 4096;
-
-/// A table that stays full is told this often: at every try it would fill the log instead.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Serves an application on the calling thread until SIGTERM or SIGINT, then drains: takes no new
 /// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns. With
@@ -269,12 +267,12 @@ where
     /// Accepts until a signal says to end or to renew, there is a newer version, or the socket is shut down
     /// by another process that shares it: then nothing more can come.
     async fn accept_connections(&mut self) -> Next {
-        let mut said = None;
+        let said = Cell::new(None);
         loop {
             let limit = self.application.settings.max_connections;
             // Until there is room: who is accepted past the limit would stay past it.
             while self.connections.len() >= limit {
-                if is_to_be_said(&mut said) {
+                if is_to_be_said(&said) {
                     tracing::warn!(
                         "All {limit} connections (max_connections) are taken: those that can be \
                          done without are closed."
@@ -311,7 +309,7 @@ where
                 Ok(Ok((stream, peer))) => self.start(stream, peer),
                 Ok(Err(error)) if is_out_of_descriptors(&error) => {
                     let open = self.connections.len();
-                    if is_to_be_said(&mut said) {
+                    if is_to_be_said(&said) {
                         tracing::warn!(open, "Accepting pauses: {error}.");
                     }
                     if let Some(next) = self.make_room(open).await {
@@ -625,16 +623,6 @@ const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
-}
-
-/// Whether what is said from time to time is to be said again; notes that it is.
-fn is_to_be_said(said: &mut Option<Instant>) -> bool {
-    let now = time::now();
-    let again = said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN);
-    if again {
-        *said = Some(now);
-    }
-    again
 }
 
 fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {

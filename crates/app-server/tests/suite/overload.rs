@@ -13,10 +13,14 @@ use fastcgi_server::Role;
 
 use crate::client::{Client, Server, id, raw_exchange, test};
 
+/// More than sockets take without a reader.
+const LARGE: usize = 8 << 20;
+
 fn router() -> Router {
     Router::new()
         .route("/", get(|| async { "fine" }))
         .route("/forever", get(std::future::pending::<&str>))
+        .route("/large", post(|| async { vec![b'x'; LARGE] }))
         .route("/count", post(|body: Bytes| async move { body.len().to_string() }))
 }
 
@@ -260,6 +264,29 @@ fn half_sent_heads_make_room_for_newcomers() {
         let answer = time::timeout(SOON, client.get(true, "/")).await.unwrap();
         assert_eq!(answer.body(), b"fine");
         time::timeout(SOON, crowd[0].closed()).await.expect("it has made room");
+    });
+}
+
+/// Its handler is done and its body goes on arriving, but what it was answered is not out yet.
+#[test]
+fn an_answer_that_is_not_out_yet_is_not_cut_off_for_a_newcomer() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.max_connections = 1;
+        let server = Server::http(router(), settings);
+        let mut stream = server.connect_raw().await;
+        let request = b"POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nhalf";
+        let slices = [IoSlice::new(request)];
+        poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
+        let mut newcomer = server.connect_raw().await;
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let early = raw_exchange(&mut newcomer, request);
+        let early = time::timeout(Duration::from_millis(2500), early).await;
+        assert!(early.is_err(), "it took the place of one that is answered: {early:?}");
+        // Once the answer is out, the rest of the body is no reason to stay.
+        let answer = raw_exchange(&mut stream, b"").await;
+        assert!(answer.len() > LARGE, "{} bytes of {LARGE}", answer.len());
+        assert!(raw_exchange(&mut newcomer, b"").await.ends_with("fine"));
     });
 }
 
