@@ -149,15 +149,14 @@ where
             Ok(permit) => permit,
             Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
         };
-        let arrival = request.as_ref().and_then(|it| it.body().arrival().cloned());
         let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
-        let answered = poll_fn(|context| match ended(arrival.as_ref(), context) {
+        let answered = poll_fn(|context| match ended(permit.arrival(), context) {
             Some(cause) => Poll::Ready(Err(cause)),
             None => answer.as_mut().poll(context),
         });
         match answered.await {
             Ok(response) => {
-                if let Some(arrival) = arrival {
+                if let Some(arrival) = permit.arrival() {
                     arrival.set_answered();
                 }
                 response.map(|relay| Answer::isolated(relay, about, permit))
@@ -201,8 +200,7 @@ where
             Ok(permit) => permit,
             Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
         };
-        let arrival = request.as_ref().and_then(|it| it.body().arrival().cloned());
-        let cause = match self.call(request, mark, arrival).await {
+        let cause = match self.call(request, mark, permit.arrival()).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
                 Ok(length) => {
                     return response.map(|body| {
@@ -225,7 +223,7 @@ where
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-        arrival: Option<Arrival>,
+        arrival: Option<&Arrival>,
     ) -> Result<Response<B>, Cause> {
         let called = poll_fn(|context| {
             catch(mark, || {
@@ -240,14 +238,14 @@ where
         };
         let mut future = pin!(Foreign::new(future, mark));
         poll_fn(|context| {
-            if let Some(cause) = ended(arrival.as_ref(), context) {
+            if let Some(cause) = ended(arrival, context) {
                 return Poll::Ready(Err(cause));
             }
             let response = match future.as_mut().run(|future| future.poll(context)) {
                 Ok(polled) => ready!(polled).map_err(|error| match error {}),
                 Err(message) => Err(Cause::Panic(message)),
             };
-            if let Some(arrival) = &arrival {
+            if let Some(arrival) = arrival {
                 arrival.set_answered();
             }
             Poll::Ready(response)
@@ -316,7 +314,13 @@ fn stated_length<B: HttpBody>(
 }
 
 /// Counts one exchange until its answer is over.
-struct Counted(#[allow(dead_code, reason = "it is kept, not used")] Permit);
+struct Counted(Permit);
+
+impl Counted {
+    fn arrival(&self) -> Option<&Arrival> {
+        self.0.arrival()
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -31,8 +31,13 @@ pub struct Body(Kind);
 
 enum Kind {
     Empty,
-    Queue { queue: Arc<Mutex<Queue>>, length: Option<u64>, arrival: Option<Arrival> },
-    Http(HttpIncoming),
+    Queue {
+        queue: Arc<Mutex<Queue>>,
+        length: Option<u64>,
+        arrival: Option<Arrival>,
+    },
+    /// In a box: it is larger than all the rest, and most requests have none.
+    Http(Box<HttpIncoming>),
 }
 
 /// A body that hyper receives.
@@ -151,7 +156,7 @@ impl Body {
             return Body::empty();
         }
         let held_back = headers.contains_key(EXPECT);
-        Body(Kind::Http(HttpIncoming {
+        Body(Kind::Http(Box::new(HttpIncoming {
             incoming,
             arrival: Arrival::new(settings),
             alarm: Alarm::default(),
@@ -159,7 +164,7 @@ impl Body {
             unwanted: false,
             lingers: false,
             held_back,
-        }))
+        })))
     }
 
     /// How it arrives, if it does not lie here already.

@@ -66,7 +66,8 @@ impl Permits {
         }
         self.taken.set(self.taken.get() + 1);
         let key = self.arriving.borrow_mut().insert((net, arrival.clone()));
-        Some(Permit { permits: self.clone(), arrival: Some((arrival.clone(), key)) })
+        arrival.lock().row = key;
+        Some(Permit { permits: self.clone(), arrival: Some(arrival.clone()) })
     }
 
     /// Ends an exchange whose body is slow, for a connection that wants to come in. Returns whether there is
@@ -109,21 +110,27 @@ impl Permits {
 /// Counts one exchange until its answer is over.
 pub(crate) struct Permit {
     permits: Rc<Permits>,
-    /// With its row's number.
-    arrival: Option<(Arrival, usize)>,
+    arrival: Option<Arrival>,
+}
+
+impl Permit {
+    /// How the body arrives, if it was on its way when the exchange began.
+    pub(crate) fn arrival(&self) -> Option<&Arrival> {
+        self.arrival.as_ref()
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let Permits { taken, arriving, .. } = &*self.permits;
-        if let Some((arrival, key)) = &self.arrival {
+        if let Some(arrival) = &self.arrival {
             if arrival.has_lost_its_place() {
                 return;
             }
-            let mut arriving = arriving.borrow_mut();
-            // Its row may be another's by now.
-            if arriving.get(*key).is_some_and(|(_, of)| Arc::ptr_eq(&of.0, &arrival.0)) {
-                arriving.remove(*key);
+            let (mut arriving, row) = (arriving.borrow_mut(), arrival.lock().row);
+            // It may be another's by now.
+            if arriving.get(row).is_some_and(|(_, of)| Arc::ptr_eq(&of.0, &arrival.0)) {
+                arriving.remove(row);
             }
         }
         taken.set(taken.get() - 1);
@@ -142,6 +149,8 @@ struct State {
     still_comes: bool,
     /// A process of its own waits for it.
     holds_process: bool,
+    /// Its row in the list of those that are on their way.
+    row: usize,
     /// Waits for the answer.
     waiter: Option<Waker>,
 }
@@ -173,6 +182,7 @@ impl Arrival {
             stage: Stage::OnItsWay,
             still_comes: true,
             holds_process: false,
+            row: 0,
             waiter: None,
         })))
     }
