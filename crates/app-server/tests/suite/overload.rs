@@ -123,7 +123,7 @@ async fn upload(server: &Server, address: &str) -> Client {
 }
 
 /// How much of the patience is up before somebody is slow: 2 s of 60, or half of it.
-const SLOW: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_secs(2);
 
 fn crowded(max_exchanges: usize) -> Settings {
     let mut settings = Settings::default();
