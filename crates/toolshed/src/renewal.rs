@@ -99,11 +99,14 @@ fn folder() -> Option<PathBuf> {
 /// wrong is told in the log.
 ///
 /// A configuration without mistakes is kept as the last good one here, whatever checks have run: what this
-/// process serves by is what the next one may fall back to, and never what was withdrawn before it.
+/// process serves by is what the next one may fall back to, and never what was withdrawn before it. Where
+/// nothing was kept before, that is left to [`keep_first`]: this start may fail.
 pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
     if configuration.problems.is_empty() {
-        // It serves all the same; the next check tells what is wrong with the folder.
-        let _ = keep_configuration(&configuration);
+        if folder().is_some_and(|folder| folder.is_dir()) {
+            // It serves all the same; the next check tells what is wrong with the folder.
+            let _ = keep_configuration(&configuration);
+        }
         return configuration;
     }
     if configuration.has_wrong_flags() {
@@ -120,6 +123,16 @@ pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
     }
     good.instead_of = configuration.problems;
     good
+}
+
+/// Keeps the usual configuration as the last good one, if it is good: for a process that has begun to serve
+/// by it.
+pub(crate) fn keep_first(_: &str) {
+    let configuration = config::load(&Typed::default());
+    if configuration.problems.is_empty() {
+        // As above.
+        let _ = keep_configuration(&configuration);
+    }
 }
 
 fn is_the_usual(file: &Path) -> bool {

@@ -25,6 +25,9 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     log::configuration(&configuration);
     let mut server = application::server_settings(&configuration.settings);
     server.renewal = renewal;
+    if typed.config.is_none() {
+        server.on_listening = renewal::keep_first;
+    }
     let way_in = WayIn::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
         return log.tell(app_server::supervise(&way_in, workers, &server));
