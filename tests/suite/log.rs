@@ -121,6 +121,23 @@ fn what_a_tool_cannot_print_is_its_own_failure() {
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
+/// An application with a log that panics: what tracing-subscriber does by default on a full disk.
+#[test]
+fn a_log_that_panics_ends_no_process() {
+    let setup = Setup::new(App::TestApp, "");
+    let started = external::start_with(&setup, |start, _| {
+        // Room for what is said at the start.
+        start.variable("TEST_APP_LOG_PANICS", "1").limit(Limit::FileSize, 2000)
+    });
+    let mut program = started.expect("the program starts");
+    for round in 0..30 {
+        assert_eq!(ask(&program, "GET", "/panic"), 500, "round {round}");
+        assert!([400, 500].contains(&ask(&program, "G T", "/")), "round {round}");
+        assert_eq!(ask(&program, "GET", "/healthz"), 200, "round {round}");
+    }
+    assert_eq!(program.check_unharmed(), Ok(()));
+}
+
 /// The bytes of all files of a folder whose names begin so.
 fn bytes(folder: &Path, name: &str) -> u64 {
     let entries = fs::read_dir(folder).expect("it is there").flatten();

@@ -25,7 +25,9 @@ fn application() -> Router {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // A log that cannot be written is no reason to panic.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
     let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
         app_server::run(application(), way_in, Settings::default())

@@ -37,7 +37,9 @@ impl Service<Request<Body>> for Hello {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // A log that cannot be written is no reason to panic.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
     let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
         app_server::run(Hello, way_in, Settings::default()).map_err(|error| error.to_string())

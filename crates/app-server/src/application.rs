@@ -103,7 +103,9 @@ impl<S> Application<S> {
         panics::expected(|| catch_unwind(AssertUnwindSafe(made))).unwrap_or_else(|_| {
             let plain = ErrorReport { reference: reference(), ..plain };
             let reference = &plain.reference;
-            tracing::error!(%reference, "The page for {} panicked.", plain.cause);
+            let told = || tracing::error!(%reference, "The page for {} panicked.", plain.cause);
+            // It may be the log that panics.
+            let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(told)));
             error_report::plain_text(&plain)
         })
     }

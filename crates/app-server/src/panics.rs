@@ -8,15 +8,17 @@
 //! To find the names of a backtrace takes a tenth of a second and, for good, tens of MiB (the program's
 //! tables of lines are read). A process that goes on lets a child do it.
 
-use std::backtrace::Backtrace;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
+use std::io;
+use std::os::fd::AsFd;
 use std::panic::{self, PanicHookInfo};
 use std::rc::Rc;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use event_loop::fork;
+use event_loop::{descriptors, fork};
 
 /// Bytes of a message that are kept. It may quote what a visitor sent.
 const MESSAGE_BYTES: usize = 1000;
@@ -44,18 +46,28 @@ thread_local! {
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let former = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
+        panic::set_hook(Box::new(|info| {
             if EXPECTED.try_with(Cell::get).is_ok_and(|depth| depth > 0) {
                 keep(info);
-            } else if tracing::dispatcher::has_been_set() {
-                // Standard error may be a pipe that nobody reads.
-                tracing::error!("{info}");
             } else {
-                former(info);
+                tell_unexpected(info);
             }
         }));
     });
+}
+
+/// Says on standard error what std's own hook says, without waiting for a reader. Not by a log: a panic in it
+/// would be one within a panic, which ends the process.
+fn tell_unexpected(info: &PanicHookInfo<'_>) {
+    // With RUST_BACKTRACE alone it has something to say.
+    let backtrace = Backtrace::capture();
+    let mut told = info.to_string().replace('\n', "\n    ");
+    if backtrace.status() == BacktraceStatus::Captured {
+        let _ = write!(told, "\n{backtrace}");
+    }
+    told.push('\n');
+    // When nobody takes it there is nobody to tell.
+    let _ = descriptors::write_at_once(io::stderr().as_fd(), told.as_bytes());
 }
 
 /// Runs code whose panics the caller catches and tells.

@@ -6,7 +6,8 @@
 //! behind mod_fcgid another process may be asked for the count); and `TEST_APP_STATE`, the folder in
 //! which its processes tell one another what crashed.
 //!
-//! With `TEST_APP_TOKIO` it runs inside a tokio runtime.
+//! With `TEST_APP_TOKIO` it runs inside a tokio runtime. With `TEST_APP_LOG_PANICS` it logs as tracing-subscriber
+//! does by default, which panics where standard error cannot be written.
 //!
 //! With `TEST_APP_RENEWAL`, a folder, it gives way to newer versions of itself: it watches the launcher
 //! (`TOOLSHED_LAUNCHER`, else the file `launcher` there), its own file, and the file `configuration`
@@ -36,7 +37,8 @@ use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
     // Told by a macro that panics when standard error cannot be written.
-    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let log_panics = std::env::var_os("TEST_APP_LOG_PANICS").is_some();
+    let log = tracing_subscriber::fmt().log_internal_errors(log_panics);
     log.with_writer(std::io::stderr).with_ansi(false).init();
     let renewal = Renewed::begin();
     if std::env::args().nth(1).as_deref() == Some("--check") {
