@@ -317,3 +317,39 @@ fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
     }
     assert_eq!(site.running.stop(), Ok(()));
 }
+
+#[test]
+fn a_configuration_that_cannot_be_replaced_is_forgotten() {
+    let site = Site::start();
+    let kept = site.running.folder().join("data/renewal");
+    site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
+    let set_mode = |mode| fs::set_permissions(&kept, fs::Permissions::from_mode(mode));
+    set_mode(0o500).expect("it is there");
+    site.end_all();
+    fs::remove_file(site.configuration()).expect("it is there");
+    check_is_closed(&site, "without the file");
+    site.end_all();
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    check_is_closed(&site, "with a mistake in the next one");
+    assert!(site.said().contains("could not be kept as the last good one"), "{}", site.said());
+    set_mode(0o700).expect("it is there");
+    assert_eq!(site.running.stop(), Ok(()));
+}
+
+#[test]
+fn what_other_accounts_could_have_kept_is_not_used() {
+    let site = Site::start();
+    let data = site.running.folder().join("data");
+    let kept = data.join("renewal");
+    site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
+    site.end_all();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("it is there");
+    fs::write(kept.join("toolshed.toml"), "public = [\"all\", \"inspect\"]\n")
+        .expect("it is written");
+    fs::write(site.configuration(), "publik = 1\n").expect("it is written");
+    assert_eq!(site.ask(), 503, "{}", site.said());
+    assert!(site.said().contains("can be changed by other accounts"), "{}", site.said());
+    let mode = || fs::metadata(&data).expect("it is there").mode() & 0o777;
+    site.until("it is closed", || mode() == 0o755);
+    assert_eq!(site.running.stop(), Ok(()));
+}

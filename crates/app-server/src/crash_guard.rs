@@ -5,9 +5,9 @@
 //! is answered how is decided in `event_loop::fatal`, whose signal handler does it.
 
 use std::cell::{Cell, RefCell};
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event_loop::exec::Image;
@@ -67,13 +67,31 @@ fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
     Ok(guard)
 }
 
-/// Makes the folder in which the guard notes crashes. Not before the server listens: a start that fails leaves
-/// nothing behind.
+/// Makes the folder in which the guard notes crashes, and closes it to other accounts: what lies there is
+/// believed. Not before the server listens: a start that fails leaves nothing behind.
 pub(crate) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
     // Without it nothing is quarantined, and all else goes on.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
+        return;
+    }
+    let Ok(metadata) = fs::metadata(folder) else { return };
+    let mode = metadata.permissions().mode();
+    // Write permission of the group and of others. One that is everybody's on purpose (sticky) stays so.
+    if mode & 0o022 == 0 || mode & 0o1000 != 0 {
+        return;
+    }
+    let closed = fs::set_permissions(folder, Permissions::from_mode(mode & 0o7755));
+    match closed {
+        Ok(()) => tracing::warn!(
+            "{} was writable by other accounts; permissions tightened.",
+            folder.display()
+        ),
+        Err(error) => tracing::warn!(
+            "{} is writable by other accounts, who can change what this site remembers: {error}.",
+            folder.display()
+        ),
     }
 }
 

@@ -879,8 +879,8 @@ impl Renewer {
                 && now.saturating_duration_since(since) >= REPLACED
             {
                 tracing::info!(
-                    "The launcher was replaced by another file: the web server starts new processes \
-                     and never asks this one again. Exiting."
+                    "Launcher replaced by another file; the web server will not send this process \
+                     any more requests. Exiting."
                 );
                 return Some(Act::End);
             }

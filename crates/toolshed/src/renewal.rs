@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use app_server::Renewal;
@@ -101,11 +101,23 @@ fn folder() -> Option<PathBuf> {
 /// A configuration without mistakes is kept as the last good one here, whatever checks have run: what this
 /// process serves by is what the next one may fall back to, and never what was withdrawn before it. Where
 /// nothing was kept before, that is left to [`keep_first`]: this start may fail.
-pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
+pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
+    let Some(folder) = folder().filter(|folder| folder.is_dir()) else { return configuration };
+    if let Some(open) = open_to_others(&folder) {
+        configuration.warnings.push(format!(
+            "{} can be changed by other accounts, so the configuration kept there is not used. Close it \
+             with: chmod go-w {0}",
+            open.display()
+        ));
+        return configuration;
+    }
     if configuration.problems.is_empty() {
-        if folder().is_some_and(|folder| folder.is_dir()) {
-            // It serves all the same; the next check tells what is wrong with the folder.
-            let _ = keep_configuration(&configuration);
+        if let Err(error) = keep_configuration(&configuration) {
+            let file = folder.join(FILE_NAME);
+            configuration.warnings.push(format!(
+                "This configuration could not be kept as the last good one in {}: {error}.",
+                file.display()
+            ));
         }
         return configuration;
     }
@@ -115,14 +127,25 @@ pub(crate) fn or_last_good(configuration: Configuration) -> Configuration {
     if !configuration.file.as_deref().is_some_and(is_the_usual) {
         return configuration;
     }
-    let kept = folder().and_then(|folder| fs::read_to_string(folder.join(FILE_NAME)).ok());
-    let Some(text) = kept else { return configuration };
+    let Ok(text) = fs::read_to_string(folder.join(FILE_NAME)) else { return configuration };
     let mut good = config::load_as(&configuration.typed, &text);
     if !good.problems.is_empty() {
         return configuration;
     }
     good.instead_of = configuration.problems;
     good
+}
+
+/// The first of these that another account can change, or has made: the folder, the one around it, and the
+/// configuration that is kept there.
+fn open_to_others(folder: &Path) -> Option<PathBuf> {
+    let own = rustix::process::geteuid().as_raw();
+    let file = folder.join(FILE_NAME);
+    let all = [folder.parent().unwrap_or(folder), folder, &file];
+    let is_open = |path: &&Path| {
+        fs::symlink_metadata(path).is_ok_and(|it| it.uid() != own || it.mode() & 0o022 != 0)
+    };
+    all.into_iter().find(is_open).map(Path::to_owned)
 }
 
 /// Keeps the usual configuration as the last good one, if it is good: for a process that has begun to serve
@@ -188,7 +211,12 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes()))
+    replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(|_| {
+        // What was withdrawn must not come back. On a full disk a file can be removed, in a folder that
+        // cannot be written to it can be emptied: then it says what no file says.
+        let emptied = || File::options().write(true).truncate(true).open(&kept).map(drop);
+        let _ = fs::remove_file(&kept).or_else(|_| emptied());
+    })
 }
 
 /// Writes a file that is there as a whole or as it was before.

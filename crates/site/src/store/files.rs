@@ -41,7 +41,7 @@ pub(super) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
 }
 
 fn is_regular(is_file: bool) -> io::Result<()> {
-    let odd = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file; remove it");
+    let odd = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; remove it");
     is_file.then_some(()).ok_or_else(odd)
 }
 
@@ -72,7 +72,8 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
     if is_open(found.mode()) {
         // A folder that is everybody's on purpose, such as /tmp, and what is another account's is left as it is.
         let is_ours = found.uid() == own && found.mode() & STICKY == 0;
-        let close = || fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_ok();
+        let closed = fs::Permissions::from_mode(found.mode() & 0o7755);
+        let close = || fs::set_permissions(folder, closed).is_ok();
         // Some file systems (CIFS) take the change and make none.
         let is_closed = || fs::metadata(folder).is_ok_and(|closed| !is_open(closed.mode()));
         if !(is_ours && close() && is_closed()) {
@@ -80,8 +81,8 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
         }
         tracing::warn!(
-            "Other accounts could put files into {}; it is closed to them now. If one of them may have done so, \
-             remove secret.key and set the password again.",
+            "{} was writable by other accounts; permissions tightened. If you don't trust them, delete \
+             secret.key and set the password again.",
             folder.display()
         );
     }
@@ -152,7 +153,10 @@ mod tests {
                 _ => names(&login.store()).map(drop),
             });
             let said = said.unwrap_err().to_string();
-            assert!(said.contains(name) && said.contains("no regular file; remove it"), "{said}");
+            assert!(
+                said.contains(name) && said.contains("not a regular file; remove it"),
+                "{said}"
+            );
         }
     }
 
@@ -174,10 +178,10 @@ mod tests {
             fs::create_dir_all(&folder).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
             names(&LoginSettings::in_folder(&folder).store()).unwrap();
-            assert_eq!(mode(&folder), 0o700, "{open:o}");
+            assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
             LoginSettings::in_folder(&folder).make_up_password().unwrap();
-            assert_eq!(mode(&folder), 0o700, "{open:o}");
+            assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         names(&LoginSettings::in_folder(&folder).store()).unwrap();

@@ -113,7 +113,7 @@ impl LogFile {
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.file.metadata()?.len() > self.limit.saturating_mul(2) {
-            return Err(io::Error::other("it is too large and cannot be renamed"));
+            return Err(io::Error::other("too large, and cannot be rotated"));
         }
         let mended;
         let line = match self.is_broken {

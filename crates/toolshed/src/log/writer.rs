@@ -103,7 +103,8 @@ impl Lost {
         let mut text = String::new();
         // A clock that says nothing is no reason to say nothing.
         let _ = TimeAndProcess.format_time(&mut Writer::new(&mut text));
-        text += &format!("  WARN {} messages could not be written: {why}.", self.lines);
+        let messages = if self.lines == 1 { "message" } else { "messages" };
+        text += &format!("  WARN {} {messages} could not be written: {why}.", self.lines);
         line(text.as_bytes(), "")
     }
 }
@@ -112,7 +113,7 @@ impl Lost {
 fn in_words(LeftOut { count, since }: LeftOut, now: Instant) -> String {
     let Some(since) = since else { return String::new() };
     let seconds = now.saturating_duration_since(since).as_secs();
-    format!(" ({count} more like this in the last {seconds} s are left out)")
+    format!(" ({count} more like this suppressed in the last {seconds} s)")
 }
 
 impl Sink {
