@@ -86,7 +86,8 @@ const CLEARLY_BEHIND: Duration = Duration::from_secs(2);
 /// brings none is served at once and so comes first. `patience`: after how much behind an upload ends anyway.
 ///
 /// A newcomer from a net with fewer uploads takes the place of a slow one, of any if one net has more than half
-/// of them all; among equals only of one that is well on its way to its end.
+/// of them all. So does one from a net that has none: a crowd of whom each has one, from as many addresses,
+/// shuts out nobody else. Among equals only one that is well on its way to its end gives way.
 pub(crate) fn upload_to_end(
     uploads: &[Upload],
     newcomer: Option<ClientNet>,
@@ -103,6 +104,7 @@ pub(crate) fn upload_to_end(
         Some(net) if of(&upload.net) > of(&net) + 1 => {
             upload.behind >= slow || of(&upload.net) * 2 > uploads.len()
         }
+        Some(net) if of(&net) == 0 => upload.behind >= slow,
         Some(_) => upload.behind >= patience / 2,
     };
     let candidates = uploads.iter().enumerate().filter(|(_, upload)| may_end(upload));
@@ -171,6 +173,8 @@ mod tests {
             ("but no fast one", "1:0 1:1 2:0 2:0 3:0", Some("4"), None),
             ("unless one net has most", "1:0 1:1 1:0 2:0", Some("4"), Some(1)),
             ("a newcomer with as many", "1:9 2:3", Some("2"), None),
+            ("a newcomer among many with one each", "1:3 2:9 3:1", Some("4"), Some(1)),
+            ("but none whose bytes come", "1:1 2:1 3:1", Some("4"), None),
             ("unless one is nearly over", "1:31 2:3", Some("2"), Some(0)),
             ("a newcomer of those who have the most", "1:9 1:9 1:9", Some("1"), None),
             ("takes the place of its own", "1:9 1:31 1:9 2:2", Some("1"), Some(1)),
