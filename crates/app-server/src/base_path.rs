@@ -132,6 +132,8 @@ fn may_be_cleaned_up(raw_path: &[u8]) -> bool {
     matches!(last, b"." | b"..")
         || segments.any(is_odd)
         || decoded.contains(&b'\\')
+        // nginx takes a fragment off.
+        || raw_path.contains(&b'#')
         || decoded.rsplit(|byte| *byte == b'.').next().is_some_and(|extension| {
             [&b"fcgi"[..], b"cgi"].iter().any(|known| extension.eq_ignore_ascii_case(known))
         })
@@ -257,6 +259,8 @@ mod tests {
             ("ends with dots", "/a/x.cgi/y/..", "/a/x.cgi/", ""),
             ("dots behind", "/a/x.cgi/.", "/a/x.cgi/", ""),
             ("knows no case", "/a/x.CGI", "/a/x.cgi", ""),
+            ("nginx cuts a fragment off", "/a/x.cgi#b", "/a/x.cgi", ""),
+            ("an empty fragment", "/a/x.cgi#", "/a/x.cgi", ""),
             ("split, with an attribute", "/;Domain=h;/x.fcgi/y", "/;Domain=h;/x.fcgi", "/y"),
             ("split, with a list", "/a,b/x.fcgi/y", "/a,b/x.fcgi", "/y"),
         ];
