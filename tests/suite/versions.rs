@@ -3,8 +3,10 @@
 //! is mended, the next touch takes it.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -333,6 +335,28 @@ fn a_configuration_that_cannot_be_replaced_is_forgotten() {
     check_is_closed(&site, "with a mistake in the next one");
     assert!(site.said().contains("could not be kept as the last good one"), "{}", site.said());
     set_mode(0o700).expect("it is there");
+    assert_eq!(site.running.stop(), Ok(()));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_takes_no_site_down() {
+    let site = Site::start();
+    let kept = site.running.folder().join("data/renewal/toolshed.toml");
+    site.until("it is kept as good", || site.ask() == 200 && kept.is_file());
+    fs::remove_file(site.configuration()).expect("it is there");
+    for make in [
+        // A pipe would be waited for.
+        (|path| Command::new("mkfifo").arg(path).status()) as fn(&Path) -> io::Result<_>,
+        |path| Command::new("mkdir").arg(path).status(),
+        |path| Command::new("truncate").args(["-s", "3G"]).arg(path).status(),
+    ] {
+        assert!(make(&site.configuration()).expect("it runs").success());
+        site.end_all();
+        assert_eq!(site.ask(), 200, "{}", site.said());
+        let _ = fs::remove_file(site.configuration());
+        let _ = fs::remove_dir(site.configuration());
+    }
+    assert!(site.said().contains("The configuration as it was before goes on"), "{}", site.said());
     assert_eq!(site.running.stop(), Ok(()));
 }
 

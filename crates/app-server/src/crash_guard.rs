@@ -5,10 +5,11 @@
 //! is answered how is decided in `event_loop::fatal`, whose signal handler does it.
 
 use std::cell::{Cell, RefCell};
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 
+use atomic_file::{Access, close_to_others};
 use bytes::{BufMut, Bytes, BytesMut};
 use event_loop::exec::Image;
 use event_loop::fatal::{self, Answer, Answers, Guard, Installation, MemoryLimit, Watch, Way};
@@ -76,22 +77,17 @@ pub(crate) fn make_folder(settings: &Settings) {
         tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
         return;
     }
-    let Ok(metadata) = fs::metadata(folder) else { return };
-    let mode = metadata.permissions().mode();
-    // Write permission of the group and of others. One that is everybody's on purpose (sticky) stays so.
-    if mode & 0o022 == 0 || mode & 0o1000 != 0 {
-        return;
-    }
-    let closed = fs::set_permissions(folder, Permissions::from_mode(mode & 0o7755));
-    match closed {
-        Ok(()) => tracing::warn!(
+    match close_to_others(folder) {
+        Ok(Access::OursAlone) => {}
+        Ok(Access::Tightened) => tracing::warn!(
             "{} was writable by other accounts; permissions tightened.",
             folder.display()
         ),
-        Err(error) => tracing::warn!(
-            "{} is writable by other accounts, who can change what this site remembers: {error}.",
+        Ok(Access::Open(mode)) => tracing::warn!(
+            "{} is writable by other accounts (mode {mode:o}), who can change what this site remembers.",
             folder.display()
         ),
+        Err(error) => tracing::warn!("{} cannot be looked at: {error}.", folder.display()),
     }
 }
 

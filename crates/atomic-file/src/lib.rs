@@ -6,9 +6,13 @@
 //! at the target is replaced, not written to: a link there loses its name and what it points at is
 //! untouched. When anything fails, the target is as it was and the temporary file is removed.
 //!
+//! `access.rs` says who else can have a hand in a file, and reads what anybody may have put there.
+//!
 //! *Absent on purpose*: locks (of two writers the later one wins), owner and group.
 
 #![forbid(unsafe_code)]
+
+mod access;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -17,6 +21,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::{Builder, TempPath};
+
+pub use access::{Access, close_to_others, is_in_other_hands, read_small};
 
 /// Letters and digits that are tried until there is no such file, behind 64 bits of the system's randomness.
 const TRIED_CHARACTERS: usize = 6;

@@ -32,7 +32,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use error::StoreError;
 use error::{Refusal, refusal};
-pub(crate) use files::{close_folder_of, private_folder_of, read_small};
+pub(crate) use files::{close_folder_of, private_folder_of};
 
 use crate::pause::pause;
 

@@ -35,6 +35,9 @@ pub(crate) const FILE_NAME: &str = "toolshed.toml";
 /// Names the file, in the environment.
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
+/// Bytes of a file. One that is longer is something else.
+const LONGEST_FILE: u64 = 1 << 20;
+
 /// What every variable of ours begins with.
 const PREFIX: &str = "TOOLSHED_";
 
@@ -156,6 +159,15 @@ pub(crate) fn file_of(typed: &Typed) -> Option<PathBuf> {
     which_file(typed, &environment(), home().as_deref()).0
 }
 
+/// Reads a file of settings whole, without waiting should it be a pipe.
+///
+/// # Errors
+/// What the file system answers, and when it is not a regular file, too long, or not UTF-8.
+pub(crate) fn read_text(file: &Path) -> io::Result<String> {
+    let (_, bytes) = atomic_file::read_small(file, LONGEST_FILE)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 fn environment() -> Vec<(String, OsString)> {
     std::env::vars_os()
         .filter(|(name, _)| {
@@ -241,8 +253,8 @@ impl Configuration {
 
     /// Reads a file. One that nobody named may be missing.
     fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
-        let bytes = match std::fs::read(&file) {
-            Ok(bytes) => bytes,
+        let bytes = match atomic_file::read_small(&file, LONGEST_FILE) {
+            Ok((_, bytes)) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && named_by.is_none() => return,
             Err(error) => {
                 let message = in_words(&error);

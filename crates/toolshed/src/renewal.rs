@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use app_server::Renewal;
@@ -124,10 +124,10 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     if configuration.has_wrong_flags() {
         return configuration;
     }
-    if !configuration.file.as_deref().is_some_and(is_the_usual) {
+    if !config::file_of(&configuration.typed).is_some_and(|file| is_the_usual(&file)) {
         return configuration;
     }
-    let Ok(text) = fs::read_to_string(folder.join(FILE_NAME)) else { return configuration };
+    let Ok(text) = config::read_text(&folder.join(FILE_NAME)) else { return configuration };
     let mut good = config::load_as(&configuration.typed, &text);
     if !good.problems.is_empty() {
         return configuration;
@@ -139,13 +139,9 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
 /// The first of these that another account can change, or has made: the folder, the one around it, and the
 /// configuration that is kept there.
 fn open_to_others(folder: &Path) -> Option<PathBuf> {
-    let own = rustix::process::geteuid().as_raw();
     let file = folder.join(FILE_NAME);
     let all = [folder.parent().unwrap_or(folder), folder, &file];
-    let is_open = |path: &&Path| {
-        fs::symlink_metadata(path).is_ok_and(|it| it.uid() != own || it.mode() & 0o022 != 0)
-    };
-    all.into_iter().find(is_open).map(Path::to_owned)
+    all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
 
 /// Keeps the usual configuration as the last good one, if it is good: for a process that has begun to serve
@@ -198,12 +194,12 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
     if !is_the_usual(&file) {
         return Ok(());
     }
-    let text = match fs::read_to_string(file) {
+    let text = match config::read_text(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read?,
     };
     let kept = folder.join(FILE_NAME);
-    if fs::read_to_string(&kept).is_ok_and(|kept| kept == text) {
+    if config::read_text(&kept).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
     // It may have been edited since this process read it.

@@ -8,13 +8,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use atomic_file::Durability;
+use atomic_file::{Durability, read_small};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use ring::rand::SecureRandom;
 
 use super::password::NoRandomness;
-use crate::store::{StoreError, close_folder_of, private_folder_of, read_small};
+use crate::store::{StoreError, close_folder_of, private_folder_of};
 
 /// The file's length.
 const KEY_BYTES: usize = 64;

@@ -18,7 +18,7 @@ use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
 use crate::error_page::ErrorPage;
 use crate::page::Page;
-use crate::store::read_small;
+use atomic_file::read_small;
 
 /// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.
 const SHORTEST_TOKEN: usize = 16;

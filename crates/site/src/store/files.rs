@@ -1,34 +1,14 @@
 //! Files and the folder that the login and the store trust: opened without ever waiting, and only where no other
 //! account can have put them.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use atomic_file::{Access, close_to_others};
 
 use super::error::StoreError;
-
-/// For `open`: a pipe in the place of a file is not waited for.
-#[allow(clippy::cast_possible_wrap)]
-const WITHOUT_WAITING: i32 = OFlags::NONBLOCK.bits() as i32;
-
-/// Reads a whole small file. Anybody may be able to make a file of that name: a pipe without a writer would
-/// hold the loop up for ever, a device may have no end.
-///
-/// # Errors
-/// When it cannot be read, is no regular file, or is longer than `most` bytes.
-pub(crate) fn read_small(file: &Path, most: u64) -> io::Result<(File, Vec<u8>)> {
-    let opened = OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(file)?;
-    is_regular(opened.metadata()?.is_file())?;
-    let mut content = Vec::new();
-    (&opened).take(most + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
-    }
-    Ok((opened, content))
-}
 
 /// Refuses what is there and is no regular file, without opening it: for files that SQLite opens.
 pub(super) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
@@ -64,30 +44,23 @@ pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
 /// As of [`private_folder_of`].
 pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
-    let found = match fs::metadata(folder) {
+    match close_to_others(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.map_err(|error| StoreError::file(folder, error))?,
-    };
-    let own = rustix::process::geteuid().as_raw();
-    if is_open(found.mode()) {
-        // A folder that is everybody's on purpose, such as /tmp, and what is another account's is left as it is.
-        let is_ours = found.uid() == own && found.mode() & STICKY == 0;
-        let closed = fs::Permissions::from_mode(found.mode() & 0o7755);
-        let close = || fs::set_permissions(folder, closed).is_ok();
-        // Some file systems (CIFS) take the change and make none.
-        let is_closed = || fs::metadata(folder).is_ok_and(|closed| !is_open(closed.mode()));
-        if !(is_ours && close() && is_closed()) {
-            let mode = found.mode() & 0o7777;
-            return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
-        }
-        tracing::warn!(
+        Err(error) => return Err(StoreError::file(folder, error)),
+        Ok(Access::OursAlone) => {}
+        Ok(Access::Tightened) => tracing::warn!(
             "{} was writable by other accounts; permissions tightened. If you don't trust them, delete \
              secret.key and set the password again.",
             folder.display()
-        );
+        ),
+        Ok(Access::Open(mode)) => {
+            return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
+        }
     }
+    let own = rustix::process::geteuid().as_raw();
+    let folders = fs::metadata(folder).map_err(|error| StoreError::file(folder, error))?.uid();
     match fs::symlink_metadata(file) {
-        Ok(file_found) if ![found.uid(), own].contains(&file_found.uid()) => {
+        Ok(found) if ![folders, own].contains(&found.uid()) => {
             Err(StoreError::Foreign(file.to_owned()))
         }
         _ => Ok(()),
@@ -99,15 +72,9 @@ fn folder_of(file: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-/// In such a folder everybody may make files, and removes their own alone.
-const STICKY: u32 = 0o1000;
-
-fn is_open(mode: u32) -> bool {
-    mode & 0o022 != 0
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -158,16 +125,6 @@ mod tests {
                 "{said}"
             );
         }
-    }
-
-    #[test]
-    fn a_small_file_is_read_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("a");
-        fs::write(&file, "12345").unwrap();
-        assert_eq!(read_small(&file, 5).unwrap().1, b"12345");
-        let errors = [read_small(&file, 4), read_small(Path::new("/dev/zero"), 4)];
-        assert!(errors.iter().all(Result::is_err));
     }
 
     #[test]

@@ -7,12 +7,13 @@
 //!   so while the file cannot be written they lead to `/dev/null`.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::ErrorKind::{Interrupted, StorageFull, WouldBlock};
+use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use atomic_file::{close_to_others, is_in_other_hands};
 use event_loop::descriptors;
 use rustix::fs::OFlags;
 
@@ -47,6 +48,8 @@ impl LogFile {
     pub(super) fn open(path: &Path, limit: u64) -> io::Result<LogFile> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            // A folder that stays open (/tmp, /var/log) is the owner's choice.
+            close_to_others(folder)?;
         }
         let file = open(path)?;
         let path = path.to_owned();
@@ -160,8 +163,15 @@ pub(super) fn before(path: &Path) -> PathBuf {
 }
 
 /// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
-/// put there must not wait for a reader.
+/// put there must not wait for a reader, and what another account put there is not written to.
 fn open(path: &Path) -> io::Result<File> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
+    if is_file && is_in_other_hands(path) {
+        return Err(io::Error::new(
+            PermissionDenied,
+            "it belongs to another account, or others may write to it; remove it",
+        ));
+    }
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)
@@ -227,6 +237,23 @@ mod tests {
         logs[2].append(b"third\n").unwrap();
         logs[0].append(b"fourth\n").unwrap();
         assert_eq!(read(&path), "third\nfourth\n");
+    }
+
+    #[test]
+    fn what_others_put_there_is_not_written_to() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("logs");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let path = folder.join("log");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = LogFile::open(&path, 100).unwrap_err();
+        assert!(refused.to_string().contains("remove it"), "{refused}");
+        let mode = fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o755, "nobody else puts anything there any more");
+        fs::remove_file(&path).unwrap();
+        LogFile::open(&path, 100).unwrap().append(b"ours\n").unwrap();
     }
 
     #[test]

@@ -1,0 +1,138 @@
+//! Who else can have a hand in a file or its folder, on a machine with other accounts.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Write permission of the group and of others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// In such a folder everybody may make files, and removes their own alone: `/tmp`.
+const STICKY: u32 = 0o1000;
+
+/// What [`close_to_others`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No other account may write there.
+    OursAlone,
+    /// Others might; that is over now.
+    Tightened,
+    /// Others may, and it stays so: the folder is another account's, is everybody's on purpose, or its file
+    /// system keeps no modes. Its mode.
+    Open(u32),
+}
+
+/// Takes the write permission of the group and of others from a folder of this account.
+///
+/// # Errors
+/// When the folder is not there or cannot be looked at.
+pub fn close_to_others(folder: &Path) -> io::Result<Access> {
+    let found = fs::metadata(folder)?;
+    if found.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(Access::OursAlone);
+    }
+    let is_ours = found.uid() == own_account() && found.mode() & STICKY == 0;
+    let closed = Permissions::from_mode(found.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
+    // Some file systems (CIFS) take the change and make none.
+    let is_closed = || fs::metadata(folder).is_ok_and(|it| it.mode() & WRITABLE_BY_OTHERS == 0);
+    match is_ours && fs::set_permissions(folder, closed).is_ok() && is_closed() {
+        true => Ok(Access::Tightened),
+        false => Ok(Access::Open(found.mode() & 0o7777)),
+    }
+}
+
+/// Whether another account has made what lies there or can change it: the file, the folder, or the link that
+/// stands in its place. Root's is nobody's. `false` for what is missing.
+pub fn is_in_other_hands(path: &Path) -> bool {
+    let own = own_account();
+    fs::symlink_metadata(path).is_ok_and(|found| {
+        let is_foreign = found.uid() != own && found.uid() != 0;
+        is_foreign || !found.is_symlink() && found.mode() & WRITABLE_BY_OTHERS != 0
+    })
+}
+
+/// Reads a whole small file. Anybody may be able to make a file of that name: a pipe without a writer would
+/// be waited for, a device may have no end.
+///
+/// # Errors
+/// When it cannot be read, `InvalidInput` when it is not a regular file, `FileTooLarge` when it is longer than
+/// `limit` bytes.
+pub fn read_small(file: &Path, limit: u64) -> io::Result<(File, Vec<u8>)> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(file)?;
+    let found = opened.metadata()?;
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !found.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; remove it"));
+    }
+    let mut content = Vec::new();
+    (&opened).take(limit + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
+    }
+    Ok((opened, content))
+}
+
+fn own_account() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_ours_is_closed_and_one_of_everybody_is_not() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        for (mode, found, after) in [
+            (0o700, Access::OursAlone, 0o700),
+            (0o755, Access::OursAlone, 0o755),
+            (0o777, Access::Tightened, 0o755),
+            (0o775, Access::Tightened, 0o755),
+            (0o757, Access::Tightened, 0o755),
+            (0o1777, Access::Open(0o1777), 0o1777),
+        ] {
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(close_to_others(&folder).unwrap(), found, "{mode:o}");
+            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, after, "{mode:o}");
+        }
+        assert!(close_to_others(&folder.join("missing")).is_err());
+    }
+
+    #[test]
+    fn what_others_made_or_may_change_is_in_their_hands() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert!(!is_in_other_hands(&file), "it is missing");
+        fs::write(&file, "").unwrap();
+        for (mode, expected) in [(0o600, false), (0o644, false), (0o666, true), (0o620, true)] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_in_other_hands(&file), expected, "{mode:o}");
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(!is_in_other_hands(&link));
+        // What root alone can give away.
+        if own_account() == 0 {
+            std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
+            assert!(is_in_other_hands(&link));
+        }
+    }
+
+    #[test]
+    fn a_small_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        fs::write(&file, "12345").unwrap();
+        assert_eq!(read_small(&file, 5).unwrap().1, b"12345");
+        let errors = [read_small(&file, 4), read_small(Path::new("/dev/zero"), 4)];
+        assert!(errors.iter().all(Result::is_err));
+    }
+}
