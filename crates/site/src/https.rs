@@ -27,8 +27,8 @@ pub(crate) fn redirect(request: &Request, base: &BasePath) -> Option<Response> {
         static SAID: Once = Once::new();
         SAID.call_once(|| {
             tracing::warn!(
-                "https = \"redirect\" leads nobody on where {hint} says that the visitor came by HTTPS \
-                 already: name the proxy in trusted_proxies."
+                "https = \"redirect\" not applied: {hint} says the visitor already uses HTTPS. Add the \
+                 proxy to trusted_proxies."
             );
         });
         return None;

@@ -97,10 +97,10 @@ impl Hashing {
     async fn in_a_child(&self, work: impl Fn() -> Vec<u8>) -> Result<Vec<u8>, Busy> {
         let begun = Instant::now();
         let place = timeout(PATIENCE, self.queue.enter()).await.map_err(|_| {
-            Busy(format!("a password waited {} s to be checked", PATIENCE.as_secs()))
+            Busy(format!("password check timed out in the queue after {} s", PATIENCE.as_secs()))
         })?;
         let _place = place
-            .ok_or_else(|| Busy(format!("{MAX_WAITING} passwords wait already to be checked")))?;
+            .ok_or_else(|| Busy(format!("password check queue full ({MAX_WAITING} waiting)")))?;
         let mut was_lost = false;
         loop {
             match fork::compute(LIMITS, &work).await {
@@ -111,9 +111,7 @@ impl Hashing {
                 // After a renewal this is a copy of the process whose child it was.
                 Err(Failure::Lost(_)) if !was_lost => was_lost = true,
                 Err(failure) => {
-                    return Err(Busy(format!(
-                        "a password cannot be checked, for the process that should do it failed: {failure}"
-                    )));
+                    return Err(Busy(format!("password check failed: {failure}")));
                 }
             }
         }
@@ -128,11 +126,11 @@ impl From<Busy> for ErrorPage {
     fn from(Busy(cause): Busy) -> Self {
         ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
             .message(format!(
-                "Too many passwords are being checked at this moment, so yours was not looked at. Please try \
-                 again in {COME_BACK_AFTER} seconds."
+                "Too many login attempts right now, so yours wasn't checked. Try again in \
+                 {COME_BACK_AFTER} seconds."
             ))
             .retry_after(COME_BACK_AFTER)
-            .fault("The login is busy")
+            .fault("Login busy")
             .cause(cause)
     }
 }

@@ -393,8 +393,8 @@ pub(super) async fn too_many_tries(
     let words = match wait {
         Wait::Own(_) => format!("Too many tries. Please try again in {}.", in_words(seconds)),
         Wait::Crowd(_) => format!(
-            "Too many tries, from many addresses. Please ask again in {}, and again: who is next is drawn every \
-             {} seconds.",
+            "Too many login attempts from many addresses. Try again in {}; a waiting visitor is picked at random \
+             every {} seconds.",
             in_words(seconds),
             draw::ROUND_SECONDS
         ),
@@ -459,7 +459,7 @@ impl Turn {
         let minutes = draw::PASS_SECONDS / 60;
         let words = || {
             format!(
-                "It is your turn: one try, within {minutes} minutes, from this browser's address."
+                "It is your turn: one attempt within {minutes} minutes, from this network address."
             )
         };
         matches!(self, Turn::Drawn).then(words)

@@ -116,8 +116,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let wrong = || {
-        let why =
-            format!("it has not the {KEY_BYTES} bytes of a key; remove it, and a new one is made");
+        let why = format!("expected {KEY_BYTES} bytes; remove it and a new key will be created");
         io::Error::other(why)
     };
     let (opened, key) = match read_small(file, KEY_BYTES as u64) {

@@ -141,11 +141,11 @@ fn show(asked: &Asked, status: StatusCode, trouble: Option<&str>) -> Result<Resp
 fn token(file: &Path) -> Result<String, &'static str> {
     let (_, bytes) = read_small(file, LONGEST_TOKEN).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "The file has not arrived yet.",
-        io::ErrorKind::InvalidInput => "What has arrived under that name is no file.",
+        io::ErrorKind::InvalidInput => "That name is not a regular file.",
         io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
         _ => "The file is there, but the site may not read it. Give it the mode 644.",
     })?;
-    let text = decoded(&bytes).ok_or("The file is no plain text in UTF-8.")?;
+    let text = decoded(&bytes).ok_or("The file is not plain UTF-8 text.")?;
     let text = text.trim();
     match text.len() {
         SHORTEST_TOKEN.. => Ok(text.to_owned()),
@@ -213,6 +213,6 @@ mod tests {
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(token(&file)));
         let said = result.recv_timeout(Duration::from_secs(20)).expect("it waits for the pipe");
-        assert!(said.is_err_and(|said| said.contains("no file")));
+        assert!(said.is_err_and(|said| said.contains("regular file")));
     }
 }

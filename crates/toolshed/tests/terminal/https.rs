@@ -28,7 +28,7 @@ fn https_for_everybody_is_a_redirect_and_half_a_year() {
     assert!(answer.starts_with("Status: 404"), "{answer}");
     running.end();
     let log = installation.read("logs/toolshed.log");
-    assert_eq!(log.matches("name the proxy in trusted_proxies").count(), 1, "{log}");
+    assert_eq!(log.matches("Add the proxy to trusted_proxies").count(), 1, "{log}");
 }
 
 #[test]
