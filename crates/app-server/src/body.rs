@@ -98,7 +98,7 @@ impl fmt::Display for BodyError {
                 write!(formatter, "the body ended after {received} of {expected} announced bytes")
             }
             BodyError::TimedOut(limit) => {
-                write!(formatter, "the body did not come, or too slowly, for {} s", limit.as_secs())
+                write!(formatter, "request body stalled or too slow for {} s", limit.as_secs())
             }
             BodyError::TooMuchWaiting(limit) => write!(
                 formatter,

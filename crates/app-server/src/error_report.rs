@@ -84,11 +84,11 @@ impl fmt::Display for Cause {
             }
             Cause::MadeRoom(limit) => write!(
                 formatter,
-                "its body came slowly, and others needed its place among {limit} (max_exchanges)"
+                "slow request body gave way to other requests (max_exchanges = {limit})"
             ),
             Cause::BodyTooSlow(patience) => write!(
                 formatter,
-                "its body did not come, or too slowly, for {} s (receive_timeout, min_rate)",
+                "request body stalled or too slow for {} s (receive_timeout, min_rate)",
                 patience.as_secs_f32()
             ),
             Cause::BadRequest(why) => write!(formatter, "the request makes no sense: {why}"),

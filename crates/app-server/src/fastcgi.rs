@@ -761,7 +761,7 @@ where
             }
             End::Done | End::Asked | End::Failed | End::BrokenOff => {}
             End::MadeRoom => {
-                tracing::debug!("A half-sent request was given up: others need its place.");
+                tracing::debug!("Dropped an incomplete request to make room.");
             }
             End::Gone(_) if in_progress == 0 => {}
             End::Gone(error) => {
@@ -771,19 +771,18 @@ where
             End::TimedOut(Waiting::NextRequest) => {}
             End::TimedOut(Waiting::Head) => tracing::warn!(
                 in_progress,
-                "A connection was closed: the variables of a request were not whole after {} s \
-                 (head_timeout).",
+                "Closed a connection: request headers incomplete after {} s (head_timeout).",
                 settings.head_timeout.as_secs()
             ),
             End::TimedOut(Waiting::RestOfRequest | Waiting::Body) => tracing::warn!(
                 in_progress,
-                "A connection was closed: nothing came of a half-sent request for {} s \
+                "Closed a connection: nothing received of an incomplete request for {} s \
                  (receive_timeout).",
                 settings.receive_timeout.as_secs()
             ),
             End::TimedOut(Waiting::Peer) => tracing::warn!(
                 in_progress,
-                "A connection was closed: its answers were not taken, or too slowly, for {} s \
+                "Closed a connection: responses not read, or read too slowly, for {} s \
                  (send_timeout, min_rate).",
                 settings.send_timeout.as_secs()
             ),

@@ -176,7 +176,7 @@ where
     })
     .await;
     let Some(end) = end else {
-        tracing::debug!("An HTTP connection was closed: it was idle, or its request did not come.");
+        tracing::debug!("Closed an HTTP connection: idle, or no complete request arrived.");
         return None;
     };
     if let Err(error) = &end

@@ -274,8 +274,8 @@ where
             while self.connections.len() >= limit {
                 if is_to_be_said(&said) {
                     tracing::warn!(
-                        "All {limit} connections (max_connections) are taken: those that can be \
-                         done without are closed."
+                        "Connection limit reached (max_connections = {limit}); closing idle and \
+                         incomplete connections to make room."
                     );
                 }
                 if let Some(next) = self.make_room(limit).await {
