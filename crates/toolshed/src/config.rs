@@ -179,6 +179,15 @@ fn environment() -> Vec<(String, OsString)> {
         .collect()
 }
 
+/// The variable of the environment that sets the owner's password; it counts before the file.
+pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match configuration.set.get("password_hash") {
+        Some((_, Place::Variable(name))) => Some(name),
+        _ => Some(PASSWORD_VARIABLE).filter(is_set),
+    }
+}
+
 /// The installation's folder: the program's own, and that folder's parent when it is `bin`.
 pub(crate) fn home() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;

@@ -183,6 +183,19 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
 /// Where the password is set: the first place that counts (docs/login.md).
 fn password(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
     const SUBJECT: &str = "Login";
+    let variable = config::password_variable(configuration);
+    if let (Some((_, Place::Line { file, .. })), Some(name)) =
+        (configuration.set.get("password_hash"), variable)
+    {
+        return findings.note(
+            SUBJECT,
+            format!(
+                "the password is in the environment; the one in {} is not used",
+                file.display()
+            ),
+            format!("Remove {name} from the environment to use the password in the file."),
+        );
+    }
     if let Some((_, Place::Line { file, .. })) = configuration.set.get("password_hash") {
         let shown = file.display();
         return match fs::metadata(file) {

@@ -28,11 +28,16 @@ pub(crate) fn run() -> Result<(), Failure> {
     });
     if has_setting {
         return Err(Failure::wrong(format!(
-            "The file that this is appended to has a {KEY} already; a second one would make it unreadable."
+            "The output file already sets {KEY}; a second one would make it invalid."
         ))
         .hint("toolshed set-password replaces it."));
     }
-    let hash = hash_of_typed()?;
+    let password = typed()?;
+    if let Some(words) = Password::weakness(&password) {
+        // Somebody who does not listen need not be warned.
+        let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
+    }
+    let hash = Password::make_hash(&password).map_err(Failure::refused)?;
     // A last line without an end would go on with ours.
     let line_end = output.is_some_and(|text| !text.is_empty() && !text.ends_with('\n'));
     let line_end = if line_end { "\n" } else { "" };
@@ -54,11 +59,11 @@ fn file_of_output() -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Asks for the password at the terminal, or reads it from standard input; returns its hash.
+/// Asks for the password at the terminal, or reads it from standard input.
 ///
 /// # Errors
 /// When it is empty, or was not typed twice in the same way.
-pub(super) fn hash_of_typed() -> Result<String, Failure> {
+pub(super) fn typed() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
         if asked("Once more: ")? != password {
@@ -71,11 +76,7 @@ pub(super) fn hash_of_typed() -> Result<String, Failure> {
     if password.is_empty() {
         return Err(Failure::wrong("An empty password would open the site to everybody."));
     }
-    if let Some(words) = Password::weakness(&password) {
-        // Somebody who does not listen need not be warned.
-        let _ = writeln!(io::stderr(), "toolshed: {words} The hash is made all the same.");
-    }
-    Password::make_hash(&password).map_err(Failure::refused)
+    Ok(password)
 }
 
 /// Asks at the terminal, which does not show what is typed.

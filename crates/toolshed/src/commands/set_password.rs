@@ -8,22 +8,28 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use atomic_file::Durability;
+use site::Password;
 
 use super::hash_password::{self, KEY};
-use crate::config::{self, Configuration, Place, Problem, Typed};
+use crate::config::{self, Configuration, Problem, Typed};
 use crate::report::{self, Failure};
 
 /// Reads the password and writes its hash.
 ///
 /// # Errors
-/// When the file cannot be read, changed or written; it is as it was then.
+/// When the password is too short or too common, or the file cannot be read, changed or written; it is as it was
+/// then.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let configuration = config::load(typed);
     let file = file(typed, &configuration)?;
     // Before anybody types: a file that cannot be changed.
     let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
     changed(&file, "").map_err(nothing_changed)?;
-    let hash = hash_password::hash_of_typed()?;
+    let password = hash_password::typed().map_err(nothing_changed)?;
+    if let Some(words) = Password::weakness(&password) {
+        return Err(nothing_changed(Failure::wrong(words)));
+    }
+    let hash = Password::make_hash(&password).map_err(Failure::refused)?;
     let (text, metadata) = changed(&file, &hash).map_err(nothing_changed)?;
     write(&file, &text, metadata.as_ref())
         .map_err(|error| unwritable(&file, &error))
@@ -33,11 +39,11 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
 
 /// The file to change: of a link what it points at.
 fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure> {
-    let is_unreadable = |problem: &Problem| {
-        matches!(
-            problem,
-            Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. }
-        )
+    let is_unreadable = |problem: &Problem| match problem {
+        Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => true,
+        // The password's own line is replaced, however often it is there.
+        Problem::Twice { key, .. } => key != KEY,
+        _ => false,
     };
     // A file that was named and is not there yet is made.
     let file = config::file_of(typed).ok_or_else(|| {
@@ -61,7 +67,11 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
         Ok(metadata) => (fs::read_to_string(file).map_err(unreadable)?, Some(metadata)),
     };
     let text = config::with_text(&text, KEY, hash).ok_or_else(|| {
-        Failure::wrong(format!("The setting {KEY} cannot be written into {}.", file.display()))
+        // What is no TOML was refused before; see `file`.
+        Failure::wrong(format!(
+            "The setting {KEY} cannot be written into {}: it stands there as a section; take that out.",
+            file.display()
+        ))
     })?;
     Ok((text, metadata))
 }
@@ -99,21 +109,19 @@ fn unwritable(file: &Path, error: &io::Error) -> Failure {
 /// That it is done, and what may keep it from counting or being a secret.
 fn said(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
     let shown = file.display();
-    let mut said = format!(
-        "The password is set in {shown}.\n\
-         Running processes take it within a few seconds, and every session ends.\n"
-    );
+    let mut said = format!("The password is set in {shown}.\n");
+    match config::password_variable(configuration) {
+        None => {
+            said +=
+                "Running processes pick it up within a few seconds; all sessions are logged out.\n";
+        }
+        Some(name) => {
+            said += &format!("Note: while {name} is in the environment, that counts instead.\n");
+        }
+    }
     if let Some(before) = before.filter(|before| before.mode() & 0o077 != 0) {
         let mode = before.mode() & 0o7777;
         said += &format!("Note: others can read that file (mode {mode:o}): chmod 600 {shown}\n");
-    }
-    let in_environment = match configuration.set.get(KEY) {
-        Some((_, Place::Variable(name))) => Some(name.as_str()),
-        _ => Some("APP_PASSWORD")
-            .filter(|name| std::env::var_os(name).is_some_and(|it| !it.is_empty())),
-    };
-    if let Some(name) = in_environment {
-        said += &format!("Note: while {name} is in the environment, that counts instead.\n");
     }
     said
 }

@@ -118,7 +118,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "password_hash",
         kind: Kind::Own {
-            write: "the line that `toolshed hash-password` prints",
+            write: "the line that `toolshed hash-password` prints \
+                    (`toolshed set-password` writes it into toolshed.toml)",
             default: "none: nobody can log in",
             take: take_password_hash,
         },

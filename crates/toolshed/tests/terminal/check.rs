@@ -78,6 +78,18 @@ ok     Static files   www/static, {files} files, of this version.
     );
     assert_eq!(text, expected);
     assert_eq!(code, 0);
+
+    // Of two passwords the one that counts is named.
+    let installation = installed();
+    let hash = "MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
+    let line = format!("password_hash = \"pbkdf2-sha256:600000:{hash}\"\n");
+    std::fs::write(installation.path().join("toolshed.toml"), line).unwrap();
+    let (_, text) = installation.run(&["check", "www"], &[LISTEN, ("APP_PASSWORD", "a password")]);
+    assert_eq!(
+        about(&text, "Login"),
+        "note Login the password is in the environment; the one in HOME/toolshed.toml is not used.\n\
+         Hint: Remove APP_PASSWORD from the environment to use the password in the file."
+    );
 }
 
 fn site_files() -> usize {

@@ -160,6 +160,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     let command = installation.command(&["set-password"], &[("APP_PASSWORD", "x")]);
     let (_, said, _) = typed_to(command, PASSWORD);
     assert!(said.contains("while APP_PASSWORD is in the environment, that counts"), "{said}");
+    assert!(!said.contains("session"), "none ends: {said}");
 }
 
 #[test]
@@ -167,7 +168,11 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
     let installation = Installation::new();
     for (text, expected) in [
         ("a = 1 2\n", "toolshed.toml, line 1: this line is no TOML"),
-        ("a = 1\n[password_hash]\n", "The setting password_hash cannot be written into "),
+        ("a = 1\n[password_hash]\n", "toolshed.toml: it stands there as a section"),
+        (
+            "password_hash = \"x\"\nhsts = \"1 h\"\n\nhsts = \"2 h\"\n",
+            "toolshed.toml, line 4: hsts is set in line 2 already",
+        ),
     ] {
         installation.write("toolshed.toml", text);
         let command = installation.command(&["set-password"], &[]);
@@ -180,10 +185,16 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
     installation.write("toolshed.toml", "idle_timeout = \"never\"\npassword_hash = \"x\"\n");
     let (code, _, error) = typed_to(installation.command(&["set-password"], &[]), PASSWORD);
     assert_eq!(code, 0, "{error}");
-    for typed in ["", "\n"] {
+    for (typed, expected) in [
+        ("", "An empty password"),
+        ("\n", "An empty password"),
+        ("elevenchars\n", "at least 12 characters"),
+        ("Password2024!\n", "too common"),
+    ] {
         let before = installation.read("toolshed.toml");
-        let (code, _, _) = typed_to(installation.command(&["set-password"], &[]), typed);
-        assert_eq!((code, installation.read("toolshed.toml")), (2, before));
+        let (code, said, error) = typed_to(installation.command(&["set-password"], &[]), typed);
+        assert_eq!((code, said.as_str(), installation.read("toolshed.toml")), (2, "", before));
+        assert!(error.contains(expected) && error.contains("Nothing was changed."), "{error}");
     }
     // Another file; one that is not there is made.
     let arguments = ["set-password", "--config", "other.toml"];
@@ -220,7 +231,7 @@ fn a_hash_is_not_appended_to_a_file_that_has_one() {
     let (code, error) = append();
     assert_eq!(code, Some(2), "{error}");
     assert!(
-        error.contains("has a password_hash already") && error.contains("set-password"),
+        error.contains("already sets password_hash") && error.contains("set-password"),
         "{error}"
     );
     assert_eq!(installation.read("toolshed.toml"), before);
@@ -232,7 +243,8 @@ fn short_and_empty_passwords_are_told() {
     let (code, line, said) = hashed(&installation, "short");
     assert_eq!(code, 0);
     assert!(
-        line.starts_with("password_hash = ") && said.contains("12 characters or more"),
+        line.starts_with("password_hash = ")
+            && said.contains("at least 12 characters. Hash created anyway."),
         "{said}"
     );
     let (code, line, said) = hashed(&installation, "\n");
