@@ -5,7 +5,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
-use end_to_end::fixtures::{App, Running, Setup, serve};
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid, serve};
 use end_to_end::http_client::{Request, Upload};
 use end_to_end::program::{Program, Start};
 use ring::hmac;
@@ -15,6 +15,7 @@ const PASSWORD: &str = "a long password";
 
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
+const BACKSPACE: &str = "\u{e003}";
 
 /// Chromium in a folder of its own.
 struct Browser {
@@ -225,7 +226,7 @@ fn the_login_in_chromium_by_keyboard_alone() {
     browser.tab_to("Your password");
     browser.keys(PASSWORD);
     browser.picture("second-factor");
-    browser.tab_to("The six digits that it shows now");
+    browser.tab_to("Six-digit code from the app");
     browser.enter(&code(&key, 0));
     let codes = browser
         .look("[...document.querySelectorAll('.secrets code')].map(e => e.innerText).join(' ')");
@@ -260,10 +261,24 @@ fn the_login_in_chromium_by_keyboard_alone() {
     browser.press("Account");
     assert!(browser.text().contains("9 recovery codes left"), "{}", browser.text());
     browser.picture("account-with-events");
+    browser.go("/account/second-factor");
+    let space = browser.look(
+        "(([one, next]) => Math.max(next.left - one.right, next.top - one.bottom))\
+         ([...document.querySelectorAll('main form button[name]')].map(e => e.getBoundingClientRect()))",
+    );
+    assert!(space.parse::<f64>().expect("pixels") >= 8.0, "buttons below each other: {space}");
+    browser.picture("second-factor-on");
+    browser.go("/account");
     browser.tab_to("Your password");
     browser.tab_to("Show");
     browser.keys(ENTER);
     assert_eq!(browser.look("document.getElementById('end-password').type"), "text");
+    // Behind the button of the same name at the top.
+    browser.tab_to("Log out");
+    browser.keys(TAB);
+    browser.tab_to("Log out");
+    assert_eq!(browser.look("document.activeElement.value"), "", "nothing is chosen beforehand");
+    browser.keys("Every");
     browser.tab_to("Your password");
     browser.enter(PASSWORD);
     assert!(
@@ -289,12 +304,80 @@ fn the_login_in_chromium_by_keyboard_alone() {
     assert_eq!(running.check_tasks(), Ok(()));
 }
 
+/// The set-up page and the account page take new passwords.
+#[test]
+fn a_new_password_is_rated_as_it_is_typed() {
+    const TOKEN: &str = "only I can upload this";
+    const NEW: &str = "another long password";
+    let running = apache_fcgid::start(&Setup::new(App::Toolshed, "")).expect("Apache starts");
+    std::fs::write(running.folder().join("toolshed.setup"), TOKEN).expect("it is uploaded");
+    let browser = Browser::start(&running);
+    let hint = || browser.look("document.querySelector('.hint[role=status]').innerText");
+    browser.go("/set-up");
+    browser.keys(TOKEN);
+    browser.tab_to("A password for the site");
+    let all_gone = BACKSPACE.repeat(12);
+    for (typed, said) in [
+        ("aaaaaaaaaaaa", "Weak."),
+        (&*all_gone, ""),
+        ("cor", "9 more characters at least."),
+        ("rect hor", "1 more character at least."),
+        ("s", "Fair."),
+        ("e bat", "Good."),
+        ("tery staple", "Strong."),
+    ] {
+        browser.keys(typed);
+        assert_eq!(hint(), said, "{typed:?}");
+    }
+    assert_ne!(browser.look("document.querySelector('meter').value"), "0");
+    browser.picture("set-up");
+
+    // What is no password need not be typed again.
+    browser.tab_to("The password again");
+    browser.enter("correct horse batteries");
+    assert!(browser.text().contains("The two passwords are not the same."), "{}", browser.text());
+    assert_eq!(browser.look("document.getElementById('token').value"), TOKEN);
+    browser.tab_to("A password for the site");
+    browser.keys(PASSWORD);
+    browser.tab_to("The password again");
+    browser.enter(PASSWORD);
+    assert_eq!(browser.path(), "/", "{}", browser.text());
+
+    // What is said of a change is where the form is, below much else, and the page opens there.
+    let change = |present: &str| {
+        browser.tab_to("Current password");
+        browser.keys(present);
+        browser.tab_to("New password");
+        browser.keys(NEW);
+        browser.tab_to("Repeat new password");
+        browser.enter(NEW);
+    };
+    let is_in_sight = |notice: &str| {
+        let place = format!("document.querySelector('{notice}').getBoundingClientRect()");
+        browser.look(&format!("(at => at.top >= 0 && at.bottom <= innerHeight)({place})"))
+    };
+    browser.ask("/window/rect", &json!({ "width": 500, "height": 600 }));
+    browser.go("/account");
+    change("a wrong password");
+    assert!(browser.text().contains("That is not the password."), "{}", browser.text());
+    assert_eq!(is_in_sight(".notice.bad"), "true");
+    browser.picture("account-wrong-password");
+    change(PASSWORD);
+    assert!(browser.text().contains("The password is changed."), "{}", browser.text());
+    assert_eq!(is_in_sight(".notice.good"), "true");
+    browser.picture("account-password-changed");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[test]
 fn the_pages_of_the_login_fit_a_phone() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
     let running = serve::start(&setup).expect("it starts");
     let browser = Browser::start(&running);
-    browser.ask("/window/rect", &json!({ "width": 500, "height": 800 }));
+    // Chromium's own window cannot be as narrow.
+    let screen = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
+    let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
+    browser.ask("/goog/cdp/execute", &command);
     browser.go("/login");
     browser.enter(PASSWORD);
     for path in ["/", "/account", "/account/second-factor"] {

@@ -8,14 +8,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 use http::header::HOST;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use tera::context;
 
-use super::events::{self, Origin, ago};
+use super::events::{self, Event, Origin, ago};
 use super::pages::{Asked, begin_session, in_words, logged_out, no_randomness};
 use super::password_rules::SHORTEST;
 use super::session::{self, Session};
-use super::throttle::{self, Who};
+use super::throttle::{self, Seconds, Who};
 use super::{PASSWORD_FACT, Password, SharedGate, Visitor, now, second_factor, set_fact};
 use crate::error_page::ErrorPage;
 use crate::page::Page;
@@ -23,11 +22,33 @@ use crate::page::Page;
 /// What is said when the password is wrong.
 const WRONG_PASSWORD: &str = "That is not the password.";
 
-/// What went wrong, and in which part of the page.
-struct Trouble {
+/// The parts of the page that say something, by their `id` there; the forms' addresses lead back to them.
+const SESSIONS: &str = "end-sessions";
+const SECOND_FACTOR: &str = "second-factor";
+const PASSWORD: &str = "password";
+
+/// What went wrong or well, and in which part of the page.
+#[derive(Clone, Copy)]
+struct Said {
     at: &'static str,
     words: &'static str,
 }
+
+/// What is said after a change, by what was recorded of it.
+const DONE: [(&str, Said); 3] = [
+    (events::ENDED, Said { at: SESSIONS, words: "That browser is logged out." }),
+    (events::SECOND_FACTOR_OFF, Said { at: SECOND_FACTOR, words: "The second factor is off." }),
+    (
+        events::PASSWORD_CHANGED,
+        Said { at: PASSWORD, words: "The password is changed. All other browsers are logged out." },
+    ),
+];
+
+/// The query of the page that a change leads to.
+const AFTER_A_CHANGE: &str = "done";
+
+/// For how long after a change the page says that it was made; seconds.
+const SAID_FOR: Seconds = 60;
 
 /// `GET /account`
 pub(super) async fn page(
@@ -39,16 +60,11 @@ pub(super) async fn page(
     if visitor.session().is_none() {
         return Ok(gate.ask_to_log_in(&request, page.base()));
     }
-    let (head, _) = request.into_parts();
-    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
-    show(&asked, None, None).await
+    let asked = Asked::without_body(gate, page, visitor, request);
+    show(&asked, None).await
 }
 
-async fn show(
-    asked: &Asked,
-    trouble: Option<Trouble>,
-    done: Option<&str>,
-) -> Result<Response, ErrorPage> {
+async fn show(asked: &Asked, trouble: Option<Said>) -> Result<Response, ErrorPage> {
     let (gate, now, own) = (&asked.gate, now(), session_of(asked)?.id());
     let (lifetime, proof) = (gate.settings.lifetime(), proof(asked).await?);
     let state = gate.store.read(|store| {
@@ -74,6 +90,7 @@ async fn show(
         });
         with_origin(value, session.origin)
     });
+    let done = done(asked, events.first(), now).filter(|_| trouble.is_none());
     let events = events.into_iter().map(|event| {
         with_origin(json!({ "what": event.what, "at": ago(event.at, now) }), event.origin)
     });
@@ -82,7 +99,8 @@ async fn show(
         Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
         None => StatusCode::OK,
     };
-    let trouble = trouble.map(|Trouble { at, words }| json!({ "at": at, "words": words }));
+    let in_template =
+        |said: Option<Said>| said.map(|Said { at, words }| json!({ "at": at, "words": words }));
     let mut response = asked.page.show(
         "account.html",
         context! {
@@ -91,12 +109,26 @@ async fn show(
             codes_left => &codes_left,
             events => &events.collect::<Vec<_>>(),
             shortest => &is_ours.then_some(SHORTEST),
-            trouble => &trouble,
-            done => &done,
+            trouble => &in_template(trouble),
+            done => &in_template(done),
         },
     );
     *response.status_mut() = status;
     Ok(response)
+}
+
+/// The change that led here. The address alone, which anybody can link to, makes nothing of it true.
+fn done(asked: &Asked, last: Option<&Event>, now: Seconds) -> Option<Said> {
+    let last = last.filter(|last| {
+        asked.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))
+    })?;
+    DONE.iter().find(|(what, _)| *what == last.what).map(|(_, said)| *said)
+}
+
+/// Leads to the page after a change in this part of it.
+fn changed(asked: &Asked, at: &str) -> Response {
+    let page = asked.base().link("/account");
+    Redirect::to(&format!("{page}?{AFTER_A_CHANGE}#{at}")).into_response()
 }
 
 fn session_of(asked: &Asked) -> Result<&Session, ErrorPage> {
@@ -145,12 +177,15 @@ pub(super) async fn end_sessions(
     request: Request,
 ) -> Result<Response, ErrorPage> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
+    let refused = async |words| show(&asked, Some(Said { at: SESSIONS, words })).await;
     if !is_owner_present(&asked).await? {
-        let trouble = Trouble { at: "sessions", words: WRONG_PASSWORD };
-        return show(&asked, Some(trouble), None).await;
+        return refused(WRONG_PASSWORD).await;
     }
     let (store, end, who, origin) =
         (&asked.gate.store, asked.field("end"), who(&asked)?, asked.origin());
+    if end.is_empty() {
+        return refused("Choose which browser to log out.").await;
+    }
     if end == "everywhere" {
         let ended = store.write(|store| {
             throttle::forgive(store, &who)?;
@@ -170,11 +205,10 @@ pub(super) async fn end_sessions(
         Ok(was_there)
     });
     if !ended.await? {
-        let trouble = Trouble { at: "sessions", words: "That session has ended already." };
-        return show(&asked, Some(trouble), None).await;
+        return refused("That session has ended already.").await;
     }
     tracing::info!("The owner ended a session of another browser.");
-    Ok(Redirect::to(&asked.base().link("/account")).into_response())
+    Ok(changed(&asked, SESSIONS))
 }
 
 /// `POST /account/password`. Only where the password is the store's: any other is set where the site cannot
@@ -192,10 +226,7 @@ pub(super) async fn change_password(
             "The password is set in the program's configuration or in .htaccess. Change it there.",
         ));
     }
-    let refused = async |words| {
-        let trouble = Trouble { at: "password", words };
-        show(&asked, Some(trouble), None).await
-    };
+    let refused = async |words| show(&asked, Some(Said { at: PASSWORD, words })).await;
     if !is_owner_present(&asked).await? {
         return refused(WRONG_PASSWORD).await;
     }
@@ -212,15 +243,15 @@ pub(super) async fn change_password(
     let Ok(password) = Password::from_hash(&hash) else {
         return Err(ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR));
     };
-    let changed = gate.store.write(|store| {
+    let written = gate.store.write(|store| {
         throttle::forgive(store, &in_session)?;
         set_fact(store, PASSWORD_FACT, Some(&hash))?;
         session::end_all(store)?;
         events::record(store, now(), events::PASSWORD_CHANGED, &origin)
     });
-    changed.await?;
+    written.await?;
     tracing::info!("The owner changed the password.");
-    let mut response = Redirect::to(&asked.base().link("/account")).into_response();
+    let mut response = changed(&asked, PASSWORD);
     begin_session(&asked, &browser, &password.proof(secrets), response.headers_mut()).await?;
     Ok(response)
 }
@@ -235,8 +266,7 @@ pub(super) async fn second_factor_page(
     if visitor.session().is_none() {
         return Ok(gate.ask_to_log_in(&request, page.base()));
     }
-    let (head, _) = request.into_parts();
-    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    let asked = Asked::without_body(gate, page, visitor, request);
     show_second_factor(&asked, StatusCode::OK, None, &[]).await
 }
 
@@ -312,7 +342,7 @@ pub(super) async fn change_second_factor(
     let (gate, now, typed) = (&asked.gate, now(), asked.field("code"));
     let secrets = gate.secrets()?;
     let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
-    let changed = gate.store.write(|store| {
+    let written = gate.store.write(|store| {
         let is_done = match change {
             Change::On => {
                 let key = session.kept(store)?;
@@ -351,7 +381,7 @@ pub(super) async fn change_second_factor(
         events::record(store, now, what, &origin)?;
         Ok(true)
     });
-    if !changed.await? {
+    if !written.await? {
         let trouble = "The password or the code is not right. Codes change every 30 seconds, and the clock of the \
                        phone counts.";
         let status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -362,6 +392,6 @@ pub(super) async fn change_second_factor(
         Change::On | Change::NewCodes => {
             show_second_factor(&asked, StatusCode::OK, None, &codes).await
         }
-        Change::Off => Ok(Redirect::to(&asked.base().link("/account")).into_response()),
+        Change::Off => Ok(changed(&asked, SECOND_FACTOR)),
     }
 }

@@ -85,6 +85,17 @@ impl Asked {
         Ok(Asked { gate, page, visitor, head, fields })
     }
 
+    /// A request whose body is not needed.
+    pub(super) fn without_body(
+        gate: SharedGate,
+        page: Page,
+        visitor: Visitor,
+        request: Request,
+    ) -> Self {
+        let (head, _) = request.into_parts();
+        Asked { gate, page, visitor, head, fields: HashMap::new() }
+    }
+
     pub(super) fn base(&self) -> &BasePath {
         self.page.base()
     }
@@ -199,8 +210,7 @@ async fn form(
     Query(fields): Query<HashMap<String, String>>,
     request: Request,
 ) -> Result<Response, ErrorPage> {
-    let (head, _) = request.into_parts();
-    let asked = Asked { gate: gate.0, page, visitor, head, fields };
+    let asked = Asked { fields, ..Asked::without_body(gate.0, page, visitor, request) };
     if asked.visitor.is_owner() {
         let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
         return Ok(Redirect::to(&to).into_response());
@@ -403,7 +413,8 @@ pub(super) async fn too_many_tries(
         return Err(ErrorPage::new(status).message(words).retry_after(seconds));
     }
     let mut response = match wait {
-        Wait::Own(_) => show_form(asked, status, Some(&words)).await?,
+        Wait::Own(_) if path == LOGIN => show_form(asked, status, Some(&words)).await?,
+        Wait::Own(_) => set_up::show(asked, status, Some(&words))?,
         Wait::Crowd(_) => show_crowd(asked, path),
     };
     *response.status_mut() = status;

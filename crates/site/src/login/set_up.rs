@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use axum::extract::{Extension, Request};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
-use std::collections::HashMap;
 use tera::context;
 
 use super::events;
@@ -41,8 +40,7 @@ pub(super) async fn form(
     visitor: Visitor,
     request: Request,
 ) -> Result<Response, ErrorPage> {
-    let (head, _) = request.into_parts();
-    let asked = Asked { gate, page, visitor, head, fields: HashMap::new() };
+    let asked = Asked::without_body(gate, page, visitor, request);
     file_while_open(&asked).await?;
     let who = asked.who(asked.gate.secrets()?, b"");
     let turn = turn(&asked, &who).await?;
@@ -124,13 +122,25 @@ fn closed() -> ErrorPage {
         .message("There is nothing to set up any more: the site has its password.")
 }
 
-fn show(asked: &Asked, status: StatusCode, trouble: Option<&str>) -> Result<Response, ErrorPage> {
+/// The form, with what went wrong. The text of the file stays in it: whoever typed it knows it, and no answer of
+/// the login is kept. Passwords are typed again.
+pub(super) fn show(
+    asked: &Asked,
+    status: StatusCode,
+    trouble: Option<&str>,
+) -> Result<Response, ErrorPage> {
     let (token, cookie) = new_form(asked)?;
     let name = asked.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
     let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
     let mut response = asked.page.show(
         "set-up.html",
-        context! { trouble => &trouble, form_token => &token, file => &name, shortest => &SHORTEST },
+        context! {
+            trouble => &trouble,
+            form_token => &token,
+            file => &name,
+            typed => asked.field("token"),
+            shortest => &SHORTEST,
+        },
     );
     *response.status_mut() = status;
     response.headers_mut().extend(cookie);

@@ -82,6 +82,7 @@ impl Site {
     fn let_pass(&self, seconds: i64) {
         let older = |store: &Transaction<'_>| {
             store.execute("UPDATE sessions SET begun = begun - ?1, seen = seen - ?1", [seconds])?;
+            store.execute("UPDATE events SET at = at - ?1", [seconds])?;
             store.execute("UPDATE attempts SET last = last - ?1", [seconds])
         };
         block_on(self.store().write(older)).unwrap();
@@ -343,7 +344,7 @@ fn without_a_password_the_page_says_how_to_set_one_and_nothing_opens() {
     let mut browser = Browser::new(&site.router);
     let page = browser.get("/login");
     assert_eq!(page.status, 200);
-    for words in ["toolshed hash-password", "SetEnv APP_PASSWORD"] {
+    for words in ["toolshed set-password", "SetEnv APP_PASSWORD"] {
         assert!(page.text().contains(words), "{words}");
     }
     assert!(!page.text().contains("/set-up"));
@@ -931,7 +932,7 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
         "/account/second-factor",
         &format!("csrf={}&action=off&password={TYPED}&code={}", token(&account), codes[1]),
     );
-    assert_eq!(location(&off), "/account");
+    assert_eq!(location(&off), "/account?done#second-factor");
     assert_eq!(next.log_in(PASSWORD).status, 303);
 }
 
@@ -1037,8 +1038,16 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
         assert_eq!(refused.status, 422, "{new}");
         assert!(refused.text().contains(words), "{}", refused.text());
     }
-    assert_eq!(location(&change("ein neues, langes", "ein neues, langes")), "/account");
+    let changed = change("ein neues, langes", "ein neues, langes");
+    assert_eq!(location(&changed), "/account?done#password");
     assert!(browser.is_owner(), "under a new session");
+    // It is said after a change, and at no other time.
+    let says_so = |browser: &mut Browser| {
+        browser.get("/account?done").text().contains("The password is changed.")
+    };
+    assert!(says_so(&mut browser) && !browser.get("/account").text().contains("is changed."));
+    site.let_pass(60);
+    assert!(!says_so(&mut browser));
     let mut fresh = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
     assert_eq!(fresh.log_in(PASSWORD).status, 401);
     assert_eq!(fresh.log_in("ein neues, langes").status, 303);
@@ -1085,8 +1094,16 @@ fn sessions_are_listed_and_ended_one_by_one() {
     let end = |id: &str| format!("csrf={}&end={id}&password={TYPED}", token(&account));
     assert_eq!(here.post("/account/sessions", &end("nonsense")).status, 422);
     assert!(there.is_owner());
-    assert_eq!(location(&here.post("/account/sessions", &end(&id))), "/account");
+    assert_eq!(
+        here.post("/account/sessions", &end("")).status,
+        422,
+        "nothing is chosen beforehand"
+    );
+    assert!(here.is_owner() && there.is_owner());
+    let ended = here.post("/account/sessions", &end(&id));
+    assert_eq!(location(&ended), "/account?done#end-sessions");
     assert!(here.is_owner() && !there.is_owner());
+    assert!(here.get("/account?done").text().contains("That browser is logged out."));
     assert_eq!(here.post("/account/sessions", &end(&id)).status, 422, "it has ended already");
 }
 
@@ -1150,6 +1167,7 @@ fn the_first_visit_sets_a_password_once() {
     refused(set("short", PASSWORD, PASSWORD), "shorter than 16");
     std::fs::write(&file, format!("\n{TOKEN}\r\n")).unwrap();
     refused(set("a guess of the right kind", PASSWORD, PASSWORD), "not the text");
+    refused(set(TOKEN, "elevenchars", "elevenchars"), &format!("value=\"{TOKEN}\""));
     refused(set(TOKEN, "elevenchars", "elevenchars"), "12 characters");
     refused(set(TOKEN, "Password2024!", "Password2024!"), "too common");
     refused(set(TOKEN, PASSWORD, "another password"), "not the same");
@@ -1164,6 +1182,25 @@ fn the_first_visit_sets_a_password_once() {
     assert_eq!(attacker.post("/set-up", &format!("csrf=x&token={TOKEN}")).status, 404);
     let mut later = Browser::new(&site.router);
     assert_eq!(later.log_in(PASSWORD).status, 303);
+}
+
+#[test]
+fn too_many_tries_at_the_set_up_page_are_said_on_it() {
+    const GUESS: &str = "a guess of the right kind";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("toolshed.setup");
+    std::fs::write(&file, "a text that only the owner uploads").unwrap();
+    let site = Site::with(|login| login.set_up_file = Some(file));
+    let mut browser = Browser::new(&site.router);
+    let csrf = token(&browser.get("/set-up")).to_owned();
+    let form = format!("csrf={csrf}&token={}&password={TYPED}", GUESS.replace(' ', "+"));
+    let mut tries = std::iter::repeat_with(|| browser.post("/set-up", &form)).take(10);
+    let waits = tries.find(|answer| answer.status != 422).expect("nobody guesses for ever");
+    assert_eq!(waits.status, 429);
+    assert!(waits.header("retry-after").is_some());
+    for words in ["Too many tries. Please try again in", "action=\"/set-up\"", GUESS] {
+        assert!(waits.text().contains(words), "{words}: {}", waits.text());
+    }
 }
 
 #[test]
