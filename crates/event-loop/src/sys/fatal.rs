@@ -17,7 +17,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-use super::unblocked::{write_all, write_within};
+use super::unblocked::{errno, write_all, write_within};
 use super::{PreviousAction, check, interval, memory};
 use crate::exec::{Image, Words};
 use crate::fatal::{
@@ -325,13 +325,23 @@ fn give_up(cause: Cause) {
     };
     memory::lift_limit();
     block_for_the_next_image();
-    let error = image.exec(settling.words);
-    let mut line = Text::<256>::new();
-    now.write(&mut line);
-    let _ = writeln!(line, " ERROR The program could not start anew: {:?}.", error.raw_os_error());
-    // When nobody takes it there is nobody to tell.
-    let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
+    for _ in 0..EXEC_TRIES {
+        let error = image.exec(settling.words).raw_os_error().unwrap_or(0);
+        let mut line = Text::<256>::new();
+        now.write(&mut line);
+        let _ = writeln!(line, " ERROR The program could not start anew (os error {error}).");
+        // When nobody takes it there is nobody to tell.
+        let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
+        // SAFETY: signal-safe; of no descriptors none is read or written.
+        unsafe { libc::poll(ptr::null_mut(), 0, EXEC_PAUSE_MILLISECONDS) };
+    }
 }
+
+/// Memory or descriptors may be short for a moment, and whoever waits at the listening socket has nobody but
+/// this process.
+const EXEC_TRIES: u32 = 5;
+
+const EXEC_PAUSE_MILLISECONDS: c_int = 50;
 
 /// How many exchanges there are.
 fn in_flight() -> u32 {
@@ -506,7 +516,11 @@ fn hand_over_listener(words: &mut Words) {
     }
     if LISTENER_AT_STDIN.load(Ordering::Relaxed) {
         // SAFETY: signal-safe; takes numbers.
-        unsafe { libc::dup2(listener, libc::STDIN_FILENO) };
+        while unsafe { libc::dup2(listener, libc::STDIN_FILENO) } < 0 {
+            if !matches!(errno(), libc::EINTR | libc::EBUSY) {
+                break;
+            }
+        }
     } else {
         words.number("listen", listener as u64);
     }
