@@ -207,8 +207,8 @@ impl Shared {
     }
 }
 
-/// Sends the request's body to the child. Does not end: the end of the pipe would tell the child that
-/// nobody waits for its answer.
+/// Sends the request's body to the child. Does not end unless that fails: the end of the pipe tells the child
+/// that nobody waits for its answer.
 async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
     loop {
         let piece = poll_fn(|context| {
@@ -224,8 +224,16 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
             Some(Err(error)) => (Frame::Failed(error.to_string()), true),
             None => (Frame::End, true),
         };
-        if frame.write(&mut pipe).await.is_err() || is_last {
-            break;
+        match frame.write(&mut pipe).await {
+            Ok(()) if is_last => break,
+            Ok(()) => {}
+            // The child wants no more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) => {
+                tracing::error!("A body cannot be sent to its isolated process: {error}.");
+                // Else it would wait for the rest.
+                return;
+            }
         }
     }
     drop(body);
@@ -321,7 +329,11 @@ impl Relay {
             }
             match self.answer.poll_read_into(context, self.frames.buffer()) {
                 Poll::Ready(Ok(1..)) => self.clock.stop(),
-                Poll::Ready(Ok(0) | Err(_)) => self.find_out(),
+                Poll::Ready(Ok(0)) => self.find_out(),
+                Poll::Ready(Err(error)) => {
+                    tracing::error!("The answer of an isolated process cannot be read: {error}.");
+                    self.find_out();
+                }
                 Poll::Pending => {
                     ready!(self.poll_patience(context));
                     self.state = State::Over;

@@ -56,14 +56,18 @@ where
             if let Poll::Ready(written) = exchange.as_mut().poll(context) {
                 return Poll::Ready(written);
             }
-            receiving.poll_parent_gone(context).map(|()| Err(io::ErrorKind::BrokenPipe.into()))
+            receiving.poll_parent_gone(context).map(Err)
         })
         .await
     });
     match served.and_then(|written| written) {
         Ok(()) => 0,
         // Nobody waits for the answer any more.
-        Err(_) => 1,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
+        Err(error) => {
+            tracing::error!("An isolated process cannot answer: {error}.");
+            1
+        }
     }
 }
 
@@ -113,8 +117,9 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// Gives what comes to the handler. Ready when nobody is at the other end any more.
-    fn poll_parent_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Gives what comes to the handler. Ready when nobody is at the other end any more (`BrokenPipe`), or
+    /// that cannot be known.
+    fn poll_parent_gone(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             while let Ok(Some(frame)) = self.frames.next() {
                 match frame {
@@ -138,15 +143,18 @@ impl Receiving {
             let room = self.room;
             if self.sender.as_ref().is_some_and(|sender| sender.poll_full(context, room)) {
                 // Not read now; but the end of the parent is heard all the same.
-                return self.pipe.poll_closed(context).map(|_| ());
+                return self
+                    .pipe
+                    .poll_closed(context)
+                    .map(|closed| closed.err().unwrap_or(io::ErrorKind::BrokenPipe.into()));
             }
             match self.pipe.poll_read_into(context, self.frames.buffer()) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => {
+                Poll::Ready(ended) => {
                     if let Some(sender) = self.sender.take() {
                         sender.fail(BodyError::Aborted);
                     }
-                    return Poll::Ready(());
+                    return Poll::Ready(ended.err().unwrap_or(io::ErrorKind::BrokenPipe.into()));
                 }
                 Poll::Pending => return Poll::Pending,
             }
