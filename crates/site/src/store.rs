@@ -233,10 +233,15 @@ impl Store {
             handle.identity = identity(&self.inner.file).unwrap_or_default();
             handle.connection = Some(connection);
         }
-        match &mut handle.connection {
+        let done = match &mut handle.connection {
             Some(connection) => work(connection),
             None => Err(Refusal::Busy),
+        };
+        if matches!(done, Err(Refusal::Failed(_))) {
+            // SQLite opens for reading alone what it cannot open for writing at that moment, and keeps to it.
+            handle.connection = None;
         }
+        done
     }
 
     fn handle(&self) -> MutexGuard<'_, Handle> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use http::StatusCode;
 use rusqlite::ErrorCode;
+use rustix::io::Errno;
 
 use crate::error_page::ErrorPage;
 
@@ -42,6 +43,13 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
         /// What the system says.
+        error: io::Error,
+    },
+    /// A file cannot be opened, read, locked or written; what SQLite says.
+    Disk {
+        /// What it was at.
+        said: String,
+        /// What the system answered last, which is why.
         error: io::Error,
     },
     /// Anything else that SQLite says.
@@ -95,6 +103,9 @@ impl fmt::Display for StoreError {
                  data to a folder that is",
                 path.display()
             ),
+            StoreError::Disk { said, error } => {
+                write!(formatter, "the store says: {said}; what the system says: {error}")
+            }
             StoreError::Sql(error) => write!(formatter, "the store says: {error}"),
         }
     }
@@ -140,18 +151,37 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Tells "not now" from "never".
+/// Tells "not now" from "never". To be called before anything else is asked of the system.
 pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
+    let system = io::Error::last_os_error();
     match error.sqlite_error_code() {
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
         ) => Refusal::Busy,
+        // SQLite says of a page that cannot be read what it says of one that makes no sense. Whoever removed
+        // the file for it would lose what is in it.
+        Some(
+            ErrorCode::CannotOpen
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::ReadOnly
+            | ErrorCode::SystemIoFailure,
+        ) if !is_damage(&error, &system) => {
+            Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Refusal::Failed(StoreError::Damaged(error.to_string()))
         }
         Some(ErrorCode::DiskFull) => Refusal::Failed(StoreError::Full),
         _ => Refusal::Failed(StoreError::Sql(error)),
     }
+}
+
+/// Whether it is the file's content that is wrong, and no disk.
+fn is_damage(error: &rusqlite::Error, system: &io::Error) -> bool {
+    // Those of a read(2) of which SQLite makes damage.
+    const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
+    let is_unreadable = Errno::from_io_error(system).is_some_and(|code| UNREADABLE.contains(&code));
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && !is_unreadable
 }

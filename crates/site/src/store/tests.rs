@@ -47,6 +47,39 @@ fn nothing_is_opened_before_it_is_used_and_then_for_this_account_alone() {
     }
 }
 
+/// SQLite opens for reading alone what cannot be opened for writing at that moment (no descriptor, say).
+#[test]
+fn a_connection_that_can_only_read_is_not_kept() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    block_on(store.read(|store| store.execute_batch("PRAGMA query_only = ON"))).unwrap();
+    let error = put(&store, "b", "2").unwrap_err();
+    assert!(error.to_string().contains("readonly"), "{error}");
+    put(&store, "b", "2").unwrap();
+    assert_eq!(names(&store).unwrap().len(), 2);
+}
+
+/// A page that the disk does not give is no damage of the file: nobody is told to remove it.
+#[test]
+fn a_disk_that_cannot_be_read_is_no_damaged_store() {
+    use rusqlite::{Error, ffi};
+    let corrupt = || Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None);
+    let said = |error: Error| match refusal(error) {
+        Refusal::Failed(error) => error.to_string(),
+        Refusal::Busy => "busy".to_owned(),
+    };
+    // Reading the address space at 0 is EIO (proc(5)), and there is no such file.
+    let memory = fs::File::open("/proc/self/mem").unwrap();
+    assert!(std::os::unix::fs::FileExt::read_at(&memory, &mut [0], 0).is_err());
+    let text = said(corrupt());
+    assert!(text.contains("os error 5") && !text.contains("remove"), "{text}");
+    assert!(fs::metadata("/proc/self/nothing").is_err());
+    let text = said(corrupt());
+    assert!(text.contains("damaged"), "{text}");
+    let text = said(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), None));
+    assert!(text.contains("os error 2"), "{text}");
+}
+
 #[test]
 fn a_file_that_others_could_read_is_closed() {
     let (_folder, store) = store();
