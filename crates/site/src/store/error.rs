@@ -49,7 +49,7 @@ pub enum StoreError {
     Disk {
         /// What it was at.
         said: String,
-        /// What the system answered last, which is why.
+        /// What the system answered last: why, as far as that can be known.
         error: io::Error,
     },
     /// Anything else that SQLite says.
@@ -104,7 +104,7 @@ impl fmt::Display for StoreError {
                 path.display()
             ),
             StoreError::Disk { said, error } => {
-                write!(formatter, "the store says: {said}; what the system says: {error}")
+                write!(formatter, "the store says: {said}; the system's last error: {error}")
             }
             StoreError::Sql(error) => write!(formatter, "the store says: {error}"),
         }
@@ -162,12 +162,7 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
         ) => Refusal::Busy,
         // SQLite says of a page that cannot be read what it says of one that makes no sense. Whoever removed
         // the file for it would lose what is in it.
-        Some(
-            ErrorCode::CannotOpen
-            | ErrorCode::DatabaseCorrupt
-            | ErrorCode::ReadOnly
-            | ErrorCode::SystemIoFailure,
-        ) if !is_damage(&error, &system) => {
+        Some(code) if is_of_the_system(code, &system) => {
             Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -178,10 +173,16 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
     }
 }
 
-/// Whether it is the file's content that is wrong, and no disk.
-fn is_damage(error: &rusqlite::Error, system: &io::Error) -> bool {
+/// Whether the system's last error is why, as far as can be told.
+fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
     // Those of a read(2) of which SQLite makes damage.
     const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
-    let is_unreadable = Errno::from_io_error(system).is_some_and(|code| UNREADABLE.contains(&code));
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && !is_unreadable
+    match code {
+        ErrorCode::DatabaseCorrupt => {
+            Errno::from_io_error(system).is_some_and(|error| UNREADABLE.contains(&error))
+        }
+        // Where it could not open a file it has looked for others afterwards.
+        ErrorCode::CannotOpen | ErrorCode::ReadOnly => system.kind() != io::ErrorKind::NotFound,
+        code => code == ErrorCode::SystemIoFailure,
+    }
 }

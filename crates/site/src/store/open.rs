@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atomic_file::Durability;
-use rusqlite::{Connection, OpenFlags};
+use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
@@ -36,6 +37,13 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
+    if connection.is_readonly(MAIN_DB).map_err(refusal)? {
+        // SQLite takes what it can get: for want of a descriptor, say, a file that cannot be written.
+        let error = io::Error::last_os_error();
+        if !matches!(error.kind(), ReadOnlyFilesystem | PermissionDenied) {
+            return Err(StoreError::file(file, error).into());
+        }
+    }
     connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
     connection.execute_batch(BEHAVIOUR).map_err(refusal)?;
     migrate(&mut connection)?;
