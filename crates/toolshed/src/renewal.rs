@@ -43,28 +43,31 @@ struct Place {
 }
 
 impl Place {
-    fn find() -> Option<Place> {
-        let path = std::env::current_exe().ok()?;
-        let name = path.file_name()?.to_str()?;
+    fn find() -> io::Result<Place> {
+        let path = std::env::current_exe()?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| io::Error::other("the name of its file is no text"))?;
         // As the kernel says it of a file that was replaced meanwhile.
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
         let (name, is_good_copy) = match name.strip_suffix(GOOD) {
             Some(name) => (name, true),
             None => (name, false),
         };
-        Some(Place { program: path.with_file_name(name), is_good_copy })
+        Ok(Place { program: path.with_file_name(name), is_good_copy })
     }
 }
 
 /// Whether what runs is the last good version in the program's place.
 pub(crate) fn is_good_copy() -> bool {
-    Place::find().is_some_and(|place| place.is_good_copy)
+    Place::find().is_ok_and(|place| place.is_good_copy)
 }
 
-/// Begins to watch; `None` when not even the program's own path can be found. To be called before the
-/// configuration is read: what changes after that is a change. `spawned`: a web server starts this program
-/// through the launcher.
-pub(crate) fn begin(typed: &Typed, spawned: bool) -> Option<Renewal> {
+/// Begins to watch. To be called before the configuration is read: what changes after that is a change.
+/// `spawned`: a web server starts this program through the launcher.
+///
+/// # Errors
+/// When not even the program's own path can be found: without /proc, say.
+pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
     let place = Place::find()?;
     let mut arguments: Vec<_> = ["check", "--renewal"].map(Into::into).into();
     if spawned {
@@ -86,7 +89,17 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> Option<Renewal> {
     if let Some(folder) = folder() {
         renewal = renewal.verdicts(folder);
     }
-    Some(renewal)
+    Ok(renewal)
+}
+
+/// Says in the log, which is open by now, when there is no watching.
+pub(crate) fn or_say_why_not(renewal: io::Result<Renewal>) -> Option<Renewal> {
+    let say = |error: &io::Error| {
+        tracing::warn!(
+            "New versions are not noticed: the program's own path is not known ({error})."
+        );
+    };
+    renewal.inspect_err(say).ok()
 }
 
 /// Where verdicts and the last good configuration are kept.
@@ -230,7 +243,7 @@ fn replace(
 /// # Errors
 /// When it cannot be copied, or does not pass.
 pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
-    let Some(place) = Place::find() else {
+    let Ok(place) = Place::find() else {
         return Err(Failure::refused("The path of this program cannot be found; is /proc there?"));
     };
     let mut arriving = place.program.as_os_str().to_owned();
@@ -254,8 +267,9 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
         replace(&arriving, 0o755, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
     }
-    let renewal = begin(typed, place.program.with_extension("good").exists())
-        .ok_or_else(|| Failure::refused("The installation's folder cannot be found."))?;
+    let renewal = begin(typed, place.program.with_extension("good").exists()).map_err(|error| {
+        Failure::refused(format!("The program's own path is not known: {error}."))
+    })?;
     match event_loop::run(async move { renewal.install().await }) {
         Ok(Ok(())) => Ok(place.program),
         Ok(Err(why)) => {

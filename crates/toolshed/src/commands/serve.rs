@@ -29,6 +29,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let made_up = make_up_password(&listen, &mut configuration);
     let way_in = WayIn::Http(listen);
     let mut server = application::server_settings(&configuration.settings);
+    let renewal = renewal::or_say_why_not(renewal);
     server.renewal = match &made_up {
         // Whoever has read it at the terminal does not read another when the program is renewed.
         Some(made_up) => {
