@@ -134,7 +134,7 @@ where
     if hears_hangup {
         wanted.push(Signal::Hangup);
     }
-    let signals = signals::listen(&wanted).map_err(Error::Loop)?;
+    let signals = listen::patiently(|| signals::listen(&wanted)).map_err(Error::Loop)?;
     let was_here = inherited.is_some();
     let mut inherited = inherited.unwrap_or_default();
     if was_here {
@@ -307,7 +307,7 @@ where
             match accepted {
                 Err(next) => return next,
                 Ok(Ok((stream, peer))) => self.start(stream, peer),
-                Ok(Err(error)) if is_out_of_descriptors(&error) => {
+                Ok(Err(error)) if listen::is_short(&error) => {
                     let open = self.connections.len();
                     if is_to_be_said(&said) {
                         tracing::warn!(open, "Accepting pauses: {error}.");
@@ -618,12 +618,6 @@ const MOST_COPIES: usize = 4;
 
 /// How long renewing waits for exchanges that run child processes.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
-
-/// The process' or the system's descriptor table is full, or there is no memory for a socket.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
-}
 
 fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {
     allowed.iter().any(|address| address.to_canonical() == peer.to_canonical())

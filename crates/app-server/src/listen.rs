@@ -4,10 +4,13 @@
 //! or `http.rs`.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
 
 use event_loop::descriptors;
 use event_loop::net::{Address, Listener};
@@ -45,7 +48,7 @@ impl WayIn {
         if let Err(error) = descriptors::take_from_systemd() {
             tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
         }
-        if descriptors::is_listening_socket(std::io::stdin().as_fd()) {
+        if descriptors::is_listening_socket(io::stdin().as_fd()) {
             return Some(WayIn::Spawned);
         }
         std::env::var_os("GATEWAY_INTERFACE").map(|_| WayIn::Cgi)
@@ -108,12 +111,37 @@ pub(crate) enum WebServers {
     Unreadable(String),
 }
 
+/// How often, and how far apart, a start that is short of descriptors or memory is tried again. Nobody is
+/// kept waiting who would not be: nothing is served yet, and of a socket that a web server has handed over
+/// this process may be the only one that listens.
+const START_TRIES: u32 = 10;
+
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tries again what fails for want of what others may give back in a moment.
+pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..START_TRIES {
+        match make() {
+            Err(error) if is_short(&error) => thread::sleep(START_PAUSE),
+            made => return made,
+        }
+    }
+    make()
+}
+
+/// The process' or the system's descriptor table is full, or there is no memory for a socket.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
+}
+
 /// Opens the listen socket of a way in that has one. `inherited`: the one that this process had before it
 /// became this program.
 pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
     let listening = match way_in {
         WayIn::Spawned | WayIn::Cgi => {
-            let descriptor = descriptors::take_listener_from_stdin().map_err(Error::NotSpawned)?;
+            let descriptor = patiently(descriptors::take_listener_from_stdin);
+            let descriptor = descriptor.map_err(Error::NotSpawned)?;
             let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
             let web_servers = WebServers::of_environment();
@@ -122,7 +150,7 @@ pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listeni
         WayIn::FastCgi(_) | WayIn::Http(_) if workers::is_worker() => {
             let descriptor = match inherited {
                 Some(descriptor) => Ok(descriptor),
-                None => descriptors::take_listener_from_stdin(),
+                None => patiently(descriptors::take_listener_from_stdin),
             };
             let listener = descriptor.and_then(Listener::from_fd).map_err(Error::NotSpawned)?;
             let web_servers = match way_in {
