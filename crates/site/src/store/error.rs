@@ -177,12 +177,16 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
 fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
     // Those of a read(2) of which SQLite makes damage.
     const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
+    // What SQLite does afterwards: it looks for files that are not there, and at one it has not opened.
+    const LATER: [Errno; 2] = [Errno::NOENT, Errno::BADF];
+    let is_one_of = |errors: &[Errno]| {
+        Errno::from_io_error(system).is_some_and(|error| errors.contains(&error))
+    };
     match code {
-        ErrorCode::DatabaseCorrupt => {
-            Errno::from_io_error(system).is_some_and(|error| UNREADABLE.contains(&error))
+        ErrorCode::DatabaseCorrupt => is_one_of(&UNREADABLE),
+        ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure => {
+            !is_one_of(&LATER)
         }
-        // Where it could not open a file it has looked for others afterwards.
-        ErrorCode::CannotOpen | ErrorCode::ReadOnly => system.kind() != io::ErrorKind::NotFound,
-        code => code == ErrorCode::SystemIoFailure,
+        _ => false,
     }
 }

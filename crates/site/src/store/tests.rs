@@ -77,9 +77,8 @@ fn a_disk_that_cannot_be_read_is_no_damaged_store() {
     nothing();
     let text = said(corrupt());
     assert!(text.contains("damaged"), "{text}");
-    nothing();
     let text = said(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), None));
-    assert!(text.contains("os error 2"), "{text}");
+    assert!(!text.contains("os error"), "SQLite looks for files that may be missing: {text}");
 }
 
 #[test]
