@@ -98,6 +98,19 @@ impl FastCgi {
         target: &str,
         length: Option<u64>,
     ) {
+        self.begin_with(id, keep, method, target, length, &[]);
+    }
+
+    /// As [`begin`](Self::begin), with further variables, such as `HTTP_COOKIE`.
+    pub fn begin_with(
+        &mut self,
+        id: RequestId,
+        keep: bool,
+        method: &str,
+        target: &str,
+        length: Option<u64>,
+        more: &[(&str, &str)],
+    ) {
         let path = target.split('?').next().unwrap_or("");
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let length = length.map(|length| length.to_string()).unwrap_or_default();
@@ -115,7 +128,8 @@ impl FastCgi {
             ("HTTP_HOST", "tools.test"),
         ];
         assert!(self.core.begin(id, Role::Responder, keep), "{id:?} is free");
-        self.core.params(id, pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let pairs = pairs.iter().chain(more);
+        self.core.params(id, pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         self.core.params_end(id);
         self.answers.insert(id, Answer::default());
     }

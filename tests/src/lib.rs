@@ -10,6 +10,7 @@ pub mod faults;
 pub mod fcgi_client;
 pub mod fixtures;
 pub mod http_client;
+pub mod injection;
 pub mod process_table;
 pub mod program;
 pub mod seccomp;

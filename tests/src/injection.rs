@@ -1,0 +1,169 @@
+//! Makes system calls fail: strace follows a program and answers the n-th call of a name with an error, so
+//! that the program sees what a full disk, a full table or a signal at that moment would have been.
+//!
+//! Calls are counted for each process by itself, those of children too; an exec goes on counting.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process_table;
+use crate::program::Start;
+
+/// How long strace may take to follow a program, or to let it go.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One error to inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The system call's name, or several with commas between them.
+    pub call: &'static str,
+    /// The error's name, such as `ENOSPC`.
+    pub errno: &'static str,
+    /// Which call fails; the first is 1.
+    pub nth: u32,
+    /// Whether all after it fail, too.
+    pub lasting: bool,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { call, errno, nth, lasting } = self;
+        write!(formatter, "{errno} from {call} number {nth}")?;
+        if *lasting { formatter.write_str(" on") } else { Ok(()) }
+    }
+}
+
+impl Fault {
+    /// strace's arguments for it.
+    pub fn arguments(self, trace: &Path) -> Vec<String> {
+        let Fault { call, errno, nth, lasting } = self;
+        let on = if lasting { "+" } else { "" };
+        let trace = trace.display();
+        // Descriptors with what they are: which file was hit decides what may come of it.
+        let mut arguments = vec![format!("-fqyo{trace}"), format!("--trace={call}")];
+        // Each call is counted by itself, whatever stands beside it.
+        arguments.extend(call.split(',').map(|call| {
+            // No error comes out of brk(2) but the end that there was; of 0 the C library makes ENOMEM.
+            let outcome = if call == "brk" { "retval=0".into() } else { format!("error={errno}") };
+            format!("--inject={call}:{outcome}:when={nth}{on}")
+        }));
+        arguments
+    }
+}
+
+/// What was injected: the lines of the trace that say so.
+#[derive(Clone, Debug, Default)]
+pub struct Injected {
+    /// A line for each call that failed on purpose.
+    pub lines: Vec<String>,
+}
+
+impl Injected {
+    /// Reads them from a trace.
+    ///
+    /// # Errors
+    /// When there is no trace.
+    pub fn read(trace: &Path) -> io::Result<Self> {
+        let text = fs::read(trace)?;
+        let text = String::from_utf8_lossy(&text);
+        let lines = text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned);
+        Ok(Self { lines: lines.collect() })
+    }
+
+    /// Whether the program has met no error that was not its own.
+    pub fn is_nothing(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Whether a call with this in its arguments failed.
+    pub fn hit(&self, what: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(what))
+    }
+}
+
+/// A start of `program` with a fault from its first call on. It is the child of whoever starts it, and has the
+/// process number that is known; strace is its grandchild.
+pub fn start(program: &Path, fault: Fault, trace: &Path, log: PathBuf) -> Start {
+    let start = Start::new("/usr/bin/strace", log).argument("-D");
+    let start = fault.arguments(trace).into_iter().fold(start, Start::argument);
+    start.argument(program)
+}
+
+/// strace following a program that runs already.
+#[derive(Debug)]
+pub struct Injector {
+    strace: Child,
+    trace: PathBuf,
+}
+
+impl Injector {
+    /// Follows the program. When this returns, every call counts.
+    ///
+    /// # Errors
+    /// When strace cannot follow it.
+    pub fn attach(pid: u32, fault: Fault, trace: &Path) -> io::Result<Self> {
+        let _ = fs::remove_file(trace);
+        let strace = Command::new("/usr/bin/strace")
+            .args(fault.arguments(trace))
+            .arg("-p")
+            .arg(pid.to_string())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let injector = Self { strace, trace: trace.to_owned() };
+        let deadline = Instant::now() + PATIENCE;
+        // A signal that nobody minds: once it stands in the trace, calls are looked at.
+        while !fs::read_to_string(trace).is_ok_and(|trace| trace.contains("SIGWINCH")) {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("strace does not follow process {pid}")));
+            }
+            if is_traced(pid) {
+                process_table::signal(pid, libc::SIGWINCH)?;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(injector)
+    }
+
+    /// Lets the program go, and tells what was injected.
+    ///
+    /// # Errors
+    /// When strace does not end.
+    pub fn detach(mut self) -> io::Result<Injected> {
+        self.end()?;
+        Injected::read(&self.trace)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        // It may have ended with the program.
+        let _ = process_table::signal(self.strace.id(), libc::SIGINT);
+        let deadline = Instant::now() + PATIENCE;
+        while self.strace.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                self.strace.kill()?;
+                self.strace.wait()?;
+                return Err(io::Error::other("strace did not let go"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        if let Ok(None) = self.strace.try_wait() {
+            let _ = self.end();
+        }
+    }
+}
+
+fn is_traced(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    })
+}

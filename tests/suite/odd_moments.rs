@@ -1,0 +1,203 @@
+//! Conversations that end at odd moments: web servers and visitors leave in the middle of a record, of a body, of
+//! an answer, while the program begins anew again and again. 100,000 conversations; a million with
+//! `tests/run --long`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use end_to_end::fcgi_client::{FastCgi, id};
+use end_to_end::fixtures::external::{self, External};
+use end_to_end::fixtures::{App, Setup};
+use end_to_end::process_table;
+use end_to_end::program::touch;
+use fastcgi_server::client::Connection;
+use fastcgi_server::{RequestId, Role};
+
+const CLIENTS: u64 = 2;
+
+/// One conversation of so many is whole, and has to be answered.
+const WHOLE: u64 = 50;
+
+/// No whole one takes longer, whoever else leaves meanwhile.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// Between two renewals.
+const BETWEEN_TOUCHES: Duration = Duration::from_millis(300);
+
+/// The same moments in each run (xorshift).
+struct Moments(u64);
+
+impl Moments {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).expect("64 bits") % limit.max(1)
+    }
+}
+
+/// What a web server would say, as bytes to be cut.
+fn script(moments: &mut Moments) -> Vec<u8> {
+    let mut connection = Connection::new();
+    match moments.below(6) {
+        0 => request(&mut connection, id(1), "GET", "/healthz", 0),
+        1 => request(&mut connection, id(1), "GET", "/", 0),
+        2 => request(&mut connection, id(1), "POST", "/tools/checksum", 3000),
+        3 => request(&mut connection, id(1), "GET", "/tools/diagnostics/stream?mib=1", 0),
+        4 => {
+            request(&mut connection, id(1), "GET", "/tools/diagnostics/sleep?seconds=0.01", 0);
+            connection.abort(id(1));
+        }
+        _ => {
+            request(&mut connection, id(1), "GET", "/tools/diagnostics/sleep?seconds=0.001", 0);
+            request(&mut connection, id(2), "POST", "/tools/checksum", 40_000);
+            request(&mut connection, id(3), "GET", "/healthz", 0);
+        }
+    }
+    let mut bytes = Vec::new();
+    while connection.unsent() > 0 {
+        let mut slices = [io::IoSlice::new(&[]); 16];
+        let count = connection.transmit(&mut slices);
+        let sent = slices[..count].iter().map(|slice| slice.len()).sum();
+        slices[..count].iter().for_each(|slice| bytes.extend_from_slice(slice));
+        connection.transmitted(sent);
+    }
+    bytes
+}
+
+fn request(connection: &mut Connection, id: RequestId, method: &str, target: &str, body: usize) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let length = body.to_string();
+    let pairs = [
+        ("REQUEST_METHOD", method),
+        ("REQUEST_URI", target),
+        ("SCRIPT_NAME", ""),
+        ("PATH_INFO", path),
+        ("QUERY_STRING", query),
+        ("CONTENT_LENGTH", &*length),
+        ("CONTENT_TYPE", "application/octet-stream"),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("HTTP_HOST", "tools.test"),
+    ];
+    assert!(connection.begin(id, Role::Responder, true));
+    connection.params(id, pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    connection.params_end(id);
+    connection.stdin(id, Bytes::from(vec![b'x'; body]));
+    connection.stdin_end(id);
+}
+
+/// One conversation that ends somewhere.
+fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
+    let script = script(moments);
+    let cut = moments.below(script.len() + 1);
+    let mut stream = UnixStream::connect(program.socket())?;
+    stream.set_read_timeout(Some(BOUND))?;
+    stream.set_write_timeout(Some(BOUND))?;
+    // In two pieces, for the program to meet the first alone.
+    let first = moments.below(cut + 1);
+    stream.write_all(&script[..first])?;
+    if moments.below(4) == 0 {
+        thread::sleep(Duration::from_micros(moments.below(500) as u64));
+    }
+    stream.write_all(&script[first..cut])?;
+    match moments.below(4) {
+        // A part of the answer, for there is to be one.
+        0 if cut == script.len() => {
+            let _ = stream.read(&mut vec![0; 1 + moments.below(5000)])?;
+        }
+        1 => {
+            // No more is said, but listened to the end.
+            stream.shutdown(Shutdown::Write)?;
+            io::copy(&mut stream, &mut io::sink())?;
+        }
+        2 => stream.shutdown(Shutdown::Both)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// One whole conversation, on a connection of its own.
+fn stay(program: &External, moments: &mut Moments) -> Result<(), String> {
+    let begun = Instant::now();
+    let target = ["/healthz", "/", "/tools/checksum"][moments.below(3)];
+    let mut connection = FastCgi::connect(&program.socket()).map_err(|error| error.to_string())?;
+    let answer = connection.get(id(1), false, target);
+    let answer = answer.map_err(|error| format!("{target}: {error}"))?;
+    if answer.status() != 200 || begun.elapsed() > BOUND {
+        return Err(format!("{target}: {} after {:?}", answer.status(), begun.elapsed()));
+    }
+    Ok(())
+}
+
+#[test]
+fn whoever_leaves_at_an_odd_moment_harms_nobody() {
+    let total = if end_to_end::is_long() { 1_000_000 } else { 100_000 };
+    let setup = Setup::new(App::Toolshed, "")
+        .with_renewal()
+        .with_variable("TOOLSHED_PUBLIC", "all,diagnostics");
+    let mut program = external::start_with(&setup, |start, folder| {
+        start.variable("TOOLSHED_LAUNCHER", folder.join("run/launcher"))
+    })
+    .expect("the program starts");
+    assert_eq!(program.check_unharmed(), Ok(()));
+    let begun = Instant::now();
+    let done = AtomicU64::new(0);
+    let mut touches = 0;
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (program, done) = (&program, &done);
+                scope.spawn(move || {
+                    let mut moments = Moments(0x9e37_79b9_7f4a_7c15 + client);
+                    for number in 0..total / CLIENTS {
+                        if number % WHOLE == 0 {
+                            stay(program, &mut moments).unwrap_or_else(|trouble| {
+                                panic!("client {client}, conversation {number}: {trouble}")
+                            });
+                        } else if let Err(error) = leave(program, &mut moments) {
+                            // It has closed first, for what it had heard made no sense any more.
+                            let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                            assert!(
+                                is_closed.contains(&error.kind()),
+                                "client {client}, conversation {number}: {error}"
+                            );
+                        }
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            touch(&program.launcher()).expect("the launcher is there");
+            touches += 1;
+            thread::sleep(BETWEEN_TOUCHES);
+        }
+    });
+    let renewals = program.app.said().matches("Renewed, serving").count();
+    println!(
+        "{total} conversations, {touches} touches, {renewals} renewals in {:?}",
+        begun.elapsed()
+    );
+    assert!(renewals > 0, "{}", program.app.said());
+    assert_eq!(done.into_inner(), total);
+    assert_eq!(program.check_unharmed(), Ok(()));
+    // What hung up leaves nothing: no descriptor, no copy of the process, no memory that grows with it.
+    let deadline = Instant::now() + BOUND;
+    let pid = program.app.pid();
+    loop {
+        let open = process_table::descriptors(pid).expect("it runs");
+        let running = process_table::running_from(&program.folder().join("bin")).len();
+        if open <= 20 && running == 1 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{open} descriptors, {running} processes");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let memory = process_table::kib(pid, "VmRSS").expect("it runs");
+    assert!(memory < 64 << 10, "{memory} KiB after {total} conversations");
+}
