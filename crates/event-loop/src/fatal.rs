@@ -31,7 +31,7 @@ use crate::sys;
 
 pub use sys::fatal::Guard;
 pub use sys::interval::Watch;
-pub use sys::memory::{Allocator, MemoryLimit, limit_memory};
+pub use sys::memory::{Allocator, MemoryLimit, limit_memory, naming_a_backtrace};
 
 /// How many connections are kept in view; those beyond are closed without a word when the process cannot
 /// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io;
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -51,8 +51,31 @@ fn noted(pointer: *mut u8, size: usize) -> *mut u8 {
     if pointer.is_null() {
         FAILED.store(size, Ordering::Relaxed);
         FAILED_IN_TURN.store(interval::turn(), Ordering::Relaxed);
+        if ENDS.load(Ordering::Relaxed) {
+            end(size);
+        }
     }
     pointer
+}
+
+/// Whether a process without memory ends here.
+static ENDS: AtomicBool = AtomicBool::new(false);
+
+/// Runs code that holds the lock of std's backtraces, as whoever makes text of one does. Where memory runs out
+/// in it the process ends, as it would have: std tells of it first, and would wait for that lock for ever.
+pub fn naming_a_backtrace<T>(code: impl FnOnce() -> T) -> T {
+    ENDS.store(true, Ordering::Relaxed);
+    let outcome = code();
+    ENDS.store(false, Ordering::Relaxed);
+    outcome
+}
+
+/// Ends the process in std's words, by which others know why.
+#[cold]
+fn end(size: usize) -> ! {
+    // Nothing of this allocates; when it cannot be written there is nobody to tell.
+    let _ = writeln!(io::stderr(), "memory allocation of {size} bytes failed");
+    std::process::abort();
 }
 
 /// Bytes that were asked for in vain in this turn of the loop; 0: there was memory. Signal-safe.
