@@ -18,10 +18,14 @@ fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The command, started by a shell that does this first.
+/// The command, started by a shell that does this first. What whoever runs the tests has ignored (`nohup`, a
+/// job in the background) is not: a shell cannot take that back.
 fn after(first: &str, installation: &Installation, arguments: &[&str]) -> Command {
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(installation.program());
+    let mut shell = Command::new("/usr/bin/env");
+    shell
+        .args(["--default-signal=HUP,INT,QUIT,TERM", "/bin/sh", "-c"])
+        .arg(format!("{first}; exec \"$0\" \"$@\""))
+        .arg(installation.program());
     shell.args(arguments).env_clear().current_dir(installation.path()).stdin(Stdio::null());
     shell
 }
