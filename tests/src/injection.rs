@@ -3,6 +3,7 @@
 //!
 //! Calls are counted for each process by itself, those of children too; an exec goes on counting.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -28,11 +29,13 @@ pub struct Fault {
     pub nth: u32,
     /// Whether all after it fail, too.
     pub lasting: bool,
+    /// Whether children are followed, too: of each the n-th call fails.
+    pub in_children: bool,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fault { call, errno, nth, lasting } = self;
+        let Fault { call, errno, nth, lasting, .. } = self;
         write!(formatter, "{errno} from {call} number {nth}")?;
         if *lasting { formatter.write_str(" on") } else { Ok(()) }
     }
@@ -41,11 +44,12 @@ impl fmt::Display for Fault {
 impl Fault {
     /// strace's arguments for it.
     pub fn arguments(self, trace: &Path) -> Vec<String> {
-        let Fault { call, errno, nth, lasting } = self;
+        let Fault { call, errno, nth, lasting, in_children } = self;
+        let follow = if in_children { "-f" } else { "-" };
         let on = if lasting { "+" } else { "" };
         let trace = trace.display();
         // Descriptors with what they are: which file was hit decides what may come of it.
-        let mut arguments = vec![format!("-fqyo{trace}"), format!("--trace={call}")];
+        let mut arguments = vec![format!("{follow}qyo{trace}"), format!("--trace={call}")];
         // Each call is counted by itself, whatever stands beside it.
         arguments.extend(call.split(',').map(|call| {
             // No error comes out of brk(2) but the end that there was; of 0 the C library makes ENOMEM.
@@ -71,8 +75,19 @@ impl Injected {
     pub fn read(trace: &Path) -> io::Result<Self> {
         let text = fs::read(trace)?;
         let text = String::from_utf8_lossy(&text);
-        let lines = text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned);
-        Ok(Self { lines: lines.collect() })
+        let mut injected = Self::default();
+        // Of a call that another process' came between, the arguments stand in an earlier line.
+        let mut begun = HashMap::new();
+        for line in text.lines() {
+            let process = line.split_ascii_whitespace().next();
+            if line.ends_with("<unfinished ...>") {
+                begun.insert(process, line);
+            } else if line.contains("(INJECTED)") {
+                let begun = if line.contains(" resumed>") { begun.remove(&process) } else { None };
+                injected.lines.push([begun.unwrap_or(""), line].concat());
+            }
+        }
+        Ok(injected)
     }
 
     /// Whether the program has met no error that was not its own.
