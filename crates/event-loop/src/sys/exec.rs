@@ -5,7 +5,7 @@
 //! handler of a fatal signal can do it too. Which words there are, and when, is decided in `exec.rs` and by
 //! whoever calls.
 
-use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -14,6 +14,7 @@ use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::fatal::map;
 use super::{SelfPipe, check};
 
 /// The variable in which a program tells its successor in the same process what it leaves behind.
@@ -148,15 +149,26 @@ fn parse_number(digits: &[u8]) -> Option<RawFd> {
 
 /// A program to become, with its arguments and environment, prepared so that nothing has to be allocated
 /// when the time has come. `Send` and `Sync`: a signal handler may find it in a static.
+///
+/// All of it lies in a mapping of its own: code that writes past the end of its memory destroys the heap, and
+/// what the process is to become then must not be there.
 #[derive(Debug)]
 pub struct Image {
-    path: CString,
-    /// Owned here, pointed to by `argument_pointers`, which ends with a null pointer.
-    _arguments: Vec<CString>,
-    argument_pointers: Vec<AtomicPtr<c_char>>,
-    /// Owned here, pointed to by `variable_pointers`, which ends with room for one more and a null pointer.
-    _variables: Vec<CString>,
-    variable_pointers: Vec<AtomicPtr<c_char>>,
+    /// The mapping: both lists of pointers, each with a null pointer at its end, then all strings.
+    address: usize,
+    length: usize,
+    /// Where in it the path is, and the variables. The arguments are first.
+    path_at: usize,
+    variables_at: usize,
+    /// Where the pointer behind the last variable is: room for one more.
+    slot_at: usize,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and nobody has a pointer into it any more.
+        unsafe { libc::munmap(self.address as *mut c_void, self.length) };
+    }
 }
 
 impl Image {
@@ -165,7 +177,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when something of it contains a zero byte.
+    /// `InvalidInput` when something of it contains a zero byte; `OutOfMemory`.
     pub fn prepare<A, N, V>(
         path: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -185,17 +197,35 @@ impl Image {
             CString::new(parts.concat())
         });
         let variables: Vec<CString> = variables.collect::<Result<_, _>>()?;
-        let pointers = |strings: &[CString], nulls: usize| {
-            let strings = strings.iter().map(|it| it.as_ptr().cast_mut());
-            strings.chain(std::iter::repeat_n(ptr::null_mut(), nulls)).map(AtomicPtr::new).collect()
-        };
-        Ok(Image {
-            path,
-            argument_pointers: pointers(&arguments, 1),
-            _arguments: arguments,
-            variable_pointers: pointers(&variables, 2),
-            _variables: variables,
-        })
+        const POINTER: usize = size_of::<AtomicPtr<c_char>>();
+        let variables_at = (arguments.len() + 1) * POINTER;
+        let slot_at = variables_at + variables.len() * POINTER;
+        // Behind the slot there is a null pointer.
+        let path_at = slot_at + 2 * POINTER;
+        let strings = [&path].into_iter().chain(&arguments).chain(&variables);
+        let length =
+            path_at + strings.clone().map(|it| it.as_bytes_with_nul().len()).sum::<usize>();
+        let address = map(length)? as usize;
+        let mut at = address + path_at;
+        let places = [None]
+            .into_iter()
+            .chain((0..arguments.len()).map(|index| Some(address + index * POINTER)))
+            .chain(
+                (0..variables.len()).map(|index| Some(address + variables_at + index * POINTER)),
+            );
+        for (string, place) in strings.zip(places) {
+            let bytes = string.as_bytes_with_nul();
+            // SAFETY: the fresh mapping, which is zero, has room for all pointers and strings, and the
+            // pointers are aligned in it.
+            unsafe {
+                ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
+                if let Some(place) = place {
+                    (place as *mut *const u8).write(at as *const u8);
+                }
+            }
+            at += bytes.len();
+        }
+        Ok(Image { address, length, path_at, variables_at, slot_at })
     }
 
     /// Prepares this process' own program to be run anew, as it was started: the very file that runs, also
@@ -203,7 +233,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// None in practice.
+    /// `OutOfMemory`.
     pub fn of_this_process() -> io::Result<Image> {
         Image::prepare(Path::new("/proc/self/exe"), std::env::args_os(), std::env::vars_os())
     }
@@ -236,19 +266,10 @@ impl Image {
         let mask = block_for_exec();
 
         // The slot behind the variables; a handler that interrupts us here puts back what it found.
-        let slot = &self.variable_pointers[self.variable_pointers.len() - 2];
+        // SAFETY: an aligned pointer of the mapping, which is changed by atomic stores alone from now on.
+        let slot = unsafe { &*((self.address + self.slot_at) as *const AtomicPtr<c_char>) };
         let before = slot.swap(words.buffer.as_mut_ptr().cast(), Ordering::AcqRel);
-        // SAFETY: the path and all strings end with a zero byte (of `words` one byte at least is never
-        // written), both lists end with a null pointer, an AtomicPtr has the layout of a pointer, and all
-        // of it outlives the call.
-        unsafe {
-            libc::execve(
-                self.path.as_ptr(),
-                self.argument_pointers.as_ptr().cast(),
-                self.variable_pointers.as_ptr().cast(),
-            )
-        };
-        let error = io::Error::last_os_error();
+        let error = self.execute();
         slot.store(before, Ordering::Release);
 
         restore_mask(&mask);
@@ -272,12 +293,19 @@ impl Image {
     ///
     /// What `execve(2)` answers.
     pub fn exec_plainly(&self) -> io::Error {
-        // SAFETY: as in `exec`; behind the variables there is a null pointer.
+        self.execute()
+    }
+
+    fn execute(&self) -> io::Error {
+        let at = |offset: usize| self.address + offset;
+        // SAFETY: the path and all strings end with a zero byte (of `words` one byte at least is never
+        // written), both lists end with a null pointer, an AtomicPtr has the layout of a pointer, and all
+        // of it outlives the call.
         unsafe {
             libc::execve(
-                self.path.as_ptr(),
-                self.argument_pointers.as_ptr().cast(),
-                self.variable_pointers.as_ptr().cast(),
+                at(self.path_at) as *const c_char,
+                at(0) as *const *const c_char,
+                at(self.variables_at) as *const *const c_char,
             )
         };
         io::Error::last_os_error()

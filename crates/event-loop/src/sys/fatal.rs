@@ -117,7 +117,7 @@ fn make_stack() -> io::Result<()> {
 }
 
 /// Fresh zeroed memory that belongs to no heap.
-fn map(size: usize) -> io::Result<*mut c_void> {
+pub(super) fn map(size: usize) -> io::Result<*mut c_void> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no other memory.
