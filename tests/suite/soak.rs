@@ -244,6 +244,11 @@ fn run(program: &mut External, total: u64, rough: bool) {
     // Copies that finish something, and children that are isolated, go when they have finished.
     let others_left = || process_table::running_from(&folder.join("bin")).len() == 1;
     program.app.wait_until("the others have gone", others_left).expect("nothing stays behind");
+    // On a busy machine the ends of the last connections come a little later.
+    let most = before.descriptors + 2;
+    let pid = program.app.pid();
+    let are_closed = || process_table::descriptors(pid).is_ok_and(|open| open <= most);
+    program.app.wait_until("descriptors are closed", are_closed).expect("none is left open");
     let after = Holds::of(program, &folder);
     let crashes = load.crashes.into_inner().expect("no client has panicked").len() as u64;
     let [answered, disturbed, repeated, touches] =
@@ -254,7 +259,6 @@ fn run(program: &mut External, total: u64, rough: bool) {
     );
     assert_eq!(answered + disturbed, total);
     assert!(disturbed <= crashes * CLIENTS, "a crash disturbs what is in progress and no more");
-    assert!(after.descriptors <= before.descriptors + 2, "descriptors are left open");
     assert_eq!(after.processes, before.processes, "processes are left");
     assert!(after.kib <= before.kib + 4096, "memory is kept");
     assert_eq!(program.check_unharmed(), Ok(()));

@@ -62,6 +62,11 @@ pub fn replace(
     Ok(())
 }
 
+/// Why there is no randomness, as the system says it: `getrandom` itself has but the number.
+fn in_words(error: getrandom::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+}
+
 /// Creates the file at `path`, as [`replace`] does, unless there is one: then that one stays.
 ///
 /// Where the file system has neither `renameat2(2)` nor links, two calls at the same instant may both
@@ -100,7 +105,7 @@ fn write_beside(
     };
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(if name.len() <= MAX_NAME_BYTES { name } else { OsStr::new("tmp") });
-    prefix.push(format!(".{:016x}", getrandom::u64().map_err(io::Error::other)?));
+    prefix.push(format!(".{:016x}", getrandom::u64().map_err(in_words)?));
     let mut builder = Builder::new();
     builder.prefix(&prefix).rand_bytes(TRIED_CHARACTERS);
     let mut file = builder.tempfile_in(folder_of(path))?;
