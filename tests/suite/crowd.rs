@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use end_to_end::fcgi_client::{FastCgi, id};
 use end_to_end::fixtures::external::External;
 use end_to_end::fixtures::{App, Running, Setup, external, nginx, serve};
-use end_to_end::http_client::{Checksum, Request, pattern};
+use end_to_end::http_client::{Checksum, Request, Upload, pattern};
 use end_to_end::process_table;
 use end_to_end::program::{Limit, allow_descriptors};
+use rustix::net::{self, AddressFamily, SocketType};
 
 const IDLE: usize = 1000;
 const DRIPPING: usize = 200;
@@ -94,8 +95,11 @@ fn stay() -> Duration {
 struct Dripping(TcpStream);
 
 impl Dripping {
-    fn begin(server: SocketAddr, start: &str) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(server)?;
+    fn begin(server: SocketAddr, from: Ipv4Addr, start: &str) -> io::Result<Self> {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddrV4::new(from, 0))?;
+        net::connect(&socket, &server)?;
+        let mut stream = TcpStream::from(socket);
         stream.set_nonblocking(true)?;
         stream.write_all(start.as_bytes())?;
         Ok(Dripping(stream))
@@ -106,13 +110,60 @@ impl Dripping {
         self.0.write(b"x").is_ok()
     }
 
-    /// The status it was answered with, if it was.
+    /// The status it was answered with, if it was; empty when the connection was closed without an answer.
     fn status(&mut self) -> Option<String> {
         let mut buffer = [0; 12];
-        let count = self.0.read(&mut buffer).ok()?;
-        Some(String::from_utf8_lossy(&buffer[..count]).replace("HTTP/1.1 ", ""))
+        match self.0.read(&mut buffer) {
+            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).replace("HTTP/1.1 ", "")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(String::new()),
+        }
     }
 }
+
+/// Visitors who send the beginning of a request and then a byte every ten seconds.
+struct Crowd<'a> {
+    size: usize,
+    beginning: &'a str,
+    /// Each from an address of its own, and back as soon as it is turned away; else all from one, and back at
+    /// its next byte.
+    is_spread: bool,
+}
+
+impl Crowd<'_> {
+    fn address(&self, index: usize) -> Ipv4Addr {
+        let [high, low] = (index as u16).to_be_bytes();
+        if self.is_spread { Ipv4Addr::new(127, 1 + high, low, 1) } else { Ipv4Addr::LOCALHOST }
+    }
+
+    fn begin(&self, server: SocketAddr, index: usize) -> Option<Dripping> {
+        Dripping::begin(server, self.address(index), self.beginning).ok()
+    }
+
+    /// Does this until `over`; returns the statuses that its last requests were answered with by then.
+    fn stay(&self, server: SocketAddr, over: &AtomicBool) -> Vec<String> {
+        let mut crowd: Vec<_> = (0..self.size).map(|index| self.begin(server, index)).collect();
+        for tick in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            for (index, one) in crowd.iter_mut().enumerate() {
+                let is_turn = index % TICKS_A_BYTE == tick % TICKS_A_BYTE;
+                let is_there = one.as_mut().is_some_and(|one| {
+                    (!self.is_spread || one.status().is_none()) && (!is_turn || one.drip())
+                });
+                if !is_there && (is_turn || self.is_spread) {
+                    *one = self.begin(server, index);
+                }
+            }
+            thread::sleep(TICK);
+        }
+        crowd.into_iter().flatten().filter_map(|mut one| one.status()).collect()
+    }
+}
+
+const TICK: Duration = Duration::from_millis(100);
+const TICKS_A_BYTE: usize = 100;
 
 /// What an honest visitor has met: the slowest answer, and how many there were.
 #[derive(Debug)]
@@ -121,37 +172,19 @@ struct Visit {
     answers: usize,
 }
 
-/// Lets `size` visitors send the beginning of a request and then a byte every ten seconds, and come again when
-/// they were disconnected, while an honest one from the same address asks for /healthz.
-fn visit_among(size: usize, running: &Running, beginning: &str) -> Visit {
-    const TICK: Duration = Duration::from_millis(100);
-    const TICKS_A_BYTE: usize = 100;
+/// Sends an honest request from one address, again and again, while a crowd is there.
+fn visit_among(crowd: &Crowd<'_>, running: &Running, request: Request) -> Visit {
     let server = running.address;
-    let begin = || Dripping::begin(server, beginning).ok();
+    let request = request.below(running.base);
     let begun = Instant::now();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let over = &over;
-        let attack = scope.spawn(move || {
-            let mut crowd: Vec<_> = (0..size).map(|_| begin()).collect();
-            for tick in 0.. {
-                if over.load(Ordering::Relaxed) {
-                    break;
-                }
-                for one in crowd.iter_mut().skip(tick % TICKS_A_BYTE).step_by(TICKS_A_BYTE) {
-                    if !one.as_mut().is_some_and(Dripping::drip) {
-                        *one = begin();
-                    }
-                }
-                thread::sleep(TICK);
-            }
-            crowd.into_iter().flatten().filter_map(|mut one| one.status()).collect::<Vec<_>>()
-        });
+        let attack = scope.spawn(|| crowd.stay(server, &over));
         let mut visit = Visit { slowest: Duration::ZERO, answers: 0 };
         let mut trouble = None;
         while begun.elapsed() < stay() && trouble.is_none() {
             let asked = Instant::now();
-            match Request::get("/healthz").below(running.base).send(server) {
+            match request.send(server) {
                 Ok(answer) if answer.status == 200 => visit.answers += 1,
                 Ok(answer) => trouble = Some(answer.status.to_string()),
                 Err(error) => trouble = Some(error.to_string()),
@@ -164,6 +197,7 @@ fn visit_among(size: usize, running: &Running, beginning: &str) -> Visit {
         let statuses = attack.join().expect("the crowd does not panic");
         let count = |status: &str| statuses.iter().filter(|it| *it == status).count();
         let (none, overload, slow) = (count(""), count("503"), count("408"));
+        let size = crowd.size;
         println!("{visit:?}; of {size}: closed {none}, answered 503 {overload}, 408 {slow}");
         assert_eq!(trouble, None, "after {after:?}, {visit:?}");
         visit
@@ -180,29 +214,53 @@ fn slow_body(base: &str) -> String {
     )
 }
 
-#[test]
-fn slow_bodies_shut_nobody_out() {
+fn start(is_behind_nginx: bool) -> Running {
     allow_descriptors(4096).expect("the hard limit allows it");
-    let running = serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
-    let visit = visit_among(530, &running, &slow_body(""));
+    if is_behind_nginx {
+        nginx::start(&Setup::new(App::Toolshed, "/project"), false).expect("it starts")
+    } else {
+        serve::start(&Setup::new(App::Toolshed, "")).expect("it starts")
+    }
+}
+
+/// Whether somebody who sends `request` notices a crowd of `size` whose bodies are slow.
+fn check_among_slow_bodies(size: usize, is_spread: bool, running: Running, request: Request) {
+    let crowd = Crowd { size, beginning: &slow_body(running.base), is_spread };
+    let visit = visit_among(&crowd, &running, request);
     assert!(visit.slowest < NOTICEABLE, "{visit:?}");
     assert_eq!(running.stop(), Ok(()));
+}
+
+fn small_upload() -> Request {
+    Request::post("/tools/checksum?alg=sha256", Upload::Counted(1000))
+}
+
+#[test]
+fn slow_bodies_shut_nobody_out() {
+    check_among_slow_bodies(530, false, start(false), Request::get("/healthz"));
 }
 
 #[test]
 fn slow_bodies_behind_nginx_shut_nobody_out() {
-    allow_descriptors(4096).expect("the hard limit allows it");
-    let running = nginx::start(&Setup::new(App::Toolshed, "/project"), false).expect("it starts");
-    let visit = visit_among(530, &running, &slow_body("/project"));
-    assert!(visit.slowest < NOTICEABLE, "{visit:?}");
-    assert_eq!(running.stop(), Ok(()));
+    check_among_slow_bodies(530, false, start(true), Request::get("/healthz"));
+}
+
+#[test]
+fn slow_bodies_from_many_addresses_do_not_shut_out_small_uploads() {
+    check_among_slow_bodies(450, true, start(false), small_upload());
+}
+
+#[test]
+fn slow_bodies_from_many_addresses_behind_nginx_do_not_shut_out_small_uploads() {
+    check_among_slow_bodies(450, true, start(true), small_upload());
 }
 
 #[test]
 fn slow_heads_shut_nobody_out() {
-    allow_descriptors(4096).expect("the hard limit allows it");
-    let running = serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
-    let visit = visit_among(1500, &running, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ");
+    let running = start(false);
+    let beginning = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ";
+    let crowd = Crowd { size: 1500, beginning, is_spread: false };
+    let visit = visit_among(&crowd, &running, Request::get("/healthz"));
     assert!(visit.slowest < NOTICEABLE, "{visit:?}");
     assert_eq!(running.stop(), Ok(()));
 }

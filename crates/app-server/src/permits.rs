@@ -3,13 +3,13 @@
 //! `patience.rs`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use event_loop::time;
-use slab::Slab;
 
 use crate::error_report::Cause;
 use crate::fairness::{self, ClientNet, Upload};
@@ -20,8 +20,11 @@ use crate::settings::Settings;
 pub(crate) struct Permits {
     limit: usize,
     taken: Cell<usize>,
-    /// Exchanges whose bodies were on their way when they began, or when it was looked at last.
-    arriving: RefCell<Slab<(ClientNet, Arrival)>>,
+    /// Exchanges whose bodies were on their way when they began, or when it was looked at last, in the order
+    /// in which they came.
+    arriving: RefCell<BTreeMap<u64, (ClientNet, Arrival)>>,
+    /// How many with a body have come.
+    came: Cell<u64>,
     patience: Duration,
 }
 
@@ -31,6 +34,7 @@ impl Permits {
             limit: settings.max_exchanges,
             taken: Cell::new(0),
             arriving: RefCell::default(),
+            came: Cell::new(0),
             patience: settings.receive_timeout,
         })
     }
@@ -39,6 +43,12 @@ impl Permits {
     /// for requests that are whole.
     fn most_arriving(&self) -> usize {
         self.limit - self.limit / 4
+    }
+
+    /// Of the places kept, those on which a body may be on probation: it stays until the next one comes or it
+    /// is whole, which a body that was sent in one piece is before any other can come.
+    fn most_on_probation(&self) -> usize {
+        self.limit / 8
     }
 
     /// Counts an exchange that begins. `None` when there are too many.
@@ -52,7 +62,7 @@ impl Permits {
                 return None;
             }
             self.taken.set(self.taken.get() + 1);
-            return Some(Permit { permits: self.clone(), arrival: None });
+            return Some(Permit { permits: self.clone(), arriving: None });
         };
         let net = net();
         let is_full = || {
@@ -60,20 +70,37 @@ impl Permits {
         };
         if is_full() {
             self.forget_arrived();
-            if is_full() && !self.end_one(Some(net), |_| true) {
+            if is_full() && !self.end_one(Some(net), |_| true) && !self.admits_on_probation() {
                 return None;
             }
         }
         self.taken.set(self.taken.get() + 1);
-        let key = self.arriving.borrow_mut().insert((net, arrival.clone()));
-        arrival.lock().row = key;
-        Some(Permit { permits: self.clone(), arrival: Some(arrival.clone()) })
+        let place = self.came.get();
+        self.came.set(place + 1);
+        self.arriving.borrow_mut().insert(place, (net, arrival.clone()));
+        Some(Permit { permits: self.clone(), arriving: Some((place, arrival.clone())) })
     }
 
-    /// Ends an exchange whose body is slow, for a connection that wants to come in. Returns whether there is
-    /// one.
+    /// Ends an exchange whose body is slow, for one that has none or a connection that wants to come in.
+    /// Returns whether there is one.
     pub(crate) fn make_room(&self) -> bool {
-        self.end_one(None, |_| true)
+        self.end_one(None, |_| true) || self.end_on_probation()
+    }
+
+    /// Whether one more body may come in on probation, when the places for bodies are taken.
+    fn admits_on_probation(&self) -> bool {
+        let most = self.most_arriving() + self.most_on_probation();
+        let has_room = self.taken.get() < self.limit && self.arriving.borrow().len() < most;
+        has_room || self.end_on_probation()
+    }
+
+    /// Ends the exchange that has been on probation the longest.
+    fn end_on_probation(&self) -> bool {
+        let first = self.arriving.borrow().keys().nth(self.most_arriving()).copied();
+        first.is_some_and(|place| {
+            self.end(place);
+            true
+        })
     }
 
     /// The same, of those that have a process of their own.
@@ -85,20 +112,28 @@ impl Permits {
     fn end_one(&self, newcomer: Option<ClientNet>, may_end: fn(&Arrival) -> bool) -> bool {
         self.forget_arrived();
         let now = time::now();
-        let mut arriving = self.arriving.borrow_mut();
-        let (keys, uploads): (Vec<usize>, Vec<Upload>) = arriving
+        let (places, uploads): (Vec<u64>, Vec<Upload>) = self
+            .arriving
+            .borrow()
             .iter()
             .filter(|(_, (_, arrival))| may_end(arrival))
-            .map(|(key, (net, arrival))| (key, Upload { net: *net, behind: arrival.behind(now) }))
+            .map(|(&place, (net, arrival))| {
+                (place, Upload { net: *net, behind: arrival.behind(now) })
+            })
             .unzip();
         let Some(index) = fairness::upload_to_end(&uploads, newcomer, self.patience) else {
             return false;
         };
-        let (_, arrival) = arriving.remove(keys[index]);
-        drop(arriving);
-        self.taken.set(self.taken.get() - 1);
-        arrival.end(Verdict::OthersCome(self.limit));
+        self.end(places[index]);
         true
+    }
+
+    fn end(&self, place: u64) {
+        let ended = self.arriving.borrow_mut().remove(&place);
+        if let Some((_, arrival)) = ended {
+            self.taken.set(self.taken.get() - 1);
+            arrival.end(Verdict::OthersCome(self.limit));
+        }
     }
 
     /// Bodies that are whole, or are answered, are not on their way any more.
@@ -110,28 +145,25 @@ impl Permits {
 /// Counts one exchange until its answer is over.
 pub(crate) struct Permit {
     permits: Rc<Permits>,
-    arrival: Option<Arrival>,
+    /// How the body arrives, if it was on its way when the exchange began, and its place among those.
+    arriving: Option<(u64, Arrival)>,
 }
 
 impl Permit {
     /// How the body arrives, if it was on its way when the exchange began.
     pub(crate) fn arrival(&self) -> Option<&Arrival> {
-        self.arrival.as_ref()
+        self.arriving.as_ref().map(|(_, arrival)| arrival)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let Permits { taken, arriving, .. } = &*self.permits;
-        if let Some(arrival) = &self.arrival {
+        if let Some((place, arrival)) = &self.arriving {
             if arrival.has_lost_its_place() {
                 return;
             }
-            let (mut arriving, row) = (arriving.borrow_mut(), arrival.lock().row);
-            // It may be another's by now.
-            if arriving.get(row).is_some_and(|(_, of)| Arc::ptr_eq(&of.0, &arrival.0)) {
-                arriving.remove(row);
-            }
+            arriving.borrow_mut().remove(place);
         }
         taken.set(taken.get() - 1);
     }
@@ -149,8 +181,6 @@ struct State {
     still_comes: bool,
     /// A process of its own waits for it.
     holds_process: bool,
-    /// Its row in the list of those that are on their way.
-    row: usize,
     /// Waits for the answer.
     waiter: Option<Waker>,
 }
@@ -182,7 +212,6 @@ impl Arrival {
             stage: Stage::OnItsWay,
             still_comes: true,
             holds_process: false,
-            row: 0,
             waiter: None,
         })))
     }
@@ -289,9 +318,10 @@ impl Arrival {
 mod tests {
     use super::*;
 
-    fn permits(limit: usize) -> Rc<Permits> {
+    /// Without patience everybody is behind.
+    fn permits(limit: usize, patience: Duration) -> Rc<Permits> {
         let mut settings = Settings::default();
-        (settings.max_exchanges, settings.receive_timeout) = (limit, Duration::ZERO);
+        (settings.max_exchanges, settings.receive_timeout) = (limit, patience);
         Permits::new(&settings)
     }
 
@@ -305,7 +335,7 @@ mod tests {
 
     #[test]
     fn some_places_are_kept_for_requests_that_are_whole() {
-        let permits = permits(8);
+        let permits = permits(8, Duration::ZERO);
         let _bodies: Vec<_> =
             (1..=6).map(|last| permits.enter(arrival().as_ref(), || net(last)).unwrap()).collect();
         assert_eq!(permits.arriving.borrow().len(), 6);
@@ -316,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_whole_makes_room_and_keeps_its_place() {
-        let permits = permits(4);
+        let permits = permits(4, Duration::ZERO);
         let arrivals: Vec<_> = (0..3).map(|_| arrival().unwrap()).collect();
         let held: Vec<_> =
             arrivals.iter().map(|it| permits.enter(Some(it), || net(1)).unwrap()).collect();
@@ -329,13 +359,39 @@ mod tests {
     }
 
     #[test]
+    fn a_body_sent_in_one_piece_comes_through_a_crowd_that_has_just_come() {
+        let permits = permits(16, Duration::from_secs(60));
+        let crowd: Vec<_> = (1..=60).map(|_| arrival().unwrap()).collect();
+        let held: Vec<_> = (1..)
+            .zip(&crowd)
+            .map(|(last, it)| permits.enter(Some(it), || net(last)))
+            .map(|permit| permit.expect("nobody is refused before it was looked at"))
+            .collect();
+        assert_eq!((permits.taken.get(), permits.arriving.borrow().len()), (14, 14));
+        let (whole, busy) = (arrival().unwrap(), arrival().unwrap());
+        let _slow_handler = permits.enter(Some(&busy), || net(101)).unwrap();
+        busy.set_over();
+        let answered = permits.enter(Some(&whole), || net(100)).unwrap();
+        whole.set_over();
+        let context = Context::from_waker(Waker::noop());
+        assert_eq!(whole.poll_ended(&context), None);
+        drop(answered);
+        // The places that nobody with a body gets, and the crowd's last, are for requests without one.
+        let without: Vec<_> = std::iter::from_fn(|| permits.enter(None, || net(9))).collect();
+        assert_eq!(without.len(), 3);
+        let have_left = crowd.iter().filter(|it| it.has_lost_its_place()).count();
+        assert_eq!(have_left, 60 - permits.most_arriving(), "who came first stays");
+        drop((held, without));
+        assert_eq!((permits.taken.get(), permits.arriving.borrow().len()), (1, 0));
+    }
+
+    #[test]
     fn who_loses_its_place_is_told_why_and_counted_once() {
-        let permits = permits(1);
+        let permits = permits(1, Duration::ZERO);
         let slow = arrival().unwrap();
         let held = permits.enter(Some(&slow), || net(1)).unwrap();
         let context = Context::from_waker(Waker::noop());
         assert_eq!(slow.poll_ended(&context), None);
-        // No patience at all: everybody is behind.
         let next = permits.enter(None, || net(2)).unwrap();
         assert_eq!(slow.poll_ended(&context), Some(Cause::MadeRoom(1)));
         assert_eq!(permits.taken.get(), 1);
