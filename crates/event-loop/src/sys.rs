@@ -11,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod fatal;
 mod fork;
 pub(crate) mod interval;
+mod mapping;
 pub(crate) mod memory;
 pub(crate) mod start;
 pub(crate) mod unblocked;

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::fatal::map;
+use super::mapping::map;
 use super::{SelfPipe, check};
 
 /// The variable in which a program tells its successor in the same process what it leaves behind.

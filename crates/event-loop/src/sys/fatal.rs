@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
+use super::mapping::map;
 use super::unblocked::{errno, write_all, write_within};
 use super::{PreviousAction, check, interval, memory};
 use crate::exec::{Image, Words};
@@ -114,15 +115,6 @@ fn make_stack() -> io::Result<()> {
     check(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) })?;
     STACK.store(memory as usize, Ordering::Relaxed);
     Ok(())
-}
-
-/// Fresh zeroed memory that belongs to no heap.
-pub(super) fn map(size: usize) -> io::Result<*mut c_void> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no other memory.
-    let memory = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
-    if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory) }
 }
 
 fn set_handler(signal: c_int) -> io::Result<PreviousAction> {
