@@ -133,7 +133,7 @@ impl Asked {
         password: &Password,
         typed: &str,
     ) -> Result<bool, ErrorPage> {
-        if typed.len() > super::password::LONGEST {
+        if typed.len() > Password::MAX_BYTES {
             return Ok(false);
         }
         let checked = self.gate.hashing.is(password, typed, self.process()).await;

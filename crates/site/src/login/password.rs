@@ -22,9 +22,6 @@ const SCHEME: &str = "pbkdf2-sha256";
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// The longest password that is looked at; bytes.
-pub(crate) const LONGEST: usize = 1024;
-
 /// The password that opens the site. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Form);
@@ -36,6 +33,9 @@ enum Form {
 }
 
 impl Password {
+    /// The longest password that a login accepts; bytes.
+    pub const MAX_BYTES: usize = 1024;
+
     /// Takes a password as it is typed; `None` for an empty one, which means that there is none.
     pub fn clear(text: impl Into<String>) -> Option<Password> {
         let text = text.into();

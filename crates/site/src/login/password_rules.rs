@@ -1,7 +1,7 @@
 //! Which passwords a form here takes for a new one: long ones that are not among the first to be tried. No rules
 //! about kinds of characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
 
-use super::password::{LONGEST, Password};
+use super::password::Password;
 
 /// The shortest password that is taken for a new one; characters (OWASP ASVS 4, 2.1.1).
 pub(crate) const SHORTEST: usize = 12;
@@ -22,7 +22,7 @@ impl Password {
     pub fn weakness(text: &str) -> Option<&'static str> {
         if text.chars().count() < SHORTEST {
             Some("Use at least 12 characters.")
-        } else if text.len() > LONGEST {
+        } else if text.len() > Password::MAX_BYTES {
             Some("The password is longer than 1024 bytes.")
         } else if is_common(&text.to_lowercase()) {
             Some("This password is too common. Choose another, such as a few random words.")
@@ -100,7 +100,7 @@ mod tests {
             ("qwertyqwerty12", "too common"),
             ("Unbelievable", "too common"),
             ("1QAZ2wsx3edc4rfv", "too common"),
-            (&"x1y2".repeat(300), "1024 bytes"),
+            (&"x1y2".repeat(300), &format!("{} bytes", Password::MAX_BYTES)),
         ] {
             assert!(Password::weakness(bad).is_some_and(|said| said.contains(words)), "{bad}");
         }

@@ -62,7 +62,7 @@ fn file_of_output() -> Option<String> {
 /// Asks for the password at the terminal, or reads it from standard input.
 ///
 /// # Errors
-/// When it is empty, or was not typed twice in the same way.
+/// When it is empty or longer than a login accepts, or was not typed twice in the same way.
 pub(super) fn typed() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
@@ -75,6 +75,12 @@ pub(super) fn typed() -> Result<String, Failure> {
     };
     if password.is_empty() {
         return Err(Failure::wrong("An empty password would open the site to everybody."));
+    }
+    if password.len() > Password::MAX_BYTES {
+        return Err(Failure::wrong(format!(
+            "The password is longer than {} bytes.",
+            Password::MAX_BYTES
+        )));
     }
     Ok(password)
 }

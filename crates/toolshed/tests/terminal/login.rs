@@ -253,6 +253,20 @@ fn short_and_empty_passwords_are_told() {
 }
 
 #[test]
+fn a_password_longer_than_the_login_accepts_is_refused() {
+    let installation = Installation::new();
+    let longest: String = (0..256).map(|number| format!("{number:04}")).collect();
+    for command in ["hash-password", "set-password"] {
+        let ask = |typed: &str| typed_to(installation.command(&[command], &[]), typed);
+        let (code, line, said) = ask(&format!("{longest}x"));
+        assert_eq!((code, line.as_str()), (2, ""), "{command}: {said}");
+        assert!(said.starts_with("toolshed: The password is longer than 1024 bytes.\n"), "{said}");
+        let (code, _, said) = ask(&format!("{longest}\n"));
+        assert_eq!((code, said.as_str()), (0, ""), "{command}");
+    }
+}
+
+#[test]
 fn the_password_comes_from_the_environment_or_with_the_request() {
     let installation = Installation::new();
     let sent = ("APP_PASSWORD", "sent with it");
