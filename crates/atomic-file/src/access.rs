@@ -54,6 +54,17 @@ pub fn is_in_other_hands(path: &Path) -> bool {
     })
 }
 
+/// The mode of a folder in which another account can replace what this one has put there: others may write to
+/// it and it is not sticky, or it is another account's (root's is nobody's, and root may use anybody's). `None`
+/// otherwise, and for a folder that cannot be looked at. The folders above it are not looked at.
+pub fn lets_others_replace(folder: &Path) -> Option<u32> {
+    let found = fs::metadata(folder).ok()?;
+    let own = own_account();
+    let is_foreign = ![own, 0].contains(&found.uid()) && own != 0;
+    let is_open = found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0;
+    (is_foreign || is_open).then_some(found.mode() & 0o7777)
+}
+
 /// Reads a whole small file. Anybody may be able to make a file of that name: a pipe without a writer would
 /// be waited for, a device may have no end.
 ///
@@ -123,6 +134,25 @@ mod tests {
         if own_account() == 0 {
             std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
             assert!(is_in_other_hands(&link));
+        }
+    }
+
+    #[test]
+    fn files_can_be_replaced_where_others_write_and_nothing_is_sticky() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("folder");
+        assert_eq!(lets_others_replace(&folder), None, "it is missing");
+        fs::create_dir(&folder).unwrap();
+        for (mode, expected) in [
+            (0o700, None),
+            (0o755, None),
+            (0o1777, None),
+            (0o777, Some(0o777)),
+            (0o775, Some(0o775)),
+            (0o2757, Some(0o2757)),
+        ] {
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(lets_others_replace(&folder), expected, "{mode:o}");
         }
     }
 

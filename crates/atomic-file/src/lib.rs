@@ -6,6 +6,9 @@
 //! at the target is replaced, not written to: a link there loses its name and what it points at is
 //! untouched. When anything fails, the target is as it was and the temporary file is removed.
 //!
+//! Once a file is finished, whoever may write to its folder can replace it, unless the folder is sticky: a caller
+//! for whom that matters asks [`lets_others_replace`] first.
+//!
 //! `access.rs` says who else can have a hand in a file, and reads what anybody may have put there.
 //!
 //! *Absent on purpose*: locks (of two writers the later one wins), owner and group.
@@ -22,7 +25,7 @@ use std::path::Path;
 
 use tempfile::{Builder, TempPath};
 
-pub use access::{Access, close_to_others, is_in_other_hands, read_small};
+pub use access::{Access, close_to_others, is_in_other_hands, lets_others_replace, read_small};
 
 /// Letters and digits that are tried until there is no such file, behind 64 bits of the system's randomness.
 const TRIED_CHARACTERS: usize = 6;

@@ -32,6 +32,7 @@ use rusqlite::{Connection, Transaction};
 
 pub use error::StoreError;
 use error::{Refusal, refusal};
+use files::refuse_replaceable;
 pub(crate) use files::{close_folder_of, private_folder_of};
 
 use crate::pause::pause;
@@ -168,11 +169,13 @@ impl Store {
     /// Writes one consistent copy of the store to `target`, for this account alone. What was at that path
     /// (of a link the link, not what it points at) is replaced in one step once the copy is whole and on the
     /// disk. Meanwhile a second copy lies in a folder of its own beside the store, so that `target` may be
-    /// in a folder that others can write to.
+    /// in a sticky folder that others can write to (`/tmp`).
     ///
     /// # Errors
-    /// As [`Store::read`], and when the copy cannot be written; what was at that path is still there then.
+    /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy; and when
+    /// the copy cannot be written. What was at that path is still there then.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        refuse_replaceable(target)?;
         // The folder is there once the store is open.
         self.read(|_| Ok(())).await?;
         let copy = open::Copy::beside(&self.inner.file)?;

@@ -36,6 +36,13 @@ pub enum StoreError {
         /// Its mode, permissions alone.
         mode: u32,
     },
+    /// Other accounts can replace files in the folder that a copy was to be put into.
+    Replaceable {
+        /// Which.
+        folder: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// A file in our folder is another account's.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
@@ -90,6 +97,12 @@ impl fmt::Display for StoreError {
                 formatter,
                 "other accounts can put files into {0} (mode {mode:o}), and so another password; set data to a \
                  folder of its own, such as {0}/toolshed, or run `chmod 700 {0}` if it is for this site alone",
+                folder.display()
+            ),
+            StoreError::Replaceable { folder, mode } => write!(
+                formatter,
+                "other accounts could replace the copy in {} (mode {mode:o}); choose a folder that only this \
+                 account can write to",
                 folder.display()
             ),
             StoreError::Foreign(file) => write!(

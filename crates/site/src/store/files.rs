@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use atomic_file::{Access, close_to_others};
+use atomic_file::{Access, close_to_others, lets_others_replace};
 
 use super::error::StoreError;
 
@@ -64,6 +64,22 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
             Err(StoreError::Foreign(file.to_owned()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Refuses to put a file where another account could put another in its place.
+///
+/// # Errors
+/// [`StoreError::Replaceable`].
+pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(file);
+    match lets_others_replace(folder) {
+        Some(mode) => {
+            // "." says nothing.
+            let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+            Err(StoreError::Replaceable { folder, mode })
+        }
+        None => Ok(()),
     }
 }
 

@@ -213,7 +213,7 @@ fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
     put(&store, "a", &"secret ".repeat(20_000)).unwrap();
     let open = folder.path().join("open");
     fs::create_dir(&open).unwrap();
-    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious").unwrap();
     let target = open.join("copy.db");
@@ -250,8 +250,10 @@ fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
             assert!(left.is_err() || left.unwrap() < 200, "{what}: {ending} has something in it");
         }
         foretold[1..].iter().for_each(|ending| fs::remove_file(path(ending)).unwrap());
-        assert_eq!(names(&Store::at(&target)).unwrap().len(), 1, "{what}");
-        fs::remove_file(&target).unwrap();
+        // A store in a folder of everybody's is not opened.
+        let kept = folder.path().join("kept.db");
+        fs::rename(&target, &kept).unwrap();
+        assert_eq!(names(&Store::at(&kept)).unwrap().len(), 1, "{what}");
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "{what}: something is left over");
     }
     let socket = folder.path().join("socket");
@@ -261,6 +263,24 @@ fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
         assert!(error.contains(refused.to_str().unwrap()), "{error}");
     }
     assert_eq!(fs::read_dir(store.file().parent().unwrap()).unwrap().count(), 2, "nothing is left");
+}
+
+#[test]
+fn no_copy_is_made_where_others_could_replace_it() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let target = shared.join("copy.db");
+    fs::write(&target, "an older copy").unwrap();
+    for mode in [0o777, 0o775, 0o757] {
+        fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+        let error = block_on(store.back_up(&target)).unwrap_err().to_string();
+        let named = format!("{} (mode {mode:o})", shared.display());
+        assert!(error.contains(&named) && error.contains("choose a folder"), "{error}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "an older copy");
+    }
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "nothing is left over");
 }
 
 /// Looks at everything that comes to be in the folder meanwhile.

@@ -394,6 +394,15 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     let copy = installation.path().join("copy.db");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
 
+    // Where others could replace it, none is made.
+    let shared = installation.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, text) = installation.run(&["backup", "shared/copy.db"], &[]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("could replace the copy in HOME/shared (mode 777)"), "{text}");
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+
     // Put back while the site is in use, it is taken: the session is in it, and none from after it.
     let (_, later) = log_in(&running, PASSWORD, &[]);
     fs::rename(&copy, installation.path().join("data/toolshed.db")).unwrap();
