@@ -1,4 +1,4 @@
-//! Faults, swept: in each phase of the program's life the n-th call of each system call fails, n = 1, 2, 3 …
+//! Fault injection: in each phase of the program's life the n-th call of each system call fails, n = 1, 2, 3 …
 //! until the phase runs without a fault. That the last run has injected nothing, and the ones before have, is
 //! in strace's own trace. docs/faults.md has the table.
 //!
@@ -30,7 +30,7 @@ const BOUND: Duration = Duration::from_secs(10);
 /// How long what goes on behind the answers may take: a child that is reaped, a renewal.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Every phase makes at least so many of the calls: a request on a kept connection reads, writes and waits.
+/// Every phase makes at least so many of the calls: a request on a keep-alive connection reads, writes and waits.
 const LEAST_ROWS: u32 = 3;
 
 /// A sweep that needs more has no end.
@@ -370,7 +370,7 @@ impl Outcome {
     }
 
     fn heard_on_idle(&mut self, heard: Heard) {
-        let what = "on a kept connection";
+        let what = "on a keep-alive connection";
         self.conversations.push(Conversation { what, expected: 200, heard, was_idle: true });
     }
 
@@ -444,7 +444,7 @@ fn on_a_kept_connection(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome
     kept.get(id(1), true, "/healthz").expect("an answer comes");
     sweeping.begin(site);
     begin_get(&mut kept, 1, "/");
-    outcome.heard("on a kept connection", 200, site.hear(&mut kept, 1));
+    outcome.heard("on a keep-alive connection", 200, site.hear(&mut kept, 1));
     outcome
 }
 
@@ -632,7 +632,7 @@ fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// The launcher is touched; a kept connection goes along.
+/// The launcher is touched; a keep-alive connection is handed over.
 fn touched(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.program = None;
     site.running();
@@ -670,7 +670,7 @@ fn renew(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Site)) -> Outco
     outcome
 }
 
-/// A tool's code crashes while another request is under way and a kept connection idle.
+/// A tool's code crashes while another request is in flight and a keep-alive connection idle.
 fn crash(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.program = None;
     let _ = fs::remove_file(site.path("data/crashes"));
@@ -1015,7 +1015,7 @@ fn sweep_all(name: &str) {
         let chosen = (call.len() + name.len()) % errors.len();
         for errno in if is_long() { *errors } else { &errors[chosen..=chosen] } {
             let row = sweep(phase, &mut site, &mut before, (call, errno, lasting));
-            let on = if lasting { ", and all after it" } else { "" };
+            let on = if lasting { ", and all later ones" } else { "" };
             if row.injections > 0 {
                 println!("| {name} | {call}{on} | {errno} | {} |", row.injections);
             }
@@ -1039,7 +1039,7 @@ fn sweep_all(name: &str) {
 const PHASES: &[Phase] = &[
     Phase { name: "start", drive: start, is_repeated: false, executes: true, in_children: true },
     Phase {
-        name: "kept connection",
+        name: "keep-alive connection",
         drive: on_a_kept_connection,
         is_repeated: true,
         executes: false,
@@ -1112,8 +1112,10 @@ fn the_page_has_every_row_and_every_phase() {
         .filter(|row| row.len() == head.len() && row[0].starts_with('`'))
         .map(|row| (row[0].replace('`', ""), row[1].to_owned()))
         .collect();
-    let calls =
-        ERRORS.iter().map(|row| (row, "")).chain(LASTING.iter().map(|row| (row, " and all after")));
+    let calls = ERRORS
+        .iter()
+        .map(|row| (row, ""))
+        .chain(LASTING.iter().map(|row| (row, " and all later ones")));
     let here: Vec<_> = calls
         .map(|((call, errors), on)| (format!("{}{on}", call.replace(',', ", ")), errors.join(", ")))
         .collect();
@@ -1127,7 +1129,7 @@ fn faults_at_the_start() {
 
 #[test]
 fn faults_of_a_request_on_a_kept_connection() {
-    sweep_all("kept connection");
+    sweep_all("keep-alive connection");
 }
 
 #[test]
