@@ -799,7 +799,7 @@ fn check_end(site: &Site, phase: &Phase, fault: Fault) -> Result<(), Trouble> {
         Some(status) if status.success() => Err("the process ended as if all were well".to_owned()),
         Some(status)
             if status.code().is_none()
-                && !["fatal runtime error", "could not start anew"]
+                && !["fatal runtime error", "could not restart in place"]
                     .iter()
                     .any(|reason| site.said().contains(reason)) =>
         {

@@ -149,8 +149,8 @@ impl Connections {
         };
         if is_to_be_said(&self.said) {
             tracing::warn!(
-                "Half-sent heads take more than {limit} bytes (total_head_bytes): connections with much \
-                 of them are closed."
+                "Incomplete request heads exceed {limit} bytes (total_head_bytes); closing the connections \
+                 that hold the most."
             );
         }
         self.ask_to_close(key);

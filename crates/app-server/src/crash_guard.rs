@@ -74,7 +74,7 @@ pub(crate) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
     // Without it nothing is quarantined, and all else goes on.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        tracing::warn!("The folder {} cannot be made: {error}.", folder.display());
+        tracing::warn!("The folder {} cannot be created: {error}.", folder.display());
         return;
     }
     match close_to_others(folder) {
@@ -87,7 +87,7 @@ pub(crate) fn make_folder(settings: &Settings) {
             "{} is writable by other accounts (mode {mode:o}), who can change what this site remembers.",
             folder.display()
         ),
-        Err(error) => tracing::warn!("{} cannot be looked at: {error}.", folder.display()),
+        Err(error) => tracing::warn!("{} cannot be checked: {error}.", folder.display()),
     }
 }
 

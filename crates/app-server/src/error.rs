@@ -91,7 +91,7 @@ impl fmt::Display for Error {
                 formatter,
                 "This process may have only {limit} descriptors open, and a server needs \
                  {MIN_DESCRIPTORS} or more. Raise the limit: `ulimit -n 1024` in a shell, \
-                 LimitNOFILE=1024 in a unit of systemd; elsewhere ask your host."
+                 LimitNOFILE=1024 in a systemd unit; elsewhere ask your host."
             ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {

@@ -84,7 +84,7 @@ impl fmt::Display for Cause {
             }
             Cause::MadeRoom(limit) => write!(
                 formatter,
-                "slow request body gave way to other requests (max_exchanges = {limit})"
+                "slow request body evicted in favor of other requests (max_exchanges = {limit})"
             ),
             Cause::BodyTooSlow(patience) => write!(
                 formatter,

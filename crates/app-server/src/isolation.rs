@@ -230,7 +230,9 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
             // The child wants no more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             Err(error) => {
-                tracing::error!("A body cannot be sent to its isolated process: {error}.");
+                tracing::error!(
+                    "A request body could not be sent to its isolated process: {error}."
+                );
                 // Else it would wait for the rest.
                 return;
             }
@@ -331,7 +333,9 @@ impl Relay {
                 Poll::Ready(Ok(1..)) => self.clock.stop(),
                 Poll::Ready(Ok(0)) => self.find_out(),
                 Poll::Ready(Err(error)) => {
-                    tracing::error!("The answer of an isolated process cannot be read: {error}.");
+                    tracing::error!(
+                        "The response of an isolated process could not be read: {error}."
+                    );
                     self.find_out();
                 }
                 Poll::Pending => {

@@ -159,7 +159,9 @@ where
     let origin = inherited.origin.take();
     let renewer = renewal.and_then(|renewal| {
         Renewer::new(renewal, idle_exit, origin, is_behind_mod_fcgid)
-            .inspect_err(|error| tracing::error!("This process cannot be renewed: {error}."))
+            .inspect_err(|error| {
+                tracing::error!("This process cannot be upgraded in place: {error}.")
+            })
             .ok()
     });
     if let Some(origin) = renewer.as_ref().and_then(|renewer| renewer.origin.as_deref()) {

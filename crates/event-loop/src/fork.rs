@@ -232,7 +232,7 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
                 Ok(()) => catch_unwind(AssertUnwindSafe(main)).unwrap_or(PANICKED),
                 Err(error) => {
                     // Unlike `eprintln!`, which panics when nobody takes it.
-                    let _ = writeln!(io::stderr(), "A child process could not begin: {error}.");
+                    let _ = writeln!(io::stderr(), "A child process could not start: {error}.");
                     PANICKED
                 }
             };

@@ -65,7 +65,7 @@ where
         // Nobody waits for the answer any more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(error) => {
-            tracing::error!("An isolated process cannot answer: {error}.");
+            tracing::error!("An isolated process cannot respond: {error}.");
             1
         }
     }

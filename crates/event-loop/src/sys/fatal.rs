@@ -321,7 +321,7 @@ fn give_up(cause: Cause) {
         let error = image.exec(settling.words).raw_os_error().unwrap_or(0);
         let mut line = Text::<256>::new();
         now.write(&mut line);
-        let _ = writeln!(line, " ERROR The program could not start anew (os error {error}).");
+        let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
         // When nobody takes it there is nobody to tell.
         let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
         // SAFETY: signal-safe; of no descriptors none is read or written.
