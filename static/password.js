@@ -11,7 +11,7 @@ const strength = (text) => {
 const inWords = (text, shortest) => {
   const missing = shortest - [...text].length;
   if (text === "") return "";
-  if (missing > 0) return `${missing} more ${missing === 1 ? "character" : "characters"} at least.`;
+  if (missing > 0) return `At least ${missing} more ${missing === 1 ? "character" : "characters"}.`;
   const bits = strength(text);
   return bits < 36 ? "Weak." : bits < 50 ? "Fair." : bits < 70 ? "Good." : "Strong.";
 };

@@ -320,8 +320,8 @@ fn a_new_password_is_rated_as_it_is_typed() {
     for (typed, said) in [
         ("aaaaaaaaaaaa", "Weak."),
         (&*all_gone, ""),
-        ("cor", "9 more characters at least."),
-        ("rect hor", "1 more character at least."),
+        ("cor", "At least 9 more characters."),
+        ("rect hor", "At least 1 more character."),
         ("s", "Fair."),
         ("e bat", "Good."),
         ("tery staple", "Strong."),

@@ -15,8 +15,8 @@ pub(crate) const PASSWORD_SET: &str = "Password set";
 pub(crate) const PASSWORD_CHANGED: &str = "Password changed";
 pub(crate) const SECOND_FACTOR_ON: &str = "Second factor turned on";
 pub(crate) const SECOND_FACTOR_OFF: &str = "Second factor turned off";
-pub(crate) const NEW_RECOVERY_CODES: &str = "New recovery codes made";
-pub(crate) const ENDED: &str = "A session ended from elsewhere";
+pub(crate) const NEW_RECOVERY_CODES: &str = "Recovery codes replaced";
+pub(crate) const ENDED: &str = "Session ended from another browser";
 pub(crate) const ENDED_EVERYWHERE: &str = "Logged out everywhere";
 
 /// Where a request comes from, in words for its owner.

@@ -90,7 +90,7 @@ impl Hashing {
             Process::Shared => self.in_a_child(hash).await?,
         };
         let hash = String::from_utf8(hash).ok().filter(|hash| !hash.is_empty());
-        hash.ok_or_else(|| Busy("the system gives no random bytes".to_owned()))
+        hash.ok_or_else(|| Busy("the system provides no random bytes".to_owned()))
     }
 
     /// Computes in a child when it is our turn.

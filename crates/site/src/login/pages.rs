@@ -509,8 +509,8 @@ pub(super) fn logged_out(asked: &Asked) -> Response {
 /// The answer where the site is mounted at a path that no cookie can have.
 fn no_cookie_path() -> ErrorPage {
     ErrorPage::new(StatusCode::NOT_FOUND).title("No login at this address").message(
-        "The path to this site has a character that cannot stand in a cookie (only letters, digits and - . _ ~ % \
-         can), so nobody can log in here. If the site is yours: rename its folder, or set cookie_path.",
+        "The path to this site has a character that a cookie cannot contain (only letters, digits and - . _ ~ % \
+         are allowed), so nobody can log in here. If the site is yours, rename its folder or set cookie_path.",
     )
 }
 

@@ -81,8 +81,8 @@ fn opened(
     let key = secrets.open(KEY_FACT, sealed);
     if key.is_none() {
         tracing::error!(
-            "The key of the second factor was encrypted with another secret.key, so no code is right: log in with a \
-             recovery code, turn it off and on again, or restore that file."
+            "The key of the second factor was encrypted with another secret.key, so no code is accepted. Log in with \
+             a recovery code and turn the second factor off and on again, or restore that file."
         );
     }
     Ok(key)

@@ -153,7 +153,7 @@ fn token(file: &Path) -> Result<String, &'static str> {
         io::ErrorKind::NotFound => "The file has not arrived yet.",
         io::ErrorKind::InvalidInput => "That name is not a regular file.",
         io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
-        _ => "The file is there, but the site may not read it. Give it the mode 644.",
+        _ => "The file is there, but the site is not allowed to read it. Set its mode to 644.",
     })?;
     let text = decoded(&bytes).ok_or("The file is not plain UTF-8 text.")?;
     let text = text.trim();

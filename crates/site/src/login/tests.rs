@@ -990,9 +990,9 @@ fn every_change_of_the_account_asks_for_the_password() {
     let account = browser.get("/account");
     for what in [
         "Login from a new browser",
-        "A session ended from elsewhere",
+        "Session ended from another browser",
         "Second factor turned on",
-        "New recovery codes made",
+        "Recovery codes replaced",
         "Second factor turned off",
         "Password changed",
     ] {

@@ -95,8 +95,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Exposed { folder, mode } => write!(
                 formatter,
-                "other accounts can put files into {0} (mode {mode:o}), and so another password; set data to a \
-                 folder of its own, such as {0}/toolshed, or run `chmod 700 {0}` if it is for this site alone",
+                "other accounts can put files, and so another password, into {0} (mode {mode:o}); set data to a \
+                 separate folder, such as {0}/toolshed, or run `chmod 700 {0}` if only this site uses it",
                 folder.display()
             ),
             StoreError::Replaceable { folder, mode } => write!(
@@ -107,7 +107,7 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Foreign(file) => write!(
                 formatter,
-                "{} belongs to another account than its folder, so that one may have put it there; remove it",
+                "{} does not belong to the same account as its folder, which may not have put it there; remove it",
                 file.display()
             ),
             StoreError::File { path, error } => write!(
