@@ -157,7 +157,7 @@ fn slow_large_and_stray_answers_and_a_child() {
             assert_eq!(child.text().matches("socket:").count(), 0, "{way}: {}", child.text());
             let said = post(&running, &format!("stdout?runs={runs}"), Upload::Nothing).unwrap();
             assert_eq!(said.status, 200, "{way} {runs}");
-            assert!(!said.text().contains("no part of an answer"), "{way} {runs}");
+            assert!(!said.text().contains("not part of any response"), "{way} {runs}");
         }
         for pid in running.our_processes() {
             assert!(process_table::descriptors(pid).is_ok_and(|open| open < 30), "{way}");

@@ -133,7 +133,7 @@ async fn stdout() -> Response {
     // like any other.
     let _ = writeln!(
         io::stdout(),
-        "diagnostics: a line on standard output, which is no part of an answer"
+        "diagnostics: a line on standard output, which is not part of any response"
     );
     let _ = writeln!(io::stderr(), "diagnostics: a line on standard error");
     line(
