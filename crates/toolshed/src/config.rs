@@ -502,9 +502,9 @@ mod tests {
         let file =
             "hsts = 1\n\nlog = \"a\"\n'hsts' = 2\n\"log\" = \"\"\"\nb\"\"\"\n# x\nlog = \"c\"\n";
         insta::assert_snapshot!(sentences(&gathered(file, &[], &[])).join("\n"), @r"
-        toolshed.toml, line 4: hsts is set in line 1 already; delete one of the two lines.
-        toolshed.toml, line 5: log is set in line 3 already; delete one of the two lines.
-        toolshed.toml, line 8: log is set in line 3 already; delete one of the two lines.
+        toolshed.toml, line 4: hsts is already set in line 1; delete one of the two lines.
+        toolshed.toml, line 5: log is already set in line 3; delete one of the two lines.
+        toolshed.toml, line 8: log is already set in line 3; delete one of the two lines.
         ");
     }
 

@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Set the owner's password in toolshed.toml.
     #[command(after_help = "Asks for the password; or reads it from standard input:\n\
                       printf %s 'my long password' | toolshed set-password\n\
-                      All else in the file stays. Every session ends.")]
+                      The rest of the file stays unchanged. All sessions end.")]
     SetPassword,
     /// Print the line for toolshed.toml with the owner's password.
     #[command(after_help = "Asks for the password; or reads it from standard input:\n\

@@ -46,7 +46,7 @@ impl Place {
     fn find() -> io::Result<Place> {
         let path = std::env::current_exe()?;
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| io::Error::other("the name of its file is no text"))?;
+        let name = name.ok_or_else(|| io::Error::other("its file name is not UTF-8"))?;
         // As the kernel says it of a file that was replaced meanwhile.
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
         let (name, is_good_copy) = match name.strip_suffix(GOOD) {
@@ -96,7 +96,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
 pub(crate) fn or_say_why_not(renewal: io::Result<Renewal>) -> Option<Renewal> {
     let say = |error: &io::Error| {
         tracing::warn!(
-            "New versions are not noticed: the program's own path is not known ({error})."
+            "New versions will not be noticed: the program's own path is unknown ({error})."
         );
     };
     renewal.inspect_err(say).ok()
@@ -268,7 +268,7 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
             .map_err(refused)?;
     }
     let renewal = begin(typed, place.program.with_extension("good").exists()).map_err(|error| {
-        Failure::refused(format!("The program's own path is not known: {error}."))
+        Failure::refused(format!("The program's own path is unknown: {error}."))
     })?;
     match event_loop::run(async move { renewal.install().await }) {
         Ok(Ok(())) => Ok(place.program),

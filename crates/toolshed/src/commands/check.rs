@@ -233,13 +233,13 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
             None => findings.note(
                 SUBJECT,
                 "no password is set, so nobody can log in",
-                "Set one with toolshed set-password; docs/login.md has all ways.",
+                "Set one with toolshed set-password; docs/login.md lists all ways.",
             ),
         },
         Err(error) => findings.note(
             SUBJECT,
-            format!("whether the set-up page has set a password cannot be told: {error}"),
-            "Open the site, which mends what a killed process has left, and check again.",
+            format!("it is unknown whether the set-up page has set a password: {error}"),
+            "Open the site, which repairs what a killed process has left behind, and check again.",
         ),
     }
 }
@@ -265,8 +265,8 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     match fs::metadata(&folder) {
         Ok(metadata) if !metadata.is_dir() => findings.wrong(
             SUBJECT,
-            format!("{shown} is no folder, so nobody can log in"),
-            "Name another in the setting data.",
+            format!("{shown} is not a folder, so nobody can log in"),
+            "Set data to a folder.",
         ),
         Ok(_) if !is_writable(&folder) => findings.wrong(
             SUBJECT,
@@ -284,12 +284,12 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
                 findings.wrong(
                     SUBJECT,
                     format!("{file} cannot be used by this account, so nobody can log in"),
-                    "Make it the site's account's own (chown), with mode 600.",
+                    "Give it to the site's account (chown) and set its mode to 600.",
                 );
             }
             None if metadata.mode() & 0o077 != 0 => findings.note(
                 SUBJECT,
-                format!("{shown} can be looked into by others (mode {})", mode(&metadata)),
+                format!("{shown} can be listed by others (mode {})", mode(&metadata)),
                 format!("chmod 700 {shown}"),
             ),
             None => findings.ok(SUBJECT, format!("{shown}")),

@@ -115,7 +115,7 @@ fn greet(way_in: &str) {
         MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),
     };
     let log_in = made_up.as_ref().filter(kept).map_or(String::new(), |made_up| {
-        format!("\n  Log in with:   {} (made up, for none is set)", made_up.password())
+        format!("\n  Log in with:   {} (generated, because none is set)", made_up.password())
     });
     terminal.greet(&format!(
         "Toolshed serves the site at {way_in}\n\

@@ -69,7 +69,7 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
     let text = config::with_text(&text, KEY, hash).ok_or_else(|| {
         // What is no TOML was refused before; see `file`.
         Failure::wrong(format!(
-            "The setting {KEY} cannot be written into {}: it stands there as a section; take that out.",
+            "{KEY} cannot be set in {}: it is a section there; remove that first.",
             file.display()
         ))
     })?;
@@ -100,7 +100,7 @@ fn unwritable(file: &Path, error: &io::Error) -> Failure {
     let shown = file.display();
     Failure::refused(match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
-            "{shown} cannot be replaced by this account: file and folder have to belong to it."
+            "{shown} cannot be replaced by this account: it has to own the file and the folder."
         ),
         _ => format!("{shown} cannot be written: {error}."),
     })
@@ -116,7 +116,8 @@ fn said(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -
                 "Running processes pick it up within a few seconds; all sessions are logged out.\n";
         }
         Some(name) => {
-            said += &format!("Note: while {name} is in the environment, that counts instead.\n");
+            said +=
+                &format!("Note: while {name} is in the environment, that one takes precedence.\n");
         }
     }
     if let Some(before) = before.filter(|before| before.mode() & 0o077 != 0) {

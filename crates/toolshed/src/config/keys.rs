@@ -156,7 +156,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "cookie_path",
         kind: Kind::Own {
-            write: "a path such as \"/\", of letters, digits and - . _ ~ % alone",
+            write: "a path such as \"/\", only letters, digits and - . _ ~ %",
             default: "where the site is mounted",
             take: take_cookie_path,
         },
@@ -171,25 +171,25 @@ pub(crate) const KEYS: &[Key] = &[
             default: "`\"optional\"`",
             take: take_https,
         },
-        what: "Whether the site is for HTTPS alone: `redirect` leads who comes by HTTP to the same address by \
-               HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and the names of this \
-               machine (localhost) are answered all the same.",
-        why: "Only the owner knows whether HTTPS works, and will go on to. Nobody is led in a circle: a request \
-              that shows in any way that it was HTTPS before a proxy took that off (`X-Forwarded-Proto`, \
-              trusted or not, or what browsers send by HTTPS alone) is answered.",
+        what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address over \
+               HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and local host names \
+               (localhost) are still answered over HTTP.",
+        why: "Only the owner knows whether HTTPS works and will keep working. There are no redirect loops: a \
+              request that shows in any way that the visitor used HTTPS (`X-Forwarded-Proto`, trusted or not, \
+              or headers that browsers send only over HTTPS) is answered.",
     },
     Key {
         name: "hsts",
         kind: Kind::Own {
             write: "a time from 0 s to 17520 h such as \"4380 h\"",
-            default: "`\"24 h\"`; `\"4380 h\"` where `https` says redirect",
+            default: "`\"24 h\"`; `\"4380 h\"` if `https` is redirect",
             take: take_hsts,
         },
         what: "For how long browsers that came by HTTPS are told to come by HTTPS alone \
                (Strict-Transport-Security). 0: they are not.",
-        why: "A day: it holds for the whole host, other sites on it included, and while the certificate is \
-              out of date nobody gets past the warning. Who says `https = \"redirect\"` has decided that, and \
-              gets half a year. docs/headers.md weighs it.",
+        why: "A day, because it applies to the whole host, including other sites on it, and nobody can click \
+              through the warning about an expired certificate. Owners who set `https = \"redirect\"` have \
+              decided for HTTPS and get half a year. docs/headers.md has the reasons.",
     },
     Key {
         name: "log",
@@ -214,8 +214,9 @@ pub(crate) const KEYS: &[Key] = &[
         },
         what: "Size at which a log file is renamed to `….1` and a new one is started. The `….1` before \
                it is removed, so the log takes at most twice this.",
-        why: "Hosts count disk space, and visitors can cause messages. One kind of message is also \
-              limited in rate: 100 at once, then one in 5 s, with the number of those left out.",
+        why: "Hosts count disk space, and visitors can cause messages. Each process also limits the rate \
+              of each kind of message: a burst of 100, then one every 5 s, with the number of those \
+              suppressed.",
     },
     Key {
         name: "listen",
@@ -284,18 +285,18 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "max_connections",
         kind: field!(Count, 1..=65_536, server.max_connections),
-        what: "Connections open at once. Past it accepting pauses and one is closed for each that waits: \
-               of the address that has the most, the longest idle, or one whose request does not come \
-               whole. Never one that is being answered.",
+        what: "Connections open at once. At the limit, accepting pauses and one connection is closed for \
+               each that waits: from the address with the most, the longest idle, or one whose request is \
+               incomplete. Never one whose request is being answered.",
         why: "Each costs a descriptor, and hosts commonly allow 1,024 of these.",
     },
     Key {
         name: "max_exchanges",
         kind: field!(Count, 1..=65_536, server.max_exchanges),
-        what: "Requests in progress at once, over all connections. Past it a request takes the place of \
-               one whose body comes slowly, or is answered 503 with `Retry-After`. At most three quarters \
-               are for requests whose bodies are still on their way; of these, whoever has the most \
-               gives way first.",
+        what: "Requests in flight at once, over all connections. At the limit, a new request replaces one \
+               whose body arrives slowly, or gets a 503 with `Retry-After`. At most three quarters are for \
+               requests whose bodies are still arriving; of these, the address with the most is evicted \
+               first.",
         why: "It bounds memory: each may hold `body_bytes` and `response_bytes`.",
     },
     Key {
@@ -320,10 +321,10 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "total_head_bytes",
         kind: field!(Size, 64 * KIB..=GIB, server.total_head_bytes),
-        what: "Heads and variables that have not come whole, over all connections together. Past it the \
-               connection with the most of them is closed.",
-        why: "Each may have `http_head_bytes` or `params_bytes`; a thousand visitors who never finish \
-              would fill the memory. Those that come at once count for nothing.",
+        what: "Incomplete request heads and variables, over all connections together. At the limit, the \
+               connection that holds the most is closed.",
+        why: "Each may take `http_head_bytes` or `params_bytes`; a thousand visitors who never finish \
+              would fill the memory. Heads that arrive in one piece do not count.",
     },
     Key {
         name: "body_bytes",
@@ -365,31 +366,32 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "head_timeout",
         kind: time_field!(1..=HOUR, server.head_timeout),
-        what: "How long a request may take until its head is whole (over FastCGI its variables). Past it \
-               the connection is closed.",
-        why: "A head is a few KiB and comes at once. Apache's `RequestReadTimeout` begins with 20 s, too.",
+        what: "How long a request's head (over FastCGI its variables) may take to arrive. After that the \
+               connection is closed.",
+        why: "A head is a few KiB and arrives quickly. Apache's `RequestReadTimeout` also starts at 20 s.",
     },
     Key {
         name: "receive_timeout",
         kind: time_field!(1..=24 * HOUR, server.receive_timeout),
-        what: "How long a request's body may pause, as long as we wait for it. Past it the answer is 408.",
+        what: "How long a request's body may pause while the server waits for it. After that the response is 408.",
         why: "mod_fcgid gives up after 40 s, most web servers after 60 s.",
     },
     Key {
         name: "send_timeout",
         kind: time_field!(1..=24 * HOUR, server.send_timeout),
-        what: "How long the other side may take nothing of an answer that waits for it. Past it the \
-               connection is closed.",
+        what: "How long a client may read nothing of a response that is ready. After that the connection \
+               is closed.",
         why: "As long as most web servers wait.",
     },
     Key {
         name: "min_rate",
         kind: field!(Size, 0..=MIB, server.min_rate),
-        what: "What a visitor has to send of a body, or to take of an answer, a second, in the long run: \
-               each second in which we wait uses up one of `receive_timeout` (or `send_timeout`), and this \
-               much gives it back. 0: any byte gives all of it back.",
-        why: "So a phone may pause again and again, and a byte every ten seconds ends after a minute. \
-              Apache asks for 500 bytes a second; the worst mobile networks still do some hundreds.",
+        what: "Bytes a second that a client must send of a body, or read of a response, on average: each \
+               second that the server waits uses up a second of `receive_timeout` (or `send_timeout`), and \
+               this many bytes earn it back. 0: any byte earns back all of it.",
+        why: "A phone may pause again and again, but a client that sends a byte every ten seconds is cut \
+              off after a minute. Apache asks for 500 bytes a second; the worst mobile networks still \
+              manage a few hundred.",
     },
     Key {
         name: "drain_timeout",

@@ -154,11 +154,10 @@ impl fmt::Display for Problem {
             }
             Problem::Twice { file, key, first, line } => {
                 let file = name_of(file);
-                write!(formatter, "{file}, line {line}: {key} is set in line {first} already; ")?;
+                write!(formatter, "{file}, line {line}: {key} is already set in line {first}; ")?;
                 formatter.write_str(match key.as_str() {
                     "password_hash" => {
-                        "delete one of the two lines, or let `toolshed set-password` set a new \
-                         password in their place."
+                        "delete one of the two lines, or replace both with `toolshed set-password`."
                     }
                     _ => "delete one of the two lines.",
                 })

@@ -228,7 +228,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
             |_| {},
             "Login",
             0,
-            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md has all ways.",
+            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md lists all ways.",
         ),
         (
             "a password that is to be set",
@@ -260,7 +260,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
             },
             "Login",
             0,
-            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md has all ways.",
+            "note Login no password is set, so nobody can log in.\nHint: Set one with toolshed set-password; docs/login.md lists all ways.",
         ),
         (
             "a store that is none",
@@ -274,7 +274,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
             },
             "Login",
             0,
-            "note Login whether the set-up page has set a password cannot be told: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to begin anew.\nHint: Open the site, which mends what a killed process has left, and check again.",
+            "note Login it is unknown whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to begin anew.\nHint: Open the site, which repairs what a killed process has left behind, and check again.",
         ),
         (
             "no address of its own, started by a web server",
@@ -303,14 +303,14 @@ fn what_would_not_work_is_named_with_what_to_do() {
             },
             "Data",
             0,
-            "note Data HOME/data can be looked into by others (mode 755).\nHint: chmod 700 HOME/data",
+            "note Data HOME/data can be listed by others (mode 755).\nHint: chmod 700 HOME/data",
         ),
         (
             "a file in the place of that folder",
             |home| std::fs::write(home.join("data"), "").unwrap(),
             "Data",
             1,
-            "wrong Data HOME/data is no folder, so nobody can log in.\nHint: Name another in the setting data.",
+            "wrong Data HOME/data is not a folder, so nobody can log in.\nHint: Set data to a folder.",
         ),
         (
             "a folder of data that others may change",
@@ -367,7 +367,7 @@ fn what_the_account_cannot_write_is_wrong() {
                 std::fs::write(data.join("toolshed.db"), "").unwrap();
                 chmod(&data.join("toolshed.db"), 0o444);
             },
-            "wrong Data HOME/data/toolshed.db cannot be used by this account, so nobody can log in.\nHint: Make it the site's account's own (chown), with mode 600.",
+            "wrong Data HOME/data/toolshed.db cannot be used by this account, so nobody can log in.\nHint: Give it to the site's account (chown) and set its mode to 600.",
         ),
         (
             "a key of another account's",
@@ -375,7 +375,7 @@ fn what_the_account_cannot_write_is_wrong() {
                 std::fs::write(data.join("secret.key"), "").unwrap();
                 chmod(&data.join("secret.key"), 0o000);
             },
-            "wrong Data HOME/data/secret.key cannot be used by this account, so nobody can log in.\nHint: Make it the site's account's own (chown), with mode 600.",
+            "wrong Data HOME/data/secret.key cannot be used by this account, so nobody can log in.\nHint: Give it to the site's account (chown) and set its mode to 600.",
         ),
     ];
     for (name, break_it, expected) in cases {

@@ -148,9 +148,8 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     std::os::unix::fs::symlink("elsewhere.toml", &file).unwrap();
     installation.write("elsewhere.toml", &format!("{hash}\nhsts = \"1 h\"\n{hash}\n"));
     let (code, said) = installation.run(&["settings"], &[]);
-    let expected = "! toolshed: toolshed.toml, line 3: password_hash is set in line 1 already; delete \
-                    one of the two lines, or let `toolshed set-password` set a new password in their \
-                    place.\n";
+    let expected = "! toolshed: toolshed.toml, line 3: password_hash is already set in line 1; delete \
+                    one of the two lines, or replace both with `toolshed set-password`.\n";
     assert!(code == 2 && said.starts_with(expected), "{said}");
     assert_eq!(set(PASSWORD).0, 0);
     assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
@@ -159,7 +158,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     // What counts before the file.
     let command = installation.command(&["set-password"], &[("APP_PASSWORD", "x")]);
     let (_, said, _) = typed_to(command, PASSWORD);
-    assert!(said.contains("while APP_PASSWORD is in the environment, that counts"), "{said}");
+    assert!(said.contains("while APP_PASSWORD is in the environment, that one takes"), "{said}");
     assert!(!said.contains("session"), "none ends: {said}");
 }
 
@@ -168,10 +167,10 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
     let installation = Installation::new();
     for (text, expected) in [
         ("a = 1 2\n", "toolshed.toml, line 1: this line is no TOML"),
-        ("a = 1\n[password_hash]\n", "toolshed.toml: it stands there as a section"),
+        ("a = 1\n[password_hash]\n", "toolshed.toml: it is a section there"),
         (
             "password_hash = \"x\"\nhsts = \"1 h\"\n\nhsts = \"2 h\"\n",
-            "toolshed.toml, line 4: hsts is set in line 2 already",
+            "toolshed.toml, line 4: hsts is already set in line 2",
         ),
     ] {
         installation.write("toolshed.toml", text);

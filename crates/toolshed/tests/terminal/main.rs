@@ -226,7 +226,7 @@ Options:
 
 Asks for the password; or reads it from standard input:
 printf %s 'my long password' | toolshed set-password
-All else in the file stays. Every session ends.
+The rest of the file stays unchanged. All sessions end.
 ",
     ),
     (

@@ -81,8 +81,8 @@ fn too_few_descriptors_are_said_with_the_cure() {
             let error = String::from_utf8_lossy(&output.stderr);
             let expected = format!(
                 "toolshed: This process may have only {limit} descriptors open, and a server needs 20 \
-                 or more. Raise the limit: `ulimit -n 1024` in a shell, LimitNOFILE=1024 in a unit of \
-                 systemd; elsewhere ask your host.\n"
+                 or more. Raise the limit: `ulimit -n 1024` in a shell, LimitNOFILE=1024 in a \
+                 systemd unit; elsewhere ask your host.\n"
             );
             assert_eq!((output.status.code(), &*error), (Some(1), &*expected), "{arguments:?}");
         }

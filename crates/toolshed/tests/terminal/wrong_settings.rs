@@ -83,7 +83,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "log = \"a\"\nlog = \"b\"",
             &[],
             &["serve"],
-            "! toolshed: toolshed.toml, line 2: log is set in line 1 already; delete one of the two lines.
+            "! toolshed: toolshed.toml, line 2: log is already set in line 1; delete one of the two lines.
 ! Hint: the file is HOME/toolshed.toml.
 ",
         ),
