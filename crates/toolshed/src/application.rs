@@ -338,6 +338,7 @@ mod tests {
             (Some("/project"), "/project", None),
             (Some("/tools"), "/tools/tools/inspect", Some("inspect")),
             (Some("/tools"), "/tools/inspect", None),
+            (Some("/tool"), "/tools/inspect", Some("inspect")),
         ] {
             let uri: Uri = path.parse().unwrap();
             assert_eq!(tool_below(base, uri.path()), tool, "{base:?} {path}");

@@ -8,6 +8,7 @@ mod log;
 mod login;
 mod output;
 mod program;
+mod quarantine;
 mod starts;
 mod ways_in;
 mod web_servers;
