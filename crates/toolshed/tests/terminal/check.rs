@@ -355,7 +355,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
 #[test]
 fn what_the_account_cannot_write_is_wrong() {
     type Case = (&'static str, fn(&Path), &'static str);
-    let cases: [Case; 3] = [
+    let cases: [Case; 4] = [
         (
             "a folder of another account's",
             |data| chmod(data, 0o555),
@@ -376,6 +376,14 @@ fn what_the_account_cannot_write_is_wrong() {
                 chmod(&data.join("secret.key"), 0o000);
             },
             "wrong Data HOME/data/secret.key cannot be used by this account, so nobody can log in.\nHint: Give it to the site's account (chown) and set its mode to 600.",
+        ),
+        (
+            "a folder below one of another account's",
+            |data| {
+                let file = data.with_file_name("toolshed.toml");
+                std::fs::write(file, "data = \"/proc/nowhere/data\"").unwrap();
+            },
+            "wrong Data /proc/nowhere/data cannot be made, so nobody can log in.\nHint: Name a folder of yours in the setting data.",
         ),
     ];
     for (name, break_it, expected) in cases {
