@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
 use crate::program::{Installation, Running};
@@ -160,6 +160,32 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     let (_, said, _) = typed_to(command, PASSWORD);
     assert!(said.contains("while APP_PASSWORD is in the environment, that one takes"), "{said}");
     assert!(!said.contains("session"), "none ends: {said}");
+}
+
+/// Else the site could not read its settings any more.
+#[test]
+fn a_file_that_root_writes_belongs_to_the_sites_account() {
+    if !is_root() {
+        return;
+    }
+    let installation = Installation::new();
+    let file = installation.path().join("toolshed.toml");
+    chown(installation.path(), Some(4242), Some(4243)).unwrap();
+    for (what, owner) in [("a new file is the folder's", (4242, 4243)), ("it stays", (4244, 4245))]
+    {
+        if file.exists() {
+            chown(&file, Some(owner.0), Some(owner.1)).unwrap();
+        }
+        let command = installation.command(&["set-password"], &[]);
+        let (code, said, error) = typed_to(command, PASSWORD);
+        assert_eq!(code, 0, "{said}{error}");
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!(
+            (found.uid(), found.gid(), found.mode() & 0o7777),
+            (owner.0, owner.1, 0o600),
+            "{what}"
+        );
+    }
 }
 
 #[test]
@@ -457,7 +483,7 @@ fn another_account_gets_at_nothing() {
 }
 
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 fn as_nobody(command: &mut Command) -> &mut Command {
