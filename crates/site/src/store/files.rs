@@ -57,6 +57,15 @@ pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
             return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
         }
     }
+    refuse_foreign(file)
+}
+
+/// Refuses a file that neither this account nor the folder's has made.
+///
+/// # Errors
+/// [`StoreError::Foreign`]; when the folder cannot be looked at.
+pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(file);
     let own = rustix::process::geteuid().as_raw();
     let folders = fs::metadata(folder).map_err(|error| StoreError::file(folder, error))?.uid();
     match fs::symlink_metadata(file) {
@@ -182,6 +191,25 @@ mod tests {
             let said = LoginSettings::in_folder(folder.path()).make_up_password().unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{said}");
             assert!(said.to_string().contains("remove it"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_journal_of_another_account_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        for name in ["toolshed.db", "toolshed.db-journal", "toolshed.db-wal", "toolshed.db-shm"] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = LoginSettings::in_folder(folder.path()).store();
+            names(&store).unwrap();
+            drop(store);
+            let file = folder.path().join(name);
+            fs::OpenOptions::new().append(true).create(true).open(&file).unwrap();
+            std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+            let said = names(&LoginSettings::in_folder(folder.path()).store()).unwrap_err();
+            assert!(matches!(said, StoreError::Foreign(_)), "{name}: {said}");
+            assert!(said.to_string().contains(name), "{said}");
         }
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 use super::error::{Refusal, StoreError, refusal};
-use super::files::{private_folder_of, refuse_odd};
+use super::files::{private_folder_of, refuse_foreign, refuse_odd};
 use super::migrations::migrate;
 
 /// How SQLite is to behave, for one thread and little memory. TRUNCATE ends a transaction by emptying the
@@ -34,6 +34,8 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
         let mut name = file.as_os_str().to_owned();
         name.push(beside);
         refuse_odd(Path::new(&name))?;
+        // SQLite plays it back into the store, whoever has written it.
+        refuse_foreign(Path::new(&name))?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
