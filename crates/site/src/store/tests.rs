@@ -283,25 +283,42 @@ fn no_copy_is_made_where_others_could_replace_it() {
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "nothing is left over");
 }
 
-/// Looks at everything that comes to be in the folder meanwhile.
+/// As somebody who may write to the folder, and knows every name that could be foretold.
+#[test]
+fn whether_there_are_locks_is_asked_of_no_file_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let foretold = format!("toolshed.db.locks-{}", std::process::id());
+    let trap = folder.path().join(foretold);
+    std::os::unix::fs::symlink(&victim, &trap).unwrap();
+    open::has_locks(&folder.path().join("toolshed.db")).unwrap();
+    assert_eq!(fs::read_to_string(&trap).unwrap(), "precious");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+}
+
+/// Looks at everything that comes to be in the two folders meanwhile.
 #[test]
 fn at_no_moment_others_may_read_a_copy() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let (folder, store) = store();
     put(&store, "a", &"secret ".repeat(100_000)).unwrap();
-    let target = folder.path().join("copy.db");
+    let (target, data) = (folder.path().join("copy.db"), store.file().parent().unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let (mut in_the_making, mut exposed) = (0, BTreeSet::new());
+            let (mut in_the_making, mut exposed) = ([0; 2], BTreeSet::new());
             while !over.load(Ordering::Relaxed) {
-                for entry in fs::read_dir(folder.path()).unwrap().flatten() {
-                    let Ok(found) = entry.metadata() else { continue };
-                    let name = entry.file_name();
-                    in_the_making += u32::from(name != "copy.db" && name != "data");
-                    // A folder of ours there could be exchanged by whoever may write to this one.
-                    if found.permissions().mode() & 0o077 != 0 || found.is_dir() && name != "data" {
-                        exposed.insert(name);
+                for (seen, place) in in_the_making.iter_mut().zip([folder.path(), data]) {
+                    for entry in fs::read_dir(place).unwrap().flatten() {
+                        let Ok(found) = entry.metadata() else { continue };
+                        let name = entry.file_name();
+                        *seen += u32::from(name.as_bytes().starts_with(b".copy."));
+                        // A folder of ours beside the copy could be exchanged by whoever may write there.
+                        let is_exchangeable = place != data && found.is_dir() && name != "data";
+                        if found.permissions().mode() & 0o077 != 0 || is_exchangeable {
+                            exposed.insert(name);
+                        }
                     }
                 }
             }
@@ -312,7 +329,7 @@ fn at_no_moment_others_may_read_a_copy() {
         }
         over.store(true, Ordering::Relaxed);
         let (in_the_making, exposed) = watcher.join().unwrap();
-        assert!(in_the_making > 0, "the watcher has seen nothing");
+        assert!(!in_the_making.contains(&0), "the watcher has seen nothing: {in_the_making:?}");
         assert!(exposed.is_empty(), "{exposed:?}");
     });
 }
