@@ -115,6 +115,13 @@ mod tests {
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, after, "{mode:o}");
         }
         assert!(close_to_others(&folder.join("missing")).is_err());
+        // What root alone can give away, and could change all the same.
+        if own_account() == 0 {
+            fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(4242), None).unwrap();
+            assert_eq!(close_to_others(&folder).unwrap(), Access::Open(0o777));
+            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o777);
+        }
     }
 
     #[test]
@@ -127,6 +134,7 @@ mod tests {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             assert_eq!(is_in_other_hands(&file), expected, "{mode:o}");
         }
+        assert!(!is_in_other_hands(Path::new("/etc")), "root's is nobody's");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(!is_in_other_hands(&link));
@@ -164,5 +172,7 @@ mod tests {
         assert_eq!(read_small(&file, 5).unwrap().1, b"12345");
         let errors = [read_small(&file, 4), read_small(Path::new("/dev/zero"), 4)];
         assert!(errors.iter().all(Result::is_err));
+        let odd = read_small(Path::new("/dev/null"), 4).unwrap_err();
+        assert_eq!(odd.kind(), io::ErrorKind::InvalidInput);
     }
 }

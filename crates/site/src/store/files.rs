@@ -99,7 +99,7 @@ fn folder_of(file: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -187,10 +187,44 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("secret.key");
             fs::write(&file, [7; 64]).unwrap();
-            std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+            chown(&file, Some(4242), None).unwrap();
             let said = LoginSettings::in_folder(folder.path()).make_up_password().unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{said}");
             assert!(said.to_string().contains("remove it"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_taken_from_this_account_and_from_the_folders_and_from_no_other() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let own = rustix::process::geteuid().as_raw();
+        let target = tempfile::NamedTempFile::new().unwrap();
+        for (folders, files, is_taken) in [
+            (own, own, true),
+            (own, 4242, false),
+            // Root in the shell, for the site's account.
+            (4242, 4242, true),
+            (4242, own, true),
+            (4242, 4243, false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let (file, link) = (folder.path().join("a"), folder.path().join("b"));
+            fs::write(&file, "").unwrap();
+            // Whoever has made a link chooses what is read.
+            symlink(target.path(), &link).unwrap();
+            chown(folder.path(), Some(folders), None).unwrap();
+            for path in [file, link] {
+                lchown(&path, Some(files), None).unwrap();
+                let taken = close_folder_of(&path);
+                assert_eq!(
+                    taken.is_ok(),
+                    is_taken,
+                    "{} {folders} {files}: {taken:?}",
+                    path.display()
+                );
+            }
         }
     }
 
@@ -206,7 +240,7 @@ mod tests {
             drop(store);
             let file = folder.path().join(name);
             fs::OpenOptions::new().append(true).create(true).open(&file).unwrap();
-            std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+            chown(&file, Some(4242), None).unwrap();
             let said = names(&LoginSettings::in_folder(folder.path()).store()).unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{name}: {said}");
             assert!(said.to_string().contains(name), "{said}");
