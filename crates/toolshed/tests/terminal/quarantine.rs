@@ -1,6 +1,6 @@
-//! After its crashes a tool is answered 503 for a while, and nothing else is.
+//! After its crashes a tool is answered 503 for a while, and nothing else is; nobody else has a hand in that.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::program::Installation;
@@ -30,4 +30,28 @@ fn only_the_tool_that_crashed_is_left_alone_wherever_the_site_is() {
     }
     let (code, said) = running.end();
     assert_eq!((code, said.as_str()), (0, ""));
+}
+
+/// The login closes the folder, too; but a public site may never ask it.
+#[test]
+fn where_crashes_are_noted_nobody_else_can_write() {
+    let installation = Installation::new();
+    let data = installation.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for (before, after) in [(0o777, 0o755), (0o770, 0o750), (0o1777, 0o1777)] {
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(before)).unwrap();
+        let running = installation.spawn_by_web_server(&[("TOOLSHED_PUBLIC", "all")]);
+        assert!(running.ask(&[("REQUEST_URI", "/healthz")]).starts_with("Status: 200 "));
+        let found = std::fs::metadata(&data).unwrap().permissions().mode();
+        assert_eq!(found & 0o7777, after, "{before:o}");
+        running.end();
+        std::fs::remove_file(installation.path().join("web-server.sock")).unwrap();
+    }
+    let log = installation.read("logs/toolshed.log");
+    assert_eq!(
+        log.matches("data was writable by other accounts; permissions tightened").count(),
+        2,
+        "{log}"
+    );
+    assert_eq!(log.matches("data is writable by other accounts (mode 1777)").count(), 1, "{log}");
 }
