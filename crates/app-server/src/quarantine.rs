@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use atomic_file::is_in_other_hands;
 use event_loop::time;
 
 /// So many crashes …
@@ -75,6 +76,13 @@ impl Quarantine {
         // Nearly always there is none.
         let length = fs::metadata(file).map_or(0, |file| file.len());
         if self.seen.replace(length) == length || length == 0 {
+            return;
+        }
+        if is_in_other_hands(file) {
+            tracing::warn!(
+                "{} belongs to another account, or others may write to it, so it is not believed; remove it.",
+                file.display()
+            );
             return;
         }
         let known = match tail(file) {
@@ -145,6 +153,8 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -187,5 +197,17 @@ mod tests {
         // The file is gone, and what was known is known still.
         assert_eq!(Quarantine::new(None).seconds_left("a"), None);
         assert!(quarantine.seconds_left("a").is_some());
+    }
+
+    #[test]
+    fn what_others_may_have_noted_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file_in(folder.path());
+        fs::write(&file, format!("{} a\n", now()).repeat(3)).unwrap();
+        for (mode, is_believed) in [(0o666, false), (0o620, false), (0o644, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let quarantine = Quarantine::new(Some(folder.path()));
+            assert_eq!(quarantine.seconds_left("a").is_some(), is_believed, "{mode:o}");
+        }
     }
 }
