@@ -204,6 +204,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::login::authorizer::Asks;
     use crate::server::{Server, ServerFacts};
     use crate::testing::{Answer, get as get_page, request, send};
     use crate::{Access, Runs};
@@ -445,6 +446,23 @@ mod tests {
                 let mut found: Vec<_> = found.collect();
                 found.sort_unstable();
                 assert_eq!(found, expected, "{kind}: {method} {path}, HTTPS: {is_https}");
+            }
+        }
+    }
+
+    /// What a web server shows in our name, of a folder beside the site.
+    #[test]
+    fn a_refusal_for_the_web_server_protects_the_visitor_too() {
+        for asks in [Asks::MayPass(BasePath::new("")), Asks::WhatToSay(BasePath::new(""))] {
+            for accept in ["text/html", "text/plain"] {
+                let request = request("GET", "/beside").header("accept", accept);
+                let request = request.extension(asks.clone()).body(Default::default()).unwrap();
+                let answer = send(&site(), request);
+                assert_eq!(answer.status, 403, "{asks:?}");
+                let of_pages = OF_PAGES.into_iter().filter(|_| accept == "text/html");
+                for (name, value) in OF_ALL.into_iter().chain(of_pages) {
+                    assert_eq!(answer.header(name), Some(value), "{asks:?} {accept}: {name}");
+                }
             }
         }
     }
