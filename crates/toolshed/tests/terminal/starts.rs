@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::program::Installation;
 
@@ -159,7 +159,13 @@ impl Serving {
         self.ended()
     }
 
+    /// Its exit code; that of a killed process, which is none, when it does not end by itself.
     fn ended(mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while self.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
         self.child.wait().unwrap().code()
     }
 }
