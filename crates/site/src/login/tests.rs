@@ -926,6 +926,12 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
         401,
         "a recovery code counts once"
     );
+    let code = code_at(&key, now() + 30);
+    for (password, status) in [("wrong", 401), (PASSWORD, 303), (PASSWORD, 401)] {
+        let mut browser = Browser { address: "198.51.100.8", ..Browser::new(&site.router) };
+        let answer = browser.log_in_and_go(password, &format!("&code={code}"));
+        assert_eq!(answer.status, status, "{password}: a code is no password, and counts once");
+    }
     let account = fresh.get("/account");
     assert!(account.text().contains("9 recovery codes"));
     let off = fresh.post(
