@@ -283,3 +283,37 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
         Err(error) => Err(Failure::refused(format!("The check could not be run: {error}."))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{DirBuilder, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_believed_where_nobody_else_can_write() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("renewal");
+        DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        let file = folder.join(FILE_NAME);
+        assert_eq!(open_to_others(&folder), None, "nothing is kept yet");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(open_to_others(&folder), None);
+        for path in [data.path(), &folder, &file] {
+            let before = fs::metadata(path).unwrap().permissions();
+            fs::set_permissions(path, Permissions::from_mode(before.mode() | 0o020)).unwrap();
+            assert_eq!(open_to_others(&folder).as_deref(), Some(path));
+            fs::set_permissions(path, before).unwrap();
+        }
+        // What root alone can give away.
+        if rustix::process::geteuid().is_root() {
+            for path in [data.path(), &folder, &file] {
+                std::os::unix::fs::chown(path, Some(4242), None).unwrap();
+                assert_eq!(open_to_others(&folder).as_deref(), Some(path));
+                std::os::unix::fs::chown(path, Some(0), None).unwrap();
+            }
+        }
+    }
+}
