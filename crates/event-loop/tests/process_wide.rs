@@ -9,6 +9,7 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -65,6 +66,7 @@ const CASES: &[(&str, fn(), Ending)] = &[
     ("no_more_processes", no_more_processes, Ending::Success),
     ("a_program_replaces_itself", a_program_replaces_itself, Ending::Success),
     ("a_crash_waits_for_no_reader", a_crash_waits_for_no_reader, Ending::Success),
+    ("a_crash_is_noted_in_a_file_alone", a_crash_is_noted_in_a_file_alone, Ending::Success),
     ("who_waits_for_nothing_opens_nothing", who_waits_for_nothing_opens_nothing, Ending::Success),
     ("a_copy_finishes_what_is_in_progress", a_copy_finishes_what_is_in_progress, Ending::Success),
     (
@@ -1183,6 +1185,35 @@ fn crash_with(stderr: OwnedFd) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A neighbour may have put anything in the place of the file of crashes.
+fn a_crash_is_noted_in_a_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, link, pipe, victim] =
+        ["file", "link", "pipe", "victim"].map(|name| folder.path().join(name));
+    std::fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, &link).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for crashes in [&file, &link, &pipe] {
+        let mut helper = itself("crashing_helper");
+        helper.env(CRASHES, crashes).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut helper = helper.spawn().unwrap();
+        let begun = Instant::now();
+        // Opening a pipe may wait for a reader.
+        while helper.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = helper.kill();
+        assert_eq!(helper.wait().unwrap().code(), Some(0), "{}", crashes.display());
+    }
+    let noted = std::fs::read_to_string(&file).unwrap();
+    assert!(noted.ends_with(" part\n") && noted.lines().count() == 1, "{noted}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+/// Names the file of crashes for `crashing_helper`.
+const CRASHES: &str = "CRASHES";
+
 /// Crashes while it answers, and is told so when it goes on.
 fn crashing_helper() {
     if let Some(inherited) = exec::take_inherited() {
@@ -1200,7 +1231,8 @@ fn crashing_helper() {
         return;
     }
     let image = Some(exec::Image::of_this_process().unwrap());
-    let _guard = fatal::install(fatal::Installation { image, crashes: None }).unwrap().unwrap();
+    let crashes = std::env::var_os(CRASHES).map(Into::into);
+    let _guard = fatal::install(fatal::Installation { image, crashes }).unwrap().unwrap();
     let (connection, _other_end) = UnixStream::pair().unwrap();
     let connection = fatal::Connection::enter(connection.as_fd(), fatal::Way::Http);
     let exchange = fatal::Exchange::begin(&connection, 0, Some("part"), "GET", "/");
