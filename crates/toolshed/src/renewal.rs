@@ -292,6 +292,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_kept_is_written_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("toolshed.good"), folder.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        let foretold = folder.path().join(format!("toolshed.good.{}", std::process::id()));
+        for link in [&path, &foretold] {
+            std::os::unix::fs::symlink(&victim, link).unwrap();
+        }
+        replace(&path, 0o600, |file| io::Write::write_all(file, b"new")).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    }
+
+    #[test]
     fn what_is_kept_is_believed_where_nobody_else_can_write() {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("renewal");
