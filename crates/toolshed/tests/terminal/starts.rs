@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::program::Installation;
@@ -30,6 +30,22 @@ fn after(first: &str, installation: &Installation, arguments: &[&str]) -> Comman
     shell
 }
 
+/// What a start that fails has written. One that does not fail is killed.
+fn output(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    ended_or_killed(&mut child);
+    child.wait_with_output().unwrap()
+}
+
+/// Waits for a process to end by itself, for a while; kills it then.
+fn ended_or_killed(child: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+}
+
 #[test]
 fn a_start_that_fails_leaves_nothing_behind() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -51,7 +67,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
         ("ulimit -v 40000", &["serve", "--listen", &taken]),
     ] {
         let installation = Installation::new();
-        let output = after(first, &installation, arguments).output().unwrap();
+        let output = output(after(first, &installation, arguments));
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && !error.is_empty(), "{first}; {arguments:?}: {error}");
         assert_eq!(listing(installation.path()), ["toolshed"], "{first}; {arguments:?}: {error}");
@@ -60,7 +76,8 @@ fn a_start_that_fails_leaves_nothing_behind() {
     let installation = Installation::new();
     let listener = UnixListener::bind(installation.path().join("socket")).unwrap();
     let mut command = after("ulimit -n 10", &installation, &[]);
-    let output = command.stdin(OwnedFd::from(listener)).output().unwrap();
+    command.stdin(OwnedFd::from(listener));
+    let output = output(command);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(listing(installation.path()), ["logs", "socket", "toolshed"]);
     let log = installation.read("logs/toolshed.log");
@@ -76,8 +93,7 @@ fn too_few_descriptors_are_said_with_the_cure() {
             &["serve", "--listen", "127.0.0.1:0", "--workers", "2"],
             &["fastcgi", "--listen", "unix:own.sock"],
         ] {
-            let mut command = after(&format!("ulimit -n {limit}"), &installation, arguments);
-            let output = command.output().unwrap();
+            let output = output(after(&format!("ulimit -n {limit}"), &installation, arguments));
             let error = String::from_utf8_lossy(&output.stderr);
             let expected = format!(
                 "toolshed: This process may have only {limit} descriptors open, and a server needs 20 \
@@ -161,11 +177,7 @@ impl Serving {
 
     /// Its exit code; that of a killed process, which is none, when it does not end by itself.
     fn ended(mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        while self.child.try_wait().unwrap().is_none() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.child.kill();
+        ended_or_killed(&mut self.child);
         self.child.wait().unwrap().code()
     }
 }
