@@ -36,6 +36,9 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
         refuse_odd(Path::new(&name))?;
         // SQLite plays it back into the store, whoever has written it.
         refuse_foreign(Path::new(&name))?;
+        if let Ok(found) = fs::metadata(&name) {
+            close(Path::new(&name), found.permissions().mode())?;
+        }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
@@ -81,6 +84,11 @@ fn make(file: &Path) -> Result<(), StoreError> {
         }
         Err(error) => return Err(StoreError::file(file, error)),
     };
+    close(file, mode)
+}
+
+/// Takes the permissions of the group and of others from a file.
+fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
     if mode & 0o077 != 0 {
         tracing::warn!(
             "{} could be read by other accounts; it is closed to them now.",
