@@ -1204,6 +1204,6 @@ fn a_process_that_cannot_find_its_own_path_says_what_it_will_not_notice() {
     )));
     assert_eq!(site.get("/").status(), Some(200), "{}", site.said());
     let said = site.said();
-    assert!(said.contains("New versions are not noticed"), "{said}");
+    assert!(said.contains("New versions will not be noticed"), "{said}");
     assert!(said.contains("Is /proc mounted?"), "{said}");
 }
