@@ -216,7 +216,8 @@ pub(crate) const KEYS: &[Key] = &[
                it is removed, so the log takes at most twice this.",
         why: "Hosts count disk space, and visitors can cause messages. Each process also limits the rate \
               of each kind of message: a burst of 100, then one every 5 s, with the number of those \
-              suppressed.",
+              suppressed. Under plain CGI each request is a process of its own, so this size is the only \
+              limit there.",
     },
     Key {
         name: "listen",

@@ -2,6 +2,10 @@
 //!
 //! Values and `now` in, a decision out. A kind is a place in the code that logs (tracing's call site), so
 //! there is a fixed number of kinds, and a flood of one hides no other.
+//!
+//! Each process counts for itself. *Absent on purpose*: a limit over processes, for plain CGI, where each is one
+//! request. It would take a file per kind in the log's folder, could not count what it suppresses without another
+//! write, and would still let processes through that look at the same moment. `log_bytes` bounds them together.
 
 use std::collections::HashMap;
 use std::hash::Hash;
