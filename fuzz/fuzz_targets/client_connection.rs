@@ -1,4 +1,4 @@
-//! The web server's end of a connection, fed by a stranger: `src/client_connection.rs`.
+//! The web server's end of a connection, with untrusted input: `src/client_connection.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The application's end of a connection, fed by a stranger: `src/server_connection.rs`.
+//! The application's end of a connection, with untrusted input: `src/server_connection.rs`.
 
 #![no_main]
 

@@ -1,6 +1,7 @@
-//! The web server's end of a connection, fed by a stranger in place of an application.
+//! The web server's end of a connection, with untrusted input in place of an application.
 //!
-//! Three requests are begun. The first byte says how the rest is cut and what the web server does meanwhile.
+//! Three requests are started. The first byte says how the rest is split and what the web server does
+//! meanwhile.
 
 use std::io::IoSlice;
 
@@ -63,8 +64,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// Writes so many bytes to an application. It may object to what is asked of it (the ends of requests are the
-/// stranger's word, not its own), but never to where records begin.
+/// Writes this many bytes to an application. It may reject what is asked of it (the ends of requests come from
+/// the input, not from the program), but never where records start.
 fn write(connection: &mut Connection, bytes: usize, application: &mut server::Connection) {
     let mut left = bytes;
     while left > 0 {

@@ -1,7 +1,7 @@
-//! The application's end of a connection, fed by a stranger and answered by a moody application.
+//! The application's end of a connection, with untrusted input and an erratic application.
 //!
-//! The first byte says how the rest is cut and what the application does; the checks are those of
-//! `crates/fastcgi-server/tests/protocol/hostile.rs`, and that what is written are whole records.
+//! The first byte says how the rest is split and what the application does; the checks are those of
+//! `crates/fastcgi-server/tests/protocol/hostile.rs`, plus that the output consists of whole records.
 
 use std::io::IoSlice;
 
@@ -63,7 +63,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// Writes so many bytes to a web server that knows none of the requests, and so looks at borders only.
+/// Writes this many bytes to a web server that knows none of the requests, and so only checks record
+/// boundaries.
 fn write(connection: &mut Connection, bytes: usize, web_server: &mut client::Connection) {
     let mut left = bytes;
     while left > 0 {

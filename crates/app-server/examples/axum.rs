@@ -25,7 +25,7 @@ fn application() -> Router {
 }
 
 fn main() -> ExitCode {
-    // A log that cannot be written is no reason to panic.
+    // A log that cannot be written must not cause a panic.
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());

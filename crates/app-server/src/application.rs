@@ -95,8 +95,8 @@ impl<S> Application<S> {
         fatal::Exchange::begin(connection, id, label, method, path)
     }
 
-    /// Makes the server's own answer to a request that cannot reach the service. A panic while it is made
-    /// (in the application's page, or in what a message quotes) is a plainer page.
+    /// Makes the server's own response to a request that cannot reach the service. If making it panics (in the
+    /// application's page, or in what a message quotes), a plainer page is sent.
     pub(crate) fn page(&self, cause: Cause, about: &About) -> Response<Bytes> {
         let plain = ErrorReport::prepared(cause.clone(), about.base.clone());
         let made = || (self.settings.error_page)(&ErrorReport::new(cause, about));
@@ -104,7 +104,7 @@ impl<S> Application<S> {
             let plain = ErrorReport { reference: reference(), ..plain };
             let reference = &plain.reference;
             let told = || tracing::error!(%reference, "The page for {} panicked.", plain.cause);
-            // It may be the log that panics.
+            // The log itself may panic.
             let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(told)));
             error_report::plain_text(&plain)
         })
@@ -217,10 +217,10 @@ where
         self.page(cause, &about).map(|page| Answer::page(page))
     }
 
-    /// Calls the service. `arrival` is the request's body's.
+    /// Calls the service. `arrival` belongs to the request's body.
     ///
     /// # Errors
-    /// It panicked, or its exchange was ended because of its body.
+    /// It panicked, or the request was ended because of its body.
     async fn call(
         &self,
         request: &mut Option<Request<Body>>,
@@ -256,7 +256,7 @@ where
     }
 }
 
-/// Whether an exchange is to end before it is answered, and why.
+/// Whether a request has to end before its response starts, and why.
 fn ended(arrival: Option<&Arrival>, context: &Context<'_>) -> Option<Cause> {
     arrival.and_then(|arrival| arrival.poll_ended(context))
 }
@@ -432,7 +432,7 @@ where
                 Event::Failed(cause) => cause,
             },
             SourceProjection::Application { body } => match body.run(|it| {
-                // An error's text is the application's code, too.
+                // Formatting an error runs the application's code, too.
                 it.poll_frame(context).map_err(|error| error.to_string())
             }) {
                 Ok(Poll::Pending) => return Poll::Pending,

@@ -2,11 +2,10 @@
 //!
 //! The raw request path is the truth (`%2F` and UTF-8 survive in it); the variables only say how
 //! much of it belongs to the mount.
-//!
-//! Links, redirects and cookie paths are made of BASE, so it must not be the visitor's to choose: many web
-//! servers put the visitor's own path into SCRIPT_NAME, and a name that ends like a launcher's proves
-//! nothing. What counts is what only the web server can know ([`launcher_in_script_name`]), and no mount
-//! holds a character that separates anything ([`is_harmless`]).
+//! Links, redirects and cookie paths are built from BASE, so visitors must not be able to choose it: many web
+//! servers put the visitor's own path into SCRIPT_NAME, and a name that looks like a launcher's proves nothing.
+//! Only what the web server alone can know counts ([`launcher_in_script_name`]), and a mount contains no
+//! character that could separate anything ([`is_harmless`]).
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -56,15 +55,15 @@ pub(crate) struct MountVariables<'a> {
     pub(crate) path_info: &'a [u8],
     pub(crate) document_root: &'a [u8],
     pub(crate) script_filename: &'a [u8],
-    /// REDIRECT_URL is there: Apache has made an internal redirect, so SCRIPT_NAME is its own.
+    /// REDIRECT_URL is set: Apache has made an internal redirect, so SCRIPT_NAME is its own.
     pub(crate) is_redirected: bool,
-    /// The web server has executed the script (CGI): SCRIPT_NAME names a program that is there.
+    /// The web server has executed the script (CGI): SCRIPT_NAME names an existing program.
     pub(crate) is_executed: bool,
 }
 
 /// Divides a raw path (no query) into the mount and the rest, which begins with `/` or is empty.
 /// Returns the number of bytes of the mount. The first rule that has an answer decides; the last is
-/// that there is no mount. A mount with a character that is not [harmless](is_harmless) is none.
+/// that there is no mount. A mount with a character that is not [harmless](is_harmless) does not count.
 ///
 /// | rule | who |
 /// | --- | --- |
@@ -79,7 +78,7 @@ pub(crate) fn mount_length(raw_path: &[u8], variables: MountVariables<'_>) -> us
         .unwrap_or(0)
 }
 
-/// Whether a byte may stand in a mount: those of a path (RFC 3986 §3.3) less `;`, `,` and `'`, which
+/// Whether a mount may contain this byte: those of a path (RFC 3986 §3.3) except `;`, `,` and `'`, which
 /// separate or quote in headers and pages.
 fn is_harmless(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%/!$&()*+:=@".contains(byte)
@@ -91,14 +90,13 @@ fn set_by_owner(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize>
     Some(prefix_length(raw_path, trim_slash(base)).unwrap_or(0))
 }
 
-/// Rule: a SCRIPT_NAME that ends with a launcher's name and that the web server came by itself, by
-/// rewriting or by finding that file. The name belongs to the mount when the visitor typed it, and does
-/// not when rewriting hid it.
+/// Rule: a SCRIPT_NAME that ends with a launcher's name and that the web server determined itself, by rewriting
+/// or by finding that file. The name belongs to the mount if the visitor typed it, but not if rewriting hid it.
 ///
-/// Web servers that look for no file (nginx, lighttpd, mod_proxy_fcgi, caddy, haproxy as usually set up)
-/// say the visitor's own path, decoded and without dot segments. So a name that the path does not begin
-/// with is rewritten if there was nothing to clean up in the path, or if Apache says so; and a name that
-/// the path does begin with counts if such a file is there.
+/// Web servers that look for no file (nginx, lighttpd, mod_proxy_fcgi, caddy, haproxy as usually configured)
+/// pass the visitor's own path, decoded and without dot segments. So a name that the path does not start with
+/// was rewritten if there was nothing to normalize in the path, or if Apache says so; and a name that the path
+/// does start with counts if such a file exists.
 fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
     let script_name = without_document_root(variables.script_name, variables.document_root);
     if !(script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi")) {
@@ -108,7 +106,7 @@ fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Op
     let (folder, file_name) = script_name.split_at(file_name_at);
     if let Some(shown) = prefix_length(raw_path, script_name) {
         let is_there = || variables.is_executed || is_a_file(variables.script_filename, file_name);
-        // With a PATH_INFO it is the next rule's.
+        // With a PATH_INFO the next rule applies.
         return (variables.path_info.is_empty() && is_there()).then_some(shown);
     }
     let is_rewritten =
@@ -116,23 +114,23 @@ fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Op
     is_rewritten.then(|| prefix_length(raw_path, folder).unwrap_or(0))
 }
 
-/// Whether this names a file of that name, which begins with a slash, on this machine.
+/// Whether a file of this name, which starts with a slash, exists on this machine.
 fn is_a_file(script_filename: &[u8], file_name: &[u8]) -> bool {
     script_filename.ends_with(file_name) && Path::new(OsStr::from_bytes(script_filename)).is_file()
 }
 
-/// Whether a web server may turn this path into another: it has an empty segment, or one of dots alone,
-/// encoded ones included, or letters that one that knows no case would change.
+/// Whether a web server may normalize this path into another: it has an empty segment or a dot segment
+/// (possibly encoded), or letters that a case-insensitive server would change.
 fn may_be_cleaned_up(raw_path: &[u8]) -> bool {
     let decoded: Vec<u8> = percent_decode(raw_path).collect();
     let is_odd = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
     let mut segments = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|byte| *byte == b'/');
-    // A slash at the end is no segment.
+    // A trailing slash is not a segment.
     let last = segments.next_back().unwrap_or_default();
     matches!(last, b"." | b"..")
         || segments.any(is_odd)
         || decoded.contains(&b'\\')
-        // nginx takes a fragment off.
+        // nginx removes a fragment.
         || raw_path.contains(&b'#')
         || decoded.rsplit(|byte| *byte == b'.').next().is_some_and(|extension| {
             [&b"fcgi"[..], b"cgi"].iter().any(|known| extension.eq_ignore_ascii_case(known))

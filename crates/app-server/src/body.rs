@@ -36,7 +36,7 @@ enum Kind {
         length: Option<u64>,
         arrival: Option<Arrival>,
     },
-    /// In a box: it is larger than all the rest, and most requests have none.
+    /// Boxed: it is larger than everything else, and most requests have none.
     Http(Box<HttpIncoming>),
 }
 
@@ -48,7 +48,7 @@ struct HttpIncoming {
     receive_timeout: Duration,
     /// The handler has dropped it.
     unwanted: bool,
-    /// It is taken for a while after its exchange has ended.
+    /// It is read for a while after its request has ended.
     lingers: bool,
     /// The visitor waits for `100 Continue` before sending (RFC 9110 §10.1.1). hyper says it when
     /// the body is first asked for.
@@ -59,8 +59,8 @@ struct HttpIncoming {
 /// comes to read the answer. Closing at once would reset the answer away.
 const UNWANTED_BYTES: u64 = 256 << 20;
 
-/// How long what comes after a refusal is taken and dropped. Closing at once would take the refusal back.
-/// nginx waits 5 s for more, 30 s in all.
+/// How long data after a refusal is read and dropped. Closing immediately would discard the refusal. nginx
+/// waits 5 s for more data, 30 s in all.
 pub(crate) const LINGERING: Duration = Duration::from_secs(5);
 
 /// Why a body ended before its end.
@@ -76,7 +76,7 @@ pub enum BodyError {
         /// Bytes that came.
         received: u64,
     },
-    /// Nothing came for this long (`receive_timeout`), or too little (`min_rate`).
+    /// Nothing arrived for this long (`receive_timeout`), or too little (`min_rate`).
     TimedOut(Duration),
     /// More had to wait on disk than allowed (`spilled_body_bytes`).
     TooMuchWaiting(u64),
@@ -135,7 +135,7 @@ impl Body {
         Body::queue_of(length, None)
     }
 
-    /// As [`queue`](Self::queue), of a body that somebody sends, whom others may have to wait for.
+    /// Like [`queue`](Self::queue), for a body that is still arriving and for which others may have to wait.
     pub(crate) fn arriving(length: Option<u64>, settings: &Settings) -> (Sender, Body) {
         Body::queue_of(length, Some(Arrival::new(settings)))
     }
@@ -167,7 +167,7 @@ impl Body {
         })))
     }
 
-    /// How it arrives, if it does not lie here already.
+    /// How it arrives, unless it is already complete.
     pub(crate) fn arrival(&self) -> Option<&Arrival> {
         match &self.0 {
             Kind::Empty => None,
@@ -264,14 +264,14 @@ impl HttpIncoming {
                 if self.lingers {
                     return Poll::Pending;
                 }
-                // When its exchange has ended, whoever still reads it reads for nobody.
+                // Once its request has ended, nobody needs what is read.
                 let Some(deadline) = self.arrival.wait() else {
                     return Poll::Ready(Some(Err(BodyError::Aborted)));
                 };
                 if !self.alarm.poll_past(context, deadline) {
                     return Poll::Pending;
                 }
-                // The handler that reads it is dropped then, and the visitor told by us.
+                // The handler that reads it is then dropped, and the server responds to the visitor.
                 if !self.unwanted && self.arrival.end(Verdict::TooSlow(self.receive_timeout)) {
                     return Poll::Pending;
                 }
@@ -328,19 +328,19 @@ impl Sender {
         lock(&self.queue).push(data);
     }
 
-    /// More is waited for. Returns until when, if that has an end.
+    /// Waiting for more. Returns until when, if there is a limit.
     pub(crate) fn wait(&self) -> Option<Instant> {
         self.arrival.as_ref().and_then(Arrival::wait)
     }
 
-    /// The reader has to catch up before more is waited for.
+    /// The reader has to catch up before more is read.
     pub(crate) fn rest(&self) {
         if let Some(arrival) = &self.arrival {
             arrival.rest();
         }
     }
 
-    /// Ends the exchange for a body that came too slowly, or, when its answer has begun, the body.
+    /// Ends the request whose body arrived too slowly or, if its response has started, only the body.
     pub(crate) fn give_up(&self, receive_timeout: Duration) {
         if let Some(arrival) = &self.arrival {
             arrival.end(Verdict::TooSlow(receive_timeout));

@@ -1,5 +1,6 @@
-//! All open connections: to count them, to end those that others can do without when descriptors or places are
-//! wanted (whose turn it is says `fairness.rs`), to bound what half-sent heads hold, to tell all when the process drains, to collect the idle ones when it becomes another program.
+//! All open connections: counts them, closes dispensable ones when descriptors or connections run out
+//! (`fairness.rs` decides which), limits what half-sent heads may hold, notifies all when the process drains,
+//! and collects the idle ones for a re-exec.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -23,9 +24,9 @@ pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Connections {
     entries: RefCell<Slab<Entry>>,
-    /// What all `held` are together, without those that were asked to close.
+    /// The sum of all `held`, without those that were asked to close.
     held: Cell<usize>,
-    /// When it was said last that they are too much.
+    /// When a warning about exceeding it was last logged.
     said: Cell<Option<Instant>>,
     draining: Cell<bool>,
     /// Idle connections are wanted for the program that comes next.
@@ -59,9 +60,9 @@ impl Kept {
 /// What is wanted of a connection when it is between requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// That it ends when it is between requests.
+    /// It closes when it is between requests.
     End,
-    /// That it ends now: no answer is lost.
+    /// It closes now; no response is lost.
     EndNow,
     /// That it is handed over, by [`Place::hand_over`].
     HandOver,
@@ -70,13 +71,14 @@ pub(crate) enum Wanted {
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Doing {
-    /// A request is answered.
+    /// A request is being answered.
     #[default]
     Answering,
-    /// It is kept open without a request since then. The time may lie ahead: before that nobody takes it for
-    /// idle.
+    /// A keep-alive connection without a request since then. The time may be in the future: until then it does
+    /// not count as idle.
     Idle(Instant),
-    /// A part of a request has come and the rest has not, since then; or what is left of one that is answered.
+    /// Part of a request has arrived since then, but not the rest; or the rest of a request that has been
+    /// answered.
     Receiving(Instant),
 }
 
@@ -84,13 +86,13 @@ struct Entry {
     waker: Option<Waker>,
     net: ClientNet,
     doing: Doing,
-    /// Bytes of heads that are not whole.
+    /// Bytes of incomplete heads.
     held: usize,
     asked_to_close: bool,
 }
 
 impl Connections {
-    /// Enters a new connection from an address; it is left when the place is dropped.
+    /// Registers a new connection from an address, until the returned value is dropped.
     pub(crate) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Place {
         let net = ClientNet::of(address);
         let entry =
@@ -103,7 +105,7 @@ impl Connections {
         self.entries.borrow().len()
     }
 
-    /// Asks a connection on which no answer is under way to close. Returns whether there is one.
+    /// Asks a connection without a response in flight to close. Returns whether there is one.
     pub(crate) fn make_room(&self) -> bool {
         let key = {
             let entries = self.entries.borrow();
@@ -112,7 +114,7 @@ impl Connections {
                 let would_lose = match entry.doing {
                     Doing::Answering => None,
                     Doing::Idle(since) => Some(Loss::Nothing(since)),
-                    // What has just come of a request may be followed by the rest.
+                    // More of a request that has just started to arrive may follow.
                     Doing::Receiving(since) => Some(Loss::PartOfRequest(since + FIRST_REQUEST)),
                 };
                 (key, Connected { net: entry.net, would_lose })
@@ -134,8 +136,8 @@ impl Connections {
         }
     }
 
-    /// Asks one connection to close when half-sent heads hold more than `limit` bytes: the one with the
-    /// most, unless `newest` has half as many, which is where more would come from.
+    /// Asks one connection to close when half-sent heads hold more than `limit` bytes: the one that holds the
+    /// most, unless `newest` holds at least half as much, since more would come from there.
     fn bound_held(&self, newest: usize, limit: usize) {
         if self.held.get() <= limit {
             return;
@@ -217,10 +219,10 @@ impl Connections {
     }
 }
 
-/// What goes on and on is told this often: each time would fill the log instead.
+/// How often a persistent condition is logged: logging every occurrence would fill the log.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// Whether what goes on and on is to be said again; notes that it is.
+/// Whether to log a persistent condition again; records that it was.
 pub(crate) fn is_to_be_said(said: &Cell<Option<Instant>>) -> bool {
     let now = time::now();
     let again = said.get().is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN);
@@ -263,7 +265,7 @@ impl Place {
         self.connections.collected.borrow_mut().push(Kept::new(stream, peer));
     }
 
-    /// Notes what the connection is doing.
+    /// Records what the connection is doing.
     pub(crate) fn set_doing(&self, doing: Doing) {
         if !matches!(doing, Doing::Idle(_))
             && !self.connections.active.replace(true)
@@ -274,8 +276,7 @@ impl Place {
         self.connections.entries.borrow_mut()[self.key].doing = doing;
     }
 
-    /// Notes how many bytes of heads that are not whole the connection holds. All of them together may be
-    /// `limit`.
+    /// Records how many bytes of incomplete heads the connection holds. All together may hold `limit`.
     pub(crate) fn set_held(&self, bytes: usize, limit: usize) {
         {
             let entry = &mut self.connections.entries.borrow_mut()[self.key];
@@ -344,7 +345,7 @@ mod tests {
         assert!(connections.make_room());
         assert!(!connections.make_room());
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::EndNow));
-        // It has become whole meanwhile: it is answered first.
+        // It has become complete in the meantime and is answered first.
         half.set_doing(Doing::Answering);
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::End));
         assert_eq!(answering.poll_wanted(&mut context), None);

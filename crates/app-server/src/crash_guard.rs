@@ -68,11 +68,11 @@ fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
     Ok(guard)
 }
 
-/// Makes the folder in which the guard notes crashes, and closes it to other accounts: what lies there is
-/// believed. Not before the server listens: a start that fails leaves nothing behind.
+/// Creates the folder in which the guard records crashes, and closes it to other accounts, since its contents
+/// are trusted. Only once the server listens: a failed start leaves nothing behind.
 pub(crate) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
-    // Without it nothing is quarantined, and all else goes on.
+    // Without it nothing is quarantined, but everything else works.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         tracing::warn!("The folder {} cannot be created: {error}.", folder.display());
         return;

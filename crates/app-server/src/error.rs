@@ -5,12 +5,12 @@
 use std::fmt;
 use std::io;
 
-/// Descriptors that a server needs to be of use: the three standard ones, about ten of the loop, the log and
-/// the store, and some connections. What is beyond is for more connections.
+/// The minimum number of descriptors for a useful server: the three standard ones, about ten for the event
+/// loop, the log and the store, and some connections. Any more are for further connections.
 pub const MIN_DESCRIPTORS: u64 = 20;
 
-/// Refuses to start with fewer descriptors than [`MIN_DESCRIPTORS`]: whatever fails then fails for a reason
-/// that has nothing to do with what was tried.
+/// Refuses to start with fewer descriptors than [`MIN_DESCRIPTORS`]: whatever failed later would fail for a
+/// reason unrelated to what was attempted.
 ///
 /// # Errors
 /// [`Error::Descriptors`].
@@ -36,7 +36,7 @@ pub enum Error {
     NotSpawned(io::Error),
     /// Not even one worker could be started.
     Worker(io::Error),
-    /// This process may have fewer descriptors open than [`MIN_DESCRIPTORS`].
+    /// This process may open fewer descriptors than [`MIN_DESCRIPTORS`].
     Descriptors(u64),
     /// The event loop could not be built or failed.
     Loop(io::Error),
@@ -75,7 +75,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Listen { address, source } => {
-                // The listener names the address itself.
+                // The listener's error already names the address.
                 let source = source.to_string();
                 let again = format!("cannot listen on {address}: ");
                 let source = source.strip_prefix(&again).unwrap_or(&source);

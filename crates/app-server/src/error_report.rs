@@ -41,9 +41,9 @@ pub enum Cause {
     Panic(String),
     /// Too many exchanges at once; the limit.
     Overload(usize),
-    /// The request's body was on its way, and others needed the place; how many places there are.
+    /// The request's body was still arriving and others needed the permit; how many permits there are.
     MadeRoom(usize),
-    /// The request's body did not come, or too slowly, for this long.
+    /// The request's body did not arrive, or too slowly, for this long.
     BodyTooSlow(Duration),
     /// The web server sent something that makes no HTTP request; what and why.
     BadRequest(String),
@@ -126,7 +126,7 @@ impl ErrorReport {
         let reference = reference();
         let About { method, uri, .. } = about;
         let path = uri.path();
-        // A log limits messages by the place that they come from: a flood of one must not hide another.
+        // A log limits messages by their call site: a flood of one kind must not hide another.
         macro_rules! log {
             ($($level:ident { $($kind:pat_param,)+ })+) => {
                 match &cause {

@@ -122,7 +122,7 @@ async fn answer<S, B>(
     outlet.end();
 }
 
-/// Ends the answer when the task that makes it panics: its request would wait for ever.
+/// Ends the response when the task that makes it panics; otherwise its request would wait forever.
 struct EndedAnyhow<'a, O: Outlet> {
     outlet: O,
     method: &'a Method,
@@ -160,7 +160,7 @@ impl<O: Outlet> Drop for EndedAnyhow<'_, O> {
         if self.begun.get() {
             return self.outlet.break_off();
         }
-        // Whatever went wrong, the plainest page needs none of it.
+        // Whatever went wrong, the plainest page does not depend on it.
         let mut page = Response::new(Bytes::from_static(b"500 Internal Server Error\n"));
         *page.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         self.outlet.page(self.method, page);

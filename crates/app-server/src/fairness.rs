@@ -1,14 +1,14 @@
-//! Who gives way when places are short: values in, values out. Whose the places are, and how somebody is told
-//! to go, is `connections.rs`' (connections) and `permits.rs`' (exchanges) affair.
+//! Who is evicted when the server is full: values in, values out. What is counted, and how something is
+//! evicted, is up to `connections.rs` (connections) and `permits.rs` (requests).
 //!
-//! Whoever has the most places gives one back first, and never one on which an answer is under way.
+//! The address with the most is evicted first, but never one whose response is in flight.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// For whom a share of the places is: one IPv4 address, the /64 of an IPv6 address (which is what one
-/// customer has), or all of whom no address is known.
+/// The unit that shares are counted by: one IPv4 address, the /64 of an IPv6 address (what one customer gets),
+/// or all clients without a known address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct ClientNet(Option<u128>);
 
@@ -25,16 +25,16 @@ impl ClientNet {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
     pub(crate) net: ClientNet,
-    /// What would be lost if it were closed; `None` when that is an answer.
+    /// What would be lost by closing it; `None` if that is a response.
     pub(crate) would_lose: Option<Loss>,
 }
 
-/// What closing a connection costs, least first. The times may lie ahead: before that it is left alone.
+/// What closing a connection costs, lowest first. The times may be in the future: until then it is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
-    /// Nothing: it is between two requests since then.
+    /// Nothing: it has been between two requests since then.
     Nothing(Instant),
-    /// A request that has not come whole since then, or the rest of one that is answered.
+    /// A request that has been incomplete since then, or the rest of one that has been answered.
     PartOfRequest(Instant),
 }
 
@@ -46,8 +46,8 @@ impl Loss {
     }
 }
 
-/// Which connection is closed for a new one: of the net that has the most, the one that loses least, and the
-/// longest at that.
+/// Which connection is closed for a new one: from the net that has the most, the one that loses least, and
+/// among those the oldest.
 pub(crate) fn connection_to_close<K>(
     connections: impl Iterator<Item = (K, Connected)>,
     now: Instant,
@@ -71,7 +71,7 @@ pub(crate) fn connection_to_close<K>(
         .map(|(_, _, key)| key)
 }
 
-/// One body that is on its way in, unanswered.
+/// One body that is arriving, without a response yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upload {
     pub(crate) net: ClientNet,
@@ -79,15 +79,16 @@ pub(crate) struct Upload {
     pub(crate) behind: Duration,
 }
 
-/// So far behind is nobody whose bytes are on their way.
+/// No sender whose bytes are in transit is this far behind.
 const CLEARLY_BEHIND: Duration = Duration::from_secs(2);
 
-/// Which upload gives its place to a newcomer. `newcomer`: the net of one that brings a body itself; one that
-/// brings none is served at once and so comes first. `patience`: after how much behind an upload ends anyway.
+/// Which upload is evicted for a newcomer. `newcomer`: the net of a request that brings a body itself; one
+/// without a body is served immediately and so has priority. `patience`: how far behind an upload may be before
+/// it ends anyway.
 ///
-/// A newcomer from a net with fewer uploads takes the place of a slow one, of any if one net has more than half
-/// of them all. So does one from a net that has none: a crowd of whom each has one, from as many addresses,
-/// shuts out nobody else. Among equals only one that is well on its way to its end gives way.
+/// A newcomer from a net with fewer uploads replaces a slow one, or any if one net has more than half of them
+/// all. So does one from a net that has none: many addresses with one upload each lock nobody else out. Among
+/// equals, only an upload that is already close to its limit is evicted.
 pub(crate) fn upload_to_end(
     uploads: &[Upload],
     newcomer: Option<ClientNet>,
@@ -161,7 +162,7 @@ mod tests {
         }
     }
 
-    /// Uploads in short: the net's last number and the seconds that it is behind. Patience 60 s.
+    /// Uploads in short: the net's last number and how many seconds it is behind. Patience 60 s.
     #[test]
     fn which_upload_ends() {
         for (name, uploads, newcomer, expected) in [

@@ -157,7 +157,7 @@ enum End {
     Done,
     /// The place is wanted, or the process drains, and the connection is idle.
     Asked,
-    /// The place is wanted, and the request does not come whole.
+    /// The connection is needed for another, and the request stays incomplete.
     MadeRoom,
     /// The process becomes another program, and the connection is idle.
     HandedOver,
@@ -175,11 +175,11 @@ enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
     NextRequest,
-    /// Variables, or what belongs to no request.
+    /// Variables, or a record that belongs to no request.
     Head,
-    /// What of a request is not its body, or is thrown away.
+    /// Data of a request that is not its body, or is discarded.
     RestOfRequest,
-    /// The body of an exchange.
+    /// The body of a request.
     Body,
     Peer,
 }
@@ -207,11 +207,11 @@ struct Connection<S> {
     /// The peer has heard that nothing more comes, though we still read.
     said_everything: bool,
     last_progress: Instant,
-    /// Something is on its way that is no body: the request whose variables it is, if it is that; since when.
+    /// Something other than a body is arriving: the request, if these are its variables; since when.
     head: Option<(Option<RequestId>, Instant)>,
-    /// Bytes that the list of connections takes them to hold.
+    /// The bytes that the list of connections has recorded for them.
     held: usize,
-    /// How answers are taken.
+    /// How responses are read.
     taking: Pace,
     alarm: Alarm,
 }
@@ -397,11 +397,11 @@ where
         self.noted.set_arriving(arriving.map_or(0, |id| u32::from(id.get())));
     }
 
-    /// Notes which head is half received, since when, and what all of them hold.
+    /// Records which head is half received, since when, and what all of them hold.
     fn note_head(&mut self) {
         let (arriving, held) = {
             let protocol = self.link.protocol.borrow();
-            // The usual case: a request came whole.
+            // The usual case: a request arrived complete.
             if self.head.is_none() && self.held == 0 && protocol.is_between_requests() {
                 return;
             }
@@ -548,7 +548,7 @@ where
                     return true;
                 }
                 Some(Event::Request(request)) => {
-                    // The id may be used again at once, for a head of its own.
+                    // The id may be reused immediately, for a head of its own.
                     self.head = None;
                     self.beginning = Some(request);
                 }
@@ -675,7 +675,7 @@ where
         self.link.protocol.borrow().unsent()
     }
 
-    /// Until when something has to happen, and what, if anything. `reading`: we read what comes.
+    /// When something must have happened by, and what, if anything. `reading`: whether the server reads.
     fn deadline(&mut self, reading: bool) -> Option<(Instant, Waiting)> {
         let settings = &self.application.settings;
         let protocol = self.link.protocol.borrow();
@@ -691,7 +691,7 @@ where
             let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
             add(self.last_progress + limit, Waiting::NextRequest);
         }
-        // What comes of a request that is answered already may take longer.
+        // The rest of a request that has been answered may take longer.
         if let Some((request, since)) = self.head
             && reading
             && (request.is_some() || self.is_new)
@@ -733,14 +733,14 @@ where
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                // The others of the connection go on, and the visitor is told.
+                // The connection's other requests continue, and the visitor gets a response.
                 Waiting::Body => self.give_up_slow_bodies(deadline),
                 _ => return Poll::Ready(End::TimedOut(waiting)),
             }
         }
     }
 
-    /// Ends the exchanges whose bodies should have come by now.
+    /// Ends the requests whose bodies are overdue.
     fn give_up_slow_bodies(&self, now: Instant) {
         let limit = self.application.settings.receive_timeout;
         for stdin in self.exchanges.iter().filter_map(|exchange| exchange.stdin.as_ref()) {

@@ -95,7 +95,7 @@ where
 {
     let settings = &application.settings;
     let watched = stream.watched.clone();
-    // Of a kept connection nobody expects a request at once.
+    // On a keep-alive connection the next request is not expected immediately.
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = InProgress::begin(&watched, place);
@@ -124,9 +124,9 @@ where
     // left (conformance table: "nothing is answered after close").
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
-        // It would run between requests as well, and be set anew for each: `Watched::deadline` is ours.
+        // It would also run between requests, and be set again for each: `Watched::deadline` is ours.
         .header_read_timeout(None)
-        // Both: a buffer has more room than it was asked for, and a head that is whole in it would pass.
+        // Both are needed: a buffer has more room than requested, and a head that is complete in it would pass.
         .max_header_size(settings.http_head_bytes)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
@@ -146,7 +146,7 @@ where
                 return Poll::Ready(None);
             }
             if told {
-                // It was to end after an answer, which is out now, and the rest of a body still comes.
+                // It was to close after a response, which is out now, but the rest of a body is still arriving.
                 let is_to_go = place.poll_wanted(context) == Some(Wanted::EndNow);
                 return if is_to_go { Poll::Ready(None) } else { Poll::Pending };
             }
@@ -311,9 +311,9 @@ struct Watched {
     in_progress: Cell<u32>,
     /// A request has come.
     was_asked: Cell<bool>,
-    /// Since when a head is on its way, and how much of it has come.
+    /// Since when a head has been arriving, and how much of it is there.
     head: Cell<Option<(Instant, usize)>>,
-    /// Since when the connection is without a request.
+    /// Since when the connection has been without a request.
     idle_since: Cell<Instant>,
     /// The body of the last request, if it had one.
     body: RefCell<Option<Arrival>>,
@@ -353,14 +353,14 @@ impl Watched {
         }
     }
 
-    /// Whether what comes belongs to a request that is answered.
+    /// Whether what arrives belongs to a request that has been answered.
     fn body_still_comes(&self) -> bool {
         self.body.borrow().as_ref().is_some_and(Arrival::still_comes)
     }
 
-    /// Tells the list of connections what is on its way in between two requests.
+    /// Tells the list of connections what is arriving between two requests.
     fn note_receiving(&self, place: &Place, most_held: usize) {
-        // The end of an answer may still be on its way out.
+        // The end of a response may still be on its way out.
         if self.in_progress.get() > 0 || self.blocked.get() {
             return;
         }
@@ -380,8 +380,7 @@ impl Watched {
         place.set_held(held, most_held);
     }
 
-    /// Until when a request, or the rest of its head, has to come. A body and an answer have deadlines of
-    /// their own.
+    /// By when a request, or the rest of its head, must arrive. Bodies and responses have their own deadlines.
     fn deadline(&self, settings: &Settings) -> Option<Instant> {
         if self.in_progress.get() > 0 || self.blocked.get() || self.body_still_comes() {
             return None;

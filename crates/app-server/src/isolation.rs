@@ -50,7 +50,7 @@ pub(crate) use places::Places;
 /// How long a fork that failed for now waits before it is tried again.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often who waits for a place looks whether one is held by a body that comes slowly.
+/// How often a request that waits for a permit checks whether a slow body holds one.
 const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
 
 /// How long a child that has said all may take to leave, before it is killed: for the last words of its
@@ -126,7 +126,7 @@ where
     }
 }
 
-/// Waits for a place. One whose body comes slowly gives its own to whoever waits.
+/// Waits for a permit. A request with a slow body gives its own up to one that waits.
 async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Place> {
     let mut entering = pin!(application.places.enter());
     let mut patience = Duration::ZERO;
@@ -207,8 +207,8 @@ impl Shared {
     }
 }
 
-/// Sends the request's body to the child. Does not end unless that fails: the end of the pipe tells the child
-/// that nobody waits for its answer.
+/// Sends the request's body to the child. Only returns if that fails: the end of the pipe tells the child that
+/// nobody waits for its response.
 async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
     loop {
         let piece = poll_fn(|context| {
@@ -227,13 +227,13 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
         match frame.write(&mut pipe).await {
             Ok(()) if is_last => break,
             Ok(()) => {}
-            // The child wants no more.
+            // The child does not want any more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             Err(error) => {
                 tracing::error!(
                     "A request body could not be sent to its isolated process: {error}."
                 );
-                // Else it would wait for the rest.
+                // Otherwise it would wait for the rest.
                 return;
             }
         }

@@ -89,8 +89,8 @@ where
     event_loop::run_in_tokio(serve(service, way_in, settings)).map_err(Error::Loop)?
 }
 
-/// The signals that end a server. A shell without job control starts what it puts into the background (`&`)
-/// with SIGINT ignored, so that Ctrl-C does not reach it: then it stays ignored.
+/// The signals that end a server. A shell without job control starts background commands (`&`) with SIGINT
+/// ignored so that Ctrl-C does not reach them; it then stays ignored.
 pub(crate) fn ending_signals() -> Vec<Signal> {
     match signals::disposition(Signal::Interrupt) {
         Ok(Disposition::Ignored) => vec![Signal::Terminate],
@@ -272,7 +272,7 @@ where
         let said = Cell::new(None);
         loop {
             let limit = self.application.settings.max_connections;
-            // Until there is room: who is accepted past the limit would stay past it.
+            // Until there is room: a connection accepted beyond the limit would stay beyond it.
             while self.connections.len() >= limit {
                 if is_to_be_said(&said) {
                     tracing::warn!(

@@ -111,14 +111,14 @@ pub(crate) enum WebServers {
     Unreadable(String),
 }
 
-/// How often, and how far apart, a start that is short of descriptors or memory is tried again. Nobody is
-/// kept waiting who would not be: nothing is served yet, and of a socket that a web server has handed over
-/// this process may be the only one that listens.
+/// How often, and at what interval, a start that is short of descriptors or memory is retried. This delays
+/// nobody: nothing is served yet, and this process may be the only one that listens on a socket from a web
+/// server.
 const START_TRIES: u32 = 10;
 
 const START_PAUSE: Duration = Duration::from_millis(50);
 
-/// Tries again what fails for want of what others may give back in a moment.
+/// Retries what fails for lack of something that others may release in a moment.
 pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..START_TRIES {
         match make() {
@@ -129,7 +129,7 @@ pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Resul
     make()
 }
 
-/// The process' or the system's descriptor table is full, or there is no memory for a socket.
+/// The descriptor table of the process or the system is full, or there is no memory for a socket.
 pub(crate) fn is_short(error: &io::Error) -> bool {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))

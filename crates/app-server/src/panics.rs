@@ -56,17 +56,17 @@ pub(crate) fn install_hook() {
     });
 }
 
-/// Says on standard error what std's own hook says, without waiting for a reader. Not by a log: a panic in it
-/// would be one within a panic, which ends the process.
+/// Writes what std's own hook would write to standard error, without waiting for a reader. Does not use a log:
+/// a panic in it would be a panic within a panic, which aborts the process.
 fn tell_unexpected(info: &PanicHookInfo<'_>) {
-    // With RUST_BACKTRACE alone it has something to say.
+    // It only prints something if RUST_BACKTRACE is set.
     let backtrace = Backtrace::capture();
     let mut told = info.to_string().replace('\n', "\n    ");
     if backtrace.status() == BacktraceStatus::Captured {
         let _ = write!(told, "\n{backtrace}");
     }
     told.push('\n');
-    // When nobody takes it there is nobody to tell.
+    // If this cannot be written, there is nowhere to report it.
     let _ = descriptors::write_at_once(io::stderr().as_fd(), told.as_bytes());
 }
 

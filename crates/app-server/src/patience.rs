@@ -1,7 +1,6 @@
-//! How long the other side may keep us waiting: without a pause that is too long, and not for ever by one
-//! byte at a time either.
+//! How long the other side may keep us waiting: neither with one long pause nor forever, one byte at a time.
 //!
-//! [`Pace`] reads no clock and knows no socket; [`Alarm`] and [`Patience`] wake a task when it is over.
+//! [`Pace`] reads no clock and knows no socket; [`Alarm`] and [`Patience`] wake a task when time is up.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -11,13 +10,14 @@ use event_loop::time::{self, Sleep};
 
 /// How much time the other side has left before it is too slow.
 ///
-/// It begins with its whole patience. Time in which we wait for it is taken off; each byte gives back what a
-/// byte takes at the least rate, but never more than the whole. So silence ends after the patience, a drip
-/// soon after, and who keeps the rate may pause again and again. Time in which we do not wait costs nothing.
+/// It starts with its full patience. Time that we spend waiting for it is subtracted; each byte earns back what
+/// a byte takes at the minimum rate, up to the full patience. So silence ends after the patience and a trickle
+/// soon after, while a sender that keeps the rate may pause again and again. Time in which we do not wait costs
+/// nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     patience: Duration,
-    /// Bytes a second. 0: any byte gives all back.
+    /// Bytes a second. 0: any byte earns back all of it.
     least_rate: u32,
     left: Duration,
     waiting_since: Option<Instant>,
@@ -28,19 +28,19 @@ impl Pace {
         Pace { patience, least_rate, left: patience, waiting_since: None }
     }
 
-    /// We wait, from now on if we did not before. Returns until when.
+    /// Waiting starts now, unless it already has. Returns until when.
     pub(crate) fn wait(&mut self, now: Instant) -> Instant {
         *self.waiting_since.get_or_insert(now) + self.left
     }
 
-    /// We do not wait any more, or not for now.
+    /// Waiting stops, at least for now.
     pub(crate) fn rest(&mut self, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             self.left = self.left.saturating_sub(now.saturating_duration_since(since));
         }
     }
 
-    /// Bytes came or were taken.
+    /// Bytes arrived or were read.
     #[inline]
     pub(crate) fn progress(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if self.waiting_since.is_some() || self.left != self.patience {
@@ -59,7 +59,7 @@ impl Pace {
         };
     }
 
-    /// How far it is behind: what it has used up of the patience.
+    /// How far it is behind: how much of the patience it has used up.
     pub(crate) fn behind(&self, now: Instant) -> Duration {
         let waited = self
             .waiting_since
@@ -68,8 +68,8 @@ impl Pace {
     }
 }
 
-/// Wakes a task at a deadline that mostly moves on before it comes: it is set anew only when it rang or would
-/// ring too late.
+/// Wakes a task at a deadline that usually moves on before it is reached: it is only reset when it fired or
+/// would fire too late.
 #[derive(Default)]
 pub(crate) struct Alarm(Option<Sleep>);
 
@@ -78,7 +78,7 @@ impl Alarm {
         self.0 = None;
     }
 
-    /// Whether the deadline has passed; if not yet, the context is woken when it has.
+    /// Whether the deadline has passed; if not, the context is woken when it has.
     pub(crate) fn poll_past(&mut self, context: &mut Context<'_>, deadline: Instant) -> bool {
         loop {
             let sleep = match &mut self.0 {
@@ -107,22 +107,22 @@ impl Patience {
         Patience { pace: Pace::new(limit, least_rate), alarm: Alarm::default() }
     }
 
-    /// How long is waited.
+    /// How long to wait.
     pub(crate) fn limit(&self) -> Duration {
         self.pace.patience
     }
 
-    /// Bytes came or were taken.
+    /// Bytes arrived or were read.
     pub(crate) fn progress(&mut self, bytes: usize) {
         self.pace.progress(bytes, time::now);
     }
 
-    /// Nothing is waited for now.
+    /// Nothing is being waited for now.
     pub(crate) fn rest(&mut self) {
         self.pace.rest(time::now());
     }
 
-    /// Whether waiting has taken too long; if not yet, the context is woken when it has.
+    /// Whether waiting has taken too long; if not, the context is woken when it has.
     pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
         let deadline = self.pace.wait(time::now());
         self.alarm.poll_past(context, deadline)
@@ -133,7 +133,7 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// What a sender does, as (seconds of waiting, bytes that come then), and after how many seconds it is
+    /// What a sender does, as (seconds of waiting, bytes that then arrive), and after how many seconds it is
     /// too slow, if ever. Patience 60 s, 100 bytes a second.
     #[test]
     fn who_is_too_slow_and_when() {

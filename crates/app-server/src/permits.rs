@@ -1,6 +1,5 @@
-//! How many exchanges are in progress, and whose bodies are on their way: a visitor who sends slowly holds a
-//! place that others may need. Who gives way is decided in `fairness.rs`, how slow is too slow in
-//! `patience.rs`.
+//! How many requests are in flight, and whose bodies are arriving: a visitor who sends slowly holds a permit
+//! that others may need. `fairness.rs` decides who is evicted, `patience.rs` how slow is too slow.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,14 +15,13 @@ use crate::fairness::{self, ClientNet, Upload};
 use crate::patience::Pace;
 use crate::settings::Settings;
 
-/// Counts exchanges.
+/// Counts requests.
 pub(crate) struct Permits {
     limit: usize,
     taken: Cell<usize>,
-    /// Exchanges whose bodies were on their way when they began, or when it was looked at last, in the order
-    /// in which they came.
+    /// Requests whose bodies were arriving when they started, or when last checked, oldest first.
     arriving: RefCell<BTreeMap<u64, (ClientNet, Arrival)>>,
-    /// How many with a body have come.
+    /// How many requests with a body have come so far.
     came: Cell<u64>,
     patience: Duration,
 }
@@ -39,19 +37,19 @@ impl Permits {
         })
     }
 
-    /// Exchanges at once whose bodies may be on their way: three quarters of all, so that some places are kept
-    /// for requests that are whole.
+    /// How many requests at once may have bodies that are still arriving: three quarters of all, so that some
+    /// permits are reserved for complete requests.
     fn most_arriving(&self) -> usize {
         self.limit - self.limit / 4
     }
 
-    /// Of the places kept, those on which a body may be on probation: it stays until the next one comes or it
-    /// is whole, which a body that was sent in one piece is before any other can come.
+    /// Of the reserved permits, those that a body may hold on probation: until it is complete, or until the next
+    /// one needs a permit. A body sent in one piece is complete before that.
     fn most_on_probation(&self) -> usize {
         self.limit / 8
     }
 
-    /// Counts an exchange that begins. `None` when there are too many.
+    /// Counts a request that starts. `None` if there are too many.
     pub(crate) fn enter(
         self: &Rc<Self>,
         arrival: Option<&Arrival>,
@@ -81,20 +79,20 @@ impl Permits {
         Some(Permit { permits: self.clone(), arriving: Some((place, arrival.clone())) })
     }
 
-    /// Ends an exchange whose body is slow, for one that has none or a connection that wants to come in.
-    /// Returns whether there is one.
+    /// Ends a request with a slow body in favor of one without a body, or of a new connection. Returns whether
+    /// there is one.
     pub(crate) fn make_room(&self) -> bool {
         self.end_one(None, |_| true) || self.end_on_probation()
     }
 
-    /// Whether one more body may come in on probation, when the places for bodies are taken.
+    /// Whether one more body is admitted on probation, when the permits for bodies are taken.
     fn admits_on_probation(&self) -> bool {
         let most = self.most_arriving() + self.most_on_probation();
         let has_room = self.taken.get() < self.limit && self.arriving.borrow().len() < most;
         has_room || self.end_on_probation()
     }
 
-    /// Ends the exchange that has been on probation the longest.
+    /// Ends the request that has been on probation the longest.
     fn end_on_probation(&self) -> bool {
         let first = self.arriving.borrow().keys().nth(self.most_arriving()).copied();
         first.is_some_and(|place| {
@@ -103,12 +101,12 @@ impl Permits {
         })
     }
 
-    /// The same, of those that have a process of their own.
+    /// The same, among those that have a process of their own.
     pub(crate) fn free_a_process(&self) -> bool {
         self.end_one(None, Arrival::holds_process)
     }
 
-    /// Ends an exchange whose body is on its way, and takes its place back.
+    /// Ends a request whose body is arriving, and takes back its permit.
     fn end_one(&self, newcomer: Option<ClientNet>, may_end: fn(&Arrival) -> bool) -> bool {
         self.forget_arrived();
         let now = time::now();
@@ -136,21 +134,21 @@ impl Permits {
         }
     }
 
-    /// Bodies that are whole, or are answered, are not on their way any more.
+    /// Bodies that are complete, or whose requests are answered, are no longer arriving.
     fn forget_arrived(&self) {
         self.arriving.borrow_mut().retain(|_, (_, arrival)| arrival.is_on_its_way());
     }
 }
 
-/// Counts one exchange until its answer is over.
+/// Counts one request until its response is over.
 pub(crate) struct Permit {
     permits: Rc<Permits>,
-    /// How the body arrives, if it was on its way when the exchange began, and its place among those.
+    /// How the body arrives, if it was still arriving when the request started, and its key among those.
     arriving: Option<(u64, Arrival)>,
 }
 
 impl Permit {
-    /// How the body arrives, if it was on its way when the exchange began.
+    /// How the body arrives, if it was still arriving when the request started.
     pub(crate) fn arrival(&self) -> Option<&Arrival> {
         self.arriving.as_ref().map(|(_, arrival)| arrival)
     }
@@ -169,7 +167,8 @@ impl Drop for Permit {
     }
 }
 
-/// A body on its way in, as three know it: who receives it, who counts it, who waits for the answer to it.
+/// An arriving body, as seen by three parties: the one that receives it, the one that counts it, and the one
+/// that waits for the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival(Arc<Mutex<State>>);
 
@@ -177,31 +176,31 @@ pub(crate) struct Arrival(Arc<Mutex<State>>);
 struct State {
     pace: Pace,
     stage: Stage,
-    /// More of it comes, wanted or not.
+    /// More of it arrives, wanted or not.
     still_comes: bool,
-    /// A process of its own waits for it.
+    /// An isolated process waits for it.
     holds_process: bool,
-    /// Waits for the answer.
+    /// Waits for the response.
     waiter: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     OnItsWay,
-    /// It goes on arriving, and its answer has begun.
+    /// It is still arriving, but its response has started.
     Answered,
-    /// It is whole, or nobody waits for it.
+    /// It is complete, or nobody waits for it.
     Over,
-    /// Its exchange is to end.
+    /// Its request is to end.
     Ended(Verdict),
 }
 
-/// Why an exchange ends before its body is whole.
+/// Why a request ends before its body is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Its body came too slowly for this long.
+    /// Its body arrived too slowly for this long.
     TooSlow(Duration),
-    /// Others need the place; how many there are.
+    /// Others need the permit; how many there are.
     OthersCome(usize),
 }
 
@@ -216,7 +215,7 @@ impl Arrival {
         })))
     }
 
-    /// We wait for more. Returns until when; `None` when nothing more is waited for.
+    /// Waiting for more. Returns until when; `None` if nothing more is expected.
     pub(crate) fn wait(&self) -> Option<Instant> {
         let mut state = self.lock();
         matches!(state.stage, Stage::OnItsWay | Stage::Answered)
@@ -232,7 +231,7 @@ impl Arrival {
         self.lock().pace.progress(bytes, time::now);
     }
 
-    /// Nothing more comes of it, or is wanted.
+    /// No more of it will arrive, or is wanted.
     pub(crate) fn set_over(&self) {
         let mut state = self.lock();
         state.still_comes = false;
@@ -241,7 +240,7 @@ impl Arrival {
         }
     }
 
-    /// The answer has begun: from now on its exchange ends by itself.
+    /// The response has started: from now on the request ends by itself.
     pub(crate) fn set_answered(&self) {
         let mut state = self.lock();
         if state.stage == Stage::OnItsWay {
@@ -250,7 +249,7 @@ impl Arrival {
         state.waiter = None;
     }
 
-    /// Ends the exchange, if its answer has not begun. Returns whether it ends.
+    /// Ends the request, if its response has not started. Returns whether it ends.
     pub(crate) fn end(&self, verdict: Verdict) -> bool {
         let (waiter, ends) = {
             let mut state = self.lock();
@@ -267,7 +266,8 @@ impl Arrival {
         ends
     }
 
-    /// Whether the exchange is to end before it is answered, and why; if not, the context is woken when it is.
+    /// Whether the request has to end before its response starts, and why; if not, the context is woken when it
+    /// has.
     pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Option<Cause> {
         let mut state = self.lock();
         if let Stage::Ended(verdict) = state.stage {
@@ -284,7 +284,7 @@ impl Arrival {
         None
     }
 
-    /// More of it comes, wanted or not.
+    /// More of it arrives, wanted or not.
     pub(crate) fn still_comes(&self) -> bool {
         self.lock().still_comes
     }
@@ -376,7 +376,7 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         assert_eq!(whole.poll_ended(&context), None);
         drop(answered);
-        // The places that nobody with a body gets, and the crowd's last, are for requests without one.
+        // The permits that no body gets, and the last of the crowd's, are for requests without one.
         let without: Vec<_> = std::iter::from_fn(|| permits.enter(None, || net(9))).collect();
         assert_eq!(without.len(), 3);
         let have_left = crowd.iter().filter(|it| it.has_lost_its_place()).count();

@@ -136,8 +136,8 @@ impl Renewal {
         self
     }
 
-    /// Calls this at each look at the files, for others that want one (a log that grows): once a second while
-    /// there are requests, less often while there are none. It must not wait.
+    /// Calls this at each check of the files, for others that need one (a growing log): once a second while
+    /// there are requests, less often while there are none. It must not block.
     #[must_use]
     pub fn at_each_look(mut self, action: fn()) -> Self {
         self.at_each_look = action;
@@ -396,7 +396,7 @@ impl Renewal {
         let child = fork::fresh(beginning, move || {
             let error = image.exec_plainly();
             let code = error.raw_os_error().unwrap_or_default();
-            // Should nobody hear it, the exit code says that something was wrong.
+            // If nobody reads it, the exit code still says that something was wrong.
             let _ = writeln!(io::stdout(), "{NOT_STARTED}{code}");
             1
         });
@@ -508,7 +508,7 @@ impl Renewal {
             Verdict::Unknown(_) => return,
         };
         let written = || -> io::Result<()> {
-            // One that a power cut spoils is found out again.
+            // One that is lost in a power cut is determined again.
             atomic_file::replace(&folder.join(key), 0o600, Durability::Cached, |file| {
                 file.write_all(text.as_bytes())
             })?;
@@ -591,12 +591,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often while there are none.
 const SLOW_LOOK: Duration = Duration::from_secs(10);
 
-/// How often while there are none, behind a web server that knows processes by their launcher's file: who
-/// is replaced has to make room soon.
+/// How often while there are none, behind a web server that identifies processes by their launcher's file: a
+/// replaced process has to make room soon.
 const SLOW_LOOK_AT_LAUNCHER: Duration = Duration::from_secs(2);
 
-/// How long another file has to lie in the launcher's place before this process believes that it is never
-/// asked again.
+/// How long another file must lie in the launcher's place before this process concludes that it will get no
+/// more requests.
 const REPLACED: Duration = Duration::from_secs(1);
 
 /// How long accepting waits for a verdict after a touch: what comes meanwhile is answered by the new
@@ -627,7 +627,7 @@ const LOOK_FOR_QUIET: Duration = Duration::from_millis(50);
 pub(crate) enum Act {
     /// Give way to the new program.
     Renew,
-    /// End: nobody has asked for anything for a long time, or ever will.
+    /// Exit: there have been no requests for a long time, or there never will be any.
     End,
 }
 
@@ -653,10 +653,10 @@ pub(crate) struct Renewer {
     idle_exit: Option<Duration>,
     /// The launcher's file when the web server started this process.
     pub(crate) origin: Option<String>,
-    /// The web server knows this process by that file and asks it no more when another lies there
-    /// (mod_fcgid); but it counts it, and may be unable to start one that it would ask.
+    /// The web server identifies this process by that file and sends it no more requests once another lies
+    /// there (mod_fcgid), but still counts it, and may be unable to start one that it would use.
     asked_by_origin: bool,
-    /// Since when another lies there.
+    /// Since when another file has been there.
     replaced: Option<Instant>,
     /// Nobody has looked at the program yet, for another was started in its place.
     unseen_program: bool,
@@ -917,7 +917,7 @@ impl Renewer {
         }
     }
 
-    /// Notes whether another file lies in the launcher's place. One that is missing may come back.
+    /// Records whether another file lies in the launcher's place. A missing one may come back.
     fn note_replacement(&mut self, now: &Snapshot) {
         let launcher = now.launcher.map(|it| name_of(&it));
         let is_replaced = self.asked_by_origin && launcher.is_some() && launcher != self.origin;
@@ -932,7 +932,7 @@ impl Renewer {
         let now = self.settings.look();
         self.note_replacement(&now);
         if self.replaced.is_some() && !asked {
-            // Who ends needs no newer version.
+            // A process that exits needs no newer version.
             self.seen = now;
             return;
         }
@@ -1152,15 +1152,15 @@ mod tests {
             assert!(matches!(renewer.stage, Stage::Watching), "it takes no other version");
             renewer.look_at_all(false);
             assert_eq!(renewer.replaced, Some(since));
-            // While it is missing nobody knows what comes.
+            // While it is missing, nobody knows what will follow.
             fs::remove_file(&launcher).unwrap();
             renewer.look_at_all(false);
             assert_eq!(renewer.replaced, None);
             fs::write(&launcher, "").unwrap();
-            // The program after this one knows from which file the process came.
+            // The next program knows from which file the process was started.
             let next = Renewer::new(renewal.clone(), None, Some("1-1".to_owned()), true).unwrap();
             assert_ne!(next.origin, origin);
-            // Other web servers ask on.
+            // Other web servers keep sending requests.
             let mut other = Renewer::new(renewal, None, origin, false).unwrap();
             replace();
             other.look_at_all(false);

@@ -18,13 +18,13 @@ use crate::renewal::Renewal;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Connections open at once. Default 1,024. Past it accepting pauses and one is closed for each that
-    /// comes: of the address that has the most, the longest idle, or one whose request does not come whole;
-    /// what waits stays in the listen backlog.
+    /// Connections open at once. Default 1,024. At the limit, accepting pauses and one connection is closed for
+    /// each new one: from the address with the most, the longest idle, or one whose request is incomplete; the
+    /// rest stays in the listen backlog.
     pub max_connections: usize,
-    /// Exchanges in progress at once, over all connections. Default 512. Past it a request is
-    /// answered 503 with `Retry-After`, or takes the place of one whose body comes slowly. At most three
-    /// quarters are for requests whose bodies are on their way.
+    /// Requests in flight at once, over all connections. Default 512. At the limit, a new request gets a 503
+    /// with `Retry-After`, or replaces one whose body arrives slowly. At most three quarters are for requests
+    /// whose bodies are still arriving.
     pub max_exchanges: usize,
     /// Requests in progress at once on one FastCGI connection. Default 64. Past it the web server
     /// hears `FCGI_OVERLOADED` (FastCGI 1.0 §5.5).
@@ -46,20 +46,20 @@ pub struct Settings {
     /// How long a kept connection may be idle. Default 5 min, which is longer than web servers
     /// keep theirs (nginx 60 s), so that they close first and no request meets a closed socket.
     pub idle_timeout: Duration,
-    /// How long a request may take until its head (over FastCGI: its variables) is whole. Default 20 s, as
-    /// Apache's `RequestReadTimeout`. Past it the connection is closed.
+    /// How long a request's head (over FastCGI: its variables) may take to arrive. Default 20 s, as Apache's
+    /// `RequestReadTimeout`. After that the connection is closed.
     pub head_timeout: Duration,
-    /// How long a request's body may pause. Default 60 s; mod_fcgid gives up after 40 s. Past it the answer
-    /// is 408.
+    /// How long a request's body may pause. Default 60 s; mod_fcgid gives up after 40 s. After that the
+    /// response is 408.
     pub receive_timeout: Duration,
     /// How long a peer may take nothing of an answer that waits for it. Default 60 s.
     pub send_timeout: Duration,
-    /// Bytes a second that a visitor has to send of a body, or to take of an answer, in the long run. Default
-    /// 100. Each second in which we wait uses up a second of `receive_timeout` (`send_timeout`), and this many
-    /// bytes give it back: so pauses are fine and dripping is not. 0: any byte gives all of it back.
+    /// Bytes a second that a client must send of a body, or read of a response, on average. Default 100. Each
+    /// second that we wait uses up a second of `receive_timeout` (`send_timeout`), and this many bytes earn it
+    /// back, so a client may pause but not trickle. 0: any byte earns back all of it.
     pub min_rate: u32,
-    /// Bytes of heads and variables that are arriving, over all connections. Default 16 MiB. Past it the
-    /// connection with the most of them is closed.
+    /// Bytes of incomplete heads and variables, over all connections. Default 16 MiB. At the limit, the
+    /// connection that holds the most is closed.
     pub total_head_bytes: usize,
     /// Bytes of a body nobody read that are taken and dropped after the answer, before the
     /// connection is closed. Default 256 MiB. Closing at once would reset the answer away.

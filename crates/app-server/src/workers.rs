@@ -48,7 +48,7 @@ pub struct Workers {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Variables of its environment, beside this process' own.
+    /// Variables of its environment, in addition to this process' own.
     pub variables: Vec<(OsString, OsString)>,
 }
 

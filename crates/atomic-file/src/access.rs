@@ -1,4 +1,4 @@
-//! Who else can have a hand in a file or its folder, on a machine with other accounts.
+//! Which other accounts on the machine can affect a file or its folder.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Write permission of the group and of others.
+/// Write permission for the group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// In such a folder everybody may make files, and removes their own alone: `/tmp`.
+/// In a sticky folder, such as `/tmp`, everyone may create files but only remove their own.
 const STICKY: u32 = 0o1000;
 
 /// What [`close_to_others`] has found.
@@ -18,17 +18,17 @@ const STICKY: u32 = 0o1000;
 pub enum Access {
     /// No other account may write there.
     OursAlone,
-    /// Others might; that is over now.
+    /// Others could write there, but no longer can.
     Tightened,
-    /// Others may, and it stays so: the folder is another account's, is everybody's on purpose, or its file
+    /// Others may still write there: the folder belongs to another account, is deliberately shared, or its file
     /// system keeps no modes. Its mode.
     Open(u32),
 }
 
-/// Takes the write permission of the group and of others from a folder of this account.
+/// Removes the write permission of the group and others from a folder of this account.
 ///
 /// # Errors
-/// When the folder is not there or cannot be looked at.
+/// If the folder does not exist or cannot be checked.
 pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     let found = fs::metadata(folder)?;
     if found.mode() & WRITABLE_BY_OTHERS == 0 {
@@ -36,7 +36,7 @@ pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     }
     let is_ours = found.uid() == own_account() && found.mode() & STICKY == 0;
     let closed = Permissions::from_mode(found.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
-    // Some file systems (CIFS) take the change and make none.
+    // Some file systems (CIFS) accept the change without making it.
     let is_closed = || fs::metadata(folder).is_ok_and(|it| it.mode() & WRITABLE_BY_OTHERS == 0);
     match is_ours && fs::set_permissions(folder, closed).is_ok() && is_closed() {
         true => Ok(Access::Tightened),
@@ -44,8 +44,8 @@ pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     }
 }
 
-/// Whether another account has made what lies there or can change it: the file, the folder, or the link that
-/// stands in its place. Root's is nobody's. `false` for what is missing.
+/// Whether another account created or can change what is there: the file, the folder, or the link in its place.
+/// Root does not count. `false` if nothing is there.
 pub fn is_in_other_hands(path: &Path) -> bool {
     let own = own_account();
     fs::symlink_metadata(path).is_ok_and(|found| {
@@ -54,9 +54,9 @@ pub fn is_in_other_hands(path: &Path) -> bool {
     })
 }
 
-/// The mode of a folder in which another account can replace what this one has put there: others may write to
-/// it and it is not sticky, or it is another account's (root's is nobody's, and root may use anybody's). `None`
-/// otherwise, and for a folder that cannot be looked at. The folders above it are not looked at.
+/// The mode of a folder in which another account can replace this account's files: others may write to it and
+/// it is not sticky, or it belongs to another account (except root; and for root, any owner is fine). `None`
+/// otherwise, and for a folder that cannot be checked. Does not check the folders above it.
 pub fn lets_others_replace(folder: &Path) -> Option<u32> {
     let found = fs::metadata(folder).ok()?;
     let own = own_account();
@@ -65,11 +65,11 @@ pub fn lets_others_replace(folder: &Path) -> Option<u32> {
     (is_foreign || is_open).then_some(found.mode() & 0o7777)
 }
 
-/// Reads a whole small file. Anybody may be able to make a file of that name: a pipe without a writer would
-/// be waited for, a device may have no end.
+/// Reads a small file whole. Anybody may be able to create a file of that name: opening a pipe without a writer
+/// would block, and a device may be endless.
 ///
 /// # Errors
-/// When it cannot be read, `InvalidInput` when it is not a regular file, `FileTooLarge` when it is longer than
+/// If it cannot be read; `InvalidInput` if it is not a regular file; `FileTooLarge` if it is longer than
 /// `limit` bytes.
 pub fn read_small(file: &Path, limit: u64) -> io::Result<(File, Vec<u8>)> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
@@ -138,7 +138,7 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(!is_in_other_hands(&link));
-        // What root alone can give away.
+        // Only root can give files away.
         if own_account() == 0 {
             std::os::unix::fs::lchown(&link, Some(4242), None).unwrap();
             assert!(is_in_other_hands(&link));

@@ -1,17 +1,17 @@
-//! Files that are written whole or not at all, also in a folder that others can write to.
+//! Files that are written completely or not at all, even in a folder that others can write to.
 //!
-//! The content goes to a temporary file beside the target, which then takes the target's name. The
-//! temporary file has a name that cannot be guessed, is created with `O_EXCL` (so it is never a file or a
-//! link that somebody else put there) and mode 600, and gets its final mode once it is complete. What is
-//! at the target is replaced, not written to: a link there loses its name and what it points at is
-//! untouched. When anything fails, the target is as it was and the temporary file is removed.
+//! The content goes to a temporary file beside the target, which is then renamed to the target. The temporary
+//! file has a name that cannot be guessed, is created with `O_EXCL` (so it is never a file or link that
+//! somebody else put there) and mode 600, and gets its final mode once it is complete. The target is replaced,
+//! not written to: if it is a link, the link is replaced and what it points to is untouched. On any failure the
+//! target is unchanged and the temporary file is removed.
 //!
-//! Once a file is finished, whoever may write to its folder can replace it, unless the folder is sticky: a caller
-//! for whom that matters asks [`lets_others_replace`] first.
+//! Anyone who may write to the folder can replace a finished file, unless the folder is sticky. Callers for
+//! whom that matters ask [`lets_others_replace`] first.
 //!
-//! `access.rs` says who else can have a hand in a file, and reads what anybody may have put there.
+//! `access.rs` says which other accounts can affect a file, and reads files that anybody may have put there.
 //!
-//! *Absent on purpose*: locks (of two writers the later one wins), owner and group.
+//! *Absent on purpose*: locks (the later of two writers wins), owner and group.
 
 #![forbid(unsafe_code)]
 
@@ -27,26 +27,26 @@ use tempfile::{Builder, TempPath};
 
 pub use access::{Access, close_to_others, is_in_other_hands, lets_others_replace, read_small};
 
-/// Letters and digits that are tried until there is no such file, behind 64 bits of the system's randomness.
+/// Letters and digits that are varied until there is no such file, after 64 bits of the system's randomness.
 const TRIED_CHARACTERS: usize = 6;
 
-/// A longer file name is left out of the temporary name, which may have 255 bytes.
+/// A longer file name is left out of the temporary name, which is limited to 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Whether the content must be on the disk before the file takes its name.
+/// Whether the content must be on disk before the file gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// After a power cut the file is the old or the new one. Waits for the disk.
+    /// After a power cut the file is either the old or the new one. Waits for the disk.
     Synced,
-    /// After a power cut the file may also be empty or cut off: for what can be made again.
+    /// After a power cut the file may also be empty or truncated: for content that can be recreated.
     Cached,
 }
 
-/// Replaces the file at `path`, or creates it, with mode `mode` (as chmod takes it, whatever the umask).
+/// Replaces or creates the file at `path`, with mode `mode` (as for chmod, regardless of the umask).
 ///
 /// # Errors
-/// What `write` or the file system returns; `InvalidInput` when `path` names no file, or something that is
-/// neither a file nor a link, such as a folder or `/dev/null`. The target is as it was then.
+/// Any from `write` or the file system; `InvalidInput` if `path` does not name a file, or names something that
+/// is neither a file nor a link, such as a folder or `/dev/null`. The target is then unchanged.
 pub fn replace(
     path: &Path,
     mode: u32,
@@ -65,18 +65,18 @@ pub fn replace(
     Ok(())
 }
 
-/// Why there is no randomness, as the system says it: `getrandom` itself has but the number.
+/// Why there is no randomness, in the system's words: `getrandom` itself only shows the number.
 fn in_words(error: getrandom::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
 }
 
-/// Creates the file at `path`, as [`replace`] does, unless there is one: then that one stays.
+/// Creates the file at `path` like [`replace`], unless one exists, which is then kept.
 ///
-/// Where the file system has neither `renameat2(2)` nor links, two calls at the same instant may both
-/// succeed, and the later one's file stays.
+/// If the file system has neither `renameat2(2)` nor links, two simultaneous calls may both succeed, and the
+/// later file is kept.
 ///
 /// # Errors
-/// `AlreadyExists`; else as [`replace`].
+/// `AlreadyExists`; otherwise as for [`replace`].
 pub fn create(
     path: &Path,
     mode: u32,
@@ -96,7 +96,7 @@ pub fn create(
     Ok(())
 }
 
-/// Writes the temporary file and closes it: a program that is open for writing cannot be run.
+/// Writes the temporary file and closes it: a program that is open for writing cannot be executed.
 fn write_beside(
     path: &Path,
     mode: u32,
@@ -120,7 +120,7 @@ fn write_beside(
     Ok(file.into_temp_path())
 }
 
-/// Puts the new name on the disk too. Some file systems cannot sync a folder; the content is safe anyway.
+/// Syncs the new name to disk, too. Some file systems cannot sync a folder; the content is safe anyway.
 fn sync_folder(path: &Path, durability: Durability) {
     if durability == Durability::Synced {
         let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
@@ -174,7 +174,7 @@ mod tests {
         let again = create(&path, 0o600, Durability::Synced, text("second")).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
-        // A link counts as there, also one to nowhere.
+        // A link counts as existing, even a dangling one.
         let link = folder.path().join("link");
         symlink("nowhere", &link).unwrap();
         assert!(create(&link, 0o600, Durability::Synced, text("x")).is_err());
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 3, "nothing is left over");
     }
 
-    /// Looks at a folder as fast as it can; a file that others may read has to have all of its content.
+    /// Watches a folder as fast as it can; a file that others may read must have all of its content.
     #[test]
     fn nobody_else_reads_a_file_in_the_making() {
         let folder = tempfile::tempdir().unwrap();

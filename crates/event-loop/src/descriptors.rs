@@ -109,12 +109,12 @@ pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
     sys::replace_standard(Standard::Error, to)
 }
 
-/// Writes without waiting for whoever reads at the other end, also where the descriptor itself would block: a
-/// pipe or a terminal that takes nothing refuses, and of what it has no room for the rest is lost.
+/// Writes without waiting for a reader, even if the descriptor itself would block: a pipe or terminal that is
+/// full refuses, and what does not fit is lost.
 ///
 /// # Errors
 ///
-/// `WouldBlock` when nobody reads; else what `write(2)` answers.
+/// `WouldBlock` if nobody reads; otherwise any from `write(2)`.
 pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     sys::unblocked::write_within(to.as_raw_fd(), bytes, 0).map_err(io::Error::from_raw_os_error)
 }
@@ -138,11 +138,11 @@ pub fn task_count() -> io::Result<usize> {
     fs::read_dir("/proc/self/task")?.try_fold(0, |count, entry| entry.map(|_| count + 1))
 }
 
-/// Returns how many descriptors this process may have open (`ulimit -n`).
+/// Returns how many descriptors this process may open (`ulimit -n`).
 ///
 /// # Errors
 ///
-/// None in practice; what `getrlimit(2)` answers.
+/// None in practice; any from `getrlimit(2)`.
 pub fn limit() -> io::Result<u64> {
     sys::start::descriptor_limit()
 }

@@ -231,7 +231,7 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
             let code = match begun {
                 Ok(()) => catch_unwind(AssertUnwindSafe(main)).unwrap_or(PANICKED),
                 Err(error) => {
-                    // Unlike `eprintln!`, which panics when nobody takes it.
+                    // Unlike `eprintln!`, which panics if it cannot be written.
                     let _ = writeln!(io::stderr(), "A child process could not start: {error}.");
                     PANICKED
                 }
@@ -421,7 +421,8 @@ pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool
     }
 }
 
-/// Writes to standard error, as far as that takes it at once; when it does not there is nobody to tell.
+/// Writes to standard error as far as possible without waiting; if it cannot be written, there is nowhere to
+/// report it.
 pub fn to_stderr(lines: &[u8]) {
     let _ = crate::descriptors::write_at_once(io::stderr().as_fd(), lines);
 }

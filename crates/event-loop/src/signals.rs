@@ -120,9 +120,8 @@ pub fn listen(signals: &[Signal]) -> io::Result<Signals> {
     .unwrap_or_else(|| Err(no_loop()))
 }
 
-/// Ignores SIGPIPE and SIGXFSZ: writing to a connection that the other end has closed, or beyond the size that
-/// files may have (RLIMIT_FSIZE), is an error for whoever writes, not the end of the process. Children have
-/// the second one back.
+/// Ignores SIGPIPE and SIGXFSZ: writing to a closed connection, or beyond the file size limit (RLIMIT_FSIZE),
+/// is an error for the writer and does not kill the process. Children get the default for the second one.
 ///
 /// # Errors
 ///

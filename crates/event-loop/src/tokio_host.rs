@@ -6,9 +6,8 @@
 //! deadline by a timer of tokio's. All tasks are polled inside the runtime's context, so that tokio's
 //! sleeps and sockets work in them, and `tokio::spawn` does. What the loop does in a turn is told in
 //! `lib.rs`; here is only when a turn is due.
-//!
-//! The watchdog must not take a guest that waits for one that is stalled: the loop works whenever the
-//! runtime does, and takes a turn at least once a second as long as it is watched.
+//! The watchdog must not mistake a waiting guest for a stalled one: the loop runs whenever the runtime does,
+//! and turns at least once a second while it is watched.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -25,8 +24,8 @@ use crate::Root;
 use crate::loop_state::{Entered, Loop};
 use crate::sys::{self, interval};
 
-/// The longest time between two turns of a loop that is watched: the shortest limit that a watchdog can
-/// have, for it is counted in whole seconds.
+/// The longest time between two turns of a watched loop: a watchdog's shortest limit, since it counts whole
+/// seconds.
 const WATCHED_TURN: Duration = Duration::from_secs(1);
 
 /// As [`run`](crate::run), but inside a tokio current_thread runtime with time and io enabled.
@@ -110,8 +109,8 @@ fn poll_turn<F: Future>(
     Poll::Pending
 }
 
-/// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy, and give way to
-/// all others, without there being a turn for us.
+/// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy and yield to all
+/// others without giving us a turn.
 fn poll_tick(mut tick: Pin<&mut Sleep>, cx: &mut Context<'_>) {
     while tick.as_mut().poll(cx).is_ready() {
         tick.as_mut().reset(Instant::now() + WATCHED_TURN);

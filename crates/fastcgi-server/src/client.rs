@@ -28,9 +28,8 @@ pub enum Event {
         /// The next bytes.
         data: Bytes,
     },
-    /// A part of a message for the log: a slice of the input, not copied, never empty. It may hold
-    /// line ends and escape sequences that a visitor wrote: [`one_line`](crate::one_line) belongs
-    /// between it and a log.
+    /// A part of a message for the log: a slice of the input, not copied, never empty. It may contain line ends
+    /// and escape sequences from a visitor: pass it through [`one_line`](crate::one_line) before logging it.
     Stderr {
         /// The request.
         id: RequestId,
@@ -377,8 +376,8 @@ impl Connection {
         self.requests.get(id).is_some()
     }
 
-    /// Says whether no record is half received: an application that closes elsewhere has broken off,
-    /// and so has one that closes while a request is active.
+    /// Returns whether no record is half received: an application that closes at any other point has broken
+    /// off, and so has one that closes while a request is active.
     pub fn is_between_records(&self) -> bool {
         !self.has_failed() && self.framing.is_between_records()
     }

@@ -403,9 +403,9 @@ impl Connection {
         answered
     }
 
-    /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers
-    /// write to their log what they are sent. mod_fcgid cuts a record at about 8,000 bytes; nobody
-    /// reads what comes after `end_request`.
+    /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers log what
+    /// they receive as it is. mod_fcgid cuts a record at about 8,000 bytes; nothing after `end_request` is
+    /// read.
     pub fn stderr(&mut self, id: RequestId, message: &[u8]) -> bool {
         let Some(request) = self.answered(id) else { return false };
         let line = one_line(message);
@@ -561,7 +561,7 @@ impl Connection {
         self.requests.iter().find(unaware).map(|it| it.id)
     }
 
-    /// Returns how many bytes of memory hold parameters and questions that are not whole.
+    /// Returns how many bytes of memory incomplete parameters and queries take.
     pub fn held_bytes(&self) -> usize {
         let asked = match &self.awaiting {
             Awaiting::Values(block) => block.capacity(),

@@ -1,14 +1,14 @@
-//! A message for somebody's log as one line, whatever stands in it.
+//! Turns any message for a log into one line.
 //!
-//! Messages repeat what visitors send, and most logs write what they are given: a line end in it would begin
-//! a line that nobody wrote, an escape sequence would act in the terminal of whoever reads it.
+//! Messages quote what visitors send, and most logs write what they are given: a line end in a message would
+//! forge a line, and an escape sequence would take effect in the reader's terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Makes a message one line: line ends at its end are left out, any other control character is written as
-/// Rust writes it in a string (`\n`, `\u{1b}`), and a byte that is no UTF-8 as `\x9b`. Other text, in any
-/// language, stays as it is, and is not copied when all of it does.
+/// Turns a message into one line: trailing line ends are dropped, any other control character is escaped as in
+/// a Rust string (`\n`, `\u{1b}`), and a byte that is not UTF-8 as `\x9b`. Other text, in any language, is
+/// unchanged, and not copied if all of it is.
 pub fn one_line(message: &[u8]) -> Cow<'_, str> {
     let end = message.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let message = &message[..end.map_or(0, |last| last + 1)];
@@ -28,7 +28,7 @@ fn escape(message: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(line, "\\x{byte:02x}");
         }
     }

@@ -70,7 +70,7 @@ impl Output {
     /// Appends one record, copied.
     ///
     /// # Panics
-    /// When the content has more than 65,535 bytes.
+    /// If the content has more than 65,535 bytes.
     pub(crate) fn record(
         &mut self,
         record_type: RecordType,
@@ -576,7 +576,8 @@ mod tests {
         }
     }
 
-    /// The pieces are cut before; were that ever forgotten, nothing may go out whose header says less.
+    /// The pieces are split beforehand; if that were ever forgotten, nothing may go out whose header states
+    /// less.
     #[test]
     fn a_record_with_more_content_than_its_header_can_say_is_never_queued() {
         type Queue = fn(&mut Output, Vec<u8>);

@@ -7,7 +7,7 @@
 /// The longest name or value that can be written: lengths have 31 bits (§3.4).
 pub(crate) const MAX_PART: usize = 0x7fff_ffff;
 
-// A length from the wire is never cut, and never added to another: each is compared with what is left.
+// A length from the wire is never truncated, and never added to another: each is compared with what is left.
 const _: () = assert!(usize::BITS >= 32);
 
 /// Takes the first pair off a block; `None` when the block is empty or its first pair says to be
@@ -47,7 +47,7 @@ pub(crate) fn check(block: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// Returns how many bytes a pair takes on the wire; on 32-bit machines at most all there can be.
+/// Returns how many bytes a pair takes on the wire; saturates on 32-bit machines.
 pub(crate) fn encoded_length(name: &[u8], value: &[u8]) -> usize {
     let length_of_length = |length: usize| if length < 0x80 { 1 } else { 4 };
     let lengths = length_of_length(name.len()) + length_of_length(value.len());
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(split_pair(&block), Some((&b"A"[..], &b""[..], &b""[..])));
     }
 
-    /// The memory is never touched, so the system never gives it.
+    /// The memory is never touched, so the system never allocates it.
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn parts_of_31_bits_are_written_and_longer_ones_left_out() {

@@ -151,10 +151,9 @@ pub struct Header {
 
 impl Header {
     /// Makes the header of a record without padding.
-    ///
     /// # Panics
-    /// When the content has more than 65,535 bytes. A length cut to its lower 16 bits would let the
-    /// peer read the rest of the content as records of their own.
+    /// If the content has more than 65,535 bytes. A length truncated to 16 bits would make the peer parse the
+    /// rest of the content as records.
     pub const fn new(
         record_type: RecordType,
         id: Option<RequestId>,

@@ -117,8 +117,8 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// Gives what comes to the handler. Ready when nobody is at the other end any more (`BrokenPipe`), or
-    /// that cannot be known.
+    /// Passes what arrives to the handler. Ready when there is nobody at the other end any more (`BrokenPipe`),
+    /// or when that cannot be known.
     fn poll_parent_gone(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             while let Ok(Some(frame)) = self.frames.next() {

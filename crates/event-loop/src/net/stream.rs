@@ -101,12 +101,12 @@ impl Stream {
         self.descriptor.poll_read_bytes(cx, buffer)
     }
 
-    /// Reads into hyper's buffer, as its own trait does, and returns how many bytes came, which the trait does
+    /// Reads into hyper's buffer like its own trait, but returns how many bytes arrived, which the trait does
     /// not.
     ///
     /// # Errors
     ///
-    /// As [`poll_read_into`](Self::poll_read_into).
+    /// As for [`poll_read_into`](Self::poll_read_into).
     pub fn poll_read_cursor(
         &mut self,
         cx: &mut Context<'_>,

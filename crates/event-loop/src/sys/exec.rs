@@ -149,24 +149,23 @@ fn parse_number(digits: &[u8]) -> Option<RawFd> {
 
 /// A program to become, with its arguments and environment, prepared so that nothing has to be allocated
 /// when the time has come. `Send` and `Sync`: a signal handler may find it in a static.
-///
-/// All of it lies in a mapping of its own: code that writes past the end of its memory destroys the heap, and
-/// what the process is to become then must not be there.
+/// All of it is in a mapping of its own: code that writes past the end of its memory destroys the heap, so the
+/// next image must not be there.
 #[derive(Debug)]
 pub struct Image {
-    /// The mapping: both lists of pointers, each with a null pointer at its end, then all strings.
+    /// The mapping: both lists of pointers, each ending with a null pointer, then all strings.
     address: usize,
     length: usize,
-    /// Where in it the path is, and the variables. The arguments are first.
+    /// Where in it the path and the variables are. The arguments come first.
     path_at: usize,
     variables_at: usize,
-    /// Where the pointer behind the last variable is: room for one more.
+    /// Where the pointer after the last variable is: room for one more.
     slot_at: usize,
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nobody has a pointer into it any more.
+        // SAFETY: this value owns the mapping, and nobody has a pointer into it any more.
         unsafe { libc::munmap(self.address as *mut c_void, self.length) };
     }
 }
@@ -177,7 +176,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when something of it contains a zero byte; `OutOfMemory`.
+    /// `InvalidInput` if any of it contains a zero byte; `OutOfMemory`.
     pub fn prepare<A, N, V>(
         path: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -200,7 +199,7 @@ impl Image {
         const POINTER: usize = size_of::<AtomicPtr<c_char>>();
         let variables_at = (arguments.len() + 1) * POINTER;
         let slot_at = variables_at + variables.len() * POINTER;
-        // Behind the slot there is a null pointer.
+        // The slot is followed by a null pointer.
         let path_at = slot_at + 2 * POINTER;
         let strings = [&path].into_iter().chain(&arguments).chain(&variables);
         let length =
@@ -215,8 +214,8 @@ impl Image {
             );
         for (string, place) in strings.zip(places) {
             let bytes = string.as_bytes_with_nul();
-            // SAFETY: the fresh mapping, which is zero, has room for all pointers and strings, and the
-            // pointers are aligned in it.
+            // SAFETY: the fresh, zeroed mapping has room for all pointers and strings, and the pointers are
+            // aligned in it.
             unsafe {
                 ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len());
                 if let Some(place) = place {
@@ -266,7 +265,7 @@ impl Image {
         let mask = block_for_exec();
 
         // The slot behind the variables; a handler that interrupts us here puts back what it found.
-        // SAFETY: an aligned pointer of the mapping, which is changed by atomic stores alone from now on.
+        // SAFETY: an aligned pointer in the mapping, which from now on is only changed by atomic stores.
         let slot = unsafe { &*((self.address + self.slot_at) as *const AtomicPtr<c_char>) };
         let before = slot.swap(words.buffer.as_mut_ptr().cast(), Ordering::AcqRel);
         let error = self.execute();
@@ -440,23 +439,23 @@ pub fn take_inherited() -> Option<Vec<Inherited>> {
     Some(inherited)
 }
 
-/// Gives the process its name back when the kernel named it after the path of [`Image::of_this_process`],
+/// Restores the process name if the kernel took it from the path of [`Image::of_this_process`],
 /// `/proc/self/exe`.
 fn take_name_back() {
     const ROOM: usize = 16;
     let mut name = [0_u8; ROOM];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes, for which there is room.
+    // SAFETY: PR_GET_NAME writes at most 16 bytes, and there is room for them.
     let known = unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) } == 0;
     let called = std::env::args_os().next().unwrap_or_default();
     let called = Path::new(&called).file_name().unwrap_or_default().as_bytes();
     if !known || !name.starts_with(b"exe\0") || called.is_empty() {
         return;
     }
-    // Zero bytes behind it, the last one always.
+    // Followed by zero bytes; the last one is always zero.
     name.fill(0);
     let length = called.len().min(ROOM - 1);
     name[..length].copy_from_slice(&called[..length]);
-    // SAFETY: PR_SET_NAME reads a text that ends with a zero byte.
+    // SAFETY: PR_SET_NAME reads a string that ends with a zero byte.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 

@@ -322,14 +322,14 @@ fn give_up(cause: Cause) {
         let mut line = Text::<256>::new();
         now.write(&mut line);
         let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
-        // When nobody takes it there is nobody to tell.
+        // If this cannot be written, there is nowhere to report it.
         let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
-        // SAFETY: signal-safe; of no descriptors none is read or written.
+        // SAFETY: signal-safe; with no descriptors, nothing is read or written.
         unsafe { libc::poll(ptr::null_mut(), 0, EXEC_PAUSE_MILLISECONDS) };
     }
 }
 
-/// Memory or descriptors may be short for a moment, and whoever waits at the listening socket has nobody but
+/// Memory or descriptors may be short for a moment, and clients that wait at the listening socket depend on
 /// this process.
 const EXEC_TRIES: u32 = 5;
 
@@ -536,7 +536,7 @@ fn shutdown(descriptor: RawFd, how: c_int) {
     unsafe { libc::shutdown(descriptor, how) };
 }
 
-/// How long the log is waited for, when it is a pipe or a terminal that nobody reads.
+/// How long to wait for the log if it is a pipe or terminal that nobody reads.
 const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
 
 /// Appends who crashed, and when, to the file of crashes.
@@ -610,7 +610,7 @@ fn write_to_log(cause: Cause, culprit: Option<&ExchangeRow>, now: &Time, referen
     let _ = line.write_str(". reference=");
     line.put(reference);
     line.end_line();
-    // When nobody takes it there is nobody to tell.
+    // If this cannot be written, there is nowhere to report it.
     let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
 }
 

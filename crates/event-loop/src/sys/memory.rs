@@ -58,11 +58,11 @@ fn noted(pointer: *mut u8, size: usize) -> *mut u8 {
     pointer
 }
 
-/// Whether a process without memory ends here.
+/// Whether the process exits here when it has no memory.
 static ENDS: AtomicBool = AtomicBool::new(false);
 
-/// Runs code that holds the lock of std's backtraces, as whoever makes text of one does. Where memory runs out
-/// in it the process ends, as it would have: std tells of it first, and would wait for that lock for ever.
+/// Runs code that holds the lock of std's backtraces, as formatting one does. If memory runs out in it, the
+/// process exits, as it would have anyway: std would first report it, and wait for that lock forever.
 pub fn naming_a_backtrace<T>(code: impl FnOnce() -> T) -> T {
     ENDS.store(true, Ordering::Relaxed);
     let outcome = code();
@@ -70,10 +70,10 @@ pub fn naming_a_backtrace<T>(code: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Ends the process in std's words, by which others know why.
+/// Ends the process with std's message, which tells others why.
 #[cold]
 fn end(size: usize) -> ! {
-    // Nothing of this allocates; when it cannot be written there is nobody to tell.
+    // None of this allocates; if it cannot be written, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "memory allocation of {size} bytes failed");
     std::process::abort();
 }

@@ -33,10 +33,10 @@ pub(crate) fn take_handed_over(count: usize) -> Vec<OwnedFd> {
     (FIRST_HANDED_OVER..).take(count.min(MOST_HANDED_OVER)).filter_map(take).collect()
 }
 
-/// How many descriptors this process may have open (RLIMIT_NOFILE, soft).
+/// How many descriptors this process may open (RLIMIT_NOFILE, soft).
 pub(crate) fn descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the answer.
+    // SAFETY: `limit` has room for the result.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     Ok(limit.rlim_cur)
 }

@@ -1,19 +1,19 @@
-//! Writing that waits for nobody for ever, whatever the descriptor: pipes and terminals are handed on by others
-//! and block as those want. All of it is signal-safe.
+//! Writing that never waits forever, whatever the descriptor: pipes and terminals are inherited from others,
+//! who decide whether they block. All of it is signal-safe.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
-/// Writes what a descriptor takes within so many milliseconds, and opens it anew for that where it can.
+/// Writes what a descriptor accepts within this many milliseconds, and reopens it for that if possible.
 pub(crate) fn write_within(
     descriptor: RawFd,
     bytes: &[u8],
     mut milliseconds: i64,
 ) -> Result<(), c_int> {
-    // Between the question for room and the write another process could fill the pipe. Opened anew it has
-    // flags of its own.
+    // Between the check for room and the write, another process could fill the pipe. A reopened descriptor has
+    // its own flags.
     let Some(own) = reopen(descriptor) else {
         return write_all(descriptor, bytes, &mut milliseconds);
     };
@@ -23,24 +23,24 @@ pub(crate) fn write_within(
     written
 }
 
-/// Opens a pipe or a terminal once more, non-blocking. Not a file, whose other users go by the position that
-/// they share; not a pipe of another account's.
+/// Reopens a pipe or terminal, non-blocking. Not a file, whose other users rely on its shared position, and not
+/// another account's pipe.
 fn reopen(descriptor: RawFd) -> Option<RawFd> {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: signal-safe; there is room for the answer.
+    // SAFETY: signal-safe; there is room for the result.
     let known = unsafe { libc::fstat(descriptor, status.as_mut_ptr()) } == 0;
-    // SAFETY: it is zeroed or filled, and a stat is plain integers.
+    // SAFETY: it is zeroed or filled in, and a stat is plain integers.
     let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
     if !known || (kind != libc::S_IFIFO && kind != libc::S_IFCHR) {
         return None;
     }
     let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: signal-safe; the path is a C string: it was all zero behind what was written.
+    // SAFETY: signal-safe; the path is a C string: everything after what was written is zero.
     let own = unsafe { libc::open(path_of(descriptor).as_ptr().cast(), flags) };
     (own >= 0).then_some(own)
 }
 
-/// `/proc/self/fd/N`, with a zero at its end.
+/// `/proc/self/fd/N`, ending with a zero byte.
 fn path_of(descriptor: RawFd) -> [u8; 32] {
     const FOLDER: &[u8] = b"/proc/self/fd/";
     let mut path = [0; 32];
@@ -62,8 +62,9 @@ fn path_of(descriptor: RawFd) -> [u8; 32] {
     path
 }
 
-/// Writes everything, waiting for room for at most so long, which becomes less; else says why not. Also where
-/// the descriptor itself would block: its flags are shared with other processes, so they stay.
+/// Writes everything, waiting for room for at most the given time, which is reduced accordingly; otherwise says
+/// why not. Works even if the descriptor would block: its flags are shared with other processes, so they are
+/// not changed.
 pub(super) fn write_all(
     descriptor: RawFd,
     mut bytes: &[u8],
@@ -87,10 +88,10 @@ pub(super) fn write_all(
     Ok(())
 }
 
-/// Writes what there is room for now: EAGAIN when there is none.
+/// Writes what there is room for now; EAGAIN if there is none.
 fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: signal-safe; pointer and length are those of a slice.
+    // SAFETY: signal-safe; pointer and length are a slice's.
     let sent = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
     if let Ok(sent) = usize::try_from(sent) {
         return Ok(sent);
@@ -102,14 +103,14 @@ fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
     if !has_room(descriptor, 0) {
         return Err(libc::EAGAIN);
     }
-    // A pipe that has room at all has room for so much.
+    // A pipe that has room at all has room for this much.
     let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-    // SAFETY: signal-safe; pointer and length are those of a slice.
+    // SAFETY: signal-safe; pointer and length are a slice's.
     let written = unsafe { libc::write(descriptor, piece.as_ptr().cast(), piece.len()) };
     usize::try_from(written).map_err(|_| errno())
 }
 
-/// Whether something can be written, or fails at once; waits for so long.
+/// Whether something can be written, or fails immediately; waits for this long.
 fn has_room(descriptor: RawFd, milliseconds: i64) -> bool {
     let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     // SAFETY: signal-safe; one pollfd that outlives the call.
