@@ -1,8 +1,7 @@
 //! The static files: everything in the top-level folder `static/`, compiled in by `build.rs`.
 //!
-//! They are sent from here, unless the owner has a web server send `static/` from disk: then this file is
-//! only asked for their versions. A path is looked up in a closed table, so no spelling of a path can reach
-//! anything else.
+//! They are served from here, unless a web server serves `static/` from disk: then only their versions come
+//! from here. A path is looked up in a fixed table, so no spelling of a path can reach anything else.
 //!
 //! There is no `Last-Modified`: a file that is compiled in has no date that would mean the same in two
 //! builds. The ETag, a hash of the content, says it better.

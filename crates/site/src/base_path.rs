@@ -17,17 +17,18 @@ use http::request::Parts;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePath(Option<Arc<str>>);
 
-/// What a base path may have in it beside letters and digits: the characters of a path (RFC 3986 §3.3, `pchar`)
-/// without `;`, `,` and `'`.
+/// The characters that a base path may contain besides letters and digits: those of a path (RFC 3986 §3.3,
+/// `pchar`) except `;`, `,` and `'`.
 const HARMLESS: &[u8] = b"/-._~%!$&()*+=:@";
 
 impl BasePath {
     /// Makes a base path of `/project` or `/project/`; of `/` and the empty string the root.
     ///
-    /// Links, redirects and the `Path` of cookies are made of it, and on some servers it comes from what the
-    /// client sent. So only characters that mean nothing in any of these are allowed: whatever leads a link to
-    /// another host (`//host`, a backslash), ends an attribute, a header parameter or a list (quotes, `;`, `,`,
-    /// spaces, control characters) or the path itself (`?`, `#`) makes it count as the root.
+    /// Links, redirects and the `Path` of cookies are built from it, and on some servers it comes from what the
+    /// client sent. So only characters without a special meaning in any of these are allowed: anything that
+    /// makes a link point to another host (`//host`, a backslash), ends an attribute, a header parameter or a
+    /// list (quotes, `;`, `,`, spaces, control characters) or ends the path itself (`?`, `#`) makes it count as
+    /// the root.
     pub fn new(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
         let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || HARMLESS.contains(&byte);

@@ -151,8 +151,7 @@ fn keep_private(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds the headers that protect the visitor, where the handler has not set its own. docs/headers.md says what
-/// each is for.
+/// Adds the headers that protect visitors, unless the handler has set its own. docs/headers.md explains each.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     let is_page =
         headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
@@ -162,11 +161,12 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// What protects the visitor in every answer. With the three that most have (type, length, caching) these fill
-/// the smallest `HeaderMap`: a seventh header makes every answer dearer by a larger one.
+/// Protects visitors in every response. Together with the three that most responses have (type, length,
+/// caching) these fill the smallest `HeaderMap`: a seventh header would need a larger, slower one for every
+/// response.
 static OF_ALL: [(HeaderName, HeaderValue); 3] = [
-    // Nothing but scripts, styles and pictures that are files of this site; nothing inline, no frames, no
-    // connections, no form that is sent elsewhere.
+    // Only scripts, styles and images that are files of this site; nothing inline, no frames, no connections,
+    // no form that submits elsewhere.
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -174,9 +174,9 @@ static OF_ALL: [(HeaderName, HeaderValue); 3] = [
              base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ),
     ),
-    // What is sent as text is no script, whatever is in it.
+    // A response sent as text is never a script, whatever it contains.
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // Other sites cannot load it into their own process, where they might read it (Spectre).
+    // Other sites cannot load it into their own process, where it might be read (Spectre).
     (
         HeaderName::from_static("cross-origin-resource-policy"),
         HeaderValue::from_static("same-origin"),
@@ -185,7 +185,7 @@ static OF_ALL: [(HeaderName, HeaderValue); 3] = [
 
 /// And in pages.
 static OF_PAGES: [(HeaderName, HeaderValue); 4] = [
-    // Only pages have links: no address of a private one is told to others.
+    // Only pages have links: the address of a private one is not revealed to other sites.
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     // What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
     // itself.
@@ -198,7 +198,7 @@ static OF_PAGES: [(HeaderName, HeaderValue); 4] = [
     ),
     // For browsers that do not know frame-ancestors.
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    // A page that opens ours in a window, or is opened by it, gets no hold of it.
+    // A page that opens ours in a window, or is opened by it, gets no reference to it.
     (
         HeaderName::from_static("cross-origin-opener-policy"),
         HeaderValue::from_static("same-origin"),

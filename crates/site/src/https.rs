@@ -1,8 +1,8 @@
-//! From HTTP to HTTPS, where the owner says that the site has it (`https = "redirect"`).
+//! Redirects from HTTP to HTTPS if the owner says that the site has it (`https = "redirect"`).
 //!
-//! A program behind a proxy that takes the HTTPS off may not know that the visitor came by it, and would lead
-//! the visitor in a circle. So nobody is led on whose request shows, by anything at all, that it was HTTPS on the
-//! visitor's side. Such a hint needs no trust: who makes it up is served what there was without this setting.
+//! A program behind a proxy that terminates HTTPS may not know that the visitor used it, and would redirect in
+//! a loop. So a request is not redirected if anything in it shows that the visitor used HTTPS. Such a hint
+//! needs no trust: a visitor who forges it gets what the site sends without this setting.
 
 use std::sync::Once;
 
@@ -14,9 +14,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::base_path::BasePath;
 
-/// Returns where a request that came by HTTP is to go on; `None` when it is to be answered as it is.
+/// Returns where to redirect a request that came over HTTP; `None` if it is to be answered as it is.
 ///
-/// For monitors there is no way on: `/healthz` is asked from the machine itself.
+/// `/healthz` is not redirected: monitors on the machine itself ask for it.
 pub(crate) fn redirect(request: &Request, base: &BasePath) -> Option<Response> {
     let (uri, headers) = (request.uri(), request.headers());
     let host = host_of(headers).filter(|host| !is_this_machine(host))?;
@@ -38,19 +38,19 @@ pub(crate) fn redirect(request: &Request, base: &BasePath) -> Option<Response> {
     let location = HeaderValue::try_from(format!("https://{host}{}", base.link(path))).ok()?;
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
     let mut response = Response::new(Body::empty());
-    // For all else, the status that keeps method and body; older clients do not know it.
+    // For all other methods, the status that preserves method and body; older clients do not know it.
     *response.status_mut() =
         if is_read { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
     let headers = response.headers_mut();
     headers.insert(LOCATION, location);
-    // Browsers keep these two for ever: an owner could not go back.
+    // Browsers cache both indefinitely: an owner could not go back.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Some(response)
 }
 
-/// The visitor's name for this host, without its port: HTTPS has another one.
+/// The host name that the visitor used, without its port, since HTTPS has another one.
 ///
-/// It is the visitor's word; what is no host and could be more in a link is none.
+/// It comes from the visitor; anything that is not a host name and could mean more in a link does not count.
 fn host_of(headers: &HeaderMap) -> Option<&str> {
     let authority = headers.get(HOST)?.to_str().ok()?;
     let (host, port) = match authority.rfind(':') {
@@ -65,7 +65,7 @@ fn host_of(headers: &HeaderMap) -> Option<&str> {
     (is_host && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(host)
 }
 
-/// Names that browsers take for safe without HTTPS: those of one's own machine.
+/// Names that browsers trust without HTTPS: those of the local machine.
 fn is_this_machine(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     host == "localhost"
@@ -74,9 +74,9 @@ fn is_this_machine(host: &str) -> bool {
         || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns the header that shows, trusted or not, that the visitor came by HTTPS.
+/// Returns the header that shows, trusted or not, that the visitor used HTTPS.
 fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
-    // What proxies say.
+    // Headers from proxies.
     const OF_PROXIES: [&str; 10] = [
         "forwarded",
         "x-forwarded-proto",
@@ -89,8 +89,8 @@ fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
         "front-end-https",
         "cf-visitor",
     ];
-    // Browsers send it by HTTPS alone, and to their own machine (W3C Fetch Metadata §2): behind a proxy that
-    // says nothing it is what breaks the circle.
+    // Browsers send it only over HTTPS and to their own machine (W3C Fetch Metadata §2): behind a proxy that
+    // sends no header, this one prevents the loop.
     const OF_BROWSERS: &str = "sec-fetch-site";
 
     let says_https = |name: &&'static str| {

@@ -5,7 +5,7 @@
 //! `/tools/NAME`, and pages for everything that goes wrong. What lives where:
 //!
 //! - `tool.rs` the entry of the table, `router.rs` the site around it, `finish.rs` what every response
-//!   gets on its way out, `https.rs` who is led from HTTP to HTTPS;
+//!   gets on its way out, `https.rs` which requests are redirected to HTTPS;
 //! - `settings.rs` what the owner decides, `server.rs` what the program tells, `base_path.rs` where the
 //!   site is mounted, `format.rs` what the client wants to read;
 //! - `page.rs` the frame of all pages, `error_page.rs` failures as pages;
@@ -20,7 +20,7 @@
 //! the router tells it about an exchange by request extensions ([`BasePath`], [`Server`]).
 
 #![forbid(unsafe_code)]
-// They panic when nobody reads any more, and are for no visitor: messages go to `tracing`.
+// They panic when nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod accept_encoding;

@@ -3,9 +3,10 @@
 //! `finish.rs` asks the [`Gate`] who a request comes from before the router sees it, and refuses what is
 //! forged. What lives where:
 //!
-//! - `password.rs` the password and its hash, `password_rules.rs` which new one is taken, `hashing.rs` who may check one when; `secrets.rs` the key that everything is derived from;
+//! - `password.rs` the password and its hash, `password_rules.rs` which new ones are accepted, `hashing.rs`
+//!   when one may be checked; `secrets.rs` the key that everything is derived from;
 //! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried,
-//!   `draw.rs` by whom of a crowd;
+//!   `draw.rs` by whom under load;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
 //! - `pages.rs` the pages: log in, log out; `account.rs` the owner's account, `events.rs` what happened to it;
@@ -128,12 +129,12 @@ impl LoginSettings {
         Ok(store.read(|store| fact(store, PASSWORD_FACT)).await?.is_some())
     }
 
-    /// As [`has_set_up`](Self::has_set_up), and changes nothing, also in a store of another version. To be
-    /// asked where no loop runs.
+    /// Like [`has_set_up`](Self::has_set_up), without changing anything, even in a store of another version.
+    /// Only call it where no loop runs.
     ///
     /// # Errors
-    /// When the store cannot be read; also when a process was killed in the middle of a change, until the next
-    /// one that uses the store has undone that.
+    /// If the store cannot be read; also if a process was killed in the middle of a change, until the next
+    /// process that uses the store has rolled that back.
     pub fn look_for_set_up(&self) -> Result<bool, StoreError> {
         let found = self.store().look(|store| {
             let has_facts = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'facts')";
@@ -143,12 +144,11 @@ impl LoginSettings {
         Ok(found?.unwrap_or(false))
     }
 
-    /// Makes a password up for somebody who has set none and sits before this very machine. It stays the
-    /// same as long as the secret key does, so that a restart ends no session. Writes nothing: that is for
-    /// [`MadeUp::keep`].
+    /// Generates a password for a user of this very machine who has set none. It stays the same as long as
+    /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`MadeUp::keep`].
     ///
     /// # Errors
-    /// When the secret key cannot be read.
+    /// If the secret key cannot be read.
     pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
         let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE))?;
         let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
@@ -175,11 +175,11 @@ impl MadeUp {
         &self.password
     }
 
-    /// Keeps what it was made of, unless that lies there already. To be called once the site is served: a
-    /// start that fails leaves nothing behind.
+    /// Keeps what it was made from, unless that is already there. Call it once the site is served: a failed
+    /// start leaves nothing behind.
     ///
     /// # Errors
-    /// When the secret key's file cannot be made.
+    /// If the secret key's file cannot be created.
     pub fn keep(&self) -> Result<(), StoreError> {
         self.new_key.as_ref().map_or(Ok(()), NewKey::keep)
     }
@@ -367,8 +367,8 @@ impl Gate {
         }
     }
 
-    /// Where cookies hold; `None` when the site is mounted at a path that cannot stand in a cookie. Then there
-    /// are no cookies: below a wider path they would be sent to neighbours.
+    /// Where cookies are valid; `None` if the site is mounted at a path that a cookie cannot contain. Then
+    /// there are no cookies: with a wider path they would be sent to neighbours.
     fn scope(&self, base: &BasePath, is_https: bool) -> Option<Scope> {
         let mounted = || match base.as_str() {
             "" => CookiePath::new("/"),

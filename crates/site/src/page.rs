@@ -258,7 +258,7 @@ mod tests {
         assert!(html.contains(&paragraph), "{html}");
     }
 
-    /// Escaping is on by the name's ending; this is how a template could lose it.
+    /// Escaping depends on the name's extension; this is how a template could lose it.
     #[test]
     fn every_template_of_the_site_escapes_what_it_shows() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/templates");

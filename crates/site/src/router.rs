@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// A program's name in a path is a name like any other: the page is not there.
+    /// A program's name in a path is a name like any other: there is no such page.
     #[test]
     fn a_path_with_the_name_of_a_program_is_no_front_page() {
         for base in ["", "/project"] {
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Where a web server makes BASE of what the visitor sent, nothing of it gets into links or headers.
+    /// If the web server builds BASE from what the visitor sent, none of it gets into links or headers.
     #[test]
     fn a_base_that_a_visitor_made_up_is_in_no_link_and_no_header() {
         for base in [
@@ -384,7 +384,7 @@ mod tests {
         ("x-frame-options", "DENY"),
     ];
 
-    /// The headers of each kind of answer, all of them but its length: docs/headers.md says what each is for.
+    /// All headers of each kind of response except its length; docs/headers.md explains each.
     #[test]
     fn every_kind_of_answer_has_exactly_these_headers() {
         const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
@@ -394,7 +394,7 @@ mod tests {
         const BY_ACCEPT: (&str, &str) = ("vary", "accept");
         let css = assets::find("site.css").unwrap();
         let (css_url, tag) = (css.url(), format!("\"{:016x}\"", css.version));
-        /// What kind, how it is asked for, whether it is a page, and its headers beside those of all.
+        /// What kind, how it is requested, whether it is a page, and its headers besides the common ones.
         type Kind<'a> = (&'a str, &'a str, &'a str, bool, &'a [(&'a str, &'a str)]);
         let kinds: [Kind<'_>; 10] = [
             ("front page", "GET", "/", true, &[HTML, KEPT]),

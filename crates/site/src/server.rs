@@ -36,8 +36,7 @@ pub struct ServerFacts {
     pub address: fn(&Extensions) -> Option<IpAddr>,
     /// Whether the visitor came by HTTPS.
     pub is_https: fn(&Extensions) -> bool,
-    /// Whether the process serves this request alone and ends after it (CGI): then what takes long may be
-    /// computed in it.
+    /// Whether the process serves only this request and then exits (CGI): then slow work may be done in it.
     pub is_alone: fn(&Extensions) -> bool,
     /// The owner's password, where the web server sends it with each request (Apache's `SetEnv` in
     /// .htaccess). Only from web servers whose word is to be believed: whoever can set it is the owner.

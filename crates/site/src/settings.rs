@@ -23,8 +23,8 @@ pub struct SiteSettings {
     pub asked_by_owner: bool,
     /// For how long browsers are told to come by HTTPS alone, once they have (HSTS); zero: they are not.
     pub hsts: Duration,
-    /// Whether who comes by HTTP is led to HTTPS. Nobody is led in a circle: a request that shows in any way
-    /// that it was HTTPS on the visitor's side is answered.
+    /// Whether requests over HTTP are redirected to HTTPS. There are no loops: a request that shows in any way
+    /// that the visitor used HTTPS is answered.
     pub redirects_to_https: bool,
 }
 

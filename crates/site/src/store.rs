@@ -2,8 +2,8 @@
 //!
 //! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
 //! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
-//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening in
-//! `store/open.rs`, who may read and put files there in `store/files.rs`, what can go wrong in `store/error.rs`.
+//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening is in
+//! `store/open.rs`, access to its files in `store/files.rs`, errors in `store/error.rs`.
 //!
 //! How it lives with one thread and many processes:
 //!
@@ -113,11 +113,11 @@ impl Store {
         self.attempts(attempt).await
     }
 
-    /// Looks at the file without a change to it or to the folder: `None` when there is none. The tables may be
-    /// those of any version. Waits for locks, so only for where no loop runs.
+    /// Reads the file without changing it or the folder: `None` if there is none. The tables may be those of
+    /// any version. Waits for locks, so only use it where no loop runs.
     ///
     /// # Errors
-    /// When it cannot be read; also while it holds a change that was broken off, which the next start undoes.
+    /// If it cannot be read; also while it holds an incomplete change, which the next start rolls back.
     pub(crate) fn look<T>(
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -166,17 +166,17 @@ impl Store {
         if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
     }
 
-    /// Writes one consistent copy of the store to `target`, for this account alone. What was at that path
-    /// (of a link the link, not what it points at) is replaced in one step once the copy is whole and on the
-    /// disk. Meanwhile a second copy lies in a folder of its own beside the store, so that `target` may be
-    /// in a sticky folder that others can write to (`/tmp`).
+    /// Writes one consistent copy of the store to `target`, private to this account. What was at that path (if
+    /// it is a link, the link, not what it points to) is replaced atomically once the copy is complete and on
+    /// disk. Meanwhile a second copy lies in a folder of its own beside the store, so that `target` may be in
+    /// a sticky folder that others can write to (`/tmp`).
     ///
     /// # Errors
-    /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy; and when
-    /// the copy cannot be written. What was at that path is still there then.
+    /// As for [`Store::read`]; [`StoreError::Replaceable`] if others could replace the finished copy; and if
+    /// the copy cannot be written. What was at that path is then unchanged.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         refuse_replaceable(target)?;
-        // The folder is there once the store is open.
+        // The folder exists once the store is open.
         self.read(|_| Ok(())).await?;
         let copy = open::Copy::beside(&self.inner.file)?;
         let path = copy.path();
@@ -241,7 +241,7 @@ impl Store {
             None => Err(Refusal::Busy),
         };
         if matches!(done, Err(Refusal::Failed(_))) {
-            // SQLite opens for reading alone what it cannot open for writing at that moment, and keeps to it.
+            // SQLite opens read-only what it cannot open for writing at that moment, and keeps it so.
             handle.connection = None;
         }
         done
@@ -268,7 +268,7 @@ fn jitter(length: Duration) -> Duration {
 #[cfg(test)]
 mod tests;
 
-/// What this thread has asked stores, for tests that compare it.
+/// What this thread has asked of stores, for tests that compare it.
 #[cfg(test)]
 pub(crate) mod statements {
     use std::cell::RefCell;

@@ -78,7 +78,7 @@ mod tests {
         }
     }
 
-    /// Escaping is on by the name's ending; this is how a template could lose it.
+    /// Escaping depends on the name's extension; this is how a template could lose it.
     #[test]
     fn every_template_escapes_what_it_shows() {
         for page in TABLE.iter().flat_map(|tool| tool.pages) {
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Whatever the fields of a tool are called, and whatever else is asked for.
+    /// Whatever a tool's fields are called, and whatever else is requested.
     #[test]
     fn nothing_that_a_visitor_sends_comes_back_as_markup() {
         const MARKUP: &str = "<i id=x>\"'&";

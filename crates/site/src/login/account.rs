@@ -1,7 +1,7 @@
 //! The owner's account: sessions, the password, the second factor.
 //!
-//! Whatever changes something here asks for the password: a browser that was left open, or a cookie that was
-//! stolen, changes nothing.
+//! Every change here asks for the password, so that a browser left open or a stolen cookie cannot change
+//! anything.
 
 use axum::extract::{Extension, Request};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -19,22 +19,22 @@ use super::{PASSWORD_FACT, Password, SharedGate, Visitor, now, second_factor, se
 use crate::error_page::ErrorPage;
 use crate::page::Page;
 
-/// What is said when the password is wrong.
+/// The message for a wrong password.
 const WRONG_PASSWORD: &str = "That is not the password.";
 
-/// The parts of the page that say something, by their `id` there; the forms' addresses lead back to them.
+/// The sections of the page that show messages, by their `id`; the forms' URLs lead back to them.
 const SESSIONS: &str = "end-sessions";
 const SECOND_FACTOR: &str = "second-factor";
 const PASSWORD: &str = "password";
 
-/// What went wrong or well, and in which part of the page.
+/// A failure or success message, and the section of the page it belongs to.
 #[derive(Clone, Copy)]
 struct Said {
     at: &'static str,
     words: &'static str,
 }
 
-/// What is said after a change, by what was recorded of it.
+/// The message after a change, by the event that was recorded for it.
 const DONE: [(&str, Said); 3] = [
     (events::ENDED, Said { at: SESSIONS, words: "That browser is logged out." }),
     (events::SECOND_FACTOR_OFF, Said { at: SECOND_FACTOR, words: "The second factor is off." }),
@@ -44,10 +44,10 @@ const DONE: [(&str, Said); 3] = [
     ),
 ];
 
-/// The query of the page that a change leads to.
+/// The query of the page that a change redirects to.
 const AFTER_A_CHANGE: &str = "done";
 
-/// For how long after a change the page says that it was made; seconds.
+/// How long after a change the page confirms it; seconds.
 const SAID_FOR: Seconds = 60;
 
 /// `GET /account`
@@ -117,7 +117,7 @@ async fn show(asked: &Asked, trouble: Option<Said>) -> Result<Response, ErrorPag
     Ok(response)
 }
 
-/// The change that led here. The address alone, which anybody can link to, makes nothing of it true.
+/// The change that led here. The URL alone, which anybody can link to, proves nothing.
 fn done(asked: &Asked, last: Option<&Event>, now: Seconds) -> Option<Said> {
     let last = last.filter(|last| {
         asked.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))
@@ -125,7 +125,7 @@ fn done(asked: &Asked, last: Option<&Event>, now: Seconds) -> Option<Said> {
     DONE.iter().find(|(what, _)| *what == last.what).map(|(_, said)| *said)
 }
 
-/// Leads to the page after a change in this part of it.
+/// Redirects to the page after a change in this section.
 fn changed(asked: &Asked, at: &str) -> Response {
     let page = asked.base().link("/account");
     Redirect::to(&format!("{page}?{AFTER_A_CHANGE}#{at}")).into_response()
@@ -144,10 +144,10 @@ async fn proof(asked: &Asked) -> Result<Vec<u8>, ErrorPage> {
     Ok(password(asked).await?.proof(asked.gate.secrets()?))
 }
 
-/// Looks at the password that comes with every change; says whether it is right.
+/// Checks the password that comes with every change; returns whether it is right.
 ///
 /// # Errors
-/// Too many tries: whoever finds an open session must not guess at leisure.
+/// Too many attempts: someone who finds an open session must not be able to guess at leisure.
 async fn is_owner_present(asked: &Asked) -> Result<bool, ErrorPage> {
     let (gate, who) = (&asked.gate, who(asked)?);
     let secrets = gate.secrets()?;
@@ -163,7 +163,7 @@ async fn is_owner_present(asked: &Asked) -> Result<bool, ErrorPage> {
     asked.is_password(&who, &password, asked.field("password")).await
 }
 
-/// Whose tries are counted here: those of the session.
+/// Whose attempts are counted here: the session's.
 fn who(asked: &Asked) -> Result<Who, ErrorPage> {
     let number = session_of(asked)?.number().as_bytes();
     Ok(Who::Known(format!("session {}", asked.gate.secrets()?.code("throttle", number))))
@@ -211,8 +211,7 @@ pub(super) async fn end_sessions(
     Ok(changed(&asked, SESSIONS))
 }
 
-/// `POST /account/password`. Only where the password is the store's: any other is set where the site cannot
-/// write.
+/// `POST /account/password`. Only if the password is the store's own: the site cannot change it anywhere else.
 pub(super) async fn change_password(
     gate: Extension<SharedGate>,
     page: Page,
@@ -315,7 +314,7 @@ fn in_groups(key: &str) -> String {
     letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
 
-/// What a form of the second factor asks for.
+/// What a form of the second factor requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     On,

@@ -4,15 +4,14 @@
 //! - `toolshed-form`: ties the login form to the browser that asked for it;
 //! - `toolshed-known`: the owner has logged in with this browser before (see `throttle.rs`).
 //!
-//! Over HTTPS, where they hold for the whole host, their names begin with `__Host-`: such a cookie no neighbouring
-//! subdomain and no page over HTTP can set (RFC 6265bis §4.1.3.2). Elsewhere browsers take no such name. Both are
-//! read, for a browser may have got its cookies before.
+//! Over HTTPS, if they are valid for the whole host, their names start with `__Host-`: no neighbouring
+//! subdomain and no page over HTTP can set such a cookie (RFC 6265bis §4.1.3.2). Otherwise browsers refuse the
+//! name. Both are read, since a browser may have older cookies.
 //!
 //! A browser may send several of one name (of a site above ours, or set by a neighbour on another port): the
 //! first that is ours counts.
-//!
-//! Where the site is mounted may be what a visitor's address says. So the one attribute that is made of it is
-//! a [`CookiePath`], which cannot hold what would end the attribute and begin another.
+//! The path at which the site is mounted may come from a visitor's URL. So the one attribute built from it is a
+//! [`CookiePath`], which cannot contain anything that would end the attribute and start another.
 
 use std::fmt;
 
@@ -26,7 +25,7 @@ pub(crate) const SESSION: &str = "toolshed";
 pub(crate) const FORM: &str = "toolshed-form";
 pub(crate) const KNOWN: &str = "toolshed-known";
 
-/// How the name of a cookie begins that only this host can set, for all its paths.
+/// The prefix of a cookie's name that only this host can set, for all its paths.
 const PROTECTED: &str = "__Host-";
 
 /// How many cookies of one name are tried: decrypting costs some microseconds.
@@ -34,7 +33,7 @@ const MOST_TRIED: usize = 8;
 
 /// Whether a request brings a cookie of this name at all.
 pub(crate) fn is_there(headers: &HeaderMap, name: &str) -> bool {
-    // One look at the headers: most requests bring no cookie.
+    // One look at the headers: most requests have no cookie.
     pairs(headers).any(|(found, _)| found.strip_prefix(PROTECTED).unwrap_or(found) == name)
 }
 
@@ -47,7 +46,7 @@ pub(crate) fn ours(headers: &HeaderMap, name: &'static str, secrets: &Secrets) -
     decrypted.map(|cookie| cookie.value().to_owned()).collect()
 }
 
-/// The values of a cookie, those that no neighbour can have set first.
+/// The values of a cookie; first those that no neighbour can have set.
 fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let protected = pairs(headers)
         .filter(move |(found, _)| found.strip_prefix(PROTECTED).is_some_and(|found| found == name));
@@ -60,7 +59,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
-/// Whether an answer sets this cookie already.
+/// Whether a response already sets this cookie.
 pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
     headers.get_all(SET_COOKIE).iter().any(|line| {
         let line = line.as_bytes();
@@ -69,16 +68,16 @@ pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
     })
 }
 
-/// A path that may stand in a cookie's attribute `Path`: a slash, and then unreserved characters (RFC 3986
-/// §2.3), `%` and slashes alone.
+/// A path that a cookie's `Path` attribute may contain: a slash, then only unreserved characters (RFC 3986
+/// §2.3), `%` and slashes.
 ///
-/// Everything else is refused, also what no browser takes for the end of an attribute: a path in quotes or
-/// with a comma is read differently by different browsers.
+/// Everything else is refused, even where no browser would end the attribute: browsers disagree on quoted paths
+/// and on commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookiePath(String);
 
 impl CookiePath {
-    /// Takes a path; `None` when it is none that may stand in the attribute.
+    /// Accepts a path; `None` if the attribute must not contain it.
     pub fn new(path: &str) -> Option<CookiePath> {
         let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%/".contains(&byte);
         let is_path = path.starts_with('/') && !path.contains("//");
@@ -107,13 +106,13 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Whether browsers take a name that begins with [`PROTECTED`].
+    /// Whether browsers accept a name that starts with [`PROTECTED`].
     fn is_protected(&self) -> bool {
         self.secure && self.path.as_str() == "/"
     }
 }
 
-/// Sets a cookie for so many seconds.
+/// Sets a cookie for this many seconds.
 pub(crate) fn set(
     headers: &mut HeaderMap,
     name: &'static str,
@@ -132,18 +131,18 @@ pub(crate) fn set(
     append(headers, cookie, seconds, scope);
 }
 
-/// Takes a cookie away from a browser that has sent it, by whichever name.
+/// Removes a cookie from a browser that has sent it, under either name.
 pub(crate) fn remove(headers: &mut HeaderMap, sent: &HeaderMap, name: &'static str, scope: &Scope) {
     remove_plain(headers, sent, name, scope);
     let protected = format!("{PROTECTED}{name}");
     if pairs(sent).any(|(found, _)| found == protected) {
-        // Browsers take even its end only so.
+        // Browsers even accept its removal only like this.
         let path = CookiePath("/".to_owned());
         append(headers, Cookie::new(protected, ""), 0, &Scope { path, secure: true });
     }
 }
 
-/// Takes the cookie of the plain name away where the protected one is set in its place.
+/// Removes the cookie with the plain name when the protected one replaces it.
 pub(crate) fn replace(
     headers: &mut HeaderMap,
     sent: &HeaderMap,
@@ -167,7 +166,8 @@ fn append(headers: &mut HeaderMap, mut cookie: Cookie<'_>, seconds: i64, scope: 
     cookie.set_same_site(SameSite::Lax);
     cookie.set_secure(scope.secure);
     cookie.set_max_age(time::Duration::seconds(seconds));
-    // Base64 and a path of few characters; were it not, there is no cookie rather than a broken line.
+    // Base64 and a path of few characters; if it were not valid, there would be no cookie rather than a broken
+    // line.
     if let Ok(line) = HeaderValue::try_from(cookie.to_string()) {
         headers.append(SET_COOKIE, line);
     }

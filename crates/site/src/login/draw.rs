@@ -1,36 +1,36 @@
-//! Who of a crowd may try next: a draw, so that nobody wins by asking more often.
+//! Who may try next under load: a draw by lot, so that asking more often does not help.
 //!
-//! While unknown browsers together have used their tries up (`throttle.rs`), one try in [`ROUND_SECONDS`] is
-//! left. Given to whoever comes first it would always go to whoever asks all the time. So time is cut into
-//! rounds; whoever asks in a round takes part in its draw, once, however often; and in the next round the
-//! winner may try, or gets a pass to do so within [`PASS_SECONDS`].
+//! While unknown browsers together have used up their attempts (`throttle.rs`), one attempt per
+//! [`ROUND_SECONDS`] is left. First come, first served would always give it to clients that poll. So time is
+//! divided into rounds; everyone who asks in a round takes part in its draw once, however often they ask; and
+//! in the next round the winner may try, or gets a pass to do so within [`PASS_SECONDS`].
 //!
-//! A lot is computed from the secret key, the round and the network: it costs no memory, cannot be chosen,
-//! and asking again draws the same one. Networks (of IPv4 a /24, of IPv6 a /48) draw against each other, and
-//! addresses within the network that wins, so that a rented /48 is one of many and not 65,536 of them. All
-//! that is kept is the best lot of the round and of the one before, and some passes.
+//! A lot is computed from the secret key, the round and the network: it costs no memory, cannot be chosen, and
+//! asking again draws the same one. Networks (a /24 for IPv4, a /48 for IPv6) compete with each other, then
+//! addresses within the winning network, so that a rented /48 counts as one and not as 65,536. Only the best
+//! lot of this round and the one before is kept, and some passes.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::secrets::Secrets;
 use super::throttle::{Seconds, Who};
 
-/// The length of a round, in seconds: what one try of all together costs.
+/// The length of a round, in seconds: the cost of one attempt by all unknown browsers together.
 pub(crate) const ROUND_SECONDS: Seconds = 10;
 
-/// How long whoever has won may take to type the password, in seconds.
+/// How long a winner may take to type the password, in seconds.
 pub(crate) const PASS_SECONDS: Seconds = 120;
 
-/// What somebody hears who asks for a turn.
+/// The answer to someone who asks for a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lot {
-    /// The last draw was won: one try.
+    /// They won the last draw: one attempt.
     Won,
-    /// Asking again after so many seconds may be better.
+    /// Asking again after this many seconds may help.
     Drawn(Seconds),
 }
 
-/// Whether tries are drawn: somebody has asked in this round or the one before.
+/// Whether attempts are drawn by lot: somebody has asked in this round or the one before.
 pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let last = now / ROUND_SECONDS - 1;
     let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN (?1, ?1 + 1))";
@@ -45,7 +45,7 @@ pub(crate) fn ask(
     secrets: &Secrets,
 ) -> rusqlite::Result<Lot> {
     let (round, name) = (now / ROUND_SECONDS, who.name());
-    // Later ones are those of a clock that was ahead.
+    // Later ones come from a clock that was ahead.
     store.execute("DELETE FROM draws WHERE round NOT IN (?1, ?2)", params![round - 1, round])?;
     let won = "UPDATE draws SET is_used = 1 WHERE round = ?1 AND who = ?2 AND is_used = 0";
     if store.execute(won, params![round - 1, name])? > 0 {
@@ -61,7 +61,7 @@ pub(crate) fn ask(
     Ok(Lot::Drawn(ROUND_SECONDS - now.rem_euclid(ROUND_SECONDS)))
 }
 
-/// Gives somebody who has won the time to type the password.
+/// Gives a winner the time to type the password.
 pub(crate) fn give_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
     store.execute(
         "INSERT OR REPLACE INTO passes (who, until) VALUES (?1, ?2)",
@@ -70,16 +70,16 @@ pub(crate) fn give_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rus
     Ok(())
 }
 
-/// Whether somebody has a pass.
+/// Whether someone has a pass.
 pub(crate) fn has_pass(store: &Connection, who: &Who, now: Seconds) -> rusqlite::Result<bool> {
     let until: Option<Seconds> = store
         .query_row("SELECT until FROM passes WHERE who = ?1", [who.name()], |row| row.get(0))
         .optional()?;
-    // One by a clock that was ahead is none.
+    // One from a clock that was ahead does not count.
     Ok(until.is_some_and(|until| (now + 1..=now + PASS_SECONDS).contains(&until)))
 }
 
-/// Takes the pass away, and those that nobody has used.
+/// Removes the pass, and expired ones.
 pub(crate) fn use_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
     store.execute(
         "DELETE FROM passes WHERE who = ?1 OR until <= ?2 OR until > ?2 + ?3",
@@ -110,7 +110,7 @@ mod tests {
     fn each_network_wins_as_often_however_often_and_from_how_many_addresses_it_asks() {
         const ROUNDS: i64 = 1000;
         let folder = tempfile::tempdir().unwrap();
-        // The same in each run, and with it all that is drawn.
+        // The same in every run, and so is everything that is drawn.
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
         let owner = at([192, 0, 2, 1]);
@@ -121,7 +121,8 @@ mod tests {
                 for network in 0..8 {
                     ask(store, &at([10, 0, network, 1]), now, &secrets)?;
                 }
-                // A rented /48 is one more, with as many /64s as one likes; it asks before and after the owner.
+                // A rented /48 is one more network, with any number of /64s; it asks before and after the
+                // owner.
                 for net in 0..10_u16 {
                     ask(store, &at([0x2001, 0xdb8, 0, net, 0, 0, 0, 1]), now, &secrets)?;
                 }
@@ -130,14 +131,14 @@ mod tests {
             }
             Ok(wins)
         }));
-        // One of ten networks: 100 expected, with a deviation of 9.5.
+        // One of ten networks: 100 expected, with a standard deviation of 9.5.
         assert!((70..=130).contains(&wins.unwrap()));
     }
 
     #[test]
     fn a_win_and_a_pass_count_once_and_not_for_long() {
         let folder = tempfile::tempdir().unwrap();
-        // The same in each run, and with it all that is drawn.
+        // The same in every run, and so is everything that is drawn.
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
         let owner = at([192, 0, 2, 1]);
@@ -155,7 +156,7 @@ mod tests {
             assert!(!has_pass(store, &at([192, 0, 2, 2]), 1040)?);
             use_pass(store, &owner, 1040)?;
             assert!(!has_pass(store, &owner, 1040)?);
-            // What a clock that was ahead has left.
+            // What a clock that was ahead has left behind.
             ask(store, &at([10, 0, 0, 1]), 5000, &secrets)?;
             ask(store, &owner, 1040, &secrets)?;
             assert!(!is_on(store, 5000)?);

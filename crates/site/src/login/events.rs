@@ -1,4 +1,4 @@
-//! What has happened to the owner's account, for the owner to see: there is nobody to send a message to.
+//! What has happened to the owner's account, for the owner to see: the site cannot send messages.
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
@@ -6,10 +6,10 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::throttle::Seconds;
 
-/// How many are kept; the oldest go first.
+/// How many are kept; the oldest are removed first.
 const MOST_EVENTS: i64 = 20;
 
-/// Something the owner should know of, as the page of the account says it.
+/// Something the owner should know about, as worded on the account page.
 pub(crate) const NEW_BROWSER: &str = "Login from a new browser";
 pub(crate) const PASSWORD_SET: &str = "Password set";
 pub(crate) const PASSWORD_CHANGED: &str = "Password changed";
@@ -22,9 +22,9 @@ pub(crate) const ENDED_EVERYWHERE: &str = "Logged out everywhere";
 /// Where a request comes from, in words for its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// As in `Firefox on Linux`; empty when nothing is known.
+    /// For example `Firefox on Linux`; empty if unknown.
     pub(crate) browser: String,
-    /// Empty where nobody tells it.
+    /// Empty if unknown.
     pub(crate) address: String,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Event {
     pub(crate) origin: Origin,
 }
 
-/// Writes one down.
+/// Records one.
 pub(crate) fn record(
     store: &Transaction<'_>,
     now: Seconds,
@@ -54,7 +54,7 @@ pub(crate) fn record(
     Ok(())
 }
 
-/// Returns them, the last one first.
+/// Returns them, newest first.
 pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
     let mut rows =
         store.prepare("SELECT at, what, browser, address FROM events ORDER BY id DESC")?;
@@ -65,11 +65,11 @@ pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
     rows.collect()
 }
 
-/// The browser and its system, by the words that they use for themselves. Good enough for somebody who asks
-/// "was that me?"; nothing is decided by it.
+/// The browser and its system, by the names they use for themselves. Good enough for the question "was that
+/// me?"; nothing is decided by it.
 pub(crate) fn browser(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("");
-    // Each claims to be those after it.
+    // Each claims to be those after it, too.
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(word, _)| agent.contains(word)).map(|(_, name)| *name)
     };

@@ -1,9 +1,9 @@
-//! Passwords are checked and hashed beside the loop, and a few at a time.
+//! Checks and hashes passwords outside the event loop, a few at a time.
 //!
-//! One check keeps a processor busy for some tenths of a second. So it is a child process's work, of which
-//! there are [`MAX_AT_ONCE`]; [`MAX_WAITING`] more wait in the order in which they came, for [`PATIENCE`] at
-//! most; everybody else hears at once that it is busy. Nothing is ever computed in the loop, where all other
-//! visitors would wait for it: where the system gives no child, the answer is 503.
+//! One check keeps a processor busy for some tenths of a second. So it runs in a child process, of which there
+//! are at most [`MAX_AT_ONCE`]; [`MAX_WAITING`] more requests queue for at most [`PATIENCE`]; all others are
+//! told immediately that the login is busy. Nothing is ever computed in the loop, where it would delay all
+//! other visitors: if the system provides no child, the response is 503.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,23 +20,24 @@ use super::password::Password;
 use crate::error_page::ErrorPage;
 use crate::pause::pause;
 
-/// Children at once, in each process of the site. Two, so that one that hangs does not close the login.
+/// Children at once, in each process of the site. Two, so that one that hangs does not block the login.
 const MAX_AT_ONCE: usize = 2;
 
-/// Requests that wait for a child, in each process of the site. A request holds a form of 16 KiB at most, and
-/// at some tenths of a second a check these are done within [`PATIENCE`].
+/// Requests that wait for a child, in each process of the site. Each holds a form of at most 16 KiB, and at
+/// some tenths of a second per check, all of them finish within [`PATIENCE`].
 const MAX_WAITING: usize = 32;
 
 /// How long a request waits for a child: 10 s. Web servers give up after 40 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long until the system is asked again for a process that it did not give: 200 ms.
+/// How long until the system is asked again for a process that it refused: 200 ms.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// When to come back, in seconds (`Retry-After`).
 const COME_BACK_AFTER: u32 = 5;
 
-/// What a check of a password may take. It takes some tenths of a second; this is for a slow machine.
+/// The limit for checking a password. It normally takes some tenths of a second; this allows for a slow
+/// machine.
 const LIMITS: fork::Limits = fork::Limits {
     cpu: Duration::from_secs(30),
     wall: Duration::from_secs(60),
@@ -44,7 +45,7 @@ const LIMITS: fork::Limits = fork::Limits {
     file_size: 1 << 20,
 };
 
-/// Checks and hashes passwords, in their turn.
+/// Checks and hashes passwords, in turn.
 pub(crate) struct Hashing {
     queue: Queue,
 }
@@ -63,10 +64,10 @@ impl Hashing {
         Hashing { queue: Queue::new(MAX_AT_ONCE, MAX_WAITING) }
     }
 
-    /// Tells whether this is the password.
+    /// Returns whether this is the password.
     ///
     /// # Errors
-    /// When it does not come round; nothing is known about the password then.
+    /// If its turn does not come; nothing is known about the password then.
     pub(crate) async fn is(
         &self,
         password: &Password,
@@ -79,10 +80,10 @@ impl Hashing {
         Ok(self.in_a_child(|| vec![u8::from(password.is(text))]).await? == [1])
     }
 
-    /// Makes the hash of a password.
+    /// Hashes a password.
     ///
     /// # Errors
-    /// When it does not come round, or the system gives no random bytes.
+    /// If its turn does not come, or the system provides no random bytes.
     pub(crate) async fn hash_of(&self, text: &str, process: Process) -> Result<String, Busy> {
         let hash = || Password::make_hash(text).unwrap_or_default().into_bytes();
         let hash = match process {
@@ -93,7 +94,7 @@ impl Hashing {
         hash.ok_or_else(|| Busy("the system provides no random bytes".to_owned()))
     }
 
-    /// Computes in a child when it is our turn.
+    /// Computes in a child, when it is our turn.
     async fn in_a_child(&self, work: impl Fn() -> Vec<u8>) -> Result<Vec<u8>, Busy> {
         let begun = Instant::now();
         let place = timeout(PATIENCE, self.queue.enter()).await.map_err(|_| {
@@ -108,7 +109,7 @@ impl Hashing {
                 Err(failure) if failure.is_for_now() && begun.elapsed() < PATIENCE => {
                     pause(ASKED_AGAIN_AFTER).await;
                 }
-                // After a renewal this is a copy of the process whose child it was.
+                // After an upgrade this is a copy of the process that started the child.
                 Err(Failure::Lost(_)) if !was_lost => was_lost = true,
                 Err(failure) => {
                     return Err(Busy(format!("password check failed: {failure}")));
@@ -118,7 +119,7 @@ impl Hashing {
     }
 }
 
-/// A password was not looked at: why, for the log.
+/// A password was not checked; why, for the log.
 #[derive(Debug)]
 pub(crate) struct Busy(String);
 
@@ -135,7 +136,7 @@ impl From<Busy> for ErrorPage {
     }
 }
 
-/// Who may work, and who is next.
+/// Who may compute, and who is next.
 struct Queue {
     most_at_once: usize,
     most_waiting: usize,
@@ -146,7 +147,7 @@ struct Queue {
 struct State {
     at_work: usize,
     next_ticket: u64,
-    /// In the order of coming.
+    /// In order of arrival.
     waiting: VecDeque<(u64, Option<Waker>)>,
 }
 
@@ -155,7 +156,7 @@ impl Queue {
         Queue { most_at_once, most_waiting, state: Mutex::default() }
     }
 
-    /// Waits for a place; `None` at once when too many wait already.
+    /// Waits for a permit; `None` immediately if too many are waiting already.
     async fn enter(&self) -> Option<Place<'_>> {
         let mut waiting = self.line_up()?;
         poll_fn(|context| waiting.poll_place(context)).await;
@@ -175,7 +176,7 @@ impl Queue {
         Some(Waiting { queue: self, ticket })
     }
 
-    /// Wakes who is first, if there is a place.
+    /// Wakes the first in the queue, if there is a permit.
     fn call_next(&self) {
         let mut state = self.state();
         if state.at_work >= self.most_at_once {
@@ -194,7 +195,7 @@ impl Queue {
     }
 }
 
-/// A place that is taken, until it is dropped.
+/// A permit, taken until it is dropped.
 struct Place<'a>(&'a Queue);
 
 impl Drop for Place<'_> {
@@ -206,7 +207,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// One who waits. Who gives up makes room.
+/// One that waits. Giving up makes room.
 struct Waiting<'a> {
     queue: &'a Queue,
     ticket: u64,
@@ -218,7 +219,7 @@ impl Waiting<'_> {
         let is_first = state.waiting.front().is_some_and(|(ticket, _)| *ticket == self.ticket);
         if is_first && state.at_work < self.queue.most_at_once {
             state.at_work += 1;
-            // The drop takes us out of the line and calls the next.
+            // Dropping it leaves the queue and wakes the next.
             return Poll::Ready(());
         }
         let mine = state.waiting.iter_mut().find(|(ticket, _)| *ticket == self.ticket);
@@ -270,7 +271,7 @@ mod tests {
         assert!(poll(waiting[1].as_mut()).is_pending(), "it is not its turn");
         assert!(matches!(poll(pin!(queue.enter())), Poll::Ready(None)), "nobody overtakes");
         let Poll::Ready(Some(first)) = poll(waiting[0].as_mut()) else { panic!("its turn") };
-        // Who gives up makes room, before and behind.
+        // Giving up makes room, before and behind.
         drop(waiting.remove(1));
         let mut last = pin!(queue.enter());
         assert!(poll(last.as_mut()).is_pending());
@@ -281,8 +282,8 @@ mod tests {
         assert!(matches!(poll(last), Poll::Ready(Some(_))));
     }
 
-    /// With several threads, as in a test, no process can be forked: that is as a host without a process to
-    /// spare. Computed in place it would have said yes.
+    /// With several threads, as in a test, no process can be forked, as on a host without a process to spare.
+    /// Computed in place, it would have said yes.
     #[test]
     fn without_a_child_nothing_is_computed_in_the_loop() {
         let hash = Password::make_hash("correct horse").unwrap();

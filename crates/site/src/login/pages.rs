@@ -1,4 +1,4 @@
-//! The pages of the login: log in, log out. The owner's account is in `account.rs`.
+//! The login's pages: log in, log out. The owner's account is in `account.rs`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -104,7 +104,7 @@ impl Asked {
         (Server::of(&self.head.extensions).0.is_https)(&self.head.extensions)
     }
 
-    /// Where cookies hold, for what cannot go on without one.
+    /// Where cookies are valid, for code that cannot continue without one.
     fn scope(&self) -> Result<Scope, ErrorPage> {
         self.gate.scope(self.base(), self.is_https()).ok_or_else(no_cookie_path)
     }
@@ -125,8 +125,8 @@ impl Asked {
         if is_alone || !event_loop::is_running() { Process::OfThisRequest } else { Process::Shared }
     }
 
-    /// Tells whether this is the password. The try that was counted for it is taken back when nobody could
-    /// look.
+    /// Returns whether this is the password. The attempt counted for it is taken back if it could not be
+    /// checked.
     pub(super) async fn is_password(
         &self,
         who: &Who,
@@ -140,7 +140,7 @@ impl Asked {
         self.or_take_back(who, checked).await
     }
 
-    /// Makes the hash of a new password, in the same way.
+    /// Hashes a new password, in the same way.
     pub(super) async fn hash_of(&self, who: &Who, password: &str) -> Result<String, ErrorPage> {
         let hashed = self.gate.hashing.hash_of(password, self.process()).await;
         self.or_take_back(who, hashed).await
@@ -235,7 +235,7 @@ async fn show_form(
     show_form_with(asked, status, trouble, None).await
 }
 
-/// The form, with what went wrong and what went well.
+/// The form, with failure and success messages.
 async fn show_form_with(
     asked: &Asked,
     status: StatusCode,
@@ -390,10 +390,10 @@ pub(super) async fn begin_session(
     Ok(())
 }
 
-/// The page of the login, below BASE.
+/// The login page, below BASE.
 const LOGIN: &str = "/login";
 
-/// 429, with the time to wait. In a crowd the page asks again by itself: this one (`path`, below BASE).
+/// 429, with the time to wait. Under load, the page asks again by itself: this one (`path`, below BASE).
 pub(super) async fn too_many_tries(
     asked: &Asked,
     wait: Wait,
@@ -422,8 +422,8 @@ pub(super) async fn too_many_tries(
     Ok(response)
 }
 
-/// The page to wait on. It loads the form again and again, and that asks for a turn; there is nothing on it that
-/// could be lost by that.
+/// The waiting page. It keeps reloading the form, which asks for a turn; it has nothing on it that reloading
+/// could lose.
 fn show_crowd(asked: &Asked, path: &str) -> Response {
     let mut again = asked.base().link(path);
     let fields = ["next", "signed"].map(|name| (name, asked.field(name)));
@@ -439,7 +439,7 @@ fn show_crowd(asked: &Asked, path: &str) -> Response {
     )
 }
 
-/// Whether an unknown browser may see a form to type a password into, or has to wait, for others try, too.
+/// Whether an unknown browser may see the password form, or has to wait because others are trying, too.
 pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, ErrorPage> {
     let (store, now) = (&asked.gate.store, now());
     let is_crowded = matches!(who, Who::Unknown(_))
@@ -455,7 +455,7 @@ pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, ErrorPage> {
     })
 }
 
-/// What [`turn`] says.
+/// The result of [`turn`].
 pub(super) enum Turn {
     /// Nobody has to wait.
     Free,
@@ -465,7 +465,7 @@ pub(super) enum Turn {
 }
 
 impl Turn {
-    /// What is to be said beside the form.
+    /// The message beside the form.
     pub(super) fn words(&self) -> Option<String> {
         let minutes = draw::PASS_SECONDS / 60;
         let words = || {
@@ -481,7 +481,7 @@ pub(super) fn in_words(seconds: u32) -> String {
     if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
 }
 
-/// `POST /logout`. That the form is ours was found when it came in.
+/// `POST /logout`. The form was found to be ours when it came in.
 async fn log_out(
     gate: Extension<SharedGate>,
     page: Page,
@@ -495,8 +495,8 @@ async fn log_out(
     Ok(logged_out(&asked))
 }
 
-/// Takes the cookie away from a browser whose session has ended. From one that brought no session nothing is
-/// taken: another site's form comes without the cookie (`SameSite`), so nobody has looked whose it is.
+/// Removes the cookie from a browser whose session has ended. If the request had no session, nothing is
+/// removed: another site's form comes without the cookie (`SameSite`), so it has not been checked whose it is.
 pub(super) fn logged_out(asked: &Asked) -> Response {
     let mut response = Redirect::to(&asked.base().link("/")).into_response();
     let scope = asked.gate.scope(asked.base(), asked.is_https());
@@ -506,7 +506,7 @@ pub(super) fn logged_out(asked: &Asked) -> Response {
     response
 }
 
-/// The answer where the site is mounted at a path that no cookie can have.
+/// The response if the site is mounted at a path that no cookie can contain.
 fn no_cookie_path() -> ErrorPage {
     ErrorPage::new(StatusCode::NOT_FOUND).title("No login at this address").message(
         "The path to this site has a character that a cookie cannot contain (only letters, digits and - . _ ~ % \

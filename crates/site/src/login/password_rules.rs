@@ -1,15 +1,15 @@
-//! Which passwords a form here takes for a new one: long ones that are not among the first to be tried. No rules
-//! about kinds of characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
+//! Which passwords a form accepts as new ones: long ones that are not easy to guess. No rules about kinds of
+//! characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
 
 use super::password::Password;
 
-/// The shortest password that is taken for a new one; characters (OWASP ASVS 4, 2.1.1).
+/// The shortest password that is accepted as a new one; characters (OWASP ASVS 4, 2.1.1).
 pub(crate) const SHORTEST: usize = 12;
 
-/// The most common passwords of at least [`SHORTEST`] characters, a line each, in lower case.
+/// The most common passwords of at least [`SHORTEST`] characters, one per line, in lower case.
 const COMMON: &str = include_str!("common-passwords.txt");
 
-/// What most common passwords are made of, with digits and signs around it.
+/// What most common passwords consist of, with digits and symbols around it.
 const COMMON_WORDS: &[&str] = &[
     "123", "abc", "admin", "changeme", "dragon", "football", "hello", "iloveyou", "letmein",
     "login", "master", "monkey", "owner", "pass", "princess", "qazwsx", "qwertz", "qwerty",
@@ -18,7 +18,8 @@ const COMMON_WORDS: &[&str] = &[
 ];
 
 impl Password {
-    /// Returns what is wrong with a new password, for whoever chooses it: one sentence. `None` for a good one.
+    /// Returns what is wrong with a new password, for the person who chooses it: one sentence. `None` if it is
+    /// good.
     pub fn weakness(text: &str) -> Option<&'static str> {
         if text.chars().count() < SHORTEST {
             Some("Use at least 12 characters.")
@@ -37,14 +38,14 @@ fn is_common(text: &str) -> bool {
     is_repetition(text) || is_row(text) || is_of_common_words(text) || is_listed()
 }
 
-/// `abcabcabcabc`: one beginning of at most a third, again and again.
+/// `abcabcabcabc`: a prefix of at most a third, over and over.
 fn is_repetition(text: &str) -> bool {
     let letters: Vec<char> = text.chars().collect();
     (1..=letters.len() / 3)
         .any(|length| letters.iter().zip(&letters[length..]).all(|(one, next)| one == next))
 }
 
-/// `abcdefghijkl`, `987654321098`: each the neighbour of the one before.
+/// `abcdefghijkl`, `987654321098`: each the successor or predecessor of the one before.
 fn is_row(text: &str) -> bool {
     let steps = |step: i32| {
         let letters = text.chars().zip(text.chars().skip(1));
@@ -56,13 +57,13 @@ fn is_row(text: &str) -> bool {
     steps(1) || steps(-1)
 }
 
-/// `Password2024!`: common words, and beside them digits and signs alone.
+/// `Password2024!`: common words, and otherwise only digits and symbols.
 fn is_of_common_words(text: &str) -> bool {
     let mut rest = text.replace('0', "o").replace('@', "a").replace('$', "s");
     for word in COMMON_WORDS {
         rest = rest.replace(word, "1");
     }
-    // A zero that stood for itself is an "o" by now.
+    // A zero that really was one is an "o" by now.
     rest.chars().all(|letter| !letter.is_alphabetic() || letter == 'o')
         && text.chars().any(char::is_alphabetic)
 }

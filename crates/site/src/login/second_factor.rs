@@ -1,8 +1,8 @@
 //! The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
 //!
 //! SHA-1, six digits and 30 s are what every app understands. A code counts once; a recovery code, too. The
-//! store holds the key encrypted with the site's secret, for codes are computed from it, and of recovery codes the
-//! hashes: a copy of the store alone is good for no login.
+//! store holds the key, encrypted with the site's secret because codes are computed from it, and the hashes of
+//! recovery codes: a copy of the store alone is no use for a login.
 
 use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
@@ -16,7 +16,7 @@ use super::throttle::Seconds;
 use super::{fact, set_fact};
 
 const KEY_FACT: &str = "totp_key";
-/// How a key begins that is encrypted; one that is not is base32.
+/// The prefix of an encrypted key; a key without it is base32.
 const SEALED: &str = "sealed:";
 /// The last step whose code was used.
 const STEP_FACT: &str = "totp_step";
@@ -27,7 +27,7 @@ const STEP_SECONDS: Seconds = 30;
 /// How many steps a clock may be wrong, before and after.
 const STEPS_OFF: Seconds = 1;
 const RECOVERY_CODES: usize = 10;
-/// Bytes of a recovery code: 120 bits, 24 characters. OWASP's ASVS 4 asks for 112 (2.6.2) where the hash has no
+/// Bytes of a recovery code: 120 bits, 24 characters. OWASP's ASVS 4 requires 112 (2.6.2) if the hash has no
 /// salt.
 const RECOVERY_BYTES: usize = 15;
 
@@ -37,9 +37,8 @@ pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Takes a code: the app's of about now, or a recovery code; neither counts again.
-///
-/// What is asked of the store is the same whether the password was right (`is_password`) or not, unless both
-/// are: else the time of the answer would tell which of the two was wrong. With a wrong password no code is
+/// The store is queried in the same way whether or not the password was right (`is_password`), unless both are
+/// right: otherwise the response time would reveal which of the two was wrong. With a wrong password no code is
 /// used up.
 pub(crate) fn take(
     store: &Transaction<'_>,
@@ -54,7 +53,7 @@ pub(crate) fn take(
     let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
     let present = now / STEP_SECONDS;
     if last > present + STEPS_OFF {
-        // By a clock that was ahead. Forgotten wholly, a code of just now would count again.
+        // From a clock that was ahead. If it were forgotten entirely, a code used just now would work again.
         last = present;
         set_fact(store, STEP_FACT, Some(&last.to_string()))?;
     }
@@ -67,8 +66,8 @@ pub(crate) fn take(
     Ok(store.execute(delete, params![hash(&typed), is_password])? > 0)
 }
 
-/// The key as it was; one that is kept as it is, by an older version, is encrypted now. Where the site has another
-/// secret by now no code is right, and recovery codes are what is left.
+/// The key; one that an older version stored unencrypted is encrypted now. If the site has another secret by
+/// now, no code is right, and only recovery codes are left.
 fn opened(
     store: &Transaction<'_>,
     kept: &str,
@@ -114,7 +113,7 @@ pub(crate) fn turn_on(
     Ok(true)
 }
 
-/// Puts new recovery codes in the place of all there were.
+/// Replaces all recovery codes by new ones.
 pub(crate) fn replace_recovery_codes(
     store: &Transaction<'_>,
     codes: &[String],
@@ -306,11 +305,11 @@ mod tests {
         assert!(block_on(store.write(on)).unwrap());
         assert!(!kept().contains(&key), "{}", kept());
         assert!(try_to_take(&code_at(&key, now + 30), now, &secrets));
-        // One that an older version has kept as it is.
+        // One that an older version stored unencrypted.
         block_on(store.write(|store| set_fact(store, KEY_FACT, Some(&key)))).unwrap();
         assert!(try_to_take(&code_at(&key, now + 60), now + 60, &secrets));
         assert!(kept().starts_with(SEALED) && !kept().contains(&key), "{}", kept());
-        // With another secret.key no code is right, and a recovery code still counts.
+        // With another secret.key no code is right, but recovery codes still work.
         let other = Secrets::of_key(&[8; 64]);
         assert!(!try_to_take(&code_at(&key, now + 90), now + 90, &other));
         assert!(!try_to_take("", now + 90, &other));

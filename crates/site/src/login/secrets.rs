@@ -34,13 +34,13 @@ impl Secrets {
             (secrets, None) => Ok(secrets),
             (_, Some(new)) => {
                 new.keep()?;
-                // Another process may have been quicker.
+                // Another process may have been faster.
                 Ok(Secrets::load_or_new(file)?.0)
             }
         }
     }
 
-    /// Reads the key from this file; when it is missing, makes one that is not in a file yet.
+    /// Reads the key from this file; if it is missing, makes one that is not in a file yet.
     pub(crate) fn load_or_new(file: &Path) -> Result<(Secrets, Option<NewKey>), StoreError> {
         let said = |error| StoreError::File { path: file.to_owned(), error };
         close_folder_of(file)?;
@@ -55,7 +55,7 @@ impl Secrets {
         }
     }
 
-    /// Those of a key that a test chooses.
+    /// The secrets of a key that a test chooses.
     #[cfg(test)]
     pub(crate) fn of_key(key: &[u8; KEY_BYTES]) -> Secrets {
         Secrets::derive(key)
@@ -85,15 +85,15 @@ impl Secrets {
         BASE64URL_NOPAD.encode(&self.mac(purpose, bytes))
     }
 
-    /// Encrypts what the store keeps and a copy of it must not tell (AES-256-GCM, as cookies are), for this
-    /// purpose and no other: a name that no cookie has.
+    /// Encrypts what the store keeps but a copy of it must not reveal (AES-256-GCM, like cookies), only for
+    /// this purpose: a name that no cookie has.
     pub(crate) fn seal(&self, purpose: &'static str, text: &str) -> String {
         let mut jar = cookie::CookieJar::new();
         jar.private_mut(&self.cookies).add((purpose, text.to_owned()));
         jar.get(purpose).map_or(String::new(), |sealed| sealed.value().to_owned())
     }
 
-    /// Returns what was sealed; `None` when it was sealed with another key or is none of ours.
+    /// Returns what was sealed; `None` if it was sealed with another key or is not ours.
     pub(crate) fn open(&self, purpose: &'static str, sealed: &str) -> Option<String> {
         let sealed = cookie::Cookie::new(purpose, sealed.to_owned());
         let opened = cookie::CookieJar::new().private(&self.cookies).decrypt(sealed);
@@ -143,7 +143,8 @@ pub(crate) struct NewKey {
 }
 
 impl NewKey {
-    /// Makes the file whole or not at all, and its folder. When another process was quicker, its key stays.
+    /// Creates the file, completely or not at all, and its folder. If another process was faster, its key is
+    /// kept.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
         private_folder_of(&self.file)?;
         let write = |file: &mut File| file.write_all(&self.bytes);

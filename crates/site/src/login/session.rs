@@ -91,7 +91,7 @@ impl Session {
             })
             .optional()?;
         Ok(row.and_then(|(kept, begun, seen)| {
-            // By a clock that was ahead for a moment nothing lasts longer.
+            // A clock that was briefly ahead must not prolong anything.
             let begun = begun.min(now);
             let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.longest;
             (is_fresh && secrets.same(&kept, proof)).then(|| Session {
@@ -104,7 +104,7 @@ impl Session {
         }))
     }
 
-    /// Whether it is time to write down that it was seen, or what is written is of a time that has not come.
+    /// Whether to record that it was seen, or what is recorded lies in the future.
     pub(crate) fn is_due(&self, now: Seconds) -> bool {
         self.seen > now || now - self.seen >= SEEN_EVERY
     }
@@ -128,7 +128,7 @@ impl Session {
         &self.number
     }
 
-    /// What it is called by in the list.
+    /// What identifies it in the list.
     pub(crate) fn id(&self) -> String {
         BASE64URL_NOPAD.encode(&self.hash)
     }
@@ -180,15 +180,15 @@ pub(crate) fn end_all(store: &Transaction<'_>) -> rusqlite::Result<()> {
 /// A session as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    /// What it is called by in a form: nobody gets the cookie's number from it.
+    /// What identifies it in a form: the cookie's number cannot be derived from it.
     pub(crate) id: String,
     pub(crate) origin: Origin,
     pub(crate) begun: Seconds,
-    /// When it was last written down.
+    /// When it was last recorded.
     pub(crate) seen: Seconds,
 }
 
-/// The sessions that there are, the one seen last first.
+/// All sessions, the last seen first.
 pub(crate) fn list(
     store: &Connection,
     proof: &[u8],
@@ -211,7 +211,7 @@ pub(crate) fn list(
     rows.collect()
 }
 
-/// Ends the session that is called this in the list; returns whether there was one.
+/// Ends the session with this id in the list; returns whether there was one.
 pub(crate) fn end_listed(store: &Transaction<'_>, id: &str) -> rusqlite::Result<bool> {
     let hash = BASE64URL_NOPAD.decode(id.as_bytes()).unwrap_or_default();
     Ok(store.execute("DELETE FROM sessions WHERE id = ?1", [hash])? > 0)

@@ -46,7 +46,7 @@ pub(super) async fn form(
     let turn = turn(&asked, &who).await?;
     match turn {
         Turn::Wait(wait @ Wait::Crowd(_)) => too_many_tries(&asked, wait, SET_UP).await,
-        // One who was drawn is told nothing: the page says enough as it is.
+        // The winner of a draw gets no message: the page says enough as it is.
         _ => show(&asked, StatusCode::OK, None),
     }
 }
@@ -122,8 +122,8 @@ fn closed() -> ErrorPage {
         .message("There is nothing to set up any more: the site has its password.")
 }
 
-/// The form, with what went wrong. The text of the file stays in it: whoever typed it knows it, and no answer of
-/// the login is kept. Passwords are typed again.
+/// The form, with a failure message. It keeps the text from the file: the person who typed it knows it, and no
+/// response of the login is cached. Passwords are typed again.
 pub(super) fn show(
     asked: &Asked,
     status: StatusCode,
@@ -147,7 +147,7 @@ pub(super) fn show(
     Ok(response)
 }
 
-/// The text in the file, or what is to be said about the file.
+/// The text in the file, or what is wrong with the file.
 fn token(file: &Path) -> Result<String, &'static str> {
     let (_, bytes) = read_small(file, LONGEST_TOKEN).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "The file has not arrived yet.",
@@ -163,7 +163,7 @@ fn token(file: &Path) -> Result<String, &'static str> {
     }
 }
 
-/// UTF-8 or UTF-16, with the mark before it that Windows' editors write.
+/// UTF-8 or UTF-16, with the byte order mark that Windows' editors write.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
         let units = bytes.chunks_exact(2).map(|pair| of([pair[0], pair[1]]));
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// A neighbour or an upload may make anything of that name; the loop must not wait for it.
+    /// A neighbour or an upload may create anything under that name; the loop must not wait for it.
     #[test]
     fn a_pipe_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,8 @@
 //!
 //! Every try is counted in the store before the password is looked at, so that of many processes none lets
 //! one through that another has just counted. The rules are here as functions of numbers; the password is
-//! checked elsewhere. Who of a crowd is next is drawn (`draw.rs`): in order of coming it would be whoever asks
-//! all the time.
+//! checked elsewhere. Under load, who is next is drawn by lot (`draw.rs`): first come, first served would
+//! favor clients that poll.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ const FORGOTTEN_AFTER: i64 = 3600;
 /// Tries of all unknown browsers together that cost no waiting …
 const FREE_TRIES_OF_ALL: i64 = 50;
 
-/// … and how many seconds each further one takes: a round of the draw.
+/// … and how many seconds each further one takes: one round of the draw.
 const SECONDS_A_TRY_OF_ALL: i64 = ROUND_SECONDS;
 
 /// Rows that are kept. With the rest of the rules, more than this cannot be of use to anybody.
@@ -61,7 +61,7 @@ impl Who {
         }
     }
 
-    /// What of the internet it belongs to, as far as one customer gets: of IPv4 a /24, of IPv6 a /48.
+    /// The part of the internet it belongs to, as far as one customer gets: a /24 for IPv4, a /48 for IPv6.
     pub(super) fn network(&self) -> String {
         let Who::Unknown(Some(address)) = self else { return self.name() };
         match address.to_canonical() {
@@ -80,12 +80,12 @@ impl Who {
 /// The row of all unknown browsers together.
 const ALL: &str = "all";
 
-/// Why a try has to wait, and for how many seconds.
+/// Why an attempt has to wait, and for how many seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// This address or browser has tried too often.
     Own(u32),
-    /// Many try at once: a draw says who is next, and asking again takes part in the next one.
+    /// Many are trying at once: a draw decides who is next, and asking again takes part in the next one.
     Crowd(u32),
 }
 
@@ -96,14 +96,14 @@ impl Wait {
     }
 }
 
-/// Counts a try, unless it has to wait.
+/// Counts an attempt, unless it has to wait.
 pub(crate) fn count(
     store: &Transaction<'_>,
     who: &Who,
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Wait>> {
-    // What a clock that was ahead has written would hold until the time it showed has come.
+    // What a clock that was ahead has recorded would count until that time has come.
     store.execute("UPDATE attempts SET last = ?1 WHERE last > ?1", [now])?;
     let name = who.name();
     let own = row(store, &name)?;
@@ -129,7 +129,8 @@ pub(crate) fn count(
     Ok(Ok(()))
 }
 
-/// Counts a try of an unknown browser, unless others are first: then returns when to ask again, in seconds.
+/// Counts an attempt by an unknown browser, unless others come first: then returns when to ask again, in
+/// seconds.
 fn count_among_all(
     store: &Transaction<'_>,
     who: &Who,
@@ -137,7 +138,7 @@ fn count_among_all(
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Seconds>> {
     if draw::has_pass(store, who, now)? {
-        // It was counted when it was given.
+        // It was counted when the pass was given.
         return draw::use_pass(store, who, now).map(Ok);
     }
     if is_crowded(store, now)?
@@ -150,14 +151,14 @@ fn count_among_all(
     Ok(Ok(()))
 }
 
-/// Whether unknown browsers together have used their tries up. A read alone, for the form.
+/// Whether unknown browsers together have used up their attempts. Only reads, for the form.
 pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let all = row(store, ALL)?;
-    // A try that comes free while others wait is theirs.
+    // An attempt that becomes available while others wait is theirs.
     Ok(all.wait_of_all(now) > 0 || draw::is_on(store, now)?)
 }
 
-/// Asks for a turn without a password yet, while it is crowded. Whoever has or gets one may take the time to
+/// Asks for a turn before there is a password, under load. Someone who has or gets one may take the time to
 /// type it.
 pub(crate) fn ask_for_turn(
     store: &Transaction<'_>,
@@ -194,7 +195,7 @@ pub(crate) fn forgive(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Takes the try of just now back: the password was not looked at.
+/// Takes the last attempt back: the password was not checked.
 pub(crate) fn take_back(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()> {
     let of_all = matches!(who, Who::Unknown(_)).then_some(ALL);
     for name in [Some(&*who.name()), of_all].into_iter().flatten() {
@@ -284,7 +285,7 @@ mod tests {
         (folder, store)
     }
 
-    /// The secret key is the same in each run, and with it all that is drawn.
+    /// The secret key is the same in every run, and so is everything that is drawn.
     fn secrets() -> Secrets {
         Secrets::of_key(&[7; 64])
     }
@@ -368,7 +369,7 @@ mod tests {
                 allowed += i64::from(tries(&store, &fresh(), now).is_ok());
             }
         }
-        // Who has won does not always come back from the same address: some tries are taken by nobody.
+        // A winner does not always come back from the same address: some attempts go unused.
         assert!((FREE_TRIES_OF_ALL..=FREE_TRIES_OF_ALL + 59).contains(&allowed), "{allowed}");
         // A browser that is known does not wait with them.
         let known = Who::Known("7".to_owned());
@@ -398,8 +399,8 @@ mod tests {
         assert_eq!(tries(&store, &who, 20), Ok(()));
     }
 
-    /// Sixty networks and a rented /48 ask at every moment that counts, always before the owner, who looks at
-    /// the page of the login every five seconds.
+    /// Sixty networks and a rented /48 ask whenever it counts, always before the owner, whose login page
+    /// reloads every five seconds.
     #[test]
     fn a_crowd_that_asks_all_the_time_does_not_keep_the_owner_out_of_a_new_browser() {
         const CROWD: u8 = 60;
@@ -425,7 +426,7 @@ mod tests {
                 if now % 5 == 0 && ask_for_turn(store, &owner, now, &secrets)?.is_ok() {
                     assert_eq!(count(store, &owner, now + 1, &secrets)?, Ok(()));
                     assert!(count(store, &owner, now + 1, &secrets)?.is_err(), "one try");
-                    // One chance in 62 each ten seconds: ten minutes, give or take.
+                    // One chance in 62 every ten seconds: ten minutes, give or take.
                     assert!(now < 3600, "after {now} s");
                     assert!(guesses <= FREE_TRIES_OF_ALL + now / SECONDS_A_TRY_OF_ALL);
                     return Ok(());

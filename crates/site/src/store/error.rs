@@ -29,11 +29,11 @@ pub enum StoreError {
         /// The newest version this program knows.
         known: i64,
     },
-    /// Other accounts can put files into the folder, and it cannot be closed to them.
+    /// Other accounts can put files into the folder, and its permissions cannot be tightened.
     Exposed {
         /// Which.
         folder: PathBuf,
-        /// Its mode, permissions alone.
+        /// Its permission bits.
         mode: u32,
     },
     /// Other accounts can replace files in the folder that a copy was to be put into.
@@ -43,7 +43,7 @@ pub enum StoreError {
         /// Its mode.
         mode: u32,
     },
-    /// A file in our folder is another account's.
+    /// A file in our folder belongs to another account.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
     File {
@@ -54,9 +54,9 @@ pub enum StoreError {
     },
     /// A file cannot be opened, read, locked or written; what SQLite says.
     Disk {
-        /// What it was at.
+        /// What it was doing.
         said: String,
-        /// What the system answered last: why, as far as that can be known.
+        /// The system's last error: the reason, as far as that can be known.
         error: io::Error,
     },
     /// Anything else that SQLite says.
@@ -164,7 +164,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Tells "not now" from "never". To be called before anything else is asked of the system.
+/// Tells "not now" from "never". Call it before anything else is asked of the system.
 pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
     let system = io::Error::last_os_error();
     match error.sqlite_error_code() {
@@ -173,8 +173,8 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
         ) => Refusal::Busy,
-        // SQLite says of a page that cannot be read what it says of one that makes no sense. Whoever removed
-        // the file for it would lose what is in it.
+        // SQLite reports an unreadable page like a corrupt one. Someone who then removed the file would lose
+        // its contents.
         Some(code) if is_of_the_system(code, &system) => {
             Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
         }
@@ -186,11 +186,11 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
     }
 }
 
-/// Whether the system's last error is why, as far as can be told.
+/// Whether the system's last error is the reason, as far as can be told.
 fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
-    // Those of a read(2) of which SQLite makes damage.
+    // Errors of read(2) that SQLite reports as corruption.
     const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
-    // What SQLite does afterwards: it looks for files that are not there, and at one it has not opened.
+    // What SQLite does afterwards: it looks for files that do not exist, and uses one that it has not opened.
     const LATER: [Errno; 2] = [Errno::NOENT, Errno::BADF];
     let is_one_of = |errors: &[Errno]| {
         Errno::from_io_error(system).is_some_and(|error| errors.contains(&error))

@@ -1,5 +1,5 @@
-//! Files and the folder that the login and the store trust: opened without ever waiting, and only where no other
-//! account can have put them.
+//! Files and the folder that the login and the store trust: opened without ever blocking, and only if no other
+//! account can have put them there.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,7 +10,7 @@ use atomic_file::{Access, close_to_others, lets_others_replace};
 
 use super::error::StoreError;
 
-/// Refuses what is there and is no regular file, without opening it: for files that SQLite opens.
+/// Refuses anything that exists but is not a regular file, without opening it: for files that SQLite opens.
 pub(super) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
     let found = match fs::metadata(file) {
         Ok(found) => is_regular(found.is_file()),
@@ -25,12 +25,12 @@ fn is_regular(is_file: bool) -> io::Result<()> {
     is_file.then_some(()).ok_or_else(odd)
 }
 
-/// Sees to it that the folder of a file is there and that no other account can put files into it: makes it
-/// (0700), or closes it. Whoever can put a file there can put another store or key in the place of ours.
+/// Makes sure that the folder of a file exists and that no other account can put files into it: creates it
+/// (0700), or tightens its permissions. Anybody who can put a file there can replace our store or key.
 ///
 /// # Errors
-/// When it cannot be made, or is open to others and cannot be closed ([`StoreError::Exposed`]); when the file is
-/// another account's ([`StoreError::Foreign`]).
+/// If it cannot be created, or is open to others and cannot be closed ([`StoreError::Exposed`]); if the file
+/// belongs to another account ([`StoreError::Foreign`]).
 pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -38,10 +38,10 @@ pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
     close_folder_of(file)
 }
 
-/// The same for a folder that may be missing, and stays so.
+/// The same for a folder that may be missing, and is not created.
 ///
 /// # Errors
-/// As of [`private_folder_of`].
+/// As for [`private_folder_of`].
 pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match close_to_others(folder) {
@@ -76,7 +76,7 @@ pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Refuses to put a file where another account could put another in its place.
+/// Refuses to put a file where another account could replace it.
 ///
 /// # Errors
 /// [`StoreError::Replaceable`].
@@ -84,7 +84,7 @@ pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match lets_others_replace(folder) {
         Some(mode) => {
-            // "." says nothing.
+            // "." would not say which.
             let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
             Err(StoreError::Replaceable { folder, mode })
         }
@@ -120,8 +120,8 @@ mod tests {
         )
     }
 
-    /// Opening a pipe for reading waits for somebody to write. A test that hangs says nothing, so this one
-    /// waits in a thread.
+    /// Opening a pipe for reading waits for a writer. A test that hangs explains nothing, so this one waits in
+    /// a thread.
     fn within_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(work()));
@@ -182,7 +182,7 @@ mod tests {
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
             assert_eq!(mode(&everybodys), 0o1777, "it is not ours to close");
         }
-        // What root can give away: a file of another account in our folder.
+        // Only root can set this up: another account's file in our folder.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("secret.key");

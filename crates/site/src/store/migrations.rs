@@ -30,7 +30,7 @@ pub(super) const STEPS: &[&str] = &[
      CREATE TABLE recovery_codes (
          hash BLOB PRIMARY KEY
      ) WITHOUT ROWID;",
-    // Who of a crowd may try a password next.
+    // Who may try a password next under load.
     "CREATE TABLE draws (
          round INTEGER PRIMARY KEY,
          lot BLOB NOT NULL,
@@ -41,7 +41,7 @@ pub(super) const STEPS: &[&str] = &[
          who TEXT PRIMARY KEY,
          until INTEGER NOT NULL
      ) WITHOUT ROWID;",
-    // What the owner is to recognise sessions and changes by.
+    // What helps the owner recognize sessions and changes.
     "ALTER TABLE sessions ADD COLUMN browser TEXT NOT NULL DEFAULT '';
      ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
      CREATE TABLE events (

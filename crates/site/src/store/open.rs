@@ -1,4 +1,4 @@
-//! Opening the store: the folder (`files.rs`) and the file are this account's alone, and SQLite is told how to
+//! Opens the store: the folder (`files.rs`) and the file are private to this account, and SQLite is told how to
 //! behave.
 
 use std::fs::{self, File, OpenOptions};
@@ -43,7 +43,7 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
     if connection.is_readonly(MAIN_DB).map_err(refusal)? {
-        // SQLite takes what it can get: for want of a descriptor, say, a file that cannot be written.
+        // SQLite opens what it can get: without a descriptor, for example, a file that it cannot write.
         let error = io::Error::last_os_error();
         if !matches!(error.kind(), ReadOnlyFilesystem | PermissionDenied) {
             return Err(StoreError::file(file, error).into());
@@ -57,11 +57,11 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     Ok(connection)
 }
 
-/// How long a look waits for others' locks, which take a moment each. No loop runs yet.
+/// How long reading waits for others' locks, which take a moment each. No loop runs yet.
 const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(2);
 
-/// Opens the file for reading alone: nothing is made or brought to the present version, and its tables may
-/// be those of any version. Waits for locks, so not for a loop.
+/// Opens the file read-only: nothing is created or migrated, and its tables may be those of any version. Waits
+/// for locks, so not for use in a loop.
 pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
@@ -120,16 +120,16 @@ pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A copy in the making, removed with its folder when this is dropped.
+/// An unfinished copy, removed with its folder when this is dropped.
 ///
-/// It is made in a folder of its own beside the store, for SQLite opens what it writes (journals too) by
-/// name: where others can write they could put a file or a link there first.
+/// It is made in a folder of its own beside the store, because SQLite opens the files it writes (including
+/// journals) by name: where others can write, they could put a file or a link there first.
 pub(super) struct Copy {
     folder: TempDir,
 }
 
 impl Copy {
-    /// Makes the folder, for this account alone.
+    /// Creates the folder, private to this account.
     pub(super) fn beside(store: &Path) -> Result<Self, StoreError> {
         let data = store.parent().filter(|folder| !folder.as_os_str().is_empty());
         let data = data.unwrap_or(Path::new("."));
@@ -143,7 +143,7 @@ impl Copy {
         self.folder.path().join("copy.db")
     }
 
-    /// Removes what an attempt has left: SQLite writes only what is not there yet.
+    /// Removes what an attempt has left: SQLite only writes to a file that does not exist yet.
     pub(super) fn remove(&self) -> Result<(), StoreError> {
         match fs::remove_file(self.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -153,7 +153,7 @@ impl Copy {
         }
     }
 
-    /// Puts it at its place, for this account alone.
+    /// Moves it to its place, private to this account.
     pub(super) fn put(self, target: &Path) -> Result<(), StoreError> {
         let path = self.path();
         let mut copy = File::open(&path).map_err(|error| StoreError::file(&path, error))?;

@@ -129,8 +129,7 @@ async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, 
 }
 
 async fn stdout() -> Response {
-    // `println!` and `eprintln!` panic when whoever reads them has gone. Here a line that is lost is a result
-    // like any other.
+    // `println!` and `eprintln!` panic when their reader has gone. Here a lost line is a result like any other.
     let _ = writeln!(
         io::stdout(),
         "diagnostics: a line on standard output, which is not part of any response"

@@ -1,6 +1,6 @@
 //! What may be shown of a request, and what Linux says about a process: text in, values out.
 //!
-//! Of headers and variables what is shown is what is known to be harmless; of all others it is the name.
+//! Of headers and variables, only known harmless values are shown; of all others, only the names.
 //!
 //! Nothing here reads a request or a file; `mod.rs` does.
 
@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// What stands in the place of what is not shown. Its length is a secret too.
+/// What replaces a hidden value. Its length is a secret, too.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// The variables whose values are shown: RFC 3875's, and what Apache, nginx, lighttpd, caddy, haproxy and
-/// LiteSpeed add. An account has variables of its own beside them (`DB_PASS`, `PGPASS`, `DATABASE_URL`), and no
-/// list of the names of secrets would ever be whole; so it is the harmless that is listed.
+/// The variables whose values are shown: RFC 3875's, and those that Apache, nginx, lighttpd, caddy, haproxy and
+/// LiteSpeed add. An account has its own variables besides (`DB_PASS`, `PGPASS`, `DATABASE_URL`), and no list
+/// of secret names could ever be complete, so the harmless ones are listed.
 const KNOWN_VARIABLES: &[&str] = &[
     "AUTH_TYPE",
     "CONTENT_LENGTH",
@@ -81,8 +81,8 @@ const KNOWN_VARIABLES: &[&str] = &[
     "X_LSCACHE",
 ];
 
-/// The headers whose values are shown, as variables are spelt: those of browsers and of proxies. A proxy may
-/// prove itself by a header of its own (`X-Origin-Verify`).
+/// The headers whose values are shown, spelled like variables: those of browsers and of proxies. A proxy may
+/// authenticate itself by a header of its own (`X-Origin-Verify`).
 const KNOWN_HEADERS: &[&str] = &[
     "ACCESS_CONTROL_REQUEST_HEADERS",
     "ACCESS_CONTROL_REQUEST_METHOD",
@@ -152,10 +152,10 @@ const KNOWN_HEADERS: &[&str] = &[
     "X_VARNISH",
 ];
 
-/// How the names of more such headers and variables begin.
+/// Name prefixes of more such headers and variables.
 const KNOWN_BEGINNINGS: &[&str] = &["ACCEPT", "SEC_CH_", "SEC_FETCH_", "SEC_GPC", "TOOLSHED_"];
 
-/// What the name of a secret has in it, where names are anybody's: in queries, in cookies, in settings.
+/// What the names of secrets contain, where names are arbitrary: in queries, in cookies, in settings.
 const SECRET_WORDS: &[&str] = &[
     "AUTH",
     "COOKIE",
@@ -174,11 +174,11 @@ const SECRET_WORDS: &[&str] = &[
     "TOKEN",
 ];
 
-/// The same, of words that are parts of harmless ones: only as a whole, between hyphens and the like.
+/// The same, for words that are part of harmless ones: only as a whole word, between hyphens and the like.
 const SECRET_WHOLE_WORDS: &[&str] = &["CODE", "OTP", "PIN", "PW", "SALT", "SID", "SIG", "XSRF"];
 
-/// Tells whether something with this name is nobody's business: a parameter, a setting, in any case and with
-/// hyphens or underscores.
+/// Whether something with this name is secret: a parameter or a setting, in any case and with hyphens or
+/// underscores.
 pub(crate) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let mut words = name.split(|character: char| !character.is_alphanumeric());
@@ -186,10 +186,10 @@ pub(crate) fn is_secret(name: &str) -> bool {
         || words.any(|word| SECRET_WHOLE_WORDS.contains(&word))
 }
 
-/// Returns what may be shown of the value of a web server's variable.
+/// Returns what may be shown of a web server variable's value.
 pub(crate) fn shown_of_variable(name: &str, value: &str) -> String {
     let name = spelt_as_variable(name);
-    // After an internal redirect Apache has every variable again, with this before its name.
+    // After an internal redirect Apache sets every variable again, with this prefix.
     let name = name.trim_start_matches("REDIRECT_");
     match name.strip_prefix("HTTP_") {
         Some(header) => shown_of_header(header, value),
@@ -198,7 +198,7 @@ pub(crate) fn shown_of_variable(name: &str, value: &str) -> String {
     }
 }
 
-/// Returns what may be shown of the value of a header. Of cookies the names are shown, of `Authorization` its
+/// Returns what may be shown of a header's value. For cookies the names are shown, for `Authorization` the
 /// scheme.
 pub(crate) fn shown_of_header(name: &str, value: &str) -> String {
     match &*spelt_as_variable(name) {
@@ -221,7 +221,7 @@ pub(crate) fn shown_of_header(name: &str, value: &str) -> String {
     }
 }
 
-/// Of a name that is in no list: only when its beginning says what it is.
+/// For a name that is in no list: only if its prefix says what it is.
 fn shown_if_harmless(name: &str, value: &str) -> String {
     let is_known = KNOWN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
     if is_known && !is_secret(name) { without_secrets(value) } else { HIDDEN.to_owned() }
@@ -231,12 +231,12 @@ fn spelt_as_variable(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
 }
 
-/// How often an address may be encoded in another's query before it is masked unread.
+/// How often a URL may be encoded in another's query before it is masked without being decoded.
 const DEPTH: usize = 3;
 
-/// Masks the secrets in a text that is shown: parameters with secret names, as in `?token=…` or
-/// `host=a password=…`, and the name and password before the host of an address. A value that holds such a
-/// thing percent-encoded (`?next=%2Fa%3Ftoken%3D…`) is masked as a whole.
+/// Masks the secrets in a text that is shown: parameters with secret names, as in `?token=…` or `host=a
+/// password=…`, and the user name and password before a URL's host. A value that contains such a thing
+/// percent-encoded (`?next=%2Fa%3Ftoken%3D…`) is masked as a whole.
 pub(crate) fn without_secrets(text: &str) -> String {
     masked(text, DEPTH)
 }
@@ -261,7 +261,7 @@ fn masked_parameter(parameter: &str, depth: usize) -> Cow<'_, str> {
     if is_hidden { format!("{name}={HIDDEN}{delimiter}").into() } else { parameter.into() }
 }
 
-/// Masks what stands between `://` and the last `@` before the path.
+/// Masks everything between `://` and the last `@` before the path.
 fn without_userinfo(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut rest = text;

@@ -1,6 +1,6 @@
 //! The tool *inspect*: what the server received, and what the program is and may do.
 //!
-//! It shows what is the owner's, so it has to be named to be open; and what may be a secret it masks (`logic.rs`).
+//! It shows private things, so it is only open if it is named, and it masks possible secrets (`logic.rs`).
 //! Here the request and `/proc/self` are read.
 
 use std::fs;
