@@ -114,8 +114,7 @@ fn tool_of(uri: &Uri) -> Option<&str> {
     tool_below(BASE.get().and_then(Option::as_deref), uri.path())
 }
 
-/// The tool at a path, from which the configured base may have to be taken off yet: every other one the
-/// server has taken off.
+/// The tool at a path, which may still contain the configured base: the server has removed any other base.
 fn tool_below(base: Option<&str>, path: &str) -> Option<&'static str> {
     let below = base.and_then(|base| path.strip_prefix(base));
     let below = below.filter(|below| below.starts_with('/')).unwrap_or(path);
@@ -233,7 +232,7 @@ static FACTS: ServerFacts = ServerFacts {
     address: |extensions| Exchange::of(extensions).remote_address(),
     is_https: |extensions| Exchange::of(extensions).scheme() == Scheme::Https,
     is_alone: |extensions| {
-        // Of FastCGI's ways in each names a role; over HTTP there are no variables.
+        // Each FastCGI transport names a role; over HTTP there are no variables.
         let exchange = Exchange::of(extensions);
         exchange.variables().is_some() && exchange.role().is_none()
     },
@@ -325,12 +324,12 @@ mod tests {
             (None, "//tools/checksum", None),
             (None, "/tools//checksum", None),
             (None, "/", None),
-            // Somewhere else in the address.
+            // Elsewhere in the URL.
             (None, "/x/tools/checksum", None),
             (None, "/x?/tools/checksum", None),
             (None, "/login?next=/tools/checksum", None),
             (None, "/static/tools/checksum", None),
-            // A base that is configured; a proxy may have taken it off.
+            // A base that is configured; a proxy may have removed it.
             (Some("/project"), "/project/tools/inspect/", Some("inspect")),
             (Some("/project"), "/tools/inspect", Some("inspect")),
             (Some("/project"), "/projects/tools/inspect", None),

@@ -35,7 +35,7 @@ pub(crate) const FILE_NAME: &str = "toolshed.toml";
 /// Names the file, in the environment.
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
-/// Bytes of a file. One that is longer is something else.
+/// Bytes of a settings file. A longer file is something else.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// What every variable of ours begins with.
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) workers: RangeInclusive<usize>,
     /// Where messages go; `None`: wherever the way in has them by default.
     pub(crate) log: Option<PathBuf>,
-    /// Bytes of a log file after which another is begun.
+    /// Bytes of a log file after which a new one is started.
     pub(crate) log_bytes: u64,
     /// The tools for everybody, by name; `all` stands for those that need not be named.
     pub(crate) public: BTreeSet<String>,
@@ -68,9 +68,9 @@ pub(crate) struct Settings {
     pub(crate) session_longest: Duration,
     /// The path below which cookies are sent; `None`: where the site is mounted.
     pub(crate) cookie_path: Option<CookiePath>,
-    /// Whether who comes by HTTP is led to HTTPS.
+    /// Whether requests over HTTP are redirected to HTTPS.
     pub(crate) redirects_to_https: bool,
-    /// How long browsers are told to come by HTTPS alone; zero: they are not; `None`: see [`Settings::hsts`].
+    /// How long browsers are told to use only HTTPS; zero: they are not told; `None`: see [`Settings::hsts`].
     pub(crate) hsts: Option<Duration>,
     /// Where the site is mounted when an exchange does not show it: `/project`.
     pub(crate) base: Option<String>,
@@ -106,9 +106,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How long browsers are told to come by HTTPS alone. Without a word of the owner a day: long enough to be
-    /// of use, and short enough to get over a certificate that was not renewed. With HTTPS for everybody half a
-    /// year, what scanners ask for.
+    /// How long browsers are told to use only HTTPS. Unless the owner sets it, a day: long enough to be useful,
+    /// and short enough to survive a certificate that was not renewed. With HTTPS for everyone, half a year,
+    /// which is what scanners ask for.
     pub(crate) fn hsts(&self) -> Duration {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         const HALF_A_YEAR: Duration = Duration::from_secs(4380 * 3600);
@@ -159,10 +159,10 @@ pub(crate) fn file_of(typed: &Typed) -> Option<PathBuf> {
     which_file(typed, &environment(), home().as_deref()).0
 }
 
-/// Reads a file of settings whole, without waiting should it be a pipe.
+/// Reads a whole settings file, without blocking if it is a pipe.
 ///
 /// # Errors
-/// What the file system answers, and when it is not a regular file, too long, or not UTF-8.
+/// Any from the file system; also if it is not a regular file, too long, or not UTF-8.
 pub(crate) fn read_text(file: &Path) -> io::Result<String> {
     let (_, bytes) = atomic_file::read_small(file, LONGEST_FILE)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -179,7 +179,7 @@ fn environment() -> Vec<(String, OsString)> {
         .collect()
 }
 
-/// The variable of the environment that sets the owner's password; it counts before the file.
+/// The environment variable that sets the owner's password; it takes precedence over the file.
 pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     match configuration.set.get("password_hash") {
@@ -378,8 +378,8 @@ impl Configuration {
     }
 }
 
-/// The key that an error says is there already, and where it begins the first time. `None` for any other
-/// error, and where there are sections: those have keys of their own.
+/// The key that an error reports as duplicate, and where it first starts. `None` for any other error, and if
+/// there are sections, which have their own keys.
 fn twice(
     text: &str,
     table: &Spanned<DeTable<'_>>,

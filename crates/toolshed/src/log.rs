@@ -1,8 +1,8 @@
 //! The log: where messages go and how a line looks.
 //!
 //! Nothing that is logged can panic, block, fill the disk or pass for another line (`log/`). Standard output
-//! and error go to the log file, too: a stray `println!` of a tool is found in it (of an `eprintln!` with
-//! values in it each part is a write of its own, so other lines may come between).
+//! and error also go to the log file, so that a tool's stray `println!` ends up in it (an `eprintln!` with
+//! values makes several writes, so other lines may come in between).
 
 mod file;
 mod line;
@@ -25,7 +25,7 @@ use self::writer::{Log, Sink};
 use crate::config::{self, Configuration, Settings};
 use crate::report::Failure;
 
-/// The log of this process, for those who cannot be given it.
+/// This process' log, for code that it cannot be passed to.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Begins writing messages to standard error.
@@ -46,7 +46,7 @@ fn begin_writing(sink: Sink, level: tracing::Level) {
         .with_timer(TimeAndProcess)
         .with_target(false)
         .with_ansi(false)
-        // It would be told by a macro that panics.
+        // It would be reported by a macro that panics.
         .log_internal_errors(false)
         .init();
 }
@@ -71,8 +71,8 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
     }
 }
 
-/// As [`to_file`], for a process of one request: the file that the settings name, or that of a spawned
-/// process without one, is opened by the first message. Standard output and error stay what they are.
+/// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process'
+/// default, is opened by the first message. Standard output and error are unchanged.
 pub(crate) fn to_file_when_needed(settings: &Settings) {
     let file = settings.log.clone().or_else(of_spawned);
     let limit = settings.log_bytes;
@@ -80,8 +80,8 @@ pub(crate) fn to_file_when_needed(settings: &Settings) {
     begin_writing(sink, tracing::Level::INFO);
 }
 
-/// Looks whether the log file is still the one to write to and not too large: what tools print passes
-/// through nobody's hands.
+/// Checks whether the log file is still the one to write to and not too large: what tools print goes there
+/// directly.
 pub(crate) fn look() {
     if let Some(log) = LOG.get() {
         log.look();
@@ -112,11 +112,11 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Says something on standard output as it was at the start, if somebody reads there.
+    /// Prints something to the original standard output, if anybody reads it.
     pub(crate) fn greet(&self, text: &str) {
         let stdout = io::stdout();
         let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
-        // Somebody who does not listen need not be greeted.
+        // If nobody reads it, nobody needs the greeting.
         let _ = descriptors::write_at_once(output, text.as_bytes());
     }
 

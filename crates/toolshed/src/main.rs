@@ -26,7 +26,7 @@ use crate::flags::{Command, Flags};
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    // It fails for no signal that there is.
+    // It fails for no existing signal.
     let _ = event_loop::signals::ignore_failed_writes();
     // A web server that starts the program gives no arguments that matter: they are not even looked
     // at. For CGI this is a matter of safety, too, since a query may become arguments (RFC 3875 §4.4).

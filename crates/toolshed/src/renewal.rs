@@ -62,11 +62,11 @@ pub(crate) fn is_good_copy() -> bool {
     Place::find().is_ok_and(|place| place.is_good_copy)
 }
 
-/// Begins to watch. To be called before the configuration is read: what changes after that is a change.
-/// `spawned`: a web server starts this program through the launcher.
+/// Starts watching. Call it before the configuration is read: what changes after that is a change. `spawned`: a
+/// web server starts this program through the launcher.
 ///
 /// # Errors
-/// When not even the program's own path can be found: without /proc, say.
+/// If not even the program's own path can be found, for example without /proc.
 pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
     let place = Place::find()?;
     let mut arguments: Vec<_> = ["check", "--renewal"].map(Into::into).into();
@@ -92,7 +92,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
     Ok(renewal)
 }
 
-/// Says in the log, which is open by now, when there is no watching.
+/// Logs, once the log is open, that there is no watching.
 pub(crate) fn or_say_why_not(renewal: io::Result<Renewal>) -> Option<Renewal> {
     let say = |error: &io::Error| {
         tracing::warn!(
@@ -110,10 +110,9 @@ fn folder() -> Option<PathBuf> {
 /// Returns the configuration as it passed last, when this one is wrong and there is one that passed: a slip
 /// in the file shall not take the site down, also when no process is left that has read it before. What is
 /// wrong is told in the log.
-///
-/// A configuration without mistakes is kept as the last good one here, whatever checks have run: what this
-/// process serves by is what the next one may fall back to, and never what was withdrawn before it. Where
-/// nothing was kept before, that is left to [`keep_first`]: this start may fail.
+/// A configuration without mistakes is kept as the last good one here, whatever checks have run: the next
+/// process may only fall back to what this one serves with, never to something withdrawn before. If nothing was
+/// kept before, that is left to [`keep_first`], since this start may fail.
 pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     let Some(folder) = folder().filter(|folder| folder.is_dir()) else { return configuration };
     if let Some(open) = open_to_others(&folder) {
@@ -149,7 +148,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     good
 }
 
-/// The first of these that another account can change, or has made: the folder, the one around it, and the
+/// The first of these that another account can change, or has created: the folder, its parent, and the
 /// configuration that is kept there.
 fn open_to_others(folder: &Path) -> Option<PathBuf> {
     let file = folder.join(FILE_NAME);
@@ -157,8 +156,8 @@ fn open_to_others(folder: &Path) -> Option<PathBuf> {
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
 
-/// Keeps the usual configuration as the last good one, if it is good: for a process that has begun to serve
-/// by it.
+/// Keeps the usual configuration as the last good one, if it is good: for a process that has started to serve
+/// with it.
 pub(crate) fn keep_first(_: &str) {
     let configuration = config::load(&Typed::default());
     if configuration.problems.is_empty() {
@@ -195,8 +194,8 @@ pub(crate) fn keep_program() -> io::Result<()> {
     })
 }
 
-/// Keeps the configuration that has passed. That there is no file is a good state, too, and kept as an
-/// empty one: else the file before it would come back.
+/// Keeps the configuration that has passed. Having no file is a good state, too, and kept as an empty one:
+/// otherwise the file before it would come back.
 ///
 /// # Errors
 /// What the file system answers; what was kept before is as it was.
@@ -221,8 +220,8 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(|_| {
-        // What was withdrawn must not come back. On a full disk a file can be removed, in a folder that
-        // cannot be written to it can be emptied: then it says what no file says.
+        // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
+        // that cannot be written to: then it means the same as no file.
         let emptied = || File::options().write(true).truncate(true).open(&kept).map(drop);
         let _ = fs::remove_file(&kept).or_else(|_| emptied());
     })

@@ -88,7 +88,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// What became of writing to standard output.
+/// The outcome of writing to standard output.
 fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -102,7 +102,7 @@ fn written(outcome: io::Result<()>) -> Result<(), Failure> {
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     if error.use_stderr() {
-        // When even this cannot be written, the exit code says it.
+        // If even this cannot be written, the exit code says it.
         return ExitCode::from(error.exit_code().clamp(0, 255) as u8);
     }
     exit_code(written(printed))

@@ -180,7 +180,7 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// Where the password is set: the first place that counts (docs/login.md).
+/// Where the password is set: the first place that takes effect (docs/login.md).
 fn password(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
     const SUBJECT: &str = "Login";
     let variable = config::password_variable(configuration);
@@ -256,7 +256,7 @@ fn sets_password(rules: &Path) -> bool {
     })
 }
 
-/// Where the site remembers things: sessions, and which tool crashes again and again.
+/// Where the site keeps its data: sessions, and which tool keeps crashing.
 fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     const SUBJECT: &str = "Data";
     let folder = application::login(&configuration.settings).data;
@@ -305,7 +305,7 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// A file of the site's that is there and that this account cannot use: made by another one, say.
+/// An existing file of the site that this account cannot use: created by another account, for example.
 fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
     let files = [(STORE_FILE, Access::READ_OK | Access::WRITE_OK), (KEY_FILE, Access::READ_OK)];
     let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();
@@ -313,7 +313,7 @@ fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
     files.into_iter().find(|(file, needed)| is_unusable(file, *needed)).map(|(file, _)| file)
 }
 
-/// `is_launched`: a web server starts the program through `dispatch.fcgi`, and brings the socket.
+/// `is_launched`: a web server starts the program through `dispatch.fcgi` and passes the socket.
 fn listening(findings: &mut Findings, configuration: &Configuration, is_launched: bool) {
     let asked_for = configuration.settings.listen.clone();
     if asked_for.is_none() && is_launched {

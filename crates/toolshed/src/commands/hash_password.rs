@@ -13,13 +13,12 @@ use crate::report::{self, Failure};
 /// The setting.
 pub(super) const KEY: &str = "password_hash";
 
-/// Files beyond this length are no files of settings.
+/// A file longer than this is not a settings file.
 const LONGEST_FILE: u64 = 1 << 20;
 
 /// Reads the password and prints the line.
-///
 /// # Errors
-/// Also when standard output goes to the end of a file that has the setting already: twice it is no TOML.
+/// Also if standard output is appended to a file that already has the setting: twice is not valid TOML.
 pub(crate) fn run() -> Result<(), Failure> {
     let output = file_of_output();
     let has_setting = output.as_deref().is_some_and(|text| {
@@ -34,24 +33,24 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let password = typed()?;
     if let Some(words) = Password::weakness(&password) {
-        // Somebody who does not listen need not be warned.
+        // If nobody reads it, nobody needs the warning.
         let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
     }
     let hash = Password::make_hash(&password).map_err(Failure::refused)?;
-    // A last line without an end would go on with ours.
+    // A last line without a line end would continue with ours.
     let line_end = output.is_some_and(|text| !text.is_empty() && !text.ends_with('\n'));
     let line_end = if line_end { "\n" } else { "" };
     report::print(&format!("{line_end}{KEY} = \"{hash}\"\n"))
 }
 
-/// Returns what is in the file that standard output is appended to, if it is: `>> toolshed.toml`.
+/// Returns the content of the file that standard output is appended to, if any: `>> toolshed.toml`.
 fn file_of_output() -> Option<String> {
     let output = io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()?;
     let metadata = output.metadata().ok().filter(|it| it.is_file() && it.len() <= LONGEST_FILE)?;
     if metadata.len() == 0 {
         return None;
     }
-    // The descriptor itself is for writing alone.
+    // The descriptor itself is write-only.
     let number = io::stdout().as_fd().as_raw_fd();
     let mut text = Vec::new();
     let file = File::open(format!("/proc/self/fd/{number}")).ok()?;
@@ -62,7 +61,7 @@ fn file_of_output() -> Option<String> {
 /// Asks for the password at the terminal, or reads it from standard input.
 ///
 /// # Errors
-/// When it is empty or longer than a login accepts, or was not typed twice in the same way.
+/// If it is empty or longer than a login accepts, or was not typed the same way twice.
 pub(super) fn typed() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;

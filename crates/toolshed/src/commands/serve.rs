@@ -52,9 +52,9 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     terminal.tell(served)
 }
 
-/// A password that was made up, for whoever sits at the terminal.
+/// A generated password, for whoever uses the terminal.
 enum MadeUp {
-    /// By the version of this process before this one, or by the supervisor.
+    /// By the previous version of this process, or by the supervisor.
     Before(String),
     Now(login::MadeUp),
 }
@@ -109,7 +109,7 @@ static GREETING: OnceLock<Greeting> = OnceLock::new();
 /// Says where the site is, how to stop it and what to do next.
 fn greet(way_in: &str) {
     let Some(Greeting { terminal, made_up }) = GREETING.get() else { return };
-    // Only now, when the site is served: a start that fails leaves nothing behind.
+    // Only now that the site is served: a failed start leaves nothing behind.
     let kept = |made_up: &&MadeUp| match made_up {
         MadeUp::Before(_) => true,
         MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),

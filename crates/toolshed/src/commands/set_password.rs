@@ -1,6 +1,6 @@
-//! `toolshed set-password`: puts the owner's password into toolshed.toml, in the place of the one before.
+//! `toolshed set-password`: sets the owner's password in toolshed.toml, replacing the previous one.
 //!
-//! Nothing else in the file changes, and neither do its mode and owner; at no moment it is half written.
+//! Nothing else in the file changes, nor do its mode and owner, and it is never half written.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Write};
@@ -17,12 +17,12 @@ use crate::report::{self, Failure};
 /// Reads the password and writes its hash.
 ///
 /// # Errors
-/// When the password is too short or too common, or the file cannot be read, changed or written; it is as it was
-/// then.
+/// If the password is too short, too long or too common, or if the file cannot be read, changed or written; it
+/// is then unchanged.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let configuration = config::load(typed);
     let file = file(typed, &configuration)?;
-    // Before anybody types: a file that cannot be changed.
+    // Before anyone types: a file that cannot be changed.
     let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
     changed(&file, "").map_err(nothing_changed)?;
     let password = hash_password::typed().map_err(nothing_changed)?;
@@ -37,15 +37,15 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     report::print(&said(&file, metadata.as_ref(), &configuration))
 }
 
-/// The file to change: of a link what it points at.
+/// The file to change; if it is a link, what it points to.
 fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure> {
     let is_unreadable = |problem: &Problem| match problem {
         Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => true,
-        // The password's own line is replaced, however often it is there.
+        // The password's own line is replaced, however often it appears.
         Problem::Twice { key, .. } => key != KEY,
         _ => false,
     };
-    // A file that was named and is not there yet is made.
+    // A named file that does not exist yet is created.
     let file = config::file_of(typed).ok_or_else(|| {
         Failure::refused("The installation's folder cannot be found; is /proc there?")
     })?;
@@ -55,7 +55,7 @@ fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure
     Ok(fs::canonicalize(&file).unwrap_or(file))
 }
 
-/// The file's text with this hash, and what else is known of a file that is there.
+/// The file's text with this hash, and the metadata of a file that exists.
 fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failure> {
     let unreadable = |error: io::Error| {
         let why = config::in_words(&error);
@@ -67,7 +67,7 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
         Ok(metadata) => (fs::read_to_string(file).map_err(unreadable)?, Some(metadata)),
     };
     let text = config::with_text(&text, KEY, hash).ok_or_else(|| {
-        // What is no TOML was refused before; see `file`.
+        // Invalid TOML was refused before; see `file`.
         Failure::wrong(format!(
             "{KEY} cannot be set in {}: it is a section there; remove that first.",
             file.display()
@@ -76,7 +76,7 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
     Ok((text, metadata))
 }
 
-/// Writes the file as its owner's, also when root does it; a new one belongs to the folder's.
+/// Writes the file for its owner, even when root does it; a new one belongs to the folder's owner.
 fn write(file: &Path, text: &str, before: Option<&Metadata>) -> io::Result<()> {
     let mode = before.map_or(0o600, |before| before.mode() & 0o7777);
     let owner = match before {
@@ -106,7 +106,7 @@ fn unwritable(file: &Path, error: &io::Error) -> Failure {
     })
 }
 
-/// That it is done, and what may keep it from counting or being a secret.
+/// Confirms the change, and says what may keep the password from taking effect or being secret.
 fn said(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
     let shown = file.display();
     let mut said = format!("The password is set in {shown}.\n");

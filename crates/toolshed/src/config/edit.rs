@@ -1,14 +1,14 @@
 //! Changes one setting in the text of a file and nothing else: comments, order and line ends stay.
 //!
-//! The parser says where a key's value begins and ends, so whatever TOML allows there is replaced as a whole.
-//! What comes out is parsed again, and has to differ from what went in by that one setting.
+//! The parser says where a key's value starts and ends, so anything that TOML allows there is replaced as a
+//! whole. The result is parsed again, and must differ from the original only in that setting.
 
 use toml::de::{DeTable, DeValue};
 
-/// Returns the text of a file with the setting `key` being the text `value`: replaced where it stands, else
-/// added. A key that stands there several times (which is no TOML) stands there once.
+/// Returns the text of a file with the setting `key` set to the text `value`: replaced where it is, otherwise
+/// added. A key that appears several times (which is not valid TOML) then appears once.
 ///
-/// `None` when the text cannot be changed so: it is no TOML, say.
+/// `None` if the text cannot be changed like this, for example because it is not TOML.
 pub(crate) fn with_text(text: &str, key: &str, value: &str) -> Option<String> {
     let mut text = text.to_owned();
     // Each round removes a line.
@@ -28,7 +28,7 @@ pub(crate) fn with_text(text: &str, key: &str, value: &str) -> Option<String> {
             let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
             let line = format!("{key} = {quoted}{line_end}");
             let missing = if text.is_empty() || text.ends_with('\n') { "" } else { line_end };
-            // Behind a section it would be a part of that.
+            // After a section header it would belong to that section.
             let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
             let (mark, rest) = text.split_at(start);
             vec![format!("{text}{missing}{line}"), format!("{mark}{line}{rest}")]
@@ -42,7 +42,7 @@ fn parsed(text: &str) -> Option<DeTable<'_>> {
     errors.is_empty().then(|| table.into_inner())
 }
 
-/// Whether a text has this value for the key, and all else as before.
+/// Whether a text has this value for the key, and everything else as before.
 fn differs_only_by(text: &str, before: &DeTable<'_>, key: &str, value: &str) -> bool {
     let Some(after) = parsed(text) else { return false };
     let others = |table: &DeTable<'_>| -> Vec<String> {
@@ -55,7 +55,7 @@ fn differs_only_by(text: &str, before: &DeTable<'_>, key: &str, value: &str) -> 
         && others(&after) == others(before)
 }
 
-/// A value without its places in the text.
+/// A value without its positions in the text.
 fn plain(value: &DeValue<'_>) -> String {
     match value {
         DeValue::Array(items) => {
@@ -70,7 +70,7 @@ fn plain(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Where a key is set another time: from the beginning of its line to the end of the last.
+/// Where a key is set again: from the start of its line to the end of the last.
 fn statement_again(text: &str, key: &str) -> Option<std::ops::Range<usize>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let (_, at) = errors
@@ -78,7 +78,7 @@ fn statement_again(text: &str, key: &str) -> Option<std::ops::Range<usize>> {
         .filter_map(|error| super::twice(text, &table, error).zip(error.span()))
         .find(|((name, _), _)| name == key)?;
     let begins = text[..at.start].rfind('\n').map_or(0, |before| before + 1);
-    // A text may go over several lines.
+    // A text may span several lines.
     let ends = text[begins..].match_indices('\n').map(|(at, _)| begins + at + 1);
     ends.chain([text.len()])
         .map(|end| begins..end)
@@ -101,22 +101,22 @@ mod tests {
                 "# first\npassword_hash   =  \"old\"   # mine\n\n  a=1\n",
                 "# first\npassword_hash   =  \"new\"   # mine\n\n  a=1\n",
             ),
-            // Every kind of text, and what is none.
+            // Every kind of string, and other types.
             ("password_hash = 'old'\r\na = 1\r\n", "password_hash = \"new\"\r\na = 1\r\n"),
             ("password_hash = \"\"\"o\nl # \\\"d\"\"\"", "password_hash = \"new\""),
             ("password_hash = '''\no\nld''' # x", "password_hash = \"new\" # x"),
             ("\"password_hash\" = \"a \\\" # = b\"", "\"password_hash\" = \"new\""),
             ("password_hash = [\n 1, # one\n]\nb = 2", "password_hash = \"new\"\nb = 2"),
             ("password_hash = 5", "password_hash = \"new\""),
-            // Windows: a mark at the beginning, its own line ends.
+            // Windows: a byte order mark, its own line ends.
             ("\u{feff}a = 1\r\n", "\u{feff}a = 1\r\npassword_hash = \"new\"\r\n"),
             ("\u{feff}password_hash=\"old\"", "\u{feff}password_hash=\"new\""),
-            // What only looks like it.
+            // Text that only looks like it.
             (
                 "# password_hash = \"x\"\nlog = \"\"\"\npassword_hash = 1\n\"\"\"\n",
                 "# password_hash = \"x\"\nlog = \"\"\"\npassword_hash = 1\n\"\"\"\npassword_hash = \"new\"\n",
             ),
-            // A section has keys of its own.
+            // A section has its own keys.
             ("a = 1\n[b]\nc = 2\n", "password_hash = \"new\"\na = 1\n[b]\nc = 2\n"),
             (
                 "\u{feff}[b]\r\npassword_hash = 2",
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// Files are cut off by uploads and typed by people.
+    /// Files are truncated by uploads and typed by people.
     #[test]
     fn whatever_is_in_the_file_stays() {
         const FILE: &str = "# ä\npublic = [\"all\", 'inspect']\npassword_hash = \"\"\"a\nb\"\"\" # c\r\nbody_bytes=0x2000";

@@ -706,7 +706,7 @@ fn take_https(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), A
 }
 
 fn take_hsts(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    /// Two years: what lists of sites that are HTTPS alone ask for.
+    /// Two years: what preload lists ask for.
     const LONGEST: Duration = Duration::from_secs(17_520 * HOUR);
     let time = value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= LONGEST);
     settings.hsts = Some(time.ok_or(Advice::AsEver)?);

@@ -89,13 +89,13 @@ pub(crate) enum Problem {
         /// What the parser said, without a period.
         message: String,
     },
-    /// A key that stands in a file more than once.
+    /// A key that appears in a file more than once.
     Twice {
         /// The file.
         file: PathBuf,
         /// The key.
         key: String,
-        /// The line of the first, from 1 on.
+        /// The line of the first, starting at 1.
         first: usize,
         /// The line of this one.
         line: usize,

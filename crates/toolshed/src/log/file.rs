@@ -1,10 +1,11 @@
-//! The log file: bounded in size by a second one, shared by several processes, and never a reason to end.
+//! The log file: limited in size by rotation to a second one, shared by several processes, and never a reason
+//! to exit.
 //!
 //! * A line is appended by one `write(2)`, so several processes can share the file.
-//! * What is larger than its limit is renamed to `….1`, in the place of the one before. All who write look
-//!   first which file lies there now, so they follow, also when somebody else renames it (logrotate).
-//! * Standard output and error go there, too, if asked for. Rust's `println!` panics when it cannot write,
-//!   so while the file cannot be written they lead to `/dev/null`.
+//! * A file that is too large is renamed to `….1`, replacing the one before. All writers first check which file
+//!   is there now, so they follow, even if something else renames it (logrotate).
+//! * Standard output and error go there, too, if requested. Rust's `println!` panics when it cannot write, so
+//!   while the file cannot be written they lead to `/dev/null`.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
@@ -22,17 +23,17 @@ use rustix::fs::OFlags;
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
-    /// Bytes after which another file is begun.
+    /// Bytes after which a new file is started.
     limit: u64,
     output: Output,
-    /// The last line was not written whole.
+    /// The last line was not written completely.
     is_broken: bool,
 }
 
-/// What standard output and error are to this log.
+/// How standard output and error relate to this log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Somebody else's.
+    /// They are unrelated.
     Apart,
     /// They lead into the file.
     Redirected,
@@ -41,14 +42,14 @@ pub(super) enum Output {
 }
 
 impl LogFile {
-    /// Opens the file for appending, with its folder if that is missing.
+    /// Opens the file for appending, and creates its folder if it is missing.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// Any from the file system.
     pub(super) fn open(path: &Path, limit: u64) -> io::Result<LogFile> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            // A folder that stays open (/tmp, /var/log) is the owner's choice.
+            // A folder that stays open to others (/tmp, /var/log) is the owner's choice.
             close_to_others(folder)?;
         }
         let file = open(path)?;
@@ -56,10 +57,10 @@ impl LogFile {
         Ok(LogFile { path, file, limit, output: Output::Apart, is_broken: false })
     }
 
-    /// Lets standard output and error lead into the file, too.
+    /// Redirects standard output and error into the file, too.
     ///
     /// # Errors
-    /// What `dup2(2)` answers.
+    /// Any from `dup2(2)`.
     pub(super) fn redirect_output(&mut self) -> io::Result<()> {
         descriptors::redirect_output(self.file.as_fd())?;
         self.output = Output::Redirected;
@@ -69,7 +70,7 @@ impl LogFile {
     /// Appends a line.
     ///
     /// # Errors
-    /// What `write(2)` answers; of the line a part may stand there.
+    /// Any from `write(2)`; part of the line may have been written.
     pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
         self.look(line.len() as u64);
         let appended = self.write(line);
@@ -81,8 +82,8 @@ impl LogFile {
         appended
     }
 
-    /// Looks whether another file lies there by now, and begins one when this is too large for `more`
-    /// bytes. What was printed counts, too.
+    /// Checks whether another file is there by now, and starts one if this is too large for `more` bytes. What
+    /// was printed counts, too.
     pub(super) fn look(&mut self, more: u64) {
         let Ok(own) = self.file.metadata() else { return };
         let there = fs::metadata(&self.path).ok();
@@ -93,7 +94,7 @@ impl LogFile {
         if is_there && !self.put_aside(&own) {
             return;
         }
-        // Without a descriptor for it the old one has to do; it is tried again with the next line.
+        // Without a descriptor for it the old one has to do; the next line tries again.
         if let Ok(file) = open(&self.path) {
             self.file = file;
             self.is_broken = false;
@@ -101,15 +102,15 @@ impl LogFile {
         }
     }
 
-    /// Renames the file that is too large; of several processes one does. Returns whether another file is to
-    /// be begun or followed to.
+    /// Renames the file that is too large; one of several processes does. Returns whether to start or follow
+    /// another file.
     fn put_aside(&self, own: &Metadata) -> bool {
         let Ok(lock) = File::open(&self.path) else { return false };
-        // Where there are no locks two might do it at once, and the log before is lost.
+        // Without locks two processes might do it at once, and the log before is lost.
         if descriptors::try_lock(lock.as_fd()).is_err_and(|error| error.kind() == WouldBlock) {
             return false;
         }
-        // Whoever had the lock may have done it.
+        // Another process may have done it while it held the lock.
         let is_still_there = fs::metadata(&self.path).is_ok_and(|there| is_same(&there, own));
         !is_still_there || fs::rename(&self.path, before(&self.path)).is_ok()
     }
@@ -140,7 +141,7 @@ impl LogFile {
         }
     }
 
-    /// Lets standard output and error follow to the file that is written now.
+    /// Lets standard output and error follow to the current file.
     fn follow(&mut self) {
         if self.output != Output::Apart && self.redirect_output().is_err() {
             self.output = Output::Silenced;
@@ -155,15 +156,15 @@ impl LogFile {
     }
 }
 
-/// Where the log goes that was too large.
+/// Where a log that was too large goes.
 pub(super) fn before(path: &Path) -> PathBuf {
     let mut before = path.as_os_str().to_owned();
     before.push(".1");
     before.into()
 }
 
-/// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
-/// put there must not wait for a reader, and what another account put there is not written to.
+/// The file is private: messages name visitors' addresses and paths. Opening a pipe that somebody put there
+/// must not wait for a reader, and a file that another account put there is not written to.
 fn open(path: &Path) -> io::Result<File> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
     if is_file && is_in_other_hands(path) {
@@ -228,7 +229,7 @@ mod tests {
         let kept = read(&before(&path)) + &read(&path);
         let expected: String = (0..300).map(|number| format!("line {number:>4}\n")).collect();
         assert!(kept.len() >= 1000 && expected.ends_with(&kept), "{kept}");
-        // And whoever else renames or removes it.
+        // And if something else renames or removes it.
         fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         logs[0].append(b"first\n").unwrap();
         logs[1].append(b"second\n").unwrap();
@@ -261,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = LogFile::open(&path, 100).unwrap();
-        // A folder that is not empty gives way to no file.
+        // A folder that is not empty cannot be replaced by a file.
         fs::create_dir_all(before(&path).join("full")).unwrap();
         let appended = (0..100).filter(|_| log.append(b"a line\n").is_ok()).count();
         assert!(appended < 100 && read(&path).len() <= 220, "{appended}");

@@ -1,15 +1,15 @@
-//! A message as a line of the log: of bounded length, and nothing in it can pass for another line.
+//! A message as a line of the log: limited in length, and nothing in it can pass for another line.
 
-/// Bytes of one message. A backtrace takes some 6,000; paths and panics may quote what visitors sent.
+/// Bytes of one message. A backtrace takes about 6,000; paths and panics may quote what visitors sent.
 const LONGEST: usize = 8 * 1024;
 
-/// What stands before each line of a message but the first.
+/// The prefix of each line of a message except the first.
 const CONTINUED: &str = "    ";
 
-/// Makes a line of a formatted message, with its line end, and `more` behind the message.
+/// Turns a formatted message into a line, with its line end, and `more` after the message.
 ///
-/// Lines of a message after the first are indented and control characters are shown as numbers, so that
-/// nothing a message quotes begins where a message begins, or does something to a terminal.
+/// Further lines of a message are indented and control characters are shown as numbers, so that nothing a
+/// message quotes can look like the start of a message or affect a terminal.
 pub(super) fn line(message: &[u8], more: &str) -> Vec<u8> {
     let message = String::from_utf8_lossy(message);
     let message = message.trim_end_matches('\n');

@@ -1,23 +1,24 @@
 //! How many messages of one kind are written: visitors cause some, and could fill a disk with them.
 //!
-//! Values and `now` in, a decision out. A kind is a place in the code that logs (tracing's call site), so
-//! there is a fixed number of kinds, and a flood of one hides no other.
+//! Values and `now` in, a decision out. A kind is a place in the code that logs (tracing's call site), so the
+//! number of kinds is fixed, and a flood of one hides no other.
 //!
-//! Each process counts for itself. *Absent on purpose*: a limit over processes, for plain CGI, where each is one
-//! request. It would take a file per kind in the log's folder, could not count what it suppresses without another
-//! write, and would still let processes through that look at the same moment. `log_bytes` bounds them together.
+//! Each process counts for itself. *Absent on purpose*: a limit across processes, for plain CGI, where each
+//! serves one request. It would need a file per kind in the log's folder, could not count what it suppresses
+//! without another write, and would still let through processes that check at the same moment. `log_bytes`
+//! limits them together.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// Messages of one kind that are written at once …
+/// Messages of one kind that may come in a burst …
 const BURST: u32 = 100;
 
-/// … and how long it then takes until the next is: some 2 MiB a day of lines of 120 bytes.
+/// … and how long each further one has to wait: some 2 MiB a day of lines of 120 bytes.
 const REFILL: Duration = Duration::from_secs(5);
 
-/// What is known of each kind.
+/// What is known about each kind.
 #[derive(Debug)]
 pub(super) struct Rates<K>(HashMap<K, Budget>);
 
@@ -25,12 +26,12 @@ pub(super) struct Rates<K>(HashMap<K, Budget>);
 #[derive(Debug)]
 struct Budget {
     left: u32,
-    /// The moment up to which refills are counted in `left`.
+    /// The time up to which refills are counted in `left`.
     refilled: Instant,
     left_out: LeftOut,
 }
 
-/// Messages of one kind that were not written.
+/// Messages of one kind that were suppressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) count: u64,
@@ -45,7 +46,7 @@ impl<K> Default for Rates<K> {
 }
 
 impl<K: Eq + Hash> Rates<K> {
-    /// Decides on a message: `None` when it is to be left out; else how many before it were.
+    /// Decides on a message: `None` to suppress it; otherwise how many before it were suppressed.
     pub(super) fn admit(&mut self, kind: K, now: Instant) -> Option<LeftOut> {
         let budget = self.0.entry(kind).or_insert(Budget {
             left: BURST,
@@ -97,7 +98,7 @@ mod tests {
         let told = rates.admit("login", begin + REFILL);
         assert_eq!(told, Some(LeftOut { count: 8, since: Some(begin) }));
         assert_eq!(rates.admit("login", begin + REFILL), None);
-        // After a long rest all is as at the beginning.
+        // After a long pause everything is as at the start.
         let later = begin + REFILL * BURST * 2;
         let told = rates.admit("login", later);
         assert_eq!(told, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));

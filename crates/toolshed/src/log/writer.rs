@@ -1,7 +1,7 @@
-//! What tracing writes its messages with: nothing that goes wrong here stops the one who has something to say.
+//! What tracing writes its messages with: nothing that goes wrong here stops the code that logs.
 //!
-//! A message passes its kind's rate (`rate.rs`), becomes a line (`line.rs`) and is appended to a file
-//! (`file.rs`) or to standard error. What cannot be written is counted, and told when writing
+//! A message passes its kind's rate limit (`rate.rs`), becomes a line (`line.rs`) and is appended to a file
+//! (`file.rs`) or to standard error. Messages that cannot be written are counted, and reported once writing
 //! works again.
 
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use super::file::LogFile;
 use super::line::line;
 use super::rate::{LeftOut, Rates};
 
-/// The log of this process.
+/// This process' log.
 #[derive(Debug)]
 pub(super) struct Log(Mutex<State>);
 
@@ -37,7 +37,7 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Sink {
     File(LogFile),
-    /// Standard error as it was at the start.
+    /// The original standard error.
     StandardError,
     /// The file, opened by the first message. Each message tries again.
     Later {
@@ -46,7 +46,7 @@ pub(super) enum Sink {
     },
 }
 
-/// Lines that could not be written since the last that could, and why the first could not.
+/// Lines that could not be written since the last one that could, and why the first could not.
 #[derive(Debug, Default)]
 struct Lost {
     lines: u64,
@@ -58,7 +58,7 @@ impl Log {
         Log(Mutex::new(State { rates: Rates::default(), sink, lost: Lost::default() }))
     }
 
-    /// Looks whether the file is still the one to write to and not too large.
+    /// Checks whether the file is still the one to write to and not too large.
     pub(super) fn look(&self) {
         if let Some(mut state) = self.state()
             && let Sink::File(file) = &mut state.sink
@@ -67,7 +67,7 @@ impl Log {
         }
     }
 
-    /// `None` when this very thread is at it already: a message about a message would wait for ever.
+    /// `None` if this very thread is already logging: a message about a message would wait forever.
     fn state(&self) -> Option<MutexGuard<'_, State>> {
         match self.0.try_lock() {
             Ok(state) => Some(state),
@@ -101,7 +101,7 @@ impl Lost {
     fn line(&self) -> Vec<u8> {
         let Some(why) = &self.why else { return Vec::new() };
         let mut text = String::new();
-        // A clock that says nothing is no reason to say nothing.
+        // A clock that fails must not suppress the message.
         let _ = TimeAndProcess.format_time(&mut Writer::new(&mut text));
         let messages = if self.lines == 1 { "message" } else { "messages" };
         text += &format!("  WARN {} {messages} could not be written: {why}.", self.lines);
@@ -109,7 +109,7 @@ impl Lost {
     }
 }
 
-/// What is put behind a message before which others of its kind were left out.
+/// What is added to a message after others of its kind were suppressed.
 fn in_words(LeftOut { count, since }: LeftOut, now: Instant) -> String {
     let Some(since) = since else { return String::new() };
     let seconds = now.saturating_duration_since(since).as_secs();
@@ -151,7 +151,7 @@ impl MakeWriter<'_> for &'static Log {
     }
 }
 
-/// One message on its way, which tracing writes at once.
+/// One message in progress, which tracing writes in one piece.
 #[derive(Debug)]
 pub(super) struct Message {
     log: &'static Log,
