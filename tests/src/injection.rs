@@ -1,7 +1,7 @@
-//! Makes system calls fail: strace follows a program and answers the n-th call of a name with an error, so
-//! that the program sees what a full disk, a full table or a signal at that moment would have been.
+//! Makes system calls fail: strace attaches to a program and makes the n-th call of a given name return an
+//! error, so that the program sees what it would with a full disk, a full table or a signal at that moment.
 //!
-//! Calls are counted for each process by itself, those of children too; an exec goes on counting.
+//! Calls are counted per process, including children; an exec keeps counting.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,21 +15,21 @@ use std::time::{Duration, Instant};
 use crate::process_table;
 use crate::program::Start;
 
-/// How long strace may take to follow a program, or to let it go.
+/// How long strace may take to attach to a program, or to detach.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One error to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The system call's name, or several with commas between them.
+    /// The system call's name, or several separated by commas.
     pub call: &'static str,
     /// The error's name, such as `ENOSPC`.
     pub errno: &'static str,
     /// Which call fails; the first is 1.
     pub nth: u32,
-    /// Whether all after it fail, too.
+    /// Whether all later ones fail, too.
     pub lasting: bool,
-    /// Whether children are followed, too: of each the n-th call fails.
+    /// Whether to follow children, too: in each the n-th call fails.
     pub in_children: bool,
 }
 
@@ -48,11 +48,11 @@ impl Fault {
         let follow = if in_children { "-f" } else { "-" };
         let on = if lasting { "+" } else { "" };
         let trace = trace.display();
-        // Descriptors with what they are: which file was hit decides what may come of it.
+        // Descriptors with what they refer to: the consequences depend on which file was hit.
         let mut arguments = vec![format!("{follow}qyo{trace}"), format!("--trace={call}")];
-        // Each call is counted by itself, whatever stands beside it.
+        // Each call is counted on its own, whatever is listed beside it.
         arguments.extend(call.split(',').map(|call| {
-            // No error comes out of brk(2) but the end that there was; of 0 the C library makes ENOMEM.
+            // brk(2) returns no error, only the current break; the C library turns 0 into ENOMEM.
             let outcome = if call == "brk" { "retval=0".into() } else { format!("error={errno}") };
             format!("--inject={call}:{outcome}:when={nth}{on}")
         }));
@@ -71,12 +71,12 @@ impl Injected {
     /// Reads them from a trace.
     ///
     /// # Errors
-    /// When there is no trace.
+    /// If there is no trace.
     pub fn read(trace: &Path) -> io::Result<Self> {
         let text = fs::read(trace)?;
         let text = String::from_utf8_lossy(&text);
         let mut injected = Self::default();
-        // Of a call that another process' came between, the arguments stand in an earlier line.
+        // If another process' call came in between, the arguments are in an earlier line.
         let mut begun = HashMap::new();
         for line in text.lines() {
             let process = line.split_ascii_whitespace().next();
@@ -90,7 +90,7 @@ impl Injected {
         Ok(injected)
     }
 
-    /// Whether the program has met no error that was not its own.
+    /// Whether the program has met no error except its own.
     pub fn is_nothing(&self) -> bool {
         self.lines.is_empty()
     }
@@ -101,15 +101,15 @@ impl Injected {
     }
 }
 
-/// A start of `program` with a fault from its first call on. It is the child of whoever starts it, and has the
-/// process number that is known; strace is its grandchild.
+/// A start of `program` with a fault from its first call on. The caller is its parent and knows its process
+/// number; strace is its grandchild.
 pub fn start(program: &Path, fault: Fault, trace: &Path, log: PathBuf) -> Start {
     let start = Start::new("/usr/bin/strace", log).argument("-D");
     let start = fault.arguments(trace).into_iter().fold(start, Start::argument);
     start.argument(program)
 }
 
-/// strace following a program that runs already.
+/// strace attached to a running program.
 #[derive(Debug)]
 pub struct Injector {
     strace: Child,
@@ -117,10 +117,10 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Follows the program. When this returns, every call counts.
+    /// Attaches to the program. When this returns, every call counts.
     ///
     /// # Errors
-    /// When strace cannot follow it.
+    /// If strace cannot attach.
     pub fn attach(pid: u32, fault: Fault, trace: &Path) -> io::Result<Self> {
         let _ = fs::remove_file(trace);
         let strace = Command::new("/usr/bin/strace")
@@ -131,7 +131,7 @@ impl Injector {
             .spawn()?;
         let injector = Self { strace, trace: trace.to_owned() };
         let deadline = Instant::now() + PATIENCE;
-        // A signal that nobody minds: once it stands in the trace, calls are looked at.
+        // A harmless signal: once it is in the trace, calls are being traced.
         while !fs::read_to_string(trace).is_ok_and(|trace| trace.contains("SIGWINCH")) {
             if Instant::now() > deadline {
                 return Err(io::Error::other(format!("strace does not follow process {pid}")));
@@ -144,10 +144,10 @@ impl Injector {
         Ok(injector)
     }
 
-    /// Lets the program go, and tells what was injected.
+    /// Detaches from the program, and returns what was injected.
     ///
     /// # Errors
-    /// When strace does not end.
+    /// If strace does not exit.
     pub fn detach(mut self) -> io::Result<Injected> {
         self.end()?;
         Injected::read(&self.trace)

@@ -15,7 +15,7 @@ pub mod process_table;
 pub mod program;
 pub mod seccomp;
 
-/// Whether what takes long is wanted, too: `tests/run --long`.
+/// Whether to include what takes long: `tests/run --long`.
 pub fn is_long() -> bool {
     std::env::var_os("TOOLSHED_TESTS_LONG").is_some()
 }

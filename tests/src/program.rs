@@ -36,7 +36,7 @@ pub enum Limit {
     Processes,
     /// RLIMIT_NOFILE: descriptors.
     Descriptors,
-    /// RLIMIT_FSIZE: bytes of a file. What is larger already cannot be written to.
+    /// RLIMIT_FSIZE: bytes of a file. A larger file cannot be written to any more.
     FileSize,
 }
 
@@ -150,7 +150,7 @@ impl Start {
         self
     }
 
-    /// Lets the program write what it says there instead: a pipe, say.
+    /// Makes the program write its messages there instead: to a pipe, for example.
     #[must_use]
     pub fn output(mut self, path: PathBuf) -> Self {
         self.log = path;
@@ -196,8 +196,8 @@ impl Start {
         // SAFETY: the closure runs between fork and exec and makes one system call with numbers; it
         // allocates nothing and takes no lock.
         unsafe { command.pre_exec(end_with_the_test) };
-        // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it allocates
-        // nothing and takes no lock.
+        // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it does not
+        // allocate or take locks.
         unsafe { command.pre_exec(default_signal_actions) };
         for (limit, value) in self.limits {
             // SAFETY: the closure runs between fork and exec and makes one system call with data it
@@ -214,10 +214,11 @@ impl Start {
     }
 }
 
-/// Undoes what whoever runs the tests ignores: SIGHUP under `nohup`, SIGINT in the background of a shell.
+/// Resets the signals that the tests were started with as ignored: SIGHUP under `nohup`, SIGINT in a shell's
+/// background.
 fn default_signal_actions() -> io::Result<()> {
     for signal in 1..32 {
-        // SAFETY: SIG_DFL is a valid action. SIGKILL and SIGSTOP are refused, and are so already.
+        // SAFETY: SIG_DFL is a valid action. SIGKILL and SIGSTOP are refused, and cannot be ignored anyway.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     Ok(())
@@ -260,7 +261,7 @@ impl Program {
         self.child.id()
     }
 
-    /// What the program has said so far, if that is a file.
+    /// What the program has printed so far, if that is a file.
     pub fn said(&self) -> String {
         if !self.log.is_file() {
             return String::new();

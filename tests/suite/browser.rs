@@ -304,7 +304,7 @@ fn the_login_in_chromium_by_keyboard_alone() {
     assert_eq!(running.check_tasks(), Ok(()));
 }
 
-/// The set-up page and the account page take new passwords.
+/// The set-up page and the account page accept new passwords.
 #[test]
 fn a_new_password_is_rated_as_it_is_typed() {
     const TOKEN: &str = "only I can upload this";
@@ -332,7 +332,7 @@ fn a_new_password_is_rated_as_it_is_typed() {
     assert_ne!(browser.look("document.querySelector('meter').value"), "0");
     browser.picture("set-up");
 
-    // What is no password need not be typed again.
+    // What is not a password need not be typed again.
     browser.tab_to("The password again");
     browser.enter("correct horse batteries");
     assert!(browser.text().contains("The two passwords are not the same."), "{}", browser.text());
@@ -343,7 +343,7 @@ fn a_new_password_is_rated_as_it_is_typed() {
     browser.enter(PASSWORD);
     assert_eq!(browser.path(), "/", "{}", browser.text());
 
-    // What is said of a change is where the form is, below much else, and the page opens there.
+    // The message about a change is next to its form, far down the page, and the page opens there.
     let change = |present: &str| {
         browser.tab_to("Current password");
         browser.keys(present);
@@ -374,7 +374,7 @@ fn the_pages_of_the_login_fit_a_phone() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
     let running = serve::start(&setup).expect("it starts");
     let browser = Browser::start(&running);
-    // Chromium's own window cannot be as narrow.
+    // Chromium's own window cannot be this narrow.
     let screen = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
     let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
     browser.ask("/goog/cdp/execute", &command);
@@ -389,8 +389,8 @@ fn the_pages_of_the_login_fit_a_phone() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// The Content-Security-Policy forbids all that is not named in it; here a browser says whether anything that a
-/// page needs is missing. Both colour schemes, for each has pictures of its own.
+/// The Content-Security-Policy forbids everything it does not name; here a browser says whether anything that a
+/// page needs is missing. In both colour schemes, because each has its own images.
 #[test]
 fn no_page_needs_what_its_policy_forbids() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
@@ -417,7 +417,7 @@ fn no_page_needs_what_its_policy_forbids() {
             let shown =
                 browser.look(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches"));
             assert_eq!(shown, "true", "{scheme}");
-            // A file that was refused is no entry with a status.
+            // A refused file has no entry with a status.
             let wanted = "new Set([...document.querySelectorAll('link[href], script[src], img[src], use[href]')]\
                  .map(e => new URL(e.getAttribute('href') || e.src, location).href.split('#')[0])).size";
             let came = "new Set(performance.getEntriesByType('resource')\

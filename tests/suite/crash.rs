@@ -207,7 +207,7 @@ fn a_loop_is_ended_by_the_watchdog() {
     assert!(said.contains("(watchdog) in loop: GET /crash/loop"), "{said}");
 }
 
-/// The program on each of the two loops.
+/// The program on each of the two event loops.
 fn on_each_loop() -> [(&'static str, External); 2] {
     let setup = Setup::new(App::TestApp, "");
     let in_tokio = external::start_with(&setup, |start, _| start.variable("TEST_APP_TOKIO", "1"));
@@ -263,7 +263,7 @@ fn a_stopped_process_is_nobodys_fault_and_an_idle_one_is_left_asleep() {
     wait_until_nothing_wakes_it(&mut program);
 }
 
-/// Waits until the watchdog's timer stands still: a few seconds after the last request.
+/// Waits until the watchdog's timer stops: a few seconds after the last request.
 fn wait_until_nothing_wakes_it(program: &mut External) {
     let pid = program.app.pid();
     program

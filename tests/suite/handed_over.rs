@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(3);
 
 /// A program that waits for connections on `socket`; checks that it serves, and ends as it should.
 fn serves(mut program: Program, socket: &Path) {
-    // The socket's file is there a moment before somebody listens.
+    // The socket's file exists a moment before anybody listens.
     let mut first = None;
     program
         .wait_until("it listened", || {

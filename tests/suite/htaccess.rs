@@ -132,7 +132,7 @@ fn in_a_folder_that_is_the_programs_nothing_is_a_file() {
     run_all(running, cases);
 }
 
-/// The files of the pages are in the program: nobody has to upload `static/`.
+/// The pages' files are in the program: nobody has to upload `static/`.
 #[test]
 fn the_site_needs_no_static_folder() {
     let base = "/project";
@@ -157,7 +157,7 @@ fn the_site_needs_no_static_folder() {
             let name = file.split('?').next().expect("a name");
             let content = fs::read_to_string(project().join("static").join(name)).expect("a file");
             assert_eq!(answer.text(), content, "{file}");
-            // So these are the program's own answers.
+            // So these are the program's own responses.
             let caching = Some("public, max-age=31536000, immutable");
             assert_eq!(answer.header("cache-control"), caching, "{file}");
             assert_eq!(

@@ -1,5 +1,5 @@
-//! A log that cannot be written, that nobody reads, or that a visitor wants to fill: nobody's request waits
-//! for it or fails by it, and the disk stays as empty as it was.
+//! A log that cannot be written, that nobody reads, or that a visitor tries to fill: no request waits for it or
+//! fails because of it, and the disk does not fill up.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ use end_to_end::program::Limit;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The status of an answer to a request without a body.
+/// The status of the response to a request without a body.
 fn ask(program: &External, method: &str, target: &str) -> u16 {
     let mut connection = program.connect().expect("it listens");
     connection.begin(id(1), false, method, target, None);
@@ -27,14 +27,14 @@ fn ask(program: &External, method: &str, target: &str) -> u16 {
     answer.unwrap_or_else(|error| panic!("{method} {target}: {error}")).status()
 }
 
-/// Where the program lies in memory: another place after each exec.
+/// Where the program is in memory: at another address after each exec.
 fn image(program: &External) -> String {
     let maps = fs::read_to_string(format!("/proc/{}/maps", program.app.pid())).expect("it runs");
     maps.lines().next().expect("it has memory").to_owned()
 }
 
-/// All that is logged: a request that makes no sense, failures of tools, crashes, another version, the end.
-/// `prints`: and what tools print.
+/// Everything that is logged: a malformed request, failures of tools, crashes, an upgrade, the exit. `prints`:
+/// also what tools print.
 fn everything_is_answered(mut program: External, prints: bool) {
     for _ in 0..3 {
         assert_eq!(ask(&program, "GET", "/healthz"), 200);
@@ -75,7 +75,7 @@ fn a_full_disk_stops_nobody() {
 
 #[test]
 fn a_limit_on_files_stops_nobody() {
-    // As a quota does. All that the program keeps in files is lost, too.
+    // Like a quota. Everything that the program keeps in files is lost, too.
     let started = external::start_with(&setup(), |start, folder| {
         fs::write(folder.join("run/app.log"), "there is a line already\n").expect("it is written");
         start.variable("TOOLSHED_LOG", folder.join("run/app.log")).limit(Limit::FileSize, 10)
@@ -102,12 +102,12 @@ fn a_pipe_that_nobody_reads_stops_nobody() {
         pipe = Some(filled);
         start.output(path)
     });
-    // What a tool prints by itself waits there, until the watchdog ends it.
+    // What a tool prints itself blocks there, until the watchdog ends it.
     everything_is_answered(started.expect("the program starts"), false);
     drop(pipe);
 }
 
-/// An application whose `println!` fails has panicked, and its visitor is told.
+/// An application whose `println!` fails has panicked, and its visitor gets a response.
 #[test]
 fn what_a_tool_cannot_print_is_its_own_failure() {
     let setup = Setup::new(App::TestApp, "");
@@ -121,12 +121,12 @@ fn what_a_tool_cannot_print_is_its_own_failure() {
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
-/// An application with a log that panics: what tracing-subscriber does by default on a full disk.
+/// An application whose log panics, as tracing-subscriber does by default on a full disk.
 #[test]
 fn a_log_that_panics_ends_no_process() {
     let setup = Setup::new(App::TestApp, "");
     let started = external::start_with(&setup, |start, _| {
-        // Room for what is said at the start.
+        // Room for the messages at the start.
         start.variable("TEST_APP_LOG_PANICS", "1").limit(Limit::FileSize, 2000)
     });
     let mut program = started.expect("the program starts");
@@ -138,7 +138,7 @@ fn a_log_that_panics_ends_no_process() {
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
-/// The bytes of all files of a folder whose names begin so.
+/// The size of all files in a folder whose names start like this.
 fn bytes(folder: &Path, name: &str) -> u64 {
     let entries = fs::read_dir(folder).expect("it is there").flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(name));
@@ -148,7 +148,7 @@ fn bytes(folder: &Path, name: &str) -> u64 {
 #[test]
 fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
     const LIMIT: u64 = 64 * 1024;
-    // As it is installed.
+    // As installed.
     let setup = Setup::new(App::Toolshed, "").with_renewal();
     let running = apache_fcgid::start(&setup).expect("Apache starts");
     let settings = "public = [\"all\", \"diagnostics\"]\nlog_bytes = \"64 KiB\"\n";
@@ -173,11 +173,11 @@ fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
     let processes = running.our_processes().len();
     assert!(refusals >= 100 && refusals <= 130 * processes, "{refusals} of {processes} processes");
     assert!(bytes(&logs, "toolshed.log") <= 2 * LIMIT, "{}", bytes(&logs, "toolshed.log"));
-    // Another kind of message is there all the same.
+    // Another kind of message is still written.
     let panicked = Request::post("/tools/diagnostics/crash?how=panic&runs=inline", Upload::Nothing);
     assert_eq!(panicked.send(running.address).expect("an answer").status, 500);
     assert!(said().contains("panicked"), "{}", said());
-    // And how many of the flood were left out, when the next one is written.
+    // And how many of the flood were suppressed, with the next one written.
     let begun = Instant::now();
     while !said().contains("more like this") {
         assert!(begun.elapsed() < PATIENCE, "{}", said());
@@ -187,7 +187,7 @@ fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
     assert_eq!(running.stop(), Ok(()));
 }
 
-/// What tools print counts, too, although it passes through nobody's hands.
+/// What tools print counts, too, although it does not pass through the log's code.
 #[test]
 fn a_log_full_of_printed_lines_is_renamed() {
     const LIMIT: u64 = 64 * 1024;
@@ -202,7 +202,7 @@ fn a_log_full_of_printed_lines_is_renamed() {
         assert!(begun.elapsed() < PATIENCE, "{} bytes", bytes(&folder, "log"));
         assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
     }
-    // Some thousand requests fit into the second between two looks.
+    // A few thousand requests fit into the second between two checks.
     assert!(bytes(&folder, "log") <= 64 * LIMIT, "{} bytes", bytes(&folder, "log"));
     let before = bytes(&folder, "log.1");
     assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);

@@ -298,7 +298,7 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }
 
-/// Whoever floods the login with passwords delays neither the visitors of other pages nor, for long, the owner.
+/// Flooding the login with passwords delays neither the visitors of other pages nor, for long, the owner.
 #[test]
 fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
     const CROWD: usize = 44;
@@ -355,7 +355,7 @@ fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }
 
-/// Where the account may have no process more a password is not looked at, rather than in the loop.
+/// If the account may have no more processes, a password is not checked, rather than checked in the event loop.
 #[test]
 fn where_no_process_can_be_made_the_login_says_when_to_come_back() {
     /// Of "correct horse".

@@ -1,5 +1,5 @@
-//! Conversations that end at odd moments: web servers and visitors leave in the middle of a record, of a body, of
-//! an answer, while the program begins anew again and again. 100,000 conversations; a million with
+//! Conversations that end at odd moments: web servers and visitors leave in the middle of a record, a body or a
+//! response, while the program restarts in place again and again. 100,000 conversations; a million with
 //! `tests/run --long`.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,16 +20,16 @@ use fastcgi_server::{RequestId, Role};
 
 const CLIENTS: u64 = 2;
 
-/// One conversation of so many is whole, and has to be answered.
+/// One conversation in this many is complete, and must be answered.
 const WHOLE: u64 = 50;
 
-/// No whole one takes longer, whoever else leaves meanwhile.
+/// No complete one takes longer, whoever else leaves meanwhile.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// Between two renewals.
+/// Between two restarts.
 const BETWEEN_TOUCHES: Duration = Duration::from_millis(300);
 
-/// The same moments in each run (xorshift).
+/// The same moments in every run (xorshift).
 struct Moments(u64);
 
 impl Moments {
@@ -41,7 +41,7 @@ impl Moments {
     }
 }
 
-/// What a web server would say, as bytes to be cut.
+/// What a web server would send, as bytes to be cut.
 fn script(moments: &mut Moments) -> Vec<u8> {
     let mut connection = Connection::new();
     match moments.below(6) {
@@ -98,7 +98,7 @@ fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     let mut stream = UnixStream::connect(program.socket())?;
     stream.set_read_timeout(Some(BOUND))?;
     stream.set_write_timeout(Some(BOUND))?;
-    // In two pieces, for the program to meet the first alone.
+    // In two pieces, so that the program sees the first one alone.
     let first = moments.below(cut + 1);
     stream.write_all(&script[..first])?;
     if moments.below(4) == 0 {
@@ -106,12 +106,12 @@ fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     }
     stream.write_all(&script[first..cut])?;
     match moments.below(4) {
-        // A part of the answer, for there is to be one.
+        // A part of the response, since there must be one.
         0 if cut == script.len() => {
             let _ = stream.read(&mut vec![0; 1 + moments.below(5000)])?;
         }
         1 => {
-            // No more is said, but listened to the end.
+            // Sends no more, but listens to the end.
             stream.shutdown(Shutdown::Write)?;
             io::copy(&mut stream, &mut io::sink())?;
         }
@@ -121,7 +121,7 @@ fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     Ok(())
 }
 
-/// One whole conversation, on a connection of its own.
+/// One complete conversation, on its own connection.
 fn stay(program: &External, moments: &mut Moments) -> Result<(), String> {
     let begun = Instant::now();
     let target = ["/healthz", "/", "/tools/checksum"][moments.below(3)];
@@ -160,7 +160,7 @@ fn whoever_leaves_at_an_odd_moment_harms_nobody() {
                                 panic!("client {client}, conversation {number}: {trouble}")
                             });
                         } else if let Err(error) = leave(program, &mut moments) {
-                            // It has closed first, for what it had heard made no sense any more.
+                            // It has closed first, because what it received no longer made sense.
                             let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
                             assert!(
                                 is_closed.contains(&error.kind()),
@@ -186,7 +186,7 @@ fn whoever_leaves_at_an_odd_moment_harms_nobody() {
     assert!(renewals > 0, "{}", program.app.said());
     assert_eq!(done.into_inner(), total);
     assert_eq!(program.check_unharmed(), Ok(()));
-    // What hung up leaves nothing: no descriptor, no copy of the process, no memory that grows with it.
+    // Clients that hang up leave nothing behind: no descriptor, no copy of the process, no growing memory.
     let deadline = Instant::now() + BOUND;
     let pid = program.app.pid();
     loop {

@@ -115,7 +115,7 @@ fn table() -> Vec<Case> {
     ]
 }
 
-/// Nothing of the visitor's path is in a link or a cookie.
+/// Nothing from the visitor's path is in a link or a cookie.
 fn is_no_page(running: &Running, answer: &Response) -> Result<(), String> {
     same("status", answer.status, 404)?;
     same("cookie", answer.header("set-cookie"), None)?;

@@ -244,7 +244,7 @@ fn run(program: &mut External, total: u64, rough: bool) {
     // Copies that finish something, and children that are isolated, go when they have finished.
     let others_left = || process_table::running_from(&folder.join("bin")).len() == 1;
     program.app.wait_until("the others have gone", others_left).expect("nothing stays behind");
-    // On a busy machine the ends of the last connections come a little later.
+    // On a busy machine the last connections close a little later.
     let most = before.descriptors + 2;
     let pid = program.app.pid();
     let are_closed = || process_table::descriptors(pid).is_ok_and(|open| open <= most);

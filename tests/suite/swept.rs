@@ -1,9 +1,9 @@
 //! Fault injection: in each phase of the program's life the n-th call of each system call fails, n = 1, 2, 3 …
-//! until the phase runs without a fault. That the last run has injected nothing, and the ones before have, is
-//! in strace's own trace. docs/faults.md has the table.
+//! until the phase runs without a fault. strace's own trace proves that the last run injected nothing and every
+//! one before it did. docs/faults.md has the table.
 //!
-//! Always run: of each call one error, and some of the numbers. `tests/run --long`: all of them. With
-//! `TOOLSHED_TESTS_CALL=openat` the rows whose call has that in its name.
+//! Always run: one error per call, and some of the numbers. `tests/run --long`: all of them. With
+//! `TOOLSHED_TESTS_CALL=openat`: the rows whose call contains that name.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,22 +27,23 @@ use end_to_end::{is_long, process_table};
 /// No conversation takes longer, whatever fails.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// How long what goes on behind the answers may take: a child that is reaped, a renewal.
+/// How long work behind the responses may take: reaping a child, an upgrade.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Every phase makes at least so many of the calls: a request on a keep-alive connection reads, writes and waits.
+/// Every phase makes at least this many of the calls: a request on a keep-alive connection reads, writes and
+/// waits.
 const LEAST_ROWS: u32 = 3;
 
-/// A sweep that needs more has no end.
+/// A sweep that needs more would never end.
 const MOST_CALLS: u32 = 600;
 
-/// The errors that a call may really answer, and the program meet. Those of sockets, files and both are not
-/// told apart: what cannot be at one place is survived there as well.
+/// The errors that a call can really return, and the program encounter. Those of sockets and of files are not
+/// told apart: what cannot happen in one place is survived there as well.
 ///
-/// Not here: `EAGAIN` of a `read` or `write` that had something to do, for the kernel announces an end of it
-/// by an edge that never comes here; `close` and `munmap`, which strace leaves undone and the kernel does
-/// whatever it answers; and calls that can only fail for wrong arguments. `brk` only where no program is
-/// executed: the C library's start takes its word for where the memory ends.
+/// Not here: `EAGAIN` from a `read` or `write` that could make progress, because polling is edge-triggered and
+/// the edge never comes; `close` and `munmap`, which strace skips but the real kernel performs even when it
+/// returns an error; and calls that can only fail for wrong arguments. `brk` only where no program is executed:
+/// the C library cannot start without it.
 const ERRORS: &[(&str, &[&str])] = &[
     ("accept4", &["EMFILE", "ENFILE", "ENOMEM", "ECONNABORTED", "EINTR", "EAGAIN"]),
     ("brk", &["ENOMEM"]),
@@ -81,7 +82,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("write,writev", &["EIO", "ENOSPC", "EINTR"]),
 ];
 
-/// Rows in which the fault stays: a disk that is full, memory or a table that has run out.
+/// Rows in which the fault persists: a full disk, no memory or a full table.
 const LASTING: &[(&str, &[&str])] = &[
     ("brk,mmap", &["ENOMEM"]),
     ("openat", &["EMFILE", "ENFILE"]),
@@ -89,7 +90,7 @@ const LASTING: &[(&str, &[&str])] = &[
     ("fsync,fdatasync", &["EIO"]),
 ];
 
-/// The text the C library has for an error; Rust's `io::Error` says it, too.
+/// The C library's text for an error; Rust's `io::Error` prints it, too.
 fn words(errno: &str) -> &'static [&'static str] {
     match errno {
         "EAGAIN" => &["os error 11)", "temporarily unavailable"],
@@ -109,14 +110,14 @@ fn words(errno: &str) -> &'static [&'static str] {
 // ------------------------------------------------------------------------------------------------
 // The program and what is asked of it.
 
-/// An installation in a folder of its own, and the socket that its web server would have.
+/// An installation in its own folder, and the socket that its web server would have.
 struct Site {
     folder: tempfile::TempDir,
     listener: OwnedFd,
     program: Option<Program>,
-    /// How long [`Site::SAID`] were when the present run began.
+    /// How long [`Site::SAID`] were when this run started.
     said_before: [usize; 2],
-    /// How the process of this run has ended before its time; another was started then.
+    /// How this run's process exited early; another was then started.
     died: Option<ExitStatus>,
     /// The same program as an HTTP server, and where it listens.
     http: Option<(Program, SocketAddr)>,
@@ -149,7 +150,7 @@ impl Site {
             .variable("APP_PASSWORD", PASSWORD)
     }
 
-    /// Starts the program, with a fault from its first call on if one is given.
+    /// Starts the program, with a fault from its first call on if there is one.
     fn start(&mut self, fault: Option<(Fault, &Path)>) {
         let program = self.path("toolshed");
         let log = self.path("stderr");
@@ -161,7 +162,7 @@ impl Site {
         self.program = Some(self.with_settings(start).stdin(stdin).start().expect("it starts"));
     }
 
-    /// The program, running; started if there is none.
+    /// The running program; started if there is none.
     fn running(&mut self) -> &mut Program {
         if self.has_ended().is_some() {
             self.program = None;
@@ -175,7 +176,7 @@ impl Site {
         self.program.as_mut().expect("it was started")
     }
 
-    /// What runs is checked by a child a second after the first start, and kept as the last good version.
+    /// The running version is checked by a child a second after the first start, and kept as the last good one.
     fn until_checked(&self) {
         let deadline = Instant::now() + BOUND;
         while !self.path("toolshed.good").exists() {
@@ -192,7 +193,7 @@ impl Site {
         self.program.as_ref().expect("it runs").pid()
     }
 
-    /// The program that serves HTTP, started if there is none: its number and address.
+    /// The program that serves HTTP, started if there is none: its process number and address.
     fn over_http(&mut self) -> (u32, SocketAddr) {
         if self.http.as_mut().is_some_and(|http| http.0.ended().is_ok_and(|ended| ended.is_some()))
         {
@@ -211,7 +212,7 @@ impl Site {
         (program.pid(), *address)
     }
 
-    /// Adds what a process of one request has said.
+    /// Adds the output of a process that served one request.
     fn says(&self, text: &[u8]) {
         let file = File::options().create(true).append(true).open(self.path("stderr"));
         file.and_then(|mut file| file.write_all(text)).expect("it is written");
@@ -230,7 +231,7 @@ impl Site {
         self.said_before = [0; 2];
     }
 
-    /// Where the program says something.
+    /// Where the program writes its messages.
     const SAID: [&str; 2] = ["stderr", "logs/toolshed.log"];
 
     fn all_said(&self) -> [String; 2] {
@@ -238,7 +239,7 @@ impl Site {
         Self::SAID.map(|below| String::from_utf8_lossy(&read(below)).into_owned())
     }
 
-    /// Everything said since the present run began.
+    /// All messages since this run started.
     fn said(&self) -> String {
         let texts = self.all_said();
         let new =
@@ -275,8 +276,8 @@ impl Site {
         self.hear(&mut connection, 1)
     }
 
-    /// Sends what is begun and waits for the answer, as a web server does: when the process ends, it starts
-    /// another.
+    /// Sends what is started and waits for the response, as a web server does: when the process exits, it
+    /// starts another.
     fn hear(&mut self, connection: &mut FastCgi, number: u16) -> Heard {
         if let Err(error) = connection.flush() {
             return Heard::from(Err(error));
@@ -303,7 +304,7 @@ impl Site {
 /// How one conversation ended.
 #[derive(Debug)]
 enum Heard {
-    /// With a whole answer.
+    /// With a complete response.
     Answer(Answer),
     /// With a connection that was closed or reset.
     Closed,
@@ -346,11 +347,11 @@ impl Heard {
     }
 }
 
-/// What a phase came to.
+/// The outcome of a phase.
 #[derive(Debug, Default)]
 struct Outcome {
     conversations: Vec<Conversation>,
-    /// What the phase is for and no visitor sees has happened: the version was renewed, the process ended.
+    /// The purpose of the phase, which no visitor sees, was achieved: the upgrade happened, the process exited.
     is_done: bool,
 }
 
@@ -359,8 +360,8 @@ struct Conversation {
     what: &'static str,
     expected: u16,
     heard: Heard,
-    /// On a connection that was idle before: such a one may be closed at any time, and its web server asks
-    /// again on another.
+    /// On a connection that was idle before: it may be closed at any time, and its web server tries again on
+    /// another.
     was_idle: bool,
 }
 
@@ -391,7 +392,7 @@ impl Outcome {
 struct Phase {
     name: &'static str,
     drive: fn(&mut Site, &mut Sweeping<'_>) -> Outcome,
-    /// It is gone through once more after each fault, by the same process.
+    /// It is repeated after each fault, by the same process.
     is_repeated: bool,
     /// A program is executed in it.
     executes: bool,
@@ -399,16 +400,16 @@ struct Phase {
     in_children: bool,
 }
 
-/// The fault of one run, until it is injected and after.
+/// The fault of one run, before and after it is injected.
 struct Sweeping<'a> {
-    /// `None`: to see how it is without.
+    /// `None`: to see how it goes without.
     fault: Option<Fault>,
     trace: &'a Path,
     injector: Option<Injector>,
 }
 
 impl Sweeping<'_> {
-    /// From here on calls of the running program count.
+    /// From here on, calls of the running program count.
     fn begin(&mut self, site: &Site) {
         self.begin_with(site.pid());
     }
@@ -463,7 +464,7 @@ fn on_new_connections(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// A body that waits on disk: its request waits for another to end, and its connection carries that, too.
+/// A body that waits on disk: its request waits for another to end, and its connection carries that one, too.
 fn with_a_body_on_disk(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     const PIECES: usize = 24;
     site.running();
@@ -482,10 +483,10 @@ fn with_a_body_on_disk(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome 
     outcome
 }
 
-/// A process opens the store that another has made.
+/// A process opens the store that another has created.
 fn login_again(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     if let Some(fault) = sweeping.fault.take() {
-        // Without the tries of the runs before, for their number is limited.
+        // Without the attempts of earlier runs, since their number is limited.
         forget_store(site);
         let outcome = log_in(site, sweeping);
         assert!(outcome.is_as_without_faults(), "{}", site.said());
@@ -495,7 +496,7 @@ fn login_again(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     log_in(site, sweeping)
 }
 
-/// The store's file is made.
+/// The store's file is created.
 fn login(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     if sweeping.fault.is_some() {
         forget_store(site);
@@ -510,7 +511,7 @@ fn forget_store(site: &mut Site) {
     }
 }
 
-/// A session is begun and looked at.
+/// A session is started and viewed.
 fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
@@ -539,7 +540,7 @@ fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// The cookies an answer sets, as a browser sends them.
+/// The cookies that a response sets, as a browser sends them.
 fn cookies(answer: &str) -> String {
     let lines = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
     let pairs =
@@ -559,7 +560,7 @@ fn isolated(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// A web server runs the program for each of two requests, beside a process that goes on.
+/// A web server runs the program for each of two requests, beside a process that keeps running.
 fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
@@ -589,13 +590,13 @@ fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
             .output()
             .expect("it starts");
         site.says(&output.stderr);
-        // strace has written all: the pipes are closed with it.
+        // strace has written everything: the pipes are closed with it.
         let traced = fs::read(&trace).unwrap_or_default();
         let mut traces = File::options().create(true).append(true).open(sweeping.trace);
         traces.as_mut().expect("a file").write_all(&traced).expect("it is written");
         let _ = fs::remove_file(&trace);
         let heard = match output.stdout.is_empty() {
-            // The web server has a page of its own for it.
+            // The web server has its own page for it.
             true => {
                 site.died = Some(output.status);
                 Heard::Closed
@@ -607,7 +608,7 @@ fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// Requests over HTTP, to a process of their own.
+/// Requests over HTTP, to their own process.
 fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
@@ -684,7 +685,7 @@ fn crash(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     assert_eq!(site.get("/healthz").status(), Some(200), "the other has begun");
     sweeping.begin(site);
     let culprit = site.post("/tools/diagnostics/crash?how=segv&runs=inline", "a=b", "");
-    // Where there was no crash, the other is answered as ever.
+    // If there was no crash, the other is answered as usual.
     let due = if culprit.status() == Some(500) { 503 } else { 200 };
     outcome.heard("the culprit", 500, culprit);
     outcome.heard("another under way", due, site.hear(&mut other, 1));
@@ -724,7 +725,7 @@ fn end(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
 /// One run that went wrong.
 type Trouble = String;
 
-/// Whether a fault was of the connection itself: then nobody can be answered on it.
+/// Whether a fault hit the connection itself: then nobody can respond on it.
 fn hit_a_connection(injected: &Injected) -> bool {
     let of_connections = ["read(", "write(", "writev(", "epoll_ctl(", "fcntl(", "brk(", "mmap("];
     injected.lines.iter().any(|line| {
@@ -733,10 +734,10 @@ fn hit_a_connection(injected: &Injected) -> bool {
     })
 }
 
-/// Every conversation ends as it should have, with a page that has a reference, or, where its own socket
-/// failed, closed; none hangs.
+/// Every conversation ends as expected, with a page that has a reference, or closed if its own socket failed;
+/// none hangs.
 fn check_conversations(site: &Site, outcome: &Outcome, injected: &Injected) -> Result<(), Trouble> {
-    // Of a process that is gone its connections are, too; so is an answer that has begun.
+    // A process that is gone takes its connections with it; so does a response that has started.
     let may_be_cut_off =
         hit_a_connection(injected) || site.died.is_some() || site.said().contains("broke off");
     for Conversation { what, expected, heard, was_idle } in &outcome.conversations {
@@ -744,7 +745,7 @@ fn check_conversations(site: &Site, outcome: &Outcome, injected: &Injected) -> R
             Heard::Answer(answer) => {
                 let status = answer.status();
                 let text = heard.text();
-                // What was wrong with a request needs no reference.
+                // A page about a mistake in the request needs no reference.
                 let has_reference = text.contains("eference") || status < 500;
                 status == *expected || status >= 400 && has_reference
             }
@@ -759,7 +760,7 @@ fn check_conversations(site: &Site, outcome: &Outcome, injected: &Injected) -> R
     Ok(())
 }
 
-/// What did not come out as without faults has its cause in the log.
+/// Everything that differs from a run without faults has its cause in the log.
 fn check_log(
     site: &Site,
     fault: Fault,
@@ -771,7 +772,7 @@ fn check_log(
         return Ok(());
     }
     let said = site.said();
-    // SQLite does not tell why it could not open a file, nor std why what is there is no folder.
+    // SQLite does not say why it could not open a file, nor std why an existing path is not a folder.
     let opened_store =
         injected.lines.iter().any(|line| line.contains("openat(") && line.contains("toolshed.db"));
     let is_told = opened_store && said.contains("the store says: ")
@@ -787,8 +788,8 @@ fn is_of_the_log(injected: &Injected) -> bool {
     injected.hit("toolshed.log") || injected.hit("/logs\"") || injected.hit("/stderr>")
 }
 
-/// A process that ended before its time says so by its exit code, and why; by a signal only where the runtime
-/// itself could not begin, and after a crash that could not be followed by another start.
+/// A process that exited early says so by its exit code, and why; by a signal only if the runtime itself could
+/// not start, or after a crash that could not be followed by another start.
 fn check_end(site: &Site, phase: &Phase, fault: Fault) -> Result<(), Trouble> {
     // Plain CGI has no socket to lose.
     let listens = phase.name != "CGI";
@@ -809,16 +810,16 @@ fn check_end(site: &Site, phase: &Phase, fault: Fault) -> Result<(), Trouble> {
     }
 }
 
-/// Whether a fault is one of those that must not end a process, which may be the only one that listens: what is
-/// short for a moment, where nothing but another try is needed.
+/// Whether a fault is one of those that must not end a process, which may be the only one that listens: a brief
+/// shortage, where another attempt is all that is needed.
 fn is_outlived(fault: Fault) -> bool {
     let tried_again = ["epoll_create1", "eventfd2", "execve", "fcntl", "pipe2"];
     let is_short = ["EMFILE", "ENFILE", "ENOMEM"].contains(&fault.errno);
     !fault.lasting && tried_again.contains(&fault.call) && (is_short || fault.call == "execve")
 }
 
-/// The next who asks at the same socket is answered: by the same process, or, where it could not start, by
-/// the next that the web server starts.
+/// The next request at the same socket is answered: by the same process or, if that could not start, by the
+/// next one that the web server starts.
 fn check_serves_on(site: &mut Site) -> Result<(), Trouble> {
     match site.get("/healthz") {
         heard if heard.status() == Some(200) => Ok(()),
@@ -826,7 +827,7 @@ fn check_serves_on(site: &mut Site) -> Result<(), Trouble> {
     }
 }
 
-/// The same once more without a fault is as if there had been none.
+/// The same again without a fault goes as if there had been none.
 fn check_once_more(site: &mut Site, phase: &Phase, trace: &Path) -> Result<(), Trouble> {
     if !phase.is_repeated {
         return Ok(());
@@ -856,7 +857,7 @@ fn check_nothing_left(site: &Site, before: Option<usize>) -> Result<(), Trouble>
         let others = process_table::running_from(site.folder.path());
         let others: Vec<_> = others.into_iter().filter(|pid| !ours.contains(&Some(*pid))).collect();
         let open = held(site.pid());
-        // What the start has opened lazily is no leak.
+        // What a start opens lazily is not a leak.
         let has_leaked = before.is_some_and(|before| open > before);
         if others.is_empty() && !has_leaked {
             return Ok(());
@@ -871,7 +872,7 @@ fn check_nothing_left(site: &Site, before: Option<usize>) -> Result<(), Trouble>
     }
 }
 
-/// How many descriptors it has, without the source of randomness, which stays open once it was asked.
+/// How many descriptors it has, except the source of randomness, which stays open once used.
 fn held(pid: u32) -> usize {
     descriptors(pid).iter().filter(|path| *path != "/dev/urandom").count()
 }
@@ -899,7 +900,7 @@ fn check_store(site: &Site) -> Result<(), Trouble> {
 // ------------------------------------------------------------------------------------------------
 // The sweep.
 
-/// What came of a row of the table.
+/// The outcome of a row of the table.
 #[derive(Debug, Default)]
 struct Row {
     injections: u32,
@@ -949,7 +950,7 @@ fn sweep(
             let lines = injected.lines.join("\n    ");
             let said = indented(&site.said());
             row.failures.push(format!("{fault}: {trouble}\n    {lines}\n{said}"));
-            // What it left behind is not the next one's.
+            // What it left behind does not count for the next one.
             site.begin_anew();
             *before = None;
         }
@@ -969,8 +970,8 @@ fn without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
     held(site.pid())
 }
 
-/// What the kernel never answers: flags are read and set without anything that could run out, so is a poll set
-/// changed in what it has already, and a pipe of our own that is not full takes a byte.
+/// What the kernel never returns: reading and setting flags needs nothing that could run out, nor does changing
+/// an entry in a poll set, and our own pipe accepts a byte while it is not full.
 fn is_impossible(line: &str) -> bool {
     let certain = ["F_GETFD", "F_SETFD", "F_GETFL", "F_SETFL", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL"];
     certain.iter().any(|what| line.contains(what)) || line.contains("\"!\", 1)")
@@ -1011,7 +1012,7 @@ fn sweep_all(name: &str) {
         if only.as_ref().is_some_and(|only| !call.contains(only.as_str())) {
             continue;
         }
-        // Else one of them, not the same in every phase.
+        // Otherwise one of them, not the same in every phase.
         let chosen = (call.len() + name.len()) % errors.len();
         for errno in if is_long() { *errors } else { &errors[chosen..=chosen] } {
             let row = sweep(phase, &mut site, &mut before, (call, errno, lasting));
@@ -1095,7 +1096,7 @@ const PHASES: &[Phase] = &[
     Phase { name: "SIGTERM", drive: end, is_repeated: false, executes: false, in_children: true },
 ];
 
-/// What docs/faults.md says was swept is what is swept.
+/// docs/faults.md lists exactly what is covered.
 #[test]
 fn the_page_has_every_row_and_every_phase() {
     let page = fs::read_to_string(project().join("docs/faults.md")).expect("the page is there");
@@ -1157,7 +1158,7 @@ fn faults_of_an_isolated_request() {
     sweep_all("isolated");
 }
 
-/// What fails in parent and child at once hides what either makes of it alone.
+/// If a call fails in both parent and child, it does not show how each handles it.
 #[test]
 fn faults_of_an_isolated_request_in_its_parent() {
     sweep_all("isolated, parent");
@@ -1193,7 +1194,7 @@ fn faults_at_the_end() {
     sweep_all("SIGTERM");
 }
 
-/// Without /proc, say: a touch has no effect then, and the log tells why.
+/// For example without /proc: a touch then has no effect, and the log says why.
 #[test]
 fn a_process_that_cannot_find_its_own_path_says_what_it_will_not_notice() {
     let mut site = Site::new();

@@ -237,7 +237,7 @@ fn a_first_configuration_that_is_wrong_is_told() {
     assert_eq!(site.running.stop(), Ok(()));
 }
 
-/// Nobody who is not logged in may open a tool, and the site is up.
+/// Without a login nobody may open a tool, and the site is up.
 fn check_is_closed(site: &Site, when: &str) {
     let asked = Request::get("/tools/checksum").send(site.running.address).expect("an answer");
     assert_eq!((site.ask(), asked.status), (200, 401), "{when}: {}", site.said());
@@ -310,7 +310,7 @@ fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
         let before = site.running.our_processes();
         replace_launcher(&site);
         let asked = Instant::now();
-        // Nobody is lost, and the web server does not run into its 64 s.
+        // No request is lost, and the web server does not run into its 64 s.
         site.ask_by_many(&format!("round {round}"));
         assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
         println!("round {round}: {:.1} s", asked.elapsed().as_secs_f64());
@@ -345,7 +345,7 @@ fn a_configuration_that_cannot_be_read_takes_no_site_down() {
     site.until("it is kept as good", || site.ask() == 200 && kept.is_file());
     fs::remove_file(site.configuration()).expect("it is there");
     for make in [
-        // A pipe would be waited for.
+        // Opening a pipe would block.
         (|path| Command::new("mkfifo").arg(path).status()) as fn(&Path) -> io::Result<_>,
         |path| Command::new("mkdir").arg(path).status(),
         |path| Command::new("truncate").args(["-s", "3G"]).arg(path).status(),

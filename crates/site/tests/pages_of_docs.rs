@@ -1,5 +1,5 @@
-//! Pages of docs/ are true: the headers in headers.md are those that are sent, and the tests that pages name are
-//! there.
+//! Checks that pages of docs/ are true: headers.md lists the headers that are sent, and the tests that pages
+//! name exist.
 
 use std::collections::HashSet;
 use std::fs;
@@ -30,7 +30,7 @@ fn the_headers_of_the_page_are_those_that_are_sent() {
     assert_eq!(blocks.len(), 2);
 }
 
-/// Names of tests are sentences; most settings have two words, and these have more.
+/// Test names are sentences; most settings have two words, and these have more.
 const NO_TESTS: [&str; 1] = ["requests_per_connection"];
 
 #[test]
@@ -39,7 +39,7 @@ fn every_test_that_a_page_names_is_there() {
     for (page, least) in [("security", 40), ("headers", 30), ("fastcgi-support", 10)] {
         let file = project().join(format!("docs/{page}.md"));
         let page_text = fs::read_to_string(file).expect("the page");
-        // What is between lines of code is no inline code.
+        // What is between lines of code is not inline code.
         let text: String = page_text.split("```").step_by(2).collect();
         let of_names =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -54,7 +54,7 @@ fn every_test_that_a_page_names_is_there() {
     }
 }
 
-/// Of all crates and of the tests of the whole.
+/// In all crates and in the end-to-end tests.
 fn names_of_tests() -> HashSet<String> {
     let mut names = HashSet::new();
     let mut folders = vec![project().join("crates"), project().join("tests")];

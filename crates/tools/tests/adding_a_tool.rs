@@ -1,5 +1,5 @@
-//! docs/adding-a-tool.md is true: its tool is compiled and tested here, as it stands there, and its line for
-//! the table is that of the table with one tool more.
+//! docs/adding-a-tool.md is true: its tool is compiled and tested here exactly as on the page, and its line for
+//! the table is the real table's with one more tool.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The first block of code in the page after these words.
+/// The first code block in the page after these words.
 fn block_after(words: &str) -> String {
     let page = read("../../docs/adding-a-tool.md");
     let (_, rest) = page.split_once(words).unwrap_or_else(|| panic!("{words} is not in the page"));
@@ -34,7 +34,7 @@ fn the_icon_of_the_page_can_be_referred_to() {
     assert!(icon.contains("id=\"icon\"") && icon.contains("currentColor"), "{icon}");
 }
 
-/// Who copies the lines of the page must not lose a tool.
+/// Copying the lines of the page must not lose a tool.
 #[test]
 fn the_lines_of_the_page_are_those_of_the_table_and_one_tool_more() {
     let (page, table) = (block_after("## 3. The line"), read("src/table.rs"));

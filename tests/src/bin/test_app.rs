@@ -36,7 +36,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
-    // Told by a macro that panics when standard error cannot be written.
+    // Reported by a macro that panics when standard error cannot be written.
     let log_panics = std::env::var_os("TEST_APP_LOG_PANICS").is_some();
     let log = tracing_subscriber::fmt().log_internal_errors(log_panics);
     log.with_writer(std::io::stderr).with_ansi(false).init();
@@ -214,7 +214,7 @@ async fn slow(RawQuery(query): RawQuery) -> String {
     "slow".to_owned()
 }
 
-/// Answers after `seconds` in which a task of tokio's computes, and lets everybody else run as it should.
+/// Responds after `seconds` in which a tokio task computes, and lets everything else run as it should.
 async fn busy(RawQuery(query): RawQuery) -> &'static str {
     let end =
         Instant::now() + Duration::from_secs(number(query.as_deref(), "seconds").unwrap_or(1));

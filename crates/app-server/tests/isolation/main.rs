@@ -753,7 +753,7 @@ fn waiting_has_an_end() {
     });
 }
 
-/// A body that comes slowly gives the only process to somebody else, and its visitor is told.
+/// A request with a slow body gives the only process up to another, and its visitor gets a response.
 fn a_slow_body_gives_its_process_away() {
     test(async {
         let mut settings = settings();

@@ -190,7 +190,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is queued and these bytes as they are, and says that nothing more comes.
+    /// Sends what is queued and these bytes as they are, then the end of input.
     pub(crate) async fn send_last(&mut self, mut bytes: &[u8]) {
         self.send().await.unwrap();
         while !bytes.is_empty() {

@@ -15,7 +15,7 @@ use crate::client::{Client, Server, id, raw_exchange, test};
 
 const SHORT: Duration = Duration::from_millis(50);
 
-/// For what must not pass on a machine that is busy with other things.
+/// For timeouts that must not expire on a busy machine.
 const LONG: Duration = Duration::from_secs(1);
 
 fn router() -> Router {
@@ -96,7 +96,7 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> bool {
     poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.is_ok()
 }
 
-/// Sends a byte again and again, until something comes or the connection is closed; returns what comes.
+/// Sends a byte over and over, until a response comes or the connection is closed; returns the response.
 async fn drip(stream: &mut Stream) -> String {
     let mut input = BytesMut::with_capacity(4096);
     while write(stream, b"x").await {
@@ -167,7 +167,7 @@ fn variables_that_drip_end() {
     });
 }
 
-/// So much patience; 10,000 bytes a second give it back.
+/// This much patience; 10,000 bytes a second earn it back.
 fn with_a_rate(patience: Duration) -> Settings {
     let mut settings = Settings::default();
     (settings.receive_timeout, settings.min_rate) = (patience, 10_000);
@@ -188,7 +188,7 @@ fn a_body_that_drips_is_answered_408() {
         let mut client = server.connect().await;
         client.begin(1, true, "POST", "/count");
         assert_eq!(drip_body(&mut client, 1).await, 408);
-        // The connection lives, and so do the others on it.
+        // The connection stays open, and so do the other requests on it.
         client.begin(2, true, "POST", "/count");
         client.begin(3, true, "GET", "/slow");
         client.protocol.stdin_end(id(3));
@@ -197,7 +197,7 @@ fn a_body_that_drips_is_answered_408() {
     });
 }
 
-/// Sends a byte of a body again and again, until it is answered; returns with what status.
+/// Sends a byte of a body over and over, until there is a response; returns its status.
 async fn drip_body(client: &mut Client, number: u16) -> u16 {
     loop {
         client.stdin(number, "x");
@@ -213,7 +213,7 @@ fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
     test(async {
         const PIECE: usize = 4000;
         const PIECES: usize = 5;
-        /// All of them together are longer than the patience.
+        /// Together they exceed the patience.
         const PAUSE: Duration = Duration::from_millis(300);
         let body = [b'x'; PIECE];
         let server = Server::http(router(), with_a_rate(LONG));

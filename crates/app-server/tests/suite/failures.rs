@@ -244,7 +244,7 @@ fn an_incomplete_body_is_an_error_and_no_end() {
     });
 }
 
-/// A body whose error panics when it is to be shown.
+/// A body whose error panics when it is formatted.
 async fn unspeakable() -> Response<AxumBody> {
     #[derive(Debug)]
     struct Unspeakable;

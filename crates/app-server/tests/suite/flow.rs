@@ -217,7 +217,8 @@ fn a_peer_that_leaves_while_its_body_waits_ends_the_handler() {
     });
 }
 
-/// Without a Content-Length only the end of STDIN says that a body is whole. (haproxy once waited for the rest.)
+/// Without a Content-Length, only the end of STDIN says that a body is complete. (haproxy once waited for the
+/// rest.)
 #[test]
 fn an_end_of_the_input_within_a_record_is_no_end_of_a_body() {
     test(async {

@@ -341,7 +341,7 @@ fn heads_that_are_too_large() {
     });
 }
 
-/// hyper's read buffer grows past the limit it is given, so a head that is whole in it has to be measured.
+/// hyper's read buffer grows past its limit, so a head that is complete in it has to be measured.
 #[test]
 fn the_limit_of_a_head_is_kept_to_the_byte() {
     test(async {

@@ -13,7 +13,7 @@ use fastcgi_server::Role;
 
 use crate::client::{Client, Server, id, raw_exchange, test};
 
-/// More than sockets take without a reader.
+/// More than sockets hold without a reader.
 const LARGE: usize = 8 << 20;
 
 fn router() -> Router {
@@ -105,7 +105,7 @@ fn too_many_variables_get_431() {
     });
 }
 
-/// Begins a request whose body does not come, for a visitor at this address.
+/// Starts a request whose body does not arrive, for a visitor at this address.
 async fn upload(server: &Server, address: &str) -> Client {
     let mut client = server.connect().await;
     client.protocol.begin(id(1), Role::Responder, true);
@@ -122,7 +122,7 @@ async fn upload(server: &Server, address: &str) -> Client {
     client
 }
 
-/// How much of the patience is up before somebody is slow: 2 s of 60, or half of it.
+/// How much of the patience is used up before a sender counts as slow: 2 s of 60, or half of it.
 const SLOW: Duration = Duration::from_secs(2);
 
 fn crowded(max_exchanges: usize) -> Settings {
@@ -143,7 +143,7 @@ fn uploads_that_do_not_come_leave_places_for_requests_that_are_whole() {
         let mut fourth = upload(&server, "192.0.2.1").await;
         assert_eq!(fourth.answer(1).await.status(), 503);
         assert_eq!(server.connect().await.get(true, "/").await.body(), b"fine");
-        // They were there first, and go on.
+        // They were first, and continue.
         for mut upload in uploads {
             upload.protocol.stdin_end(id(1));
             upload.send().await.unwrap();
@@ -161,7 +161,7 @@ fn who_has_most_uploads_makes_room_for_others() {
             crowd.push(upload(&server, "192.0.2.1").await);
         }
         let mut others = vec![upload(&server, "192.0.2.2").await];
-        // All six places are taken.
+        // All six permits are taken.
         others.push(upload(&server, "192.0.2.3").await);
         others.push(upload(&server, "192.0.2.4").await);
         while crowd.len() > 3 {
@@ -228,10 +228,10 @@ fn nobody_is_accepted_past_the_limit() {
     });
 }
 
-/// A full house of half-sent heads; a newcomer is served all the same, as soon as they had their second.
+/// The server is full of half-sent heads; a newcomer is still served, once each has had its second.
 #[test]
 fn half_sent_heads_make_room_for_newcomers() {
-    /// Long before they have timed out.
+    /// Long before they time out.
     const SOON: Duration = Duration::from_secs(10);
     test(async {
         let mut settings = Settings::default();
@@ -267,7 +267,7 @@ fn half_sent_heads_make_room_for_newcomers() {
     });
 }
 
-/// Its handler is done and its body goes on arriving, but what it was answered is not out yet.
+/// Its handler is done and its body is still arriving, but its response is not out yet.
 #[test]
 fn an_answer_that_is_not_out_yet_is_not_cut_off_for_a_newcomer() {
     test(async {
@@ -283,7 +283,7 @@ fn an_answer_that_is_not_out_yet_is_not_cut_off_for_a_newcomer() {
         let early = raw_exchange(&mut newcomer, request);
         let early = time::timeout(Duration::from_millis(2500), early).await;
         assert!(early.is_err(), "it took the place of one that is answered: {early:?}");
-        // Once the answer is out, the rest of the body is no reason to stay.
+        // Once the response is out, the rest of the body is no reason to keep it.
         let answer = raw_exchange(&mut stream, b"").await;
         assert!(answer.len() > LARGE, "{} bytes of {LARGE}", answer.len());
         assert!(raw_exchange(&mut newcomer, b"").await.ends_with("fine"));
@@ -303,7 +303,7 @@ fn variables_on_their_way_have_a_limit_together() {
             client.protocol.begin(id(1), Role::Responder, true);
             let pairs: [(&[u8], &[u8]); 1] = [(b"HTTP_COOKIE", &value)];
             client.protocol.params(id(1), pairs);
-            // It may be closed meanwhile.
+            // It may be closed in the meantime.
             let _ = client.send().await;
             crowd.push(client);
             let answer = server.connect().await.get(true, "/").await;

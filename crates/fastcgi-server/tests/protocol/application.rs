@@ -82,8 +82,8 @@ pub(crate) fn converse_in_all_cuts(
     )
 }
 
-/// Asserts that `hear` makes the same of bytes whole, byte by byte, cut in two anywhere (long ones at
-/// 200 to 400 places) and cut at random; returns that. `show` makes it readable.
+/// Asserts that `hear` gives the same result for bytes in one piece, byte by byte, split in two anywhere (long
+/// ones at 200 to 400 places) and split at random; returns that. `show` makes it readable.
 pub(crate) fn all_cuts<T: PartialEq>(
     name: &str,
     bytes: &[u8],

@@ -1,4 +1,4 @@
-//! Lengths around every border there is in the protocol, in any combination.
+//! Lengths around every boundary in the protocol, in any combination.
 
 use bytes::Bytes;
 use fastcgi_server::{Connection, Event, Limits, client};
@@ -23,7 +23,7 @@ fn content_length() -> impl Strategy<Value = usize> {
     ]
 }
 
-/// What may have to be cut into records.
+/// What may have to be split into records.
 fn stream_length() -> impl Strategy<Value = usize> {
     prop_oneof![
         content_length(),
@@ -33,7 +33,7 @@ fn stream_length() -> impl Strategy<Value = usize> {
     ]
 }
 
-/// What a pair's length may say.
+/// What a pair's length may state.
 fn said_length() -> impl Strategy<Value = u32> {
     prop_oneof![
         4 => 0_u32..20,
@@ -45,7 +45,7 @@ fn said_length() -> impl Strategy<Value = u32> {
     ]
 }
 
-/// Lengths in either form, and whether the content they announce is there, whole or nearly.
+/// Lengths in either form, and whether the content they announce is there, completely or nearly.
 fn any_block() -> impl Strategy<Value = Vec<u8>> {
     let pair = (said_length(), said_length(), any::<(bool, bool)>());
     (vec(pair, 0..4), 0_usize..3).prop_map(|(pairs, short)| {
@@ -66,7 +66,7 @@ fn any_block() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Where the first pair begins that is not whole, by a reader that counts in 64 bits.
+/// Where the first incomplete pair starts, according to a reader that counts in 64 bits.
 fn broken_pair(block: &[u8]) -> Option<u64> {
     let end = block.len() as u64;
     let mut at = 0;
@@ -104,7 +104,7 @@ proptest! {
             prop_oneof![Just(1_u16), Just(5_u16)], content_length(), any::<u8>()), 1..4),
         seed: u64,
     ) {
-        // To an application, in whose request 1 the body is open.
+        // To an application whose request 1 has an open body.
         let forged = Wire::new().get(666, KEEP).bytes;
         let mut wire = Wire::new().begin(1, RESPONDER, KEEP).params(1, &[]);
         let mut expected = 0;

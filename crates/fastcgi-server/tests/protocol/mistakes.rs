@@ -1,7 +1,7 @@
-//! What other FastCGI implementations got wrong, tried on both ends of this one.
+//! Bugs of other FastCGI implementations, tested on both ends of this one.
 //!
-//! `docs/fastcgi-support.md` says whose each mistake was and what it did; a test here keeps the page in step.
-//! `seeds.rs` gives the same conversations to the fuzz targets, `edges.rs` goes through the numbers around them.
+//! `docs/fastcgi-support.md` says whose each bug was and what it did; a test here keeps the page in step.
+//! `seeds.rs` gives the same conversations to the fuzz targets, `edges.rs` covers the numbers around them.
 
 use fastcgi_server::{Connection, Event, Limits, client, one_line};
 
@@ -26,13 +26,13 @@ const LATE_BODY: &str = "a stream that goes on after the request";
 enum After {
     /// Whatever is sent next is understood.
     GoesOn,
-    /// The connection has failed, and hears nothing more.
+    /// The connection has failed, and receives nothing more.
     Failed,
-    /// The peer closes: nothing comes, and the connection knows that something is missing.
+    /// The peer closes: nothing arrives, and the connection knows that something is missing.
     Ended,
 }
 
-/// One conversation that an implementation with the mistake gets wrong.
+/// One conversation that an implementation with the bug gets wrong.
 pub(crate) struct Case {
     /// The row's first cell in docs/fastcgi-support.md.
     pub(crate) mistake: &'static str,
@@ -61,7 +61,7 @@ impl Case {
         Case { said: [self.said, said.map(str::to_owned).into()].concat(), ..self }
     }
 
-    /// The request is answered, and nothing else is said.
+    /// The request is answered, and nothing else is sent.
     fn answers(self, number: u16) -> Case {
         self.says([
             &format!("STDOUT {number} Status: 200\\r\\n\\r\\n"),
@@ -79,17 +79,17 @@ impl Case {
     }
 }
 
-/// A whole request that no case may hear: what an attacker hides in the content of other records.
+/// A whole request that no case may receive: what an attacker hides in the content of other records.
 fn forged_request() -> Vec<u8> {
     Wire::new().get(666, KEEP).bytes
 }
 
-/// Ends of all requests that are begun, likewise.
+/// Ends of all started requests, likewise.
 fn forged_ends() -> Vec<u8> {
     BEGUN.fold(Wire::new(), |wire, number| wire.record(END, number, &[0; 8])).bytes
 }
 
-/// Content of `length` bytes that is nothing but forged records from `at` on.
+/// Content of `length` bytes that consists only of forged records from `at` on.
 fn hiding(forged: &[u8], at: usize, length: usize) -> Vec<u8> {
     let forged = forged.iter().copied().cycle();
     std::iter::repeat_n(0xee, at).chain(forged).take(length).collect()
@@ -102,8 +102,8 @@ fn one_pair(length: usize) -> Vec<u8> {
     block
 }
 
-/// What a sender that cuts lengths to 16 bits makes of 99,000 bytes: a record of 33,464, behind which
-/// stand forged records and one that nobody misses, up to the last byte.
+/// What a sender that truncates lengths to 16 bits makes of 99,000 bytes: a record of 33,464, followed by
+/// forged records and one that nobody misses, up to the last byte.
 fn cut_record(kind: u8, forged: &[u8]) -> Wire {
     const SAID: u16 = (99_000 - 65_536) as u16;
     let hidden = Wire::new().raw(forged);
@@ -115,7 +115,7 @@ fn cut_record(kind: u8, forged: &[u8]) -> Wire {
     record
 }
 
-/// Pairs of lengths whose sums are small, negative or zero for who adds them up in 32 bits.
+/// Pairs of lengths whose sums are small, negative or zero when added in 32 bits.
 const ADDED_UP: [(&str, u32, u32); 5] = [
     ("two of 31 bits", 0x7fff_ffff, 0x7fff_ffff),
     ("a name of 31 bits", 0x7fff_ffff, 1),
@@ -129,7 +129,7 @@ fn lengths_only(name: u32, value: u32) -> Vec<u8> {
     [&lengths.concat()[..], b"and twenty bytes....."].concat()
 }
 
-/// The first pair is good. The second is longer than what is left, and shorter than all there is.
+/// The first pair is good. The second is longer than what is left, but shorter than the whole.
 fn pair_past_the_end() -> Vec<u8> {
     [&block(&[("A", &"b".repeat(50))])[..], &[20, 20], b"ten bytes."].concat()
 }
@@ -157,7 +157,7 @@ pub(crate) fn to_application() -> Vec<Case> {
         .answers(1),
         Case::new(
             CUT_LENGTH,
-            // Which no reader can tell from a small one; so much depends on who sends.
+            // No reader can tell it from a small one; that much depends on the sender.
             "a POST of 99,000 bytes",
             request().raw(&cut_record(STDIN, &forged_request()).bytes).record(STDIN, 1, b""),
             [REQUEST, "stdin 1 33464 bytes", FORGED[0], FORGED[1], "stdin 1 end"],
@@ -309,14 +309,14 @@ pub(crate) fn to_application() -> Vec<Case> {
               of the stream (record at byte 53 of the connection)"],
         ));
     }
-    // Of three thousand, 64 are active and 2,048 have an answer of 16 bytes.
+    // Of three thousand, 64 are active and 2,048 have a response of 16 bytes.
     let never_finished = cases.iter_mut().find(|it| it.mistake == NEVER_FINISHED).unwrap();
     never_finished.said =
         (65..65 + 2048).map(|number| format!("END_REQUEST {number} app 0 protocol 2")).collect();
     cases
 }
 
-/// What is sent to a web server on whose connection the requests 1 to 3 are begun.
+/// What is sent to a web server with requests 1 to 3 started on the connection.
 pub(crate) fn to_web_server() -> Vec<Case> {
     let hiding = |at| hiding(&forged_ends(), at, 65_535);
     let end = [0; 8];
@@ -463,8 +463,8 @@ fn a_web_server_does_not_repeat_them() {
     }
 }
 
-/// `CUT_LENGTH`, where it is made: whoever sends. Whatever is sent, the forged records stand where a length
-/// cut to 16 bits would end.
+/// `CUT_LENGTH`, where it is made: the sender. Whatever is sent, the forged records are where a length
+/// truncated to 16 bits would end.
 #[test]
 fn no_length_is_cut_to_16_bits_whoever_sends() {
     for length in [65_535, 65_536, 65_537, 99_000, 131_071, 131_072, 131_073, 200_000] {
@@ -511,7 +511,7 @@ fn no_length_is_cut_to_16_bits_whoever_sends() {
     }
 }
 
-/// `END_OF_INPUT`: at every byte each end knows whether what it has is all.
+/// `END_OF_INPUT`: at every byte, each end knows whether it has everything.
 #[test]
 fn an_end_of_the_input_is_never_taken_for_the_end_of_a_request() {
     let body = b"a body in three records";
@@ -541,7 +541,7 @@ fn an_end_of_the_input_is_never_taken_for_the_end_of_a_request() {
     }
 }
 
-/// `FORGED_LINES`, from the one end to the other's log.
+/// `FORGED_LINES`, from one end to the other's log.
 #[test]
 fn a_message_is_one_line_of_the_log() {
     let mut application = Connection::new(Limits::default());
@@ -556,14 +556,14 @@ fn a_message_is_one_line_of_the_log() {
     }
     assert!(application.stderr(id(1), b"\r\n"));
     assert_eq!(application.unsent(), 0, "an empty record would end the stream");
-    // An application that is not ours leaves it to whoever writes the log.
+    // An application that is not ours leaves it to the code that writes the log.
     let events = poll_all(&mut begun(), [&Wire::new().record(STDERR, 1, FORGED_LINE).bytes[..]]);
     let [client::Event::Stderr { data, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(data, FORGED_LINE);
     assert_eq!(one_line(data), "bad input 'x\\r\\nFAKE: all is well\\u{1b}[31m'");
 }
 
-/// `CHANGED_LIST`: an application that ends requests, its own and others, whenever it hears anything.
+/// `CHANGED_LIST`: an application that ends requests, its own and others, whenever it receives anything.
 #[test]
 fn requests_may_be_ended_at_any_event_in_any_order() {
     let case = to_application().into_iter().find(|case| case.mistake == CHANGED_LIST).unwrap();
@@ -584,7 +584,7 @@ fn requests_may_be_ended_at_any_event_in_any_order() {
                     };
                     assert!(!ended.contains(&about), "{order:?}, {at}, {step}: {event:?}");
                     if heard == at {
-                        // Those of which nobody has heard yet cannot be ended.
+                        // Requests that nobody has received yet cannot be ended.
                         let ends =
                             order.into_iter().map(id).filter(|it| connection.end_request(*it, 0));
                         ended = ends.collect();
@@ -600,7 +600,7 @@ fn requests_may_be_ended_at_any_event_in_any_order() {
     }
 }
 
-/// `CHANGED_LIST` at the other end: what is ended is begun again while the rest of one read is looked at.
+/// `CHANGED_LIST` at the other end: what has ended is started again while the rest of one read is processed.
 #[test]
 fn requests_may_be_begun_at_any_event() {
     let ends = forged_ends().repeat(4);
@@ -621,7 +621,7 @@ fn requests_may_be_begun_at_any_event() {
     }
 }
 
-/// `LARGE_AND_PADDED` in the records whose content has to make sense.
+/// `LARGE_AND_PADDED` in records whose content has to make sense.
 #[test]
 fn large_pairs_may_be_padded() {
     for padding in [0, 1, 254, 255] {
@@ -677,7 +677,7 @@ fn the_page_lists_every_mistake() {
     }
 }
 
-/// The content of all records of a kind; asserts that all records are of request 1 and none is empty but
+/// The content of all records of a kind; asserts that all records belong to request 1 and none is empty except
 /// the one that ends PARAMS.
 fn content_of(mut bytes: &[u8], kind: u8) -> Vec<u8> {
     let mut content = Vec::new();

@@ -1,13 +1,13 @@
-//! The fuzz targets' seeds: made of the cases in `mistakes.rs`, checked in, and run here.
+//! The fuzz targets' seeds: made from the cases in `mistakes.rs`, checked in, and run here.
 //!
-//! A seed is a byte for the mood (see the targets) and a conversation.
+//! A seed is a byte that chooses the behavior (see the targets) and a conversation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::mistakes::{Case, to_application, to_web_server};
 
-// What the targets run, without libFuzzer; public in a crate of their own.
+// What the targets run, without libFuzzer; public in their own crate.
 #[allow(unreachable_pub)]
 #[path = "../../../../fuzz/src/client_connection.rs"]
 mod client_connection;
@@ -15,13 +15,13 @@ mod client_connection;
 #[path = "../../../../fuzz/src/server_connection.rs"]
 mod server_connection;
 
-/// Set it to have the seeds written.
+/// Set it to write the seeds.
 const WRITE: &str = "WRITE_SEEDS";
 
 /// Pieces of 37 bytes, the largest there are.
 const MOOD: u8 = 36;
 
-/// A target by its name, what it runs, and its seeds by their names.
+/// A target by name, what it runs, and its seeds by name.
 type Target = (&'static str, fn(&[u8]), BTreeMap<String, Vec<u8>>);
 
 fn targets() -> [Target; 2] {
@@ -79,9 +79,9 @@ fn every_case_is_a_seed_and_every_seed_a_case() {
 fn the_targets_survive_every_seed_in_many_moods() {
     for (target, run, _) in targets() {
         for (name, mut seed) in checked_in(target) {
-            // A failure inside says where, not over what.
+            // A failure inside says where, but not for which seed.
             println!("{target}/{name}");
-            // Long ones in 16 moods, which takes as long as all others in all.
+            // Long ones with 16 behaviors, which takes as long as all others together.
             for mood in (0..=255).step_by(if seed.len() > 50_000 { 17 } else { 1 }) {
                 seed[0] = mood;
                 run(&seed);

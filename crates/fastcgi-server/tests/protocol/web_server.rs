@@ -1,4 +1,5 @@
-//! A web server that has begun three requests and tells what it heard of them: the mirror of `application.rs`.
+//! A web server that has started three requests and reports what it received for them: the mirror of
+//! `application.rs`.
 
 use bytes::Bytes;
 use fastcgi_server::Role;
@@ -7,26 +8,26 @@ use fastcgi_server::client::{Connection, Event};
 use crate::application::all_cuts;
 use crate::wire::{id, text};
 
-/// The requests that are begun.
+/// The started requests.
 pub(crate) const BEGUN: std::ops::RangeInclusive<u16> = 1..=3;
 
-/// What a conversation came to.
+/// The outcome of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The events, neighbouring pieces of one stream merged.
+    /// The events, with adjacent pieces of one stream merged.
     pub(crate) events: Vec<Event>,
     pub(crate) active_requests: usize,
     pub(crate) is_between_records: bool,
 }
 
 impl Outcome {
-    /// The events, a line each.
+    /// The events, one per line.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.events.iter().map(show).collect()
     }
 }
 
-/// A connection on which the requests 1 to 3 wait for their answers.
+/// A connection on which requests 1 to 3 wait for their responses.
 pub(crate) fn begun() -> Connection {
     let mut connection = Connection::new();
     for number in BEGUN {
@@ -48,7 +49,7 @@ pub(crate) fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     }
 }
 
-/// Feeds a connection that there is; returns its events, neighbouring pieces of one stream merged.
+/// Feeds an existing connection; returns its events, with adjacent pieces of one stream merged.
 pub(crate) fn poll_all<'a>(
     connection: &mut Connection,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -66,7 +67,7 @@ pub(crate) fn poll_all<'a>(
     events
 }
 
-/// Asserts that an answer comes to the same however it is cut; returns that.
+/// Asserts that a response gives the same result however it is split; returns that.
 pub(crate) fn hear_in_all_cuts(name: &str, bytes: &[u8]) -> Outcome {
     all_cuts(
         name,
@@ -76,7 +77,7 @@ pub(crate) fn hear_in_all_cuts(name: &str, bytes: &[u8]) -> Outcome {
     )
 }
 
-/// An event in a line.
+/// An event as a line.
 pub(crate) fn show(event: &Event) -> String {
     match event {
         Event::Stdout { id, data } => format!("stdout {id} {}", text(data)),

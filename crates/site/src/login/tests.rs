@@ -192,7 +192,7 @@ struct From_(&'static str);
 #[derive(Clone, Copy)]
 struct Sent(&'static str);
 
-/// Whether the visitor came by HTTPS, in tests.
+/// Whether the visitor uses HTTPS, in tests.
 #[derive(Clone, Copy)]
 struct OverTls(bool);
 
@@ -381,7 +381,7 @@ fn cookies_are_for_the_site_alone() {
     assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
 }
 
-/// Over HTTPS and for the whole host no neighbour can plant them; nobody is logged out by the new names.
+/// Over HTTPS and for the whole host no neighbour can plant them; the new names log nobody out.
 #[test]
 fn cookies_that_no_neighbour_can_set() {
     let site = Site::new();
@@ -404,10 +404,10 @@ fn cookies_that_no_neighbour_can_set() {
     assert_eq!(names, ["__Host-toolshed", "__Host-toolshed-known"]);
     assert!(browser.set.iter().all(|line| line.contains("; Path=/") && line.contains("; Secure")));
     assert!(browser.is_owner());
-    // A neighbour's own of the plain name does not come before it.
+    // A neighbour's cookie with the plain name does not come before it.
     browser.cookies.insert("toolshed".to_owned(), "planted".to_owned());
     assert!(browser.is_owner());
-    // Below a path browsers would not take the name.
+    // Below a path browsers would refuse the name.
     let mut below = Browser { base: "/project", is_https: true, ..Browser::new(&site.router) };
     assert_eq!(below.log_in(PASSWORD).status, 303);
     assert!(below.cookies.contains_key("toolshed") && below.is_owner());
@@ -417,7 +417,7 @@ fn cookies_that_no_neighbour_can_set() {
 /// the session to the whole parent domain.
 #[test]
 fn cookies_no_path_brings_an_attribute_of_its_own() {
-    // What separates attributes is no BASE at all: the site is at the root, and so is the cookie.
+    // A path with attribute separators is not a BASE at all: the site is at the root, and so is the cookie.
     for base in ["/;Domain=host.test;/x.cgi", "/my;site", "/a,b"] {
         let site = Site::new();
         let mut browser = Browser { base, ..Browser::new(&site.router) };
@@ -444,7 +444,7 @@ fn cookies_no_path_brings_an_attribute_of_its_own() {
         elsewhere.base = base;
         assert!(elsewhere.is_owner() && elsewhere.set.is_empty(), "{base}: {:?}", elsewhere.set);
     }
-    // The owner of such a folder says which path it is to be.
+    // The owner of such a folder says which path to use.
     let site = Site::with(|login| {
         login.password = Password::clear(PASSWORD);
         login.cookie_path = CookiePath::new("/");
@@ -554,8 +554,8 @@ fn sessions_end_by_time_by_password_and_everywhere_at_once() {
     assert!(!same_browser.is_owner(), "a new key ends all");
 }
 
-/// What a clock that was ahead has written down: a session neither lasts longer for it nor does its cookie stop
-/// being prolonged.
+/// What a clock that was ahead has recorded: a session lasts no longer because of it, and its cookie is still
+/// prolonged.
 #[test]
 fn a_session_begun_while_the_clock_was_ahead_is_as_any_other() {
     const DAY: i64 = 24 * 3600;
@@ -628,8 +628,8 @@ fn forgery_another_sites_form_does_nothing() {
     assert_eq!(Browser::new(&site.router).post("/tools/public", "a=b").text(), "got a=b");
 }
 
-/// Another site's form comes without the session's cookie (`SameSite=Lax`), and its answer must not take the
-/// cookie away.
+/// Another site's form comes without the session's cookie (`SameSite=Lax`), and its response must not remove
+/// the cookie.
 #[test]
 fn forgery_nobody_is_logged_out_by_another_site() {
     let site = Site::new();
@@ -763,7 +763,7 @@ fn brute_force_is_slowed_down_by_all_processes_together() {
     assert_eq!(owner.log_in(PASSWORD).status, 303);
 }
 
-/// Others have used up what all unknown browsers have: the page asks for a turn by itself, and gets one.
+/// Others have used up the attempts of all unknown browsers: the page asks for a turn by itself, and gets one.
 #[test]
 fn in_a_crowd_the_login_waits_for_its_turn() {
     let site = Site::new();
@@ -782,7 +782,7 @@ fn in_a_crowd_the_login_waits_for_its_turn() {
     assert!(waits.text().contains(again), "{}", waits.text());
     let text = waits.text();
     assert!(text.contains("http-equiv=\"refresh\"") && !text.contains("type=\"password\""));
-    // The owner has won: this round's draw and the next one's, lest one ends just now.
+    // The owner has won this round's draw and the next one's, in case one ends just now.
     let win = |store: &Transaction<'_>| {
         let round = now() / draw::ROUND_SECONDS;
         for round in [round - 1, round] {
@@ -806,7 +806,7 @@ fn in_a_crowd_the_login_waits_for_its_turn() {
     assert_eq!(owner.get("/login").status, 429, "one try");
     block_on(site.store().write(win)).unwrap();
     assert_eq!(owner.log_in(PASSWORD).status, 303);
-    // From now on this browser is known and waits for nobody.
+    // From now on this browser is known and does not wait.
     let front = owner.get("/");
     owner.post("/logout", &format!("csrf={}", token(&front)));
     assert_eq!(owner.log_in(PASSWORD).status, 303);
@@ -942,7 +942,7 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
     assert_eq!(next.log_in(PASSWORD).status, 303);
 }
 
-/// A browser that was left open changes nothing of the account.
+/// A browser left open cannot change anything in the account.
 #[test]
 fn every_change_of_the_account_asks_for_the_password() {
     const NEW: &str = "new=another+long+one&again=another+long+one";
@@ -971,7 +971,7 @@ fn every_change_of_the_account_asks_for_the_password() {
         }));
         (counted.unwrap(), fact_of(&site, PASSWORD_FACT), fact_of(&site, "totp_key"))
     };
-    // Without the password and with a wrong one nothing changes; with the right one each does.
+    // Without the password or with a wrong one nothing changes; with the right one everything does.
     let mut change = |path: &str, fields: &dyn Fn() -> String, expected: u16| {
         for password in ["", "password=&", "password=wrong&"] {
             site.let_pass(400);
@@ -1013,7 +1013,7 @@ fn every_change_of_the_account_asks_for_the_password() {
     assert_eq!((ended.status.as_u16(), browser.is_owner()), (303, false));
 }
 
-/// A site whose password is the store's.
+/// A site whose password is in the store.
 fn set_up_site() -> Site {
     let site = Site::with(|_| {});
     let hash = Password::make_hash(PASSWORD).unwrap();
@@ -1047,7 +1047,7 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
     let changed = change("ein neues, langes", "ein neues, langes");
     assert_eq!(location(&changed), "/account?done#password");
     assert!(browser.is_owner(), "under a new session");
-    // It is said after a change, and at no other time.
+    // It is shown after a change, and at no other time.
     let says_so = |browser: &mut Browser| {
         browser.get("/account?done").text().contains("The password is changed.")
     };
@@ -1058,7 +1058,7 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
     assert_eq!(fresh.log_in(PASSWORD).status, 401);
     assert_eq!(fresh.log_in("ein neues, langes").status, 303);
 
-    // One that is set elsewhere is not changed here.
+    // A password that is set elsewhere is not changed here.
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
@@ -1113,7 +1113,7 @@ fn sessions_are_listed_and_ended_one_by_one() {
     assert_eq!(here.post("/account/sessions", &end(&id)).status, 422, "it has ended already");
 }
 
-/// Else the time of the answer tells whoever guesses that the password was right.
+/// Otherwise the response time tells an attacker that the password was right.
 #[test]
 fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
     let site = Site::new();

@@ -141,7 +141,8 @@ fn secrets_in_a_text_are_masked_however_they_are_spelt() {
     }
 }
 
-/// A visitor decides how deep it goes: as long as an address may be, it takes neither the stack nor the time.
+/// A visitor decides how deep it goes: at a URL's maximum length it must neither exhaust the stack nor take
+/// long.
 #[test]
 fn what_is_encoded_again_and_again_is_masked_unread() {
     let levels = 20_000;

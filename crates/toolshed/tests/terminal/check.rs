@@ -79,7 +79,7 @@ ok     Static files   www/static, {files} files, of this version.
     assert_eq!(text, expected);
     assert_eq!(code, 0);
 
-    // Of two passwords the one that counts is named.
+    // Of two passwords, the one in effect is named.
     let installation = installed();
     let hash = "MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
     let line = format!("password_hash = \"pbkdf2-sha256:600000:{hash}\"\n");
@@ -351,7 +351,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
     }
 }
 
-/// As an account without rights, for root may write everywhere.
+/// As an account without privileges, since root may write everywhere.
 #[test]
 fn what_the_account_cannot_write_is_wrong() {
     type Case = (&'static str, fn(&Path), &'static str);
@@ -393,7 +393,7 @@ fn what_the_account_cannot_write_is_wrong() {
         break_it(&data);
         let mut command = installation.command(&["check", "www"], &[]);
         if std::fs::metadata(&data).unwrap().uid() == 0 {
-            // The folder is that account's, unless the folder is what is wrong.
+            // The folder belongs to that account, unless the folder is what is wrong.
             if std::fs::read_dir(&data).unwrap().count() > 0 {
                 std::os::unix::fs::chown(&data, Some(NOBODY), None).unwrap();
             }
@@ -406,7 +406,7 @@ fn what_the_account_cannot_write_is_wrong() {
     }
 }
 
-/// An account that has nothing; for tests that run as root.
+/// An unprivileged account; for tests that run as root.
 const NOBODY: u32 = 65_534;
 
 #[test]

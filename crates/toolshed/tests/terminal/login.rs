@@ -20,7 +20,7 @@ fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
 fn typed_to(mut command: Command, typed: &str) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that refuses before it reads has gone.
+    // A command that refuses before reading has already exited.
     let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -121,7 +121,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     assert!(said.starts_with("The password is set in ") && said.lines().count() == 2, "{said}");
     assert_eq!((mode(), files()), (0o600, 2));
 
-    // A running site takes the next one, and the rest of the file is as somebody wrote it.
+    // A running site picks up the next one, and the rest of the file is as it was written.
     let running = installation.spawn_by_web_server(&[]);
     assert!(log_in(&running, PASSWORD, &[]).0.contains("\r\nStatus: 303"));
     let hash = installation.read("toolshed.toml").trim().to_owned();
@@ -143,7 +143,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     }
     running.end();
 
-    // Through a link, whose file it is that changes; with two of them, as the other command makes them.
+    // Through a link, which changes the file it points to; with two of them, as the other command makes them.
     fs::rename(&file, installation.path().join("elsewhere.toml")).unwrap();
     std::os::unix::fs::symlink("elsewhere.toml", &file).unwrap();
     installation.write("elsewhere.toml", &format!("{hash}\nhsts = \"1 h\"\n{hash}\n"));
@@ -155,7 +155,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
     let lines = installation.read("elsewhere.toml").lines().count();
     assert_eq!((installation.run(&["settings"], &[]).0, lines), (0, 2));
-    // What counts before the file.
+    // What takes precedence over the file.
     let command = installation.command(&["set-password"], &[("APP_PASSWORD", "x")]);
     let (_, said, _) = typed_to(command, PASSWORD);
     assert!(said.contains("while APP_PASSWORD is in the environment, that one takes"), "{said}");
@@ -206,7 +206,7 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
         assert!(error.contains(expected), "{error}");
         assert_eq!(installation.read("toolshed.toml"), text);
     }
-    // A wrong value of another setting is no hindrance, and neither is a wrong hash.
+    // A wrong value of another setting does not matter, nor does a wrong hash.
     installation.write("toolshed.toml", "idle_timeout = \"never\"\npassword_hash = \"x\"\n");
     let (code, _, error) = typed_to(installation.command(&["set-password"], &[]), PASSWORD);
     assert_eq!(code, 0, "{error}");
@@ -221,7 +221,7 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
         assert_eq!((code, said.as_str(), installation.read("toolshed.toml")), (2, "", before));
         assert!(error.contains(expected) && error.contains("Nothing was changed."), "{error}");
     }
-    // Another file; one that is not there is made.
+    // Another file; one that does not exist is created.
     let arguments = ["set-password", "--config", "other.toml"];
     let (code, said, error) = typed_to(installation.command(&arguments, &[]), PASSWORD);
     assert_eq!(code, 0, "{said}{error}");
@@ -419,7 +419,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     let copy = installation.path().join("copy.db");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
 
-    // Where others could replace it, none is made.
+    // No copy is made where others could replace it.
     let shared = installation.path().join("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();

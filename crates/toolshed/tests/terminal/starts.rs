@@ -1,4 +1,4 @@
-//! How a start goes: one that fails leaves nothing behind and says why; one in the background keeps going.
+//! How a start goes: a failed one leaves nothing behind and says why; one in the background keeps running.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,8 +18,8 @@ fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The command, started by a shell that does this first. What whoever runs the tests has ignored (`nohup`, a
-/// job in the background) is not: a shell cannot take that back.
+/// The command, started by a shell that does this first. Signals that the tests were started with as ignored
+/// (`nohup`, a background job) are reset: a shell cannot do that.
 fn after(first: &str, installation: &Installation, arguments: &[&str]) -> Command {
     let mut shell = Command::new("/usr/bin/env");
     shell
@@ -63,7 +63,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
         (":", &["fastcgi"]),
         ("ulimit -n 10", &["serve", "--listen", "127.0.0.1:0"]),
         ("ulimit -n 10", &["fastcgi", "--listen", "unix:own.sock"]),
-        // Too little memory for the stack of the crash guard's handler, or for the loop, or for all of it.
+        // Too little memory for the stack of the crash guard's handler, or for the loop, or for everything.
         ("ulimit -v 40000", &["serve", "--listen", &taken]),
     ] {
         let installation = Installation::new();
@@ -72,7 +72,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
         assert!(!output.status.success() && !error.is_empty(), "{first}; {arguments:?}: {error}");
         assert_eq!(listing(installation.path()), ["toolshed"], "{first}; {arguments:?}: {error}");
     }
-    // A web server's start that fails has nothing but the log, which says why.
+    // A failed start under a web server can only use the log, which says why.
     let installation = Installation::new();
     let listener = UnixListener::bind(installation.path().join("socket")).unwrap();
     let mut command = after("ulimit -n 10", &installation, &[]);
@@ -111,8 +111,7 @@ fn too_few_descriptors_are_said_with_the_cure() {
     assert_eq!(serving.end(), Some(0));
 }
 
-/// `nohup` and a shell without job control have their signals ignored: what they protect from must not end
-/// the server.
+/// `nohup` and a shell without job control ignore signals: what they protect from must not end the server.
 #[test]
 fn signals_that_are_ignored_at_the_start_end_nothing() {
     let installation = Installation::new();
@@ -130,7 +129,7 @@ fn signals_that_are_ignored_at_the_start_end_nothing() {
         }
         assert_eq!(serving.end(), Some(0), "{arguments:?}: it still can be ended");
     }
-    // At a terminal, or without a shell, Ctrl-C is for the server.
+    // At a terminal, or without a shell, the server gets Ctrl-C.
     let serving = Serving::start(after(":", &installation, SERVE));
     serving.signal("INT");
     assert_eq!(serving.ended(), Some(0));
