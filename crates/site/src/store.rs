@@ -13,6 +13,7 @@
 //! - A write takes the exclusive lock first and works then: what has begun cannot meet "busy".
 //! - What [`Store::write`] has acknowledged is on the disk (`synchronous` FULL): killing any process at
 //!   any moment loses none of it.
+//! - A write waits for the disk, and the loop with it: there is one in each of the loop's turns.
 //! - The connection belongs to one process. After a fork it is forgotten, not closed, and opened anew.
 //! - A file that was put in the place of ours (a restored backup) is noticed and opened.
 
@@ -24,6 +25,7 @@ mod open;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +61,8 @@ pub struct Store {
 struct Inner {
     file: PathBuf,
     handle: Mutex<Handle>,
+    /// The turn of the loop in which something was written last.
+    written_in: AtomicU64,
 }
 
 /// The connection, and whose it is.
@@ -81,7 +85,8 @@ impl Store {
     /// use makes them, readable for this account alone.
     pub fn at(file: impl Into<PathBuf>) -> Store {
         let handle = Handle { pid: 0, identity: (0, 0), connection: None };
-        Store { inner: Arc::new(Inner { file: file.into(), handle: Mutex::new(handle) }) }
+        let (file, handle) = (file.into(), Mutex::new(handle));
+        Store { inner: Arc::new(Inner { file, handle, written_in: AtomicU64::new(u64::MAX) }) }
     }
 
     /// Returns the file.
@@ -135,7 +140,7 @@ impl Store {
     }
 
     /// Changes something: all that `change` does or, when it fails, nothing. When this returns, the change
-    /// is on the disk.
+    /// is on the disk. Several at a time are made in as many turns of the loop.
     ///
     /// # Errors
     /// As [`Store::read`], and when the disk is full; nothing has been changed then.
@@ -152,6 +157,13 @@ impl Store {
             transaction.commit().map_err(Refusal::broken)?;
             Ok(changed)
         };
+        // A write waits for the disk several times, and with it everybody whom the loop serves.
+        let written_in = &self.inner.written_in;
+        let turn = || event_loop::counters().turns;
+        while event_loop::is_running() && written_in.load(Ordering::Relaxed) == turn() {
+            event_loop::yield_now().await;
+        }
+        written_in.store(turn(), Ordering::Relaxed);
         self.attempts(attempt).await
     }
 

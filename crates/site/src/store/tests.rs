@@ -1,10 +1,12 @@
 //! The store by itself: what it promises to several processes, and what it says when something is wrong.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::rc::Rc;
 
 use super::*;
 use crate::testing::block_on;
@@ -45,6 +47,31 @@ fn nothing_is_opened_before_it_is_used_and_then_for_this_account_alone() {
         let file = file.unwrap().path();
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
+}
+
+/// Each waits for the disk, and with it everybody whom the loop serves.
+#[test]
+fn several_writes_at_once_take_a_turn_of_the_loop_each() {
+    let (_folder, store) = store();
+    let turns = Rc::new(RefCell::new(BTreeSet::new()));
+    event_loop::run(async {
+        let write = |number: usize| {
+            let (store, turns) = (store.clone(), turns.clone());
+            event_loop::spawn(async move {
+                let write = store.write(|_| {
+                    turns.borrow_mut().insert(event_loop::counters().turns);
+                    Ok(number)
+                });
+                write.await.unwrap()
+            })
+        };
+        let writes: Vec<_> = (0..200).map(write).collect();
+        for (number, write) in writes.into_iter().enumerate() {
+            assert_eq!(write.await, number);
+        }
+    })
+    .unwrap();
+    assert_eq!(turns.borrow().len(), 200);
 }
 
 /// SQLite opens for reading alone what cannot be opened for writing at that moment (no descriptor, say).
