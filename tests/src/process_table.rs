@@ -26,6 +26,17 @@ pub fn tasks(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
 }
 
+/// Returns a process's parent.
+///
+/// # Errors
+/// When the process is gone.
+pub fn parent(pid: u32) -> io::Result<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let parent = fields.split_ascii_whitespace().nth(1).and_then(|field| field.parse().ok());
+    parent.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat says no parent")))
+}
+
 /// Returns a size from /proc/PID/status in KiB: `VmHWM` is the largest resident size so far.
 ///
 /// # Errors

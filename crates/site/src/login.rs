@@ -3,8 +3,7 @@
 //! `finish.rs` asks the [`Gate`] who a request comes from before the router sees it, and refuses what is
 //! forged. What lives where:
 //!
-//! - `password.rs` the password and its hash, `password_rules.rs` which new ones are accepted, `hashing.rs`
-//!   when one may be checked; `secrets.rs` the key that everything is derived from;
+//! - `password.rs` the password and its hash, `password_rules.rs` which new one is taken, `hashing.rs` how one is checked, `queue.rs` who may when; `secrets.rs` the key that everything is derived from;
 //! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried,
 //!   `draw.rs` by whom under load;
 //! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
@@ -27,6 +26,7 @@ mod next;
 pub(crate) mod pages;
 mod password;
 mod password_rules;
+mod queue;
 mod second_factor;
 mod secrets;
 mod session;
@@ -70,6 +70,9 @@ pub const STORE_FILE: &str = "toolshed.db";
 
 /// The name of the secret key's file in the folder `data`.
 pub const KEY_FILE: &str = "secret.key";
+
+/// The name of the folder of the queue for password checks, in the folder `data`.
+const QUEUE_FOLDER: &str = "login-queue";
 
 /// The fact under which a password that was set by the set-up page is kept: its hash.
 const PASSWORD_FACT: &str = "password_hash";
@@ -208,7 +211,8 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(crate) fn new(settings: LoginSettings) -> Self {
         let store = settings.store();
-        Gate { settings, store, secrets: OnceLock::new(), hashing: Hashing::new() }
+        let hashing = Hashing::new(settings.data.join(QUEUE_FOLDER));
+        Gate { settings, store, secrets: OnceLock::new(), hashing }
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -17,7 +17,7 @@ use tera::context;
 use super::cookies::Scope;
 use super::events::{self, Origin};
 use super::forgery::{self, Sender};
-use super::hashing::{Busy, Process};
+use super::hashing::{self, Busy, Process};
 use super::password::Password;
 use super::secrets::{Secrets, random};
 use super::session::{self, Session};
@@ -136,8 +136,11 @@ impl Asked {
         if typed.len() > Password::MAX_BYTES {
             return Ok(false);
         }
-        let checked = self.gate.hashing.is(password, typed, self.process()).await;
-        self.or_take_back(who, checked).await
+        let checked = async {
+            let permit = self.gate.hashing.permit(password).await?;
+            hashing::is(password, typed, permit, self.process()).await
+        };
+        self.or_take_back(who, checked.await).await
     }
 
     /// Hashes a new password, in the same way.

@@ -1,0 +1,258 @@
+//! Who may check a password now: [`MAX_AT_ONCE`] in all processes of the site together; [`MAX_WAITING`] more wait,
+//! and everybody else hears at once that it is busy.
+//!
+//! Behind mod_fcgid each process has one request at a time, so the processes have to agree. They share a folder:
+//! in it each [`Permit`], and each place to wait, is a file that is locked (`flock(2)`). A lock ends with its
+//! process, however that ends. Nobody is called when one is released, so whoever waits asks again, every
+//! [`ASKED_AGAIN_AFTER`], for the place before his own: who came first goes first.
+//!
+//! A file system without such locks is no reason to close the login: there each process counts for itself.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::hashing::Busy;
+use crate::pause::pause;
+use crate::store::private_folder_of;
+
+/// Checks at once. Two, so that one that hangs does not close the login.
+const MAX_AT_ONCE: usize = 2;
+
+/// Requests that wait for a permit. Each keeps a process of mod_fcgid waiting, and a host gives an account ten or
+/// twenty. At some tenths of a second a check, these are done within a second or two.
+const MAX_WAITING: usize = 4;
+
+/// Places in all: those with the lowest numbers are permits.
+const PLACES: usize = MAX_AT_ONCE + MAX_WAITING;
+
+/// How long a request waits for a permit: 10 s. Web servers give up after 40 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long until the next look at the place ahead: 25 ms, a tenth of a check.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(25);
+
+/// The queue of all processes, as this one sees it.
+pub(super) struct Queue {
+    /// The folder of the places' files, which are named by their numbers. Made when it is first needed.
+    folder: PathBuf,
+    /// Which places this process has: all that is known where files cannot be locked.
+    taken: Mutex<[bool; PLACES]>,
+    is_said: Once,
+}
+
+impl Queue {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Queue { folder, taken: Mutex::default(), is_said: Once::new() }
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// When [`MAX_WAITING`] wait already, at once; after [`PATIENCE`].
+    pub(super) async fn enter(&self) -> Result<Permit<'_>, Busy> {
+        let since = Instant::now();
+        let mut place = self.take(MAX_AT_ONCE..PLACES).ok_or_else(|| {
+            Busy(format!("password check queue full ({MAX_WAITING} waiting in all processes)"))
+        })?;
+        while place.number >= MAX_AT_ONCE {
+            let ahead = match place.number {
+                MAX_AT_ONCE => 0..MAX_AT_ONCE,
+                number => number - 1..number,
+            };
+            match self.take(ahead) {
+                Some(ahead) => place = ahead,
+                None if since.elapsed() < PATIENCE => pause(ASKED_AGAIN_AFTER).await,
+                None => {
+                    let seconds = PATIENCE.as_secs();
+                    return Err(Busy(format!(
+                        "password check timed out in the queue after {seconds} s"
+                    )));
+                }
+            }
+        }
+        Ok(Permit { _place: place, since })
+    }
+
+    /// Takes the first of these places that is free.
+    fn take(&self, mut places: Range<usize>) -> Option<Place<'_>> {
+        places.find_map(|number| {
+            if std::mem::replace(&mut self.taken()[number], true) {
+                return None;
+            }
+            let mut place = Place { queue: self, number, lock: None };
+            match self.lock(number) {
+                Ok(lock) => place.lock = Some(lock),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => self.say_once(&error),
+            }
+            Some(place)
+        })
+    }
+
+    /// Locks the file of a place; `WouldBlock` when another process has it.
+    fn lock(&self, number: usize) -> io::Result<Lock> {
+        let path = self.folder.join((number + 1).to_string());
+        let open = || {
+            let mut options = OpenOptions::new();
+            // To be written, as NFS wants it; by nobody else, who could keep the lock.
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
+        };
+        let file = open().or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                private_folder_of(&path).map_err(io::Error::other)?;
+                open()
+            }
+            _ => Err(error),
+        })?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock(file)),
+            Err(Errno::INTR) => Err(Errno::WOULDBLOCK.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn say_once(&self, error: &io::Error) {
+        self.is_said.call_once(|| {
+            tracing::warn!(
+                "Files in {} cannot be locked ({error}), so {MAX_AT_ONCE} passwords are checked at a time in each \
+                 process, not in all of them together. Set data to a folder of your own on a local disk.",
+                self.folder.display()
+            );
+        });
+    }
+
+    fn taken(&self) -> MutexGuard<'_, [bool; PLACES]> {
+        // Each change is whole before anything could panic.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leave to check a password or to hash one, until it is dropped.
+pub(crate) struct Permit<'a> {
+    _place: Place<'a>,
+    /// When it was asked for.
+    pub(super) since: Instant,
+}
+
+/// A place that is taken, until it is dropped.
+struct Place<'a> {
+    queue: &'a Queue,
+    number: usize,
+    lock: Option<Lock>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // First the lock, so that no other task here finds it taken.
+        self.lock = None;
+        self.queue.taken()[self.number] = false;
+    }
+}
+
+/// A locked file.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough: children that were forked meanwhile have it open, too.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::future::Future;
+    use std::os::unix::fs::PermissionsExt;
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    type Entering<'a> = Pin<Box<dyn Future<Output = Result<Permit<'a>, Busy>> + 'a>>;
+
+    /// Enters and is not let in yet.
+    fn waiting(queue: &Queue) -> Entering<'_> {
+        let mut entering: Entering<'_> = Box::pin(queue.enter());
+        assert!(is_waiting(&mut entering));
+        entering
+    }
+
+    fn is_waiting(entering: &mut Entering<'_>) -> bool {
+        entering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    fn in_a_loop(test: impl AsyncFnOnce(PathBuf)) {
+        let folder = tempfile::tempdir().unwrap();
+        event_loop::run(test(folder.path().join("data/queue"))).unwrap();
+    }
+
+    #[test]
+    fn two_of_all_processes_are_let_in_four_wait_in_order_and_the_rest_hear_it_at_once() {
+        in_a_loop(async |folder| {
+            let processes: Vec<_> = (0..7).map(|_| Queue::new(folder.clone())).collect();
+            let mut permits = Vec::new();
+            for process in &processes[..2] {
+                permits.push(process.enter().await.unwrap());
+            }
+            let mut line: Vec<_> = processes[2..6].iter().map(waiting).collect();
+            let begun = Instant::now();
+            let busy = processes[6].enter().await.err().unwrap();
+            assert!(begun.elapsed() < PATIENCE / 2 && format!("{busy:?}").contains("queue full"));
+            permits.pop();
+            pause(2 * ASKED_AGAIN_AFTER).await;
+            assert!(line[1..].iter_mut().all(is_waiting), "it is not their turn");
+            permits.push(line.remove(0).await.unwrap());
+            // Who gives up makes room for those behind.
+            drop(line.remove(0));
+            pause(2 * ASKED_AGAIN_AFTER).await;
+            assert!(line.iter_mut().all(is_waiting));
+            let last = waiting(&processes[6]);
+            permits.clear();
+            for entering in line.into_iter().chain([last]) {
+                drop(entering.await.unwrap());
+            }
+            let file = fs::metadata(folder.join("1")).unwrap();
+            let of_folder = fs::metadata(&folder).unwrap();
+            let modes = [file, of_folder].map(|found| found.permissions().mode() & 0o777);
+            assert_eq!(modes, [0o600, 0o700], "another account could hold a lock");
+        });
+    }
+
+    /// As a child that was forked meanwhile holds it.
+    #[test]
+    fn a_permit_ends_also_while_its_file_is_open_elsewhere() {
+        in_a_loop(async |folder| {
+            let (process, other) = (Queue::new(folder.clone()), Queue::new(folder));
+            let permits = [process.enter().await.unwrap(), process.enter().await.unwrap()];
+            let copy = |permit: &Permit<'_>| permit._place.lock.as_ref().unwrap().0.try_clone();
+            let _copies = permits.each_ref().map(|permit| copy(permit).unwrap());
+            drop(permits);
+            let _permit = other.enter().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn without_locks_each_process_counts_for_itself() {
+        in_a_loop(async |folder| {
+            fs::write(folder.parent().unwrap().parent().unwrap().join("data"), "no folder")
+                .unwrap();
+            let processes = [(); 2].map(|()| Queue::new(folder.clone()));
+            let mut permits = Vec::new();
+            for process in &processes {
+                permits.push(process.enter().await.unwrap());
+                permits.push(process.enter().await.unwrap());
+                let _line: Vec<_> = (0..MAX_WAITING).map(|_| waiting(process)).collect();
+                assert!(process.enter().await.is_err());
+            }
+        });
+    }
+}
