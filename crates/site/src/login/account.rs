@@ -149,18 +149,13 @@ async fn proof(asked: &Asked) -> Result<Vec<u8>, ErrorPage> {
 /// # Errors
 /// Too many attempts: someone who finds an open session must not be able to guess at leisure.
 async fn is_owner_present(asked: &Asked) -> Result<bool, ErrorPage> {
-    let (gate, who) = (&asked.gate, who(asked)?);
-    let secrets = gate.secrets()?;
-    let counted = gate.store.write(|store| throttle::count(store, &who, now(), secrets));
-    if let Err(wait) = counted.await? {
+    let (who, password) = (who(asked)?, password(asked).await?);
+    let tried = asked.try_password(&who, &password, asked.field("password")).await?;
+    tried.map_err(|wait| {
         let seconds = wait.seconds();
         let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
-        return Err(ErrorPage::new(StatusCode::TOO_MANY_REQUESTS)
-            .message(words)
-            .retry_after(seconds));
-    }
-    let password = password(asked).await?;
-    asked.is_password(&who, &password, asked.field("password")).await
+        ErrorPage::new(StatusCode::TOO_MANY_REQUESTS).message(words).retry_after(seconds)
+    })
 }
 
 /// Whose attempts are counted here: the session's.

@@ -51,7 +51,8 @@ impl Hashing {
         Hashing { queue: Queue::new(queue) }
     }
 
-    /// Waits for leave to check this password; `None` for one that takes no time.
+    /// Waits for leave to check this password; `None` for one that takes no time. To be asked for before the try
+    /// is counted: so a full queue costs neither a try nor a write.
     ///
     /// # Errors
     /// When too many wait already, or it takes too long.

@@ -125,25 +125,34 @@ impl Asked {
         if is_alone || !event_loop::is_running() { Process::OfThisRequest } else { Process::Shared }
     }
 
-    /// Returns whether this is the password. The attempt counted for it is taken back if it could not be
-    /// checked.
-    pub(super) async fn is_password(
+    /// Counts a try and then tells whether this is the password, or how long to wait.
+    ///
+    /// Whoever has to wait hears it before the queue, where he would take a place. The try is counted when its
+    /// turn has come, before the password is looked at, and taken back when nobody could look.
+    pub(super) async fn try_password(
         &self,
         who: &Who,
         password: &Password,
         typed: &str,
-    ) -> Result<bool, ErrorPage> {
-        if typed.len() > Password::MAX_BYTES {
-            return Ok(false);
+    ) -> Result<Result<bool, Wait>, ErrorPage> {
+        if let Turn::Wait(wait) = turn(self, who).await? {
+            return Ok(Err(wait));
         }
-        let checked = async {
-            let permit = self.gate.hashing.permit(password).await?;
-            hashing::is(password, typed, permit, self.process()).await
-        };
-        self.or_take_back(who, checked.await).await
+        let permit = self.gate.hashing.permit(password).await?;
+        let secrets = self.gate.secrets()?;
+        let counted = self.gate.store.write(|store| throttle::count(store, who, now(), secrets));
+        if let Err(wait) = counted.await? {
+            return Ok(Err(wait));
+        }
+        if typed.len() > Password::MAX_BYTES {
+            return Ok(Ok(false));
+        }
+        let checked = hashing::is(password, typed, permit, self.process()).await;
+        Ok(Ok(self.or_take_back(who, checked).await?))
     }
 
-    /// Hashes a new password, in the same way.
+    /// Makes the hash of a new password. The try that was counted for it is taken back when that does not come
+    /// about.
     pub(super) async fn hash_of(&self, who: &Who, password: &str) -> Result<String, ErrorPage> {
         let hashed = self.gate.hashing.hash_of(password, self.process()).await;
         self.or_take_back(who, hashed).await
@@ -324,13 +333,11 @@ async fn log_in(
     let proof = password.proof(secrets);
     let who = asked.who(secrets, &proof);
 
+    let is_password = match asked.try_password(&who, &password, asked.field("password")).await? {
+        Ok(is_password) => is_password,
+        Err(wait) => return too_many_tries(&asked, wait, LOGIN).await,
+    };
     let now = now();
-    let counted = gate.store.write(|store| throttle::count(store, &who, now, secrets));
-    if let Err(wait) = counted.await? {
-        return too_many_tries(&asked, wait, LOGIN).await;
-    }
-    let typed = asked.field("password");
-    let is_password = asked.is_password(&who, &password, typed).await?;
     let code = asked.field("code");
     let take =
         gate.store.write(|store| second_factor::take(store, code, now, secrets, is_password));
@@ -442,12 +449,17 @@ fn show_crowd(asked: &Asked, path: &str) -> Response {
     )
 }
 
-/// Whether an unknown browser may see the password form, or has to wait because others are trying, too.
+/// Whether a password may be tried now: an unknown browser may have to wait, for others try, too. Counts nothing.
 pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, ErrorPage> {
     let (store, now) = (&asked.gate.store, now());
-    let is_crowded = matches!(who, Who::Unknown(_))
-        && store.read(|store| throttle::is_crowded(store, now)).await?;
-    if !is_crowded {
+    let state = store.read(|store| {
+        Ok((throttle::own_wait(store, who, now)?, throttle::is_crowded(store, now)?))
+    });
+    let (wait, is_crowded) = state.await?;
+    if let Some(wait) = wait {
+        return Ok(Turn::Wait(wait));
+    }
+    if !is_crowded || matches!(who, Who::Known(_)) {
         return Ok(Turn::Free);
     }
     let secrets = asked.gate.secrets()?;

@@ -763,7 +763,55 @@ fn brute_force_is_slowed_down_by_all_processes_together() {
     assert_eq!(owner.log_in(PASSWORD).status, 303);
 }
 
-/// Others have used up the attempts of all unknown browsers: the page asks for a turn by itself, and gets one.
+/// As behind mod_fcgid: who fills it are other processes.
+#[test]
+fn a_full_queue_of_password_checks_costs_neither_a_try_nor_a_write() {
+    let site = Site::with(|login| {
+        let hash = Password::make_hash(PASSWORD).unwrap();
+        login.password = Some(Password::from_hash(&hash).unwrap());
+    });
+    let mut browser = Browser::new(&site.router);
+    let mut try_password = |password: &str| {
+        let form = browser.get("/login");
+        let body = format!("csrf={}&password={password}", token(&form));
+        crate::store::statements::take();
+        let answer = browser.post("/login", &body);
+        (answer, crate::store::statements::take().join("\n"))
+    };
+    assert_eq!(try_password("wrong").0.status, 401);
+    let tries = || {
+        let tries = |store: &Connection| {
+            store.query_row("SELECT total(failures) FROM attempts", [], |row| row.get::<_, f64>(0))
+        };
+        block_on(site.store().read(tries)).unwrap()
+    };
+    let before = tries();
+    let queue = site.folder.path().join("data").join(QUEUE_FOLDER);
+    let places = (1..=6).map(|place| {
+        let file = std::fs::File::create(queue.join(place.to_string())).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        file
+    });
+    let places: Vec<_> = places.collect();
+    for _ in 0..20 {
+        let (answer, asked) = try_password(TYPED);
+        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("5")));
+        assert!(
+            !["EXCLUSIVE", "INSERT", "UPDATE"].iter().any(|word| asked.contains(word)),
+            "{asked}"
+        );
+    }
+    assert_eq!(tries(), before);
+    // Who has to wait anyway hears that.
+    let many = "UPDATE attempts SET failures = 9 WHERE who = '192.0.2.1'";
+    block_on(site.store().write(|store| store.execute(many, []))).unwrap();
+    assert_eq!(try_password(TYPED).0.status, 429);
+    site.let_pass(300);
+    drop(places);
+    assert_eq!(try_password(TYPED).0.status, 303);
+}
+
+/// Others have used up what all unknown browsers have: the page asks for a turn by itself, and gets one.
 #[test]
 fn in_a_crowd_the_login_waits_for_its_turn() {
     let site = Site::new();

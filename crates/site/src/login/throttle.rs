@@ -158,7 +158,20 @@ pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<b
     Ok(all.wait_of_all(now) > 0 || draw::is_on(store, now)?)
 }
 
-/// Asks for a turn before there is a password, under load. Someone who has or gets one may take the time to
+/// How long this address or browser has to wait for its own tries. A read alone, for which the last one is not in
+/// the future: that is mended where tries are counted.
+pub(crate) fn own_wait(
+    store: &Connection,
+    who: &Who,
+    now: Seconds,
+) -> rusqlite::Result<Option<Wait>> {
+    let own = row(store, &who.name())?;
+    let wait = own.wait(now);
+    let has_to_wait = wait > 0 && own.last <= now;
+    Ok(has_to_wait.then(|| Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))))
+}
+
+/// Asks for a turn without a password yet, while it is crowded. Whoever has or gets one may take the time to
 /// type it.
 pub(crate) fn ask_for_turn(
     store: &Transaction<'_>,
@@ -166,10 +179,8 @@ pub(crate) fn ask_for_turn(
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Wait>> {
-    let own = row(store, &who.name())?;
-    let wait = own.wait(now);
-    if wait > 0 && own.last <= now {
-        return Ok(Err(Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))));
+    if let Some(wait) = own_wait(store, who, now)? {
+        return Ok(Err(wait));
     }
     if draw::has_pass(store, who, now)? {
         return Ok(Ok(()));
