@@ -54,13 +54,18 @@ fn begin_writing(sink: Sink, level: tracing::Level) {
 /// Begins writing messages to `file`, together with standard output and error. When it cannot be
 /// opened, standard error stays and says why. Returns whether it was.
 pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
-    let opened = LogFile::open(file, settings.log_bytes).and_then(|mut log| {
+    let usual = of_spawned();
+    let opened = LogFile::open(file, usual.as_deref(), settings.log_bytes).and_then(|mut log| {
         log.redirect_output()?;
         Ok(log)
     });
     match opened {
-        Ok(log) => {
+        Ok(mut log) => {
+            let exposed = log.take_exposed();
             begin_writing(Sink::File(log), tracing::Level::INFO);
+            if let Some(exposed) = exposed {
+                tracing::warn!("{exposed}");
+            }
             true
         }
         Err(error) => {

@@ -199,9 +199,9 @@ pub(crate) const KEYS: &[Key] = &[
                       standard error",
             take: take_log,
         },
-        what: "The file that messages are appended to. Its folder is made when it is missing. A \
-               relative path in the file begins where the file is, in the environment in the \
-               current folder.",
+        what: "The file that messages are appended to. Its folder is made when it is missing; one \
+               that is there keeps its mode. A relative path in the file begins where the file is, \
+               in the environment in the current folder.",
         why: "On a shared host the web server's own log is out of reach. File and folder are for \
               the owner alone, since messages name visitors' addresses and paths.",
     },

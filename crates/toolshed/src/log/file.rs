@@ -7,6 +7,7 @@
 //! * Standard output and error go there, too, if requested. Rust's `println!` panics when it cannot write, so
 //!   while the file cannot be written they lead to `/dev/null`.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use atomic_file::{close_to_others, is_in_other_hands};
+use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replace};
 use event_loop::descriptors;
 use rustix::fs::OFlags;
 
@@ -28,6 +29,35 @@ pub(super) struct LogFile {
     output: Output,
     /// The last line was not written completely.
     is_broken: bool,
+    /// What other accounts could do in the folder.
+    exposed: Option<Exposed>,
+}
+
+/// A folder that other accounts can write to, or could.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Exposed {
+    /// It was ours alone to close, and is closed.
+    Tightened(PathBuf),
+    /// It is somebody's choice and stays as it is. Its mode.
+    Left(PathBuf, u32),
+}
+
+impl fmt::Display for Exposed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exposed::Tightened(folder) => write!(
+                formatter,
+                "{} was writable by other accounts; permissions tightened.",
+                folder.display()
+            ),
+            Exposed::Left(folder, mode) => write!(
+                formatter,
+                "Other accounts can write to {0} (mode {mode:o}) and replace the log there. If you don't trust \
+                 them, set log to a file in another folder, or run `chmod go-w {0}` if only this site uses it.",
+                folder.display()
+            ),
+        }
+    }
 }
 
 /// How standard output and error relate to this log.
@@ -42,19 +72,25 @@ pub(super) enum Output {
 }
 
 impl LogFile {
-    /// Opens the file for appending, and creates its folder if it is missing.
+    /// Opens the file for appending, with its folder if that is missing. `usual`: where the log is unless
+    /// somebody names another; that folder is closed to other accounts, every other keeps its mode.
     ///
     /// # Errors
-    /// Any from the file system.
-    pub(super) fn open(path: &Path, limit: u64) -> io::Result<LogFile> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            // A folder that stays open to others (/tmp, /var/log) is the owner's choice.
-            close_to_others(folder)?;
-        }
+    /// What the file system answers.
+    pub(super) fn open(path: &Path, usual: Option<&Path>, limit: u64) -> io::Result<LogFile> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let exposed = match folder {
+            Some(folder) => make(folder, usual.and_then(Path::parent) == Some(folder))?,
+            None => None,
+        };
         let file = open(path)?;
         let path = path.to_owned();
-        Ok(LogFile { path, file, limit, output: Output::Apart, is_broken: false })
+        Ok(LogFile { path, file, limit, output: Output::Apart, is_broken: false, exposed })
+    }
+
+    /// Returns what other accounts could do in the folder; once.
+    pub(super) fn take_exposed(&mut self) -> Option<Exposed> {
+        self.exposed.take()
     }
 
     /// Redirects standard output and error into the file, too.
@@ -156,7 +192,16 @@ impl LogFile {
     }
 }
 
-/// Where a log that was too large goes.
+/// Makes the folder (0700) unless it is there, and closes the usual one to other accounts.
+fn make(folder: &Path, is_usual: bool) -> io::Result<Option<Exposed>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if is_usual && close_to_others(folder)? == Access::Tightened {
+        return Ok(Some(Exposed::Tightened(folder.to_owned())));
+    }
+    Ok(lets_others_replace(folder).map(|mode| Exposed::Left(folder.to_owned(), mode)))
+}
+
+/// Where the log goes that was too large.
 pub(super) fn before(path: &Path) -> PathBuf {
     let mut before = path.as_os_str().to_owned();
     before.push(".1");
@@ -196,7 +241,7 @@ mod tests {
     fn two_files_hold_the_newest_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/log");
-        let mut log = LogFile::open(&path, 100).unwrap();
+        let mut log = LogFile::open(&path, None, 100).unwrap();
         for number in 0..1000 {
             log.append(format!("line {number:>4}\n").as_bytes()).unwrap();
             assert!(read(&path).len() <= 100 && read(&before(&path)).len() <= 100);
@@ -212,7 +257,7 @@ mod tests {
     fn a_line_larger_than_the_limit_has_a_file_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut log = LogFile::open(&path, 10).unwrap();
+        let mut log = LogFile::open(&path, None, 10).unwrap();
         log.append(&[b'a'; 15]).unwrap();
         log.append(b"b\n").unwrap();
         assert_eq!((read(&before(&path)).len(), read(&path)), (15, "b\n".to_owned()));
@@ -222,7 +267,7 @@ mod tests {
     fn several_who_write_follow_one_another() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut logs: Vec<_> = (0..3).map(|_| LogFile::open(&path, 1000).unwrap()).collect();
+        let mut logs: Vec<_> = (0..3).map(|_| LogFile::open(&path, None, 1000).unwrap()).collect();
         for number in 0..300 {
             logs[number % 3].append(format!("line {number:>4}\n").as_bytes()).unwrap();
         }
@@ -240,6 +285,39 @@ mod tests {
         assert_eq!(read(&path), "third\nfourth\n");
     }
 
+    /// Such as /var/log, or a folder that a project's people share.
+    #[test]
+    fn a_folder_that_somebody_has_chosen_keeps_its_mode() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("logs");
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("log");
+        let mode = || fs::metadata(&folder).unwrap().permissions().mode() & 0o7777;
+        for (before, usual, after) in [
+            (0o775, None, 0o775),
+            (0o2775, None, 0o2775),
+            (0o1777, None, 0o1777),
+            (0o755, None, 0o755),
+            (0o775, Some(&path), 0o755),
+            (0o1777, Some(&path), 0o1777),
+        ] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(before)).unwrap();
+            let mut log = LogFile::open(&path, usual.map(PathBuf::as_path), 100).unwrap();
+            assert_eq!(mode(), after, "{before:o} {usual:?}");
+            let said = log.take_exposed().map(|exposed| exposed.to_string());
+            let words = match (before, usual) {
+                (0o1777 | 0o755, _) => None,
+                (_, None) => Some("set log to"),
+                (_, Some(_)) => Some("permissions tightened"),
+            };
+            assert_eq!(said.is_some(), words.is_some(), "{before:o}: {said:?}");
+            assert!(said.is_none_or(|said| said.contains(words.unwrap())), "{before:o}");
+            assert_eq!(log.take_exposed(), None, "it is said once");
+        }
+        let made = folder.join("made/log");
+        assert_eq!(LogFile::open(&made, None, 100).unwrap().take_exposed(), None);
+    }
+
     #[test]
     fn what_others_put_there_is_not_written_to() {
         let outer = tempfile::tempdir().unwrap();
@@ -249,20 +327,20 @@ mod tests {
         let path = folder.join("log");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        let refused = LogFile::open(&path, 100).unwrap_err();
+        let refused = LogFile::open(&path, Some(&path), 100).unwrap_err();
         assert!(refused.to_string().contains("remove it"), "{refused}");
         let mode = fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o755, "nobody else puts anything there any more");
         fs::remove_file(&path).unwrap();
-        LogFile::open(&path, 100).unwrap().append(b"ours\n").unwrap();
+        LogFile::open(&path, None, 100).unwrap().append(b"ours\n").unwrap();
     }
 
     #[test]
     fn where_it_cannot_be_renamed_it_ends_at_twice_its_size() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut log = LogFile::open(&path, 100).unwrap();
-        // A folder that is not empty cannot be replaced by a file.
+        let mut log = LogFile::open(&path, None, 100).unwrap();
+        // A folder that is not empty gives way to no file.
         fs::create_dir_all(before(&path).join("full")).unwrap();
         let appended = (0..100).filter(|_| log.append(b"a line\n").is_ok()).count();
         assert!(appended < 100 && read(&path).len() <= 220, "{appended}");

@@ -17,10 +17,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::TimeAndProcess;
 use super::file::LogFile;
 use super::line::line;
 use super::rate::{LeftOut, Rates};
+use super::{TimeAndProcess, of_spawned};
 
 /// This process' log.
 #[derive(Debug)]
@@ -121,20 +121,23 @@ impl Sink {
         match self {
             Sink::File(file) => file.append(line),
             Sink::StandardError => descriptors::write_at_once(io::stderr().as_fd(), line),
-            Sink::Later { path, limit } => match LogFile::open(path, *limit) {
-                Ok(file) => {
-                    *self = Sink::File(file);
-                    self.append(line)
+            // What other accounts could do in the folder is said where processes last: here each would say it.
+            Sink::Later { path, limit } => {
+                match LogFile::open(path, of_spawned().as_deref(), *limit) {
+                    Ok(file) => {
+                        *self = Sink::File(file);
+                        self.append(line)
+                    }
+                    Err(error) => {
+                        let why = format!(
+                            "toolshed: The log file {} cannot be written: {error}.\n",
+                            path.display()
+                        );
+                        *self = Sink::StandardError;
+                        self.append(why.as_bytes()).and_then(|()| self.append(line))
+                    }
                 }
-                Err(error) => {
-                    let why = format!(
-                        "toolshed: The log file {} cannot be written: {error}.\n",
-                        path.display()
-                    );
-                    *self = Sink::StandardError;
-                    self.append(why.as_bytes()).and_then(|()| self.append(line))
-                }
-            },
+            }
         }
     }
 }
