@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replace};
@@ -83,9 +83,9 @@ impl LogFile {
             Some(folder) => make(folder, usual.and_then(Path::parent) == Some(folder))?,
             None => None,
         };
-        let file = open(path)?;
+        let (file, is_broken) = open(path)?;
         let path = path.to_owned();
-        Ok(LogFile { path, file, limit, output: Output::Apart, is_broken: false, exposed })
+        Ok(LogFile { path, file, limit, output: Output::Apart, is_broken, exposed })
     }
 
     /// Returns what other accounts could do in the folder; once.
@@ -130,10 +130,10 @@ impl LogFile {
         if is_there && !self.put_aside(&own) {
             return;
         }
-        // Without a descriptor for it the old one has to do; the next line tries again.
-        if let Ok(file) = open(&self.path) {
+        // Without a descriptor for it the old one has to do; it is tried again with the next line.
+        if let Ok((file, is_broken)) = open(&self.path) {
             self.file = file;
-            self.is_broken = false;
+            self.is_broken = is_broken;
             self.follow();
         }
     }
@@ -208,9 +208,10 @@ pub(super) fn before(path: &Path) -> PathBuf {
     before.into()
 }
 
-/// The file is private: messages name visitors' addresses and paths. Opening a pipe that somebody put there
-/// must not wait for a reader, and a file that another account put there is not written to.
-fn open(path: &Path) -> io::Result<File> {
+/// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
+/// put there must not wait for a reader, and what another account put there is not written to. Returns, too,
+/// whether its last line is not whole: when the disk was full, whoever wrote it may have been no more to end it.
+fn open(path: &Path) -> io::Result<(File, bool)> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
     if is_file && is_in_other_hands(path) {
         return Err(io::Error::new(
@@ -220,7 +221,22 @@ fn open(path: &Path) -> io::Result<File> {
     }
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)
+    let file =
+        options.create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)?;
+    let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    // What cannot be read, such as a terminal, has no half lines of others.
+    let is_broken = reader.and_then(|file| ends_within_a_line(&file)).unwrap_or(false);
+    Ok((file, is_broken))
+}
+
+fn ends_within_a_line(file: &File) -> io::Result<bool> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, found.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
@@ -316,6 +332,26 @@ mod tests {
         }
         let made = folder.join("made/log");
         assert_eq!(LogFile::open(&made, None, 100).unwrap().take_exposed(), None);
+    }
+
+    /// A disk that was full, and a process that ended with it.
+    #[test]
+    fn half_a_line_of_somebody_else_is_ended_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        for (found, expected) in
+            [("", "ours\n"), ("whole\n", "whole\nours\n"), ("half a li", "half a li\nours\n")]
+        {
+            fs::write(&path, found).unwrap();
+            LogFile::open(&path, None, 100).unwrap().append(b"ours\n").unwrap();
+            assert_eq!(read(&path), expected);
+            // And of a file that is followed to.
+            let mut log = LogFile::open(&path, None, 100).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, found).unwrap();
+            log.append(b"ours\n").unwrap();
+            assert_eq!(read(&path), expected, "followed");
+        }
     }
 
     #[test]
