@@ -83,6 +83,10 @@ pub(crate) fn make_folder(settings: &Settings) {
             "{} was writable by other accounts; permissions tightened.",
             folder.display()
         ),
+        Ok(Access::Foreign(account)) => tracing::warn!(
+            "{} belongs to another account (uid {account}), which can change what this site remembers.",
+            folder.display()
+        ),
         Ok(Access::Open(mode)) => tracing::warn!(
             "{} is writable by other accounts (mode {mode:o}), who can change what this site remembers.",
             folder.display()

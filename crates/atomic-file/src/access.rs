@@ -16,11 +16,13 @@ const STICKY: u32 = 0o1000;
 /// What [`close_to_others`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No other account may write there.
+    /// No other account but root may write there.
     OursAlone,
     /// Others could write there, but no longer can.
     Tightened,
-    /// Others may still write there: the folder belongs to another account, is deliberately shared, or its file
+    /// The folder belongs to this other account, which may write there, and nobody else.
+    Foreign(u32),
+    /// Others may, and it stays so: the folder is another account's, is everybody's on purpose, or its file
     /// system keeps no modes. Its mode.
     Open(u32),
 }
@@ -32,7 +34,8 @@ pub enum Access {
 pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     let found = fs::metadata(folder)?;
     if found.mode() & WRITABLE_BY_OTHERS == 0 {
-        return Ok(Access::OursAlone);
+        let is_foreign = ![own_account(), 0].contains(&found.uid());
+        return Ok(if is_foreign { Access::Foreign(found.uid()) } else { Access::OursAlone });
     }
     let is_ours = found.uid() == own_account() && found.mode() & STICKY == 0;
     let closed = Permissions::from_mode(found.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
@@ -121,6 +124,8 @@ mod tests {
             std::os::unix::fs::chown(&folder, Some(4242), None).unwrap();
             assert_eq!(close_to_others(&folder).unwrap(), Access::Open(0o777));
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o777);
+            fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(close_to_others(&folder).unwrap(), Access::Foreign(4242));
         }
     }
 

@@ -35,6 +35,7 @@ use rusqlite::{Connection, Transaction};
 pub use error::StoreError;
 use error::{Refusal, refusal};
 use files::refuse_replaceable;
+pub use files::trust_the_owner_of_data;
 pub(crate) use files::{close_folder_of, private_folder_of};
 
 use crate::pause::pause;

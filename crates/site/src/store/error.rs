@@ -36,6 +36,13 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The folder is another account's.
+    ForeignFolder {
+        /// Which.
+        folder: PathBuf,
+        /// Whose: its number.
+        account: u32,
+    },
     /// Other accounts can replace files in the folder that a copy was to be put into.
     Replaceable {
         /// Which.
@@ -96,7 +103,15 @@ impl fmt::Display for StoreError {
             StoreError::Exposed { folder, mode } => write!(
                 formatter,
                 "other accounts can put files, and so another password, into {0} (mode {mode:o}); set data to a \
-                 separate folder, such as {0}/toolshed, or run `chmod 700 {0}` if only this site uses it",
+                 new folder inside one that only this account can write to, such as its home folder, or run \
+                 `chmod 700 {0}` if only this site uses it",
+                folder.display()
+            ),
+            StoreError::ForeignFolder { folder, account } => write!(
+                formatter,
+                "{} belongs to another account (uid {account}), which can put another password there; run the \
+                 site as that account, or set data to a new folder inside one that only this account can write \
+                 to, such as its home folder",
                 folder.display()
             ),
             StoreError::Replaceable { folder, mode } => write!(

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use atomic_file::{Access, close_to_others, lets_others_replace};
 
@@ -25,12 +26,22 @@ fn is_regular(is_file: bool) -> io::Result<()> {
     is_file.then_some(()).ok_or_else(odd)
 }
 
-/// Makes sure that the folder of a file exists and that no other account can put files into it: creates it
-/// (0700), or tightens its permissions. Anybody who can put a file there can replace our store or key.
+/// Whether the account that the folder belongs to is believed, whoever runs this.
+static TRUSTS_OWNER: AtomicBool = AtomicBool::new(false);
+
+/// Lets this process use a folder of another account's: for a command that root gives in the owner's place. A
+/// process that serves visitors uses its own account's folders and root's, for whoever made another chooses the
+/// password.
+pub fn trust_the_owner_of_data() {
+    TRUSTS_OWNER.store(rustix::process::geteuid().is_root(), Ordering::Relaxed);
+}
+
+/// Sees to it that the folder of a file is there and that no other account can put files into it: makes it
+/// (0700), or closes it. Whoever can put a file there can put another store or key in the place of ours.
 ///
 /// # Errors
-/// If it cannot be created, or is open to others and cannot be closed ([`StoreError::Exposed`]); if the file
-/// belongs to another account ([`StoreError::Foreign`]).
+/// When it cannot be made, or is open to others and cannot be closed ([`StoreError::Exposed`]); when folder or file
+/// are another account's ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
 pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -43,11 +54,19 @@ pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// As for [`private_folder_of`].
 pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
+    close_folder(file, TRUSTS_OWNER.load(Ordering::Relaxed))
+}
+
+fn close_folder(file: &Path, trusts_owner: bool) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match close_to_others(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(StoreError::file(folder, error)),
         Ok(Access::OursAlone) => {}
+        Ok(Access::Foreign(_)) if trusts_owner => {}
+        Ok(Access::Foreign(account)) => {
+            return Err(StoreError::ForeignFolder { folder: folder.to_owned(), account });
+        }
         Ok(Access::Tightened) => tracing::warn!(
             "{} was writable by other accounts; permissions tightened. If you don't trust them, delete \
              secret.key and set the password again.",
@@ -180,9 +199,26 @@ mod tests {
         for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
+            // There a neighbour may have made one already.
+            let inside = format!("{}/", everybodys.display());
+            assert!(!said.contains(&inside), "{said}");
             assert_eq!(mode(&everybodys), 0o1777, "it is not ours to close");
         }
-        // Only root can set this up: another account's file in our folder.
+        // What root can give away: a folder that another account has filled.
+        if rustix::process::geteuid().is_root() {
+            let folder = tempfile::tempdir().unwrap();
+            let login = LoginSettings::in_folder(folder.path());
+            names(&login.store()).unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            for path in [folder.path(), &folder.path().join("toolshed.db")] {
+                chown(path, Some(4242), None).unwrap();
+            }
+            for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
+                let said = said.unwrap_err().to_string();
+                assert!(said.contains("uid 4242") && said.contains("set data to"), "{said}");
+            }
+        }
+        // And a file of another account in our folder.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("secret.key");
@@ -201,13 +237,17 @@ mod tests {
         }
         let own = rustix::process::geteuid().as_raw();
         let target = tempfile::NamedTempFile::new().unwrap();
-        for (folders, files, is_taken) in [
-            (own, own, true),
-            (own, 4242, false),
+        for (folders, files, trusts_owner, is_taken) in [
+            (own, own, false, true),
+            (own, 4242, false, false),
+            (own, 4242, true, false),
+            // Root serves from a folder that somebody else has made.
+            (4242, 4242, false, false),
+            (4242, own, false, false),
             // Root in the shell, for the site's account.
-            (4242, 4242, true),
-            (4242, own, true),
-            (4242, 4243, false),
+            (4242, 4242, true, true),
+            (4242, own, true, true),
+            (4242, 4243, true, false),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let (file, link) = (folder.path().join("a"), folder.path().join("b"));
@@ -217,11 +257,11 @@ mod tests {
             chown(folder.path(), Some(folders), None).unwrap();
             for path in [file, link] {
                 lchown(&path, Some(files), None).unwrap();
-                let taken = close_folder_of(&path);
+                let taken = close_folder(&path, trusts_owner);
                 assert_eq!(
                     taken.is_ok(),
                     is_taken,
-                    "{} {folders} {files}: {taken:?}",
+                    "{} {folders} {files} {trusts_owner}: {taken:?}",
                     path.display()
                 );
             }

@@ -10,6 +10,7 @@ use crate::report::{self, Failure};
 /// Writes the copy.
 pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
+    site::store::trust_the_owner_of_data();
     let store = application::login(&configuration.settings).store();
     let file = store.file().display();
     if !store.file().exists() {

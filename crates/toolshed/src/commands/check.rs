@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use app_server::Address;
 use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use site::login::{KEY_FILE, STORE_FILE};
 
 use super::serve;
@@ -273,6 +274,20 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
             format!("{shown} cannot be written by this account, so nobody can log in"),
             format!("chmod 700 {shown}, or name another folder in the setting data."),
         ),
+        // Root asks for whoever the site runs as.
+        Ok(metadata) if is_foreign(&metadata) && geteuid().is_root() => findings.note(
+            SUBJECT,
+            format!("{shown} belongs to another account (uid {})", metadata.uid()),
+            "All is well if the site runs as that account; run as root, it lets nobody log in.",
+        ),
+        Ok(metadata) if is_foreign(&metadata) => findings.wrong(
+            SUBJECT,
+            format!(
+                "{shown} belongs to another account (uid {}), so nobody can log in",
+                metadata.uid()
+            ),
+            "Run the site as that account, or name a folder of yours in the setting data.",
+        ),
         Ok(metadata) if may_be_changed_by_others(&metadata) => findings.wrong(
             SUBJECT,
             format!("{shown} can be changed by others (mode {})", mode(&metadata)),
@@ -430,7 +445,7 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
             ),
             format!("chmod 755 {shown}"),
         );
-    } else if metadata.uid() != rustix::process::geteuid().as_raw() {
+    } else if metadata.uid() != geteuid().as_raw() {
         findings.note(
             "Launcher",
             format!("{shown} belongs to another account, which suexec refuses"),
@@ -549,6 +564,11 @@ fn some_of(names: &[&str]) -> String {
         }
         names => names.join(", "),
     }
+}
+
+/// Neither this account's nor root's.
+fn is_foreign(metadata: &Metadata) -> bool {
+    ![geteuid().as_raw(), 0].contains(&metadata.uid())
 }
 
 /// suexec runs nothing that its group or everybody may change.

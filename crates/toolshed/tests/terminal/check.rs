@@ -406,7 +406,26 @@ fn what_the_account_cannot_write_is_wrong() {
     }
 }
 
-/// An unprivileged account; for tests that run as root.
+/// Root serves from no folder of another account's, but copies the store of one in the shell.
+#[test]
+fn a_folder_of_another_account_is_for_that_account() {
+    let installation = installed();
+    let data = installation.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    if std::fs::metadata(&data).unwrap().uid() != 0 {
+        return;
+    }
+    std::os::unix::fs::chown(&data, Some(NOBODY), None).unwrap();
+    let (_, text) = installation.run(&["check", "www"], &[]);
+    let expected = "note Data HOME/data belongs to another account (uid 65534).\nHint: All is well if the site runs as that account; run as root, it lets nobody log in.";
+    assert_eq!(about(&text, "Data"), expected);
+    std::fs::write(data.join("toolshed.db"), "").unwrap();
+    std::os::unix::fs::chown(data.join("toolshed.db"), Some(NOBODY), None).unwrap();
+    let (code, text) = installation.run(&["backup", "copy.db"], &[]);
+    assert_eq!(code, 0, "{text}");
+}
+
+/// An account that has nothing; for tests that run as root.
 const NOBODY: u32 = 65_534;
 
 #[test]
