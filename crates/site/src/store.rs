@@ -2,8 +2,8 @@
 //!
 //! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
 //! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
-//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening is in
-//! `store/open.rs`, access to its files in `store/files.rs`, errors in `store/error.rs`.
+//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening in
+//! `store/open.rs`, copies in `store/copy.rs`, who may read and put files there in `store/files.rs`, what can go wrong in `store/error.rs`.
 //!
 //! How it lives with one thread and many processes:
 //!
@@ -17,6 +17,7 @@
 //! - The connection belongs to one process. After a fork it is forgotten, not closed, and opened anew.
 //! - A file that was put in the place of ours (a restored backup) is noticed and opened.
 
+mod copy;
 mod error;
 mod files;
 mod migrations;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Transaction};
 
+pub use copy::Unfinished;
 pub use error::StoreError;
 use error::{Refusal, refusal};
 use files::refuse_replaceable;
@@ -191,7 +193,8 @@ impl Store {
         refuse_replaceable(target)?;
         // The folder exists once the store is open.
         self.read(|_| Ok(())).await?;
-        let copy = open::Copy::beside(&self.inner.file)?;
+        copy::remove_unfinished(&self.inner.file);
+        let copy = copy::Copy::beside(&self.inner.file)?;
         let path = copy.path();
         let attempt = |connection: &mut Connection| {
             copy.remove().map_err(Refusal::Failed)?;
@@ -201,6 +204,11 @@ impl Store {
         };
         self.attempts(attempt).await?;
         copy.put(target)
+    }
+
+    /// Returns what backups have left behind whose processes were killed. The next backup removes it.
+    pub fn unfinished_copies(&self) -> Vec<Unfinished> {
+        copy::unfinished(&self.inner.file)
     }
 
     /// Runs an attempt until it is not refused for want of a lock.

@@ -111,7 +111,7 @@ pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn folder_of(file: &Path) -> &Path {
+pub(super) fn folder_of(file: &Path) -> &Path {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }

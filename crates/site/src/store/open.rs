@@ -1,17 +1,15 @@
 //! Opens the store: the folder (`files.rs`) and the file are private to this account, and SQLite is told how to
 //! behave.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use atomic_file::Durability;
 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
-use tempfile::TempDir;
 
 use super::error::{Refusal, StoreError, refusal};
 use super::files::{private_folder_of, refuse_foreign, refuse_odd};
@@ -117,49 +115,5 @@ pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
         }
         // Taken by another process that asks the same: so there are locks.
         _ => Ok(()),
-    }
-}
-
-/// An unfinished copy, removed with its folder when this is dropped.
-///
-/// It is made in a folder of its own beside the store, because SQLite opens the files it writes (including
-/// journals) by name: where others can write, they could put a file or a link there first.
-pub(super) struct Copy {
-    folder: TempDir,
-}
-
-impl Copy {
-    /// Creates the folder, private to this account.
-    pub(super) fn beside(store: &Path) -> Result<Self, StoreError> {
-        let data = store.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let data = data.unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".copy.").permissions(fs::Permissions::from_mode(0o700));
-        let folder = builder.tempdir_in(data).map_err(|error| StoreError::file(data, error))?;
-        Ok(Copy { folder })
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("copy.db")
-    }
-
-    /// Removes what an attempt has left: SQLite only writes to a file that does not exist yet.
-    pub(super) fn remove(&self) -> Result<(), StoreError> {
-        match fs::remove_file(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::file(&self.path(), error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Moves it to its place, private to this account.
-    pub(super) fn put(self, target: &Path) -> Result<(), StoreError> {
-        let path = self.path();
-        let mut copy = File::open(&path).map_err(|error| StoreError::file(&path, error))?;
-        atomic_file::replace(target, 0o600, Durability::Synced, |file| {
-            io::copy(&mut copy, file).map(drop)
-        })
-        .map_err(|error| StoreError::file(target, error))
     }
 }

@@ -238,6 +238,52 @@ fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
 }
 
+#[test]
+fn what_killed_backups_have_left_is_found_and_removed_by_the_next() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let data = store.file().parent().unwrap();
+    let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+    let make = |name: &str| {
+        fs::create_dir(data.join(name)).unwrap();
+        fs::write(data.join(name).join("copy.db"), [0; 1000]).unwrap();
+        fs::write(data.join(name).join("copy.db-journal"), [0; 24]).unwrap();
+        let made = fs::File::open(data.join(name)).unwrap();
+        made.set_modified(hours_ago(1)).unwrap();
+        made
+    };
+    drop((make(".copy.left"), make("copy.own")));
+    let busy = make(".copy.busy");
+    rustix::fs::flock(&busy, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    make(".copy.young").set_modified(hours_ago(0)).unwrap();
+    fs::write(data.join(".copy.file"), "").unwrap();
+    std::os::unix::fs::symlink(data.join("copy.own"), data.join(".copy.link")).unwrap();
+    let left = Unfinished { folder: data.join(".copy.left"), bytes: 1024 };
+    assert_eq!(store.unfinished_copies(), [left]);
+    block_on(store.back_up(&folder.path().join("copy.db"))).unwrap();
+    assert_eq!(store.unfinished_copies(), []);
+    let found = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name());
+    let found: BTreeSet<_> = found.map(|name| name.into_string().unwrap()).collect();
+    let stay = ["copy.own", ".copy.busy", ".copy.young", ".copy.file", ".copy.link"];
+    let stay = stay.into_iter().chain(["toolshed.db", "toolshed.db-journal"]);
+    assert_eq!(found, stay.map(str::to_owned).collect());
+    assert_eq!(fs::read_dir(data.join("copy.own")).unwrap().count(), 2);
+}
+
+/// Two at once: neither takes what the other is making for left behind, however long that takes.
+#[test]
+fn a_copy_in_the_making_is_locked() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let copy = copy::Copy::beside(store.file()).unwrap();
+    let making = copy.path();
+    let making = fs::File::open(making.parent().unwrap()).unwrap();
+    making.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(store.unfinished_copies(), []);
+    let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    assert_eq!(rustix::fs::flock(&making, lock), Err(rustix::io::Errno::WOULDBLOCK));
+}
+
 /// As somebody who may write to the folder of the copy, and knows every name that could be foretold.
 #[test]
 fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {

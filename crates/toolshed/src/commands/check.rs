@@ -45,6 +45,7 @@ pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);
+    unfinished_copies(&mut findings, &configuration);
     listening(&mut findings, &configuration, site.is_some());
     match &site {
         Some(folder) => site_folder(&mut findings, folder),
@@ -320,7 +321,19 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// An existing file of the site that this account cannot use: created by another account, for example.
+/// What backups have left behind that were killed.
+fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
+    for left in application::login(&configuration.settings).store().unfinished_copies() {
+        let kib = left.bytes.div_ceil(1024);
+        findings.note(
+            "Data",
+            format!("{} ({kib} KiB) is what a killed backup has left", left.folder.display()),
+            "The next toolshed backup removes it.",
+        );
+    }
+}
+
+/// A file of the site's that is there and that this account cannot use: made by another one, say.
 fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
     let files = [(STORE_FILE, Access::READ_OK | Access::WRITE_OK), (KEY_FILE, Access::READ_OK)];
     let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();

@@ -425,6 +425,18 @@ fn a_folder_of_another_account_is_for_that_account() {
     assert_eq!(code, 0, "{text}");
 }
 
+#[test]
+fn what_a_killed_backup_has_left_is_named_with_its_size() {
+    let installation = installed();
+    let left = installation.path().join("data/.copy.a1b2c3");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("copy.db"), [0; 5000]).unwrap();
+    std::fs::File::open(&left).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let (_, text) = installation.run(&["check", "www"], &[]);
+    let expected = "HOME/data/.copy.a1b2c3 (5 KiB) is what a killed backup has left.";
+    assert!(text.contains(expected), "{text}");
+}
+
 /// An account that has nothing; for tests that run as root.
 const NOBODY: u32 = 65_534;
 
