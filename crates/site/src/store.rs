@@ -187,11 +187,12 @@ impl Store {
     /// a sticky folder that others can write to (`/tmp`).
     ///
     /// # Errors
-    /// As for [`Store::read`]; [`StoreError::Replaceable`] if others could replace the finished copy; and if
-    /// the copy cannot be written. What was at that path is then unchanged.
+    /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
+    /// [`StoreError::NotACopy`] when `target` is a file of something else; and when the copy cannot be written. What was at that path is still there then.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         refuse_replaceable(target)?;
-        // The folder exists once the store is open.
+        copy::refuse_no_copy(target)?;
+        // The folder is there once the store is open.
         self.read(|_| Ok(())).await?;
         copy::remove_unfinished(&self.inner.file);
         let copy = copy::Copy::beside(&self.inner.file)?;

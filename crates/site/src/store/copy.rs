@@ -1,7 +1,7 @@
 //! A copy of the store in the making, and what a backup has left behind whose process was killed.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -122,5 +122,25 @@ pub(super) fn remove_unfinished(store: &Path) {
             let folder = folder.display();
             tracing::warn!("The unfinished copy {folder} cannot be removed: {error}.");
         }
+    }
+}
+
+/// How a file of SQLite's begins.
+const HEADER: &[u8; 16] = b"SQLite format 3\0";
+
+/// Refuses to replace a file that is no store, and so no copy of one: a slip of the hand. An empty file is
+/// nobody's loss; of a link only the link is replaced.
+///
+/// # Errors
+/// [`StoreError::NotACopy`].
+pub(super) fn refuse_no_copy(target: &Path) -> Result<(), StoreError> {
+    if !fs::symlink_metadata(target).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let mut begins = [0; HEADER.len()];
+    let read = File::open(target).and_then(|mut file| file.read_exact(&mut begins));
+    match read {
+        Ok(()) if begins == *HEADER => Ok(()),
+        _ => Err(StoreError::NotACopy(target.to_owned())),
     }
 }

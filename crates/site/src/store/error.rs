@@ -50,7 +50,9 @@ pub enum StoreError {
         /// Its mode.
         mode: u32,
     },
-    /// A file in our folder belongs to another account.
+    /// What a copy was to replace is something else.
+    NotACopy(PathBuf),
+    /// A file in our folder is another account's.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
     File {
@@ -119,6 +121,11 @@ impl fmt::Display for StoreError {
                 "other accounts could replace the copy in {} (mode {mode:o}); choose a folder that only this \
                  account can write to",
                 folder.display()
+            ),
+            StoreError::NotACopy(file) => write!(
+                formatter,
+                "{} is there already and is not a copy of a store; choose another name",
+                file.display()
             ),
             StoreError::Foreign(file) => write!(
                 formatter,

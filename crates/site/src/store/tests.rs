@@ -227,15 +227,31 @@ fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let target = folder.path().join("copy.db");
-    fs::write(&target, "an older copy").unwrap();
+    block_on(store.back_up(&target)).unwrap();
+    put(&store, "b", "2").unwrap();
     block_on(store.back_up(&target)).unwrap();
     assert_eq!(mode(&target), 0o600);
     let copy = Store::at(&target);
     block_on(copy.check()).unwrap();
-    assert_eq!(names(&copy).unwrap().len(), 1);
+    assert_eq!(names(&copy).unwrap().len(), 2);
     let refused = block_on(store.back_up(&folder.path().join("nowhere/copy.db"))).unwrap_err();
     assert!(refused.to_string().contains("nowhere"), "{refused}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
+}
+
+#[test]
+fn a_copy_replaces_nothing_but_a_copy() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let target = folder.path().join("target");
+    for other in ["x", "a key or a text, longer than the first bytes of a store"] {
+        fs::write(&target, other).unwrap();
+        let error = block_on(store.back_up(&target)).unwrap_err().to_string();
+        assert!(error.contains("not a copy") && error.contains("another name"), "{error}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), other);
+    }
+    fs::write(&target, "").unwrap();
+    block_on(store.back_up(&target)).unwrap();
 }
 
 #[test]

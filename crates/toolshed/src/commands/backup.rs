@@ -1,11 +1,16 @@
 //! `toolshed backup FILE`: one consistent copy of the store, made while the site is in use.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use site::login::KEY_FILE;
 
 use super::right_settings;
-use crate::application;
-use crate::config::Typed;
+use crate::config::{self, Configuration, Typed};
 use crate::report::{self, Failure};
+use crate::{application, log};
 
 /// Writes the copy.
 pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
@@ -13,6 +18,12 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     site::store::trust_the_owner_of_data();
     let store = application::login(&configuration.settings).store();
     let file = store.file().display();
+    if let Some(own) = own_files(&configuration).iter().find(|own| is_same(own, target)) {
+        return Err(Failure::refused(format!(
+            "No copy was made: {} is a file of the site's own; choose another name.",
+            own.display()
+        )));
+    }
     if !store.file().exists() {
         return Err(Failure::refused(format!("There is nothing to copy yet: {file} is not there."))
             .hint("The site makes it when there is something to remember; set data, if it lies elsewhere."));
@@ -25,4 +36,38 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("No copy was made: {error}.")))?;
     report::print(&format!("{} is a copy of {file}.\n", target.display()))
+}
+
+/// What belongs to the site, whether it is there yet or not: a copy in its place would be taken for it.
+fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
+    let login = application::login(&configuration.settings);
+    let store = login.store();
+    let beside_the_store = ["", "-journal", "-wal", "-shm"].map(|ending| {
+        let mut name = OsString::from(store.file());
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    let settings = &configuration.settings;
+    let others = [
+        login.set_up_file,
+        configuration.file.clone(),
+        config::file_of(&configuration.typed),
+        settings.log.clone().or_else(log::of_spawned),
+        std::env::current_exe().ok(),
+        Some(login.data.join(KEY_FILE)),
+    ];
+    beside_the_store.into_iter().chain(others.into_iter().flatten()).collect()
+}
+
+/// Whether two paths name the same file, or would once it is made.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    if let (Some(one), Some(other)) = (identity(one), identity(other)) {
+        return one == other;
+    }
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some((identity(folder.unwrap_or(Path::new(".")))?, path.file_name()?.to_owned()))
+    };
+    place(one).is_some_and(|one| place(other) == Some(one))
 }

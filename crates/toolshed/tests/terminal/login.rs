@@ -419,7 +419,23 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     let copy = installation.path().join("copy.db");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
 
-    // No copy is made where others could replace it.
+    // Nothing of the installation's own is replaced, by whatever name.
+    let link = installation.path().join("another-name.db");
+    fs::hard_link(installation.path().join("data/toolshed.db"), &link).unwrap();
+    std::os::unix::fs::symlink("data", installation.path().join("link")).unwrap();
+    installation.write("toolshed.toml", "");
+    let own = ["data/secret.key", "data/toolshed.db", "data/toolshed.db-journal", "toolshed.toml"];
+    let own = own.into_iter().chain(["toolshed", "toolshed.setup", "logs/toolshed.log"]);
+    let before = |name: &str| fs::metadata(installation.path().join(name)).map(|it| it.ino()).ok();
+    for name in own.chain(["link/secret.key", "link/../link/toolshed.db", "another-name.db"]) {
+        let inode = before(name);
+        let (code, text) = installation.run(&["backup", name], &[]);
+        assert_eq!((code, before(name)), (1, inode), "{name}: {text}");
+        assert!(text.contains("choose another name"), "{name}: {text}");
+    }
+    fs::remove_file(link).unwrap();
+
+    // Where others could replace it, none is made.
     let shared = installation.path().join("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
