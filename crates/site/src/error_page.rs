@@ -90,7 +90,8 @@ impl ErrorPage {
         ErrorPage { fault, ..self }
     }
 
-    /// Names the path that was asked for, for the log: for handlers that answer in place of another.
+    /// Names the path that was asked for, for the log: for handlers that answer in place of all others. The page
+    /// leads nowhere, for there is nothing else.
     pub fn asked_for(self, path: impl Into<String>) -> Self {
         ErrorPage { asked_for: Some(path.into().into()), ..self }
     }
@@ -173,6 +174,7 @@ impl ErrorPage {
             lines => &self.lines,
             reference => &reference,
             tool => &tool.map(page::describe),
+            leads_on => &self.asked_for.is_none(),
         };
         page::insert_frame(&mut context, base, visitor);
         let rendered = page::ERROR.as_ref().map_err(String::clone).and_then(|templates| {

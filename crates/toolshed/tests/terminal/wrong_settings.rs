@@ -212,6 +212,8 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
             assert!(answer.to_lowercase().contains("retry-after: 30"), "{answer}");
             assert!(answer.contains("<h1>This site is being set up</h1>"), "{uri}: {answer}");
             assert!(!answer.contains("parsecs") && !answer.contains("toml"), "{uri}: {answer}");
+            // Every other address of the site has this same page.
+            assert!(!answer.contains("ways-on") && !answer.contains("Back to"), "{answer}");
             let (_, rest) = answer.split_once("<code>").expect("a reference");
             let (reference, _) = rest.split_once("</code>").unwrap();
             let log = installation.read("my.log");
