@@ -138,7 +138,7 @@ impl Store {
         let looked = open::look(&self.inner.file).and_then(|connection| look(&connection));
         looked.map(Some).map_err(|error| match refusal(error) {
             Refusal::Busy => StoreError::Busy,
-            Refusal::Failed(error) => error,
+            Refusal::Failed(error) => error.at(&self.inner.file),
         })
     }
 
@@ -222,7 +222,7 @@ impl Store {
         loop {
             match self.with_connection(&mut attempt) {
                 Ok(done) => return Ok(done),
-                Err(Refusal::Failed(error)) => return Err(error),
+                Err(Refusal::Failed(error)) => return Err(error.at(&self.inner.file)),
                 Err(Refusal::Busy) => refusals += 1,
             }
             // SQLite says "busy" also where there are no locks to be had.

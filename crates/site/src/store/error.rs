@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use http::StatusCode;
 use rusqlite::ErrorCode;
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
+
+use super::files::folder_of;
 
 use crate::error_page::ErrorPage;
 
@@ -132,12 +135,9 @@ impl fmt::Display for StoreError {
                 "{} does not belong to the same account as its folder, which may not have put it there; remove it",
                 file.display()
             ),
-            StoreError::File { path, error } => write!(
-                formatter,
-                "{} cannot be used: {error}; it has to be writable for the account the site runs as, or set \
-                 data to a folder that is",
-                path.display()
-            ),
+            StoreError::File { path, error } => {
+                write!(formatter, "{} cannot be used: {error}{}", path.display(), cure_of(error))
+            }
             StoreError::Disk { said, error } => {
                 write!(formatter, "the store says: {said}; the system's last error: {error}")
             }
@@ -162,6 +162,21 @@ impl From<StoreError> for ErrorPage {
     }
 }
 
+/// What to do, where the system's words do not say it and ours do not yet.
+fn cure_of(error: &io::Error) -> &'static str {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::PermissionDenied
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::NotFound
+        | ErrorKind::NotADirectory => {
+            "; it has to be writable for the account the site runs as, or set data to a folder that is"
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; remove what is not needed",
+        _ => "",
+    }
+}
+
 /// How one attempt ended that did not succeed.
 pub(super) enum Refusal {
     /// Another process has the lock: try again.
@@ -177,6 +192,33 @@ impl Refusal {
             Refusal::Busy => Refusal::Failed(StoreError::Busy),
             failed => failed,
         }
+    }
+}
+
+impl StoreError {
+    /// Of an error that comes of files which cannot be written: which of them, why, and so the cure. SQLite itself
+    /// says "readonly", and the system's last error is that of something it tried later.
+    pub(super) fn at(self, file: &Path) -> StoreError {
+        let is_of_files = match &self {
+            StoreError::Disk { .. } => true,
+            StoreError::Sql(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+            ),
+            _ => false,
+        };
+        if !is_of_files {
+            return self;
+        }
+        // The journal is made in the folder.
+        let needed = [
+            (folder_of(file), Access::WRITE_OK | Access::EXEC_OK),
+            (file, Access::READ_OK | Access::WRITE_OK),
+        ];
+        let refused = needed.into_iter().find_map(|(path, needed)| {
+            access(path, needed).err().map(|error| StoreError::file(path, error.into()))
+        });
+        refused.unwrap_or(self)
     }
 }
 

@@ -222,6 +222,62 @@ fn what_is_wrong_is_said_with_its_cure() {
     );
 }
 
+/// Runs code as an account without rights, for root may write everywhere.
+fn without_rights<T: Send + 'static>(
+    folder: &Path,
+    code: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    const NOBODY: u32 = 65_534;
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let all = [folder.to_owned(), folder.join("data"), folder.join("data/toolshed.db")];
+        for path in all.iter().filter(|path| path.exists()) {
+            std::os::unix::fs::chown(path, Some(NOBODY), None).unwrap();
+        }
+    }
+    // The system call is for the thread that makes it.
+    let thread = std::thread::spawn(move || {
+        if is_root {
+            let nobody = rustix::process::Uid::from_raw(NOBODY);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        code()
+    });
+    thread.join().unwrap()
+}
+
+#[test]
+fn what_cannot_be_written_is_named_with_its_cure() {
+    for (name, mode, is_open) in [
+        ("data", 0o500, false),
+        ("data", 0o500, true),
+        ("data/toolshed.db", 0o400, false),
+        ("data/toolshed.db", 0o000, false),
+    ] {
+        let (folder, store) = store();
+        put(&store, "a", "1").unwrap();
+        // SQLite leaves an empty journal, which would be written.
+        fs::remove_file(folder.path().join("data/toolshed.db-journal")).unwrap();
+        let path = folder.path().join(name);
+        let (file, closed) = (store.file().to_owned(), path.clone());
+        let error = without_rights(folder.path(), move || {
+            let store = Store::at(file);
+            if is_open {
+                names(&store).unwrap();
+            }
+            fs::set_permissions(closed, fs::Permissions::from_mode(mode)).unwrap();
+            put(&store, "b", "2").unwrap_err().to_string()
+        });
+        let expected = format!(
+            "{} cannot be used: Permission denied (os error 13); it has to be writable for the account the \
+             site runs as, or set data to a folder that is",
+            path.display()
+        );
+        assert_eq!(error, expected, "{name} {mode:o} {is_open}");
+        fs::set_permissions(folder.path().join("data"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
 #[test]
 fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
     let (folder, store) = store();
