@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use super::unblocked::write_within;
 use super::{check, interval};
 
 /// The system's allocator. When it has no memory to give, the crash that follows is told as such
@@ -64,17 +65,40 @@ static ENDS: AtomicBool = AtomicBool::new(false);
 /// Runs code that holds the lock of std's backtraces, as formatting one does. If memory runs out in it, the
 /// process exits, as it would have anyway: std would first report it, and wait for that lock forever.
 pub fn naming_a_backtrace<T>(code: impl FnOnce() -> T) -> T {
-    ENDS.store(true, Ordering::Relaxed);
-    let outcome = code();
-    ENDS.store(false, Ordering::Relaxed);
-    outcome
+    let _naming = Naming::begin();
+    code()
 }
 
-/// Ends the process with std's message, which tells others why.
+/// Ends with the text, also when making it panics.
+struct Naming;
+
+impl Naming {
+    fn begin() -> Naming {
+        ENDS.store(true, Ordering::Relaxed);
+        Naming
+    }
+}
+
+impl Drop for Naming {
+    fn drop(&mut self) {
+        ENDS.store(false, Ordering::Relaxed);
+    }
+}
+
+/// How long a last line waits for room on standard error.
+const PATIENCE_MILLISECONDS: i64 = 250;
+
+/// Ends the process in std's words, by which others know why.
 #[cold]
 fn end(size: usize) -> ! {
-    // None of this allocates; if it cannot be written, there is nowhere to report it.
-    let _ = writeln!(io::stderr(), "memory allocation of {size} bytes failed");
+    // Nothing of this allocates. One write: it may be a log that others write to, or a pipe that nobody reads.
+    let mut line = [0; 64];
+    let mut rest = &mut line[..];
+    let _ = writeln!(rest, "memory allocation of {size} bytes failed");
+    let left = rest.len();
+    let written = line.len() - left;
+    // When it cannot be written there is nobody to tell.
+    let _ = write_within(libc::STDERR_FILENO, &line[..written], PATIENCE_MILLISECONDS);
     std::process::abort();
 }
 
@@ -177,4 +201,20 @@ fn size_now() -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("/proc/self/statm is not understood"))?;
     // SAFETY: sysconf takes a number.
     Ok(pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_while_a_backtrace_is_named_ends_that() {
+        let named = std::panic::catch_unwind(|| {
+            naming_a_backtrace(|| {
+                assert!(ENDS.load(Ordering::Relaxed));
+                panic!("a Display that panics");
+            })
+        });
+        assert!(named.is_err() && !ENDS.load(Ordering::Relaxed));
+    }
 }
