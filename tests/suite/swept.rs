@@ -856,8 +856,8 @@ fn check_nothing_left(site: &Site, before: Option<usize>) -> Result<(), Trouble>
         let ours = [Some(site.pid()), site.http.as_ref().map(|http| http.0.pid())];
         let others = process_table::running_from(site.folder.path());
         let others: Vec<_> = others.into_iter().filter(|pid| !ours.contains(&Some(*pid))).collect();
-        let open = held(site.pid());
-        // What a start opens lazily is not a leak.
+        let open = held(site.pid())?;
+        // What the start has opened lazily is no leak.
         let has_leaked = before.is_some_and(|before| open > before);
         if others.is_empty() && !has_leaked {
             return Ok(());
@@ -865,22 +865,32 @@ fn check_nothing_left(site: &Site, before: Option<usize>) -> Result<(), Trouble>
         if Instant::now() > deadline {
             return Err(format!(
                 "left behind: processes {others:?}, {open} descriptors instead of {before:?}: {:?}",
-                descriptors(site.pid())
+                descriptors(site.pid())?
             ));
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How many descriptors it has, except the source of randomness, which stays open once used.
-fn held(pid: u32) -> usize {
-    descriptors(pid).iter().filter(|path| *path != "/dev/urandom").count()
+/// How many descriptors it has, without the source of randomness, which stays open once it was asked.
+fn held(pid: u32) -> Result<usize, Trouble> {
+    Ok(descriptors(pid)?.iter().filter(|path| *path != "/dev/urandom").count())
 }
 
-fn descriptors(pid: u32) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+fn descriptors(pid: u32) -> Result<Vec<String>, Trouble> {
+    let folder = format!("/proc/{pid}/fd");
+    let entries =
+        fs::read_dir(&folder).map_err(|error| format!("{folder} cannot be read: {error}"))?;
+    // One that was closed meanwhile is none.
     let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    links.map(|link| link.display().to_string()).collect()
+    Ok(links.map(|link| link.display().to_string()).collect())
+}
+
+#[test]
+fn descriptors_that_cannot_be_counted_are_no_clean_run() {
+    assert!(held(std::process::id()).is_ok_and(|open| open > 2));
+    // No process has it.
+    assert!(held(0).is_err());
 }
 
 fn check_store(site: &Site) -> Result<(), Trouble> {
@@ -967,7 +977,7 @@ fn without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
     assert!(outcome.is_as_without_faults(), "{}: {outcome:?}\n{}", phase.name, site.said());
     assert_eq!(site.get("/healthz").status(), Some(200), "{}", phase.name);
     check_nothing_left(site, None).expect("nothing is left without a fault");
-    held(site.pid())
+    held(site.pid()).expect("it runs")
 }
 
 /// What the kernel never returns: reading and setting flags needs nothing that could run out, nor does changing
