@@ -565,6 +565,47 @@ mod tests {
         assert_eq!(image.exec(&mut words).raw_os_error(), Some(libc::E2BIG));
     }
 
+    /// As code does that writes past the end of its memory.
+    #[test]
+    fn a_heap_that_is_destroyed_is_no_hindrance() {
+        let arguments = ["sh", "-c", "exit 42"];
+        let image = Image::prepare(Path::new("/bin/sh"), arguments, [("A", "b")]).unwrap();
+        // SAFETY: glibc keeps its heap usable in the child, which has no other thread, and the child ends here.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let heap = own_heap();
+            // SAFETY: it is mapped for writing. No destructor and no allocation follows: the process becomes another
+            // one, or ends.
+            unsafe { ptr::write_bytes(heap.start as *mut u8, b'A', heap.len()) };
+            let error = image.exec(&mut Words::new());
+            // SAFETY: takes a number.
+            unsafe { libc::_exit(error.raw_os_error().unwrap_or(1)) };
+        }
+        let mut status = 0;
+        // SAFETY: there is room for the status of a child that nobody else waits for.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 42, "{status:#x}");
+    }
+
+    /// Where this thread's small allocations lie.
+    fn own_heap() -> std::ops::Range<usize> {
+        // glibc gives each thread but the first arenas of this size and alignment.
+        const ARENA: usize = 64 << 20;
+        let small = Box::into_raw(Box::new([0_u8; 16])) as usize;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let heap = maps.lines().find_map(|line| {
+            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+            let start = usize::from_str_radix(start, 16).ok()?;
+            let end = usize::from_str_radix(end, 16).ok()?;
+            (start..end).contains(&small).then(|| match line.ends_with("[heap]") {
+                true => start..end,
+                // What lies below may be a neighbour of the same kind.
+                false => start.max(small & !(ARENA - 1))..end,
+            })
+        });
+        heap.expect("the heap is mapped")
+    }
+
     #[test]
     fn words_for_another_process_are_not_taken() {
         assert!(parse(&"keep=0 pid=1".into()).is_none());
