@@ -317,16 +317,16 @@ fn give_up(cause: Cause) {
     };
     memory::lift_limit();
     block_for_the_next_image();
-    for _ in 0..EXEC_TRIES {
-        let error = image.exec(settling.words).raw_os_error().unwrap_or(0);
-        let mut line = Text::<256>::new();
-        now.write(&mut line);
-        let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
-        // If this cannot be written, there is nowhere to report it.
-        let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
-        // SAFETY: signal-safe; with no descriptors, nothing is read or written.
-        unsafe { libc::poll(ptr::null_mut(), 0, EXEC_PAUSE_MILLISECONDS) };
-    }
+    let error = try_repeatedly(
+        || image.exec(settling.words).raw_os_error().unwrap_or(0),
+        // SAFETY: signal-safe; of no descriptors none is read or written.
+        || unsafe { _ = libc::poll(ptr::null_mut(), 0, EXEC_PAUSE_MILLISECONDS) },
+    );
+    let mut line = Text::<256>::new();
+    now.write(&mut line);
+    let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
+    // When nobody takes it there is nobody to tell.
+    let _ = write_within(libc::STDERR_FILENO, line.written(), PATIENCE_FOR_LOG_MILLISECONDS);
 }
 
 /// Memory or descriptors may be short for a moment, and clients that wait at the listening socket depend on
@@ -334,6 +334,18 @@ fn give_up(cause: Cause) {
 const EXEC_TRIES: u32 = 5;
 
 const EXEC_PAUSE_MILLISECONDS: c_int = 50;
+
+/// Tries to execute the next image, again after a pause when why it failed may pass. Returns the last errno.
+fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c_int {
+    for _ in 1..EXEC_TRIES {
+        match exec() {
+            // No program, or more variables than the system takes, now and later.
+            error @ (libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::E2BIG) => return error,
+            _ => pause(),
+        }
+    }
+    exec()
+}
 
 /// How many exchanges there are.
 fn in_flight() -> u32 {
@@ -761,6 +773,24 @@ fn date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+        for (answers, tries, pauses) in [
+            (&[libc::ENOENT][..], 1, 0),
+            (&[libc::E2BIG], 1, 0),
+            (&[libc::ENOMEM, libc::ENOENT], 2, 1),
+            (&[libc::ENOMEM; 9], 5, 4),
+        ] {
+            let (mut tried, mut paused) = (0, 0);
+            let exec = || {
+                tried += 1;
+                answers[tried - 1]
+            };
+            let last = try_repeatedly(exec, || paused += 1);
+            assert_eq!((tried, paused, last), (tries, pauses, answers[tries - 1]), "{answers:?}");
+        }
+    }
 
     #[test]
     fn dates_and_references_look_like_those_of_the_log() {
