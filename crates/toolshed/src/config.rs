@@ -134,6 +134,8 @@ pub(crate) struct Configuration {
     pub(crate) settings: Settings,
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
+    /// What stands in it, as it was read; empty without one.
+    pub(crate) text: String,
     /// What was set, by key: the value as written, and where it stands.
     pub(crate) set: BTreeMap<&'static str, (Value, Place)>,
     /// What is wrong, in the order in which it stands there.
@@ -283,6 +285,7 @@ impl Configuration {
     }
 
     fn read_text(&mut self, text: &str, file: &Path) {
+        text.clone_into(&mut self.text);
         let (table, errors) = DeTable::parse_recoverable(text);
         let first = self.problems.len();
         let mut at = Vec::new();

