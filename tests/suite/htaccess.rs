@@ -10,7 +10,7 @@ use end_to_end::program::write_executable;
 use crate::cases::{Case, Expect, run_all, same};
 
 /// Files somebody might put into the document root, and the text in all of them.
-const PRIVATE: [&str; 25] = [
+const PRIVATE: [&str; 31] = [
     ".env",
     ".git/config",
     ".htpasswd",
@@ -25,6 +25,12 @@ const PRIVATE: [&str; 25] = [
     "other.toml",
     "backup.toml~",
     "dispatch.fcgi.bak",
+    "dispatch.fcgi.1",
+    "dispatch.fcgi-old",
+    "backup.db.gz",
+    "sub/folder/backup.SQLite3.1.xz",
+    "toolshed.log.1",
+    "other.log.2.gz",
     "page.html.old",
     "data/site.db",
     "data/site.db-journal",
@@ -37,10 +43,12 @@ const PRIVATE: [&str; 25] = [
     "static/leaked.key",
     "sub/folder/.hidden/x.txt",
 ];
-const PUBLIC: [&str; 5] = [
+const PUBLIC: [&str; 7] = [
     "robots.txt",
     "page.html",
     "static/more/x.css",
+    "archive.gz",
+    "the.db.html",
     "sub/folder/x.txt",
     ".well-known/acme-challenge/token",
 ];
