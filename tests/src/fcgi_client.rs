@@ -11,8 +11,8 @@ use bytes::Bytes;
 use fastcgi_server::client::{Connection, Event};
 use fastcgi_server::{Params, ProtocolStatus, RequestId, Role};
 
-/// How long a silent program is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a silent program is waited for: longer than any test has it wait before it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One connection to a FastCGI program.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use end_to_end::fixtures::{App, Running, Setup, external, nginx, serve};
 use end_to_end::http_client::{Checksum, Request, Upload, pattern};
 use end_to_end::process_table;
 use end_to_end::program::{Limit, allow_descriptors};
-use rustix::net::{self, AddressFamily, SocketType};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 const IDLE: usize = 1000;
 const DRIPPING: usize = 200;
@@ -96,7 +96,9 @@ struct Dripping(TcpStream);
 
 impl Dripping {
     fn begin(server: SocketAddr, from: Ipv4Addr, start: &str) -> io::Result<Self> {
-        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        // Else programs that other tests start keep it open.
+        const CLOEXEC: SocketFlags = SocketFlags::CLOEXEC;
+        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, CLOEXEC, None)?;
         net::bind(&socket, &SocketAddrV4::new(from, 0))?;
         net::connect(&socket, &server)?;
         let mut stream = TcpStream::from(socket);
