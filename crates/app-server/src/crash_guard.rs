@@ -17,11 +17,11 @@ use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response};
 
-use crate::base_path::BasePath;
+use crate::cgi_vars::base_path::BasePath;
+use crate::cgi_vars::http_to_cgi::write_head;
 use crate::error_report::{Cause, ErrorReport};
-use crate::http_to_cgi::write_head;
-use crate::listen::WayIn;
 use crate::quarantine;
+use crate::server::listen::WayIn;
 use crate::settings::Settings;
 use crate::watchdog;
 

@@ -14,9 +14,9 @@ use event_loop::fatal::REFERENCE;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
-use crate::base_path::BasePath;
-use crate::extensions::Exchange;
+use crate::cgi_vars::base_path::BasePath;
 use crate::panics;
+use crate::request::context::Exchange;
 
 /// What the server has to answer in the application's stead.
 #[derive(Clone, Debug)]

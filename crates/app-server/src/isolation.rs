@@ -33,9 +33,9 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::Application;
-use crate::body::Body;
 use crate::error_report::Cause;
+use crate::request::application::Application;
+use crate::request::body::Body;
 use crate::settings::Settings;
 
 mod child;

@@ -35,52 +35,34 @@
 
 #![forbid(unsafe_code)]
 
-mod application;
-mod base_path;
-mod body;
-mod cgi;
-mod cgi_headers;
-mod cgi_to_http;
-mod connections;
+mod cgi_vars;
 mod crash_guard;
 mod error;
 mod error_report;
-mod exchange;
-mod extensions;
-mod fairness;
-mod fastcgi;
-mod forwarded;
-mod http;
-mod http_to_cgi;
-mod inherited;
 pub mod isolation;
-mod lifecycle;
-mod listen;
 mod panics;
-mod patience;
-mod permits;
 mod quarantine;
-mod renewal;
+mod request;
+mod server;
 mod settings;
-mod shell;
-mod single;
-mod spill;
+mod supervisor;
+mod transport;
+mod upgrade;
 mod watchdog;
-mod workers;
 
-pub use base_path::BasePath;
-pub use body::{Body, BodyError};
+pub use cgi_vars::base_path::BasePath;
+pub use cgi_vars::forwarded::TrustedProxy;
 pub use error::{Error, MIN_DESCRIPTORS, check_descriptors};
 pub use error_report::{Cause, ErrorReport, reference};
 pub use event_loop::net::Address;
-pub use extensions::{CgiVariables, Exchange, FilterData, Scheme, Secrets};
 pub use fastcgi_server::Role;
-pub use forwarded::TrustedProxy;
+pub use request::body::{Body, BodyError};
+pub use request::context::{CgiVariables, Exchange, FilterData, Scheme, Secrets};
+pub use server::listen::WayIn;
 #[cfg(feature = "tokio")]
-pub use lifecycle::run_in_tokio;
-pub use lifecycle::{run, serve};
-pub use listen::WayIn;
-pub use renewal::Renewal;
+pub use server::run_in_tokio;
+pub use server::{run, serve};
 pub use settings::Settings;
-pub use shell::request;
-pub use workers::{Workers, is_worker, supervise};
+pub use supervisor::{Workers, is_worker, supervise};
+pub use transport::shell::request;
+pub use upgrade::upgrader::Renewal;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 
+use crate::cgi_vars::forwarded::TrustedProxy;
 use crate::error_report::{self, ErrorReport};
-use crate::forwarded::TrustedProxy;
 use crate::isolation::Limits;
-use crate::renewal::Renewal;
+use crate::upgrade::upgrader::Renewal;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone)]

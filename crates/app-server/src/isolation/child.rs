@@ -15,10 +15,10 @@ use tower_service::Service;
 
 use super::ChildPipes;
 use super::frames::{Frame, Frames};
-use crate::application::Application;
-use crate::body::{Body, BodyError, Sender};
-use crate::http_to_cgi::has_body;
+use crate::cgi_vars::http_to_cgi::has_body;
 use crate::panics;
+use crate::request::application::Application;
+use crate::request::body::{Body, BodyError, Sender};
 
 /// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
 /// `None` means that there is no body.

@@ -24,14 +24,14 @@ use http::{Method, Request, response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
-use crate::body::{Body, BodyError, Sender};
-use crate::cgi_to_http;
-use crate::connections::{Doing, FIRST_REQUEST, Place, Wanted};
+use crate::cgi_vars::cgi_to_http;
 use crate::error_report::{About, Cause};
-use crate::exchange::{self, Outlet};
-use crate::extensions::{self, FilterData};
-use crate::patience::{Alarm, Pace};
+use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
+use crate::request::body::{Body, BodyError, Sender};
+use crate::request::context::{self, FilterData};
+use crate::request::patience::{Alarm, Pace};
+use crate::request::respond::{self, Outlet};
+use crate::server::connections::{Doing, FIRST_REQUEST, Place, Wanted};
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
 const SLICES: usize = 32;
@@ -91,7 +91,7 @@ impl Outlet for Stdout {
         let mut protocol = self.link.protocol.borrow_mut();
         self.mark.set_begun_at(protocol.queued());
         let mut active = protocol.stdout_in_place(self.id, |output| {
-            shared = exchange::write_beginning(head, length, first, output);
+            shared = respond::write_beginning(head, length, first, output);
         });
         if let Some(data) = shared {
             active = protocol.stdout(self.id, data);
@@ -623,7 +623,7 @@ where
             }
         };
         let mut request = head.request.map(|()| body);
-        let exchange = request.extensions_mut().get_mut::<extensions::Exchange>();
+        let exchange = request.extensions_mut().get_mut::<context::Exchange>();
         let data = exchange.filter(|_| role == Role::Filter).map(|exchange| {
             let (sender, body) = Body::queue(None);
             exchange.filter_data = Some(FilterData::new(body));
@@ -642,7 +642,7 @@ where
             // Then there is nothing left that could change it.
             self.input_is_noted = settled;
         }
-        let task = event_loop::spawn_now(exchange::run(
+        let task = event_loop::spawn_now(respond::run(
             self.application.clone(),
             Stdout { link: self.link.clone(), id, mark },
             request,

@@ -16,7 +16,7 @@ use event_loop::descriptors;
 use event_loop::net::{Address, Listener};
 
 use crate::error::Error;
-use crate::workers;
+use crate::supervisor;
 
 /// How exchanges reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listeni
             let web_servers = WebServers::of_environment();
             Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
         }
-        WayIn::FastCgi(_) | WayIn::Http(_) if workers::is_worker() => {
+        WayIn::FastCgi(_) | WayIn::Http(_) if supervisor::is_worker() => {
             let descriptor = match inherited {
                 Some(descriptor) => Ok(descriptor),
                 None => patiently(descriptors::take_listener_from_stdin),

@@ -19,10 +19,10 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::patience::Alarm;
-use crate::permits::{Arrival, Verdict};
+use crate::request::patience::Alarm;
+use crate::request::permits::{Arrival, Verdict};
+use crate::request::spill::Spill;
 use crate::settings::Settings;
-use crate::spill::Spill;
 
 /// A request's body: a stream of [`Bytes`], read as the handler asks for it.
 ///

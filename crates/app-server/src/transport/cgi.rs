@@ -17,13 +17,13 @@ use http::{Method, Request};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::Application;
-use crate::body::Body;
-use crate::cgi_to_http::{self, Head};
+use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::error::Error;
 use crate::error_report::{About, Cause};
-use crate::exchange::{Outlet, write_beginning};
-use crate::single::{self, Ended, Input, Output};
+use crate::request::application::Application;
+use crate::request::body::Body;
+use crate::request::respond::{Outlet, write_beginning};
+use crate::transport::single::{self, Ended, Input, Output};
 
 /// Answers the exchange that the environment holds.
 ///

@@ -18,16 +18,16 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::body::Body;
+use crate::cgi_vars::http_to_cgi::has_body;
 use crate::crash_guard::Pages;
 use crate::error_report::{self, About, Cause, ErrorReport, reference};
-use crate::extensions::Exchange;
-use crate::fairness::ClientNet;
-use crate::http_to_cgi::has_body;
 use crate::isolation::{self, Event, Limits, Places, Relay};
 use crate::panics;
-use crate::permits::{Arrival, Permit, Permits};
 use crate::quarantine::Quarantine;
+use crate::request::body::Body;
+use crate::request::context::Exchange;
+use crate::request::fairness::ClientNet;
+use crate::request::permits::{Arrival, Permit, Permits};
 use crate::settings::Settings;
 
 /// Bytes that one read from a socket may bring. As much as a unix socket gives at once.

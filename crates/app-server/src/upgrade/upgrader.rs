@@ -27,7 +27,7 @@ use event_loop::exec::Image;
 use event_loop::fork::{self, Beginning};
 use event_loop::time::{self, Sleep};
 
-use crate::connections::Connections;
+use crate::server::connections::Connections;
 
 /// What is watched, how a new version is checked, and what is run in the place of this one.
 ///

@@ -33,8 +33,8 @@ use event_loop::time;
 use self::back_off::BackOff;
 use self::load::{Change, Load};
 use crate::error::{Error, check_descriptors};
-use crate::lifecycle;
-use crate::listen::{self, Listening, WayIn};
+use crate::server;
+use crate::server::listen::{self, Listening, WayIn};
 use crate::settings::Settings;
 
 /// How many workers there are, and how one is started.
@@ -83,8 +83,8 @@ pub(crate) fn end_with_supervisor() -> io::Result<()> {
 /// When the socket, the loop or the very first worker cannot be had.
 pub fn supervise(way_in: &WayIn, workers: Workers, settings: &Settings) -> Result<(), Error> {
     check_descriptors()?;
-    lifecycle::on_a_loop(async {
-        let mut wanted = lifecycle::ending_signals();
+    server::on_a_loop(async {
+        let mut wanted = server::ending_signals();
         wanted.push(Signal::Hangup);
         let signals = signals::listen(&wanted).map_err(Error::Loop)?;
         let listening = listen::open(way_in, None)?;

@@ -19,10 +19,10 @@ use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;
 
-use crate::application::Application;
-use crate::body::Body;
+use crate::cgi_vars::http_to_cgi::{announced_length, check_lines, has_body, write_head};
 use crate::error_report::Cause;
-use crate::http_to_cgi::{announced_length, check_lines, has_body, write_head};
+use crate::request::application::Application;
+use crate::request::body::Body;
 
 /// Where an answer goes. `bool`: whether it is still wanted.
 pub(crate) trait Outlet {

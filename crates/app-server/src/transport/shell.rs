@@ -11,13 +11,13 @@ use http::{Request, StatusCode, response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::Application;
-use crate::body::Body;
 use crate::error::Error;
-use crate::extensions::Exchange;
-use crate::lifecycle;
+use crate::request::application::Application;
+use crate::request::body::Body;
+use crate::request::context::Exchange;
+use crate::server;
 use crate::settings::Settings;
-use crate::single::{self, Ended, Input, Output};
+use crate::transport::single::{self, Ended, Input, Output};
 
 /// Lets an application answer one request, on the calling thread, and writes the answer to `output`: the
 /// status, the headers, an empty line and the body as it comes. Returns the status.
@@ -40,7 +40,7 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    lifecycle::on_a_loop(answer(Application::new(service, settings), request, output))?
+    server::on_a_loop(answer(Application::new(service, settings), request, output))?
 }
 
 async fn answer<S, B>(

@@ -24,10 +24,10 @@ use http::{Request, StatusCode, response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::{Application, READ_BYTES};
-use crate::body::{Body, BodyError, Sender};
-use crate::exchange::{self, Outlet};
-use crate::patience::Patience;
+use crate::request::application::{Application, READ_BYTES};
+use crate::request::body::{Body, BodyError, Sender};
+use crate::request::patience::Patience;
+use crate::request::respond::{self, Outlet};
 use crate::settings::Settings;
 
 /// Segments of one vectored write.
@@ -66,7 +66,7 @@ where
     noted.mark().set_begun_at(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
     let mark = noted.mark();
-    let mut exchange = pin!(exchange::run(application.clone(), output.clone(), request, mark));
+    let mut exchange = pin!(respond::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
     poll_fn(|context| {
         loop {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use fastcgi_server::{Params, Role};
 use http::Extensions;
 
-use crate::base_path::BasePath;
-use crate::body::Body;
+use crate::cgi_vars::base_path::BasePath;
+use crate::request::body::Body;
 
 /// What the server knows of one exchange beside the request itself. A request extension: handlers of axum
 /// take it as `Extension(exchange): Extension<Exchange>`.

@@ -1,6 +1,9 @@
 //! The life of the server: open the listen socket, accept, give way to a newer version in the same process,
 //! drain, end. Whether there is a newer version is found out in `renewal.rs`.
 
+pub(crate) mod connections;
+pub(crate) mod listen;
+
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
@@ -22,18 +25,19 @@ use http::Request;
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::application::Application;
-use crate::body::Body;
-use crate::connections::{Connections, Kept, is_to_be_said};
 use crate::crash_guard::{self, CrashGuard};
 use crate::error::{Error, check_descriptors};
 use crate::error_report::Cause;
-use crate::inherited::{Inherited, Why, word};
-use crate::listen::{self, Listening, WayIn, WebServers};
 use crate::panics;
-use crate::renewal::{Act, Renewer};
+use crate::request::application::Application;
+use crate::request::body::Body;
+use crate::server::connections::{Connections, Kept, is_to_be_said};
+use crate::server::listen::{Listening, WayIn, WebServers};
 use crate::settings::Settings;
-use crate::{cgi, fastcgi, http as http_way_in, workers};
+use crate::supervisor;
+use crate::transport::{cgi, fastcgi, http as http_way_in};
+use crate::upgrade::handover::{Inherited, Why, word};
+use crate::upgrade::upgrader::{Act, Renewer};
 
 /// After a full descriptor table accepting is tried again when a connection has ended, and this
 /// often, for descriptors may be the application's.
@@ -141,7 +145,7 @@ where
         exec::release_signals();
         process::adopt_inherited().map_err(Error::Loop)?;
     }
-    workers::end_with_supervisor().map_err(Error::Loop)?;
+    supervisor::end_with_supervisor().map_err(Error::Loop)?;
     let listening = listen::open(&way_in, inherited.listen.take())?;
     if application.guarded.is_some() {
         crash_guard::make_folder(&application.settings);

@@ -14,7 +14,7 @@ use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
 
-use crate::fairness::{self, ClientNet, Connected, Loss};
+use crate::request::fairness::{self, ClientNet, Connected, Loss};
 
 /// How long a new connection may take to bring its first request before it counts as idle. Whoever
 /// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.

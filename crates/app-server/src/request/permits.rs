@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use event_loop::time;
 
 use crate::error_report::Cause;
-use crate::fairness::{self, ClientNet, Upload};
-use crate::patience::Pace;
+use crate::request::fairness::{self, ClientNet, Upload};
+use crate::request::patience::Pace;
 use crate::settings::Settings;
 
 /// Counts requests.

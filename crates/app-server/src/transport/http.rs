@@ -26,16 +26,16 @@ use hyper::service::service_fn;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use crate::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
-use crate::body::{Body, LINGERING};
-use crate::cgi_headers;
-use crate::connections::{Doing, FIRST_REQUEST, Place, Wanted};
+use crate::cgi_vars::cgi_headers;
+use crate::cgi_vars::forwarded::{self, Peer};
+use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
 use crate::error_report::{About, Cause};
-use crate::extensions::Exchange;
-use crate::forwarded::{self, Peer};
-use crate::http_to_cgi::remove_hop_by_hop;
-use crate::patience::{Alarm, Patience};
-use crate::permits::Arrival;
+use crate::request::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
+use crate::request::body::{Body, LINGERING};
+use crate::request::context::Exchange;
+use crate::request::patience::{Alarm, Patience};
+use crate::request::permits::Arrival;
+use crate::server::connections::{Doing, FIRST_REQUEST, Place, Wanted};
 use crate::settings::Settings;
 
 /// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.

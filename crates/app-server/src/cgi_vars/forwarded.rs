@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::extensions::Scheme;
+use crate::request::context::Scheme;
 
 /// A proxy whose word on the visitor's address and scheme is taken.
 ///

@@ -20,10 +20,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
-use crate::base_path::{self, MountVariables};
-use crate::cgi_headers;
-use crate::extensions::{CgiVariables, Exchange, Scheme, Secrets};
-use crate::forwarded::{self, Peer};
+use crate::cgi_vars::base_path::{self, MountVariables};
+use crate::cgi_vars::cgi_headers;
+use crate::cgi_vars::forwarded::{self, Peer};
+use crate::request::context::{CgiVariables, Exchange, Scheme, Secrets};
 use crate::settings::Settings;
 
 /// What the variables say, before a body is known.

@@ -17,7 +17,7 @@ use http::header::{
     OccupiedEntry,
 };
 
-use crate::cgi_to_http::Variables;
+use crate::cgi_vars::cgi_to_http::Variables;
 
 /// Headers that a browser sends, or a few more: room for them is made at once.
 pub(crate) const USUAL_HEADERS: usize = 16;
@@ -166,7 +166,7 @@ fn header_value(params: &Params, value: &[u8]) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cgi_to_http::tests::head_of;
+    use crate::cgi_vars::cgi_to_http::tests::head_of;
 
     /// The headers made of variables, sorted, `name: value`.
     fn headers(variables: &[(&str, &str)]) -> Vec<String> {

@@ -1,0 +1,13 @@
+//! One request, whatever transport brought it: what an application may ask about it, its body, its place
+//! among the others, the call of the application, and its response.
+//!
+//! No transport is known here.
+
+pub(crate) mod application;
+pub(crate) mod body;
+pub(crate) mod context;
+pub(crate) mod fairness;
+pub(crate) mod patience;
+pub(crate) mod permits;
+pub(crate) mod respond;
+mod spill;
