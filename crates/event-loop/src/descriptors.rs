@@ -6,16 +6,21 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use crate::sys::{self, Standard};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use rustix::stdio;
+
+use crate::net::socket;
 
 /// Says whether a descriptor is a listening socket (`SO_ACCEPTCONN`).
 ///
 /// This is sharper than FastCGI 1.0 §2.2, which asks `getpeername(2)` for ENOTCONN: a socket that is
 /// neither connected nor listening answers that too. `false` for everything that is no socket.
 pub fn is_listening_socket(fd: BorrowedFd<'_>) -> bool {
-    sys::accepts_connections(fd).unwrap_or(false)
+    socket::accepts_connections(fd).unwrap_or(false)
 }
 
 /// Moves the listening socket from descriptor 0 to a close-on-exec descriptor of at least 10, and puts
@@ -34,7 +39,7 @@ pub fn take_listener_from_stdin() -> io::Result<OwnedFd> {
         ));
     }
     // Above the low numbers, which libraries and shells use by number.
-    let listener = sys::duplicate_high(stdin.as_fd(), 10)?;
+    let listener = rustix::io::fcntl_dupfd_cloexec(&stdin, 10)?;
     replace_stdin_with_null()?;
     Ok(listener)
 }
@@ -57,9 +62,9 @@ pub fn take_from_systemd() -> io::Result<()> {
     }
     let count = variable("LISTEN_FDS").unwrap_or(0);
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
-        sys::start::forget_variable(name.as_ref())?;
+        sys::environment::remove(name.as_ref())?;
     }
-    let handed_over = sys::start::take_handed_over(count as usize);
+    let handed_over = take_handed_over(count as usize);
     if is_listening_socket(io::stdin().as_fd()) {
         return Ok(());
     }
@@ -69,13 +74,22 @@ pub fn take_from_systemd() -> io::Result<()> {
     }
 }
 
+/// Descriptor 3 and those behind it, as many as `count`, close-on-exec. Those that are not open are left out.
+fn take_handed_over(count: usize) -> Vec<OwnedFd> {
+    /// SD_LISTEN_FDS_START.
+    const FIRST: RawFd = 3;
+    /// One is of use. More than a few is a mistake, not a reason to walk over millions.
+    const MAX: usize = 64;
+    (FIRST..).take(count.min(MAX)).filter_map(sys::descriptors::take).collect()
+}
+
 /// Removes a variable from this process's environment, so that no child and no library finds it.
 ///
 /// # Errors
 ///
 /// When another thread runs, which may be reading the environment; the variable stays then.
 pub fn forget_variable(name: impl AsRef<OsStr>) -> io::Result<()> {
-    sys::start::forget_variable(name.as_ref())
+    sys::environment::remove(name.as_ref())
 }
 
 /// Puts `/dev/null` on descriptor 0.
@@ -85,7 +99,7 @@ pub fn forget_variable(name: impl AsRef<OsStr>) -> io::Result<()> {
 /// When `/dev/null` cannot be opened; descriptor 0 is as it was.
 pub fn replace_stdin_with_null() -> io::Result<()> {
     let null = File::open("/dev/null")?;
-    sys::replace_standard(Standard::Input, null.as_fd())
+    put_on_stdin(null.as_fd())
 }
 
 /// Puts a descriptor (a listening socket, before the program is renewed) on 0, to be inherited.
@@ -94,7 +108,17 @@ pub fn replace_stdin_with_null() -> io::Result<()> {
 ///
 /// What `dup2(2)` answers.
 pub fn put_on_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
-    sys::replace_standard(Standard::Input, fd)
+    replace(|| stdio::dup2_stdin(fd))
+}
+
+/// Replaces a standard descriptor; EBUSY: another thread is just opening a file at that number (Linux).
+fn replace(mut duplicate: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
+    loop {
+        match duplicate() {
+            Err(Errno::INTR | Errno::BUSY) => {}
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Lets everything that is written to standard output and standard error go to `to`: the log, say.
@@ -105,8 +129,8 @@ pub fn put_on_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// What `dup2(2)` answers.
 pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
-    sys::replace_standard(Standard::Output, to)?;
-    sys::replace_standard(Standard::Error, to)
+    replace(|| stdio::dup2_stdout(to))?;
+    replace(|| stdio::dup2_stderr(to))
 }
 
 /// Writes without waiting for a reader, even if the descriptor itself would block: a pipe or terminal that is
@@ -126,7 +150,7 @@ pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
 ///
 /// `WouldBlock` when somebody else has it; others where the file system has no locks.
 pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
-    sys::try_lock(fd)
+    Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Returns how many threads this process has: the entries of `/proc/self/task`.
@@ -135,7 +159,7 @@ pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// When `/proc` is not mounted.
 pub fn task_count() -> io::Result<usize> {
-    fs::read_dir("/proc/self/task")?.try_fold(0, |count, entry| entry.map(|_| count + 1))
+    sys::threads::count()
 }
 
 /// Returns how many descriptors this process may open (`ulimit -n`).
@@ -144,7 +168,7 @@ pub fn task_count() -> io::Result<usize> {
 ///
 /// None in practice; any from `getrlimit(2)`.
 pub fn limit() -> io::Result<u64> {
-    sys::start::descriptor_limit()
+    Ok(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
 }
 
 /// Returns how many descriptors this process has open.

@@ -1,10 +1,9 @@
 //! What is to be done for whom when the process cannot go on: a fatal signal, a loop that does not come
 //! round.
 //!
-//! The handler (in `sys/fatal.rs`) may neither allocate nor take a lock nor trust the heap. So everything
-//! it needs lies ready beforehand in this file's tables of atomic numbers: the open connections, the
-//! exchanges in flight, who is running, and the answers to send, word for word. This crate knows no
-//! protocol: an [`Answer`] is bytes with the places where a request's id and the failure's reference go.
+//! The handler may neither allocate nor take a lock nor trust the heap. So everything it needs lies ready
+//! beforehand: the open connections and the exchanges in flight in the tables of `in_flight.rs`, the answers to
+//! send, word for word, in `prepared.rs`. What the handler does is in `settle.rs`.
 //!
 //! What a server has to do: [`install`], [`prepare`] answers for each [`Way`], enter each [`Connection`]
 //! and each [`Exchange`], tell what was sent, and poll foreign code through [`Mark::run`]. While nothing
@@ -19,83 +18,30 @@
 //! With no exchange ever begun the signal does what it does by default: a program that crashes at its
 //! start ends, and does not go round for ever.
 
+mod in_flight;
+mod prepared;
+mod report;
+mod settle;
+mod watch;
+
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::OnceLock;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+use std::sync::atomic::Ordering;
+
+pub use in_flight::{
+    Connection, Exchange, LABEL_BYTES, Mark, Way, is_installed, set_listener, set_word,
 };
+pub use prepared::{Answer, Answers, REFERENCE, prepare};
+pub use settle::Installation;
+pub use sys::allocator::{Allocator, naming_a_backtrace};
+pub use watch::{Watch, watch};
 
-use crate::exec::Image;
-use crate::sys;
+pub use crate::memory_limit::{MemoryLimit, limit_memory};
+use in_flight::{ENDING, INSTALLED};
 
-pub use sys::fatal::Guard;
-pub use sys::interval::Watch;
-pub use sys::memory::{Allocator, MemoryLimit, limit_memory, naming_a_backtrace};
-
-/// How many connections are kept in view; those beyond are closed without a word when the process cannot
-/// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
-pub(crate) const CONNECTIONS: usize = 8192;
-
-/// As [`CONNECTIONS`], for exchanges; 8 times the default as well.
-pub(crate) const EXCHANGES: usize = 4096;
-
-/// Bytes of a label that are kept.
-pub const LABEL_BYTES: usize = 32;
-
-/// Bytes of method and path that are kept, together with the space between them.
-const TEXT_BYTES: usize = 128;
-
-/// Stands in prepared answers where the failure's reference goes, which has as many bytes.
-pub const REFERENCE: &str = "0000000-0000-crash";
-
-/// How a connection's exchanges came in: which of the prepared answers are for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Several exchanges on a connection, each with an id of its own.
-    FastCgi,
-    /// One exchange after the other.
-    Http,
-    /// One exchange alone; nothing follows it.
-    Cgi,
-}
-
-pub(crate) const WAYS: usize = 3;
-
-/// Bytes to send, with the places that are filled in then.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    /// What to send.
-    pub bytes: Vec<u8>,
-    /// Where the exchange's id goes, in two bytes, the higher first. At most 4 places.
-    pub ids: Vec<usize>,
-    /// How many bytes are for an exchange whose answer has no body (HEAD); all, unless this says less.
-    pub without_body: Option<usize>,
-}
-
-/// What to send in which case, for one way in.
-#[derive(Clone, Debug, Default)]
-pub struct Answers {
-    /// To whoever was running when the signal came.
-    pub failed: Answer,
-    /// To the others.
-    pub interrupted: Answer,
-    /// To whoever was running when the loop did not come round.
-    pub stuck: Answer,
-    /// Ends an answer that has begun, behind a whole record. Without it the connection is closed.
-    pub cut: Option<Answer>,
-    /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
-    /// more web servers understand.
-    pub cut_when_alone: bool,
-}
-
-/// What [`install`] needs.
+/// Keeps the handlers installed.
 #[derive(Debug)]
-pub struct Installation {
-    /// What to start anew; without it the process ends after the answers.
-    pub image: Option<Image>,
-    /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
-    pub crashes: Option<std::path::PathBuf>,
+pub struct Guard {
+    _handlers: sys::fatal::Guard,
 }
 
 /// Catches SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT from now until the guard is dropped.
@@ -106,470 +52,27 @@ pub struct Installation {
 /// # Errors
 /// When there is no memory for the stack that handlers run on.
 pub fn install(installation: Installation) -> io::Result<Option<Guard>> {
-    if crate::descriptors::task_count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
+    if sys::threads::count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
         return Ok(None);
     }
     ENDING.store(false, Ordering::Relaxed);
-    Guard::new(installation).map(Some).inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
+    settle::set_up(installation)
+        .and_then(|()| sys::fatal::catch(settle::on_fatal))
+        .map(|handlers| Some(Guard { _handlers: handlers }))
+        .inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
 }
 
-/// Puts the answers of a way in ready; in place of those that were there before.
-///
-/// # Errors
-/// When there is no memory for them. The way in has none then, and its connections would be closed.
-pub fn prepare(way: Way, answers: &Answers) -> io::Result<()> {
-    sys::fatal::prepare(way, answers)
-}
-
-/// Tells which socket listens, to be handed to the next image: at descriptor 0 when it came from there.
-pub fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
-    LISTENER.store(listener.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
-    LISTENER_AT_STDIN.store(at_stdin, Ordering::Relaxed);
-}
-
-/// Has a word of the server's own passed to the next image, at most 64 bytes of it. There is one.
-pub fn set_word(name: &'static str, value: &str) {
-    write_text(&WORD, &[value.as_bytes()]);
-    let _ = WORD_NAME.set(name);
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // The handlers are given back after this: until then they find nobody to answer.
+        INSTALLED.store(false, Ordering::Relaxed);
+    }
 }
 
 /// From now on this process, which may be a copy of the one that [`install`]ed all this, ends after the
 /// answers and does not start anew: it is ending anyway.
 pub fn end_afterwards() {
     ENDING.store(true, Ordering::Relaxed);
-    sys::fatal::own();
-    sys::interval::begin_anew();
-}
-
-/// Watches that the loop comes round: when one of its turns lasts longer than `seconds` ticks of a second,
-/// whoever is running is answered *stuck*, the others *interrupted*, and the program starts anew.
-///
-/// Ticks are counted, not the clock: while the process is stopped it gets none. A timer signal (SIGALRM)
-/// a second comes only while there are exchanges; it is started by the next exchange, with one system
-/// call. `None` when nothing is installed.
-pub fn watch(seconds: u32) -> io::Result<Option<Watch>> {
-    if INSTALLED.load(Ordering::Relaxed) { Watch::new(seconds).map(Some) } else { Ok(None) }
-}
-
-/// A [`Guard`] stands, and its loop is the only one.
-pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
-pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
-pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
-pub(crate) static ENDING: AtomicBool = AtomicBool::new(false);
-pub(crate) static WORD_NAME: OnceLock<&str> = OnceLock::new();
-pub(crate) static WORD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
-/// The exchange whose foreign code is running: its row + 1.
-pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
-/// The exchange whose foreign code ran last, as a suspect: its row + 1.
-pub(crate) static RAN_LAST: AtomicU32 = AtomicU32::new(0);
-
-pub(crate) static CONNECTION_ROWS: [ConnectionRow; CONNECTIONS] =
-    [const { ConnectionRow::free() }; CONNECTIONS];
-pub(crate) static EXCHANGE_ROWS: [ExchangeRow; EXCHANGES] =
-    [const { ExchangeRow::free() }; EXCHANGES];
-pub(crate) static CONNECTION_PLACES: Places = Places::new();
-pub(crate) static EXCHANGE_PLACES: Places = Places::new();
-
-/// One open connection, as the handler sees it.
-pub(crate) struct ConnectionRow {
-    /// -1: the row is free.
-    pub(crate) descriptor: AtomicI32,
-    pub(crate) way: AtomicU8,
-    /// Nothing of its input is in our memory, and it may carry further exchanges.
-    pub(crate) settled: AtomicBool,
-    /// Bytes that are missing of the header of the record begun.
-    pub(crate) owed_header: AtomicU8,
-    /// Bytes that are missing of that record behind its header.
-    pub(crate) owed: AtomicU32,
-    /// The header of that record.
-    pub(crate) header: AtomicU64,
-    /// The id of an exchange of which a part has come; 0 for none.
-    pub(crate) arriving: AtomicU32,
-    next_free: AtomicU32,
-    /// Bytes that were sent on it.
-    pub(crate) sent: AtomicU64,
-}
-
-impl ConnectionRow {
-    const fn free() -> Self {
-        ConnectionRow {
-            descriptor: AtomicI32::new(-1),
-            way: AtomicU8::new(0),
-            settled: AtomicBool::new(false),
-            owed_header: AtomicU8::new(0),
-            owed: AtomicU32::new(0),
-            header: AtomicU64::new(0),
-            arriving: AtomicU32::new(0),
-            next_free: AtomicU32::new(0),
-            sent: AtomicU64::new(0),
-        }
-    }
-}
-
-/// One exchange in flight, as the handler sees it.
-pub(crate) struct ExchangeRow {
-    /// The connection's row + 1; 0: the row is free.
-    pub(crate) connection: AtomicU32,
-    pub(crate) id: AtomicU32,
-    next_free: AtomicU32,
-    pub(crate) without_body: AtomicBool,
-    /// How many bytes the connection had sent, or will have, before the first of this answer.
-    pub(crate) begun_at: AtomicU64,
-    pub(crate) label: [AtomicU64; LABEL_BYTES / 8],
-    /// Method, space, path.
-    pub(crate) text: [AtomicU64; TEXT_BYTES / 8],
-}
-
-/// No byte of the answer is there yet.
-const NOT_BEGUN: u64 = u64::MAX;
-
-impl ExchangeRow {
-    const fn free() -> Self {
-        ExchangeRow {
-            connection: AtomicU32::new(0),
-            id: AtomicU32::new(0),
-            next_free: AtomicU32::new(0),
-            without_body: AtomicBool::new(false),
-            begun_at: AtomicU64::new(NOT_BEGUN),
-            label: [const { AtomicU64::new(0) }; LABEL_BYTES / 8],
-            text: [const { AtomicU64::new(0) }; TEXT_BYTES / 8],
-        }
-    }
-}
-
-/// Which rows of a table are free. One thread uses it, as [`install`] made sure; the handler reads
-/// `touched` alone.
-pub(crate) struct Places {
-    /// The first row of the list of free ones, + 1.
-    first_free: AtomicU32,
-    /// Rows from here on were never used.
-    pub(crate) touched: AtomicU32,
-    /// How many are taken.
-    pub(crate) taken: AtomicU32,
-}
-
-impl Places {
-    const fn new() -> Self {
-        Places {
-            first_free: AtomicU32::new(0),
-            touched: AtomicU32::new(0),
-            taken: AtomicU32::new(0),
-        }
-    }
-
-    /// Takes a row of a table of `length`; `next` tells a free row's successor.
-    fn take(&self, length: usize, next: impl Fn(usize) -> u32) -> Option<usize> {
-        let first = self.first_free.load(Ordering::Relaxed);
-        let index = if first > 0 {
-            let index = first as usize - 1;
-            self.first_free.store(next(index), Ordering::Relaxed);
-            index
-        } else {
-            let index = self.touched.load(Ordering::Relaxed) as usize;
-            if index == length {
-                return None;
-            }
-            self.touched.store(index as u32 + 1, Ordering::Relaxed);
-            index
-        };
-        self.taken.store(self.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        Some(index)
-    }
-
-    /// Gives a row back; returns its successor in the list of free ones.
-    fn give_back(&self, index: usize) -> u32 {
-        self.taken.store(self.taken.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        let next = self.first_free.load(Ordering::Relaxed);
-        self.first_free.store(index as u32 + 1, Ordering::Relaxed);
-        next
-    }
-}
-
-/// An open connection, from its accept until the value is dropped; do that before the socket is closed.
-#[derive(Debug)]
-pub struct Connection {
-    index: Option<u32>,
-}
-
-impl Connection {
-    /// Notes a connection. There is none to note when nothing is installed.
-    pub fn enter(descriptor: BorrowedFd<'_>, way: Way) -> Connection {
-        if !INSTALLED.load(Ordering::Relaxed) {
-            return Connection { index: None };
-        }
-        let index = CONNECTION_PLACES
-            .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Connection { index: None } };
-        let row = &CONNECTION_ROWS[index];
-        row.way.store(way as u8, Ordering::Relaxed);
-        row.settled.store(way != Way::Cgi, Ordering::Relaxed);
-        row.owed_header.store(0, Ordering::Relaxed);
-        row.owed.store(0, Ordering::Relaxed);
-        row.arriving.store(0, Ordering::Relaxed);
-        row.sent.store(0, Ordering::Relaxed);
-        // From here on the handler sees it.
-        row.descriptor.store(descriptor.as_raw_fd(), Ordering::Release);
-        Connection { index: Some(index as u32) }
-    }
-
-    fn row(&self) -> Option<&'static ConnectionRow> {
-        self.index.map(|index| &CONNECTION_ROWS[index as usize])
-    }
-
-    /// Whether anything is noted at all.
-    #[inline]
-    pub fn is_noted(&self) -> bool {
-        self.index.is_some()
-    }
-
-    /// Notes whether the connection can be handed over as it is once its exchanges are answered: nothing
-    /// of its input is in memory, no record half read, and the other side wants to go on with it.
-    #[inline]
-    pub fn set_settled(&self, settled: bool) {
-        if let Some(row) = self.row() {
-            row.settled.store(settled, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that of an exchange with this id a part has come, of which nobody knows yet; 0 for none.
-    #[inline]
-    pub fn set_arriving(&self, id: u32) {
-        if let Some(row) = self.row() {
-            row.arriving.store(id, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes how many bytes were sent so far, and that they end with a whole record.
-    #[inline]
-    pub fn set_sent(&self, sent: u64) {
-        if let Some(row) = self.row() {
-            row.owed_header.store(0, Ordering::Relaxed);
-            row.owed.store(0, Ordering::Relaxed);
-            row.sent.store(sent, Ordering::Relaxed);
-        }
-    }
-
-    /// Notes how many bytes were sent so far, and how many are missing of the record begun, which has
-    /// this header: the last `owed_header` bytes of that, and `owed` behind it.
-    pub fn set_partly_sent(&self, sent: u64, header: [u8; 8], owed_header: u8, owed: u32) {
-        if let Some(row) = self.row() {
-            row.header.store(u64::from_ne_bytes(header), Ordering::Relaxed);
-            row.owed_header.store(owed_header.min(8), Ordering::Relaxed);
-            row.owed.store(owed, Ordering::Relaxed);
-            row.sent.store(sent, Ordering::Relaxed);
-        }
-    }
-
-    /// The socket is about to be closed, though the value lives on.
-    pub fn leave(&self) {
-        if let Some(row) = self.row() {
-            row.descriptor.store(-1, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(index) = self.index {
-            let index = index as usize;
-            let row = &CONNECTION_ROWS[index];
-            row.descriptor.store(-1, Ordering::Release);
-            row.next_free.store(CONNECTION_PLACES.give_back(index), Ordering::Relaxed);
-        }
-    }
-}
-
-/// An exchange in flight, until its answer is sent to its last byte or nobody wants it any more: then the
-/// value is to be dropped.
-#[derive(Debug)]
-pub struct Exchange {
-    index: Option<u32>,
-}
-
-impl Exchange {
-    /// Notes an exchange: its id on the connection, whose it is, and what was asked (without the query,
-    /// which may hold secrets).
-    pub fn begin(
-        connection: &Connection,
-        id: u32,
-        label: Option<&str>,
-        method: &str,
-        path: &str,
-    ) -> Exchange {
-        let Some(at) = connection.index else { return Exchange { index: None } };
-        let index = EXCHANGE_PLACES
-            .take(EXCHANGES, |index| EXCHANGE_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Exchange { index: None } };
-        let row = &EXCHANGE_ROWS[index];
-        row.id.store(id, Ordering::Relaxed);
-        row.without_body.store(method == "HEAD", Ordering::Relaxed);
-        row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
-        match label {
-            Some(label) => write_text(&row.label, &[label.as_bytes()]),
-            None => row.label[0].store(0, Ordering::Relaxed),
-        }
-        write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
-        // From here on the handler sees it.
-        row.connection.store(at + 1, Ordering::Release);
-        sys::interval::arm();
-        Exchange { index: Some(index as u32) }
-    }
-
-    /// Names the exchange to those who run its code.
-    pub fn mark(&self) -> Mark {
-        Mark { number: self.index.map_or(0, |index| index + 1) }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if let Some(index) = self.index {
-            let index = index as usize;
-            let row = &EXCHANGE_ROWS[index];
-            row.connection.store(0, Ordering::Release);
-            row.next_free.store(EXCHANGE_PLACES.give_back(index), Ordering::Relaxed);
-        }
-    }
-}
-
-/// Names an exchange whose code is run: should it never come back, the exchange is the culprit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mark {
-    number: u32,
-}
-
-impl Mark {
-    /// Notes that the answer begins behind the first `at` bytes that the connection sends in all.
-    #[inline]
-    pub fn set_begun_at(self, at: u64) {
-        if let Some(row) =
-            (self.number as usize).checked_sub(1).and_then(|at| EXCHANGE_ROWS.get(at))
-        {
-            row.begun_at.store(at, Ordering::Relaxed);
-        }
-    }
-
-    /// Runs code of the exchange's.
-    #[inline]
-    pub fn run<T>(self, code: impl FnOnce() -> T) -> T {
-        struct PutBack(u32);
-        impl Drop for PutBack {
-            fn drop(&mut self) {
-                RUNNING.store(self.0, Ordering::Relaxed);
-            }
-        }
-        let _put_back = PutBack(RUNNING.load(Ordering::Relaxed));
-        RUNNING.store(self.number, Ordering::Relaxed);
-        RAN_LAST.store(self.number, Ordering::Relaxed);
-        code()
-    }
-}
-
-/// Says whether [`install`] has been called and its guard stands.
-pub fn is_installed() -> bool {
-    INSTALLED.load(Ordering::Relaxed)
-}
-
-/// Writes texts one after the other, as much as has room, with a zero byte at the end if there is room.
-fn write_text(to: &[AtomicU64], texts: &[&[u8]]) {
-    let mut bytes = [0; TEXT_BYTES];
-    let room = TEXT_BYTES.min(to.len() * 8);
-    let mut length = 0;
-    for text in texts {
-        let count = text.len().min(room - length);
-        bytes[length..length + count].copy_from_slice(&text[..count]);
-        length += count;
-    }
-    // The words that are used, and one more that ends the text.
-    let (words, _) = bytes.as_chunks::<8>();
-    for (to, word) in to.iter().zip(&words[..(length / 8 + 1).min(words.len())]) {
-        to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-    }
-}
-
-/// Reads a text that [`write_text`] wrote; returns its length.
-pub(crate) fn read_text(from: &[AtomicU64], to: &mut [u8]) -> usize {
-    let mut length = 0;
-    for word in from {
-        for byte in word.load(Ordering::Relaxed).to_ne_bytes() {
-            if byte == 0 || length == to.len() {
-                return length;
-            }
-            to[length] = byte;
-            length += 1;
-        }
-    }
-    length
-}
-
-/// A prepared answer where the handler finds it: its bytes in memory that is only read.
-pub(crate) struct StoredAnswer {
-    /// 0: there is none.
-    pub(crate) address: AtomicUsize,
-    pub(crate) length: AtomicUsize,
-    pub(crate) without_body: AtomicUsize,
-    pub(crate) ids: [AtomicU32; 4],
-    pub(crate) references: [AtomicU32; 4],
-}
-
-/// A place that is none.
-pub(crate) const NO_PLACE: u32 = u32::MAX;
-
-impl StoredAnswer {
-    pub(crate) const fn none() -> Self {
-        StoredAnswer {
-            address: AtomicUsize::new(0),
-            length: AtomicUsize::new(0),
-            without_body: AtomicUsize::new(0),
-            ids: [const { AtomicU32::new(NO_PLACE) }; 4],
-            references: [const { AtomicU32::new(NO_PLACE) }; 4],
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_cut_at_the_end_of_their_room() {
-        let room = [const { AtomicU64::new(u64::MAX) }; 2];
-        let mut bytes = [0; 64];
-        for (texts, expected) in [
-            (&["GET", " ", "/a"][..], "GET /a"),
-            (&[], ""),
-            (&["12345678"], "12345678"),
-            (&["1234567", "89"], "123456789"),
-            (&["12345678", "9abcdefgh"], "123456789abcdefg"),
-        ] {
-            let texts: Vec<_> = texts.iter().map(|text| text.as_bytes()).collect();
-            write_text(&room, &texts);
-            let length = read_text(&room, &mut bytes);
-            assert_eq!(std::str::from_utf8(&bytes[..length]).unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn places_are_used_again_before_new_ones() {
-        let places = Places::new();
-        let mut next = [0; 3];
-        let take = |next: &[u32; 3]| places.take(3, |index| next[index]);
-        let taken: Vec<_> = (0..3).map(|_| take(&next).unwrap()).collect();
-        assert_eq!((taken, take(&next)), (vec![0, 1, 2], None));
-        next[1] = places.give_back(1);
-        next[0] = places.give_back(0);
-        assert_eq!([take(&next), take(&next), take(&next)], [Some(0), Some(1), None]);
-        assert_eq!(places.taken.load(Ordering::Relaxed), 3);
-    }
-
-    #[test]
-    fn without_an_installation_nothing_is_noted() {
-        let (one, _other) = sys::socket_pair().unwrap();
-        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Way::Http);
-        let exchange = Exchange::begin(&connection, 0, Some("label"), "GET", "/");
-        exchange.mark().set_begun_at(1);
-        assert!(!connection.is_noted());
-        assert_eq!(EXCHANGE_PLACES.taken.load(Ordering::Relaxed), 0);
-        assert_eq!(exchange.mark().run(|| 5), 5);
-    }
+    settle::own();
+    watch::begin_anew();
 }

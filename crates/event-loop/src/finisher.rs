@@ -9,9 +9,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::process::Signal;
+use sys::fork::{Forked, exit_at_once};
+use sys::signals::AllBlocked;
+
+use crate::descriptor_flags::set_blocking;
 use crate::loop_state::{Loop, no_loop, with_current};
+use crate::net::socket;
 use crate::process;
-use crate::sys::{self, Forked, SignalsBlocked};
 
 /// Where [`finisher`] has returned.
 #[derive(Debug)]
@@ -61,14 +66,14 @@ pub fn finisher() -> io::Result<Finisher> {
         ));
     }
     process::watch_children()?;
-    let (ours, theirs) = sys::socket_pair()?;
-    sys::set_blocking(ours.as_fd())?;
-    sys::set_blocking(theirs.as_fd())?;
+    let (ours, theirs) = socket::pair()?;
+    set_blocking(ours.as_fd())?;
+    set_blocking(theirs.as_fd())?;
     // What waits in the buffer would be written by both.
     let _ = io::stdout().flush();
     let parent = std::process::id();
-    let blocked = SignalsBlocked::all()?;
-    match sys::fork()? {
+    let blocked = AllBlocked::begin()?;
+    match sys::fork::fork()? {
         Forked::Parent(number) => {
             drop((theirs, blocked));
             process::keep_in_background(number);
@@ -84,7 +89,7 @@ pub fn finisher() -> io::Result<Finisher> {
             drop(ours);
             if stand(theirs, parent).is_err() {
                 // The original hears the end of the pair, and goes on by itself.
-                sys::exit_at_once(1);
+                exit_at_once(1);
             }
             drop(blocked);
             Ok(Finisher::Copy)
@@ -96,7 +101,7 @@ const READY: &[u8; 1] = b"r";
 
 /// Makes everything the copy's own, and waits until the original is another program.
 fn stand(gate: OwnedFd, parent: u32) -> io::Result<()> {
-    sys::exec::hear_of_parents_end(parent)?;
+    sys::parent::signal_at_end(parent, Signal::TERM)?;
     with_current(renew).unwrap_or_else(|| Err(no_loop()))?;
     let mut gate = File::from(gate);
     gate.write_all(READY)?;
@@ -120,5 +125,5 @@ fn renew(state: &Loop) -> io::Result<()> {
 /// Ends this process at once, as a copy should: values that the original has, too, are not dropped.
 pub fn leave(code: u8) -> ! {
     let _ = io::stdout().flush();
-    sys::exit_at_once(code)
+    exit_at_once(code)
 }

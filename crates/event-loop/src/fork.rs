@@ -18,12 +18,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::process::{Pid, Signal as RawSignal, setpgid};
+use sys::fork::{Forked, exit_at_once};
+use sys::limits::ResourceLimits;
+use sys::signals::{AllBlocked, default_all_actions, forget_all_slots};
 
+use crate::descriptor_flags::set_blocking;
 use crate::executor::{self, Panic};
-use crate::pipe::Reader;
+use crate::memory_limit::address_space;
+use crate::pipe::{self, Reader};
 use crate::process::{self, Child, Usage};
-use crate::sys::{self, Forked, SignalsBlocked};
-use crate::{loop_state, signals, time};
+use crate::{descriptors, loop_state, signals, time};
 
 pub use crate::finisher::{Finisher, Original, finisher, leave};
 
@@ -58,6 +63,15 @@ impl Limits {
             wall: self.wall.max(least.wall),
             memory: self.memory.max(least.memory),
             file_size: self.file_size.max(least.file_size),
+        }
+    }
+
+    /// As the kernel wants them, for a process that has so many bytes of address space already.
+    pub(crate) fn beyond(&self, address_space: u64) -> ResourceLimits {
+        ResourceLimits {
+            cpu_seconds: self.cpu.as_secs() + u64::from(self.cpu.subsec_nanos() > 0),
+            address_space: address_space.saturating_add(self.memory),
+            file_size: self.file_size,
         }
     }
 }
@@ -218,12 +232,12 @@ pub struct Beginning<'a> {
 /// thread or descriptors are short. Nothing was started then.
 pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<Child> {
     process::watch_children()?;
-    let output = if beginning.prints_to_us { Some(sys::pipe()?) } else { None };
+    let output = if beginning.prints_to_us { Some(pipe::ends()?) } else { None };
     // What waits in the buffer would be written by both.
     let _ = io::stdout().flush();
     let parent = std::process::id();
-    let blocked = SignalsBlocked::all()?;
-    let number = match sys::fork()? {
+    let blocked = AllBlocked::begin()?;
+    let number = match sys::fork::fork()? {
         Forked::Parent(number) => number,
         Forked::Child => {
             let output = output.as_ref().map(|(_, writer)| writer);
@@ -237,10 +251,10 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
                 }
             };
             let _ = io::stdout().flush();
-            sys::exit_at_once(code)
+            exit_at_once(code)
         }
     };
-    sys::let_lead_group(number);
+    let_lead_group(number);
     drop(blocked);
     // Here what the child was given is dropped.
     drop(main);
@@ -257,33 +271,39 @@ fn begin(
     beginning: &Beginning<'_>,
     output: Option<&OwnedFd>,
     parent: u32,
-    blocked: SignalsBlocked,
+    blocked: AllBlocked,
 ) -> io::Result<()> {
-    sys::die_with_parent(parent)?;
-    sys::lead_group()?;
-    sys::disarm_interval_timers();
-    sys::default_signal_actions();
+    match sys::parent::signal_at_end(parent, RawSignal::KILL) {
+        // The parent has ended already: nobody is left to hear anything.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => exit_at_once(1),
+        done => done?,
+    }
+    setpgid(None, None)?;
+    sys::interval::suspend_all();
+    default_all_actions();
     signals::forget();
-    sys::forget_mailboxes();
+    forget_all_slots();
     loop_state::forget();
     if let Some(output) = output {
-        sys::set_blocking(output.as_fd())?;
+        set_blocking(output.as_fd())?;
     }
-    sys::replace_standard_descriptors(output.map(AsFd::as_fd))?;
-    sys::close_connections(beginning.given)?;
+    descriptors::replace_stdin_with_null()?;
+    if let Some(output) = output {
+        descriptors::redirect_output(output.as_fd())?;
+    }
+    sys::descriptors::close_connections(beginning.given)?;
     blocked.unblock_all();
     match &beginning.limits {
-        Some(limits) => sys::set_limits(limits, address_space()?),
+        Some(limits) => limits.beyond(address_space()?).lower(),
         None => Ok(()),
     }
 }
 
-/// The bytes of address space that this process has.
-fn address_space() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/self/statm")?;
-    let pages: Option<u64> = text.split(' ').next().and_then(|pages| pages.parse().ok());
-    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm says nothing"))?;
-    Ok(pages.saturating_mul(sys::page_size()))
+/// Makes a child the leader of a group of its own, in case it has not come to do so itself.
+fn let_lead_group(child: u32) {
+    let child = Pid::from_raw(child as i32);
+    // It fails when the child has done it and executed a program, or has ended: both are well.
+    let _ = setpgid(child, child);
 }
 
 /// Computes a value in a child, with limits; nobody else has to wait meanwhile.
@@ -343,7 +363,7 @@ const PANIC: u8 = b'p';
 const HEADER: usize = 9;
 
 fn start(limits: Limits, work: impl FnOnce() -> Vec<u8>) -> Result<Computing, Failure> {
-    let (reader, writer) = sys::pipe().map_err(Failure::CannotFork)?;
+    let (reader, writer) = pipe::ends().map_err(Failure::CannotFork)?;
     let given = [writer.as_raw_fd()];
     let beginning = Beginning { limits: Some(limits), given: &given, prints_to_us: true };
     let child = fresh(beginning, move || {
@@ -355,7 +375,7 @@ fn start(limits: Limits, work: impl FnOnce() -> Vec<u8>) -> Result<Computing, Fa
             Err(payload) => (PANIC, Panic::new(payload).message().as_bytes().to_vec()),
         };
         let _ = io::stdout().flush();
-        let written = sys::set_blocking(writer.as_fd()).and_then(|()| {
+        let written = set_blocking(writer.as_fd()).and_then(|()| {
             let mut file = fs::File::from(writer);
             file.write_all(&[kind])?;
             file.write_all(&(bytes.len() as u64).to_le_bytes())?;
@@ -424,7 +444,7 @@ pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool
 /// Writes to standard error as far as possible without waiting; if it cannot be written, there is nowhere to
 /// report it.
 pub fn to_stderr(lines: &[u8]) {
-    let _ = crate::descriptors::write_at_once(io::stderr().as_fd(), lines);
+    let _ = descriptors::write_at_once(io::stderr().as_fd(), lines);
 }
 
 const LINE_BYTES: usize = 8 * 1024;

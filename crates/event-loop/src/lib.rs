@@ -13,7 +13,7 @@
 //!   goes to the end of the queue; and one whose sockets are always ready waits for its next turn after 32
 //!   reads and writes.
 //! * **A panic of a task** ends that task, not the loop.
-//! * Unsafe code is in `sys.rs` and its folder `sys/`.
+//! * Unsafe code is in the crate `sys`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,9 +31,10 @@
 //!
 //! This file is the loop itself: everything that can wake us is one closed enum, `Wakeup`, and a turn
 //! goes through what there is of each. The state behind it is in `loop_state.rs`.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod counters;
+mod descriptor_flags;
 pub mod descriptors;
 pub mod exec;
 mod executor;
@@ -41,6 +42,7 @@ pub mod fatal;
 mod finisher;
 pub mod fork;
 mod loop_state;
+pub mod memory_limit;
 pub mod net;
 pub mod pipe;
 pub mod process;
@@ -48,7 +50,6 @@ mod reactor;
 mod ready_queue;
 pub mod signals;
 mod source;
-mod sys;
 mod table;
 pub mod time;
 mod timers;
@@ -230,63 +231,53 @@ mod tests {
 
     use super::*;
     use crate::net::Stream;
-    use crate::sys::allocations;
 
-    /// Allocations during `turns` turns of two tasks that throw a byte to one another, with a sleep each.
-    fn allocations_of_turns(turns: usize) -> u64 {
-        run(async {
-            let (mut near, mut far) = Stream::pair().unwrap();
-            spawn(async move {
-                let mut buffer = BytesMut::with_capacity(16);
-                loop {
-                    buffer.clear();
-                    poll_fn(|cx| far.poll_read_into(cx, &mut buffer)).await.unwrap();
-                    let slice = [io::IoSlice::new(&buffer)];
-                    poll_fn(|cx| far.poll_write_vectored(cx, &slice)).await.unwrap();
-                }
-            })
-            .detach();
+    /// Allocations of a loop that runs `future` from its start to its end.
+    fn allocations_of<F: Future>(future: F) -> u64 {
+        allocation_counter::measure(|| drop(run(future).unwrap())).count_total
+    }
+
+    /// Some turns of two tasks that throw a byte to one another, with a sleep each.
+    async fn throw_a_byte(turns: usize) {
+        let (mut near, mut far) = Stream::pair().unwrap();
+        spawn(async move {
             let mut buffer = BytesMut::with_capacity(16);
-            let mut start = 0;
-            for turn in 0..turns + 10 {
-                if turn == 10 {
-                    // The tables have grown.
-                    start = allocations::so_far();
-                }
-                let slice = [io::IoSlice::new(b"x")];
-                poll_fn(|cx| near.poll_write_vectored(cx, &slice)).await.unwrap();
+            loop {
                 buffer.clear();
-                poll_fn(|cx| near.poll_read_into(cx, &mut buffer)).await.unwrap();
-                time::timeout(Duration::from_secs(1), yield_now()).await.unwrap();
+                poll_fn(|cx| far.poll_read_into(cx, &mut buffer)).await.unwrap();
+                let slice = [io::IoSlice::new(&buffer)];
+                poll_fn(|cx| far.poll_write_vectored(cx, &slice)).await.unwrap();
             }
-            allocations::so_far() - start
         })
-        .unwrap()
+        .detach();
+        let mut buffer = BytesMut::with_capacity(16);
+        for _ in 0..turns {
+            let slice = [io::IoSlice::new(b"x")];
+            poll_fn(|cx| near.poll_write_vectored(cx, &slice)).await.unwrap();
+            buffer.clear();
+            poll_fn(|cx| near.poll_read_into(cx, &mut buffer)).await.unwrap();
+            time::timeout(Duration::from_secs(1), yield_now()).await.unwrap();
+        }
     }
 
     #[test]
     fn turns_allocate_nothing() {
-        assert_eq!(allocations_of_turns(1000), 0);
+        // After some ten the tables have grown.
+        assert_eq!(allocations_of(throw_a_byte(10)), allocations_of(throw_a_byte(1010)));
     }
 
     #[test]
     fn a_spawn_allocates_twice_and_an_end_without_output_never() {
-        run(async {
-            for round in 0..10 {
-                let start = allocations::so_far();
+        async fn spawn_two_at_a_time(rounds: usize) {
+            for _ in 0..rounds {
                 let task = spawn(yield_now());
                 let now = spawn_now(yield_now());
-                // The tables have grown after the first round.
-                if round > 0 {
-                    assert_eq!(allocations::so_far() - start, 4);
-                }
                 task.await;
                 now.await;
-                if round > 0 {
-                    assert_eq!(allocations::so_far() - start, 4);
-                }
             }
-        })
-        .unwrap();
+        }
+        // The tables have grown after the first round.
+        let first = allocations_of(spawn_two_at_a_time(1));
+        assert_eq!(allocations_of(spawn_two_at_a_time(10)) - first, 9 * 4);
     }
 }

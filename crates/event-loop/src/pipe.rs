@@ -11,10 +11,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::descriptor_flags::{set_close_on_exec, set_nonblocking};
 use crate::source::Descriptor;
-use crate::sys;
 
 /// Makes a pipe, both ends non-blocking and close-on-exec. It holds 64 KiB on Linux.
 ///
@@ -22,7 +23,7 @@ use crate::sys;
 ///
 /// When descriptors are short.
 pub fn pipe() -> io::Result<(Reader, Writer)> {
-    let (reader, writer) = sys::pipe()?;
+    let (reader, writer) = ends()?;
     Ok((
         Reader { descriptor: Descriptor::new(reader) },
         Writer { descriptor: Some(Descriptor::new(writer)) },
@@ -36,7 +37,7 @@ pub fn pipe() -> io::Result<(Reader, Writer)> {
 ///
 /// When descriptors are short.
 pub fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
-    sys::pipe()
+    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
 }
 
 /// The end of a pipe that is read. `Send` and `Unpin`; dropping it closes it.
@@ -135,8 +136,8 @@ impl Writer {
 
 /// Makes a descriptor fit for the loop and says what kind of file it is.
 fn prepare(fd: OwnedFd) -> io::Result<(OwnedFd, std::fs::FileType)> {
-    sys::set_nonblocking(fd.as_fd())?;
-    sys::set_close_on_exec(fd.as_fd())?;
+    set_nonblocking(fd.as_fd())?;
+    set_close_on_exec(fd.as_fd())?;
     let file = File::from(fd);
     let kind = file.metadata()?.file_type();
     Ok((file.into(), kind))

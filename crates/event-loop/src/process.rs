@@ -18,6 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::process::{Pid, Signal as RawSignal, WaitId, WaitIdOptions};
+use sys::{parent, program, wait};
 
 use crate::counters::count;
 use crate::executor::{self, Task};
@@ -25,11 +27,11 @@ use crate::fork::Limits;
 use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
 use crate::pipe::{Reader, Writer};
 use crate::signals::Signal;
-use crate::sys::{self, Recipient};
 use crate::table::{Key, Table};
 use crate::time;
 
 pub use std::process::{ExitStatus, Output, Stdio};
+pub use sys::wait::Usage;
 
 /// A program to start: std's builder, whose words and defaults it keeps.
 ///
@@ -48,7 +50,7 @@ impl Command {
     /// A program by its path, or by its name in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut inner = std::process::Command::new(program);
-        sys::inherit_nothing(&mut inner);
+        program::inherit_nothing(&mut inner);
         Command { inner, leads_group: false, deadline: None }
     }
 
@@ -121,7 +123,7 @@ impl Command {
     /// A child that goes beyond is ended by a signal: [`Failure::of`](crate::fork::Failure::of) tells which
     /// limit it was. Memory that is refused is told to the program, which does with that what it does.
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
-        sys::limit_program(&mut self.inner, limits);
+        program::limit(&mut self.inner, limits.beyond(0));
         self.deadline(limits.wall)
     }
 
@@ -157,7 +159,7 @@ impl Command {
     pub fn spawn(&mut self) -> io::Result<Child> {
         // SIGCHLD must find our handler, however early the child ends.
         watch_children()?;
-        let limit = sys::memory::Lifted::for_now();
+        let limit = crate::memory_limit::Lifted::for_now();
         let started = self.inner.spawn();
         drop(limit);
         let mut started = started?;
@@ -203,7 +205,7 @@ impl Command {
 ///
 /// When the parent has ended already, or `prctl(2)` refuses.
 pub fn finish_with_parent(parent: u32) -> io::Result<()> {
-    sys::exec::hear_of_parents_end(parent)
+    parent::signal_at_end(parent, RawSignal::TERM)
 }
 
 /// A running child process.
@@ -224,15 +226,6 @@ pub struct Child {
     pub stderr: Option<Reader>,
     /// Kills the child at its deadline; dropped with the handle.
     alarm: Option<Task<()>>,
-}
-
-/// What a child has used up, as the kernel counted when it ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processor time, its own and the system's for it, with that of the children it has waited for.
-    pub cpu: Duration,
-    /// The most memory it had at a time, in bytes: pages in memory, shared ones included.
-    pub memory: u64,
 }
 
 /// Catches SIGCHLD from now on: it must find our handler, however early a child ends.
@@ -279,7 +272,7 @@ pub(crate) fn keep_in_background(number: u32) {
 /// When no loop runs on this thread, or SIGCHLD cannot be caught.
 pub fn adopt_inherited() -> io::Result<usize> {
     watch_children()?;
-    let children = sys::exec::children();
+    let children = children();
     for child in &children {
         keep_in_background(*child);
     }
@@ -366,7 +359,7 @@ impl Child {
     /// `PermissionDenied` when the child has become another user; an error when it belongs to no loop of
     /// this thread.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.send(sys::KILL)
+        self.send(RawSignal::KILL)
     }
 
     /// Sends the child a signal. One that has ended already is well.
@@ -375,7 +368,7 @@ impl Child {
     ///
     /// As [`kill`](Self::kill).
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
-        self.send(signal.number())
+        self.send(signal.to_rustix())
     }
 
     /// Says whether the child was killed at its deadline. The answer is as old as the loop's turn.
@@ -397,7 +390,7 @@ impl Child {
         })
     }
 
-    fn send(&mut self, signal: i32) -> io::Result<()> {
+    fn send(&mut self, signal: RawSignal) -> io::Result<()> {
         with_loop(self.owner, |state| state.children.send(self.key, signal))
             .unwrap_or_else(no_loop_here)
     }
@@ -464,6 +457,57 @@ async fn both<T, E>(
     .await
 }
 
+/// Whom a signal goes to.
+#[derive(Clone, Copy, Debug)]
+enum Recipient {
+    Process(u32),
+    /// All processes of a group, by its leader.
+    Group(u32),
+}
+
+impl Recipient {
+    fn send(self, signal: RawSignal) -> io::Result<()> {
+        match self {
+            Recipient::Process(number) => rustix::process::kill_process(pid(number)?, signal)?,
+            Recipient::Group(number) => rustix::process::kill_process_group(pid(number)?, signal)?,
+        }
+        Ok(())
+    }
+}
+
+/// A process number; 0 and 1 would be our own group and everybody.
+fn pid(number: u32) -> io::Result<Pid> {
+    i32::try_from(number)
+        .ok()
+        .filter(|number| *number > 1)
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Says whether a child has ended, and leaves it unreaped: its number and its group's stay its own.
+fn has_ended(child: u32) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(rustix::process::waitid(WaitId::Pid(pid(child)?), options)?.is_some())
+}
+
+/// Returns the numbers of this process' children, also of those it had before it became this program.
+fn children() -> Vec<u32> {
+    let own = std::process::id();
+    // One file, where the kernel has it (since Linux 3.5, if so configured).
+    if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
+        return text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+    }
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|number| parent_of(*number) == Some(own)).collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is the name in parentheses, and may hold anything.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The children of one loop.
 pub(crate) struct Children {
     rows: RefCell<Table<Row>>,
@@ -522,21 +566,21 @@ impl Row {
 
     fn ask(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
         if let Recipient::Group(_) = self.recipient {
-            if !sys::has_ended(self.number)? {
+            if !has_ended(self.number)? {
                 return Ok(None);
             }
             // As long as the leader is not reaped, its group's number is nobody else's.
-            let _ = sys::kill(self.recipient, sys::KILL);
+            let _ = self.recipient.send(RawSignal::KILL);
         }
-        sys::reap(self.number)
+        wait::reap(self.number)
     }
 
     /// Sends a signal unless the child has been reaped: its number may be another's by then.
-    fn send(&self, signal: i32) -> io::Result<()> {
+    fn send(&self, signal: RawSignal) -> io::Result<()> {
         if self.ending.is_some() {
             return Ok(());
         }
-        sys::kill(self.recipient, signal)
+        self.recipient.send(signal)
     }
 }
 
@@ -630,7 +674,7 @@ impl Children {
         if let Some(row) = self.rows.borrow_mut().get_mut(key).filter(|row| row.ending.is_none()) {
             row.expired = true;
             // It fails only when the child has become another user: it is reaped when it ends by itself.
-            let _ = row.send(sys::KILL);
+            let _ = row.send(RawSignal::KILL);
         }
     }
 
@@ -651,7 +695,7 @@ impl Children {
         Some(Poll::Pending)
     }
 
-    fn send(&self, key: Key, signal: i32) -> io::Result<()> {
+    fn send(&self, key: Key, signal: RawSignal) -> io::Result<()> {
         match self.rows.borrow().get(key) {
             Some(row) => row.send(signal),
             None => Err(no_loop()),
@@ -666,7 +710,7 @@ impl Children {
             return rows.remove(key);
         }
         // It fails only when the child has become another user: it is reaped when it ends by itself.
-        let _ = row.send(sys::KILL);
+        let _ = row.send(RawSignal::KILL);
         row.abandoned = true;
         None
     }
@@ -680,7 +724,7 @@ impl Children {
                 let mut rows = self.rows.borrow_mut();
                 let Some(row) = rows.get_mut(key) else { return };
                 if !row.in_background {
-                    let _ = row.send(sys::KILL);
+                    let _ = row.send(RawSignal::KILL);
                 }
                 if row.reap() || row.in_background || Instant::now() > deadline {
                     rows.remove(key)

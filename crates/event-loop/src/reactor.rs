@@ -14,9 +14,9 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use sys::{epoll, turn};
 
 use crate::counters::count;
-use crate::sys::{self, interval};
 use crate::table::{Key, Table};
 
 /// How many events one look can bring. More are brought by the next look; 256 of them are 3 KiB, and
@@ -172,16 +172,16 @@ impl Reactor {
             count(|counters| &counters.idle_waits);
         } else if poll.is_none() {
             // Nothing is watched, and there is nothing to wait for.
-            interval::waits();
-            interval::works();
+            turn::waits();
+            turn::works();
             events.clear();
             return Ok(events);
         }
         count(|counters| &counters.waits);
         let made = self.made(&mut poll)?;
-        interval::waits();
+        turn::waits();
         let looked = made.poll(&mut events, patience);
-        interval::works();
+        turn::works();
         match looked {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
@@ -347,7 +347,7 @@ impl Reactor {
         let known = self.with_level(key, |level, fd| {
             if !level.watched {
                 self.with_registry(|registry| {
-                    sys::epoll_add_level(registry.as_raw_fd(), fd, key.to_token())
+                    epoll::add_level(registry.as_raw_fd(), fd, key.to_u64())
                 })?;
                 level.watched = true;
                 count(|counters| &counters.registrations);
@@ -391,7 +391,7 @@ impl Reactor {
                     poll.registry().register(&mut SourceFd(fd), key.to_token(), interest)?;
                 }
                 Some(Source { fd, kind: Kind::Level(level) }) if level.watched => {
-                    sys::epoll_add_level(poll.as_raw_fd(), *fd, key.to_token())?;
+                    epoll::add_level(poll.as_raw_fd(), *fd, key.to_u64())?;
                 }
                 _ => {}
             }
@@ -459,7 +459,7 @@ impl Reactor {
     }
 
     fn unwatch_level(&self, fd: RawFd) {
-        let gone = self.with_registry(|registry| sys::epoll_remove(registry.as_raw_fd(), fd));
+        let gone = self.with_registry(|registry| epoll::remove(registry.as_raw_fd(), fd));
         debug_assert!(gone.is_ok(), "a listener was closed behind its owner: {gone:?}");
         count(|counters| &counters.deregistrations);
     }
@@ -498,7 +498,6 @@ impl Edge {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::task::Wake;
@@ -528,15 +527,15 @@ mod tests {
     #[test]
     fn a_stale_event_meets_nobody() {
         let reactor = Reactor::new();
-        let (reader, writer) = sys::pipe().unwrap();
-        sys::write_slices(writer.as_fd(), &[io::IoSlice::new(b"x")]).unwrap();
+        let (reader, writer) = crate::pipe::ends().unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
         let old = reactor.add_edge(reader.as_raw_fd(), false, false).unwrap();
         let seen = look(&reactor);
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].0, old);
         // Dropped between the look and the note; the next one takes its place.
         reactor.remove(old);
-        let (quiet, _other) = sys::pipe().unwrap();
+        let (quiet, _other) = crate::pipe::ends().unwrap();
         let new = reactor.add_edge(quiet.as_raw_fd(), false, false).unwrap();
         let woken = Arc::new(Woken::default());
         reactor.wait(new, Direction::Read, &Waker::from(Arc::clone(&woken)));
@@ -553,7 +552,7 @@ mod tests {
     #[test]
     fn each_direction_wakes_its_own() {
         let reactor = Reactor::new();
-        let (near, far) = sys::socket_pair().unwrap();
+        let (near, far) = crate::net::socket::pair().unwrap();
         let key = reactor.add_edge(near.as_raw_fd(), false, true).unwrap();
         let (reads, writes) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
         reactor.wait(key, Direction::Read, &Waker::from(Arc::clone(&reads)));
@@ -563,7 +562,7 @@ mod tests {
         }
         let counts = || (reads.0.load(Ordering::Relaxed), writes.0.load(Ordering::Relaxed));
         assert_eq!(counts(), (0, 1), "it is writable");
-        sys::write_slices(far.as_fd(), &[io::IoSlice::new(b"x")]).unwrap();
+        rustix::io::write(&far, b"x").unwrap();
         for (key, readiness) in look(&reactor) {
             reactor.note(key, readiness);
         }

@@ -1,6 +1,6 @@
 //! Signals as a stream of values.
 //!
-//! The handler (in `sys.rs`) does async-signal-safe work alone: it counts the signal and writes a byte into
+//! The handler (in `sys`) does async-signal-safe work alone: it counts the signal and writes a byte into
 //! the self-pipe, which the poll set watches. The turn of the loop then calls `Inbox::deliver`, which
 //! hands the counts to the [`Signals`] that asked for them. Child processes use the same way: SIGCHLD leads
 //! to `process.rs`.
@@ -17,9 +17,10 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use sys::signals::{Action, PreviousAction, SignalSlot};
+
 use crate::counters::count_many;
 use crate::loop_state::{Loop, LoopId, no_loop, with_current, with_loop};
-use crate::sys::{self, PreviousAction, SelfPipe};
 use crate::table::{Key, Table};
 
 /// The signals that can be listened to.
@@ -71,6 +72,22 @@ impl Signal {
             Signal::Alarm => libc::SIGALRM,
             Signal::Child => libc::SIGCHLD,
             Signal::WindowChange => libc::SIGWINCH,
+        }
+    }
+
+    /// The signal as rustix names it.
+    pub(crate) fn to_rustix(self) -> rustix::process::Signal {
+        use rustix::process::Signal as Raw;
+        match self {
+            Signal::Terminate => Raw::TERM,
+            Signal::Hangup => Raw::HUP,
+            Signal::Interrupt => Raw::INT,
+            Signal::Quit => Raw::QUIT,
+            Signal::User1 => Raw::USR1,
+            Signal::User2 => Raw::USR2,
+            Signal::Alarm => Raw::ALARM,
+            Signal::Child => Raw::CHILD,
+            Signal::WindowChange => Raw::WINCH,
         }
     }
 
@@ -127,8 +144,8 @@ pub fn listen(signals: &[Signal]) -> io::Result<Signals> {
 ///
 /// None in practice; what `sigaction(2)` answers.
 pub fn ignore_failed_writes() -> io::Result<()> {
-    sys::ignore(libc::SIGPIPE)?;
-    sys::ignore(libc::SIGXFSZ)
+    sys::signals::ignore(libc::SIGPIPE)?;
+    sys::signals::ignore(libc::SIGXFSZ)
 }
 
 /// What the process does with a signal at present.
@@ -151,11 +168,11 @@ pub enum Disposition {
 ///
 /// None in practice; what `sigaction(2)` answers.
 pub fn disposition(signal: Signal) -> io::Result<Disposition> {
-    Ok(match sys::action(signal.number())? {
-        sys::Action::Default => Disposition::Default,
-        sys::Action::Ignored => Disposition::Ignored,
-        sys::Action::OurHandler => Disposition::Listened,
-        sys::Action::OtherHandler => Disposition::Foreign,
+    Ok(match sys::signals::action(signal.number())? {
+        Action::Default => Disposition::Default,
+        Action::Ignored => Disposition::Ignored,
+        Action::OurHandler => Disposition::Listened,
+        Action::OtherHandler => Disposition::Foreign,
     })
 }
 
@@ -218,7 +235,7 @@ pub(crate) fn forget() {
 /// The signals of one loop.
 pub(crate) struct Inbox {
     /// Claimed by the first who listens, kept until the loop ends.
-    pipe: RefCell<Option<SelfPipe>>,
+    pipe: RefCell<Option<SignalSlot>>,
     listeners: RefCell<Table<Listener>>,
     /// SIGCHLD is caught for `process.rs`, from the first child on until the loop ends.
     children: RefCell<Option<Caught>>,
@@ -254,8 +271,8 @@ impl Inbox {
     fn open_pipe(&self, state: &Loop) -> io::Result<()> {
         let mut pipe = self.pipe.borrow_mut();
         if pipe.is_none() {
-            let claimed = SelfPipe::claim()?;
-            state.reactor.watch_signals(claimed.door())?;
+            let claimed = SignalSlot::claim()?;
+            state.reactor.watch_signals(claimed.read_end())?;
             *pipe = Some(claimed);
         }
         Ok(())
@@ -265,8 +282,8 @@ impl Inbox {
     pub(crate) fn renew(&self, state: &Loop) -> io::Result<()> {
         match &*self.pipe.borrow() {
             Some(pipe) => {
-                pipe.renew()?;
-                state.reactor.watch_signals(pipe.door())
+                pipe.remake_pipe()?;
+                state.reactor.watch_signals(pipe.read_end())
             }
             None => Ok(()),
         }
@@ -301,9 +318,9 @@ impl Inbox {
     pub(crate) fn deliver(&self) -> bool {
         let mut arrived = [0; ALL.len()];
         if let Some(pipe) = &*self.pipe.borrow() {
-            pipe.empty();
+            pipe.empty_pipe();
             for (count, signal) in arrived.iter_mut().zip(ALL) {
-                *count = pipe.take(signal.number());
+                *count = pipe.take_pending(signal.number());
             }
         }
         let places = self.listeners.borrow().places();
@@ -380,7 +397,7 @@ impl Caught {
             let number = signal.number();
             let entry = &mut all[number as usize];
             if entry.listeners == 0 {
-                match sys::catch(number) {
+                match sys::signals::catch(number) {
                     Ok(previous) => entry.previous = Some(previous),
                     Err(error) => {
                         drop(all);
@@ -411,7 +428,7 @@ impl Drop for Caught {
             if entry.listeners == 0
                 && let Some(previous) = entry.previous.take()
             {
-                let restored = sys::restore_action(number, &previous);
+                let restored = sys::signals::restore_action(number, &previous);
                 debug_assert!(restored.is_ok(), "{signal} could not be given back: {restored:?}");
             }
         }

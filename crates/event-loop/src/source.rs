@@ -17,11 +17,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use sys::buffers::{read_into_bytes, read_into_cursor, read_into_read_buf};
 
 use crate::counters::count;
 use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
 use crate::reactor::Direction;
-use crate::sys;
 use crate::table::Key;
 
 /// An open, non-blocking descriptor and its place in the poll set. `Send`: an id, no pointer.
@@ -66,7 +66,7 @@ impl Descriptor {
         if room == 0 {
             return Poll::Ready(Err(full_buffer()));
         }
-        self.poll_read(cx, room, |fd| sys::read_into_bytes(fd, buffer))
+        self.poll_read(cx, room, |fd| read_into_bytes(fd, buffer))
     }
 
     /// Reads into the spare capacity of `buffer`, whatever is known of the descriptor's readiness.
@@ -76,7 +76,7 @@ impl Descriptor {
         }
         loop {
             count(|counters| &counters.reads);
-            match sys::read_into_bytes(self.fd.as_fd(), buffer) {
+            match read_into_bytes(self.fd.as_fd(), buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
@@ -118,7 +118,7 @@ impl Descriptor {
         buffer: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let room = buffer.remaining();
-        self.poll_read(cx, room, |fd| sys::read_into_read_buf(fd, buffer)).map_ok(|_| ())
+        self.poll_read(cx, room, |fd| read_into_read_buf(fd, buffer)).map_ok(|_| ())
     }
 
     /// Reads into what is unfilled of hyper's buffer.
@@ -128,7 +128,7 @@ impl Descriptor {
         mut cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<usize>> {
         let room = cursor.remaining();
-        self.poll_read(cx, room, |fd| sys::read_into_cursor(fd, &mut cursor))
+        self.poll_read(cx, room, |fd| read_into_cursor(fd, &mut cursor))
     }
 
     /// Writes the start of `slices`; returns how many bytes were taken.
@@ -145,7 +145,7 @@ impl Descriptor {
         loop {
             ready!(self.poll_ready(cx, Direction::Write))?;
             count(|counters| &counters.writes);
-            match sys::write_slices(self.fd.as_fd(), slices) {
+            match write_slices(self.fd.as_fd(), slices) {
                 Ok(written) => {
                     if written < total && slices.len() <= libc::UIO_MAXIOV as usize {
                         self.note(Direction::Write);
@@ -279,6 +279,14 @@ impl Descriptor {
             }
         }
     }
+}
+
+/// `write(2)` for one slice, `writev(2)` for more; slices beyond the system's 1,024 wait for the next call.
+fn write_slices(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(match slices {
+        [one] => rustix::io::write(fd, one)?,
+        many => rustix::io::writev(fd, many)?,
+    })
 }
 
 /// An empty read could not be told from the end of the stream.

@@ -28,6 +28,11 @@ impl Key {
         mio::Token(self.index as usize | (self.generation as usize) << 32)
     }
 
+    /// As [`to_token`](Self::to_token), as the number that it is for the kernel.
+    pub(crate) const fn to_u64(self) -> u64 {
+        self.to_token().0 as u64
+    }
+
     /// Unpacks what epoll carried for us.
     pub(crate) const fn from_token(token: mio::Token) -> Self {
         Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 }

@@ -16,13 +16,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use sys::{interval, tokio_watch, turn};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, Sleep};
 
 use crate::Root;
 use crate::loop_state::{Entered, Loop};
-use crate::sys::{self, interval};
 
 /// The longest time between two turns of a watched loop: a watchdog's shortest limit, since it counts whole
 /// seconds.
@@ -44,15 +44,15 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(interval::waits)
-        .on_thread_unpark(interval::works)
+        .on_thread_park(turn::waits)
+        .on_thread_unpark(turn::works)
         .build()?;
     runtime.block_on(async {
         let state = Entered::new()?;
         state.hosted.set(true);
         let future = pin!(future);
         let mut root = Root::new(&state, future);
-        let watch = sys::watch_in_tokio(state.reactor.duplicate()?)?;
+        let watch = tokio_watch::watch(state.reactor.duplicate()?)?;
         // Reset before its first use.
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
         let mut tick = pin!(tokio::time::sleep(Duration::ZERO));

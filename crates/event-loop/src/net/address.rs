@@ -1,12 +1,9 @@
 //! Where a listener listens and a stream connects to. No name is looked up: that would block the loop.
 
 use std::fmt;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
-
-use crate::sys::SocketName;
 
 /// An address of a stream socket.
 ///
@@ -59,21 +56,6 @@ impl fmt::Display for Address {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
         Address::Tcp(address)
-    }
-}
-
-impl TryFrom<SocketName> for Address {
-    type Error = io::Error;
-
-    fn try_from(name: SocketName) -> io::Result<Self> {
-        match name {
-            SocketName::Unix(path) => Ok(Address::Unix(path)),
-            SocketName::Tcp(address) => Ok(Address::Tcp(address)),
-            SocketName::Other => Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the socket is neither a unix nor a TCP one",
-            )),
-        }
     }
 }
 

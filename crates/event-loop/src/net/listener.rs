@@ -16,11 +16,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fs, process, thread};
 
-use super::{Address, Stream};
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::AddressFamily;
+
+use super::{Address, Stream, socket};
 use crate::counters::count;
+use crate::descriptor_flags::{set_close_on_exec, set_nonblocking};
 use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
 use crate::reactor::Waiting;
-use crate::sys::{self, SocketName};
 use crate::table::Key;
 
 /// How many connections may wait to be accepted. The kernel lowers it to its own limit,
@@ -75,22 +78,22 @@ impl Listener {
     }
 
     fn bind_tcp(address: &Address) -> io::Result<Self> {
-        let socket = sys::stream_socket(address)?;
-        sys::set_reuse_address(socket.as_fd())?;
-        sys::set_no_delay(socket.as_fd())?;
-        sys::bind(socket.as_fd(), address)?;
-        sys::listen(socket.as_fd(), BACKLOG)?;
+        let socket = socket::stream_socket(address)?;
+        socket::set_reuse_address(socket.as_fd())?;
+        socket::set_no_delay(socket.as_fd())?;
+        socket::bind(socket.as_fd(), address)?;
+        socket::listen(socket.as_fd(), BACKLOG)?;
         Self::new(socket, Family::Tcp, None)
     }
 
     fn bind_unix(address: &Address, path: &Path) -> io::Result<Self> {
-        let socket = sys::stream_socket(address)?;
+        let socket = socket::stream_socket(address)?;
         // Between bind and listen our file looks stale to another server that starts just now.
         let _lock = lock_folder(path);
-        match sys::bind(socket.as_fd(), address) {
+        match socket::bind(socket.as_fd(), address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale_file(address, path)?;
-                sys::bind(socket.as_fd(), address)?;
+                socket::bind(socket.as_fd(), address)?;
             }
             other => other?,
         }
@@ -98,7 +101,7 @@ impl Listener {
         // Nobody can connect before listen: the file is private from the first moment. (umask would do it
         // in one step, but holds for the whole process.)
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        sys::listen(socket.as_fd(), BACKLOG)?;
+        socket::listen(socket.as_fd(), BACKLOG)?;
         Self::new(socket, Family::Unix, Some(file))
     }
 
@@ -111,21 +114,21 @@ impl Listener {
     ///
     /// `InvalidInput` when the descriptor is no listening socket; it is closed then.
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
-        if !sys::accepts_connections(socket.as_fd()).unwrap_or(false) {
+        if !socket::accepts_connections(socket.as_fd()).unwrap_or(false) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the descriptor is no listening socket",
             ));
         }
-        sys::set_nonblocking(socket.as_fd())?;
-        sys::set_close_on_exec(socket.as_fd())?;
-        let family = match sys::local_name(socket.as_fd())? {
-            SocketName::Unix(_) => Family::Unix,
-            SocketName::Tcp(_) => Family::Tcp,
-            SocketName::Other => Family::Other,
+        set_nonblocking(socket.as_fd())?;
+        set_close_on_exec(socket.as_fd())?;
+        let family = match socket::family(socket.as_fd())? {
+            AddressFamily::UNIX => Family::Unix,
+            AddressFamily::INET | AddressFamily::INET6 => Family::Tcp,
+            _ => Family::Other,
         };
         if family == Family::Tcp {
-            sys::set_no_delay(socket.as_fd())?;
+            socket::set_no_delay(socket.as_fd())?;
         }
         Self::new(socket, family, None)
     }
@@ -162,7 +165,7 @@ impl Listener {
     ///
     /// `Unsupported` for a family other than unix and TCP.
     pub fn local_address(&self) -> io::Result<Address> {
-        sys::local_name(self.socket.as_fd())?.try_into()
+        socket::local_address(self.socket.as_fd())
     }
 
     /// Waits for a connection. A TCP one comes with the address of its other end.
@@ -252,7 +255,7 @@ impl Listener {
     ///
     /// What `poll(2)` answers.
     pub fn has_waiting(&self) -> io::Result<bool> {
-        sys::is_readable(self.socket.as_fd())
+        socket::is_readable(self.socket.as_fd())
     }
 
     /// Lets the kernel refuse new connects to a unix socket; those that wait can still be accepted.
@@ -269,7 +272,7 @@ impl Listener {
                 "only a unix socket can refuse connects and keep its backlog",
             ));
         }
-        sys::shutdown_read(self.socket.as_fd())?;
+        socket::shutdown_read(self.socket.as_fd())?;
         self.stopped.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -277,15 +280,10 @@ impl Listener {
     fn accept_once(&self) -> io::Result<Option<(Stream, Option<SocketAddr>)>> {
         count(|counters| &counters.accepts);
         let accepted = match self.family {
-            Family::Tcp => sys::accept_with_name(self.socket.as_fd()).map(|(socket, name)| {
-                let peer = match name {
-                    SocketName::Tcp(address) => Some(address),
-                    _ => None,
-                };
-                (Stream::accepted(socket), peer)
-            }),
+            Family::Tcp => socket::accept_with_peer(self.socket.as_fd())
+                .map(|(socket, peer)| (Stream::accepted(socket), peer)),
             Family::Unix | Family::Other => {
-                sys::accept(self.socket.as_fd()).map(|socket| (Stream::accepted(socket), None))
+                socket::accept(self.socket.as_fd()).map(|socket| (Stream::accepted(socket), None))
             }
         };
         match accepted {
@@ -464,7 +462,7 @@ fn lock_folder(path: &Path) -> Option<File> {
     };
     let folder = File::open(folder).ok()?;
     for _ in 0..100 {
-        match sys::try_lock(folder.as_fd()) {
+        match try_lock(&folder) {
             // The others hold it for some 100 µs. A server that starts may sleep; no loop runs yet.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(1));
@@ -474,6 +472,10 @@ fn lock_folder(path: &Path) -> Option<File> {
         }
     }
     Some(folder)
+}
+
+fn try_lock(folder: &File) -> io::Result<()> {
+    Ok(flock(folder, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Removes a socket's file if nobody listens on it.
@@ -488,8 +490,8 @@ fn remove_stale_file(address: &Address, path: &Path) -> io::Result<()> {
         return Err(in_use("there is a file at that path, and it is no socket"));
     }
     // Asks without waiting: a full backlog answers EAGAIN, and somebody listens then.
-    let probe = sys::stream_socket(address)?;
-    match sys::connect(probe.as_fd(), address) {
+    let probe = socket::stream_socket(address)?;
+    match socket::connect(probe.as_fd(), address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
@@ -553,18 +555,22 @@ mod tests {
                 let client = Stream::connect(&listener.local_address().unwrap()).await.unwrap();
                 let (accepted, _) = listener.accept().await.unwrap();
                 for fd in [listener.as_fd(), client.as_fd(), accepted.as_fd()] {
-                    assert_eq!(sys::flags(fd).unwrap(), (true, true), "{address}");
+                    assert_eq!(
+                        crate::descriptor_flags::flags(fd).unwrap(),
+                        (true, true),
+                        "{address}"
+                    );
                 }
                 if matches!(address, Address::Tcp(_)) {
-                    assert!(sys::no_delay(client.as_fd()).unwrap());
-                    assert!(sys::no_delay(accepted.as_fd()).unwrap(), "inherited");
+                    assert!(socket::no_delay(client.as_fd()).unwrap());
+                    assert!(socket::no_delay(accepted.as_fd()).unwrap(), "inherited");
                 }
             }
             let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let mut listener = Listener::from_fd(inherited.into()).unwrap();
             let _client = Stream::connect(&listener.local_address().unwrap()).await.unwrap();
             let (accepted, _) = listener.accept().await.unwrap();
-            assert!(sys::no_delay(accepted.as_fd()).unwrap());
+            assert!(socket::no_delay(accepted.as_fd()).unwrap());
         })
         .unwrap();
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Address;
+use super::{Address, socket};
+use crate::descriptor_flags::{set_close_on_exec, set_nonblocking};
 use crate::source::Descriptor;
-use crate::{sys, time};
+use crate::time;
 
 /// A connected unix or TCP socket, non-blocking and close-on-exec.
 ///
@@ -34,13 +35,13 @@ impl Stream {
     ///
     /// What `connect(2)` answers; `InvalidInput` for a path longer than 107 bytes.
     pub async fn connect(address: &Address) -> io::Result<Self> {
-        let socket = sys::stream_socket(address)?;
+        let socket = socket::stream_socket(address)?;
         if let Address::Tcp(_) = address {
-            sys::set_no_delay(socket.as_fd())?;
+            socket::set_no_delay(socket.as_fd())?;
         }
         let mut stream = Stream::accepted(socket);
         loop {
-            match sys::connect(stream.as_fd(), address) {
+            match socket::connect(stream.as_fd(), address) {
                 Ok(()) => return Ok(stream),
                 // An interrupted connect goes on by itself, as one in progress.
                 Err(error)
@@ -48,7 +49,7 @@ impl Stream {
                 {
                     stream.descriptor.connect_would_block();
                     poll_fn(|cx| stream.descriptor.poll_connected(cx)).await?;
-                    sys::take_error(stream.as_fd())?;
+                    socket::take_error(stream.as_fd())?;
                     return Ok(stream);
                 }
                 // A unix socket's backlog is full, and no event will tell when it is not.
@@ -66,8 +67,8 @@ impl Stream {
     ///
     /// What `fcntl(2)` answers; the descriptor is closed then.
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
-        sys::set_nonblocking(socket.as_fd())?;
-        sys::set_close_on_exec(socket.as_fd())?;
+        set_nonblocking(socket.as_fd())?;
+        set_close_on_exec(socket.as_fd())?;
         Ok(Stream::accepted(socket))
     }
 
@@ -77,7 +78,7 @@ impl Stream {
     ///
     /// When descriptors are short.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = sys::socket_pair()?;
+        let (one, other) = socket::pair()?;
         Ok((Stream::accepted(one), Stream::accepted(other)))
     }
 
@@ -156,7 +157,7 @@ impl Stream {
     ///
     /// What `shutdown(2)` answers, except that a connection that is gone already is well.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        match sys::shutdown_write(self.as_fd()) {
+        match socket::shutdown_write(self.as_fd()) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             other => other,
         }
@@ -168,7 +169,7 @@ impl Stream {
     ///
     /// `NotConnected`, or `Unsupported` for a family other than unix and TCP.
     pub fn peer_address(&self) -> io::Result<Address> {
-        sys::peer_name(self.as_fd())?.try_into()
+        socket::peer_address(self.as_fd())
     }
 
     /// Returns the address of this end.
@@ -177,7 +178,7 @@ impl Stream {
     ///
     /// `Unsupported` for a family other than unix and TCP.
     pub fn local_address(&self) -> io::Result<Address> {
-        sys::local_name(self.as_fd())?.try_into()
+        socket::local_address(self.as_fd())
     }
 }
 

@@ -1,17 +1,18 @@
 //! Writing that never waits forever, whatever the descriptor: pipes and terminals are inherited from others,
-//! who decide whether they block. All of it is signal-safe.
-#![allow(unsafe_code)]
+//! who decide whether they block. All of it is async-signal-safe.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
+use crate::errno::errno;
+
 /// Writes what a descriptor accepts within this many milliseconds, and reopens it for that if possible.
-pub(crate) fn write_within(
-    descriptor: RawFd,
-    bytes: &[u8],
-    mut milliseconds: i64,
-) -> Result<(), c_int> {
+///
+/// # Errors
+///
+/// errno: EAGAIN when there was no room in time.
+pub fn write_within(descriptor: RawFd, bytes: &[u8], mut milliseconds: i64) -> Result<(), c_int> {
     // Between the check for room and the write, another process could fill the pipe. A reopened descriptor has
     // its own flags.
     let Some(own) = reopen(descriptor) else {
@@ -65,7 +66,11 @@ fn path_of(descriptor: RawFd) -> [u8; 32] {
 /// Writes everything, waiting for room for at most the given time, which is reduced accordingly; otherwise says
 /// why not. Works even if the descriptor would block: its flags are shared with other processes, so they are
 /// not changed.
-pub(super) fn write_all(
+///
+/// # Errors
+///
+/// errno: EAGAIN when there was no room in time.
+pub fn write_all(
     descriptor: RawFd,
     mut bytes: &[u8],
     milliseconds_left: &mut i64,
@@ -115,11 +120,6 @@ fn has_room(descriptor: RawFd, milliseconds: i64) -> bool {
     let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     // SAFETY: signal-safe; one pollfd that outlives the call.
     unsafe { libc::poll(&raw mut wanted, 1, milliseconds as c_int) != 0 }
-}
-
-pub(super) fn errno() -> c_int {
-    // SAFETY: errno's address is always valid for the running thread.
-    unsafe { *libc::__errno_location() }
 }
 
 /// A clock that nobody sets.

@@ -1,0 +1,247 @@
+//! The last line of a process in its log: what happened, in whose code, under which reference.
+//!
+//! Written by a signal handler: nothing here allocates or takes a lock.
+
+use std::ffi::c_int;
+use std::fmt::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sys::unblocked::write_within;
+
+use super::in_flight::{ExchangeRow, in_flight, ran_last, read_text};
+use super::prepared::REFERENCE;
+
+/// Why the process cannot go on.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    Signal {
+        name: &'static str,
+        address: Option<usize>,
+        stack: Option<usize>,
+    },
+    /// No memory was left for so many bytes.
+    Memory(usize),
+    /// The loop has not come round for so many ticks.
+    Stuck(u32),
+}
+
+/// How long to wait for the log if it is a pipe or terminal that nobody reads.
+const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
+
+/// Appends the line to the log: what, whose, asked for with what, and under which reference.
+pub(super) fn write_to_log(
+    cause: Cause,
+    culprit: Option<&ExchangeRow>,
+    now: &Time,
+    reference: &[u8],
+    starts_anew: bool,
+) {
+    let mut line = Text::<1024>::new();
+    now.write(&mut line);
+    let _ = line.write_str(" ERROR ");
+    let _ = match cause {
+        Cause::Signal { name, address: Some(address), stack: Some(stack) }
+            if address.abs_diff(stack) < 64 * 1024 =>
+        {
+            write!(line, "The stack overflowed ({name})")
+        }
+        Cause::Signal { name, address: Some(address), .. } => {
+            write!(line, "{name} at address {address:#x}")
+        }
+        Cause::Signal { name, .. } => line.write_str(name),
+        Cause::Memory(bytes) => {
+            write!(line, "No memory was left for {bytes} bytes (memory)")
+        }
+        Cause::Stuck(seconds) => {
+            write!(line, "The program did not come round for {seconds} s (watchdog)")
+        }
+    };
+    match (culprit, ran_last()) {
+        (Some(culprit), _) => {
+            let _ = line.write_str(" in ");
+            describe(culprit, &mut line);
+        }
+        (None, Some(suspect)) => {
+            let _ = line.write_str(" between exchanges; the last to run was ");
+            describe(suspect, &mut line);
+        }
+        (None, None) => {}
+    }
+    let others = in_flight().saturating_sub(u32::from(culprit.is_some()));
+    let _ = write!(line, ". Others in progress: {others}, answered 503 or cut off. The program ");
+    let _ = line.write_str(if starts_anew { "starts anew" } else { "ends" });
+    let _ = line.write_str(". reference=");
+    line.put(reference);
+    line.end_line();
+    say(line.written());
+}
+
+fn describe(exchange: &ExchangeRow, line: &mut Text<1024>) {
+    let mut bytes = [0; 256];
+    let length = read_text(&exchange.label, &mut bytes);
+    if length > 0 {
+        line.put(&bytes[..length]);
+        line.put(b": ");
+    }
+    let length = read_text(&exchange.text, &mut bytes);
+    for byte in &mut bytes[..length] {
+        if byte.is_ascii_control() {
+            *byte = b'?';
+        }
+    }
+    line.put(&bytes[..length]);
+}
+
+pub(super) fn name(signal: c_int) -> &'static str {
+    match signal {
+        libc::SIGSEGV => "SIGSEGV (memory that is not the program's)",
+        libc::SIGBUS => "SIGBUS (memory that is not there)",
+        libc::SIGILL => "SIGILL (an instruction that does not exist)",
+        libc::SIGFPE => "SIGFPE (a calculation that cannot be done)",
+        libc::SIGABRT => "SIGABRT (the code gave up)",
+        _ => "a fatal signal",
+    }
+}
+
+/// Says that the program could not be executed.
+pub(super) fn write_exec_failure(now: &Time, error: c_int) {
+    let mut line = Text::<256>::new();
+    now.write(&mut line);
+    let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
+    say(line.written());
+}
+
+/// If this cannot be written, there is nowhere to report it.
+fn say(line: &[u8]) {
+    let _ = write_within(libc::STDERR_FILENO, line, PATIENCE_FOR_LOG_MILLISECONDS);
+}
+
+/// A text of bounded length; what has no room is left out.
+pub(super) struct Text<const ROOM: usize> {
+    bytes: [u8; ROOM],
+    length: usize,
+}
+
+impl<const ROOM: usize> Text<ROOM> {
+    pub(super) const fn new() -> Self {
+        Text { bytes: [0; ROOM], length: 0 }
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        let length = bytes.len().min(ROOM - self.length);
+        self.bytes[self.length..self.length + length].copy_from_slice(&bytes[..length]);
+        self.length += length;
+    }
+
+    /// Ends a line, also one that has no room left.
+    fn end_line(&mut self) {
+        self.length = self.length.min(ROOM - 1);
+        self.put(b"\n");
+    }
+
+    pub(super) fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl<const ROOM: usize> fmt::Write for Text<ROOM> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Now.
+pub(super) struct Time {
+    /// Since 1970.
+    pub(super) seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Time {
+    pub(super) fn now() -> Time {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time { seconds: now.as_secs() as i64, nanoseconds: i64::from(now.subsec_nanos()) }
+    }
+
+    fn milliseconds(&self) -> i64 {
+        self.seconds * 1000 + self.nanoseconds / 1_000_000
+    }
+
+    /// As the other lines of the log begin: `2026-01-31T12:00:00.000000Z 1234`.
+    fn write(&self, line: &mut impl fmt::Write) {
+        let (year, month, day) = date(self.seconds.div_euclid(86_400));
+        let second = self.seconds.rem_euclid(86_400);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let micros = self.nanoseconds / 1000;
+        let process = std::process::id();
+        let _ = write!(
+            line,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z {process}"
+        );
+    }
+
+    /// Names this failure as others are named: the time, the process.
+    pub(super) fn reference(&self, to: &mut [u8; REFERENCE.len()]) {
+        to.copy_from_slice(REFERENCE.as_bytes());
+        let (time, process) = to.split_at_mut(8);
+        base_36(self.milliseconds() as u64, &mut time[..7]);
+        base_36(u64::from(std::process::id()), &mut process[..4]);
+    }
+}
+
+/// Writes the last digits of a number.
+fn base_36(mut number: u64, to: &mut [u8]) {
+    for digit in to.iter_mut().rev() {
+        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
+        number /= 36;
+    }
+}
+
+/// The date of a day since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_references_look_like_those_of_the_log() {
+        for (days, expected) in [
+            (0, (1970, 1, 1)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (20_484, (2026, 1, 31)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), expected);
+        }
+        let mut line = Text::<64>::new();
+        Time { seconds: 1_769_860_805, nanoseconds: 4_000 }.write(&mut line);
+        let line = String::from_utf8(line.written().to_vec()).unwrap();
+        assert_eq!(line, format!("2026-01-31T12:00:05.000004Z {}", std::process::id()));
+        let mut reference = [0; REFERENCE.len()];
+        Time::now().reference(&mut reference);
+        assert!(reference.ends_with(b"-crash") && reference[7] == b'-' && reference[12] == b'-');
+    }
+
+    #[test]
+    fn a_text_without_room_is_cut_and_still_ends() {
+        let mut text = Text::<8>::new();
+        text.put(b"1234567890");
+        text.end_line();
+        assert_eq!(text.written(), b"1234567\n");
+    }
+}

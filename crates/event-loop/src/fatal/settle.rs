@@ -1,0 +1,349 @@
+//! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
+//! *stuck*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
+//! that the other side notices. One line goes to standard error. Then the program starts anew in the same process
+//! ([`exec::Image`](crate::exec::Image)), with its listening socket and idle connections.
+//!
+//! All of it runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
+
+use std::ffi::{CString, c_int};
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use sys::descriptors::{Direction, put_on_stdin, shutdown};
+use sys::fatal::FatalSignal;
+use sys::fork::exit_at_once;
+use sys::unblocked::write_all;
+use sys::{allocator, interval, signals};
+
+use super::in_flight::{
+    CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, ENDING, EXCHANGE_PLACES, EXCHANGE_ROWS,
+    ExchangeRow, LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, RAN_LAST, RUNNING, WORD, WORD_NAME, Way,
+    in_flight, read_text,
+};
+use super::prepared::{Page, REFERENCE, prepared};
+use super::report::{Cause, Text, Time, name, write_exec_failure, write_to_log};
+use crate::exec::{Image, Words};
+use crate::memory_limit::lift_limit;
+
+/// How long all others together are waited for that do not take what they are sent.
+const PATIENCE_MILLISECONDS: i64 = 2000;
+
+/// How many connections are handed to the next image at most: what has room in the words, at 12 bytes each.
+/// Those beyond are closed.
+const HANDED_OVER: u32 = 1200;
+
+/// The process that the handler works for: a child that inherited it has nobody to answer.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+/// The image and the file of crashes. Set once; a second installation of one process keeps them.
+static AFTERWARDS: OnceLock<Afterwards> = OnceLock::new();
+/// The handler has begun: a second time nothing is tried.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+struct Afterwards {
+    image: Option<Image>,
+    crashes: Option<CString>,
+}
+
+/// What [`install`](super::install) needs.
+#[derive(Debug)]
+pub struct Installation {
+    /// What to start anew; without it the process ends after the answers.
+    pub image: Option<Image>,
+    /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
+    pub crashes: Option<std::path::PathBuf>,
+}
+
+/// Has the handlers work for this process, with what they need afterwards.
+pub(super) fn set_up(installation: Installation) -> io::Result<()> {
+    let crashes = installation
+        .crashes
+        .map(|file| CString::new(file.as_os_str().as_bytes()))
+        .transpose()
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    AFTERWARDS.get_or_init(|| Afterwards { image: installation.image, crashes });
+    own();
+    Ok(())
+}
+
+/// Makes the handlers work for this process.
+pub(super) fn own() {
+    OWNER.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// Called by the handler of fatal signals. Returns when the signal is to do what it does by default.
+pub(super) fn on_fatal(signal: &FatalSignal) {
+    let memory = allocator::failed_in_this_turn();
+    let cause = match signal.number {
+        libc::SIGABRT if memory > 0 => Cause::Memory(memory),
+        number => {
+            Cause::Signal { name: name(number), address: signal.address, stack: signal.stack }
+        }
+    };
+    let nobody_asked = in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
+    if !(signal.from_outside && nobody_asked) {
+        give_up(cause);
+    }
+}
+
+/// The loop has not come round for so many ticks; called by the handler of the timer's signal, with all
+/// signals blocked. When there is nothing to be done, it ends the process.
+pub(super) fn on_stuck(ticks: u32) -> ! {
+    give_up(Cause::Stuck(ticks));
+    exit_at_once(1)
+}
+
+/// Answers everybody and starts anew. Returns when that is not to be, or not possible.
+fn give_up(cause: Cause) {
+    if std::process::id() != OWNER.load(Ordering::Relaxed)
+        || RAN_LAST.load(Ordering::Relaxed) == 0
+        || BUSY.swap(true, Ordering::AcqRel)
+    {
+        return;
+    }
+    interval::disarm();
+    let mut reference = [0; REFERENCE.len()];
+    let now = Time::now();
+    now.reference(&mut reference);
+    let is_stuck = matches!(cause, Cause::Stuck(_));
+    let mut words = Words::new();
+    words.text("why", if is_stuck { "stuck" } else { "crashed" });
+    hand_over_listener(&mut words);
+    if let Some(name) = WORD_NAME.get() {
+        let mut value = [0; 64];
+        let length = read_text(&WORD, &mut value);
+        words.text(name, std::str::from_utf8(&value[..length]).unwrap_or(""));
+    }
+
+    let running = RUNNING.load(Ordering::Relaxed);
+    let culprit = running.checked_sub(1).and_then(|index| EXCHANGE_ROWS.get(index as usize));
+    let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
+    let image = image.filter(|_| !ENDING.load(Ordering::Relaxed));
+    write_to_log(cause, culprit, &now, &reference, image.is_some());
+    if let Some(culprit) = culprit {
+        let mut label = [0; LABEL_BYTES];
+        let length = read_text(&culprit.label, &mut label);
+        if length > 0 {
+            words.text("label", std::str::from_utf8(&label[..length]).unwrap_or("unknown"));
+            note_crash(&label[..length], &now);
+        }
+    }
+
+    let mut settling = Settling {
+        culprit: running,
+        is_stuck,
+        reference,
+        milliseconds_left: PATIENCE_MILLISECONDS,
+        handed_over: 0,
+        words: &mut words,
+    };
+    let touched = CONNECTION_PLACES.touched.load(Ordering::Relaxed) as usize;
+    let mut alone = false;
+    for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
+        if row.descriptor.load(Ordering::Acquire) >= 0 {
+            alone |= row.way.load(Ordering::Relaxed) == Way::Cgi as u8;
+            settling.settle(index as u32, row);
+        }
+    }
+    let Some(image) = image.filter(|_| !alone) else { exit_at_once(1) };
+    lift_limit();
+    signals::hold_for_exec_alone();
+    let error = try_repeatedly(
+        || image.exec(settling.words).raw_os_error().unwrap_or(0),
+        || thread::sleep(EXEC_PAUSE),
+    );
+    write_exec_failure(&now, error);
+}
+
+/// Memory or descriptors may be short for a moment, and clients that wait at the listening socket depend on
+/// this process.
+const EXEC_TRIES: u32 = 5;
+
+const EXEC_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tries to execute the next image, again after a pause when why it failed may pass. Returns the last errno.
+fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c_int {
+    for _ in 1..EXEC_TRIES {
+        match exec() {
+            // No program, or more variables than the system takes, now and later.
+            error @ (libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::E2BIG) => return error,
+            _ => pause(),
+        }
+    }
+    exec()
+}
+
+/// Goes through the connections.
+struct Settling<'a> {
+    /// The row + 1 of whoever is running.
+    culprit: u32,
+    is_stuck: bool,
+    reference: [u8; REFERENCE.len()],
+    milliseconds_left: i64,
+    handed_over: u32,
+    words: &'a mut Words,
+}
+
+impl Settling<'_> {
+    /// Does for one connection what can be done.
+    fn settle(&mut self, index: u32, row: &ConnectionRow) {
+        let descriptor = row.descriptor.load(Ordering::Relaxed);
+        let way = usize::from(row.way.load(Ordering::Relaxed));
+        let answers = prepared(way);
+        let arriving = row.arriving.load(Ordering::Relaxed);
+        let sent = row.sent.load(Ordering::Relaxed);
+        let has_begun = |exchange: &ExchangeRow| exchange.begun_at.load(Ordering::Relaxed) < sent;
+
+        let mut unanswered = u32::from(arriving > 0);
+        let mut begun = 0;
+        for (_, exchange) in exchanges_of(index) {
+            if has_begun(exchange) {
+                begun += 1;
+            } else {
+                unanswered += 1;
+            }
+        }
+        // An end that nobody but us can tell from a good one has to be a closed connection; but not when
+        // others' answers would go with it.
+        let wants_to_cut = unanswered > 0 || answers.cut_when_alone;
+        if begun > 0 && !(wants_to_cut && answers.cut.is_some()) {
+            shutdown(descriptor, Direction::Both);
+            return;
+        }
+        let mut is_well = self.complete_record(descriptor, row);
+        if arriving > 0 {
+            is_well = is_well && self.send(descriptor, &answers.interrupted, arriving, false);
+        }
+        for (number, exchange) in exchanges_of(index) {
+            let answer = if has_begun(exchange) {
+                // Without one the connection was closed above.
+                answers.cut.as_ref().unwrap_or(&answers.interrupted)
+            } else if number != self.culprit {
+                &answers.interrupted
+            } else if self.is_stuck {
+                &answers.stuck
+            } else {
+                &answers.failed
+            };
+            let id = exchange.id.load(Ordering::Relaxed);
+            let without_body = exchange.without_body.load(Ordering::Relaxed);
+            is_well = is_well && self.send(descriptor, answer, id, without_body);
+        }
+        if !is_well {
+            shutdown(descriptor, Direction::Both);
+        } else if row.settled.load(Ordering::Relaxed) {
+            self.hand_over("keep", descriptor);
+        } else if way != Way::Cgi as usize {
+            // Closing would take the answer back while the other side still sends.
+            shutdown(descriptor, Direction::Write);
+            self.hand_over("drain", descriptor);
+        }
+    }
+
+    fn hand_over(&mut self, what: &str, descriptor: RawFd) {
+        if self.handed_over < HANDED_OVER {
+            self.handed_over += 1;
+            self.words.number(what, descriptor as u64);
+        }
+    }
+
+    /// Sends what is missing of the record begun: nothing else could be understood behind it.
+    fn complete_record(&mut self, descriptor: RawFd, row: &ConnectionRow) -> bool {
+        let header = row.header.load(Ordering::Relaxed).to_ne_bytes();
+        let owed_header = usize::from(row.owed_header.load(Ordering::Relaxed)).min(header.len());
+        let header = &header[header.len() - owed_header..];
+        if write_all(descriptor, header, &mut self.milliseconds_left).is_err() {
+            return false;
+        }
+        let filler = [b' '; 1024];
+        let mut owed = row.owed.load(Ordering::Relaxed) as usize;
+        while owed > 0 {
+            let piece = owed.min(filler.len());
+            if write_all(descriptor, &filler[..piece], &mut self.milliseconds_left).is_err() {
+                return false;
+            }
+            owed -= piece;
+        }
+        true
+    }
+
+    /// Sends a prepared answer, with id and reference in their places.
+    fn send(&mut self, descriptor: RawFd, page: &Page, id: u32, without_body: bool) -> bool {
+        let Settling { reference, milliseconds_left, .. } = self;
+        page.fill_in(id as u16, reference, without_body, |piece| {
+            write_all(descriptor, piece, milliseconds_left).is_ok()
+        })
+    }
+}
+
+/// The exchanges of a connection with their numbers, which are their rows' + 1.
+fn exchanges_of(connection: u32) -> impl Iterator<Item = (u32, &'static ExchangeRow)> {
+    let touched = EXCHANGE_PLACES.touched.load(Ordering::Relaxed) as usize;
+    EXCHANGE_ROWS
+        .iter()
+        .take(touched)
+        .zip(1..)
+        .filter(move |(row, _)| row.connection.load(Ordering::Acquire) == connection + 1)
+        .map(|(row, number)| (number, row))
+}
+
+fn hand_over_listener(words: &mut Words) {
+    let listener = LISTENER.load(Ordering::Relaxed);
+    if listener < 0 {
+        return;
+    }
+    if LISTENER_AT_STDIN.load(Ordering::Relaxed) {
+        put_on_stdin(listener);
+    } else {
+        words.number("listen", listener as u64);
+    }
+}
+
+/// Appends who crashed, and when, to the file of crashes.
+fn note_crash(label: &[u8], now: &Time) {
+    let Some(file) = AFTERWARDS.get().and_then(|afterwards| afterwards.crashes.as_ref()) else {
+        return;
+    };
+    let mut line = Text::<64>::new();
+    let _ = write!(line, "{} ", now.seconds);
+    line.put(label);
+    line.put(b"\n");
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::APPEND
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK;
+    if let Ok(descriptor) = rustix::fs::open(file.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
+        let _ = rustix::io::write(descriptor, line.written());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+        for (answers, tries, pauses) in [
+            (&[libc::ENOENT][..], 1, 0),
+            (&[libc::E2BIG], 1, 0),
+            (&[libc::ENOMEM, libc::ENOENT], 2, 1),
+            (&[libc::ENOMEM; 9], 5, 4),
+        ] {
+            let (mut tried, mut paused) = (0, 0);
+            let exec = || {
+                tried += 1;
+                answers[tried - 1]
+            };
+            let last = try_repeatedly(exec, || paused += 1);
+            assert_eq!((tried, paused, last), (tries, pauses, answers[tries - 1]), "{answers:?}");
+        }
+    }
+}

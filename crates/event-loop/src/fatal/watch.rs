@@ -1,0 +1,69 @@
+//! The watchdog: each second a tick looks whether the loop has come round, and when it is stuck, `settle.rs`
+//! answers everybody.
+//!
+//! Ticks are counted, not the clock: while the process is stopped it gets none. The timer runs only while there
+//! are exchanges (`in_flight.rs` starts it): an idle process is not woken.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sys::interval::{self, Ticker};
+use sys::turn;
+
+use super::in_flight::{INSTALLED, RUNNING, in_flight};
+use super::settle::on_stuck;
+
+/// Ticks without any exchange after which the timer is stopped. Not the first: on a site where somebody
+/// clicks now and then the timer would be started for each click.
+const IDLE_TICKS: u32 = 5;
+
+static LIMIT: AtomicU32 = AtomicU32::new(u32::MAX);
+static LAST_TURN: AtomicU32 = AtomicU32::new(0);
+static STUCK_TICKS: AtomicU32 = AtomicU32::new(0);
+static QUIET_TICKS: AtomicU32 = AtomicU32::new(0);
+
+/// Keeps the loop watched.
+#[derive(Debug)]
+pub struct Watch {
+    _ticker: Ticker,
+}
+
+/// Watches that the loop comes round: when one of its turns lasts longer than `seconds` ticks of a second,
+/// whoever is running is answered *stuck*, the others *interrupted*, and the program starts anew.
+///
+/// A timer signal (SIGALRM) a second comes only while there are exchanges; it is started by the next exchange,
+/// with one system call. `None` when nothing is installed.
+pub fn watch(seconds: u32) -> io::Result<Option<Watch>> {
+    if !INSTALLED.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    LIMIT.store(seconds.max(1), Ordering::Relaxed);
+    Ok(Some(Watch { _ticker: Ticker::new(on_tick)? }))
+}
+
+/// In a copy of the process the timer stands still, whatever the original knew.
+pub(super) fn begin_anew() {
+    interval::forget();
+    if in_flight() > 0 && interval::can_be_armed() {
+        interval::arm();
+    }
+}
+
+/// Async-signal-safe, as all that it calls.
+fn on_tick() {
+    let turn = turn::current();
+    let works = turn::is_work(turn);
+    let same = LAST_TURN.swap(turn, Ordering::Relaxed) == turn;
+    let stuck = if works && same { STUCK_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
+    STUCK_TICKS.store(stuck, Ordering::Relaxed);
+    if stuck >= LIMIT.load(Ordering::Relaxed) {
+        on_stuck(stuck);
+    }
+    let quiet = !works && in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
+    let quiet = if quiet { QUIET_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
+    QUIET_TICKS.store(quiet, Ordering::Relaxed);
+    if quiet >= IDLE_TICKS {
+        interval::disarm();
+        QUIET_TICKS.store(0, Ordering::Relaxed);
+    }
+}

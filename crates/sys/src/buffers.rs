@@ -1,0 +1,42 @@
+//! `read(2)` into the spare room of other libraries' buffers, which is not zeroed before.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use bytes::BytesMut;
+
+/// Reads into the spare capacity and lengthens `buffer` by what was read, which is returned.
+pub fn read_into_bytes(fd: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
+    let (read, _) = rustix::io::read(fd, buffer.spare_capacity_mut())?;
+    let read = read.len();
+    // SAFETY: the kernel has initialised `read` bytes right behind the present length, within capacity.
+    unsafe { buffer.set_len(buffer.len() + read) };
+    Ok(read)
+}
+
+/// Reads into the unfilled part and advances the buffer by what was read, which is returned.
+pub fn read_into_read_buf(
+    fd: BorrowedFd<'_>,
+    buffer: &mut tokio::io::ReadBuf<'_>,
+) -> io::Result<usize> {
+    // SAFETY: no byte is de-initialised: the kernel only writes some.
+    let (read, _) = rustix::io::read(fd, unsafe { buffer.unfilled_mut() })?;
+    let read = read.len();
+    // SAFETY: the first `read` bytes of the unfilled part have just been written by the kernel.
+    unsafe { buffer.assume_init(read) };
+    buffer.advance(read);
+    Ok(read)
+}
+
+/// Reads into the cursor and advances it by what was read, which is returned.
+pub fn read_into_cursor(
+    fd: BorrowedFd<'_>,
+    cursor: &mut hyper::rt::ReadBufCursor<'_>,
+) -> io::Result<usize> {
+    // SAFETY: no byte is de-initialised: the kernel only writes some.
+    let (read, _) = rustix::io::read(fd, unsafe { cursor.as_mut() })?;
+    let read = read.len();
+    // SAFETY: the first `read` bytes of the cursor have just been written by the kernel.
+    unsafe { cursor.advance(read) };
+    Ok(read)
+}

@@ -1,0 +1,20 @@
+//! The end of the parent, told by a signal (`prctl(2)`, PR_SET_PDEATHSIG).
+
+use std::io;
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+/// Has the kernel send `signal` to this process when the thread that started it ends; becoming another
+/// program is no end. Async-signal-safe.
+///
+/// # Errors
+///
+/// `NotFound` when the parent is not `parent` any more: it has ended already.
+pub fn signal_at_end(parent: u32, signal: Signal) -> io::Result<()> {
+    set_parent_process_death_signal(Some(signal))?;
+    match getppid() {
+        Some(found) if found.as_raw_pid().unsigned_abs() == parent => Ok(()),
+        // No message: this may run between fork and exec.
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
