@@ -184,7 +184,7 @@ fn isolated_answers_go_on_while_the_program_is_renewed() {
     let program = std::fs::File::open(running.folder().join("bin/toolshed"));
     program.unwrap().set_modified(std::time::SystemTime::now()).unwrap();
     let start = Instant::now();
-    while !running.said().contains("Renewed, serving") {
+    while !running.said().contains("Upgraded; serving") {
         check_unharmed(&running, &before, "the touch");
         assert!(start.elapsed() < Duration::from_secs(30), "{}", running.said());
         std::thread::sleep(Duration::from_millis(50));

@@ -178,7 +178,7 @@ fn whoever_leaves_at_an_odd_moment_harms_nobody() {
             thread::sleep(BETWEEN_TOUCHES);
         }
     });
-    let renewals = program.app.said().matches("Renewed, serving").count();
+    let renewals = program.app.said().matches("Upgraded; serving").count();
     println!(
         "{total} conversations, {touches} touches, {renewals} renewals in {:?}",
         begun.elapsed()

@@ -358,7 +358,7 @@ fn what_is_in_progress_is_finished_by_a_copy_or_waited_for() {
             thread::sleep(Duration::from_millis(5));
         }
         let said = running.log_of_programs();
-        assert_eq!(said.contains("no process could be made"), !can_fork, "{}", tail(&said));
+        assert_eq!(said.contains("no process could be created"), !can_fork, "{}", tail(&said));
         assert_eq!(running.stop(), Ok(()));
     }
 }
@@ -468,7 +468,7 @@ fn sigterm_waits_for_the_first_request_of_who_has_just_connected() {
     // Accepted for sure: the next one is answered.
     assert_eq!(program.check_unharmed(), Ok(()));
     program.app.signal(libc::SIGTERM).expect("it runs");
-    while !program.app.said().contains("finishing what is in progress") {
+    while !program.app.said().contains("received; draining") {
         thread::sleep(Duration::from_millis(1));
     }
     let answer = late.get(id(1), false, "/healthz").expect("an answer comes");

@@ -248,7 +248,7 @@ impl Site {
     }
 
     fn renewals(&self) -> usize {
-        self.all_said().concat().matches("Renewed, serving").count()
+        self.all_said().concat().matches("Upgraded; serving").count()
     }
 
     fn connect(&self) -> io::Result<FastCgi> {

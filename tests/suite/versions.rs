@@ -28,7 +28,7 @@ const BROKEN: &[Broken] = &[
     Broken {
         name: "garbage",
         put: |site| site.put(b"\x7fELF and then nothing that makes sense"),
-        said: "it is no program for this machine",
+        said: "it is not a program for this machine",
     },
     Broken {
         name: "cut off",
@@ -36,7 +36,7 @@ const BROKEN: &[Broken] = &[
             let whole = fs::read(find("toolshed")).expect("the program");
             site.put(&whole[..whole.len() / 50]);
         },
-        said: "was not taken",
+        said: "was rejected",
     },
     Broken {
         name: "for another machine",
@@ -46,7 +46,7 @@ const BROKEN: &[Broken] = &[
             foreign[18..20].copy_from_slice(&[0x16, 0]);
             site.put(&foreign);
         },
-        said: "it is no program for this machine",
+        said: "it is not a program for this machine",
     },
     Broken {
         name: "not executable",
@@ -55,17 +55,17 @@ const BROKEN: &[Broken] = &[
             let program = site.program();
             fs::set_permissions(program, fs::Permissions::from_mode(0o644)).expect("its mode");
         },
-        said: "it may not be run by this account",
+        said: "this account may not execute it",
     },
     Broken {
         name: "another program",
         put: |site| site.put(b"#!/bin/sh\nexit 0\n"),
-        said: "it is another program",
+        said: "it is a different program",
     },
     Broken {
         name: "crashes at the start",
         put: |site| site.put(b"#!/bin/sh\nkill -SEGV $$\n"),
-        said: "was ended by signal 11",
+        said: "was killed by signal 11",
     },
     Broken {
         name: "hangs at the start",

@@ -137,7 +137,7 @@ fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
     let log = site.folder.path().join("run/app.log");
     let renewed = |worker: &u32| {
         let said = fs::read_to_string(&log).unwrap_or_default();
-        let of_it = format!(" {worker}  INFO Renewed, serving");
+        let of_it = format!(" {worker}  INFO Upgraded; serving");
         said.lines().any(|line| line.contains(&of_it))
     };
     site.under_load(|site| {

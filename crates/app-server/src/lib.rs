@@ -65,4 +65,4 @@ pub use server::{run, serve};
 pub use settings::Settings;
 pub use supervisor::{Workers, is_worker, supervise};
 pub use transport::shell::request;
-pub use upgrade::upgrader::Renewal;
+pub use upgrade::Upgrade;

@@ -12,7 +12,7 @@ use http::Uri;
 use crate::cgi_vars::forwarded::TrustedProxy;
 use crate::error_report::{self, ErrorReport};
 use crate::isolation::Limits;
-use crate::upgrade::upgrader::Renewal;
+use crate::upgrade::Upgrade;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone)]
@@ -123,11 +123,11 @@ pub struct Settings {
     /// Bytes of the largest file that every isolated exchange may write, at least. Default 64 MiB. Past it
     /// 500.
     pub isolated_file_size: u64,
-    /// How a newer version takes this one's place. Default `None`: never.
-    pub renewal: Option<Renewal>,
+    /// How a newer version takes the place of this one. Default `None`: never.
+    pub upgrade: Option<Upgrade>,
     /// How long a process that a web server has spawned may be without requests before it ends. Default
     /// 15 min; a minute when its launcher's file was replaced, for its web server never asks it again. Only
-    /// with `renewal`.
+    /// with `upgrade`.
     pub idle_exit: Duration,
 }
 
@@ -166,7 +166,7 @@ impl Default for Settings {
             isolated_time: Limits::DEFAULT.wall,
             isolated_memory: Limits::DEFAULT.memory,
             isolated_file_size: Limits::DEFAULT.file_size,
-            renewal: None,
+            upgrade: None,
             idle_exit: Duration::from_secs(15 * 60),
         }
     }

@@ -1,4 +1,152 @@
-//! How a process learns of a newer version of its program, checks it, and becomes it.
+//! How a process learns of a newer version of its program and becomes it.
+//!
+//! [`watch`] sees files → [`decide`] says what follows → [`judge`] comes to a verdict, by [`check`] or from
+//! [`verdicts`], and [`install`]s → [`upgrader`] drives them → the server executes the new program, and
+//! [`handover`] is what it finds there. How in-flight requests are treated is `server.rs`' affair.
 
+pub(crate) mod check;
+pub(crate) mod decide;
 pub(crate) mod handover;
+pub(crate) mod install;
+pub(crate) mod judge;
 pub(crate) mod upgrader;
+pub(crate) mod verdicts;
+pub(crate) mod watch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::check::Check;
+use self::judge::Judge;
+use self::verdicts::{Verdict, Verdicts};
+use self::watch::{Paths, Snapshot, Version};
+
+/// What is watched, how a new version is checked, and what is executed in the place of this one.
+///
+/// Create it before anything that it names is read: what changes after that is a change.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    pub(crate) judge: Judge,
+    /// The files when this was made.
+    pub(crate) at_start: Snapshot,
+    pub(crate) is_stand_in: bool,
+    pub(crate) judges_itself: bool,
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) on_look: fn(),
+}
+
+impl Upgrade {
+    /// Upgrades this process to `program` whenever that file changes.
+    ///
+    /// A new version is run as `program ARGUMENTS…` to check it: it passes when it exits with code 0 and one
+    /// line of its output is `marker`, which no other program prints by chance.
+    ///
+    /// A version that arrives at the program's path with `.new` appended is checked, then takes its place by
+    /// rename; the one before is kept as `.previous`.
+    pub fn new<A: Into<OsString>>(
+        program: PathBuf,
+        arguments: impl IntoIterator<Item = A>,
+        marker: &str,
+    ) -> Upgrade {
+        let paths = Paths { launcher: None, program, others: Vec::new() };
+        let check = Check {
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            marker: marker.to_owned(),
+            deadline: Duration::from_secs(10),
+        };
+        Upgrade {
+            at_start: Snapshot::take(&paths),
+            judge: Judge { paths, check, verdicts: None },
+            is_stand_in: false,
+            judges_itself: false,
+            variables: Vec::new(),
+            on_look: || {},
+        }
+    }
+
+    /// Sets an environment variable of the versions that follow.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Watches the launcher too: the file whose touch upgrades the process even if nothing else has changed.
+    #[must_use]
+    pub fn launcher(mut self, launcher: Option<PathBuf>) -> Self {
+        self.judge.paths.launcher = launcher;
+        self.look_again()
+    }
+
+    /// Watches another file, for example the configuration. It may be missing.
+    #[must_use]
+    pub fn file(mut self, file: PathBuf) -> Self {
+        self.judge.paths.others.push(file);
+        self.look_again()
+    }
+
+    /// Keeps verdicts in this folder, which is created when it is missing. Without one each process checks by
+    /// itself.
+    #[must_use]
+    pub fn verdicts(mut self, folder: PathBuf) -> Self {
+        self.judge.verdicts = Some(Verdicts::in_folder(folder));
+        self
+    }
+
+    /// How long a check may take. Default 10 s, since shared machines can be slow; a good one takes tens of
+    /// milliseconds.
+    #[must_use]
+    pub fn check_deadline(mut self, deadline: Duration) -> Self {
+        self.judge.check.deadline = deadline;
+        self
+    }
+
+    /// Whether the running version is checked too, if nobody has: a launcher starts the last version that has
+    /// passed, and a check leaves a copy of it for that. Default no.
+    #[must_use]
+    pub fn check_running_version(mut self, checks: bool) -> Self {
+        self.judges_itself = checks;
+        self
+    }
+
+    /// Whether another program, the last good version, was started in the place of the installed one, which is
+    /// then checked at once. Default no.
+    #[must_use]
+    pub fn is_stand_in(mut self, is_stand_in: bool) -> Self {
+        self.is_stand_in = is_stand_in;
+        self
+    }
+
+    /// Calls this at each look at the files, for other things that need a regular check (a growing log): once
+    /// a second while there are requests, every 2 to 10 s while there are none. It must not block.
+    #[must_use]
+    pub fn on_look(mut self, action: fn()) -> Self {
+        self.on_look = action;
+        self
+    }
+
+    /// Checks the version that has arrived beside the program and installs it: for a command.
+    ///
+    /// # Errors
+    /// Why it was rejected, as a sentence without its period.
+    pub async fn install(&self) -> Result<(), String> {
+        let Some(key) = self.look().key(Version::Arriving) else {
+            let path = self.judge.paths.of(Version::Arriving);
+            return Err(format!("{} does not exist", path.display()));
+        };
+        match self.judge.judge(Version::Arriving, &key, true).await {
+            Verdict::Passed => Ok(()),
+            Verdict::Failed(why) | Verdict::Unknown(why) => Err(why),
+        }
+    }
+
+    pub(crate) fn look(&self) -> Snapshot {
+        Snapshot::take(&self.judge.paths)
+    }
+
+    fn look_again(mut self) -> Self {
+        self.at_start = self.look();
+        self
+    }
+}

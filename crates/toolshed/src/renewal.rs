@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use app_server::Renewal;
+use app_server::Upgrade;
 use atomic_file::Durability;
 
 use crate::commands::check;
@@ -68,7 +68,7 @@ pub(crate) fn is_good_copy() -> bool {
 ///
 /// # Errors
 /// If not even the program's own path can be found, for example without /proc.
-pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
+pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
     let place = Place::find()?;
     let mut arguments: Vec<_> = ["check", "--renewal"].map(Into::into).into();
     if spawned {
@@ -79,11 +79,11 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
     let launcher = launcher.or_else(|| Some(check::find_site_folder()?.join(check::LAUNCHER_NAME)));
-    let mut renewal = Renewal::new(place.program, arguments, MARKER)
+    let mut renewal = Upgrade::new(place.program, arguments, MARKER)
         .launcher(launcher)
-        .at_each_look(log::look)
-        .check_what_runs(spawned)
-        .instead_of_the_program(place.is_good_copy);
+        .on_look(log::look)
+        .check_running_version(spawned)
+        .is_stand_in(place.is_good_copy);
     if let Some(file) = config::file_of(typed) {
         renewal = renewal.file(file);
     }
@@ -94,7 +94,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Renewal> {
 }
 
 /// Logs, once the log is open, that there is no watching.
-pub(crate) fn or_say_why_not(renewal: io::Result<Renewal>) -> Option<Renewal> {
+pub(crate) fn or_say_why_not(renewal: io::Result<Upgrade>) -> Option<Upgrade> {
     let say = |error: &io::Error| {
         tracing::warn!(
             "New versions will not be noticed: the program's own path is unknown ({error})."

@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use app_server::{Body, Exchange, Renewal, Settings, WayIn};
+use app_server::{Body, Exchange, Settings, Upgrade, WayIn};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     };
     let result = way_in.and_then(|way_in| {
         let mut settings = settings();
-        settings.renewal = renewal;
+        settings.upgrade = renewal;
         let run = match std::env::var_os("TEST_APP_TOKIO") {
             Some(_) => app_server::run_in_tokio,
             None => app_server::run,
@@ -94,13 +94,13 @@ static RENEWED: OnceLock<Renewed> = OnceLock::new();
 
 impl Renewed {
     /// Learns what this version is, and begins to watch, when that is asked for.
-    fn begin() -> Option<Renewal> {
+    fn begin() -> Option<Upgrade> {
         let folder = PathBuf::from(std::env::var_os("TEST_APP_RENEWAL")?);
         let program = std::env::current_exe().ok()?;
         let launcher = std::env::var_os("TOOLSHED_LAUNCHER").map(PathBuf::from);
         let configuration = folder.join("configuration");
         // First what is watched, then what is read.
-        let renewal = Renewal::new(program, ["--check"], MARKER)
+        let renewal = Upgrade::new(program, ["--check"], MARKER)
             .launcher(Some(launcher.unwrap_or_else(|| folder.join("launcher"))))
             .file(configuration.clone())
             .verdicts(folder.join("verdicts"));

@@ -15,6 +15,8 @@ use event_loop::time;
 use slab::Slab;
 
 use crate::request::fairness::{self, ClientNet, Connected, Loss};
+use crate::server::phase::{Phase, Wanted};
+use crate::upgrade::upgrader::Watched;
 
 /// How long a new connection may take to bring its first request before it counts as idle. Whoever
 /// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.
@@ -28,9 +30,7 @@ pub(crate) struct Connections {
     held: Cell<usize>,
     /// When a warning about exceeding it was last logged.
     said: Cell<Option<Instant>>,
-    draining: Cell<bool>,
-    /// Idle connections are wanted for the program that comes next.
-    collecting: Cell<bool>,
+    phase: Cell<Phase>,
     /// Those that were handed over.
     collected: RefCell<Vec<Kept>>,
     /// Waits for a connection to end.
@@ -55,17 +55,6 @@ impl Kept {
         let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
         Kept { noted, stream, peer }
     }
-}
-
-/// What is wanted of a connection when it is between requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// It closes when it is between requests.
-    End,
-    /// It closes now; no response is lost.
-    EndNow,
-    /// That it is handed over, by [`Place::hand_over`].
-    HandOver,
 }
 
 /// What a connection is doing.
@@ -158,10 +147,17 @@ impl Connections {
         self.ask_to_close(key);
     }
 
-    /// Tells all connections to end after what they are doing.
-    pub(crate) fn drain(&self) {
-        self.draining.set(true);
-        self.wake_all();
+    /// Tells all connections what phase the process is in.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+        if phase.wanted().is_some() {
+            self.wake_all();
+        }
+    }
+
+    /// The phase that the process is in.
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
     }
 
     fn wake_all(&self) {
@@ -174,39 +170,14 @@ impl Connections {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Asks all connections to be handed over as soon as they are idle.
-    pub(crate) fn collect(&self) {
-        self.collecting.set(true);
-        self.wake_all();
-    }
-
-    /// Takes that back, and returns those that were handed over.
-    pub(crate) fn stop_collecting(&self) -> Vec<Kept> {
-        self.collecting.set(false);
+    /// Returns those that were handed over.
+    pub(crate) fn take_collected(&self) -> Vec<Kept> {
         std::mem::take(&mut *self.collected.borrow_mut())
     }
 
     /// Looks at those that were handed over so far.
     pub(crate) fn collected(&self) -> std::cell::Ref<'_, Vec<Kept>> {
         self.collected.borrow()
-    }
-
-    /// How many connections carry a request.
-    pub(crate) fn busy(&self) -> usize {
-        self.entries
-            .borrow()
-            .iter()
-            .filter(|(_, entry)| !matches!(entry.doing, Doing::Idle(_)))
-            .count()
-    }
-
-    /// Whether a request has begun since this was asked last. After a no, the context is woken by the
-    /// next one.
-    pub(crate) fn was_active(&self, context: &Context<'_>) -> bool {
-        let was = self.active.replace(false);
-        let watcher = (!was).then(|| context.waker().clone());
-        self.watcher.replace(watcher);
-        was
     }
 
     /// Ready once fewer than `count` connections are open.
@@ -238,21 +209,35 @@ pub(crate) struct Place {
     key: usize,
 }
 
+impl Watched for Connections {
+    fn was_active(&self, context: &Context<'_>) -> bool {
+        let was = self.active.replace(false);
+        let watcher = (!was).then(|| context.waker().clone());
+        self.watcher.replace(watcher);
+        was
+    }
+
+    fn is_busy(&self) -> bool {
+        self.entries.borrow().iter().any(|(_, entry)| !matches!(entry.doing, Doing::Idle(_)))
+    }
+}
+
 impl Place {
     /// What is wanted of the connection when it is between requests; if nothing yet, the context is
     /// woken when something is.
     pub(crate) fn poll_wanted(&self, context: &mut Context<'_>) -> Option<Wanted> {
-        if self.connections.draining.get() {
-            return Some(Wanted::End);
+        let by_phase = self.connections.phase.get().wanted();
+        if by_phase == Some(Wanted::Close) {
+            return by_phase;
         }
         let mut entries = self.connections.entries.borrow_mut();
         let entry = &mut entries[self.key];
         if entry.asked_to_close {
             let is_receiving = matches!(entry.doing, Doing::Receiving(_)) || entry.held > 0;
-            return Some(if is_receiving { Wanted::EndNow } else { Wanted::End });
+            return Some(if is_receiving { Wanted::CloseNow } else { Wanted::Close });
         }
-        if self.connections.collecting.get() {
-            return Some(Wanted::HandOver);
+        if by_phase.is_some() {
+            return by_phase;
         }
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             entry.waker = Some(context.waker().clone());
@@ -322,17 +307,17 @@ mod tests {
         young.set_doing(Doing::Idle(now));
         new.set_doing(Doing::Idle(now + FIRST_REQUEST));
         assert!(connections.make_room());
-        assert_eq!(old.poll_wanted(&mut context), Some(Wanted::End));
+        assert_eq!(old.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(young.poll_wanted(&mut context), None);
         assert!(connections.make_room());
-        assert_eq!(young.poll_wanted(&mut context), Some(Wanted::End));
+        assert_eq!(young.poll_wanted(&mut context), Some(Wanted::Close));
         assert!(!connections.make_room());
         assert_eq!(busy.poll_wanted(&mut context), None);
         assert_eq!(new.poll_wanted(&mut context), None);
         drop((old, young, new));
         assert!(connections.poll_fewer_than(2, &mut context).is_ready());
-        connections.drain();
-        assert_eq!(busy.poll_wanted(&mut context), Some(Wanted::End));
+        connections.set_phase(Phase::Draining);
+        assert_eq!(busy.poll_wanted(&mut context), Some(Wanted::Close));
     }
 
     #[test]
@@ -344,10 +329,10 @@ mod tests {
         half.set_doing(Doing::Receiving(long_ago));
         assert!(connections.make_room());
         assert!(!connections.make_room());
-        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::EndNow));
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::CloseNow));
         // It has become complete in the meantime and is answered first.
         half.set_doing(Doing::Answering);
-        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::End));
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(answering.poll_wanted(&mut context), None);
     }
 

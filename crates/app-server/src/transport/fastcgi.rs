@@ -31,7 +31,8 @@ use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{self, FilterData};
 use crate::request::patience::{Alarm, Pace};
 use crate::request::respond::{self, Outlet};
-use crate::server::connections::{Doing, FIRST_REQUEST, Place, Wanted};
+use crate::server::connections::{Doing, FIRST_REQUEST, Place};
+use crate::server::phase::Wanted;
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
 const SLICES: usize = 32;
@@ -461,7 +462,7 @@ where
                 let since = self.head.map_or(self.last_progress, |(_, since)| since);
                 self.place.set_doing(Doing::Receiving(since));
                 let wanted = self.place.poll_wanted(context);
-                return (wanted == Some(Wanted::EndNow)).then_some(End::MadeRoom);
+                return (wanted == Some(Wanted::CloseNow)).then_some(End::MadeRoom);
             }
             CloseWhen::KeepOpen => {}
         }
@@ -476,12 +477,12 @@ where
             Doing::Receiving(self.head.map_or(self.last_progress, |(_, since)| since))
         });
         let wanted = self.place.poll_wanted(context);
-        self.is_leaving = wanted == Some(Wanted::End);
+        self.is_leaving = wanted == Some(Wanted::Close);
         match wanted {
-            Some(Wanted::EndNow) => Some(End::MadeRoom),
+            Some(Wanted::CloseNow) => Some(End::MadeRoom),
             Some(Wanted::HandOver) if idle => Some(End::HandedOver),
             // A new one may take its time to bring its first request; there is a deadline for it.
-            Some(Wanted::End) if idle && !self.is_new => Some(End::Asked),
+            Some(Wanted::Close) if idle && !self.is_new => Some(End::Asked),
             _ => None,
         }
     }

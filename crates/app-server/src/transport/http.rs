@@ -35,7 +35,8 @@ use crate::request::body::{Body, LINGERING};
 use crate::request::context::Exchange;
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
-use crate::server::connections::{Doing, FIRST_REQUEST, Place, Wanted};
+use crate::server::connections::{Doing, FIRST_REQUEST, Place};
+use crate::server::phase::Wanted;
 use crate::settings::Settings;
 
 /// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
@@ -147,13 +148,13 @@ where
             }
             if told {
                 // It was to close after a response, which is out now, but the rest of a body is still arriving.
-                let is_to_go = place.poll_wanted(context) == Some(Wanted::EndNow);
+                let is_to_go = place.poll_wanted(context) == Some(Wanted::CloseNow);
                 return if is_to_go { Poll::Ready(None) } else { Poll::Pending };
             }
             told = match place.poll_wanted(context) {
-                Some(Wanted::EndNow) => return Poll::Ready(None),
+                Some(Wanted::CloseNow) => return Poll::Ready(None),
                 // Whoever has just connected is about to ask.
-                Some(Wanted::End) => match grace.filter(|_| !watched.was_asked.get()) {
+                Some(Wanted::Close) => match grace.filter(|_| !watched.was_asked.get()) {
                     Some(grace) => {
                         let alarm = first_request.get_or_insert_with(|| time::sleep_until(grace));
                         Pin::new(alarm).poll(context).is_ready()

@@ -24,7 +24,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let mut server = application::server_settings(&configuration.settings);
-    server.renewal = renewal::or_say_why_not(renewal);
+    server.upgrade = renewal::or_say_why_not(renewal);
     if typed.config.is_none() {
         server.on_listening = renewal::keep_first;
     }

@@ -30,7 +30,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let way_in = WayIn::Http(listen);
     let mut server = application::server_settings(&configuration.settings);
     let renewal = renewal::or_say_why_not(renewal);
-    server.renewal = match &made_up {
+    server.upgrade = match &made_up {
         // Whoever has read it at the terminal does not read another when the program is renewed.
         Some(made_up) => {
             renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, made_up.password()))

@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     log::configuration(&configuration);
     let mut server = application::server_settings(&configuration.settings);
-    server.renewal = renewal::or_say_why_not(renewal);
+    server.upgrade = renewal::or_say_why_not(renewal);
     server.on_listening = renewal::keep_first;
     let mut site = application::site(configuration);
     if !is_unix_socket() {

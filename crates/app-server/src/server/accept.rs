@@ -1,0 +1,178 @@
+//! Phase serving: connections are accepted and get a task each.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use event_loop::net::Stream;
+use event_loop::signals::Signal;
+use event_loop::time;
+use http::Request;
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::request::body::Body;
+use crate::server::Server;
+use crate::server::connections::{Kept, is_to_be_said};
+use crate::server::listen::{self, WayIn, WebServers};
+use crate::server::phase::Event;
+use crate::transport::{fastcgi, http as http_way_in};
+use crate::upgrade::upgrader::{Act, Upgrader};
+
+/// While the descriptor table is full, accepting is tried again when a connection has ended and this often: the
+/// application may hold descriptors, too.
+const RETRY_ACCEPT: Duration = Duration::from_millis(100);
+
+impl<S, B> Server<S>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    /// Accepts until the process is to end, there is a newer version, or the socket was shut down by another
+    /// process that shares it: then nothing more can come.
+    pub(super) async fn accept_connections(&mut self) -> Event {
+        let said = Cell::new(None);
+        loop {
+            let limit = self.application.settings.max_connections;
+            // Until there is room: a connection accepted beyond the limit would stay beyond it.
+            while self.connections.len() >= limit {
+                if is_to_be_said(&said) {
+                    tracing::warn!(
+                        "Connection limit reached (max_connections = {limit}); closing idle and \
+                         incomplete connections to make room."
+                    );
+                }
+                if let Some(next) = self.make_room(limit).await {
+                    return next;
+                }
+            }
+            let accepted = poll_fn(|context| {
+                if let Some(next) = self.poll_events(context) {
+                    return Poll::Ready(Err(next));
+                }
+                loop {
+                    if self.upgrader.as_ref().is_some_and(Upgrader::holds) {
+                        return Poll::Pending;
+                    }
+                    // The last look at the launcher comes right before the accept.
+                    if let Some(upgrader) = &mut self.upgrader
+                        && ready!(self.listening.listener.poll_acceptable(context)).is_ok()
+                        && upgrader.looks_before_accept()
+                    {
+                        match self.poll_events(context) {
+                            Some(next) => return Poll::Ready(Err(next)),
+                            None => continue,
+                        }
+                    }
+                    return self.listening.listener.poll_accept(context).map(Ok);
+                }
+            })
+            .await;
+            match accepted {
+                Err(next) => return next,
+                Ok(Ok((stream, peer))) => self.start(stream, peer),
+                Ok(Err(error)) if listen::is_short(&error) => {
+                    let open = self.connections.len();
+                    if is_to_be_said(&said) {
+                        tracing::warn!(open, "Accepting pauses: {error}.");
+                    }
+                    if let Some(next) = self.make_room(open).await {
+                        return next;
+                    }
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                    tracing::info!("Listen socket shut down; draining.");
+                    return Event::Shutdown;
+                }
+                // The peer left before it was accepted, or the like: the next may be better.
+                Ok(Err(error)) => tracing::debug!("A connection was not accepted: {error}."),
+            }
+        }
+    }
+
+    /// Looks for signals and newer versions; `None` while neither says to do something else.
+    fn poll_events(&mut self, context: &mut Context<'_>) -> Option<Event> {
+        while let Poll::Ready(signal) = self.signals.poll_recv(context) {
+            match (signal, &mut self.upgrader) {
+                (Signal::Hangup, Some(upgrader)) => upgrader.ask(),
+                _ => {
+                    tracing::info!("{signal} received; draining.");
+                    return Some(Event::Shutdown);
+                }
+            }
+        }
+        match self.upgrader.as_mut()?.poll(&*self.connections, context) {
+            Poll::Ready(Act::Upgrade) => Some(Event::UpgradeReady),
+            Poll::Ready(Act::Exit) => Some(Event::Shutdown),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Waits, out of the poll set, until fewer than `open` connections are open or it is worth
+    /// another try.
+    async fn make_room(&mut self, open: usize) -> Option<Event> {
+        self.listening.listener.pause();
+        if !self.connections.make_room() {
+            self.application.permits.make_room();
+        }
+        let mut again = time::sleep(RETRY_ACCEPT);
+        poll_fn(|context| {
+            if let Some(next) = self.poll_events(context) {
+                return Poll::Ready(Some(next));
+            }
+            if Pin::new(&mut again).poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            self.connections.poll_fewer_than(open, context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Gives a connection a task of its own, which runs at once: a request that has arrived whole is answered
+    /// before anything else happens.
+    pub(super) fn start(&self, stream: Stream, peer: Option<SocketAddr>) {
+        if let (WebServers::Named(allowed), Some(peer)) = (&self.listening.web_servers, peer)
+            && !is_allowed(allowed, peer.ip())
+        {
+            tracing::warn!(
+                "A connection from {} was closed: FCGI_WEB_SERVER_ADDRS does not name it.",
+                peer.ip()
+            );
+            return;
+        }
+        self.spawn(stream, peer, true);
+    }
+
+    /// Goes on with a connection that is between two requests.
+    pub(super) fn start_kept(&self, kept: Kept) {
+        let Kept { noted, stream, peer } = kept;
+        drop(noted);
+        self.spawn(stream, peer, false);
+    }
+
+    fn spawn(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
+        let place = self.connections.enter(peer.map(|peer| peer.ip()));
+        let application = self.application.clone();
+        match self.listening.way_in {
+            WayIn::Spawned | WayIn::FastCgi(_) | WayIn::Cgi => {
+                event_loop::spawn_now(fastcgi::serve(application, stream, place, is_new)).detach();
+            }
+            WayIn::Http(_) => {
+                let serving = http_way_in::serve(application, stream, peer, place, is_new);
+                event_loop::spawn_now(serving).detach();
+            }
+        }
+    }
+}
+
+fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {
+    allowed.iter().any(|address| address.to_canonical() == peer.to_canonical())
+}

@@ -1,0 +1,216 @@
+//! Phase handing over: the process becomes the new version, with its listen socket and its idle connections.
+//! What is still in flight after a moment is left to a draining child. Also the other end: what the program
+//! before this one has handed over.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use event_loop::fatal;
+use event_loop::fork::{self, Finisher};
+use event_loop::net::{Address, Stream};
+use event_loop::{descriptors, exec, process, signals, time};
+use http::Request;
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::request::body::Body;
+use crate::server::Server;
+use crate::server::connections::Kept;
+use crate::server::listen::WayIn;
+use crate::server::phase::Event;
+use crate::transport::http as http_way_in;
+use crate::upgrade::decide::Obstacle;
+use crate::upgrade::handover::{Inherited, word};
+
+/// How long requests in flight may take before a draining child finishes them: accepting pauses meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How many draining children there may be at once. Hosts count processes.
+const MAX_DRAINING: usize = 4;
+
+/// How long an upgrade waits for requests that run child processes.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
+
+impl<S, B> Server<S>
+where
+    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
+    S::Future: 'static,
+    B: HttpBody + 'static,
+    B::Error: fmt::Display,
+{
+    /// Becomes the new version. Returns when that was not possible, and in the draining child.
+    pub(super) async fn hand_over(&mut self) -> Event {
+        let mut grace = time::sleep(GRACE);
+        let is_shutdown = poll_fn(|context| {
+            if self.poll_shutdown_signal(context) {
+                return Poll::Ready(true);
+            }
+            if Pin::new(&mut grace).poll(context).is_ready() {
+                return Poll::Ready(false);
+            }
+            self.connections.poll_fewer_than(1, context).map(|()| false)
+        })
+        .await;
+        if is_shutdown { Event::Shutdown } else { self.upgrade() }
+    }
+
+    /// Executes the new program. Returns when that was not possible, and in the draining child.
+    fn upgrade(&mut self) -> Event {
+        let in_flight = self.connections.len();
+        if let Some(obstacle) = self.obstacle(in_flight) {
+            return self.put_off(obstacle);
+        }
+        // From here on a signal waits for the handlers of the new program, or for ours again.
+        let held = exec::Held::begin();
+        signals::look_now();
+        if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
+            return Event::Shutdown;
+        }
+        let _ = io::stdout().flush();
+        let original = match self.fork_draining_child(in_flight) {
+            Ok(Some(Finisher::Original(original))) => Some(original),
+            Ok(Some(Finisher::Copy)) => {
+                drop(held);
+                return Event::Forked;
+            }
+            Ok(None) => None,
+            Err(obstacle) => return self.put_off(obstacle),
+        };
+        let error = self.execute(in_flight);
+        // The child has been waiting for this, and exits.
+        drop(original);
+        if self.listening.way_in == WayIn::Spawned
+            && let Err(error) = descriptors::replace_stdin_with_null()
+        {
+            tracing::error!("Descriptor 0 is still the listening socket: {error}.");
+        }
+        drop(held);
+        self.put_off(if error.kind() == io::ErrorKind::ExecutableFileBusy {
+            tracing::info!("Upgrade postponed: the new version is still being written.");
+            Obstacle::BeingWritten
+        } else {
+            tracing::error!("Upgrade failed; the running version continues: {error}.");
+            Obstacle::NotExecuted
+        })
+    }
+
+    fn put_off(&mut self, obstacle: Obstacle) -> Event {
+        if let Some(upgrader) = &mut self.upgrader {
+            upgrader.put_off(obstacle);
+        }
+        Event::PutOff
+    }
+
+    /// What stands in the way, as far as it can be known before anything is done.
+    fn obstacle(&self, in_flight: usize) -> Option<Obstacle> {
+        let upgrader = self.upgrader.as_ref()?;
+        if !upgrader.is_still_good() {
+            return Some(Obstacle::Changed);
+        }
+        let (attempts, wanted_for) = upgrader.attempts();
+        // Only this process can wait for its child processes; and draining children are processes, too.
+        let cannot_be_left =
+            process::running() > 0 || process::running_in_background() >= MAX_DRAINING;
+        if in_flight == 0 || !cannot_be_left || wanted_for >= CHILDREN_PATIENCE {
+            return None;
+        }
+        if attempts == 0 {
+            tracing::info!(in_flight, "Upgrade postponed until requests in flight have finished.");
+        }
+        Some(Obstacle::InFlight)
+    }
+
+    /// Leaves what is in flight to a child; `None` when nothing is.
+    fn fork_draining_child(&self, in_flight: usize) -> Result<Option<Finisher>, Obstacle> {
+        if in_flight == 0 {
+            return Ok(None);
+        }
+        fork::finisher().map(Some).map_err(|error| {
+            if self.upgrader.as_ref().is_some_and(|upgrader| upgrader.attempts().0 == 0) {
+                tracing::warn!(
+                    in_flight,
+                    "Upgrade postponed until requests in flight have finished: no process could be \
+                     created to drain them ({error})."
+                );
+            }
+            Obstacle::InFlight
+        })
+    }
+
+    /// Executes the new program with all that is handed over. Returns only if that failed.
+    fn execute(&mut self, in_flight: usize) -> io::Error {
+        let Some(upgrader) = &mut self.upgrader else {
+            return io::Error::other("nothing is watched");
+        };
+        let mut words = exec::Words::new();
+        words.text(word::WHY, word::RENEWED);
+        if let Some(origin) = upgrader.origin() {
+            words.text(word::ORIGIN, origin);
+        }
+        let listener = self.listening.listener.as_fd();
+        let on_stdin = match self.listening.way_in {
+            WayIn::Spawned => descriptors::put_on_stdin(listener),
+            _ => {
+                words.number(word::LISTEN, listener.as_raw_fd() as u64);
+                Ok(())
+            }
+        };
+        // Past some thousand no word fits: those connections end, as idle ones may at any time.
+        let collected = self.connections.collected();
+        let fits = |kept: &Kept| {
+            words.has_room() && words.number(word::KEEP, kept.stream.as_fd().as_raw_fd() as u64)
+        };
+        let handed_over = collected.iter().map(fits).filter(|fits| *fits).count();
+        drop(collected);
+        tracing::info!(
+            "Upgrading in place: {handed_over} idle connections handed over, {in_flight} active ones left \
+             to a draining child."
+        );
+        match on_stdin {
+            Ok(()) => upgrader.image().exec(&mut words),
+            Err(error) => error,
+        }
+    }
+
+    /// Takes over what the program before this one has left.
+    pub(super) fn take_over(&mut self, inherited: Inherited) {
+        for connection in inherited.keep {
+            match Stream::from_fd(connection) {
+                Ok(stream) => {
+                    let peer = match stream.peer_address() {
+                        Ok(Address::Tcp(peer)) => Some(peer),
+                        _ => None,
+                    };
+                    self.start_kept(Kept::new(stream, peer));
+                }
+                Err(error) => tracing::debug!("A connection was lost: {error}."),
+            }
+        }
+        for answered in inherited.drain {
+            self.read_to_the_end(answered);
+        }
+    }
+
+    /// Reads and drops what still arrives on a connection that has had its response.
+    fn read_to_the_end(&self, answered: OwnedFd) {
+        let Ok(stream) = Stream::from_fd(answered) else { return };
+        let limit = self.application.settings.unread_body_bytes;
+        let patience = self.application.settings.receive_timeout;
+        let place = self.connections.enter(None);
+        // Should there be another crash, it is read to the end all the same.
+        let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
+        noted.set_settled(false);
+        event_loop::spawn(async move {
+            let _noted = noted;
+            let _ = time::timeout(patience, http_way_in::throw_away(stream, limit)).await;
+            drop(place);
+        })
+        .detach();
+    }
+}

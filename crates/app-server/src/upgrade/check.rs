@@ -1,0 +1,193 @@
+//! The check of a version: a child process that runs it with arguments of its own, and a deadline.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use event_loop::exec::Image;
+use event_loop::fork::{self, Beginning};
+use event_loop::pipe::Reader;
+use event_loop::time;
+
+use crate::upgrade::verdicts::Verdict;
+
+/// How a version is checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    /// The arguments behind the program's name.
+    pub(crate) arguments: Vec<OsString>,
+    /// A line that the output of a version that passes has to have.
+    pub(crate) marker: String,
+    pub(crate) deadline: Duration,
+}
+
+/// How long a file that is being written is waited for.
+pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+const WRITE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why there is no verdict on a file that is open for writing (ETXTBSY).
+const BEING_WRITTEN: &str = "it is still being written";
+
+/// What the child prints when the version could not even be executed, before the number of the error.
+const EXEC_FAILED: &str = "app-server: execve failed: ";
+
+/// Bytes of a check's output that are kept.
+const OUTPUT_BYTES: usize = 8 * 1024;
+
+impl Check {
+    /// Checks the version at `program`.
+    pub(crate) async fn run(&self, program: &Path) -> Verdict {
+        let deadline = time::now() + WRITE_PATIENCE;
+        loop {
+            match self.run_once(program).await {
+                Verdict::Unknown(why) if why == BEING_WRITTEN && time::now() < deadline => {
+                    time::sleep(WRITE_INTERVAL).await;
+                }
+                verdict => return verdict,
+            }
+        }
+    }
+
+    async fn run_once(&self, program: &Path) -> Verdict {
+        let arguments = [program.as_os_str()].into_iter();
+        let arguments = arguments.chain(self.arguments.iter().map(OsString::as_os_str));
+        // It is started by a program, not by a web server for a request.
+        let variables = std::env::vars_os().filter(|(name, _)| name != "GATEWAY_INTERFACE");
+        let image = match Image::prepare(program, arguments, variables) {
+            Ok(image) => image,
+            Err(error) => return Verdict::Failed(format!("it cannot be executed: {error}")),
+        };
+        let beginning = Beginning { prints_to_us: true, ..Beginning::default() };
+        let child = fork::fresh(beginning, move || {
+            let error = image.exec_plainly();
+            let code = error.raw_os_error().unwrap_or_default();
+            // If nobody reads it, the exit code still says that something was wrong.
+            let _ = writeln!(io::stdout(), "{EXEC_FAILED}{code}");
+            1
+        });
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                return Verdict::Unknown(format!("no process could be created for it: {error}"));
+            }
+        };
+        let output = event_loop::spawn(read_output(child.stderr.take()));
+        let ending = time::timeout(self.deadline, child.wait()).await;
+        // Whatever it has left behind goes with it.
+        drop(child);
+        match ending {
+            Err(_) => Verdict::Failed(format!(
+                "its check did not finish within {} s",
+                self.deadline.as_secs_f64()
+            )),
+            Ok(Err(error)) => Verdict::Unknown(error.to_string()),
+            Ok(Ok(status)) => self.judge(status, &String::from_utf8_lossy(&output.await)),
+        }
+    }
+
+    fn judge(&self, status: ExitStatus, output: &str) -> Verdict {
+        if let Some(code) = output.lines().find_map(|line| line.strip_prefix(EXEC_FAILED)) {
+            return not_executed(&io::Error::from_raw_os_error(code.parse().unwrap_or_default()));
+        }
+        if status.success() {
+            return match output.lines().any(|line| line == self.marker) {
+                true => Verdict::Passed,
+                false => Verdict::Failed(
+                    "it is a different program: its check does not say that it can serve"
+                        .to_owned(),
+                ),
+            };
+        }
+        let how = match (status.signal(), status.code()) {
+            (Some(signal), _) => format!("its check was killed by signal {signal}"),
+            (None, code) => format!("its check ended with exit code {}", code.unwrap_or(-1)),
+        };
+        let lines: Vec<&str> =
+            output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let said: String = lines.join(" ").chars().take(400).collect();
+        Verdict::Failed(match said.trim_end_matches('.') {
+            "" => how,
+            said => format!("{how} and said: {said}"),
+        })
+    }
+}
+
+/// Why a version could not even be executed.
+fn not_executed(error: &io::Error) -> Verdict {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::ExecutableFileBusy, _) => Verdict::Unknown(BEING_WRITTEN.to_owned()),
+        (io::ErrorKind::PermissionDenied, _) => {
+            Verdict::Failed("this account may not execute it; allow it with: chmod 755".to_owned())
+        }
+        (_, Some(libc::ENOEXEC)) => Verdict::Failed(
+            "it is not a program for this machine: it is damaged, or was built for another kind"
+                .to_owned(),
+        ),
+        (io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock, _) => {
+            Verdict::Unknown(format!("it cannot be executed now: {error}"))
+        }
+        _ => Verdict::Failed(format!("it cannot be executed: {error}")),
+    }
+}
+
+/// Reads what a check prints, to its end, and keeps the first part.
+async fn read_output(reader: Option<Reader>) -> Vec<u8> {
+    let Some(mut reader) = reader else { return Vec::new() };
+    let mut kept = Vec::new();
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.clear();
+        buffer.reserve(OUTPUT_BYTES);
+        match std::future::poll_fn(|context| reader.poll_read_into(context, &mut buffer)).await {
+            Ok(0) | Err(_) => return kept,
+            Ok(_) => {
+                let room = OUTPUT_BYTES.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..buffer.len().min(room)]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_and_outputs_become_verdicts() {
+        let check = Check {
+            arguments: Vec::new(),
+            marker: "marker".to_owned(),
+            deadline: Duration::from_secs(1),
+        };
+        let exit = |code: i32| ExitStatus::from_raw(code << 8);
+        let failed = |why: &str| Verdict::Failed(why.to_owned());
+        for (status, output, verdict) in [
+            (exit(0), "a\nmarker\nb\n", Verdict::Passed),
+            (
+                exit(0),
+                "a marker\n",
+                failed("it is a different program: its check does not say that it can serve"),
+            ),
+            (exit(3), "", failed("its check ended with exit code 3")),
+            (exit(3), " a\n\nb.\n", failed("its check ended with exit code 3 and said: a b")),
+            (ExitStatus::from_raw(9), "", failed("its check was killed by signal 9")),
+            (
+                exit(1),
+                "app-server: execve failed: 26\n",
+                Verdict::Unknown(BEING_WRITTEN.to_owned()),
+            ),
+            (
+                exit(1),
+                "app-server: execve failed: 13\n",
+                failed("this account may not execute it; allow it with: chmod 755"),
+            ),
+        ] {
+            assert_eq!(check.judge(status, output), verdict, "{output:?}");
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! What a process does about new versions: events and the time in, an action out. No file is looked at here,
+//! nothing waits, nothing is executed.
+//!
+//! - The launcher is looked at before each accept; everything every [`INTERVAL`] while there are requests, and
+//!   less often while there are none.
+//! - A version is judged before it runs in the place of this one, unless it is the one that runs already.
+//! - A version that failed is not judged again until something changes. A touch of the launcher is a change.
+
+use std::time::{Duration, Instant};
+
+use crate::upgrade::verdicts::Verdict;
+use crate::upgrade::watch::{Identity, Snapshot, Version};
+
+/// How often files are looked at while there are requests.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often while there are none.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often while there are none, behind a web server that knows processes by their launcher: a process
+/// whose launcher was replaced has to make room soon.
+const IDLE_INTERVAL_BY_LAUNCHER: Duration = Duration::from_secs(2);
+
+/// How long another file must lie in the launcher's place before this process concludes that it will get no
+/// more requests.
+const REPLACED: Duration = Duration::from_secs(1);
+
+/// How long accepting waits for a verdict: the new version answers what arrives meanwhile.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How long what has arrived has to stay as it is before it is judged: uploads come in pieces.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A process that gets no more requests exits after being idle for so long.
+const UNREACHABLE: Duration = Duration::from_secs(60);
+
+/// When an upgrade that was put off is tried again, unless nothing is in flight before.
+const RETRIES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// How often it is looked whether nothing is in flight.
+const QUIET_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What has happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Time has passed.
+    Tick(Activity),
+    /// The files were looked at, as [`Action::Look`] asks.
+    Looked(Snapshot, Activity),
+    /// The same right before an accept.
+    Accepting(Snapshot),
+    /// The owner asks for an upgrade by a signal.
+    Asked(Snapshot),
+    /// The verdict on what [`Action::Judge`] named, and the files after it.
+    Judged(Verdict, Snapshot),
+    /// An upgrade did not come about.
+    PutOff(Obstacle),
+}
+
+/// What the connections have been doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// There was a request since this was asked last. Asked for only while [`Decision::is_idle`] or looking.
+    pub(crate) since_last: bool,
+    /// A request is in flight.
+    pub(crate) now: bool,
+}
+
+/// Why an upgrade did not come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// Something is in flight that only this process can finish.
+    InFlight,
+    /// The new program is open for writing.
+    BeingWritten,
+    /// The files are no longer those that passed.
+    Changed,
+    /// The new program could not be executed.
+    NotExecuted,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nothing before then; `None`: nothing before the verdict.
+    Wait(Option<Instant>),
+    /// Look at the files.
+    Look,
+    /// Come to a verdict.
+    Judge(Candidate),
+    /// Become the new version.
+    Upgrade,
+    /// End the process.
+    Exit(ExitReason),
+}
+
+/// A version to be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) version: Version,
+    pub(crate) key: String,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a verdict is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To become what has passed.
+    Upgrade,
+    /// The same; and if it has not passed, to consider the installed program, which has changed too.
+    UpgradeToEither,
+    /// To be kept for whoever starts the program next.
+    Record,
+}
+
+/// Why a process ends that nobody has told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitReason {
+    /// Another file lies in the launcher's place: the web server sends no more requests.
+    LauncherReplaced,
+    /// No request for so long.
+    Idle(Duration),
+}
+
+/// What a process knows about itself when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// The files before anything was read of them.
+    pub(crate) files: Snapshot,
+    /// What runs was started in the place of the installed program, which is judged at once.
+    pub(crate) is_stand_in: bool,
+    /// Whether what runs is to be judged too, if nobody has.
+    pub(crate) judges_itself: bool,
+    /// Exit after so long without requests; `None`: never.
+    pub(crate) idle_exit: Option<Duration>,
+    /// The launcher's file when the web server started this process, if an earlier version has handed it over.
+    pub(crate) origin: Option<String>,
+    /// The web server is mod_fcgid: it knows this process by its launcher's file, sends it no more requests once
+    /// another lies there, but still counts it.
+    pub(crate) is_known_by_launcher: bool,
+}
+
+/// The state of one process about new versions.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    state: State,
+    /// The files when they were looked at last.
+    seen: Snapshot,
+    /// What this process was started from, or was judged to be as good as: needs no verdict.
+    running: Option<String>,
+    arrival: Arrival,
+    next_look: Instant,
+    last_look: Instant,
+    /// No request between the last two looks.
+    is_idle: bool,
+    last_active: Instant,
+    idle_exit: Option<Duration>,
+    origin: Option<String>,
+    is_known_by_launcher: bool,
+    /// Since when another file has been in the launcher's place.
+    replaced_since: Option<Instant>,
+    /// The installed program has not been considered yet, for another was started in its place.
+    has_unseen_program: bool,
+    /// What runs has not been judged yet.
+    is_unjudged: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Watching,
+    Judging {
+        candidate: Candidate,
+        /// Accepting waits until then.
+        hold_until: Option<Instant>,
+    },
+    /// It has passed.
+    Ready {
+        key: Option<String>,
+        since: Instant,
+        attempts: usize,
+        retry_at: Instant,
+    },
+}
+
+/// What is known of the version beside the program.
+#[derive(Clone, Copy, Debug)]
+enum Arrival {
+    None,
+    /// It has been as it is since then.
+    Settling(Identity, Instant),
+    /// There is a verdict on it.
+    Judged(Identity),
+}
+
+impl Decision {
+    pub(crate) fn new(start: Start, now: Instant) -> Self {
+        let Start { files, is_stand_in, judges_itself, idle_exit, origin, is_known_by_launcher } =
+            start;
+        Decision {
+            state: State::Watching,
+            running: if is_stand_in { None } else { files.key(Version::Installed) },
+            arrival: Arrival::None,
+            next_look: if is_stand_in { now } else { now + INTERVAL },
+            last_look: now,
+            is_idle: false,
+            last_active: now,
+            idle_exit,
+            origin: origin.or_else(|| files.launcher.map(|it| it.file())),
+            is_known_by_launcher,
+            replaced_since: None,
+            has_unseen_program: is_stand_in,
+            is_unjudged: judges_itself && !is_stand_in,
+            seen: files,
+        }
+    }
+
+    /// The one move: what follows from an event.
+    pub(crate) fn step(&mut self, event: Event, now: Instant) -> Action {
+        match event {
+            Event::Tick(activity) => self.tick(activity, now),
+            Event::Looked(files, activity) => self.looked(files, activity, now),
+            Event::Accepting(files) => {
+                self.last_look = now;
+                self.consider(files, false, now).unwrap_or_else(|| self.wait(now))
+            }
+            Event::Asked(files) => {
+                self.consider(files, true, now).unwrap_or_else(|| self.wait(now))
+            }
+            Event::Judged(verdict, files) => self.judged(verdict, files, now),
+            Event::PutOff(obstacle) => self.put_off(obstacle, now),
+        }
+    }
+
+    // Questions that change nothing.
+
+    /// Whether nothing has been asked for since the last look.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle
+    }
+
+    /// Whether accepting has to wait.
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        matches!(self.state, State::Judging { hold_until: Some(until), .. } if now < until)
+    }
+
+    /// Whether the last look is too old to accept after it: while idle, files are looked at rarely.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.is_idle && now.saturating_duration_since(self.last_look) >= INTERVAL
+    }
+
+    /// Whether the launcher has changed since the last look.
+    pub(crate) fn is_touched(&self, launcher: Option<Identity>) -> bool {
+        launcher != self.seen.launcher
+    }
+
+    /// What is going to be executed; `None` unless it has passed.
+    pub(crate) fn ready_key(&self) -> Option<&Option<String>> {
+        match &self.state {
+            State::Ready { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// How often the upgrade was put off, and how long it has been possible.
+    pub(crate) fn attempts(&self, now: Instant) -> (usize, Duration) {
+        match &self.state {
+            State::Ready { attempts, since, .. } => {
+                (*attempts, now.saturating_duration_since(*since))
+            }
+            _ => (0, Duration::ZERO),
+        }
+    }
+
+    /// The launcher's file when the web server started this process.
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    // Moves.
+
+    fn tick(&mut self, activity: Activity, now: Instant) -> Action {
+        match &self.state {
+            State::Watching => {
+                if self.is_idle && activity.since_last {
+                    self.is_idle = false;
+                    self.last_active = now;
+                    self.next_look = now.max(self.last_look + INTERVAL);
+                }
+                if now >= self.next_look { Action::Look } else { self.wait(now) }
+            }
+            State::Judging { .. } => self.wait(now),
+            State::Ready { attempts, retry_at, .. } => {
+                let is_due = *attempts == 0 || !activity.now || now >= *retry_at;
+                if is_due { Action::Upgrade } else { self.wait(now) }
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant) -> Action {
+        Action::Wait(match &self.state {
+            State::Watching => Some(self.next_look),
+            State::Judging { hold_until, .. } => hold_until.filter(|until| now < *until),
+            State::Ready { retry_at, .. } => Some((now + QUIET_INTERVAL).min(*retry_at)),
+        })
+    }
+
+    fn looked(&mut self, files: Snapshot, activity: Activity, now: Instant) -> Action {
+        self.last_look = now;
+        self.is_idle = !(activity.since_last || activity.now);
+        if !self.is_idle {
+            self.last_active = now;
+        }
+        self.next_look = now + INTERVAL;
+        if let Some(action) = self.consider(files, false, now) {
+            return action;
+        }
+        if let Some(reason) = self.exit_reason(now) {
+            return Action::Exit(reason);
+        }
+        self.next_look = now + self.interval();
+        Action::Wait(Some(self.next_look))
+    }
+
+    fn exit_reason(&self, now: Instant) -> Option<ExitReason> {
+        if let Some(since) = self.replaced_since
+            && now.saturating_duration_since(since) >= REPLACED
+        {
+            return Some(ExitReason::LauncherReplaced);
+        }
+        let patience = self.patience()?;
+        let is_over = now.saturating_duration_since(self.last_active) >= patience;
+        is_over.then_some(ExitReason::Idle(patience))
+    }
+
+    fn interval(&self) -> Duration {
+        let is_settling =
+            matches!(self.arrival, Arrival::Settling(..)) || self.replaced_since.is_some();
+        let interval = match self.is_idle && !is_settling {
+            true if self.is_known_by_launcher => IDLE_INTERVAL_BY_LAUNCHER,
+            true => IDLE_INTERVAL,
+            false => INTERVAL,
+        };
+        self.patience().map_or(interval, |patience| interval.min(patience))
+    }
+
+    /// How long this process may be idle.
+    fn patience(&self) -> Option<Duration> {
+        let patience = self.idle_exit?;
+        let launcher = self.seen.launcher.map(|it| it.file());
+        match &self.origin {
+            Some(origin) if launcher.as_ref() != Some(origin) => Some(patience.min(UNREACHABLE)),
+            _ => Some(patience),
+        }
+    }
+
+    /// What follows from the files as they are; `None` when nothing does.
+    fn consider(&mut self, files: Snapshot, asked: bool, now: Instant) -> Option<Action> {
+        if !matches!(self.state, State::Watching) {
+            return None;
+        }
+        self.note_replacement(&files, now);
+        if self.replaced_since.is_some() && !asked {
+            // A process that is about to exit needs no newer version.
+            self.seen = files;
+            return None;
+        }
+        let touched = asked || files.launcher.is_some() && files.launcher != self.seen.launcher;
+        let program = std::mem::take(&mut self.has_unseen_program)
+            || files.program.is_some() && files.program != self.seen.program;
+        let changed = touched || program || files.others != self.seen.others;
+        let is_arrival_due = self.note_arrival(files.arriving, touched, now);
+        self.seen = files;
+        if is_arrival_due && let Some(key) = self.seen.key(Version::Arriving) {
+            let purpose = if changed { Purpose::UpgradeToEither } else { Purpose::Upgrade };
+            return Some(self.judge(Version::Arriving, key, purpose, now));
+        }
+        if changed {
+            return self.consider_program(now);
+        }
+        if std::mem::take(&mut self.is_unjudged) {
+            let key = self.running.clone()?;
+            return Some(self.judge(Version::Installed, key, Purpose::Record, now));
+        }
+        None
+    }
+
+    /// Notes whether another file lies in the launcher's place. A missing one may come back.
+    fn note_replacement(&mut self, files: &Snapshot, now: Instant) {
+        let launcher = files.launcher.map(|it| it.file());
+        let is_replaced =
+            self.is_known_by_launcher && launcher.is_some() && launcher != self.origin;
+        self.replaced_since = is_replaced.then(|| self.replaced_since.unwrap_or(now));
+    }
+
+    /// Notes what has arrived; whether it is to be judged: somebody has touched the launcher, or it has been as
+    /// it is for long enough.
+    fn note_arrival(&mut self, arriving: Option<Identity>, touched: bool, now: Instant) -> bool {
+        let Some(arriving) = arriving else {
+            self.arrival = Arrival::None;
+            return false;
+        };
+        let is_due = touched
+            || match self.arrival {
+                Arrival::Settling(known, since) if known == arriving => {
+                    now.saturating_duration_since(since) >= SETTLED
+                }
+                Arrival::Judged(known) if known == arriving => return false,
+                _ => {
+                    self.arrival = Arrival::Settling(arriving, now);
+                    false
+                }
+            };
+        if is_due {
+            self.arrival = Arrival::Judged(arriving);
+        }
+        is_due
+    }
+
+    fn consider_program(&mut self, now: Instant) -> Option<Action> {
+        let key = self.seen.key(Version::Installed)?;
+        if self.running.as_ref() == Some(&key) {
+            return Some(self.become_ready(Some(key), now));
+        }
+        Some(self.judge(Version::Installed, key, Purpose::Upgrade, now))
+    }
+
+    fn judge(&mut self, version: Version, key: String, purpose: Purpose, now: Instant) -> Action {
+        let candidate = Candidate { version, key, purpose };
+        let hold_until = (purpose != Purpose::Record).then(|| now + HOLD);
+        self.state = State::Judging { candidate: candidate.clone(), hold_until };
+        Action::Judge(candidate)
+    }
+
+    fn judged(&mut self, verdict: Verdict, files: Snapshot, now: Instant) -> Action {
+        let state = std::mem::replace(&mut self.state, State::Watching);
+        let State::Judging { candidate: Candidate { version, purpose, .. }, .. } = state else {
+            self.state = state;
+            return self.wait(now);
+        };
+        if purpose == Purpose::Record {
+            return self.wait(now);
+        }
+        if verdict == Verdict::Passed {
+            return self.passed(version, files, now).unwrap_or_else(|| self.wait(now));
+        }
+        if matches!(verdict, Verdict::Unknown(_)) {
+            // The next look finds it changed again.
+            match version {
+                Version::Installed => self.seen.program = None,
+                Version::Arriving => self.arrival = Arrival::None,
+            }
+        }
+        let other =
+            if purpose == Purpose::UpgradeToEither { self.consider_program(now) } else { None };
+        other.unwrap_or_else(|| self.wait(now))
+    }
+
+    fn passed(&mut self, version: Version, files: Snapshot, now: Instant) -> Option<Action> {
+        if version == Version::Arriving {
+            // It is the installed program now.
+            let before = std::mem::replace(&mut self.seen, files);
+            if before.others != self.seen.others {
+                return self.consider_program(now);
+            }
+        }
+        self.running = self.seen.key(Version::Installed);
+        Some(self.become_ready(self.running.clone(), now))
+    }
+
+    fn become_ready(&mut self, key: Option<String>, now: Instant) -> Action {
+        self.state = State::Ready { key, since: now, attempts: 0, retry_at: now };
+        Action::Upgrade
+    }
+
+    fn put_off(&mut self, obstacle: Obstacle, now: Instant) -> Action {
+        match (obstacle, &mut self.state) {
+            (
+                Obstacle::InFlight | Obstacle::BeingWritten,
+                State::Ready { attempts, retry_at, .. },
+            ) => {
+                let pause = match obstacle {
+                    Obstacle::BeingWritten => QUIET_INTERVAL,
+                    _ => RETRIES[(*attempts).min(RETRIES.len() - 1)],
+                };
+                *attempts += 1;
+                *retry_at = now + pause;
+            }
+            (Obstacle::Changed, _) => {
+                self.state = State::Watching;
+                self.seen.program = None;
+                self.next_look = now;
+            }
+            (Obstacle::NotExecuted, _) => {
+                self.state = State::Watching;
+                self.running = None;
+            }
+            (_, State::Watching | State::Judging { .. }) => {}
+        }
+        self.wait(now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! How a process comes to a verdict: the one that another process has left, or a check. What has arrived and
+//! passed is installed by this.
+
+use std::fs;
+use std::time::SystemTime;
+
+use crate::upgrade::check::{Check, WRITE_PATIENCE};
+use crate::upgrade::install::install;
+use crate::upgrade::verdicts::{Known, Verdict, Verdicts};
+use crate::upgrade::watch::{Paths, Snapshot, Version};
+
+/// What is checked, how, and where verdicts are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    pub(crate) paths: Paths,
+    pub(crate) check: Check,
+    /// Without one each process checks by itself.
+    pub(crate) verdicts: Option<Verdicts>,
+}
+
+impl Judge {
+    /// Returns the verdict that another process has left, however old.
+    pub(crate) fn recorded(&self, key: &str) -> Option<Verdict> {
+        self.verdicts.as_ref()?.read(key, None)
+    }
+
+    /// Comes to a verdict on the version that `key` names. One that arrived and passed is installed when this
+    /// returns. `afresh`: a failure from before does not count.
+    pub(crate) async fn judge(&self, version: Version, key: &str, afresh: bool) -> Verdict {
+        let _lock = match self.known(key, afresh).await {
+            Known::Verdict(verdict) if version == Version::Installed => return verdict,
+            Known::Verdict(Verdict::Failed(why)) => return Verdict::Failed(why),
+            Known::Verdict(_) => None,
+            Known::Nothing(lock) => lock,
+        };
+        let program = self.paths.of(version);
+        let verdict = self.check.run(&program).await;
+        // What was checked has to be what is there now.
+        if Snapshot::take(&self.paths).key(version).as_deref() != Some(key) {
+            return Verdict::Unknown("it changed while it was checked".to_owned());
+        }
+        let name = program.display();
+        match &verdict {
+            Verdict::Passed => tracing::info!("{name} passed its check."),
+            Verdict::Failed(why) => {
+                tracing::error!("{name} was rejected; the running version continues: {why}.");
+            }
+            Verdict::Unknown(why) => tracing::warn!("{name} could not be checked: {why}."),
+        }
+        self.record(key, &verdict);
+        if version == Version::Arriving && verdict == Verdict::Passed {
+            if let Err(error) = install(&self.paths) {
+                return Verdict::Unknown(format!("it could not replace the program: {error}"));
+            }
+            // Renaming changes a file's time.
+            if let Some(key) = Snapshot::take(&self.paths).key(Version::Installed) {
+                self.record(&key, &verdict);
+            }
+        }
+        verdict
+    }
+
+    async fn known(&self, key: &str, afresh: bool) -> Known {
+        let Some(verdicts) = &self.verdicts else { return Known::Nothing(None) };
+        let started = SystemTime::now();
+        // Of failures only those since the launcher was last touched count.
+        let touched = || {
+            let launcher = self.paths.launcher.as_ref()?;
+            fs::metadata(launcher).ok()?.modified().ok()
+        };
+        let failures_since = || if afresh { Some(started) } else { touched() };
+        verdicts.read_or_lock(key, failures_since, self.check.deadline + WRITE_PATIENCE).await
+    }
+
+    fn record(&self, key: &str, verdict: &Verdict) {
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.write(key, verdict);
+        }
+    }
+}
