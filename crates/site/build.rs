@@ -1,7 +1,7 @@
 //! Compiles the top-level folder `static/` into the site: each file with a hash of its content, and,
 //! where that is worth it, compressed. Doing this here costs a starting process nothing.
 //!
-//! Writes `static_files.rs`, which `src/assets.rs` includes.
+//! Writes `static_files.rs`, which `src/http/assets.rs` includes.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

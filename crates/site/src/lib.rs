@@ -23,20 +23,12 @@
 // They panic when nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod accept_encoding;
-pub mod assets;
-mod base_path;
-mod byte_range;
-mod compress;
-pub mod error_page;
-mod finish;
-mod format;
-mod https;
+mod http;
 pub mod login;
-mod multipart;
-mod page;
+mod middleware;
+mod pages;
+mod password;
 mod pause;
-mod request_body;
 mod router;
 mod server;
 mod settings;
@@ -44,14 +36,16 @@ pub mod store;
 pub mod testing;
 mod tool;
 
-pub use base_path::BasePath;
-pub use error_page::ErrorPage;
+pub use crate::http::assets;
+pub use crate::http::base_path::BasePath;
+pub use crate::http::format::Format;
+pub use crate::http::multipart::Multipart;
+pub use crate::http::request_body::{BodyBroken, Chunks};
 pub use event_loop::fork::Limits;
-pub use format::Format;
-pub use login::{LoginSettings, Password, Visitor};
-pub use multipart::Multipart;
-pub use page::{Page, Template};
-pub use request_body::{BodyBroken, Chunks};
+pub use login::{LoginSettings, Visitor};
+pub use pages::error_page::{self, ErrorPage};
+pub use pages::page::{Page, Template};
+pub use password::Password;
 pub use router::{router, router_with};
 pub use server::{Server, ServerFacts};
 pub use settings::SiteSettings;

@@ -24,11 +24,9 @@ mod forgery;
 mod hashing;
 mod next;
 pub(crate) mod pages;
-mod password;
-mod password_rules;
 mod queue;
 mod second_factor;
-mod secrets;
+pub(crate) mod secrets;
 mod session;
 mod set_up;
 #[cfg(test)]
@@ -48,14 +46,14 @@ use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::base_path::BasePath;
-use crate::error_page::ErrorPage;
-use crate::format::Format;
+use crate::http::base_path::BasePath;
+use crate::http::format::Format;
+use crate::pages::error_page::ErrorPage;
 use crate::server::Server;
 use crate::store::{Store, StoreError};
 
+pub use crate::password::{BadHash, NoRandomness, Password, ROUNDS};
 pub use cookies::CookiePath;
-pub use password::{BadHash, NoRandomness, Password, ROUNDS};
 pub use visitor::Visitor;
 
 use cookies::Scope;

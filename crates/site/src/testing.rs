@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use tower_service::Service;
 
-use crate::request_body::Chunks;
+use crate::http::request_body::Chunks;
 
 /// A response, read to its end.
 #[derive(Clone, Debug)]

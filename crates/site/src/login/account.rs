@@ -12,12 +12,12 @@ use tera::context;
 
 use super::events::{self, Event, Origin, ago};
 use super::pages::{Asked, begin_session, in_words, logged_out, no_randomness};
-use super::password_rules::SHORTEST;
 use super::session::{self, Session};
 use super::throttle::{self, Seconds, Who};
 use super::{PASSWORD_FACT, Password, SharedGate, Visitor, now, second_factor, set_fact};
-use crate::error_page::ErrorPage;
-use crate::page::Page;
+use crate::pages::error_page::ErrorPage;
+use crate::pages::page::Page;
+use crate::password::rules::SHORTEST;
 
 /// The message for a wrong password.
 const WRONG_PASSWORD: &str = "That is not the password.";

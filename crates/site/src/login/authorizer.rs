@@ -13,10 +13,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{Gate, next};
-use crate::base_path::BasePath;
-use crate::error_page::ErrorPage;
-use crate::format::Format;
-use crate::page::CACHING;
+use crate::http::base_path::BasePath;
+use crate::http::format::Format;
+use crate::pages::error_page::ErrorPage;
+use crate::pages::page::CACHING;
 
 /// What the web server asks about a request for a guarded folder: a request extension. The request's URI is
 /// the one that the visitor asked for, whole; the value says where the site is mounted.

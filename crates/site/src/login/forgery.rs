@@ -11,8 +11,8 @@ use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Method};
 use http_body::Frame;
 
-use crate::multipart::Multipart;
-use crate::request_body::{BodyBroken, Chunks};
+use crate::http::multipart::Multipart;
+use crate::http::request_body::{BodyBroken, Chunks};
 
 /// The name of the first field of every form.
 pub(crate) const FIELD: &str = "csrf";

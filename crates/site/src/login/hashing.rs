@@ -11,9 +11,9 @@ use std::time::Duration;
 use event_loop::fork::{self, Failure};
 use http::StatusCode;
 
-use super::password::Password;
 use super::queue::{PATIENCE, Permit, Queue};
-use crate::error_page::ErrorPage;
+use crate::pages::error_page::ErrorPage;
+use crate::password::Password;
 use crate::pause::pause;
 
 /// How long until the system is asked again for a process that it did not give: 200 ms.

@@ -1,6 +1,6 @@
 //! Where to go after the login: only to a path of this site, or to one that we ourselves have signed.
 
-use crate::base_path::BasePath;
+use crate::http::base_path::BasePath;
 
 use super::secrets::Secrets;
 

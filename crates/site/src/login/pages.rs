@@ -18,7 +18,6 @@ use super::cookies::Scope;
 use super::events::{self, Origin};
 use super::forgery::{self, Sender};
 use super::hashing::{self, Busy, Process};
-use super::password::Password;
 use super::secrets::{Secrets, random};
 use super::session::{self, Session};
 use super::throttle::{self, Wait, Who};
@@ -26,11 +25,12 @@ use super::{
     KNOWN_SECONDS, SharedGate, Visitor, account, cookies, draw, next, now, or_set_up,
     second_factor, set_up,
 };
-use crate::base_path::BasePath;
-use crate::error_page::ErrorPage;
-use crate::format::Format;
-use crate::page::Page;
-use crate::request_body::Chunks;
+use crate::http::base_path::BasePath;
+use crate::http::format::Format;
+use crate::http::request_body::Chunks;
+use crate::pages::error_page::ErrorPage;
+use crate::pages::page::Page;
+use crate::password::Password;
 use crate::server::Server;
 
 /// How much a form of the login may bring: a password, a code and an address are below 4 KiB.

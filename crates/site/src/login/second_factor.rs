@@ -10,10 +10,10 @@ use ring::digest::{SHA256, digest};
 use ring::hmac;
 use rusqlite::{Connection, Transaction, params};
 
-use super::password::NoRandomness;
 use super::secrets::{Secrets, random};
 use super::throttle::Seconds;
 use super::{fact, set_fact};
+use crate::password::NoRandomness;
 
 const KEY_FACT: &str = "totp_key";
 /// The prefix of an encrypted key; a key without it is base32.

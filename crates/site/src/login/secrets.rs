@@ -13,7 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use ring::rand::SecureRandom;
 
-use super::password::NoRandomness;
+use crate::password::NoRandomness;
 use crate::store::{StoreError, close_folder_of, private_folder_of};
 
 /// The file's length.

@@ -9,9 +9,9 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::events::Origin;
-use super::password::NoRandomness;
 use super::secrets::{Secrets, random};
 use super::throttle::Seconds;
+use crate::password::NoRandomness;
 
 /// A session is written again when it has not been seen for this long: not with each request.
 const SEEN_EVERY: Seconds = 300;

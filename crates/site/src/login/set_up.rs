@@ -12,11 +12,11 @@ use tera::context;
 
 use super::events;
 use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
-use super::password_rules::SHORTEST;
 use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
-use crate::error_page::ErrorPage;
-use crate::page::Page;
+use crate::pages::error_page::ErrorPage;
+use crate::pages::page::Page;
+use crate::password::rules::SHORTEST;
 use atomic_file::read_small;
 
 /// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::files::folder_of;
 
-use crate::error_page::ErrorPage;
+use crate::pages::error_page::ErrorPage;
 
 /// Why the store gave no answer. As text: what happened and what the owner can do, without a period.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use tera::{Context, Kwargs, State, Tera};
 
-use crate::assets;
-use crate::base_path::BasePath;
-use crate::error_page::ErrorPage;
+use crate::http::assets;
+use crate::http::base_path::BasePath;
 use crate::login::Visitor;
+use crate::pages::error_page::ErrorPage;
 use crate::tool::Tool;
 
 /// The media type of every page.
@@ -261,7 +261,7 @@ mod tests {
     /// Escaping depends on the name's extension; this is how a template could lose it.
     #[test]
     fn every_template_of_the_site_escapes_what_it_shows() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/templates");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pages/templates");
         let mut count = 0;
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();

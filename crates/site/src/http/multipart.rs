@@ -17,8 +17,8 @@ use futures_core::Stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
-use crate::error_page::ErrorPage;
-use crate::request_body::{BodyBroken, Chunks, too_large};
+use crate::http::request_body::{BodyBroken, Chunks, too_large};
+use crate::pages::error_page::ErrorPage;
 
 /// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
 /// part, which are a few hundred bytes in the forms of browsers. It leaves room for one large chunk.

@@ -3,13 +3,15 @@
 //! A hash is a line that can be put into a TOML file, a shell and an .htaccess as it is:
 //! `pbkdf2-sha256:600000:SALT:HASH`, the last two in base64url.
 
+pub(crate) mod rules;
+
 use std::fmt;
 use std::num::NonZeroU32;
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::{hmac, pbkdf2};
 
-use super::secrets::{Secrets, random};
+use crate::login::secrets::{Secrets, random};
 
 /// What PBKDF2-HMAC-SHA256 has to cost: OWASP's Password Storage Cheat Sheet asks for 600,000 rounds, about
 /// 0.1 to 0.3 s.

@@ -17,9 +17,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::accept_encoding::Coding;
-use crate::byte_range::{Wanted, parse};
-use crate::error_page::ErrorPage;
+use crate::http::accept_encoding::Coding;
+use crate::http::byte_range::{Wanted, parse};
+use crate::pages::error_page::ErrorPage;
 
 /// Every file in `static/`, in the order of the alphabet, with its compressed forms.
 const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
@@ -239,7 +239,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::compress::decompressed;
+    use crate::http::compress::decompressed;
     use crate::testing::{Answer, get, request, send};
 
     /// Asks for `static/PATH` with these headers.

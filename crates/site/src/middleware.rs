@@ -3,6 +3,8 @@
 //!
 //! It is the outermost layer of `router.rs`; the words of failures are in `error_page.rs`.
 
+mod https;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +20,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
-use crate::base_path::BasePath;
-use crate::error_page::ErrorPage;
-use crate::format::Format;
-use crate::https;
+use crate::http::base_path::BasePath;
+use crate::http::format::Format;
+use crate::http::request_body::Chunks;
 use crate::login::authorizer::Asks;
 use crate::login::{Gate, Visitor};
-use crate::request_body::Chunks;
+use crate::pages::error_page::ErrorPage;
 use crate::router::AnsweredBy;
 use crate::server::Server;
 use crate::settings::SiteSettings;
@@ -145,7 +146,8 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
 /// Keeps what the owner sees out of caches, the browser's too: after a log out nobody turns a page back. A
 /// handler that says something of its own about that knows what it serves.
 fn keep_private(headers: &mut HeaderMap) {
-    let is_default = headers.get(CACHE_CONTROL).is_none_or(|value| value == crate::page::CACHING);
+    let is_default =
+        headers.get(CACHE_CONTROL).is_none_or(|value| value == crate::pages::page::CACHING);
     if is_default {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use http::StatusCode;
 use http_body::Body as _;
 
-use crate::error_page::ErrorPage;
+use crate::pages::error_page::ErrorPage;
 
 /// How many bytes of a body are handed out in one turn before the other exchanges get theirs.
 ///

@@ -23,7 +23,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
-use crate::accept_encoding::Coding;
+use crate::http::accept_encoding::Coding;
 
 /// Answers below this size fit into one packet or two and are sent as they are.
 const SMALLEST: u64 = 1024;

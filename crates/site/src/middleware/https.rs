@@ -12,7 +12,7 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::base_path::BasePath;
+use crate::http::base_path::BasePath;
 
 /// Returns where to redirect a request that came over HTTP; `None` if it is to be answered as it is.
 ///

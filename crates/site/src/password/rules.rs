@@ -1,7 +1,7 @@
 //! Which passwords a form accepts as new ones: long ones that are not easy to guess. No rules about kinds of
 //! characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
 
-use super::password::Password;
+use super::Password;
 
 /// The shortest password that is accepted as a new one; characters (OWASP ASVS 4, 2.1.1).
 pub(crate) const SHORTEST: usize = 12;

@@ -13,11 +13,11 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use tera::context;
 
-use crate::base_path::BasePath;
-use crate::finish::add_security_headers;
-use crate::format::Format;
+use crate::http::base_path::BasePath;
+use crate::http::format::Format;
 use crate::login::Visitor;
-use crate::page;
+use crate::middleware::add_security_headers;
+use crate::pages::page;
 use crate::tool::Tool;
 
 /// When to come back to a busy site. Renewing takes about a second; crawlers and monitors that come back

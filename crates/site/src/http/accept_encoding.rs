@@ -6,7 +6,7 @@
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
-use crate::format::weight_in_thousandths;
+use crate::http::format::weight_in_thousandths;
 
 /// A form in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

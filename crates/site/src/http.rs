@@ -1,0 +1,12 @@
+//! What HTTP says, apart from any page: content negotiation, compression, byte ranges, static files, request bodies.
+//!
+//! Knows neither the login nor a page; what fails here is a value that `pages/` shows.
+
+pub(crate) mod accept_encoding;
+pub mod assets;
+pub(crate) mod base_path;
+mod byte_range;
+pub(crate) mod compress;
+pub(crate) mod format;
+pub(crate) mod multipart;
+pub(crate) mod request_body;
