@@ -47,8 +47,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::http::base_path::BasePath;
+use crate::http::error::HttpError;
 use crate::http::format::Format;
-use crate::pages::error_page::ErrorPage;
 use crate::server::Server;
 use crate::store::{Store, StoreError};
 
@@ -221,7 +221,7 @@ impl Gate {
     ///
     /// # Errors
     /// The answer to give instead.
-    pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, ErrorPage> {
+    pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let visitor = self.recognise(request.headers(), request.extensions()).await?;
         let Some(session) = visitor.session() else { return Ok(visitor) };
         // The login form has a token of its own, and whoever has logged in by another is only led on.
@@ -302,7 +302,7 @@ impl Gate {
             let to = format!("{}?next={next}", base.link("/login"));
             return ([(CACHE_CONTROL, "no-store")], Redirect::to(&to)).into_response();
         }
-        let page = ErrorPage::new(StatusCode::UNAUTHORIZED)
+        let page = HttpError::new(StatusCode::UNAUTHORIZED)
             .message("This is for the owner of the site alone, or needs a login.")
             .line(base.link("/login"))
             .default_format(Format::Text);
@@ -322,8 +322,8 @@ impl Gate {
         headers: &HeaderMap,
         token: &str,
         expected: &str,
-    ) -> Result<(), ErrorPage> {
-        let page = ErrorPage::new(StatusCode::FORBIDDEN).title("This did not come from here");
+    ) -> Result<(), HttpError> {
+        let page = HttpError::new(StatusCode::FORBIDDEN).title("This did not come from here");
         if forgery::sender(headers) == Sender::Other {
             tracing::warn!("A form that another site sent was refused.");
             return Err(page.message(

@@ -1,7 +1,7 @@
 //! What every response of the site gets on its way out: the page for a failure, headers that protect
 //! the visitor, and no body for HEAD.
 //!
-//! It is the outermost layer of `router.rs`; the words of failures are in `error_page.rs`.
+//! It is the outermost layer of `router.rs`; failures are values (`http/error.rs`), which `pages/error_page.rs` writes.
 
 mod https;
 
@@ -13,22 +13,30 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use crate::http::base_path::BasePath;
+use crate::http::error::HttpError;
 use crate::http::format::Format;
 use crate::http::request_body::Chunks;
+use crate::http::security_headers::add_security_headers;
 use crate::login::authorizer::Asks;
 use crate::login::{Gate, Visitor};
-use crate::pages::error_page::ErrorPage;
-use crate::router::AnsweredBy;
+use crate::pages::error_page;
+use crate::pages::frame::Frame;
+use crate::pages::page::CACHING;
 use crate::server::Server;
 use crate::settings::SiteSettings;
+use crate::tool::Tool;
+
+/// The tool that has answered, as an extension of its responses: `router.rs` sets it.
+#[derive(Clone, Copy)]
+pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
 
 /// Where every request comes in and every response goes out.
 pub(crate) struct Door {
@@ -50,7 +58,7 @@ impl Door {
     }
 
     /// Finds out who asks. The static files and the answer to monitors are the same for everybody.
-    async fn admit(&self, request: &mut Request) -> Result<Visitor, ErrorPage> {
+    async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let path = request.uri().path();
         match &self.gate {
             _ if self.asked_by_owner => Ok(Visitor::in_the_shell()),
@@ -65,13 +73,14 @@ impl Door {
     async fn authorize(&self, asked: &Parts, what: &Asks, is_https: bool) -> Response {
         let answer = match &self.gate {
             Some(gate) => gate.authorize(asked, what, is_https).await,
-            None => Err(ErrorPage::new(StatusCode::FORBIDDEN)),
+            None => Err(HttpError::new(StatusCode::FORBIDDEN)),
         };
         answer.unwrap_or_else(|refusal| {
             refusal.log(&asked.method, asked.uri.path(), None);
             let format = Format::wanted(&asked.headers, refusal.format_without_preference());
             let (Asks::MayPass(site) | Asks::WhatToSay(site)) = what;
-            let page = refusal.render(site, &Visitor::default(), None, None, format);
+            let frame = Frame::at(site.clone());
+            let page = error_page::render(&refusal, &frame, None, None, format);
             let mut response = page.map(Body::from);
             add_security_headers(response.headers_mut());
             response
@@ -102,10 +111,14 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
     }
     let admitted = door.admit(&mut request).await;
     let visitor = admitted.as_ref().cloned().unwrap_or_default();
+    let frame = visitor.frame(base);
     let mut response = match admitted {
         Ok(visitor) => {
-            // Most requests of most sites come from nobody.
+            // Most requests of most sites come from nobody: pages find what they need without these.
             if visitor.is_owner() || visitor.has_login() {
+                request.extensions_mut().insert(frame.clone());
+            }
+            if visitor.is_owner() {
                 request.extensions_mut().insert(visitor);
             }
             next.run(request).await
@@ -123,7 +136,7 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
         // The query may hold secrets and stays out.
         failure.log(&method, uri.path(), reference.as_deref());
         let tool = response.extensions().get().map(|AnsweredBy(tool)| *tool);
-        let page = failure.render(&base, &visitor, tool, reference.as_deref(), format);
+        let page = error_page::render(&failure, &frame, tool, reference.as_deref(), format);
         response = with_page(response, page.map(Body::from));
     }
     if method == Method::HEAD {
@@ -133,7 +146,7 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
     if visitor.is_owner() {
         keep_private(headers);
         if let Some(gate) = &door.gate {
-            gate.see_out(&visitor, &base, is_https, headers);
+            gate.see_out(&visitor, &frame.base, is_https, headers);
         }
     }
     if let (true, Some(hsts)) = (is_https, &door.hsts) {
@@ -146,85 +159,30 @@ pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) ->
 /// Keeps what the owner sees out of caches, the browser's too: after a log out nobody turns a page back. A
 /// handler that says something of its own about that knows what it serves.
 fn keep_private(headers: &mut HeaderMap) {
-    let is_default =
-        headers.get(CACHE_CONTROL).is_none_or(|value| value == crate::pages::page::CACHING);
+    let is_default = headers.get(CACHE_CONTROL).is_none_or(|value| value == CACHING);
     if is_default {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 
-/// Adds the headers that protect visitors, unless the handler has set its own. docs/headers.md explains each.
-pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
-    let is_page =
-        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    let of_pages = if is_page { &OF_PAGES[..] } else { &[] };
-    for (name, value) in OF_ALL.iter().chain(of_pages) {
-        headers.entry(name).or_insert_with(|| value.clone());
-    }
-}
-
-/// Protects visitors in every response. Together with the three that most responses have (type, length,
-/// caching) these fill the smallest `HeaderMap`: a seventh header would need a larger, slower one for every
-/// response.
-static OF_ALL: [(HeaderName, HeaderValue); 3] = [
-    // Only scripts, styles and images that are files of this site; nothing inline, no frames, no connections,
-    // no form that submits elsewhere.
-    (
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-             base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        ),
-    ),
-    // A response sent as text is never a script, whatever it contains.
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // Other sites cannot load it into their own process, where it might be read (Spectre).
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
-];
-
-/// And in pages.
-static OF_PAGES: [(HeaderName, HeaderValue); 4] = [
-    // Only pages have links: the address of a private one is not revealed to other sites.
-    (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-    // What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
-    // itself.
-    (
-        HeaderName::from_static("permissions-policy"),
-        HeaderValue::from_static(
-            "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), \
-             screen-wake-lock=(), usb=()",
-        ),
-    ),
-    // For browsers that do not know frame-ancestors.
-    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    // A page that opens ours in a window, or is opened by it, gets no reference to it.
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
-];
-
-/// Takes the failure out of a response that still needs its page: an [`ErrorPage`], or a bare status
+/// Takes the failure out of a response that still needs its page: an [`HttpError`], or a bare status
 /// (the router's own 404 and 405, a handler's `StatusCode`).
-fn failure_without_page(response: &mut Response) -> Option<ErrorPage> {
-    if let Some(failure) = response.extensions_mut().remove::<ErrorPage>() {
+fn failure_without_page(response: &mut Response) -> Option<HttpError> {
+    if let Some(failure) = response.extensions_mut().remove::<HttpError>() {
         return Some(failure);
     }
     let status = response.status();
     let is_failure = status.is_client_error() || status.is_server_error();
     let is_bare = response.body().size_hint().exact() == Some(0)
         && !response.headers().contains_key(CONTENT_TYPE);
-    (is_failure && is_bare).then(|| ErrorPage::new(status))
+    (is_failure && is_bare).then(|| HttpError::new(status))
 }
 
 /// Takes the words out of a failure in plain text: what a handler says with `(StatusCode, "words")`, and
 /// what axum's extractors say (`Form`, `Query`, `Json`, `Path`). Of a visitor's slip they become the
 /// message, unless the client likes plain text as well; of the site's own failure they are the cause, for
 /// the log alone, since often they are the words of a program for its programmer.
-async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> Option<ErrorPage> {
+async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
     let status = response.status();
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
@@ -237,7 +195,7 @@ async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> O
     let words = Chunks::new(std::mem::take(response.body_mut())).collect(WORDS_BYTES as usize);
     let words = words.await.unwrap_or_default();
     let words = String::from_utf8_lossy(&words).trim().to_owned();
-    let page = ErrorPage::new(status);
+    let page = HttpError::new(status);
     Some(if status.is_server_error() {
         page.cause(words.trim_end_matches('.')).default_format(Format::Text)
     } else if WORDS_OF_AXUM.iter().any(|opening| words.starts_with(opening)) {

@@ -1,4 +1,8 @@
-//! Pages: the frame that all of them share, and failures as pages.
+//! Pages: the frame that all of them share, the templates, and failures as pages.
+//!
+//! Pages take values ([`frame::Frame`]); who the visitor is has been found out before.
 
 pub mod error_page;
+pub(crate) mod frame;
 pub(crate) mod page;
+pub(crate) mod templates;

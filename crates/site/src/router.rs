@@ -20,10 +20,11 @@ use tower_service::Service;
 use crate::http::assets;
 use crate::http::base_path::BasePath;
 use crate::http::compress::compress;
+use crate::http::error::HttpError;
 use crate::login::{Gate, Visitor, pages};
-use crate::middleware::{Door, finish};
-use crate::pages::error_page::ErrorPage;
-use crate::pages::page::{Page, ToolPages, describe};
+use crate::middleware::{AnsweredBy, Door, finish};
+use crate::pages::page::Page;
+use crate::pages::templates::{ToolPages, describe};
 use crate::settings::SiteSettings;
 use crate::store::Store;
 use crate::tool::Tool;
@@ -58,10 +59,6 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
 
-/// The tool that has answered, as an extension of its responses: for `finish.rs`.
-#[derive(Clone, Copy)]
-pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
-
 /// The login, whose routes are built as a tool's are: when somebody asks for one.
 struct Login {
     gate: Arc<Gate>,
@@ -76,7 +73,7 @@ impl Login {
     async fn answer(&self, request: Request) -> Response {
         let routes = self.routes.get_or_init(|| {
             let routes = pages::routes(self.gate.clone());
-            routes.fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
+            routes.fallback(async || HttpError::new(StatusCode::NOT_FOUND))
         });
         let Ok(response) = routes.clone().call(request).await;
         response
@@ -88,7 +85,7 @@ struct Mounted {
     tool: &'static Tool,
     is_open: bool,
     /// What to answer in the tool's place when it is not open and nobody can log in.
-    refusal: ErrorPage,
+    refusal: HttpError,
     /// What the site remembers.
     store: Option<Store>,
     /// Everything below `/tools/NAME`, from the first request on.
@@ -119,7 +116,7 @@ impl Mounted {
             Router::new()
                 .nest(&tool.path(), routes)
                 .route(&format!("{}/", tool.path()), get(redirect))
-                .fallback(async || ErrorPage::new(StatusCode::NOT_FOUND))
+                .fallback(async || HttpError::new(StatusCode::NOT_FOUND))
         });
         routes.clone()
     }
@@ -131,12 +128,12 @@ async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Re
     let Some(below) = request.uri().path().strip_prefix("/tools/") else {
         return match login {
             Some(login) => login.answer(request).await,
-            None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
+            None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         };
     };
     let name = below.split('/').next().unwrap_or("");
     match mounted.iter().find(|mounted| mounted.tool.name == name) {
-        None => ErrorPage::new(StatusCode::NOT_FOUND).into_response(),
+        None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         Some(mounted) if !mounted.is_open && !is_owner(&request) => match login {
             Some(login) => {
                 let base = request.extensions().get().cloned().unwrap_or_default();
@@ -157,9 +154,9 @@ fn is_owner(request: &Request) -> bool {
 }
 
 /// The page for a tool that is not open: its owner reads here how to open it.
-fn refusal(tool: &Tool, settings: &SiteSettings) -> ErrorPage {
+fn refusal(tool: &Tool, settings: &SiteSettings) -> HttpError {
     let names = settings.names_with(tool);
-    ErrorPage::new(StatusCode::FORBIDDEN)
+    HttpError::new(StatusCode::FORBIDDEN)
         .title(format!("{} is not open", tool.title))
         .message(
             "The owner of this site has not opened this tool. If that is you: the first line below, \
@@ -171,7 +168,7 @@ fn refusal(tool: &Tool, settings: &SiteSettings) -> ErrorPage {
 
 /// The owner sees all tools, everybody else those that are open.
 async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
-    let is_shown = |mounted: &&Mounted| mounted.is_open || page.visitor().is_owner();
+    let is_shown = |mounted: &&Mounted| mounted.is_open || page.is_owner();
     let tools: Vec<_> =
         mounted.iter().filter(is_shown).map(|mounted| describe(mounted.tool)).collect();
     page.show("front.html", context! { tools => &tools })
@@ -519,7 +516,7 @@ mod tests {
             pages: &[],
             router: || {
                 let failure =
-                    || ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause("a secret");
+                    || HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause("a secret");
                 Router::new().route("/", get(async move || failure()))
             },
         }];

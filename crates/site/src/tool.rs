@@ -5,8 +5,6 @@
 use event_loop::fork::Limits;
 use http::Uri;
 
-use crate::Template;
-
 /// One small web tool, as the table of tools lists it.
 ///
 /// A plain value, so that a table of tools can be `const`:
@@ -57,6 +55,30 @@ pub struct Tool {
     /// Makes the tool's router, when the first request for the tool comes. Its `/` becomes
     /// `BASE/tools/NAME`.
     pub router: fn() -> axum::Router,
+}
+
+/// A template, by name and text; the text usually comes from `include_str!("page.html")`.
+///
+/// A page begins with `{% extends "frame.html" %}` and fills the block `main`, and perhaps `title` and
+/// `head`. It finds these variables, beside those the handler gives it:
+///
+/// - `base`: what every link begins with, as in `href="{{ base }}/"`;
+/// - `csrf`: what the first field of every form with `method="post"` has to hold, as in
+///   `<input type="hidden" name="csrf" value="{{ csrf }}">`; without it the owner's form is refused;
+/// - `is_owner`: whether the owner sees the page; `has_login`: whether anybody can log in;
+/// - `tool.name`, `tool.title`, `tool.summary`, `tool.path` of the tool it belongs to;
+///
+/// and these functions:
+///
+/// - `asset(path="site.css")`: the URL of a file in `static/`, BASE and version included;
+/// - `icon(name="checksum")`: the URL of an icon for `<use href="…"></use>` in an `<svg>`.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    /// Its name: a tool's begins with the tool's name and a slash and ends with `.html`, for that
+    /// ending turns on escaping.
+    pub name: &'static str,
+    /// Its text.
+    pub source: &'static str,
 }
 
 /// Who may use a tool.

@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
 use site::login::BadHash;
 use site::login::authorizer::Asks;
-use site::{ErrorPage, LoginSettings, Password, ServerFacts, SiteSettings};
+use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
 use crate::config::{self, Configuration, Settings};
@@ -285,7 +285,7 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
 
 /// The site's page for what the server has to answer itself.
 fn error_page(report: &ErrorReport) -> Response<Bytes> {
-    let page = ErrorPage::new(report.status);
+    let page = HttpError::new(report.status);
     let page = match &report.cause {
         Cause::Quarantined { label, seconds } => page
             .title("This tool is out of order")

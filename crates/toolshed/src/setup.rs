@@ -12,7 +12,7 @@ use axum::routing::any;
 use axum::routing::future::RouteFuture;
 use axum::{Extension, Router};
 use http::{Request, StatusCode, Uri};
-use site::{Access, ErrorPage, Runs, Tool};
+use site::{Access, HttpError, Runs, Tool};
 use tower_service::Service;
 
 use crate::config::{self, Configuration, Typed};
@@ -96,14 +96,14 @@ struct Wrong {
     shown: bool,
 }
 
-async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> ErrorPage {
+async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> HttpError {
     let Wrong { path, sentences, shown } = &*wrong;
     let first = sentences.first().map_or("", |sentence| sentence.trim_end_matches('.'));
     let others = match sentences.len() {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", count - 1),
     };
-    let page = ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+    let page = HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
         .title("This site is being set up")
         .message(match shown {
             true => "A setting is wrong, so there is nothing to see yet. This is what its owner has to change:",
@@ -113,5 +113,5 @@ async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> ErrorPage {
         .fault("The configuration is wrong")
         .asked_for(path)
         .cause(format!("{first}{others}"));
-    if *shown { sentences.iter().fold(page, ErrorPage::line) } else { page }
+    if *shown { sentences.iter().fold(page, HttpError::line) } else { page }
 }

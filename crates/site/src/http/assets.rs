@@ -17,9 +17,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::http::accept_encoding::Coding;
-use crate::http::byte_range::{Wanted, parse};
-use crate::pages::error_page::ErrorPage;
+use super::accept_encoding::Coding;
+use super::byte_range::{Wanted, parse};
+use super::error::HttpError;
 
 /// Every file in `static/`, in the order of the alphabet, with its compressed forms.
 const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
@@ -78,14 +78,14 @@ pub(crate) fn serve(
     headers: &HeaderMap,
 ) -> Response {
     let Some(asset) = find(path) else {
-        return ErrorPage::new(StatusCode::NOT_FOUND).into_response();
+        return HttpError::new(StatusCode::NOT_FOUND).into_response();
     };
     // A range is one of the file as it is: who asks for a part gets no compressed form.
     let range = headers.get(RANGE).filter(|_| method == Method::GET);
     let form = if range.is_some() { Form::plain(asset) } else { Form::wanted(asset, headers) };
 
     let mut response = if !has_one_of(headers, IF_MATCH, &form.etag, true).unwrap_or(true) {
-        ErrorPage::new(StatusCode::PRECONDITION_FAILED).into_response()
+        HttpError::new(StatusCode::PRECONDITION_FAILED).into_response()
     } else if has_one_of(headers, IF_NONE_MATCH, &form.etag, false).unwrap_or(false) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -192,7 +192,7 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
 /// 416: the file has nothing of what was asked for; it says how long it is.
 fn nothing_of(asset: &Asset) -> Response {
     let length = format!("bytes */{}", asset.content.len());
-    let page = ErrorPage::new(StatusCode::RANGE_NOT_SATISFIABLE);
+    let page = HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE);
     ([(CONTENT_RANGE, length)], page).into_response()
 }
 

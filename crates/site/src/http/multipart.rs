@@ -17,8 +17,8 @@ use futures_core::Stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
-use crate::http::request_body::{BodyBroken, Chunks, too_large};
-use crate::pages::error_page::ErrorPage;
+use super::error::HttpError;
+use super::request_body::{BodyBroken, Chunks, too_large};
 
 /// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
 /// part, which are a few hundred bytes in the forms of browsers. It leaves room for one large chunk.
@@ -29,7 +29,7 @@ const UNPRODUCTIVE_BYTES: usize = 256 * 1024;
 /// Memory is bounded: about one chunk of the body, whatever the size of a file.
 ///
 /// ```
-/// # async fn read(mut form: site::Multipart) -> Result<(), site::ErrorPage> {
+/// # async fn read(mut form: site::Multipart) -> Result<(), site::HttpError> {
 /// while let Some(mut field) = form.next_field().await? {
 ///     match field.name() {
 ///         "comment" => println!("{}", field.text(64 * 1024).await?),
@@ -58,10 +58,10 @@ impl Multipart {
     ///
     /// # Errors
     /// 400 when the headers name no boundary.
-    pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, ErrorPage> {
+    pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, HttpError> {
         let boundary = multer::parse_boundary(content_type(headers)).map_err(|error| {
             tracing::info!("a form without a usable boundary: {error}");
-            ErrorPage::new(StatusCode::BAD_REQUEST)
+            HttpError::new(StatusCode::BAD_REQUEST)
                 .message("The form does not say where its parts begin and end (no boundary).")
         })?;
         let unproductive = Arc::new(AtomicUsize::new(0));
@@ -81,19 +81,19 @@ impl Multipart {
     ///
     /// # Errors
     /// 400 when the form broke off or cannot be understood.
-    pub async fn next_field(&mut self) -> Result<Option<Field<'_>>, ErrorPage> {
+    pub async fn next_field(&mut self) -> Result<Option<Field<'_>>, HttpError> {
         // The parser can skip by itself, but then nobody sees that it gets on.
         while self.chunk().await?.is_some() {}
         // It wants the field before to be gone first.
         self.current = None;
-        self.current = self.parser.next_field().await.map_err(into_error_page)?;
+        self.current = self.parser.next_field().await.map_err(into_http_error)?;
         self.unproductive.store(0, Ordering::Relaxed);
         Ok(self.current.is_some().then_some(Field { form: self }))
     }
 
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ErrorPage> {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let Some(field) = &mut self.current else { return Ok(None) };
-        let chunk = field.chunk().await.map_err(into_error_page)?;
+        let chunk = field.chunk().await.map_err(into_http_error)?;
         self.unproductive.store(0, Ordering::Relaxed);
         Ok(chunk)
     }
@@ -131,7 +131,7 @@ impl Field<'_> {
     ///
     /// # Errors
     /// 400 when the form broke off or cannot be understood.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ErrorPage> {
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         self.form.chunk().await
     }
 
@@ -139,7 +139,7 @@ impl Field<'_> {
     ///
     /// # Errors
     /// 413 that names the limit; 400 when the form broke off or cannot be understood.
-    pub async fn text(mut self, limit: usize) -> Result<String, ErrorPage> {
+    pub async fn text(mut self, limit: usize) -> Result<String, HttpError> {
         let mut text = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             if text.len() + chunk.len() > limit {
@@ -183,7 +183,7 @@ fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-fn into_error_page(error: multer::Error) -> ErrorPage {
+fn into_http_error(error: multer::Error) -> HttpError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyBroken>() {
             Ok(broken) => (*broken).into(),
@@ -191,16 +191,16 @@ fn into_error_page(error: multer::Error) -> ErrorPage {
         },
         multer::Error::IncompleteStream
         | multer::Error::IncompleteFieldData { .. }
-        | multer::Error::IncompleteHeaders => ErrorPage::new(StatusCode::BAD_REQUEST)
+        | multer::Error::IncompleteHeaders => HttpError::new(StatusCode::BAD_REQUEST)
             .title("The upload broke off")
             .message("The form ended before its last part was complete. Please send it again."),
         other => not_understood(&other),
     }
 }
 
-fn not_understood(cause: &dyn std::error::Error) -> ErrorPage {
+fn not_understood(cause: &dyn std::error::Error) -> HttpError {
     tracing::info!("a form that cannot be understood: {cause}");
-    ErrorPage::new(StatusCode::BAD_REQUEST)
+    HttpError::new(StatusCode::BAD_REQUEST)
         .message("The form that was sent cannot be understood. Please try it from the page again.")
 }
 
@@ -217,7 +217,7 @@ mod tests {
         HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())])
     }
 
-    fn fields_of(body: Body) -> Result<Vec<(String, Option<String>, String)>, ErrorPage> {
+    fn fields_of(body: Body) -> Result<Vec<(String, Option<String>, String)>, HttpError> {
         block_on(async {
             let mut form = Multipart::new(&headers("multipart/form-data; boundary=X"), body)?;
             let mut fields = Vec::new();

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use http::StatusCode;
 use http_body::Body as _;
 
-use crate::pages::error_page::ErrorPage;
+use super::error::HttpError;
 
 /// How many bytes of a body are handed out in one turn before the other exchanges get theirs.
 ///
@@ -54,8 +54,8 @@ impl Chunks {
     /// Reads the whole body into memory, when it has at most `limit` bytes.
     ///
     /// # Errors
-    /// An [`ErrorPage`]: 413 that names the limit, or 400 when the body broke off.
-    pub async fn collect(mut self, limit: usize) -> Result<Vec<u8>, ErrorPage> {
+    /// An [`HttpError`]: 413 that names the limit, or 400 when the body broke off.
+    pub async fn collect(mut self, limit: usize) -> Result<Vec<u8>, HttpError> {
         if self.body.size_hint().lower() > limit as u64 {
             return Err(too_large(limit as u64));
         }
@@ -117,24 +117,24 @@ impl std::error::Error for BodyBroken {
     }
 }
 
-impl From<BodyBroken> for ErrorPage {
+impl From<BodyBroken> for HttpError {
     fn from(broken: BodyBroken) -> Self {
         tracing::info!("{broken}");
-        ErrorPage::new(StatusCode::BAD_REQUEST)
+        HttpError::new(StatusCode::BAD_REQUEST)
             .title("The upload broke off")
             .message("What you sent did not arrive whole. Please send it again.")
     }
 }
 
 /// Says that something is larger than its limit.
-pub(crate) fn too_large(limit: u64) -> ErrorPage {
+pub(crate) fn too_large(limit: u64) -> HttpError {
     const MIB: u64 = 1024 * 1024;
     let limit = match limit {
         limit if limit >= MIB && limit % MIB == 0 => format!("{} MiB", limit / MIB),
         limit if limit >= 1024 && limit % 1024 == 0 => format!("{} KiB", limit / 1024),
         limit => format!("{limit} bytes"),
     };
-    ErrorPage::new(StatusCode::PAYLOAD_TOO_LARGE)
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE)
         .message(format!("What you sent is larger than the {limit} that are accepted here."))
 }
 

@@ -15,7 +15,7 @@ use super::pages::{Asked, begin_session, in_words, logged_out, no_randomness};
 use super::session::{self, Session};
 use super::throttle::{self, Seconds, Who};
 use super::{PASSWORD_FACT, Password, SharedGate, Visitor, now, second_factor, set_fact};
-use crate::pages::error_page::ErrorPage;
+use crate::http::error::HttpError;
 use crate::pages::page::Page;
 use crate::password::rules::SHORTEST;
 
@@ -56,7 +56,7 @@ pub(super) async fn page(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     if visitor.session().is_none() {
         return Ok(gate.ask_to_log_in(&request, page.base()));
     }
@@ -64,7 +64,7 @@ pub(super) async fn page(
     show(&asked, None).await
 }
 
-async fn show(asked: &Asked, trouble: Option<Said>) -> Result<Response, ErrorPage> {
+async fn show(asked: &Asked, trouble: Option<Said>) -> Result<Response, HttpError> {
     let (gate, now, own) = (&asked.gate, now(), session_of(asked)?.id());
     let (lifetime, proof) = (gate.settings.lifetime(), proof(asked).await?);
     let state = gate.store.read(|store| {
@@ -131,16 +131,16 @@ fn changed(asked: &Asked, at: &str) -> Response {
     Redirect::to(&format!("{page}?{AFTER_A_CHANGE}#{at}")).into_response()
 }
 
-fn session_of(asked: &Asked) -> Result<&Session, ErrorPage> {
-    asked.visitor.session().ok_or_else(|| ErrorPage::new(StatusCode::UNAUTHORIZED))
+fn session_of(asked: &Asked) -> Result<&Session, HttpError> {
+    asked.visitor.session().ok_or_else(|| HttpError::new(StatusCode::UNAUTHORIZED))
 }
 
-async fn password(asked: &Asked) -> Result<Password, ErrorPage> {
+async fn password(asked: &Asked) -> Result<Password, HttpError> {
     let password = asked.gate.password(&asked.head.extensions).await?;
-    password.ok_or_else(|| ErrorPage::new(StatusCode::UNAUTHORIZED))
+    password.ok_or_else(|| HttpError::new(StatusCode::UNAUTHORIZED))
 }
 
-async fn proof(asked: &Asked) -> Result<Vec<u8>, ErrorPage> {
+async fn proof(asked: &Asked) -> Result<Vec<u8>, HttpError> {
     Ok(password(asked).await?.proof(asked.gate.secrets()?))
 }
 
@@ -148,18 +148,18 @@ async fn proof(asked: &Asked) -> Result<Vec<u8>, ErrorPage> {
 ///
 /// # Errors
 /// Too many attempts: someone who finds an open session must not be able to guess at leisure.
-async fn is_owner_present(asked: &Asked) -> Result<bool, ErrorPage> {
+async fn is_owner_present(asked: &Asked) -> Result<bool, HttpError> {
     let (who, password) = (who(asked)?, password(asked).await?);
     let tried = asked.try_password(&who, &password, asked.field("password")).await?;
     tried.map_err(|wait| {
         let seconds = wait.seconds();
         let words = format!("Too many tries. Please try again in {}.", in_words(seconds));
-        ErrorPage::new(StatusCode::TOO_MANY_REQUESTS).message(words).retry_after(seconds)
+        HttpError::new(StatusCode::TOO_MANY_REQUESTS).message(words).retry_after(seconds)
     })
 }
 
 /// Whose attempts are counted here: the session's.
-fn who(asked: &Asked) -> Result<Who, ErrorPage> {
+fn who(asked: &Asked) -> Result<Who, HttpError> {
     let number = session_of(asked)?.number().as_bytes();
     Ok(Who::Known(format!("session {}", asked.gate.secrets()?.code("throttle", number))))
 }
@@ -170,7 +170,7 @@ pub(super) async fn end_sessions(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     let refused = async |words| show(&asked, Some(Said { at: SESSIONS, words })).await;
     if !is_owner_present(&asked).await? {
@@ -212,11 +212,11 @@ pub(super) async fn change_password(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     let gate = &asked.gate;
     if gate.configured_password(&asked.head.extensions).is_some() {
-        return Err(ErrorPage::new(StatusCode::CONFLICT).message(
+        return Err(HttpError::new(StatusCode::CONFLICT).message(
             "The password is set in the program's configuration or in .htaccess. Change it there.",
         ));
     }
@@ -235,7 +235,7 @@ pub(super) async fn change_password(
     let browser = asked.who(secrets, &proof(&asked).await?);
     let hash = asked.hash_of(&in_session, new).await?;
     let Ok(password) = Password::from_hash(&hash) else {
-        return Err(ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR));
+        return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR));
     };
     let written = gate.store.write(|store| {
         throttle::forgive(store, &in_session)?;
@@ -256,7 +256,7 @@ pub(super) async fn second_factor_page(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     if visitor.session().is_none() {
         return Ok(gate.ask_to_log_in(&request, page.base()));
     }
@@ -269,7 +269,7 @@ async fn show_second_factor(
     status: StatusCode,
     trouble: Option<&str>,
     recovery_codes: &[String],
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let session = session_of(asked)?;
     let store = &asked.gate.store;
     let (is_on, kept) =
@@ -323,13 +323,13 @@ pub(super) async fn change_second_factor(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     let change = match asked.field("action") {
         "on" => Change::On,
         "off" => Change::Off,
         "codes" => Change::NewCodes,
-        _ => return Err(ErrorPage::new(StatusCode::BAD_REQUEST)),
+        _ => return Err(HttpError::new(StatusCode::BAD_REQUEST)),
     };
     let is_password = is_owner_present(&asked).await?;
     let (session, who, origin) = (session_of(&asked)?, who(&asked)?, asked.origin());

@@ -14,8 +14,8 @@ use http::{HeaderValue, Method, StatusCode};
 
 use super::{Gate, next};
 use crate::http::base_path::BasePath;
+use crate::http::error::HttpError;
 use crate::http::format::Format;
-use crate::pages::error_page::ErrorPage;
 use crate::pages::page::CACHING;
 
 /// What the web server asks about a request for a guarded folder: a request extension. The request's URI is
@@ -38,7 +38,7 @@ impl Gate {
         asked: &Parts,
         what: &Asks,
         is_https: bool,
-    ) -> Result<Response, ErrorPage> {
+    ) -> Result<Response, HttpError> {
         match what {
             Asks::MayPass(site) => {
                 let visitor = self.recognise(&asked.headers, &asked.extensions).await?;
@@ -57,7 +57,7 @@ impl Gate {
 
     /// Leads a browser to the login, and from there back to the path it asked for. That path lies beside the
     /// site, so it is signed.
-    fn lead_to_login(&self, asked: &Parts, site: &BasePath) -> Result<Response, ErrorPage> {
+    fn lead_to_login(&self, asked: &Parts, site: &BasePath) -> Result<Response, HttpError> {
         let is_page = [Method::GET, Method::HEAD].contains(&asked.method);
         if !is_page || Format::wanted(&asked.headers, Format::Text) != Format::Html {
             return Err(refusal(site));
@@ -74,6 +74,6 @@ impl Gate {
     }
 }
 
-fn refusal(site: &BasePath) -> ErrorPage {
-    ErrorPage::new(StatusCode::UNAUTHORIZED).line(site.link("/login")).default_format(Format::Text)
+fn refusal(site: &BasePath) -> HttpError {
+    HttpError::new(StatusCode::UNAUTHORIZED).line(site.link("/login")).default_format(Format::Text)
 }

@@ -12,7 +12,7 @@ use event_loop::fork::{self, Failure};
 use http::StatusCode;
 
 use super::queue::{PATIENCE, Permit, Queue};
-use crate::pages::error_page::ErrorPage;
+use crate::http::error::HttpError;
 use crate::password::Password;
 use crate::pause::pause;
 
@@ -118,9 +118,9 @@ impl Permit<'_> {
 #[derive(Debug)]
 pub(crate) struct Busy(pub(super) String);
 
-impl From<Busy> for ErrorPage {
+impl From<Busy> for HttpError {
     fn from(Busy(cause): Busy) -> Self {
-        ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
             .message(format!(
                 "Too many login attempts right now, so yours wasn't checked. Try again in \
                  {COME_BACK_AFTER} seconds."
@@ -152,7 +152,7 @@ mod tests {
         event_loop::run(async move {
             let permit = async || hashing.permit(&password).await.unwrap();
             let checked = is(&password, "correct horse", permit().await, Process::Shared).await;
-            let page = ErrorPage::from(checked.expect_err("it is not looked at"));
+            let page = HttpError::from(checked.expect_err("it is not looked at"));
             assert_eq!(page.status(), 503);
             assert!(hashing.hash_of("correct horse", Process::Shared).await.is_err());
             let process = Process::OfThisRequest;

@@ -26,9 +26,9 @@ use super::{
     second_factor, set_up,
 };
 use crate::http::base_path::BasePath;
+use crate::http::error::HttpError;
 use crate::http::format::Format;
 use crate::http::request_body::Chunks;
-use crate::pages::error_page::ErrorPage;
 use crate::pages::page::Page;
 use crate::password::Password;
 use crate::server::Server;
@@ -79,7 +79,7 @@ impl Asked {
         page: Page,
         visitor: Visitor,
         request: Request,
-    ) -> Result<Self, ErrorPage> {
+    ) -> Result<Self, HttpError> {
         let (head, body) = request.into_parts();
         let fields = fields(body).await?;
         Ok(Asked { gate, page, visitor, head, fields })
@@ -105,7 +105,7 @@ impl Asked {
     }
 
     /// Where cookies are valid, for code that cannot continue without one.
-    fn scope(&self) -> Result<Scope, ErrorPage> {
+    fn scope(&self) -> Result<Scope, HttpError> {
         self.gate.scope(self.base(), self.is_https()).ok_or_else(no_cookie_path)
     }
 
@@ -134,7 +134,7 @@ impl Asked {
         who: &Who,
         password: &Password,
         typed: &str,
-    ) -> Result<Result<bool, Wait>, ErrorPage> {
+    ) -> Result<Result<bool, Wait>, HttpError> {
         if let Turn::Wait(wait) = turn(self, who).await? {
             return Ok(Err(wait));
         }
@@ -153,12 +153,12 @@ impl Asked {
 
     /// Makes the hash of a new password. The try that was counted for it is taken back when that does not come
     /// about.
-    pub(super) async fn hash_of(&self, who: &Who, password: &str) -> Result<String, ErrorPage> {
+    pub(super) async fn hash_of(&self, who: &Who, password: &str) -> Result<String, HttpError> {
         let hashed = self.gate.hashing.hash_of(password, self.process()).await;
         self.or_take_back(who, hashed).await
     }
 
-    async fn or_take_back<T>(&self, who: &Who, done: Result<T, Busy>) -> Result<T, ErrorPage> {
+    async fn or_take_back<T>(&self, who: &Who, done: Result<T, Busy>) -> Result<T, HttpError> {
         if done.is_err() {
             self.gate.store.write(|store| throttle::take_back(store, who)).await?;
         }
@@ -183,7 +183,7 @@ impl Asked {
     }
 
     /// Refuses a form that this browser has not got from us: it has to bring its cookie and its token.
-    pub(super) fn refuse_forgery(&self) -> Result<(), ErrorPage> {
+    pub(super) fn refuse_forgery(&self) -> Result<(), HttpError> {
         let secrets = self.gate.secrets()?;
         let kept = cookies::ours(&self.head.headers, cookies::FORM, secrets);
         let token = self.field(forgery::FIELD);
@@ -193,7 +193,7 @@ impl Asked {
             .find(|expected| secrets.same(token.as_bytes(), expected.as_bytes()));
         let headers = &self.head.headers;
         if kept.is_empty() && !token.is_empty() && forgery::sender(headers) == Sender::Own {
-            return Err(ErrorPage::new(StatusCode::FORBIDDEN).title("No cookie came").message(
+            return Err(HttpError::new(StatusCode::FORBIDDEN).title("No cookie came").message(
                 "Logging in needs a cookie, and your browser sent none. Please allow cookies for this site, go \
                  back and load the page again.",
             ));
@@ -203,7 +203,7 @@ impl Asked {
 }
 
 /// Reads a form.
-async fn fields(body: Body) -> Result<HashMap<String, String>, ErrorPage> {
+async fn fields(body: Body) -> Result<HashMap<String, String>, HttpError> {
     let body = Chunks::new(body).collect(FORM_BYTES).await?;
     Ok(form_urlencoded::parse(&body).into_owned().collect())
 }
@@ -221,7 +221,7 @@ async fn form(
     visitor: Visitor,
     Query(fields): Query<HashMap<String, String>>,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked { fields, ..Asked::without_body(gate.0, page, visitor, request) };
     if asked.visitor.is_owner() {
         let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
@@ -243,7 +243,7 @@ async fn show_form(
     asked: &Asked,
     status: StatusCode,
     trouble: Option<&str>,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     show_form_with(asked, status, trouble, None).await
 }
 
@@ -253,7 +253,7 @@ async fn show_form_with(
     status: StatusCode,
     trouble: Option<&str>,
     good: Option<&str>,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let gate = &asked.gate;
     let configured = gate.configured_password(&asked.head.extensions);
     let state = gate
@@ -265,7 +265,7 @@ async fn show_form_with(
         return Ok(asked.page.show("no-password.html", context));
     }
     if let (Some(trouble), true) = (trouble, wants_words(&asked.head.headers)) {
-        return Err(ErrorPage::new(status).message(trouble));
+        return Err(HttpError::new(status).message(trouble));
     }
     let (token, cookie) = new_form(asked)?;
     let mut response = asked.page.show(
@@ -290,7 +290,7 @@ fn wants_words(headers: &HeaderMap) -> bool {
 }
 
 /// The token of a form for somebody who is not logged in, and the cookie that goes with it.
-pub(super) fn new_form(asked: &Asked) -> Result<(String, HeaderMap), ErrorPage> {
+pub(super) fn new_form(asked: &Asked) -> Result<(String, HeaderMap), HttpError> {
     let (secrets, scope) = (asked.gate.secrets()?, asked.scope()?);
     let mut headers = HeaderMap::new();
     // Several forms may be open in one browser.
@@ -317,7 +317,7 @@ async fn log_in(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     if asked.visitor.is_owner() {
         let to = onward(asked.base(), asked.gate.secrets()?, &asked.fields);
@@ -369,7 +369,7 @@ pub(super) async fn begin_session(
     who: &Who,
     proof: &[u8],
     headers: &mut HeaderMap,
-) -> Result<(), ErrorPage> {
+) -> Result<(), HttpError> {
     let (gate, now) = (&asked.gate, now());
     let secrets = gate.secrets()?;
     let scope = asked.scope()?;
@@ -408,7 +408,7 @@ pub(super) async fn too_many_tries(
     asked: &Asked,
     wait: Wait,
     path: &str,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let (status, seconds) = (StatusCode::TOO_MANY_REQUESTS, wait.seconds());
     let words = match wait {
         Wait::Own(_) => format!("Too many tries. Please try again in {}.", in_words(seconds)),
@@ -420,7 +420,7 @@ pub(super) async fn too_many_tries(
         ),
     };
     if wants_words(&asked.head.headers) {
-        return Err(ErrorPage::new(status).message(words).retry_after(seconds));
+        return Err(HttpError::new(status).message(words).retry_after(seconds));
     }
     let mut response = match wait {
         Wait::Own(_) if path == LOGIN => show_form(asked, status, Some(&words)).await?,
@@ -450,7 +450,7 @@ fn show_crowd(asked: &Asked, path: &str) -> Response {
 }
 
 /// Whether a password may be tried now: an unknown browser may have to wait, for others try, too. Counts nothing.
-pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, ErrorPage> {
+pub(super) async fn turn(asked: &Asked, who: &Who) -> Result<Turn, HttpError> {
     let (store, now) = (&asked.gate.store, now());
     let state = store.read(|store| {
         Ok((throttle::own_wait(store, who, now)?, throttle::is_crowded(store, now)?))
@@ -502,7 +502,7 @@ async fn log_out(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     if let Some(session) = asked.visitor.session() {
         asked.gate.store.write(|store| session.end(store)).await?;
@@ -522,13 +522,13 @@ pub(super) fn logged_out(asked: &Asked) -> Response {
 }
 
 /// The response if the site is mounted at a path that no cookie can contain.
-fn no_cookie_path() -> ErrorPage {
-    ErrorPage::new(StatusCode::NOT_FOUND).title("No login at this address").message(
+fn no_cookie_path() -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND).title("No login at this address").message(
         "The path to this site has a character that a cookie cannot contain (only letters, digits and - . _ ~ % \
          are allowed), so nobody can log in here. If the site is yours, rename its folder or set cookie_path.",
     )
 }
 
-pub(super) fn no_randomness(error: super::NoRandomness) -> ErrorPage {
-    ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
+pub(super) fn no_randomness(error: super::NoRandomness) -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
 }

@@ -4,6 +4,8 @@
 //! the session was begun with. So a session ends when it is logged out, when it is too old or idle for too
 //! long, when the password changes, and all of them when the owner says so.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -28,7 +30,7 @@ pub(crate) struct Session {
     seen: Seconds,
     begun: Seconds,
     /// What stands in the owner's forms.
-    pub(crate) token: String,
+    pub(crate) token: Arc<str>,
 }
 
 /// How long a session lasts, in seconds.
@@ -95,7 +97,7 @@ impl Session {
             let begun = begun.min(now);
             let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.longest;
             (is_fresh && secrets.same(&kept, proof)).then(|| Session {
-                token: secrets.code("form", number.as_bytes()),
+                token: secrets.code("form", number.as_bytes()).into(),
                 number: number.to_owned(),
                 hash,
                 seen,

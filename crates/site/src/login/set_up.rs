@@ -14,7 +14,7 @@ use super::events;
 use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
 use super::throttle::{self, Wait};
 use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
-use crate::pages::error_page::ErrorPage;
+use crate::http::error::HttpError;
 use crate::pages::page::Page;
 use crate::password::rules::SHORTEST;
 use atomic_file::read_small;
@@ -39,7 +39,7 @@ pub(super) async fn form(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::without_body(gate, page, visitor, request);
     file_while_open(&asked).await?;
     let who = asked.who(asked.gate.secrets()?, b"");
@@ -57,7 +57,7 @@ pub(super) async fn set_password(
     page: Page,
     visitor: Visitor,
     request: Request,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let asked = Asked::read(gate.0, page, visitor, request).await?;
     let file = file_while_open(&asked).await?;
     asked.refuse_forgery()?;
@@ -108,7 +108,7 @@ pub(super) async fn set_password(
 }
 
 /// The file that opens the page, while there is no password.
-async fn file_while_open(asked: &Asked) -> Result<PathBuf, ErrorPage> {
+async fn file_while_open(asked: &Asked) -> Result<PathBuf, HttpError> {
     let file = asked.gate.settings.set_up_file.clone().ok_or_else(closed)?;
     let password = asked.gate.password(&asked.head.extensions).await;
     match password? {
@@ -117,8 +117,8 @@ async fn file_while_open(asked: &Asked) -> Result<PathBuf, ErrorPage> {
     }
 }
 
-fn closed() -> ErrorPage {
-    ErrorPage::new(StatusCode::NOT_FOUND)
+fn closed() -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND)
         .message("There is nothing to set up any more: the site has its password.")
 }
 
@@ -128,7 +128,7 @@ pub(super) fn show(
     asked: &Asked,
     status: StatusCode,
     trouble: Option<&str>,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let (token, cookie) = new_form(asked)?;
     let name = asked.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
     let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());

@@ -7,6 +7,8 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::session::Session;
+use crate::http::base_path::BasePath;
+use crate::pages::frame::Frame;
 
 /// Who sends a request: the owner, or anybody. An extractor that never fails.
 ///
@@ -41,9 +43,14 @@ impl Visitor {
         self.is_owner
     }
 
-    /// Returns what the first field `csrf` of a form has to hold; empty for anybody but the owner.
-    pub fn form_token(&self) -> &str {
-        self.session.as_deref().map_or("", |session| &session.token)
+    /// Returns what the pages of this request show of the visitor.
+    pub(crate) fn frame(&self, base: BasePath) -> Frame {
+        Frame {
+            base,
+            csrf: self.session().map(|session| session.token.clone()),
+            is_owner: self.is_owner,
+            has_login: self.has_login,
+        }
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {

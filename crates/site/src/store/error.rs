@@ -4,14 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use http::StatusCode;
 use rusqlite::ErrorCode;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use super::files::folder_of;
-
-use crate::pages::error_page::ErrorPage;
 
 /// Why the store gave no answer. As text: what happened and what the owner can do, without a period.
 #[derive(Debug)]
@@ -147,20 +144,6 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
-
-/// For the visitor a page without details, for the log the cause and the cure.
-impl From<StoreError> for ErrorPage {
-    fn from(error: StoreError) -> Self {
-        let page = match error {
-            StoreError::Busy => ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
-                .message("Too many want something at this moment. Please try again."),
-            _ => ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE).message(
-                "The site cannot get at what it has to remember. Its owner finds the cause in the log.",
-            ),
-        };
-        page.cause(error)
-    }
-}
 
 /// What to do, where the system's words do not say it and ours do not yet.
 fn cure_of(error: &io::Error) -> &'static str {

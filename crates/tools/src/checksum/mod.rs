@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use site::{Access, Chunks, ErrorPage, Format, Multipart, Page, Runs, Template, Tool, context};
+use site::{Access, Chunks, Format, HttpError, Multipart, Page, Runs, Template, Tool, context};
 
 use logic::{Algorithm, Checksums, Comparison, Digest, Digester, compare};
 
@@ -58,7 +58,7 @@ async fn form(page: Page) -> Response {
 /// A form sends a text or a file and gets a page; with `?alg=` in the address, or with a content type
 /// that is no form's, the body itself is hashed and the answer is for a shell. `curl --data-binary` calls
 /// every body a form (`application/x-www-form-urlencoded`): there `?alg=` makes the difference.
-async fn hash(page: Page, request: Request) -> Result<Response, ErrorPage> {
+async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
     let wish = query_value(head.uri.query(), "alg");
     let is_multipart = Multipart::is_in(&head.headers);
@@ -82,7 +82,7 @@ async fn hash(page: Page, request: Request) -> Result<Response, ErrorPage> {
 
 /// `POST compare`: the result page once more, with what was pasted into it. The digests come from the
 /// page itself, for what they were made of is gone.
-async fn compare_again(page: Page, body: Body) -> Result<Response, ErrorPage> {
+async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     let body = Chunks::new(body).collect(COMPARE_BYTES).await?;
     let value = |name: &str| {
         let found = form_urlencoded::parse(&body).find(|(key, _)| key == name);
@@ -94,7 +94,7 @@ async fn compare_again(page: Page, body: Body) -> Result<Response, ErrorPage> {
         .collect();
     let bytes = value("bytes").and_then(|bytes| bytes.parse().ok());
     let (Some(bytes), false) = (bytes, digests.is_empty()) else {
-        return Err(ErrorPage::new(StatusCode::BAD_REQUEST)
+        return Err(HttpError::new(StatusCode::BAD_REQUEST)
             .message("There is nothing to compare with. Please make the checksums first."));
     };
     let submission = Submission {
@@ -119,7 +119,7 @@ async fn from_multipart(
     headers: &HeaderMap,
     body: Body,
     algorithms: &[Algorithm],
-) -> Result<Submission, ErrorPage> {
+) -> Result<Submission, HttpError> {
     let mut form = Multipart::new(headers, body)?;
     let (mut text, mut expected, mut file) = (String::new(), String::new(), None);
     while let Some(mut field) = form.next_field().await? {
@@ -151,11 +151,11 @@ async fn from_multipart(
 }
 
 /// Reads a form without files: the text in its field `text`.
-async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submission, ErrorPage> {
+async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submission, HttpError> {
     let body = Chunks::new(body).collect(TEXT_BYTES).await?;
     let value = |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name);
     let Some((_, text)) = value("text") else {
-        return Err(ErrorPage::new(StatusCode::BAD_REQUEST).message(format!(
+        return Err(HttpError::new(StatusCode::BAD_REQUEST).message(format!(
             "The form has no field \"text\". To get the digest of the body itself, add ?alg=NAME to \
              the address, where NAME is one of {}.",
             known_names()
@@ -166,7 +166,7 @@ async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submiss
 }
 
 /// Takes the body as it is.
-async fn from_raw_body(body: Body, algorithms: &[Algorithm]) -> Result<Submission, ErrorPage> {
+async fn from_raw_body(body: Body, algorithms: &[Algorithm]) -> Result<Submission, HttpError> {
     let mut chunks = Chunks::new(body);
     let mut digester = Digester::new(algorithms);
     while let Some(chunk) = chunks.next().await {
@@ -287,10 +287,10 @@ fn size_in_words(bytes: u64) -> String {
 }
 
 /// The algorithms of a wish: the one it names, and without a wish all.
-fn chosen(wish: Option<&str>) -> Result<Vec<Algorithm>, ErrorPage> {
+fn chosen(wish: Option<&str>) -> Result<Vec<Algorithm>, HttpError> {
     let Some(wish) = wish else { return Ok(Algorithm::ALL.to_vec()) };
     wish.parse().map(|algorithm| vec![algorithm]).map_err(|_| {
-        ErrorPage::new(StatusCode::BAD_REQUEST)
+        HttpError::new(StatusCode::BAD_REQUEST)
             .title("Unknown algorithm")
             .message(format!("The known ones are {}.", known_names()))
     })

@@ -21,7 +21,7 @@ use event_loop::time;
 use futures_util::stream;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use site::{Access, Chunks, ErrorPage, Format, Limits, Page, Runs, Template, Tool, context};
+use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool, context};
 
 use logic::{CULPRITS, When};
 
@@ -66,11 +66,11 @@ fn line(text: impl Into<String>) -> Response {
 }
 
 /// What cannot be asked for.
-fn refused(why: String) -> ErrorPage {
-    ErrorPage::new(StatusCode::BAD_REQUEST).message(why).default_format(Format::Text)
+fn refused(why: String) -> HttpError {
+    HttpError::new(StatusCode::BAD_REQUEST).message(why).default_format(Format::Text)
 }
 
-async fn sleep(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
+async fn sleep(RawQuery(query): RawQuery) -> Result<Response, HttpError> {
     let duration = logic::sleep(&query.unwrap_or_default()).map_err(refused)?;
     time::sleep(duration).await;
     Ok(line(format!("Slept {} s.", duration.as_secs_f64())))
@@ -79,7 +79,7 @@ async fn sleep(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
 /// Bytes of one piece of a stream.
 const PIECE: usize = 64 * 1024;
 
-async fn stream(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
+async fn stream(RawQuery(query): RawQuery) -> Result<Response, HttpError> {
     let mib = logic::stream(&query.unwrap_or_default()).map_err(refused)?;
     let length = mib << 20;
     // All pieces are the same memory.
@@ -99,7 +99,7 @@ async fn stream(RawQuery(query): RawQuery) -> Result<Response, ErrorPage> {
 /// How long the beginning of an answer has to be on its way before a culprit does what it does.
 const HEAD_START: Duration = Duration::from_millis(200);
 
-async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, ErrorPage> {
+async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, HttpError> {
     let (culprit, when) = logic::crash(&query.unwrap_or_default()).map_err(refused)?;
     match when {
         When::Now => (culprit.run)(),
@@ -152,12 +152,12 @@ const CHILD_LIMITS: Limits = Limits {
     file_size: 1 << 20,
 };
 
-async fn child() -> Result<Response, ErrorPage> {
+async fn child() -> Result<Response, HttpError> {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", SCRIPT]).limits(CHILD_LIMITS);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| {
-        ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE)
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
             .message("No program could be started just now; the host may limit processes.")
             .cause(format!("/bin/sh could not be started: {error}"))
             .default_format(Format::Text)

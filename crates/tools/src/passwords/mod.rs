@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use site::{Access, ErrorPage, Format, Page, Runs, Template, Tool, context};
+use site::{Access, Format, HttpError, Page, Runs, Template, Tool, context};
 
 use logic::{Characters, Class, Passphrase, Separator, strength, time_to_guess};
 use random::{Dice, NoRandomness};
@@ -51,12 +51,12 @@ async fn answer(
     page: Page,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, HttpError> {
     let query = query.unwrap_or_default();
     let default_format = if query.is_empty() { Format::Html } else { Format::Text };
     let wish = Wish::read(&query).map_err(|page| page.default_format(default_format))?;
     let made = wish.make().map_err(|error: NoRandomness| {
-        ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
     })?;
     let mut response = match Format::wanted(&headers, default_format) {
         Format::Html => made_page(&page, &wish, &made),
@@ -108,7 +108,7 @@ struct Made {
 
 impl Wish {
     /// Reads the query. What is not said is as usual; what is said wrong is a 400 that names it.
-    fn read(query: &str) -> Result<Wish, ErrorPage> {
+    fn read(query: &str) -> Result<Wish, HttpError> {
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let values = |name: &str| {
             let of_name = pairs.iter().filter(move |(key, _)| key == name);
@@ -178,14 +178,14 @@ fn number(
     name: &str,
     value: Option<&str>,
     (least, most, usual): (usize, usize, usize),
-) -> Result<usize, ErrorPage> {
+) -> Result<usize, HttpError> {
     let Some(value) = value else { return Ok(usual) };
     let number = usize::from_str(value).ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| refused(format!("\"{name}\" has to be a number from {least} to {most}.")))
 }
 
 /// Reads a checkbox: there or not, as forms have it, or said out.
-fn switch(name: &str, value: Option<&str>) -> Result<bool, ErrorPage> {
+fn switch(name: &str, value: Option<&str>) -> Result<bool, HttpError> {
     match value {
         Some("on" | "yes" | "true" | "1") => Ok(true),
         None | Some("off" | "no" | "false" | "0") => Ok(false),
@@ -193,14 +193,14 @@ fn switch(name: &str, value: Option<&str>) -> Result<bool, ErrorPage> {
     }
 }
 
-fn unknown(name: &str, value: &str, known: &[&str]) -> ErrorPage {
+fn unknown(name: &str, value: &str, known: &[&str]) -> HttpError {
     let value: String = value.chars().take(40).collect();
     let known = known.join(", ");
     refused(format!("\"{name}\" cannot be \"{value}\". It is one of these: {known}."))
 }
 
-fn refused(message: String) -> ErrorPage {
-    ErrorPage::new(StatusCode::BAD_REQUEST).title("That wish cannot be met").message(message)
+fn refused(message: String) -> HttpError {
+    HttpError::new(StatusCode::BAD_REQUEST).title("That wish cannot be met").message(message)
 }
 
 fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
