@@ -10,6 +10,8 @@ pub(crate) mod compress;
 pub(crate) mod error;
 pub(crate) mod error_words;
 pub(crate) mod format;
+pub(crate) mod media_type;
 pub(crate) mod multipart;
+mod parameters;
 pub(crate) mod request_body;
 pub(crate) mod security_headers;

@@ -40,6 +40,7 @@ pub use crate::http::assets;
 pub use crate::http::base_path::BasePath;
 pub use crate::http::error::HttpError;
 pub use crate::http::format::Format;
+pub use crate::http::media_type::MediaType;
 pub use crate::http::multipart::Multipart;
 pub use crate::http::request_body::{BodyBroken, Chunks};
 pub use event_loop::fork::Limits;

@@ -23,6 +23,7 @@ use http_body::Body as _;
 use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
 use crate::http::format::Format;
+use crate::http::media_type::MediaType;
 use crate::http::request_body::Chunks;
 use crate::http::security_headers::add_security_headers;
 use crate::login::authorizer::Asks;
@@ -184,9 +185,8 @@ fn failure_without_page(response: &mut Response) -> Option<HttpError> {
 /// the log alone, since often they are the words of a program for its programmer.
 async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
     let status = response.status();
-    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
-    let is_text = media_type.eq_ignore_ascii_case("text/plain");
+    let media_type = MediaType::of(response.headers());
+    let is_text = media_type.is_some_and(|media_type| media_type.is("text/plain"));
     let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
     let is_slip = status.is_client_error() && Format::wanted(accept, Format::Text) != Format::Text;
     if !(is_text && is_short && (is_slip || status.is_server_error())) {

@@ -6,7 +6,7 @@
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
-use crate::http::format::weight_in_thousandths;
+use super::parameters::elements;
 
 /// A form in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +31,15 @@ impl Coding {
     /// none of them gets bytes as they are: better than nothing.
     pub(crate) fn wanted(headers: &HeaderMap) -> Coding {
         let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
-        let values =
-            headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        for element in values.flat_map(|value| value.split(',')) {
-            let mut parts = element.split(';').map(str::trim);
-            let weight_of = match parts.next().unwrap_or("").to_ascii_lowercase().as_str() {
+        for element in elements(headers.get_all(ACCEPT_ENCODING)) {
+            let weight = match element.value.to_ascii_lowercase().as_str() {
                 "br" => &mut brotli,
                 "gzip" | "x-gzip" => &mut gzip,
                 "identity" => &mut identity,
                 "*" => &mut others,
                 _ => continue,
             };
-            *weight_of = Some(parts.find_map(weight_in_thousandths).unwrap_or(1000));
+            *weight = Some(element.weight());
         }
         // Bytes as they are need no mention to be accepted, and are no wish then.
         let lowest = others.map_or(1, |weight: u16| weight.min(1));

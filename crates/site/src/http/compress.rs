@@ -17,13 +17,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
-use crate::http::accept_encoding::Coding;
+use super::accept_encoding::Coding;
+use super::media_type::MediaType;
 
 /// Answers below this size fit into one packet or two and are sent as they are.
 const SMALLEST: u64 = 1024;
@@ -71,18 +71,21 @@ fn can_be_compressed(status: StatusCode, headers: &HeaderMap) -> bool {
     let is_to_stay = headers.get_all(CACHE_CONTROL).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("no-transform"))
     });
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let media_type = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    !has_no_content && !is_prepared && !is_to_stay && is_text(&media_type)
+    let is_text = MediaType::of(headers).is_some_and(is_text);
+    !has_no_content && !is_prepared && !is_to_stay && is_text
 }
 
-fn is_text(media_type: &str) -> bool {
+fn is_text(media_type: MediaType<'_>) -> bool {
     // Events are a stream by their nature.
-    media_type.starts_with("text/") && media_type != "text/event-stream"
-        || media_type.ends_with("+json")
-        || media_type.ends_with("+xml")
-        || ["application/json", "application/javascript", "application/xml"].contains(&media_type)
+    media_type.has_prefix("text/") && !media_type.is("text/event-stream")
+        || media_type.has_suffix("+json")
+        || media_type.has_suffix("+xml")
+        || TEXT_OF_APPLICATIONS.iter().any(|text| media_type.is(text))
 }
+
+/// Text whose media type does not say that it is.
+const TEXT_OF_APPLICATIONS: [&str; 3] =
+    ["application/json", "application/javascript", "application/xml"];
 
 /// The headers of a compressed answer: other bytes, so another length, and an ETag that no longer stands
 /// for each byte (RFC 9110 §8.8.1).
@@ -199,6 +202,7 @@ mod tests {
     use axum::Router;
     use axum::response::IntoResponse;
     use axum::routing::get;
+    use http::header::CONTENT_TYPE;
 
     use super::*;
     use crate::testing::{Answer, body_of_chunks, request, send};

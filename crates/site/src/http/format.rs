@@ -5,6 +5,9 @@
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 
+use super::media_type::MediaType;
+use super::parameters::elements;
+
 /// The three forms in which the site can say something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -32,18 +35,10 @@ impl Format {
         default: Format,
     ) -> Format {
         let mut best = (0, false, default);
-        let accepts = accept.into_iter().filter_map(|value| value.to_str().ok());
-        for range in accepts.flat_map(|value| value.split(',')) {
-            let mut parts = range.split(';').map(str::trim);
-            let media_type = parts.next().unwrap_or("").to_ascii_lowercase();
-            let (named, format) = match media_type.as_str() {
-                "text/html" | "application/xhtml+xml" => (true, Format::Html),
-                "application/json" => (true, Format::Json),
-                "text/plain" => (true, Format::Text),
-                "*/*" => (false, default),
-                _ => continue,
-            };
-            let weight = parts.find_map(weight_in_thousandths).unwrap_or(1000);
+        for range in elements(accept) {
+            let Some(media_type) = MediaType::of_element(range) else { continue };
+            let Some((named, format)) = format_of(media_type, default) else { continue };
+            let weight = range.weight();
             if weight > 0 && (weight, named) > (best.0, best.1) {
                 best = (weight, named, format);
             }
@@ -52,15 +47,16 @@ impl Format {
     }
 }
 
-/// Reads the parameter `q=0.8` as 800. What is no weight is no parameter of ours; a weight that cannot
-/// be read counts as the lowest.
-pub(crate) fn weight_in_thousandths(parameter: &str) -> Option<u16> {
-    let (name, value) = parameter.split_once('=')?;
-    if !name.trim().eq_ignore_ascii_case("q") {
-        return None;
-    }
-    let weight = value.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0);
-    Some((weight * 1000.0) as u16)
+/// Which format a media range stands for, and whether it names it.
+fn format_of(range: MediaType<'_>, default: Format) -> Option<(bool, Format)> {
+    const FORMATS: [(&str, Format); 4] = [
+        ("text/html", Format::Html),
+        ("application/xhtml+xml", Format::Html),
+        ("application/json", Format::Json),
+        ("text/plain", Format::Text),
+    ];
+    let named = FORMATS.iter().find(|(essence, _)| range.is(essence));
+    named.map(|(_, format)| (true, *format)).or(range.is("*/*").then_some((false, default)))
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
 use super::error::HttpError;
+use super::media_type::{FORM_DATA, MediaType};
 use super::request_body::{BodyBroken, Chunks, too_large};
 
 /// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
@@ -50,8 +50,7 @@ pub struct Multipart {
 impl Multipart {
     /// Tells whether a request with these headers brings such a form.
     pub fn is_in(headers: &HeaderMap) -> bool {
-        let media_type = content_type(headers).split(';').next().unwrap_or("").trim();
-        media_type.eq_ignore_ascii_case("multipart/form-data")
+        MediaType::of(headers).is_some_and(|media_type| media_type.is(FORM_DATA))
     }
 
     /// Reads the form in a body, by the boundary in its headers.
@@ -59,8 +58,9 @@ impl Multipart {
     /// # Errors
     /// 400 when the headers name no boundary.
     pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, HttpError> {
-        let boundary = multer::parse_boundary(content_type(headers)).map_err(|error| {
-            tracing::info!("a form without a usable boundary: {error}");
+        let media_type = MediaType::of(headers).filter(|media_type| media_type.is(FORM_DATA));
+        let boundary = media_type.and_then(|media_type| media_type.parameter("boundary"));
+        let boundary = boundary.filter(|boundary| !boundary.is_empty()).ok_or_else(|| {
             HttpError::new(StatusCode::BAD_REQUEST)
                 .message("The form does not say where its parts begin and end (no boundary).")
         })?;
@@ -179,10 +179,6 @@ impl Stream for OneChunkAPoll {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
-}
-
 fn into_http_error(error: multer::Error) -> HttpError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyBroken>() {
@@ -206,6 +202,8 @@ fn not_understood(cause: &dyn std::error::Error) -> HttpError {
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
     use crate::testing::{block_on, body_of_chunks, body_that_breaks_off};
 

@@ -1,14 +1,15 @@
 //! The headers that protect visitors, in every response. docs/headers.md explains each.
 
 use http::header::{
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::media_type::MediaType;
+
 /// Adds them, unless the handler has set its own.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
-    let is_page =
-        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_page = MediaType::of(headers).is_some_and(|media_type| media_type.is("text/html"));
     let of_pages = if is_page { &OF_PAGES[..] } else { &[] };
     for (name, value) in OF_ALL.iter().chain(of_pages) {
         headers.entry(name).or_insert_with(|| value.clone());

@@ -7,10 +7,11 @@
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Method};
 use http_body::Frame;
 
+use crate::http::media_type::{MediaType, URLENCODED};
 use crate::http::multipart::Multipart;
 use crate::http::request_body::{BodyBroken, Chunks};
 
@@ -72,7 +73,7 @@ pub(crate) async fn token(
     }
     let find: fn(&[u8], bool) -> Found = if Multipart::is_in(headers) {
         in_multipart
-    } else if is_urlencoded(headers) {
+    } else if MediaType::of(headers).is_some_and(|media_type| media_type.is(URLENCODED)) {
         in_urlencoded
     } else {
         return Ok((None, body));
@@ -104,12 +105,6 @@ enum Found {
     Token(String),
     Nothing,
     NotYet,
-}
-
-fn is_urlencoded(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let media_type = value.split(';').next().unwrap_or("").trim();
-    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// `csrf=TOKEN&…`; a token has no character that is escaped.
