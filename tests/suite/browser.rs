@@ -293,11 +293,11 @@ fn the_login_in_chromium_by_keyboard_alone() {
         browser.keys("a guess");
         browser.tab_to("Code");
         browser.enter("1");
-        if browser.text().contains("Too many tries") {
+        if browser.text().contains("Too many attempts") {
             break;
         }
     }
-    assert!(browser.text().contains("Too many tries. Please try again in"), "{}", browser.text());
+    assert!(browser.text().contains("Too many attempts. Try again in"), "{}", browser.text());
     browser.picture("throttle");
     assert_eq!(browser.complaints(), [""; 0]);
     drop(browser);

@@ -1,6 +1,6 @@
-//! What HTTP says, apart from any page: content negotiation, compression, byte ranges, static files, request bodies.
+//! What HTTP says, apart from any page: negotiation, media types, compression, byte ranges, static files, bodies.
 //!
-//! Knows neither the login nor a page; what fails here is a value that `pages/` shows.
+//! Knows neither a page nor the login. What fails is a value ([`error::HttpError`]), which `pages/` shows.
 
 pub(crate) mod accept_encoding;
 pub mod assets;

@@ -2,22 +2,25 @@
 //!
 //! A *tool* is an axum `Router` with a name, a title and a few templates ([`Tool`]). [`router`] makes
 //! one site of a table of them: the front page, `/healthz`, the static files, each tool under
-//! `/tools/NAME`, and pages for everything that goes wrong. What lives where:
+//! `/tools/NAME`, and pages for everything that goes wrong.
 //!
-//! - `tool.rs` the entry of the table, `router.rs` the site around it, `finish.rs` what every response
-//!   gets on its way out, `https.rs` which requests are redirected to HTTPS;
-//! - `settings.rs` what the owner decides, `server.rs` what the program tells, `base_path.rs` where the
-//!   site is mounted, `format.rs` what the client wants to read;
-//! - `page.rs` the frame of all pages, `error_page.rs` failures as pages;
-//! - `assets.rs` the static files, which `build.rs` compiles in, with `byte_range.rs` for parts of them;
-//!   `compress.rs` the compression of pages, `accept_encoding.rs` which one the client understands;
-//! - `request_body.rs` and `multipart.rs` uploads of any size in bounded memory;
-//! - `login.rs` and `login/` who is the owner, and what is the owner's alone;
-//! - `store.rs` what the site remembers, in one SQLite file for all its processes; `pause.rs` waiting;
-//! - `testing.rs` the site without a server, for tests.
+//! The crate is built in floors; each imports only those below it (`tests/floors.rs` keeps that). From the top:
+//!
+//! - `router.rs` the site as one router;
+//! - `middleware.rs` what happens to every request before its handler and to every response after it, `settings.rs`
+//!   what the owner decides;
+//! - `login/` who the owner is, and what is the owner's alone;
+//! - `pages/` templates, the frame of all pages, and failures as pages: they take values and ask nobody;
+//! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
+//!   bodies, errors as values;
+//! - `store/` what the site remembers, in one SQLite file for all its processes;
+//! - `tool.rs` the entry of the table, `server.rs` what the program tells about itself, `password.rs`, `random.rs`,
+//!   `pause.rs`.
+//!
+//! `testing.rs` is the site without a server, for tests.
 //!
 //! What does not live here: sockets, FastCGI, an async runtime, any one tool. The program that serves
-//! the router tells it about an exchange by request extensions ([`BasePath`], [`Server`]).
+//! the router describes a request by its extensions ([`BasePath`], [`Server`]).
 
 #![forbid(unsafe_code)]
 // They panic when nobody reads the output, and visitors never see it: log through `tracing` instead.
@@ -29,6 +32,7 @@ mod middleware;
 mod pages;
 mod password;
 mod pause;
+mod random;
 mod router;
 mod server;
 mod settings;

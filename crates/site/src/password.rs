@@ -5,13 +5,16 @@
 
 pub(crate) mod rules;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
 
 use data_encoding::BASE64URL_NOPAD;
-use ring::{hmac, pbkdf2};
+use ring::digest::{SHA256, digest};
+use ring::pbkdf2;
+use subtle::ConstantTimeEq;
 
-use crate::login::secrets::{Secrets, random};
+use crate::random::{NoRandomness, random};
 
 /// What PBKDF2-HMAC-SHA256 has to cost: OWASP's Password Storage Cheat Sheet asks for 600,000 rounds, about
 /// 0.1 to 0.3 s.
@@ -81,11 +84,9 @@ impl Password {
     pub(crate) fn is(&self, text: &str) -> bool {
         match &self.0 {
             Form::Clear(password) => {
-                // Equal HMACs under a key that nobody knows: the comparison tells nothing about the text.
-                let Ok(key) = random::<32>() else { return false };
-                let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-                let expected = hmac::sign(&key, password.as_bytes());
-                hmac::verify(&key, text.as_bytes(), expected.as_ref()).is_ok()
+                // Digests have one length, so the comparison does not reveal the password's.
+                let digest = |text: &str| digest(&SHA256, text.as_bytes());
+                digest(password).as_ref().ct_eq(digest(text).as_ref()).into()
             }
             Form::Hash { rounds, salt, hash } => {
                 let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
@@ -94,12 +95,11 @@ impl Password {
         }
     }
 
-    /// Returns what a session keeps of it: it tells whether this is still the password the session was begun
-    /// with, costs one HMAC, and nobody without the secret key learns anything from it.
-    pub(crate) fn proof(&self, secrets: &Secrets) -> Vec<u8> {
+    /// Returns what identifies it, for [`proof_of`](crate::login): which form it has, and its bytes.
+    pub(crate) fn identity(&self) -> (&'static str, Cow<'_, [u8]>) {
         match &self.0 {
-            Form::Clear(password) => secrets.mac("password", password.as_bytes()),
-            Form::Hash { salt, hash, .. } => secrets.mac("hash", &[&salt[..], hash].concat()),
+            Form::Clear(password) => ("password", password.as_bytes().into()),
+            Form::Hash { salt, hash, .. } => ("hash", [&salt[..], hash].concat().into()),
         }
     }
 }
@@ -134,18 +134,6 @@ impl fmt::Display for BadHash {
 }
 
 impl std::error::Error for BadHash {}
-
-/// The system gave no random bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRandomness;
-
-impl fmt::Display for NoRandomness {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the system gives no random bytes")
-    }
-}
-
-impl std::error::Error for NoRandomness {}
 
 #[cfg(test)]
 mod tests {

@@ -137,7 +137,8 @@ async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Re
         Some(mounted) if !mounted.is_open && !is_owner(&request) => match login {
             Some(login) => {
                 let base = request.extensions().get().cloned().unwrap_or_default();
-                login.gate.ask_to_log_in(&request, &base)
+                let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+                login.gate.ask_to_log_in(method, uri, headers, &base)
             }
             None => mounted.refusal.clone().into_response(),
         },

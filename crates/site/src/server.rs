@@ -10,7 +10,7 @@ use axum::extract::FromRequestParts;
 use http::Extensions;
 use http::request::Parts;
 
-use crate::login::{BadHash, Password};
+use crate::password::{BadHash, Password};
 
 /// The program that serves the site, as a request extension: `extensions.insert(Server(&FACTS))`.
 ///

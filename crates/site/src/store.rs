@@ -3,7 +3,8 @@
 //! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
 //! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
 //! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening in
-//! `store/open.rs`, copies in `store/copy.rs`, who may read and put files there in `store/files.rs`, what can go wrong in `store/error.rs`.
+//! `store/open.rs`, copies in `store/copy.rs`, who may read and put files there in `store/files.rs`, what can go wrong in
+//! `store/error.rs`, what SQLite says of it in `store/refusal.rs`.
 //!
 //! How it lives with one thread and many processes:
 //!
@@ -22,6 +23,7 @@ mod error;
 mod files;
 mod migrations;
 mod open;
+mod refusal;
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -35,10 +37,10 @@ use rusqlite::{Connection, Transaction};
 
 pub use copy::Unfinished;
 pub use error::StoreError;
-use error::{Refusal, refusal};
 use files::refuse_replaceable;
 pub use files::trust_the_owner_of_data;
 pub(crate) use files::{close_folder_of, private_folder_of};
+use refusal::{Refusal, refusal};
 
 use crate::pause::pause;
 

@@ -10,17 +10,17 @@ use http::header::CONTENT_TYPE;
 
 use super::parameters::Element;
 
-/// A form as browsers send it unless it has files.
-pub(crate) const URLENCODED: &str = "application/x-www-form-urlencoded";
-
-/// A form with files.
-pub(crate) const FORM_DATA: &str = "multipart/form-data";
-
 /// A media type, with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MediaType<'a>(Element<'a>);
 
 impl<'a> MediaType<'a> {
+    /// A form without files.
+    pub const URLENCODED: &'static str = "application/x-www-form-urlencoded";
+
+    /// A form with files.
+    pub const FORM_DATA: &'static str = "multipart/form-data";
+
     /// Parses a media type; `None` if it is not `type/subtype`.
     pub fn parse(text: &'a str) -> Option<MediaType<'a>> {
         MediaType::of_element(Element::parse(text))

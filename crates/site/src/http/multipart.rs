@@ -17,7 +17,7 @@ use futures_core::Stream;
 use http::{HeaderMap, StatusCode};
 
 use super::error::HttpError;
-use super::media_type::{FORM_DATA, MediaType};
+use super::media_type::MediaType;
 use super::request_body::{BodyBroken, Chunks, too_large};
 
 /// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
@@ -50,7 +50,7 @@ pub struct Multipart {
 impl Multipart {
     /// Tells whether a request with these headers brings such a form.
     pub fn is_in(headers: &HeaderMap) -> bool {
-        MediaType::of(headers).is_some_and(|media_type| media_type.is(FORM_DATA))
+        MediaType::of(headers).is_some_and(|media_type| media_type.is(MediaType::FORM_DATA))
     }
 
     /// Reads the form in a body, by the boundary in its headers.
@@ -58,7 +58,8 @@ impl Multipart {
     /// # Errors
     /// 400 when the headers name no boundary.
     pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, HttpError> {
-        let media_type = MediaType::of(headers).filter(|media_type| media_type.is(FORM_DATA));
+        let media_type =
+            MediaType::of(headers).filter(|media_type| media_type.is(MediaType::FORM_DATA));
         let boundary = media_type.and_then(|media_type| media_type.parameter("boundary"));
         let boundary = boundary.filter(|boundary| !boundary.is_empty()).ok_or_else(|| {
             HttpError::new(StatusCode::BAD_REQUEST)

@@ -12,7 +12,8 @@ use http::header::CACHE_CONTROL;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
-use super::{Gate, next};
+use super::gate::Gate;
+use super::next;
 use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
 use crate::http::format::Format;

@@ -12,8 +12,9 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::client::Client;
+use super::clock::Seconds;
 use super::secrets::Secrets;
-use super::throttle::{Seconds, Who};
 
 /// The length of a round, in seconds: the cost of one attempt by all unknown browsers together.
 pub(crate) const ROUND_SECONDS: Seconds = 10;
@@ -40,7 +41,7 @@ pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> 
 /// Takes part in this round's draw, unless the last one was won. A win counts once.
 pub(crate) fn ask(
     store: &Transaction<'_>,
-    who: &Who,
+    who: &Client,
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Lot> {
@@ -62,7 +63,11 @@ pub(crate) fn ask(
 }
 
 /// Gives a winner the time to type the password.
-pub(crate) fn give_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
+pub(crate) fn give_pass(
+    store: &Transaction<'_>,
+    who: &Client,
+    now: Seconds,
+) -> rusqlite::Result<()> {
     store.execute(
         "INSERT OR REPLACE INTO passes (who, until) VALUES (?1, ?2)",
         params![who.name(), now + PASS_SECONDS],
@@ -71,7 +76,7 @@ pub(crate) fn give_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rus
 }
 
 /// Whether someone has a pass.
-pub(crate) fn has_pass(store: &Connection, who: &Who, now: Seconds) -> rusqlite::Result<bool> {
+pub(crate) fn has_pass(store: &Connection, who: &Client, now: Seconds) -> rusqlite::Result<bool> {
     let until: Option<Seconds> = store
         .query_row("SELECT until FROM passes WHERE who = ?1", [who.name()], |row| row.get(0))
         .optional()?;
@@ -80,7 +85,11 @@ pub(crate) fn has_pass(store: &Connection, who: &Who, now: Seconds) -> rusqlite:
 }
 
 /// Removes the pass, and expired ones.
-pub(crate) fn use_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusqlite::Result<()> {
+pub(crate) fn use_pass(
+    store: &Transaction<'_>,
+    who: &Client,
+    now: Seconds,
+) -> rusqlite::Result<()> {
     store.execute(
         "DELETE FROM passes WHERE who = ?1 OR until <= ?2 OR until > ?2 + ?3",
         params![who.name(), now, PASS_SECONDS],
@@ -89,7 +98,7 @@ pub(crate) fn use_pass(store: &Transaction<'_>, who: &Who, now: Seconds) -> rusq
 }
 
 /// First the network's lot, then the address's own.
-fn lot(who: &Who, round: i64, secrets: &Secrets) -> Vec<u8> {
+fn lot(who: &Client, round: i64, secrets: &Secrets) -> Vec<u8> {
     let of = |name: &str| secrets.mac("draw", format!("{round} {name}").as_bytes());
     [of(&who.network()), of(&who.name())].concat()
 }
@@ -102,8 +111,8 @@ mod tests {
     use crate::store::Store;
     use crate::testing::block_on;
 
-    fn at(address: impl Into<IpAddr>) -> Who {
-        Who::Unknown(Some(address.into()))
+    fn at(address: impl Into<IpAddr>) -> Client {
+        Client::Unknown(Some(address.into()))
     }
 
     #[test]

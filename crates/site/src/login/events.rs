@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 use rusqlite::{Connection, Transaction, params};
 
-use super::throttle::Seconds;
+use super::clock::Seconds;
 
 /// How many are kept; the oldest are removed first.
 const MOST_EVENTS: i64 = 20;

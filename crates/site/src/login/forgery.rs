@@ -11,7 +11,7 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Method};
 use http_body::Frame;
 
-use crate::http::media_type::{MediaType, URLENCODED};
+use crate::http::media_type::MediaType;
 use crate::http::multipart::Multipart;
 use crate::http::request_body::{BodyBroken, Chunks};
 
@@ -73,7 +73,8 @@ pub(crate) async fn token(
     }
     let find: fn(&[u8], bool) -> Found = if Multipart::is_in(headers) {
         in_multipart
-    } else if MediaType::of(headers).is_some_and(|media_type| media_type.is(URLENCODED)) {
+    } else if MediaType::of(headers).is_some_and(|media_type| media_type.is(MediaType::URLENCODED))
+    {
         in_urlencoded
     } else {
         return Ok((None, body));

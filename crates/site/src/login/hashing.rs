@@ -9,18 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use event_loop::fork::{self, Failure};
-use http::StatusCode;
 
-use super::queue::{PATIENCE, Permit, Queue};
-use crate::http::error::HttpError;
+use super::queue::{Busy, PATIENCE, Permit, Queue};
 use crate::password::Password;
 use crate::pause::pause;
 
 /// How long until the system is asked again for a process that it did not give: 200 ms.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(200);
-
-/// When to come back, in seconds (`Retry-After`).
-const COME_BACK_AFTER: u32 = 5;
 
 /// The limit for checking a password. It normally takes some tenths of a second; this allows for a slow
 /// machine.
@@ -114,23 +109,6 @@ impl Permit<'_> {
     }
 }
 
-/// A password was not checked; why, for the log.
-#[derive(Debug)]
-pub(crate) struct Busy(pub(super) String);
-
-impl From<Busy> for HttpError {
-    fn from(Busy(cause): Busy) -> Self {
-        HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
-            .message(format!(
-                "Too many login attempts right now, so yours wasn't checked. Try again in \
-                 {COME_BACK_AFTER} seconds."
-            ))
-            .retry_after(COME_BACK_AFTER)
-            .fault("Login busy")
-            .cause(cause)
-    }
-}
-
 impl fmt::Debug for Hashing {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Hashing").finish_non_exhaustive()
@@ -140,6 +118,7 @@ impl fmt::Debug for Hashing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::error::HttpError;
 
     /// With several threads, as in a test, no process can be forked: that is as a host without a process to
     /// spare. Computed in place it would have said yes.

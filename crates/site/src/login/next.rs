@@ -1,8 +1,9 @@
 //! Where to go after the login: only to a path of this site, or to one that we ourselves have signed.
 
-use crate::http::base_path::BasePath;
+use subtle::ConstantTimeEq;
 
 use super::secrets::Secrets;
+use crate::http::base_path::BasePath;
 
 /// The longest address that is gone back to; bytes. Longer ones lead to the front page.
 const LONGEST: usize = 2000;
@@ -24,7 +25,7 @@ pub(crate) fn safe_or_signed(
     signature: &str,
     secrets: &Secrets,
 ) -> String {
-    let is_signed = || secrets.same(sign(secrets, next).as_bytes(), signature.as_bytes());
+    let is_signed = || sign(secrets, next).as_bytes().ct_eq(signature.as_bytes()).into();
     if !signature.is_empty() && is_path(next) && is_signed() {
         next.to_owned()
     } else {

@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::hashing::Busy;
+use crate::http::error::HttpError;
 use crate::pause::pause;
 use crate::store::private_folder_of;
 
@@ -166,6 +167,26 @@ impl Drop for Lock {
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
+
+/// A password was not checked; why, for the log.
+#[derive(Debug)]
+pub(crate) struct Busy(pub(super) String);
+
+impl From<Busy> for HttpError {
+    fn from(Busy(cause): Busy) -> Self {
+        HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
+            .message(format!(
+                "Too many login attempts right now, so yours wasn't checked. Try again in \
+                 {COME_BACK_AFTER} seconds."
+            ))
+            .retry_after(COME_BACK_AFTER)
+            .fault("Login busy")
+            .cause(cause)
+    }
+}
+
+/// When to come back, in seconds (`Retry-After`).
+const COME_BACK_AFTER: u32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -9,11 +9,12 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use rusqlite::{Connection, Transaction, params};
+use subtle::ConstantTimeEq;
 
-use super::secrets::{Secrets, random};
-use super::throttle::Seconds;
-use super::{fact, set_fact};
-use crate::password::NoRandomness;
+use super::clock::Seconds;
+use super::facts::{fact, set_fact};
+use super::secrets::Secrets;
+use crate::random::{NoRandomness, random};
 
 const KEY_FACT: &str = "totp_key";
 /// The prefix of an encrypted key; a key without it is base32.
@@ -57,7 +58,7 @@ pub(crate) fn take(
         last = present;
         set_fact(store, STEP_FACT, Some(&last.to_string()))?;
     }
-    let step = key.and_then(|key| step_of(&key, &typed, last, now, secrets));
+    let step = key.and_then(|key| step_of(&key, &typed, last, now));
     if let (Some(step), true) = (step, is_password) {
         set_fact(store, STEP_FACT, Some(&step.to_string()))?;
         return Ok(true);
@@ -106,7 +107,7 @@ pub(crate) fn turn_on(
     secrets: &Secrets,
     recovery_codes: &[String],
 ) -> rusqlite::Result<bool> {
-    let Some(step) = step_of(key, &normalized(typed), 0, now, secrets) else { return Ok(false) };
+    let Some(step) = step_of(key, &normalized(typed), 0, now) else { return Ok(false) };
     set_fact(store, KEY_FACT, Some(&seal(key, secrets)))?;
     set_fact(store, STEP_FACT, Some(&step.to_string()))?;
     replace_recovery_codes(store, recovery_codes)?;
@@ -174,18 +175,12 @@ pub(crate) fn picture(address: &str) -> Option<(i32, String)> {
 }
 
 /// The step whose code was typed, if it is about now and later than the last that was used.
-fn step_of(
-    key: &str,
-    typed: &str,
-    last: Seconds,
-    now: Seconds,
-    secrets: &Secrets,
-) -> Option<Seconds> {
+fn step_of(key: &str, typed: &str, last: Seconds, now: Seconds) -> Option<Seconds> {
     let key = BASE32_NOPAD.decode(key.as_bytes()).ok()?;
     let step = now / STEP_SECONDS;
     (step - STEPS_OFF..=step + STEPS_OFF)
         .filter(|step| *step > last)
-        .find(|step| secrets.same(code(&key, *step).as_bytes(), typed.as_bytes()))
+        .find(|step| code(&key, *step).as_bytes().ct_eq(typed.as_bytes()).into())
 }
 
 /// RFC 4226 §5.3, RFC 6238 §4.

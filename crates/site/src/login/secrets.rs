@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use atomic_file::{Durability, read_small};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
-use ring::rand::SecureRandom;
 
-use crate::password::NoRandomness;
+use crate::random::random;
 use crate::store::{StoreError, close_folder_of, private_folder_of};
 
 /// The file's length.
@@ -99,19 +98,6 @@ impl Secrets {
         let opened = cookie::CookieJar::new().private(&self.cookies).decrypt(sealed);
         opened.map(|opened| opened.value().to_owned())
     }
-
-    /// Compares in a time that does not depend on where they differ.
-    pub(crate) fn same(&self, left: &[u8], right: &[u8]) -> bool {
-        let expected = hmac::sign(&self.macs, left);
-        hmac::verify(&self.macs, right, expected.as_ref()).is_ok()
-    }
-}
-
-/// Bytes that nobody can foretell.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
-    let mut bytes = [0; N];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
-    Ok(bytes)
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {

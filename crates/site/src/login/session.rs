@@ -9,11 +9,13 @@ use std::sync::Arc;
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use subtle::ConstantTimeEq;
 
+use super::clock::Seconds;
 use super::events::Origin;
-use super::secrets::{Secrets, random};
-use super::throttle::Seconds;
-use crate::password::NoRandomness;
+use super::secrets::Secrets;
+use crate::password::Password;
+use crate::random::{NoRandomness, random};
 
 /// A session is written again when it has not been seen for this long: not with each request.
 const SEEN_EVERY: Seconds = 300;
@@ -96,7 +98,7 @@ impl Session {
             // A clock that was briefly ahead must not prolong anything.
             let begun = begun.min(now);
             let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.longest;
-            (is_fresh && secrets.same(&kept, proof)).then(|| Session {
+            (is_fresh && bool::from(kept.ct_eq(proof))).then(|| Session {
                 token: secrets.code("form", number.as_bytes()).into(),
                 number: number.to_owned(),
                 hash,
@@ -160,6 +162,13 @@ impl Session {
             .optional()?;
         Ok(found.flatten())
     }
+}
+
+/// Returns what a session keeps of the password: it tells whether this is still the one the session was started
+/// with, costs one HMAC, and nobody without the secret key learns anything from it.
+pub(crate) fn proof_of(password: &Password, secrets: &Secrets) -> Vec<u8> {
+    let (purpose, bytes) = password.identity();
+    secrets.mac(purpose, &bytes)
 }
 
 /// Makes the number of a new session: 256 random bits.

@@ -2,15 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
+use rusqlite::{Connection, Transaction};
 
+use super::clock::now;
+use super::facts::{fact, set_fact};
+use super::gate::QUEUE_FOLDER;
 use super::second_factor::code_at;
+use super::secrets::Secrets;
 use super::*;
+use crate::http::base_path::BasePath;
+use crate::server::Server;
 use crate::settings::SiteSettings;
+use crate::store::Store;
 use crate::testing::{Answer, block_on, request, send};
 use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 
@@ -747,7 +756,7 @@ fn brute_force_is_slowed_down_by_all_processes_together() {
     let refused = last.expect("guesses are refused");
     let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=300).contains(&seconds));
-    assert!(refused.text().contains("Please try again in"), "{}", refused.text());
+    assert!(refused.text().contains("Try again in"), "{}", refused.text());
     // While one has to wait the right password is not looked at either.
     let mut owner = Browser::new(&processes[0]);
     assert_eq!(owner.log_in(PASSWORD).status, 429);
@@ -1017,7 +1026,7 @@ fn every_change_of_the_account_asks_for_the_password() {
             let sessions = "SELECT CAST(count(*) AS BLOB) FROM sessions";
             Ok((one(sessions)?, one("SELECT min(hash) FROM recovery_codes")?))
         }));
-        (counted.unwrap(), fact_of(&site, PASSWORD_FACT), fact_of(&site, "totp_key"))
+        (counted.unwrap(), fact_of(&site, facts::PASSWORD), fact_of(&site, "totp_key"))
     };
     // Without the password or with a wrong one nothing changes; with the right one everything does.
     let mut change = |path: &str, fields: &dyn Fn() -> String, expected: u16| {
@@ -1065,7 +1074,7 @@ fn every_change_of_the_account_asks_for_the_password() {
 fn set_up_site() -> Site {
     let site = Site::with(|_| {});
     let hash = Password::make_hash(PASSWORD).unwrap();
-    let set = |store: &Transaction<'_>| set_fact(store, PASSWORD_FACT, Some(&hash));
+    let set = |store: &Transaction<'_>| set_fact(store, facts::PASSWORD, Some(&hash));
     block_on(site.store().write(set)).unwrap();
     site
 }
@@ -1117,7 +1126,7 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
         token(&account)
     );
     assert_eq!(browser.post("/account/password", &form).status, 409);
-    assert_eq!(fact_of(&site, PASSWORD_FACT), None);
+    assert_eq!(fact_of(&site, facts::PASSWORD), None);
 }
 
 fn fact_of(site: &Site, name: &'static str) -> Option<String> {
@@ -1252,7 +1261,7 @@ fn too_many_tries_at_the_set_up_page_are_said_on_it() {
     let waits = tries.find(|answer| answer.status != 422).expect("nobody guesses for ever");
     assert_eq!(waits.status, 429);
     assert!(waits.header("retry-after").is_some());
-    for words in ["Too many tries. Please try again in", "action=\"/set-up\"", GUESS] {
+    for words in ["Too many attempts. Try again in", "action=\"/set-up\"", GUESS] {
         assert!(waits.text().contains(words), "{words}: {}", waits.text());
     }
 }

@@ -6,15 +6,12 @@
 //! checked elsewhere. Under load, who is next is drawn by lot (`draw.rs`): first come, first served would
 //! favor clients that poll.
 
-use std::net::IpAddr;
-
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::client::Client;
+use super::clock::Seconds;
 use super::draw::{self, Lot, ROUND_SECONDS};
 use super::secrets::Secrets;
-
-/// Seconds since 1970.
-pub(crate) type Seconds = i64;
 
 /// Tries in a row that cost no waiting.
 const FREE_TRIES: i64 = 5;
@@ -34,48 +31,6 @@ const SECONDS_A_TRY_OF_ALL: i64 = ROUND_SECONDS;
 
 /// Rows that are kept. With the rest of the rules, more than this cannot be of use to anybody.
 const MOST_ROWS: i64 = 2000;
-
-/// Whose tries are counted together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// A browser in which the owner has logged in before, by its number. What others try does not delay it.
-    Known(String),
-    /// Any other, by its address; `None` where nobody tells one.
-    Unknown(Option<IpAddr>),
-}
-
-impl Who {
-    pub(super) fn name(&self) -> String {
-        match self {
-            Who::Known(number) => format!("known {number}"),
-            Who::Unknown(None) => "no address".to_owned(),
-            Who::Unknown(Some(IpAddr::V4(address))) => address.to_string(),
-            // One customer has a /64.
-            Who::Unknown(Some(IpAddr::V6(address))) => match address.to_ipv4_mapped() {
-                Some(address) => address.to_string(),
-                None => {
-                    let [a, b, c, d, ..] = address.segments();
-                    format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-                }
-            },
-        }
-    }
-
-    /// The part of the internet it belongs to, as far as one customer gets: a /24 for IPv4, a /48 for IPv6.
-    pub(super) fn network(&self) -> String {
-        let Who::Unknown(Some(address)) = self else { return self.name() };
-        match address.to_canonical() {
-            IpAddr::V4(address) => {
-                let [a, b, c, _] = address.octets();
-                format!("{a}.{b}.{c}.0/24")
-            }
-            IpAddr::V6(address) => {
-                let [a, b, c, ..] = address.segments();
-                format!("{a:x}:{b:x}:{c:x}::/48")
-            }
-        }
-    }
-}
 
 /// The row of all unknown browsers together.
 const ALL: &str = "all";
@@ -99,7 +54,7 @@ impl Wait {
 /// Counts an attempt, unless it has to wait.
 pub(crate) fn count(
     store: &Transaction<'_>,
-    who: &Who,
+    who: &Client,
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Wait>> {
@@ -111,7 +66,7 @@ pub(crate) fn count(
     if wait > 0 {
         return Ok(Err(Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))));
     }
-    if matches!(who, Who::Unknown(_))
+    if matches!(who, Client::Unknown(_))
         && let Err(seconds) = count_among_all(store, who, now, secrets)?
     {
         return Ok(Err(Wait::Crowd(u32::try_from(seconds).unwrap_or(u32::MAX))));
@@ -133,7 +88,7 @@ pub(crate) fn count(
 /// seconds.
 fn count_among_all(
     store: &Transaction<'_>,
-    who: &Who,
+    who: &Client,
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Seconds>> {
@@ -162,7 +117,7 @@ pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<b
 /// the future: that is mended where tries are counted.
 pub(crate) fn own_wait(
     store: &Connection,
-    who: &Who,
+    who: &Client,
     now: Seconds,
 ) -> rusqlite::Result<Option<Wait>> {
     let own = row(store, &who.name())?;
@@ -175,7 +130,7 @@ pub(crate) fn own_wait(
 /// type it.
 pub(crate) fn ask_for_turn(
     store: &Transaction<'_>,
-    who: &Who,
+    who: &Client,
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Wait>> {
@@ -197,9 +152,9 @@ pub(crate) fn ask_for_turn(
 }
 
 /// Forgets the tries of somebody who knew the password, the one of just now among those of all.
-pub(crate) fn forgive(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()> {
+pub(crate) fn forgive(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
     store.execute("DELETE FROM attempts WHERE who = ?1", [who.name()])?;
-    if matches!(who, Who::Unknown(_)) {
+    if matches!(who, Client::Unknown(_)) {
         store
             .execute("UPDATE attempts SET failures = max(failures - 1, 0) WHERE who = ?1", [ALL])?;
     }
@@ -207,8 +162,8 @@ pub(crate) fn forgive(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()
 }
 
 /// Takes the last attempt back: the password was not checked.
-pub(crate) fn take_back(store: &Transaction<'_>, who: &Who) -> rusqlite::Result<()> {
-    let of_all = matches!(who, Who::Unknown(_)).then_some(ALL);
+pub(crate) fn take_back(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
+    let of_all = matches!(who, Client::Unknown(_)).then_some(ALL);
     for name in [Some(&*who.name()), of_all].into_iter().flatten() {
         store.execute(
             "UPDATE attempts SET failures = max(failures - 1, 0) WHERE who = ?1",
@@ -286,6 +241,8 @@ fn put(store: &Transaction<'_>, who: &str, row: Row) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::store::Store;
     use crate::testing::block_on;
@@ -301,13 +258,13 @@ mod tests {
         Secrets::of_key(&[7; 64])
     }
 
-    fn tries(store: &Store, who: &Who, now: Seconds) -> Result<(), u32> {
+    fn tries(store: &Store, who: &Client, now: Seconds) -> Result<(), u32> {
         let tried = block_on(store.write(|store| count(store, who, now, &secrets()))).unwrap();
         tried.map_err(Wait::seconds)
     }
 
-    fn address(text: &str) -> Who {
-        Who::Unknown(Some(text.parse().unwrap()))
+    fn address(text: &str) -> Client {
+        Client::Unknown(Some(text.parse().unwrap()))
     }
 
     #[test]
@@ -371,7 +328,7 @@ mod tests {
         let mut number = 0;
         let mut fresh = || {
             number += 1;
-            Who::Unknown(Some(IpAddr::from([10, 0, (number / 250) as u8, (number % 250) as u8])))
+            Client::Unknown(Some(IpAddr::from([10, 0, (number / 250) as u8, (number % 250) as u8])))
         };
         let mut allowed = 0;
         // Ten a second, for ten minutes.
@@ -383,7 +340,7 @@ mod tests {
         // A winner does not always come back from the same address: some attempts go unused.
         assert!((FREE_TRIES_OF_ALL..=FREE_TRIES_OF_ALL + 59).contains(&allowed), "{allowed}");
         // A browser that is known does not wait with them.
-        let known = Who::Known("7".to_owned());
+        let known = Client::Known("7".to_owned());
         for _ in 0..FREE_TRIES {
             assert_eq!(tries(&store, &known, 600), Ok(()));
         }
@@ -403,7 +360,7 @@ mod tests {
         assert_eq!(tries(&store, &who, 11), Ok(()), "as long as it would have been, no longer");
         let (_folder, store) = self::store();
         for number in 0..FREE_TRIES_OF_ALL {
-            let other = Who::Unknown(Some(IpAddr::from([10, 0, 0, number as u8])));
+            let other = Client::Unknown(Some(IpAddr::from([10, 0, 0, number as u8])));
             assert_eq!(tries(&store, &other, 1_000_000), Ok(()));
         }
         assert_eq!(tries(&store, &who, 10), Err(10));
@@ -424,10 +381,10 @@ mod tests {
                     continue;
                 }
                 for network in 0..CROWD {
-                    let who = Who::Unknown(Some(IpAddr::from([10, 0, network, 1])));
+                    let who = Client::Unknown(Some(IpAddr::from([10, 0, network, 1])));
                     guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
                     let rented = [0x2001, 0xdb8, 0, u16::from(network), 0, 0, 0, now as u16];
-                    let who = Who::Unknown(Some(IpAddr::from(rented)));
+                    let who = Client::Unknown(Some(IpAddr::from(rented)));
                     guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
                 }
                 if began == 0 && guesses < FREE_TRIES_OF_ALL {

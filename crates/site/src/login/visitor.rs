@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use http::Extensions;
 use http::request::Parts;
 
 use super::session::Session;
@@ -38,6 +39,11 @@ impl Visitor {
         Visitor { is_owner: true, ..Visitor::default() }
     }
 
+    /// Returns who sends a request with these extensions.
+    pub(crate) fn of(extensions: &Extensions) -> Visitor {
+        extensions.get().cloned().unwrap_or_default()
+    }
+
     /// Returns whether it is the owner.
     pub fn is_owner(&self) -> bool {
         self.is_owner
@@ -70,6 +76,6 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get().cloned().unwrap_or_default())
+        Ok(Visitor::of(&parts.extensions))
     }
 }

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
+use http::{Extensions, StatusCode};
 use tera::Context;
 
 use super::frame::Frame;
@@ -32,6 +32,11 @@ pub struct Page {
 }
 
 impl Page {
+    /// Returns what a request's extensions say about its page.
+    pub(crate) fn of(extensions: &Extensions) -> Page {
+        Page { frame: Frame::of(extensions), of_tool: extensions.get().cloned() }
+    }
+
     /// Answers with a page: the template of this name, filled with these values.
     ///
     /// A template that cannot be rendered is the tool's fault: a 500 for the visitor, the cause in the
@@ -70,8 +75,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let frame = Frame::of(&parts.extensions);
-        Ok(Page { frame, of_tool: parts.extensions.get().cloned() })
+        Ok(Page::of(&parts.extensions))
     }
 }
 

@@ -4,12 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
-use rustix::fs::{Access, access};
-use rustix::io::Errno;
-
-use super::files::folder_of;
-
 /// Why the store gave no answer. As text: what happened and what the owner can do, without a period.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -157,96 +151,5 @@ fn cure_of(error: &io::Error) -> &'static str {
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; remove what is not needed",
         _ => "",
-    }
-}
-
-/// How one attempt ended that did not succeed.
-pub(super) enum Refusal {
-    /// Another process has the lock: try again.
-    Busy,
-    /// Trying again would not help.
-    Failed(StoreError),
-}
-
-impl Refusal {
-    /// What a statement says after the lock was had: "busy" would be no matter of waiting any more.
-    pub(super) fn broken(error: rusqlite::Error) -> Refusal {
-        match refusal(error) {
-            Refusal::Busy => Refusal::Failed(StoreError::Busy),
-            failed => failed,
-        }
-    }
-}
-
-impl StoreError {
-    /// Of an error that comes of files which cannot be written: which of them, why, and so the cure. SQLite itself
-    /// says "readonly", and the system's last error is that of something it tried later.
-    pub(super) fn at(self, file: &Path) -> StoreError {
-        let is_of_files = match &self {
-            StoreError::Disk { .. } => true,
-            StoreError::Sql(error) => matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
-            ),
-            _ => false,
-        };
-        if !is_of_files {
-            return self;
-        }
-        // The journal is made in the folder.
-        let needed = [
-            (folder_of(file), Access::WRITE_OK | Access::EXEC_OK),
-            (file, Access::READ_OK | Access::WRITE_OK),
-        ];
-        let refused = needed.into_iter().find_map(|(path, needed)| {
-            access(path, needed).err().map(|error| StoreError::file(path, error.into()))
-        });
-        refused.unwrap_or(self)
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Refusal::Failed(error)
-    }
-}
-
-/// Tells "not now" from "never". Call it before anything else is asked of the system.
-pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
-    let system = io::Error::last_os_error();
-    match error.sqlite_error_code() {
-        Some(
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::FileLockingProtocolFailed,
-        ) => Refusal::Busy,
-        // SQLite reports an unreadable page like a corrupt one. Someone who then removed the file would lose
-        // its contents.
-        Some(code) if is_of_the_system(code, &system) => {
-            Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
-        }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Refusal::Failed(StoreError::Damaged(error.to_string()))
-        }
-        Some(ErrorCode::DiskFull) => Refusal::Failed(StoreError::Full),
-        _ => Refusal::Failed(StoreError::Sql(error)),
-    }
-}
-
-/// Whether the system's last error is the reason, as far as can be told.
-fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
-    // Errors of read(2) that SQLite reports as corruption.
-    const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
-    // What SQLite does afterwards: it looks for files that do not exist, and uses one that it has not opened.
-    const LATER: [Errno; 2] = [Errno::NOENT, Errno::BADF];
-    let is_one_of = |errors: &[Errno]| {
-        Errno::from_io_error(system).is_some_and(|error| errors.contains(&error))
-    };
-    match code {
-        ErrorCode::DatabaseCorrupt => is_one_of(&UNREADABLE),
-        ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure => {
-            !is_one_of(&LATER)
-        }
-        _ => false,
     }
 }

@@ -3,7 +3,8 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::error::{Refusal, StoreError, refusal};
+use super::error::StoreError;
+use super::refusal::{Refusal, refusal};
 
 /// Tells our files from other SQLite files: "shed".
 const APPLICATION_ID: i32 = 0x7368_6564;

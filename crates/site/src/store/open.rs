@@ -11,9 +11,10 @@ use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
 
-use super::error::{Refusal, StoreError, refusal};
+use super::error::StoreError;
 use super::files::{private_folder_of, refuse_foreign, refuse_odd};
 use super::migrations::migrate;
+use super::refusal::{Refusal, refusal};
 
 /// How SQLite is to behave, for one thread and little memory. TRUNCATE ends a transaction by emptying the
 /// journal, which is synced; DELETE would need the folder synced, too.

@@ -12,7 +12,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use site::{Access, Chunks, Format, HttpError, Multipart, Page, Runs, Template, Tool, context};
+use site::{
+    Access, Chunks, Format, HttpError, MediaType, Multipart, Page, Runs, Template, Tool, context,
+};
 
 use logic::{Algorithm, Checksums, Comparison, Digest, Digester, compare};
 
@@ -309,7 +311,5 @@ fn query_value(query: Option<&str>, name: &str) -> Option<String> {
 }
 
 fn is_urlencoded(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
-    media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    MediaType::of(headers).is_some_and(|media_type| media_type.is(MediaType::URLENCODED))
 }

@@ -5,19 +5,25 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use axum::extract::{Extension, Request};
+use atomic_file::read_small;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
+use subtle::ConstantTimeEq;
 use tera::context;
 
-use super::events;
-use super::pages::{Asked, Turn, begin_session, new_form, too_many_tries, turn};
-use super::throttle::{self, Wait};
-use super::{Gate, PASSWORD_FACT, Password, SharedGate, Visitor, fact, now, set_fact};
+use super::attempts::{Admission, admission, hash_of};
+use super::login_request::{LoginRequest, WithoutBody};
+use super::new_session::begin_session;
+use super::waiting;
 use crate::http::error::HttpError;
-use crate::pages::page::Page;
+use crate::login::clock::now;
+use crate::login::events;
+use crate::login::facts::{self, fact, set_fact};
+use crate::login::gate::Gate;
+use crate::login::session::proof_of;
+use crate::login::throttle::{self, Wait};
+use crate::password::Password;
 use crate::password::rules::SHORTEST;
-use atomic_file::read_small;
 
 /// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.
 const SHORTEST_TOKEN: usize = 16;
@@ -34,63 +40,51 @@ pub(super) fn is_possible(gate: &Gate) -> bool {
 }
 
 /// `GET /set-up`
-pub(super) async fn form(
-    Extension(gate): Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let asked = Asked::without_body(gate, page, visitor, request);
-    file_while_open(&asked).await?;
-    let who = asked.who(asked.gate.secrets()?, b"");
-    let turn = turn(&asked, &who).await?;
-    match turn {
-        Turn::Wait(wait @ Wait::Crowd(_)) => too_many_tries(&asked, wait, SET_UP).await,
+pub(super) async fn form(WithoutBody(request): WithoutBody) -> Result<Response, HttpError> {
+    file_while_open(&request).await?;
+    let client = request.client(request.gate.secrets()?, b"");
+    match admission(&request, &client).await? {
+        Admission::Wait(wait @ Wait::Crowd(_)) => too_many_attempts(&request, wait),
         // The winner of a draw gets no message: the page says enough as it is.
-        _ => show(&asked, StatusCode::OK, None),
+        _ => show(&request, StatusCode::OK, None),
     }
 }
 
 /// `POST /set-up`
-pub(super) async fn set_password(
-    gate: Extension<SharedGate>,
-    page: Page,
-    visitor: Visitor,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let asked = Asked::read(gate.0, page, visitor, request).await?;
-    let file = file_while_open(&asked).await?;
-    asked.refuse_forgery()?;
-    let gate = &asked.gate;
+pub(super) async fn set_password(request: LoginRequest) -> Result<Response, HttpError> {
+    let file = file_while_open(&request).await?;
+    request.refuse_forgery()?;
+    let gate = &request.gate;
     let secrets = gate.secrets()?;
-    let who = asked.who(secrets, b"");
-    let counted = gate.store.write(|store| throttle::count(store, &who, now(), secrets));
+    let client = request.client(secrets, b"");
+    let counted = gate.store.write(|store| throttle::count(store, &client, now(), secrets));
     if let Err(wait) = counted.await? {
-        return too_many_tries(&asked, wait, SET_UP).await;
+        return too_many_attempts(&request, wait);
     }
-    let trouble = |words: &str| show(&asked, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
+    let trouble = |words: &str| show(&request, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
     let token = match token(&file) {
         Ok(token) => token,
         Err(words) => return trouble(words),
     };
-    if !secrets.same(token.as_bytes(), asked.field("token").trim().as_bytes()) {
+    let typed = request.field("token").trim();
+    if !bool::from(token.as_bytes().ct_eq(typed.as_bytes())) {
         return trouble("That is not the text in the file.");
     }
-    let password = asked.field("password");
+    let password = request.field("password");
     if let Some(words) = Password::weakness(password) {
         return trouble(words);
     }
-    if password != asked.field("again") {
+    if password != request.field("again") {
         return trouble("The two passwords are not the same.");
     }
-    let hash = asked.hash_of(&who, password).await?;
-    let origin = asked.origin();
+    let hash = hash_of(&request, &client, password).await?;
+    let origin = request.origin();
     let was_open = gate.store.write(|store| {
         // Of two that come at once one is first.
-        if fact(store, PASSWORD_FACT)?.is_some() {
+        if fact(store, facts::PASSWORD)?.is_some() {
             return Ok(false);
         }
-        set_fact(store, PASSWORD_FACT, Some(&hash))?;
+        set_fact(store, facts::PASSWORD, Some(&hash))?;
         events::record(store, now(), events::PASSWORD_SET, &origin)?;
         Ok(true)
     });
@@ -102,15 +96,25 @@ pub(super) async fn set_password(
         tracing::info!("{} has done its work and can be removed: {error}.", file.display());
     }
     let Ok(password) = Password::from_hash(&hash) else { return Err(closed()) };
-    let mut response = Redirect::to(&asked.base().link("/")).into_response();
-    begin_session(&asked, &who, &password.proof(secrets), response.headers_mut()).await?;
+    let mut response = Redirect::to(&request.base().link("/")).into_response();
+    begin_session(&request, &client, &proof_of(&password, secrets), response.headers_mut()).await?;
     Ok(response)
 }
 
+/// Tells a visitor to wait: in the form, or under load with the page that reloads it.
+fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, HttpError> {
+    waiting::refuse_program(request, wait)?;
+    let page = match wait {
+        Wait::Own(_) => show(request, StatusCode::TOO_MANY_REQUESTS, Some(&waiting::words(wait)))?,
+        Wait::Crowd(_) => waiting::page(request, SET_UP),
+    };
+    Ok(waiting::refusing(page, wait))
+}
+
 /// The file that opens the page, while there is no password.
-async fn file_while_open(asked: &Asked) -> Result<PathBuf, HttpError> {
-    let file = asked.gate.settings.set_up_file.clone().ok_or_else(closed)?;
-    let password = asked.gate.password(&asked.head.extensions).await;
+async fn file_while_open(request: &LoginRequest) -> Result<PathBuf, HttpError> {
+    let file = request.gate.settings.set_up_file.clone().ok_or_else(closed)?;
+    let password = request.gate.password(&request.head.extensions).await;
     match password? {
         Some(_) => Err(closed()),
         None => Ok(file),
@@ -124,21 +128,21 @@ fn closed() -> HttpError {
 
 /// The form, with a failure message. It keeps the text from the file: the person who typed it knows it, and no
 /// response of the login is cached. Passwords are typed again.
-pub(super) fn show(
-    asked: &Asked,
+fn show(
+    request: &LoginRequest,
     status: StatusCode,
     trouble: Option<&str>,
 ) -> Result<Response, HttpError> {
-    let (token, cookie) = new_form(asked)?;
-    let name = asked.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
+    let (token, cookie) = request.new_form()?;
+    let name = request.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
     let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
-    let mut response = asked.page.show(
+    let mut response = request.page.show(
         "set-up.html",
         context! {
             trouble => &trouble,
             form_token => &token,
             file => &name,
-            typed => asked.field("token"),
+            typed => request.field("token"),
             shortest => &SHORTEST,
         },
     );

@@ -1,0 +1,233 @@
+//! The owner's account: sessions, the password, the second factor.
+//!
+//! Every change here asks for the password, so that a browser left open or a stolen cookie cannot change
+//! anything.
+
+use axum::response::{IntoResponse, Redirect, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tera::context;
+
+use super::attempts::{hash_of, try_password};
+use super::login_request::{LoginRequest, WithoutBody};
+use super::new_session::{begin_session, logged_out};
+use super::waiting;
+use crate::http::error::HttpError;
+use crate::login::client::Client;
+use crate::login::clock::{Seconds, now};
+use crate::login::events::{self, Event, Origin, ago};
+use crate::login::facts::{self, set_fact};
+use crate::login::session::{self, Session, proof_of};
+use crate::login::{second_factor, throttle};
+use crate::password::Password;
+use crate::password::rules::SHORTEST;
+
+/// The message for a wrong password.
+const WRONG_PASSWORD: &str = "That is not the password.";
+
+/// The sections of the page that show messages, by their `id`; the forms' URLs lead back to them.
+const SESSIONS: &str = "end-sessions";
+pub(super) const SECOND_FACTOR: &str = "second-factor";
+const PASSWORD: &str = "password";
+
+/// A failure or success message, and the section of the page it belongs to.
+#[derive(Clone, Copy)]
+struct Said {
+    at: &'static str,
+    words: &'static str,
+}
+
+/// The message after a change, by the event that was recorded for it.
+const DONE: [(&str, Said); 3] = [
+    (events::ENDED, Said { at: SESSIONS, words: "That browser is logged out." }),
+    (events::SECOND_FACTOR_OFF, Said { at: SECOND_FACTOR, words: "The second factor is off." }),
+    (
+        events::PASSWORD_CHANGED,
+        Said { at: PASSWORD, words: "The password is changed. All other browsers are logged out." },
+    ),
+];
+
+/// The query of the page that a change redirects to.
+const AFTER_A_CHANGE: &str = "done";
+
+/// How long after a change the page confirms it; seconds.
+const SAID_FOR: Seconds = 60;
+
+/// `GET /account`
+pub(super) async fn page(WithoutBody(request): WithoutBody) -> Result<Response, HttpError> {
+    if request.visitor.session().is_none() {
+        return Ok(request.ask_to_log_in());
+    }
+    show(&request, None).await
+}
+
+async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response, HttpError> {
+    let (gate, now, own) = (&request.gate, now(), session_of(request)?.id());
+    let (lifetime, proof) = (gate.settings.lifetime(), proof(request).await?);
+    let state = gate.store.read(|store| {
+        Ok((
+            session::list(store, &proof, now, lifetime)?,
+            second_factor::is_on(store)?,
+            second_factor::codes_left(store)?,
+            events::list(store)?,
+        ))
+    });
+    let (sessions, has_second_factor, codes_left, events) = state.await?;
+    let with_origin = |mut value: Value, Origin { browser, address }: Origin| {
+        value["browser"] = browser.into();
+        value["address"] = address.into();
+        value
+    };
+    let sessions = sessions.into_iter().map(|session| {
+        let value = json!({
+            "is_this": session.id == own,
+            "begun": ago(session.begun, now),
+            "seen": ago(session.seen, now),
+            "id": session.id,
+        });
+        with_origin(value, session.origin)
+    });
+    let done = done(request, events.first(), now).filter(|_| trouble.is_none());
+    let events = events.into_iter().map(|event| {
+        with_origin(json!({ "what": event.what, "at": ago(event.at, now) }), event.origin)
+    });
+    let is_ours = gate.configured_password(&request.head.extensions).is_none();
+    let status = match trouble {
+        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        None => StatusCode::OK,
+    };
+    let in_template =
+        |said: Option<Said>| said.map(|Said { at, words }| json!({ "at": at, "words": words }));
+    let mut response = request.page.show(
+        "account.html",
+        context! {
+            sessions => &sessions.collect::<Vec<_>>(),
+            has_second_factor => &has_second_factor,
+            codes_left => &codes_left,
+            events => &events.collect::<Vec<_>>(),
+            shortest => &is_ours.then_some(SHORTEST),
+            trouble => &in_template(trouble),
+            done => &in_template(done),
+        },
+    );
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// The change that led here. The URL alone, which anybody can link to, proves nothing.
+fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Said> {
+    let last = last.filter(|last| {
+        request.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))
+    })?;
+    DONE.iter().find(|(what, _)| *what == last.what).map(|(_, said)| *said)
+}
+
+/// Redirects to the page after a change in this section.
+pub(super) fn changed(request: &LoginRequest, at: &str) -> Response {
+    let page = request.base().link("/account");
+    Redirect::to(&format!("{page}?{AFTER_A_CHANGE}#{at}")).into_response()
+}
+
+pub(super) fn session_of(request: &LoginRequest) -> Result<&Session, HttpError> {
+    request.visitor.session().ok_or_else(|| HttpError::new(StatusCode::UNAUTHORIZED))
+}
+
+async fn password(request: &LoginRequest) -> Result<Password, HttpError> {
+    let password = request.gate.password(&request.head.extensions).await?;
+    password.ok_or_else(|| HttpError::new(StatusCode::UNAUTHORIZED))
+}
+
+async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
+    Ok(proof_of(&password(request).await?, request.gate.secrets()?))
+}
+
+/// Checks the password that comes with every change; returns whether it is right.
+///
+/// # Errors
+/// Too many attempts: someone who finds an open session must not be able to guess at leisure.
+pub(super) async fn is_owner_present(request: &LoginRequest) -> Result<bool, HttpError> {
+    let (client, password) = (client_of(request)?, password(request).await?);
+    let tried = try_password(request, &client, &password, request.field("password")).await?;
+    tried.map_err(waiting::error)
+}
+
+/// Whose attempts are counted here: the session's.
+pub(super) fn client_of(request: &LoginRequest) -> Result<Client, HttpError> {
+    let number = session_of(request)?.number().as_bytes();
+    Ok(Client::Known(format!("session {}", request.gate.secrets()?.code("throttle", number))))
+}
+
+/// `POST /account/sessions`
+pub(super) async fn end_sessions(request: LoginRequest) -> Result<Response, HttpError> {
+    let refused = async |words| show(&request, Some(Said { at: SESSIONS, words })).await;
+    if !is_owner_present(&request).await? {
+        return refused(WRONG_PASSWORD).await;
+    }
+    let (store, end, client, origin) =
+        (&request.gate.store, request.field("end"), client_of(&request)?, request.origin());
+    if end.is_empty() {
+        return refused("Choose which browser to log out.").await;
+    }
+    if end == "everywhere" {
+        let ended = store.write(|store| {
+            throttle::forgive(store, &client)?;
+            session::end_all(store)?;
+            events::record(store, now(), events::ENDED_EVERYWHERE, &origin)
+        });
+        ended.await?;
+        tracing::info!("The owner logged out everywhere.");
+        return Ok(logged_out(&request));
+    }
+    let ended = store.write(|store| {
+        throttle::forgive(store, &client)?;
+        let was_there = session::end_listed(store, end)?;
+        if was_there {
+            events::record(store, now(), events::ENDED, &origin)?;
+        }
+        Ok(was_there)
+    });
+    if !ended.await? {
+        return refused("That session has ended already.").await;
+    }
+    tracing::info!("The owner ended a session of another browser.");
+    Ok(changed(&request, SESSIONS))
+}
+
+/// `POST /account/password`. Only if the password is the store's own: the site cannot change it anywhere else.
+pub(super) async fn change_password(request: LoginRequest) -> Result<Response, HttpError> {
+    let gate = &request.gate;
+    if gate.configured_password(&request.head.extensions).is_some() {
+        return Err(HttpError::new(StatusCode::CONFLICT).message(
+            "The password is set in the program's configuration or in .htaccess. Change it there.",
+        ));
+    }
+    let refused = async |words| show(&request, Some(Said { at: PASSWORD, words })).await;
+    if !is_owner_present(&request).await? {
+        return refused(WRONG_PASSWORD).await;
+    }
+    let new = request.field("new");
+    if let Some(words) = Password::weakness(new) {
+        return refused(words).await;
+    }
+    if new != request.field("again") {
+        return refused("The two new passwords are not the same.").await;
+    }
+    let (secrets, in_session, origin) = (gate.secrets()?, client_of(&request)?, request.origin());
+    let browser = request.client(secrets, &proof(&request).await?);
+    let hash = hash_of(&request, &in_session, new).await?;
+    let Ok(password) = Password::from_hash(&hash) else {
+        return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR));
+    };
+    let written = gate.store.write(|store| {
+        throttle::forgive(store, &in_session)?;
+        set_fact(store, facts::PASSWORD, Some(&hash))?;
+        session::end_all(store)?;
+        events::record(store, now(), events::PASSWORD_CHANGED, &origin)
+    });
+    written.await?;
+    tracing::info!("The owner changed the password.");
+    let mut response = changed(&request, PASSWORD);
+    begin_session(&request, &browser, &proof_of(&password, secrets), response.headers_mut())
+        .await?;
+    Ok(response)
+}

@@ -1,0 +1,105 @@
+//! Trying a password: whether one may, and whether it is right. Every attempt is counted first.
+
+use super::login_request::LoginRequest;
+use crate::http::error::HttpError;
+use crate::login::client::Client;
+use crate::login::clock::now;
+use crate::login::draw;
+use crate::login::hashing;
+use crate::login::queue::Busy;
+use crate::login::throttle::{self, Wait};
+use crate::password::Password;
+
+/// Whether a password may be tried now: an unknown browser may have to wait, for others try, too. Counts nothing.
+pub(super) async fn admission(
+    request: &LoginRequest,
+    client: &Client,
+) -> Result<Admission, HttpError> {
+    let (store, now) = (&request.gate.store, now());
+    let state = store.read(|store| {
+        Ok((throttle::own_wait(store, client, now)?, throttle::is_crowded(store, now)?))
+    });
+    let (wait, is_crowded) = state.await?;
+    if let Some(wait) = wait {
+        return Ok(Admission::Wait(wait));
+    }
+    if !is_crowded || matches!(client, Client::Known(_)) {
+        return Ok(Admission::Free);
+    }
+    let secrets = request.gate.secrets()?;
+    let asked = store.write(|store| throttle::ask_for_turn(store, client, now, secrets)).await?;
+    Ok(match asked {
+        Ok(()) => Admission::Drawn,
+        Err(wait) => Admission::Wait(wait),
+    })
+}
+
+/// The result of [`admission`].
+pub(super) enum Admission {
+    /// Nobody has to wait.
+    Free,
+    /// This one may try now, once.
+    Drawn,
+    Wait(Wait),
+}
+
+impl Admission {
+    /// The message beside the form.
+    pub(super) fn words(&self) -> Option<String> {
+        let minutes = draw::PASS_SECONDS / 60;
+        let words = || {
+            format!(
+                "It is your turn: one attempt within {minutes} minutes, from this network address."
+            )
+        };
+        matches!(self, Admission::Drawn).then(words)
+    }
+}
+
+/// Counts a try and then tells whether this is the password, or how long to wait.
+///
+/// Whoever has to wait hears it before the queue, where he would take a place. The try is counted when its
+/// turn has come, before the password is looked at, and taken back when nobody could look.
+pub(super) async fn try_password(
+    request: &LoginRequest,
+    client: &Client,
+    password: &Password,
+    typed: &str,
+) -> Result<Result<bool, Wait>, HttpError> {
+    if let Admission::Wait(wait) = admission(request, client).await? {
+        return Ok(Err(wait));
+    }
+    let permit = request.gate.hashing.permit(password).await?;
+    let secrets = request.gate.secrets()?;
+    let counted = request.gate.store.write(|store| throttle::count(store, client, now(), secrets));
+    if let Err(wait) = counted.await? {
+        return Ok(Err(wait));
+    }
+    if typed.len() > Password::MAX_BYTES {
+        return Ok(Ok(false));
+    }
+    let checked = hashing::is(password, typed, permit, request.process()).await;
+    Ok(Ok(or_take_back(request, client, checked).await?))
+}
+
+/// Makes the hash of a new password. The try that was counted for it is taken back when that does not come
+/// about.
+pub(super) async fn hash_of(
+    request: &LoginRequest,
+    client: &Client,
+    password: &str,
+) -> Result<String, HttpError> {
+    let hashed = request.gate.hashing.hash_of(password, request.process()).await;
+    or_take_back(request, client, hashed).await
+}
+
+async fn or_take_back<T>(
+    request: &LoginRequest,
+    client: &Client,
+    done: Result<T, Busy>,
+) -> Result<T, HttpError> {
+    if done.is_err() {
+        request.gate.store.write(|store| throttle::take_back(store, client)).await?;
+    }
+    Ok(done?)
+}

@@ -1,0 +1,132 @@
+//! What the owner decides about the login, and what it finds on disk before it serves anybody.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cookies::CookiePath;
+use super::facts::{PASSWORD, fact};
+use super::secrets::{NewKey, Secrets};
+use super::session::Lifetime;
+use crate::password::Password;
+use crate::store::{Store, StoreError};
+
+/// The name of the store's file in the folder `data`.
+pub const STORE_FILE: &str = "toolshed.db";
+
+/// The name of the secret key's file in the folder `data`.
+pub const KEY_FILE: &str = "secret.key";
+
+/// What the owner decides about the login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginSettings {
+    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Made when it is first
+    /// needed, for this account alone.
+    pub data: PathBuf,
+    /// The password, where the program knows one. Without it the one that came with a request counts
+    /// ([`ServerFacts::password`](crate::ServerFacts::password)), and then the one of the set-up page.
+    pub password: Option<Password>,
+    /// After how long without a request a session ends. Default 7 days.
+    pub session_idle: Duration,
+    /// After how long a session ends in any case. Default 30 days.
+    pub session_longest: Duration,
+    /// The path below which the cookies are sent. Default `None`: where the site is mounted. `/` where
+    /// the login guards folders beside the site.
+    pub cookie_path: Option<CookiePath>,
+    /// The file whose content opens the set-up page, put there by the owner. `None`: there is no such
+    /// page.
+    pub set_up_file: Option<PathBuf>,
+}
+
+impl LoginSettings {
+    /// A login that remembers its things in this folder, with defaults for the rest.
+    pub fn in_folder(data: impl Into<PathBuf>) -> Self {
+        const DAY: u64 = 24 * 3600;
+        LoginSettings {
+            data: data.into(),
+            password: None,
+            session_idle: Duration::from_secs(7 * DAY),
+            session_longest: Duration::from_secs(30 * DAY),
+            cookie_path: None,
+            set_up_file: None,
+        }
+    }
+
+    /// Returns the store of this login.
+    pub fn store(&self) -> Store {
+        Store::at(self.data.join(STORE_FILE))
+    }
+
+    /// Returns whether the set-up page has set a password in the past. Makes nothing that is not there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn has_set_up(&self) -> Result<bool, StoreError> {
+        let store = self.store();
+        if !store.file().exists() {
+            return Ok(false);
+        }
+        Ok(store.read(|store| fact(store, PASSWORD)).await?.is_some())
+    }
+
+    /// Like [`has_set_up`](Self::has_set_up), without changing anything, even in a store of another version.
+    /// Only call it where no loop runs.
+    ///
+    /// # Errors
+    /// If the store cannot be read; also if a process was killed in the middle of a change, until the next
+    /// process that uses the store has rolled that back.
+    pub fn look_for_set_up(&self) -> Result<bool, StoreError> {
+        let found = self.store().look(|store| {
+            let has_facts = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'facts')";
+            let has_facts: bool = store.query_row(has_facts, [], |row| row.get(0))?;
+            Ok(has_facts && fact(store, PASSWORD)?.is_some())
+        });
+        Ok(found?.unwrap_or(false))
+    }
+
+    /// Generates a password for a user of this very machine who has set none. It stays the same as long as
+    /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`MadeUp::keep`].
+    ///
+    /// # Errors
+    /// If the secret key cannot be read.
+    pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
+        let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE))?;
+        let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
+        let groups = random.to_ascii_lowercase();
+        let groups: Vec<&str> = (0..5).filter_map(|at| groups.get(at * 4..at * 4 + 4)).collect();
+        Ok(MadeUp { password: groups.join("-"), new_key })
+    }
+
+    pub(super) fn lifetime(&self) -> Lifetime {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2);
+        Lifetime { idle: seconds(self.session_idle), longest: seconds(self.session_longest) }
+    }
+}
+
+/// A password from [`LoginSettings::make_up_password`].
+pub struct MadeUp {
+    password: String,
+    new_key: Option<NewKey>,
+}
+
+impl MadeUp {
+    /// Returns the password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Keeps what it was made from, unless that is already there. Call it once the site is served: a failed
+    /// start leaves nothing behind.
+    ///
+    /// # Errors
+    /// If the secret key's file cannot be created.
+    pub fn keep(&self) -> Result<(), StoreError> {
+        self.new_key.as_ref().map_or(Ok(()), NewKey::keep)
+    }
+}
+
+impl fmt::Debug for MadeUp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MadeUp").finish_non_exhaustive()
+    }
+}
