@@ -17,7 +17,8 @@ use site::login::authorizer::Asks;
 use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
-use crate::config::{self, Configuration, Settings};
+use crate::config::{Configuration, Settings};
+use crate::installation::{self, DATA, SET_UP};
 use crate::setup;
 
 /// Makes the site with all its tools, for a web server before it. While the configuration is wrong it
@@ -53,24 +54,20 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
 
 /// What of the settings is the login's.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
-    let home = config::home();
     LoginSettings {
         password: settings.password.clone(),
         session_idle: settings.session_idle,
         session_longest: settings.session_longest,
         cookie_path: settings.cookie_path.clone(),
-        set_up_file: home.map(|home| home.join(SET_UP_FILE)),
-        ..LoginSettings::in_folder(data_folder(settings).unwrap_or_else(|| "data".into()))
+        set_up_file: installation::home().map(|home| SET_UP.within(&home)),
+        ..LoginSettings::in_folder(data_folder(settings).unwrap_or_else(|| DATA.name.into()))
     }
 }
 
 /// Where the processes of the site keep what they share.
 fn data_folder(settings: &Settings) -> Option<PathBuf> {
-    settings.data.clone().or_else(|| Some(config::home()?.join("data")))
+    settings.data.clone().or_else(|| Some(DATA.within(&installation::home()?)))
 }
-
-/// The file that opens the set-up page. .htaccess gives no file of such a name to visitors.
-const SET_UP_FILE: &str = "toolshed.setup";
 
 /// The workers to supervise, unless this process is to serve by itself or is one of them.
 pub(crate) fn workers(settings: &Settings) -> Option<Workers> {

@@ -29,8 +29,7 @@ pub(crate) use keys::{KEYS, Key};
 pub(crate) use problem::{Place, Problem};
 use value::Value;
 
-/// The name of the file, where nobody names another.
-pub(crate) const FILE_NAME: &str = "toolshed.toml";
+use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
 
 /// Names the file, in the environment.
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
@@ -190,16 +189,6 @@ pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
     }
 }
 
-/// The installation's folder: the program's own, and that folder's parent when it is `bin`.
-pub(crate) fn home() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
-    let folder = program.parent()?;
-    match folder.file_name() {
-        Some(name) if name == "bin" => folder.parent().map(Path::to_owned),
-        _ => Some(folder.to_owned()),
-    }
-}
-
 /// Returns the file that is read, if any, and who named it.
 fn which_file(
     typed: &Typed,
@@ -211,7 +200,7 @@ fn which_file(
     match (&typed.config, variable) {
         (Some(file), _) => (Some(file.clone()), Some("--config")),
         (None, Some((_, file))) => (Some(PathBuf::from(file)), Some(FILE_VARIABLE)),
-        (None, None) => (home.map(|home| home.join(FILE_NAME)), None),
+        (None, None) => (home.map(|home| SETTINGS.within(home)), None),
     }
 }
 
@@ -411,7 +400,7 @@ pub(crate) fn in_words(error: &io::Error) -> String {
 /// A variable that looks much like one of ours is a slip; others are somebody else's business.
 fn warning_about(name: &str) -> Option<String> {
     const OTHERS: [&str; 4] =
-        [FILE_VARIABLE, "TOOLSHED_HOME", "TOOLSHED_LAUNCHER", "TOOLSHED_MADE_UP_PASSWORD"];
+        [FILE_VARIABLE, HOME_VARIABLE, LAUNCHER_VARIABLE, "TOOLSHED_MADE_UP_PASSWORD"];
     let known: Vec<String> =
         KEYS.iter().map(Key::variable).chain(OTHERS.map(str::to_owned)).collect();
     if known.iter().any(|known| known == name) {
@@ -450,7 +439,7 @@ mod tests {
         flags: &[(&'static str, &'static str, &str)],
     ) -> Configuration {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(FILE_NAME), file).unwrap();
+        std::fs::write(SETTINGS.within(folder.path()), file).unwrap();
         let keys = flags.iter().map(|(flag, key, value)| (*flag, *key, (*value).to_owned()));
         let typed = Typed { config: None, keys: keys.collect() };
         let environment =
@@ -558,7 +547,7 @@ log = 1
             "# ä\npublic = [\"all\", 'inspect']\nlog = \"\"\"a\nb\"\"\"\r\nbody_bytes=0x2000";
         let check = |text: &str| {
             let mut configuration = Configuration::default();
-            configuration.read_text(text, Path::new(FILE_NAME));
+            configuration.read_text(text, Path::new(SETTINGS.name));
             for sentence in sentences(&configuration) {
                 assert!(sentence.starts_with("toolshed.toml, line "), "{text:?}: {sentence}");
                 assert!(

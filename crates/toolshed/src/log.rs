@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use event_loop::descriptors;
@@ -22,7 +22,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use self::file::LogFile;
 use self::writer::{Log, Sink};
-use crate::config::{self, Configuration, Settings};
+use crate::config::{Configuration, Settings};
+use crate::installation::default_log;
 use crate::report::Failure;
 
 /// This process' log, for code that it cannot be passed to.
@@ -54,7 +55,7 @@ fn begin_writing(sink: Sink, level: tracing::Level) {
 /// Begins writing messages to `file`, together with standard output and error. When it cannot be
 /// opened, standard error stays and says why. Returns whether it was.
 pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
-    let usual = of_spawned();
+    let usual = default_log();
     let opened = LogFile::open(file, usual.as_deref(), settings.log_bytes).and_then(|mut log| {
         log.redirect_output()?;
         Ok(log)
@@ -79,7 +80,7 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
 /// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process'
 /// default, is opened by the first message. Standard output and error are unchanged.
 pub(crate) fn to_file_when_needed(settings: &Settings) {
-    let file = settings.log.clone().or_else(of_spawned);
+    let file = settings.log.clone().or_else(default_log);
     let limit = settings.log_bytes;
     let sink = file.map_or_else(|| Sink::StandardError, |path| Sink::Later { path, limit });
     begin_writing(sink, tracing::Level::INFO);
@@ -164,12 +165,6 @@ pub(crate) fn configuration(configuration: &Configuration) {
              {file}"
         );
     }
-}
-
-/// The log file of a process that a web server started and that nobody named another:
-/// `logs/toolshed.log` in the installation's folder.
-pub(crate) fn of_spawned() -> Option<PathBuf> {
-    Some(config::home()?.join("logs/toolshed.log"))
 }
 
 /// `2026-01-31T12:00:00.000000Z 1234`: the process too, for there may be several.

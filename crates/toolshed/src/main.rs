@@ -8,6 +8,7 @@ mod application;
 mod commands;
 mod config;
 mod flags;
+mod installation;
 mod log;
 mod renewal;
 mod report;

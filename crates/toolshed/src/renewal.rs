@@ -21,16 +21,12 @@ use std::sync::OnceLock;
 use app_server::Upgrade;
 use atomic_file::Durability;
 
-use crate::commands::check;
-use crate::config::{self, Configuration, FILE_NAME, Typed};
+use crate::config::{self, Configuration, Typed};
+use crate::installation::{
+    ARRIVING, GOOD, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, RENEWAL, SETTINGS, find_site_folder, home,
+};
 use crate::log;
 use crate::report::Failure;
-
-/// Names the launcher.
-pub(crate) const LAUNCHER_VARIABLE: &str = "TOOLSHED_LAUNCHER";
-
-/// What follows the program's name in that of the last good version.
-const GOOD: &str = ".good";
 
 /// What a version says that has passed its own check. Later versions have to say the same.
 pub(crate) const MARKER: &str = "This version can serve.";
@@ -50,7 +46,7 @@ impl Place {
         let name = name.ok_or_else(|| io::Error::other("its file name is not UTF-8"))?;
         // As the kernel says it of a file that was replaced meanwhile.
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-        let (name, is_good_copy) = match name.strip_suffix(GOOD) {
+        let (name, is_good_copy) = match GOOD.stem(name) {
             Some(name) => (name, true),
             None => (name, false),
         };
@@ -78,7 +74,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
         arguments.extend(["--config".into(), file.clone().into_os_string()]);
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
-    let launcher = launcher.or_else(|| Some(check::find_site_folder()?.join(check::LAUNCHER_NAME)));
+    let launcher = launcher.or_else(|| Some(LAUNCHER.within(&find_site_folder()?)));
     let mut renewal = Upgrade::new(place.program, arguments, MARKER)
         .launcher(launcher)
         .on_look(log::look)
@@ -105,7 +101,7 @@ pub(crate) fn or_say_why_not(renewal: io::Result<Upgrade>) -> Option<Upgrade> {
 
 /// Where verdicts and the last good configuration are kept.
 fn folder() -> Option<PathBuf> {
-    Some(config::home()?.join("data/renewal"))
+    Some(RENEWAL.within(&home()?))
 }
 
 /// Returns the configuration as it passed last, when this one is wrong and there is one that passed: a slip
@@ -129,7 +125,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     }
     if configuration.problems.is_empty() {
         if let Err(error) = keep_configuration(&configuration) {
-            let file = folder.join(FILE_NAME);
+            let file = SETTINGS.within(&folder);
             configuration.warnings.push(format!(
                 "This configuration could not be kept as the last good one in {}: {error}.",
                 file.display()
@@ -143,7 +139,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     if !config::file_of(&configuration.typed).is_some_and(|file| is_the_usual(&file)) {
         return configuration;
     }
-    let Ok(text) = config::read_text(&folder.join(FILE_NAME)) else { return configuration };
+    let Ok(text) = config::read_text(&SETTINGS.within(&folder)) else { return configuration };
     let mut good = config::load_as(&configuration.typed, &text);
     if !good.problems.is_empty() {
         return configuration;
@@ -155,7 +151,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
 /// The first of these that another account can change, or has created: the folder, its parent, and the
 /// configuration that is kept there.
 fn open_to_others(folder: &Path) -> Option<PathBuf> {
-    let file = folder.join(FILE_NAME);
+    let file = SETTINGS.within(folder);
     let all = [folder.parent().unwrap_or(folder), folder, &file];
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
@@ -174,7 +170,7 @@ pub(crate) fn keep_first(_: &str) {
 }
 
 fn is_the_usual(file: &Path) -> bool {
-    config::home().is_some_and(|home| home.join(FILE_NAME) == file)
+    home().is_some_and(|home| SETTINGS.within(&home) == file)
 }
 
 /// Keeps this version as the last good one. It is running from `path`.
@@ -183,10 +179,10 @@ fn is_the_usual(file: &Path) -> bool {
 /// What the file system answers; what was kept before is as it was.
 pub(crate) fn keep_program() -> io::Result<()> {
     let path = std::env::current_exe()?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("toolshed");
-    let name = name.strip_suffix(".new").unwrap_or(name);
-    let name = name.strip_suffix(GOOD).unwrap_or(name);
-    let good = path.with_file_name(format!("{name}{GOOD}"));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(PROGRAM.name);
+    let name = ARRIVING.stem(name).unwrap_or(name);
+    let name = GOOD.stem(name).unwrap_or(name);
+    let good = GOOD.beside(&path.with_file_name(name));
     let metadata = fs::metadata(&path)?;
     let modified = metadata.modified()?;
     if let Ok(kept) = fs::metadata(&good)
@@ -195,7 +191,7 @@ pub(crate) fn keep_program() -> io::Result<()> {
     {
         return Ok(());
     }
-    replace(&good, 0o755, |file| {
+    replace(&good, GOOD.mode, |file| {
         io::copy(&mut File::open(&path)?, file)?;
         file.set_times(FileTimes::new().set_modified(modified))
     })
@@ -218,17 +214,19 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
 }
 
 fn keep_in(folder: &Path, text: &str) -> io::Result<()> {
-    let kept = folder.join(FILE_NAME);
+    let kept = SETTINGS.within(folder);
     if config::read_text(&kept).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    replace(&kept, 0o600, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(|_| {
-        // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
-        // that cannot be written to: then it means the same as no file.
-        let emptied = || File::options().write(true).truncate(true).open(&kept).map(drop);
-        let _ = fs::remove_file(&kept).or_else(|_| emptied());
-    })
+    fs::DirBuilder::new().recursive(true).mode(RENEWAL.mode).create(folder)?;
+    replace(&kept, SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(
+        |_| {
+            // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
+            // that cannot be written to: then it means the same as no file.
+            let emptied = || File::options().write(true).truncate(true).open(&kept).map(drop);
+            let _ = fs::remove_file(&kept).or_else(|_| emptied());
+        },
+    )
 }
 
 /// Writes a file that is there as a whole or as it was before.
@@ -249,9 +247,7 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
     let Ok(place) = Place::find() else {
         return Err(Failure::refused("The path of this program cannot be found; is /proc there?"));
     };
-    let mut arriving = place.program.as_os_str().to_owned();
-    arriving.push(".new");
-    let arriving = PathBuf::from(arriving);
+    let arriving = ARRIVING.beside(&place.program);
     let refused = |error: io::Error| {
         Failure::refused(format!("{} cannot be copied: {error}.", file.display()))
     };
@@ -267,10 +263,10 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
     let is_a_copy = !same(file, &arriving);
     if is_a_copy {
         let mut source = File::open(file).map_err(refused)?;
-        replace(&arriving, 0o755, |target| io::copy(&mut source, target).map(|_| ()))
+        replace(&arriving, ARRIVING.mode, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
     }
-    let renewal = begin(typed, place.program.with_extension("good").exists()).map_err(|error| {
+    let renewal = begin(typed, GOOD.beside(&place.program).exists()).map_err(|error| {
         Failure::refused(format!("The program's own path is unknown: {error}."))
     })?;
     match event_loop::run(async move { renewal.install().await }) {
@@ -294,14 +290,14 @@ mod tests {
     #[test]
     fn what_was_read_is_kept_and_not_what_stands_there_by_now() {
         let outer = tempfile::tempdir().unwrap();
-        let folder = outer.path().join("data/renewal");
+        let folder = RENEWAL.within(outer.path());
         let text = "# as it is served\npublic = [\"checksum\"]\n";
         let configuration = config::load_as(&Typed::default(), text);
         assert_eq!(configuration.text, text);
         keep_in(&folder, &configuration.text).unwrap();
-        assert_eq!(fs::read_to_string(folder.join(FILE_NAME)).unwrap(), text);
+        assert_eq!(fs::read_to_string(SETTINGS.within(&folder)).unwrap(), text);
         // No file is a good state, too.
         keep_in(&folder, &Configuration::default().text).unwrap();
-        assert_eq!(fs::read_to_string(folder.join(FILE_NAME)).unwrap(), "");
+        assert_eq!(fs::read_to_string(SETTINGS.within(&folder)).unwrap(), "");
     }
 }

@@ -1,16 +1,14 @@
 //! `toolshed backup FILE`: one consistent copy of the store, made while the site is in use.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use site::login::KEY_FILE;
-
 use super::right_settings;
+use crate::application;
 use crate::config::{self, Configuration, Typed};
+use crate::installation::{KEY, STORE_JOURNAL, STORE_SHM, STORE_WAL, default_log};
 use crate::report::{self, Failure};
-use crate::{application, log};
 
 /// Writes the copy.
 pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
@@ -42,19 +40,17 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
 fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();
-    let beside_the_store = ["", "-journal", "-wal", "-shm"].map(|ending| {
-        let mut name = OsString::from(store.file());
-        name.push(ending);
-        PathBuf::from(name)
-    });
+    let beside_the_store =
+        [STORE_JOURNAL, STORE_WAL, STORE_SHM].map(|entry| entry.beside(store.file()));
     let settings = &configuration.settings;
     let others = [
         login.set_up_file,
         configuration.file.clone(),
         config::file_of(&configuration.typed),
-        settings.log.clone().or_else(log::of_spawned),
+        settings.log.clone().or_else(default_log),
         std::env::current_exe().ok(),
-        Some(login.data.join(KEY_FILE)),
+        Some(KEY.within(&login.data)),
+        Some(store.file().to_owned()),
     ];
     beside_the_store.into_iter().chain(others.into_iter().flatten()).collect()
 }

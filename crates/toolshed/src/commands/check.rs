@@ -13,24 +13,21 @@ use std::path::{Path, PathBuf};
 use app_server::Address;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
-use site::login::{KEY_FILE, STORE_FILE};
 
 use super::serve;
-use crate::config::{self, Configuration, FILE_NAME, Place, Typed};
+use crate::application;
+use crate::config::{self, Configuration, Place, Typed};
+use crate::installation::{
+    HOME_VARIABLE, KEY, LAUNCHER, RULES, SETTINGS, STATIC, STORE, default_log, find_site_folder,
+    launched_programs,
+};
 use crate::report::{self, Failure};
-use crate::{application, log};
-
-/// The launcher's name in the site's folder.
-pub(crate) const LAUNCHER_NAME: &str = "dispatch.fcgi";
 
 /// The launcher of this version, to compare with what is installed.
-const LAUNCHER: &str = include_str!("../../../../dispatch.fcgi");
+const LAUNCHER_TEXT: &str = include_str!("../../../../dispatch.fcgi");
 
 /// The rewrite rules of this version.
-const HTACCESS: &str = include_str!("../../../../htaccess");
-
-/// Folders in which hosts keep the document root, seen from the account's home folder.
-const DOCUMENT_ROOTS: [&str; 6] = ["public_html", "www", "htdocs", "html", "web", "httpdocs"];
+const RULES_TEXT: &str = include_str!("../../../../htaccess");
 
 /// Prints what was found.
 ///
@@ -132,7 +129,7 @@ fn configured(findings: &mut Findings, configuration: &Configuration) {
     };
     match (&configuration.file, configuration.problems.len()) {
         (Some(file), 0) => findings.ok("Configuration", format!("{}, {set}", file.display())),
-        (None, 0) => findings.ok("Configuration", format!("no {FILE_NAME}, {set}")),
+        (None, 0) => findings.ok("Configuration", format!("no {}, {set}", SETTINGS.name)),
         (_, 1) => findings.wrong("Configuration", "one setting is wrong", "See below."),
         (_, count) => {
             findings.wrong("Configuration", format!("{count} settings are wrong"), "See below.");
@@ -148,7 +145,7 @@ fn configured(findings: &mut Findings, configuration: &Configuration) {
 }
 
 fn log_file(findings: &mut Findings, configuration: &Configuration) {
-    let Some(file) = configuration.settings.log.clone().or_else(log::of_spawned) else {
+    let Some(file) = configuration.settings.log.clone().or_else(default_log) else {
         findings.note("Log", "standard error, for there is no place for a file", "Set log.");
         return;
     };
@@ -215,7 +212,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
     if configuration.settings.password.is_some() {
         return findings.ok(SUBJECT, "the password is in the environment");
     }
-    let rules = site.map(|site| site.join(".htaccess"));
+    let rules = site.map(|site| RULES.within(site));
     if let Some(rules) = rules.filter(|rules| sets_password(rules)) {
         return findings.ok(SUBJECT, format!("the password is in {}", rules.display()));
     }
@@ -335,9 +332,9 @@ fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
 
 /// A file of the site's that is there and that this account cannot use: made by another one, say.
 fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
-    let files = [(STORE_FILE, Access::READ_OK | Access::WRITE_OK), (KEY_FILE, Access::READ_OK)];
+    let files = [(STORE, Access::READ_OK | Access::WRITE_OK), (KEY, Access::READ_OK)];
     let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();
-    let files = files.into_iter().map(|(name, needed)| (folder.join(name), needed));
+    let files = files.into_iter().map(|(entry, needed)| (entry.within(folder), needed));
     files.into_iter().find(|(file, needed)| is_unusable(file, *needed)).map(|(file, _)| file)
 }
 
@@ -396,18 +393,8 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
     }
 }
 
-/// The site's folder: where the launcher looks for the program, seen from the program.
-pub(crate) fn find_site_folder() -> Option<PathBuf> {
-    let home = config::home()?;
-    let is_site = |folder: &PathBuf| folder.join(LAUNCHER_NAME).is_file();
-    let above = home.parent().map(Path::to_owned);
-    let beside = DOCUMENT_ROOTS.iter().filter_map(|name| Some(above.as_ref()?.join(name)));
-    let candidates = [Some(home.clone()), above.clone()].into_iter().flatten();
-    candidates.chain(beside).find(is_site)
-}
-
 fn site_folder(findings: &mut Findings, folder: &Path) {
-    let launcher = folder.join("dispatch.fcgi");
+    let launcher = LAUNCHER.within(folder);
     match fs::read(&launcher) {
         Err(error) => {
             findings.wrong(
@@ -430,8 +417,8 @@ fn site_folder(findings: &mut Findings, folder: &Path) {
             format!("chmod 755 {shown}"),
         );
     }
-    rewrite_rules(findings, &folder.join(".htaccess"));
-    static_files(findings, &folder.join("static"));
+    rewrite_rules(findings, &RULES.within(folder));
+    static_files(findings, &STATIC.within(folder));
 }
 
 fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
@@ -464,7 +451,7 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
             format!("{shown} belongs to another account, which suexec refuses"),
             "Upload it with the account that the site runs as.",
         );
-    } else if text != LAUNCHER.as_bytes() {
+    } else if text != LAUNCHER_TEXT.as_bytes() {
         findings.note(
             "Launcher",
             format!("{shown} is not that of this version"),
@@ -478,18 +465,9 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
 /// Which program the launcher would start; it looks in this order (`dispatch.fcgi`).
 fn launched_program(findings: &mut Findings, folder: &Path) {
     let folder = folder.canonicalize().unwrap_or(folder.to_owned());
-    let account = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    let places: Vec<PathBuf> = match std::env::var_os("TOOLSHED_HOME") {
-        Some(home) if !home.is_empty() => vec![PathBuf::from(home).join("toolshed")],
-        _ => [
-            Some(folder.join("toolshed")),
-            folder.parent().map(|above| above.join("toolshed-home/toolshed")),
-            account.map(|account| PathBuf::from(account).join("toolshed/toolshed")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
-    };
+    let variable =
+        |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let places = launched_programs(&folder, variable(HOME_VARIABLE), variable("HOME"));
     let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     let this = std::env::current_exe().ok().as_deref().and_then(identity);
     match places.iter().find(|place| place.is_file()) {
@@ -528,7 +506,7 @@ fn rewrite_rules(findings: &mut Findings, file: &Path) {
             format!("{shown} cannot be read by the web server (mode {})", mode(&metadata)),
             format!("chmod 644 {shown}"),
         );
-    } else if fs::read(file).is_ok_and(|text| text == HTACCESS.as_bytes()) {
+    } else if fs::read(file).is_ok_and(|text| text == RULES_TEXT.as_bytes()) {
         findings.ok("Rewrite rules", format!("{shown}, of this version"));
     } else {
         findings

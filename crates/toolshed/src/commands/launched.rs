@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::commands::check;
 use crate::config::Typed;
-use crate::renewal::{self, LAUNCHER_VARIABLE};
+use crate::installation::LAUNCHER_VARIABLE;
+use crate::renewal;
 use crate::report::{self, Failure};
 
 /// Whether the launcher started the program.

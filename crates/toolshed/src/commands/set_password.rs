@@ -12,6 +12,7 @@ use site::Password;
 
 use super::hash_password::{self, KEY};
 use crate::config::{self, Configuration, Problem, Typed};
+use crate::installation::SETTINGS;
 use crate::report::{self, Failure};
 
 /// Reads the password and writes its hash.
@@ -78,7 +79,7 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
 
 /// Writes the file for its owner, even when root does it; a new one belongs to the folder's owner.
 fn write(file: &Path, text: &str, before: Option<&Metadata>) -> io::Result<()> {
-    let mode = before.map_or(0o600, |before| before.mode() & 0o7777);
+    let mode = before.map_or(SETTINGS.mode, |before| before.mode() & 0o7777);
     let owner = match before {
         Some(before) => Some((before.uid(), before.gid())),
         None if rustix::process::geteuid().is_root() => {

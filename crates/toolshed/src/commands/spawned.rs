@@ -4,7 +4,7 @@ use app_server::WayIn;
 
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{application, log, renewal};
+use crate::{application, installation, log, renewal};
 
 /// Serves FastCGI until the web server ends it. Wrong settings do not end it: the web server would only
 /// start it again, and visitors would read "500".
@@ -12,7 +12,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let typed = Typed::default();
     let renewal = renewal::begin(&typed, true);
     let configuration = renewal::or_last_good(config::load(&typed));
-    match configuration.settings.log.clone().or_else(log::of_spawned) {
+    match configuration.settings.log.clone().or_else(installation::default_log) {
         Some(file) => {
             log::to_file(&file, &configuration.settings);
         }

@@ -19,6 +19,8 @@ use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replac
 use event_loop::descriptors;
 use rustix::fs::OFlags;
 
+use crate::installation::{LOG, LOG_BEFORE, LOGS};
+
 /// Where lines go, and the one file before it.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -192,9 +194,9 @@ impl LogFile {
     }
 }
 
-/// Makes the folder (0700) unless it is there, and closes the usual one to other accounts.
+/// Makes the folder unless it is there, and closes the usual one to other accounts.
 fn make(folder: &Path, is_usual: bool) -> io::Result<Option<Exposed>> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new().recursive(true).mode(LOGS.mode).create(folder)?;
     if is_usual && close_to_others(folder)? == Access::Tightened {
         return Ok(Some(Exposed::Tightened(folder.to_owned())));
     }
@@ -203,9 +205,7 @@ fn make(folder: &Path, is_usual: bool) -> io::Result<Option<Exposed>> {
 
 /// Where the log goes that was too large.
 pub(super) fn before(path: &Path) -> PathBuf {
-    let mut before = path.as_os_str().to_owned();
-    before.push(".1");
-    before.into()
+    LOG_BEFORE.beside(path)
 }
 
 /// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
@@ -222,7 +222,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let mut options = OpenOptions::new();
     let file =
-        options.create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)?;
+        options.create(true).append(true).mode(LOG.mode).custom_flags(nonblocking).open(path)?;
     let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
     // What cannot be read, such as a terminal, has no half lines of others.
     let is_broken = reader.and_then(|file| ends_within_a_line(&file)).unwrap_or(false);

@@ -17,10 +17,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::TimeAndProcess;
 use super::file::LogFile;
 use super::line::line;
 use super::rate::{LeftOut, Rates};
-use super::{TimeAndProcess, of_spawned};
+use crate::installation::default_log;
 
 /// This process' log.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ impl Sink {
             Sink::StandardError => descriptors::write_at_once(io::stderr().as_fd(), line),
             // What other accounts could do in the folder is said where processes last: here each would say it.
             Sink::Later { path, limit } => {
-                match LogFile::open(path, of_spawned().as_deref(), *limit) {
+                match LogFile::open(path, default_log().as_deref(), *limit) {
                     Ok(file) => {
                         *self = Sink::File(file);
                         self.append(line)

@@ -1,0 +1,304 @@
+//! What an installation has on disk: the one list of file names and modes, and the folders they lie in.
+//!
+//! The launcher (`dispatch.fcgi`) and the rewrite rules (`htaccess`) spell some of these names again; the tests
+//! below parse both files and compare. Who writes a file, and when, is not known here. The layout in prose, for
+//! owners: docs/deploying.md and docs/reloading.md.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// One file or folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// Its name; for what lies [beside](Within::BesideProgram) another file, what follows that file's name.
+    pub(crate) name: &'static str,
+    /// The mode it is created with. Not every reader needs it: some files are created by other crates.
+    pub(crate) mode: u32,
+    /// The folder, or the file that lends its name.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the comparison with the rewrite rules"))]
+    within: Within,
+}
+
+/// Where an entry is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Within {
+    /// In the installation's folder, see [`home`].
+    Home,
+    /// Beside the program, which lends its name: `toolshed` and this.
+    BesideProgram,
+    /// In the folder `data`, or the one that the setting `data` names.
+    Data,
+    /// Beside the store, which lends its name.
+    BesideStore,
+    /// In the folder `logs`.
+    Logs,
+    /// Beside the log file, which lends its name.
+    BesideLog,
+    /// In the site's folder, beside the launcher: where the web server looks.
+    Site,
+}
+
+impl Entry {
+    /// Returns the path of this entry in a folder.
+    pub(crate) fn within(self, folder: &Path) -> PathBuf {
+        folder.join(self.name)
+    }
+
+    /// Returns the path of this entry beside the file that lends its name.
+    pub(crate) fn beside(self, file: &Path) -> PathBuf {
+        let mut path = OsString::from(file);
+        path.push(self.name);
+        path.into()
+    }
+
+    /// Returns a file name without this ending; `None` if it ends otherwise.
+    pub(crate) fn stem(self, name: &str) -> Option<&str> {
+        name.strip_suffix(self.name)
+    }
+}
+
+/// Declares a constant for each entry, and a list of all of them.
+macro_rules! entries {
+    ($($(#[$doc:meta])+ $constant:ident: $within:ident, $name:literal, $mode:literal;)+) => {
+        $(
+            $(#[$doc])+
+            #[allow(dead_code, reason = "some are created by other crates; the tests compare all")]
+            pub(crate) const $constant: Entry =
+                Entry { name: $name, mode: $mode, within: Within::$within };
+        )+
+
+        /// Every entry, in the order above.
+        #[cfg(test)]
+        const ALL: &[Entry] = &[$($constant),+];
+    };
+}
+
+entries! {
+    /// The program. Its file may have another name; the names of the files beside it follow.
+    PROGRAM: Home, "toolshed", 0o755;
+    /// A newer program that has arrived and waits for its check.
+    ARRIVING: BesideProgram, ".new", 0o755;
+    /// The program that was replaced last.
+    PREVIOUS: BesideProgram, ".previous", 0o755;
+    /// A copy of the last program that passed its check, with its time stamp.
+    GOOD: BesideProgram, ".good", 0o755;
+    /// The settings.
+    SETTINGS: Home, "toolshed.toml", 0o600;
+    /// The owner creates it to open the set-up page.
+    SET_UP: Home, "toolshed.setup", 0o600;
+
+    /// What the processes of a site share.
+    DATA: Home, "data", 0o700;
+    /// Verdicts on versions, and the settings that passed last.
+    RENEWAL: Home, "data/renewal", 0o700;
+    /// The SQLite database.
+    STORE: Data, "toolshed.db", 0o600;
+    /// SQLite's rollback journal.
+    STORE_JOURNAL: BesideStore, "-journal", 0o600;
+    /// SQLite creates it in WAL mode, which the site does not use; a foreign tool may.
+    STORE_WAL: BesideStore, "-wal", 0o600;
+    /// As above.
+    STORE_SHM: BesideStore, "-shm", 0o600;
+    /// The key of cookies and second factors.
+    KEY: Data, "secret.key", 0o600;
+    /// Locks that limit how many passwords are checked at once.
+    LOGIN_QUEUE: Data, "login-queue", 0o700;
+    /// Crashes by tool, for the quarantine.
+    CRASHES: Data, "crashes", 0o600;
+    /// The same, before the file grew too large.
+    CRASHES_OLD: Data, "crashes.old", 0o600;
+
+    /// The log's folder.
+    LOGS: Home, "logs", 0o700;
+    /// The log of a process that a web server started.
+    LOG: Logs, "toolshed.log", 0o600;
+    /// The log before the last rotation.
+    LOG_BEFORE: BesideLog, ".1", 0o600;
+
+    /// The launcher.
+    LAUNCHER: Site, "dispatch.fcgi", 0o755;
+    /// The rewrite rules.
+    RULES: Site, ".htaccess", 0o644;
+    /// Style sheets, scripts and pictures, which the web server may send by itself.
+    STATIC: Site, "static", 0o755;
+}
+
+/// The folder next to the site's folder in which the launcher looks for the program.
+const FOLDER_NEXT_TO_SITE: &str = "toolshed-home";
+
+/// The folder in the account's home folder in which the launcher looks for the program.
+const FOLDER_OF_ACCOUNT: &str = "toolshed";
+
+/// Names the only folder in which the launcher looks for the program, in the environment.
+pub(crate) const HOME_VARIABLE: &str = "TOOLSHED_HOME";
+
+/// Names the launcher, in the environment of the program that it starts.
+pub(crate) const LAUNCHER_VARIABLE: &str = "TOOLSHED_LAUNCHER";
+
+/// Folders in which hosts keep the document root, seen from the account's home folder.
+const DOCUMENT_ROOTS: [&str; 6] = ["public_html", "www", "htdocs", "html", "web", "httpdocs"];
+
+/// The installation's folder: the program's own, and that folder's parent when it is `bin`.
+pub(crate) fn home() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    match folder.file_name() {
+        Some(name) if name == "bin" => folder.parent().map(Path::to_owned),
+        _ => Some(folder.to_owned()),
+    }
+}
+
+/// The log file of a process that a web server started, unless a setting names another.
+pub(crate) fn default_log() -> Option<PathBuf> {
+    Some(LOG.within(&LOGS.within(&home()?)))
+}
+
+/// The site's folder: where the launcher looks for the program, seen from the program.
+pub(crate) fn find_site_folder() -> Option<PathBuf> {
+    let home = home()?;
+    let is_site = |folder: &PathBuf| LAUNCHER.within(folder).is_file();
+    let above = home.parent().map(Path::to_owned);
+    let beside = DOCUMENT_ROOTS.iter().filter_map(|name| Some(above.as_ref()?.join(name)));
+    let candidates = [Some(home.clone()), above.clone()].into_iter().flatten();
+    candidates.chain(beside).find(is_site)
+}
+
+/// Where the launcher in `site` looks for the program, in its order. `home`: the value of [`HOME_VARIABLE`];
+/// `account`: the account's home folder.
+pub(crate) fn launched_programs(
+    site: &Path,
+    home: Option<PathBuf>,
+    account: Option<PathBuf>,
+) -> Vec<PathBuf> {
+    if let Some(home) = home {
+        return vec![PROGRAM.within(&home)];
+    }
+    let next_to_site = site.parent().map(|above| above.join(FOLDER_NEXT_TO_SITE));
+    let of_account = account.map(|account| account.join(FOLDER_OF_ACCOUNT));
+    let folders = [Some(site.to_owned()), next_to_site, of_account];
+    folders.into_iter().flatten().map(|folder| PROGRAM.within(&folder)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fancy_regex::Regex;
+
+    use super::*;
+
+    const LAUNCHER_TEXT: &str = include_str!("../../../dispatch.fcgi");
+    const RULES_TEXT: &str = include_str!("../../../htaccess");
+
+    /// The path of an entry, seen from the installation's folder or the site's.
+    fn path_of(entry: Entry) -> String {
+        let Entry { name, within, .. } = entry;
+        let beside = |other: Entry| path_of(other) + name;
+        match within {
+            Within::Home | Within::Site => name.to_owned(),
+            Within::Data => format!("{}/{name}", DATA.name),
+            Within::Logs => format!("{}/{name}", LOGS.name),
+            Within::BesideProgram => beside(PROGRAM),
+            Within::BesideStore => beside(STORE),
+            Within::BesideLog => beside(LOG),
+        }
+    }
+
+    fn is_folder(entry: Entry) -> bool {
+        entry.mode == 0o700
+    }
+
+    /// The launcher without its comments.
+    fn launcher_code() -> String {
+        let code = LAUNCHER_TEXT.lines().filter(|line| !line.trim_start().starts_with('#'));
+        code.collect::<Vec<_>>().join("\n")
+    }
+
+    fn found(pattern: &str, text: &str) -> Vec<String> {
+        let pattern = Regex::new(pattern).unwrap();
+        let all = pattern.captures_iter(text).map(|found| found.unwrap()[1].to_owned());
+        all.collect()
+    }
+
+    #[test]
+    fn the_launcher_looks_for_the_program_in_the_same_places() {
+        let lists = found(r"(?m)^.*set -- (.*)$", &launcher_code());
+        let mut places = found(r#""([^"]+)""#, &lists.join(" "));
+        places.retain(|place| place != "$@");
+        let [home, site, account] = ["${TOOLSHED_HOME%/}", "$here", "${home%/}"].map(PathBuf::from);
+        let mut expected = launched_programs(&site, Some(home), None);
+        expected.extend(launched_programs(&site, None, Some(account)));
+        let expected: Vec<_> = expected.iter().map(|place| place.to_str().unwrap()).collect();
+        // `Path::parent` of "$here" is empty; the shell's is "${here%/*}".
+        let places: Vec<_> = places.iter().map(|place| place.replace("${here%/*}/", "")).collect();
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn the_launcher_spells_names_as_they_are_spelled_here() {
+        let code = launcher_code();
+        let endings = found(r"\$(?:program|place)(\.[a-z]+)", &code);
+        assert!(!endings.is_empty() && endings.iter().all(|it| it == GOOD.name), "{endings:?}");
+        let mut variables = found(r"\b(TOOLSHED_[A-Z_]+)", &code);
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables, [HOME_VARIABLE, LAUNCHER_VARIABLE]);
+        let own = found(r#"echo "([^:]+): \$2""#, &code);
+        assert_eq!(own, [LAUNCHER.name]);
+        for uploaded in found(r"upload (?:the file )?'([^']+)'", &code) {
+            assert_eq!(uploaded, PROGRAM.name);
+        }
+    }
+
+    /// What the rewrite rules withhold from visitors though the file exists.
+    fn withheld() -> Vec<Regex> {
+        let rules = RULES_TEXT.lines().filter_map(|line| line.strip_prefix("RewriteCond $1 !"));
+        let patterns = rules.map(|rule| match rule.strip_suffix(" [NC]") {
+            Some(pattern) => Regex::new(&format!("(?i){pattern}")),
+            None => Regex::new(rule),
+        });
+        patterns.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn the_rewrite_rules_withhold_every_file_but_those_for_visitors() {
+        let rules = withheld();
+        assert_eq!(rules.len(), 5, "the form of the rules has changed");
+        let is_withheld = |path: &str| rules.iter().any(|rule| rule.is_match(path).unwrap());
+        let mut seen = 0;
+        for entry in ALL.iter().copied().filter(|entry| entry.within != Within::Site) {
+            let path = path_of(entry);
+            let path = if is_folder(entry) { path + "/file" } else { path };
+            // The installation's folder is the site's own, or lies within it.
+            for path in [path.clone(), format!("{FOLDER_NEXT_TO_SITE}/{path}")] {
+                assert!(is_withheld(&path), "{path} would be sent to visitors");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, ALL.len() - 3);
+        assert!(is_withheld(RULES.name));
+        // This has rules of its own, above.
+        assert!(!is_withheld(LAUNCHER.name) && RULES_TEXT.contains("<Files \"dispatch.fcgi\">"));
+        assert!(!is_withheld(&format!("{}/site.css", STATIC.name)));
+    }
+
+    #[test]
+    fn the_rewrite_rules_run_the_launcher() {
+        let files = found(r#"<Files "([^"]+)">"#, RULES_TEXT);
+        let mut targets = found(r"(?m)^RewriteRule \^ (\S+) \[L\]$", RULES_TEXT);
+        targets.extend(files);
+        assert_eq!(targets, [LAUNCHER.name, LAUNCHER.name]);
+    }
+
+    #[test]
+    fn the_site_has_the_same_names() {
+        assert_eq!((STORE.name, KEY.name), (site::login::STORE_FILE, site::login::KEY_FILE));
+    }
+
+    #[test]
+    fn no_two_entries_are_the_same_file() {
+        let mut paths: Vec<_> = ALL.iter().map(|entry| path_of(*entry)).collect();
+        paths.sort();
+        let all = paths.len();
+        paths.dedup();
+        assert_eq!(paths.len(), all);
+    }
+}
