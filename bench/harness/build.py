@@ -118,15 +118,14 @@ def ours(built):
     cargo = ["cargo", "rustc", "--release", "--quiet"]
     static = ["--", "-C", "target-feature=+crt-static"]
     for command in [
-        [*cargo, "-p", "app-server", "--example", "hello", *static],
-        [*cargo, "-p", "app-server", "--example", "axum", *static],
+        [*cargo, "-p", "hello", "--bin", "hello", *static],
+        [*cargo, "-p", "axum-example", "--bin", "axum", *static],
         [*cargo, "-p", "toolshed", "--bin", "toolshed", *static],
         ["cargo", "build", "--release", "--quiet", "-p", "load", "--bin", "load", "--example", "count"],
     ]:
         subprocess.run(command, cwd=PROJECT, check=True)
-    for name in ["hello", "axum", "count"]:
-        shutil.copy2(built.release / "examples" / name, built.folder / name)
-    for name in ["toolshed", "load"]:
+    shutil.copy2(built.release / "examples/count", built.folder / "count")
+    for name in ["hello", "axum", "toolshed", "load"]:
         shutil.copy2(built.release / name, built.folder / name)
     built.load = built.folder / "load"
 

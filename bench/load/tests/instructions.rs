@@ -99,8 +99,8 @@ fn build() -> BTreeMap<&'static str, PathBuf> {
         fs::copy(target.join("release").join(from), &program).unwrap();
         (name, program)
     };
-    cargo(&["-p", "app-server", "--example", "hello", "--example", "axum"]);
-    let (hello, axum) = (keep("examples/hello", "hello"), keep("examples/axum", "axum"));
+    cargo(&["-p", "hello", "-p", "axum-example"]);
+    let (hello, axum) = (keep("hello", "hello"), keep("axum", "axum"));
     cargo(&["-p", "toolshed"]);
     [hello, axum, keep("toolshed", "site")].into()
 }

@@ -1,8 +1,8 @@
 //! An axum application, unchanged, on FastCGI or HTTP. No tokio runtime is needed.
 //!
 //! ```text
-//! cargo run --release --example axum -p app-server                        # http://127.0.0.1:8080
-//! cargo run --release --example axum -p app-server fastcgi:unix:/tmp/axum.sock
+//! cargo run --release -p axum-example                                    # http://127.0.0.1:8080
+//! cargo run --release -p axum-example fastcgi:unix:/tmp/axum.sock
 //! ```
 
 use std::process::ExitCode;

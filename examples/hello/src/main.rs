@@ -1,8 +1,8 @@
 //! The smallest application: a bare `tower` service.
 //!
 //! ```text
-//! cargo run --release --example hello -p app-server                       # http://127.0.0.1:8080
-//! cargo run --release --example hello -p app-server fastcgi:unix:/tmp/hello.sock
+//! cargo run --release -p hello                                    # http://127.0.0.1:8080
+//! cargo run --release -p hello fastcgi:unix:/tmp/hello.sock
 //! ```
 
 use std::convert::Infallible;
