@@ -380,7 +380,8 @@ pub fn find(name: &str) -> PathBuf {
     let path = this.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").join(name);
     assert!(
         path.is_file(),
-        "{} is missing: build it with `cargo build --release --workspace`, or let tests/run do it.",
+        "{} is missing: build it with `cargo build -p toolshed --features culprits` (and --release, if the tests \
+         are), or let tests/run do it.",
         path.display()
     );
     path

@@ -1,8 +1,9 @@
-//! Bad C code on purpose: for the tool *diagnostics*, which shows an owner what the host and the server do
-//! with it, and for the tests that prove it.
+//! C code that crashes on purpose: for the tool *diagnostics*, which shows an owner what the host and the server
+//! do with it, and for the tests that prove it. It is in a program only when its feature `culprits` is on; the
+//! program as it ships has none of it.
 //!
-//! The C code is in `culprits.c`. Calling it is the only unsafe code outside of `event-loop`; what it does
-//! when called is worse.
+//! The C code is in `culprits.c`; calling it takes unsafe code.
+
 #![allow(unsafe_code)]
 
 unsafe extern "C" {

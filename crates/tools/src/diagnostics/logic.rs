@@ -39,7 +39,7 @@ const GUARDED: &str = "500 for you, 503 for those who are just being answered, a
                        for a minute.";
 const ONE_PAGE: &str = "500 for you. Nobody else notices.";
 
-/// Every way to break, in the order of the page.
+/// Every way to break that is built in, in the order of the page.
 pub(crate) const CULPRITS: &[Culprit] = &[
     Culprit {
         how: "panic",
@@ -55,6 +55,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
         isolated: ONE_PAGE,
         run: || std::process::abort(),
     },
+    #[cfg(feature = "culprits")]
     Culprit {
         how: "segv",
         what: "C code writes where there is no memory.",
@@ -89,6 +90,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
             std::hint::spin_loop();
         },
     },
+    #[cfg(feature = "culprits")]
     Culprit {
         how: "double-free",
         what: "C code gives the same memory back twice.",
@@ -96,6 +98,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
         isolated: ONE_PAGE,
         run: culprits::double_free,
     },
+    #[cfg(feature = "culprits")]
     Culprit {
         how: "overrun",
         what: "C code writes past the end of its memory.",
@@ -103,6 +106,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
         isolated: ONE_PAGE,
         run: culprits::overrun,
     },
+    #[cfg(feature = "culprits")]
     Culprit {
         how: "malloc",
         what: "C code has damaged the heap, and the allocator finds out in the middle of its work.",
@@ -111,6 +115,13 @@ pub(crate) const CULPRITS: &[Culprit] = &[
         run: culprits::malloc,
     },
 ];
+
+/// Ways to break that this program was built without: those in C.
+pub(crate) const LEFT_OUT: &[&str] =
+    if cfg!(feature = "culprits") { &[] } else { &["segv", "double-free", "overrun", "malloc"] };
+
+/// How to build a program that has them all.
+pub(crate) const BUILD_WITH_ALL: &str = "cargo build --release -p toolshed --features culprits";
 
 #[allow(unconditional_recursion, reason = "that is what it is for")]
 fn deep(depth: u64) -> u64 {
@@ -139,6 +150,11 @@ pub(crate) enum When {
 /// Reads `how` and `when` of a query; the error says what can be asked for.
 pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
     let how = parameter(query, "how").unwrap_or_default();
+    if LEFT_OUT.contains(&how.as_str()) {
+        return Err(format!(
+            "how={how} runs C code that this program was built without; to have it: {BUILD_WITH_ALL}"
+        ));
+    }
     let Some(culprit) = CULPRITS.iter().find(|culprit| culprit.how == how) else {
         let names: Vec<_> = CULPRITS.iter().map(|culprit| culprit.how).collect();
         return Err(format!("how= can be {}.", names.join(", ")));

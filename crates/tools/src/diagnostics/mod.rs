@@ -2,7 +2,8 @@
 //!
 //! Everything here is bad on purpose; what can be asked for is in `logic.rs`. Whether a request is isolated
 //! it says itself (`runs=isolated`). Crashes are asked for by POST, so that nobody crashes a site who only
-//! follows links.
+//! follows links. The C code that crashes on purpose is the crate `culprits`, built in only with the feature of that
+//! name; without it the page says what is missing.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -23,7 +24,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool, context};
 
-use logic::{CULPRITS, When};
+use logic::{CULPRITS, LEFT_OUT, When};
 
 mod logic;
 #[cfg(test)]
@@ -56,7 +57,13 @@ fn router() -> Router {
 async fn page(page: Page) -> Response {
     page.show(
         PAGE,
-        context! { culprits => CULPRITS, longest => &logic::LONGEST_SLEEP.as_secs(), largest => &logic::LARGEST_STREAM },
+        context! {
+            culprits => CULPRITS,
+            left_out => &LEFT_OUT.join(", "),
+            build_with_all => logic::BUILD_WITH_ALL,
+            longest => &logic::LONGEST_SLEEP.as_secs(),
+            largest => &logic::LARGEST_STREAM
+        },
     )
 }
 

@@ -11,7 +11,7 @@ use site::testing::{get, post};
 use tower_service::Service;
 
 use super::TOOL;
-use super::logic::{CULPRITS, When, crash, runs, sleep, stream};
+use super::logic::{BUILD_WITH_ALL, CULPRITS, LEFT_OUT, When, crash, runs, sleep, stream};
 
 const ADDRESS: &str = "/tools/diagnostics";
 
@@ -94,6 +94,22 @@ fn the_page_says_beforehand_what_will_happen() {
         for runs in ["inline", "isolated"] {
             let action = format!("{ADDRESS}/crash?how={}&amp;runs={runs}", culprit.how);
             assert!(answer.text().contains(&action), "{action}");
+        }
+    }
+}
+
+#[test]
+fn what_was_left_out_is_said_with_the_way_to_have_it() {
+    let text = get(&site(), ADDRESS).text().replace("&#x2F;", "/");
+    assert_eq!(text.contains(BUILD_WITH_ALL), cfg!(not(feature = "culprits")), "{text}");
+    for how in ["segv", "double-free", "overrun", "malloc"] {
+        let is_here = CULPRITS.iter().any(|culprit| culprit.how == how);
+        assert_eq!(is_here, cfg!(feature = "culprits"), "{how}");
+        assert_eq!(LEFT_OUT.contains(&how), !is_here, "{how}");
+        if !is_here {
+            let why = crash(&format!("how={how}")).unwrap_err();
+            assert!(why.contains(how) && why.contains(BUILD_WITH_ALL), "{why}");
+            assert!(!text.contains(&format!("how={how}")), "{how} is offered");
         }
     }
 }
