@@ -1,4 +1,6 @@
-//! The fuzz targets' seeds: made from the cases in `mistakes.rs`, checked in, and run here.
+//! The fuzz targets' seeds: made from the cases in `mistakes.rs`, checked in, and run here, as they are and changed at
+//! random. That is no replacement for cargo-fuzz, which sees what an input reaches; it keeps the targets alive on a
+//! stable compiler, and finds what lies near the seeds.
 //!
 //! A seed is a byte that chooses the behavior (see the targets) and a conversation.
 
@@ -87,5 +89,59 @@ fn the_targets_survive_every_seed_in_many_moods() {
                 run(&seed);
             }
         }
+    }
+}
+
+/// How many changed seeds a target gets: some seconds' worth. With `tests/run --long` a hundred times as many.
+const CHANGED: u32 = 20_000;
+
+#[test]
+fn the_targets_survive_seeds_changed_at_random() {
+    let long = std::env::var_os("TOOLSHED_TESTS_LONG").is_some_and(|value| !value.is_empty());
+    let inputs = if long { CHANGED * 100 } else { CHANGED };
+    for (target, run, _) in targets() {
+        // The two seeds of more than 50,000 bytes would take as long as all others together.
+        let seeds = checked_in(target).into_values().filter(|seed| seed.len() < 50_000);
+        let seeds: Vec<_> = seeds.collect();
+        for number in 0..inputs {
+            let input = changed(&seeds, &mut Random(u64::from(number)));
+            if std::panic::catch_unwind(|| run(&input)).is_err() {
+                panic!("{target}, input {number}: {input:?}");
+            }
+        }
+    }
+}
+
+/// A seed with a few changes of the kind that a parser trips over.
+fn changed(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = seeds[random.below(seeds.len())].clone();
+    for _ in 0..=random.below(4) {
+        let at = random.below(input.len());
+        match random.below(6) {
+            0 => input[at] ^= 1 << random.below(8),
+            1 => input[at] = [0, 1, 4, 8, 127, 128, 255][random.below(7)],
+            2 => input.truncate(at.max(1)),
+            3 => drop(input.drain(at.max(1)..input.len().min(at + 1 + random.below(16)).max(1))),
+            4 => input.insert(at, input[random.below(input.len())]),
+            _ => {
+                let other = &seeds[random.below(seeds.len())];
+                input.extend_from_slice(&other[random.below(other.len())..]);
+            }
+        }
+    }
+    input
+}
+
+/// SplitMix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    /// A number below `bound`, which is not 0.
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
 }

@@ -1,0 +1,50 @@
+//! What the compiler does not check of the project's structure: `circles.rs`, that the files of a crate can be read
+//! one by one; `crates.rs`, that docs/architecture.md names the crates' real dependencies; `dependencies.rs`, that
+//! these build with the oldest Rust promised.
+//!
+//! Nothing is built or run here but `cargo metadata`, so it takes a second.
+
+// clippy sees tests only in functions marked as such; here even the helpers are nothing else.
+#![allow(clippy::unwrap_used)]
+
+mod circles;
+mod crates;
+mod dependencies;
+mod imports;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The project's folder.
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The packages that `cargo metadata` lists with these arguments.
+fn packages(arguments: &[&str]) -> Vec<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(arguments)
+        .current_dir(project())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    match metadata["packages"].take() {
+        Value::Array(packages) => packages,
+        other => panic!("no list of packages: {other}"),
+    }
+}
+
+#[test]
+fn no_file_is_forgotten() {
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") else {
+            continue;
+        };
+        assert!(include_str!("main.rs").contains(&format!("\nmod {module};\n")), "{name}");
+    }
+}
