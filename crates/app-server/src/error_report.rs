@@ -9,13 +9,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::recovery::REFERENCE;
 use bytes::Bytes;
-use event_loop::fatal::REFERENCE;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::cgi_vars::base_path::BasePath;
-use crate::panics;
+use crate::recovery::panics;
 use crate::request::context::Exchange;
 
 /// What the server has to answer in the application's stead.

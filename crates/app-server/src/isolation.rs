@@ -22,9 +22,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::recovery::Mark;
 use bytes::Bytes;
 use event_loop::Task;
-use event_loop::fatal::Mark;
 use event_loop::fork::{self, Beginning, Failure};
 use event_loop::pipe::{self, Reader, Writer};
 use event_loop::process::Child;

@@ -36,19 +36,16 @@
 #![forbid(unsafe_code)]
 
 mod cgi_vars;
-mod crash_guard;
 mod error;
 mod error_report;
 pub mod isolation;
-mod panics;
-mod quarantine;
+mod recovery;
 mod request;
 mod server;
 mod settings;
 mod supervisor;
 mod transport;
 mod upgrade;
-mod watchdog;
 
 pub use cgi_vars::base_path::BasePath;
 pub use cgi_vars::forwarded::TrustedProxy;
@@ -64,5 +61,6 @@ pub use server::run_in_tokio;
 pub use server::{run, serve};
 pub use settings::Settings;
 pub use supervisor::{Workers, is_worker, supervise};
+pub use sys::allocator::Allocator;
 pub use transport::shell::request;
 pub use upgrade::Upgrade;

@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use event_loop::fatal;
+use crate::recovery;
 use event_loop::signals::{self, Disposition, Signal, Signals};
 use event_loop::{exec, process};
 use http::Request;
@@ -26,10 +26,10 @@ use tower_service::Service;
 use self::connections::Connections;
 use self::listen::{Listening, WayIn, WebServers};
 use self::phase::{Event, Phase};
-use crate::crash_guard::{self, CrashGuard};
 use crate::error::{Error, check_descriptors};
 use crate::error_report::Cause;
-use crate::panics;
+use crate::recovery::CrashGuard;
+use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
@@ -115,7 +115,7 @@ where
     let mut settings = settings;
     let upgrade = settings.upgrade.take();
     let mut application = Application::new(service, settings);
-    application.guarded = fatal::is_installed().then(|| crash_guard::way(&way_in));
+    application.guarded = recovery::is_installed().then(|| (&way_in).into());
     let application = Rc::new(application);
     signals::ignore_failed_writes().map_err(Error::Loop)?;
     if way_in == WayIn::Cgi {
@@ -139,14 +139,14 @@ where
     supervisor::end_with_supervisor().map_err(Error::Loop)?;
     let listening = listen::open(&way_in, inherited.listen.take())?;
     if application.guarded.is_some() {
-        crash_guard::make_folder(&application.settings);
+        recovery::make_folder(&application.settings);
     }
     if let WebServers::Unreadable(value) = &listening.web_servers {
         let cause = Cause::WebServerAddresses(value.clone());
         tracing::error!("{cause}.");
         application.refuse_all(cause);
     }
-    fatal::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
+    recovery::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
     let is_behind_mod_fcgid = way_in == WayIn::Spawned && listening.ours_alone;
     application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
     let idle_exit = application.settings.idle_exit;
@@ -163,7 +163,7 @@ where
             .ok()
     });
     if let Some(origin) = upgrader.as_ref().and_then(Upgrader::origin) {
-        fatal::set_word(word::ORIGIN, origin);
+        recovery::set_word(word::ORIGIN, origin);
     }
     match inherited.why {
         None => {
@@ -222,8 +222,8 @@ where
         self.connections.set_phase(next);
         if next.is_final() {
             // A crash must not restart a process that is about to end.
-            fatal::end_afterwards();
-            fatal::set_listener(None, false);
+            recovery::end_afterwards();
+            recovery::set_listener(None, false);
         }
         if phase == Phase::HandingOver && next != Phase::DrainingChild {
             // They have been waiting for the new version.

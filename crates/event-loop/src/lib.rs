@@ -38,7 +38,6 @@ mod descriptor_flags;
 pub mod descriptors;
 pub mod exec;
 mod executor;
-pub mod fatal;
 mod finisher;
 pub mod fork;
 mod loop_state;

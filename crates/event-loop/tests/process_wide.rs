@@ -8,24 +8,24 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use case_runner::{CASE, Case, Ending, Helper, itself, run_case};
 use event_loop::fork::{Beginning, Failure, Finisher, Limits, compute, finisher, fresh, leave};
 use event_loop::net::{Address, Listener, Stream};
 use event_loop::signals::{Disposition, Signal, Signals, disposition, listen};
 use event_loop::time::{sleep, timeout};
-use event_loop::{counters, descriptors, exec, fatal, pipe, process, spawn, yield_now};
+use event_loop::{counters, descriptors, exec, pipe, process, spawn, yield_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// (name, what runs in the process of its own, how that ends)
-const CASES: &[(&str, fn(), Ending)] = &[
+const CASES: &[Case] = &[
     ("there_is_one_thread", there_is_one_thread, Ending::Success),
     ("a_signal_wakes_the_idle_loop", a_signal_wakes_the_idle_loop, Ending::Success),
     ("terminate_twice", terminate_twice, Ending::Success),
@@ -65,8 +65,6 @@ const CASES: &[(&str, fn(), Ending)] = &[
     ("threads_refuse_a_fork", threads_refuse_a_fork, Ending::Success),
     ("no_more_processes", no_more_processes, Ending::Success),
     ("a_program_replaces_itself", a_program_replaces_itself, Ending::Success),
-    ("a_crash_waits_for_no_reader", a_crash_waits_for_no_reader, Ending::Success),
-    ("a_crash_is_noted_in_a_file_alone", a_crash_is_noted_in_a_file_alone, Ending::Success),
     ("who_waits_for_nothing_opens_nothing", who_waits_for_nothing_opens_nothing, Ending::Success),
     ("a_copy_finishes_what_is_in_progress", a_copy_finishes_what_is_in_progress, Ending::Success),
     (
@@ -77,7 +75,7 @@ const CASES: &[(&str, fn(), Ending)] = &[
 ];
 
 /// Started by cases, not by the runner.
-const HELPERS: &[(&str, fn())] = &[
+const HELPERS: &[Helper] = &[
     ("listener_on_stdin_helper", listener_on_stdin_helper),
     ("few_descriptors_helper", few_descriptors_helper),
     ("bind_helper", bind_helper),
@@ -86,85 +84,11 @@ const HELPERS: &[(&str, fn())] = &[
     ("descriptors_helper", descriptors_helper),
     ("no_more_processes_helper", no_more_processes_helper),
     ("replaced_helper", replaced_helper),
-    ("crashing_helper", crashing_helper),
     ("copied_helper", copied_helper),
 ];
 
-enum Ending {
-    Success,
-    Signal(i32),
-}
-
-const CASE: &str = "EVENT_LOOP_TEST_CASE";
-
 fn main() -> ExitCode {
-    if let Ok(name) = std::env::var(CASE) {
-        let case = CASES.iter().map(|case| (case.0, case.1)).chain(HELPERS.iter().copied());
-        let case = case.filter(|case| case.0 == name).map(|case| case.1).next();
-        case.expect("no such case")();
-        return ExitCode::SUCCESS;
-    }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        CASES.iter().for_each(|case| println!("{}: test", case.0));
-        return ExitCode::SUCCESS;
-    }
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let chosen = CASES.iter().filter(|case| filter.is_none_or(|filter| case.0.contains(filter)));
-    let mut failures = 0;
-    for (name, _, ending) in chosen {
-        let (status, output) = run_case(itself(name));
-        let well = match ending {
-            Ending::Success => status.success(),
-            Ending::Signal(signal) => status.signal() == Some(*signal),
-        };
-        println!("test {name} ... {}", if well { "ok" } else { "FAILED" });
-        if !well {
-            failures += 1;
-            println!("---- {name}: {status}\n{output}");
-        }
-    }
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// This program, to run a case. What whoever runs the tests has signals ignored (`nohup`) is not passed on.
-fn itself(case: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env(CASE, case).stdin(Stdio::null());
-    let default_actions = || {
-        for signal in 1..32 {
-            // SAFETY: signal-safe; SIG_DFL is a valid action. SIGKILL and SIGSTOP are refused.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-        Ok(())
-    };
-    // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it allocates
-    // nothing and takes no lock.
-    unsafe { command.pre_exec(default_actions) };
-    command
-}
-
-/// Runs to the end, or kills after 30 s.
-fn run_case(mut command: Command) -> (ExitStatus, String) {
-    let mut output = tempfile::tempfile().unwrap();
-    command.stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
-    let mut child = command.spawn().unwrap();
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if start.elapsed() > Duration::from_secs(30) => {
-                child.kill().unwrap();
-                writeln!(output, "killed after 30 seconds").unwrap();
-                break child.wait().unwrap();
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    let mut text = String::new();
-    std::io::Seek::rewind(&mut output).unwrap();
-    output.read_to_string(&mut text).unwrap();
-    (status, text)
+    case_runner::main(CASES, HELPERS)
 }
 
 fn one_thread() {
@@ -1114,136 +1038,6 @@ fn no_more_processes_helper() {
         assert_eq!(error.raw_os_error(), Some(11));
     })
     .unwrap();
-}
-
-/// The line about a crash goes to standard error: a pipe, a socket or a terminal that is full and that nobody
-/// reads must not keep the program, and with it the listening socket, from going on.
-fn a_crash_waits_for_no_reader() {
-    fn filled(full: OwnedFd) -> OwnedFd {
-        let number = full.as_raw_fd();
-        // SAFETY: both take integers and touch no memory.
-        let (get, set) = (
-            || unsafe { libc::fcntl(number, libc::F_GETFL) },
-            |flags: i32| assert_eq!(unsafe { libc::fcntl(number, libc::F_SETFL, flags) }, 0),
-        );
-        let flags = get();
-        set(flags | libc::O_NONBLOCK);
-        let mut full = File::from(full);
-        for size in [65536, 4096, 512, 1] {
-            while full.write(&vec![b'x'; size]).is_ok() {}
-        }
-        // What crashes has a blocking one, as web servers pass it on.
-        set(flags);
-        full.into()
-    }
-    let (reader, pipe) = std::io::pipe().unwrap();
-    let (other_end, socket) = UnixStream::pair().unwrap();
-    let (mut terminal, mut users_side) = (-1, -1);
-    let null = std::ptr::null_mut();
-    // SAFETY: the two numbers outlive the call; a null pointer: nobody wants a name, nor other settings.
-    let opened =
-        unsafe { libc::openpty(&mut terminal, &mut users_side, null, null.cast(), null.cast()) };
-    assert_eq!(opened, 0);
-    // SAFETY: both were opened just now, and nobody else has them.
-    let (terminal, users_side) =
-        unsafe { (OwnedFd::from_raw_fd(terminal), OwnedFd::from_raw_fd(users_side)) };
-    for (what, full) in [
-        ("pipe", filled(pipe.into())),
-        ("socket", filled(socket.into())),
-        ("terminal", filled(users_side)),
-    ] {
-        let (code, said) = crash_with(full);
-        assert_eq!((code, said), (Some(0), goes_on()), "{what}");
-    }
-    drop((reader, other_end, terminal));
-
-    // With room, the line is there; in a file behind what is there already.
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let (code, said) = crash_with(writer.into());
-    let mut line = String::new();
-    reader.read_to_string(&mut line).unwrap();
-    let expected = " ERROR SIGSEGV (memory that is not the program's) in part: GET /. Others";
-    assert!(line.contains(expected) && line.ends_with("-crash\n"), "{line}");
-    assert_eq!((code, said), (Some(0), goes_on()));
-    let mut file = tempfile::tempfile().unwrap();
-    writeln!(file, "before").unwrap();
-    crash_with(file.try_clone().unwrap().into());
-    writeln!(file, "after").unwrap();
-    std::io::Seek::rewind(&mut file).unwrap();
-    let mut text = String::new();
-    file.read_to_string(&mut text).unwrap();
-    let lines: Vec<_> = text.lines().collect();
-    assert!(lines.len() == 3 && lines[0] == "before" && lines[2] == "after", "{text}");
-    assert!(lines[1].contains(expected), "{text}");
-}
-
-/// What `crashing_helper` says in the end: `ps` shows it as before, by the 15 bytes that the kernel keeps.
-fn goes_on() -> String {
-    let program = std::env::current_exe().unwrap();
-    let name = program.file_name().unwrap().to_str().unwrap();
-    format!("{} goes on as {}, why=crashed\n", &name[..name.len().min(15)], program.display())
-}
-
-/// Runs `crashing_helper` with this standard error; returns its exit code and what it has said.
-fn crash_with(stderr: OwnedFd) -> (Option<i32>, String) {
-    let mut helper = itself("crashing_helper");
-    let output = helper.stdout(Stdio::piped()).stderr(Stdio::from(stderr)).spawn().unwrap();
-    let output = output.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A neighbour may have put anything in the place of the file of crashes.
-fn a_crash_is_noted_in_a_file_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let [file, link, pipe, victim] =
-        ["file", "link", "pipe", "victim"].map(|name| folder.path().join(name));
-    std::fs::write(&victim, "precious").unwrap();
-    std::os::unix::fs::symlink(&victim, &link).unwrap();
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    for crashes in [&file, &link, &pipe] {
-        let mut helper = itself("crashing_helper");
-        helper.env(CRASHES, crashes).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut helper = helper.spawn().unwrap();
-        let begun = Instant::now();
-        // Opening a pipe may wait for a reader.
-        while helper.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let _ = helper.kill();
-        assert_eq!(helper.wait().unwrap().code(), Some(0), "{}", crashes.display());
-    }
-    let noted = std::fs::read_to_string(&file).unwrap();
-    assert!(noted.ends_with(" part\n") && noted.lines().count() == 1, "{noted}");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
-}
-
-/// Names the file of crashes for `crashing_helper`.
-const CRASHES: &str = "CRASHES";
-
-/// Crashes while it answers, and is told so when it goes on.
-fn crashing_helper() {
-    if let Some(inherited) = exec::take_inherited() {
-        let why = inherited.into_iter().find_map(|word| match word {
-            exec::Inherited::Text(name, value) if name == "why" => Some(value),
-            _ => None,
-        });
-        let [name, line] = ["comm", "cmdline"]
-            .map(|it| std::fs::read_to_string(format!("/proc/self/{it}")).unwrap());
-        let line = line.trim_end_matches('\0');
-        println!("{} goes on as {line}, why={}", name.trim_end(), why.unwrap());
-        return;
-    }
-    let image = Some(exec::Image::of_this_process().unwrap());
-    let crashes = std::env::var_os(CRASHES).map(Into::into);
-    let _guard = fatal::install(fatal::Installation { image, crashes }).unwrap().unwrap();
-    let (connection, _other_end) = UnixStream::pair().unwrap();
-    let connection = fatal::Connection::enter(connection.as_fd(), fatal::Way::Http);
-    let exchange = fatal::Exchange::begin(&connection, 0, Some("part"), "GET", "/");
-    exchange.mark().run(|| {
-        // SAFETY: raise takes an integer.
-        unsafe { libc::raise(libc::SIGSEGV) };
-    });
 }
 
 /// How `replaced_helper` comes to execute itself anew.

@@ -16,9 +16,9 @@ mod setup;
 
 use std::process::ExitCode;
 
+use app_server::Allocator;
 use app_server::WayIn;
 use clap::Parser;
-use event_loop::fatal::Allocator;
 
 use crate::flags::{Command, Flags};
 

@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use app_server::Allocator;
 use app_server::{Body, Exchange, Settings, Upgrade, WayIn};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
@@ -30,7 +31,6 @@ use axum::routing::{any, get};
 use bytes::Bytes;
 use end_to_end::faults;
 use end_to_end::http_client::{Checksum, pattern};
-use event_loop::fatal::Allocator;
 use http::{StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt;

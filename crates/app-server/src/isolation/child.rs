@@ -7,7 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use event_loop::fatal::Mark;
+use crate::recovery::Mark;
 use event_loop::pipe::{Reader, Writer};
 use http::{Request, Response, request};
 use http_body::Body as HttpBody;
@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::ChildPipes;
 use super::frames::{Frame, Frames};
 use crate::cgi_vars::http_to_cgi::has_body;
-use crate::panics;
+use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
 

@@ -10,8 +10,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use crate::recovery::{self, Mark, Way};
 use bytes::{Buf, Bytes, BytesMut};
-use event_loop::fatal::{self, Mark, Way};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -19,11 +19,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::cgi_vars::http_to_cgi::has_body;
-use crate::crash_guard::Pages;
 use crate::error_report::{self, About, Cause, ErrorReport, reference};
 use crate::isolation::{self, Event, Limits, Places, Relay};
-use crate::panics;
-use crate::quarantine::Quarantine;
+use crate::recovery::Pages;
+use crate::recovery::panics;
+use crate::recovery::quarantine::Quarantine;
 use crate::request::body::Body;
 use crate::request::context::Exchange;
 use crate::request::fairness::ClientNet;
@@ -80,10 +80,10 @@ impl<S> Application<S> {
     /// Notes an exchange that begins, should the process not live to answer it.
     pub(crate) fn note<R>(
         &self,
-        connection: &fatal::Connection,
+        connection: &recovery::Connection,
         id: u32,
         request: &Request<R>,
-    ) -> fatal::Exchange {
+    ) -> recovery::Exchange {
         if connection.is_noted()
             && let Some(way) = self.guarded
         {
@@ -92,7 +92,7 @@ impl<S> Application<S> {
         }
         let label = (self.settings.label)(request.uri());
         let (method, path) = (request.method().as_str(), request.uri().path());
-        fatal::Exchange::begin(connection, id, label, method, path)
+        recovery::Exchange::begin(connection, id, label, method, path)
     }
 
     /// Makes the server's own response to a request that cannot reach the service. If making it panics (in the

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::thread;
 
+use crate::recovery::Mark;
 use bytes::{BufMut, Bytes, BytesMut};
-use event_loop::fatal::Mark;
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use event_loop::fatal;
+use crate::recovery;
 use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
@@ -44,7 +44,7 @@ pub(crate) struct Connections {
 /// A connection between two requests, nothing of the next one read.
 pub(crate) struct Kept {
     /// So that a crash meanwhile hands it over, too. Left before the socket is closed.
-    pub(crate) noted: fatal::Connection,
+    pub(crate) noted: recovery::Connection,
     pub(crate) stream: Stream,
     /// Who is at its other end, over TCP.
     pub(crate) peer: Option<SocketAddr>,
@@ -52,7 +52,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> Kept {
-        let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Way::FastCgi);
         Kept { noted, stream, peer }
     }
 }

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use event_loop::fatal;
+use crate::recovery;
 use event_loop::fork::{self, Finisher};
 use event_loop::net::{Address, Stream};
 use event_loop::{descriptors, exec, process, signals, time};
@@ -204,7 +204,7 @@ where
         let patience = self.application.settings.receive_timeout;
         let place = self.connections.enter(None);
         // Should there be another crash, it is read to the end all the same.
-        let noted = fatal::Connection::enter(stream.as_fd(), fatal::Way::FastCgi);
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Way::FastCgi);
         noted.set_settled(false);
         event_loop::spawn(async move {
             let _noted = noted;

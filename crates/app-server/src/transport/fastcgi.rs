@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::recovery::{self, Mark, Way};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
-use event_loop::fatal::{self, Mark, Way};
 use event_loop::net::Stream;
 use event_loop::time;
 use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
@@ -187,7 +187,7 @@ enum Waiting {
 
 struct Connection<S> {
     /// Left before the socket is closed.
-    noted: fatal::Connection,
+    noted: recovery::Connection,
     application: Rc<Application<S>>,
     stream: Stream,
     place: Place,
@@ -228,7 +228,7 @@ struct Exchange {
     /// Dropping it ends the handler.
     _task: Task<()>,
     /// Until the answer is sent, and longer than the handler.
-    _noted: fatal::Exchange,
+    _noted: recovery::Exchange,
 }
 
 impl Exchange {
@@ -265,7 +265,7 @@ where
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
-            noted: fatal::Connection::enter(stream.as_fd(), Way::FastCgi),
+            noted: recovery::Connection::enter(stream.as_fd(), Way::FastCgi),
             application,
             stream,
             place,

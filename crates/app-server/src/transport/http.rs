@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use crate::recovery::{self, Mark, Way};
 use bytes::{Bytes, BytesMut};
-use event_loop::fatal::{self, Mark, Way};
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
 use http::header::HOST;
@@ -301,8 +301,8 @@ impl Drop for InProgress {
 /// What crash guard and renewal have to know of a connection, as far as it can be seen from outside of
 /// hyper.
 struct Watched {
-    noted: fatal::Connection,
-    exchange: RefCell<Option<fatal::Exchange>>,
+    noted: recovery::Connection,
+    exchange: RefCell<Option<recovery::Exchange>>,
     /// hyper has the whole answer, and has sent it with its next flush.
     answer_is_over: Cell<bool>,
     sent: Cell<u64>,
@@ -327,7 +327,7 @@ struct Watched {
 impl Watched {
     fn new(stream: &Stream) -> Self {
         Watched {
-            noted: fatal::Connection::enter(stream.as_fd(), Way::Http),
+            noted: recovery::Connection::enter(stream.as_fd(), Way::Http),
             exchange: RefCell::default(),
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),

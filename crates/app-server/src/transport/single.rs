@@ -17,8 +17,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::recovery::{self, Way};
 use bytes::{Bytes, BytesMut};
-use event_loop::fatal::{self, Way};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
 use http_body::Body as HttpBody;
@@ -230,7 +230,7 @@ impl Input {
 
 /// Where the answer goes: what of it is there is written as soon as the file takes it.
 pub(crate) struct Output {
-    noted: fatal::Connection,
+    noted: recovery::Connection,
     sent: Cell<u64>,
     sink: RefCell<Option<Sink>>,
     write_head: WriteHead,
@@ -267,7 +267,7 @@ impl Output {
         write_head: WriteHead,
         settings: &Settings,
     ) -> io::Result<Rc<Output>> {
-        let noted = fatal::Connection::enter(descriptor.as_fd(), Way::Cgi);
+        let noted = recovery::Connection::enter(descriptor.as_fd(), Way::Cgi);
         let file = File::from(descriptor);
         let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
         let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {

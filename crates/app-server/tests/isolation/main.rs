@@ -1,16 +1,15 @@
 //! Exchanges in processes of their own.
 //!
-//! This test has no harness, for the harness starts threads, and with several of them a fork is refused: it
-//! starts itself once a case, and in the case's process there is one thread, with server and client.
+//! With several threads a fork is refused: in each case's process there is one, with server and client.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 use std::future::poll_fn;
-use std::io::{IoSlice, Read, Seek, Write};
+use std::io::{IoSlice, Write};
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use app_server::isolation::Limits;
 use app_server::{ErrorReport, Exchange, Settings};
@@ -19,6 +18,7 @@ use axum::body::Body as AxumBody;
 use axum::extract::{Path as Below, Request};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
+use case_runner::{CASE, Case, Ending::Success, Helper, NOTES, itself, run_case};
 use event_loop::net::Stream;
 use event_loop::{descriptors, time};
 use http::{Response, Uri};
@@ -31,91 +31,35 @@ mod client;
 
 use client::{Client, Server, id, raw_exchange, test};
 
-const CASES: &[(&str, fn())] = &[
-    ("an_isolated_exchange_is_like_any_other", an_isolated_exchange_is_like_any_other),
-    ("large_bodies_over_fastcgi", large_bodies_over_fastcgi),
-    ("large_bodies_over_http", large_bodies_over_http),
-    ("the_request_crosses_whole", the_request_crosses_whole),
-    ("a_culprit_is_one_page_over_fastcgi", a_culprit_is_one_page_over_fastcgi),
-    ("a_culprit_is_one_page_over_http", a_culprit_is_one_page_over_http),
+const CASES: &[Case] = &[
+    ("an_isolated_exchange_is_like_any_other", an_isolated_exchange_is_like_any_other, Success),
+    ("large_bodies_over_fastcgi", large_bodies_over_fastcgi, Success),
+    ("large_bodies_over_http", large_bodies_over_http, Success),
+    ("the_request_crosses_whole", the_request_crosses_whole, Success),
+    ("a_culprit_is_one_page_over_fastcgi", a_culprit_is_one_page_over_fastcgi, Success),
+    ("a_culprit_is_one_page_over_http", a_culprit_is_one_page_over_http, Success),
     (
         "after_the_head_a_culprit_breaks_its_answer_off",
         after_the_head_a_culprit_breaks_its_answer_off,
+        Success,
     ),
-    ("a_culprit_while_a_body_arrives", a_culprit_while_a_body_arrives),
-    ("who_vanishes_takes_the_child_along", who_vanishes_takes_the_child_along),
-    ("many_wait_their_turn_in_order", many_wait_their_turn_in_order),
-    ("waiting_has_an_end", waiting_has_an_end),
-    ("a_slow_body_gives_its_process_away", a_slow_body_gives_its_process_away),
-    ("time_for_the_visitor_does_not_count", time_for_the_visitor_does_not_count),
-    ("what_a_child_prints_is_passed_on", what_a_child_prints_is_passed_on),
-    ("nothing_is_left_of_many", nothing_is_left_of_many),
-    ("where_no_process_can_be_made", where_no_process_can_be_made),
+    ("a_culprit_while_a_body_arrives", a_culprit_while_a_body_arrives, Success),
+    ("who_vanishes_takes_the_child_along", who_vanishes_takes_the_child_along, Success),
+    ("many_wait_their_turn_in_order", many_wait_their_turn_in_order, Success),
+    ("waiting_has_an_end", waiting_has_an_end, Success),
+    ("a_slow_body_gives_its_process_away", a_slow_body_gives_its_process_away, Success),
+    ("time_for_the_visitor_does_not_count", time_for_the_visitor_does_not_count, Success),
+    ("what_a_child_prints_is_passed_on", what_a_child_prints_is_passed_on, Success),
+    ("nothing_is_left_of_many", nothing_is_left_of_many, Success),
+    ("where_no_process_can_be_made", where_no_process_can_be_made, Success),
 ];
 
 /// Started by cases, not by the runner.
-const HELPERS: &[(&str, fn())] =
+const HELPERS: &[Helper] =
     &[("no_processes_helper", no_processes_helper), ("printing_helper", printing_helper)];
 
-const CASE: &str = "APP_SERVER_TEST_CASE";
-
 fn main() -> ExitCode {
-    if let Ok(name) = std::env::var(CASE) {
-        let case = CASES.iter().chain(HELPERS).find(|case| case.0 == name);
-        case.expect("no such case").1();
-        return ExitCode::SUCCESS;
-    }
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        CASES.iter().for_each(|case| println!("{}: test", case.0));
-        return ExitCode::SUCCESS;
-    }
-    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let chosen = CASES.iter().filter(|case| filter.is_none_or(|filter| case.0.contains(filter)));
-    let mut failures = 0;
-    for (name, _) in chosen {
-        let notes = tempfile::NamedTempFile::new().unwrap();
-        let mut case = itself(name);
-        case.env("NOTES", notes.path());
-        let (status, output) = run_case(case);
-        println!("test {name} ... {}", if status.success() { "ok" } else { "FAILED" });
-        if !status.success() {
-            failures += 1;
-            println!("---- {name}: {status}\n{output}");
-        }
-    }
-    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// This program, to run a case.
-fn itself(case: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    // A backtrace of a program with all its debugging symbols takes more memory than the cases' limit.
-    command.env(CASE, case).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
-    command
-}
-
-/// Runs to the end, or kills after 60 s.
-fn run_case(mut command: Command) -> (ExitStatus, String) {
-    let mut output = tempfile::tempfile().unwrap();
-    command.stdout(output.try_clone().unwrap()).stderr(output.try_clone().unwrap());
-    let mut child = command.spawn().unwrap();
-    let start = Instant::now();
-    let status = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None if start.elapsed() > Duration::from_secs(60) => {
-                child.kill().unwrap();
-                writeln!(output, "killed after 60 seconds").unwrap();
-                break child.wait().unwrap();
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
-    let mut text = String::new();
-    output.rewind().unwrap();
-    output.read_to_string(&mut text).unwrap();
-    (status, text)
+    case_runner::main(CASES, HELPERS)
 }
 
 // ---------------------------------------------------------------------------------------------------
@@ -238,7 +182,7 @@ async fn note(Below(text): Below<String>) -> &'static str {
 }
 
 fn notes() -> std::path::PathBuf {
-    std::env::var_os("NOTES").unwrap().into()
+    std::env::var_os(NOTES).unwrap().into()
 }
 
 /// Everything that a tool does not do on purpose.

@@ -15,7 +15,7 @@ use sys::interval;
 
 /// How a connection's exchanges came in: which of the prepared answers are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// Several exchanges on a connection, each with an id of its own.
     FastCgi,
     /// One exchange after the other.
@@ -34,28 +34,27 @@ pub(crate) const CONNECTIONS: usize = 8192;
 pub(crate) const EXCHANGES: usize = 4096;
 
 /// Bytes of a label that are kept.
-pub const LABEL_BYTES: usize = 32;
+pub(crate) const LABEL_BYTES: usize = 32;
 
 /// Bytes of method and path that are kept, together with the space between them.
 const TEXT_BYTES: usize = 128;
 
 /// Tells which socket listens, to be handed to the next image: at descriptor 0 when it came from there.
-pub fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
+pub(crate) fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
     LISTENER.store(listener.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
     LISTENER_AT_STDIN.store(at_stdin, Ordering::Relaxed);
 }
 
 /// Has a word of the server's own passed to the next image, at most 64 bytes of it. There is one.
-pub fn set_word(name: &'static str, value: &str) {
+pub(crate) fn set_word(name: &'static str, value: &str) {
     write_text(&WORD, &[value.as_bytes()]);
     let _ = WORD_NAME.set(name);
 }
 
-/// A [`Guard`] stands, and its loop is the only one.
+/// The handlers are installed, and its loop is the only one.
 pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
 pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
 pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
-pub(crate) static ENDING: AtomicBool = AtomicBool::new(false);
 pub(crate) static WORD_NAME: OnceLock<&str> = OnceLock::new();
 pub(crate) static WORD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 /// The exchange whose foreign code is running: its row + 1.
@@ -137,7 +136,7 @@ impl ExchangeRow {
     }
 }
 
-/// Which rows of a table are free. One thread uses it, as [`install`](super::install) made sure; the handler reads
+/// Which rows of a table are free. One thread uses it, as the installation made sure; the handler reads
 /// `touched` alone.
 pub(crate) struct Places {
     /// The first row of the list of free ones, + 1.
@@ -187,13 +186,13 @@ impl Places {
 
 /// An open connection, from its accept until the value is dropped; do that before the socket is closed.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     index: Option<u32>,
 }
 
 impl Connection {
     /// Notes a connection. There is none to note when nothing is installed.
-    pub fn enter(descriptor: BorrowedFd<'_>, way: Way) -> Connection {
+    pub(crate) fn enter(descriptor: BorrowedFd<'_>, way: Way) -> Connection {
         if !INSTALLED.load(Ordering::Relaxed) {
             return Connection { index: None };
         }
@@ -218,14 +217,14 @@ impl Connection {
 
     /// Whether anything is noted at all.
     #[inline]
-    pub fn is_noted(&self) -> bool {
+    pub(crate) fn is_noted(&self) -> bool {
         self.index.is_some()
     }
 
     /// Notes whether the connection can be handed over as it is once its exchanges are answered: nothing
     /// of its input is in memory, no record half read, and the other side wants to go on with it.
     #[inline]
-    pub fn set_settled(&self, settled: bool) {
+    pub(crate) fn set_settled(&self, settled: bool) {
         if let Some(row) = self.row() {
             row.settled.store(settled, Ordering::Relaxed);
         }
@@ -233,7 +232,7 @@ impl Connection {
 
     /// Notes that of an exchange with this id a part has come, of which nobody knows yet; 0 for none.
     #[inline]
-    pub fn set_arriving(&self, id: u32) {
+    pub(crate) fn set_arriving(&self, id: u32) {
         if let Some(row) = self.row() {
             row.arriving.store(id, Ordering::Relaxed);
         }
@@ -241,7 +240,7 @@ impl Connection {
 
     /// Notes how many bytes were sent so far, and that they end with a whole record.
     #[inline]
-    pub fn set_sent(&self, sent: u64) {
+    pub(crate) fn set_sent(&self, sent: u64) {
         if let Some(row) = self.row() {
             row.owed_header.store(0, Ordering::Relaxed);
             row.owed.store(0, Ordering::Relaxed);
@@ -251,7 +250,7 @@ impl Connection {
 
     /// Notes how many bytes were sent so far, and how many are missing of the record begun, which has
     /// this header: the last `owed_header` bytes of that, and `owed` behind it.
-    pub fn set_partly_sent(&self, sent: u64, header: [u8; 8], owed_header: u8, owed: u32) {
+    pub(crate) fn set_partly_sent(&self, sent: u64, header: [u8; 8], owed_header: u8, owed: u32) {
         if let Some(row) = self.row() {
             row.header.store(u64::from_ne_bytes(header), Ordering::Relaxed);
             row.owed_header.store(owed_header.min(8), Ordering::Relaxed);
@@ -261,7 +260,7 @@ impl Connection {
     }
 
     /// The socket is about to be closed, though the value lives on.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         if let Some(row) = self.row() {
             row.descriptor.store(-1, Ordering::Release);
         }
@@ -282,14 +281,14 @@ impl Drop for Connection {
 /// An exchange in flight, until its answer is sent to its last byte or nobody wants it any more: then the
 /// value is to be dropped.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     index: Option<u32>,
 }
 
 impl Exchange {
     /// Notes an exchange: its id on the connection, whose it is, and what was asked (without the query,
     /// which may hold secrets).
-    pub fn begin(
+    pub(crate) fn begin(
         connection: &Connection,
         id: u32,
         label: Option<&str>,
@@ -319,7 +318,7 @@ impl Exchange {
     }
 
     /// Names the exchange to those who run its code.
-    pub fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark { number: self.index.map_or(0, |index| index + 1) }
     }
 }
@@ -337,14 +336,14 @@ impl Drop for Exchange {
 
 /// Names an exchange whose code is run: should it never come back, the exchange is the culprit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mark {
+pub(crate) struct Mark {
     number: u32,
 }
 
 impl Mark {
     /// Notes that the answer begins behind the first `at` bytes that the connection sends in all.
     #[inline]
-    pub fn set_begun_at(self, at: u64) {
+    pub(crate) fn set_begun_at(self, at: u64) {
         if let Some(row) =
             (self.number as usize).checked_sub(1).and_then(|at| EXCHANGE_ROWS.get(at))
         {
@@ -354,7 +353,7 @@ impl Mark {
 
     /// Runs code of the exchange's.
     #[inline]
-    pub fn run<T>(self, code: impl FnOnce() -> T) -> T {
+    pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
         struct PutBack(u32);
         impl Drop for PutBack {
             fn drop(&mut self) {
@@ -379,8 +378,8 @@ pub(crate) fn ran_last() -> Option<&'static ExchangeRow> {
     EXCHANGE_ROWS.get(index as usize)
 }
 
-/// Says whether [`install`](super::install) has been called and its guard stands.
-pub fn is_installed() -> bool {
+/// Says whether the handlers are installed.
+pub(crate) fn is_installed() -> bool {
     INSTALLED.load(Ordering::Relaxed)
 }
 
@@ -453,7 +452,7 @@ mod tests {
 
     #[test]
     fn without_an_installation_nothing_is_noted() {
-        let (one, _other) = crate::net::socket::pair().unwrap();
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Way::Http);
         let exchange = Exchange::begin(&connection, 0, Some("label"), "GET", "/");
         exchange.mark().set_begun_at(1);

@@ -1,108 +1,20 @@
-//! What visitors get when the process cannot go on: the pages are made beforehand, for then nothing can be
-//! made any more.
-//!
-//! Here is what the server has to do with it: the pages in the form of each way in, and the settings. Who
-//! is answered how is decided in `event_loop::fatal`, whose signal handler does it.
+//! What visitors get when the process cannot go on: the pages are made beforehand, in the form of each transport,
+//! for then nothing can be made any more. Who gets which is decided in `settle.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 
-use atomic_file::{Access, close_to_others};
 use bytes::{BufMut, Bytes, BytesMut};
-use event_loop::exec::Image;
-use event_loop::fatal::{self, Answer, Answers, Guard, Installation, MemoryLimit, Watch, Way};
 use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response};
 
+use super::in_flight::Way;
+use super::prepared::{self, Answer, Answers};
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::http_to_cgi::write_head;
 use crate::error_report::{Cause, ErrorReport};
-use crate::quarantine;
-use crate::server::listen::WayIn;
 use crate::settings::Settings;
-use crate::watchdog;
-
-/// Keeps crash guard, watchdog and memory limit in force.
-pub(crate) struct CrashGuard {
-    _limit: Option<MemoryLimit>,
-    // Dropped before the guard, into whose handler it leads.
-    _watch: Option<Watch>,
-    _guard: Option<Guard>,
-}
-
-impl CrashGuard {
-    /// Begins. What cannot be had is told in the log, and the server goes on without.
-    pub(crate) fn begin(settings: &Settings, way_in: &WayIn) -> CrashGuard {
-        let mut begun = CrashGuard { _limit: None, _watch: None, _guard: None };
-        if settings.crash_guard {
-            begun._guard = said("the crash guard", install(settings, way_in));
-            let seconds = settings.watchdog.filter(|_| begun._guard.is_some());
-            begun._watch = said("the watchdog", watchdog::begin(seconds));
-        }
-        if let Some(bytes) = settings.memory {
-            begun._limit = said("the memory limit", fatal::limit_memory(bytes));
-        }
-        begun
-    }
-}
-
-fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
-    result.unwrap_or_else(|error| {
-        tracing::warn!("Going on without {what}: {error}.");
-        None
-    })
-}
-
-fn install(settings: &Settings, way_in: &WayIn) -> io::Result<Option<Guard>> {
-    let is_cgi = *way_in == WayIn::Cgi;
-    let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
-    let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
-    let guard = fatal::install(Installation { image, crashes })?;
-    if guard.is_some() && is_cgi {
-        // Plain, for the site's pages take time to make, and this process has one exchange alone.
-        fatal::prepare(Way::Cgi, &answers(Way::Cgi, plain))?;
-    }
-    Ok(guard)
-}
-
-/// Creates the folder in which the guard records crashes, and closes it to other accounts, since its contents
-/// are trusted. Only once the server listens: a failed start leaves nothing behind.
-pub(crate) fn make_folder(settings: &Settings) {
-    let Some(folder) = settings.state_folder.as_deref() else { return };
-    // Without it nothing is quarantined, but everything else works.
-    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        tracing::warn!("The folder {} cannot be created: {error}.", folder.display());
-        return;
-    }
-    match close_to_others(folder) {
-        Ok(Access::OursAlone) => {}
-        Ok(Access::Tightened) => tracing::warn!(
-            "{} was writable by other accounts; permissions tightened.",
-            folder.display()
-        ),
-        Ok(Access::Foreign(account)) => tracing::warn!(
-            "{} belongs to another account (uid {account}), which can change what this site remembers.",
-            folder.display()
-        ),
-        Ok(Access::Open(mode)) => tracing::warn!(
-            "{} is writable by other accounts (mode {mode:o}), who can change what this site remembers.",
-            folder.display()
-        ),
-        Err(error) => tracing::warn!("{} cannot be checked: {error}.", folder.display()),
-    }
-}
-
-/// How an exchange is known to the guard.
-pub(crate) fn way(way_in: &WayIn) -> Way {
-    match way_in {
-        WayIn::Spawned | WayIn::FastCgi(_) => Way::FastCgi,
-        WayIn::Http(_) => Way::Http,
-        WayIn::Cgi => Way::Cgi,
-    }
-}
 
 /// The pages as they are prepared now.
 #[derive(Default)]
@@ -138,10 +50,15 @@ impl Pages {
             if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
         };
         let answers = Answers { cut_when_alone: is_behind_mod_fcgid, ..answers(way, page) };
-        if let Err(error) = fatal::prepare(way, &answers) {
+        if let Err(error) = prepared::prepare(way, &answers) {
             tracing::warn!("The pages for a crash could not be prepared: {error}.");
         }
     }
+}
+
+/// Makes plain pages, for a process that has one exchange alone: the site's take time to make.
+pub(super) fn prepare_plain(way: Way) -> io::Result<()> {
+    prepared::prepare(way, &answers(way, plain))
 }
 
 /// The longest page that is prepared; a longer one is replaced by a plain one.
@@ -252,9 +169,8 @@ fn over_http(page: Response<Bytes>) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use event_loop::fatal::REFERENCE;
-
     use super::*;
+    use crate::recovery::REFERENCE;
 
     #[test]
     fn every_page_has_the_place_for_a_reference() {

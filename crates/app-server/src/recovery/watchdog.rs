@@ -1,16 +1,18 @@
-//! The watchdog: each second a tick looks whether the loop has come round, and when it is stuck, `settle.rs`
-//! answers everybody.
+//! The watchdog: an application that computes for too long in the server's own process keeps everybody waiting,
+//! and nothing but a signal gets through to it. Each second a tick looks whether the loop has come round, and when
+//! it is stuck, `settle.rs` answers everybody: 504 for whoever was running, 503 for the others.
 //!
 //! Ticks are counted, not the clock: while the process is stopped it gets none. The timer runs only while there
 //! are exchanges (`in_flight.rs` starts it): an idle process is not woken.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sys::interval::{self, Ticker};
 use sys::turn;
 
-use super::in_flight::{INSTALLED, RUNNING, in_flight};
+use super::in_flight::{RUNNING, in_flight};
 use super::settle::on_stuck;
 
 /// Ticks without any exchange after which the timer is stopped. Not the first: on a site where somebody
@@ -24,20 +26,19 @@ static QUIET_TICKS: AtomicU32 = AtomicU32::new(0);
 
 /// Keeps the loop watched.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     _ticker: Ticker,
 }
 
-/// Watches that the loop comes round: when one of its turns lasts longer than `seconds` ticks of a second,
-/// whoever is running is answered *stuck*, the others *interrupted*, and the program starts anew.
+/// Begins to watch, if there is a limit, which is rounded up to whole seconds: when a turn of the loop lasts for so
+/// many ticks, everybody is answered, and the program starts anew.
 ///
 /// A timer signal (SIGALRM) a second comes only while there are exchanges; it is started by the next exchange,
-/// with one system call. `None` when nothing is installed.
-pub fn watch(seconds: u32) -> io::Result<Option<Watch>> {
-    if !INSTALLED.load(Ordering::Relaxed) {
-        return Ok(None);
-    }
-    LIMIT.store(seconds.max(1), Ordering::Relaxed);
+/// with one system call.
+pub(super) fn begin(limit: Option<Duration>) -> io::Result<Option<Watch>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+    LIMIT.store(u32::try_from(seconds).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
     Ok(Some(Watch { _ticker: Ticker::new(on_tick)? }))
 }
 

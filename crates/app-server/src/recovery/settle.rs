@@ -1,7 +1,7 @@
 //! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
 //! *stuck*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
 //! that the other side notices. One line goes to standard error. Then the program starts anew in the same process
-//! ([`exec::Image`](crate::exec::Image)), with its listening socket and idle connections.
+//! ([`Image`]), with its listening socket and idle connections.
 //!
 //! All of it runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
 
@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use event_loop::exec::{Image, Words};
+use event_loop::memory_limit::lift_limit;
 use rustix::fs::{Mode, OFlags};
 use sys::descriptors::{Direction, put_on_stdin, shutdown};
 use sys::fatal::FatalSignal;
@@ -23,14 +25,12 @@ use sys::unblocked::write_all;
 use sys::{allocator, interval, signals};
 
 use super::in_flight::{
-    CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, ENDING, EXCHANGE_PLACES, EXCHANGE_ROWS,
-    ExchangeRow, LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, RAN_LAST, RUNNING, WORD, WORD_NAME, Way,
-    in_flight, read_text,
+    CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, EXCHANGE_PLACES, EXCHANGE_ROWS, ExchangeRow,
+    LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, RAN_LAST, RUNNING, WORD, WORD_NAME, Way, in_flight,
+    read_text,
 };
 use super::prepared::{Page, REFERENCE, prepared};
 use super::report::{Cause, Text, Time, name, write_exec_failure, write_to_log};
-use crate::exec::{Image, Words};
-use crate::memory_limit::lift_limit;
 
 /// How long all others together are waited for that do not take what they are sent.
 const PATIENCE_MILLISECONDS: i64 = 2000;
@@ -51,13 +51,21 @@ struct Afterwards {
     crashes: Option<CString>,
 }
 
-/// What [`install`](super::install) needs.
+/// What `guard.rs` needs.
 #[derive(Debug)]
-pub struct Installation {
+pub(crate) struct Installation {
     /// What to start anew; without it the process ends after the answers.
-    pub image: Option<Image>,
+    pub(crate) image: Option<Image>,
     /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
-    pub crashes: Option<std::path::PathBuf>,
+    pub(crate) crashes: Option<std::path::PathBuf>,
+}
+
+/// Whether the program starts anew after the answers, or just ends.
+static STARTS_ANEW: AtomicBool = AtomicBool::new(true);
+
+/// Decides whether the program starts anew after the answers, or just ends.
+pub(super) fn start_anew_afterwards(starts_anew: bool) {
+    STARTS_ANEW.store(starts_anew, Ordering::Relaxed);
 }
 
 /// Has the handlers work for this process, with what they need afterwards.
@@ -124,7 +132,7 @@ fn give_up(cause: Cause) {
     let running = RUNNING.load(Ordering::Relaxed);
     let culprit = running.checked_sub(1).and_then(|index| EXCHANGE_ROWS.get(index as usize));
     let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
-    let image = image.filter(|_| !ENDING.load(Ordering::Relaxed));
+    let image = image.filter(|_| STARTS_ANEW.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
     if let Some(culprit) = culprit {
         let mut label = [0; LABEL_BYTES];

@@ -18,7 +18,8 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use event_loop::{descriptors, fatal, fork};
+use event_loop::{descriptors, fork};
+use sys::allocator::naming_a_backtrace;
 
 /// Bytes of a message that are kept. It may quote what a visitor sent.
 const MESSAGE_BYTES: usize = 1000;
@@ -119,7 +120,7 @@ fn tell(reference: &str, backtrace: &str) {
 }
 
 fn named(backtrace: &Backtrace) -> String {
-    shortened(&fatal::naming_a_backtrace(|| backtrace.to_string()))
+    shortened(&naming_a_backtrace(|| backtrace.to_string()))
 }
 
 /// Says whether this process goes on after the exchange that it answers.

@@ -7,40 +7,40 @@ use sys::mapping::{Published, seal};
 use super::in_flight::{WAYS, Way};
 
 /// Stands in prepared answers where the failure's reference goes, which has as many bytes.
-pub const REFERENCE: &str = "0000000-0000-crash";
+pub(crate) const REFERENCE: &str = "0000000-0000-crash";
 
 /// Bytes to send, with the places that are filled in then.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// What to send.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Where the exchange's id goes, in two bytes, the higher first. At most 4 places.
-    pub ids: Vec<usize>,
+    pub(crate) ids: Vec<usize>,
     /// How many bytes are for an exchange whose answer has no body (HEAD); all, unless this says less.
-    pub without_body: Option<usize>,
+    pub(crate) without_body: Option<usize>,
 }
 
 /// What to send in which case, for one way in.
 #[derive(Clone, Debug, Default)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// To whoever was running when the signal came.
-    pub failed: Answer,
+    pub(crate) failed: Answer,
     /// To the others.
-    pub interrupted: Answer,
+    pub(crate) interrupted: Answer,
     /// To whoever was running when the loop did not come round.
-    pub stuck: Answer,
+    pub(crate) stuck: Answer,
     /// Ends an answer that has begun, behind a whole record. Without it the connection is closed.
-    pub cut: Option<Answer>,
+    pub(crate) cut: Option<Answer>,
     /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
     /// more web servers understand.
-    pub cut_when_alone: bool,
+    pub(crate) cut_when_alone: bool,
 }
 
 /// Puts the answers of a way in ready; in place of those that were there before.
 ///
 /// # Errors
 /// When there is no memory for them. The ones before stay.
-pub fn prepare(way: Way, answers: &Answers) -> io::Result<()> {
+pub(crate) fn prepare(way: Way, answers: &Answers) -> io::Result<()> {
     PREPARED[way as usize].publish(Prepared {
         failed: Page::seal(&answers.failed)?,
         interrupted: Page::seal(&answers.interrupted)?,
