@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 
-use app_server::{Settings, WayIn};
+use app_server::{Server, WayIn};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
@@ -21,13 +21,13 @@ use tower_service::Service;
 
 fn main() -> ExitCode {
     let ended = match std::env::args().nth(1).as_deref() {
-        Some("service") => app_server::run(Count, WayIn::Spawned, Settings::default()),
+        Some("service") => Server::new(Count).run(WayIn::Spawned),
         Some("axum") => {
             let router = Router::new()
                 .route("/", post(|body: axum::body::Body| async move { count(body).await }));
-            app_server::run(router, WayIn::Spawned, Settings::default())
+            Server::new(router).run(WayIn::Spawned)
         }
-        Some("cgi") => app_server::run(Hello, WayIn::Cgi, Settings::default()),
+        Some("cgi") => Server::new(Hello).run(WayIn::Cgi),
         _ => {
             eprintln!("count: say service, axum or cgi.");
             return ExitCode::from(2);

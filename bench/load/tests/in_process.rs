@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use app_server::{Body, Settings, WayIn};
+use app_server::{Body, Server, WayIn};
 use bytes::Bytes;
 use event_loop::net::{Address, Listener, Stream};
 use event_loop::time;
@@ -68,7 +68,7 @@ fn send(http: bool, change: impl FnOnce(&mut Options)) -> Report {
     change(&mut options);
     event_loop::run(async {
         let _server = event_loop::spawn(async {
-            app_server::serve(Hello, way_in, Settings::default()).await.unwrap();
+            Server::new(Hello).serve(way_in).await.unwrap();
         });
         time::timeout(Duration::from_secs(60), load::run::run(options)).await.unwrap().unwrap()
     })

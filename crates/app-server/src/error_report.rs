@@ -1,19 +1,19 @@
 //! One failed exchange, as told to the visitor (status, reference) and to the log (cause).
 //!
 //! The server answers by itself only what the application cannot: a crash of the application, an
-//! overload, a request that is no HTTP. How that looks is [`Settings::error_page`]'s business.
+//! overload, a request that is no HTTP. How that looks is [`Host::error_page`]'s business.
 //!
-//! [`Settings::error_page`]: crate::Settings::error_page
+//! [`Host::error_page`]: crate::Host::error_page
 
 use std::cell::Cell;
-use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::recovery::REFERENCE;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
+use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
 use crate::recovery::panics;
 use crate::request::context::Exchange;
@@ -31,92 +31,6 @@ pub struct ErrorReport {
     pub accept: Option<HeaderValue>,
     /// Whose fault it is. For the log and the owner, not for visitors.
     pub cause: Cause,
-}
-
-/// Whose fault a failure is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cause {
-    /// The application panicked; its message.
-    Panic(String),
-    /// Too many exchanges at once; the limit.
-    Overload(usize),
-    /// The request's body was still arriving and others needed the permit; how many permits there are.
-    MadeRoom(usize),
-    /// The request's body did not arrive, or too slowly, for this long.
-    BodyTooSlow(Duration),
-    /// The web server sent something that makes no HTTP request; what and why.
-    BadRequest(String),
-    /// The request's variables passed the limit, in bytes.
-    VariablesTooLarge(usize),
-    /// The application's answer cannot be sent; why.
-    BadResponse(String),
-    /// `FCGI_WEB_SERVER_ADDRS` is no list of IP addresses (FastCGI 1.0 §3.2), so nobody can be served; its
-    /// value.
-    WebServerAddresses(String),
-    /// The application's code ended by a fatal signal or had no memory left. Its page is made beforehand.
-    Crashed,
-    /// The code of another exchange did, and the program started anew. Its page is made beforehand.
-    Interrupted,
-    /// The application's code kept everybody waiting for too long. Its page is made beforehand.
-    Stuck,
-    /// This part of the application crashed again and again and is left alone for a while.
-    Quarantined {
-        /// The part, as [`Settings::label`](crate::Settings::label) names it.
-        label: String,
-        /// For how many seconds more.
-        seconds: u64,
-    },
-    /// No process could be made for an isolated exchange in time; why.
-    NoProcess(String),
-    /// The process of an isolated exchange took too long; what it took.
-    ChildTooSlow(String),
-    /// The process of an isolated exchange broke: how.
-    ChildBroke(String),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Panic(message) => write!(formatter, "the application panicked: {message}"),
-            Cause::Overload(limit) => {
-                write!(formatter, "{limit} exchanges (max_exchanges) are in progress already")
-            }
-            Cause::MadeRoom(limit) => write!(
-                formatter,
-                "slow request body evicted in favor of other requests (max_exchanges = {limit})"
-            ),
-            Cause::BodyTooSlow(patience) => write!(
-                formatter,
-                "request body stalled or too slow for {} s (receive_timeout, min_rate)",
-                patience.as_secs_f32()
-            ),
-            Cause::BadRequest(why) => write!(formatter, "the request makes no sense: {why}"),
-            Cause::VariablesTooLarge(limit) => write!(
-                formatter,
-                "the request's headers and variables take more than {limit} bytes (params_bytes)"
-            ),
-            Cause::BadResponse(why) => {
-                write!(formatter, "the application's answer cannot be sent: {why}")
-            }
-            Cause::WebServerAddresses(value) => write!(
-                formatter,
-                "FCGI_WEB_SERVER_ADDRS is {value:?}, which is not a list of IP addresses separated by \
-                 commas, such as 127.0.0.1,10.0.0.7: as long as nobody knows who may ask, nobody is \
-                 served"
-            ),
-            Cause::Crashed => write!(formatter, "the application crashed"),
-            Cause::Interrupted => write!(formatter, "another exchange made the program start anew"),
-            Cause::Stuck => write!(formatter, "the application computed for too long"),
-            Cause::Quarantined { label, seconds } => write!(
-                formatter,
-                "{label} crashed again and again and is left alone for {seconds} s more"
-            ),
-            Cause::NoProcess(why) | Cause::ChildTooSlow(why) | Cause::ChildBroke(why) => {
-                formatter.write_str(why)
-            }
-        }
-    }
 }
 
 impl ErrorReport {
@@ -183,26 +97,6 @@ impl ErrorReport {
             Cause::Quarantined { seconds, .. } => Some(seconds),
             _ if self.status == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
-        }
-    }
-}
-
-impl Cause {
-    fn status(&self) -> StatusCode {
-        match self {
-            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildBroke(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            Cause::Overload(_)
-            | Cause::MadeRoom(_)
-            | Cause::NoProcess(_)
-            | Cause::WebServerAddresses(_)
-            | Cause::Interrupted
-            | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Cause::Stuck | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
-            Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 }

@@ -1,61 +1,47 @@
-//! Exchanges that a child process answers: for handlers that compute long, take much, or may crash.
+//! Requests that a child process answers: for handlers that compute long, take much, or may crash.
 //!
-//! The decision is [`Settings::isolation`]'s, asked for each exchange by `application.rs`. An isolated one
-//! waits for its place (`places.rs`); then the process forks, and the child, which has the request's head in
+//! Which they are says [`Host::classify`](crate::Host::classify). An isolated one waits for its permit
+//! (`queue.rs`); then the process forks, and the child, which has the request's head in
 //! its memory, calls the same service (`child.rs`). Body and answer go through two pipes in frames
-//! (`frames.rs`). Here is the parent's side: it sends the body (a task), receives the answer (`Relay`, the
-//! body of the response), lets the log have what the child prints, and knows what its end means.
+//! (`frames.rs`), which `relay.rs` serves on the parent's side.
 //!
-//! That an answer is complete is said in a frame, not by the child's end: another process may be its parent
+//! That a response is complete is said in a frame, not by the child's end: another process may be its parent
 //! by then.
-//!
-//! [`Settings::isolation`]: crate::Settings::isolation
 
-use std::cell::{Cell, RefCell};
+mod child;
+pub(crate) mod frames;
+pub(crate) mod queue;
+pub(crate) mod relay;
+
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::recovery::Mark;
-use bytes::Bytes;
-use event_loop::Task;
-use event_loop::fork::{self, Beginning, Failure};
+pub use event_loop::fork::Limits;
+use event_loop::fork::{self, Beginning};
 use event_loop::pipe::{self, Reader, Writer};
-use event_loop::process::Child;
-use event_loop::time::{self, Sleep};
+use event_loop::time;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use crate::error_report::Cause;
+use self::queue::ProcessPermit;
+use self::relay::{Event, Relay, Started};
+use crate::cause::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
-
-mod child;
-mod frames;
-mod places;
-
-pub use event_loop::fork::Limits;
-use frames::{Frame, Frames};
-use places::Place;
-pub(crate) use places::Places;
 
 /// How long a fork that failed for now waits before it is tried again.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How often a request that waits for a permit checks whether a slow body holds one.
 const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
-
-/// How long a child that has said all may take to leave, before it is killed: for the last words of its
-/// destructors. And how long one that is dying may take to be gone.
-const LEAVING: Duration = Duration::from_secs(2);
 
 /// Lets a child process answer a request.
 ///
@@ -78,7 +64,7 @@ where
     let settings = &application.settings;
     let limits = limits.at_least(&least(settings));
     let deadline = time::now() + settings.isolated_wait;
-    let Some(place) = enter(application, deadline).await else {
+    let Some(permit) = enter(application, deadline).await else {
         return Err(Cause::NoProcess(format!(
             "it waited {} s (isolated_wait) for one of {} processes (isolated_at_once)",
             settings.isolated_wait.as_secs_f32(),
@@ -98,10 +84,10 @@ where
         });
         match tried {
             Ok(started) => break started,
-            Err(error) if is_for_now(&error) && time::now() < deadline => {
+            Err(error) if is_transient(&error) && time::now() < deadline => {
                 time::sleep(FORK_AGAIN.min(settings.isolated_wait)).await;
             }
-            Err(error) if is_for_now(&error) => {
+            Err(error) if is_transient(&error) => {
                 return Err(Cause::NoProcess(format!(
                     "no process could be made for it within {} s (isolated_wait): {error}",
                     settings.isolated_wait.as_secs_f32(),
@@ -112,7 +98,7 @@ where
             }
         }
     };
-    let mut relay = Relay::new(started, limits, place, body);
+    let mut relay = Relay::new(started, limits, permit, body);
     match poll_fn(|context| relay.poll_event(context)).await {
         Event::Head(head) => {
             let (parts, ()) = head.into_parts();
@@ -127,12 +113,12 @@ where
 }
 
 /// Waits for a permit. A request with a slow body gives its own up to one that waits.
-async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Place> {
-    let mut entering = pin!(application.places.enter());
+async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<ProcessPermit> {
+    let mut entering = pin!(application.processes.enter());
     let mut patience = Duration::ZERO;
     loop {
-        if let Ok(place) = time::timeout(patience, entering.as_mut()).await {
-            return Some(place);
+        if let Ok(permit) = time::timeout(patience, entering.as_mut()).await {
+            return Some(permit);
         }
         let left = deadline.saturating_duration_since(time::now());
         if left.is_zero() {
@@ -154,30 +140,17 @@ fn least(settings: &Settings) -> Limits {
 }
 
 /// Processes or descriptors are short now.
-fn is_for_now(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     let codes = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// The child's ends of the two pipes.
-struct ChildPipes {
-    body: OwnedFd,
-    answer: OwnedFd,
-}
-
-/// A child that has begun, and our ends.
-struct Started {
-    child: Child,
-    body: Writer,
-    answer: Reader,
-}
-
 /// Forks.
-fn start(limits: Limits, main: impl FnOnce(ChildPipes) -> u8) -> io::Result<Started> {
+fn start(limits: Limits, main: impl FnOnce(child::Pipes) -> u8) -> io::Result<Started> {
     let (body_reader, body_writer) = pipe::ends()?;
     let (answer_reader, answer_writer) = pipe::ends()?;
     let given = [body_reader.as_raw_fd(), answer_writer.as_raw_fd()];
-    let pipes = ChildPipes { body: body_reader, answer: answer_writer };
+    let pipes = child::Pipes { body: body_reader, answer: answer_writer };
     let beginning = Beginning { limits: Some(limits), given: &given, prints_to_us: true };
     let child = fork::fresh(beginning, || main(pipes))?;
     Ok(Started {
@@ -185,288 +158,4 @@ fn start(limits: Limits, main: impl FnOnce(ChildPipes) -> u8) -> io::Result<Star
         body: Writer::from_fd(body_writer)?,
         answer: Reader::from_fd(answer_reader)?,
     })
-}
-
-/// What both tasks of an exchange know.
-#[derive(Default)]
-struct Shared {
-    /// The body waits for the visitor: the child cannot be blamed for the time.
-    waits_for_visitor: Cell<bool>,
-    /// Who is to hear when that changes.
-    relay: RefCell<Option<Waker>>,
-}
-
-impl Shared {
-    fn set_waits_for_visitor(&self, waits: bool) {
-        if self.waits_for_visitor.replace(waits) != waits {
-            let relay = self.relay.borrow_mut().take();
-            if let Some(relay) = relay {
-                relay.wake();
-            }
-        }
-    }
-}
-
-/// Sends the request's body to the child. Only returns if that fails: the end of the pipe tells the child that
-/// nobody waits for its response.
-async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
-    loop {
-        let piece = poll_fn(|context| {
-            let polled = Pin::new(&mut body).poll_frame(context);
-            shared.set_waits_for_visitor(polled.is_pending());
-            polled
-        });
-        let (frame, is_last) = match piece.await {
-            Some(Ok(piece)) => match piece.into_data() {
-                Ok(data) => (Frame::Data(data), false),
-                Err(_) => continue,
-            },
-            Some(Err(error)) => (Frame::Failed(error.to_string()), true),
-            None => (Frame::End, true),
-        };
-        match frame.write(&mut pipe).await {
-            Ok(()) if is_last => break,
-            Ok(()) => {}
-            // The child does not want any more.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            Err(error) => {
-                tracing::error!(
-                    "A request body could not be sent to its isolated process: {error}."
-                );
-                // Otherwise it would wait for the rest.
-                return;
-            }
-        }
-    }
-    drop(body);
-    let _open = pipe;
-    std::future::pending().await
-}
-
-/// The answer of a child process, as it comes. Dropping it kills the child, unless the answer is complete.
-pub(crate) struct Relay {
-    state: State,
-    answer: Reader,
-    frames: Frames,
-    limits: Limits,
-    clock: Clock,
-    shared: Rc<Shared>,
-    /// Bytes of the body that are left, when the child has told their number.
-    left: Option<u64>,
-}
-
-enum State {
-    Answering(Running),
-    /// The answer has ended before its end: why is being found out.
-    Dying(Pin<Box<dyn Future<Output = Cause>>>),
-    Over,
-}
-
-/// All that ends with the child.
-struct Running {
-    child: Child,
-    /// Says whether the child ran out of memory.
-    printed: Task<bool>,
-    _body: Task<()>,
-    _place: Place,
-}
-
-/// What comes from a child.
-pub(crate) enum Event {
-    Head(Response<()>),
-    Data(Bytes),
-    End,
-    /// The handler's body failed: its words, which the child has logged.
-    BrokenOff(String),
-    /// The child failed.
-    Failed(Cause),
-}
-
-impl Relay {
-    fn new(started: Started, limits: Limits, place: Place, body: Body) -> Self {
-        let Started { mut child, body: pipe, answer } = started;
-        let shared = Rc::<Shared>::default();
-        let stderr = child.stderr.take();
-        let printed = event_loop::spawn(fork::pass_on(stderr, fork::to_stderr));
-        let body = event_loop::spawn(send_body(body, pipe, shared.clone()));
-        Relay {
-            state: State::Answering(Running { child, printed, _body: body, _place: place }),
-            answer,
-            frames: Frames::default(),
-            limits,
-            clock: Clock { left: limits.wall, running: None },
-            shared,
-            left: None,
-        }
-    }
-
-    /// The number of bytes that are left of the body, if it is known.
-    pub(crate) fn left(&self) -> Option<u64> {
-        match self.state {
-            State::Over => Some(0),
-            _ => self.left,
-        }
-    }
-
-    /// Waits for what comes next. Nothing comes after [`Event::End`] and the failures.
-    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        loop {
-            match &mut self.state {
-                State::Over => return Poll::Ready(Event::End),
-                State::Dying(why) => {
-                    let cause = ready!(why.as_mut().poll(context));
-                    self.state = State::Over;
-                    return Poll::Ready(Event::Failed(cause));
-                }
-                State::Answering(_) => {}
-            }
-            match self.frames.next() {
-                Ok(Some(frame)) => return Poll::Ready(self.take(frame)),
-                Ok(None) => {}
-                Err(why) => {
-                    // The drop kills it.
-                    self.state = State::Over;
-                    return Poll::Ready(Event::Failed(Cause::ChildBroke(why.to_owned())));
-                }
-            }
-            match self.answer.poll_read_into(context, self.frames.buffer()) {
-                Poll::Ready(Ok(1..)) => self.clock.stop(),
-                Poll::Ready(Ok(0)) => self.find_out(),
-                Poll::Ready(Err(error)) => {
-                    tracing::error!(
-                        "The response of an isolated process could not be read: {error}."
-                    );
-                    self.find_out();
-                }
-                Poll::Pending => {
-                    ready!(self.poll_patience(context));
-                    self.state = State::Over;
-                    let text = self.explain(&Failure::WallTime(self.limits.wall));
-                    return Poll::Ready(Event::Failed(Cause::ChildTooSlow(text)));
-                }
-            }
-        }
-    }
-
-    /// Ready when the child has taken too long; the time in which it waits for the visitor does not count.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        *self.shared.relay.borrow_mut() = Some(context.waker().clone());
-        if self.shared.waits_for_visitor.get() {
-            self.clock.stop();
-            return Poll::Pending;
-        }
-        self.clock.poll_over(context)
-    }
-
-    fn take(&mut self, frame: Frame) -> Event {
-        self.clock.stop();
-        match frame {
-            Frame::Head { response, exact, is_all } => {
-                self.left = exact;
-                if is_all {
-                    self.let_go();
-                }
-                Event::Head(response)
-            }
-            Frame::Data(data) => {
-                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                Event::Data(data)
-            }
-            Frame::End => {
-                self.let_go();
-                Event::End
-            }
-            Frame::Failed(message) => {
-                self.let_go();
-                Event::BrokenOff(message)
-            }
-        }
-    }
-
-    /// The child has said all: it leaves by itself.
-    fn let_go(&mut self) {
-        let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
-            return;
-        };
-        let leaving = async move {
-            let _ = time::timeout(LEAVING, running.child.wait()).await;
-            // What it has printed last; it ends with the last process of the child's group.
-            let _ = time::timeout(LEAVING, &mut running.printed).await;
-        };
-        event_loop::spawn(leaving).detach();
-    }
-
-    /// The answer has stopped: the child is dead, or about to be.
-    fn find_out(&mut self) {
-        let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
-            return;
-        };
-        let limits = self.limits;
-        self.state = State::Dying(Box::pin(async move {
-            let Ok(ending) = time::timeout(LEAVING, running.child.wait()).await else {
-                return Cause::ChildBroke(
-                    "its process stopped in the middle of the answer".to_owned(),
-                );
-            };
-            let usage = running.child.usage();
-            let printed = time::timeout(LEAVING, &mut running.printed).await;
-            let failure = Failure::of(ending, usage, &limits, printed == Ok(true));
-            let text = explain(&failure, usage.cpu);
-            match failure {
-                Failure::CpuTime(_) => Cause::ChildTooSlow(text),
-                _ => Cause::ChildBroke(text),
-            }
-        }));
-    }
-
-    fn explain(&self, failure: &Failure) -> String {
-        explain(failure, Duration::ZERO)
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        // Whoever has got all and did not ask for the end; else the drop of the state kills the child.
-        if self.left == Some(0) {
-            self.let_go();
-        }
-    }
-}
-
-/// Tells what happened to a child, and which setting would have let it go on.
-fn explain(failure: &Failure, cpu: Duration) -> String {
-    let setting = match failure {
-        Failure::CpuTime(_) => "isolated_cpu",
-        Failure::WallTime(_) => "isolated_time",
-        Failure::Memory(_) => "isolated_memory",
-        Failure::FileSize(_) => "isolated_file_size",
-        _ if cpu.is_zero() => return format!("its isolated process failed: {failure}"),
-        _ => {
-            return format!(
-                "its isolated process failed after {:.1} s of processor time: {failure}",
-                cpu.as_secs_f32()
-            );
-        }
-    };
-    format!("its isolated process was ended: {failure}; {setting} raises that limit")
-}
-
-/// Time that runs only while it is the child's turn.
-struct Clock {
-    left: Duration,
-    running: Option<(Instant, Sleep)>,
-}
-
-impl Clock {
-    fn stop(&mut self) {
-        if let Some((since, _)) = self.running.take() {
-            self.left = self.left.saturating_sub(time::now().saturating_duration_since(since));
-        }
-    }
-
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let left = self.left;
-        let (_, sleep) = self.running.get_or_insert_with(|| (time::now(), time::sleep(left)));
-        Pin::new(sleep).poll(context)
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! What lives here: the ways in ([`WayIn`], and [`request`] for the shell), one file each; the mapping
 //! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
-//! draining and ending ([`run`]).
+//! draining and ending ([`Server`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
@@ -30,14 +30,16 @@
 //! }
 //!
 //! let way_in = app_server::WayIn::inherited().unwrap_or("http:127.0.0.1:8080".parse().unwrap());
-//! app_server::run(Hello, way_in, app_server::Settings::default()).unwrap();
+//! app_server::Server::new(Hello).run(way_in).unwrap();
 //! ```
 
 #![forbid(unsafe_code)]
 
+mod cause;
 mod cgi_vars;
 mod error;
 mod error_report;
+mod host;
 pub mod isolation;
 mod recovery;
 mod request;
@@ -47,20 +49,22 @@ mod supervisor;
 mod transport;
 mod upgrade;
 
+pub use cause::Cause;
 pub use cgi_vars::base_path::BasePath;
-pub use cgi_vars::forwarded::TrustedProxy;
+pub use cgi_vars::forwarded::{Scheme, TrustedProxy};
 pub use error::{Error, MIN_DESCRIPTORS, check_descriptors};
-pub use error_report::{Cause, ErrorReport, reference};
+pub use error_report::{ErrorReport, reference};
 pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
+pub use host::Host;
 pub use request::body::{Body, BodyError};
-pub use request::context::{CgiVariables, Exchange, FilterData, Scheme, Secrets};
-pub use server::listen::WayIn;
-#[cfg(feature = "tokio")]
-pub use server::run_in_tokio;
-pub use server::{run, serve};
+pub use request::context::{CgiVariables, Exchange, FilterData, Secrets};
+pub use request::part::Part;
+pub use server::Server;
 pub use settings::Settings;
-pub use supervisor::{Workers, is_worker, supervise};
+pub use supervisor::worker::is_worker;
+pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
+pub use transport::WayIn;
 pub use transport::shell::request;
 pub use upgrade::Upgrade;

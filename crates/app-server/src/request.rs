@@ -5,9 +5,14 @@
 
 pub(crate) mod application;
 pub(crate) mod body;
+pub(crate) mod call;
 pub(crate) mod context;
+pub(crate) mod dispatch;
 pub(crate) mod fairness;
+pub(crate) mod panic_guard;
+pub(crate) mod part;
 pub(crate) mod patience;
 pub(crate) mod permits;
 pub(crate) mod respond;
+pub(crate) mod response;
 mod spill;

@@ -7,183 +7,189 @@ mod drain;
 mod hand_over;
 pub(crate) mod listen;
 pub(crate) mod phase;
+pub(crate) mod shutdown;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::recovery;
-use event_loop::signals::{self, Disposition, Signal, Signals};
+use event_loop::signals::{self, Signal, Signals};
 use event_loop::{exec, process};
 use http::Request;
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use self::connections::Connections;
-use self::listen::{Listening, WayIn, WebServers};
+use self::listen::{Listening, WebServers};
 use self::phase::{Event, Phase};
+use self::shutdown::shutdown_signals;
+use crate::cause::Cause;
 use crate::error::{Error, check_descriptors};
-use crate::error_report::Cause;
-use crate::recovery::CrashGuard;
+use crate::host::{Host, NoHost};
 use crate::recovery::panics;
+use crate::recovery::{self, CrashGuard};
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
-use crate::supervisor;
-use crate::transport::cgi;
+use crate::supervisor::worker::end_with_supervisor;
+use crate::transport::{WayIn, cgi};
 use crate::upgrade::handover::{Inherited, Why, word};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
-/// Serves an application on the calling thread until SIGTERM or SIGINT, then drains: takes no new
-/// connection, finishes what is in progress (for at most [`Settings::drain_timeout`]), returns. With
-/// [`WayIn::Cgi`] it answers one exchange and returns.
+/// A server for one service: `Server::new(service).run(transport)`.
 ///
-/// Starts no thread. The service needs to be neither `Send` nor `Sync` nor `Clone`.
-///
-/// # Errors
-/// When the listen socket or the loop cannot be made, or CGI's one answer did not go out whole.
-pub fn run<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
+/// The service needs to be neither `Send` nor `Sync` nor `Clone`. No thread is started.
+pub struct Server<S> {
+    service: S,
+    settings: Settings,
+    host: Rc<dyn Host>,
+}
+
+impl<S> Server<S> {
+    /// A server with default settings and nothing around it.
+    pub fn new(service: S) -> Self {
+        Server { service, settings: Settings::default(), host: Rc::new(NoHost) }
+    }
+
+    /// Limits and deadlines.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The program around the server: parts, error pages.
+    #[must_use]
+    pub fn host(mut self, host: impl Host) -> Self {
+        self.host = Rc::new(host);
+        self
+    }
+}
+
+impl<S, B> Server<S>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    if way_in != WayIn::Cgi {
-        check_descriptors()?;
+    /// Serves on the calling thread until SIGTERM or SIGINT, then drains: takes no new connection, finishes the
+    /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`WayIn::Cgi`] it answers one
+    /// request and returns.
+    ///
+    /// # Errors
+    /// When the listen socket or the loop cannot be created, or CGI's one response did not go out whole.
+    pub fn run(self, way_in: WayIn) -> Result<(), Error> {
+        let _guard = self.prepare(&way_in)?;
+        event_loop::run(self.serve(way_in)).map_err(Error::Loop)?
     }
-    panics::install_hook();
-    let _guard = CrashGuard::begin(&settings, &way_in);
-    on_a_loop(serve(service, way_in, settings))?
-}
 
-/// As [`run`], inside a tokio `current_thread` runtime: for applications that use tokio's time, its
-/// sockets, `tokio::spawn`, or layers that do. Still one thread; what needs another
-/// (`spawn_blocking`, `tokio::fs`) fails where hosts refuse threads. Costs three more system calls a
-/// wake-up.
-///
-/// # Errors
-/// As [`run`].
-#[cfg(feature = "tokio")]
-pub fn run_in_tokio<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
-    if way_in != WayIn::Cgi {
-        check_descriptors()?;
+    /// As [`run`](Self::run), inside a tokio `current_thread` runtime: for applications that use tokio's time, its
+    /// sockets, `tokio::spawn`, or layers that do. Still one thread; what needs another (`spawn_blocking`,
+    /// `tokio::fs`) fails where hosts refuse threads. Costs three more system calls a wake-up.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    #[cfg(feature = "tokio")]
+    pub fn run_in_tokio(self, way_in: WayIn) -> Result<(), Error> {
+        let _guard = self.prepare(&way_in)?;
+        event_loop::run_in_tokio(self.serve(way_in)).map_err(Error::Loop)?
     }
-    panics::install_hook();
-    let _guard = CrashGuard::begin(&settings, &way_in);
-    event_loop::run_in_tokio(serve(service, way_in, settings)).map_err(Error::Loop)?
-}
 
-/// The signals that end a server. A shell without job control starts background commands (`&`) with SIGINT
-/// ignored so that Ctrl-C does not reach them; it then stays ignored.
-pub(crate) fn ending_signals() -> Vec<Signal> {
-    match signals::disposition(Signal::Interrupt) {
-        Ok(Disposition::Ignored) => vec![Signal::Terminate],
-        _ => vec![Signal::Terminate, Signal::Interrupt],
-    }
-}
-
-/// Runs a future on a loop made for it.
-pub(crate) fn on_a_loop<F: Future>(future: F) -> Result<F::Output, Error> {
-    event_loop::run(future).map_err(Error::Loop)
-}
-
-/// As [`run`], on a loop that runs already (`event_loop::run`): for programs with tasks of their own
-/// beside the server, and for tests.
-///
-/// Takes SIGTERM and SIGINT. When dropped, it ends without draining.
-///
-/// # Errors
-/// When the listen socket cannot be made, or CGI's one answer did not go out whole.
-pub async fn serve<S, B>(service: S, way_in: WayIn, settings: Settings) -> Result<(), Error>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
-    let mut settings = settings;
-    let upgrade = settings.upgrade.take();
-    let mut application = Application::new(service, settings);
-    application.guarded = recovery::is_installed().then(|| (&way_in).into());
-    let application = Rc::new(application);
-    signals::ignore_failed_writes().map_err(Error::Loop)?;
-    if way_in == WayIn::Cgi {
-        return cgi::serve(application).await;
-    }
-    panics::set_goes_on(true);
-    let inherited = Inherited::take();
-    let mut wanted = ending_signals();
-    // Custom for servers. At a terminal it means that the terminal is gone.
-    let hears_hangup = upgrade.is_some() && !io::stdin().is_terminal();
-    if hears_hangup {
-        wanted.push(Signal::Hangup);
-    }
-    let signals = listen::patiently(|| signals::listen(&wanted)).map_err(Error::Loop)?;
-    let was_here = inherited.is_some();
-    let mut inherited = inherited.unwrap_or_default();
-    if was_here {
-        exec::release_signals();
-        process::adopt_inherited().map_err(Error::Loop)?;
-    }
-    supervisor::end_with_supervisor().map_err(Error::Loop)?;
-    let listening = listen::open(&way_in, inherited.listen.take())?;
-    if application.guarded.is_some() {
-        recovery::make_folder(&application.settings);
-    }
-    if let WebServers::Unreadable(value) = &listening.web_servers {
-        let cause = Cause::WebServerAddresses(value.clone());
-        tracing::error!("{cause}.");
-        application.refuse_all(cause);
-    }
-    recovery::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
-    let is_behind_mod_fcgid = way_in == WayIn::Spawned && listening.ours_alone;
-    application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
-    let idle_exit = application.settings.idle_exit;
-    let circumstances = Circumstances {
-        idle_exit: (way_in == WayIn::Spawned).then_some(idle_exit),
-        origin: inherited.origin.take(),
-        is_known_by_launcher: is_behind_mod_fcgid,
-    };
-    let upgrader = upgrade.and_then(|upgrade| {
-        Upgrader::new(upgrade, circumstances)
-            .inspect_err(|error| {
-                tracing::error!("This process cannot be upgraded in place: {error}.");
-            })
-            .ok()
-    });
-    if let Some(origin) = upgrader.as_ref().and_then(Upgrader::origin) {
-        recovery::set_word(word::ORIGIN, origin);
-    }
-    match inherited.why {
-        None => {
-            tracing::info!("Serving {}.", listening.way_in);
-            (application.settings.on_listening)(&listening.way_in.to_string());
+    fn prepare(&self, way_in: &WayIn) -> Result<CrashGuard, Error> {
+        if *way_in != WayIn::Cgi {
+            check_descriptors()?;
         }
-        Some(Why::Renewed) => tracing::info!("Upgraded; serving {}.", listening.way_in),
-        Some(Why::Crashed | Why::Stuck) => {
-            tracing::info!("Restarted in place; serving {}.", listening.way_in);
-        }
+        panics::install_hook();
+        Ok(CrashGuard::begin(&self.settings, way_in))
     }
 
-    let connections = Rc::default();
-    let mut server = Server { application, listening, connections, signals, upgrader };
-    server.take_over(inherited);
-    server.run().await;
-    Ok(())
+    /// As [`run`](Self::run), on a loop that runs already (`event_loop::run`): for programs with tasks of their own
+    /// beside the server, and for tests.
+    ///
+    /// Takes SIGTERM and SIGINT. When dropped, it ends without draining.
+    ///
+    /// # Errors
+    /// When the listen socket cannot be created, or CGI's one response did not go out whole.
+    pub async fn serve(self, way_in: WayIn) -> Result<(), Error> {
+        let Server { service, mut settings, host } = self;
+        let upgrade = settings.upgrade.take();
+        let mut application = Application::new(service, settings, host.clone());
+        application.guarded = recovery::is_installed().then(|| (&way_in).into());
+        let application = Rc::new(application);
+        signals::ignore_failed_writes().map_err(Error::Loop)?;
+        if way_in == WayIn::Cgi {
+            return cgi::serve(application).await;
+        }
+        panics::set_goes_on(true);
+        let inherited = Inherited::take();
+        let mut wanted = shutdown_signals();
+        // Custom for servers. At a terminal it means that the terminal is gone.
+        let hears_hangup = upgrade.is_some() && !io::stdin().is_terminal();
+        if hears_hangup {
+            wanted.push(Signal::Hangup);
+        }
+        let signals = listen::patiently(|| signals::listen(&wanted)).map_err(Error::Loop)?;
+        let was_here = inherited.is_some();
+        let mut inherited = inherited.unwrap_or_default();
+        if was_here {
+            exec::release_signals();
+            process::adopt_inherited().map_err(Error::Loop)?;
+        }
+        end_with_supervisor().map_err(Error::Loop)?;
+        let listening = listen::open(&way_in, inherited.listen.take())?;
+        if application.guarded.is_some() {
+            recovery::make_folder(&application.settings);
+        }
+        if let WebServers::Unreadable(value) = &listening.web_servers {
+            let cause = Cause::WebServerAddresses(value.clone());
+            tracing::error!("{cause}.");
+            application.refuse_all(cause);
+        }
+        recovery::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
+        let is_behind_mod_fcgid = way_in == WayIn::Spawned && listening.ours_alone;
+        application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
+        let idle_exit = application.settings.idle_exit;
+        let circumstances = Circumstances {
+            idle_exit: (way_in == WayIn::Spawned).then_some(idle_exit),
+            origin: inherited.origin.take(),
+            is_known_by_launcher: is_behind_mod_fcgid,
+            host: host.clone(),
+        };
+        let upgrader = upgrade.and_then(|upgrade| {
+            Upgrader::new(upgrade, circumstances)
+                .inspect_err(|error| {
+                    tracing::error!("This process cannot be upgraded in place: {error}.");
+                })
+                .ok()
+        });
+        if let Some(origin) = upgrader.as_ref().and_then(Upgrader::origin) {
+            recovery::set_word(word::ORIGIN, origin);
+        }
+        match inherited.why {
+            None => {
+                tracing::info!("Serving {}.", listening.way_in);
+                host.on_listening(&listening.way_in.to_string());
+            }
+            Some(Why::Renewed) => tracing::info!("Upgraded; serving {}.", listening.way_in),
+            Some(Why::Crashed | Why::Stuck) => {
+                tracing::info!("Restarted in place; serving {}.", listening.way_in);
+            }
+        }
+
+        let connections = Rc::default();
+        let mut process = Process { application, listening, connections, signals, upgrader };
+        process.take_over(inherited);
+        process.run().await;
+        Ok(())
+    }
 }
 
-struct Server<S> {
+/// A process that serves.
+struct Process<S> {
     application: Rc<Application<S>>,
     listening: Listening,
     connections: Rc<Connections>,
@@ -191,7 +197,7 @@ struct Server<S> {
     upgrader: Option<Upgrader>,
 }
 
-impl<S, B> Server<S>
+impl<S, B> Process<S>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,

@@ -1,21 +1,18 @@
 //! What may be set about the server, each with its unit, default and reason.
 //!
-//! One plain struct: where the values come from (flags, environment, file) is the program's business.
+//! Plain data. Where the values come from (flags, environment, file) is the program's business; what the server
+//! asks of the program while it serves is [`Host`](crate::Host)'s.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Uri;
+use event_loop::fork::Limits;
 
 use crate::cgi_vars::forwarded::TrustedProxy;
-use crate::error_report::{self, ErrorReport};
-use crate::isolation::Limits;
 use crate::upgrade::Upgrade;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
     /// Connections open at once. Default 1,024. At the limit, accepting pauses and one connection is closed for
@@ -76,16 +73,6 @@ pub struct Settings {
     /// among the other variables. Also taken with `REDIRECT_` before their names. Default APP_PASSWORD
     /// and APP_PASSWORD_HASH.
     pub secret_variables: &'static [&'static str],
-    /// Makes the page for what the server has to answer itself: a crash, an overload, a bad
-    /// request. Default: a few lines of plain text with status and reference.
-    pub error_page: fn(&ErrorReport) -> http::Response<Bytes>,
-    /// Called once when the listen socket stands, with the addresses as people write them. Not called
-    /// again when the process becomes another version of its program.
-    pub on_listening: fn(&str),
-    /// Names the part of the application that a request is for, by its path below the base: for the log,
-    /// and for the quarantine of what crashes again and again. At most 32 bytes of [a-z0-9_-]. Default:
-    /// there are no parts.
-    pub label: fn(&Uri) -> Option<&str>,
     /// Whether a fatal signal (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) in the application is answered
     /// 500, the exchanges of others 503, and the program started anew in the same process. Default yes.
     /// Not in a process that has several threads.
@@ -101,10 +88,6 @@ pub struct Settings {
     /// A folder in which the processes of a site tell one another what crashed; it is made when it is
     /// missing. Default none: nothing is quarantined.
     pub state_folder: Option<PathBuf>,
-    /// Says which exchanges are answered by a child process of their own, by their address below the
-    /// base, and what each may use up. Default none. Under `run_in_tokio` tokio's own time and sockets do
-    /// not work in such a child.
-    pub isolation: fn(&Uri) -> Option<Limits>,
     /// Isolated exchanges at once. Default 4: a host that counts processes allows some 20 to 100. The
     /// others wait, in order.
     pub isolated_at_once: usize,
@@ -152,14 +135,10 @@ impl Default for Settings {
             http_head_bytes: 64 * 1024,
             trusted_proxies: Vec::new(),
             secret_variables: &["APP_PASSWORD", "APP_PASSWORD_HASH"],
-            error_page: error_report::plain_text,
-            on_listening: |_| {},
-            label: |_| None,
             crash_guard: true,
             watchdog: Some(Duration::from_secs(30)),
             memory: None,
             state_folder: None,
-            isolation: |_| None,
             isolated_at_once: 4,
             isolated_wait: Duration::from_secs(8),
             isolated_cpu: Limits::DEFAULT.cpu,
@@ -169,24 +148,5 @@ impl Default for Settings {
             upgrade: None,
             idle_exit: Duration::from_secs(15 * 60),
         }
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Settings")
-            .field("max_connections", &self.max_connections)
-            .field("max_exchanges", &self.max_exchanges)
-            .field("requests_per_connection", &self.requests_per_connection)
-            .field("params_bytes", &self.params_bytes)
-            .field("body_bytes", &self.body_bytes)
-            .field("response_bytes", &self.response_bytes)
-            .field("trusted_proxies", &self.trusted_proxies)
-            .field("crash_guard", &self.crash_guard)
-            .field("watchdog", &self.watchdog)
-            .field("memory", &self.memory)
-            .field("state_folder", &self.state_folder)
-            .finish_non_exhaustive()
     }
 }

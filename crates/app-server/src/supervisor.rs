@@ -13,29 +13,32 @@
 
 mod back_off;
 mod load;
+pub(crate) mod worker;
 
 use std::ffi::OsString;
 use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use event_loop::process::{self, Child, Command, Stdio};
+use event_loop::process::{Child, Command, Stdio};
 use event_loop::signals::{self, Signal, Signals};
 use event_loop::time;
 
 use self::back_off::BackOff;
 use self::load::{Change, Load};
+use self::worker::VARIABLE;
 use crate::error::{Error, check_descriptors};
-use crate::server;
-use crate::server::listen::{self, Listening, WayIn};
+use crate::host::Host;
+use crate::server::listen::{self, Listening};
+use crate::server::shutdown::shutdown_signals;
 use crate::settings::Settings;
+use crate::transport::WayIn;
 
 /// How many workers there are, and how one is started.
 #[derive(Clone, Debug)]
@@ -44,16 +47,13 @@ pub struct Workers {
     pub least: usize,
     /// As many at most, when the load wants them. Fewer than `least` count as `least`.
     pub most: usize,
-    /// The program to start. It is to call [`run`](crate::run) with the way in that the supervisor got.
+    /// The program to start. It is to call [`Server::run`](crate::Server::run) with the way in that the supervisor got.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Variables of its environment, in addition to this process' own.
     pub variables: Vec<(OsString, OsString)>,
 }
-
-/// Tells a process that it is a worker, whose socket is at descriptor 0: the supervisor's process number.
-const VARIABLE: &str = "APP_SERVER_WORKER";
 
 /// How often the supervisor looks at the load.
 const TICK: Duration = Duration::from_secs(1);
@@ -64,27 +64,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a worker may take until it serves. Past it a renewal is given up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether a supervisor started this process.
-///
-/// Children that a tool starts inherit the variable, too, but have another parent.
-pub fn is_worker() -> bool {
-    std::env::var(VARIABLE).is_ok_and(|number| number == parent_id().to_string())
-}
-
-/// Lets a worker finish and end when its supervisor is gone: nobody would renew it or end it then.
-pub(crate) fn end_with_supervisor() -> io::Result<()> {
-    if is_worker() { process::finish_with_parent(parent_id()) } else { Ok(()) }
-}
-
 /// Opens the listen socket of `way_in` and keeps workers serving it until SIGTERM or SIGINT; then lets
 /// them finish (for at most [`Settings::drain_timeout`]) and returns.
 ///
 /// # Errors
 /// When the socket, the loop or the very first worker cannot be had.
-pub fn supervise(way_in: &WayIn, workers: Workers, settings: &Settings) -> Result<(), Error> {
+pub fn supervise(
+    way_in: &WayIn,
+    workers: Workers,
+    settings: &Settings,
+    host: &dyn Host,
+) -> Result<(), Error> {
     check_descriptors()?;
-    server::on_a_loop(async {
-        let mut wanted = server::ending_signals();
+    event_loop::run(async {
+        let mut wanted = shutdown_signals();
         wanted.push(Signal::Hangup);
         let signals = signals::listen(&wanted).map_err(Error::Loop)?;
         let listening = listen::open(way_in, None)?;
@@ -100,11 +93,12 @@ pub fn supervise(way_in: &WayIn, workers: Workers, settings: &Settings) -> Resul
         supervisor.begin().map_err(Error::Worker)?;
         let shown = supervisor.listening.way_in.to_string();
         tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
-        (settings.on_listening)(&shown);
+        host.on_listening(&shown);
         supervisor.supervise(signals).await;
         supervisor.end(settings.drain_timeout).await;
         Ok(())
-    })?
+    })
+    .map_err(Error::Loop)?
 }
 
 struct Supervisor {

@@ -5,3 +5,98 @@ pub(crate) mod fastcgi;
 pub(crate) mod http;
 pub(crate) mod shell;
 mod single;
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::str::FromStr;
+
+use event_loop::descriptors;
+use event_loop::net::Address;
+
+/// How requests reach the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WayIn {
+    /// FastCGI on the listening socket that the web server left at descriptor 0 (FastCGI 1.0
+    /// §2.2): mod_fcgid, lighttpd, spawn-fcgi, systemd.
+    Spawned,
+    /// FastCGI on a socket of our own: nginx, mod_proxy_fcgi, caddy, haproxy.
+    FastCgi(Address),
+    /// HTTP/1.1 on a socket of our own.
+    Http(Address),
+    /// CGI (RFC 3875): one request on environment, standard input and standard output, then the end. The
+    /// fallback of hosts without FastCGI.
+    Cgi,
+}
+
+impl WayIn {
+    /// Returns how the web server that started this process means to reach it, if one did:
+    /// [`WayIn::Spawned`] when descriptor 0 is a listening socket, else [`WayIn::Cgi`] when
+    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd left at descriptor 3
+    /// (`LISTEN_FDS`) is taken to descriptor 0. So ask this first of all, before anything is opened.
+    ///
+    /// Look at no argument then: the words on a CGI program's command line are the visitor's
+    /// (RFC 3875 §4.4), as in `/?serve`.
+    ///
+    /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
+    /// an unconnected socket that does not listen answers ENOTCONN too.
+    pub fn inherited() -> Option<WayIn> {
+        if let Err(error) = descriptors::take_from_systemd() {
+            tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
+        }
+        if descriptors::is_listening_socket(io::stdin().as_fd()) {
+            return Some(WayIn::Spawned);
+        }
+        std::env::var_os("GATEWAY_INTERFACE").map(|_| WayIn::Cgi)
+    }
+}
+
+impl FromStr for WayIn {
+    type Err = String;
+
+    /// Reads `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
+    fn from_str(text: &str) -> Result<WayIn, String> {
+        let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
+        if let Some(rest) = text.strip_prefix("fastcgi:") {
+            address(rest).map(WayIn::FastCgi)
+        } else if let Some(rest) = text.strip_prefix("http:unix:") {
+            address(&format!("unix:{rest}")).map(WayIn::Http)
+        } else if let Some(rest) = text.strip_prefix("http:") {
+            address(&format!("tcp:{rest}")).map(WayIn::Http)
+        } else {
+            Err(format!(
+                "{text:?} is not a transport; write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT or \
+                 http:HOST:PORT"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for WayIn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WayIn::Spawned => formatter.write_str("FastCGI on descriptor 0"),
+            WayIn::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
+            WayIn::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
+            WayIn::Http(address) => write!(formatter, "HTTP on {address}"),
+            WayIn::Cgi => formatter.write_str("CGI"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_are_parsed_and_displayed() {
+        for (text, shown) in [
+            ("fastcgi:unix:/run/a.sock", "FastCGI on unix:/run/a.sock"),
+            ("fastcgi:tcp:127.0.0.1:9000", "FastCGI on tcp:127.0.0.1:9000"),
+            ("http:127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(text.parse::<WayIn>().unwrap().to_string(), shown);
+        }
+        assert!("ftp:x".parse::<WayIn>().unwrap_err().contains("write fastcgi:unix:PATH"));
+    }
+}

@@ -33,7 +33,6 @@ pub struct Upgrade {
     pub(crate) is_stand_in: bool,
     pub(crate) judges_itself: bool,
     pub(crate) variables: Vec<(OsString, OsString)>,
-    pub(crate) on_look: fn(),
 }
 
 impl Upgrade {
@@ -61,7 +60,6 @@ impl Upgrade {
             is_stand_in: false,
             judges_itself: false,
             variables: Vec::new(),
-            on_look: || {},
         }
     }
 
@@ -115,14 +113,6 @@ impl Upgrade {
     #[must_use]
     pub fn is_stand_in(mut self, is_stand_in: bool) -> Self {
         self.is_stand_in = is_stand_in;
-        self
-    }
-
-    /// Calls this at each look at the files, for other things that need a regular check (a growing log): once
-    /// a second while there are requests, every 2 to 10 s while there are none. It must not block.
-    #[must_use]
-    pub fn on_look(mut self, action: fn()) -> Self {
-        self.on_look = action;
         self
     }
 

@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
-use app_server::isolation::Limits;
-use app_server::{Body, Cause, CgiVariables, ErrorReport, Exchange, Role, Scheme, Workers};
+use app_server::{
+    Body, Cause, CgiVariables, ErrorReport, Exchange, Host, Part, Role, Scheme, Workers,
+};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
 use crate::installation::{self, DATA, SET_UP};
-use crate::setup;
+use crate::{log, setup};
 
 /// Makes the site with all its tools, for a web server before it. While the configuration is wrong it
 /// answers every request with a page that says so.
@@ -84,38 +84,63 @@ pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     })
 }
 
-/// What of the settings is the server's, with the site's pages.
+/// What of the settings is the server's.
 pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
     let mut server = settings.server.clone();
-    server.error_page = error_page;
-    let _ = BASE.set(settings.base.clone());
-    server.isolation = isolation;
-    server.label = tool_of;
     server.state_folder = data_folder(settings);
     server
 }
 
-/// The configured base, for the server's questions about an address.
-static BASE: OnceLock<Option<String>> = OnceLock::new();
-
-/// Says whether a process of its own answers, and what that may use up: as the tool wants it.
-fn isolation(uri: &Uri) -> Option<Limits> {
-    // The base that is configured is still there; every other one the server has taken off.
-    let below = BASE.get().and_then(Option::as_deref).and_then(|base| without_base(uri, base));
-    let uri = below.as_ref().unwrap_or(uri);
-    site::tool_at(tools::TABLE, uri.path())?.runs.limits(uri)
+/// The program around the server: which tool a request is for, and the site's pages for what the server has to
+/// answer itself.
+pub(crate) struct SiteHost {
+    /// The configured base.
+    base: Option<String>,
+    on_listening: Box<dyn Fn(&str)>,
 }
 
-/// The tool that a request is for, as the router will find it.
-fn tool_of(uri: &Uri) -> Option<&str> {
-    tool_below(BASE.get().and_then(Option::as_deref), uri.path())
+impl SiteHost {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        SiteHost { base: settings.base.clone(), on_listening: Box::new(|_| {}) }
+    }
+
+    /// Does this once the listen socket is open.
+    pub(crate) fn on_listening(mut self, action: impl Fn(&str) + 'static) -> Self {
+        self.on_listening = Box::new(action);
+        self
+    }
 }
 
-/// The tool at a path, which may still contain the configured base: the server has removed any other base.
-fn tool_below(base: Option<&str>, path: &str) -> Option<&'static str> {
-    let below = base.and_then(|base| path.strip_prefix(base));
-    let below = below.filter(|below| below.starts_with('/')).unwrap_or(path);
-    site::tool_at(tools::TABLE, below).map(|tool| tool.name)
+impl Host for SiteHost {
+    fn classify(&self, uri: &Uri) -> Part {
+        classify(self.base.as_deref(), uri)
+    }
+
+    fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
+        error_page(report)
+    }
+
+    fn on_listening(&self, address: &str) {
+        (self.on_listening)(address);
+    }
+
+    fn on_look(&self) {
+        log::look();
+    }
+}
+
+/// The tool at an address, which may still contain the configured base: the server has removed any other base.
+fn classify(base: Option<&str>, uri: &Uri) -> Part {
+    let below = base.and_then(|base| uri.path().strip_prefix(base));
+    let below = below.filter(|below| below.starts_with('/')).unwrap_or(uri.path());
+    let Some(tool) = site::tool_at(tools::TABLE, below) else { return Part::NONE };
+    let part = Part::named(tool.name);
+    // A tool looks at the address as its pages see it.
+    let below = base.and_then(|base| without_base(uri, base));
+    match tool.runs.limits(below.as_ref().unwrap_or(uri)) {
+        Some(limits) => part.isolated(limits),
+        None => part,
+    }
 }
 
 /// The site's router, told where it is mounted.
@@ -284,16 +309,16 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
 fn error_page(report: &ErrorReport) -> Response<Bytes> {
     let page = HttpError::new(report.status);
     let page = match &report.cause {
-        Cause::Quarantined { label, seconds } => page
-            .title("This tool is out of order")
+        Cause::Quarantined { part, seconds } => page
+            .title("Temporarily unavailable")
             .message(format!(
-                "{label} has broken down several times in a row and is left alone for a while. All \
-                 else on this site works. Please try again in {seconds} seconds."
+                "{part} is temporarily unavailable after repeated crashes. The rest of the site is \
+                 unaffected. Please try again in {seconds} seconds."
             ))
             .retry_after(u32::try_from(*seconds).unwrap_or(u32::MAX)),
         Cause::Interrupted => page.message(
-            "Something else on this site broke down while your request was in progress, so the site \
-             began anew. Please try again.",
+            "The site restarted while it was handling your request, because something else on it \
+             crashed. Please try again.",
         ),
         _ => page,
     };
@@ -337,7 +362,7 @@ mod tests {
             (Some("/tool"), "/tools/inspect", Some("inspect")),
         ] {
             let uri: Uri = path.parse().unwrap();
-            assert_eq!(tool_below(base, uri.path()), tool, "{base:?} {path}");
+            assert_eq!(classify(base, &uri).name(), tool, "{base:?} {path}");
         }
     }
 

@@ -16,7 +16,6 @@ use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use app_server::Upgrade;
 use atomic_file::Durability;
@@ -25,7 +24,6 @@ use crate::config::{self, Configuration, Typed};
 use crate::installation::{
     ARRIVING, GOOD, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, RENEWAL, SETTINGS, find_site_folder, home,
 };
-use crate::log;
 use crate::report::Failure;
 
 /// What a version says that has passed its own check. Later versions have to say the same.
@@ -77,7 +75,6 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
     let launcher = launcher.or_else(|| Some(LAUNCHER.within(&find_site_folder()?)));
     let mut renewal = Upgrade::new(place.program, arguments, MARKER)
         .launcher(launcher)
-        .on_look(log::look)
         .check_running_version(spawned)
         .is_stand_in(place.is_good_copy);
     if let Some(file) = config::file_of(typed) {
@@ -109,10 +106,9 @@ fn folder() -> Option<PathBuf> {
 /// wrong is told in the log.
 /// A configuration without mistakes is kept as the last good one here, whatever checks have run: the next
 /// process may only fall back to what this one serves with, never to something withdrawn before. If nothing was
-/// kept before, that is left to [`keep_first`], since this start may fail.
+/// kept before, that is left to [`keeps_when_listening`], since this start may fail.
 pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     let Some(folder) = folder().filter(|folder| folder.is_dir()) else {
-        let _ = FIRST.set(configuration.clone());
         return configuration;
     };
     if let Some(open) = open_to_others(&folder) {
@@ -156,16 +152,16 @@ fn open_to_others(folder: &Path) -> Option<PathBuf> {
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
 
-/// What this process serves by, where nothing was kept before.
-static FIRST: OnceLock<Configuration> = OnceLock::new();
-
-/// Keeps that as the last good one, if it is good: for a process that has begun to serve by it.
-pub(crate) fn keep_first(_: &str) {
-    if let Some(configuration) = FIRST.get()
-        && configuration.problems.is_empty()
-    {
-        // As above.
-        let _ = keep_configuration(configuration);
+/// What a process does once it serves: keeps its configuration as the last good one, if nothing was kept before
+/// and it is good.
+pub(crate) fn keeps_when_listening(configuration: &Configuration) -> impl Fn(&str) + use<> {
+    let is_first = folder().is_none_or(|folder| !folder.is_dir());
+    let kept = (is_first && configuration.problems.is_empty()).then(|| configuration.clone());
+    move |_| {
+        if let Some(configuration) = &kept {
+            // Without it, a later typo has nothing to fall back to; this process serves all the same.
+            let _ = keep_configuration(configuration);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! An application that uses tokio: its clock, its sockets, tower-http's `TimeoutLayer`. With
-//! `app_server::run_in_tokio` (feature `tokio`) it runs as it is, on one thread.
+//! `Server::run_in_tokio` (feature `tokio`) it runs as it is, on one thread.
 //!
 //! What needs a second thread (`spawn_blocking`, `tokio::fs`, host names in `TcpStream::connect`)
 //! is not supported: hosts refuse threads.
@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use app_server::{Settings, WayIn};
+use app_server::{Server, WayIn};
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -60,8 +60,7 @@ fn main() -> ExitCode {
     log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
     let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
-        app_server::run_in_tokio(application(), way_in, Settings::default())
-            .map_err(|error| error.to_string())
+        Server::new(application()).run_in_tokio(way_in).map_err(|error| error.to_string())
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,

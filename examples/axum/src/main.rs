@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use app_server::{Settings, WayIn};
+use app_server::{Server, WayIn};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
@@ -30,8 +30,7 @@ fn main() -> ExitCode {
     log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
     let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
-        app_server::run(application(), way_in, Settings::default())
-            .map_err(|error| error.to_string())
+        Server::new(application()).run(way_in).map_err(|error| error.to_string())
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,

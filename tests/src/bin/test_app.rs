@@ -22,8 +22,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use app_server::Allocator;
-use app_server::{Body, Exchange, Settings, Upgrade, WayIn};
+use app_server::{Allocator, Body, Exchange, Host, Part, Server, Settings, Upgrade, WayIn};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -31,7 +30,7 @@ use axum::routing::{any, get};
 use bytes::Bytes;
 use end_to_end::faults;
 use end_to_end::http_client::{Checksum, pattern};
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use http_body::Frame;
 use http_body_util::BodyExt;
 
@@ -53,11 +52,12 @@ fn main() -> ExitCode {
     let result = way_in.and_then(|way_in| {
         let mut settings = settings();
         settings.upgrade = renewal;
-        let run = match std::env::var_os("TEST_APP_TOKIO") {
-            Some(_) => app_server::run_in_tokio,
-            None => app_server::run,
+        let server = Server::new(router()).settings(settings).host(Crashing);
+        let ended = match std::env::var_os("TEST_APP_TOKIO") {
+            Some(_) => server.run_in_tokio(way_in),
+            None => server.run(way_in),
         };
-        run(router(), way_in, settings).map_err(|error| error.to_string())
+        ended.map_err(|error| error.to_string())
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,9 +72,18 @@ fn main() -> ExitCode {
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
+/// Each way to crash is a part of its own.
+struct Crashing;
+
+impl Host for Crashing {
+    fn classify(&self, uri: &Uri) -> Part {
+        let how = uri.path().strip_prefix("/crash/").and_then(|rest| rest.split('/').next());
+        how.map_or(Part::NONE, |how| Part::named(how.to_owned()))
+    }
+}
+
 fn settings() -> Settings {
     let mut settings = Settings::default();
-    settings.label = |uri| uri.path().strip_prefix("/crash/")?.split('/').next();
     settings.memory = Some(256 << 20);
     settings.watchdog = Some(Duration::from_secs(2));
     settings.state_folder = std::env::var_os("TEST_APP_STATE").map(Into::into);

@@ -5,7 +5,7 @@
 //! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries take for a setting (httpoxy) | [`is_no_header`] |
 //! | web servers | length, type and coding of the body stand in HTTP_… too | [`is_no_header`] |
 //! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
-//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`is_no_header`], [`Variables::authorization`] |
+//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`is_no_header`], `cgi_to_http.rs` |
 //!
 //! Values share the memory of the request's variables.
 
@@ -16,8 +16,6 @@ use http::header::{
     self, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, HeaderName, HeaderValue,
     OccupiedEntry,
 };
-
-use crate::cgi_vars::cgi_to_http::Variables;
 
 /// Headers that a browser sends, or a few more: room for them is made at once.
 pub(crate) const USUAL_HEADERS: usize = 16;
@@ -46,19 +44,25 @@ pub(crate) fn add(
     Ok(())
 }
 
-/// Adds the headers that are told by variables of their own.
-pub(crate) fn complete(params: &Params, variables: &Variables<'_>, headers: &mut HeaderMap) {
-    if !variables.content_type.is_empty()
-        && let Some(value) = header_value(params, variables.content_type)
+/// Adds the headers that have variables of their own.
+pub(crate) fn complete(
+    params: &Params,
+    content_type: &[u8],
+    content_length: &[u8],
+    authorization: Option<&[u8]>,
+    headers: &mut HeaderMap,
+) {
+    if !content_type.is_empty()
+        && let Some(value) = header_value(params, content_type)
     {
         headers.insert(CONTENT_TYPE, value);
     }
-    if !matches!(variables.content_length, b"" | b"-1")
-        && let Some(value) = header_value(params, variables.content_length)
+    if !matches!(content_length, b"" | b"-1")
+        && let Some(value) = header_value(params, content_length)
     {
         headers.insert(CONTENT_LENGTH, value);
     }
-    if let Some(value) = variables.authorization.value().and_then(|it| header_value(params, it)) {
+    if let Some(value) = authorization.and_then(|it| header_value(params, it)) {
         headers.insert(AUTHORIZATION, value);
     }
     join_cookies(headers);

@@ -22,8 +22,9 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::cgi_vars::base_path::{self, MountVariables};
 use crate::cgi_vars::cgi_headers;
-use crate::cgi_vars::forwarded::{self, Peer};
-use crate::request::context::{CgiVariables, Exchange, Scheme, Secrets};
+use crate::cgi_vars::forwarded::{self, Peer, Scheme};
+use crate::host::Host;
+use crate::request::context::{CgiVariables, Exchange, Secrets};
 use crate::settings::Settings;
 
 /// What the variables say, before a body is known.
@@ -42,6 +43,7 @@ pub(crate) fn head(
     params: Params,
     role: Option<Role>,
     settings: &Settings,
+    host: &dyn Host,
 ) -> Result<Head, String> {
     let mut request = Request::new(());
     let mut variables = Variables::read(&params, settings.secret_variables, request.headers_mut())?;
@@ -57,7 +59,9 @@ pub(crate) fn head(
     let (uri, base) = uri(&params, &variables)?;
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    cgi_headers::complete(&params, &variables, request.headers_mut());
+    let Variables { content_type, content_length: length, .. } = variables;
+    let authorization = variables.authorization.value();
+    cgi_headers::complete(&params, content_type, length, authorization, request.headers_mut());
     let visitor = forwarded::visitor(
         &settings.trusted_proxies,
         peer(variables.remote_address),
@@ -70,11 +74,13 @@ pub(crate) fn head(
     } else {
         (CgiVariables(params), None)
     };
+    let part = host.classify(request.uri());
     request.extensions_mut().insert(Exchange {
         base,
         scheme,
         remote_address: visitor.address,
         role,
+        part,
         variables: Some(variables),
         secrets,
         filter_data: None,
@@ -319,6 +325,7 @@ fn rebuilt_target(variables: &Variables<'_>) -> Bytes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::host::NoHost;
 
     pub(crate) fn head_of(pairs: &[(&str, &str)]) -> Result<Head, String> {
         head_with(pairs, &Settings::default())
@@ -326,7 +333,7 @@ pub(crate) mod tests {
 
     fn head_with(pairs: &[(&str, &str)], settings: &Settings) -> Result<Head, String> {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        head(Params::from_pairs(pairs), None, settings)
+        head(Params::from_pairs(pairs), None, settings, &NoHost)
     }
 
     fn exchange(head: &Head) -> &Exchange {

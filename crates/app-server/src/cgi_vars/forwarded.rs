@@ -12,7 +12,15 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::request::context::Scheme;
+/// How the visitor reached the web server, or the outermost trusted proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    #[default]
+    Http,
+    /// HTTPS.
+    Https,
+}
 
 /// A proxy whose word on the visitor's address and scheme is taken.
 ///

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
@@ -13,12 +14,17 @@ use http::{Request, Response, request};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
-use super::ChildPipes;
-use super::frames::{Frame, Frames};
 use crate::cgi_vars::http_to_cgi::has_body;
+use crate::isolation::frames::{Frame, Frames};
 use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
+
+/// The child's ends of the two pipes.
+pub(super) struct Pipes {
+    pub(super) body: OwnedFd,
+    pub(super) answer: OwnedFd,
+}
 
 /// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
 /// `None` means that there is no body.
@@ -27,7 +33,7 @@ pub(super) fn run<S, B>(
     head: request::Parts,
     length: Option<Option<u64>>,
     mark: Mark,
-    pipes: ChildPipes,
+    pipes: Pipes,
 ) -> u8
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,

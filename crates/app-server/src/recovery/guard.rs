@@ -13,8 +13,8 @@ use super::in_flight::{INSTALLED, Way};
 use super::pages::prepare_plain;
 use super::settle::{self, Installation};
 use super::{quarantine, watchdog};
-use crate::server::listen::WayIn;
 use crate::settings::Settings;
+use crate::transport::WayIn;
 
 /// Keeps crash guard, watchdog and memory limit in force.
 pub(crate) struct CrashGuard {

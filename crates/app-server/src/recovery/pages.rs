@@ -11,10 +11,11 @@ use http::{HeaderValue, Response};
 
 use super::in_flight::Way;
 use super::prepared::{self, Answer, Answers};
+use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::http_to_cgi::write_head;
-use crate::error_report::{Cause, ErrorReport};
-use crate::settings::Settings;
+use crate::error_report::ErrorReport;
+use crate::host::Host;
 
 /// The pages as they are prepared now.
 #[derive(Default)]
@@ -32,7 +33,7 @@ impl Pages {
     pub(crate) fn prepare(
         &self,
         way: Way,
-        settings: &Settings,
+        host: &dyn Host,
         base: &BasePath,
         is_behind_mod_fcgid: bool,
     ) {
@@ -45,7 +46,7 @@ impl Pages {
         self.prepared.set(self.prepared.get() + 1);
         *self.base.borrow_mut() = Some(base.clone());
         let page = |cause| {
-            let page = (settings.error_page)(&ErrorReport::prepared(cause, base.clone()));
+            let page = host.error_page(&ErrorReport::prepared(cause, base.clone()));
             // What fits into one record with its head, for sure.
             if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
         };

@@ -10,7 +10,9 @@ use fastcgi_server::{Params, Role};
 use http::Extensions;
 
 use crate::cgi_vars::base_path::BasePath;
+use crate::cgi_vars::forwarded::Scheme;
 use crate::request::body::Body;
+use crate::request::part::Part;
 
 /// What the server knows of one exchange beside the request itself. A request extension: handlers of axum
 /// take it as `Extension(exchange): Extension<Exchange>`.
@@ -29,6 +31,7 @@ pub struct Exchange {
     pub(crate) scheme: Scheme,
     pub(crate) remote_address: Option<IpAddr>,
     pub(crate) role: Option<Role>,
+    pub(crate) part: Part,
     pub(crate) variables: Option<CgiVariables>,
     pub(crate) secrets: Option<Secrets>,
     pub(crate) filter_data: Option<FilterData>,
@@ -43,6 +46,7 @@ impl Exchange {
             scheme: Scheme::Http,
             remote_address: None,
             role: None,
+            part: Part::NONE,
             variables: None,
             secrets: None,
             filter_data: None,
@@ -142,16 +146,6 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secrets(..)")
     }
-}
-
-/// How the visitor reached the web server, or the outermost trusted proxy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scheme {
-    /// Plain HTTP.
-    #[default]
-    Http,
-    /// HTTPS.
-    Https,
 }
 
 /// The file a filter is to filter (FastCGI 1.0 §6.4): the DATA stream. Only in the filter role.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use event_loop::time;
 
-use crate::error_report::Cause;
+use crate::cause::Cause;
 use crate::request::fairness::{self, ClientNet, Upload};
 use crate::request::patience::Pace;
 use crate::settings::Settings;

@@ -19,8 +19,8 @@ use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
 use tower_service::Service;
 
+use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::{announced_length, check_lines, has_body, write_head};
-use crate::error_report::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
 

@@ -18,18 +18,18 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::request::body::Body;
-use crate::server::Server;
+use crate::server::Process;
 use crate::server::connections::{Kept, is_to_be_said};
-use crate::server::listen::{self, WayIn, WebServers};
+use crate::server::listen::{self, WebServers};
 use crate::server::phase::Event;
-use crate::transport::{fastcgi, http as http_way_in};
+use crate::transport::{WayIn, fastcgi, http as http_way_in};
 use crate::upgrade::upgrader::{Act, Upgrader};
 
 /// While the descriptor table is full, accepting is tried again when a connection has ended and this often: the
 /// application may hold descriptors, too.
 const RETRY_ACCEPT: Duration = Duration::from_millis(100);
 
-impl<S, B> Server<S>
+impl<S, B> Process<S>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,

@@ -12,13 +12,13 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::request::body::Body;
-use crate::server::Server;
+use crate::server::Process;
 
 /// Connections that may wait to be accepted: what Linux allows at most by default (somaxconn). A bound for
 /// draining a socket to which new ones keep coming.
 const MAX_BACKLOG: usize = 4096;
 
-impl<S, B> Server<S>
+impl<S, B> Process<S>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,
@@ -39,7 +39,7 @@ where
             self.start(stream, peer);
         }
         // `signals` lives on: a second signal must not end the process by its default action.
-        let Server { application, listening, connections, signals: _signals, upgrader: _ } = self;
+        let Process { application, listening, connections, signals: _signals, upgrader: _ } = self;
         drop(listening);
         let mut patience = time::sleep(application.settings.drain_timeout);
         poll_fn(|context: &mut Context<'_>| {
@@ -59,7 +59,7 @@ where
 
     /// Finishes what was in flight when the process became the new version, and ends the child.
     pub(super) async fn drain_as_child(self) {
-        let Server { application, listening, connections, mut signals, upgrader } = self;
+        let Process { application, listening, connections, mut signals, upgrader } = self;
         // They are the new version's.
         drop((connections.take_collected(), listening, upgrader));
         tracing::info!(open = connections.len(), "Draining child: finishing requests in flight.");

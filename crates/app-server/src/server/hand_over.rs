@@ -20,11 +20,10 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::request::body::Body;
-use crate::server::Server;
+use crate::server::Process;
 use crate::server::connections::Kept;
-use crate::server::listen::WayIn;
 use crate::server::phase::Event;
-use crate::transport::http as http_way_in;
+use crate::transport::{WayIn, http as http_way_in};
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{Inherited, word};
 
@@ -37,7 +36,7 @@ const MAX_DRAINING: usize = 4;
 /// How long an upgrade waits for requests that run child processes.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
-impl<S, B> Server<S>
+impl<S, B> Process<S>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
     S::Future: 'static,

@@ -1,14 +1,9 @@
-//! The ways in, told apart, and their listen sockets.
-//!
-//! From here a listener goes to `lifecycle.rs`, which accepts; a connection goes to `fastcgi.rs`
-//! or `http.rs`.
+//! The listen socket of each transport that has one.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
@@ -16,77 +11,8 @@ use event_loop::descriptors;
 use event_loop::net::{Address, Listener};
 
 use crate::error::Error;
-use crate::supervisor;
-
-/// How exchanges reach the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WayIn {
-    /// FastCGI on the listening socket that the web server left at descriptor 0 (FastCGI 1.0
-    /// §2.2): mod_fcgid, lighttpd, spawn-fcgi, systemd.
-    Spawned,
-    /// FastCGI on a socket of our own: nginx, mod_proxy_fcgi, caddy, haproxy.
-    FastCgi(Address),
-    /// HTTP/1.1 on a socket of our own.
-    Http(Address),
-    /// CGI (RFC 3875): one exchange on environment, standard input and standard output, then the end. The
-    /// fallback of hosts without FastCGI.
-    Cgi,
-}
-
-impl WayIn {
-    /// Returns how the web server that started this process means to reach it, if one did:
-    /// [`WayIn::Spawned`] when descriptor 0 is a listening socket, else [`WayIn::Cgi`] when
-    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd left at descriptor 3
-    /// (`LISTEN_FDS`) is taken to descriptor 0. So ask this first of all, before anything is opened.
-    ///
-    /// Look at no argument then: the words on a CGI program's command line are the visitor's
-    /// (RFC 3875 §4.4), as in `/?serve`.
-    ///
-    /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
-    /// an unconnected socket that does not listen answers ENOTCONN too.
-    pub fn inherited() -> Option<WayIn> {
-        if let Err(error) = descriptors::take_from_systemd() {
-            tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
-        }
-        if descriptors::is_listening_socket(io::stdin().as_fd()) {
-            return Some(WayIn::Spawned);
-        }
-        std::env::var_os("GATEWAY_INTERFACE").map(|_| WayIn::Cgi)
-    }
-}
-
-impl FromStr for WayIn {
-    type Err = String;
-
-    /// Reads `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
-    fn from_str(text: &str) -> Result<WayIn, String> {
-        let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
-        if let Some(rest) = text.strip_prefix("fastcgi:") {
-            address(rest).map(WayIn::FastCgi)
-        } else if let Some(rest) = text.strip_prefix("http:unix:") {
-            address(&format!("unix:{rest}")).map(WayIn::Http)
-        } else if let Some(rest) = text.strip_prefix("http:") {
-            address(&format!("tcp:{rest}")).map(WayIn::Http)
-        } else {
-            Err(format!(
-                "{text:?} is no way in: write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT or \
-                 http:HOST:PORT"
-            ))
-        }
-    }
-}
-
-impl fmt::Display for WayIn {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WayIn::Spawned => formatter.write_str("FastCGI on descriptor 0"),
-            WayIn::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
-            WayIn::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
-            WayIn::Http(address) => write!(formatter, "HTTP on {address}"),
-            WayIn::Cgi => formatter.write_str("CGI"),
-        }
-    }
-}
+use crate::supervisor::worker::is_worker;
+use crate::transport::WayIn;
 
 /// A listen socket with what has to be known about it.
 pub(crate) struct Listening {
@@ -147,7 +73,7 @@ pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listeni
             let web_servers = WebServers::of_environment();
             Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
         }
-        WayIn::FastCgi(_) | WayIn::Http(_) if supervisor::is_worker() => {
+        WayIn::FastCgi(_) | WayIn::Http(_) if is_worker() => {
             let descriptor = match inherited {
                 Some(descriptor) => Ok(descriptor),
                 None => patiently(descriptors::take_listener_from_stdin),
@@ -247,18 +173,6 @@ impl WebServers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ways_in_are_read_and_written() {
-        for (text, shown) in [
-            ("fastcgi:unix:/run/a.sock", "FastCGI on unix:/run/a.sock"),
-            ("fastcgi:tcp:127.0.0.1:9000", "FastCGI on tcp:127.0.0.1:9000"),
-            ("http:127.0.0.1:8080", "http://127.0.0.1:8080"),
-        ] {
-            assert_eq!(text.parse::<WayIn>().unwrap().to_string(), shown);
-        }
-        assert!("ftp:x".parse::<WayIn>().unwrap_err().contains("write fastcgi:unix:PATH"));
-    }
 
     #[test]
     fn web_servers_are_a_list_of_addresses() {

@@ -17,9 +17,10 @@ use http::{Method, Request};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
+use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::error::Error;
-use crate::error_report::{About, Cause};
+use crate::error_report::About;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::respond::{Outlet, write_beginning};
@@ -77,7 +78,8 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
         }
     }
     let length_comes_with_the_end = body_ends_with_input(&params);
-    let Head { request, content_length } = cgi_to_http::head(params, None, &application.settings)?;
+    let Head { request, content_length } =
+        cgi_to_http::head(params, None, &application.settings, &*application.host)?;
     if content_length.unwrap_or(0) == 0 && !length_comes_with_the_end {
         return Ok((request.map(|()| Body::empty()), None));
     }

@@ -24,8 +24,9 @@ use http::{Method, Request, response};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
+use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http;
-use crate::error_report::{About, Cause};
+use crate::error_report::About;
 use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{self, FilterData};
@@ -601,7 +602,8 @@ where
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
         self.place.set_doing(Doing::Answering);
         self.is_new = false;
-        let head = match cgi_to_http::head(params, Some(role), &self.application.settings) {
+        let Application { settings, host, .. } = &*self.application;
+        let head = match cgi_to_http::head(params, Some(role), settings, &**host) {
             Ok(head) => head,
             Err(why) => {
                 let page = self.application.page(Cause::BadRequest(why), &About::unknown());
@@ -624,9 +626,9 @@ where
             }
         };
         let mut request = head.request.map(|()| body);
-        let exchange = request.extensions_mut().get_mut::<context::Exchange>();
-        let data = exchange.filter(|_| role == Role::Filter).map(|exchange| {
+        let data = (role == Role::Filter).then(|| {
             let (sender, body) = Body::queue(None);
+            let exchange = request.extensions_mut().get_or_insert_default::<context::Exchange>();
             exchange.filter_data = Some(FilterData::new(body));
             Box::new(sender)
         });

@@ -26,15 +26,18 @@ use hyper::service::service_fn;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::cause::Cause;
 use crate::cgi_vars::cgi_headers;
 use crate::cgi_vars::forwarded::{self, Peer};
 use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
-use crate::error_report::{About, Cause};
-use crate::request::application::{Answer, Application, BrokenOff, SMALLEST_READ_BYTES};
+use crate::error_report::About;
+use crate::host::Host;
+use crate::request::application::{Application, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, LINGERING};
 use crate::request::context::Exchange;
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
+use crate::request::response::{Answer, BrokenOff};
 use crate::server::connections::{Doing, FIRST_REQUEST, Place};
 use crate::server::phase::Wanted;
 use crate::settings::Settings;
@@ -100,7 +103,7 @@ where
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
         let exchange = InProgress::begin(&watched, place);
-        let request = into_ours(request, peer, settings);
+        let request = into_ours(request, peer, settings, &*application.host);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
         let end = AnswerEnd(watched.clone());
@@ -247,6 +250,7 @@ fn into_ours(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
     settings: &Settings,
+    host: &dyn Host,
 ) -> Request<Body> {
     let (mut head, incoming) = request.into_parts();
     // An absolute target (RFC 9112 §3.2.2) is the same request as its path, and its host counts.
@@ -260,6 +264,7 @@ fn into_ours(
     let peer = peer.map_or(Peer::UnixSocket, |peer| Peer::Address(peer.ip()));
     let visitor = forwarded::visitor(&settings.trusted_proxies, peer, &head.headers);
     head.extensions.insert(Exchange {
+        part: host.classify(&head.uri),
         scheme: visitor.scheme.unwrap_or_default(),
         remote_address: visitor.address,
         ..Exchange::default()

@@ -12,10 +12,10 @@ use http_body::Body as HttpBody;
 use tower_service::Service;
 
 use crate::error::Error;
+use crate::host::NoHost;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::context::Exchange;
-use crate::server;
 use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
@@ -40,7 +40,8 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    server::on_a_loop(answer(Application::new(service, settings), request, output))?
+    let application = Application::new(service, settings, Rc::new(NoHost));
+    event_loop::run(answer(application, request, output)).map_err(Error::Loop)?
 }
 
 async fn answer<S, B>(

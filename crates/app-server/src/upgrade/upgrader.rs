@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use event_loop::exec::Image;
 use event_loop::time::{self, Sleep};
 
+use crate::host::Host;
 use crate::upgrade::Upgrade;
 use crate::upgrade::decide::{
     Action, Activity, Candidate, Decision, Event, ExitReason, INTERVAL, Obstacle, Purpose, Start,
@@ -40,11 +42,13 @@ pub(crate) struct Circumstances {
     pub(crate) idle_exit: Option<Duration>,
     pub(crate) origin: Option<String>,
     pub(crate) is_known_by_launcher: bool,
+    pub(crate) host: Rc<dyn Host>,
 }
 
 /// Keeps one process up to date.
 pub(crate) struct Upgrader {
     settings: Upgrade,
+    host: Rc<dyn Host>,
     image: Image,
     decision: Decision,
     judging: Option<Pin<Box<dyn Future<Output = Verdict>>>>,
@@ -56,7 +60,7 @@ pub(crate) struct Upgrader {
 
 impl Upgrader {
     pub(crate) fn new(settings: Upgrade, circumstances: Circumstances) -> io::Result<Upgrader> {
-        let Circumstances { idle_exit, origin, is_known_by_launcher } = circumstances;
+        let Circumstances { idle_exit, origin, is_known_by_launcher, host } = circumstances;
         let start = Start {
             files: settings.at_start.clone(),
             is_stand_in: settings.is_stand_in,
@@ -70,6 +74,7 @@ impl Upgrader {
             image: image(&settings)?,
             decision: Decision::new(start, now),
             settings,
+            host,
             judging: None,
             alarm: time::sleep(INTERVAL),
             alarm_at: now + INTERVAL,
@@ -131,7 +136,7 @@ impl Upgrader {
                     event = self.next_event(connections, context);
                 }
                 Action::Look => {
-                    (self.settings.on_look)();
+                    self.host.on_look();
                     let activity = Activity {
                         since_last: connections.was_active(context),
                         now: connections.is_busy(),

@@ -13,11 +13,12 @@ use std::process::Command;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use app_server::{Address, Settings, WayIn};
+use app_server::{Address, Host, Part, Server, Settings, WayIn};
 use axum::Router;
 use axum::routing::get;
 use case_runner::{Case, Ending::Success, Helper, itself};
 use event_loop::exec;
+use http::Uri;
 use rustix::process::{Signal, getpid, kill_process};
 
 const CASES: &[Case] = &[
@@ -182,9 +183,17 @@ fn crashing_helper() {
     let folder = std::path::PathBuf::from(std::env::var_os(FOLDER).unwrap());
     let address = Address::Unix(socket_in(&folder));
     let mut settings = Settings::default();
-    settings.label = |_| Some("part");
     settings.state_folder = Some(folder);
     let crash = async || kill_process(getpid(), Signal::SEGV).unwrap();
     let application = Router::new().route("/", get(crash));
-    app_server::run(application, WayIn::Http(address), settings).unwrap();
+    let server = Server::new(application).settings(settings).host(OnePart);
+    server.run(WayIn::Http(address)).unwrap();
+}
+
+struct OnePart;
+
+impl Host for OnePart {
+    fn classify(&self, _: &Uri) -> Part {
+        Part::named("part")
+    }
 }

@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use app_server::isolation::Limits;
-use app_server::{ErrorReport, Exchange, Settings};
+use app_server::{ErrorReport, Exchange, Host, Part, Settings};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::{Path as Below, Request};
@@ -217,25 +217,51 @@ fn deep(depth: u64) -> u64 {
     std::hint::black_box([depth; 100])[50] + deep(depth + 1)
 }
 
-/// Small limits, and pages that tell the cause.
-fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.isolation = |uri: &Uri| {
-        // On a busy machine a second of processor time may take many: silence alone meets the clock.
-        let patience = match uri.path().ends_with("/silence") {
-            true => LIMITS.wall,
-            false => Duration::from_secs(120),
-        };
-        let limits = Limits { wall: patience, ..LIMITS };
-        uri.path().starts_with("/isolated/").then_some(limits)
-    };
-    settings.error_page = |report: &ErrorReport| {
+/// Isolates by address, and makes pages that tell the cause.
+struct Pages {
+    /// Isolates whatever lies below this.
+    below: &'static str,
+    /// For all but those that are silent. On a busy machine a second of processor time may take many: silence
+    /// alone meets the clock.
+    wall: Duration,
+}
+
+impl Host for Pages {
+    fn classify(&self, uri: &Uri) -> Part {
+        if !uri.path().starts_with(self.below) {
+            return Part::NONE;
+        }
+        let is_silent = uri.path().ends_with("/silence");
+        let wall = if is_silent { LIMITS.wall.min(self.wall) } else { self.wall };
+        Part::NONE.isolated(Limits { wall, ..LIMITS })
+    }
+
+    fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
         Response::builder()
             .status(report.status)
             .header("retry-after", "1")
             .body(Bytes::from(report.cause.to_string()))
             .unwrap()
-    };
+    }
+}
+
+/// The server under test.
+fn server(settings: Settings) -> Server {
+    Server::fastcgi_of(served(settings))
+}
+
+fn http_server(settings: Settings) -> Server {
+    Server::http_of(served(settings))
+}
+
+fn served(settings: Settings) -> app_server::Server<Router> {
+    let host = Pages { below: "/isolated/", wall: Duration::from_secs(120) };
+    app_server::Server::new(application()).settings(settings).host(host)
+}
+
+/// Small limits.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
     settings.isolated_cpu = LIMITS.cpu;
     settings.isolated_time = LIMITS.wall;
     settings.isolated_memory = LIMITS.memory;
@@ -267,7 +293,7 @@ const CULPRITS: &[(&str, u16, &str)] = &[
 
 fn an_isolated_exchange_is_like_any_other() {
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         let mut client = server.connect().await;
         let here = std::process::id().to_string();
         assert_eq!(client.get(true, "/process").await.body(), here.as_bytes());
@@ -297,7 +323,7 @@ fn an_isolated_exchange_is_like_any_other() {
 
 fn the_request_crosses_whole() {
     test(async {
-        let server = Server::http(application(), settings());
+        let server = http_server(settings());
         let request = |path: &str| {
             format!(
                 "POST {path}?a=b%2Fc HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Sample: one\r\n\
@@ -321,7 +347,7 @@ const MIB_64: usize = 64 << 20;
 
 fn large_bodies_over_fastcgi() {
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         let mut client = server.connect().await;
         client.begin(1, true, "POST", "/isolated/count");
         for piece in 0..64u8 {
@@ -353,7 +379,7 @@ fn large_bodies_over_fastcgi() {
 
 fn large_bodies_over_http() {
     test(async {
-        let server = Server::http(application(), settings());
+        let server = http_server(settings());
         let head = format!(
             "POST /isolated/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {MIB_64}\r\n\r\n"
         );
@@ -416,7 +442,7 @@ async fn both_ways(stream: &mut Stream, head: &[u8], length: usize) -> Vec<u8> {
 fn a_culprit_is_one_page_over_fastcgi() {
     let here = std::process::id();
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         for (how, status, words) in CULPRITS {
             let mut client = server.connect().await;
             // On the same connection, and on another.
@@ -453,7 +479,7 @@ fn a_culprit_is_one_page_over_fastcgi() {
 
 fn a_culprit_is_one_page_over_http() {
     test(async {
-        let server = Server::http(application(), settings());
+        let server = http_server(settings());
         for (how, status, words) in CULPRITS {
             let answer = http_get(&server, &format!("/isolated/culprit/{how}")).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{how}: {answer}");
@@ -472,8 +498,8 @@ async fn http_get(server: &Server, path: &str) -> String {
 
 fn after_the_head_a_culprit_breaks_its_answer_off() {
     test(async {
-        let fastcgi = Server::fastcgi(application(), settings());
-        let http = Server::http(application(), settings());
+        let fastcgi = server(settings());
+        let http = http_server(settings());
         for (how, ..) in CULPRITS {
             let mut client = fastcgi.connect().await;
             let answer = client.get(true, &format!("/isolated/begun/{how}")).await;
@@ -498,7 +524,7 @@ fn after_the_head_a_culprit_breaks_its_answer_off() {
 
 fn a_culprit_while_a_body_arrives() {
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         for how in ["abort", "reading", "memory", "stack"] {
             let mut client = server.connect().await;
             client.begin(1, true, "POST", &format!("/isolated/culprit/{how}"));
@@ -512,7 +538,7 @@ fn a_culprit_while_a_body_arrives() {
             assert_eq!(client.answer(1).await.status(), 500, "{how}");
             assert_eq!(server.connect().await.get(false, "/process").await.status(), 200);
         }
-        let http = Server::http(application(), settings());
+        let http = http_server(settings());
         let head = format!(
             "POST /isolated/culprit/reading HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {MIB_64}\r\n\r\n"
         );
@@ -547,8 +573,8 @@ fn who_vanishes_takes_the_child_along() {
         // Nothing else ends them.
         settings.isolated_cpu = Duration::from_secs(1000);
         settings.isolated_time = Duration::from_secs(1000);
-        let fastcgi = Server::fastcgi(application(), settings.clone());
-        let http = Server::http(application(), settings);
+        let fastcgi = server(settings.clone());
+        let http = http_server(settings);
         for how in ["pending", "loop"] {
             let path = format!("/isolated/forever/{how}");
             let mut client = fastcgi.connect().await;
@@ -632,7 +658,7 @@ fn many_wait_their_turn_in_order() {
     test(async {
         let mut settings = settings();
         settings.isolated_at_once = 1;
-        let server = Server::fastcgi(application(), settings);
+        let server = server(settings);
         let mut client = server.connect().await;
         for number in 1..=8u16 {
             client.begin(number, true, "GET", &format!("/isolated/note/{number}"));
@@ -654,7 +680,7 @@ fn many_wait_their_turn_in_order() {
         // Four places are four at once, and not five.
         let mut settings = self::settings();
         settings.isolated_wait = Duration::from_millis(100);
-        let server = Server::fastcgi(application(), settings);
+        let server = self::server(settings);
         let mut running = Vec::new();
         for _ in 0..4 {
             let mut client = server.connect().await;
@@ -675,7 +701,7 @@ fn waiting_has_an_end() {
         let mut settings = settings();
         settings.isolated_at_once = 1;
         settings.isolated_wait = Duration::from_millis(100);
-        let server = Server::fastcgi(application(), settings);
+        let server = server(settings);
         let mut first = server.connect().await;
         first.begin(1, true, "GET", "/isolated/forever/pending");
         first.protocol.stdin_end(id(1));
@@ -703,7 +729,7 @@ fn a_slow_body_gives_its_process_away() {
         let mut settings = settings();
         settings.isolated_at_once = 1;
         settings.receive_timeout = Duration::from_secs(60);
-        let server = Server::fastcgi(application(), settings);
+        let server = server(settings);
         let mut slow = server.connect().await;
         slow.begin(1, true, "POST", "/isolated/count");
         slow.stdin(1, &b"abc"[..]);
@@ -720,8 +746,9 @@ fn time_for_the_visitor_does_not_count() {
     test(async {
         let mut settings = settings();
         settings.isolated_time = Duration::from_millis(1500);
-        settings.isolation = |_| Some(Limits { wall: Duration::from_millis(1500), ..LIMITS });
-        let server = Server::fastcgi(application(), settings);
+        let host = Pages { below: "/", wall: Duration::from_millis(1500) };
+        let server = app_server::Server::new(application()).settings(settings).host(host);
+        let server = Server::fastcgi_of(server);
         let mut client = server.connect().await;
         client.begin(1, true, "POST", "/count");
         for _ in 0..4 {
@@ -755,7 +782,7 @@ fn what_a_child_prints_is_passed_on() {
 
 fn printing_helper() {
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         let mut client = server.connect().await;
         assert_eq!(client.get(true, "/isolated/said").await.status(), 200);
         assert_eq!(client.get(true, "/isolated/culprit/panic").await.status(), 500);
@@ -770,7 +797,7 @@ fn printing_helper() {
 
 fn nothing_is_left_of_many() {
     test(async {
-        let server = Server::fastcgi(application(), settings());
+        let server = server(settings());
         let mut client = server.connect().await;
         let path = |round: usize| match round % 10 {
             0 => "/isolated/culprit/abort",
@@ -818,7 +845,7 @@ fn no_processes_helper() {
     test(async {
         let mut settings = settings();
         settings.isolated_wait = Duration::from_millis(300);
-        let server = Server::fastcgi(application(), settings);
+        let server = server(settings);
         let mut client = server.connect().await;
         for _ in 0..3 {
             assert_eq!(client.get(true, "/process").await.status(), 200);

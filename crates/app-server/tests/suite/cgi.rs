@@ -22,7 +22,7 @@ fn program() {
         "answers" => crate::answers::router(),
         _ => router(),
     };
-    let served = app_server::run(router, WayIn::Cgi, Settings::default());
+    let served = app_server::Server::new(router).run(WayIn::Cgi);
     if let Err(error) = &served {
         eprintln!("program: {error}");
     }

@@ -56,7 +56,41 @@ impl Server {
         Server::start(service, settings, WayIn::Http)
     }
 
+    /// Starts what a program has put together as a FastCGI server.
+    #[allow(dead_code, reason = "not every test binary has a host")]
+    pub(crate) fn fastcgi_of<S, B>(server: app_server::Server<S>) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        Server::start_of(server, WayIn::FastCgi)
+    }
+
+    /// Starts what a program has put together as an HTTP server.
+    #[allow(dead_code, reason = "not every test binary has a host")]
+    pub(crate) fn http_of<S, B>(server: app_server::Server<S>) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        Server::start_of(server, WayIn::Http)
+    }
+
     fn start<S, B>(service: S, settings: Settings, way_in: fn(Address) -> WayIn) -> Server
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S::Future: 'static,
+        B: http_body::Body + 'static,
+        B::Error: fmt::Display,
+    {
+        Server::start_of(app_server::Server::new(service).settings(settings), way_in)
+    }
+
+    fn start_of<S, B>(server: app_server::Server<S>, way_in: fn(Address) -> WayIn) -> Server
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
@@ -65,7 +99,7 @@ impl Server {
     {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));
-        Server::start_at(service, settings, way_in, folder, address)
+        Server::start_at(server, way_in, folder, address)
     }
 
     /// Starts an HTTP server on a port of this machine.
@@ -79,12 +113,12 @@ impl Server {
         // Free a moment ago, and nobody else on this machine is given it right after.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Server::start_at(service, settings, WayIn::Http, folder, Address::Tcp(free))
+        let server = app_server::Server::new(service).settings(settings);
+        Server::start_at(server, WayIn::Http, folder, Address::Tcp(free))
     }
 
     fn start_at<S, B>(
-        service: S,
-        settings: Settings,
+        server: app_server::Server<S>,
         way_in: fn(Address) -> WayIn,
         folder: tempfile::TempDir,
         address: Address,
@@ -95,7 +129,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        let server = app_server::serve(service, way_in(address.clone()), settings);
+        let server = server.serve(way_in(address.clone()));
         // Its first turn, taken at once, makes the socket.
         let task = event_loop::spawn_now(async { server.await.unwrap() });
         Server { _task: task, _folder: folder, address }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::task::Poll;
 
-use app_server::{Body, ErrorReport, Settings};
+use app_server::{Body, ErrorReport, Host, Settings};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::routing::get;
@@ -110,14 +110,15 @@ impl tower_service::Service<Request<Body>> for PanicsInCall {
 
 #[test]
 fn a_panic_in_call_is_a_page_too_as_the_application_draws_it() {
-    fn page(report: &ErrorReport) -> Response<Bytes> {
-        let text = format!("{} at {:?}: {}", report.status, report.base, report.cause);
-        Response::builder().status(report.status).body(text.into()).unwrap()
+    struct Pages;
+    impl Host for Pages {
+        fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
+            let text = format!("{} at {:?}: {}", report.status, report.base, report.cause);
+            Response::builder().status(report.status).body(text.into()).unwrap()
+        }
     }
     test(async {
-        let mut settings = Settings::default();
-        settings.error_page = page;
-        let server = Server::fastcgi(PanicsInCall, settings);
+        let server = Server::fastcgi_of(app_server::Server::new(PanicsInCall).host(Pages));
         let mut client = server.connect().await;
         for _ in 0..3 {
             let answer = client.get(true, "/").await;
@@ -261,14 +262,15 @@ async fn unspeakable() -> Response<AxumBody> {
 
 #[test]
 fn a_panic_while_a_failure_is_reported_ends_the_request_all_the_same() {
-    fn page(_: &ErrorReport) -> Response<Bytes> {
-        panic!("a bug in the page")
+    struct Pages;
+    impl Host for Pages {
+        fn error_page(&self, _: &ErrorReport) -> Response<Bytes> {
+            panic!("a bug in the page")
+        }
     }
     test(async {
-        let mut settings = Settings::default();
-        settings.error_page = page;
         let router = router().route("/unspeakable", get(unspeakable));
-        let server = Server::fastcgi(router, settings);
+        let server = Server::fastcgi_of(app_server::Server::new(router).host(Pages));
         let mut client = server.connect().await;
         for uri in ["/panic", "/unspeakable", "/panic"] {
             let answer = client.get(true, uri).await;

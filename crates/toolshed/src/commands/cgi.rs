@@ -4,19 +4,22 @@
 //! request does not need: the log file when there is something to write, a tool's pages when they are
 //! asked for.
 
-use app_server::WayIn;
+use app_server::{Server, WayIn};
 
+use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
+use crate::log;
 use crate::report::Failure;
-use crate::{application, log};
 
 /// Answers the one request.
 pub(crate) fn run() -> Result<(), Failure> {
     let configuration = config::load(&Typed::default());
     log::to_file_when_needed(&configuration.settings);
     log::configuration(&configuration);
-    let server = application::server_settings(&configuration.settings);
-    let served = app_server::run(application::site(configuration), WayIn::Cgi, server);
+    let settings = application::server_settings(&configuration.settings);
+    let host = SiteHost::new(&configuration.settings);
+    let server = Server::new(application::site(configuration)).settings(settings).host(host);
+    let served = server.run(WayIn::Cgi);
     if let Err(error) = &served {
         tracing::error!("{error}");
     }

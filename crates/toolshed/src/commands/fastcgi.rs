@@ -1,10 +1,11 @@
 //! `toolshed fastcgi --listen ADDRESS`: FastCGI on a socket of our own.
 
-use app_server::{Address, WayIn};
+use app_server::{Address, Server, WayIn};
 
+use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{application, log, renewal};
+use crate::{log, renewal};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they stand on the command line
 /// or leave no address: whoever set them is told by a page and in the log.
@@ -23,19 +24,19 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     };
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
-    let mut server = application::server_settings(&configuration.settings);
-    server.upgrade = renewal::or_say_why_not(renewal);
+    let mut settings = application::server_settings(&configuration.settings);
+    settings.upgrade = renewal::or_say_why_not(renewal);
+    let mut host = SiteHost::new(&configuration.settings);
     if typed.config.is_none() {
-        server.on_listening = renewal::keep_first;
+        host = host.on_listening(renewal::keeps_when_listening(&configuration));
     }
     let way_in = WayIn::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.tell(app_server::supervise(&way_in, workers, &server));
+        return log.tell(app_server::supervise(&way_in, workers, &settings, &host));
     }
     let mut site = application::site(configuration);
     if matches!(way_in, WayIn::FastCgi(Address::Tcp(_))) {
         site = site.reached_over_tcp();
     }
-    let served = app_server::run(site, way_in, server);
-    log.tell(served)
+    log.tell(Server::new(site).settings(settings).host(host).run(way_in))
 }

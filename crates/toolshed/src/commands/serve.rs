@@ -1,15 +1,16 @@
 //! `toolshed serve`: the site over HTTP.
 
-use std::sync::OnceLock;
+use std::rc::Rc;
 
-use app_server::{Address, WayIn};
+use app_server::{Address, Server, WayIn};
 use site::{Password, login};
 
 use super::right_settings;
+use crate::application::{self, SiteHost};
 use crate::config::{Configuration, Typed};
 use crate::log::Terminal;
 use crate::report::Failure;
-use crate::{application, log, renewal};
+use crate::{log, renewal};
 
 /// Where `serve` listens unless told otherwise: this machine alone can reach it.
 pub(crate) const ADDRESS: std::net::SocketAddr =
@@ -28,28 +29,29 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let made_up = make_up_password(&listen, &mut configuration);
     let way_in = WayIn::Http(listen);
-    let mut server = application::server_settings(&configuration.settings);
+    let mut settings = application::server_settings(&configuration.settings);
     let renewal = renewal::or_say_why_not(renewal);
-    server.upgrade = match &made_up {
+    settings.upgrade = match &made_up {
         // Whoever has read it at the terminal does not read another when the program is renewed.
         Some(made_up) => {
             renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, made_up.password()))
         }
         None => renewal,
     };
-    let Greeting { terminal, made_up } =
-        GREETING.get_or_init(|| Greeting { terminal: log, made_up });
+    let password = made_up.as_ref().map(|made_up| made_up.password().to_owned());
+    let terminal = Rc::new(log);
+    let mut host = SiteHost::new(&configuration.settings);
     // A worker's supervisor has greeted.
     if !app_server::is_worker() {
-        server.on_listening = greet;
+        let terminal = terminal.clone();
+        host = host.on_listening(move |address| greet(&terminal, made_up.as_ref(), address));
     }
     if let Some(mut workers) = application::workers(&configuration.settings) {
-        let made_up = made_up.as_ref().map(MadeUp::password);
-        workers.variables.extend(made_up.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
-        return terminal.tell(app_server::supervise(&way_in, workers, &server));
+        workers.variables.extend(password.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
+        return terminal.tell(app_server::supervise(&way_in, workers, &settings, &host));
     }
-    let served = app_server::run(application::site_over_http(configuration), way_in, server);
-    terminal.tell(served)
+    let server = Server::new(application::site_over_http(configuration));
+    terminal.tell(server.settings(settings).host(host).run(way_in))
 }
 
 /// A generated password, for whoever uses the terminal.
@@ -98,27 +100,18 @@ fn cannot_log_in(error: impl std::fmt::Display) {
 /// Holds the password that was made up, for the versions of this process that follow.
 pub(crate) const MADE_UP_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
 
-/// What the greeting needs: the server calls a plain function.
-struct Greeting {
-    terminal: Terminal,
-    made_up: Option<MadeUp>,
-}
-
-static GREETING: OnceLock<Greeting> = OnceLock::new();
-
 /// Says where the site is, how to stop it and what to do next.
-fn greet(way_in: &str) {
-    let Some(Greeting { terminal, made_up }) = GREETING.get() else { return };
+fn greet(terminal: &Terminal, made_up: Option<&MadeUp>, address: &str) {
     // Only now that the site is served: a failed start leaves nothing behind.
     let kept = |made_up: &&MadeUp| match made_up {
         MadeUp::Before(_) => true,
         MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),
     };
-    let log_in = made_up.as_ref().filter(kept).map_or(String::new(), |made_up| {
+    let log_in = made_up.filter(kept).map_or(String::new(), |made_up| {
         format!("\n  Log in with:   {} (generated, because none is set)", made_up.password())
     });
     terminal.greet(&format!(
-        "Toolshed serves the site at {way_in}\n\
+        "Toolshed serves the site at {address}\n\
          \n  Look at it:    open that address in a browser{log_in}\
          \n  Stop it:       Ctrl-C\
          \n  Put it online: docs/deploying.md (Apache, nginx, lighttpd)\

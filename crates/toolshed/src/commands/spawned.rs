@@ -1,10 +1,11 @@
 //! A web server started the program with a listening socket at descriptor 0.
 
-use app_server::WayIn;
+use app_server::{Server, WayIn};
 
+use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{application, installation, log, renewal};
+use crate::{installation, log, renewal};
 
 /// Serves FastCGI until the web server ends it. Wrong settings do not end it: the web server would only
 /// start it again, and visitors would read "500".
@@ -19,14 +20,15 @@ pub(crate) fn run() -> Result<(), Failure> {
         None => log::to_stderr(),
     }
     log::configuration(&configuration);
-    let mut server = application::server_settings(&configuration.settings);
-    server.upgrade = renewal::or_say_why_not(renewal);
-    server.on_listening = renewal::keep_first;
+    let mut settings = application::server_settings(&configuration.settings);
+    settings.upgrade = renewal::or_say_why_not(renewal);
+    let host = SiteHost::new(&configuration.settings);
+    let host = host.on_listening(renewal::keeps_when_listening(&configuration));
     let mut site = application::site(configuration);
     if !is_unix_socket() {
         site = site.reached_over_tcp();
     }
-    app_server::run(site, WayIn::Spawned, server).map_err(|error| {
+    Server::new(site).settings(settings).host(host).run(WayIn::Spawned).map_err(|error| {
         tracing::error!("{error}");
         Failure::silent(1)
     })

@@ -856,15 +856,7 @@ mod tests {
     /// A field of the server's settings that no key sets is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
-        const DECIDED_HERE: [&str; 7] = [
-            "secret_variables",
-            "error_page",
-            "on_listening",
-            "isolation",
-            "renewal",
-            "label",
-            "state_folder",
-        ];
+        const DECIDED_HERE: [&str; 3] = ["secret_variables", "upgrade", "state_folder"];
         let source = include_str!("../../../app-server/src/settings.rs");
         let (_, fields) = source.split_once("pub struct Settings {").unwrap();
         let (fields, _) = fields.split_once("\n}").unwrap();

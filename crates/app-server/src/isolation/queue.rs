@@ -1,4 +1,4 @@
-//! How many exchanges may be isolated at once, and who is next.
+//! How many requests may be isolated at once, and who is next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -6,9 +6,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// The places for isolated exchanges, given in the order of asking.
+/// Permits for isolated requests, given in the order of asking.
 #[derive(Clone)]
-pub(crate) struct Places(Rc<Inner>);
+pub(crate) struct ProcessQueue(Rc<Inner>);
 
 struct Inner {
     free: Cell<usize>,
@@ -17,23 +17,23 @@ struct Inner {
     waiting: RefCell<VecDeque<(u64, Option<Waker>)>>,
 }
 
-impl Places {
+impl ProcessQueue {
     pub(crate) fn new(count: usize) -> Self {
-        Places(Rc::new(Inner {
+        ProcessQueue(Rc::new(Inner {
             free: Cell::new(count),
             next_ticket: Cell::new(0),
             waiting: RefCell::default(),
         }))
     }
 
-    /// Waits for a place.
-    pub(crate) async fn enter(&self) -> Place {
+    /// Waits for a permit.
+    pub(crate) async fn enter(&self) -> ProcessPermit {
         let mut waiting = Waiting::new(self.clone());
-        poll_fn(|context| waiting.poll_place(context)).await;
-        Place(self.clone())
+        poll_fn(|context| waiting.poll_permit(context)).await;
+        ProcessPermit(self.clone())
     }
 
-    /// Wakes who is first, if there is a place.
+    /// Wakes who is first, if there is a permit.
     fn call_next(&self) {
         if self.0.free.get() == 0 {
             return;
@@ -45,10 +45,10 @@ impl Places {
     }
 }
 
-/// A place that is taken, until it is dropped.
-pub(crate) struct Place(Places);
+/// A permit, until it is dropped.
+pub(crate) struct ProcessPermit(ProcessQueue);
 
-impl Drop for Place {
+impl Drop for ProcessPermit {
     fn drop(&mut self) {
         let free = &self.0.0.free;
         free.set(free.get() + 1);
@@ -56,22 +56,22 @@ impl Drop for Place {
     }
 }
 
-/// One who waits. Who gives up makes room for the next.
+/// A request that waits. One that gives up makes room for the next.
 struct Waiting {
-    places: Places,
+    queue: ProcessQueue,
     ticket: u64,
 }
 
 impl Waiting {
-    fn new(places: Places) -> Self {
-        let ticket = places.0.next_ticket.get();
-        places.0.next_ticket.set(ticket + 1);
-        places.0.waiting.borrow_mut().push_back((ticket, None));
-        Waiting { places, ticket }
+    fn new(queue: ProcessQueue) -> Self {
+        let ticket = queue.0.next_ticket.get();
+        queue.0.next_ticket.set(ticket + 1);
+        queue.0.waiting.borrow_mut().push_back((ticket, None));
+        Waiting { queue, ticket }
     }
 
-    fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Inner { free, waiting, .. } = &*self.places.0;
+    fn poll_permit(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Inner { free, waiting, .. } = &*self.queue.0;
         let mut waiting = waiting.borrow_mut();
         if free.get() > 0 && waiting.front().is_some_and(|(ticket, _)| *ticket == self.ticket) {
             free.set(free.get() - 1);
@@ -88,8 +88,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.places.0.waiting.borrow_mut().retain(|(ticket, _)| *ticket != self.ticket);
-        self.places.call_next();
+        self.queue.0.waiting.borrow_mut().retain(|(ticket, _)| *ticket != self.ticket);
+        self.queue.call_next();
     }
 }
 
@@ -101,19 +101,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_given_in_order_and_given_back() {
-        let places = Places::new(2);
+    fn permits_are_given_in_order_and_given_back() {
+        let queue = ProcessQueue::new(2);
         let mut context = Context::from_waker(Waker::noop());
-        let mut take = || match pin!(places.enter()).poll(&mut context) {
-            Poll::Ready(place) => Some(place),
+        let mut take = || match pin!(queue.enter()).poll(&mut context) {
+            Poll::Ready(permit) => Some(permit),
             Poll::Pending => None,
         };
         let (one, two) = (take().unwrap(), take().unwrap());
         assert!(take().is_none(), "and who gave up waits no longer");
         let mut context = Context::from_waker(Waker::noop());
-        let mut first = pin!(places.enter());
-        let mut second = Box::pin(places.enter());
-        let mut third = pin!(places.enter());
+        let mut first = pin!(queue.enter());
+        let mut second = Box::pin(queue.enter());
+        let mut third = pin!(queue.enter());
         assert!(first.as_mut().poll(&mut context).is_pending());
         assert!(second.as_mut().poll(&mut context).is_pending());
         assert!(third.as_mut().poll(&mut context).is_pending());

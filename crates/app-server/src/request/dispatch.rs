@@ -1,0 +1,77 @@
+//! Where a request is answered: in this process, or isolated in one of its own.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use crate::recovery::Mark;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::error_report::About;
+use crate::isolation::{self, Limits};
+use crate::request::application::{Application, is_ended};
+use crate::request::body::Body;
+use crate::request::context::Exchange;
+use crate::request::response::Answer;
+
+impl<S, B> Application<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    /// Lets the service answer a request, which is taken, here or in a process of its own. Every failure has
+    /// become a response. `mark` names the exchange while code of the service runs.
+    ///
+    /// The request stays with the caller until the service gets it: each future it passes through by value
+    /// would have room for it twice.
+    pub(crate) async fn answer(
+        &self,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Response<Answer<B>> {
+        let isolation = |request: &Request<Body>| {
+            let context = Exchange::of(request.extensions());
+            let limits = context.part.limits()?;
+            // A filter's second body has no way into another process, and no web server sends one.
+            context.filter_data().is_none().then_some(limits)
+        };
+        match request.as_ref().and_then(isolation) {
+            None => self.answer_here(request, mark).await,
+            // In a box: the others shall not pay for its size.
+            Some(limits) => Box::pin(self.answer_isolated(limits, request, mark)).await,
+        }
+    }
+
+    /// Lets the service answer a request in a process of its own.
+    async fn answer_isolated(
+        &self,
+        limits: Limits,
+        request: &mut Option<Request<Body>>,
+        mark: Mark,
+    ) -> Response<Answer<B>> {
+        let about = request.as_ref().map_or_else(About::unknown, About::request);
+        let permit = match self.enter(request.as_ref()) {
+            Ok(permit) => permit,
+            Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
+        };
+        let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
+        let answered = poll_fn(|context| match is_ended(permit.arrival(), context) {
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => answer.as_mut().poll(context),
+        });
+        match answered.await {
+            Ok(response) => {
+                if let Some(arrival) = permit.arrival() {
+                    arrival.set_answered();
+                }
+                response.map(|relay| Answer::isolated(relay, about, permit))
+            }
+            Err(cause) => self.page(cause, &about).map(|page| Answer::page(page)),
+        }
+    }
+}

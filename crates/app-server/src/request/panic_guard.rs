@@ -1,0 +1,86 @@
+//! The panic guard: code of the application runs under its request's mark, and a panic in it becomes an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+
+use crate::recovery::Mark;
+use http_body::{Body as HttpBody, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::recovery::panics;
+
+pin_project! {
+    /// A value of the application's: all code of it runs under the exchange's mark, its end too, and
+    /// a panic stays here.
+    pub(crate) struct Foreign<T> {
+        #[pin]
+        value: Option<T>,
+        mark: Mark,
+    }
+
+    impl<T> PinnedDrop for Foreign<T> {
+        fn drop(this: Pin<&mut Self>) {
+            this.end();
+        }
+    }
+}
+
+impl<T> Foreign<T> {
+    pub(crate) fn new(value: T, mark: Mark) -> Self {
+        Foreign { value: Some(value), mark }
+    }
+
+    /// Runs code of it; the error is a panic's message, and then the value is gone.
+    pub(crate) fn run<R>(
+        mut self: Pin<&mut Self>,
+        code: impl FnOnce(Pin<&mut T>) -> R,
+    ) -> Result<R, String> {
+        let this = self.as_mut().project();
+        let Some(value) = this.value.as_pin_mut() else {
+            return Err("it was asked again after its end".to_owned());
+        };
+        let outcome = catch(*this.mark, || code(value));
+        if outcome.is_err() {
+            self.end();
+        }
+        outcome
+    }
+
+    /// Drops the value. Its panics are nobody's answer any more.
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.value.is_some()
+            && let Err(panic) = catch(*this.mark, || this.value.set(None))
+        {
+            tracing::error!("The application panicked while something of it was dropped: {panic}.");
+            panics::log_backtrace("");
+        }
+    }
+}
+
+impl<B: HttpBody> Foreign<B> {
+    pub(crate) fn is_end_stream(&self) -> bool {
+        let is_end = |value: &B| catch(self.mark, || value.is_end_stream());
+        self.value.as_ref().is_none_or(|value| is_end(value).unwrap_or(false))
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let hint = |value: &B| catch(self.mark, || value.size_hint()).unwrap_or_default();
+        self.value.as_ref().map_or_else(|| SizeHint::with_exact(0), hint)
+    }
+}
+
+/// Runs application code under its exchange's mark; the error is a panic's message. What it left half done
+/// is its own and is dropped: nothing of ours is borrowed by it.
+pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String> {
+    mark.run(|| {
+        panics::expected(|| catch_unwind(AssertUnwindSafe(code))).map_err(|panic| {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|message| (*message).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "a value that is no text".to_owned());
+            panics::with_place(message)
+        })
+    })
+}

@@ -1,0 +1,256 @@
+//! The response on its way out: whether it can be sent at all, and its body, held to its Content-Length.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::cause::Cause;
+use crate::cgi_vars::http_to_cgi::has_body;
+use crate::error_report::{About, reference};
+use crate::isolation::relay::{Event, Relay};
+use crate::recovery::panics;
+use crate::request::application::InFlight;
+use crate::request::panic_guard::Foreign;
+
+/// Finds out whether an answer can be sent, and how many bytes its body has to have, if it says so.
+///
+/// # Errors
+/// Why it cannot be sent.
+pub(crate) fn stated_length<B: HttpBody>(
+    response: &mut Response<B>,
+    about: &About,
+) -> Result<Option<u64>, String> {
+    let status = response.status();
+    if status.is_informational() {
+        return Err(format!("{status} is an interim status, which ends no exchange"));
+    }
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(None);
+    }
+    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
+    let stated = match (lengths.next(), lengths.next()) {
+        (None, _) => return Ok(None),
+        (Some(length), None) => length,
+        (Some(_), Some(_)) => return Err("it has several Content-Length headers".to_owned()),
+    };
+    let length = std::str::from_utf8(stated.as_bytes())
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .ok_or_else(|| format!("its Content-Length is {stated:?}"))?;
+    if status == StatusCode::NOT_MODIFIED && length == 0 {
+        // A framework that counts the empty body (axum). It would be the length of the visitor's copy.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if !has_body(&about.method, status) {
+        return Ok(None);
+    }
+    match response.body().size_hint().exact() {
+        Some(exact) if exact < length => {
+            return Err(format!("its Content-Length is {length}, its body has {exact} bytes"));
+        }
+        // It is cut there.
+        Some(exact) if exact > length => {
+            let About { method, uri, .. } = about;
+            tracing::error!(
+                %method,
+                path = uri.path(),
+                "The answer's Content-Length is {length}, its body has {exact} bytes: the rest is \
+                 left out."
+            );
+        }
+        _ => {}
+    }
+    Ok(Some(length))
+}
+
+pin_project! {
+    /// The body of an answer: the application's, or a page of the server's own. It has as many bytes as
+    /// its Content-Length says: more are left out, fewer are a failure.
+    pub(crate) struct Answer<B> {
+        #[pin]
+        source: Source<B>,
+        // Bytes of the Content-Length that have not come.
+        left: Option<u64>,
+        about: Option<About>,
+        permit: Option<InFlight>,
+    }
+}
+
+pin_project! {
+    #[project = SourceProjection]
+    enum Source<B> {
+        Application { #[pin] body: Foreign<B> },
+        Isolated { relay: Box<Relay> },
+        Page { page: Bytes },
+        Over,
+    }
+}
+
+impl<B> Answer<B> {
+    pub(crate) fn application(
+        body: Foreign<B>,
+        length: Option<u64>,
+        about: About,
+        permit: InFlight,
+    ) -> Self {
+        let source = Source::Application { body };
+        Answer { source, left: length, about: Some(about), permit: Some(permit) }
+    }
+
+    pub(crate) fn isolated(relay: Relay, about: About, permit: InFlight) -> Self {
+        let source = Source::Isolated { relay: Box::new(relay) };
+        Answer { source, left: None, about: Some(about), permit: Some(permit) }
+    }
+
+    /// What the answer is to, for a page instead of it.
+    pub(crate) fn about(&self) -> About {
+        self.about.clone().unwrap_or_else(About::unknown)
+    }
+
+    pub(crate) fn page(page: Bytes) -> Self {
+        Answer { source: Source::Page { page }, left: None, about: None, permit: None }
+    }
+}
+
+/// The application's body failed or panicked, or the process that makes it. It is in the log already.
+#[derive(Debug)]
+pub(crate) struct BrokenOff(pub(crate) Cause);
+
+impl BrokenOff {
+    /// What happened, in words.
+    pub(crate) fn message(&self) -> String {
+        match &self.0 {
+            Cause::BadResponse(message) => message.clone(),
+            cause => cause.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for BrokenOff {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the answer broke off: {}", self.message())
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl<B> HttpBody for Answer<B>
+where
+    B: HttpBody,
+    B::Error: fmt::Display,
+{
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let mut this = self.project();
+        let cause = match this.source.as_mut().project() {
+            SourceProjection::Over => return Poll::Ready(None),
+            SourceProjection::Page { page } => {
+                let page = std::mem::take(page);
+                this.source.set(Source::Over);
+                return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
+            }
+            SourceProjection::Isolated { relay } => match ready!(relay.poll_event(context)) {
+                Event::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Event::Head(_) | Event::End => {
+                    this.source.set(Source::Over);
+                    *this.permit = None;
+                    return Poll::Ready(None);
+                }
+                Event::BrokenOff(message) => {
+                    // Its own process has logged it.
+                    this.source.set(Source::Over);
+                    return Poll::Ready(Some(Err(BrokenOff(Cause::BadResponse(message)))));
+                }
+                Event::Failed(cause) => cause,
+            },
+            SourceProjection::Application { body } => match body.run(|it| {
+                // Formatting an error runs the application's code, too.
+                it.poll_frame(context).map_err(|error| error.to_string())
+            }) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Some(Ok(frame)))) => {
+                    // For the usual `Bytes` this shares and copies nothing.
+                    let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+                    let Some(left) = this.left else { return Poll::Ready(Some(Ok(frame))) };
+                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    match left.checked_sub(length) {
+                        Some(rest) => {
+                            *left = rest;
+                            return Poll::Ready(Some(Ok(frame)));
+                        }
+                        None => {
+                            let room = *left as usize;
+                            *left = 0;
+                            this.source.set(Source::Over);
+                            *this.permit = None;
+                            return Poll::Ready(
+                                (room > 0).then(|| Ok(frame.map_data(|data| data.slice(..room)))),
+                            );
+                        }
+                    }
+                }
+                Ok(Poll::Ready(None)) => match this.left {
+                    Some(left) if *left > 0 => Cause::BadResponse(format!(
+                        "the body ended {left} bytes before its Content-Length"
+                    )),
+                    _ => {
+                        this.source.set(Source::Over);
+                        *this.permit = None;
+                        return Poll::Ready(None);
+                    }
+                },
+                Ok(Poll::Ready(Some(Err(error)))) => Cause::BadResponse(error),
+                Err(panic) => Cause::BadResponse(format!("panic: {panic}")),
+            },
+        };
+        this.source.set(Source::Over);
+        let broken = BrokenOff(cause);
+        if let Some(About { method, uri, .. }) = this.about {
+            let reference = reference();
+            let (path, message) = (uri.path(), broken.message());
+            tracing::error!(%reference, %method, path, "The answer broke off: {message}.");
+            panics::log_backtrace(&reference);
+        }
+        Poll::Ready(Some(Err(broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            // A body that is too short is asked once more, to fail.
+            Source::Application { body } => {
+                body.is_end_stream() && self.left.is_none_or(|left| left == 0)
+            }
+            Source::Isolated { relay } => relay.left() == Some(0),
+            Source::Page { page } => page.is_empty(),
+            Source::Over => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Application { body } => match self.left {
+                Some(left) => SizeHint::with_exact(left),
+                None => body.size_hint(),
+            },
+            Source::Isolated { relay } => {
+                relay.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+            Source::Page { page } => SizeHint::with_exact(page.len() as u64),
+            Source::Over => SizeHint::with_exact(0),
+        }
+    }
+}
