@@ -193,11 +193,8 @@ fn the_login_in_chromium_by_keyboard_alone() {
     browser.picture("login");
 
     browser.enter("not the password");
-    assert!(browser.text().contains("That is not the password."), "{}", browser.text());
-    assert_eq!(
-        browser.look("document.querySelector('[role=alert]').innerText"),
-        "That is not the password."
-    );
+    assert!(browser.text().contains("Wrong password."), "{}", browser.text());
+    assert_eq!(browser.look("document.querySelector('[role=alert]').innerText"), "Wrong password.");
     assert_eq!(browser.look("document.activeElement.getAttribute('aria-describedby')"), "trouble");
     browser.picture("wrong-password");
 
@@ -239,11 +236,7 @@ fn the_login_in_chromium_by_keyboard_alone() {
     browser.keys(PASSWORD);
     browser.tab_to("Code");
     browser.enter("000000");
-    assert!(
-        browser.text().contains("The password or the code is not right."),
-        "{}",
-        browser.text()
-    );
+    assert!(browser.text().contains("Wrong password or code."), "{}", browser.text());
     browser.picture("second-factor-login");
     browser.keys(PASSWORD);
     browser.tab_to("Code");
@@ -335,7 +328,7 @@ fn a_new_password_is_rated_as_it_is_typed() {
     // What is not a password need not be typed again.
     browser.tab_to("The password again");
     browser.enter("correct horse batteries");
-    assert!(browser.text().contains("The two passwords are not the same."), "{}", browser.text());
+    assert!(browser.text().contains("The two passwords don't match."), "{}", browser.text());
     assert_eq!(browser.look("document.getElementById('token').value"), TOKEN);
     browser.tab_to("A password for the site");
     browser.keys(PASSWORD);
@@ -359,11 +352,11 @@ fn a_new_password_is_rated_as_it_is_typed() {
     browser.ask("/window/rect", &json!({ "width": 500, "height": 600 }));
     browser.go("/account");
     change("a wrong password");
-    assert!(browser.text().contains("That is not the password."), "{}", browser.text());
+    assert!(browser.text().contains("Wrong password."), "{}", browser.text());
     assert_eq!(is_in_sight(".notice.bad"), "true");
     browser.picture("account-wrong-password");
     change(PASSWORD);
-    assert!(browser.text().contains("The password is changed."), "{}", browser.text());
+    assert!(browser.text().contains("Password changed."), "{}", browser.text());
     assert_eq!(is_in_sight(".notice.good"), "true");
     browser.picture("account-password-changed");
     assert_eq!(browser.complaints(), [""; 0]);

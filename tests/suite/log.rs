@@ -169,7 +169,7 @@ fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
         }
     });
     let said = || running.log_of_programs();
-    let refusals = said().matches("another site sent").count();
+    let refusals = said().matches("Cross-site request blocked").count();
     let processes = running.our_processes().len();
     assert!(refusals >= 100 && refusals <= 130 * processes, "{refusals} of {processes} processes");
     assert!(bytes(&logs, "toolshed.log") <= 2 * LIMIT, "{}", bytes(&logs, "toolshed.log"));

@@ -160,7 +160,7 @@ fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
     );
     let wrong = browser.log_in(&location(&refused), "a long password");
     assert_eq!(wrong.status, 401);
-    assert!(wrong.text().contains("That is not the password."), "{}", wrong.text());
+    assert!(wrong.text().contains("Wrong password."), "{}", wrong.text());
     let entered = browser.log_in(&location(&refused), PASSWORD);
     assert_eq!((entered.status, &*location(&entered)), (303, "/project/tools/inspect"));
 

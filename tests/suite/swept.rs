@@ -775,7 +775,7 @@ fn check_log(
     // SQLite does not say why it could not open a file, nor std why an existing path is not a folder.
     let opened_store =
         injected.lines.iter().any(|line| line.contains("openat(") && line.contains("toolshed.db"));
-    let is_told = opened_store && said.contains("the store says: ")
+    let is_told = opened_store && said.contains("SQLite: ")
         || injected.hit("statx(") && said.contains("File exists");
     if is_told || words(fault.errno).iter().any(|words| said.contains(words)) {
         return Ok(());

@@ -1,19 +1,19 @@
 //! The login: one owner, one password, on a host where many processes share nothing but a folder.
 //!
-//! `finish.rs` asks the [`Gate`] who a request comes from before the router sees it, and refuses what is
-//! forged. What lives where:
+//! `middleware.rs` asks the [`Gate`] who sends a request before the router sees it. What lives where:
 //!
-//! - `password.rs` the password and its hash, `password_rules.rs` which new one is taken, `hashing.rs` how one is checked, `queue.rs` who may when; `secrets.rs` the key that everything is derived from;
-//! - `cookies.rs` and `session.rs` who is logged in; `throttle.rs` how often a password may be tried,
-//!   `draw.rs` by whom under load;
-//! - `forgery.rs` whether a form is ours; `next.rs` where to go after the login;
+//! - `gate.rs` identifies the visitor, `visitor.rs` is what the rest of the site knows of that, `settings.rs` what the
+//!   owner decides, `authorizer.rs` the login for folders that the web server serves itself;
+//! - `session.rs` and `cookies.rs` who is logged in, `secrets.rs` the key that everything is derived from, `facts.rs`
+//!   single values, `clock.rs` the time;
+//! - `hashing.rs` checks a password, `queue.rs` decides when; `throttle.rs` how often somebody (`client.rs`) may try
+//!   one, `draw.rs` who is next under load;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
-//! - `pages.rs` the pages: log in, log out; `account.rs` the owner's account, `events.rs` what happened to it;
-//!   `set_up.rs` the first visit;
-//! - `authorizer.rs` the login for folders that the web server serves itself;
-//! - `visitor.rs` what the rest of the site knows of all this.
+//! - `forgery.rs` whether a form is ours, `next.rs` where to go after the login;
+//! - `events.rs` what happened to the account;
+//! - `pages/` the login's own pages.
 //!
-//! Nothing here is opened or computed for a request without one of our cookies to a public page.
+//! The password itself is in `password.rs`, a floor below.
 
 pub mod authorizer;
 mod client;

@@ -1,12 +1,12 @@
-//! What every response of the site gets on its way out: the page for a failure, headers that protect
-//! the visitor, and no body for HEAD.
+//! What happens to every request before its handler, and to every response after it: who the visitor is, HTTPS, pages
+//! for failures, headers that protect visitors, no body for HEAD.
 //!
-//! It is the outermost layer of `router.rs`; failures are values (`http/error.rs`), which `pages/error_page.rs` writes.
+//! The outermost layer of `router.rs` but for compression. Errors are values (`http/error.rs`), which
+//! `pages/error_page.rs` renders.
 
 mod https;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -17,7 +17,7 @@ use http::header::{
     VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body::Body as _;
 
 use crate::http::base_path::BasePath;
@@ -26,7 +26,7 @@ use crate::http::format::Format;
 use crate::http::media_type::MediaType;
 use crate::http::request_body::Chunks;
 use crate::http::security_headers::add_security_headers;
-use crate::login::authorizer::Asks;
+use crate::login::authorizer::AuthorizerQuery;
 use crate::login::{Gate, Visitor};
 use crate::pages::error_page;
 use crate::pages::frame::Frame;
@@ -35,30 +35,67 @@ use crate::server::Server;
 use crate::settings::SiteSettings;
 use crate::tool::Tool;
 
-/// The tool that has answered, as an extension of its responses: `router.rs` sets it.
-#[derive(Clone, Copy)]
-pub(crate) struct AnsweredBy(pub(crate) &'static Tool);
-
-/// Where every request comes in and every response goes out.
-pub(crate) struct Door {
+/// Runs before and after every handler.
+pub(crate) struct Middleware {
     gate: Option<Arc<Gate>>,
     asked_by_owner: bool,
     redirects_to_https: bool,
     hsts: Option<HeaderValue>,
 }
 
-impl Door {
+impl Middleware {
     pub(crate) fn new(settings: &SiteSettings, gate: Option<Arc<Gate>>) -> Self {
-        let is_wanted = |hsts: &Duration| !hsts.is_zero();
-        let hsts = Some(settings.hsts)
-            .filter(is_wanted)
-            .and_then(|hsts| HeaderValue::try_from(format!("max-age={}", hsts.as_secs())).ok());
+        let hsts = Some(settings.hsts).filter(|hsts| !hsts.is_zero());
+        let hsts =
+            hsts.and_then(|hsts| HeaderValue::try_from(format!("max-age={}", hsts.as_secs())).ok());
         let asked_by_owner = settings.asked_by_owner;
         let redirects_to_https = settings.redirects_to_https && !asked_by_owner;
-        Door { gate, asked_by_owner, redirects_to_https, hsts }
+        Middleware { gate, asked_by_owner, redirects_to_https, hsts }
     }
 
-    /// Finds out who asks. The static files and the answer to monitors are the same for everybody.
+    /// Handles a request: identifies the visitor, runs the handler, completes its response.
+    pub(crate) async fn handle(&self, mut request: Request, next: Next) -> Response {
+        let is_https = (Server::of(request.extensions()).0.is_https)(request.extensions());
+        if let Some(query) = request.extensions().get::<AuthorizerQuery>().cloned() {
+            let (head, _) = request.into_parts();
+            return self.authorize(&head, &query, is_https).await;
+        }
+        let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
+        if let Some(redirect) = self.redirect_to_https(&request, &base, is_https) {
+            return redirect;
+        }
+        let asked = Asked::of(&request);
+        let admitted = self.admit(&mut request).await;
+        let visitor = admitted.as_ref().cloned().unwrap_or_default();
+        let frame = visitor.frame(base);
+        let response = match admitted {
+            Ok(visitor) => {
+                describe_visitor(&mut request, visitor, &frame);
+                next.run(request).await
+            }
+            Err(refusal) => refusal.into_response(),
+        };
+        let mut response = with_error_page(response, &asked, &frame).await;
+        if asked.method == Method::HEAD {
+            response = without_body(response);
+        }
+        self.complete(response.headers_mut(), &visitor, &frame.base, is_https);
+        response
+    }
+
+    fn redirect_to_https(
+        &self,
+        request: &Request,
+        base: &BasePath,
+        is_https: bool,
+    ) -> Option<Response> {
+        let is_wanted = self.redirects_to_https && !is_https;
+        let mut response = is_wanted.then(|| https::redirect(request, base)).flatten()?;
+        add_security_headers(response.headers_mut());
+        Some(response)
+    }
+
+    /// Identifies the visitor. Static files and `/healthz` are the same for everybody.
     async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let path = request.uri().path();
         match &self.gate {
@@ -70,95 +107,98 @@ impl Door {
         }
     }
 
-    /// Answers the web server, which asks about a request of its own. Without a login nobody passes.
-    async fn authorize(&self, asked: &Parts, what: &Asks, is_https: bool) -> Response {
-        let answer = match &self.gate {
-            Some(gate) => gate.authorize(asked, what, is_https).await,
+    /// Tells the web server about a request of its own. Without a login nobody passes.
+    async fn authorize(&self, head: &Parts, query: &AuthorizerQuery, is_https: bool) -> Response {
+        let response = match &self.gate {
+            Some(gate) => gate.authorize(head, query, is_https).await,
             None => Err(HttpError::new(StatusCode::FORBIDDEN)),
         };
-        answer.unwrap_or_else(|refusal| {
-            refusal.log(&asked.method, asked.uri.path(), None);
-            let format = Format::wanted(&asked.headers, refusal.format_without_preference());
-            let (Asks::MayPass(site) | Asks::WhatToSay(site)) = what;
-            let frame = Frame::at(site.clone());
+        response.unwrap_or_else(|refusal| {
+            refusal.log(&head.method, head.uri.path(), None);
+            let format = Format::wanted(&head.headers, refusal.format_without_preference());
+            let frame = Frame::at(query.site().clone());
             let page = error_page::render(&refusal, &frame, None, None, format);
             let mut response = page.map(Body::from);
             add_security_headers(response.headers_mut());
             response
         })
     }
+
+    /// Adds the headers that every response has.
+    fn complete(
+        &self,
+        headers: &mut HeaderMap,
+        visitor: &Visitor,
+        base: &BasePath,
+        is_https: bool,
+    ) {
+        if visitor.is_owner() {
+            keep_private(headers);
+            if let Some(gate) = &self.gate {
+                gate.renew_cookie(visitor, base, is_https, headers);
+            }
+        }
+        if let (true, Some(hsts)) = (is_https, &self.hsts) {
+            headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(hsts.clone());
+        }
+        add_security_headers(headers);
+    }
 }
 
-/// The layer itself.
-pub(crate) async fn finish(door: Arc<Door>, mut request: Request, next: Next) -> Response {
-    let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
-    let server = Server::of(request.extensions());
-    let uri = request.uri().clone();
-    let method = request.method().clone();
-    let accept = request.headers().get_all(ACCEPT).iter().cloned();
-    let accept: HeaderMap = accept.map(|value| (ACCEPT, value)).collect();
+/// The tool that made a response, as an extension of it: `router.rs` sets it.
+#[derive(Clone, Copy)]
+pub(crate) struct MadeBy(pub(crate) &'static Tool);
 
-    let is_https = (server.0.is_https)(request.extensions());
-    if let Some(what) = request.extensions().get::<Asks>().cloned() {
-        let (asked, _) = request.into_parts();
-        return door.authorize(&asked, &what, is_https).await;
-    }
-    if door.redirects_to_https
-        && !is_https
-        && let Some(mut response) = https::redirect(&request, &base)
-    {
-        add_security_headers(response.headers_mut());
-        return response;
-    }
-    let admitted = door.admit(&mut request).await;
-    let visitor = admitted.as_ref().cloned().unwrap_or_default();
-    let frame = visitor.frame(base);
-    let mut response = match admitted {
-        Ok(visitor) => {
-            // Most requests of most sites come from nobody: pages find what they need without these.
-            if visitor.is_owner() || visitor.has_login() {
-                request.extensions_mut().insert(frame.clone());
-            }
-            if visitor.is_owner() {
-                request.extensions_mut().insert(visitor);
-            }
-            next.run(request).await
+/// What is still needed of a request once its handler has it.
+struct Asked {
+    server: Server,
+    method: Method,
+    uri: Uri,
+    accept: HeaderMap,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Asked {
+        let accept = request.headers().get_all(ACCEPT).iter().cloned();
+        Asked {
+            server: Server::of(request.extensions()),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            accept: accept.map(|value| (ACCEPT, value)).collect(),
         }
-        Err(refusal) => refusal.into_response(),
-    };
-    let failure = match failure_without_page(&mut response) {
-        None => failure_in_plain_text(&mut response, &accept).await,
-        failure => failure,
-    };
-    if let Some(failure) = failure {
-        let format = Format::wanted(&accept, failure.format_without_preference());
-        let is_the_sites = failure.status().is_server_error();
-        let reference = is_the_sites.then(|| server.reference()).flatten();
-        // The query may hold secrets and stays out.
-        failure.log(&method, uri.path(), reference.as_deref());
-        let tool = response.extensions().get().map(|AnsweredBy(tool)| *tool);
-        let page = error_page::render(&failure, &frame, tool, reference.as_deref(), format);
-        response = with_page(response, page.map(Body::from));
     }
-    if method == Method::HEAD {
-        response = without_body(response);
+}
+
+/// Tells handlers and pages who the visitor is, by extensions of the request. Most requests of most sites are
+/// anonymous and need none.
+fn describe_visitor(request: &mut Request, visitor: Visitor, frame: &Frame) {
+    if visitor.is_owner() || visitor.has_login() {
+        request.extensions_mut().insert(frame.clone());
     }
-    let headers = response.headers_mut();
     if visitor.is_owner() {
-        keep_private(headers);
-        if let Some(gate) = &door.gate {
-            gate.see_out(&visitor, &frame.base, is_https, headers);
-        }
+        request.extensions_mut().insert(visitor);
     }
-    if let (true, Some(hsts)) = (is_https, &door.hsts) {
-        headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(hsts.clone());
-    }
-    add_security_headers(headers);
-    response
 }
 
-/// Keeps what the owner sees out of caches, the browser's too: after a log out nobody turns a page back. A
-/// handler that says something of its own about that knows what it serves.
+/// Replaces a failure without a page of its own by its page, and logs it.
+async fn with_error_page(mut response: Response, asked: &Asked, frame: &Frame) -> Response {
+    let error = match bare_error(&mut response) {
+        None => plain_text_error(&mut response, &asked.accept).await,
+        error => error,
+    };
+    let Some(error) = error else { return response };
+    let format = Format::wanted(&asked.accept, error.format_without_preference());
+    let is_the_sites = error.status().is_server_error();
+    let reference = is_the_sites.then(|| asked.server.reference()).flatten();
+    // The query may hold secrets and stays out.
+    error.log(&asked.method, asked.uri.path(), reference.as_deref());
+    let tool = response.extensions().get().map(|MadeBy(tool)| *tool);
+    let page = error_page::render(&error, frame, tool, reference.as_deref(), format);
+    with_page(response, page.map(Body::from))
+}
+
+/// Keeps what the owner sees out of all caches, the browser's included: nobody can go back to it after a logout. A
+/// handler that sets `Cache-Control` itself knows what it serves.
 fn keep_private(headers: &mut HeaderMap) {
     let is_default = headers.get(CACHE_CONTROL).is_none_or(|value| value == CACHING);
     if is_default {
@@ -166,9 +206,9 @@ fn keep_private(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes the failure out of a response that still needs its page: an [`HttpError`], or a bare status
+/// Takes the error out of a response that still needs its page: an [`HttpError`], or a bare status
 /// (the router's own 404 and 405, a handler's `StatusCode`).
-fn failure_without_page(response: &mut Response) -> Option<HttpError> {
+fn bare_error(response: &mut Response) -> Option<HttpError> {
     if let Some(failure) = response.extensions_mut().remove::<HttpError>() {
         return Some(failure);
     }
@@ -179,17 +219,18 @@ fn failure_without_page(response: &mut Response) -> Option<HttpError> {
     (is_failure && is_bare).then(|| HttpError::new(status))
 }
 
-/// Takes the words out of a failure in plain text: what a handler says with `(StatusCode, "words")`, and
-/// what axum's extractors say (`Form`, `Query`, `Json`, `Path`). Of a visitor's slip they become the
-/// message, unless the client likes plain text as well; of the site's own failure they are the cause, for
-/// the log alone, since often they are the words of a program for its programmer.
-async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
+/// Takes the error out of a response in plain text: a handler's `(StatusCode, "words")`, or what axum's extractors
+/// return (`Form`, `Query`, `Json`, `Path`). For a client error the words become the message, unless the client
+/// accepts plain text as well. For a server error they become the cause, for the log only, since they are often
+/// written for programmers.
+async fn plain_text_error(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
     let status = response.status();
     let media_type = MediaType::of(response.headers());
     let is_text = media_type.is_some_and(|media_type| media_type.is("text/plain"));
     let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
-    let is_slip = status.is_client_error() && Format::wanted(accept, Format::Text) != Format::Text;
-    if !(is_text && is_short && (is_slip || status.is_server_error())) {
+    let is_clients =
+        status.is_client_error() && Format::wanted(accept, Format::Text) != Format::Text;
+    if !(is_text && is_short && (is_clients || status.is_server_error())) {
         return None;
     }
     let words = Chunks::new(std::mem::take(response.body_mut())).collect(WORDS_BYTES as usize);
@@ -205,11 +246,11 @@ async fn failure_in_plain_text(response: &mut Response, accept: &HeaderMap) -> O
     })
 }
 
-/// How long a failure's words may be: a long paragraph.
+/// How long the words of an error may be: a long paragraph.
 const WORDS_BYTES: u64 = 2048;
 
-/// How axum's extractors begin to say what they do not like: for programmers, so that the page's own
-/// words stand before them. A test provokes each.
+/// How the errors of axum's extractors start. They are written for programmers, so the page's own words come first.
+/// A test provokes each.
 const WORDS_OF_AXUM: &[&str] = &[
     "Expected request with",
     "Failed to ",
@@ -218,7 +259,7 @@ const WORDS_OF_AXUM: &[&str] = &[
     "Request body didn't contain valid UTF-8",
 ];
 
-/// Puts the page in the place of the body; the headers of the response (`Allow`, `Retry-After`) stay.
+/// Replaces the body by the page; the headers of the response (`Allow`, `Retry-After`) stay.
 fn with_page(mut response: Response, page: Response) -> Response {
     let (mut head, body) = page.into_parts();
     response.headers_mut().remove(CONTENT_LENGTH);
@@ -231,7 +272,7 @@ fn with_page(mut response: Response, page: Response) -> Response {
     response
 }
 
-/// The answer to HEAD: the headers that GET would have got.
+/// Makes the response to HEAD: the headers that GET would have got.
 fn without_body(mut response: Response) -> Response {
     if let Some(length) = response.body().size_hint().exact()
         && length > 0
@@ -253,7 +294,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::testing::{Answer, request, send};
+    use crate::testing::{TestResponse, request, send};
     use crate::{Access, Runs, Tool};
 
     #[derive(Deserialize)]
@@ -284,7 +325,7 @@ mod tests {
         },
     };
 
-    fn ask(method: &str, path: &str, content_type: &str, body: &str, accept: &str) -> Answer {
+    fn ask(method: &str, path: &str, content_type: &str, body: &str, accept: &str) -> TestResponse {
         let request = request(method, &format!("/tools/sample{path}"))
             .header("content-type", content_type)
             .header("accept", accept);
@@ -311,43 +352,47 @@ mod tests {
             ("GET", "/number/x", "", "", 400, "Invalid URL"),
             ("GET", "/number/%ff", "", "", 400, "Invalid URL"),
         ] {
-            let answer = ask(method, path, content_type, body, "text/html");
+            let response = ask(method, path, content_type, body, "text/html");
             let about = format!("{method} {path} {content_type}");
-            assert_eq!(answer.status, status, "{about}: {}", answer.text());
-            assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{about}");
+            assert_eq!(response.status, status, "{about}: {}", response.text());
+            assert_eq!(
+                response.header("content-type"),
+                Some("text/html; charset=utf-8"),
+                "{about}"
+            );
             let at =
-                answer.text().find("<pre><code>").unwrap_or_else(|| panic!("{about}: no line"));
-            assert!(answer.text()[at..].contains(detail), "{about}: {}", answer.text());
+                response.text().find("<pre><code>").unwrap_or_else(|| panic!("{about}: no line"));
+            assert!(response.text()[at..].contains(detail), "{about}: {}", response.text());
 
-            let answer = ask(method, path, content_type, body, JSON);
-            let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+            let response = ask(method, path, content_type, body, JSON);
+            let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
             assert_eq!(json["status"], status, "{about}");
             assert!(json["lines"][0].as_str().unwrap().contains(detail), "{about}: {json}");
 
-            let answer = ask(method, path, content_type, body, "*/*");
-            assert!(answer.text().contains(detail), "{about}");
-            assert!(!answer.text().contains('<'), "{about}");
+            let response = ask(method, path, content_type, body, "*/*");
+            assert!(response.text().contains(detail), "{about}");
+            assert!(!response.text().contains('<'), "{about}");
         }
-        let answer = send(
+        let response = send(
             &crate::router(const { &[TOOL] }),
             request("POST", "/tools/sample/text")
                 .header("accept", "text/html")
                 .body(Body::from(&b"\xff"[..]))
                 .unwrap(),
         );
-        assert_eq!(answer.status, 400);
+        assert_eq!(response.status, 400);
         assert!(
-            answer.text().contains("<code>Request body didn&#39;t contain"),
+            response.text().contains("<code>Request body didn&#39;t contain"),
             "{}",
-            answer.text()
+            response.text()
         );
     }
 
     #[test]
     fn a_tools_own_plain_words_become_the_message() {
-        let answer = ask("GET", "/own", "", "", "text/html");
-        assert_eq!(answer.status, 409);
-        assert!(answer.text().contains("<p class=\"lead\">Somebody was &lt;faster&gt;.</p>"));
+        let response = ask("GET", "/own", "", "", "text/html");
+        assert_eq!(response.status, 409);
+        assert!(response.text().contains("<p class=\"lead\">Somebody was &lt;faster&gt;.</p>"));
         assert_eq!(ask("GET", "/own", "", "", "*/*").text(), "Somebody was <faster>.");
         assert_eq!(ask("GET", "/json-words", "", "", "text/html").text(), "\"taken\"");
     }
@@ -355,10 +400,10 @@ mod tests {
     #[test]
     fn the_words_of_a_failure_of_the_site_are_for_the_log() {
         for accept in ["text/html", JSON, "text/plain", "*/*"] {
-            let answer = ask("GET", "/leak", "", "", accept);
-            assert_eq!(answer.status, 502, "{accept}");
-            assert!(answer.text().contains("No answer"), "{accept}: {}", answer.text());
-            assert!(!answer.text().contains("db.internal"), "{accept}: {}", answer.text());
+            let response = ask("GET", "/leak", "", "", accept);
+            assert_eq!(response.status, 502, "{accept}");
+            assert!(response.text().contains("Bad gateway"), "{accept}: {}", response.text());
+            assert!(!response.text().contains("db.internal"), "{accept}: {}", response.text());
         }
     }
 }

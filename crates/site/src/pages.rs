@@ -1,6 +1,6 @@
 //! Pages: the frame that all of them share, the templates, and failures as pages.
 //!
-//! Pages take values ([`frame::Frame`]); who the visitor is has been found out before.
+//! Pages take values ([`frame::Frame`]); the visitor was identified before.
 
 pub mod error_page;
 pub(crate) mod frame;

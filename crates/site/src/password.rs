@@ -1,6 +1,6 @@
-//! The owner's password: how it is kept, checked and recognised.
+//! The owner's password: how it is stored and checked. `rules.rs` says which one a form accepts.
 //!
-//! A hash is a line that can be put into a TOML file, a shell and an .htaccess as it is:
+//! A hash is a line that can be put into a TOML file, a shell and an .htaccess without quoting:
 //! `pbkdf2-sha256:600000:SALT:HASH`, the last two in base64url.
 
 pub(crate) mod rules;
@@ -16,18 +16,17 @@ use subtle::ConstantTimeEq;
 
 use crate::random::{NoRandomness, random};
 
-/// What PBKDF2-HMAC-SHA256 has to cost: OWASP's Password Storage Cheat Sheet asks for 600,000 rounds, about
-/// 0.1 to 0.3 s.
+/// The cost of PBKDF2-HMAC-SHA256: OWASP's Password Storage Cheat Sheet asks for 600,000 rounds, about 0.1 to 0.3 s.
 pub const ROUNDS: u32 = 600_000;
 
-/// More rounds than this would hold a login up for minutes: a slip.
-const MOST_ROUNDS: u32 = 20_000_000;
+/// More rounds than this would delay a login for minutes: a mistake.
+const MAX_ROUNDS: u32 = 20_000_000;
 
 const SCHEME: &str = "pbkdf2-sha256";
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// The password that opens the site. `Debug` shows nothing of it.
+/// The owner's password. `Debug` reveals nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Form);
 
@@ -38,25 +37,25 @@ enum Form {
 }
 
 impl Password {
-    /// The longest password that a login accepts; bytes.
+    /// The longest password that a login accepts, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
-    /// Takes a password as it is typed; `None` for an empty one, which means that there is none.
+    /// Accepts a password in clear text; `None` for an empty one, which means that there is none.
     pub fn clear(text: impl Into<String>) -> Option<Password> {
         let text = text.into();
         (!text.is_empty()).then_some(Password(Form::Clear(text)))
     }
 
-    /// Reads what [`Password::make_hash`] wrote.
+    /// Parses the output of [`Password::make_hash`].
     ///
     /// # Errors
-    /// When it is no such line.
+    /// If it is not such a line.
     pub fn from_hash(line: &str) -> Result<Password, BadHash> {
         let mut parts = line.trim().split(':');
         let mut next = || parts.next().unwrap_or("");
         let (scheme, rounds, salt, hash) = (next(), next(), next(), next());
         let decoded = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| BadHash);
-        let rounds = rounds.parse().ok().filter(|rounds| (1..=MOST_ROUNDS).contains(rounds));
+        let rounds = rounds.parse().ok().filter(|rounds| (1..=MAX_ROUNDS).contains(rounds));
         let rounds = rounds.and_then(NonZeroU32::new).ok_or(BadHash)?;
         let (salt, hash) = (decoded(salt)?, decoded(hash)?);
         if scheme != SCHEME || salt.len() < 8 || hash.len() != HASH_BYTES || parts.next().is_some()
@@ -66,25 +65,24 @@ impl Password {
         Ok(Password(Form::Hash { rounds, salt, hash }))
     }
 
-    /// Makes the hash of a password with a fresh salt, at the present cost ([`ROUNDS`]): some tenths of a
-    /// second.
+    /// Makes the hash of a password with a fresh salt, at the current cost ([`ROUNDS`]): some tenths of a second.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// If the system provides no random bytes.
     pub fn make_hash(text: &str) -> Result<String, NoRandomness> {
         Ok(hash_with(text, &random::<SALT_BYTES>()?))
     }
 
-    /// Whether checking it takes long enough to be done beside the loop.
+    /// Returns whether checking it takes too long for the loop.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(self.0, Form::Hash { .. })
     }
 
-    /// Tells whether this is the password, in a time that does not depend on where it differs.
+    /// Returns whether this is the password, in a time that does not depend on where it differs.
     pub(crate) fn is(&self, text: &str) -> bool {
         match &self.0 {
             Form::Clear(password) => {
-                // Digests have one length, so the comparison does not reveal the password's.
+                // Digests are of equal length, so the comparison does not reveal the password's.
                 let digest = |text: &str| digest(&SHA256, text.as_bytes());
                 digest(password).as_ref().ct_eq(digest(text).as_ref()).into()
             }
@@ -95,7 +93,7 @@ impl Password {
         }
     }
 
-    /// Returns what identifies it, for [`proof_of`](crate::login): which form it has, and its bytes.
+    /// Returns what identifies it, for a session's proof: the form it has, and its bytes.
     pub(crate) fn identity(&self) -> (&'static str, Cow<'_, [u8]>) {
         match &self.0 {
             Form::Clear(password) => ("password", password.as_bytes().into()),
@@ -120,7 +118,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A line that is no password hash.
+/// A line that is not a password hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadHash;
 
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused() {
+    fn rejects_malformed_hashes() {
         for line in [
             "",
             "secret",

@@ -17,7 +17,7 @@ pub struct NoRandomness;
 
 impl fmt::Display for NoRandomness {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the system gives no random bytes")
+        formatter.write_str("the system provides no random bytes")
     }
 }
 

@@ -1,7 +1,6 @@
 //! The whole site as one router: front page, health, static files, tools.
 //!
-//! What happens to a response after its handler is in `finish.rs`; who serves the router is not known
-//! here.
+//! What happens before and after a handler is in `middleware.rs`; who serves the router is not known here.
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +21,7 @@ use crate::http::base_path::BasePath;
 use crate::http::compress::compress;
 use crate::http::error::HttpError;
 use crate::login::{Gate, Visitor, pages};
-use crate::middleware::{AnsweredBy, Door, finish};
+use crate::middleware::{MadeBy, Middleware};
 use crate::pages::page::Page;
 use crate::pages::templates::{ToolPages, describe};
 use crate::settings::SiteSettings;
@@ -31,22 +30,21 @@ use crate::tool::Tool;
 
 /// Makes the site of a table of tools, in the order of the table, with the default settings.
 ///
-/// Paths are relative to where the site is mounted; the server takes that off and says it with
-/// [`BasePath`].
+/// Paths are relative to where the site is mounted; the server strips that prefix and passes it as [`BasePath`].
 pub fn router(tools: &'static [Tool]) -> Router {
     router_with(tools, &SiteSettings::default())
 }
 
-/// Makes the site of a table of tools, as the owner wants it.
+/// Makes the site of a table of tools, with the owner's settings.
 ///
-/// This is cheap: a tool's router is built and its templates are compiled when the first request for it
-/// comes. A route that axum does not take is a panic then; tests over the table find it before.
+/// This is cheap: a tool's router is built, and its templates are compiled, on the first request for it. A route that
+/// axum rejects panics only then; tests over the table find it earlier.
 pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let gate = settings.login.clone().map(|login| Arc::new(Gate::new(login)));
     let store = gate.as_deref().map(Gate::store);
     let mounted =
         tools.iter().map(|tool| Mounted::new(tool, settings, store)).collect::<Arc<[_]>>();
-    let (listed, door) = (mounted.clone(), Arc::new(Door::new(settings, gate.clone())));
+    let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
     let login = gate.map(|gate| Arc::new(Login::new(gate)));
     let site = Router::new()
         .route("/", get(move |page: Page| front(page, listed.clone())))
@@ -55,11 +53,14 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
         .fallback(async move |request: Request| {
             tool_or_nothing(&mounted, login.as_deref(), request).await
         })
-        .layer(from_fn(move |request: Request, next: Next| finish(door.clone(), request, next)));
+        .layer(from_fn(move |request: Request, next: Next| {
+            let middleware = middleware.clone();
+            async move { middleware.handle(request, next).await }
+        }));
     if settings.compress { site.layer(from_fn(compress)) } else { site }
 }
 
-/// The login, whose routes are built as a tool's are: when somebody asks for one.
+/// The login. Its routes are built as a tool's are: on the first request for one.
 struct Login {
     gate: Arc<Gate>,
     routes: OnceLock<Router>,
@@ -70,7 +71,7 @@ impl Login {
         Login { gate, routes: OnceLock::new() }
     }
 
-    async fn answer(&self, request: Request) -> Response {
+    async fn respond(&self, request: Request) -> Response {
         let routes = self.routes.get_or_init(|| {
             let routes = pages::routes(self.gate.clone());
             routes.fallback(async || HttpError::new(StatusCode::NOT_FOUND))
@@ -80,15 +81,15 @@ impl Login {
     }
 }
 
-/// A tool in its place.
+/// A tool, mounted below `/tools`.
 struct Mounted {
     tool: &'static Tool,
-    is_open: bool,
-    /// What to answer in the tool's place when it is not open and nobody can log in.
+    is_public: bool,
+    /// The response when the tool is not public and nobody can log in.
     refusal: HttpError,
     /// What the site remembers.
     store: Option<Store>,
-    /// Everything below `/tools/NAME`, from the first request on.
+    /// Everything below `/tools/NAME`, built on the first request.
     routes: OnceLock<Router>,
 }
 
@@ -96,7 +97,7 @@ impl Mounted {
     fn new(tool: &'static Tool, settings: &SiteSettings, store: Option<&Store>) -> Self {
         Mounted {
             tool,
-            is_open: settings.opens(tool),
+            is_public: settings.opens(tool),
             refusal: refusal(tool, settings),
             store: store.cloned(),
             routes: OnceLock::new(),
@@ -122,19 +123,19 @@ impl Mounted {
     }
 }
 
-/// Answers what is no page of the site itself: by the tool that the path names, by the login, or with 404. A
-/// tool that is not public is for the owner.
+/// Dispatches everything but the site's own pages: to the tool that the path names, to the login, or to 404. A tool
+/// that is not public is the owner's.
 async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Request) -> Response {
     let Some(below) = request.uri().path().strip_prefix("/tools/") else {
         return match login {
-            Some(login) => login.answer(request).await,
+            Some(login) => login.respond(request).await,
             None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         };
     };
     let name = below.split('/').next().unwrap_or("");
     match mounted.iter().find(|mounted| mounted.tool.name == name) {
         None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
-        Some(mounted) if !mounted.is_open && !is_owner(&request) => match login {
+        Some(mounted) if !mounted.is_public && !is_owner(&request) => match login {
             Some(login) => {
                 let base = request.extensions().get().cloned().unwrap_or_default();
                 let (method, uri, headers) = (request.method(), request.uri(), request.headers());
@@ -144,7 +145,7 @@ async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Re
         },
         Some(mounted) => {
             let Ok(mut response) = mounted.routes().call(request).await;
-            response.extensions_mut().insert(AnsweredBy(mounted.tool));
+            response.extensions_mut().insert(MadeBy(mounted.tool));
             response
         }
     }
@@ -154,28 +155,28 @@ fn is_owner(request: &Request) -> bool {
     request.extensions().get::<Visitor>().is_some_and(Visitor::is_owner)
 }
 
-/// The page for a tool that is not open: its owner reads here how to open it.
+/// The page for a tool that is not public: it tells the owner how to make it so.
 fn refusal(tool: &Tool, settings: &SiteSettings) -> HttpError {
     let names = settings.names_with(tool);
     HttpError::new(StatusCode::FORBIDDEN)
-        .title(format!("{} is not open", tool.title))
+        .title(format!("{} is not public", tool.title))
         .message(
-            "The owner of this site has not opened this tool. If that is you: the first line below, \
-             in toolshed.toml, opens it; or the second one, in the environment.",
+            "The owner of this site has not made this tool public. If that is you, put the first line below \
+             into toolshed.toml, or set the second one in the environment.",
         )
         .line(format!("public = [\"{}\"]", names.join("\", \"")))
         .line(format!("TOOLSHED_PUBLIC={}", names.join(",")))
 }
 
-/// The owner sees all tools, everybody else those that are open.
+/// Lists all tools for the owner, the public ones for everybody else.
 async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
-    let is_shown = |mounted: &&Mounted| mounted.is_open || page.is_owner();
+    let is_shown = |mounted: &&Mounted| mounted.is_public || page.is_owner();
     let tools: Vec<_> =
         mounted.iter().filter(is_shown).map(|mounted| describe(mounted.tool)).collect();
     page.show("front.html", context! { tools => &tools })
 }
 
-/// For monitors: the site can answer. It looks at nothing else, so that it costs nothing.
+/// For monitors: the site responds. It checks nothing else, so that it costs nothing.
 async fn healthz() -> Response {
     ([(CACHE_CONTROL, "no-store")], "ok").into_response()
 }
@@ -186,12 +187,12 @@ async fn static_file(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    // What is no UTF-8 is the name of no file.
+    // No file has a name that is not UTF-8.
     let path = path.map_or(String::new(), |Path(path)| path);
     assets::serve(&method, &path, query.as_deref(), &headers)
 }
 
-/// A tool has one address; with a slash at its end relative links would mean something else.
+/// Redirects to a tool's only address: with a trailing slash relative links would mean something else.
 fn without_slash(base: &BasePath, tool: &Tool, query: Option<String>) -> Redirect {
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     Redirect::permanent(&format!("{}{query}", base.link(&tool.path())))
@@ -202,9 +203,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::login::authorizer::Asks;
+    use crate::login::authorizer::AuthorizerQuery;
     use crate::server::{Server, ServerFacts};
-    use crate::testing::{Answer, get as get_page, request, send};
+    use crate::testing::{TestResponse, get as get_page, request, send};
     use crate::{Access, Runs};
 
     const TOOL: Tool = Tool {
@@ -232,7 +233,7 @@ mod tests {
         router(const { &[TOOL] })
     }
 
-    fn send_with(method: &str, path: &str, base: &str) -> Answer {
+    fn send_with(method: &str, path: &str, base: &str) -> TestResponse {
         let request = request(method, path).extension(BasePath::new(base));
         send(&site(), request.body(Default::default()).unwrap())
     }
@@ -245,27 +246,27 @@ mod tests {
 
     #[test]
     fn the_front_page_lists_the_tools() {
-        let answer = get_page(&site(), "/");
-        assert_eq!(answer.status, 200);
+        let response = get_page(&site(), "/");
+        assert_eq!(response.status, 200);
         for part in ["href=\"/tools/sample\"", "Sample", "A tool for tests.", "icons/tool.svg"] {
-            assert!(answer.text().contains(part), "{part}");
+            assert!(response.text().contains(part), "{part}");
         }
     }
 
     #[test]
     fn health_is_two_letters() {
-        let answer = get_page(&site(), "/healthz");
-        assert_eq!((answer.status.as_u16(), answer.text()), (200, "ok"));
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = get_page(&site(), "/healthz");
+        assert_eq!((response.status.as_u16(), response.text()), (200, "ok"));
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
     }
 
     #[test]
     fn every_link_begins_with_the_base() {
         for base in ["", "/project", "/~me/a"] {
             for path in ["/", "/nowhere"] {
-                let answer = send_with("GET", path, base);
-                let links = links(answer.text());
+                let response = send_with("GET", path, base);
+                let links = links(response.text());
                 assert!(links.len() >= 4, "{path}: {links:?}");
                 for link in links.iter().filter(|link| !link.starts_with('#')) {
                     assert!(link.starts_with(&format!("{base}/")), "{base} {path}: {link}");
@@ -275,7 +276,7 @@ mod tests {
         }
     }
 
-    /// A program's name in a path is a name like any other: there is no such page.
+    /// A program's name in a path is an ordinary name, and there is no such page.
     #[test]
     fn a_path_with_the_name_of_a_program_is_no_front_page() {
         for base in ["", "/project"] {
@@ -289,9 +290,9 @@ mod tests {
                 "/;Domain=host.test;/x.cgi",
                 "/;Domain=host.test;/x.cgi/tools/sample",
             ] {
-                let answer = send_with("GET", path, base);
-                assert_eq!(answer.status, 404, "{base} {path}");
-                assert!(!answer.text().contains("x.cgi"), "{base} {path}: {}", answer.text());
+                let response = send_with("GET", path, base);
+                assert_eq!(response.status, 404, "{base} {path}");
+                assert!(!response.text().contains("x.cgi"), "{base} {path}: {}", response.text());
             }
         }
     }
@@ -309,9 +310,9 @@ mod tests {
             "/evil#",
         ] {
             for path in ["/", "/nowhere", "/tools/sample/?a=b", "/tools/sample/bare"] {
-                let answer = send_with("GET", path, base);
-                assert!(!answer.text().contains("evil"), "{base} {path}: {}", answer.text());
-                for (name, value) in &answer.headers {
+                let response = send_with("GET", path, base);
+                assert!(!response.text().contains("evil"), "{base} {path}: {}", response.text());
+                for (name, value) in &response.headers {
                     let value = String::from_utf8_lossy(value.as_bytes());
                     assert!(!value.contains("evil"), "{base} {path}: {name}: {value}");
                 }
@@ -326,17 +327,17 @@ mod tests {
             ("POST", "/nowhere", 404, "Page not found", None),
             ("GET", "/tools/sample/nowhere", 404, "Page not found", None),
             ("GET", "/tools/nowhere", 404, "Page not found", None),
-            ("POST", "/", 405, "does not work here", Some("GET,HEAD")),
-            ("DELETE", "/tools/sample", 405, "does not work here", Some("GET,HEAD")),
-            ("PUT", "/healthz", 405, "does not work here", Some("GET,HEAD")),
-            ("POST", "/static/site.css", 405, "does not work here", Some("GET,HEAD")),
-            ("GET", "/tools/sample/bare", 418, "did not work", None),
+            ("POST", "/", 405, "Method not allowed", Some("GET,HEAD")),
+            ("DELETE", "/tools/sample", 405, "Method not allowed", Some("GET,HEAD")),
+            ("PUT", "/healthz", 405, "Method not allowed", Some("GET,HEAD")),
+            ("POST", "/static/site.css", 405, "Method not allowed", Some("GET,HEAD")),
+            ("GET", "/tools/sample/bare", 418, "Request failed", None),
         ] {
-            let answer = send_with(method, path, "");
-            assert_eq!(answer.status, status, "{method} {path}");
-            assert!(answer.text().contains(words), "{method} {path}: {}", answer.text());
-            assert!(answer.text().starts_with("<!DOCTYPE html>"), "{method} {path}");
-            assert_eq!(answer.header("allow"), allow, "{method} {path}");
+            let response = send_with(method, path, "");
+            assert_eq!(response.status, status, "{method} {path}");
+            assert!(response.text().contains(words), "{method} {path}: {}", response.text());
+            assert!(response.text().starts_with("<!DOCTYPE html>"), "{method} {path}");
+            assert_eq!(response.header("allow"), allow, "{method} {path}");
         }
     }
 
@@ -405,7 +406,7 @@ mod tests {
                 &[HTML, NO_STORE, BY_ACCEPT, ("allow", "GET,HEAD")],
             ),
             ("closed tool", "GET", "/tools/named", true, &[HTML, NO_STORE, BY_ACCEPT]),
-            ("a tool's answer", "GET", "/tools/sample", false, &[TEXT]),
+            ("a tool's response", "GET", "/tools/sample", false, &[TEXT]),
             ("a tool's failure", "GET", "/tools/sample/bare", true, &[HTML, NO_STORE, BY_ACCEPT]),
             ("redirect", "GET", "/tools/sample/", false, &[("location", "/tools/sample")]),
             ("monitor", "GET", "/healthz", false, &[TEXT, NO_STORE]),
@@ -432,14 +433,14 @@ mod tests {
             for (kind, method, path, is_page, own) in kinds {
                 let server = if is_https { Server(&OVER_TLS) } else { Server::SILENT };
                 let request = request(method, path).extension(server);
-                let answer = send(&site, request.body(Default::default()).unwrap());
+                let response = send(&site, request.body(Default::default()).unwrap());
                 let mut expected: Vec<_> = OF_ALL.into_iter().chain(own.iter().copied()).collect();
                 expected.extend(OF_PAGES.into_iter().filter(|_| is_page));
                 if is_https {
                     expected.push(("strict-transport-security", "max-age=15768000"));
                 }
                 expected.sort_unstable();
-                let found = answer.headers.iter().filter(|(name, _)| *name != "content-length");
+                let found = response.headers.iter().filter(|(name, _)| *name != "content-length");
                 let found = found.map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
                 let mut found: Vec<_> = found.collect();
                 found.sort_unstable();
@@ -451,15 +452,17 @@ mod tests {
     /// What a web server shows in our name, of a folder beside the site.
     #[test]
     fn a_refusal_for_the_web_server_protects_the_visitor_too() {
-        for asks in [Asks::MayPass(BasePath::new("")), Asks::WhatToSay(BasePath::new(""))] {
+        for asks in
+            [AuthorizerQuery::Check(BasePath::new("")), AuthorizerQuery::Refusal(BasePath::new(""))]
+        {
             for accept in ["text/html", "text/plain"] {
                 let request = request("GET", "/beside").header("accept", accept);
                 let request = request.extension(asks.clone()).body(Default::default()).unwrap();
-                let answer = send(&site(), request);
-                assert_eq!(answer.status, 403, "{asks:?}");
+                let response = send(&site(), request);
+                assert_eq!(response.status, 403, "{asks:?}");
                 let of_pages = OF_PAGES.into_iter().filter(|_| accept == "text/html");
                 for (name, value) in OF_ALL.into_iter().chain(of_pages) {
-                    assert_eq!(answer.header(name), Some(value), "{asks:?} {accept}: {name}");
+                    assert_eq!(response.header(name), Some(value), "{asks:?} {accept}: {name}");
                 }
             }
         }
@@ -468,18 +471,18 @@ mod tests {
     #[test]
     fn pages_have_neither_inline_scripts_nor_inline_styles() {
         for path in ["/", "/nowhere"] {
-            let answer = get_page(&site(), path);
+            let response = get_page(&site(), path);
             for forbidden in ["<style", " style=", "<script>", " onclick=", "javascript:"] {
-                assert!(!answer.text().contains(forbidden), "{path}: {forbidden}");
+                assert!(!response.text().contains(forbidden), "{path}: {forbidden}");
             }
         }
     }
 
     #[test]
     fn a_slash_too_many_leads_to_the_tool() {
-        let answer = send_with("GET", "/tools/sample/?alg=md5", "/project");
-        assert_eq!(answer.status, 308);
-        assert_eq!(answer.header("location"), Some("/project/tools/sample?alg=md5"));
+        let response = send_with("GET", "/tools/sample/?alg=md5", "/project");
+        assert_eq!(response.status, 308);
+        assert_eq!(response.header("location"), Some("/project/tools/sample?alg=md5"));
     }
 
     /// The server brings a body of its own type; this compiles only while the site takes any.
@@ -506,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_site_has_a_reference_and_a_slip_has_none() {
+    fn a_failure_of_the_site_has_a_reference_and_a_mistake_has_none() {
         const FAILS: &[Tool] = &[Tool {
             name: "fails",
             title: "Fails",
@@ -525,8 +528,8 @@ mod tests {
             const FACTS: ServerFacts =
                 ServerFacts { reference: || "7f3a-1".to_owned(), ..*Server::SILENT.0 };
             let request = request("GET", path).extension(Server(&FACTS));
-            let answer = send(&router(FAILS), request.body(Default::default()).unwrap());
-            let text = answer.text();
+            let response = send(&router(FAILS), request.body(Default::default()).unwrap());
+            let text = response.text();
             assert_eq!(text.contains("<code>7f3a-1</code>"), shown, "{path}: {text}");
             assert!(!text.contains("a secret"), "{text}");
         }
@@ -539,12 +542,12 @@ mod tests {
     fn a_tool_that_has_to_be_named_says_how_and_is_not_listed() {
         let site = router(NAMED);
         for path in ["/tools/named", "/tools/named/", "/tools/named/bare"] {
-            let answer = get_page(&site, path);
-            assert_eq!(answer.status, 403, "{path}");
+            let response = get_page(&site, path);
+            assert_eq!(response.status, 403, "{path}");
             for line in
                 ["public = [&quot;all&quot;, &quot;named&quot;]", "TOOLSHED_PUBLIC=all,named"]
             {
-                assert!(answer.text().contains(line), "{path}: {}", answer.text());
+                assert!(response.text().contains(line), "{path}: {}", response.text());
             }
         }
         assert!(!get_page(&site, "/").text().contains("/tools/named"));
@@ -569,10 +572,10 @@ mod tests {
             ("/tools/nowhere", false),
             ("/nowhere", false),
         ] {
-            let answer = send_with("GET", path, "/project");
+            let response = send_with("GET", path, "/project");
             let link = "<a class=\"button\" href=\"/project/tools/sample\">Back to Sample</a>";
-            assert_eq!(answer.text().contains(link), leads_back, "{path}: {}", answer.text());
-            assert!(answer.text().contains("href=\"/project/\""), "{path}");
+            assert_eq!(response.text().contains(link), leads_back, "{path}: {}", response.text());
+            assert!(response.text().contains("href=\"/project/\""), "{path}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the program tells the site about itself and about an exchange.
+//! What the program tells the site about itself and about a request.
 //!
-//! The site knows no web server and no FastCGI. The program hands it one pointer with each request, and
-//! what is behind it is only asked for when a page shows it.
+//! The site knows no web server and no FastCGI. The program passes one pointer with each request, and what is behind
+//! it is computed only when a page shows it.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,28 +18,26 @@ use crate::password::{BadHash, Password};
 #[derive(Clone, Copy, Debug)]
 pub struct Server(pub &'static ServerFacts);
 
-/// What a program can tell. Setting it costs a request nothing; each function is called when its answer
-/// is shown.
+/// What a program can tell. It costs a request nothing; each function is called only when its result is needed.
 #[derive(Debug)]
 pub struct ServerFacts {
-    /// Makes an id by which a failure is found in the log, so that the site's failures are named as the
-    /// server's own are. A failure that is the site's (5xx) gets one, in its page and in the log; a
-    /// visitor's slip (4xx) needs none. Empty when there is no log.
+    /// Makes an id by which an error is found in the log, in the format of the server's own. A server error (5xx) gets
+    /// one, in its page and in the log; a client error (4xx) needs none. Empty when there is no log.
     pub reference: fn() -> String,
-    /// The variables that came with an exchange (CGI's), by name and value, in their order. Secrets
-    /// included: who shows them has to mask them.
+    /// The variables of a request (CGI's), by name and value, in their order. Secrets included: mask them before showing
+    /// any.
     pub variables: fn(&Extensions) -> Vec<(String, String)>,
-    /// What else is to be said about the program and an exchange, for people: a name of a few words and
-    /// a value. The way in, the visitor's address.
+    /// What else there is to know about the program and a request, for people: a short name and a value. For example the
+    /// transport and the visitor's address.
     pub facts: fn(&Extensions) -> Vec<(&'static str, String)>,
-    /// The visitor's address, by which tries of a password are counted; `None` where nobody tells it.
+    /// The visitor's address, by which attempts at a password are counted; `None` where it is unknown.
     pub address: fn(&Extensions) -> Option<IpAddr>,
     /// Whether the visitor came by HTTPS.
     pub is_https: fn(&Extensions) -> bool,
-    /// Whether the process serves only this request and then exits (CGI): then slow work may be done in it.
+    /// Whether the process serves only this request and then exits (CGI): then it may do slow work itself.
     pub is_alone: fn(&Extensions) -> bool,
     /// The owner's password, where the web server sends it with each request (Apache's `SetEnv` in
-    /// .htaccess). Only from web servers whose word is to be believed: whoever can set it is the owner.
+    /// .htaccess). Only from trusted web servers: whoever can set it is the owner.
     pub password: fn(&Extensions) -> Option<Result<Password, BadHash>>,
 }
 
@@ -60,7 +58,7 @@ impl Server {
         extensions.get().copied().unwrap_or(Server::SILENT)
     }
 
-    /// Makes the id of a failure; `None` when there is no log that would have it.
+    /// Makes the id of an error; `None` when there is no log to find it in.
     pub(crate) fn reference(self) -> Option<String> {
         Some((self.0.reference)()).filter(|reference| !reference.is_empty())
     }

@@ -8,23 +8,23 @@ use std::time::Duration;
 use crate::login::LoginSettings;
 use crate::tool::{Access, Tool};
 
-/// The owner's decisions. The default is a site without a login, whose open tools are open.
+/// The owner's decisions. The default is a site without a login, whose [`Access::Open`] tools are public.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteSettings {
-    /// The tools for everybody, by name. `all` stands for every tool that is [`Access::Open`]; those
-    /// that are [`Access::Named`] have to be named too. Names that no tool has mean nothing.
+    /// The public tools, by name. `all` stands for every tool that is [`Access::Open`]; those that are
+    /// [`Access::Named`] have to be named as well. Names that no tool has are ignored.
     pub public: BTreeSet<String>,
-    /// Whether pages are compressed (gzip, brotli) for clients that understand it. For a program that
-    /// speaks HTTP itself; web servers before a CGI or FastCGI program do it their own way.
+    /// Whether pages are compressed (gzip, brotli) for clients that accept it. For a program that speaks HTTP itself;
+    /// web servers in front of a CGI or FastCGI program do it their own way.
     pub compress: bool,
-    /// The login, by which the owner reaches what is not public. Without one nobody does.
+    /// The login, by which the owner reaches what is not public. Without one nobody can.
     pub login: Option<LoginSettings>,
-    /// Whether every request comes from the owner: in a shell of the account itself.
+    /// Whether every request is the owner's: in a shell of the account itself.
     pub asked_by_owner: bool,
-    /// For how long browsers are told to come by HTTPS alone, once they have (HSTS); zero: they are not.
+    /// How long browsers are told to use HTTPS only, once they have (HSTS); zero: they are not told.
     pub hsts: Duration,
-    /// Whether requests over HTTP are redirected to HTTPS. There are no loops: a request that shows in any way
-    /// that the visitor used HTTPS is answered.
+    /// Whether requests over HTTP are redirected to HTTPS. There are no loops: a request that shows in any way that the
+    /// visitor used HTTPS is not redirected.
     pub redirects_to_https: bool,
 }
 
@@ -42,7 +42,7 @@ impl Default for SiteSettings {
 }
 
 impl SiteSettings {
-    /// Opens these tools; `all` stands for every tool that is [`Access::Open`].
+    /// Makes these tools public; `all` stands for every tool that is [`Access::Open`].
     pub fn public<I>(self, names: I) -> Self
     where
         I: IntoIterator,
@@ -51,20 +51,20 @@ impl SiteSettings {
         SiteSettings { public: names.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Returns whether a tool is open to everybody.
+    /// Returns whether a tool is public.
     pub fn opens(&self, tool: &Tool) -> bool {
         let all = tool.access == Access::Open && self.public.contains(ALL);
         all || self.public.contains(tool.name)
     }
 
-    /// Returns the names to write for this tool to be open beside those that are.
+    /// Returns the names to set for this tool to be public beside those that are.
     pub(crate) fn names_with(&self, tool: &Tool) -> Vec<String> {
         let others = self.public.iter().map(String::as_str).filter(|name| *name != tool.name);
         others.chain([tool.name]).map(str::to_owned).collect()
     }
 }
 
-/// The name that stands for every open tool. No tool may have it: a test over the table looks.
+/// The name that stands for every open tool. No tool may have it: a test over the table checks that.
 const ALL: &str = "all";
 
 #[cfg(test)]

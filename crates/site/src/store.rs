@@ -1,22 +1,22 @@
 //! The store: one SQLite file that all processes of a site share.
 //!
-//! [`Store`] is a handle that opens nothing before the first use, so that a site which keeps nothing
-//! pays nothing. What may be asked of it: [`Store::read`] and [`Store::write`], each one transaction
-//! without an await in it, and [`Store::back_up`]. The tables are in `store/migrations.rs`, opening in
-//! `store/open.rs`, copies in `store/copy.rs`, who may read and put files there in `store/files.rs`, what can go wrong in
-//! `store/error.rs`, what SQLite says of it in `store/refusal.rs`.
+//! [`Store`] is a handle that opens nothing before its first use, so that a site that stores nothing pays nothing. It
+//! offers [`Store::read`] and [`Store::write`], each one transaction without an await in it, and [`Store::back_up`]. The
+//! tables are in `store/migrations.rs`, opening in `store/open.rs`, copies in `store/copy.rs`, who may read and create
+//! files there in `store/files.rs`, what can go wrong in `store/error.rs`, and how SQLite's errors map to that in
+//! `store/refusal.rs`.
 //!
-//! How it lives with one thread and many processes:
+//! How it works with one thread and many processes:
 //!
-//! - A rollback journal, for WAL needs shared memory that network file systems do not have.
-//! - SQLite never waits (`busy_timeout` 0): its sleep would stop the loop. When another process has
-//!   the lock, the loop's timer brings us back, for at most [`PATIENCE`].
-//! - A write takes the exclusive lock first and works then: what has begun cannot meet "busy".
-//! - What [`Store::write`] has acknowledged is on the disk (`synchronous` FULL): killing any process at
-//!   any moment loses none of it.
-//! - A write waits for the disk, and the loop with it: there is one in each of the loop's turns.
-//! - The connection belongs to one process. After a fork it is forgotten, not closed, and opened anew.
-//! - A file that was put in the place of ours (a restored backup) is noticed and opened.
+//! - A rollback journal, because WAL needs shared memory, which network file systems lack.
+//! - SQLite never waits (`busy_timeout` 0): its sleep would block the loop. While another process holds the lock, the
+//!   loop's timer retries, for at most [`PATIENCE`].
+//! - A write takes the exclusive lock first: once started, it cannot meet "busy".
+//! - What [`Store::write`] has acknowledged is on disk (`synchronous` FULL): killing any process at any moment loses
+//!   none of it.
+//! - A write waits for the disk, and the loop with it: there is one write per turn of the loop.
+//! - The connection belongs to one process. After a fork it is leaked, not closed, and opened again.
+//! - A file that replaced ours (a restored backup) is noticed and opened.
 
 mod copy;
 mod error;
@@ -48,13 +48,13 @@ use crate::pause::pause;
 /// network disk a hundred; a web server gives up after 40 s.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The first wait for a lock. It doubles up to [`LONGEST_PAUSE`].
+/// The first wait for a lock. It doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The longest wait between two looks at a lock.
-const LONGEST_PAUSE: Duration = Duration::from_millis(40);
+/// The longest wait between two attempts to get a lock.
+const MAX_PAUSE: Duration = Duration::from_millis(40);
 
-/// After how many refusals it is asked whether the file system has locks at all.
+/// After how many refusals to check whether the file system has locks at all.
 const REFUSALS_BEFORE_DOUBT: u32 = 6;
 
 /// A handle on the site's store; clones share one connection.
@@ -66,15 +66,15 @@ pub struct Store {
 struct Inner {
     file: PathBuf,
     handle: Mutex<Handle>,
-    /// The turn of the loop in which something was written last.
+    /// The turn of the loop with the last write.
     written_in: AtomicU64,
 }
 
-/// The connection, and whose it is.
+/// The connection, and which process and file it belongs to.
 struct Handle {
     /// The process that opened it.
     pid: u32,
-    /// Which file it is: device and inode.
+    /// The file: device and inode.
     identity: (u64, u64),
     connection: Option<Connection>,
 }
@@ -86,8 +86,8 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Makes a handle on the store in this file. Neither the file nor its folder has to be there: the first
-    /// use makes them, readable for this account alone.
+    /// Makes a handle on the store in this file. Neither the file nor its folder has to exist: the first use creates
+    /// them, private to this account.
     pub fn at(file: impl Into<PathBuf>) -> Store {
         let handle = Handle { pid: 0, identity: (0, 0), connection: None };
         let (file, handle) = (file.into(), Mutex::new(handle));
@@ -99,11 +99,11 @@ impl Store {
         &self.inner.file
     }
 
-    /// Looks something up. All that `look` reads is of one moment.
+    /// Runs a query. All that `look` reads is one snapshot.
     ///
     /// # Errors
-    /// When another process holds the file for longer than [`PATIENCE`], or the store cannot be used; the
-    /// error says what its owner can do.
+    /// If another process holds the file for longer than [`PATIENCE`], or the store cannot be used; the error says what
+    /// its owner can do.
     pub async fn read<T>(
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -111,7 +111,7 @@ impl Store {
         let mut look = Some(look);
         let attempt = move |connection: &mut Connection| {
             let transaction = connection.unchecked_transaction().map_err(refusal)?;
-            // The lock is taken by the first statement that reads; from there on nothing is busy.
+            // The first statement that reads takes the lock; from then on nothing is busy.
             transaction
                 .query_row("SELECT count(*) FROM sqlite_schema WHERE 0", [], |_| Ok(()))
                 .map_err(refusal)?;
@@ -144,11 +144,11 @@ impl Store {
         })
     }
 
-    /// Changes something: all that `change` does or, when it fails, nothing. When this returns, the change
-    /// is on the disk. Several at a time are made in as many turns of the loop.
+    /// Makes a change: all that `change` does or, if it fails, nothing. When this returns, the change is on disk.
+    /// Concurrent changes are made in as many turns of the loop.
     ///
     /// # Errors
-    /// As [`Store::read`], and when the disk is full; nothing has been changed then.
+    /// As [`Store::read`], and if the disk is full; then nothing has been changed.
     pub async fn write<T>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -162,7 +162,7 @@ impl Store {
             transaction.commit().map_err(Refusal::broken)?;
             Ok(changed)
         };
-        // A write waits for the disk several times, and with it everybody whom the loop serves.
+        // A write waits for the disk several times, and all visitors with it.
         let written_in = &self.inner.written_in;
         let turn = || event_loop::counters().turns;
         while event_loop::is_running() && written_in.load(Ordering::Relaxed) == turn() {
@@ -185,16 +185,17 @@ impl Store {
 
     /// Writes one consistent copy of the store to `target`, private to this account. What was at that path (if
     /// it is a link, the link, not what it points to) is replaced atomically once the copy is complete and on
-    /// disk. Meanwhile a second copy lies in a folder of its own beside the store, so that `target` may be in
-    /// a sticky folder that others can write to (`/tmp`).
+    /// disk. Meanwhile there is a second copy in a folder of its own beside the store, so that `target` may be in a sticky
+    /// folder that others can write to (`/tmp`).
     ///
     /// # Errors
     /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
-    /// [`StoreError::NotACopy`] when `target` is a file of something else; and when the copy cannot be written. What was at that path is still there then.
+    /// [`StoreError::NotACopy`] if `target` is some other file; and if the copy cannot be written. What was at that path
+    /// is still there then.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         refuse_replaceable(target)?;
-        copy::refuse_no_copy(target)?;
-        // The folder is there once the store is open.
+        copy::refuse_other_files(target)?;
+        // Opening the store creates the folder.
         self.read(|_| Ok(())).await?;
         copy::remove_unfinished(&self.inner.file);
         let copy = copy::Copy::beside(&self.inner.file)?;
@@ -209,12 +210,12 @@ impl Store {
         copy.put(target)
     }
 
-    /// Returns what backups have left behind whose processes were killed. The next backup removes it.
+    /// Returns what killed backups have left behind. The next backup removes it.
     pub fn unfinished_copies(&self) -> Vec<Unfinished> {
         copy::unfinished(&self.inner.file)
     }
 
-    /// Runs an attempt until it is not refused for want of a lock.
+    /// Repeats an attempt until it gets the lock.
     async fn attempts<T>(
         &self,
         mut attempt: impl FnMut(&mut Connection) -> Result<T, Refusal>,
@@ -227,7 +228,7 @@ impl Store {
                 Err(Refusal::Failed(error)) => return Err(error.at(&self.inner.file)),
                 Err(Refusal::Busy) => refusals += 1,
             }
-            // SQLite says "busy" also where there are no locks to be had.
+            // SQLite also says "busy" where locks do not work at all.
             if refusals == REFUSALS_BEFORE_DOUBT {
                 open::has_locks(&self.inner.file)?;
             }
@@ -235,11 +236,11 @@ impl Store {
                 return Err(StoreError::Busy);
             }
             pause(length + jitter(length)).await;
-            length = (length * 2).min(LONGEST_PAUSE);
+            length = (length * 2).min(MAX_PAUSE);
         }
     }
 
-    /// Gives this process's connection to `work`, opening it when there is none.
+    /// Runs `work` on this process's connection, which is opened if there is none.
     fn with_connection<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
@@ -247,12 +248,12 @@ impl Store {
         let mut handle = self.handle();
         let pid = std::process::id();
         if handle.pid != pid {
-            // The parent's. Closing it here would meddle with the parent's file.
+            // The parent's. Closing it here would release the parent's locks.
             std::mem::forget(handle.connection.take());
             handle.pid = pid;
         }
         if handle.connection.is_some() && identity(&self.inner.file) != Some(handle.identity) {
-            tracing::info!("The store's file was replaced; the new one is opened.");
+            tracing::info!("The store's file was replaced; opening the new one.");
             handle.connection = None;
         }
         if handle.connection.is_none() {
@@ -265,24 +266,24 @@ impl Store {
             None => Err(Refusal::Busy),
         };
         if matches!(done, Err(Refusal::Failed(_))) {
-            // SQLite opens read-only what it cannot open for writing at that moment, and keeps it so.
+            // A file that SQLite cannot open for writing at that moment stays read-only.
             handle.connection = None;
         }
         done
     }
 
     fn handle(&self) -> MutexGuard<'_, Handle> {
-        // A panic in a closure rolled its transaction back; the connection is good.
+        // A panic in a closure has rolled back its transaction; the connection is intact.
         self.inner.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Which file a path names.
+/// Returns which file a path names.
 fn identity(file: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(file).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Up to as much again, so that processes which were refused together do not come back together.
+/// Returns up to as much again, so that processes that were refused together do not retry together.
 fn jitter(length: Duration) -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let noise = now.map_or(0, |now| now.subsec_nanos()).wrapping_mul(std::process::id() | 1);

@@ -1,6 +1,6 @@
 //! The site without a server: requests that go straight into a router, for tests of tools.
 //!
-//! Nothing here opens a socket or starts a thread. For the real thing there is the package `end-to-end`.
+//! Nothing here opens a socket or starts a thread. The package `end-to-end` tests the real thing.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use crate::http::request_body::Chunks;
 
 /// A response, read to its end.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct TestResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -29,47 +29,52 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     /// Returns the body as text.
     ///
     /// # Panics
-    /// When it is not UTF-8.
+    /// If it is not UTF-8.
     pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("the body of the answer is no UTF-8")
+        std::str::from_utf8(&self.body).expect("the body of the response is not UTF-8")
     }
 
-    /// Returns the first value of a header, when it is there and readable.
+    /// Returns the first value of a header, if it is present and ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-/// Answers `GET path`.
-pub fn get(router: &Router, path: &str) -> Answer {
+/// Sends `GET path`.
+pub fn get(router: &Router, path: &str) -> TestResponse {
     send(router, built(request("GET", path), Body::empty()))
 }
 
-/// Answers `POST path` with a body of this media type.
-pub fn post(router: &Router, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+/// Sends `POST path` with a body of this media type.
+pub fn post(
+    router: &Router,
+    path: &str,
+    content_type: &str,
+    body: impl Into<Body>,
+) -> TestResponse {
     send(router, built(request("POST", path).header(CONTENT_TYPE, content_type), body.into()))
 }
 
-/// Begins a request, for headers and extensions; the rest is [`send`]'s.
+/// Starts a request, to add headers and extensions to; [`send`] sends it.
 pub fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path)
 }
 
-/// Answers a request.
+/// Sends a request and reads the response.
 ///
 /// # Panics
-/// When the body of the response breaks off.
-pub fn send(router: &Router, request: Request<Body>) -> Answer {
+/// If the body of the response breaks off.
+pub fn send(router: &Router, request: Request<Body>) -> TestResponse {
     block_on(async {
         let Ok(response) = router.clone().call(request).await;
         let (head, body) = response.into_parts();
         let body = Chunks::new(body).collect(usize::MAX).await;
-        let body = body.expect("the body of the answer broke off").into();
-        Answer { status: head.status, headers: head.headers, body }
+        let body = body.expect("the body of the response broke off").into();
+        TestResponse { status: head.status, headers: head.headers, body }
     })
 }
 

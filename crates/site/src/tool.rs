@@ -1,6 +1,6 @@
 //! A tool: one entry of the plugin table.
 //!
-//! Only the description lives here. The table itself is in the crate `tools`, and `router.rs` mounts it.
+//! Only the description lives here: plain values. The table itself is in the crate `tools`; `router.rs` mounts it.
 
 use event_loop::fork::Limits;
 use http::Uri;
@@ -39,31 +39,30 @@ pub struct Tool {
     /// The name in URLs (`BASE/tools/NAME`), in logs and of the tool's folder: lower-case ASCII
     /// letters, digits and inner hyphens.
     pub name: &'static str,
-    /// The name that people read: the heading of the page and of the card on the front page.
+    /// The name for people: the heading of the page and of the card on the front page.
     pub title: &'static str,
     /// One sentence for the card on the front page: what a visitor gets from the tool.
     pub summary: &'static str,
     /// The icon: `NAME` stands for `static/icons/NAME.svg`.
     pub icon: &'static str,
-    /// Whether the tool is open as soon as the site is.
+    /// Whether the tool is public as soon as the site is.
     pub access: Access,
     /// In which process the tool's handlers run.
     pub runs: Runs,
-    /// The templates of the tool. Names begin with the tool's name and a slash, so that no two tools
-    /// can mean the same one.
+    /// The templates of the tool. Names start with the tool's name and a slash, so that no two tools
+    /// use the same one.
     pub pages: &'static [Template],
-    /// Makes the tool's router, when the first request for the tool comes. Its `/` becomes
-    /// `BASE/tools/NAME`.
+    /// Makes the tool's router, on the first request for the tool. Its `/` becomes `BASE/tools/NAME`.
     pub router: fn() -> axum::Router,
 }
 
-/// A template, by name and text; the text usually comes from `include_str!("page.html")`.
+/// A template: its name and its text, usually from `include_str!("page.html")`.
 ///
-/// A page begins with `{% extends "frame.html" %}` and fills the block `main`, and perhaps `title` and
-/// `head`. It finds these variables, beside those the handler gives it:
+/// A page starts with `{% extends "frame.html" %}` and fills the block `main`, and perhaps `title` and
+/// `head`. Besides those the handler passes, it has these variables:
 ///
-/// - `base`: what every link begins with, as in `href="{{ base }}/"`;
-/// - `csrf`: what the first field of every form with `method="post"` has to hold, as in
+/// - `base`: what every link starts with, as in `href="{{ base }}/"`;
+/// - `csrf`: the value of the first field of every form with `method="post"`, as in
 ///   `<input type="hidden" name="csrf" value="{{ csrf }}">`; without it the owner's form is refused;
 /// - `is_owner`: whether the owner sees the page; `has_login`: whether anybody can log in;
 /// - `tool.name`, `tool.title`, `tool.summary`, `tool.path` of the tool it belongs to;
@@ -74,8 +73,8 @@ pub struct Tool {
 /// - `icon(name="checksum")`: the URL of an icon for `<use href="…"></use>` in an `<svg>`.
 #[derive(Clone, Copy, Debug)]
 pub struct Template {
-    /// Its name: a tool's begins with the tool's name and a slash and ends with `.html`, for that
-    /// ending turns on escaping.
+    /// Its name: a tool's starts with the tool's name and a slash and ends with `.html`, because that
+    /// extension turns on escaping.
     pub name: &'static str,
     /// Its text.
     pub source: &'static str,
@@ -84,31 +83,31 @@ pub struct Template {
 /// Who may use a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody, on a site whose owner opens `all`.
+    /// Everybody, on a site whose owner makes `all` public.
     Open,
-    /// Everybody, when the owner has opened it by its name: a tool that shows what is the owner's.
+    /// Everybody, once the owner has made it public by name: a tool that shows what is the owner's.
     Named,
 }
 
 /// In which process a tool's handlers run.
 #[derive(Clone, Copy, Debug)]
 pub enum Runs {
-    /// In the server's own: for what is done in a moment. While it computes all other visitors wait, and
-    /// what it breaks has to be mended by the server.
+    /// In the server's own: for short work. While it computes, all other visitors wait, and if it crashes, the whole
+    /// server has to recover.
     Inline,
-    /// In a child process of its own for each request, with limits: for what computes long, takes much
-    /// memory or calls code that may crash. Costs a fork, about a millisecond. The handler sees the same
-    /// request and answers in the same way; what it changes in memory is gone when the answer is.
+    /// In a child process of its own for each request, with limits: for work that takes long, takes much memory or
+    /// calls code that may crash. Costs a fork, about a millisecond. The handler sees the same request and responds in
+    /// the same way; what it changes in memory is lost once the response is sent.
     ///
-    /// The owner's settings may allow more than these limits, never less.
+    /// The owner's settings may raise these limits, never lower them.
     Isolated(Limits),
-    /// As the request says, of which it gets the address below BASE: `None` for inline.
+    /// As the function decides by the request's URI below BASE: `None` for inline.
     Chosen(fn(&Uri) -> Option<Limits>),
 }
 
 impl Runs {
-    /// Returns the limits of a request that is isolated; `None` for one that runs inline. `uri` is the
-    /// address below BASE.
+    /// Returns the limits of a request that is isolated; `None` for one that runs inline. `uri` is the URI below
+    /// BASE.
     pub fn limits(&self, uri: &Uri) -> Option<Limits> {
         match self {
             Runs::Inline => None,

@@ -20,11 +20,11 @@ fn the_headers_of_the_page_are_those_that_are_sent() {
     let (site, page) = (site::router(&[]), page());
     let blocks: Vec<_> = page.split("```text\n").skip(1).collect();
     for (block, path) in blocks.iter().zip(["/healthz", "/"]) {
-        let answer = get(&site, path);
+        let response = get(&site, path);
         let (lines, _) = block.split_once("```").expect("it ends");
         for line in lines.lines() {
             let (name, value) = line.split_once(": ").expect("a header");
-            assert_eq!(answer.header(name), Some(value), "{path}: {name}");
+            assert_eq!(response.header(name), Some(value), "{path}: {name}");
         }
     }
     assert_eq!(blocks.len(), 2);

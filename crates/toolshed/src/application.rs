@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
 use site::login::BadHash;
-use site::login::authorizer::Asks;
+use site::login::authorizer::AuthorizerQuery;
 use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
@@ -212,19 +212,19 @@ impl Service<Request<Body>> for Site {
 /// The first question comes as a role. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, comes
 /// as a request for the folder's own path that was redirected to our launcher; clients cannot set these
 /// variables, whose names have no `HTTP_` before them.
-fn asked_by_web_server(exchange: &Exchange, base: Option<&str>) -> Option<Asks> {
+fn asked_by_web_server(exchange: &Exchange, base: Option<&str>) -> Option<AuthorizerQuery> {
     let variables = exchange.variables()?;
     let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
     if exchange.role() == Some(Role::Authorizer) {
         let site = text("TOOLSHED_BASE").or(base).unwrap_or("");
-        return Some(Asks::MayPass(site::BasePath::new(site)));
+        return Some(AuthorizerQuery::Check(site::BasePath::new(site)));
     }
     if text("REDIRECT_STATUS") != Some("401") {
         return None;
     }
     let (site, _) = text("SCRIPT_NAME")?.rsplit_once('/')?;
     let is_for_login = text("REDIRECT_URL")?.strip_prefix(site) == Some("/login");
-    is_for_login.then(|| Asks::WhatToSay(site::BasePath::new(site)))
+    is_for_login.then(|| AuthorizerQuery::Refusal(site::BasePath::new(site)))
 }
 
 /// Mounts the site of this one request at `base`. A proxy may have taken the base off already.

@@ -1,24 +1,23 @@
-//! Which compression the client understands.
+//! Which content coding the client prefers: the header `Accept-Encoding` (RFC 9110 §12.5.3).
 //!
-//! The header `Accept-Encoding` (RFC 9110 §12.5.3) is read here and nowhere else. What is compressed, and
-//! how, is in `assets.rs` and `compress.rs`.
+//! What is compressed, and how, is in `assets.rs` and `compress.rs`.
 
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
 use super::parameters::elements;
 
-/// A form in which bytes travel.
+/// A content coding (RFC 9110 §8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     Brotli,
     Gzip,
-    /// As they are.
+    /// Not encoded.
     Identity,
 }
 
 impl Coding {
-    /// Returns the value of `Content-Encoding`; bytes as they are have none.
+    /// Returns the value of `Content-Encoding`, if the coding needs one.
     pub(crate) fn header(self) -> Option<HeaderValue> {
         match self {
             Coding::Brotli => Some(HeaderValue::from_static("br")),
@@ -27,8 +26,8 @@ impl Coding {
         }
     }
 
-    /// Returns the form the client prefers. Of equals the smallest: brotli, gzip, as it is. Who accepts
-    /// none of them gets bytes as they are: better than nothing.
+    /// Returns the coding the client prefers. Among equals the most compact one wins: brotli, then gzip, then identity.
+    /// A client that accepts none of them gets identity.
     pub(crate) fn wanted(headers: &HeaderMap) -> Coding {
         let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
         for element in elements(headers.get_all(ACCEPT_ENCODING)) {
@@ -41,7 +40,7 @@ impl Coding {
             };
             *weight = Some(element.weight());
         }
-        // Bytes as they are need no mention to be accepted, and are no wish then.
+        // Identity is acceptable without being mentioned, but then it is not preferred.
         let lowest = others.map_or(1, |weight: u16| weight.min(1));
         let mut best = (identity.unwrap_or(lowest), Coding::Identity);
         for (weight, coding) in [(gzip, Coding::Gzip), (brotli, Coding::Brotli)] {

@@ -1,10 +1,10 @@
 //! The static files: everything in the top-level folder `static/`, compiled in by `build.rs`.
 //!
-//! They are served from here, unless a web server serves `static/` from disk: then only their versions come
-//! from here. A path is looked up in a fixed table, so no spelling of a path can reach anything else.
+//! They are served from here, unless a web server serves `static/` from disk: then only their versions are used. A path is
+//! looked up in a fixed table, so no spelling of a path can reach anything else.
 //!
-//! There is no `Last-Modified`: a file that is compiled in has no date that would mean the same in two
-//! builds. The ETag, a hash of the content, says it better.
+//! There is no `Last-Modified`: a compiled-in file has no date that means the same in two builds. The ETag, a hash of the
+//! content, is more precise.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use super::accept_encoding::Coding;
 use super::byte_range::{Wanted, parse};
 use super::error::HttpError;
 
-/// Every file in `static/`, in the order of the alphabet, with its compressed forms.
+/// Every file in `static/`, in alphabetical order, with its compressed forms.
 const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
 
 /// One static file.
@@ -29,9 +29,9 @@ const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
 pub struct Asset {
     /// Its path in `static/`, with forward slashes: `icons/checksum.svg`.
     pub path: &'static str,
-    /// What is in it.
+    /// Its content.
     pub content: &'static [u8],
-    /// A hash of the content, so that a new content gets a new URL and may be kept for ever.
+    /// A hash of the content, so that new content gets a new URL and may be cached forever.
     pub version: u64,
     gzip: Option<&'static [u8]>,
     brotli: Option<&'static [u8]>,
@@ -40,12 +40,12 @@ pub struct Asset {
 impl Asset {
     /// Returns the file's URL below BASE, with its version: `/static/site.css?v=…`.
     ///
-    /// The version is in the query, for a web server that sends `static/` from disk to find the file.
+    /// The version is in the query, so that a web server that serves `static/` from disk finds the file.
     pub fn url(&self) -> String {
         format!("/static/{}?v={:016x}", self.path, self.version)
     }
 
-    /// Returns the media type, by the ending of the path.
+    /// Returns the media type, by the file extension.
     pub fn content_type(&self) -> &'static str {
         let ending = self.path.rsplit_once('.').map_or("", |(_, ending)| ending);
         CONTENT_TYPES
@@ -55,7 +55,7 @@ impl Asset {
     }
 }
 
-/// Returns every static file, in the order of the alphabet.
+/// Returns every static file, in alphabetical order.
 pub fn all() -> &'static [Asset] {
     FILES
 }
@@ -66,11 +66,11 @@ pub fn find(path: &str) -> Option<&'static Asset> {
     FILES.get(index)
 }
 
-/// Answers `GET /static/PATH`, and HEAD as GET.
+/// Serves `GET /static/PATH`, and HEAD like GET.
 ///
-/// With the version in its URL a file may be kept for ever; without, or with the version of another
-/// release, the browser has to ask again, and hears 304 while nothing has changed. The order of the
-/// questions is RFC 9110 §13.2.2's.
+/// With its version in the URL a file may be cached forever; without, or with the version of another release, the
+/// browser has to revalidate it, and gets 304 as long as nothing has changed. The preconditions are evaluated in the order
+/// of RFC 9110 §13.2.2.
 pub(crate) fn serve(
     method: &Method,
     path: &str,
@@ -80,7 +80,7 @@ pub(crate) fn serve(
     let Some(asset) = find(path) else {
         return HttpError::new(StatusCode::NOT_FOUND).into_response();
     };
-    // A range is one of the file as it is: who asks for a part gets no compressed form.
+    // Ranges refer to the uncompressed file, so a part of it is never compressed.
     let range = headers.get(RANGE).filter(|_| method == Method::GET);
     let form = if range.is_some() { Form::plain(asset) } else { Form::wanted(asset, headers) };
 
@@ -89,7 +89,7 @@ pub(crate) fn serve(
     } else if has_one_of(headers, IF_NONE_MATCH, &form.etag, false).unwrap_or(false) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        // The client has a part of another content: the rest would not fit to it. A date never fits.
+        // If the client has a part of different content, the rest would not match it. A date never matches.
         let fits = headers.get(IF_RANGE).is_none_or(|tag| tag.as_bytes() == form.etag.as_bytes());
         let range = range.filter(|_| fits).and_then(|range| range.to_str().ok());
         match range.map_or(Wanted::Whole, |range| parse(range, asset.content.len())) {
@@ -117,7 +117,7 @@ pub(crate) fn serve(
     response
 }
 
-/// A file in one of its forms. Each form is other bytes, so each has an ETag of its own.
+/// A file in one of its codings. Each has different bytes and so an ETag of its own.
 struct Form {
     asset: &'static Asset,
     coding: Coding,
@@ -126,13 +126,13 @@ struct Form {
 }
 
 impl Form {
-    /// The file as it is.
+    /// The file, not encoded.
     fn plain(asset: &'static Asset) -> Self {
         let etag = format!("\"{:016x}\"", asset.version);
         Form { asset, coding: Coding::Identity, content: asset.content, etag }
     }
 
-    /// The form the client prefers, if the file has it.
+    /// The coding the client prefers, if the file has it.
     fn wanted(asset: &'static Asset, headers: &HeaderMap) -> Self {
         let coding = Coding::wanted(headers);
         let (content, ending) = match coding {
@@ -160,24 +160,26 @@ impl Form {
     }
 }
 
-/// 206 with one part of the file.
+/// Returns 206 with one part of the file.
 fn one_part(asset: &'static Asset, part: &Range<usize>) -> Response {
-    let headers =
-        [(CONTENT_TYPE, asset.content_type().to_owned()), (CONTENT_RANGE, place(asset, part))];
+    let headers = [
+        (CONTENT_TYPE, asset.content_type().to_owned()),
+        (CONTENT_RANGE, content_range(asset, part)),
+    ];
     let content = asset.content.get(part.clone()).unwrap_or_default();
     (StatusCode::PARTIAL_CONTENT, headers, content).into_response()
 }
 
-/// 206 with several parts, each with a head of its own (RFC 9110 §14.6).
+/// Returns 206 with several parts, each with headers of its own (RFC 9110 §14.6).
 fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
-    // Not in any file: a file that had it in it would have another hash.
+    // It occurs in no file: a file that contained it would have another hash.
     let boundary = format!("part-of-{:016x}", asset.version);
     let mut body = Vec::new();
     for part in parts {
         let head = format!(
             "--{boundary}\r\nContent-Type: {}\r\nContent-Range: {}\r\n\r\n",
             asset.content_type(),
-            place(asset, part)
+            content_range(asset, part)
         );
         body.extend_from_slice(head.as_bytes());
         body.extend_from_slice(asset.content.get(part.clone()).unwrap_or_default());
@@ -189,20 +191,20 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
     (StatusCode::PARTIAL_CONTENT, headers, Body::from(Bytes::from(body))).into_response()
 }
 
-/// 416: the file has nothing of what was asked for; it says how long it is.
+/// Returns 416 with the length of the file: it has nothing in the requested ranges.
 fn nothing_of(asset: &Asset) -> Response {
     let length = format!("bytes */{}", asset.content.len());
     let page = HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE);
     ([(CONTENT_RANGE, length)], page).into_response()
 }
 
-/// Writes where a part lies: `bytes 0-99/1234`.
-fn place(asset: &Asset, part: &Range<usize>) -> String {
+/// Formats a `Content-Range`: `bytes 0-99/1234`.
+fn content_range(asset: &Asset, part: &Range<usize>) -> String {
     format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), asset.content.len())
 }
 
-/// Tells whether a header with tags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) names this one; `None`
-/// when there is no such header. A weak tag is as good as a strong one unless `only_strong`.
+/// Returns whether a header of ETags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) contains this one; `None` if there is
+/// no such header. Unless `only_strong`, a weak one matches as well.
 fn has_one_of(
     headers: &HeaderMap,
     name: HeaderName,
@@ -220,7 +222,7 @@ fn has_one_of(
     }))
 }
 
-/// Media types by the ending of a file's name. Text says its encoding.
+/// Media types by file extension. Text states its charset.
 const CONTENT_TYPES: &[(&str, &str)] = &[
     ("css", "text/css; charset=utf-8"),
     ("ico", "image/x-icon"),
@@ -240,10 +242,10 @@ mod tests {
 
     use super::*;
     use crate::http::compress::decompressed;
-    use crate::testing::{Answer, get, request, send};
+    use crate::testing::{TestResponse, get, request, send};
 
     /// Asks for `static/PATH` with these headers.
-    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> TestResponse {
         let request = request(method, &format!("/static/{path}"));
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -286,12 +288,12 @@ mod tests {
     fn versioned_urls_are_kept_and_others_are_asked_for_again() {
         let site = crate::router(&[]);
         let url = find("site.css").unwrap().url();
-        let answer = get(&site, &url);
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("content-type"), Some("text/css; charset=utf-8"));
-        assert_eq!(answer.header("cache-control"), Some("public, max-age=31536000, immutable"));
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(answer.body, find("site.css").unwrap().content);
+        let response = get(&site, &url);
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-type"), Some("text/css; charset=utf-8"));
+        assert_eq!(response.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(response.body, find("site.css").unwrap().content);
         for url in ["/static/site.css", "/static/site.css?v=0000000000000000"] {
             assert_eq!(get(&site, url).header("cache-control"), Some("public, no-cache"), "{url}");
         }
@@ -305,11 +307,11 @@ mod tests {
                 let Some(form) = form else { continue };
                 assert!(form.len() < asset.content.len(), "{} {coding}", asset.path);
                 assert_eq!(decompressed(form, coding), asset.content, "{} {coding}", asset.path);
-                let answer = ask("GET", asset.path, &[("accept-encoding", coding)]);
-                assert_eq!(answer.body, form, "{} {coding}", asset.path);
-                assert_eq!(answer.header("content-encoding"), Some(coding), "{}", asset.path);
-                assert_eq!(answer.header("vary"), Some("accept-encoding"), "{}", asset.path);
-                assert_eq!(answer.header("content-type"), Some(asset.content_type()));
+                let response = ask("GET", asset.path, &[("accept-encoding", coding)]);
+                assert_eq!(response.body, form, "{} {coding}", asset.path);
+                assert_eq!(response.header("content-encoding"), Some(coding), "{}", asset.path);
+                assert_eq!(response.header("vary"), Some("accept-encoding"), "{}", asset.path);
+                assert_eq!(response.header("content-type"), Some(asset.content_type()));
             }
         }
         let small = ask("GET", "favicon.svg", &[("accept-encoding", "br")]);
@@ -322,12 +324,12 @@ mod tests {
         let mut etags = Vec::new();
         for coding in ["br", "gzip", "identity"] {
             let accept = ("accept-encoding", coding);
-            let answer = ask("GET", "site.css", &[accept]);
-            let etag = answer.header("etag").unwrap().to_owned();
+            let response = ask("GET", "site.css", &[accept]);
+            let etag = response.header("etag").unwrap().to_owned();
             let head = ask("HEAD", "site.css", &[accept]);
             assert_eq!(head.header("etag"), Some(&*etag));
-            assert_eq!(head.header("content-encoding"), answer.header("content-encoding"));
-            let length = answer.body.len().to_string();
+            assert_eq!(head.header("content-encoding"), response.header("content-encoding"));
+            let length = response.body.len().to_string();
             assert_eq!(head.header("content-length"), Some(&*length), "{coding}");
             let again = ask("GET", "site.css", &[accept, ("if-none-match", &etag)]);
             assert_eq!(again.status, 304);
@@ -352,7 +354,7 @@ mod tests {
             ("if-none-match", "*", 304),
             ("if-none-match", "\"other\"", 200),
             ("if-none-match", "", 200),
-            // Without a date of its own a file cannot answer these (RFC 9110 §13.1.3, §13.1.4).
+            // Without a date of its own a file cannot response these (RFC 9110 §13.1.3, §13.1.4).
             ("if-modified-since", date, 200),
             ("if-unmodified-since", date, 200),
             ("if-match", &*etag, 200),
@@ -361,10 +363,10 @@ mod tests {
             ("if-match", &*weak, 412),
             ("if-match", "\"other\"", 412),
         ] {
-            let answer = ask("GET", "site.css", &[(name, value)]);
-            assert_eq!(answer.status, status, "{name}: {value}");
-            assert_eq!(answer.header("etag"), Some(&*etag), "{name}: {value}");
-            assert_eq!(answer.body.is_empty(), status == 304, "{name}: {value}");
+            let response = ask("GET", "site.css", &[(name, value)]);
+            assert_eq!(response.status, status, "{name}: {value}");
+            assert_eq!(response.header("etag"), Some(&*etag), "{name}: {value}");
+            assert_eq!(response.body.is_empty(), status == 304, "{name}: {value}");
         }
     }
 
@@ -380,23 +382,23 @@ mod tests {
         ] {
             // A compressed form is never cut.
             let headers = [("range", range), ("accept-encoding", "br, gzip")];
-            let answer = ask("GET", "site.css", &headers);
-            assert_eq!(answer.status, 206, "{range}");
-            assert_eq!(answer.body, css[first..=last], "{range}");
+            let response = ask("GET", "site.css", &headers);
+            assert_eq!(response.status, 206, "{range}");
+            assert_eq!(response.body, css[first..=last], "{range}");
             let place = format!("bytes {first}-{last}/{length}");
-            assert_eq!(answer.header("content-range"), Some(&*place), "{range}");
-            assert_eq!(answer.header("content-type"), Some("text/css; charset=utf-8"));
-            assert_eq!(answer.header("content-encoding"), None, "{range}");
+            assert_eq!(response.header("content-range"), Some(&*place), "{range}");
+            assert_eq!(response.header("content-type"), Some("text/css; charset=utf-8"));
+            assert_eq!(response.header("content-encoding"), None, "{range}");
         }
     }
 
     #[test]
     fn several_parts_come_in_one_answer() {
         let css = find("site.css").unwrap();
-        let answer = ask("GET", "site.css", &[("range", "bytes=0-3,-4")]);
-        assert_eq!(answer.status, 206);
-        assert_eq!(answer.header("content-range"), None);
-        let content_type = answer.header("content-type").unwrap();
+        let response = ask("GET", "site.css", &[("range", "bytes=0-3,-4")]);
+        assert_eq!(response.status, 206);
+        assert_eq!(response.header("content-range"), None);
+        let content_type = response.header("content-type").unwrap();
         let boundary = content_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
         let length = css.content.len();
         let text = str::from_utf8(css.content).unwrap();
@@ -408,7 +410,7 @@ mod tests {
             )
         };
         let expected = part(0, 3) + &part(length - 4, length - 1) + &format!("--{boundary}--\r\n");
-        assert_eq!(answer.text(), expected);
+        assert_eq!(response.text(), expected);
         for asset in all() {
             let boundary = format!("part-of-{:016x}", asset.version);
             let has_it =
@@ -420,12 +422,12 @@ mod tests {
     #[test]
     fn a_part_that_is_not_there_is_416_and_a_header_that_is_wrong_is_none() {
         let length = find("site.css").unwrap().content.len();
-        let answer = ask("GET", "site.css", &[("range", &format!("bytes={length}-"))]);
-        assert_eq!(answer.status, 416);
-        assert_eq!(answer.header("content-range"), Some(&*format!("bytes */{length}")));
+        let response = ask("GET", "site.css", &[("range", &format!("bytes={length}-"))]);
+        assert_eq!(response.status, 416);
+        assert_eq!(response.header("content-range"), Some(&*format!("bytes */{length}")));
         for range in ["bytes=5-4", "lines=1-2", "nonsense", "bytes=0-,0-"] {
-            let answer = ask("GET", "site.css", &[("range", range)]);
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, length), "{range}");
+            let response = ask("GET", "site.css", &[("range", range)]);
+            assert_eq!((response.status.as_u16(), response.body.len()), (200, length), "{range}");
         }
         // HEAD has no parts (RFC 9110 §14.2).
         assert_eq!(ask("HEAD", "site.css", &[("range", "bytes=0-9")]).status, 200);
@@ -443,8 +445,8 @@ mod tests {
             ("\"other\"", 200),
             ("Sat, 21 Nov 2026 09:00:00 GMT", 200),
         ] {
-            let answer = ask("GET", "site.css", &[("range", "bytes=5-"), ("if-range", tag)]);
-            assert_eq!(answer.status, status, "{tag}");
+            let response = ask("GET", "site.css", &[("range", "bytes=5-"), ("if-range", tag)]);
+            assert_eq!(response.status, status, "{tag}");
         }
         let headers = [("range", "bytes=5-"), ("if-none-match", plain)];
         assert_eq!(ask("GET", "site.css", &headers).status, 304);
@@ -483,9 +485,9 @@ mod tests {
             "%",
             "%zz",
         ] {
-            let answer = ask("GET", path, &[]);
-            assert_eq!(answer.status, 404, "{path}");
-            assert!(answer.text().contains("<!DOCTYPE html>"), "{path}: {}", answer.text());
+            let response = ask("GET", path, &[]);
+            assert_eq!(response.status, 404, "{path}");
+            assert!(response.text().contains("<!DOCTYPE html>"), "{path}: {}", response.text());
         }
         // A path may be spelt in more than one way, and is the same file.
         assert_eq!(ask("GET", "icons%2fchecksum.svg", &[]).status, 200);

@@ -1,7 +1,6 @@
 //! Where the site is mounted.
 //!
-//! The program finds that out (it knows the web server); here it is only kept, checked and put before
-//! every link.
+//! The program, which knows the web server, finds that out; here it is validated and prefixed to links.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,8 +11,8 @@ use http::request::Parts;
 
 /// The path the site is mounted at: empty for a site at the root of its host, else like `/project`.
 ///
-/// The program sets it as a request extension; every link on every page begins with it. As an extractor
-/// it never fails: without the extension the site is at the root.
+/// The program sets it as a request extension; every link on every page starts with it. As an extractor it never
+/// fails: without the extension the site is at the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePath(Option<Arc<str>>);
 
@@ -22,13 +21,13 @@ pub struct BasePath(Option<Arc<str>>);
 const HARMLESS: &[u8] = b"/-._~%!$&()*+=:@";
 
 impl BasePath {
-    /// Makes a base path of `/project` or `/project/`; of `/` and the empty string the root.
+    /// Makes a base path from `/project` or `/project/`; `/` and the empty string are the root.
     ///
     /// Links, redirects and the `Path` of cookies are built from it, and on some servers it comes from what the
     /// client sent. So only characters without a special meaning in any of these are allowed: anything that
     /// makes a link point to another host (`//host`, a backslash), ends an attribute, a header parameter or a
-    /// list (quotes, `;`, `,`, spaces, control characters) or ends the path itself (`?`, `#`) makes it count as
-    /// the root.
+    /// list (quotes, `;`, `,`, spaces, control characters) or ends the path itself (`?`, `#`) makes it count
+    /// as the root.
     pub fn new(path: &str) -> Self {
         let path = path.strip_suffix('/').unwrap_or(path);
         let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || HARMLESS.contains(&byte);
@@ -40,12 +39,12 @@ impl BasePath {
         }
     }
 
-    /// Returns the path without a slash at its end: `""` or like `"/project"`.
+    /// Returns the path without a trailing slash: `""` or like `"/project"`.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or("")
     }
 
-    /// Returns the link to a path of the site, which begins with a slash.
+    /// Returns the link to a path of the site, which starts with a slash.
     pub fn link(&self, path: &str) -> String {
         format!("{}{path}", self.as_str())
     }

@@ -1,28 +1,28 @@
 //! Parts of a file: the header `Range` (RFC 9110 §14).
 //!
-//! Text in, ranges out; the answer is made in `assets.rs`.
+//! Text in, ranges out; the response is made in `assets.rs`.
 
 use std::ops::Range;
 
-/// How many ranges one request may name. Readers of PDF and ZIP files ask for two or three; the many
-/// tiny ones of an attack get the whole file.
-const MOST_RANGES: usize = 16;
+/// How many ranges one request may ask for. Readers of PDF and ZIP files ask for two or three; an attack with many
+/// tiny ones gets the whole file.
+const MAX_RANGES: usize = 16;
 
 /// What a `Range` header means for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// The whole file: the header is none that is understood, or asks for more than there is in it.
+    /// The whole file: the header is not understood, or asks for more than the file.
     Whole,
-    /// These parts, none empty, in the order of the header.
+    /// These parts, none of them empty, in the order of the header.
     Parts(Vec<Range<usize>>),
-    /// Nothing that the file has: 416.
+    /// Nothing that is in the file: 416.
     Nothing,
 }
 
-/// Reads a `Range` header for a file of this length.
+/// Parses a `Range` header for a file of this length.
 ///
-/// A header that breaks the rules counts as none (RFC 9110 §14.2), as do ranges that together are longer
-/// than the file: an answer is never larger than the file.
+/// An invalid header is ignored (RFC 9110 §14.2), as are ranges that together are longer than the file, so that a
+/// response is never longer than the file.
 pub(crate) fn parse(header: &str, length: usize) -> Wanted {
     let Some((unit, ranges)) = header.split_once('=') else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -33,7 +33,7 @@ pub(crate) fn parse(header: &str, length: usize) -> Wanted {
     for range in ranges.split(',').map(str::trim).filter(|range| !range.is_empty()) {
         named += 1;
         match parse_one(range, length) {
-            Some(part) if named <= MOST_RANGES => parts.extend(part),
+            Some(part) if named <= MAX_RANGES => parts.extend(part),
             _ => return Wanted::Whole,
         }
     }
@@ -46,7 +46,7 @@ pub(crate) fn parse(header: &str, length: usize) -> Wanted {
     }
 }
 
-/// Reads `0-99`, `100-` or `-100`. `None`: it breaks the rules; `Some(None)`: the file has nothing of it.
+/// Parses `0-99`, `100-` or `-100`. `None`: invalid; `Some(None)`: outside of the file.
 fn parse_one(range: &str, length: usize) -> Option<Option<Range<usize>>> {
     let (first, last) = range.split_once('-')?;
     let (first, last) = (first.trim(), last.trim());
@@ -65,7 +65,7 @@ fn parse_one(range: &str, length: usize) -> Option<Option<Range<usize>>> {
     Some((part.start < part.end).then_some(part))
 }
 
-/// Reads a number of digits alone. One too large to count is as good as the largest.
+/// Parses a number that consists of digits only. One that is too large saturates.
 fn number(text: &str) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(usize::MAX))
 }

@@ -1,10 +1,10 @@
 //! Compression of pages, for a program that speaks HTTP itself.
 //!
-//! A layer outside of `finish.rs`. Only what is text, whole and at hand is compressed: a stream stays a
-//! stream, and a large answer is not held back. Static files come compressed already (`assets.rs`).
+//! A layer around `middleware.rs`. It compresses only text whose whole body is available at once: a stream stays a
+//! stream, and a large response is not delayed. Static files are compressed beforehand (`assets.rs`).
 //!
-//! Compressed length tells something about content. A page that shows a secret of its own beside what a
-//! stranger can choose says `Cache-Control: no-transform` and is left alone.
+//! The length after compression reveals something about the content (BREACH). A page that shows a secret beside text
+//! that a stranger can choose sets `Cache-Control: no-transform` and is not compressed.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -25,19 +25,18 @@ use http_body::{Frame, SizeHint};
 use super::accept_encoding::Coding;
 use super::media_type::MediaType;
 
-/// Answers below this size fit into one packet or two and are sent as they are.
-const SMALLEST: u64 = 1024;
+/// Smaller responses fit into one or two packets and are sent as they are.
+const MIN_BYTES: u64 = 1024;
 
-/// Answers above this size are sent as they are: compressing this much takes about 8 ms, in which nobody
-/// else is served.
-const LARGEST: u64 = 512 * 1024;
+/// Larger responses are sent as they are: compressing this much takes about 8 ms, during which nobody else is served.
+const MAX_BYTES: u64 = 512 * 1024;
 
-/// Where more effort begins to cost much and gain little: a page of 5 KB becomes 1.4 KB in 0.1 ms with
-/// brotli, 1.5 KB in 0.05 ms with gzip.
+/// Beyond these levels more effort costs much and gains little: a page of 5 KB becomes 1.4 KB in 0.1 ms with brotli,
+/// 1.5 KB in 0.05 ms with gzip.
 const BROTLI_QUALITY: i32 = 4;
 const GZIP_LEVEL: u32 = 3;
 
-/// The layer itself.
+/// The layer: compresses a response as the client prefers.
 pub(crate) async fn compress(request: Request, next: Next) -> Response {
     let coding = Coding::wanted(request.headers());
     let is_head = request.method() == Method::HEAD;
@@ -47,7 +46,7 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
     }
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     let length = response.body().size_hint().exact().unwrap_or(0);
-    if is_head || coding == Coding::Identity || !(SMALLEST..=LARGEST).contains(&length) {
+    if is_head || coding == Coding::Identity || !(MIN_BYTES..=MAX_BYTES).contains(&length) {
         return response;
     }
     let (mut head, body) = response.into_parts();
@@ -55,7 +54,7 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
         Err(body) => body,
         Ok(content) => match compressed(&content, coding) {
             Ok(compressed) if compressed.len() < content.len() => {
-                say_so(&mut head.headers, coding);
+                mark_compressed(&mut head.headers, coding);
                 Body::from(compressed)
             }
             _ => Body::from(content),
@@ -64,32 +63,32 @@ pub(crate) async fn compress(request: Request, next: Next) -> Response {
     Response::from_parts(head, body)
 }
 
-/// Whether an answer is text that nobody has prepared in another way.
+/// Whether a response is text that is not encoded, ranged or protected from transformation.
 fn can_be_compressed(status: StatusCode, headers: &HeaderMap) -> bool {
     let has_no_content = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    let is_prepared = headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE);
-    let is_to_stay = headers.get_all(CACHE_CONTROL).iter().any(|value| {
+    let is_encoded = headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE);
+    let is_protected = headers.get_all(CACHE_CONTROL).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("no-transform"))
     });
     let is_text = MediaType::of(headers).is_some_and(is_text);
-    !has_no_content && !is_prepared && !is_to_stay && is_text
+    !has_no_content && !is_encoded && !is_protected && is_text
 }
 
 fn is_text(media_type: MediaType<'_>) -> bool {
-    // Events are a stream by their nature.
+    // Server-sent events are a stream by nature.
     media_type.has_prefix("text/") && !media_type.is("text/event-stream")
         || media_type.has_suffix("+json")
         || media_type.has_suffix("+xml")
         || TEXT_OF_APPLICATIONS.iter().any(|text| media_type.is(text))
 }
 
-/// Text whose media type does not say that it is.
+/// Text whose media type does not say so.
 const TEXT_OF_APPLICATIONS: [&str; 3] =
     ["application/json", "application/javascript", "application/xml"];
 
-/// The headers of a compressed answer: other bytes, so another length, and an ETag that no longer stands
-/// for each byte (RFC 9110 §8.8.1).
-fn say_so(headers: &mut HeaderMap, coding: Coding) {
+/// Adjusts the headers to the compressed body: it has another length, and its ETag is no longer a strong validator
+/// (RFC 9110 §8.8.1).
+fn mark_compressed(headers: &mut HeaderMap, coding: Coding) {
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
     if let Some(coding) = coding.header() {
@@ -102,7 +101,7 @@ fn say_so(headers: &mut HeaderMap, coding: Coding) {
     }
 }
 
-/// Returns what is in a body that has all of it at hand; else the body, unharmed.
+/// Returns the content of a body that is available at once; otherwise the body, unchanged.
 async fn whole(mut body: Body, length: u64) -> Result<Bytes, Body> {
     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
     match polled {
@@ -121,7 +120,7 @@ fn with_first(first: Result<Frame<Bytes>, axum::Error>, rest: Body) -> Body {
     Body::new(Unread { first: Some(first), rest })
 }
 
-/// A body of which one frame was looked at.
+/// A body whose first frame has been taken and is handed out again.
 struct Unread {
     first: Option<Result<Frame<Bytes>, axum::Error>>,
     rest: Body,
@@ -142,9 +141,8 @@ impl HttpBody for Unread {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(first) = &self.first else { return self.rest.size_hint() };
-        let first =
-            first.as_ref().ok().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
+        let first = first.and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + first);
@@ -178,13 +176,13 @@ fn compressed(content: &[u8], coding: Coding) -> io::Result<Vec<u8>> {
     Ok(output)
 }
 
-/// Returns brotli's window as a power of two: as large as the content, for memory is set up for all of
-/// it, and not above 256 KiB.
+/// Returns brotli's window as a power of two: as large as the content, because memory for all of it is allocated up
+/// front, and at most 256 KiB.
 fn window(length: usize) -> i32 {
     length.next_power_of_two().trailing_zeros().clamp(10, 18) as i32
 }
 
-/// Undoes a compression, for tests.
+/// Decompresses, for tests.
 #[cfg(test)]
 pub(crate) fn decompressed(content: &[u8], coding: &str) -> Vec<u8> {
     let mut output = Vec::new();
@@ -205,7 +203,7 @@ mod tests {
     use http::header::CONTENT_TYPE;
 
     use super::*;
-    use crate::testing::{Answer, body_of_chunks, request, send};
+    use crate::testing::{TestResponse, body_of_chunks, request, send};
     use crate::{Access, Runs, SiteSettings, Tool};
 
     const TOOL: Tool = Tool {
@@ -255,7 +253,7 @@ mod tests {
         },
     };
 
-    /// A stream that knows its length beforehand.
+    /// A stream that knows its length in advance.
     struct Announced(Body);
     impl HttpBody for Announced {
         type Data = Bytes;
@@ -271,7 +269,7 @@ mod tests {
         }
     }
 
-    fn ask(compress: bool, method: &str, path: &str, accept: &str) -> Answer {
+    fn ask(compress: bool, method: &str, path: &str, accept: &str) -> TestResponse {
         let settings = SiteSettings { compress, ..SiteSettings::default() };
         let site = crate::router_with(const { &[TOOL] }, &settings);
         let request = request(method, path).header("accept-encoding", accept);
@@ -283,23 +281,23 @@ mod tests {
         for path in ["/tools/sample/page", "/tools/sample/json", "/", "/nowhere"] {
             let plain = ask(true, "GET", path, "");
             for coding in ["br", "gzip"] {
-                let answer = ask(true, "GET", path, coding);
-                assert_eq!(answer.status, plain.status);
-                assert_eq!(answer.header("content-encoding"), Some(coding), "{path}");
-                assert!(answer.body.len() < plain.body.len(), "{path}");
-                assert_eq!(decompressed(&answer.body, coding), plain.body, "{path}");
-                let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+                let response = ask(true, "GET", path, coding);
+                assert_eq!(response.status, plain.status);
+                assert_eq!(response.header("content-encoding"), Some(coding), "{path}");
+                assert!(response.body.len() < plain.body.len(), "{path}");
+                assert_eq!(decompressed(&response.body, coding), plain.body, "{path}");
+                let vary: Vec<_> = response.headers.get_all("vary").iter().collect();
                 assert!(vary.iter().any(|vary| *vary == "accept-encoding"), "{path}: {vary:?}");
             }
             assert_eq!(plain.header("content-encoding"), None);
         }
-        let answer = ask(true, "GET", "/tools/sample/page", "br");
-        assert_eq!(answer.header("etag"), Some("W/\"tag\""));
+        let response = ask(true, "GET", "/tools/sample/page", "br");
+        assert_eq!(response.header("etag"), Some("W/\"tag\""));
         assert_eq!(ask(true, "GET", "/tools/sample/page", "").header("etag"), Some("\"tag\""));
     }
 
     #[test]
-    fn what_is_no_text_too_short_too_long_streamed_or_prepared_stays_as_it_is() {
+    fn only_short_whole_text_is_compressed() {
         for (name, length) in [
             ("image", 3400),
             ("events", 3400),
@@ -311,10 +309,10 @@ mod tests {
             ("encoded", 5000),
             ("none", 0),
         ] {
-            let answer = ask(true, "GET", &format!("/tools/sample/{name}"), "br, gzip");
+            let response = ask(true, "GET", &format!("/tools/sample/{name}"), "br, gzip");
             let expected = (name == "encoded").then_some("zstd");
-            assert_eq!(answer.header("content-encoding"), expected, "{name}");
-            assert_eq!(answer.body.len(), length, "{name}");
+            assert_eq!(response.header("content-encoding"), expected, "{name}");
+            assert_eq!(response.body.len(), length, "{name}");
         }
         let head = ask(true, "HEAD", "/tools/sample/page", "br");
         assert!(head.body.is_empty() && head.header("content-encoding").is_none());
@@ -322,8 +320,8 @@ mod tests {
 
     #[test]
     fn behind_a_web_server_nothing_is_compressed() {
-        let answer = ask(false, "GET", "/tools/sample/page", "br, gzip");
-        assert_eq!(answer.header("content-encoding"), None);
-        assert_eq!(answer.header("vary"), None);
+        let response = ask(false, "GET", "/tools/sample/page", "br, gzip");
+        assert_eq!(response.header("content-encoding"), None);
+        assert_eq!(response.header("vary"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What went wrong with a request, as a value: its status, the words for the visitor, the cause for the log.
 //!
-//! A handler returns an [`HttpError`]; `middleware.rs`, which knows the request, has `pages/error_page.rs` write it in
+//! A handler returns an [`HttpError`]; `middleware.rs`, which knows the request, has `pages/error_page.rs` render it in
 //! the format the client prefers. No page is made here. Causes are for the log and never reach the visitor.
 
 use std::fmt;
@@ -12,14 +12,14 @@ use super::error_words::words_for;
 use super::format::Format;
 use crate::store::StoreError;
 
-/// When to come back to a busy site. An upgrade takes about a second; crawlers and monitors that come back
-/// sooner make it no less busy.
+/// When to try again if the site is busy. An upgrade takes about a second; crawlers and monitors that came back sooner
+/// would only add to the load.
 const BUSY_SECONDS: u32 = 5;
 
-/// A failure, in words that a visitor understands.
+/// A failed request, in words that a visitor understands.
 ///
-/// As a handler's response (`Result<Response, HttpError>`) it becomes a page, JSON or plain text, as the
-/// client prefers. Title and message have a default for each status.
+/// As a handler's response (`Result<Response, HttpError>`) it becomes a page, JSON or plain text, as the client prefers.
+/// Title and message have a default for each status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpError {
     status: StatusCode,
@@ -34,7 +34,7 @@ pub struct HttpError {
 }
 
 impl HttpError {
-    /// A failure with this status and the words that go with it.
+    /// An error with this status and its default words.
     pub fn new(status: StatusCode) -> Self {
         HttpError {
             status,
@@ -54,41 +54,40 @@ impl HttpError {
         HttpError { title: Some(title.into().into()), ..self }
     }
 
-    /// Replaces the message: what happened and what to do now, in whole sentences.
+    /// Replaces the message: what happened and what to do now, in full sentences.
     pub fn message(self, message: impl Into<String>) -> Self {
         HttpError { message: Some(message.into().into()), ..self }
     }
 
-    /// Adds a line that stands for itself below the message: what to write into a file, a command, the
-    /// words of a program. It is shown as it is.
+    /// Adds a line of its own below the message: what to write into a file, a command, a program's output. It is shown
+    /// verbatim.
     pub fn line(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
         self
     }
 
-    /// Says when to try again, in seconds (`Retry-After`). A 503 says 5 unless this says otherwise.
+    /// Sets when to try again, in seconds (`Retry-After`). A 503 has a default of 5.
     pub fn retry_after(self, seconds: u32) -> Self {
         HttpError { retry_after: Some(seconds), ..self }
     }
 
-    /// Adds the cause, for the log alone: visitors never see it. No period at its end.
+    /// Adds the cause, for the log only: visitors never see it. Without a period at its end.
     pub fn cause(self, cause: impl fmt::Display) -> Self {
         HttpError { cause: Some(cause.to_string().into()), ..self }
     }
 
-    /// Says how the log begins its line about this: in a few words whose fault it is. `A tool failed`,
-    /// unless this says otherwise.
+    /// Sets how the log's line about this starts: a few words on whose fault it is. Default: `A tool failed`.
     pub fn fault(self, fault: &'static str) -> Self {
         HttpError { fault, ..self }
     }
 
-    /// Names the path that was asked for, for the log: for handlers that answer in place of all others. The page
-    /// leads nowhere, for there is nothing else.
+    /// Sets the requested path, for the log: for handlers that respond instead of all others. The page then links to
+    /// nothing, because there is nothing else.
     pub fn asked_for(self, path: impl Into<String>) -> Self {
         HttpError { asked_for: Some(path.into().into()), ..self }
     }
 
-    /// Chooses the form for clients that have no preference: a page, unless this says otherwise.
+    /// Sets the format for clients without a preference. Default: a page.
     pub fn default_format(self, default_format: Format) -> Self {
         HttpError { default_format, ..self }
     }
@@ -98,19 +97,19 @@ impl HttpError {
         self.status
     }
 
-    /// Writes a failure of the site's own to the log.
+    /// Logs a server error.
     pub(crate) fn log(&self, method: &Method, path: &str, reference: Option<&str>) {
         let status = self.status;
         if status.is_server_error() {
             let reference = reference.unwrap_or("-");
             let path = self.asked_for.as_deref().unwrap_or(path);
             let fault = self.fault;
-            let cause = self.cause.as_deref().unwrap_or("no cause is named");
+            let cause = self.cause.as_deref().unwrap_or("no cause given");
             tracing::error!(reference, %status, %method, path, "{fault}: {cause}.");
         }
     }
 
-    /// Returns the form for clients that have no preference.
+    /// Returns the format for clients without a preference.
     pub(crate) fn format_without_preference(&self) -> Format {
         self.default_format
     }
@@ -132,8 +131,8 @@ impl HttpError {
         self.retry_after.or(is_busy.then_some(BUSY_SECONDS))
     }
 
-    /// Returns whether there is anything else on the site to go on to.
-    pub(crate) fn leads_on(&self) -> bool {
+    /// Returns whether the page should link to the rest of the site.
+    pub(crate) fn has_links(&self) -> bool {
         self.asked_for.is_none()
     }
 }
@@ -155,14 +154,12 @@ impl IntoResponse for HttpError {
     }
 }
 
-/// For the visitor a page without details, for the log the cause and the cure.
+/// A page without details for the visitor; cause and cure for the log.
 impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         let message = match error {
-            StoreError::Busy => "Too many want something at this moment. Please try again.",
-            _ => {
-                "The site cannot get at what it has to remember. Its owner finds the cause in the log."
-            }
+            StoreError::Busy => "The site is busy. Please try again.",
+            _ => "The site's data is unavailable. Its owner can find the cause in the log.",
         };
         HttpError::new(StatusCode::SERVICE_UNAVAILABLE).message(message).cause(error)
     }

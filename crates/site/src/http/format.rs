@@ -1,6 +1,4 @@
-//! What the client wants to read: a page, JSON or plain text.
-//!
-//! The header `Accept` (RFC 9110 §12.5.1) is read here and nowhere else.
+//! Which format the client prefers, a page, JSON or plain text: the header `Accept` (RFC 9110 §12.5.1).
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
@@ -8,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use super::media_type::MediaType;
 use super::parameters::elements;
 
-/// The three forms in which the site can say something.
+/// The formats in which the site can respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A page, for people with a browser.
@@ -20,16 +18,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the form the client prefers, and `default` when it has no preference (no `Accept`, or
-    /// `*/*`, as curl sends it).
+    /// Returns the format the client prefers, and `default` if it has no preference (no `Accept`, or `*/*`, as curl sends
+    /// it).
     ///
-    /// A named type beats a wildcard of the same weight, and of several named types with the same
-    /// weight the first one counts.
+    /// A named type beats a wildcard of the same weight; of several named types with the same weight the first one
+    /// wins.
     pub fn wanted(headers: &HeaderMap, default: Format) -> Format {
         Format::wanted_by(headers.get_all(ACCEPT), default)
     }
 
-    /// As [`wanted`](Self::wanted), of the header's values alone.
+    /// Like [`wanted`](Self::wanted), by the values of the header.
     pub(crate) fn wanted_by<'a>(
         accept: impl IntoIterator<Item = &'a HeaderValue>,
         default: Format,
@@ -47,7 +45,7 @@ impl Format {
     }
 }
 
-/// Which format a media range stands for, and whether it names it.
+/// Returns whether a media range names a format, and which one it stands for.
 fn format_of(range: MediaType<'_>, default: Format) -> Option<(bool, Format)> {
     const FORMATS: [(&str, Format); 4] = [
         ("text/html", Format::Html),

@@ -1,8 +1,8 @@
 //! Forms with files (`multipart/form-data`), streamed in bounded memory.
 //!
-//! The parser is multer's. What it lacks lives here: it takes in all of a body that is ready before it
-//! hands out the first byte, and it keeps what is before the first boundary and the headers of a part
-//! without limit. What the fields mean is for the tool to know.
+//! The parser is multer's. This adds what it lacks: it buffers all of a body that is ready before it hands out the first
+//! byte, and it buffers the preamble and the headers of a part without a limit. What the fields mean is the tool's
+//! business.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::error::HttpError;
 use super::media_type::MediaType;
 use super::request_body::{BodyBroken, Chunks, too_large};
 
-/// How much of a form may arrive without any of it being handed out: a preamble or the headers of a
-/// part, which are a few hundred bytes in the forms of browsers. It leaves room for one large chunk.
+/// How much of a form may arrive without any of it being handed out: a preamble, or the headers of a part, which
+/// browsers keep to a few hundred bytes. It leaves room for one large chunk.
 const UNPRODUCTIVE_BYTES: usize = 256 * 1024;
 
 /// A form with files, field by field; also an extractor.
 ///
-/// Memory is bounded: about one chunk of the body, whatever the size of a file.
+/// Memory is bounded: about one chunk of the body, whatever the size of the files.
 ///
 /// ```
 /// # async fn read(mut form: site::Multipart) -> Result<(), site::HttpError> {
@@ -48,22 +48,22 @@ pub struct Multipart {
 }
 
 impl Multipart {
-    /// Tells whether a request with these headers brings such a form.
+    /// Returns whether a request with these headers contains such a form.
     pub fn is_in(headers: &HeaderMap) -> bool {
         MediaType::of(headers).is_some_and(|media_type| media_type.is(MediaType::FORM_DATA))
     }
 
-    /// Reads the form in a body, by the boundary in its headers.
+    /// Parses the form in a body, by the boundary in the headers.
     ///
     /// # Errors
-    /// 400 when the headers name no boundary.
+    /// 400 if the headers name no boundary.
     pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, HttpError> {
         let media_type =
             MediaType::of(headers).filter(|media_type| media_type.is(MediaType::FORM_DATA));
         let boundary = media_type.and_then(|media_type| media_type.parameter("boundary"));
         let boundary = boundary.filter(|boundary| !boundary.is_empty()).ok_or_else(|| {
             HttpError::new(StatusCode::BAD_REQUEST)
-                .message("The form does not say where its parts begin and end (no boundary).")
+                .message("The form does not say where its parts start and end (no boundary).")
         })?;
         let unproductive = Arc::new(AtomicUsize::new(0));
         let chunks = OneChunkAPoll {
@@ -78,14 +78,14 @@ impl Multipart {
         })
     }
 
-    /// Returns the next field; what was not read of the one before is skipped.
+    /// Returns the next field; the unread rest of the previous one is skipped.
     ///
     /// # Errors
-    /// 400 when the form broke off or cannot be understood.
+    /// 400 if the form is incomplete or malformed.
     pub async fn next_field(&mut self) -> Result<Option<Field<'_>>, HttpError> {
-        // The parser can skip by itself, but then nobody sees that it gets on.
+        // The parser can skip by itself, but then its progress is not visible.
         while self.chunk().await?.is_some() {}
-        // It wants the field before to be gone first.
+        // It requires the previous field to be dropped first.
         self.current = None;
         self.current = self.parser.next_field().await.map_err(into_http_error)?;
         self.unproductive.store(0, Ordering::Relaxed);
@@ -116,13 +116,13 @@ pub struct Field<'form> {
 }
 
 impl Field<'_> {
-    /// Returns the name of the field; empty when the client sent none.
+    /// Returns the name of the field; empty if the client sent none.
     pub fn name(&self) -> &str {
         self.form.current.as_ref().and_then(|field| field.name()).unwrap_or("")
     }
 
-    /// Returns the name of the file, for a field that carries one. An empty name means that no file was
-    /// chosen. Browsers send the bare name; what other clients send is cut to that.
+    /// Returns the file name, for a field that holds a file. An empty one means that no file was chosen. Browsers send
+    /// the bare name; a path from another client is reduced to it.
     pub fn file_name(&self) -> Option<&str> {
         let name = self.form.current.as_ref()?.file_name()?;
         Some(name.rsplit(['/', '\\']).next().unwrap_or(name))
@@ -131,15 +131,15 @@ impl Field<'_> {
     /// Returns the next chunk of the field's content, and `None` at its end.
     ///
     /// # Errors
-    /// 400 when the form broke off or cannot be understood.
+    /// 400 if the form is incomplete or malformed.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         self.form.chunk().await
     }
 
-    /// Reads the whole field as text of at most `limit` bytes. What is not UTF-8 is replaced.
+    /// Reads the whole field as text of at most `limit` bytes. Invalid UTF-8 is replaced.
     ///
     /// # Errors
-    /// 413 that names the limit; 400 when the form broke off or cannot be understood.
+    /// 413 that names the limit; 400 if the form is incomplete or malformed.
     pub async fn text(mut self, limit: usize) -> Result<String, HttpError> {
         let mut text = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -152,8 +152,8 @@ impl Field<'_> {
     }
 }
 
-/// The body as the parser sees it: after each chunk it looks not ready for one poll, because the parser
-/// polls until it does, and so would take in the whole of a body that is there already.
+/// The body as the parser sees it: after each chunk it is pending for one poll, because the parser polls until it is,
+/// and would otherwise buffer the whole of a body that has already arrived.
 struct OneChunkAPoll {
     chunks: Chunks,
     gave_one: bool,
@@ -184,21 +184,21 @@ fn into_http_error(error: multer::Error) -> HttpError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyBroken>() {
             Ok(broken) => (*broken).into(),
-            Err(cause) => not_understood(&*cause),
+            Err(cause) => malformed(&*cause),
         },
         multer::Error::IncompleteStream
         | multer::Error::IncompleteFieldData { .. }
         | multer::Error::IncompleteHeaders => HttpError::new(StatusCode::BAD_REQUEST)
-            .title("The upload broke off")
+            .title("Upload incomplete")
             .message("The form ended before its last part was complete. Please send it again."),
-        other => not_understood(&other),
+        other => malformed(&other),
     }
 }
 
-fn not_understood(cause: &dyn std::error::Error) -> HttpError {
-    tracing::info!("a form that cannot be understood: {cause}");
+fn malformed(cause: &dyn std::error::Error) -> HttpError {
+    tracing::info!("Malformed form: {cause}.");
     HttpError::new(StatusCode::BAD_REQUEST)
-        .message("The form that was sent cannot be understood. Please try it from the page again.")
+        .message("The form could not be understood. Please go back to the page and send it again.")
 }
 
 #[cfg(test)]

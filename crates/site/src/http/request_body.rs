@@ -1,7 +1,6 @@
 //! Request bodies of any size, a chunk at a time.
 //!
-//! Forms with files are read in `multipart.rs`, which sits on top of this; what a chunk means is for the
-//! tool to know.
+//! `multipart.rs` parses forms with files on top of this; what a chunk means is the tool's business.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,14 +14,14 @@ use http_body::Body as _;
 
 use super::error::HttpError;
 
-/// How many bytes of a body are handed out in one turn before the other exchanges get theirs.
+/// How many bytes of a body are handed out in one turn of the loop before other requests are served.
 ///
-/// A client on the same machine can send faster than a tool can work, and then the body is never
-/// "not ready". 1 MiB is about 8 ms for the slowest tool that reads bodies (five digests at once).
+/// A client on the same machine can send faster than a tool can work, and then the body is never pending. 1 MiB takes
+/// the slowest tool that reads bodies (five digests at once) about 8 ms.
 const BYTES_A_TURN: usize = 1024 * 1024;
 
-/// A request body as a stream of chunks: never more than one in memory, and polite to the other
-/// exchanges in the one thread.
+/// A request body as a stream of chunks: never more than one in memory, and fair to the other requests in the one
+/// thread.
 ///
 /// ```
 /// # async fn count(body: axum::body::Body) -> Result<usize, site::BodyBroken> {
@@ -51,10 +50,10 @@ impl Chunks {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Reads the whole body into memory, when it has at most `limit` bytes.
+    /// Reads the whole body into memory, if it has at most `limit` bytes.
     ///
     /// # Errors
-    /// An [`HttpError`]: 413 that names the limit, or 400 when the body broke off.
+    /// 413 that names the limit; 400 if the body broke off.
     pub async fn collect(mut self, limit: usize) -> Result<Vec<u8>, HttpError> {
         if self.body.size_hint().lower() > limit as u64 {
             return Err(too_large(limit as u64));
@@ -82,7 +81,7 @@ impl Chunks {
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyBroken(error)))),
                 Some(Ok(frame)) => frame,
             };
-            // Trailers are of no use to a tool.
+            // Tools have no use for trailers.
             if let Ok(chunk) = frame.into_data()
                 && !chunk.is_empty()
             {
@@ -101,7 +100,7 @@ impl Stream for Chunks {
     }
 }
 
-/// The body of a request broke off before its end: the client went away, or the connection did.
+/// The body of a request ended early: the client or the connection went away.
 #[derive(Debug)]
 pub struct BodyBroken(axum::Error);
 
@@ -119,14 +118,14 @@ impl std::error::Error for BodyBroken {
 
 impl From<BodyBroken> for HttpError {
     fn from(broken: BodyBroken) -> Self {
-        tracing::info!("{broken}");
+        tracing::info!("The request body broke off: {}.", broken.0);
         HttpError::new(StatusCode::BAD_REQUEST)
-            .title("The upload broke off")
-            .message("What you sent did not arrive whole. Please send it again.")
+            .title("Upload incomplete")
+            .message("What you sent did not arrive in full. Please send it again.")
     }
 }
 
-/// Says that something is larger than its limit.
+/// Returns 413 that names the limit.
 pub(crate) fn too_large(limit: u64) -> HttpError {
     const MIB: u64 = 1024 * 1024;
     let limit = match limit {
@@ -135,7 +134,7 @@ pub(crate) fn too_large(limit: u64) -> HttpError {
         limit => format!("{limit} bytes"),
     };
     HttpError::new(StatusCode::PAYLOAD_TOO_LARGE)
-        .message(format!("What you sent is larger than the {limit} that are accepted here."))
+        .message(format!("What you sent is larger than the limit of {limit}."))
 }
 
 #[cfg(test)]

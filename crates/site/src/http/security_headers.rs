@@ -16,12 +16,11 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Protects visitors in every response. Together with the three that most responses have (type, length,
-/// caching) these fill the smallest `HeaderMap`: a seventh header would need a larger, slower one for every
-/// response.
+/// The headers of every response. Together with the three that most responses have (type, length, caching) they fill
+/// the smallest `HeaderMap`: a seventh header would make every response use a larger, slower one.
 static OF_ALL: [(HeaderName, HeaderValue); 3] = [
-    // Only scripts, styles and images that are files of this site; nothing inline, no frames, no connections,
-    // no form that submits elsewhere.
+    // Only scripts, styles and images from this site's files; nothing inline, no frames, no connections, no form that
+    // submits elsewhere.
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -38,12 +37,11 @@ static OF_ALL: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// And in pages.
+/// The additional headers of pages.
 static OF_PAGES: [(HeaderName, HeaderValue); 4] = [
     // Only pages have links: the address of a private one is not revealed to other sites.
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
-    // What no page of ours may use, nor anything it loads. A tool that needs one of these sets the header
-    // itself.
+    // Neither our pages nor anything they load may use these. A tool that needs one sets the header itself.
     (
         HeaderName::from_static("permissions-policy"),
         HeaderValue::from_static(

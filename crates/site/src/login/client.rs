@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-/// Whoever tries a password, as far as attempts are counted.
+/// Somebody who tries a password, as far as attempts are counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Client {
-    /// A browser in which the owner has logged in before, by its number. What others try does not delay it.
+    /// A browser in which the owner has logged in before, by its number. Other clients' attempts do not delay it.
     Known(String),
-    /// Any other, by its address; `None` where nobody tells one.
+    /// Any other, by its address; `None` where it is unknown.
     Unknown(Option<IpAddr>),
 }
 
@@ -17,7 +17,7 @@ impl Client {
             Client::Known(number) => format!("known {number}"),
             Client::Unknown(None) => "no address".to_owned(),
             Client::Unknown(Some(IpAddr::V4(address))) => address.to_string(),
-            // One customer has a /64.
+            // One customer gets a /64.
             Client::Unknown(Some(IpAddr::V6(address))) => match address.to_ipv4_mapped() {
                 Some(address) => address.to_string(),
                 None => {
@@ -28,7 +28,7 @@ impl Client {
         }
     }
 
-    /// The part of the internet it belongs to, as far as one customer gets: a /24 for IPv4, a /48 for IPv6.
+    /// Returns its network, as large as one customer may get: a /24 for IPv4, a /48 for IPv6.
     pub(super) fn network(&self) -> String {
         let Client::Unknown(Some(address)) = self else { return self.name() };
         match address.to_canonical() {

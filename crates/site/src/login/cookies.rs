@@ -8,8 +8,9 @@
 //! subdomain and no page over HTTP can set such a cookie (RFC 6265bis §4.1.3.2). Otherwise browsers refuse the
 //! name. Both are read, since a browser may have older cookies.
 //!
-//! A browser may send several of one name (of a site above ours, or set by a neighbour on another port): the
-//! first that is ours counts.
+//! A browser may send several of one name (from a site above ours, or set by a neighbour on another port): the first
+//! one that is ours counts.
+//!
 //! The path at which the site is mounted may come from a visitor's URL. So the one attribute built from it is a
 //! [`CookiePath`], which cannot contain anything that would end the attribute and start another.
 
@@ -28,25 +29,25 @@ pub(crate) const KNOWN: &str = "toolshed-known";
 /// The prefix of a cookie's name that only this host can set, for all its paths.
 const PROTECTED: &str = "__Host-";
 
-/// How many cookies of one name are tried: decrypting costs some microseconds.
-const MOST_TRIED: usize = 8;
+/// How many cookies of one name are tried: decrypting takes some microseconds.
+const MAX_TRIED: usize = 8;
 
-/// Whether a request brings a cookie of this name at all.
+/// Returns whether a request has a cookie of this name at all.
 pub(crate) fn is_there(headers: &HeaderMap, name: &str) -> bool {
-    // One look at the headers: most requests have no cookie.
+    // A single pass over the headers: most requests have no cookie.
     pairs(headers).any(|(found, _)| found.strip_prefix(PROTECTED).unwrap_or(found) == name)
 }
 
-/// Returns the content of the cookies of this name that are ours.
+/// Returns the decrypted values of the cookies of this name that are ours.
 pub(crate) fn ours(headers: &HeaderMap, name: &'static str, secrets: &Secrets) -> Vec<String> {
-    let decrypted = values(headers, name).take(MOST_TRIED).filter_map(|value| {
+    let decrypted = values(headers, name).take(MAX_TRIED).filter_map(|value| {
         let jar = CookieJar::new();
         jar.private(&secrets.cookies).decrypt(Cookie::new(name, value.to_owned()))
     });
     decrypted.map(|cookie| cookie.value().to_owned()).collect()
 }
 
-/// The values of a cookie; first those that no neighbour can have set.
+/// Returns the values of a cookie; first those that no neighbour can have set.
 fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let protected = pairs(headers)
         .filter(move |(found, _)| found.strip_prefix(PROTECTED).is_some_and(|found| found == name));
@@ -59,7 +60,7 @@ fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }
 
-/// Whether a response already sets this cookie.
+/// Returns whether a response already sets this cookie.
 pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
     headers.get_all(SET_COOKIE).iter().any(|line| {
         let line = line.as_bytes();
@@ -71,8 +72,8 @@ pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
 /// A path that a cookie's `Path` attribute may contain: a slash, then only unreserved characters (RFC 3986
 /// §2.3), `%` and slashes.
 ///
-/// Everything else is refused, even where no browser would end the attribute: browsers disagree on quoted paths
-/// and on commas.
+/// Everything else is rejected, even where no browser would end the attribute: browsers disagree on quoted paths and on
+/// commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookiePath(String);
 
@@ -96,12 +97,12 @@ impl fmt::Display for CookiePath {
     }
 }
 
-/// Where a cookie holds and how.
+/// Where a cookie is valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     /// The path below which it is sent.
     pub(crate) path: CookiePath,
-    /// Whether it is sent over HTTPS alone.
+    /// Whether it is sent over HTTPS only.
     pub(crate) secure: bool,
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn set(
     secrets: &Secrets,
 ) {
     let mut jar = CookieJar::new();
-    // The name is part of what is encrypted: the plain one in both cases.
+    // The name is authenticated with the value: the plain one in both cases.
     jar.private_mut(&secrets.cookies).add((name, value.to_owned()));
     let Some(mut cookie) = jar.get(name).cloned() else { return };
     if scope.is_protected() {
@@ -136,7 +137,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, sent: &HeaderMap, name: &'static s
     remove_plain(headers, sent, name, scope);
     let protected = format!("{PROTECTED}{name}");
     if pairs(sent).any(|(found, _)| found == protected) {
-        // Browsers even accept its removal only like this.
+        // Browsers accept even its removal only like this.
         let path = CookiePath("/".to_owned());
         append(headers, Cookie::new(protected, ""), 0, &Scope { path, secure: true });
     }
@@ -166,8 +167,7 @@ fn append(headers: &mut HeaderMap, mut cookie: Cookie<'_>, seconds: i64, scope: 
     cookie.set_same_site(SameSite::Lax);
     cookie.set_secure(scope.secure);
     cookie.set_max_age(time::Duration::seconds(seconds));
-    // Base64 and a path of few characters; if it were not valid, there would be no cookie rather than a broken
-    // line.
+    // Base64 and a path of harmless characters; were it invalid after all, no cookie would be better than a broken line.
     if let Ok(line) = HeaderValue::try_from(cookie.to_string()) {
         headers.append(SET_COOKIE, line);
     }

@@ -8,7 +8,7 @@
 //! A lot is computed from the secret key, the round and the network: it costs no memory, cannot be chosen, and
 //! asking again draws the same one. Networks (a /24 for IPv4, a /48 for IPv6) compete with each other, then
 //! addresses within the winning network, so that a rented /48 counts as one and not as 65,536. Only the best
-//! lot of this round and the one before is kept, and some passes.
+//! lot of this round and the previous one is kept, and some passes.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -22,16 +22,16 @@ pub(crate) const ROUND_SECONDS: Seconds = 10;
 /// How long a winner may take to type the password, in seconds.
 pub(crate) const PASS_SECONDS: Seconds = 120;
 
-/// The answer to someone who asks for a turn.
+/// The result of taking part in a draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lot {
-    /// They won the last draw: one attempt.
+    /// The client won the last draw: one attempt.
     Won,
     /// Asking again after this many seconds may help.
     Drawn(Seconds),
 }
 
-/// Whether attempts are drawn by lot: somebody has asked in this round or the one before.
+/// Returns whether attempts are drawn by lot: somebody has asked in this round or the previous one.
 pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let last = now / ROUND_SECONDS - 1;
     let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN (?1, ?1 + 1))";
@@ -46,7 +46,7 @@ pub(crate) fn ask(
     secrets: &Secrets,
 ) -> rusqlite::Result<Lot> {
     let (round, name) = (now / ROUND_SECONDS, who.name());
-    // Later ones come from a clock that was ahead.
+    // Later rounds come from a clock that was ahead.
     store.execute("DELETE FROM draws WHERE round NOT IN (?1, ?2)", params![round - 1, round])?;
     let won = "UPDATE draws SET is_used = 1 WHERE round = ?1 AND who = ?2 AND is_used = 0";
     if store.execute(won, params![round - 1, name])? > 0 {
@@ -75,12 +75,12 @@ pub(crate) fn give_pass(
     Ok(())
 }
 
-/// Whether someone has a pass.
+/// Returns whether a client has a pass.
 pub(crate) fn has_pass(store: &Connection, who: &Client, now: Seconds) -> rusqlite::Result<bool> {
     let until: Option<Seconds> = store
         .query_row("SELECT until FROM passes WHERE who = ?1", [who.name()], |row| row.get(0))
         .optional()?;
-    // One from a clock that was ahead does not count.
+    // A pass from a clock that was ahead does not count.
     Ok(until.is_some_and(|until| (now + 1..=now + PASS_SECONDS).contains(&until)))
 }
 

@@ -1,4 +1,4 @@
-//! What has happened to the owner's account, for the owner to see: the site cannot send messages.
+//! What has happened to the owner's account, shown to the owner: the site cannot send messages.
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::clock::Seconds;
 
 /// How many are kept; the oldest are removed first.
-const MOST_EVENTS: i64 = 20;
+const MAX_EVENTS: i64 = 20;
 
 /// Something the owner should know about, as worded on the account page.
 pub(crate) const NEW_BROWSER: &str = "Login from a new browser";
@@ -28,7 +28,7 @@ pub(crate) struct Origin {
     pub(crate) address: String,
 }
 
-/// One that happened.
+/// An event, as recorded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) at: Seconds,
@@ -36,7 +36,7 @@ pub(crate) struct Event {
     pub(crate) origin: Origin,
 }
 
-/// Records one.
+/// Records an event.
 pub(crate) fn record(
     store: &Transaction<'_>,
     now: Seconds,
@@ -49,12 +49,12 @@ pub(crate) fn record(
     )?;
     store.execute(
         "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id DESC LIMIT -1 OFFSET ?1)",
-        [MOST_EVENTS],
+        [MAX_EVENTS],
     )?;
     Ok(())
 }
 
-/// Returns them, newest first.
+/// Returns the events, newest first.
 pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
     let mut rows =
         store.prepare("SELECT at, what, browser, address FROM events ORDER BY id DESC")?;
@@ -65,11 +65,11 @@ pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
     rows.collect()
 }
 
-/// The browser and its system, by the names they use for themselves. Good enough for the question "was that
-/// me?"; nothing is decided by it.
+/// Returns the browser and its system, as they call themselves. Good enough for the question "was that me?"; nothing is
+/// decided by it.
 pub(crate) fn browser(headers: &HeaderMap) -> String {
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("");
-    // Each claims to be those after it, too.
+    // Each also claims to be those after it.
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(word, _)| agent.contains(word)).map(|(_, name)| *name)
     };
@@ -97,7 +97,7 @@ pub(crate) fn browser(headers: &HeaderMap) -> String {
     }
 }
 
-/// How long ago something was.
+/// Returns how long ago something was.
 pub(crate) fn ago(at: Seconds, now: Seconds) -> String {
     let passed = (now - at).max(0);
     let (count, unit) = match passed {
@@ -121,14 +121,14 @@ mod tests {
         let store = Store::at(folder.path().join("store.db"));
         let origin = Origin { browser: "Firefox on Linux".into(), address: "192.0.2.1".into() };
         let kept = block_on(store.write(|store| {
-            for now in 0..MOST_EVENTS + 5 {
+            for now in 0..MAX_EVENTS + 5 {
                 record(store, now, NEW_BROWSER, &origin)?;
             }
             list(store)
         }));
         let kept = kept.unwrap();
-        assert_eq!(kept.len() as i64, MOST_EVENTS);
-        let last = Event { at: MOST_EVENTS + 4, what: NEW_BROWSER.to_owned(), origin };
+        assert_eq!(kept.len() as i64, MAX_EVENTS);
+        let last = Event { at: MAX_EVENTS + 4, what: NEW_BROWSER.to_owned(), origin };
         assert_eq!(kept[0], last);
     }
 

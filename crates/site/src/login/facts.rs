@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::password::Password;
 
-/// The name under which a password that was set by the set-up page is kept: its hash.
+/// The name of the hash of a password that the set-up page has set.
 pub(super) const PASSWORD: &str = "password_hash";
 
 /// Returns a value.
@@ -12,7 +12,7 @@ pub(super) fn fact(store: &Connection, name: &str) -> rusqlite::Result<Option<St
     store.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
-/// Remembers a single value, or forgets it.
+/// Sets a value, or removes it.
 pub(super) fn set_fact(
     store: &Transaction<'_>,
     name: &str,

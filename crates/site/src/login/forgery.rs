@@ -1,9 +1,8 @@
 //! Whether a request that changes something comes from one of our own pages.
 //!
-//! Two answers are wanted. The browser's: `Sec-Fetch-Site`, and where it does not send that, `Origin`. And
-//! the page's own: a token that stands in every form as its first field, `csrf`, or in the header
-//! `X-CSRF-Token` of a script. The token is looked for in the first kilobytes of the body, which then goes on
-//! whole: uploads stream as ever.
+//! Two things are checked. What the browser says: `Sec-Fetch-Site`, or if it does not send that, `Origin`. And what our
+//! page says: a token, which is the first field of every form, `csrf`, or the header `X-CSRF-Token` of a script. The
+//! token is looked for in the first kilobytes of the body, which is then passed on whole: uploads stream as usual.
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -21,11 +20,10 @@ pub(crate) const FIELD: &str = "csrf";
 /// The header for scripts.
 const HEADER: &str = "x-csrf-token";
 
-/// How much of a body is looked through for the token: the first field of a form lies within some hundred
-/// bytes.
-const LOOKED_THROUGH: usize = 4096;
+/// How much of a body is searched for the token: the first field of a form is within the first few hundred bytes.
+const SEARCHED_BYTES: usize = 4096;
 
-/// Whether a method may change something (RFC 9110 §9.2.1).
+/// Returns whether a method may change something (RFC 9110 §9.2.1).
 pub(crate) fn changes(method: &Method) -> bool {
     ![Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
 }
@@ -33,16 +31,16 @@ pub(crate) fn changes(method: &Method) -> bool {
 /// What the browser says about where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sender {
-    /// This site, or a program that is no browser and says nothing.
+    /// This site, or a program that is not a browser and says nothing.
     Own,
     /// Another site.
     Other,
 }
 
-/// Asks the browser's headers.
+/// Determines the sender by the browser's headers.
 ///
-/// `Sec-Fetch-Site` (sent over HTTPS and to localhost) is the browser's own judgement. `Origin` is compared
-/// with `Host`; schemes are not, for behind a proxy that ends TLS ours would be a guess.
+/// `Sec-Fetch-Site` (sent over HTTPS and to localhost) is the browser's own verdict. `Origin` is compared with
+/// `Host`, but not its scheme: behind a proxy that terminates TLS ours would be a guess.
 pub(crate) fn sender(headers: &HeaderMap) -> Sender {
     let text =
         |name| headers.get(name).map(|value: &http::HeaderValue| value.to_str().unwrap_or("?"));
@@ -63,7 +61,7 @@ fn without_default_port(host: &str) -> &str {
     host.strip_suffix(":80").or_else(|| host.strip_suffix(":443")).unwrap_or(host)
 }
 
-/// Takes the token out of a request's header or the beginning of its body; the body goes on whole.
+/// Finds the token in a request's header or at the start of its body; the body is returned whole.
 pub(crate) async fn token(
     headers: &HeaderMap,
     body: Body,
@@ -86,9 +84,9 @@ pub(crate) async fn token(
         if let Some(chunk) = &chunk {
             seen.extend_from_slice(chunk);
         }
-        let looked_through = seen.get(..LOOKED_THROUGH).unwrap_or(&seen);
-        let is_all = chunk.is_none() || seen.len() >= LOOKED_THROUGH;
-        match find(looked_through, is_all) {
+        let searched = seen.get(..SEARCHED_BYTES).unwrap_or(&seen);
+        let is_all = chunk.is_none() || seen.len() >= SEARCHED_BYTES;
+        match find(searched, is_all) {
             Found::NotYet if !is_all => {}
             found => {
                 let token = match found {
@@ -101,14 +99,14 @@ pub(crate) async fn token(
     }
 }
 
-/// What the beginning of a body says.
+/// What the start of a body contains.
 enum Found {
     Token(String),
     Nothing,
     NotYet,
 }
 
-/// `csrf=TOKEN&…`; a token has no character that is escaped.
+/// Looks for `csrf=TOKEN&…`; a token contains no character that is escaped.
 fn in_urlencoded(body: &[u8], is_all: bool) -> Found {
     let end = body.iter().position(|byte| *byte == b'&');
     if end.is_none() && !is_all {
@@ -121,7 +119,7 @@ fn in_urlencoded(body: &[u8], is_all: bool) -> Found {
     }
 }
 
-/// The first part: boundary line, headers, empty line, TOKEN, CR LF, boundary.
+/// Looks for the first part: boundary line, headers, empty line, TOKEN, CR LF, boundary.
 fn in_multipart(body: &[u8], _: bool) -> Found {
     let Some(head_end) = find(body, b"\r\n\r\n") else { return Found::NotYet };
     let (head, rest) = (&body[..head_end], &body[head_end + 4..]);
@@ -139,7 +137,7 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// A body whose beginning has been looked at.
+/// A body whose start has been read and is handed out again.
 struct Again {
     seen: Option<Bytes>,
     rest: Chunks,
@@ -212,7 +210,7 @@ mod tests {
         let field = "--x\r\nContent-Disposition: form-data; name=\"csrf\"\r\n\r\nabc-_\r\n--x\r\n";
         let other = "--x\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\nabc\r\n--x--\r\n";
         let file = field.replace("name=\"csrf\"", "name=\"csrf\"; filename=\"a\"");
-        let much = "x".repeat(3 * LOOKED_THROUGH);
+        let much = "x".repeat(3 * SEARCHED_BYTES);
         for (kind, body, expected) in [
             (FORM, "csrf=abc-_&text=1".to_owned(), Some("abc-_")),
             (FORM, "csrf=abc".to_owned(), Some("abc")),

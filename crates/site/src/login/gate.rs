@@ -1,7 +1,7 @@
-//! Finds out who sends a request, and refuses what another site has made the owner's browser send.
+//! Identifies the visitor of each request, and refuses cross-site requests in the owner's name.
 //!
-//! `middleware.rs` asks it before the router sees a request, the login's own pages for everything they need. Nothing
-//! here is opened or computed for a request without one of our cookies to a public page.
+//! `middleware.rs` asks it before the router sees a request; the login's own pages get everything else from it. A
+//! request to a public page that brings none of our cookies opens and computes nothing here.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ use crate::store::{Store, StoreError};
 /// The name of the folder of the queue for password checks, in the folder `data`.
 pub(super) const QUEUE_FOLDER: &str = "login-queue";
 
-/// Knows the owner.
+/// Identifies the owner.
 pub(crate) struct Gate {
     pub(super) settings: LoginSettings,
     pub(super) store: Store,
@@ -57,14 +57,14 @@ impl Gate {
         &self.store
     }
 
-    /// Finds out who sends a request, and refuses one that another site has made the owner's browser send.
+    /// Identifies the visitor, and refuses a request that another site has made the owner's browser send.
     ///
     /// # Errors
-    /// The answer to give instead.
+    /// The response to send instead.
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
-        let visitor = self.recognise(request.headers(), request.extensions()).await?;
+        let visitor = self.recognize(request.headers(), request.extensions()).await?;
         let Some(session) = visitor.session() else { return Ok(visitor) };
-        // The login form has a token of its own, and whoever has logged in by another is only led on.
+        // The login form has a token of its own, and somebody who has logged in meanwhile is only redirected.
         let is_login = request.uri().path() == "/login";
         if forgery::changes(request.method()) && !is_login {
             let body = std::mem::replace(request.body_mut(), Body::empty());
@@ -77,7 +77,7 @@ impl Gate {
     }
 
     /// Finds the session of a request.
-    pub(super) async fn recognise(
+    pub(super) async fn recognize(
         &self,
         headers: &HeaderMap,
         extensions: &Extensions,
@@ -105,16 +105,17 @@ impl Gate {
         });
         let Some(session) = found.await? else { return Ok(Visitor::unknown()) };
         let mut is_due = session.is_due(now);
-        if is_due && let Err(error) = self.store.write(|store| session.see(store, now)).await {
+        if is_due && let Err(error) = self.store.write(|store| session.record_use(store, now)).await
+        {
             // The next request tries again.
-            tracing::warn!("A session cannot be prolonged: {error}.");
+            tracing::warn!("Cannot extend a session: {error}.");
             is_due = false;
         }
         Ok(Visitor::owner(session, is_due))
     }
 
-    /// Puts into the owner's answer what keeps it private and the session going.
-    pub(crate) fn see_out(
+    /// Sends the owner's cookie again, if it is time to.
+    pub(crate) fn renew_cookie(
         &self,
         visitor: &Visitor,
         base: &BasePath,
@@ -131,8 +132,8 @@ impl Gate {
         }
     }
 
-    /// Tells a visitor without a session to log in: a browser that wants a page by leading it to the form,
-    /// everybody else in words.
+    /// Asks a visitor without a session to log in: redirects a browser that wants a page to the form, answers everybody
+    /// else with 401.
     pub(crate) fn ask_to_log_in(
         &self,
         method: &Method,
@@ -149,11 +150,11 @@ impl Gate {
             return ([(CACHE_CONTROL, "no-store")], Redirect::to(&to)).into_response();
         }
         let page = HttpError::new(StatusCode::UNAUTHORIZED)
-            .message("This is for the owner of the site alone, or needs a login.")
+            .message("This page is private. Log in to use it.")
             .line(base.link("/login"))
             .default_format(Format::Text);
         let mut response = page.into_response();
-        // RFC 9110 §15.5.2 asks for a scheme; there is none registered for cookies.
+        // RFC 9110 §15.5.2 requires a scheme; none is registered for cookies.
         let form = base.link("/login");
         let challenge = format!("Cookie realm=\"Toolshed\", form-action=\"{form}\"");
         if let Ok(challenge) = HeaderValue::try_from(challenge) {
@@ -162,25 +163,25 @@ impl Gate {
         response
     }
 
-    /// Tells whether a form is one of ours, by the browser's word and by its token.
+    /// Refuses a form that is not ours, by what the browser says about its origin and by its token.
     pub(super) fn refuse_forgery(
         &self,
         headers: &HeaderMap,
         token: &str,
         expected: &str,
     ) -> Result<(), HttpError> {
-        let page = HttpError::new(StatusCode::FORBIDDEN).title("This did not come from here");
+        let page = HttpError::new(StatusCode::FORBIDDEN).title("Cross-site request blocked");
         if forgery::sender(headers) == Sender::Other {
-            tracing::warn!("A form that another site sent was refused.");
+            tracing::warn!("Cross-site request blocked.");
             return Err(page.message(
-                "Another site sent this in your name, so nothing was done. If you did it yourself: go back, \
-                 load the page again and repeat it.",
+                "Another site sent this request in your name, so nothing was done. If it was you, go back, reload the \
+                 page and try again.",
             ));
         }
         if !bool::from(token.as_bytes().ct_eq(expected.as_bytes())) {
-            return Err(page.title("This page is too old").message(
-                "The page is from before you logged in, or from a session that is over, so nothing was done. \
-                 Please go back, load it again and repeat what you did.",
+            return Err(page.title("This page has expired").message(
+                "It was loaded before you logged in, or in a session that has ended, so nothing was done. Please go \
+                 back, reload the page and try again.",
             ));
         }
         Ok(())
@@ -194,20 +195,20 @@ impl Gate {
         Ok(self.secrets.get_or_init(|| loaded))
     }
 
-    /// The password that is set in the program's configuration or came with the request.
+    /// Returns the password that is set in the program's configuration or came with the request.
     pub(super) fn configured_password(&self, extensions: &Extensions) -> Option<Password> {
         self.settings.password.clone().or_else(|| {
             match (Server::of(extensions).0.password)(extensions)? {
                 Ok(password) => Some(password),
                 Err(error) => {
-                    tracing::error!("APP_PASSWORD_HASH is no password hash: {error}.");
+                    tracing::error!("APP_PASSWORD_HASH is not a password hash: {error}.");
                     None
                 }
             }
         })
     }
 
-    /// The password, wherever it is set.
+    /// Returns the password, wherever it is set.
     pub(super) async fn password(
         &self,
         extensions: &Extensions,
@@ -218,8 +219,8 @@ impl Gate {
         }
     }
 
-    /// Where cookies are valid; `None` if the site is mounted at a path that a cookie cannot contain. Then
-    /// there are no cookies: with a wider path they would be sent to neighbours.
+    /// Returns where cookies are valid; `None` if the site is mounted at a path that a cookie cannot contain. Then
+    /// there are no cookies: with a wider path they would be sent to neighbouring sites.
     pub(super) fn scope(&self, base: &BasePath, is_https: bool) -> Option<Scope> {
         let mounted = || match base.as_str() {
             "" => CookiePath::new("/"),
@@ -230,5 +231,5 @@ impl Gate {
     }
 }
 
-/// The gate as the login's own handlers find it.
+/// The gate, as an extension of the requests to the login's own pages.
 pub(crate) type SharedGate = Arc<Gate>;

@@ -1,8 +1,8 @@
 //! Checks and hashes passwords outside the event loop, a few at a time.
 //!
-//! One check keeps a processor busy for some tenths of a second. So it is a child process's work, and needs a
-//! permit, of which there are few (`queue.rs`). Nothing is ever computed in the loop, where all other visitors
-//! would wait for it: where the system gives no child, the answer is 503.
+//! One check keeps a processor busy for some tenths of a second. So it runs in a child process and needs a permit, of
+//! which there are few (`queue.rs`). Nothing is ever computed in the loop, where all other visitors would wait for it:
+//! if the system refuses a child process, the response is 503.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,11 +14,10 @@ use super::queue::{Busy, PATIENCE, Permit, Queue};
 use crate::password::Password;
 use crate::pause::pause;
 
-/// How long until the system is asked again for a process that it did not give: 200 ms.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long to wait before asking the system again for a process that it refused.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// The limit for checking a password. It normally takes some tenths of a second; this allows for a slow
-/// machine.
+/// The limits for checking a password. It normally takes some tenths of a second; this allows for a slow machine.
 const LIMITS: fork::Limits = fork::Limits {
     cpu: Duration::from_secs(30),
     wall: Duration::from_secs(60),
@@ -26,39 +25,39 @@ const LIMITS: fork::Limits = fork::Limits {
     file_size: 1 << 20,
 };
 
-/// Checks and hashes passwords, in turn.
+/// Checks and hashes passwords, as the queue allows.
 pub(crate) struct Hashing {
     queue: Queue,
 }
 
-/// Whether others wait while this process computes.
+/// Whether other visitors wait while this process computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Process {
-    /// It serves other visitors, too.
+    /// It serves other visitors as well.
     Shared,
-    /// It serves this one request and ends (CGI), or is a command at the terminal.
+    /// It serves this one request and exits (CGI), or is a command at the terminal.
     OfThisRequest,
 }
 
 impl Hashing {
-    /// `queue`: the folder of the queue's files, one for all processes of the site.
+    /// `queue` is the folder of the queue's files, one for all processes of the site.
     pub(crate) fn new(queue: PathBuf) -> Self {
         Hashing { queue: Queue::new(queue) }
     }
 
-    /// Waits for leave to check this password; `None` for one that takes no time. To be asked for before the try
-    /// is counted: so a full queue costs neither a try nor a write.
+    /// Waits for a permit to check this password; `None` for one that takes no time. Get it before the attempt is counted,
+    /// so that a full queue costs neither an attempt nor a write.
     ///
     /// # Errors
-    /// When too many wait already, or it takes too long.
+    /// If too many wait already, or it takes too long.
     pub(crate) async fn permit(&self, password: &Password) -> Result<Option<Permit<'_>>, Busy> {
         if password.is_slow() { self.queue.enter().await.map(Some) } else { Ok(None) }
     }
 
-    /// Makes the hash of a password, in its turn.
+    /// Makes the hash of a password, once the queue allows.
     ///
     /// # Errors
-    /// As [`Hashing::permit`]; when the system gives no process for it, or no random bytes.
+    /// As [`Hashing::permit`]; if the system refuses a process for it, or provides no random bytes.
     pub(crate) async fn hash_of(&self, text: &str, process: Process) -> Result<String, Busy> {
         let permit = self.queue.enter().await?;
         let hash = || Password::make_hash(text).unwrap_or_default().into_bytes();
@@ -68,10 +67,10 @@ impl Hashing {
     }
 }
 
-/// Tells whether this is the password.
+/// Returns whether this is the password.
 ///
 /// # Errors
-/// When the system gives no process for it; nothing is known about the password then.
+/// If the system refuses a process for it; then nothing is known about the password.
 pub(crate) async fn is(
     password: &Password,
     text: &str,
@@ -97,9 +96,9 @@ impl Permit<'_> {
             match fork::compute(LIMITS, &work).await {
                 Ok(value) => return Ok(value),
                 Err(failure) if failure.is_for_now() && self.since.elapsed() < PATIENCE => {
-                    pause(ASKED_AGAIN_AFTER).await;
+                    pause(RETRY_AFTER).await;
                 }
-                // After an upgrade this is a copy of the process that started the child.
+                // After an upgrade this is a draining child: the process that started this one is its parent.
                 Err(Failure::Lost(_)) if !was_lost => was_lost = true,
                 Err(failure) => {
                     return Err(Busy(format!("password check failed: {failure}")));

@@ -1,14 +1,14 @@
-//! Where to go after the login: only to a path of this site, or to one that we ourselves have signed.
+//! Where to go after the login: only to a path of this site, or to one that this site has signed.
 
 use subtle::ConstantTimeEq;
 
 use super::secrets::Secrets;
 use crate::http::base_path::BasePath;
 
-/// The longest address that is gone back to; bytes. Longer ones lead to the front page.
-const LONGEST: usize = 2000;
+/// The longest path to go back to, in bytes. A longer one leads to the front page.
+const MAX_BYTES: usize = 2000;
 
-/// Returns the address to go on to: `next` when it is a path below BASE, else the front page.
+/// Returns where to go: `next` if it is a path below BASE, otherwise the front page.
 pub(crate) fn safe(base: &BasePath, next: &str) -> String {
     if is_path(next) && is_below(base, next) && !is_of_login(base, next) {
         next.to_owned()
@@ -17,8 +17,8 @@ pub(crate) fn safe(base: &BasePath, next: &str) -> String {
     }
 }
 
-/// As [`safe`]; a path beside BASE is taken, too, when it bears our signature: that of a folder which the
-/// login guards.
+/// Like [`safe`], but also accepts a path outside of BASE that has our signature: that of a folder that the login
+/// guards.
 pub(crate) fn safe_or_signed(
     base: &BasePath,
     next: &str,
@@ -33,24 +33,24 @@ pub(crate) fn safe_or_signed(
     }
 }
 
-/// Signs a path beside BASE.
+/// Signs a path outside of BASE.
 pub(crate) fn sign(secrets: &Secrets, next: &str) -> String {
     secrets.code("next", next.as_bytes())
 }
 
-/// Whether it is a path of this host and nothing else, however a browser reads it: no host (`//`, `/\`),
-/// nothing that ends a header line, no way up.
+/// Returns whether it is a path of this host and nothing else, however a browser reads it: no host (`//`, `/\`), no
+/// control characters, no `..`.
 fn is_path(next: &str) -> bool {
     let path = next.split(['?', '#']).next().unwrap_or("");
-    let is_way_up = |segment: &str| {
+    let goes_up = |segment: &str| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
         segment == "." || segment == ".."
     };
-    next.len() <= LONGEST
+    next.len() <= MAX_BYTES
         && next.starts_with('/')
         && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
         && !path.contains("//")
-        && !path.split('/').any(is_way_up)
+        && !path.split('/').any(goes_up)
 }
 
 fn is_below(base: &BasePath, next: &str) -> bool {
@@ -60,7 +60,7 @@ fn is_below(base: &BasePath, next: &str) -> bool {
     }
 }
 
-/// Going back to these would lead in a circle.
+/// Returns whether it leads back to the login, in a loop.
 fn is_of_login(base: &BasePath, next: &str) -> bool {
     let rest = next.strip_prefix(base.as_str()).unwrap_or(next);
     let path = rest.split(['?', '#']).next().unwrap_or("");
@@ -101,7 +101,7 @@ mod tests {
         ] {
             assert_eq!(safe(&BasePath::new(base), next), expected, "{base} {next:?}");
         }
-        let long = format!("/{}", "a".repeat(LONGEST));
+        let long = format!("/{}", "a".repeat(MAX_BYTES));
         assert_eq!(safe(&BasePath::default(), &long), "/");
     }
 

@@ -1,7 +1,7 @@
 //! The login's own pages: `/login`, `/logout`, `/account` and `/set-up`.
 //!
-//! A file a page; what they share is in `login_request.rs` (what a handler knows of its request), `attempts.rs`
-//! (trying a password), `waiting.rs` (not yet) and `new_session.rs` (from here on).
+//! One file per page. What they share is in `login_request.rs` (what a handler knows of its request), `attempts.rs`
+//! (trying a password), `waiting.rs` (asking to wait) and `new_session.rs` (logging in and out).
 
 mod account;
 mod attempts;
@@ -35,7 +35,7 @@ pub(crate) fn routes(gate: SharedGate) -> Router {
         .layer(Extension(gate))
 }
 
-/// Keeps every response of the login out of browsers' and proxies' caches.
+/// Keeps every response of the login out of all caches.
 async fn never_stored(request: Request, next: middleware::Next) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

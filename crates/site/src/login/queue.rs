@@ -1,12 +1,12 @@
-//! Who may check a password now: [`MAX_AT_ONCE`] in all processes of the site together; [`MAX_WAITING`] more wait,
-//! and everybody else hears at once that it is busy.
+//! Who may check a password now: [`MAX_PERMITS`] requests in all processes of the site together; [`MAX_WAITING`] more
+//! wait in order, and the rest are refused at once.
 //!
-//! Behind mod_fcgid each process has one request at a time, so the processes have to agree. They share a folder:
-//! in it each [`Permit`], and each place to wait, is a file that is locked (`flock(2)`). A lock ends with its
-//! process, however that ends. Nobody is called when one is released, so whoever waits asks again, every
-//! [`ASKED_AGAIN_AFTER`], for the place before his own: who came first goes first.
+//! Behind mod_fcgid each process has one request at a time, so the processes have to agree. They share a folder in which
+//! each slot, a [`Permit`] or a position in the queue, is a locked file (`flock(2)`). A lock ends with its process,
+//! however that ends. Nobody is notified when a lock is released, so a waiting request polls, every [`POLL_EVERY`], for
+//! the slot ahead of its own: first come, first served.
 //!
-//! A file system without such locks is no reason to close the login: there each process counts for itself.
+//! A file system without such locks is no reason to close the login: there each process has a queue of its own.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,53 +24,53 @@ use crate::http::error::HttpError;
 use crate::pause::pause;
 use crate::store::private_folder_of;
 
-/// Checks at once. Two, so that one that hangs does not close the login.
-const MAX_AT_ONCE: usize = 2;
+/// Concurrent checks. Two, so that one that hangs does not close the login.
+const MAX_PERMITS: usize = 2;
 
-/// Requests that wait for a permit. Each keeps a process of mod_fcgid waiting, and a host gives an account ten or
-/// twenty. At some tenths of a second a check, these are done within a second or two.
+/// Requests that wait for a permit. Each occupies a process of mod_fcgid, and a host allows an account ten or twenty. At
+/// some tenths of a second per check, these are done within a second or two.
 const MAX_WAITING: usize = 4;
 
-/// Places in all: those with the lowest numbers are permits.
-const PLACES: usize = MAX_AT_ONCE + MAX_WAITING;
+/// All slots: those with the lowest numbers are permits, the others positions in the queue.
+const SLOTS: usize = MAX_PERMITS + MAX_WAITING;
 
 /// How long a request waits for a permit: 10 s. Web servers give up after 40 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long until the next look at the place ahead: 25 ms, a tenth of a check.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(25);
+/// How often a waiting request tries the slot ahead: every 25 ms, a tenth of a check.
+const POLL_EVERY: Duration = Duration::from_millis(25);
 
 /// The queue of all processes, as this one sees it.
 pub(super) struct Queue {
-    /// The folder of the places' files, which are named by their numbers. Made when it is first needed.
+    /// The folder of the slots' files, which are named by number. Created when first needed.
     folder: PathBuf,
-    /// Which places this process has: all that is known where files cannot be locked.
-    taken: Mutex<[bool; PLACES]>,
-    is_said: Once,
+    /// Which slots this process holds: all that is known where files cannot be locked.
+    taken: Mutex<[bool; SLOTS]>,
+    warned: Once,
 }
 
 impl Queue {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Queue { folder, taken: Mutex::default(), is_said: Once::new() }
+        Queue { folder, taken: Mutex::default(), warned: Once::new() }
     }
 
     /// Waits for a permit.
     ///
     /// # Errors
-    /// When [`MAX_WAITING`] wait already, at once; after [`PATIENCE`].
+    /// At once if [`MAX_WAITING`] wait already; after [`PATIENCE`].
     pub(super) async fn enter(&self) -> Result<Permit<'_>, Busy> {
         let since = Instant::now();
-        let mut place = self.take(MAX_AT_ONCE..PLACES).ok_or_else(|| {
+        let mut slot = self.take(MAX_PERMITS..SLOTS).ok_or_else(|| {
             Busy(format!("password check queue full ({MAX_WAITING} waiting in all processes)"))
         })?;
-        while place.number >= MAX_AT_ONCE {
-            let ahead = match place.number {
-                MAX_AT_ONCE => 0..MAX_AT_ONCE,
+        while slot.number >= MAX_PERMITS {
+            let ahead = match slot.number {
+                MAX_PERMITS => 0..MAX_PERMITS,
                 number => number - 1..number,
             };
             match self.take(ahead) {
-                Some(ahead) => place = ahead,
-                None if since.elapsed() < PATIENCE => pause(ASKED_AGAIN_AFTER).await,
+                Some(ahead) => slot = ahead,
+                None if since.elapsed() < PATIENCE => pause(POLL_EVERY).await,
                 None => {
                     let seconds = PATIENCE.as_secs();
                     return Err(Busy(format!(
@@ -79,31 +79,31 @@ impl Queue {
                 }
             }
         }
-        Ok(Permit { _place: place, since })
+        Ok(Permit { _slot: slot, since })
     }
 
-    /// Takes the first of these places that is free.
-    fn take(&self, mut places: Range<usize>) -> Option<Place<'_>> {
-        places.find_map(|number| {
+    /// Takes the first of these slots that is free.
+    fn take(&self, mut slots: Range<usize>) -> Option<Slot<'_>> {
+        slots.find_map(|number| {
             if std::mem::replace(&mut self.taken()[number], true) {
                 return None;
             }
-            let mut place = Place { queue: self, number, lock: None };
+            let mut slot = Slot { queue: self, number, lock: None };
             match self.lock(number) {
-                Ok(lock) => place.lock = Some(lock),
+                Ok(lock) => slot.lock = Some(lock),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => self.say_once(&error),
+                Err(error) => self.warn_once(&error),
             }
-            Some(place)
+            Some(slot)
         })
     }
 
-    /// Locks the file of a place; `WouldBlock` when another process has it.
+    /// Locks the file of a slot; `WouldBlock` if another process holds it.
     fn lock(&self, number: usize) -> io::Result<Lock> {
         let path = self.folder.join((number + 1).to_string());
         let open = || {
             let mut options = OpenOptions::new();
-            // To be written, as NFS wants it; by nobody else, who could keep the lock.
+            // For writing, as NFS requires; by nobody else, who could hold the lock forever.
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
         };
         let file = open().or_else(|error| match error.kind() {
@@ -120,39 +120,39 @@ impl Queue {
         }
     }
 
-    fn say_once(&self, error: &io::Error) {
-        self.is_said.call_once(|| {
+    fn warn_once(&self, error: &io::Error) {
+        self.warned.call_once(|| {
             tracing::warn!(
-                "Files in {} cannot be locked ({error}), so {MAX_AT_ONCE} passwords are checked at a time in each \
-                 process, not in all of them together. Set data to a folder of your own on a local disk.",
+                "Files in {} cannot be locked ({error}): each process checks up to {MAX_PERMITS} passwords at a time, \
+                 instead of all together. Set data to a folder of your own on a local disk.",
                 self.folder.display()
             );
         });
     }
 
-    fn taken(&self) -> MutexGuard<'_, [bool; PLACES]> {
-        // Each change is whole before anything could panic.
+    fn taken(&self) -> MutexGuard<'_, [bool; SLOTS]> {
+        // Every change is complete before anything can panic.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Leave to check a password or to hash one, until it is dropped.
+/// The permission to check or hash one password, until it is dropped.
 pub(crate) struct Permit<'a> {
-    _place: Place<'a>,
-    /// When it was asked for.
+    _slot: Slot<'a>,
+    /// When it was requested.
     pub(super) since: Instant,
 }
 
-/// A place that is taken, until it is dropped.
-struct Place<'a> {
+/// A slot that is taken, until it is dropped.
+struct Slot<'a> {
     queue: &'a Queue,
     number: usize,
     lock: Option<Lock>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        // First the lock, so that no other task here finds it taken.
+        // The lock first, so that no other task here finds it held.
         self.lock = None;
         self.queue.taken()[self.number] = false;
     }
@@ -163,12 +163,12 @@ struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing it is not enough: children that were forked meanwhile have it open, too.
+        // Closing it is not enough: children that were forked meanwhile have it open as well.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
-/// A password was not checked; why, for the log.
+/// A password was not checked; the reason, for the log.
 #[derive(Debug)]
 pub(crate) struct Busy(pub(super) String);
 
@@ -177,16 +177,16 @@ impl From<Busy> for HttpError {
         HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
             .message(format!(
                 "Too many login attempts right now, so yours wasn't checked. Try again in \
-                 {COME_BACK_AFTER} seconds."
+                 {RETRY_SECONDS} seconds."
             ))
-            .retry_after(COME_BACK_AFTER)
+            .retry_after(RETRY_SECONDS)
             .fault("Login busy")
             .cause(cause)
     }
 }
 
-/// When to come back, in seconds (`Retry-After`).
-const COME_BACK_AFTER: u32 = 5;
+/// When to try again, in seconds (`Retry-After`).
+const RETRY_SECONDS: u32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -229,12 +229,12 @@ mod tests {
             let busy = processes[6].enter().await.err().unwrap();
             assert!(begun.elapsed() < PATIENCE / 2 && format!("{busy:?}").contains("queue full"));
             permits.pop();
-            pause(2 * ASKED_AGAIN_AFTER).await;
-            assert!(line[1..].iter_mut().all(is_waiting), "it is not their turn");
+            pause(2 * POLL_EVERY).await;
+            assert!(line[1..].iter_mut().all(is_waiting), "the first one has not left");
             permits.push(line.remove(0).await.unwrap());
             // Who gives up makes room for those behind.
             drop(line.remove(0));
-            pause(2 * ASKED_AGAIN_AFTER).await;
+            pause(2 * POLL_EVERY).await;
             assert!(line.iter_mut().all(is_waiting));
             let last = waiting(&processes[6]);
             permits.clear();
@@ -254,7 +254,7 @@ mod tests {
         in_a_loop(async |folder| {
             let (process, other) = (Queue::new(folder.clone()), Queue::new(folder));
             let permits = [process.enter().await.unwrap(), process.enter().await.unwrap()];
-            let copy = |permit: &Permit<'_>| permit._place.lock.as_ref().unwrap().0.try_clone();
+            let copy = |permit: &Permit<'_>| permit._slot.lock.as_ref().unwrap().0.try_clone();
             let _copies = permits.each_ref().map(|permit| copy(permit).unwrap());
             drop(permits);
             let _permit = other.enter().await.unwrap();

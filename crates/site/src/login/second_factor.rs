@@ -1,8 +1,8 @@
 //! The second factor: codes of an authenticator app (TOTP, RFC 6238) and recovery codes.
 //!
-//! SHA-1, six digits and 30 s are what every app understands. A code counts once; a recovery code, too. The
-//! store holds the key, encrypted with the site's secret because codes are computed from it, and the hashes of
-//! recovery codes: a copy of the store alone is no use for a login.
+//! SHA-1, six digits and 30 s are what every app supports. Every code, recovery codes included, is accepted once. The
+//! store holds the key, encrypted with the site's secret because codes are computed from it, and the hashes of recovery
+//! codes: a copy of the store alone is of no use for a login.
 
 use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
@@ -25,19 +25,20 @@ const STEP_FACT: &str = "totp_step";
 /// Bytes of a key: as long as the digest, as RFC 4226 §4 recommends.
 const KEY_BYTES: usize = 20;
 const STEP_SECONDS: Seconds = 30;
-/// How many steps a clock may be wrong, before and after.
+/// How many steps a clock may be off, in either direction.
 const STEPS_OFF: Seconds = 1;
 const RECOVERY_CODES: usize = 10;
 /// Bytes of a recovery code: 120 bits, 24 characters. OWASP's ASVS 4 requires 112 (2.6.2) if the hash has no
 /// salt.
 const RECOVERY_BYTES: usize = 15;
 
-/// Whether a code is asked for.
+/// Returns whether a code is required.
 pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
     Ok(fact(store, KEY_FACT)?.is_some())
 }
 
-/// Takes a code: the app's of about now, or a recovery code; neither counts again.
+/// Uses up a code: the app's current one, or a recovery code; neither is accepted again.
+///
 /// The store is queried in the same way whether or not the password was right (`is_password`), unless both are
 /// right: otherwise the response time would reveal which of the two was wrong. With a wrong password no code is
 /// used up.
@@ -67,8 +68,8 @@ pub(crate) fn take(
     Ok(store.execute(delete, params![hash(&typed), is_password])? > 0)
 }
 
-/// The key; one that an older version stored unencrypted is encrypted now. If the site has another secret by
-/// now, no code is right, and only recovery codes are left.
+/// Returns the key; one that an older version stored unencrypted is encrypted now. If the site's secret has changed
+/// since, no code is accepted, and only recovery codes are left.
 fn opened(
     store: &Transaction<'_>,
     kept: &str,
@@ -81,8 +82,8 @@ fn opened(
     let key = secrets.open(KEY_FACT, sealed);
     if key.is_none() {
         tracing::error!(
-            "The key of the second factor was encrypted with another secret.key, so no code is accepted. Log in with \
-             a recovery code and turn the second factor off and on again, or restore that file."
+            "The key of the second factor was encrypted with another secret.key, so no code is accepted. Restore that \
+             file, or log in with a recovery code and turn the second factor off and on again."
         );
     }
     Ok(key)
@@ -98,7 +99,7 @@ pub(crate) fn unsealed(kept: &str, secrets: &Secrets) -> Option<String> {
     secrets.open(KEY_FACT, kept.strip_prefix(SEALED)?)
 }
 
-/// Turns the second factor on, if the code fits to the key; returns fresh recovery codes.
+/// Turns the second factor on, if the code matches the key; returns whether it did.
 pub(crate) fn turn_on(
     store: &Transaction<'_>,
     key: &str,
@@ -134,17 +135,17 @@ pub(crate) fn turn_off(store: &Transaction<'_>) -> rusqlite::Result<()> {
     store.execute("DELETE FROM recovery_codes", []).map(drop)
 }
 
-/// How many recovery codes are left.
+/// Returns how many recovery codes are left.
 pub(crate) fn codes_left(store: &Connection) -> rusqlite::Result<i64> {
     store.query_row("SELECT count(*) FROM recovery_codes", [], |row| row.get(0))
 }
 
-/// Makes a key, as apps take it when it is typed.
+/// Makes a key, in the encoding in which apps accept it when typed.
 pub(crate) fn new_key() -> Result<String, NoRandomness> {
     Ok(BASE32_NOPAD.encode(&random::<KEY_BYTES>()?))
 }
 
-/// Makes recovery codes, in groups that can be read.
+/// Makes recovery codes, in readable groups.
 pub(crate) fn new_recovery_codes() -> Result<Vec<String>, NoRandomness> {
     let code = |_| {
         let letters = BASE32_NOPAD.encode(&random::<RECOVERY_BYTES>()?).to_ascii_lowercase();
@@ -154,15 +155,15 @@ pub(crate) fn new_recovery_codes() -> Result<Vec<String>, NoRandomness> {
     (0..RECOVERY_CODES).map(code).collect()
 }
 
-/// The address that an app reads from the picture. `host` names the site in the app.
+/// Returns the URI that an app reads from the QR code. `host` names the site in the app.
 pub(crate) fn address(key: &str, host: &str) -> String {
     let host: String = form_urlencoded::byte_serialize(host.as_bytes()).collect();
     format!("otpauth://totp/Toolshed:{host}?secret={key}&issuer=Toolshed")
 }
 
-/// A picture: how many squares a side has, with the margin, and the path of an SVG that draws the dark ones.
+/// Draws a QR code: returns the modules per side, margin included, and the path of an SVG with the dark ones.
 pub(crate) fn picture(address: &str) -> Option<(i32, String)> {
-    /// The margin that the standard asks for.
+    /// The margin that the standard requires.
     const MARGIN: i32 = 4;
     let code = QrCode::encode_text(address, QrCodeEcc::Medium).ok()?;
     let mut path = String::new();
@@ -174,7 +175,7 @@ pub(crate) fn picture(address: &str) -> Option<(i32, String)> {
     Some((code.size() + 2 * MARGIN, path))
 }
 
-/// The step whose code was typed, if it is about now and later than the last that was used.
+/// Returns the step whose code was typed, if it is about now and later than the last one used.
 fn step_of(key: &str, typed: &str, last: Seconds, now: Seconds) -> Option<Seconds> {
     let key = BASE32_NOPAD.decode(key.as_bytes()).ok()?;
     let step = now / STEP_SECONDS;
@@ -193,7 +194,7 @@ fn code(key: &[u8], step: Seconds) -> String {
     format!("{:06}", (number & 0x7fff_ffff) % 1_000_000)
 }
 
-/// Without the spaces and hyphens that people write between groups.
+/// Removes the spaces and hyphens that people type between groups.
 fn normalized(typed: &str) -> String {
     typed.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase()
 }
@@ -202,7 +203,7 @@ fn hash(code: &str) -> Vec<u8> {
     digest(&SHA256, code.as_bytes()).as_ref().to_vec()
 }
 
-/// The code of this moment, for tests.
+/// Returns the code of a moment, for tests.
 #[cfg(test)]
 pub(crate) fn code_at(key: &str, now: Seconds) -> String {
     code(&BASE32_NOPAD.decode(key.as_bytes()).unwrap(), now / STEP_SECONDS)

@@ -1,7 +1,7 @@
 //! The site's own secret: `secret.key`, from which every key for cookies and tokens is derived.
 //!
-//! It is made when it is first needed, 0600 and in one step, so that of several processes which start
-//! together all use the same. Whoever removes it ends every session.
+//! It is created when first needed, with mode 0600 and in one step, so that processes that start together all use the
+//! same one. Removing it ends every session.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads the key from this file, and makes it when it is missing.
+    /// Reads the key from this file, and creates it if it is missing.
     pub(crate) fn load(file: &Path) -> Result<Secrets, StoreError> {
         private_folder_of(file)?;
         match Secrets::load_or_new(file)? {
@@ -39,18 +39,18 @@ impl Secrets {
         }
     }
 
-    /// Reads the key from this file; if it is missing, makes one that is not in a file yet.
+    /// Reads the key from this file; if it is missing, generates one that is not in a file yet.
     pub(crate) fn load_or_new(file: &Path) -> Result<(Secrets, Option<NewKey>), StoreError> {
-        let said = |error| StoreError::File { path: file.to_owned(), error };
+        let at_file = |error| StoreError::File { path: file.to_owned(), error };
         close_folder_of(file)?;
         match read(file) {
             Ok(key) => Ok((Secrets::derive(&key), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let bytes = random().map_err(|error| said(io::Error::other(error)))?;
+                let bytes = random().map_err(|error| at_file(io::Error::other(error)))?;
                 let new = NewKey { bytes, file: file.to_owned() };
                 Ok((Secrets::derive(&new.bytes), Some(new)))
             }
-            Err(error) => Err(said(error)),
+            Err(error) => Err(at_file(error)),
         }
     }
 
@@ -79,7 +79,7 @@ impl Secrets {
         context.sign().as_ref().to_vec()
     }
 
-    /// As [`Secrets::mac`], for a form or an address.
+    /// Like [`Secrets::mac`], as text for a form or a URL.
     pub(crate) fn code(&self, purpose: &str, bytes: &[u8]) -> String {
         BASE64URL_NOPAD.encode(&self.mac(purpose, bytes))
     }
@@ -113,10 +113,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
         return Err(wrong());
     }
     if opened.metadata()?.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(
-            "{} could be read by other accounts; it is closed to them now.",
-            file.display()
-        );
+        tracing::warn!("{} was readable by other accounts; permissions tightened.", file.display());
         opened.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
     Ok(key)
@@ -129,8 +126,7 @@ pub(crate) struct NewKey {
 }
 
 impl NewKey {
-    /// Creates the file, completely or not at all, and its folder. If another process was faster, its key is
-    /// kept.
+    /// Creates the file, completely or not at all, and its folder. If another process was faster, its key stays.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
         private_folder_of(&self.file)?;
         let write = |file: &mut File| file.write_all(&self.bytes);

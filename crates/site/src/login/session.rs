@@ -1,8 +1,8 @@
 //! Sessions: who is the owner, since when, and until when.
 //!
-//! The cookie holds a random number, the store its hash and what proves that the password is still the one
-//! the session was begun with. So a session ends when it is logged out, when it is too old or idle for too
-//! long, when the password changes, and all of them when the owner says so.
+//! The cookie holds a random number, the store its hash and a proof that the password is still the one the session was
+//! started with. So a session ends by logging out, when it is too old or idle for too long, and when the password
+//! changes; the owner can end all of them.
 
 use std::sync::Arc;
 
@@ -17,36 +17,36 @@ use super::secrets::Secrets;
 use crate::password::Password;
 use crate::random::{NoRandomness, random};
 
-/// A session is written again when it has not been seen for this long: not with each request.
+/// How often a session's last use is recorded: not on every request.
 const SEEN_EVERY: Seconds = 300;
 
 /// How many sessions are kept; the oldest go first. An owner has a few browsers.
-const MOST_SESSIONS: i64 = 100;
+const MAX_SESSIONS: i64 = 100;
 
 /// A session of the owner.
 #[derive(Debug)]
 pub(crate) struct Session {
     hash: Vec<u8>,
     number: String,
-    /// When it was last written down.
+    /// When its last use was recorded.
     seen: Seconds,
     begun: Seconds,
-    /// What stands in the owner's forms.
+    /// The token in the owner's forms.
     pub(crate) token: Arc<str>,
 }
 
 /// How long a session lasts, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    /// Without a request.
+    /// Without any request.
     pub(crate) idle: Seconds,
-    /// In all.
-    pub(crate) longest: Seconds,
+    /// In total.
+    pub(crate) max: Seconds,
 }
 
 impl Session {
-    /// Begins a session under a number that was never used before.
-    pub(crate) fn begin(
+    /// Starts a session under a number that was never used before.
+    pub(crate) fn start(
         store: &Transaction<'_>,
         number: &str,
         proof: &[u8],
@@ -60,7 +60,7 @@ impl Session {
         )?;
         store.execute(
             "DELETE FROM sessions WHERE begun <= ?1 OR seen <= ?2",
-            params![now - lifetime.longest, now - lifetime.idle],
+            params![now - lifetime.max, now - lifetime.idle],
         )?;
         store.execute(
             "INSERT INTO sessions (id, proof, begun, seen, browser, address)
@@ -70,12 +70,12 @@ impl Session {
         store.execute(
             "DELETE FROM sessions WHERE id IN
                  (SELECT id FROM sessions ORDER BY begun DESC, id LIMIT -1 OFFSET ?1)",
-            [MOST_SESSIONS],
+            [MAX_SESSIONS],
         )?;
         Ok(())
     }
 
-    /// Finds the session of this number, if it is still one.
+    /// Finds the session of this number, if it is still valid.
     pub(crate) fn find(
         store: &Connection,
         number: &str,
@@ -95,9 +95,9 @@ impl Session {
             })
             .optional()?;
         Ok(row.and_then(|(kept, begun, seen)| {
-            // A clock that was briefly ahead must not prolong anything.
+            // A clock that was briefly ahead must not extend anything.
             let begun = begun.min(now);
-            let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.longest;
+            let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.max;
             (is_fresh && bool::from(kept.ct_eq(proof))).then(|| Session {
                 token: secrets.code("form", number.as_bytes()).into(),
                 number: number.to_owned(),
@@ -108,13 +108,13 @@ impl Session {
         }))
     }
 
-    /// Whether to record that it was seen, or what is recorded lies in the future.
+    /// Returns whether its use is to be recorded again, or the last record is in the future.
     pub(crate) fn is_due(&self, now: Seconds) -> bool {
         self.seen > now || now - self.seen >= SEEN_EVERY
     }
 
-    /// Writes down that it was seen.
-    pub(crate) fn see(&self, store: &Transaction<'_>, now: Seconds) -> rusqlite::Result<()> {
+    /// Records that it was used.
+    pub(crate) fn record_use(&self, store: &Transaction<'_>, now: Seconds) -> rusqlite::Result<()> {
         store.execute(
             "UPDATE sessions SET seen = ?2, begun = min(begun, ?2) WHERE id = ?1",
             params![self.hash, now],
@@ -122,17 +122,17 @@ impl Session {
         Ok(())
     }
 
-    /// For how many seconds its cookie is to be kept.
+    /// Returns for how many seconds its cookie is valid.
     pub(crate) fn seconds_left(&self, now: Seconds, lifetime: Lifetime) -> Seconds {
-        lifetime.idle.min(self.begun + lifetime.longest - now).max(0)
+        lifetime.idle.min(self.begun + lifetime.max - now).max(0)
     }
 
-    /// What the cookie holds.
+    /// Returns the number in the cookie.
     pub(crate) fn number(&self) -> &str {
         &self.number
     }
 
-    /// What identifies it in the list.
+    /// Returns what identifies it in the list.
     pub(crate) fn id(&self) -> String {
         BASE64URL_NOPAD.encode(&self.hash)
     }
@@ -148,14 +148,14 @@ impl Session {
         Ok(())
     }
 
-    /// Keeps something for the session alone until it is taken back or replaced.
+    /// Stores a value with the session, or removes it.
     pub(crate) fn keep(&self, store: &Transaction<'_>, what: Option<&str>) -> rusqlite::Result<()> {
         store
             .execute("UPDATE sessions SET pending = ?2 WHERE id = ?1", params![self.hash, what])?;
         Ok(())
     }
 
-    /// Returns what was kept.
+    /// Returns the value that was stored with the session.
     pub(crate) fn kept(&self, store: &Connection) -> rusqlite::Result<Option<String>> {
         let found = store
             .query_row("SELECT pending FROM sessions WHERE id = ?1", [&self.hash], |row| row.get(0))
@@ -164,14 +164,14 @@ impl Session {
     }
 }
 
-/// Returns what a session keeps of the password: it tells whether this is still the one the session was started
-/// with, costs one HMAC, and nobody without the secret key learns anything from it.
+/// Returns the proof of the password that a session stores. It shows whether the password is still the one the session
+/// was started with, costs one HMAC, and reveals nothing to anybody without the secret key.
 pub(crate) fn proof_of(password: &Password, secrets: &Secrets) -> Vec<u8> {
     let (purpose, bytes) = password.identity();
     secrets.mac(purpose, &bytes)
 }
 
-/// Makes the number of a new session: 256 random bits.
+/// Generates the number of a new session: 256 random bits.
 pub(crate) fn new_number() -> Result<String, NoRandomness> {
     Ok(BASE64URL_NOPAD.encode(&random::<32>()?))
 }
@@ -191,15 +191,15 @@ pub(crate) fn end_all(store: &Transaction<'_>) -> rusqlite::Result<()> {
 /// A session as its owner sees it.
 #[derive(Debug)]
 pub(crate) struct Listed {
-    /// What identifies it in a form: the cookie's number cannot be derived from it.
+    /// Identifies it in a form; the cookie's number cannot be derived from it.
     pub(crate) id: String,
     pub(crate) origin: Origin,
     pub(crate) begun: Seconds,
-    /// When it was last recorded.
+    /// When its last use was recorded.
     pub(crate) seen: Seconds,
 }
 
-/// All sessions, the last seen first.
+/// Returns all sessions, the most recently used first.
 pub(crate) fn list(
     store: &Connection,
     proof: &[u8],
@@ -210,7 +210,7 @@ pub(crate) fn list(
         "SELECT id, browser, address, begun, seen FROM sessions
              WHERE begun > ?1 AND seen > ?2 AND proof = ?3 ORDER BY seen DESC, id",
     )?;
-    let since = params![now - lifetime.longest, now - lifetime.idle, proof];
+    let since = params![now - lifetime.max, now - lifetime.idle, proof];
     let rows = rows.query_map(since, |row| {
         Ok(Listed {
             id: BASE64URL_NOPAD.encode(&row.get::<_, Vec<u8>>(0)?),

@@ -1,4 +1,4 @@
-//! What the owner decides about the login, and what it finds on disk before it serves anybody.
+//! The settings of the login, and what commands and the start of the program need to know of its files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,26 +20,25 @@ pub const KEY_FILE: &str = "secret.key";
 /// What the owner decides about the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginSettings {
-    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Made when it is first
-    /// needed, for this account alone.
+    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to this
+    /// account.
     pub data: PathBuf,
-    /// The password, where the program knows one. Without it the one that came with a request counts
+    /// The password, if it is in the program's configuration. Otherwise the one that came with a request counts
     /// ([`ServerFacts::password`](crate::ServerFacts::password)), and then the one of the set-up page.
     pub password: Option<Password>,
-    /// After how long without a request a session ends. Default 7 days.
+    /// How long a session lasts without any request. Default: 7 days.
     pub session_idle: Duration,
-    /// After how long a session ends in any case. Default 30 days.
+    /// How long a session lasts in total. Default: 30 days.
     pub session_longest: Duration,
-    /// The path below which the cookies are sent. Default `None`: where the site is mounted. `/` where
-    /// the login guards folders beside the site.
+    /// The path below which the cookies are sent. Default: `None`, where the site is mounted. Use `/` if the login guards
+    /// folders outside the site.
     pub cookie_path: Option<CookiePath>,
-    /// The file whose content opens the set-up page, put there by the owner. `None`: there is no such
-    /// page.
+    /// The file by whose content the owner unlocks the set-up page. `None`: there is no such page.
     pub set_up_file: Option<PathBuf>,
 }
 
 impl LoginSettings {
-    /// A login that remembers its things in this folder, with defaults for the rest.
+    /// A login with its files in this folder, and defaults for the rest.
     pub fn in_folder(data: impl Into<PathBuf>) -> Self {
         const DAY: u64 = 24 * 3600;
         LoginSettings {
@@ -57,10 +56,10 @@ impl LoginSettings {
         Store::at(self.data.join(STORE_FILE))
     }
 
-    /// Returns whether the set-up page has set a password in the past. Makes nothing that is not there.
+    /// Returns whether the set-up page has set a password in the past. Creates nothing.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     pub async fn has_set_up(&self) -> Result<bool, StoreError> {
         let store = self.store();
         if !store.file().exists() {
@@ -84,7 +83,7 @@ impl LoginSettings {
         Ok(found?.unwrap_or(false))
     }
 
-    /// Generates a password for a user of this very machine who has set none. It stays the same as long as
+    /// Generates a password for a user of this machine who has not set one. It stays the same as long as
     /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`MadeUp::keep`].
     ///
     /// # Errors
@@ -99,7 +98,7 @@ impl LoginSettings {
 
     pub(super) fn lifetime(&self) -> Lifetime {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2);
-        Lifetime { idle: seconds(self.session_idle), longest: seconds(self.session_longest) }
+        Lifetime { idle: seconds(self.session_idle), max: seconds(self.session_longest) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::http::base_path::BasePath;
 use crate::server::Server;
 use crate::settings::SiteSettings;
 use crate::store::Store;
-use crate::testing::{Answer, block_on, request, send};
+use crate::testing::{TestResponse, block_on, request, send};
 use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 
 const PASSWORD: &str = "correct horse battery";
@@ -130,15 +130,21 @@ impl Browser {
         }
     }
 
-    fn get(&mut self, path: &str) -> Answer {
+    fn get(&mut self, path: &str) -> TestResponse {
         self.send("GET", path, &[], "")
     }
 
-    fn post(&mut self, path: &str, form: &str) -> Answer {
+    fn post(&mut self, path: &str, form: &str) -> TestResponse {
         self.send("POST", path, &[("content-type", "application/x-www-form-urlencoded")], form)
     }
 
-    fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> TestResponse {
         let mut request = request(method, path)
             .header("host", "site.test")
             .header("accept", "text/html")
@@ -153,8 +159,8 @@ impl Browser {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = send(&self.router, request.body(Body::from(body.to_owned())).unwrap());
-        self.set = answer
+        let response = send(&self.router, request.body(Body::from(body.to_owned())).unwrap());
+        self.set = response
             .headers
             .get_all(SET_COOKIE)
             .iter()
@@ -169,22 +175,22 @@ impl Browser {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        answer
+        response
     }
 
     /// Opens the form and sends it.
-    fn log_in(&mut self, password: &str) -> Answer {
+    fn log_in(&mut self, password: &str) -> TestResponse {
         self.log_in_and_go(password, "")
     }
 
-    fn log_in_and_go(&mut self, password: &str, more: &str) -> Answer {
+    fn log_in_and_go(&mut self, password: &str, more: &str) -> TestResponse {
         let form = self.get("/login");
         let token = token(&form).to_owned();
         let password: String = form_urlencoded::byte_serialize(password.as_bytes()).collect();
         self.post("/login", &format!("csrf={token}&password={password}{more}"))
     }
 
-    fn log_in_if_there_is_a_form(&mut self, password: &str) -> Option<Answer> {
+    fn log_in_if_there_is_a_form(&mut self, password: &str) -> Option<TestResponse> {
         (self.get("/login").status == 200).then(|| self.log_in(password))
     }
 
@@ -213,15 +219,15 @@ static FACTS: ServerFacts = ServerFacts {
 };
 
 /// The first token in a page: that of its own form, or of the button that logs out.
-fn token(answer: &Answer) -> &str {
-    let text = answer.text();
+fn token(response: &TestResponse) -> &str {
+    let text = response.text();
     let (_, rest) =
         text.rsplit_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("no form: {text}"));
     rest.split('"').next().unwrap()
 }
 
-fn location(answer: &Answer) -> &str {
-    answer.header("location").unwrap_or("nowhere")
+fn location(response: &TestResponse) -> &str {
+    response.header("location").unwrap_or("nowhere")
 }
 
 #[test]
@@ -272,9 +278,9 @@ fn a_wrong_password_opens_nothing_and_says_so() {
     {
         // Each from another address, so that nobody has to wait.
         let mut browser = Browser::new(&site.router);
-        let answer = browser.log_in(wrong);
-        assert_eq!(answer.status, 401, "{wrong}");
-        assert!(answer.text().contains("That is not the password."), "{wrong}");
+        let response = browser.log_in(wrong);
+        assert_eq!(response.status, 401, "{wrong}");
+        assert!(response.text().contains("Wrong password."), "{wrong}");
         assert!(!browser.is_owner());
         site.let_pass(4000);
     }
@@ -286,14 +292,14 @@ fn programs_get_words_in_the_place_of_forms() {
     for (accept, kind) in
         [("*/*", "text/plain; charset=utf-8"), ("application/json", "application/json")]
     {
-        let answer = send(
+        let response = send(
             &site.router,
             request("GET", "/tools/private").header("accept", accept).body(Body::empty()).unwrap(),
         );
-        assert_eq!(answer.status, 401, "{accept}");
-        assert_eq!(answer.header("content-type"), Some(kind));
-        assert!(answer.header("www-authenticate").unwrap().contains("form-action=\"/login\""));
-        assert!(answer.text().contains("/login"), "{}", answer.text());
+        assert_eq!(response.status, 401, "{accept}");
+        assert_eq!(response.header("content-type"), Some(kind));
+        assert!(response.header("www-authenticate").unwrap().contains("form-action=\"/login\""));
+        assert!(response.text().contains("/login"), "{}", response.text());
     }
     let posted = Browser::new(&site.router).post("/tools/private", "a=b");
     assert_eq!(posted.status, 401);
@@ -359,8 +365,8 @@ fn without_a_password_the_page_says_how_to_set_one_and_nothing_opens() {
     assert!(!page.text().contains("/set-up"));
     assert!(!page.text().contains(&*site.folder.path().to_string_lossy()));
     for password in ["", "x"] {
-        let answer = browser.post("/login", &format!("csrf=&password={password}"));
-        assert_eq!(answer.status, 403);
+        let response = browser.post("/login", &format!("csrf=&password={password}"));
+        assert_eq!(response.status, 403);
     }
     assert_eq!(browser.get("/set-up").status, 404);
 }
@@ -383,10 +389,10 @@ fn cookies_are_for_the_site_alone() {
     let site = Site::new();
     let request =
         request("GET", "/login").header("accept", "text/html").extension(Server(&OVER_TLS));
-    let answer = send(&site.router, request.body(Body::empty()).unwrap());
-    let cookie = answer.header("set-cookie").unwrap();
+    let response = send(&site.router, request.body(Body::empty()).unwrap());
+    let cookie = response.header("set-cookie").unwrap();
     assert!(cookie.contains("; Secure") && cookie.starts_with("__Host-toolshed-form="), "{cookie}");
-    assert_eq!(answer.header("strict-transport-security"), Some("max-age=60"));
+    assert_eq!(response.header("strict-transport-security"), Some("max-age=60"));
     assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
 }
 
@@ -621,18 +627,18 @@ fn forgery_another_sites_form_does_nothing() {
             } else {
                 path.to_owned()
             };
-            let answer = browser.send("POST", &path, headers, &body);
-            assert_eq!(answer.status, 403, "{path}: {what}");
+            let response = browser.send("POST", &path, headers, &body);
+            assert_eq!(response.status, 403, "{path}: {what}");
         }
         for method in ["PUT", "DELETE", "PATCH"] {
             assert_eq!(browser.send(method, path, &[], "").status, 403, "{method} {path}");
         }
     }
     assert!(browser.is_owner());
-    let answer = browser.post("/tools/private", &format!("csrf={good}&a=b"));
-    assert_eq!(answer.text(), format!("got csrf={good}&a=b"));
-    let answer = browser.send("POST", "/tools/private", &[("x-csrf-token", &good)], "a=b");
-    assert_eq!(answer.text(), "got a=b");
+    let response = browser.post("/tools/private", &format!("csrf={good}&a=b"));
+    assert_eq!(response.text(), format!("got csrf={good}&a=b"));
+    let response = browser.send("POST", "/tools/private", &[("x-csrf-token", &good)], "a=b");
+    assert_eq!(response.text(), "got a=b");
     // Who is nobody can be made to do nothing: public tools work for programs as ever.
     assert_eq!(Browser::new(&site.router).post("/tools/public", "a=b").text(), "got a=b");
 }
@@ -674,9 +680,9 @@ fn forgery_nobody_is_logged_in_by_another_site() {
         assert_eq!(browser.send("POST", "/login", headers, &body).status, 403, "{body}");
     }
     let mut without_cookies = Browser::new(&site.router);
-    let answer = without_cookies.post("/login", &format!("csrf={good}&{password}"));
-    assert_eq!(answer.status, 403);
-    assert!(answer.text().contains("allow cookies"), "{}", answer.text());
+    let response = without_cookies.post("/login", &format!("csrf={good}&{password}"));
+    assert_eq!(response.status, 403);
+    assert!(response.text().contains("allow cookies"), "{}", response.text());
     assert!(!browser.is_owner());
 }
 
@@ -692,14 +698,14 @@ fn the_login_leads_nowhere_else() {
         ("%2Flogout", "/"),
     ] {
         let mut browser = Browser::new(&site.router);
-        let answer = browser.log_in_and_go(PASSWORD, &format!("&next={next}"));
-        assert_eq!((answer.status.as_u16(), location(&answer)), (303, expected), "{next}");
+        let response = browser.log_in_and_go(PASSWORD, &format!("&next={next}"));
+        assert_eq!((response.status.as_u16(), location(&response)), (303, expected), "{next}");
         assert_eq!(location(&browser.get(&format!("/login?next={next}"))), expected, "{next}");
     }
     // The host that a client claims stands in no link and in no redirect.
-    let answer =
+    let response =
         Browser::new(&site.router).send("GET", "/tools/private", &[("host", "evil.test")], "");
-    assert!(location(&answer).starts_with("/login?"));
+    assert!(location(&response).starts_with("/login?"));
 }
 
 #[test]
@@ -722,12 +728,12 @@ fn oversize_forms_and_odd_paths_open_nothing() {
         "/account",
         "/account/second-factor",
     ] {
-        let answer = browser.get(path);
-        assert!(!answer.text().contains("the tool"), "{path}");
+        let response = browser.get(path);
+        assert!(!response.text().contains("the tool"), "{path}");
         assert!(
-            answer.status.is_redirection() || answer.status == 404,
+            response.status.is_redirection() || response.status == 404,
             "{path}: {}",
-            answer.status
+            response.status
         );
     }
 }
@@ -742,10 +748,10 @@ fn brute_force_is_slowed_down_by_all_processes_together() {
     for round in 0..5 {
         for router in &processes {
             let mut browser = Browser::new(router);
-            let answer = browser.log_in(&format!("guess {round}"));
-            match answer.status.as_u16() {
+            let response = browser.log_in(&format!("guess {round}"));
+            match response.status.as_u16() {
                 401 => *looked_at.lock().unwrap() += 1,
-                429 => last = Some(answer),
+                429 => last = Some(response),
                 other => panic!("{other}"),
             }
         }
@@ -784,8 +790,8 @@ fn a_full_queue_of_password_checks_costs_neither_a_try_nor_a_write() {
         let form = browser.get("/login");
         let body = format!("csrf={}&password={password}", token(&form));
         crate::store::statements::take();
-        let answer = browser.post("/login", &body);
-        (answer, crate::store::statements::take().join("\n"))
+        let response = browser.post("/login", &body);
+        (response, crate::store::statements::take().join("\n"))
     };
     assert_eq!(try_password("wrong").0.status, 401);
     let tries = || {
@@ -803,8 +809,8 @@ fn a_full_queue_of_password_checks_costs_neither_a_try_nor_a_write() {
     });
     let places: Vec<_> = places.collect();
     for _ in 0..20 {
-        let (answer, asked) = try_password(TYPED);
-        assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("5")));
+        let (response, asked) = try_password(TYPED);
+        assert_eq!((response.status.as_u16(), response.header("retry-after")), (503, Some("5")));
         assert!(
             !["EXCLUSIVE", "INSERT", "UPDATE"].iter().any(|word| asked.contains(word)),
             "{asked}"
@@ -909,8 +915,8 @@ fn the_pages_have_no_inline_code_and_lead_below_the_base() {
         owner.get("/account/second-factor"),
         owner.get("/nowhere"),
     ];
-    for answer in pages {
-        let html = answer.text();
+    for response in pages {
+        let html = response.text();
         for forbidden in ["<style", " style=", "<script>", " onclick=", "javascript:"] {
             assert!(!html.contains(forbidden), "{forbidden} in {html}");
         }
@@ -986,8 +992,8 @@ fn the_second_factor_is_asked_for_once_it_is_on() {
     let code = code_at(&key, now() + 30);
     for (password, status) in [("wrong", 401), (PASSWORD, 303), (PASSWORD, 401)] {
         let mut browser = Browser { address: "198.51.100.8", ..Browser::new(&site.router) };
-        let answer = browser.log_in_and_go(password, &format!("&code={code}"));
-        assert_eq!(answer.status, status, "{password}: a code is no password, and counts once");
+        let response = browser.log_in_and_go(password, &format!("&code={code}"));
+        assert_eq!(response.status, status, "{password}: a code is no password, and counts once");
     }
     let account = fresh.get("/account");
     assert!(account.text().contains("9 recovery codes"));
@@ -1061,7 +1067,7 @@ fn every_change_of_the_account_asks_for_the_password() {
     ] {
         assert!(account.text().contains(what), "{what}: {}", account.text());
     }
-    let everywhere = |password: &str, account: &Answer| {
+    let everywhere = |password: &str, account: &TestResponse| {
         format!("csrf={}&end=everywhere&password={password}", token(account))
     };
     assert_eq!(browser.post("/account/sessions", &everywhere(TYPED, &account)).status, 422);
@@ -1095,7 +1101,7 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
     for (new, again, words) in [
         ("elevenchars", "elevenchars", "12 characters"),
         ("Password2024!", "Password2024!", "too common"),
-        ("a new long one", "another new one", "not the same"),
+        ("a new long one", "another new one", "match."),
     ] {
         let refused = change(new, again);
         assert_eq!(refused.status, 422, "{new}");
@@ -1105,10 +1111,9 @@ fn the_password_is_changed_where_it_is_the_sites_own() {
     assert_eq!(location(&changed), "/account?done#password");
     assert!(browser.is_owner(), "under a new session");
     // It is shown after a change, and at no other time.
-    let says_so = |browser: &mut Browser| {
-        browser.get("/account?done").text().contains("The password is changed.")
-    };
-    assert!(says_so(&mut browser) && !browser.get("/account").text().contains("is changed."));
+    let says_so =
+        |browser: &mut Browser| browser.get("/account?done").text().contains("Password changed.");
+    assert!(says_so(&mut browser) && !browser.get("/account").text().contains("Password changed."));
     site.let_pass(60);
     assert!(!says_so(&mut browser));
     let mut fresh = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
@@ -1166,7 +1171,7 @@ fn sessions_are_listed_and_ended_one_by_one() {
     let ended = here.post("/account/sessions", &end(&id));
     assert_eq!(location(&ended), "/account?done#end-sessions");
     assert!(here.is_owner() && !there.is_owner());
-    assert!(here.get("/account?done").text().contains("That browser is logged out."));
+    assert!(here.get("/account?done").text().contains("That browser has been logged out."));
     assert_eq!(here.post("/account/sessions", &end(&id)).status, 422, "it has ended already");
 }
 
@@ -1189,9 +1194,9 @@ fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
         let form = guesser.get("/login");
         let body = format!("csrf={}&password={password}&code={code}", token(&form));
         crate::store::statements::take();
-        let answer = guesser.post("/login", &body);
-        assert_eq!(answer.status, 401);
-        (answer.text().len(), crate::store::statements::take())
+        let response = guesser.post("/login", &body);
+        assert_eq!(response.status, 401);
+        (response.text().len(), crate::store::statements::take())
     };
     let wrong = asked("wrong", "000000");
     assert!(wrong.1.len() > 5, "{wrong:?}");
@@ -1221,9 +1226,9 @@ fn the_first_visit_sets_a_password_once() {
         site.let_pass(4000);
         browser.post("/set-up", &form)
     };
-    let refused = |answer: Answer, words: &str| {
-        assert_eq!(answer.status, 422, "{words}");
-        assert!(answer.text().contains(words), "{}", answer.text());
+    let refused = |response: TestResponse, words: &str| {
+        assert_eq!(response.status, 422, "{words}");
+        assert!(response.text().contains(words), "{}", response.text());
     };
     refused(set("", PASSWORD, PASSWORD), "has not arrived");
     std::fs::write(&file, "short").unwrap();
@@ -1233,7 +1238,7 @@ fn the_first_visit_sets_a_password_once() {
     refused(set(TOKEN, "elevenchars", "elevenchars"), &format!("value=\"{TOKEN}\""));
     refused(set(TOKEN, "elevenchars", "elevenchars"), "12 characters");
     refused(set(TOKEN, "Password2024!", "Password2024!"), "too common");
-    refused(set(TOKEN, PASSWORD, "another password"), "not the same");
+    refused(set(TOKEN, PASSWORD, "another password"), "match.");
     let done = set(TOKEN, PASSWORD, PASSWORD);
     assert_eq!((done.status.as_u16(), location(&done)), (303, "/"));
     assert!(!file.exists());
@@ -1258,7 +1263,7 @@ fn too_many_tries_at_the_set_up_page_are_said_on_it() {
     let csrf = token(&browser.get("/set-up")).to_owned();
     let form = format!("csrf={csrf}&token={}&password={TYPED}", GUESS.replace(' ', "+"));
     let mut tries = std::iter::repeat_with(|| browser.post("/set-up", &form)).take(10);
-    let waits = tries.find(|answer| answer.status != 422).expect("nobody guesses for ever");
+    let waits = tries.find(|response| response.status != 422).expect("nobody guesses for ever");
     assert_eq!(waits.status, 429);
     assert!(waits.header("retry-after").is_some());
     for words in ["Too many attempts. Try again in", "action=\"/set-up\"", GUESS] {
@@ -1274,9 +1279,9 @@ fn a_store_that_cannot_be_used_is_said_in_the_log_and_public_pages_stay() {
     });
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.get("/tools/public").status, 200);
-    let answer = browser.get("/login");
-    assert_eq!(answer.status, 503);
-    assert!(!answer.text().contains("/proc"), "{}", answer.text());
+    let response = browser.get("/login");
+    assert_eq!(response.status, 503);
+    assert!(!response.text().contains("/proc"), "{}", response.text());
 }
 
 #[test]

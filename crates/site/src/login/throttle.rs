@@ -1,10 +1,8 @@
-//! How often a password may be tried: by one address, by one browser that knew it before, by all
-//! together.
+//! How often a password may be tried: by one address, by one browser that the owner has used before, by all together.
 //!
-//! Every try is counted in the store before the password is looked at, so that of many processes none lets
-//! one through that another has just counted. The rules are here as functions of numbers; the password is
-//! checked elsewhere. Under load, who is next is drawn by lot (`draw.rs`): first come, first served would
-//! favor clients that poll.
+//! Every attempt is counted in the store before the password is checked, so that no process lets one through that another
+//! has just counted. The rules are functions of numbers; the password is checked elsewhere. Under load, who is next is
+//! drawn by lot (`draw.rs`): first come, first served would favor clients that poll.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -13,24 +11,24 @@ use super::clock::Seconds;
 use super::draw::{self, Lot, ROUND_SECONDS};
 use super::secrets::Secrets;
 
-/// Tries in a row that cost no waiting.
-const FREE_TRIES: i64 = 5;
+/// Attempts in a row without waiting.
+const FREE_ATTEMPTS: i64 = 5;
 
-/// The longest wait of one address, in seconds: 5 min, that is 288 tries a day. Longer would lock an owner
-/// out who shares an address with whoever is guessing.
-const LONGEST_WAIT: i64 = 300;
+/// The longest wait of one address, in seconds: 5 min, which allows 288 attempts a day. A longer one would lock out an
+/// owner who shares an address with an attacker.
+const MAX_WAIT: i64 = 300;
 
-/// After this long without a try an address begins anew, in seconds.
+/// After this many seconds without an attempt an address starts over.
 const FORGOTTEN_AFTER: i64 = 3600;
 
-/// Tries of all unknown browsers together that cost no waiting …
-const FREE_TRIES_OF_ALL: i64 = 50;
+/// Attempts of all unknown browsers together without waiting …
+const FREE_ATTEMPTS_OF_ALL: i64 = 50;
 
 /// … and how many seconds each further one takes: one round of the draw.
-const SECONDS_A_TRY_OF_ALL: i64 = ROUND_SECONDS;
+const SECONDS_PER_ATTEMPT_OF_ALL: i64 = ROUND_SECONDS;
 
-/// Rows that are kept. With the rest of the rules, more than this cannot be of use to anybody.
-const MOST_ROWS: i64 = 2000;
+/// Rows that are kept. Given the other rules, more would be of no use to anybody.
+const MAX_ROWS: i64 = 2000;
 
 /// The row of all unknown browsers together.
 const ALL: &str = "all";
@@ -40,7 +38,7 @@ const ALL: &str = "all";
 pub(crate) enum Wait {
     /// This address or browser has tried too often.
     Own(u32),
-    /// Many are trying at once: a draw decides who is next, and asking again takes part in the next one.
+    /// Many try at once: a draw decides who is next, and asking again takes part in the next one.
     Crowd(u32),
 }
 
@@ -58,7 +56,7 @@ pub(crate) fn count(
     now: Seconds,
     secrets: &Secrets,
 ) -> rusqlite::Result<Result<(), Wait>> {
-    // What a clock that was ahead has recorded would count until that time has come.
+    // A record from a clock that was ahead would count until that time.
     store.execute("UPDATE attempts SET last = ?1 WHERE last > ?1", [now])?;
     let name = who.name();
     let own = row(store, &name)?;
@@ -79,7 +77,7 @@ pub(crate) fn count(
     store.execute(
         "DELETE FROM attempts WHERE who IN
              (SELECT who FROM attempts WHERE who <> ?1 ORDER BY last DESC LIMIT -1 OFFSET ?2)",
-        params![ALL, MOST_ROWS],
+        params![ALL, MAX_ROWS],
     )?;
     Ok(Ok(()))
 }
@@ -106,15 +104,15 @@ fn count_among_all(
     Ok(Ok(()))
 }
 
-/// Whether unknown browsers together have used up their attempts. Only reads, for the form.
+/// Returns whether unknown browsers together have used up their attempts. Only reads, for the form.
 pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let all = row(store, ALL)?;
-    // An attempt that becomes available while others wait is theirs.
+    // While others wait, an attempt that becomes available is theirs.
     Ok(all.wait_of_all(now) > 0 || draw::is_on(store, now)?)
 }
 
-/// How long this address or browser has to wait for its own tries. A read alone, for which the last one is not in
-/// the future: that is mended where tries are counted.
+/// Returns how long this client has to wait for its own attempts. Only reads, and ignores a last attempt in the future:
+/// counting repairs that.
 pub(crate) fn own_wait(
     store: &Connection,
     who: &Client,
@@ -126,9 +124,8 @@ pub(crate) fn own_wait(
     Ok(has_to_wait.then(|| Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))))
 }
 
-/// Asks for a turn without a password yet, while it is crowded. Whoever has or gets one may take the time to
-/// type it.
-pub(crate) fn ask_for_turn(
+/// Takes part in the draw before a password is typed, under load. The winner gets time to type it.
+pub(crate) fn ask_for_pass(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
@@ -151,7 +148,7 @@ pub(crate) fn ask_for_turn(
     }
 }
 
-/// Forgets the tries of somebody who knew the password, the one of just now among those of all.
+/// Forgets the attempts of a client that knew the password, and the last one among those of all.
 pub(crate) fn forgive(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
     store.execute("DELETE FROM attempts WHERE who = ?1", [who.name()])?;
     if matches!(who, Client::Unknown(_)) {
@@ -161,7 +158,7 @@ pub(crate) fn forgive(store: &Transaction<'_>, who: &Client) -> rusqlite::Result
     Ok(())
 }
 
-/// Takes the last attempt back: the password was not checked.
+/// Takes back the last attempt: the password was not checked.
 pub(crate) fn take_back(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
     let of_all = matches!(who, Client::Unknown(_)).then_some(ALL);
     for name in [Some(&*who.name()), of_all].into_iter().flatten() {
@@ -173,59 +170,60 @@ pub(crate) fn take_back(store: &Transaction<'_>, who: &Client) -> rusqlite::Resu
     Ok(())
 }
 
-/// Tries so far, and when the last one was.
+/// The attempts so far, and when the last one was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Row {
-    tries: i64,
+    attempts: i64,
     last: Seconds,
 }
 
 impl Row {
-    /// How long this one has to wait yet.
+    /// Returns how long the client still has to wait.
     fn wait(self, now: Seconds) -> i64 {
-        let beyond = self.tries - FREE_TRIES;
+        let beyond = self.attempts - FREE_ATTEMPTS;
         if beyond < 0 || self.is_forgotten(now) {
             return 0;
         }
-        let length = (1_i64 << beyond.min(32)).min(LONGEST_WAIT);
+        let length = (1_i64 << beyond.min(32)).min(MAX_WAIT);
         (self.last + length - now).clamp(0, length)
     }
 
     fn next(self, now: Seconds) -> Row {
-        let tries = if self.is_forgotten(now) { 0 } else { self.tries };
-        Row { tries: tries.saturating_add(1), last: now }
+        let attempts = if self.is_forgotten(now) { 0 } else { self.attempts };
+        Row { attempts: attempts.saturating_add(1), last: now }
     }
 
     fn is_forgotten(self, now: Seconds) -> bool {
         now - self.last >= FORGOTTEN_AFTER
     }
 
-    /// Of all together: a bucket that leaks.
+    /// The wait of all together: a leaky bucket.
     fn wait_of_all(self, now: Seconds) -> i64 {
-        let beyond = self.level(now) - FREE_TRIES_OF_ALL;
+        let beyond = self.level(now) - FREE_ATTEMPTS_OF_ALL;
         if beyond < 0 {
             return 0;
         }
-        let since = (now - self.last).max(0) % SECONDS_A_TRY_OF_ALL;
-        ((beyond + 1) * SECONDS_A_TRY_OF_ALL - since).clamp(1, SECONDS_A_TRY_OF_ALL)
+        let since = (now - self.last).max(0) % SECONDS_PER_ATTEMPT_OF_ALL;
+        ((beyond + 1) * SECONDS_PER_ATTEMPT_OF_ALL - since).clamp(1, SECONDS_PER_ATTEMPT_OF_ALL)
     }
 
     fn next_of_all(self, now: Seconds) -> Row {
         let level = self.level(now);
-        // What has leaked of the next one is not lost.
-        let since = if level == 0 { 0 } else { (now - self.last).max(0) % SECONDS_A_TRY_OF_ALL };
-        Row { tries: level + 1, last: now - since }
+        // The part of the next one that has already leaked is not lost.
+        let since =
+            if level == 0 { 0 } else { (now - self.last).max(0) % SECONDS_PER_ATTEMPT_OF_ALL };
+        Row { attempts: level + 1, last: now - since }
     }
 
     fn level(self, now: Seconds) -> i64 {
-        (self.tries - (now - self.last).max(0) / SECONDS_A_TRY_OF_ALL).max(0)
+        (self.attempts - (now - self.last).max(0) / SECONDS_PER_ATTEMPT_OF_ALL).max(0)
     }
 }
 
 fn row(store: &Connection, who: &str) -> rusqlite::Result<Row> {
     let found = store
         .query_row("SELECT failures, last FROM attempts WHERE who = ?1", [who], |row| {
-            Ok(Row { tries: row.get(0)?, last: row.get(1)? })
+            Ok(Row { attempts: row.get(0)?, last: row.get(1)? })
         })
         .optional()?;
     Ok(found.unwrap_or_default())
@@ -234,7 +232,7 @@ fn row(store: &Connection, who: &str) -> rusqlite::Result<Row> {
 fn put(store: &Transaction<'_>, who: &str, row: Row) -> rusqlite::Result<()> {
     store.execute(
         "INSERT OR REPLACE INTO attempts (who, failures, last) VALUES (?1, ?2, ?3)",
-        params![who, row.tries, row.last],
+        params![who, row.attempts, row.last],
     )?;
     Ok(())
 }
@@ -304,7 +302,7 @@ mod tests {
     fn a_try_that_was_not_looked_at_is_taken_back() {
         let (_folder, store) = store();
         let who = address("192.0.2.1");
-        for _ in 0..3 * FREE_TRIES_OF_ALL {
+        for _ in 0..3 * FREE_ATTEMPTS_OF_ALL {
             assert_eq!(tries(&store, &who, 100), Ok(()));
             block_on(store.write(|store| take_back(store, &who))).unwrap();
         }
@@ -338,10 +336,10 @@ mod tests {
             }
         }
         // A winner does not always come back from the same address: some attempts go unused.
-        assert!((FREE_TRIES_OF_ALL..=FREE_TRIES_OF_ALL + 59).contains(&allowed), "{allowed}");
+        assert!((FREE_ATTEMPTS_OF_ALL..=FREE_ATTEMPTS_OF_ALL + 59).contains(&allowed), "{allowed}");
         // A browser that is known does not wait with them.
         let known = Client::Known("7".to_owned());
-        for _ in 0..FREE_TRIES {
+        for _ in 0..FREE_ATTEMPTS {
             assert_eq!(tries(&store, &known, 600), Ok(()));
         }
         assert_eq!(tries(&store, &known, 600), Err(1), "but has its own limit");
@@ -353,13 +351,13 @@ mod tests {
     fn a_clock_that_was_ahead_for_a_moment_keeps_nobody_out() {
         let (_folder, store) = store();
         let who = address("192.0.2.1");
-        for _ in 0..FREE_TRIES {
+        for _ in 0..FREE_ATTEMPTS {
             assert_eq!(tries(&store, &who, 1_000_000), Ok(()));
         }
         assert_eq!(tries(&store, &who, 10), Err(1));
         assert_eq!(tries(&store, &who, 11), Ok(()), "as long as it would have been, no longer");
         let (_folder, store) = self::store();
-        for number in 0..FREE_TRIES_OF_ALL {
+        for number in 0..FREE_ATTEMPTS_OF_ALL {
             let other = Client::Unknown(Some(IpAddr::from([10, 0, 0, number as u8])));
             assert_eq!(tries(&store, &other, 1_000_000), Ok(()));
         }
@@ -387,16 +385,16 @@ mod tests {
                     let who = Client::Unknown(Some(IpAddr::from(rented)));
                     guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
                 }
-                if began == 0 && guesses < FREE_TRIES_OF_ALL {
+                if began == 0 && guesses < FREE_ATTEMPTS_OF_ALL {
                     continue;
                 }
                 began = began.max(now);
-                if now % 5 == 0 && ask_for_turn(store, &owner, now, &secrets)?.is_ok() {
+                if now % 5 == 0 && ask_for_pass(store, &owner, now, &secrets)?.is_ok() {
                     assert_eq!(count(store, &owner, now + 1, &secrets)?, Ok(()));
                     assert!(count(store, &owner, now + 1, &secrets)?.is_err(), "one try");
                     // One chance in 62 every ten seconds: ten minutes, give or take.
                     assert!(now < 3600, "after {now} s");
-                    assert!(guesses <= FREE_TRIES_OF_ALL + now / SECONDS_A_TRY_OF_ALL);
+                    assert!(guesses <= FREE_ATTEMPTS_OF_ALL + now / SECONDS_PER_ATTEMPT_OF_ALL);
                     return Ok(());
                 }
             }
@@ -409,8 +407,8 @@ mod tests {
     fn the_table_stays_small() {
         let (_folder, store) = store();
         block_on(store.write(|store| {
-            for number in 0..MOST_ROWS + 100 {
-                put(store, &format!("row {number}"), Row { tries: 1, last: 1000 + number })?;
+            for number in 0..MAX_ROWS + 100 {
+                put(store, &format!("row {number}"), Row { attempts: 1, last: 1000 + number })?;
             }
             Ok(())
         }))
@@ -421,6 +419,6 @@ mod tests {
                 store.query_row("SELECT count(*) FROM attempts", [], |row| row.get(0))
             }))
             .unwrap();
-        assert_eq!(rows, MOST_ROWS + 1);
+        assert_eq!(rows, MAX_ROWS + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Who asks, as pages and tools may know it.
+//! Who sends a request, as far as pages and tools may know.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use crate::pages::frame::Frame;
 
 /// Who sends a request: the owner, or anybody. An extractor that never fails.
 ///
-/// A tool that is not public is only ever reached by the owner; this is for a public one that shows the
-/// owner more.
+/// Only the owner ever reaches a tool that is not public; this is for a public one that shows the owner more.
 #[derive(Clone, Debug, Default)]
 pub struct Visitor {
     session: Option<Arc<Session>>,
@@ -24,12 +23,12 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Somebody, on a site with a login.
+    /// Anybody, on a site with a login.
     pub(crate) fn unknown() -> Self {
         Visitor { has_login: true, ..Visitor::default() }
     }
 
-    /// The owner, by a session. `is_due`: its cookie has to be sent anew.
+    /// The owner, by a session. `is_due`: its cookie has to be sent again.
     pub(crate) fn owner(session: Session, is_due: bool) -> Self {
         Visitor { session: Some(Arc::new(session)), is_owner: true, has_login: true, is_due }
     }
@@ -39,7 +38,7 @@ impl Visitor {
         Visitor { is_owner: true, ..Visitor::default() }
     }
 
-    /// Returns who sends a request with these extensions.
+    /// Returns the visitor of a request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Visitor {
         extensions.get().cloned().unwrap_or_default()
     }
@@ -49,7 +48,7 @@ impl Visitor {
         self.is_owner
     }
 
-    /// Returns what the pages of this request show of the visitor.
+    /// Returns what the pages of this request show about the visitor.
     pub(crate) fn frame(&self, base: BasePath) -> Frame {
         Frame {
             base,

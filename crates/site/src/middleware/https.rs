@@ -108,7 +108,7 @@ fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
 mod tests {
     use axum::Router;
 
-    use crate::testing::{Answer, request, send};
+    use crate::testing::{TestResponse, request, send};
     use crate::{BasePath, Server, ServerFacts, SiteSettings};
 
     static OVER_TLS: ServerFacts = ServerFacts { is_https: |_| true, ..*Server::SILENT.0 };
@@ -118,15 +118,15 @@ mod tests {
         crate::router_with(&[], &settings)
     }
 
-    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> TestResponse {
         let request = request(method, path);
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         send(&site(), request.body(Default::default()).unwrap())
     }
 
-    fn location(answer: &Answer) -> Option<&str> {
-        answer.header("location")
+    fn location(response: &TestResponse) -> Option<&str> {
+        response.header("location")
     }
 
     #[test]
@@ -142,17 +142,17 @@ mod tests {
             ("[2001:db8::1]", "/", "https://[2001:db8::1]/"),
             ("127.0.0.1.example", "/", "https://127.0.0.1.example/"),
         ] {
-            let answer = ask("GET", path, &[("host", host)]);
-            assert_eq!(location(&answer), Some(expected), "{host} {path}");
-            assert_eq!(answer.status, 301, "{host} {path}");
-            assert_eq!(answer.header("cache-control"), Some("no-store"), "{host} {path}");
-            assert_eq!(answer.header("strict-transport-security"), None, "{host} {path}");
-            assert!(answer.header("content-security-policy").is_some(), "{host} {path}");
+            let response = ask("GET", path, &[("host", host)]);
+            assert_eq!(location(&response), Some(expected), "{host} {path}");
+            assert_eq!(response.status, 301, "{host} {path}");
+            assert_eq!(response.header("cache-control"), Some("no-store"), "{host} {path}");
+            assert_eq!(response.header("strict-transport-security"), None, "{host} {path}");
+            assert!(response.header("content-security-policy").is_some(), "{host} {path}");
         }
         for (method, status) in [("HEAD", 301), ("POST", 308), ("DELETE", 308)] {
-            let answer = ask(method, "/tools/x", &[("host", "example.org")]);
-            assert_eq!(answer.status, status, "{method}");
-            assert_eq!(location(&answer), Some("https://example.org/tools/x"), "{method}");
+            let response = ask(method, "/tools/x", &[("host", "example.org")]);
+            assert_eq!(response.status, status, "{method}");
+            assert_eq!(location(&response), Some("https://example.org/tools/x"), "{method}");
         }
         let below = request("GET", "/x?y").header("host", "example.org");
         let below = below.extension(BasePath::new("/project")).body(Default::default()).unwrap();
@@ -181,8 +181,8 @@ mod tests {
             "a,b",
             "a;b",
         ] {
-            let answer = ask("GET", "/", &[("host", host)]);
-            assert_eq!((answer.status.as_u16(), location(&answer)), (200, None), "{host:?}");
+            let response = ask("GET", "/", &[("host", host)]);
+            assert_eq!((response.status.as_u16(), location(&response)), (200, None), "{host:?}");
         }
         assert_eq!(ask("GET", "/", &[]).status, 200);
     }
@@ -204,8 +204,12 @@ mod tests {
             ("forwarded", "for=192.0.2.1;proto=https"),
             ("sec-fetch-site", "none"),
         ] {
-            let answer = ask("GET", "/", &[("host", "example.org"), (name, value)]);
-            assert_eq!((answer.status.as_u16(), location(&answer)), (200, None), "{name}: {value}");
+            let response = ask("GET", "/", &[("host", "example.org"), (name, value)]);
+            assert_eq!(
+                (response.status.as_u16(), location(&response)),
+                (200, None),
+                "{name}: {value}"
+            );
         }
         for (name, value) in [
             ("x-forwarded-proto", "http"),
@@ -215,8 +219,8 @@ mod tests {
             ("forwarded", "for=192.0.2.1;proto=http"),
             ("upgrade-insecure-requests", "1"),
         ] {
-            let answer = ask("GET", "/", &[("host", "example.org"), (name, value)]);
-            assert_eq!(answer.status, 301, "{name}: {value}");
+            let response = ask("GET", "/", &[("host", "example.org"), (name, value)]);
+            assert_eq!(response.status, 301, "{name}: {value}");
         }
         let over_tls = request("GET", "/").header("host", "example.org");
         let over_tls = over_tls.extension(Server(&OVER_TLS)).body(Default::default()).unwrap();
@@ -234,7 +238,7 @@ mod tests {
     #[test]
     fn without_the_setting_http_is_http() {
         let request = request("GET", "/").header("host", "example.org");
-        let answer = send(&crate::router(&[]), request.body(Default::default()).unwrap());
-        assert_eq!(answer.status, 200);
+        let response = send(&crate::router(&[]), request.body(Default::default()).unwrap());
+        assert_eq!(response.status, 200);
     }
 }

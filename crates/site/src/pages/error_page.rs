@@ -1,7 +1,7 @@
 //! Failures as pages, as JSON and as plain text.
 //!
-//! What failed is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page`] makes the
-//! same pages for the program, when there is no handler: a crash, a request that cannot be read.
+//! The failure is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page`] makes the same
+//! pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -17,11 +17,10 @@ use crate::http::format::Format;
 use crate::http::security_headers::add_security_headers;
 use crate::tool::Tool;
 
-/// Makes the page for a failure that no handler answered, complete with its headers, in the form that
-/// the client wants.
+/// Makes the page for a failure without a handler, complete with its headers, in the format that the client prefers.
 ///
-/// `base` is where the site is mounted (see [`BasePath::new`]), `reference` the id under which the log
-/// has the cause (may be empty), `accept` the request's header of that name.
+/// `base` is where the site is mounted (see [`BasePath::new`]), `reference` the id by which the cause is found in the
+/// log (may be empty), `accept` the request's header of that name.
 pub fn page(
     status: StatusCode,
     base: &str,
@@ -31,7 +30,7 @@ pub fn page(
     page_of(&HttpError::new(status), base, reference, accept)
 }
 
-/// As [`page`], with words of one's own.
+/// Like [`page`], for an error with its own words.
 pub fn page_of(
     error: &HttpError,
     base: &str,
@@ -46,7 +45,7 @@ pub fn page_of(
     response
 }
 
-/// Makes the response, without what every response gets in `middleware.rs`. `tool` is where to go on.
+/// Renders the response, without the headers that `middleware.rs` adds to every response. `tool` is what to link to.
 pub(crate) fn render(
     error: &HttpError,
     frame: &Frame,
@@ -79,12 +78,12 @@ fn html(error: &HttpError, frame: &Frame, tool: Option<&Tool>, reference: Option
         lines => error.lines(),
         reference => &reference,
         tool => &tool.map(templates::describe),
-        leads_on => &error.leads_on(),
+        has_links => &error.has_links(),
     };
     frame.insert_into(&mut context);
     let rendered = templates::ERROR.render("error.html", &context);
     rendered.unwrap_or_else(|cause| {
-        tracing::error!("The template error.html cannot be rendered: {cause}.");
+        tracing::error!("Cannot render the template error.html: {cause}.");
         format!("<!DOCTYPE html><title>{}</title>", error.status())
     })
 }
@@ -103,7 +102,7 @@ fn text(error: &HttpError, reference: Option<&str>) -> String {
     format!("{error}\n{lines}{reference}")
 }
 
-/// A failure as programs read it.
+/// An error as programs read it.
 #[derive(Serialize)]
 struct JsonBody<'a> {
     status: u16,
@@ -125,7 +124,7 @@ mod tests {
         let error = HttpError::new(StatusCode::NOT_FOUND);
         let response = render(&error, &Frame::default(), None, Some("7f3a"), Format::Text);
         insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r"
-        Page not found. There is nothing at this address. It may have been moved, or there is a slip in the link.
+        Page not found. There is nothing at this address. It may have moved, or the link may contain a typo.
         Reference: 7f3a
         ");
     }
@@ -135,7 +134,7 @@ mod tests {
         let accept = HeaderValue::from_static("application/json");
         let response = page(StatusCode::SERVICE_UNAVAILABLE, "", "", Some(&accept));
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
-        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"status":503,"title":"Just a moment","message":"The site is busy or is being renewed. Please try again in a few seconds.","reference":null}"#);
+        insta::assert_snapshot!(String::from_utf8_lossy(response.body()), @r#"{"status":503,"title":"Just a moment","message":"The site is busy or being upgraded. Please try again in a few seconds.","reference":null}"#);
     }
 
     #[test]
@@ -195,11 +194,11 @@ mod tests {
             String::from_utf8_lossy(response.body()).into_owned()
         };
         insta::assert_snapshot!(body(Format::Text), @r"
-        Not allowed. You may not see this page or do what you asked for.
+        Not allowed. You don't have permission to see this page or to do that.
             a = <b>
             c
         ");
-        insta::assert_snapshot!(body(Format::Json), @r#"{"status":403,"title":"Not allowed","message":"You may not see this page or do what you asked for.","lines":["a = <b>","c"],"reference":null}"#);
+        insta::assert_snapshot!(body(Format::Json), @r#"{"status":403,"title":"Not allowed","message":"You don't have permission to see this page or to do that.","lines":["a = <b>","c"],"reference":null}"#);
         assert!(body(Format::Html).contains("<pre><code>a = &lt;b&gt;</code></pre>"));
     }
 
@@ -240,10 +239,10 @@ mod tests {
             ("text/plain", "text/plain; charset=utf-8"),
         ] {
             let request = request("GET", "/nowhere").header("accept", accept);
-            let answer = send(&site, request.body(Default::default()).unwrap());
-            assert_eq!(answer.status, 404);
-            assert_eq!(answer.header("content-type"), Some(content_type), "{accept}");
-            assert_eq!(answer.header("vary"), Some("accept"), "{accept}");
+            let response = send(&site, request.body(Default::default()).unwrap());
+            assert_eq!(response.status, 404);
+            assert_eq!(response.header("content-type"), Some(content_type), "{accept}");
+            assert_eq!(response.header("vary"), Some("accept"), "{accept}");
         }
         assert_eq!(get(&site, "/nowhere").header("cache-control"), Some("no-store"));
     }

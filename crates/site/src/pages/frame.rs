@@ -1,7 +1,6 @@
 //! What every page shows of its request, as plain data.
 //!
-//! `middleware.rs` fills it in, once for each request; the templates read it. How it is found out who sends the
-//! request is not known here.
+//! `middleware.rs` fills it in, once per request; the templates read it. How a visitor is identified is not known here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,9 +15,9 @@ use crate::http::base_path::BasePath;
 /// The values of `frame.html`, which all templates see. An extractor that never fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// What every link begins with.
+    /// What every link starts with.
     pub(crate) base: BasePath,
-    /// What the first field `csrf` of a form has to hold; `None` for anybody but the owner.
+    /// The value of a form's first field, `csrf`; `None` for anybody but the owner.
     pub(crate) csrf: Option<Arc<str>>,
     /// Whether the owner sees the page.
     pub(crate) is_owner: bool,
@@ -27,12 +26,12 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The frame of a site without a login, or of a visitor nobody knows anything about.
+    /// The frame of a site without a login, or for a visitor who was not identified.
     pub(crate) fn at(base: BasePath) -> Frame {
         Frame { base, ..Frame::default() }
     }
 
-    /// Returns the frame of a request. Where no login was asked, its BASE is all that is known.
+    /// Returns the frame of a request. If nobody identified the visitor, BASE is all that is known.
     pub(crate) fn of(extensions: &Extensions) -> Frame {
         let known = extensions.get::<Frame>().cloned();
         known.unwrap_or_else(|| Frame::at(extensions.get().cloned().unwrap_or_default()))

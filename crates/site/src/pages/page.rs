@@ -14,7 +14,7 @@ use super::templates::{FRONT, HTML, LOGIN, ToolPages, describe};
 use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
 
-/// How a page may be kept, unless the owner sees it: then not at all.
+/// How a page may be cached, unless it is the owner's: then not at all.
 pub(crate) const CACHING: &str = "private, no-cache";
 
 /// What a handler needs to show a page; an extractor that never fails.
@@ -32,15 +32,14 @@ pub struct Page {
 }
 
 impl Page {
-    /// Returns what a request's extensions say about its page.
+    /// Returns the page for a request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Page {
         Page { frame: Frame::of(extensions), of_tool: extensions.get().cloned() }
     }
 
-    /// Answers with a page: the template of this name, filled with these values.
+    /// Returns a page: the template of this name, filled with these values.
     ///
-    /// A template that cannot be rendered is the tool's fault: a 500 for the visitor, the cause in the
-    /// log.
+    /// A template that cannot be rendered is the tool's fault: a 500 for the visitor, the cause in the log.
     pub fn show(&self, template: &str, mut context: Context) -> Response {
         self.frame.insert_into(&mut context);
         let templates = match &self.of_tool {
@@ -54,7 +53,7 @@ impl Page {
         match templates.render(template, &context) {
             Ok(html) => ([(CONTENT_TYPE, HTML), (CACHE_CONTROL, CACHING)], html).into_response(),
             Err(error) => {
-                let cause = format!("the template {template} cannot be rendered: {error}");
+                let cause = format!("cannot render the template {template}: {error}");
                 HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(cause).into_response()
             }
         }
@@ -117,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_page_has_the_frame_its_values_and_escapes_them() {
-        let answer = get(&crate::router(const { &[TOOL] }), "/tools/sample/good.html");
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("content-type"), Some(HTML));
-        let html = answer.text();
+        let response = get(&crate::router(const { &[TOOL] }), "/tools/sample/good.html");
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-type"), Some(HTML));
+        let html = response.text();
         let css = assets::find("site.css").unwrap().url();
         let icon = assets::find("icons/tool.svg").unwrap().url();
         assert!(html.contains("<title>Sample &amp; co"), "{html}");
@@ -156,13 +155,13 @@ mod tests {
             pages: &[Template { name: "sample/broken.html", source: "{% block" }],
             ..TOOL
         }];
-        let answer = get(&crate::router(BROKEN), "/tools/sample/broken.html");
-        assert_eq!(answer.status, 500);
+        let response = get(&crate::router(BROKEN), "/tools/sample/broken.html");
+        assert_eq!(response.status, 500);
         for name in ["unknown-value.html", "unknown-file.html", "nowhere.html"] {
-            let answer = get(&site, &format!("/tools/sample/{name}"));
-            assert_eq!(answer.status, 500, "{name}");
-            assert!(answer.text().contains("Something went wrong"), "{name}");
-            assert!(!answer.text().contains("nowhere"), "{name}");
+            let response = get(&site, &format!("/tools/sample/{name}"));
+            assert_eq!(response.status, 500, "{name}");
+            assert!(response.text().contains("Something went wrong"), "{name}");
+            assert!(!response.text().contains("nowhere"), "{name}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Templates, compiled at their first use: the site's own and those of tools.
 //!
-//! They are tera's and escape by default. The site's own lie in `templates/`, a tool's beside its code. The frame,
-//! which all of them extend, has the blocks `title`, `head` (for a script) and `main`. Which values a page shows is
-//! not decided here.
+//! They are tera's and escape by default. The site's own are in `templates/`, a tool's beside its code. All of them
+//! extend the frame, which has the blocks `title`, `head` (for a script) and `main`. Which values a page shows is not
+//! decided here.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -21,8 +21,8 @@ pub(crate) struct Templates(Result<Tera, String>);
 impl Templates {
     /// Compiles some templates and the frame they fill.
     ///
-    /// Every set is compiled for itself, when the first page of it is shown: a process that answers one
-    /// request (CGI) would else spend most of its time on pages that nobody asked for.
+    /// Every set is compiled on its own, when its first page is shown: otherwise a process that serves a single request
+    /// (CGI) would spend most of its time on pages that nobody asked for.
     fn compile(templates: &[Template]) -> Templates {
         let mut tera = Tera::new();
         tera.register_function("asset", asset_url);
@@ -36,14 +36,14 @@ impl Templates {
     /// Fills a template with these values.
     ///
     /// # Errors
-    /// When a template of the set is broken, or this one needs a value that is not there.
+    /// If a template of the set is broken, or this one needs a value that is missing.
     pub(crate) fn render(&self, name: &str, context: &Context) -> Result<String, String> {
         let tera = self.0.as_ref().map_err(String::clone)?;
         tera.render(name, context).map_err(|error| format!("{error:?}"))
     }
 }
 
-/// A tool and its templates: the request extension by which [`Page`] knows them, set by `router.rs`.
+/// A tool and its templates, as a request extension: `router.rs` sets it, `page.rs` reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct ToolPages {
     pub(crate) tool: &'static Tool,
@@ -51,12 +51,12 @@ pub(crate) struct ToolPages {
 }
 
 impl ToolPages {
-    /// The templates of a tool, none compiled yet.
+    /// The templates of a tool, not compiled yet.
     pub(crate) fn of(tool: &'static Tool) -> Self {
         ToolPages { tool, compiled: Arc::default() }
     }
 
-    /// Compiles the tool's templates at their first use.
+    /// Returns the tool's templates, compiling them at their first use.
     pub(crate) fn compiled(&self) -> &Templates {
         self.compiled.get_or_init(|| Templates::compile(self.tool.pages))
     }
@@ -85,7 +85,7 @@ pub(crate) static LOGIN: LazyLock<Templates> = LazyLock::new(|| {
     ])
 });
 
-/// The page of all failures.
+/// The page of all errors.
 pub(crate) static ERROR: LazyLock<Templates> = LazyLock::new(|| {
     Templates::compile(&[Template {
         name: "error.html",

@@ -1,15 +1,15 @@
-//! Which passwords a form accepts as new ones: long ones that are not easy to guess. No rules about kinds of
-//! characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
+//! Which new passwords a form accepts: long ones that are not easy to guess. There are no rules about kinds of characters:
+//! they make passwords worse (NIST SP 800-63B §5.1.1.2).
 
 use super::Password;
 
-/// The shortest password that is accepted as a new one; characters (OWASP ASVS 4, 2.1.1).
-pub(crate) const SHORTEST: usize = 12;
+/// The minimum length of a new password, in characters (OWASP ASVS 4, 2.1.1).
+pub(crate) const MIN_CHARACTERS: usize = 12;
 
-/// The most common passwords of at least [`SHORTEST`] characters, one per line, in lower case.
+/// The most common passwords of at least [`MIN_CHARACTERS`] characters, one per line, in lower case.
 const COMMON: &str = include_str!("common-passwords.txt");
 
-/// What most common passwords consist of, with digits and symbols around it.
+/// The words that most common passwords consist of, with digits and symbols around them.
 const COMMON_WORDS: &[&str] = &[
     "123", "abc", "admin", "changeme", "dragon", "football", "hello", "iloveyou", "letmein",
     "login", "master", "monkey", "owner", "pass", "princess", "qazwsx", "qwertz", "qwerty",
@@ -21,7 +21,7 @@ impl Password {
     /// Returns what is wrong with a new password, for the person who chooses it: one sentence. `None` if it is
     /// good.
     pub fn weakness(text: &str) -> Option<&'static str> {
-        if text.chars().count() < SHORTEST {
+        if text.chars().count() < MIN_CHARACTERS {
             Some("Use at least 12 characters.")
         } else if text.len() > Password::MAX_BYTES {
             Some("The password is longer than 1024 bytes.")
@@ -35,18 +35,18 @@ impl Password {
 
 fn is_common(text: &str) -> bool {
     let is_listed = || COMMON.lines().any(|line| !line.starts_with('#') && line == text);
-    is_repetition(text) || is_row(text) || is_of_common_words(text) || is_listed()
+    is_repetition(text) || is_sequence(text) || is_of_common_words(text) || is_listed()
 }
 
-/// `abcabcabcabc`: a prefix of at most a third, over and over.
+/// Matches `abcabcabcabc`: a prefix of at most a third, repeated.
 fn is_repetition(text: &str) -> bool {
     let letters: Vec<char> = text.chars().collect();
     (1..=letters.len() / 3)
         .any(|length| letters.iter().zip(&letters[length..]).all(|(one, next)| one == next))
 }
 
-/// `abcdefghijkl`, `987654321098`: each the successor or predecessor of the one before.
-fn is_row(text: &str) -> bool {
+/// Matches `abcdefghijkl`, `987654321098`: each character is the successor or predecessor of the one before.
+fn is_sequence(text: &str) -> bool {
     let steps = |step: i32| {
         let letters = text.chars().zip(text.chars().skip(1));
         letters.into_iter().all(|(one, next)| {
@@ -57,13 +57,13 @@ fn is_row(text: &str) -> bool {
     steps(1) || steps(-1)
 }
 
-/// `Password2024!`: common words, and otherwise only digits and symbols.
+/// Matches `Password2024!`: common words, and otherwise only digits and symbols.
 fn is_of_common_words(text: &str) -> bool {
     let mut rest = text.replace('0', "o").replace('@', "a").replace('$', "s");
     for word in COMMON_WORDS {
         rest = rest.replace(word, "1");
     }
-    // A zero that really was one is an "o" by now.
+    // A genuine zero has become an "o".
     rest.chars().all(|letter| !letter.is_alphabetic() || letter == 'o')
         && text.chars().any(char::is_alphabetic)
 }
@@ -112,7 +112,10 @@ mod tests {
         let lines: Vec<_> = COMMON.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(lines.len() > 250);
         for line in lines {
-            assert!(line.chars().count() >= SHORTEST && line == line.to_lowercase(), "{line}");
+            assert!(
+                line.chars().count() >= MIN_CHARACTERS && line == line.to_lowercase(),
+                "{line}"
+            );
             assert!(Password::weakness(line).is_some(), "{line}");
         }
     }

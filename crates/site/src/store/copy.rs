@@ -1,4 +1,4 @@
-//! A copy of the store in the making, and what a backup has left behind whose process was killed.
+//! A copy of the store while it is being written, and what a killed backup has left behind.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,35 +15,35 @@ use tempfile::TempDir;
 use super::error::StoreError;
 use super::files::folder_of;
 
-/// What the names of the folders begin with.
+/// How the names of the folders start.
 const PREFIX: &str = ".copy.";
 
-/// Between making a folder and locking it no time passes, but the system may hold a process up.
+/// How old a folder has to be to count as left behind: its process may be delayed between creating and locking it.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// No backup takes so long: for file systems without locks.
+/// No backup takes this long: the criterion on file systems without locks.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 
-/// A copy in the making, removed with its folder when this is dropped.
+/// An unfinished copy, removed with its folder when this is dropped.
 ///
-/// It is made in a folder of its own beside the store, for SQLite opens what it writes (journals too) by
-/// name: where others can write they could put a file or a link there first. A process that is killed leaves it
+/// It is in a folder of its own beside the store, because SQLite opens what it writes (journals included) by name: in a
+/// folder that others can write to, they could create a file or a link there first. A process that is killed leaves it
 /// behind, for the next backup to remove.
 pub(super) struct Copy {
     folder: TempDir,
-    /// Says to the next backup that somebody is at it.
+    /// Tells other backups that this one is being written.
     _lock: Option<File>,
 }
 
 impl Copy {
-    /// Makes the folder, for this account alone.
+    /// Creates the folder, private to this account.
     pub(super) fn beside(store: &Path) -> Result<Self, StoreError> {
         let data = folder_of(store);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).permissions(fs::Permissions::from_mode(0o700));
         let folder = builder.tempdir_in(data).map_err(|error| StoreError::file(data, error))?;
         let lock = File::open(folder.path()).ok();
-        // Where there are no locks the age has to do.
+        // Without locks the age has to do.
         let lock = lock.filter(|lock| flock(lock, NonBlockingLockExclusive).is_ok());
         Ok(Copy { folder, _lock: lock })
     }
@@ -52,7 +52,7 @@ impl Copy {
         self.folder.path().join("copy.db")
     }
 
-    /// Removes what an attempt has left: SQLite writes only what is not there yet.
+    /// Removes what an attempt has left: SQLite refuses to overwrite it.
     pub(super) fn remove(&self) -> Result<(), StoreError> {
         match fs::remove_file(self.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -62,7 +62,7 @@ impl Copy {
         }
     }
 
-    /// Puts it at its place, for this account alone.
+    /// Moves it to `target`, private to this account.
     pub(super) fn put(self, target: &Path) -> Result<(), StoreError> {
         let path = self.path();
         let mut copy = File::open(&path).map_err(|error| StoreError::file(&path, error))?;
@@ -73,12 +73,12 @@ impl Copy {
     }
 }
 
-/// A copy that nobody works on any more.
+/// A copy that was left behind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unfinished {
     /// Its folder.
     pub folder: PathBuf,
-    /// How much room it takes.
+    /// Its size.
     pub bytes: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct Unfinished {
 pub(super) fn unfinished(store: &Path) -> Vec<Unfinished> {
     let entries = fs::read_dir(folder_of(store)).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| {
-        // Of a link it is the link's.
+        // A link is not followed.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         is_folder && entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
     });
@@ -97,7 +97,7 @@ pub(super) fn unfinished(store: &Path) -> Vec<Unfinished> {
     found
 }
 
-/// Whether nobody has it locked; where there are no locks, whether it is a day old.
+/// Returns whether nobody has it locked; without locks, whether it is a day old.
 fn is_left(folder: &Path) -> io::Result<bool> {
     let age = fs::symlink_metadata(folder)?.modified()?.elapsed().unwrap_or_default();
     if age < YOUNG {
@@ -120,20 +120,20 @@ pub(super) fn remove_unfinished(store: &Path) {
     for Unfinished { folder, .. } in unfinished(store) {
         if let Err(error) = fs::remove_dir_all(&folder) {
             let folder = folder.display();
-            tracing::warn!("The unfinished copy {folder} cannot be removed: {error}.");
+            tracing::warn!("Cannot remove the unfinished copy {folder}: {error}.");
         }
     }
 }
 
-/// How a file of SQLite's begins.
+/// How an SQLite file starts.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// Refuses to replace a file that is no store, and so no copy of one: a slip of the hand. An empty file is
-/// nobody's loss; of a link only the link is replaced.
+/// Refuses to replace a file that is not a copy of a store: a mistyped name. An empty file is no loss; of a link only the
+/// link is replaced.
 ///
 /// # Errors
 /// [`StoreError::NotACopy`].
-pub(super) fn refuse_no_copy(target: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_other_files(target: &Path) -> Result<(), StoreError> {
     if !fs::symlink_metadata(target).is_ok_and(|found| found.is_file() && found.len() > 0) {
         return Ok(());
     }

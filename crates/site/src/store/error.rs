@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the store gave no answer. As text: what happened and what the owner can do, without a period.
+/// Why an operation on the store failed. As text: what happened and what the owner can do, without a period.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -12,9 +12,9 @@ pub enum StoreError {
     Busy,
     /// The file system of this folder has no locks (ENOLCK).
     NoLocks(PathBuf),
-    /// The file is no whole database; what SQLite says about it.
+    /// The file is not an intact database; what SQLite says about it.
     Damaged(String),
-    /// The disk, or the account's share of it, is full.
+    /// The disk or the account's quota is full.
     Full,
     /// A newer version of the program has changed the tables.
     Newer {
@@ -23,7 +23,7 @@ pub enum StoreError {
         /// The newest version this program knows.
         known: i64,
     },
-    /// Other accounts can put files into the folder, and its permissions cannot be tightened.
+    /// Other accounts can create files in the folder, and its permissions cannot be tightened.
     Exposed {
         /// Which.
         folder: PathBuf,
@@ -34,19 +34,19 @@ pub enum StoreError {
     ForeignFolder {
         /// Which.
         folder: PathBuf,
-        /// Whose: its number.
+        /// Whose: the uid.
         account: u32,
     },
-    /// Other accounts can replace files in the folder that a copy was to be put into.
+    /// Other accounts can replace files in the folder for the copy.
     Replaceable {
         /// Which.
         folder: PathBuf,
-        /// Its mode.
+        /// Its permission bits.
         mode: u32,
     },
-    /// What a copy was to replace is something else.
+    /// The file that a copy was to replace is something else.
     NotACopy(PathBuf),
-    /// A file in our folder is another account's.
+    /// A file in our folder belongs to another account.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
     File {
@@ -76,25 +76,25 @@ impl fmt::Display for StoreError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::Busy => formatter.write_str(
-                "other processes kept the store locked for 10 s; when that happens often, the disk is too slow",
+                "other processes kept the store locked for 10 s; if that happens often, the disk is too slow",
             ),
             StoreError::NoLocks(folder) => write!(
                 formatter,
-                "the file system of {} has no locks (ENOLCK), without which several processes would spoil the \
-                 store; set data to a folder of your own on a local disk; your host knows one",
+                "the file system of {} has no locks (ENOLCK), without which several processes would corrupt the \
+                 store; set data to a folder of your own on a local disk (ask your host for one)",
                 folder.display()
             ),
             StoreError::Damaged(found) => write!(
                 formatter,
                 "the store is damaged ({found}); put a file made by `toolshed backup` in its place, or remove \
-                 it to begin anew"
+                 it to start over"
             ),
             StoreError::Full => formatter
-                .write_str("the disk or this account's share of it is full; remove what is not needed"),
+                .write_str("the disk or this account's quota is full; free some space"),
             StoreError::Newer { found, known } => write!(
                 formatter,
                 "the store was last used by a newer version of the program (its tables are version {found}, \
-                 this program knows {known}); install that version again, or a backup from before"
+                 this program knows {known}); install that version again, or restore an older backup"
             ),
             StoreError::Exposed { folder, mode } => write!(
                 formatter,
@@ -118,7 +118,7 @@ impl fmt::Display for StoreError {
             ),
             StoreError::NotACopy(file) => write!(
                 formatter,
-                "{} is there already and is not a copy of a store; choose another name",
+                "{} already exists and is not a copy of a store; choose another name",
                 file.display()
             ),
             StoreError::Foreign(file) => write!(
@@ -130,16 +130,16 @@ impl fmt::Display for StoreError {
                 write!(formatter, "{} cannot be used: {error}{}", path.display(), cure_of(error))
             }
             StoreError::Disk { said, error } => {
-                write!(formatter, "the store says: {said}; the system's last error: {error}")
+                write!(formatter, "SQLite: {said}; the system's last error: {error}")
             }
-            StoreError::Sql(error) => write!(formatter, "the store says: {error}"),
+            StoreError::Sql(error) => write!(formatter, "SQLite: {error}"),
         }
     }
 }
 
 impl std::error::Error for StoreError {}
 
-/// What to do, where the system's words do not say it and ours do not yet.
+/// Returns what to do, where the system's message does not say it.
 fn cure_of(error: &io::Error) -> &'static str {
     use io::ErrorKind;
     match error.kind() {
@@ -149,7 +149,7 @@ fn cure_of(error: &io::Error) -> &'static str {
         | ErrorKind::NotADirectory => {
             "; it has to be writable for the account the site runs as, or set data to a folder that is"
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; remove what is not needed",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space",
         _ => "",
     }
 }

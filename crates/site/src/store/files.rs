@@ -1,5 +1,5 @@
-//! Files and the folder that the login and the store trust: opened without ever blocking, and only if no other
-//! account can have put them there.
+//! The folder and the files that the login and the store trust: only if no other account can have created them, and
+//! opened without ever blocking.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -26,22 +26,22 @@ fn is_regular(is_file: bool) -> io::Result<()> {
     is_file.then_some(()).ok_or_else(odd)
 }
 
-/// Whether the account that the folder belongs to is believed, whoever runs this.
+/// Whether the owner of the folder is trusted, whichever account runs this.
 static TRUSTS_OWNER: AtomicBool = AtomicBool::new(false);
 
-/// Lets this process use a folder of another account's: for a command that root gives in the owner's place. A
-/// process that serves visitors uses its own account's folders and root's, for whoever made another chooses the
+/// Lets this process use a folder of another account: for a command that root runs in the owner's place. A process that
+/// serves visitors uses folders of its own account and of root only, because the owner of the folder can choose the
 /// password.
 pub fn trust_the_owner_of_data() {
     TRUSTS_OWNER.store(rustix::process::geteuid().is_root(), Ordering::Relaxed);
 }
 
-/// Sees to it that the folder of a file is there and that no other account can put files into it: makes it
-/// (0700), or closes it. Whoever can put a file there can put another store or key in the place of ours.
+/// Makes sure that the folder of a file exists and that no other account can create files in it: creates it (0700), or
+/// tightens its permissions. Who can create files there can replace the store or the key.
 ///
 /// # Errors
-/// When it cannot be made, or is open to others and cannot be closed ([`StoreError::Exposed`]); when folder or file
-/// are another account's ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
+/// If it cannot be created, or is open to others and cannot be tightened ([`StoreError::Exposed`]); if folder or file
+/// belong to another account ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
 pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -49,7 +49,7 @@ pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
     close_folder_of(file)
 }
 
-/// The same for a folder that may be missing, and is not created.
+/// Like [`private_folder_of`], for a folder that may be missing and is not created.
 ///
 /// # Errors
 /// As for [`private_folder_of`].
@@ -79,10 +79,10 @@ fn close_folder(file: &Path, trusts_owner: bool) -> Result<(), StoreError> {
     refuse_foreign(file)
 }
 
-/// Refuses a file that neither this account nor the folder's has made.
+/// Refuses a file that belongs neither to this account nor to the folder's.
 ///
 /// # Errors
-/// [`StoreError::Foreign`]; when the folder cannot be looked at.
+/// [`StoreError::Foreign`]; if the folder cannot be examined.
 pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let own = rustix::process::geteuid().as_raw();
@@ -95,7 +95,7 @@ pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Refuses to put a file where another account could replace it.
+/// Refuses to write a file where another account could replace it.
 ///
 /// # Errors
 /// [`StoreError::Replaceable`].
@@ -103,7 +103,7 @@ pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match lets_others_replace(folder) {
         Some(mode) => {
-            // "." would not say which.
+            // "." would not name it.
             let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
             Err(StoreError::Replaceable { folder, mode })
         }

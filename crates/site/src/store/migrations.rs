@@ -1,12 +1,12 @@
-//! The tables, as they grew. Each step is applied once, in one transaction; a step that has shipped is
-//! never changed.
+//! The tables, as a series of migrations. Each one is applied once, in one transaction; one that has shipped is never
+//! changed.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::StoreError;
 use super::refusal::{Refusal, refusal};
 
-/// Tells our files from other SQLite files: "shed".
+/// Distinguishes our files from other SQLite files: "shed".
 const APPLICATION_ID: i32 = 0x7368_6564;
 
 /// The steps; after the first N the file's `user_version` is N.
@@ -57,14 +57,14 @@ pub(super) const STEPS: &[&str] = &[
 /// The version of the tables this program works with.
 const VERSION: i64 = STEPS.len() as i64;
 
-/// Brings the tables to the present version.
+/// Migrates the tables to the current version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Refusal> {
     if version(connection)? == VERSION {
         return Ok(());
     }
     let exclusive = TransactionBehavior::Exclusive;
     let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
-    // Another process may have been quicker.
+    // Another process may have been faster.
     let done = version(&transaction)?;
     if done > VERSION {
         return Err(StoreError::Newer { found: done, known: VERSION }.into());

@@ -1,5 +1,4 @@
-//! Opens the store: the folder (`files.rs`) and the file are private to this account, and SQLite is told how to
-//! behave.
+//! Opens the store: makes folder (`files.rs`) and file private to this account, and configures SQLite.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,9 +15,9 @@ use super::files::{private_folder_of, refuse_foreign, refuse_odd};
 use super::migrations::migrate;
 use super::refusal::{Refusal, refusal};
 
-/// How SQLite is to behave, for one thread and little memory. TRUNCATE ends a transaction by emptying the
-/// journal, which is synced; DELETE would need the folder synced, too.
-const BEHAVIOUR: &str = "PRAGMA journal_mode = TRUNCATE;
+/// SQLite's configuration, for one thread and little memory. TRUNCATE ends a transaction by emptying the journal, which
+/// is synced; DELETE would require syncing the folder as well.
+const PRAGMAS: &str = "PRAGMA journal_mode = TRUNCATE;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
     PRAGMA trusted_schema = OFF;
@@ -26,14 +25,14 @@ const BEHAVIOUR: &str = "PRAGMA journal_mode = TRUNCATE;
     PRAGMA mmap_size = 0;
     PRAGMA cache_size = -512;";
 
-/// Opens the file, and makes it when it is missing.
+/// Opens the file, and creates it if it is missing.
 pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     make(file)?;
     for beside in ["-journal", "-wal", "-shm"] {
         let mut name = file.as_os_str().to_owned();
         name.push(beside);
         refuse_odd(Path::new(&name))?;
-        // SQLite plays it back into the store, whoever has written it.
+        // SQLite rolls it back into the store, whoever wrote it.
         refuse_foreign(Path::new(&name))?;
         if let Ok(found) = fs::metadata(&name) {
             close(Path::new(&name), found.permissions().mode())?;
@@ -42,21 +41,21 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
     if connection.is_readonly(MAIN_DB).map_err(refusal)? {
-        // SQLite opens what it can get: without a descriptor, for example, a file that it cannot write.
+        // SQLite falls back: for example to read-only, for a file that it cannot write.
         let error = io::Error::last_os_error();
         if !matches!(error.kind(), ReadOnlyFilesystem | PermissionDenied) {
             return Err(StoreError::file(file, error).into());
         }
     }
     connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
-    connection.execute_batch(BEHAVIOUR).map_err(refusal)?;
+    connection.execute_batch(PRAGMAS).map_err(refusal)?;
     migrate(&mut connection)?;
     #[cfg(test)]
     super::statements::record(&connection);
     Ok(connection)
 }
 
-/// How long reading waits for others' locks, which take a moment each. No loop runs yet.
+/// How long reading waits for other processes' locks, which are short. No loop runs yet.
 const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(2);
 
 /// Opens the file read-only: nothing is created or migrated, and its tables may be those of any version. Waits
@@ -68,15 +67,15 @@ pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the folder (0700) and the file (0600) unless they are there; a file that others may read is closed
-/// to them. SQLite gives its journal the file's mode.
+/// Creates the folder (0700) and the file (0600) unless they exist; a file that others can read is made private. SQLite
+/// gives its journal the file's mode.
 fn make(file: &Path) -> Result<(), StoreError> {
     private_folder_of(file)?;
     refuse_odd(file)?;
     let mode = match fs::metadata(file) {
         Ok(metadata) => metadata.permissions().mode(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Not `create_new`: another process may be making it, too.
+            // Not `create_new`: another process may be creating it as well.
             let made = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
             made.map_err(|error| StoreError::file(file, error))?;
             return Ok(());
@@ -86,35 +85,32 @@ fn make(file: &Path) -> Result<(), StoreError> {
     close(file, mode)
 }
 
-/// Takes the permissions of the group and of others from a file.
+/// Removes the permissions of group and others from a file.
 fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
     if mode & 0o077 != 0 {
-        tracing::warn!(
-            "{} could be read by other accounts; it is closed to them now.",
-            file.display()
-        );
+        tracing::warn!("{} was readable by other accounts; permissions tightened.", file.display());
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::file(file, error))?;
     }
     Ok(())
 }
 
-/// Asks whether the file system of the store has locks, on a file of its own: closing any descriptor of the
-/// store's file would let go of SQLite's.
+/// Checks whether the file system of the store has locks, on a separate file: closing any descriptor of the store's file
+/// would release SQLite's.
 ///
 /// # Errors
-/// [`StoreError::NoLocks`] when it has none.
+/// [`StoreError::NoLocks`] if it has none.
 pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // A file without a name; network file systems give it one that cannot be guessed.
+    // A file without a name; on network file systems it has one that cannot be guessed.
     let probe = tempfile::tempfile_in(folder).map_err(|error| StoreError::file(folder, error))?;
     let locked = rustix::fs::fcntl_lock(&probe, FlockOperation::NonBlockingLockExclusive);
     match locked {
         Err(rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
             Err(StoreError::NoLocks(file.parent().unwrap_or(file).to_owned()))
         }
-        // Taken by another process that asks the same: so there are locks.
+        // Held by another process that checks the same: so there are locks.
         _ => Ok(()),
     }
 }

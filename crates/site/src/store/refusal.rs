@@ -1,5 +1,4 @@
-//! What SQLite says about one attempt: another process has the lock, or what its owner has to know
-//! ([`StoreError`]).
+//! What an error of SQLite's means for an attempt: another process has the lock, or a [`StoreError`] for the owner.
 
 use std::io;
 use std::path::Path;
@@ -11,16 +10,16 @@ use rustix::io::Errno;
 use super::error::StoreError;
 use super::files::folder_of;
 
-/// How one attempt ended that did not succeed.
+/// How an attempt failed.
 pub(super) enum Refusal {
     /// Another process has the lock: try again.
     Busy,
-    /// Trying again would not help.
+    /// Trying again is useless.
     Failed(StoreError),
 }
 
 impl Refusal {
-    /// What a statement says after the lock was had: "busy" would be no matter of waiting any more.
+    /// The failure of a statement that ran with the lock: "busy" is then no reason to wait.
     pub(super) fn broken(error: rusqlite::Error) -> Refusal {
         match refusal(error) {
             Refusal::Busy => Refusal::Failed(StoreError::Busy),
@@ -30,8 +29,8 @@ impl Refusal {
 }
 
 impl StoreError {
-    /// Of an error that comes of files which cannot be written: which of them, why, and so the cure. SQLite itself
-    /// says "readonly", and the system's last error is that of something it tried later.
+    /// Finds out which file or folder cannot be written, and why, if that is the error. SQLite itself only says
+    /// "readonly", and the system's last error is from something that it tried later.
     pub(super) fn at(self, file: &Path) -> StoreError {
         let is_of_files = match &self {
             StoreError::Disk { .. } => true,
@@ -44,7 +43,7 @@ impl StoreError {
         if !is_of_files {
             return self;
         }
-        // The journal is made in the folder.
+        // The journal is created in the folder.
         let needed = [
             (folder_of(file), Access::WRITE_OK | Access::EXEC_OK),
             (file, Access::READ_OK | Access::WRITE_OK),
@@ -62,7 +61,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Tells "not now" from "never". Call it before anything else is asked of the system.
+/// Distinguishes "not now" from "never". Call it before any other system call.
 pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
     let system = io::Error::last_os_error();
     match error.sqlite_error_code() {
@@ -71,8 +70,7 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
         ) => Refusal::Busy,
-        // SQLite reports an unreadable page like a corrupt one. Someone who then removed the file would lose
-        // its contents.
+        // SQLite reports an unreadable page as a corrupt one. An owner who then removed the file would lose its contents.
         Some(code) if is_of_the_system(code, &system) => {
             Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
         }
@@ -84,11 +82,11 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
     }
 }
 
-/// Whether the system's last error is the reason, as far as can be told.
+/// Returns whether the system's last error is the reason, as far as that can be known.
 fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
     // Errors of read(2) that SQLite reports as corruption.
     const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
-    // What SQLite does afterwards: it looks for files that do not exist, and uses one that it has not opened.
+    // Errors of what SQLite does afterwards: it looks for files that do not exist, and uses one that it has not opened.
     const LATER: [Errno; 2] = [Errno::NOENT, Errno::BADF];
     let is_one_of = |errors: &[Errno]| {
         Errno::from_io_error(system).is_some_and(|error| errors.contains(&error))

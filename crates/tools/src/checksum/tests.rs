@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use site::testing::{Answer, body_of_chunks, body_that_breaks_off, get, post, request, send};
+use site::testing::{TestResponse, body_of_chunks, body_that_breaks_off, get, post, request, send};
 
 use super::logic::{Algorithm, Comparison, Digest, Digester, compare};
 use super::{TOOL, size_in_words};
@@ -58,7 +58,7 @@ fn form(fields: &[(&str, Option<&str>, &str)]) -> String {
     form + "--XX--\r\n"
 }
 
-fn post_for(accept: &str, query: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+fn post_for(accept: &str, query: &str, content_type: &str, body: impl Into<Body>) -> TestResponse {
     let request = request("POST", &format!("{ADDRESS}{query}"))
         .header("content-type", content_type)
         .header("accept", accept);

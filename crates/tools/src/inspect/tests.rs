@@ -2,7 +2,7 @@
 
 use axum::Router;
 use http::Extensions;
-use site::testing::{Answer, get, request, send};
+use site::testing::{TestResponse, get, request, send};
 use site::{BasePath, Server, ServerFacts, SiteSettings};
 
 use super::TOOL;
@@ -220,7 +220,7 @@ const FACTS: ServerFacts = ServerFacts {
     ..*Server::SILENT.0
 };
 
-fn ask(accept: &str) -> Answer {
+fn ask(accept: &str) -> TestResponse {
     let request = request("PATCH", &format!("{ADDRESS}/a%2Fb?a=b&access_token=TOP"))
         .header("accept", accept)
         .header("authorization", "Basic TOP")

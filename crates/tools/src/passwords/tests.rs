@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use axum::Router;
-use site::testing::{Answer, get, request, send};
+use site::testing::{TestResponse, get, request, send};
 
 use super::logic::{
     Characters, Class, LOOKALIKES, Passphrase, Separator, strength, time_to_guess, words,
@@ -18,7 +18,7 @@ fn site() -> Router {
     site::router(const { &[TOOL] })
 }
 
-fn ask(query: &str, accept: &str) -> Answer {
+fn ask(query: &str, accept: &str) -> TestResponse {
     let request = request("GET", &format!("{ADDRESS}{query}")).header("accept", accept);
     send(&site(), request.body(Default::default()).unwrap())
 }

@@ -227,7 +227,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
             Some(file) => findings.note(
                 SUBJECT,
                 format!("no password is set yet; {} opens the set-up page", file.display()),
-                "Open the site and choose Log in, Set the site up.",
+                "Open the site and choose Log in, Set up the site.",
             ),
             None => findings.note(
                 SUBJECT,

@@ -235,7 +235,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
             |home| std::fs::write(home.join("toolshed.setup"), "a text of 16 characters").unwrap(),
             "Login",
             0,
-            "note Login no password is set yet; HOME/toolshed.setup opens the set-up page.\nHint: Open the site and choose Log in, Set the site up.",
+            "note Login no password is set yet; HOME/toolshed.setup opens the set-up page.\nHint: Open the site and choose Log in, Set up the site.",
         ),
         (
             "a password in .htaccess",
@@ -274,7 +274,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
             },
             "Login",
             0,
-            "note Login it is unknown whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to begin anew.\nHint: Open the site, which repairs what a killed process has left behind, and check again.",
+            "note Login it is unknown whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to start over.\nHint: Open the site, which repairs what a killed process has left behind, and check again.",
         ),
         (
             "no address of its own, started by a web server",

@@ -10,7 +10,7 @@ use tera::context;
 
 use super::attempts::{hash_of, try_password};
 use super::login_request::{LoginRequest, WithoutBody};
-use super::new_session::{begin_session, logged_out};
+use super::new_session::{logged_out, start_session};
 use super::waiting;
 use crate::http::error::HttpError;
 use crate::login::client::Client;
@@ -20,10 +20,10 @@ use crate::login::facts::{self, set_fact};
 use crate::login::session::{self, Session, proof_of};
 use crate::login::{second_factor, throttle};
 use crate::password::Password;
-use crate::password::rules::SHORTEST;
+use crate::password::rules::MIN_CHARACTERS;
 
 /// The message for a wrong password.
-const WRONG_PASSWORD: &str = "That is not the password.";
+const WRONG_PASSWORD: &str = "Wrong password.";
 
 /// The sections of the page that show messages, by their `id`; the forms' URLs lead back to them.
 const SESSIONS: &str = "end-sessions";
@@ -39,11 +39,11 @@ struct Said {
 
 /// The message after a change, by the event that was recorded for it.
 const DONE: [(&str, Said); 3] = [
-    (events::ENDED, Said { at: SESSIONS, words: "That browser is logged out." }),
+    (events::ENDED, Said { at: SESSIONS, words: "That browser has been logged out." }),
     (events::SECOND_FACTOR_OFF, Said { at: SECOND_FACTOR, words: "The second factor is off." }),
     (
         events::PASSWORD_CHANGED,
-        Said { at: PASSWORD, words: "The password is changed. All other browsers are logged out." },
+        Said { at: PASSWORD, words: "Password changed. All other browsers have been logged out." },
     ),
 ];
 
@@ -105,7 +105,7 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
             has_second_factor => &has_second_factor,
             codes_left => &codes_left,
             events => &events.collect::<Vec<_>>(),
-            shortest => &is_ours.then_some(SHORTEST),
+            shortest => &is_ours.then_some(MIN_CHARACTERS),
             trouble => &in_template(trouble),
             done => &in_template(done),
         },
@@ -114,7 +114,7 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
     Ok(response)
 }
 
-/// The change that led here. The URL alone, which anybody can link to, proves nothing.
+/// Returns the message for the change that led here. The URL alone, which anybody can link to, proves nothing.
 fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Said> {
     let last = last.filter(|last| {
         request.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))
@@ -151,7 +151,7 @@ pub(super) async fn is_owner_present(request: &LoginRequest) -> Result<bool, Htt
     tried.map_err(waiting::error)
 }
 
-/// Whose attempts are counted here: the session's.
+/// Returns whose attempts are counted here: the session's.
 pub(super) fn client_of(request: &LoginRequest) -> Result<Client, HttpError> {
     let number = session_of(request)?.number().as_bytes();
     Ok(Client::Known(format!("session {}", request.gate.secrets()?.code("throttle", number))))
@@ -187,9 +187,9 @@ pub(super) async fn end_sessions(request: LoginRequest) -> Result<Response, Http
         Ok(was_there)
     });
     if !ended.await? {
-        return refused("That session has ended already.").await;
+        return refused("That session has already ended.").await;
     }
-    tracing::info!("The owner ended a session of another browser.");
+    tracing::info!("The owner ended the session of another browser.");
     Ok(changed(&request, SESSIONS))
 }
 
@@ -210,7 +210,7 @@ pub(super) async fn change_password(request: LoginRequest) -> Result<Response, H
         return refused(words).await;
     }
     if new != request.field("again") {
-        return refused("The two new passwords are not the same.").await;
+        return refused("The two new passwords don't match.").await;
     }
     let (secrets, in_session, origin) = (gate.secrets()?, client_of(&request)?, request.origin());
     let browser = request.client(secrets, &proof(&request).await?);
@@ -227,7 +227,7 @@ pub(super) async fn change_password(request: LoginRequest) -> Result<Response, H
     written.await?;
     tracing::info!("The owner changed the password.");
     let mut response = changed(&request, PASSWORD);
-    begin_session(&request, &browser, &proof_of(&password, secrets), response.headers_mut())
+    start_session(&request, &browser, &proof_of(&password, secrets), response.headers_mut())
         .await?;
     Ok(response)
 }

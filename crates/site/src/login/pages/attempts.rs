@@ -1,4 +1,4 @@
-//! Trying a password: whether one may, and whether it is right. Every attempt is counted first.
+//! Trying a password: whether an attempt is allowed now, and whether the password is right.
 
 use super::login_request::LoginRequest;
 use crate::http::error::HttpError;
@@ -10,7 +10,7 @@ use crate::login::queue::Busy;
 use crate::login::throttle::{self, Wait};
 use crate::password::Password;
 
-/// Whether a password may be tried now: an unknown browser may have to wait, for others try, too. Counts nothing.
+/// Returns whether a password may be tried now: an unknown browser may have to wait for others. Counts nothing.
 pub(super) async fn admission(
     request: &LoginRequest,
     client: &Client,
@@ -27,7 +27,7 @@ pub(super) async fn admission(
         return Ok(Admission::Free);
     }
     let secrets = request.gate.secrets()?;
-    let asked = store.write(|store| throttle::ask_for_turn(store, client, now, secrets)).await?;
+    let asked = store.write(|store| throttle::ask_for_pass(store, client, now, secrets)).await?;
     Ok(match asked {
         Ok(()) => Admission::Drawn,
         Err(wait) => Admission::Wait(wait),
@@ -38,8 +38,9 @@ pub(super) async fn admission(
 pub(super) enum Admission {
     /// Nobody has to wait.
     Free,
-    /// This one may try now, once.
+    /// This client won the draw: one attempt.
     Drawn,
+    /// Not yet.
     Wait(Wait),
 }
 
@@ -56,10 +57,10 @@ impl Admission {
     }
 }
 
-/// Counts a try and then tells whether this is the password, or how long to wait.
+/// Counts an attempt and then returns whether this is the password, or how long to wait.
 ///
-/// Whoever has to wait hears it before the queue, where he would take a place. The try is counted when its
-/// turn has come, before the password is looked at, and taken back when nobody could look.
+/// A client that has to wait is told so before the queue, and takes no slot in it. The attempt is counted once there is a
+/// permit, before the password is checked, and taken back if it could not be checked.
 pub(super) async fn try_password(
     request: &LoginRequest,
     client: &Client,
@@ -82,8 +83,7 @@ pub(super) async fn try_password(
     Ok(Ok(or_take_back(request, client, checked).await?))
 }
 
-/// Makes the hash of a new password. The try that was counted for it is taken back when that does not come
-/// about.
+/// Makes the hash of a new password. If that fails, the attempt that was counted for it is taken back.
 pub(super) async fn hash_of(
     request: &LoginRequest,
     client: &Client,

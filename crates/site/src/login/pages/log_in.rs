@@ -9,7 +9,7 @@ use tera::context;
 
 use super::attempts::{Admission, admission, try_password};
 use super::login_request::{LoginRequest, WithoutBody};
-use super::new_session::{begin_session, logged_out};
+use super::new_session::{logged_out, start_session};
 use super::{set_up, waiting};
 use crate::http::error::HttpError;
 use crate::login::client::Client;
@@ -43,7 +43,7 @@ pub(super) async fn form(
     }
 }
 
-/// The form, with what went wrong; or how to set a password where there is none.
+/// Shows the form, with what went wrong; or how to set a password if there is none.
 async fn show_form(
     request: &LoginRequest,
     status: StatusCode,
@@ -52,7 +52,7 @@ async fn show_form(
     show_form_with(request, status, trouble, None).await
 }
 
-/// The form, with failure and success messages.
+/// Shows the form, with failure and success messages.
 async fn show_form_with(
     request: &LoginRequest,
     status: StatusCode,
@@ -69,7 +69,7 @@ async fn show_form_with(
         let context = context! { can_set_up => &set_up::is_possible(gate) };
         return Ok(request.page.show("no-password.html", context));
     }
-    if let (Some(trouble), true) = (trouble, request.wants_words()) {
+    if let (Some(trouble), true) = (trouble, request.is_program()) {
         return Err(HttpError::new(status).message(trouble));
     }
     let (token, cookie) = request.new_form()?;
@@ -113,15 +113,15 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
     let code = request.field("code");
     let take =
         gate.store.write(|store| second_factor::take(store, code, now, secrets, is_password));
-    let is_it = take.await?;
+    let is_owner = take.await?;
     let from =
         request.address().map_or("an unknown address".to_owned(), |address| address.to_string());
-    if !is_it {
-        tracing::warn!("Somebody at {from} tried to log in and did not know the password.");
+    if !is_owner {
+        tracing::warn!("Login failed from {from}.");
         let asks_for_code = gate.store.read(second_factor::is_on).await?;
         let trouble = match asks_for_code {
-            true => "The password or the code is not right.",
-            false => "That is not the password.",
+            true => "Wrong password or code.",
+            false => "Wrong password.",
         };
         return show_form(&request, StatusCode::UNAUTHORIZED, Some(trouble)).await;
     }
@@ -131,11 +131,11 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
         gate.store.write(|store| events::record(store, now, events::NEW_BROWSER, &origin)).await?;
     }
     let mut response = onward(&request)?.into_response();
-    begin_session(&request, &client, &proof, response.headers_mut()).await?;
+    start_session(&request, &client, &proof, response.headers_mut()).await?;
     Ok(response)
 }
 
-/// Tells a visitor to wait: in the form, or under load with the page that reloads it.
+/// Asks a visitor to wait: in the form, or under load with the page that reloads it.
 async fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, HttpError> {
     waiting::refuse_program(request, wait)?;
     let page = match wait {
@@ -148,7 +148,7 @@ async fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Respons
     Ok(waiting::refusing(page, wait))
 }
 
-/// `POST /logout`. The form was found to be ours when it came in.
+/// `POST /logout`. The gate has checked that the form is ours.
 pub(super) async fn log_out(request: LoginRequest) -> Result<Response, HttpError> {
     if let Some(session) = request.visitor.session() {
         request.gate.store.write(|store| session.end(store)).await?;
@@ -156,7 +156,7 @@ pub(super) async fn log_out(request: LoginRequest) -> Result<Response, HttpError
     Ok(logged_out(&request))
 }
 
-/// Where to go on, as the address or the form says it.
+/// Redirects to where the query or the form says.
 fn onward(request: &LoginRequest) -> Result<Redirect, HttpError> {
     let (next, signature) = (request.field("next"), request.field("signed"));
     let to = next::safe_or_signed(request.base(), next, signature, request.gate.secrets()?);

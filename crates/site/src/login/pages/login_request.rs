@@ -26,7 +26,7 @@ use crate::pages::page::Page;
 use crate::random::{NoRandomness, random};
 use crate::server::Server;
 
-/// How much a form of the login may bring: a password, a code and an address are below 4 KiB.
+/// The limit of a login form: a password, a code and a path are less than 4 KiB.
 const FORM_BYTES: usize = 16 * 1024;
 
 /// How long a login form may stay open, in seconds: a day.
@@ -88,7 +88,7 @@ impl LoginRequest {
         (Server::of(&self.head.extensions).0.is_https)(&self.head.extensions)
     }
 
-    /// Where cookies are valid, for code that cannot continue without one.
+    /// Returns where cookies are valid, for code that cannot continue without one.
     pub(super) fn scope(&self) -> Result<Scope, HttpError> {
         self.gate.scope(self.base(), self.is_https()).ok_or_else(no_cookie_path)
     }
@@ -97,13 +97,13 @@ impl LoginRequest {
         (Server::of(&self.head.extensions).0.address)(&self.head.extensions)
     }
 
-    /// Where it comes from, for its owner.
+    /// Returns where it comes from, in words for the owner.
     pub(super) fn origin(&self) -> Origin {
         let address = self.address().map_or(String::new(), |address| address.to_string());
         Origin { browser: events::browser(&self.head.headers), address }
     }
 
-    /// Whether others wait while this process computes.
+    /// Returns whether other visitors wait while this process computes.
     pub(super) fn process(&self) -> Process {
         let is_alone = (Server::of(&self.head.extensions).0.is_alone)(&self.head.extensions);
         if is_alone || !event_loop::is_running() { Process::OfThisRequest } else { Process::Shared }
@@ -113,7 +113,7 @@ impl LoginRequest {
         self.fields.get(name).map_or("", String::as_str)
     }
 
-    /// Whose attempts these are: a known browser's, or an address's.
+    /// Returns whose attempts these are: a known browser's, or an address's.
     pub(super) fn client(&self, secrets: &Secrets, proof: &[u8]) -> Client {
         let expected = BASE64URL_NOPAD.encode(proof);
         for known in cookies::ours(&self.head.headers, cookies::KNOWN, secrets) {
@@ -126,7 +126,7 @@ impl LoginRequest {
         Client::Unknown(self.address())
     }
 
-    /// Refuses a form that this browser has not got from us: it has to bring its cookie and its token.
+    /// Refuses a form that this browser did not get from us: it has to send its cookie and its token.
     pub(super) fn refuse_forgery(&self) -> Result<(), HttpError> {
         let secrets = self.gate.secrets()?;
         let kept = cookies::ours(&self.head.headers, cookies::FORM, secrets);
@@ -137,15 +137,15 @@ impl LoginRequest {
             .find(|expected| token.as_bytes().ct_eq(expected.as_bytes()).into());
         let headers = &self.head.headers;
         if kept.is_empty() && !token.is_empty() && forgery::sender(headers) == Sender::Own {
-            return Err(HttpError::new(StatusCode::FORBIDDEN).title("No cookie came").message(
-                "Logging in needs a cookie, and your browser sent none. Please allow cookies for this site, go \
-                 back and load the page again.",
+            return Err(HttpError::new(StatusCode::FORBIDDEN).title("Cookies are blocked").message(
+                "Logging in needs a cookie, and your browser sent none. Please allow cookies for this site, go back \
+                 and reload the page.",
             ));
         }
         self.gate.refuse_forgery(headers, token, expected.as_deref().unwrap_or("\0"))
     }
 
-    /// The token of a form for somebody who is not logged in, and the cookie that goes with it.
+    /// Makes the token of a form for a visitor who is not logged in, and the cookie that belongs to it.
     pub(super) fn new_form(&self) -> Result<(String, HeaderMap), HttpError> {
         let (secrets, scope) = (self.gate.secrets()?, self.scope()?);
         let mut headers = HeaderMap::new();
@@ -163,8 +163,8 @@ impl LoginRequest {
         Ok((form_token(secrets, &number), headers))
     }
 
-    /// Whether a program asks, which has no use for a form.
-    pub(super) fn wants_words(&self) -> bool {
+    /// Returns whether the client is a program, which has no use for a form.
+    pub(super) fn is_program(&self) -> bool {
         Format::wanted(&self.head.headers, Format::Html) != Format::Html
     }
 }
@@ -173,15 +173,15 @@ fn form_token(secrets: &Secrets, number: &str) -> String {
     secrets.code("login form", number.as_bytes())
 }
 
-/// The response if the site is mounted at a path that no cookie can contain.
+/// Returns the error for a site that is mounted at a path that no cookie can contain.
 fn no_cookie_path() -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND).title("No login at this address").message(
-        "The path to this site has a character that a cookie cannot contain (only letters, digits and - . _ ~ % \
-         are allowed), so nobody can log in here. If the site is yours, rename its folder or set cookie_path.",
+        "The path of this site contains a character that is not allowed in a cookie (only letters, digits and \
+         - . _ ~ % are), so nobody can log in here. If this is your site, rename its folder or set cookie_path.",
     )
 }
 
-/// The response if the system gives no random bytes.
+/// Returns the error for a system that provides no random bytes.
 pub(super) fn no_randomness(error: NoRandomness) -> HttpError {
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
 }

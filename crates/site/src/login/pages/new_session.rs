@@ -1,4 +1,4 @@
-//! Where a session starts and ends, as far as the browser's cookies go.
+//! Starts and ends sessions, with the browser's cookies.
 
 use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::BASE64URL_NOPAD;
@@ -12,11 +12,11 @@ use crate::login::session::{self, Session};
 use crate::login::{cookies, throttle};
 use crate::random::random;
 
-/// For how long a browser counts as known: a year, in seconds.
+/// How long a browser counts as known: a year, in seconds.
 const KNOWN_SECONDS: i64 = 365 * 24 * 3600;
 
-/// Begins a session under a new number, whatever number came with the request.
-pub(super) async fn begin_session(
+/// Starts a session under a new number, whatever number came with the request.
+pub(super) async fn start_session(
     request: &LoginRequest,
     client: &Client,
     proof: &[u8],
@@ -28,15 +28,15 @@ pub(super) async fn begin_session(
     let number = session::new_number().map_err(no_randomness)?;
     let before = cookies::ours(&request.head.headers, cookies::SESSION, secrets);
     let (lifetime, origin) = (gate.settings.lifetime(), request.origin());
-    let begun = gate.store.write(|store| {
+    let started = gate.store.write(|store| {
         throttle::forgive(store, client)?;
         for number in &before {
             session::end(store, number)?;
         }
-        Session::begin(store, &number, proof, now, lifetime, &origin)
+        Session::start(store, &number, proof, now, lifetime, &origin)
     });
-    begun.await?;
-    let seconds = lifetime.idle.min(lifetime.longest);
+    started.await?;
+    let seconds = lifetime.idle.min(lifetime.max);
     cookies::set(headers, cookies::SESSION, &number, seconds, &scope, secrets);
     let sent = &request.head.headers;
     for name in [cookies::SESSION, cookies::KNOWN] {
@@ -52,8 +52,8 @@ pub(super) async fn begin_session(
     Ok(())
 }
 
-/// Removes the cookie from a browser whose session has ended. If the request had no session, nothing is
-/// removed: another site's form comes without the cookie (`SameSite`), so it has not been checked whose it is.
+/// Removes the cookie from a browser whose session has ended. If the request had no session, nothing is removed: another
+/// site's form arrives without the cookie (`SameSite`), so nobody has checked whose it is.
 pub(super) fn logged_out(request: &LoginRequest) -> Response {
     let mut response = Redirect::to(&request.base().link("/")).into_response();
     let scope = request.gate.scope(request.base(), request.is_https());

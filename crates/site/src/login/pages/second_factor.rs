@@ -126,8 +126,7 @@ pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError>
         Ok(true)
     });
     if !written.await? {
-        let trouble = "The password or the code is not right. Codes change every 30 seconds, and the clock of the \
-                       phone counts.";
+        let trouble = "Wrong password or code. Codes change every 30 seconds and depend on the phone's clock.";
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return show(&request, status, Some(trouble), &[]).await;
     }

@@ -1,6 +1,6 @@
-//! The first visit, for owners who have no shell and cannot write a file of settings: they upload a file with
-//! a text of their own, type that text here and choose a password. Afterwards this page is closed for ever:
-//! whoever forgot the password uploads the setting.
+//! `/set-up`: the first visit, for owners who have no shell and cannot write a configuration file. They upload a file
+//! with a text of their own, type that text here and choose a password. After that the page is closed for good: an owner
+//! who forgets the password uploads the setting.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tera::context;
 
 use super::attempts::{Admission, admission, hash_of};
 use super::login_request::{LoginRequest, WithoutBody};
-use super::new_session::begin_session;
+use super::new_session::start_session;
 use super::waiting;
 use crate::http::error::HttpError;
 use crate::login::clock::now;
@@ -23,18 +23,18 @@ use crate::login::gate::Gate;
 use crate::login::session::proof_of;
 use crate::login::throttle::{self, Wait};
 use crate::password::Password;
-use crate::password::rules::SHORTEST;
+use crate::password::rules::MIN_CHARACTERS;
 
-/// The shortest text that opens the page, in bytes: nobody guesses 16 at the throttle's pace.
-const SHORTEST_TOKEN: usize = 16;
+/// The shortest text that unlocks the page, in bytes: nobody guesses 16 at the throttle's pace.
+const MIN_TOKEN_BYTES: usize = 16;
 
-/// The longest that is read.
-const LONGEST_TOKEN: u64 = 4096;
+/// The longest text that is read, in bytes.
+const MAX_TOKEN_BYTES: u64 = 4096;
 
 /// The page's path, below BASE.
 const SET_UP: &str = "/set-up";
 
-/// Whether this program has a set-up page at all.
+/// Returns whether this program has a set-up page at all.
 pub(super) fn is_possible(gate: &Gate) -> bool {
     gate.settings.set_up_file.is_some()
 }
@@ -68,14 +68,14 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     };
     let typed = request.field("token").trim();
     if !bool::from(token.as_bytes().ct_eq(typed.as_bytes())) {
-        return trouble("That is not the text in the file.");
+        return trouble("This is not the text in the file.");
     }
     let password = request.field("password");
     if let Some(words) = Password::weakness(password) {
         return trouble(words);
     }
     if password != request.field("again") {
-        return trouble("The two passwords are not the same.");
+        return trouble("The two passwords don't match.");
     }
     let hash = hash_of(&request, &client, password).await?;
     let origin = request.origin();
@@ -91,17 +91,17 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     if !was_open.await? {
         return Err(closed());
     }
-    tracing::info!("The owner set a password in the set-up page, which is closed now.");
+    tracing::info!("The owner set a password on the set-up page, which is now closed.");
     if let Err(error) = std::fs::remove_file(&file) {
-        tracing::info!("{} has done its work and can be removed: {error}.", file.display());
+        tracing::info!("{} is no longer needed but cannot be removed: {error}.", file.display());
     }
     let Ok(password) = Password::from_hash(&hash) else { return Err(closed()) };
     let mut response = Redirect::to(&request.base().link("/")).into_response();
-    begin_session(&request, &client, &proof_of(&password, secrets), response.headers_mut()).await?;
+    start_session(&request, &client, &proof_of(&password, secrets), response.headers_mut()).await?;
     Ok(response)
 }
 
-/// Tells a visitor to wait: in the form, or under load with the page that reloads it.
+/// Asks a visitor to wait: in the form, or under load with the page that reloads it.
 fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, HttpError> {
     waiting::refuse_program(request, wait)?;
     let page = match wait {
@@ -111,7 +111,7 @@ fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, Htt
     Ok(waiting::refusing(page, wait))
 }
 
-/// The file that opens the page, while there is no password.
+/// Returns the file that unlocks the page, as long as there is no password.
 async fn file_while_open(request: &LoginRequest) -> Result<PathBuf, HttpError> {
     let file = request.gate.settings.set_up_file.clone().ok_or_else(closed)?;
     let password = request.gate.password(&request.head.extensions).await;
@@ -122,12 +122,11 @@ async fn file_while_open(request: &LoginRequest) -> Result<PathBuf, HttpError> {
 }
 
 fn closed() -> HttpError {
-    HttpError::new(StatusCode::NOT_FOUND)
-        .message("There is nothing to set up any more: the site has its password.")
+    HttpError::new(StatusCode::NOT_FOUND).message("This site has already been set up.")
 }
 
-/// The form, with a failure message. It keeps the text from the file: the person who typed it knows it, and no
-/// response of the login is cached. Passwords are typed again.
+/// Shows the form, with a failure message. It keeps the text from the file: the person who typed it knows it, and no
+/// response of the login is cached. Passwords have to be typed again.
 fn show(
     request: &LoginRequest,
     status: StatusCode,
@@ -143,7 +142,7 @@ fn show(
             form_token => &token,
             file => &name,
             typed => request.field("token"),
-            shortest => &SHORTEST,
+            shortest => &MIN_CHARACTERS,
         },
     );
     *response.status_mut() = status;
@@ -151,23 +150,23 @@ fn show(
     Ok(response)
 }
 
-/// The text in the file, or what is wrong with the file.
+/// Returns the text in the file, or what is wrong with the file.
 fn token(file: &Path) -> Result<String, &'static str> {
-    let (_, bytes) = read_small(file, LONGEST_TOKEN).map_err(|error| match error.kind() {
+    let (_, bytes) = read_small(file, MAX_TOKEN_BYTES).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "The file has not arrived yet.",
-        io::ErrorKind::InvalidInput => "That name is not a regular file.",
+        io::ErrorKind::InvalidInput => "The file is not a regular file.",
         io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
-        _ => "The file is there, but the site is not allowed to read it. Set its mode to 644.",
+        _ => "The site is not allowed to read the file. Set its mode to 644.",
     })?;
     let text = decoded(&bytes).ok_or("The file is not plain UTF-8 text.")?;
     let text = text.trim();
     match text.len() {
-        SHORTEST_TOKEN.. => Ok(text.to_owned()),
+        MIN_TOKEN_BYTES.. => Ok(text.to_owned()),
         _ => Err("The text in the file is shorter than 16 characters."),
     }
 }
 
-/// UTF-8 or UTF-16, with the byte order mark that Windows' editors write.
+/// Decodes UTF-8 or UTF-16, with the byte order mark that editors on Windows write.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let wide = |bytes: &[u8], of: fn([u8; 2]) -> u16| {
         let units = bytes.chunks_exact(2).map(|pair| of([pair[0], pair[1]]));

@@ -1,4 +1,4 @@
-//! Not yet: what somebody hears who has tried too often, or has to wait because many try (429).
+//! Asking to wait (429): a client that has tried too often, or everybody while many try.
 
 use axum::response::Response;
 use http::header::RETRY_AFTER;
@@ -10,28 +10,28 @@ use crate::http::error::HttpError;
 use crate::login::draw;
 use crate::login::throttle::Wait;
 
-/// Tells a program to wait, in words; a browser is for the caller to answer, with [`page`] or its form.
+/// Asks a program to wait. For a browser it does nothing: the caller shows [`page`] or its form.
 ///
 /// # Errors
-/// That is the error.
+/// If the client is a program: this is its response.
 pub(super) fn refuse_program(request: &LoginRequest, wait: Wait) -> Result<(), HttpError> {
-    if request.wants_words() { Err(error(wait)) } else { Ok(()) }
+    if request.is_program() { Err(error(wait)) } else { Ok(()) }
 }
 
-/// The refusal, as an error.
+/// Returns the refusal as an error.
 pub(super) fn error(wait: Wait) -> HttpError {
     let error = HttpError::new(StatusCode::TOO_MANY_REQUESTS);
     error.message(words(wait)).retry_after(wait.seconds())
 }
 
-/// Makes a page the refusal: its status, and when to try again.
+/// Turns a page into the refusal: sets the status, and when to try again.
 pub(super) fn refusing(mut page: Response, wait: Wait) -> Response {
     *page.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.seconds()));
     page
 }
 
-/// Says how long to wait, and why.
+/// Returns how long to wait, and why.
 pub(super) fn words(wait: Wait) -> String {
     let seconds = in_words(wait.seconds());
     match wait {
@@ -48,8 +48,8 @@ fn in_words(seconds: u32) -> String {
     if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
 }
 
-/// The waiting page. It keeps reloading the form, which asks for a turn; it has nothing on it that reloading
-/// could lose.
+/// Shows the waiting page. It keeps requesting the form at `path`, which takes part in the draw; it contains nothing
+/// that reloading could lose.
 pub(super) fn page(request: &LoginRequest, path: &str) -> Response {
     let mut again = request.base().link(path);
     let fields = ["next", "signed"].map(|name| (name, request.field(name)));
