@@ -13,5 +13,6 @@ pub(crate) mod format;
 pub(crate) mod media_type;
 pub(crate) mod multipart;
 mod parameters;
+pub(crate) mod put_back;
 pub(crate) mod request_body;
 pub(crate) mod security_headers;

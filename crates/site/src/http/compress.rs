@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -20,10 +20,11 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 
 use super::accept_encoding::Coding;
 use super::media_type::MediaType;
+use super::put_back::put_back;
 
 /// Smaller responses fit into one or two packets and are sent as they are.
 const MIN_BYTES: u64 = 1024;
@@ -109,47 +110,10 @@ async fn whole(mut body: Body, length: u64) -> Result<Bytes, Body> {
         Poll::Ready(None) => Err(Body::empty()),
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
             Ok(content) if content.len() as u64 == length => Ok(content),
-            Ok(content) => Err(with_first(Ok(Frame::data(content)), body)),
-            Err(frame) => Err(with_first(Ok(frame), body)),
+            Ok(content) => Err(put_back(Ok(Frame::data(content)), body)),
+            Err(frame) => Err(put_back(Ok(frame), body)),
         },
-        Poll::Ready(Some(Err(error))) => Err(with_first(Err(error), body)),
-    }
-}
-
-fn with_first(first: Result<Frame<Bytes>, axum::Error>, rest: Body) -> Body {
-    Body::new(Unread { first: Some(first), rest })
-}
-
-/// A body whose first frame has been taken and is handed out again.
-struct Unread {
-    first: Option<Result<Frame<Bytes>, axum::Error>>,
-    rest: Body,
-}
-
-impl HttpBody for Unread {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
-        let first = first.and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + first);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + first);
-        }
-        hint
+        Poll::Ready(Some(Err(error))) => Err(put_back(Err(error), body)),
     }
 }
 
@@ -197,10 +161,13 @@ pub(crate) fn decompressed(content: &[u8], coding: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use axum::Router;
     use axum::response::IntoResponse;
     use axum::routing::get;
     use http::header::CONTENT_TYPE;
+    use http_body::SizeHint;
 
     use super::*;
     use crate::testing::{TestResponse, body_of_chunks, request, send};

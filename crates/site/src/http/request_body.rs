@@ -45,6 +45,11 @@ impl Chunks {
         Chunks { body, bytes_this_turn: 0 }
     }
 
+    /// Returns the rest of the body.
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
+
     /// Returns the next chunk, and `None` at the end of the body.
     pub async fn next(&mut self) -> Option<Result<Bytes, BodyBroken>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await

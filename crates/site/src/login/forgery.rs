@@ -5,13 +5,14 @@
 //! token is looked for in the first kilobytes of the body, which is then passed on whole: uploads stream as usual.
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Method};
 use http_body::Frame;
 
 use crate::http::media_type::MediaType;
 use crate::http::multipart::Multipart;
+use crate::http::put_back::put_back;
 use crate::http::request_body::{BodyBroken, Chunks};
 
 /// The name of the first field of every form.
@@ -93,7 +94,8 @@ pub(crate) async fn token(
                     Found::Token(token) => Some(token),
                     Found::Nothing | Found::NotYet => None,
                 };
-                return Ok((token, Body::new(Again { seen: Some(seen.freeze()), rest: chunks })));
+                let seen = Ok(Frame::data(seen.freeze()));
+                return Ok((token, put_back(seen, chunks.into_body())));
             }
         }
     }
@@ -135,29 +137,6 @@ fn in_multipart(body: &[u8], _: bool) -> Found {
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
-}
-
-/// A body whose start has been read and is handed out again.
-struct Again {
-    seen: Option<Bytes>,
-    rest: Chunks,
-}
-
-impl http_body::Body for Again {
-    type Data = Bytes;
-    type Error = BodyBroken;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
-        if let Some(seen) = self.seen.take().filter(|seen| !seen.is_empty()) {
-            return std::task::Poll::Ready(Some(Ok(Frame::data(seen))));
-        }
-        let rest = std::pin::Pin::new(&mut self.rest);
-        futures_core::Stream::poll_next(rest, context)
-            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
-    }
 }
 
 #[cfg(test)]
