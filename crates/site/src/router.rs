@@ -385,7 +385,7 @@ mod tests {
 
     /// All headers of each kind of response except its length; docs/headers.md explains each.
     #[test]
-    fn every_kind_of_answer_has_exactly_these_headers() {
+    fn every_kind_of_response_has_exactly_these_headers() {
         const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
         const TEXT: (&str, &str) = ("content-type", "text/plain; charset=utf-8");
         const NO_STORE: (&str, &str) = ("cache-control", "no-store");

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn several_parts_come_in_one_answer() {
+    fn several_parts_come_in_one_response() {
         let css = find("site.css").unwrap();
         let response = ask("GET", "site.css", &[("range", "bytes=0-3,-4")]);
         assert_eq!(response.status, 206);

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_short_whole_text_is_compressed() {
+    fn only_whole_text_of_moderate_length_is_compressed() {
         for (name, length) in [
             ("image", 3400),
             ("events", 3400),
