@@ -48,9 +48,8 @@ mod tests {
     #[test]
     fn every_icon_is_in_static_and_can_be_referred_to() {
         for tool in TABLE {
-            let icon = site::assets::find(&tool.icon_file()).unwrap_or_else(|| {
-                panic!("{}: there is no static/{}", tool.name, tool.icon_file())
-            });
+            let icon = site::assets::find(&tool.icon_file())
+                .unwrap_or_else(|| panic!("{}: static/{} is missing", tool.name, tool.icon_file()));
             let text = str::from_utf8(icon.content).unwrap();
             assert!(text.contains("id=\"icon\"") && text.contains("currentColor"), "{}", icon.path);
         }
@@ -73,7 +72,7 @@ mod tests {
             for page in tool.pages {
                 let prefix = format!("{}/", tool.name);
                 let fits = page.name.starts_with(&prefix) && page.name.ends_with(".html");
-                assert!(fits, "{} is no name for a template of {}", page.name, tool.name);
+                assert!(fits, "{} is not a name for a template of {}", page.name, tool.name);
             }
         }
     }
@@ -126,7 +125,7 @@ mod tests {
         assert!(came_back > 3, "nothing came back at all");
     }
 
-    /// Else the owner's own form is refused as another site's.
+    /// Otherwise the owner's own form is refused as cross-site.
     #[test]
     fn every_form_that_is_posted_begins_with_its_token() {
         const FIELD: &str = "<input type=\"hidden\" name=\"csrf\" value=\"{{ csrf }}\">";

@@ -1,6 +1,6 @@
-//! Checksums themselves: bytes in, digests out.
+//! The checksums themselves: bytes in, digests out.
 //!
-//! Nothing here knows of requests or pages; `mod.rs` feeds it.
+//! Nothing here knows about requests or pages; that is `mod.rs`.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use sha1::Sha1;
 use sha2::digest::Digest as _;
 use sha2::{Sha256, Sha512};
 
-/// How much of a chunk each algorithm gets before the next one gets the same: it is still in the
-/// processor's first-level cache (32 KiB on most) then.
+/// Bytes of a chunk that each algorithm gets before the next one gets the same: they are still in the processor's
+/// first-level cache then (32 KiB on most).
 const BYTES_A_ROUND: usize = 16 * 1024;
 
-/// A way to make a digest.
+/// A digest algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Algorithm {
     Md5,
@@ -62,7 +62,7 @@ impl Algorithm {
     }
 }
 
-/// Understands the name and the title, in any case.
+/// Parses the name or the title, ignoring case.
 impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
@@ -75,11 +75,11 @@ impl FromStr for Algorithm {
     }
 }
 
-/// There is no algorithm of this name.
+/// No algorithm has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UnknownAlgorithm;
 
-/// Makes digests of bytes that come in chunks.
+/// Computes digests of bytes that arrive in chunks.
 pub(crate) struct Digester {
     hashers: Vec<Hasher>,
     bytes: u64,
@@ -126,7 +126,7 @@ pub(crate) struct Digest {
 }
 
 impl Digest {
-    /// Takes a digest from outside, when it looks like one.
+    /// Accepts a digest from outside if it looks like one.
     pub(crate) fn parse(algorithm: Algorithm, hex: &str) -> Option<Digest> {
         let looks_right =
             hex.len() == algorithm.hex_length() && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -134,14 +134,14 @@ impl Digest {
     }
 }
 
-/// What came of comparing digests with the one a visitor expects.
+/// The result of comparing digests with the one a visitor expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// It is this one.
+    /// It equals this one.
     Match(Algorithm),
-    /// It has the length of these, and is another.
+    /// It has the length of these and differs.
     Different(Vec<Algorithm>),
-    /// It is no digest that could be compared.
+    /// It is not a digest.
     NotADigest,
 }
 

@@ -1,7 +1,7 @@
 //! The tool *checksum*: digests of a text or of a file of any size.
 //!
-//! Here requests become bytes and digests become pages, JSON or plain text; the digests are made in
-//! `logic.rs`. A file goes through in chunks and is kept nowhere.
+//! Here requests become bytes and digests become pages, JSON or plain text; `logic.rs` computes the digests. A file
+//! streams through and is not stored.
 
 use axum::Router;
 use axum::body::Body;
@@ -36,11 +36,10 @@ pub(crate) const TOOL: Tool = Tool {
 
 const PAGE: &str = "checksum/page.html";
 
-/// How much text a form may bring: it is kept in memory, while a file is not. 1 MiB is some 500 pages.
+/// Bytes of text in a form, which is held in memory, unlike a file. 1 MiB is some 500 pages.
 const TEXT_BYTES: usize = 1024 * 1024;
 
-/// How much the form for comparing may bring: five digests, a file's name and what was pasted take
-/// about 1 KiB.
+/// Bytes of the form for comparing: five digests, a file name and the pasted text take about 1 KiB.
 const COMPARE_BYTES: usize = 64 * 1024;
 
 fn router() -> Router {
@@ -57,8 +56,8 @@ async fn form(page: Page) -> Response {
 
 /// `POST`: digests of what was sent.
 ///
-/// A form sends a text or a file and gets a page; with `?alg=` in the address, or with a content type
-/// that is no form's, the body itself is hashed and the answer is for a shell. `curl --data-binary` calls
+/// A form sends text or a file and gets a page; with `?alg=` in the URL, or with a content type
+/// that is not a form's, the body itself is hashed and the response is for a shell. `curl --data-binary` calls
 /// every body a form (`application/x-www-form-urlencoded`): there `?alg=` makes the difference.
 async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
@@ -82,8 +81,8 @@ async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
     })
 }
 
-/// `POST compare`: the result page once more, with what was pasted into it. The digests come from the
-/// page itself, for what they were made of is gone.
+/// `POST compare`: the result page again, with what was pasted into it. The digests come from the page itself,
+/// because the input is gone.
 async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     let body = Chunks::new(body).collect(COMPARE_BYTES).await?;
     let value = |name: &str| {
@@ -97,7 +96,7 @@ async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     let bytes = value("bytes").and_then(|bytes| bytes.parse().ok());
     let (Some(bytes), false) = (bytes, digests.is_empty()) else {
         return Err(HttpError::new(StatusCode::BAD_REQUEST)
-            .message("There is nothing to compare with. Please make the checksums first."));
+            .message("There is nothing to compare with. Calculate the checksums first."));
     };
     let submission = Submission {
         name: value("name").filter(|name| !name.is_empty()),
@@ -116,7 +115,7 @@ struct Submission {
     checksums: Checksums,
 }
 
-/// Reads the page's form: a file, streamed, or when none was chosen the text.
+/// Reads the page's form: a file, streamed, or if none was chosen, the text.
 async fn from_multipart(
     headers: &HeaderMap,
     body: Body,
@@ -213,7 +212,7 @@ fn result_page(page: &Page, submission: &Submission) -> Response {
     response
 }
 
-/// One algorithm was chosen: its digest alone. Else a line for each.
+/// Only the digest if one algorithm was chosen, otherwise a line for each.
 fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
     let lines = checksums.digests.iter().map(|Digest { algorithm, hex }| {
         if one_was_chosen { format!("{hex}\n") } else { format!("{}  {hex}\n", algorithm.name()) }
@@ -221,7 +220,7 @@ fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
     ([(CACHE_CONTROL, "no-store")], lines.collect::<String>()).into_response()
 }
 
-/// One algorithm was chosen: one object. Else a list of them.
+/// One object if one algorithm was chosen, otherwise a list.
 fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
     #[derive(Serialize)]
     struct Object<'a> {
@@ -248,7 +247,7 @@ fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
-/// Says how a comparison went: whether it went well, a headline, and what it means.
+/// Describes the result of a comparison: whether it is good, a headline, and what it means.
 fn comparison_in_words(comparison: &Comparison) -> Value {
     let (is_good, headline, meaning) = match comparison {
         Comparison::Match(algorithm) => (
@@ -261,12 +260,12 @@ fn comparison_in_words(comparison: &Comparison) -> Value {
             (
                 false,
                 "It does not match.".to_owned(),
-                format!("By its length it is {}, and differs.", titles.join(" or ")),
+                format!("By its length it is {}, but it differs.", titles.join(" or ")),
             )
         }
         Comparison::NotADigest => (
             false,
-            "That is no digest that can be compared.".to_owned(),
+            "This is not a digest.".to_owned(),
             "A digest is 32, 40, 64 or 128 characters long, with the digits 0 to 9 and the letters \
              a to f."
                 .to_owned(),
@@ -288,7 +287,7 @@ fn size_in_words(bytes: u64) -> String {
     format!("{grouped} {}", if bytes == 1 { "byte" } else { "bytes" })
 }
 
-/// The algorithms of a wish: the one it names, and without a wish all.
+/// The requested algorithm, or all of them.
 fn chosen(wish: Option<&str>) -> Result<Vec<Algorithm>, HttpError> {
     let Some(wish) = wish else { return Ok(Algorithm::ALL.to_vec()) };
     wish.parse().map(|algorithm| vec![algorithm]).map_err(|_| {

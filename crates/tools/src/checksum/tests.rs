@@ -323,7 +323,7 @@ fn the_form_compares_at_once() {
     for (expected, words, badge) in [
         (&*upper, "It matches: SHA-1.", true),
         ("900150983cd24fb0d6963f7d28e17f73", "It does not match.", false),
-        ("hello", "That is no digest", false),
+        ("hello", "This is not a digest", false),
     ] {
         let fields = [("text", None, "abc"), ("expected", None, expected)];
         let answer = post(&site(), ADDRESS, MULTIPART, form(&fields));

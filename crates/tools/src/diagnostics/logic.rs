@@ -1,4 +1,4 @@
-//! What *diagnostics* can be asked for, and within which bounds: query in, values out.
+//! What can be asked of *diagnostics*, and within which limits: query in, values out.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use http::Uri;
 use serde::Serialize;
 use site::Limits;
 
-/// The longest sleep that can be asked for. Longer than any web server waits.
+/// The longest sleep, longer than any web server waits.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
-/// The most that can be streamed, in MiB.
+/// The largest stream, in MiB.
 pub(crate) const LARGEST_STREAM: u64 = 4096;
 
-/// What an isolated culprit may use up, unless the owner's settings allow more.
+/// The limits of an isolated culprit, unless the owner's settings allow more.
 const LIMITS: Limits = Limits {
     cpu: Duration::from_secs(2),
     wall: Duration::from_secs(10),
@@ -20,30 +20,30 @@ const LIMITS: Limits = Limits {
     file_size: 1 << 20,
 };
 
-/// One way to break, with what there is to say about it.
+/// One way to fail, with its description.
 #[derive(Debug, Serialize)]
 pub(crate) struct Culprit {
     pub(crate) how: &'static str,
     /// What it does, for the page.
     pub(crate) what: &'static str,
-    /// What is to be expected inline.
+    /// What to expect inline.
     pub(crate) inline: &'static str,
-    /// What is to be expected isolated.
+    /// What to expect isolated.
     pub(crate) isolated: &'static str,
     #[serde(skip)]
     pub(crate) run: fn(),
 }
 
-const GUARDED: &str = "500 for you, 503 for those who are just being answered, and the program begins \
-                       anew in the same process. After three of them in half a minute this tool is closed \
-                       for a minute.";
+const GUARDED: &str = "500 for you, 503 for the other requests in flight, and the program restarts in the \
+                       same process. After three crashes in half a minute this tool is unavailable for a \
+                       minute.";
 const ONE_PAGE: &str = "500 for you. Nobody else notices.";
 
-/// Every way to break that is built in, in the order of the page.
+/// Every way to fail that is built in, in the order of the page.
 pub(crate) const CULPRITS: &[Culprit] = &[
     Culprit {
         how: "panic",
-        what: "A mistake that Rust notices: a panic.",
+        what: "A bug that Rust detects: a panic.",
         inline: "500 for you. Nobody else notices.",
         isolated: ONE_PAGE,
         run: || panic!("on purpose, by diagnostics"),
@@ -58,7 +58,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     #[cfg(feature = "culprits")]
     Culprit {
         how: "segv",
-        what: "C code writes where there is no memory.",
+        what: "C code writes to unmapped memory.",
         inline: GUARDED,
         isolated: ONE_PAGE,
         run: culprits::segv,
@@ -75,17 +75,17 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     Culprit {
         how: "memory",
         what: "A list grows without end.",
-        inline: "As above, where the setting `memory` stands; else the host ends the process when it \
+        inline: "As above if the setting `memory` is set; otherwise the host kills the process once it \
                  has taken too much, which may take a while and slow others down.",
-        isolated: "500 for you, when the limit is reached. Nobody else notices.",
+        isolated: "500 for you when the limit is reached. Nobody else notices.",
         run: hoard,
     },
     Culprit {
         how: "loop",
         what: "A computation does not end.",
         inline: "Everybody waits, for as long as the setting `watchdog` says; then 504 for you, 503 for \
-                 the others, and the program begins anew.",
-        isolated: "504 for you, when its processor time is used up. Nobody else notices.",
+                 the others, and the program restarts.",
+        isolated: "504 for you when its processor time is used up. Nobody else notices.",
         run: || loop {
             std::hint::spin_loop();
         },
@@ -93,7 +93,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     #[cfg(feature = "culprits")]
     Culprit {
         how: "double-free",
-        what: "C code gives the same memory back twice.",
+        what: "C code frees the same memory twice.",
         inline: GUARDED,
         isolated: ONE_PAGE,
         run: culprits::double_free,
@@ -109,14 +109,14 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     #[cfg(feature = "culprits")]
     Culprit {
         how: "malloc",
-        what: "C code has damaged the heap, and the allocator finds out in the middle of its work.",
+        what: "C code has corrupted the heap, and the allocator detects it in the middle of its work.",
         inline: GUARDED,
         isolated: ONE_PAGE,
         run: culprits::malloc,
     },
 ];
 
-/// Ways to break that this program was built without: those in C.
+/// Ways to fail that this program was built without: those in C.
 pub(crate) const LEFT_OUT: &[&str] =
     if cfg!(feature = "culprits") { &[] } else { &["segv", "double-free", "overrun", "malloc"] };
 
@@ -136,18 +136,18 @@ fn hoard() {
     }
 }
 
-/// When a culprit does what it does.
+/// When a culprit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// Before any answer.
+    /// Before any of the response.
     Now,
-    /// When a part of the answer is on its way.
+    /// When part of the response has been sent.
     Answering,
-    /// When a part of the request's body has come.
+    /// When part of the request's body has arrived.
     Receiving,
 }
 
-/// Reads `how` and `when` of a query; the error says what can be asked for.
+/// Parses `how` and `when` of a query; the error names the valid values.
 pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
     let how = parameter(query, "how").unwrap_or_default();
     if LEFT_OUT.contains(&how.as_str()) {
@@ -157,40 +157,42 @@ pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
     }
     let Some(culprit) = CULPRITS.iter().find(|culprit| culprit.how == how) else {
         let names: Vec<_> = CULPRITS.iter().map(|culprit| culprit.how).collect();
-        return Err(format!("how= can be {}.", names.join(", ")));
+        return Err(format!("how= is one of {}.", names.join(", ")));
     };
     let when = match parameter(query, "when").as_deref() {
         None | Some("now") => When::Now,
         Some("answering") => When::Answering,
         Some("receiving") => When::Receiving,
-        Some(_) => return Err("when= can be now, answering, receiving.".to_owned()),
+        Some(_) => return Err("when= is one of now, answering, receiving.".to_owned()),
     };
     match parameter(query, "runs").as_deref() {
         None | Some("inline" | "isolated") => Ok((culprit, when)),
-        Some(_) => Err("runs= can be inline, isolated.".to_owned()),
+        Some(_) => Err("runs= is one of inline, isolated.".to_owned()),
     }
 }
 
-/// Says where a request runs: isolated when it says so itself.
+/// Decides where a request runs: isolated if it asks for that.
 pub(crate) fn runs(uri: &Uri) -> Option<Limits> {
     let runs = parameter(uri.query().unwrap_or_default(), "runs");
     (runs.as_deref() == Some("isolated")).then_some(LIMITS)
 }
 
-/// Reads how long to sleep; the error says what can be asked for.
+/// Parses how long to sleep; the error names the valid values.
 pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
     let seconds = parameter(query, "seconds").map_or(Some(1.0), |text| text.parse::<f64>().ok());
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|duration| *duration <= LONGEST_SLEEP)
-        .ok_or_else(|| format!("seconds= can be from 0 to {}, as in 1.5.", LONGEST_SLEEP.as_secs()))
+        .ok_or_else(|| {
+            format!("seconds= is a number from 0 to {}, such as 1.5.", LONGEST_SLEEP.as_secs())
+        })
 }
 
-/// Reads how many MiB to stream; the error says what can be asked for.
+/// Parses how many MiB to stream; the error names the valid values.
 pub(crate) fn stream(query: &str) -> Result<u64, String> {
     let mib = parameter(query, "mib").map_or(Some(1), |text| text.parse().ok());
     mib.filter(|mib| *mib <= LARGEST_STREAM)
-        .ok_or_else(|| format!("mib= can be a whole number from 0 to {LARGEST_STREAM}."))
+        .ok_or_else(|| format!("mib= is a whole number from 0 to {LARGEST_STREAM}."))
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {

@@ -1,8 +1,7 @@
-//! The tool *diagnostics*: what the host and the server do with slow, large and broken answers.
+//! The tool *diagnostics*: what the host and the server do with slow, large and broken responses.
 //!
-//! Everything here is bad on purpose; what can be asked for is in `logic.rs`. Whether a request is isolated
-//! it says itself (`runs=isolated`). Crashes are asked for by POST, so that nobody crashes a site who only
-//! follows links. The C code that crashes on purpose is the crate `culprits`, built in only with the feature of that
+//! Everything here is bad on purpose; what can be asked for is in `logic.rs`. A request decides itself whether it is
+//! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that crashes on purpose is the crate `culprits`, built in only with the feature of that
 //! name; without it the page says what is missing.
 
 use std::future::poll_fn;
@@ -34,7 +33,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "diagnostics",
     title: "Diagnostics",
-    summary: "What this host and this server do with slow, large and broken answers.",
+    summary: "What this host and this server do with slow, large and broken responses.",
     icon: "diagnostics",
     access: Access::Named,
     runs: Runs::Chosen(logic::runs),
@@ -67,12 +66,12 @@ async fn page(page: Page) -> Response {
     )
 }
 
-/// A line of text as the whole answer.
+/// A line of text as the whole response.
 fn line(text: impl Into<String>) -> Response {
     ([(CACHE_CONTROL, "no-store")], text.into() + "\n").into_response()
 }
 
-/// What cannot be asked for.
+/// The response to an invalid query.
 fn refused(why: String) -> HttpError {
     HttpError::new(StatusCode::BAD_REQUEST).message(why).default_format(Format::Text)
 }
@@ -83,13 +82,13 @@ async fn sleep(RawQuery(query): RawQuery) -> Result<Response, HttpError> {
     Ok(line(format!("Slept {} s.", duration.as_secs_f64())))
 }
 
-/// Bytes of one piece of a stream.
+/// Bytes of one chunk of a stream.
 const PIECE: usize = 64 * 1024;
 
 async fn stream(RawQuery(query): RawQuery) -> Result<Response, HttpError> {
     let mib = logic::stream(&query.unwrap_or_default()).map_err(refused)?;
     let length = mib << 20;
-    // All pieces are the same memory.
+    // All chunks share the same memory.
     let piece = Bytes::from(vec![b'.'; PIECE]);
     let pieces = stream::unfold(length / PIECE as u64, move |left| {
         let piece = piece.clone();
@@ -103,7 +102,7 @@ async fn stream(RawQuery(query): RawQuery) -> Result<Response, HttpError> {
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-/// How long the beginning of an answer has to be on its way before a culprit does what it does.
+/// How long after the start of a response a culprit runs.
 const HEAD_START: Duration = Duration::from_millis(200);
 
 async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, HttpError> {
@@ -112,18 +111,18 @@ async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, 
         When::Now => (culprit.run)(),
         When::Receiving => {
             let mut body = Chunks::new(request.into_body());
-            // With or without a body: it is on purpose.
+            // With or without a body: the crash is intended.
             let _ = body.next().await;
             (culprit.run)();
         }
         When::Answering => {
             let parts = stream::unfold(0, move |part| async move {
                 let text = match part {
-                    0 => "The answer has begun.\n",
+                    0 => "The response has started.\n",
                     1 => {
                         time::sleep(HEAD_START).await;
                         (culprit.run)();
-                        "It came through.\n"
+                        "It survived.\n"
                     }
                     _ => return None,
                 };
@@ -132,11 +131,11 @@ async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, 
             return Ok(([(CACHE_CONTROL, "no-store")], Body::from_stream(parts)).into_response());
         }
     }
-    Ok(line("It came through."))
+    Ok(line("It survived."))
 }
 
 async fn stdout() -> Response {
-    // `println!` and `eprintln!` panic when their reader has gone. Here a lost line is a result like any other.
+    // `println!` and `eprintln!` panic when their reader has gone. Here a lost line is a valid result.
     let _ = writeln!(
         io::stdout(),
         "diagnostics: a line on standard output, which is not part of any response"
@@ -147,11 +146,11 @@ async fn stdout() -> Response {
     )
 }
 
-/// A program as good as any: it is there on every host.
+/// A program that exists on every host.
 const SCRIPT: &str = "for number in 1 2 3 4 5; do echo \"line $number of process $$\"; sleep 0.2; done; \
                       ulimit -a 2>&1; ls -l /proc/self/fd";
 
-/// What the program may use up.
+/// The limits of the program.
 const CHILD_LIMITS: Limits = Limits {
     cpu: Duration::from_secs(5),
     wall: Duration::from_secs(20),
@@ -165,7 +164,7 @@ async fn child() -> Result<Response, HttpError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| {
         HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
-            .message("No program could be started just now; the host may limit processes.")
+            .message("No program could be started; the host may limit processes.")
             .cause(format!("/bin/sh could not be started: {error}"))
             .default_format(Format::Text)
     })?;
@@ -182,7 +181,7 @@ async fn child() -> Result<Response, HttpError> {
     Ok(([(CACHE_CONTROL, "no-store")], Body::from_stream(lines)).into_response())
 }
 
-/// What the program has written since; nothing at the end.
+/// What the program has written since the last call; empty at the end.
 async fn read(output: &mut Option<Reader>) -> Bytes {
     let Some(output) = output else { return Bytes::new() };
     let mut buffer = BytesMut::with_capacity(4096);
@@ -196,9 +195,9 @@ async fn read(output: &mut Option<Reader>) -> Bytes {
 async fn ending(child: &mut Child) -> Bytes {
     let ended = child.wait().await;
     let text = match ended {
-        _ if child.timed_out() => format!("It was ended after {} s.", CHILD_LIMITS.wall.as_secs()),
-        Ok(status) => format!("It ended: {status}."),
-        Err(error) => format!("It ended, and nobody knows how: {error}."),
+        _ if child.timed_out() => format!("It was killed after {} s.", CHILD_LIMITS.wall.as_secs()),
+        Ok(status) => format!("It exited: {status}."),
+        Err(error) => format!("It exited, but its status is unknown: {error}."),
     };
     Bytes::from(format!(
         "{text} It used {:.2} s of processor time.\n",

@@ -1,5 +1,5 @@
-//! Tests of *diagnostics*: bounds by tables, the page, and what comes through without a crash. The culprits
-//! themselves run in processes of their own, in the tests of the whole program.
+//! Tests of *diagnostics*: limits as tables, the page, and what works without a crash. The culprits themselves run
+//! in the end-to-end tests, in processes of their own.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn every_culprit_is_found_by_its_name() {
     assert_eq!(crash("how=abort&when=receiving&runs=isolated").unwrap().1, When::Receiving);
     for wrong in ["", "how=nothing", "how=abort&when=never", "how=abort&runs=away"] {
         let why = crash(wrong).unwrap_err();
-        assert!(why.contains("can be"), "{wrong}: {why}");
+        assert!(why.contains("is one of"), "{wrong}: {why}");
     }
 }
 
@@ -140,7 +140,7 @@ fn slow_and_large_answers() {
 fn a_program_is_started_and_its_output_shown() {
     let (status, text) = send("POST", "/child");
     assert_eq!(status, 200);
-    for words in ["line 1 of process", "line 5 of process", "It ended: exit status: 0."] {
+    for words in ["line 1 of process", "line 5 of process", "It exited: exit status: 0."] {
         assert!(text.contains(words), "{words}: {text}");
     }
     // Its three descriptors, and the one that `ls` looks with.

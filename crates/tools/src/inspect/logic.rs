@@ -1,4 +1,4 @@
-//! What may be shown of a request, and what Linux says about a process: text in, values out.
+//! What may be shown of a request, and what Linux reports about a process: text in, values out.
 //!
 //! Of headers and variables, only known harmless values are shown; of all others, only the names.
 //!

@@ -1,7 +1,7 @@
 //! The tool *inspect*: what the server received, and what the program is and may do.
 //!
-//! It shows private things, so it is only open if it is named, and it masks possible secrets (`logic.rs`).
-//! Here the request and `/proc/self` are read.
+//! It shows private information, so it is public only if named, and masks possible secrets (`logic.rs`). Here the
+//! request and `/proc/self` are read.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "inspect",
     title: "Inspect",
-    summary: "What the server received of your request, and what its process may do.",
+    summary: "What the server received of your request, and what its process is allowed to do.",
     icon: "inspect",
     access: Access::Named,
     runs: Runs::Inline,
@@ -62,7 +62,7 @@ async fn answer(
     response
 }
 
-/// All there is to show. Secrets are masked already.
+/// Everything to show, with secrets masked.
 #[derive(Serialize)]
 struct Report {
     request: Vec<Fact>,
@@ -95,7 +95,7 @@ impl Report {
         let request_facts = vec![
             Fact::new("Method", request.method().as_str()),
             Fact::new("Path", without_secrets(uri.path())),
-            Fact::new("BASE", if base.is_empty() { "(empty: the top of the host)" } else { base }),
+            Fact::new("BASE", if base.is_empty() { "(empty: the root of the host)" } else { base }),
             Fact::new("Query", uri.query().map_or("(none)".to_owned(), without_secrets)),
             Fact::new("Version", format!("{:?}", request.version())),
         ];
@@ -156,13 +156,13 @@ impl Report {
         }
         text += "# Limits\n";
         for Limit { name, soft, hard, unit } in &self.limits {
-            text += &format!("{name}: {soft} (at most {hard}) {unit}\n").replace(" \n", "\n");
+            text += &format!("{name}: {soft} (max {hard}) {unit}\n").replace(" \n", "\n");
         }
         text
     }
 }
 
-/// What Linux says about this process. What it does not say is left out.
+/// What Linux reports about this process; whatever it does not report is left out.
 fn process() -> Vec<Fact> {
     let status = proc_file("status");
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -175,7 +175,7 @@ fn process() -> Vec<Fact> {
         ("Running for", running.map(duration_in_words)),
         ("Tasks (threads)", entries("task").map(|count| count.to_string())),
         ("Memory in use", memory("VmRSS")),
-        ("Memory at most so far", memory("VmHWM")),
+        ("Peak memory", memory("VmHWM")),
         ("Address space", memory("VmSize")),
         ("Open descriptors", descriptors),
     ];

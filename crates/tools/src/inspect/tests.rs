@@ -216,7 +216,7 @@ const FACTS: ServerFacts = ServerFacts {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
     },
-    facts: |_| vec![("Way in", "FastCGI".to_owned())],
+    facts: |_| vec![("Transport", "FastCGI".to_owned())],
     ..*Server::SILENT.0
 };
 
@@ -260,7 +260,7 @@ fn json_says_what_came_and_what_the_process_is() {
     assert_eq!(value("request", "Query"), "a=b&access_token=(hidden)");
     assert_eq!(value("headers", "user-agent"), "<sample>");
     assert_eq!(value("variables", "APP_PASSWORD"), "(hidden)");
-    assert_eq!(value("program", "Way in"), "FastCGI");
+    assert_eq!(value("program", "Transport"), "FastCGI");
     assert_eq!(value("program", "Process"), std::process::id().to_string());
     for name in ["Running for", "Tasks (threads)", "Memory in use", "Open descriptors"] {
         assert!(!value("program", name).is_empty(), "{name}");

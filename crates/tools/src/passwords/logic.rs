@@ -1,6 +1,6 @@
-//! Passwords themselves: wishes and random bytes in, passwords and their entropy out.
+//! The passwords themselves: options and random bytes in, passwords and their entropy out.
 //!
-//! Nothing here knows of requests or pages; `mod.rs` feeds it, `random.rs` chooses fairly.
+//! Nothing here knows about requests or pages; that is `mod.rs`. `random.rs` chooses without bias.
 
 use std::sync::LazyLock;
 
@@ -8,8 +8,8 @@ use super::random::{Dice, NoRandomness};
 
 /// The words of passphrases, one a line, in the order of the alphabet.
 ///
-/// Written for this project: everyday English words of three to eight letters, one spelling of each
-/// and none that hurts. It is taken from no other list and has the licence of the project.
+/// Written for this project: everyday English words of three to eight letters, one spelling of each and none that
+/// offends. Not taken from another list; it has the license of the project.
 const WORDS: &str = include_str!("words.txt");
 
 /// Returns the words of passphrases.
@@ -23,14 +23,14 @@ pub(crate) fn words() -> &'static [&'static str] {
 pub(crate) struct Passphrase {
     pub(crate) words: usize,
     pub(crate) separator: Separator,
-    /// Each word begins with a capital. That makes it no harder to guess.
+    /// Each word starts with a capital letter, which does not make it harder to guess.
     pub(crate) capitals: bool,
     /// One of the words, chosen at random, is followed by a digit.
     pub(crate) digit: bool,
 }
 
-/// What stands between words. There is always something: without it other words could make the same
-/// passphrase, and the entropy shown would be too high.
+/// The separator between words. There always is one: without it different words could make the same passphrase, and
+/// the entropy shown would be too high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Separator {
     Hyphen,
@@ -92,8 +92,7 @@ impl Passphrase {
         Ok(passphrase)
     }
 
-    /// Returns how many bits it takes to tell all the passphrases apart that could have been made, each
-    /// with the same chance.
+    /// Returns the entropy in bits: the logarithm of the number of possible passphrases, which are equally likely.
     pub(crate) fn entropy(&self, words: &[&str]) -> f64 {
         let digit = if self.digit { ((self.words * 10) as f64).log2() } else { 0.0 };
         self.words as f64 * (words.len() as f64).log2() + digit
@@ -106,7 +105,7 @@ pub(crate) struct Characters {
     pub(crate) length: usize,
     /// The classes it is made of; there is at least one character of each.
     pub(crate) classes: Vec<Class>,
-    /// Whether characters that look alike stay out.
+    /// Whether look-alike characters are excluded.
     pub(crate) without_lookalikes: bool,
 }
 
@@ -149,8 +148,8 @@ impl Class {
 pub(crate) const LOOKALIKES: &str = "0O1Il|5S2Z8B";
 
 impl Characters {
-    /// Makes one. Passwords that lack one of the classes are thrown away: so all the others keep the same
-    /// chance, which they would lose if a missing character were put in.
+    /// Makes one. Passwords that lack a class are discarded, so that all others remain equally likely, which they
+    /// would not be if a missing character were put in.
     pub(crate) fn make(&self, dice: &mut Dice) -> Result<String, NoRandomness> {
         let alphabets = self.alphabets();
         let all = alphabets.concat();
@@ -167,9 +166,8 @@ impl Characters {
         }
     }
 
-    /// Returns how many bits it takes to tell all the passwords apart that could have been made, each
-    /// with the same chance: those of this length, less those that lack a class. Passwords that lack
-    /// several classes are taken off several times, so they are added again (inclusion and exclusion).
+    /// Returns the entropy in bits: the logarithm of the number of possible passwords, which are equally likely. These
+    /// are all of this length except those that lack a class, counted by inclusion and exclusion.
     pub(crate) fn entropy(&self) -> f64 {
         let sizes: Vec<_> = self.alphabets().iter().map(Vec::len).collect();
         let all: usize = sizes.iter().sum();
@@ -232,7 +230,7 @@ pub(crate) fn time_to_guess(entropy: f64) -> String {
     }
 }
 
-/// Says what an entropy is good for, in a word or two.
+/// Describes an entropy in a word or two.
 pub(crate) fn strength(entropy: f64) -> &'static str {
     match entropy {
         ..40.0 => "weak",

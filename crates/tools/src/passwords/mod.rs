@@ -1,7 +1,7 @@
 //! The tool *passwords*: passphrases and random passwords, several at once.
 //!
-//! Here a query becomes a wish and passwords become a page, JSON or plain text; they are made in
-//! `logic.rs`. The wish is in the address, so that it can be kept; the passwords are kept nowhere.
+//! Here a query becomes options and passwords become a page, JSON or plain text; `logic.rs` makes them. The options
+//! are in the URL, so that they can be bookmarked; the passwords are not stored.
 
 use std::str::FromStr;
 
@@ -37,7 +37,7 @@ pub(crate) const TOOL: Tool = Tool {
 
 const PAGE: &str = "passwords/page.html";
 
-/// Limits and what is taken when nothing is said: (least, most, usual).
+/// Limits and defaults: (min, max, default).
 const WORDS: (usize, usize, usize) = (3, 20, 6);
 const LENGTH: (usize, usize, usize) = (8, 128, 20);
 const COUNT: (usize, usize, usize) = (1, 50, 5);
@@ -46,7 +46,7 @@ fn router() -> Router {
     Router::new().route("/", get(answer))
 }
 
-/// `GET`: passwords as the query wants them. With a query, clients without a preference get plain text.
+/// `GET`: passwords as requested. With a query, clients without a preference get plain text.
 async fn answer(
     page: Page,
     RawQuery(query): RawQuery,
@@ -72,12 +72,12 @@ async fn answer(
     Ok(response)
 }
 
-/// What a visitor wants.
+/// The options.
 #[derive(Clone, Debug, PartialEq)]
 struct Wish {
     kind: Kind,
     count: usize,
-    /// The wishes for both kinds are read, so that the page can show them.
+    /// The options of both kinds are read, so that the page can show them.
     words: Passphrase,
     characters: Characters,
 }
@@ -107,7 +107,7 @@ struct Made {
 }
 
 impl Wish {
-    /// Reads the query. What is not said is as usual; what is said wrong is a 400 that names it.
+    /// Parses the query. What is missing has its default; what is invalid is a 400 that names it.
     fn read(query: &str) -> Result<Wish, HttpError> {
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let values = |name: &str| {
@@ -177,14 +177,14 @@ impl Wish {
 fn number(
     name: &str,
     value: Option<&str>,
-    (least, most, usual): (usize, usize, usize),
+    (min, max, default): (usize, usize, usize),
 ) -> Result<usize, HttpError> {
-    let Some(value) = value else { return Ok(usual) };
-    let number = usize::from_str(value).ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| refused(format!("\"{name}\" has to be a number from {least} to {most}.")))
+    let Some(value) = value else { return Ok(default) };
+    let number = usize::from_str(value).ok().filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| refused(format!("\"{name}\" has to be a number from {min} to {max}.")))
 }
 
-/// Reads a checkbox: there or not, as forms have it, or said out.
+/// Parses a checkbox: present or absent, as forms send it, or spelled out.
 fn switch(name: &str, value: Option<&str>) -> Result<bool, HttpError> {
     match value {
         Some("on" | "yes" | "true" | "1") => Ok(true),
@@ -200,7 +200,7 @@ fn unknown(name: &str, value: &str, known: &[&str]) -> HttpError {
 }
 
 fn refused(message: String) -> HttpError {
-    HttpError::new(StatusCode::BAD_REQUEST).title("That wish cannot be met").message(message)
+    HttpError::new(StatusCode::BAD_REQUEST).title("Invalid request").message(message)
 }
 
 fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
@@ -220,7 +220,7 @@ fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
             "is_chosen": characters.classes.contains(&class),
         })
     });
-    let limits = |(least, most, _): (usize, usize, usize)| json!({ "least": least, "most": most });
+    let limits = |(min, max, _): (usize, usize, usize)| json!({ "min": min, "max": max });
     page.show(
         PAGE,
         context! {

@@ -1,11 +1,11 @@
-//! Fair choice: from the system's random bytes to one of so many things.
+//! Unbiased choice, from the system's random bytes.
 //!
 //! What is chosen from is in `logic.rs`.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-/// Bytes that nobody can foretell; in tests, bytes that are known.
+/// Unpredictable bytes; in tests, known ones.
 pub(crate) type Source = fn(&mut [u8]) -> Result<(), NoRandomness>;
 
 /// Fills a buffer from the system's random source (`getrandom`, and `/dev/urandom` on kernels before it).
@@ -13,23 +13,23 @@ pub(crate) fn system(buffer: &mut [u8]) -> Result<(), NoRandomness> {
     getrandom::fill(buffer).map_err(|error| NoRandomness(error.to_string()))
 }
 
-/// The system gave no random bytes; why.
+/// The system provided no random bytes; why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoRandomness(pub(crate) String);
 
 impl fmt::Display for NoRandomness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the system gives no random bytes: {}", self.0)
+        write!(f, "the system provides no random bytes: {}", self.0)
     }
 }
 
-/// Chooses fairly.
+/// Chooses without bias.
 pub(crate) struct Dice {
     source: Source,
     bytes: VecDeque<u8>,
 }
 
-/// How many random bytes are asked for at once: as many as the system call gives without interruption.
+/// Random bytes requested at once: as many as the system call returns without interruption.
 const BYTES_AT_ONCE: usize = 256;
 
 impl Dice {
@@ -39,8 +39,8 @@ impl Dice {
 
     /// Returns a number below `sides`, each with the same chance.
     ///
-    /// Taking the remainder of a random number would favour the small ones, for 65,536 is no multiple of
-    /// most numbers. What lies above the last multiple is thrown away.
+    /// The remainder of a random number would favor small ones, since 65,536 is not a multiple of most numbers. What
+    /// is above the last multiple is discarded.
     pub(crate) fn roll(&mut self, sides: u16) -> Result<usize, NoRandomness> {
         loop {
             let number = u16::from_be_bytes([self.byte()?, self.byte()?]);
@@ -50,7 +50,7 @@ impl Dice {
         }
     }
 
-    /// Returns one of these, each with the same chance; `None` when there are none, or more than 65,535.
+    /// Returns one of these, each with equal probability; `None` if there are none, or more than 65,535.
     pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> Result<Option<&'a T>, NoRandomness> {
         match u16::try_from(choices.len()) {
             Ok(0) | Err(_) => Ok(None),
@@ -69,7 +69,7 @@ impl Dice {
     }
 }
 
-/// Makes a number below `sides` of any 16 bits, or nothing of those that would make it unfair.
+/// Turns 16 bits into a number below `sides`, or nothing if that would be biased.
 pub(crate) fn fair(number: u16, sides: u16) -> Option<usize> {
     let (number, sides) = (u32::from(number), u32::from(sides.max(1)));
     let fair_numbers = 65_536 - 65_536 % sides;
