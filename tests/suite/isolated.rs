@@ -99,7 +99,7 @@ fn isolated_culprits(way: &str) {
     for (how, _) in CULPRITS {
         let path = format!("crash?how={how}&runs=isolated&when=answering");
         if let Ok(answer) = post(&running, &path, body()) {
-            assert!(!answer.text().contains("It came through."), "{how}: {}", answer.text());
+            assert!(!answer.text().contains("It survived."), "{how}: {}", answer.text());
         }
         check_unharmed(&running, &before, how);
     }
@@ -150,7 +150,7 @@ fn slow_large_and_stray_answers_and_a_child() {
             let stream = get(&format!("stream?mib=64&runs={runs}"));
             assert_eq!((stream.status, stream.body_bytes), (200, 64 << 20), "{way} {runs}");
             let child = post(&running, &format!("child?runs={runs}"), Upload::Nothing).unwrap();
-            assert!(child.text().contains("It ended: exit status: 0."), "{way}: {}", child.text());
+            assert!(child.text().contains("It exited: exit status: 0."), "{way}: {}", child.text());
             // 0, 1, 2 and what ls looks with: no socket of ours is inherited.
             let open = child.text().lines().filter(|line| line.contains(" -> ")).count();
             assert_eq!(open, 4, "{way} {runs}: {}", child.text());
@@ -233,7 +233,7 @@ fn isolated_on_an_old_kernel_and_without_threads() {
     assert_eq!((stream.status, stream.body_bytes), (200, 16 << 20), "{}", running.said());
     for runs in ["inline", "isolated"] {
         let child = post(&running, &format!("child?runs={runs}"), Upload::Nothing).unwrap();
-        assert!(child.text().contains("It ended: exit status: 0."), "{}", child.text());
+        assert!(child.text().contains("It exited: exit status: 0."), "{}", child.text());
     }
     let answer = post(&running, "crash?how=overrun&runs=isolated", Upload::Nothing).unwrap();
     assert_eq!(answer.status, 500, "{}", running.said());

@@ -1,4 +1,4 @@
-//! The site as the server's application: the server's words for an exchange become the site's.
+//! The site as the server's application: what the server knows of a request becomes what the site knows.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -21,27 +21,27 @@ use crate::config::{Configuration, Settings};
 use crate::installation::{self, DATA, SET_UP};
 use crate::{log, setup};
 
-/// Makes the site with all its tools, for a web server before it. While the configuration is wrong it
-/// answers every request with a page that says so.
+/// Makes the site with all its tools, for a web server in front. While the configuration is wrong, every request is
+/// answered with a page that says so.
 pub(crate) fn site(configuration: Configuration) -> Site {
     let site_settings = site_settings(&configuration.settings);
     Site::new(configuration, site_settings)
 }
 
-/// The same for somebody in a shell of the account: the owner.
+/// The same for a shell of the account, which is the owner's.
 pub(crate) fn site_for_the_owner(configuration: Configuration) -> Site {
     let site_settings =
         SiteSettings { asked_by_owner: true, ..site_settings(&configuration.settings) };
     Site::new(configuration, site_settings)
 }
 
-/// Makes the site with all its tools, for visitors who come over HTTP.
+/// The same for visitors over HTTP.
 pub(crate) fn site_over_http(configuration: Configuration) -> Site {
     let site_settings = SiteSettings { compress: true, ..site_settings(&configuration.settings) };
     Site::new(configuration, site_settings)
 }
 
-/// What of the settings is the site's.
+/// The site's part of the settings.
 pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
     let site = SiteSettings {
         login: Some(login(settings)),
@@ -52,7 +52,7 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
     site.public(settings.public.iter().cloned())
 }
 
-/// What of the settings is the login's.
+/// The login's part of the settings.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
     LoginSettings {
         password: settings.password.clone(),
@@ -64,12 +64,12 @@ pub(crate) fn login(settings: &Settings) -> LoginSettings {
     }
 }
 
-/// Where the processes of the site keep what they share.
+/// The folder of what the processes of a site share.
 fn data_folder(settings: &Settings) -> Option<PathBuf> {
     settings.data.clone().or_else(|| Some(DATA.within(&installation::home()?)))
 }
 
-/// The workers to supervise, unless this process is to serve by itself or is one of them.
+/// The workers to supervise, unless this process serves by itself or is a worker.
 pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     if *settings.workers.end() == 1 || app_server::is_worker() {
         return None;
@@ -84,15 +84,15 @@ pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     })
 }
 
-/// What of the settings is the server's.
+/// The server's part of the settings.
 pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
     let mut server = settings.server.clone();
     server.state_folder = data_folder(settings);
     server
 }
 
-/// The program around the server: which tool a request is for, and the site's pages for what the server has to
-/// answer itself.
+/// What the server asks of the program: which tool a request is for, and the site's pages for the server's own
+/// responses.
 pub(crate) struct SiteHost {
     /// The configured base.
     base: Option<String>,
@@ -104,7 +104,7 @@ impl SiteHost {
         SiteHost { base: settings.base.clone(), on_listening: Box::new(|_| {}) }
     }
 
-    /// Does this once the listen socket is open.
+    /// Sets what to do once the listening socket is open.
     pub(crate) fn on_listening(mut self, action: impl Fn(&str) + 'static) -> Self {
         self.on_listening = Box::new(action);
         self
@@ -129,13 +129,13 @@ impl Host for SiteHost {
     }
 }
 
-/// The tool at an address, which may still contain the configured base: the server has removed any other base.
+/// The tool at a URI, which may still contain the configured base: the server has removed any other base.
 fn classify(base: Option<&str>, uri: &Uri) -> Part {
     let below = base.and_then(|base| uri.path().strip_prefix(base));
     let below = below.filter(|below| below.starts_with('/')).unwrap_or(uri.path());
     let Some(tool) = site::tool_at(tools::TABLE, below) else { return Part::NONE };
     let part = Part::named(tool.name);
-    // A tool looks at the address as its pages see it.
+    // A tool gets the URI as its pages see it.
     let below = base.and_then(|base| without_base(uri, base));
     match tool.runs.limits(below.as_ref().unwrap_or(uri)) {
         Some(limits) => part.isolated(limits),
@@ -143,10 +143,10 @@ fn classify(base: Option<&str>, uri: &Uri) -> Part {
     }
 }
 
-/// The site's router, told where it is mounted.
+/// The site's router, with where it is mounted.
 pub(crate) struct Site {
     router: Router,
-    /// Where the site is mounted when an exchange does not show it.
+    /// Where the site is mounted if a request does not show it.
     base: Option<String>,
     /// What the site may ask.
     facts: &'static ServerFacts,
@@ -163,7 +163,7 @@ impl Site {
         Site { router, base, facts: &FACTS, setup }
     }
 
-    /// Believes no password that comes with a request: whoever reaches a TCP port could send one.
+    /// Ignores passwords that come with a request: anybody who reaches a TCP port could send one.
     pub(crate) fn reached_over_tcp(self) -> Self {
         Site { facts: &FACTS_OVER_TCP, ..self }
     }
@@ -179,7 +179,7 @@ impl Service<Request<Body>> for Site {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // Whoever has put the configuration right need not find and end this process.
+        // An owner who has fixed the configuration need not find and kill this process.
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
@@ -235,7 +235,7 @@ fn mount<B>(request: &mut Request<B>, base: &str) {
     request.extensions_mut().insert(site::BasePath::new(base));
 }
 
-/// The URI below the base; `None` when it does not lie there.
+/// The URI below the base; `None` if it is not below it.
 fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
     let rest = uri.path_and_query()?.as_str().strip_prefix(base)?;
     let rest = match rest.as_bytes().first() {
@@ -246,7 +246,7 @@ fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
     PathAndQuery::from_maybe_shared(Bytes::from(rest)).ok().map(Uri::from)
 }
 
-/// What the site may ask about the program and an exchange.
+/// What the site can ask about the program and a request.
 static FACTS: ServerFacts = ServerFacts {
     reference: app_server::reference,
     variables: variables_of,
@@ -261,7 +261,7 @@ static FACTS: ServerFacts = ServerFacts {
     password: password_of,
 };
 
-/// The same, where anybody may have sent the request's variables.
+/// The same, if anybody may have sent the request's variables.
 static FACTS_OVER_TCP: ServerFacts = ServerFacts { password: |_| None, ..FACTS };
 
 /// The password that the web server sends with a request (`SetEnv` in .htaccess).
@@ -284,16 +284,16 @@ fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Version, way in, and who asks.
+/// Version, transport, and who asks.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
     let exchange = Exchange::of(extensions);
-    let way_in = match (exchange.variables(), exchange.role()) {
+    let transport = match (exchange.variables(), exchange.role()) {
         (None, _) => "HTTP",
         (Some(_), None) => "CGI",
         (Some(_), Some(_)) => "FastCGI",
     };
-    let mut facts = vec![("Program", program.to_owned()), ("Way in", way_in.to_owned())];
+    let mut facts = vec![("Program", program.to_owned()), ("Transport", transport.to_owned())];
     let scheme = match exchange.scheme() {
         Scheme::Http => "http",
         Scheme::Https => "https",
@@ -305,7 +305,7 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// The site's page for what the server has to answer itself.
+/// The site's page for a response of the server itself.
 fn error_page(report: &ErrorReport) -> Response<Bytes> {
     let page = HttpError::new(report.status);
     let page = match &report.cause {

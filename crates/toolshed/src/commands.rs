@@ -1,4 +1,4 @@
-//! What the program can be told to do, one file a command.
+//! The commands, one file each.
 
 pub(crate) mod backup;
 pub(crate) mod cgi;
@@ -19,7 +19,7 @@ pub(crate) mod tools;
 use crate::config::{self, Configuration, Typed};
 use crate::report::Failure;
 
-/// Reads the settings for a command that somebody waits for at a terminal.
+/// Loads the settings for a command run at a terminal.
 ///
 /// # Errors
 /// When any of them is wrong.

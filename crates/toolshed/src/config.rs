@@ -1,9 +1,8 @@
-//! The settings: what was typed, the environment and `toolshed.toml` → one plain struct, checked once.
+//! The settings: flags, the environment and `toolshed.toml` → one plain struct, checked once.
 //!
-//! Flags beat the environment, which beats the file, which beats the defaults. Everything that is wrong
-//! is collected, not only the first: at a terminal it is told and ends the program, under FastCGI the
-//! visitors get a page and the log the sentences (`commands/`). What there is to set is in
-//! `config/keys.rs`.
+//! Flags take precedence over the environment, which takes precedence over the file. All mistakes are collected,
+//! not only the first: at a terminal they are reported and end the program; under FastCGI visitors get a page and
+//! the log gets the mistakes (`commands/`). The settings themselves are in `config/keys.rs`.
 
 mod edit;
 mod keys;
@@ -34,32 +33,32 @@ use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
 /// Names the file, in the environment.
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
-/// Bytes of a settings file. A longer file is something else.
+/// Bytes of a settings file. A longer file is not one.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// What every variable of ours begins with.
+/// What the names of our variables start with.
 const PREFIX: &str = "TOOLSHED_";
 
 /// The owner's password in the environment: itself, and a hash of it. Named as many applications name it.
 const PASSWORD_VARIABLE: &str = "APP_PASSWORD";
 const HASH_VARIABLE: &str = "APP_PASSWORD_HASH";
 
-/// What every other part of the program goes by.
+/// The settings, as the rest of the program uses them.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Where `serve` and `fastcgi` listen.
     pub(crate) listen: Option<Address>,
-    /// How many processes `serve` and `fastcgi` keep, from and to.
+    /// How many processes `serve` and `fastcgi` keep, minimum and maximum.
     pub(crate) workers: RangeInclusive<usize>,
-    /// Where messages go; `None`: wherever the way in has them by default.
+    /// Where messages go; `None`: the transport's default.
     pub(crate) log: Option<PathBuf>,
     /// Bytes of a log file after which a new one is started.
     pub(crate) log_bytes: u64,
-    /// The tools for everybody, by name; `all` stands for those that need not be named.
+    /// The public tools, by name; `all` stands for those that do not have to be named.
     pub(crate) public: BTreeSet<String>,
     /// The owner's password.
     pub(crate) password: Option<Password>,
-    /// The folder of what the site remembers; `None`: beside the program.
+    /// The folder of the site's state; `None`: beside the program.
     pub(crate) data: Option<PathBuf>,
     /// After how long without a request a session ends.
     pub(crate) session_idle: Duration,
@@ -69,9 +68,9 @@ pub(crate) struct Settings {
     pub(crate) cookie_path: Option<CookiePath>,
     /// Whether requests over HTTP are redirected to HTTPS.
     pub(crate) redirects_to_https: bool,
-    /// How long browsers are told to use only HTTPS; zero: they are not told; `None`: see [`Settings::hsts`].
+    /// How long browsers are told to use only HTTPS; zero disables it; `None`: see [`Settings::hsts`].
     pub(crate) hsts: Option<Duration>,
-    /// Where the site is mounted when an exchange does not show it: `/project`.
+    /// Where the site is mounted if a request does not show it: `/project`.
     pub(crate) base: Option<String>,
     /// Whether visitors read what is wrong with the configuration.
     pub(crate) show_configuration_errors: bool,
@@ -115,7 +114,7 @@ impl Settings {
     }
 }
 
-/// What was typed that has to do with settings.
+/// The part of the command line that concerns settings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Typed {
     /// `--config`
@@ -124,33 +123,33 @@ pub(crate) struct Typed {
     pub(crate) keys: Vec<(&'static str, &'static str, String)>,
 }
 
-/// The settings, and how they came about.
+/// The settings, and where they come from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Configuration {
-    /// What was typed, to look again.
+    /// The command line, to load them again.
     pub(crate) typed: Typed,
-    /// All that is good of what was written, and defaults for the rest.
+    /// All valid settings, and defaults for the rest.
     pub(crate) settings: Settings,
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
-    /// What stands in it, as it was read; empty without one.
+    /// Its text as it was read; empty without a file.
     pub(crate) text: String,
-    /// What was set, by key: the value as written, and where it stands.
+    /// What was set, by key: the value as written, and where.
     pub(crate) set: BTreeMap<&'static str, (Value, Place)>,
-    /// What is wrong, in the order in which it stands there.
+    /// The mistakes, in the order in which they were written.
     pub(crate) problems: Vec<Problem>,
-    /// What looks wrong but may be meant.
+    /// What looks like a mistake but may be intended.
     pub(crate) warnings: Vec<String>,
-    /// What is wrong with the file in whose place the last good one was read.
+    /// The mistakes in the file that the last good one replaces.
     pub(crate) instead_of: Vec<Problem>,
 }
 
-/// Reads the settings of this process.
+/// Loads the settings of this process.
 pub(crate) fn load(typed: &Typed) -> Configuration {
     gather(typed, environment(), home().as_deref())
 }
 
-/// The same, as if `text` were what stands in the usual file.
+/// The same, as if `text` were the content of the default file.
 pub(crate) fn load_as(typed: &Typed, text: &str) -> Configuration {
     gather_with(typed, environment(), home().as_deref(), Some(text))
 }
@@ -189,7 +188,7 @@ pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
     }
 }
 
-/// Returns the file that is read, if any, and who named it.
+/// Returns the file that is read, if any, and what named it.
 fn which_file(
     typed: &Typed,
     environment: &[(String, OsString)],
@@ -239,7 +238,7 @@ fn gather_with(
 }
 
 impl Configuration {
-    /// Whether something is wrong on the command line: that is for whoever typed it.
+    /// Whether there is a mistake on the command line, which is reported at the terminal.
     pub(crate) fn has_wrong_flags(&self) -> bool {
         self.problems.iter().any(|problem| match problem {
             Problem::BadValue { place, .. } => matches!(place, Place::Flag(_)),
@@ -251,7 +250,7 @@ impl Configuration {
         })
     }
 
-    /// Reads a file. One that nobody named may be missing.
+    /// Reads a file. The default one may be missing.
     fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
         let bytes = match atomic_file::read_small(&file, LONGEST_FILE) {
             Ok((_, bytes)) => bytes,
@@ -300,7 +299,7 @@ impl Configuration {
         for (key, value) in table.into_inner() {
             let line = line_at(text.as_bytes(), key.span().start);
             let last = line_at(text.as_bytes(), value.span().end);
-            // What was made of a line that could not be read says nothing.
+            // A line with a syntax error says nothing about its values.
             if unreadable.iter().any(|at| (line..=last).contains(at)) {
                 continue;
             }
@@ -309,7 +308,7 @@ impl Configuration {
             self.put(key.get_ref(), Value::from_toml(value.get_ref()), place);
             at.resize(at.len() + self.problems.len() - problems, line);
         }
-        // The parser's own order is by key.
+        // The parser sorts by key.
         let mut by_line: Vec<_> = at.into_iter().zip(self.problems.drain(first..)).collect();
         by_line.sort_by_key(|(line, _)| *line);
         self.problems.extend(by_line.into_iter().map(|(_, problem)| problem));
@@ -387,17 +386,17 @@ fn twice(
     Some((key.to_owned(), first.span().start))
 }
 
-/// What the operating system said, in words that stand within a sentence.
+/// An error of the operating system, worded to fit into a sentence.
 pub(crate) fn in_words(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotFound => "no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// A variable that looks much like one of ours is a slip; others are somebody else's business.
+/// A variable similar to one of ours is a typo; others are somebody else's business.
 fn warning_about(name: &str) -> Option<String> {
     const OTHERS: [&str; 4] =
         [FILE_VARIABLE, HOME_VARIABLE, LAUNCHER_VARIABLE, "TOOLSHED_MADE_UP_PASSWORD"];
@@ -407,12 +406,10 @@ fn warning_about(name: &str) -> Option<String> {
         return None;
     }
     let nearest = nearest(name, known.iter().map(String::as_str))?;
-    Some(format!(
-        "The variable {name} is no setting and does nothing; write {nearest}, if that is meant."
-    ))
+    Some(format!("The unknown variable `{name}` has no effect; did you mean `{nearest}`?"))
 }
 
-/// The known name that looks most like one that is not known, if one does.
+/// The known name that is most similar to an unknown one, if any is similar.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase().replace('-', "_");
     known
@@ -422,7 +419,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, known)| known)
 }
 
-/// The line, from 1 on, in which a byte lies.
+/// The line that contains a byte, starting at 1.
 fn line_at(text: &[u8], at: usize) -> usize {
     text[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
@@ -529,11 +526,11 @@ log = 1
             gathered(file, &[("TOOLSHED_BASE", "project")], &[("--listen", "listen", "8080")]);
         insta::assert_snapshot!(sentences(&found).join("\n"), @r#"
         toolshed.toml, line 2: send_timeout is "5 parsecs"; write a time such as "5 min" or "90 s".
-        toolshed.toml, line 3: idel_timeout is no setting; write idle_timeout, if that is meant.
+        toolshed.toml, line 3: unknown setting `idel_timeout`; did you mean `idle_timeout`?
         toolshed.toml, line 4: public is 7; write names of tools such as ["all"] or ["checksum"].
-        toolshed.toml, line 5: this line is no TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write KEY = VALUE, with texts in double quotes.
+        toolshed.toml, line 5: invalid TOML (unquoted keys cannot be empty, expected letters, numbers, `-`, `_`); write KEY = VALUE, with strings in double quotes.
         toolshed.toml, line 6: max_connections is 0; write a whole number from 1 to 65,536.
-        toolshed.toml, line 7: this line is no TOML (string values must be quoted, expected literal string); write KEY = VALUE, with texts in double quotes.
+        toolshed.toml, line 7: invalid TOML (string values must be quoted, expected literal string); write KEY = VALUE, with strings in double quotes.
         toolshed.toml, line 8: server is a section; write its settings without a section.
         TOOLSHED_BASE is "project"; write a path such as "/project".
         --listen is "8080"; write an address such as "127.0.0.1:8080" or "unix:/run/toolshed.sock".
@@ -551,7 +548,7 @@ log = 1
             for sentence in sentences(&configuration) {
                 assert!(sentence.starts_with("toolshed.toml, line "), "{text:?}: {sentence}");
                 assert!(
-                    sentence.ends_with('.') && !sentence.contains('\n'),
+                    sentence.ends_with(['.', '?']) && !sentence.contains('\n'),
                     "{text:?}: {sentence}"
                 );
             }

@@ -1,5 +1,5 @@
-//! The command line as it may be typed. What it means is the business of `commands/`; the values of
-//! flags that are settings too are checked with all others in `config.rs`.
+//! The command line. What it means is in `commands/`; the values of flags that are also settings are checked with all
+//! others in `config.rs`.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::config::Typed;
     name = "toolshed",
     version,
     disable_help_subcommand = true,
-    after_help = "Without a command: serves the web server that started it, else as serve does."
+    after_help = "Without a command: serves the web server that started it; otherwise like serve."
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
@@ -30,62 +30,60 @@ pub(crate) enum Command {
     Serve(Serve),
     Fastcgi(Fastcgi),
     Request(Request),
-    /// List the tools of the site, and which are open.
+    /// List the tools of the site and who may use them.
     Tools,
     Check(Check),
     Install(Install),
     Settings(Settings),
     /// Set the owner's password in toolshed.toml.
-    #[command(after_help = "Asks for the password; or reads it from standard input:\n\
+    #[command(after_help = "Asks for the password, or reads it from standard input:\n\
                       printf %s 'my long password' | toolshed set-password\n\
                       The rest of the file stays unchanged. All sessions end.")]
     SetPassword,
-    /// Print the line for toolshed.toml with the owner's password.
-    #[command(after_help = "Asks for the password; or reads it from standard input:\n\
+    /// Print the line that sets the owner's password in toolshed.toml.
+    #[command(after_help = "Asks for the password, or reads it from standard input:\n\
                       printf %s 'my long password' | toolshed hash-password")]
     HashPassword,
     Backup(Backup),
     Completions(Completions),
 }
 
-/// Serve the site over HTTP: to try it, to develop, behind a proxy.
+/// Serve the site over HTTP: to try it, develop, or behind a proxy.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Ctrl-C or SIGTERM ends it, after what is in progress.")]
+#[command(after_help = "Ctrl-C or SIGTERM stops it once the requests in flight are complete.")]
 pub(crate) struct Serve {
     /// HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// Append messages to this file, not to standard error.
+    /// Log to this file instead of standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<String>,
-    /// Processes: N, LEAST-MOST by load, or auto [default: 1]
+    /// Processes: N, MIN-MAX by load, or auto [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<String>,
 }
 
-/// Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi.
+/// Serve the site over FastCGI: for nginx, caddy, mod_proxy_fcgi.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Wrong settings do not end it: visitors get a page (503), the log the cause.\n\
-                        Ctrl-C or SIGTERM ends it, after what is in progress."
+    after_help = "Wrong settings do not stop it: visitors get a 503, the log has the cause.\n\
+                        Ctrl-C or SIGTERM stops it once the requests in flight are complete."
 )]
 pub(crate) struct Fastcgi {
-    /// unix:PATH (yours alone) or HOST:PORT.
+    /// unix:PATH (for this account only) or HOST:PORT.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// Append messages to this file, not to standard error.
+    /// Log to this file instead of standard error.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<String>,
-    /// Processes: N, LEAST-MOST by load, or auto [default: 1]
+    /// Processes: N, MIN-MAX by load, or auto [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<String>,
 }
 
-/// Say what is installed and what would not work; change nothing.
+/// Report what is installed and what would fail; change nothing.
 #[derive(Debug, Default, Args)]
-#[command(
-    after_help = "Exit codes: 0 all is well, 1 something would not work, 2 a setting is wrong."
-)]
+#[command(after_help = "Exit codes: 0 no problems, 1 something would fail, 2 a setting is wrong.")]
 pub(crate) struct Check {
     /// The site's folder, the one with dispatch.fcgi in it.
     #[arg(value_name = "FOLDER")]
@@ -98,11 +96,11 @@ pub(crate) struct Check {
     pub(crate) keep: bool,
 }
 
-/// Put a new version in this one's place, if it passes its check.
+/// Replace this version by a new one that passes its check.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The version before is kept as toolshed.previous. Running processes become the\n\
-                        new one by themselves, without losing a request (docs/reloading.md)."
+    after_help = "The previous version is kept as toolshed.previous. Running processes upgrade\n\
+                        by themselves, without losing a request (docs/reloading.md)."
 )]
 pub(crate) struct Install {
     /// The new program.
@@ -110,28 +108,28 @@ pub(crate) struct Install {
     pub(crate) file: PathBuf,
 }
 
-/// List the settings, and where they stand; or explain one.
+/// List the settings and where each is set, or explain one.
 #[derive(Debug, Default, Args)]
-#[command(after_help = "They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.")]
+#[command(after_help = "Set them in toolshed.toml, or as TOOLSHED_NAME in the environment.")]
 pub(crate) struct Settings {
     /// The setting to explain.
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-/// Write one consistent copy of what the site remembers.
+/// Back up what the site stores.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Works while the site is in use. The copy holds secrets: its mode is 600.\n\
-                  To restore it: put it in the place of data/toolshed.db."
+    after_help = "Works while the site is in use. The copy contains secrets; its mode is 600.\n\
+                  To restore it, put it in place of data/toolshed.db."
 )]
 pub(crate) struct Backup {
-    /// Where to write it; replaced in one step.
+    /// Where to write it; replaced atomically.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
 
-/// Print the completions for a shell.
+/// Print completions for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "For bash, in ~/.bashrc: source <(toolshed completions bash)")]
 pub(crate) struct Completions {
@@ -140,7 +138,7 @@ pub(crate) struct Completions {
 }
 
 impl Flags {
-    /// The part that has to do with settings.
+    /// The part that concerns settings.
     pub(crate) fn typed(&self) -> Typed {
         let (listen, log, workers) = match &self.command {
             Some(Command::Serve(Serve { listen, log, workers })) => (listen, log, workers),

@@ -1,4 +1,4 @@
-//! What an installation has on disk: the one list of file names and modes, and the folders they lie in.
+//! What an installation has on disk: the one list of file names and modes, and their folders.
 //!
 //! The launcher (`dispatch.fcgi`) and the rewrite rules (`htaccess`) spell some of these names again; the tests
 //! below parse both files and compare. Who writes a file, and when, is not known here. The layout in prose, for
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// One file or folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// Its name; for what lies [beside](Within::BesideProgram) another file, what follows that file's name.
+    /// Its name; for a file [beside](Within::BesideProgram) another one, the ending after that file's name.
     pub(crate) name: &'static str,
     /// The mode it is created with. Not every reader needs it: some files are created by other crates.
     pub(crate) mode: u32,
@@ -267,7 +267,7 @@ mod tests {
         for entry in ALL.iter().copied().filter(|entry| entry.within != Within::Site) {
             let path = path_of(entry);
             let path = if is_folder(entry) { path + "/file" } else { path };
-            // The installation's folder is the site's own, or lies within it.
+            // The installation's folder is the site's own, or is inside it.
             for path in [path.clone(), format!("{FOLDER_NEXT_TO_SITE}/{path}")] {
                 assert!(is_withheld(&path), "{path} would be sent to visitors");
             }

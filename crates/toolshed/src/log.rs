@@ -29,12 +29,12 @@ use crate::report::Failure;
 /// This process' log, for code that it cannot be passed to.
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Begins writing messages to standard error.
+/// Starts writing messages to standard error.
 pub(crate) fn to_stderr() {
     to_stderr_from(tracing::Level::INFO);
 }
 
-/// The same, without those that are less than `level`.
+/// The same, only from `level` up.
 pub(crate) fn to_stderr_from(level: tracing::Level) {
     begin_writing(Sink::StandardError, level);
 }
@@ -52,8 +52,8 @@ fn begin_writing(sink: Sink, level: tracing::Level) {
         .init();
 }
 
-/// Begins writing messages to `file`, together with standard output and error. When it cannot be
-/// opened, standard error stays and says why. Returns whether it was.
+/// Starts writing messages to `file`, together with standard output and error. If it cannot be opened, messages go to
+/// standard error and the first says why. Returns whether it was opened.
 pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
     let usual = default_log();
     let opened = LogFile::open(file, usual.as_deref(), settings.log_bytes).and_then(|mut log| {
@@ -94,8 +94,8 @@ pub(crate) fn look() {
     }
 }
 
-/// Begins writing messages to `file`, or to standard error without one, for a command that somebody
-/// waits for at a terminal.
+/// Starts writing messages to the file in the settings, or to standard error without one, for a command run at a
+/// terminal.
 pub(crate) fn begin(settings: &Settings) -> Terminal {
     let Some(file) = &settings.log else {
         to_stderr();
@@ -109,8 +109,8 @@ pub(crate) fn begin(settings: &Settings) -> Terminal {
     if to_file(file, settings) { terminal } else { Terminal::default() }
 }
 
-/// Where a command was started, kept when its output goes to the log: a greeting, and why it ended, are
-/// for whoever sits there.
+/// The terminal that a command was started at, kept when its output goes to the log: the greeting, and the reason for
+/// exiting, belong there.
 #[derive(Debug, Default)]
 pub(crate) struct Terminal {
     output: Option<File>,
@@ -118,28 +118,28 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Prints something to the original standard output, if anybody reads it.
+    /// Prints to the original standard output, if it has a reader.
     pub(crate) fn greet(&self, text: &str) {
         let stdout = io::stdout();
         let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
-        // If nobody reads it, nobody needs the greeting.
+        // Without a reader there is nobody to greet.
         let _ = descriptors::write_at_once(output, text.as_bytes());
     }
 
-    /// Tells how the server ended: on standard error as it was at the start, and in the log.
+    /// Reports why the server exited, on the original standard error and in the log.
     pub(crate) fn tell(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
         let (Err(error), Some(terminal)) = (&served, self.error.as_ref()) else {
             return Ok(served?);
         };
         tracing::error!("{error}");
-        // When nobody reads it there, the log has it.
+        // Without a reader, the log still has it.
         let why = Failure::refused(error).to_string();
         let _ = descriptors::write_at_once(terminal.as_fd(), why.as_bytes());
         Err(Failure::silent(1))
     }
 }
 
-/// Tells what is wrong with the configuration, or looks so.
+/// Logs the mistakes in the configuration, and what looks like one.
 pub(crate) fn configuration(configuration: &Configuration) {
     for problem in &configuration.problems {
         tracing::error!("{problem}");
@@ -152,7 +152,7 @@ pub(crate) fn configuration(configuration: &Configuration) {
     }
     if !configuration.instead_of.is_empty() {
         tracing::error!(
-            "The configuration as it was before goes on (docs/reloading.md): the file is wrong."
+            "The configuration file has mistakes; the previous configuration stays in use (docs/reloading.md)."
         );
     }
     if !configuration.problems.is_empty() {
@@ -161,13 +161,13 @@ pub(crate) fn configuration(configuration: &Configuration) {
             .as_ref()
             .map_or(String::new(), |file| format!(" The file is {}.", file.display()));
         tracing::error!(
-            "Every request is answered 503 until the configuration is right (docs/configuration.md).\
+            "Every request is answered with 503 until the configuration is fixed (docs/configuration.md).\
              {file}"
         );
     }
 }
 
-/// `2026-01-31T12:00:00.000000Z 1234`: the process too, for there may be several.
+/// `2026-01-31T12:00:00.000000Z 1234`: with the pid, since there may be several processes.
 struct TimeAndProcess;
 
 impl FormatTime for TimeAndProcess {

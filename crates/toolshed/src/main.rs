@@ -1,4 +1,4 @@
-//! The program: what was asked for (descriptor 0, environment, flags) → settings → the server.
+//! The program: descriptor 0, environment and flags → settings → the server.
 //!
 //! Only here do the server (`app-server`) and the site (`site`, `tools`) meet, in `application.rs`.
 
@@ -22,16 +22,16 @@ use clap::Parser;
 
 use crate::flags::{Command, Flags};
 
-/// Says in the log when a crash was for want of memory.
+/// Reports in the log that a crash was caused by lack of memory.
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // It fails for no existing signal.
     let _ = event_loop::signals::ignore_failed_writes();
-    // A web server that starts the program gives no arguments that matter: they are not even looked
-    // at. For CGI this is a matter of safety, too, since a query may become arguments (RFC 3875 §4.4).
-    // A worker's socket comes from our own supervisor, and its arguments are the supervisor's.
+    // A web server that starts the program passes no arguments that matter, so they are not even parsed. For CGI this
+    // is also a matter of security, since a query may become arguments (RFC 3875 §4.4). A worker's socket comes from
+    // our own supervisor, and its arguments are the supervisor's.
     let inherited = if app_server::is_worker() { None } else { WayIn::inherited() };
     match inherited {
         Some(WayIn::Cgi) => return report::exit_code(commands::cgi::run()),

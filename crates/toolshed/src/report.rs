@@ -1,7 +1,7 @@
-//! What a command that ends says, and with which exit code.
+//! What a command prints at its end, and its exit code.
 //!
-//! 0: done. 1: the machine refused. 2: what was typed or set is wrong. Results go to standard output,
-//! messages to standard error; a reader that has gone away is no failure.
+//! 0: success. 1: the machine refused. 2: a mistake on the command line or in a setting. Results go to standard
+//! output, messages to standard error; a reader that has gone away is not a failure.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::config::{Configuration, Problem};
 
-/// Why a command did not do what it was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -23,24 +23,24 @@ impl Failure {
         Failure { code: 1, messages: vec![message.to_string()], hint: None }
     }
 
-    /// What was typed or set is wrong.
+    /// A mistake on the command line or in a setting.
     pub(crate) fn wrong(message: impl fmt::Display) -> Self {
         Failure { code: 2, messages: vec![message.to_string()], hint: None }
     }
 
-    /// The settings are wrong: every sentence, and where they stand.
+    /// The settings have mistakes: all of them, and the file.
     pub(crate) fn configuration(configuration: &Configuration) -> Self {
         let messages = configuration.problems.iter().map(ToString::to_string).collect();
         let file =
             configuration.file.as_ref().map(|file| format!("the file is {}", file.display()));
         let key = configuration.problems.iter().find_map(Problem::key);
-        let key = key.map(|key| format!("`toolshed settings {key}` says more about it"));
+        let key = key.map(|key| format!("`toolshed settings {key}` explains it"));
         let hints: Vec<_> = key.into_iter().chain(file).collect();
         let hint = (!hints.is_empty()).then(|| format!("{}.", hints.join("; ")));
         Failure { code: 2, messages, hint }
     }
 
-    /// A command that has said all there is to say.
+    /// A command that has reported everything itself.
     pub(crate) fn silent(code: u8) -> Self {
         Failure { code, messages: Vec::new(), hint: None }
     }
@@ -57,7 +57,7 @@ impl From<app_server::Error> for Failure {
     }
 }
 
-/// As people read it: a line a message, then what to try.
+/// A line per message, then the hint.
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for message in &self.messages {
@@ -70,11 +70,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Tells a failure on standard error.
+/// Reports a failure on standard error.
 pub(crate) fn exit_code<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     let failure = failure.into();
-    // When even this cannot be written, the exit code says it.
+    // If even this cannot be written, the exit code says it.
     let _ = write!(io::stderr(), "{failure}");
     ExitCode::from(failure.code)
 }
@@ -82,7 +82,7 @@ pub(crate) fn exit_code<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
 /// Writes a result to standard output.
 ///
 /// # Errors
-/// When it cannot be written, unless nobody reads it any more (`toolshed tools | head -1`).
+/// If it cannot be written, unless the reader has gone away (`toolshed tools | head -1`).
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))

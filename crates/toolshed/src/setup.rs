@@ -1,8 +1,7 @@
-//! The site while its configuration is wrong: every request is answered 503, with a page that says the
-//! site is being set up.
+//! The site while its configuration is wrong: every request gets a 503 with a page that says the site is being set up.
 //!
-//! What is wrong is the owner's business: the log has it, under the reference that the page shows, and
-//! the page itself only when `show_configuration_errors` asks for it.
+//! The mistakes concern only the owner: they are in the log, under the reference that the page shows, and on the page
+//! itself only with `show_configuration_errors`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,19 +17,19 @@ use tower_service::Service;
 use crate::config::{self, Configuration, Typed};
 use crate::log;
 
-/// When to come back: whoever sets a site up is at it right now.
+/// When to retry: the owner is probably working on it.
 const RETRY_AFTER_SECONDS: u32 = 30;
 
 /// The site while it is being set up.
 pub(crate) struct Setup {
     typed: Typed,
-    /// What was wrong when last looked at.
+    /// The mistakes at the last look.
     sentences: Vec<String>,
     shown: bool,
     router: Router,
 }
 
-/// As a tool, the page gets the site's frame, the form that the client wants, and a line in the log.
+/// As a tool, the page gets the site's frame, the format that the client wants, and a line in the log.
 const PAGE: &[Tool] = &[Tool {
     name: "configuration",
     title: "Configuration",
@@ -55,14 +54,14 @@ impl Setup {
         setup
     }
 
-    /// Reads the configuration again; returns it once it is right. The server's own limits and the log
-    /// stay what they were when the process started.
+    /// Reads the configuration again; returns it once it has no mistakes. The server's limits and the log stay as they
+    /// were when the process started.
     pub(crate) fn look_again(&mut self) -> Option<Configuration> {
         let configuration = config::load(&self.typed);
         if configuration.problems.is_empty() {
             tracing::info!(
-                "The configuration has been put right: the site is served from now on. Limits and \
-                 the log file change when the process is started anew."
+                "Configuration fixed; serving the site. Limits and the log file take effect when the \
+                 process restarts."
             );
             return Some(configuration);
         }
@@ -72,7 +71,7 @@ impl Setup {
         None
     }
 
-    /// Answers a request, whatever it asks for.
+    /// Responds to any request.
     pub(crate) fn call(&mut self, mut request: Request<Body>) -> RouteFuture<Infallible> {
         let path = request.uri().path().to_owned();
         let what = Wrong { path, sentences: self.sentences.clone(), shown: self.shown };
@@ -81,7 +80,7 @@ impl Setup {
         self.router.call(request)
     }
 
-    /// Takes over what is wrong; returns whether it is something else than before.
+    /// Adopts the mistakes of a configuration; returns whether they have changed.
     fn learn(&mut self, configuration: &Configuration) -> bool {
         let sentences = configuration.problems.iter().map(ToString::to_string).collect();
         self.shown = configuration.settings.show_configuration_errors;
@@ -89,7 +88,7 @@ impl Setup {
     }
 }
 
-/// What the page has to know, as a request extension.
+/// What the page shows, as a request extension.
 struct Wrong {
     path: String,
     sentences: Vec<String>,
@@ -106,8 +105,8 @@ async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> HttpError {
     let page = HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
         .title("This site is being set up")
         .message(match shown {
-            true => "A setting is wrong, so there is nothing to see yet. This is what its owner has to change:",
-            false => "A setting is wrong, so there is nothing to see yet. Its owner finds the cause in the log.",
+            true => "A setting is wrong, so there is nothing to see yet. This is what the owner has to change:",
+            false => "A setting is wrong, so there is nothing to see yet. The owner can find the cause in the log.",
         })
         .retry_after(RETRY_AFTER_SECONDS)
         .fault("The configuration is wrong")

@@ -18,13 +18,15 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     let file = store.file().display();
     if let Some(own) = own_files(&configuration).iter().find(|own| is_same(own, target)) {
         return Err(Failure::refused(format!(
-            "No copy was made: {} is a file of the site's own; choose another name.",
+            "No backup was made: {} belongs to the site; choose another name.",
             own.display()
         )));
     }
     if !store.file().exists() {
-        return Err(Failure::refused(format!("There is nothing to copy yet: {file} is not there."))
-            .hint("The site makes it when there is something to remember; set data, if it lies elsewhere."));
+        return Err(Failure::refused(format!("Nothing to back up yet: {file} does not exist."))
+            .hint(
+                "The site creates it when it first stores something; set data if it is elsewhere.",
+            ));
     }
     let copied = event_loop::run(async {
         store.check().await?;
@@ -32,11 +34,11 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     });
     copied
         .map_err(Failure::refused)?
-        .map_err(|error| Failure::refused(format!("No copy was made: {error}.")))?;
-    report::print(&format!("{} is a copy of {file}.\n", target.display()))
+        .map_err(|error| Failure::refused(format!("No backup was made: {error}.")))?;
+    report::print(&format!("Backed up {file} to {}.\n", target.display()))
 }
 
-/// What belongs to the site, whether it is there yet or not: a copy in its place would be taken for it.
+/// The site's own files, whether they exist yet or not: a backup in their place would be mistaken for them.
 fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();

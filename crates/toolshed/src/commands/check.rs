@@ -1,7 +1,7 @@
-//! `toolshed check [FOLDER]`: what is installed and what would not work, without doing anything.
+//! `toolshed check [FOLDER]`: what is installed and what would fail, without changing anything.
 //!
-//! A line a finding: `ok`, `note` (may be meant) or `wrong`, with a hint below what is not well. It
-//! opens nothing for writing and binds no socket but a TCP port for a moment.
+//! One line per finding: `ok`, `note` (may be intended) or `wrong`, with a hint below what is not ok. It opens nothing
+//! for writing and binds no socket except a TCP port for a moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -48,7 +48,7 @@ pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
         Some(folder) => site_folder(&mut findings, folder),
         None => findings.note(
             "Launcher",
-            "no dispatch.fcgi was found; without a web server that starts it none is needed",
+            "no dispatch.fcgi found; it is needed only if a web server starts the program",
             "Name the site's folder: toolshed check FOLDER",
         ),
     }
@@ -58,8 +58,8 @@ pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
     }
     match findings.wrong {
         0 => Ok(()),
-        1 => Err(Failure::refused("One thing would not work.")),
-        count => Err(Failure::refused(format!("{count} things would not work."))),
+        1 => Err(Failure::refused("1 problem found.")),
+        count => Err(Failure::refused(format!("{count} problems found."))),
     }
 }
 
@@ -104,8 +104,8 @@ fn program(findings: &mut Findings) {
     let Ok(metadata) = fs::metadata(&program) else {
         findings.note(
             "Program",
-            format!("{VERSION}, {} is not there any more", program.display()),
-            "It was replaced or removed while it runs; the web server will start the new one.",
+            format!("{VERSION}, {} no longer exists", program.display()),
+            "It was replaced or removed while running; the web server starts the new one.",
         );
         return;
     };
@@ -113,7 +113,7 @@ fn program(findings: &mut Findings) {
         let (path, mode) = (program.display(), mode(&metadata));
         findings.wrong(
             "Program",
-            format!("{VERSION}, {path}, can be changed by others (mode {mode})"),
+            format!("{VERSION}, {path}, is writable by others (mode {mode})"),
             format!("chmod 755 {path}"),
         );
     } else {
@@ -123,7 +123,7 @@ fn program(findings: &mut Findings) {
 
 fn configured(findings: &mut Findings, configuration: &Configuration) {
     let set = match configuration.set.len() {
-        0 => "defaults alone".to_owned(),
+        0 => "defaults only".to_owned(),
         1 => "1 setting".to_owned(),
         count => format!("{count} settings"),
     };
@@ -146,33 +146,29 @@ fn configured(findings: &mut Findings, configuration: &Configuration) {
 
 fn log_file(findings: &mut Findings, configuration: &Configuration) {
     let Some(file) = configuration.settings.log.clone().or_else(default_log) else {
-        findings.note("Log", "standard error, for there is no place for a file", "Set log.");
+        findings.note("Log", "standard error: there is no place for a file", "Set log.");
         return;
     };
     let shown = file.display();
     match fs::metadata(&file) {
         Ok(metadata) if !metadata.is_file() && !metadata.file_type().is_char_device() => {
-            findings.wrong(
-                "Log",
-                format!("{shown} is no file"),
-                "Name another in the setting log.",
-            );
+            findings.wrong("Log", format!("{shown} is not a file"), "Set log to another file.");
         }
         Ok(_) if access(&file, Access::WRITE_OK).is_err() => findings.wrong(
             "Log",
             format!("{shown} cannot be written by this account"),
-            format!("chmod 600 {shown}, or name another file in the setting log."),
+            format!("chmod 600 {shown}, or set log to another file."),
         ),
         Ok(_) => findings.ok("Log", format!("{shown}")),
         Err(_) => {
             let folder = nearest_that_is_there(&file);
             if folder.is_dir() && access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-                findings.ok("Log", format!("{shown}, to be made"));
+                findings.ok("Log", format!("{shown}, not yet created"));
             } else {
                 findings.wrong(
                     "Log",
-                    format!("{shown} cannot be made, for {} takes no file", folder.display()),
-                    "Name a file in a folder of yours in the setting log.",
+                    format!("{shown} cannot be created: {} is not writable", folder.display()),
+                    "Set log to a file in a folder of yours.",
                 );
             }
         }
@@ -221,7 +217,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
         Ok(true) => {
             let store = login.store();
             let shown = store.file().display();
-            findings.ok(SUBJECT, format!("the password is that of the set-up page, in {shown}"));
+            findings.ok(SUBJECT, format!("the password set on the set-up page is in {shown}"));
         }
         Ok(false) => match login.set_up_file.filter(|file| file.exists()) {
             Some(file) => findings.note(
@@ -237,8 +233,8 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
         },
         Err(error) => findings.note(
             SUBJECT,
-            format!("it is unknown whether the set-up page has set a password: {error}"),
-            "Open the site, which repairs what a killed process has left behind, and check again.",
+            format!("cannot tell whether the set-up page has set a password: {error}"),
+            "Open the site, which repairs what a killed process left behind, then check again.",
         ),
     }
 }
@@ -270,13 +266,13 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
         Ok(_) if !is_writable(&folder) => findings.wrong(
             SUBJECT,
             format!("{shown} cannot be written by this account, so nobody can log in"),
-            format!("chmod 700 {shown}, or name another folder in the setting data."),
+            format!("chmod 700 {shown}, or set data to another folder."),
         ),
-        // Root asks for whoever the site runs as.
+        // Root checks on behalf of the account that the site runs as.
         Ok(metadata) if is_foreign(&metadata) && geteuid().is_root() => findings.note(
             SUBJECT,
             format!("{shown} belongs to another account (uid {})", metadata.uid()),
-            "All is well if the site runs as that account; run as root, it lets nobody log in.",
+            "Fine if the site runs as that account; if it runs as root, nobody can log in.",
         ),
         Ok(metadata) if is_foreign(&metadata) => findings.wrong(
             SUBJECT,
@@ -284,11 +280,11 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
                 "{shown} belongs to another account (uid {}), so nobody can log in",
                 metadata.uid()
             ),
-            "Run the site as that account, or name a folder of yours in the setting data.",
+            "Run the site as that account, or set data to a folder of yours.",
         ),
         Ok(metadata) if may_be_changed_by_others(&metadata) => findings.wrong(
             SUBJECT,
-            format!("{shown} can be changed by others (mode {})", mode(&metadata)),
+            format!("{shown} is writable by others (mode {})", mode(&metadata)),
             format!("chmod 700 {shown}"),
         ),
         Ok(metadata) => match unusable_file_in(&folder) {
@@ -308,12 +304,12 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
             None => findings.ok(SUBJECT, format!("{shown}")),
         },
         Err(_) if is_writable(&nearest_that_is_there(&folder)) => {
-            findings.ok(SUBJECT, format!("{shown}, to be made"));
+            findings.ok(SUBJECT, format!("{shown}, not yet created"));
         }
         Err(_) => findings.wrong(
             SUBJECT,
-            format!("{shown} cannot be made, so nobody can log in"),
-            "Name a folder of yours in the setting data.",
+            format!("{shown} cannot be created, so nobody can log in"),
+            "Set data to a folder of yours.",
         ),
     }
 }
@@ -324,7 +320,7 @@ fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
         let kib = left.bytes.div_ceil(1024);
         findings.note(
             "Data",
-            format!("{} ({kib} KiB) is what a killed backup has left", left.folder.display()),
+            format!("{} ({kib} KiB) was left by a killed backup", left.folder.display()),
             "The next toolshed backup removes it.",
         );
     }
@@ -352,8 +348,8 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
     let taken = |findings: &mut Findings| {
         findings.note(
             "Listening",
-            format!("{shown} is taken: another process listens there already"),
-            "All is well if that is this site; else end it or set listen.",
+            format!("{shown} is in use by another process"),
+            "Fine if that is this site; otherwise stop it or set listen.",
         );
     };
     let refused = match &address {
@@ -370,9 +366,9 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
             } else if !folder.is_dir() {
                 Some(format!("the folder {} does not exist", folder.display()))
             } else if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-                Some(format!("the folder {} takes no file", folder.display()))
+                Some(format!("the folder {} is not writable", folder.display()))
             } else if fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
-                Some("something else than a socket is there".to_owned())
+                Some("something other than a socket is there".to_owned())
             } else {
                 None
             }
@@ -382,13 +378,13 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
         None => findings.ok("Listening", format!("{shown} is free")),
         Some(why) if is_asked_for => findings.wrong(
             "Listening",
-            format!("{shown} cannot be listened on: {why}"),
+            format!("cannot listen on {shown}: {why}"),
             "Choose a port of 1024 or more, or a socket in a folder of yours.",
         ),
         Some(why) => findings.note(
             "Listening",
-            format!("{shown} cannot be listened on: {why}"),
-            "Only `toolshed serve` does; set listen if you want that.",
+            format!("cannot listen on {shown}: {why}"),
+            "It matters only to `toolshed serve`; set listen if you use that.",
         ),
     }
 }
@@ -413,7 +409,7 @@ fn site_folder(findings: &mut Findings, folder: &Path) {
         let (shown, mode) = (folder.display(), mode(&metadata));
         findings.wrong(
             "Folder",
-            format!("{shown} can be changed by others (mode {mode}), which suexec refuses"),
+            format!("{shown} is writable by others (mode {mode}), which suexec refuses"),
             format!("chmod 755 {shown}"),
         );
     }
@@ -427,20 +423,20 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
     if text.windows(2).any(|pair| pair == b"\r\n") {
         findings.wrong(
             "Launcher",
-            format!("{shown} has Windows line ends, with which it cannot start"),
+            format!("{shown} has Windows line endings and cannot start"),
             "Upload it again in binary mode.",
         );
     } else if metadata.mode() & 0o111 == 0 {
         findings.wrong(
             "Launcher",
-            format!("{shown} may not be run (mode {})", mode(&metadata)),
+            format!("{shown} is not executable (mode {})", mode(&metadata)),
             format!("chmod 755 {shown}"),
         );
     } else if may_be_changed_by_others(&metadata) {
         findings.wrong(
             "Launcher",
             format!(
-                "{shown} can be changed by others (mode {}), which suexec refuses",
+                "{shown} is writable by others (mode {}), which suexec refuses",
                 mode(&metadata)
             ),
             format!("chmod 755 {shown}"),
@@ -454,11 +450,11 @@ fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
     } else if text != LAUNCHER_TEXT.as_bytes() {
         findings.note(
             "Launcher",
-            format!("{shown} is not that of this version"),
+            format!("{shown} is not from this version"),
             "Upload the dispatch.fcgi that came with the program, unless you changed it yourself.",
         );
     } else {
-        findings.ok("Launcher", format!("{shown}, of this version"));
+        findings.ok("Launcher", format!("{shown}, from this version"));
     }
 }
 
@@ -483,7 +479,7 @@ fn launched_program(findings: &mut Findings, folder: &Path) {
             let places: Vec<_> = places.iter().map(|place| place.to_string_lossy()).collect();
             findings.wrong(
                 "Launcher",
-                format!("it finds no program: none at {}", places.join(", ")),
+                format!("it finds no program at {}", places.join(", ")),
                 "Put toolshed at one of these places, with mode 755.",
             );
         }
@@ -495,7 +491,7 @@ fn rewrite_rules(findings: &mut Findings, file: &Path) {
     let Ok(metadata) = fs::metadata(file) else {
         findings.note(
             "Rewrite rules",
-            format!("{shown} is missing, so Apache hands no request to dispatch.fcgi"),
+            format!("{shown} is missing, so Apache passes no requests to dispatch.fcgi"),
             "Upload the file htaccess as .htaccess; other web servers need none.",
         );
         return;
@@ -507,17 +503,16 @@ fn rewrite_rules(findings: &mut Findings, file: &Path) {
             format!("chmod 644 {shown}"),
         );
     } else if fs::read(file).is_ok_and(|text| text == RULES_TEXT.as_bytes()) {
-        findings.ok("Rewrite rules", format!("{shown}, of this version"));
+        findings.ok("Rewrite rules", format!("{shown}, from this version"));
     } else {
-        findings
-            .ok("Rewrite rules", format!("{shown}, with changes of yours or of another version"));
+        findings.ok("Rewrite rules", format!("{shown}, changed or from another version"));
     }
 }
 
 fn static_files(findings: &mut Findings, folder: &Path) {
     let shown = folder.display();
     if !folder.is_dir() {
-        findings.ok("Static files", format!("no {shown}: the program sends them itself"));
+        findings.ok("Static files", format!("no {shown}: the program serves them itself"));
         return;
     }
     let all = site::assets::all();
@@ -533,7 +528,7 @@ fn static_files(findings: &mut Findings, folder: &Path) {
     if !other.is_empty() {
         findings.wrong(
             "Static files",
-            format!("{shown} is not that of this version: {}", some_of(&other)),
+            format!("{shown} is not from this version: {}", some_of(&other)),
             "Upload the folder static/ that came with the program.",
         );
     } else if !unreadable.is_empty() {
@@ -543,7 +538,7 @@ fn static_files(findings: &mut Findings, folder: &Path) {
             "Folders need mode 755, files 644.",
         );
     } else {
-        findings.ok("Static files", format!("{shown}, {} files, of this version", all.len()));
+        findings.ok("Static files", format!("{shown}, {} files, from this version", all.len()));
     }
 }
 
@@ -583,7 +578,7 @@ fn nearest_that_is_there(file: &Path) -> PathBuf {
 
 fn in_words(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::NotFound => "no such file".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         _ => error.to_string(),

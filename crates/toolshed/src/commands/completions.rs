@@ -1,4 +1,4 @@
-//! `toolshed completions SHELL`: what a shell needs to complete our command line.
+//! `toolshed completions SHELL`: completions for a shell.
 
 use clap::CommandFactory;
 use clap_complete::Shell;

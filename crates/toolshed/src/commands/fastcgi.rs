@@ -7,8 +7,8 @@ use crate::config::{self, Typed};
 use crate::report::Failure;
 use crate::{log, renewal};
 
-/// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they stand on the command line
-/// or leave no address: whoever set them is told by a page and in the log.
+/// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
+/// address: a page and the log report them.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let renewal = renewal::begin(typed, false);
     let configuration = renewal::or_last_good(config::load(typed));
@@ -17,7 +17,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     }
     let Some(listen) = configuration.settings.listen.clone() else {
         return Err(match configuration.problems.is_empty() {
-            true => Failure::wrong("fastcgi has to be told where to listen.")
+            true => Failure::wrong("fastcgi needs an address to listen on.")
                 .hint("toolshed fastcgi --listen unix:/run/toolshed.sock"),
             false => Failure::configuration(&configuration),
         });

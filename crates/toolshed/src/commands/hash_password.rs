@@ -1,4 +1,4 @@
-//! `toolshed hash-password`: the line for toolshed.toml, made of a password that is shown nowhere.
+//! `toolshed hash-password`: prints the line for toolshed.toml; the password is not shown.
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let password = typed()?;
     if let Some(words) = Password::weakness(&password) {
-        // If nobody reads it, nobody needs the warning.
+        // Without a reader there is nobody to warn.
         let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
     }
     let hash = Password::make_hash(&password).map_err(Failure::refused)?;
@@ -65,8 +65,8 @@ fn file_of_output() -> Option<String> {
 pub(super) fn typed() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
-        if asked("Once more: ")? != password {
-            return Err(Failure::wrong("The two are not the same."));
+        if asked("Repeat password: ")? != password {
+            return Err(Failure::wrong("The passwords do not match."));
         }
         password
     } else {
@@ -104,7 +104,7 @@ fn read_line() -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// While it lives the terminal shows nothing of what is typed.
+/// While it lives, the terminal does not show what is typed.
 struct Silence(Option<Termios>);
 
 impl Silence {
@@ -112,7 +112,7 @@ impl Silence {
         let Ok(before) = tcgetattr(io::stdin()) else { return Silence(None) };
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        // A terminal that cannot be silent is typed into all the same.
+        // If that fails, the password is typed visibly.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &silent);
         Silence(Some(before))
     }

@@ -1,4 +1,4 @@
-//! `toolshed install FILE`: lets a new version take the program's place, if it passes its check.
+//! `toolshed install FILE`: replaces the program by a new version that passes its check.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::{log, renewal};
 /// Checks and installs.
 ///
 /// # Errors
-/// When the file is not taken; the version before stays in its place then.
+/// If the file is rejected; the program is unchanged then.
 pub(crate) fn run(typed: &Typed, file: &Path) -> Result<(), Failure> {
     log::to_stderr_from(tracing::Level::WARN);
     let program = renewal::install(typed, file)?;
     report::print(&format!(
-        "{} is the new version now; the one before is kept as {}.previous.\n\
-         Running processes take it within a few seconds.\n",
+        "Installed {}; the previous version is kept as {}.previous.\n\
+         Running processes upgrade within a few seconds.\n",
         program.display(),
         program.display(),
     ))

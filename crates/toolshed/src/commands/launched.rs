@@ -1,4 +1,4 @@
-//! Somebody ran `./dispatch.fcgi` in a shell: what it is, what to do, and whether all is well.
+//! `./dispatch.fcgi` in a shell: explains what it is and what to do, and checks the installation.
 
 use std::path::Path;
 
@@ -16,11 +16,11 @@ pub(crate) fn is_asked_for() -> bool {
 /// Explains, and checks the installation.
 pub(crate) fn run() -> Result<(), Failure> {
     report::print(concat!(
-        "The launcher found the program ",
+        "The launcher found ",
         env!("CARGO_PKG_NAME"),
         " ",
         env!("CARGO_PKG_VERSION"),
-        " and it runs.\n\
+        ", and it runs.\n\
          \n\
          dispatch.fcgi is started by the web server (FastCGI), not by hand: open the\n\
          site's address in a browser. To see the site without a web server, run the\n\
@@ -29,8 +29,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     ))?;
     if renewal::is_good_copy() {
         report::print(
-            "Note: this is toolshed.good, the last version that has passed its check. The program\n\
-             beside it, toolshed, has not: `./toolshed check --renewal` says why.\n\n",
+            "Note: this is toolshed.good, the last version that passed its check. The program\n\
+             beside it, toolshed, did not: `./toolshed check --renewal` says why.\n\n",
         )?;
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).unwrap_or_default();

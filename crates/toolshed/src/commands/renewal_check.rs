@@ -1,8 +1,8 @@
-//! `toolshed check --renewal`: what a running process asks of a version, its own included, before it lets
-//! it take its place. The answer is for a program: one line, and the exit code.
+//! `toolshed check --renewal`: how a running process checks a version, including its own, before it upgrades to it. The
+//! output is for a program: one line, and the exit code.
 //!
-//! Everything that a start needs is tried, and one page is made. Nothing of a site is changed but the
-//! copies of what has passed.
+//! Everything that a start needs is tried, and one page is made. Nothing of a site changes except the copies of what has
+//! passed.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -26,9 +26,9 @@ pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
     let site = application::site(configuration.clone());
     let status = app_server::request(site, request, OwnedFd::from(null), settings)?;
     if status.is_server_error() {
-        return Err(Failure::refused(format!("The site's first page is answered {status}.")));
+        return Err(Failure::refused(format!("The front page was answered with {status}.")));
     }
-    // Without a copy the version serves all the same; only a broken one later has nothing to fall back to.
+    // The version serves without a copy, too; only a later broken one has nothing to fall back to.
     let copies = [kept(&configuration), if keep { renewal::keep_program() } else { Ok(()) }];
     for error in copies.into_iter().filter_map(Result::err) {
         report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;

@@ -1,7 +1,7 @@
-//! `toolshed request METHOD PATH`: one exchange with the site, without a server, printed.
+//! `toolshed request METHOD PATH`: prints the site's response to one request, without a server.
 //!
-//! What a visitor would get stands on standard output; the messages that would be in the log, so the cause
-//! of a failure too, on standard error.
+//! What a visitor would get goes to standard output; what would be logged, including the cause of a failure, to
+//! standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -18,10 +18,10 @@ use crate::config::Typed;
 use crate::report::Failure;
 use crate::{application, log};
 
-/// Print the site's answer to one request, without a server.
+/// Print the site's response to one request, without a server.
 #[derive(Debug, Args)]
-#[command(after_help = "What the log would have goes to standard error.\n\
-                  Exit codes: 0 answered, 4 or 5 answered with a status of 4xx or 5xx.\n\
+#[command(after_help = "What would be logged goes to standard error.\n\
+                  Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.\n\
                   Example: toolshed request GET /healthz")]
 pub(crate) struct Request {
     /// GET, POST, …
@@ -38,7 +38,7 @@ pub(crate) struct Request {
     body: Option<PathBuf>,
 }
 
-/// Asks and prints.
+/// Sends the request and prints the response.
 pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
     let request = request(flags)?;
@@ -54,7 +54,7 @@ pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
         server,
     );
     if io::stdout().is_terminal() {
-        // The shell's prompt begins a line.
+        // The shell's prompt starts on a new line.
         let _ = writeln!(io::stdout());
     }
     match answered {
@@ -75,7 +75,7 @@ fn request(flags: &Request) -> Result<http::Request<Option<OwnedFd>>, Failure> {
     let length = body.as_ref().and_then(length);
     let mut request = http::Request::new(body.map(OwnedFd::from));
     *request.method_mut() = Method::from_bytes(flags.method.as_bytes())
-        .map_err(|_| Failure::wrong(format!("{:?} is no method.", flags.method)))?;
+        .map_err(|_| Failure::wrong(format!("Invalid method: {:?}.", flags.method)))?;
     *request.uri_mut() = uri(&flags.path)?;
     let headers = request.headers_mut();
     for line in &flags.headers {
@@ -90,11 +90,11 @@ fn request(flags: &Request) -> Result<http::Request<Option<OwnedFd>>, Failure> {
 
 fn uri(path: &str) -> Result<Uri, Failure> {
     let wrong = |why: &str| {
-        Failure::wrong(format!("{path:?} is no path{why}."))
-            .hint("Write it as it stands in the site's addresses, such as /tools/checksum?alg=md5.")
+        Failure::wrong(format!("Invalid path {path:?}{why}."))
+            .hint("Write it as in the site's URLs, such as /tools/checksum?alg=md5.")
     };
     if !path.starts_with('/') {
-        return Err(wrong(": it does not begin with /"));
+        return Err(wrong(": it does not start with /"));
     }
     path.parse::<PathAndQuery>().map(Uri::from).map_err(|error| wrong(&format!(": {error}")))
 }
@@ -105,7 +105,7 @@ fn add(headers: &mut HeaderMap, line: &str) -> Result<(), Failure> {
         Some((name, value.trim().parse::<HeaderValue>().ok()?))
     });
     let Some((name, value)) = parsed else {
-        return Err(Failure::wrong(format!("{line:?} is no header."))
+        return Err(Failure::wrong(format!("Invalid header: {line:?}."))
             .hint("Write NAME: VALUE, such as -H 'Accept: application/json'."));
     };
     headers.append(name, value);

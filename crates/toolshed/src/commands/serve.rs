@@ -12,7 +12,7 @@ use crate::log::Terminal;
 use crate::report::Failure;
 use crate::{log, renewal};
 
-/// Where `serve` listens unless told otherwise: this machine alone can reach it.
+/// The default address of `serve`: only this machine can reach it.
 pub(crate) const ADDRESS: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
@@ -32,7 +32,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let mut settings = application::server_settings(&configuration.settings);
     let renewal = renewal::or_say_why_not(renewal);
     settings.upgrade = match &made_up {
-        // Whoever has read it at the terminal does not read another when the program is renewed.
+        // It is printed once, so an upgrade does not change it.
         Some(made_up) => {
             renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, made_up.password()))
         }
@@ -41,7 +41,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let password = made_up.as_ref().map(|made_up| made_up.password().to_owned());
     let terminal = Rc::new(log);
     let mut host = SiteHost::new(&configuration.settings);
-    // A worker's supervisor has greeted.
+    // The supervisor greets for its workers.
     if !app_server::is_worker() {
         let terminal = terminal.clone();
         host = host.on_listening(move |address| greet(&terminal, made_up.as_ref(), address));
@@ -54,7 +54,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     terminal.tell(server.settings(settings).host(host).run(way_in))
 }
 
-/// A generated password, for whoever uses the terminal.
+/// A generated password, printed at the terminal.
 enum MadeUp {
     /// By the previous version of this process, or by the supervisor.
     Before(String),
@@ -70,8 +70,8 @@ impl MadeUp {
     }
 }
 
-/// Makes a password up where none is set and only this machine can connect, so that the site can be tried
-/// out. It stands at the terminal alone, never in the log.
+/// Generates a password if none is set and only this machine can connect, so that the site can be tried out. It is
+/// printed at the terminal and never logged.
 fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Option<MadeUp> {
     let is_of_this_machine = matches!(listen, Address::Tcp(address) if address.ip().is_loopback());
     if !is_of_this_machine || configuration.settings.password.is_some() {
@@ -97,12 +97,12 @@ fn cannot_log_in(error: impl std::fmt::Display) {
     tracing::error!("Nobody can log in: {error}.");
 }
 
-/// Holds the password that was made up, for the versions of this process that follow.
+/// Holds the generated password, for later versions of this process.
 pub(crate) const MADE_UP_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
 
-/// Says where the site is, how to stop it and what to do next.
+/// Prints where the site is, how to stop it and what to do next.
 fn greet(terminal: &Terminal, made_up: Option<&MadeUp>, address: &str) {
-    // Only now that the site is served: a failed start leaves nothing behind.
+    // Only once the site is served: a failed start leaves nothing behind.
     let kept = |made_up: &&MadeUp| match made_up {
         MadeUp::Before(_) => true,
         MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),

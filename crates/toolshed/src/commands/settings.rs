@@ -1,4 +1,4 @@
-//! `toolshed settings [NAME]`: what is set and where, or all there is to know about one setting.
+//! `toolshed settings [NAME]`: what is set and where, or the description of one setting.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::right_settings;
 use crate::config::{Configuration, KEYS, Key, Typed, nearest};
 use crate::report::{self, Failure};
 
-/// Prints a line a setting, or the description of one.
+/// Prints a line per setting, or the description of one.
 pub(crate) fn run(typed: &Typed, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else {
         return report::print(&list(&right_settings(typed)?));
@@ -15,7 +15,7 @@ pub(crate) fn run(typed: &Typed, name: Option<&str>) -> Result<(), Failure> {
     match KEYS.iter().find(|key| key.name == name || key.variable() == name) {
         Some(key) => report::print(&description(key)),
         None => {
-            let failure = Failure::wrong(format!("There is no setting {name:?}."));
+            let failure = Failure::wrong(format!("Unknown setting `{name}`."));
             Err(match nearest(name, names()) {
                 Some(nearest) => failure.hint(format!("toolshed settings {nearest}")),
                 None => failure.hint("toolshed settings lists them all."),

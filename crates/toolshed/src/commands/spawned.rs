@@ -7,8 +7,8 @@ use crate::config::{self, Typed};
 use crate::report::Failure;
 use crate::{installation, log, renewal};
 
-/// Serves FastCGI until the web server ends it. Wrong settings do not end it: the web server would only
-/// start it again, and visitors would read "500".
+/// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it again,
+/// and visitors would see "500".
 pub(crate) fn run() -> Result<(), Failure> {
     let typed = Typed::default();
     let renewal = renewal::begin(&typed, true);
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     })
 }
 
-/// Whether only this machine, and of it only who may write to a file, can reach the web server's socket.
+/// Whether the web server's socket is a file, which only accounts of this machine with access to it can reach.
 fn is_unix_socket() -> bool {
     let address = rustix::net::getsockname(std::io::stdin());
     address.is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::UNIX)

@@ -42,7 +42,7 @@ fn parsed(text: &str) -> Option<DeTable<'_>> {
     errors.is_empty().then(|| table.into_inner())
 }
 
-/// Whether a text has this value for the key, and everything else as before.
+/// Whether a text has this value for the key, and is otherwise unchanged.
 fn differs_only_by(text: &str, before: &DeTable<'_>, key: &str, value: &str) -> bool {
     let Some(after) = parsed(text) else { return false };
     let others = |table: &DeTable<'_>| -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Every key there is: its name, what it takes, its default, what it means and why it is as it is.
+//! Every setting: its name, what it takes, its default, what it means and why its default is what it is.
 //!
 //! The file, the environment, `docs/configuration.md` and the tests all come from this one table. A key
 //! is `idle_timeout` in `toolshed.toml` and `TOOLSHED_IDLE_TIMEOUT` in the environment.
@@ -16,19 +16,19 @@ use super::problem::Place;
 use super::quantity::{parse_size, parse_time, show_size, show_time};
 use super::value::Value;
 
-/// One thing that can be set.
+/// A setting.
 pub(crate) struct Key {
     /// The name in the file.
     pub(crate) name: &'static str,
-    /// What it takes and where the value goes.
+    /// What it accepts and where the value goes.
     kind: Kind,
-    /// What it is, in one sentence.
+    /// What it is.
     pub(crate) what: &'static str,
-    /// Why it is there and why its default is what it is.
+    /// Why it exists and why its default is what it is.
     pub(crate) why: &'static str,
 }
 
-/// What a key takes, and where the value goes.
+/// What a key accepts, and where the value goes.
 enum Kind {
     /// A whole number.
     Count { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
@@ -40,16 +40,15 @@ enum Kind {
         get: fn(&Settings) -> Duration,
         set: fn(&mut Settings, Duration),
     },
-    /// Yes or no.
+    /// `true` or `false`.
     Truth { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
-    /// Texts, as a list or with commas between them.
+    /// Strings, as a list or separated by commas.
     List {
         write: &'static str,
         default: &'static str,
         take: fn(&mut Settings, Vec<String>) -> Result<(), Advice>,
     },
-    /// Anything else: what to write, and a function that takes it. The function's error says what to
-    /// write where there is more to say than always.
+    /// Anything else: what to write, and a function that takes it. The function's error may say more.
     Own {
         write: &'static str,
         default: &'static str,
@@ -57,19 +56,19 @@ enum Kind {
     },
 }
 
-/// What to write instead of a value that cannot be taken.
+/// What to write instead of a value that is not accepted.
 enum Advice {
-    /// What is always to be written there.
-    AsEver,
-    /// The same, after a sentence's worth of reason.
-    Because(String),
+    /// What the key's description says.
+    Usual,
+    /// Something more specific.
+    Specific(String),
 }
 
 impl Advice {
-    fn or_else(self, always: impl FnOnce() -> String) -> String {
+    fn or_else(self, usual: impl FnOnce() -> String) -> String {
         match self {
-            Advice::AsEver => always(),
-            Advice::Because(reason) => reason,
+            Advice::Usual => usual(),
+            Advice::Specific(advice) => advice,
         }
     }
 }
@@ -79,7 +78,7 @@ macro_rules! field {
         Kind::$kind {
             range: $range,
             get: |settings| settings.$($field).+ as u64,
-            // The range keeps it from being cut off.
+            // The range prevents truncation.
             set: |settings, value| settings.$($field).+ = value as _,
         }
     };
@@ -100,7 +99,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const HOUR: u64 = 3600;
 
-/// Every key: first what an owner sets, then the limits in the order in which a request meets them.
+/// Every key: first those an owner sets, then limits in the order in which a request meets them.
 pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "public",
@@ -109,11 +108,11 @@ pub(crate) const KEYS: &[Key] = &[
             default: "[]",
             take: take_public,
         },
-        what: "The tools that need no login. `all` means every tool but those that show what is the \
-               owner's (*inspect* and *diagnostics*): these have to be named too, as in \
-               `[\"all\", \"inspect\"]`.",
-        why: "A tool uses what is the owner's: the account's disk, its processor time, its address. So \
-              everything is the owner's alone until it is opened.",
+        what: "Tools that need no login. `all` means every tool except those that expose the server's \
+               environment (*inspect* and *diagnostics*), which have to be named as well: `[\"all\", \
+               \"inspect\"]`.",
+        why: "A tool uses the owner's disk, processor time and address, so every tool is private until it \
+              is opened.",
     },
     Key {
         name: "password_hash",
@@ -123,11 +122,10 @@ pub(crate) const KEYS: &[Key] = &[
             default: "none: nobody can log in",
             take: take_password_hash,
         },
-        what: "The owner's password, as a hash from which nobody gets it back. `toolshed set-password` \
-               sets it.",
-        why: "Other ways to set a password, each before this one: the variables `APP_PASSWORD_HASH` (such a \
-              hash) and `APP_PASSWORD` (the password itself) in the program's environment; and after this one, \
-              under Apache, the same with `SetEnv` in .htaccess. docs/login.md has them all.",
+        what: "Hash of the owner's password. `toolshed set-password` sets it.",
+        why: "The password cannot be recovered from it. The environment variables `APP_PASSWORD_HASH` \
+              (such a hash) and `APP_PASSWORD` (the password itself) take precedence; under Apache, \
+              `SetEnv` in .htaccess is used if nothing else is set. docs/login.md has all the ways.",
     },
     Key {
         name: "data",
@@ -136,22 +134,23 @@ pub(crate) const KEYS: &[Key] = &[
             default: "`data` beside the program",
             take: take_data,
         },
-        what: "The folder of what the site remembers: `toolshed.db` and `secret.key`. It is made when it \
-               is first needed, for this account alone. A relative path begins as that of `log` does.",
-        why: "Several processes lock the file in it, so it has to lie on a disk with locks: a local one, or \
-              NFS with its lock service.",
+        what: "Folder of the site's state: `toolshed.db` and `secret.key`. Created when first needed, for \
+               this account only. A relative path is resolved as for `log`.",
+        why: "Several processes lock the database, so the file system has to support locks: a local disk, \
+              or NFS with its lock service.",
     },
     Key {
         name: "session_idle",
         kind: time_field!(60..=8760 * HOUR, session_idle),
-        what: "After how long without a request the owner has to log in again.",
-        why: "A week: a tool that is used now and then stays open, a browser that was left behind does not.",
+        what: "Idle time after which the owner has to log in again.",
+        why: "A week: long enough for a tool that is used now and then, short enough for a browser that \
+              was left behind.",
     },
     Key {
         name: "session_longest",
         kind: time_field!(60..=8760 * HOUR, session_longest),
-        what: "After how long the owner has to log in again in any case.",
-        why: "A month: a cookie that was stolen is of no use for ever.",
+        what: "Time after which the owner has to log in again in any case.",
+        why: "A month: a stolen cookie does not work forever.",
     },
     Key {
         name: "cookie_path",
@@ -160,9 +159,9 @@ pub(crate) const KEYS: &[Key] = &[
             default: "where the site is mounted",
             take: take_cookie_path,
         },
-        what: "The path below which browsers send the cookies of the login.",
-        why: "Needed only where the login guards folders beside the site: then `/`. On a host where others \
-              have folders of their own below the same name, they would get the cookies, too.",
+        what: "Path that browsers send the login cookies to.",
+        why: "Needed only if the login guards folders beside the site: then `/`. On a host where other \
+              people have folders under the same name, they would receive the cookies too.",
     },
     Key {
         name: "https",
@@ -171,12 +170,12 @@ pub(crate) const KEYS: &[Key] = &[
             default: "`\"optional\"`",
             take: take_https,
         },
-        what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address over \
-               HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and local host names \
-               (localhost) are still answered over HTTP.",
-        why: "Only the owner knows whether HTTPS works and will keep working. There are no redirect loops: a \
-              request that shows in any way that the visitor used HTTPS (`X-Forwarded-Proto`, trusted or not, \
-              or headers that browsers send only over HTTPS) is answered.",
+        what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address \
+               over HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and local \
+               host names (localhost) are still answered over HTTP.",
+        why: "Only the owner knows whether HTTPS works and will keep working. There are no redirect loops: \
+              a request that shows in any way that the visitor used HTTPS (`X-Forwarded-Proto`, trusted or \
+              not, or headers that browsers send only over HTTPS) is answered.",
     },
     Key {
         name: "hsts",
@@ -185,25 +184,24 @@ pub(crate) const KEYS: &[Key] = &[
             default: "`\"24 h\"`; `\"4380 h\"` if `https` is redirect",
             take: take_hsts,
         },
-        what: "For how long browsers that came by HTTPS are told to come by HTTPS alone \
-               (Strict-Transport-Security). 0: they are not.",
-        why: "A day, because it applies to the whole host, including other sites on it, and nobody can click \
-              through the warning about an expired certificate. Owners who set `https = \"redirect\"` have \
-              decided for HTTPS and get half a year. docs/headers.md has the reasons.",
+        what: "How long browsers are told to use only HTTPS (Strict-Transport-Security). 0 disables it.",
+        why: "A day, because it applies to the whole host, including other sites on it, and nobody can \
+              click through the warning about an expired certificate. Owners who set `https = \
+              \"redirect\"` have decided for HTTPS and get half a year. docs/headers.md has the reasons.",
     },
     Key {
         name: "log",
         kind: Kind::Own {
             write: "the path of a file such as \"logs/toolshed.log\"",
-            default: "`logs/toolshed.log` beside the program when a web server started it, else \
+            default: "`logs/toolshed.log` beside the program if a web server started it, otherwise \
                       standard error",
             take: take_log,
         },
-        what: "The file that messages are appended to. Its folder is made when it is missing; one \
-               that is there keeps its mode. A relative path in the file begins where the file is, \
-               in the environment in the current folder.",
-        why: "On a shared host the web server's own log is out of reach. File and folder are for \
-              the owner alone, since messages name visitors' addresses and paths.",
+        what: "File to append messages to. A missing folder is created; an existing one keeps its mode. A \
+               relative path is relative to the configuration file, or to the current folder if set in the \
+               environment.",
+        why: "On a shared host the web server's own log is out of reach. Only the owner can read file and \
+              folder, because messages contain visitors' addresses and paths.",
     },
     Key {
         name: "log_bytes",
@@ -212,8 +210,8 @@ pub(crate) const KEYS: &[Key] = &[
             get: |settings| settings.log_bytes,
             set: |settings, bytes| settings.log_bytes = bytes,
         },
-        what: "Size at which a log file is renamed to `….1` and a new one is started. The `….1` before \
-               it is removed, so the log takes at most twice this.",
+        what: "Size at which a log file is renamed to `….1` and a new one is started. The previous `….1` \
+               is removed, so the log takes at most twice this.",
         why: "Hosts count disk space, and visitors can cause messages. Each process also limits the rate \
               of each kind of message: a burst of 100, then one every 5 s, with the number of those \
               suppressed. Under plain CGI each request is a process of its own, so this size is the only \
@@ -223,29 +221,28 @@ pub(crate) const KEYS: &[Key] = &[
         name: "listen",
         kind: Kind::Own {
             write: "an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\"",
-            default: "`127.0.0.1:8080` for `serve`; none for `fastcgi`, which has to be told",
+            default: "`127.0.0.1:8080` for `serve`; `fastcgi` has none",
             take: take_listen,
         },
         what: "Where `serve` and `fastcgi` listen: HOST:PORT or unix:PATH. HOST is an IP address or \
-               localhost. A process that a web server started has the web server's socket, and \
-               ignores it.",
-        why: "By default only this machine can connect: whoever reaches a FastCGI socket can claim \
-              to be anybody.",
+               localhost. Ignored by a process that a web server started: it has the web server's socket.",
+        why: "By default only this machine can connect: whoever reaches a FastCGI socket can claim to be \
+              anybody.",
     },
     Key {
         name: "workers",
         kind: Kind::Own {
-            write: "a number such as 2, least and most such as \"1-4\", or \"auto\"",
+            write: "a number such as 2, a range such as \"1-4\", or \"auto\"",
             default: "`1`",
             take: take_workers,
         },
-        what: "Processes that `serve` and `fastcgi` keep for one socket. From 2, or with a range, a \
-               supervisor starts them, starts anew what dies, renews them one after another at \
-               SIGHUP, and has as many of the range as the load wants. `auto` is from 1 to the \
+        what: "Number of processes that `serve` and `fastcgi` keep for one socket. With 2 or more, or a \
+               range, a supervisor starts them, replaces those that die, upgrades them one by one on \
+               SIGHUP, and adjusts their number to the load within the range. `auto` is from 1 to the \
                number of processors.",
-        why: "One process answers tens of thousands of requests a second. More are for tools that \
-              compute long in the loop, and for using several processors. A process that a web \
-              server started ignores it: that one counts its processes itself.",
+        why: "One process serves tens of thousands of requests per second. More are for tools that compute \
+              for long in the event loop, and to use several processors. Ignored by a process that a web \
+              server started: the web server decides how many there are.",
     },
     Key {
         name: "base",
@@ -254,22 +251,22 @@ pub(crate) const KEYS: &[Key] = &[
             default: "found for each request",
             take: take_base,
         },
-        what: "Where the site is mounted: the path before all of its own, as it stands in URLs.",
-        why: "Needed only where the web server's variables do not show it (below a folder behind \
-              nginx, mod_proxy_fcgi, or any reverse proxy). A web server may also send the variable \
-              TOOLSHED_BASE with each request; that one wins.",
+        what: "Path the site is mounted at, as in URLs.",
+        why: "Needed only where the web server's variables do not show it (below a folder behind nginx, \
+              mod_proxy_fcgi, or any reverse proxy). A web server may also send the variable TOOLSHED_BASE \
+              with each request, which takes precedence.",
     },
     Key {
         name: "trusted_proxies",
         kind: Kind::List {
-            write: "addresses and nets such as [\"192.0.2.1\", \"10.0.0.0/8\"], or \"unix\"",
+            write: "addresses and networks such as [\"192.0.2.1\", \"10.0.0.0/8\"], or \"unix\"",
             default: "[]",
             take: take_trusted_proxies,
         },
-        what: "The proxies whose word is taken for the visitor's address and for HTTPS \
-               (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, nets such as `10.0.0.0/8`, and \
-               `unix` for whoever can reach our unix socket.",
-        why: "Anybody can send these headers, so nobody is believed who is not named.",
+        what: "Proxies that are trusted to name the visitor's address and to report HTTPS \
+               (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, networks such as `10.0.0.0/8`, and \
+               `unix` for anyone who can connect to our Unix socket.",
+        why: "Anybody can send these headers, so only named proxies are trusted.",
     },
     Key {
         name: "show_configuration_errors",
@@ -277,11 +274,11 @@ pub(crate) const KEYS: &[Key] = &[
             get: |settings| settings.show_configuration_errors,
             set: |settings, value| settings.show_configuration_errors = value,
         },
-        what: "Whether the page that says the site is being set up also says what is wrong, to \
-               every visitor.",
-        why: "For owners who cannot read the log file. It is off because the sentences name files \
-              and values. There is no exception for visitors from this machine: behind a proxy \
-              everybody seems to come from there.",
+        what: "Whether the page that says the site is being set up also shows, to every visitor, what is \
+               wrong.",
+        why: "For owners who cannot read the log file. Off by default because the messages contain file \
+              names and values. There is no exception for local visitors: behind a proxy everybody seems \
+              to be local.",
     },
     Key {
         name: "max_connections",
@@ -303,21 +300,22 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "requests_per_connection",
         kind: field!(Count, 1..=65_535, server.requests_per_connection),
-        what: "Requests in progress at once on one FastCGI connection. Past it the web server hears \
+        what: "Requests in flight at once on one FastCGI connection. Beyond it, the web server gets \
                `FCGI_OVERLOADED` (FastCGI 1.0 §5.5).",
-        why: "Only web servers that send several at once on a connection come near it.",
+        why: "Only web servers that multiplex requests on a connection come near it.",
     },
     Key {
         name: "params_bytes",
         kind: field!(Size, 8 * KIB..=16 * MIB, server.params_bytes),
-        what: "Variables of one FastCGI request, its headers among them. Past it the answer is 431.",
+        what: "Size of one FastCGI request's variables, including its headers. Beyond it, the response is \
+               431.",
         why: "Twice the 64 KiB that mod_fcgid can send.",
     },
     Key {
         name: "http_head_bytes",
         kind: field!(Size, 8 * KIB..=16 * MIB, server.http_head_bytes),
-        what: "The head of one request over HTTP. Past it the answer is 431.",
-        why: "Web servers take 8 to 64 KiB; large cookies are what fills it.",
+        what: "Size of one request's head over HTTP. Beyond it, the response is 431.",
+        why: "Web servers accept 8 to 64 KiB; large cookies are what fills it.",
     },
     Key {
         name: "total_head_bytes",
@@ -330,51 +328,52 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "body_bytes",
         kind: field!(Size, 4 * KIB..=GIB, server.body_bytes),
-        what: "What is held in memory of a request's body that its handler has not read yet. Past \
-               it the connection is not read until the handler catches up.",
-        why: "No body has to fit in it: larger ones stream. It covers what mod_fcgid takes unless \
-              the host raised `FcgidMaxRequestLen`.",
+        what: "Bytes of a request's body held in memory until its handler reads them. Beyond it, the \
+               connection is not read until the handler catches up.",
+        why: "No body has to fit: larger ones stream. It covers what mod_fcgid accepts unless the host \
+              raised `FcgidMaxRequestLen`.",
     },
     Key {
         name: "spilled_body_bytes",
         kind: field!(Size, 0..=1024 * GIB, server.spilled_body_bytes),
-        what: "What of one request's body may wait in a temporary file. Past it that body ends with \
-               an error.",
-        why: "Used only on a FastCGI connection that carries several requests at once, where not \
-              reading one would delay the others.",
+        what: "Bytes of one request's body that may wait in a temporary file. Beyond it, the body ends \
+               with an error.",
+        why: "Used only on a FastCGI connection that carries several requests at once, where not reading \
+              one would delay the others.",
     },
     Key {
         name: "response_bytes",
         kind: field!(Size, 4 * KIB..=GIB, server.response_bytes),
-        what: "What of the answers waits for one connection to take it. Past it the handlers that \
-               write to that connection wait.",
+        what: "Bytes of responses that may wait for one connection. Beyond it, the handlers that write to \
+               that connection wait.",
         why: "Enough to keep a connection busy; a visitor who stops reading costs no more.",
     },
     Key {
         name: "unread_body_bytes",
         kind: field!(Size, 0..=1024 * GIB, server.unread_body_bytes),
-        what: "What is taken and dropped of a body that nobody read, after the answer and before \
-               the connection is closed.",
-        why: "Closing at once would reset the connection, and the answer would be lost.",
+        what: "Bytes of an unread body that are read and discarded after the response, before the \
+               connection is closed.",
+        why: "Closing at once would reset the connection, and the response would be lost.",
     },
     Key {
         name: "idle_timeout",
         kind: time_field!(1..=24 * HOUR, server.idle_timeout),
-        what: "How long a kept connection may be idle.",
-        why: "Longer than web servers keep theirs (nginx 60 s), so that they close first and no \
-              request meets a closed socket.",
+        what: "How long a keep-alive connection may be idle.",
+        why: "Longer than web servers keep theirs (nginx 60 s), so that they close first and no request \
+              meets a closed socket.",
     },
     Key {
         name: "head_timeout",
         kind: time_field!(1..=HOUR, server.head_timeout),
-        what: "How long a request's head (over FastCGI its variables) may take to arrive. After that the \
+        what: "How long a request's head (over FastCGI, its variables) may take to arrive. After that the \
                connection is closed.",
         why: "A head is a few KiB and arrives quickly. Apache's `RequestReadTimeout` also starts at 20 s.",
     },
     Key {
         name: "receive_timeout",
         kind: time_field!(1..=24 * HOUR, server.receive_timeout),
-        what: "How long a request's body may pause while the server waits for it. After that the response is 408.",
+        what: "How long a request's body may pause while the server waits for it. After that the response \
+               is 408.",
         why: "mod_fcgid gives up after 40 s, most web servers after 60 s.",
     },
     Key {
@@ -387,71 +386,72 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "min_rate",
         kind: field!(Size, 0..=MIB, server.min_rate),
-        what: "Bytes a second that a client must send of a body, or read of a response, on average: each \
+        what: "Bytes per second that a client must send of a body, or read of a response, on average: each \
                second that the server waits uses up a second of `receive_timeout` (or `send_timeout`), and \
-               this many bytes earn it back. 0: any byte earns back all of it.",
+               this many bytes earn it back. With 0, any byte earns back all of it.",
         why: "A phone may pause again and again, but a client that sends a byte every ten seconds is cut \
-              off after a minute. Apache asks for 500 bytes a second; the worst mobile networks still \
+              off after a minute. Apache asks for 500 bytes per second; the worst mobile networks still \
               manage a few hundred.",
     },
     Key {
         name: "drain_timeout",
         kind: time_field!(0..=HOUR, server.drain_timeout),
-        what: "How long requests in progress may go on after SIGTERM.",
-        why: "A web server that is less patient kills earlier (mod_fcgid after 4 to 8 s).",
+        what: "How long requests in flight may continue after SIGTERM.",
+        why: "A less patient web server kills earlier (mod_fcgid after 4 to 8 s).",
     },
     Key {
         name: "idle_exit",
         kind: time_field!(1..=24 * HOUR, server.idle_exit),
-        what: "How long a process that a web server has started may be without requests before it \
-               ends. Others (`serve`, `fastcgi`) never do.",
-        why: "mod_fcgid keeps the last three processes of a site for ever, and hosts count \
-              processes. One whose launcher was replaced by another file exits within seconds: \
-              mod_fcgid never asks it again.",
+        what: "Idle time after which a process that a web server started exits. Others (`serve`, \
+               `fastcgi`) never do.",
+        why: "mod_fcgid keeps the last three processes of a site forever, and hosts count processes. One \
+              whose launcher was replaced by another file exits within seconds: mod_fcgid never uses it \
+              again.",
     },
     Key {
         name: "isolated_at_once",
         kind: field!(Count, 1..=1024, server.isolated_at_once),
-        what: "Requests at once that are answered by a process of their own (tools that compute long \
-               or may crash). The others wait, in order.",
-        why: "Shared hosts count processes: 20 to 100 an account are common, and several of this \
-              program may run.",
+        what: "Isolated requests in flight at once: each is answered by a child process of its own. Others \
+               wait in a queue.",
+        why: "Shared hosts limit processes: 20 to 100 per account are common, and several of this program \
+              may run.",
     },
     Key {
         name: "isolated_wait",
         kind: time_field!(0..=HOUR, server.isolated_wait),
-        what: "How long such a request waits for its turn, or for a host that makes no process just \
-               now (\"Resource temporarily unavailable\"). Past it the answer is 503 with \
+        what: "How long an isolated request waits for a permit, or for a host that cannot create a process \
+               at the moment (\"Resource temporarily unavailable\"). Beyond it, the response is 503 with \
                `Retry-After`.",
-        why: "A visitor waits that long without wondering; and together with `isolated_time` it is \
-              less than the 40 s after which mod_fcgid takes silence for death.",
+        why: "A visitor accepts that long a wait; and together with `isolated_time` it is less than the 40 \
+              s after which mod_fcgid gives up.",
     },
     Key {
         name: "isolated_cpu",
         kind: time_field!(1..=24 * HOUR, server.isolated_cpu),
-        what: "Processor time that such a process may use; a tool may ask for more. Past it the \
-               answer is 504, and the log says so.",
-        why: "What computes longer is a mistake in most tools, and hosts end what computes too long.",
+        what: "Processor time of an isolated request; a tool may ask for more. Beyond it, the response is \
+               504, and the log says so.",
+        why: "In most tools a longer computation is a mistake, and hosts kill processes that compute for \
+              too long.",
     },
     Key {
         name: "isolated_time",
         kind: time_field!(1..=24 * HOUR, server.isolated_time),
-        what: "How long such a process may take, without the time in which it waits for the visitor \
-               to send or to receive; a tool may ask for more. Past it the answer is 504.",
-        why: "Shorter than the 40 to 60 s after which web servers give up with a page of their own.",
+        what: "Time of an isolated request, not counting the time it waits for the visitor to send or \
+               receive; a tool may ask for more. Beyond it, the response is 504.",
+        why: "Less than the 40 to 60 s after which web servers give up with a page of their own.",
     },
     Key {
         name: "isolated_memory",
         kind: field!(Size, MIB..=1024 * GIB, server.isolated_memory),
-        what: "Memory that such a process may take beyond what the program has; a tool may ask for \
-               more. Past it it gets none, which is a 500 with most tools.",
-        why: "A host that limits memory kills whatever it likes when an account takes too much.",
+        what: "Memory of an isolated request beyond what the program uses; a tool may ask for more. Beyond \
+               it, allocations fail, which is a 500 with most tools.",
+        why: "When an account uses too much memory, its host kills whichever process it likes.",
     },
     Key {
         name: "isolated_file_size",
         kind: field!(Size, 0..=1024 * GIB, server.isolated_file_size),
-        what: "The largest file that such a process may write; a tool may ask for more. Past it the \
-               answer is 500.",
+        what: "Largest file an isolated request may write; a tool may ask for more. Beyond it, the \
+               response is 500.",
         why: "A loop that writes would fill the account's disk quota.",
     },
     Key {
@@ -460,11 +460,11 @@ pub(crate) const KEYS: &[Key] = &[
             get: |settings| settings.server.crash_guard,
             set: |settings, value| settings.server.crash_guard = value,
         },
-        what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered 500, \
-               the requests of others 503, and the program starts anew in the same process. A tool \
-               that crashes 3 times in 30 s is answered 503 for a minute.",
-        why: "Without it the process ends, its requests are lost, and mod_fcgid starts fewer and \
-              fewer new ones. Off is for looking at a crash with a debugger.",
+        what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered: 500 for \
+               its own request, 503 for the others, and a restart in place. A tool that crashes 3 times in \
+               30 s is quarantined: its requests get 503 for a minute.",
+        why: "Without it the process dies, its requests are lost, and mod_fcgid starts fewer and fewer new \
+              ones. Turn it off to examine a crash with a debugger.",
     },
     Key {
         name: "watchdog",
@@ -475,10 +475,10 @@ pub(crate) const KEYS: &[Key] = &[
                 settings.server.watchdog = Some(value).filter(|value| !value.is_zero());
             },
         },
-        what: "How long one tool may keep all others waiting, by computing without a pause, before it \
-               is answered 504 and the program starts anew. 0 is for ever. Needs `crash_guard`.",
-        why: "There is one thread: an endless loop would end the site. Less than web servers wait for \
-              an answer (mod_fcgid 40 s, nginx 60 s).",
+        what: "How long one tool may stall the event loop by computing without a pause before its request \
+               gets 504 and the process restarts in place. 0 is forever. Needs `crash_guard`.",
+        why: "There is one thread: an endless loop would end the site. Less than web servers wait for a \
+              response (mod_fcgid 40 s, nginx 60 s).",
     },
     Key {
         name: "memory",
@@ -489,19 +489,15 @@ pub(crate) const KEYS: &[Key] = &[
                 settings.server.memory = Some(value).filter(|value| *value > 0);
             },
         },
-        what: "Address space that the process may take beyond what it has when it begins to serve. A \
-               tool that asks for more is answered 500, as after a crash. 0 is no limit.",
-        why: "Hosts give an account about 1 GiB and end the process that passes it, with all its \
-              requests. Bodies stream, so that an ordinary request needs a few hundred KiB.",
+        what: "Address space the process may use beyond what it has when it starts to serve. A tool that \
+               asks for more gets 500, as after a crash. 0 is no limit.",
+        why: "Hosts give an account about 1 GiB and kill the process that exceeds it, with all its \
+              requests. Bodies stream, so an ordinary request needs a few hundred KiB.",
     },
 ];
 
-/// The name that stands for every tool that need not be named.
+/// Stands for every tool that does not have to be named.
 pub(crate) const ALL: &str = "all";
-
-/// Tools that are to come. They may be named already, so that a configuration for them is not wrong
-/// today.
-const TO_COME: &[&str] = &["diagnostics", "inspect"];
 
 impl Key {
     /// Returns the key of this name.
@@ -514,15 +510,15 @@ impl Key {
         format!("{}{}", super::PREFIX, self.name.to_ascii_uppercase())
     }
 
-    /// Returns whether its value is shown nowhere.
+    /// Returns whether its value is never shown.
     pub(crate) fn is_secret(&self) -> bool {
         self.name == "password_hash"
     }
 
-    /// Puts a value where it belongs.
+    /// Stores a value.
     ///
     /// # Errors
-    /// What to write instead, beginning with "write"; nothing was set then.
+    /// What to write instead, starting with "write"; nothing is changed then.
     pub(crate) fn take(
         &self,
         settings: &mut Settings,
@@ -569,13 +565,13 @@ impl Key {
         Ok(())
     }
 
-    /// Returns whether an empty variable means something: an empty list. Otherwise it counts as not
-    /// set, as many programs that start others leave it behind.
+    /// Returns whether an empty variable has a meaning: an empty list. Otherwise it counts as unset, because many
+    /// programs pass variables on like that.
     pub(crate) fn takes_nothing(&self) -> bool {
         matches!(self.kind, Kind::List { .. })
     }
 
-    /// Returns what is to be written, with an example.
+    /// Returns what to write, with an example.
     pub(crate) fn write(&self) -> String {
         match &self.kind {
             Kind::Count { range, .. } => {
@@ -604,7 +600,7 @@ impl Key {
         Some(format!("{from} to {to}"))
     }
 
-    /// Returns the default, as it would be written in the file, or in words.
+    /// Returns the default, as written in the file, or in words.
     pub(crate) fn default_in_words(&self) -> String {
         let settings = Settings::default();
         match &self.kind {
@@ -617,7 +613,7 @@ impl Key {
         }
     }
 
-    /// Returns the default for a line in a list: the value, or "-" when it takes words to say.
+    /// Returns the default for a line in a list: the value, or "-" if it is described in words.
     pub(crate) fn default_in_short(&self) -> String {
         match self.kind {
             Kind::Own { .. } => "-".to_owned(),
@@ -646,12 +642,9 @@ fn grouped(number: u64) -> String {
 fn take_public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice> {
     let known: Vec<&str> =
         [ALL].into_iter().chain(tools::TABLE.iter().map(|tool| tool.name)).collect();
-    let unknown = names
-        .iter()
-        .find(|name| !known.contains(&name.as_str()) && !TO_COME.contains(&name.as_str()));
-    if let Some(unknown) = unknown {
-        return Err(Advice::Because(format!(
-            "there is no tool {unknown:?}: write names from {}",
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Advice::Specific(format!(
+            "no such tool: {unknown:?}; write names from {}",
             known.join(", ")
         )));
     }
@@ -661,46 +654,46 @@ fn take_public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice
 
 fn take_trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
     let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
-    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::AsEver)?;
+    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Usual)?;
     Ok(())
 }
 
 fn take_log(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::AsEver) };
+    let Value::Text(path) = value else { return Err(Advice::Usual) };
     if path.trim().is_empty() || path.ends_with('/') {
-        return Err(Advice::AsEver);
+        return Err(Advice::Usual);
     }
-    settings.log = Some(beside(place, path));
+    settings.log = Some(relative_to(place, path));
     Ok(())
 }
 
 fn take_password_hash(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::AsEver) };
-    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::AsEver)?);
+    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Usual) };
+    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Usual)?);
     Ok(())
 }
 
 fn take_data(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::AsEver) };
+    let Value::Text(path) = value else { return Err(Advice::Usual) };
     if path.trim().is_empty() {
-        return Err(Advice::AsEver);
+        return Err(Advice::Usual);
     }
-    settings.data = Some(beside(place, path));
+    settings.data = Some(relative_to(place, path));
     Ok(())
 }
 
 fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::AsEver) };
-    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::AsEver)?);
+    let Value::Text(text) = value else { return Err(Advice::Usual) };
+    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Usual)?);
     Ok(())
 }
 
 fn take_https(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let Value::Text(text) = value else { return Err(Advice::Usual) };
     settings.redirects_to_https = match &**text {
         "redirect" => true,
         "optional" => false,
-        _ => return Err(Advice::AsEver),
+        _ => return Err(Advice::Usual),
     };
     Ok(())
 }
@@ -709,17 +702,17 @@ fn take_hsts(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Ad
     /// Two years: what preload lists ask for.
     const LONGEST: Duration = Duration::from_secs(17_520 * HOUR);
     let time = value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= LONGEST);
-    settings.hsts = Some(time.ok_or(Advice::AsEver)?);
+    settings.hsts = Some(time.ok_or(Advice::Usual)?);
     Ok(())
 }
 
 fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let Value::Text(text) = value else { return Err(Advice::Usual) };
     let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
     let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
-    let address = match text.parse().map_err(|_| Advice::AsEver)? {
-        Address::Unix(path) => Address::Unix(beside(place, path)),
+    let address = match text.parse().map_err(|_| Advice::Usual)? {
+        Address::Unix(path) => Address::Unix(relative_to(place, path)),
         address => address,
     };
     settings.listen = Some(address);
@@ -727,45 +720,44 @@ fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<
 }
 
 fn take_workers(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    let text = value.as_scalar().ok_or(Advice::AsEver)?;
-    let number =
-        |text: &str| text.trim().parse::<usize>().ok().filter(|it| MOST_WORKERS.contains(it));
+    let text = value.as_scalar().ok_or(Advice::Usual)?;
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
     settings.workers = if text == "auto" {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        1..=processors.min(*MOST_WORKERS.end())
-    } else if let Some((least, most)) = text.split_once('-') {
-        let (Some(least), Some(most)) = (number(least), number(most)) else {
-            return Err(Advice::AsEver);
+        1..=processors.min(*WORKERS.end())
+    } else if let Some((min, max)) = text.split_once('-') {
+        let (Some(min), Some(max)) = (number(min), number(max)) else {
+            return Err(Advice::Usual);
         };
-        if least > most {
-            return Err(Advice::Because(format!(
-                "write the smaller number first: \"{most}-{least}\""
+        if min > max {
+            return Err(Advice::Specific(format!(
+                "write the smaller number first: \"{max}-{min}\""
             )));
         }
-        least..=most
+        min..=max
     } else {
-        let count = number(&text).ok_or(Advice::AsEver)?;
+        let count = number(&text).ok_or(Advice::Usual)?;
         count..=count
     };
     Ok(())
 }
 
-/// More would be a slip of the finger: each takes memory of its own.
-const MOST_WORKERS: RangeInclusive<usize> = 1..=256;
+/// More would be a typo: each takes memory of its own.
+const WORKERS: RangeInclusive<usize> = 1..=256;
 
 fn take_base(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::AsEver) };
+    let Value::Text(text) = value else { return Err(Advice::Usual) };
     let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
     if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
-        return Err(Advice::AsEver);
+        return Err(Advice::Usual);
     }
     let base = text.trim_end_matches('/');
     settings.base = (!base.is_empty()).then(|| base.to_owned());
     Ok(())
 }
 
-/// A relative path in a file begins where the file is.
-fn beside(place: &Place, path: impl AsRef<Path>) -> PathBuf {
+/// A path, relative to the file it is written in.
+fn relative_to(place: &Place, path: impl AsRef<Path>) -> PathBuf {
     place.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
 }
 
@@ -780,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_says_what_it_is_and_is_there_once() {
+    fn every_key_is_described_and_unique() {
         let mut seen = HashSet::new();
         for key in KEYS {
             let name = key.name;
@@ -794,7 +786,7 @@ mod tests {
     }
 
     #[test]
-    fn every_default_that_is_written_as_a_value_is_taken_and_changes_nothing() {
+    fn defaults_that_are_values_are_accepted_and_change_nothing() {
         for key in KEYS.iter().filter(|key| key.default_in_words().starts_with('`')) {
             let default = key.default_in_words();
             let Some(written) = default.strip_prefix('`').and_then(|text| text.strip_suffix('`'))
@@ -812,7 +804,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_takes_its_own_limits_and_nothing_beyond() {
+    fn every_key_accepts_its_limits_and_nothing_beyond() {
         for key in KEYS {
             let (range, unit) = match &key.kind {
                 Kind::Count { range, .. } => (range, ""),
@@ -832,7 +824,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_refuses_nonsense_with_what_to_write() {
+    fn every_key_rejects_nonsense_with_advice() {
         let nonsense = [
             Value::Text("5 parsecs".to_owned()),
             Value::Number(-1),
@@ -853,7 +845,7 @@ mod tests {
         }
     }
 
-    /// A field of the server's settings that no key sets is a limit that nobody can change.
+    /// A field of the server's settings without a key is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
         const DECIDED_HERE: [&str; 3] = ["secret_variables", "upgrade", "state_folder"];
@@ -870,7 +862,7 @@ mod tests {
 
     /// `TOOLSHED_UPDATE_DOCS=1 cargo test -p toolshed` writes the table.
     #[test]
-    fn docs_have_this_table() {
+    fn docs_contain_this_table() {
         const BEGIN: &str =
             "<!-- The table is made from crates/toolshed/src/config/keys.rs: begin -->\n";
         const END: &str = "<!-- end -->";

@@ -1,5 +1,4 @@
-//! What is wrong with a configuration, as one sentence: where it stands, what stands there, and what
-//! to write instead.
+//! What is wrong with a configuration, as one sentence: where, the value, and what to write instead.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ pub(crate) enum Place {
     Line {
         /// The file as it was named or found.
         file: PathBuf,
-        /// The line, from 1 on.
+        /// The line, starting at 1.
         line: usize,
-        /// The key as it stands there.
+        /// The key as written.
         key: String,
     },
 }
 
 impl Place {
-    /// The folder from which a relative path counts, when it is not the current one: a file's paths
-    /// begin where the file is, for nobody knows in which folder a web server starts programs.
+    /// The folder that a relative path is relative to, if it is not the current one. The paths in a file are
+    /// relative to the file, because it is unknown in which folder a web server starts programs.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
             Place::Line { file, .. } => file.parent(),
@@ -59,32 +58,32 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// A value that its key does not take.
+    /// A value that its key does not accept.
     BadValue {
-        /// The key, when there is such a key.
+        /// The key, if it exists.
         key: Option<&'static str>,
-        /// Where it stands.
+        /// Where it was written.
         place: Place,
-        /// What stands there.
+        /// The value as written.
         value: Value,
-        /// What to write, beginning with "write".
+        /// What to write, starting with "write".
         advice: String,
     },
-    /// A key that there is not.
+    /// A key that does not exist.
     UnknownKey {
-        /// Where it stands.
+        /// Where it was written.
         place: Place,
-        /// The known key that looks most like it.
+        /// The most similar known key.
         nearest: Option<&'static str>,
     },
-    /// A file that is no TOML.
+    /// A file that is not TOML.
     Syntax {
         /// The file.
         file: PathBuf,
-        /// The line, from 1 on.
+        /// The line, starting at 1.
         line: usize,
         /// What the parser said, without a period.
         message: String,
@@ -100,18 +99,18 @@ pub(crate) enum Problem {
         /// The line of this one.
         line: usize,
     },
-    /// A file with a letter in another encoding.
+    /// A file that is not UTF-8.
     Encoding {
         /// The file.
         file: PathBuf,
-        /// The line, from 1 on.
+        /// The line, starting at 1.
         line: usize,
     },
     /// A file that cannot be read.
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Who named the file, when somebody did.
+        /// The flag or variable that named the file, if any.
         named_by: Option<&'static str>,
         /// What the operating system said.
         message: String,
@@ -119,7 +118,7 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    /// The setting that it is about.
+    /// The setting concerned.
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
             Problem::BadValue { key, .. } => *key,
@@ -138,17 +137,24 @@ impl fmt::Display for Problem {
             Problem::BadValue { place, value, advice, .. } => {
                 write!(formatter, "{place} is {value}; {advice}.")
             }
-            Problem::UnknownKey { place, nearest: Some(nearest) } => {
-                write!(formatter, "{place} is no setting; write {nearest}, if that is meant.")
-            }
-            Problem::UnknownKey { place, nearest: None } => {
-                write!(formatter, "{place} is no setting; take the line out.")
+            Problem::UnknownKey { place, nearest } => {
+                match place {
+                    Place::Flag(name) => write!(formatter, "unknown setting `{name}`")?,
+                    Place::Variable(name) => write!(formatter, "unknown setting `{name}`")?,
+                    Place::Line { key, .. } => {
+                        write!(formatter, "{}: unknown setting `{key}`", place.in_short())?;
+                    }
+                }
+                match nearest {
+                    Some(nearest) => write!(formatter, "; did you mean `{nearest}`?"),
+                    None => formatter.write_str("; remove the line."),
+                }
             }
             Problem::Syntax { file, line, message } => {
                 write!(
                     formatter,
-                    "{}, line {line}: this line is no TOML ({message}); write KEY = VALUE, with \
-                     texts in double quotes.",
+                    "{}, line {line}: invalid TOML ({message}); write KEY = VALUE, with \
+                     strings in double quotes.",
                     name_of(file)
                 )
             }
@@ -164,23 +170,22 @@ impl fmt::Display for Problem {
             }
             Problem::Encoding { file, line } => {
                 let file = name_of(file);
-                write!(
-                    formatter,
-                    "{file}, line {line}: a letter is not UTF-8; save the file as UTF-8."
-                )
+                write!(formatter, "{file}, line {line}: invalid UTF-8; save the file as UTF-8.")
             }
             Problem::Unreadable { file, named_by, message } => {
                 write!(formatter, "{} cannot be read: {message}", file.display())?;
                 match named_by {
                     Some(name) => write!(formatter, "; name another file in {name}."),
-                    None => formatter.write_str("; make it a file that this account may read."),
+                    None => {
+                        formatter.write_str("; it has to be a file that this account can read.")
+                    }
                 }
             }
         }
     }
 }
 
-/// The name alone; the whole path is told once, not in every sentence.
+/// Only the name; the whole path is reported once, not in every sentence.
 fn name_of(file: &Path) -> std::borrow::Cow<'_, str> {
     file.file_name().unwrap_or(file.as_os_str()).to_string_lossy()
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Units of a size, largest first, in bytes. A number alone is bytes.
+/// Units of a size, largest first, in bytes. A bare number is bytes.
 const SIZES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Units of a time, largest first, in seconds. A number alone is seconds.
+/// Units of a time, largest first, in seconds. A bare number is seconds.
 const TIMES: &[(&str, u64)] = &[("h", 3600), ("min", 60), ("s", 1)];
 
 /// Reads `128 KiB`, `128KiB` or `131072`.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::de::DeValue;
 
-/// A value of the file, the environment or the command line. The latter two have texts alone.
+/// A value of the file, the environment or the command line. The latter two have only strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     /// A text.
@@ -15,9 +15,9 @@ pub(crate) enum Value {
     Truth(bool),
     /// A list of texts.
     List(Vec<String>),
-    /// A text that is shown nowhere: a password, or what may be one.
+    /// A string that is never shown: a password, or what may be one.
     Secret(String),
-    /// What no key takes: its kind, such as "a table".
+    /// What no key accepts: its kind, such as "a table".
     Other(&'static str),
 }
 
@@ -27,13 +27,13 @@ impl Value {
         match value {
             DeValue::String(text) => Value::Text(text.clone().into_owned()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Value::Other("a number beyond all limits"), Value::Number),
+                .map_or(Value::Other("a number that is too large"), Value::Number),
             DeValue::Boolean(truth) => Value::Truth(*truth),
             DeValue::Array(items) => items
                 .iter()
                 .map(|item| item.get_ref().as_str().map(str::to_owned))
                 .collect::<Option<_>>()
-                .map_or(Value::Other("a list of other things than texts"), Value::List),
+                .map_or(Value::Other("a list of values that are not strings"), Value::List),
             DeValue::Float(_) => Value::Other("a number with a fraction"),
             DeValue::Datetime(_) => Value::Other("a date"),
             DeValue::Table(_) => Value::Other("a table"),
@@ -60,7 +60,7 @@ impl Value {
     }
 }
 
-/// As it stands in a file: `"5 parsecs"`, `7`, `["a", "b"]`.
+/// As written in a file: `"5 parsecs"`, `7`, `["a", "b"]`.
 impl fmt::Display for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

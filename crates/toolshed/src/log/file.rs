@@ -38,9 +38,9 @@ pub(super) struct LogFile {
 /// A folder that other accounts can write to, or could.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Exposed {
-    /// It was ours alone to close, and is closed.
+    /// Its permissions were tightened, since only this site uses it.
     Tightened(PathBuf),
-    /// It is somebody's choice and stays as it is. Its mode.
+    /// The owner chose it, so it keeps its mode, which is this.
     Left(PathBuf, u32),
 }
 
@@ -74,11 +74,11 @@ pub(super) enum Output {
 }
 
 impl LogFile {
-    /// Opens the file for appending, with its folder if that is missing. `usual`: where the log is unless
-    /// somebody names another; that folder is closed to other accounts, every other keeps its mode.
+    /// Opens the file for appending, with its folder if that is missing. `usual`: the default log
+    /// file; its folder is closed to other accounts, every other folder keeps its mode.
     ///
     /// # Errors
-    /// What the file system answers.
+    /// Any from the file system.
     pub(super) fn open(path: &Path, usual: Option<&Path>, limit: u64) -> io::Result<LogFile> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let exposed = match folder {
@@ -132,7 +132,7 @@ impl LogFile {
         if is_there && !self.put_aside(&own) {
             return;
         }
-        // Without a descriptor for it the old one has to do; it is tried again with the next line.
+        // If that fails, the old file has to do; the next line tries again.
         if let Ok((file, is_broken)) = open(&self.path) {
             self.file = file;
             self.is_broken = is_broken;
@@ -208,9 +208,9 @@ pub(super) fn before(path: &Path) -> PathBuf {
     LOG_BEFORE.beside(path)
 }
 
-/// The file is the owner's alone: messages name visitors' addresses and paths. Opening a pipe that somebody
-/// put there must not wait for a reader, and what another account put there is not written to. Returns, too,
-/// whether its last line is not whole: when the disk was full, whoever wrote it may have been no more to end it.
+/// Opens the file for its owner only: messages contain visitors' addresses and paths. Opening a pipe in its place does not
+/// wait for a reader, and a file of another account is not written to. Also returns whether the last line is incomplete:
+/// on a full disk, its writer may have exited before it could complete it.
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
     if is_file && is_in_other_hands(path) {

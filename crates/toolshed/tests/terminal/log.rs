@@ -30,7 +30,7 @@ fn a_program_in_bin_logs_beside_that_folder() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = installation.without_folder(&String::from_utf8(output.stdout).unwrap());
-    assert!(text.contains("Log            HOME/logs/toolshed.log, to be made."), "{text}");
+    assert!(text.contains("Log            HOME/logs/toolshed.log, not yet created."), "{text}");
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn a_file_that_root_writes_belongs_to_the_sites_account() {
 fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
     let installation = Installation::new();
     for (text, expected) in [
-        ("a = 1 2\n", "toolshed.toml, line 1: this line is no TOML"),
+        ("a = 1 2\n", "toolshed.toml, line 1: invalid TOML"),
         ("a = 1\n[password_hash]\n", "toolshed.toml: it is a section there"),
         (
             "password_hash = \"x\"\nhsts = \"1 h\"\n\nhsts = \"2 h\"\n",
@@ -407,7 +407,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     assert_eq!(code, 1);
     assert!(
         text.starts_with(
-            "! toolshed: There is nothing to copy yet: HOME/data/toolshed.db is not there.\n"
+            "! toolshed: Nothing to back up yet: HOME/data/toolshed.db does not exist.\n"
         ),
         "{text}"
     );
@@ -415,7 +415,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     let (_, session) = log_in(&running, PASSWORD, &[]);
     let session = session.unwrap();
     let (code, text) = installation.run(&["backup", "copy.db"], &[]);
-    assert_eq!((code, text.as_str()), (0, "copy.db is a copy of HOME/data/toolshed.db.\n"));
+    assert_eq!((code, text.as_str()), (0, "Backed up HOME/data/toolshed.db to copy.db.\n"));
     let copy = installation.path().join("copy.db");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
 

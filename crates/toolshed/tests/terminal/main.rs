@@ -11,7 +11,7 @@ mod output;
 mod program;
 mod quarantine;
 mod starts;
-mod ways_in;
+mod transports;
 mod web_servers;
 mod wrong_settings;
 
@@ -46,7 +46,7 @@ fn a_version_is_installed_only_when_it_passes() {
     std::fs::write(installation.path().join("newer"), &newer).unwrap();
     let (code, said) = installation.run(&["install", "newer"], &[]);
     assert_eq!(code, 0, "{said}");
-    assert!(said.starts_with("HOME/toolshed is the new version now"), "{said}");
+    assert!(said.starts_with("Installed HOME/toolshed;"), "{said}");
     assert_eq!(std::fs::read(installation.program()).unwrap(), newer);
     assert_eq!(std::fs::read(installation.path().join("toolshed.previous")).unwrap(), before);
     assert!(!installation.path().join("toolshed.new").exists());
@@ -60,7 +60,7 @@ fn a_version_is_installed_only_when_it_passes() {
     installation.write("toolshed.toml", "publik = 1\n");
     let (code, said) = installation.run(&["install", "newer"], &[]);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("write public"), "{said}");
+    assert!(said.contains("did you mean `public`?"), "{said}");
 }
 
 #[test]
@@ -82,62 +82,62 @@ const HELP: &[(&[&str], &str)] = &[
 Usage: toolshed [OPTIONS] [COMMAND]
 
 Commands:
-  serve          Serve the site over HTTP: to try it, to develop, behind a proxy
-  fastcgi        Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi
-  request        Print the site's answer to one request, without a server
-  tools          List the tools of the site, and which are open
-  check          Say what is installed and what would not work; change nothing
-  install        Put a new version in this one's place, if it passes its check
-  settings       List the settings, and where they stand; or explain one
+  serve          Serve the site over HTTP: to try it, develop, or behind a proxy
+  fastcgi        Serve the site over FastCGI: for nginx, caddy, mod_proxy_fcgi
+  request        Print the site's response to one request, without a server
+  tools          List the tools of the site and who may use them
+  check          Report what is installed and what would fail; change nothing
+  install        Replace this version by a new one that passes its check
+  settings       List the settings and where each is set, or explain one
   set-password   Set the owner's password in toolshed.toml
-  hash-password  Print the line for toolshed.toml with the owner's password
-  backup         Write one consistent copy of what the site remembers
-  completions    Print the completions for a shell
+  hash-password  Print the line that sets the owner's password in toolshed.toml
+  backup         Back up what the site stores
+  completions    Print completions for a shell
 
 Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
   -V, --version        Print version
 
-Without a command: serves the web server that started it, else as serve does.
+Without a command: serves the web server that started it; otherwise like serve.
 ",
     ),
     (
         &["serve"],
-        "Serve the site over HTTP: to try it, to develop, behind a proxy
+        "Serve the site over HTTP: to try it, develop, or behind a proxy
 
 Usage: toolshed serve [OPTIONS]
 
 Options:
       --listen <ADDRESS>  HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
-      --log <FILE>        Append messages to this file, not to standard error
-      --workers <N>       Processes: N, LEAST-MOST by load, or auto [default: 1]
+      --log <FILE>        Log to this file instead of standard error
+      --workers <N>       Processes: N, MIN-MAX by load, or auto [default: 1]
       --config <FILE>     Read the settings from this file
   -h, --help              Print help
 
-Ctrl-C or SIGTERM ends it, after what is in progress.
+Ctrl-C or SIGTERM stops it once the requests in flight are complete.
 ",
     ),
     (
         &["fastcgi"],
-        "Serve the site by FastCGI: behind nginx, caddy, mod_proxy_fcgi
+        "Serve the site over FastCGI: for nginx, caddy, mod_proxy_fcgi
 
 Usage: toolshed fastcgi [OPTIONS]
 
 Options:
-      --listen <ADDRESS>  unix:PATH (yours alone) or HOST:PORT
-      --log <FILE>        Append messages to this file, not to standard error
-      --workers <N>       Processes: N, LEAST-MOST by load, or auto [default: 1]
+      --listen <ADDRESS>  unix:PATH (for this account only) or HOST:PORT
+      --log <FILE>        Log to this file instead of standard error
+      --workers <N>       Processes: N, MIN-MAX by load, or auto [default: 1]
       --config <FILE>     Read the settings from this file
   -h, --help              Print help
 
-Wrong settings do not end it: visitors get a page (503), the log the cause.
-Ctrl-C or SIGTERM ends it, after what is in progress.
+Wrong settings do not stop it: visitors get a 503, the log has the cause.
+Ctrl-C or SIGTERM stops it once the requests in flight are complete.
 ",
     ),
     (
         &["request"],
-        "Print the site's answer to one request, without a server
+        "Print the site's response to one request, without a server
 
 Usage: toolshed request [OPTIONS] <METHOD> <PATH>
 
@@ -151,14 +151,14 @@ Options:
       --config <FILE>         Read the settings from this file
   -h, --help                  Print help
 
-What the log would have goes to standard error.
-Exit codes: 0 answered, 4 or 5 answered with a status of 4xx or 5xx.
+What would be logged goes to standard error.
+Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.
 Example: toolshed request GET /healthz
 ",
     ),
     (
         &["tools"],
-        "List the tools of the site, and which are open
+        "List the tools of the site and who may use them
 
 Usage: toolshed tools [OPTIONS]
 
@@ -169,7 +169,7 @@ Options:
     ),
     (
         &["check"],
-        "Say what is installed and what would not work; change nothing
+        "Report what is installed and what would fail; change nothing
 
 Usage: toolshed check [OPTIONS] [FOLDER]
 
@@ -180,12 +180,12 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Exit codes: 0 all is well, 1 something would not work, 2 a setting is wrong.
+Exit codes: 0 no problems, 1 something would fail, 2 a setting is wrong.
 ",
     ),
     (
         &["install"],
-        "Put a new version in this one's place, if it passes its check
+        "Replace this version by a new one that passes its check
 
 Usage: toolshed install [OPTIONS] <FILE>
 
@@ -196,13 +196,13 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-The version before is kept as toolshed.previous. Running processes become the
-new one by themselves, without losing a request (docs/reloading.md).
+The previous version is kept as toolshed.previous. Running processes upgrade
+by themselves, without losing a request (docs/reloading.md).
 ",
     ),
     (
         &["settings"],
-        "List the settings, and where they stand; or explain one
+        "List the settings and where each is set, or explain one
 
 Usage: toolshed settings [OPTIONS] [NAME]
 
@@ -213,7 +213,7 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-They stand in toolshed.toml, or as TOOLSHED_NAME in the environment.
+Set them in toolshed.toml, or as TOOLSHED_NAME in the environment.
 ",
     ),
     (
@@ -226,14 +226,14 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Asks for the password; or reads it from standard input:
+Asks for the password, or reads it from standard input:
 printf %s 'my long password' | toolshed set-password
 The rest of the file stays unchanged. All sessions end.
 ",
     ),
     (
         &["hash-password"],
-        "Print the line for toolshed.toml with the owner's password
+        "Print the line that sets the owner's password in toolshed.toml
 
 Usage: toolshed hash-password [OPTIONS]
 
@@ -241,30 +241,30 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Asks for the password; or reads it from standard input:
+Asks for the password, or reads it from standard input:
 printf %s 'my long password' | toolshed hash-password
 ",
     ),
     (
         &["backup"],
-        "Write one consistent copy of what the site remembers
+        "Back up what the site stores
 
 Usage: toolshed backup [OPTIONS] <FILE>
 
 Arguments:
-  <FILE>  Where to write it; replaced in one step
+  <FILE>  Where to write it; replaced atomically
 
 Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Works while the site is in use. The copy holds secrets: its mode is 600.
-To restore it: put it in the place of data/toolshed.db.
+Works while the site is in use. The copy contains secrets; its mode is 600.
+To restore it, put it in place of data/toolshed.db.
 ",
     ),
     (
         &["completions"],
-        "Print the completions for a shell
+        "Print completions for a shell
 
 Usage: toolshed completions [OPTIONS] <SHELL>
 
@@ -402,7 +402,7 @@ fn settings_are_listed_with_where_they_stand() {
 fn a_setting_is_explained() {
     let expected = "idle_timeout (TOOLSHED_IDLE_TIMEOUT)
 
-How long a kept connection may be idle.
+How long a keep-alive connection may be idle.
 
 Longer than web servers keep theirs (nginx 60 s), so that they close first and
 no request meets a closed socket.
@@ -413,7 +413,7 @@ Write a time such as \"5 min\" or \"90 s\", from 1 s to 24 h.
     for name in ["idle_timeout", "TOOLSHED_IDLE_TIMEOUT"] {
         assert_eq!(run(&["settings", name], &[]), (0, expected.to_owned()));
     }
-    let expected = "! toolshed: There is no setting \"idle-timout\".
+    let expected = "! toolshed: Unknown setting `idle-timout`.
 ! Hint: toolshed settings idle_timeout
 ";
     assert_eq!(run(&["settings", "idle-timout"], &[]), (2, expected.to_owned()));

@@ -1,5 +1,4 @@
-//! Wrong settings × ways in: a message and exit code 2 where somebody waits, a page and the log where
-//! visitors do.
+//! Wrong settings × transports: a message and exit code 2 at a terminal, a page and the log for visitors.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -30,7 +29,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             &[],
             &["serve"],
             "! toolshed: toolshed.toml, line 3: idle_timeout is \"5 parsecs\"; write a time such as \"5 min\" or \"90 s\".
-! Hint: `toolshed settings idle_timeout` says more about it; the file is HOME/toolshed.toml.
+! Hint: `toolshed settings idle_timeout` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -38,8 +37,8 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "idel_timeout = 5",
             &[],
             &["serve"],
-            "! toolshed: toolshed.toml, line 1: idel_timeout is no setting; write idle_timeout, if that is meant.
-! Hint: `toolshed settings idle_timeout` says more about it; the file is HOME/toolshed.toml.
+            "! toolshed: toolshed.toml, line 1: unknown setting `idel_timeout`; did you mean `idle_timeout`?
+! Hint: `toolshed settings idle_timeout` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -47,7 +46,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "quark = 5",
             &[],
             &["tools"],
-            "! toolshed: toolshed.toml, line 1: quark is no setting; take the line out.
+            "! toolshed: toolshed.toml, line 1: unknown setting `quark`; remove the line.
 ! Hint: the file is HOME/toolshed.toml.
 ",
         ),
@@ -57,7 +56,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             &[],
             &["serve"],
             "! toolshed: toolshed.toml, line 1: drain_timeout is \"2 h\"; write from \"0 s\" to \"1 h\".
-! Hint: `toolshed settings drain_timeout` says more about it; the file is HOME/toolshed.toml.
+! Hint: `toolshed settings drain_timeout` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -65,7 +64,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "idle_timeout = 5 min",
             &[],
             &["settings"],
-            "! toolshed: toolshed.toml, line 1: this line is no TOML (string values must be quoted, expected literal string); write KEY = VALUE, with texts in double quotes.
+            "! toolshed: toolshed.toml, line 1: invalid TOML (string values must be quoted, expected literal string); write KEY = VALUE, with strings in double quotes.
 ! Hint: the file is HOME/toolshed.toml.
 ",
         ),
@@ -74,7 +73,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "public = [\"all\"\nlog = \"a\"",
             &[],
             &["serve"],
-            "! toolshed: toolshed.toml, line 2: this line is no TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with texts in double quotes.
+            "! toolshed: toolshed.toml, line 2: invalid TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with strings in double quotes.
 ! Hint: the file is HOME/toolshed.toml.
 ",
         ),
@@ -103,7 +102,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             &["serve"],
             "! toolshed: TOOLSHED_BASE is \"project\"; write a path such as \"/project\".
 ! toolshed: TOOLSHED_MAX_EXCHANGES is \"many\"; write a whole number from 1 to 65,536.
-! Hint: `toolshed settings base` says more about it; the file is HOME/toolshed.toml.
+! Hint: `toolshed settings base` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -112,7 +111,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             &[],
             &["fastcgi", "--listen", "8080"],
             "! toolshed: --listen is \"8080\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
-! Hint: `toolshed settings listen` says more about it; the file is HOME/toolshed.toml.
+! Hint: `toolshed settings listen` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -120,7 +119,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "",
             &[],
             &["fastcgi"],
-            "! toolshed: fastcgi has to be told where to listen.
+            "! toolshed: fastcgi needs an address to listen on.
 ! Hint: toolshed fastcgi --listen unix:/run/toolshed.sock
 ",
         ),
@@ -130,7 +129,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             &[],
             &["fastcgi"],
             "! toolshed: toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
-! Hint: `toolshed settings listen` says more about it; the file is HOME/toolshed.toml.
+! Hint: `toolshed settings listen` explains it; the file is HOME/toolshed.toml.
 ",
         ),
         (
@@ -138,7 +137,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "",
             &[],
             &["serve", "--config", "nowhere.toml"],
-            "! toolshed: nowhere.toml cannot be read: there is no such file; name another file in --config.
+            "! toolshed: nowhere.toml cannot be read: no such file; name another file in --config.
 ",
         ),
         (
@@ -164,15 +163,14 @@ fn files_that_cannot_be_read_are_named() {
     let installation = Installation::new();
     let file = installation.path().join("toolshed.toml");
     std::fs::write(&file, b"# one\n# caf\xe9\n").unwrap();
-    let expected =
-        "! toolshed: toolshed.toml, line 2: a letter is not UTF-8; save the file as UTF-8.
+    let expected = "! toolshed: toolshed.toml, line 2: invalid UTF-8; save the file as UTF-8.
 ! Hint: the file is HOME/toolshed.toml.
 ";
     assert_eq!(installation.run(&["serve"], &[]), (2, expected.to_owned()));
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    let expected = "! toolshed: HOME/toolshed.toml cannot be read: it is a folder; make it a file that \
-                    this account may read.\n";
+    let expected = "! toolshed: HOME/toolshed.toml cannot be read: it is a folder; it has to be a file that \
+                    this account can read.\n";
     assert_eq!(installation.run(&["serve"], &[]), (2, expected.to_owned()));
 }
 
@@ -188,7 +186,7 @@ fn what_editors_on_windows_leave_behind_does_no_harm() {
 fn a_tool_that_there_is_not_is_answered_with_those_that_there_are() {
     let installation = Installation::new();
     let (code, text) = installation.run(&["tools"], &[("TOOLSHED_PUBLIC", "all,chekcsum")]);
-    let start = "! toolshed: TOOLSHED_PUBLIC is \"all,chekcsum\"; there is no tool \"chekcsum\": write \
+    let start = "! toolshed: TOOLSHED_PUBLIC is \"all,chekcsum\"; no such tool: \"chekcsum\"; write \
                  names from all, ";
     assert!(code == 2 && text.starts_with(start), "{text}");
 }
@@ -225,7 +223,7 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
         let log = installation.read("my.log");
         let lines: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
         assert!(lines[0].ends_with(SENTENCE), "{log}");
-        let rule = "Every request is answered 503 until the configuration is right";
+        let rule = "Every request is answered with 503 until the configuration is fixed";
         assert!(lines[1].contains(rule) && lines[1].contains("toolshed.toml"), "{log}");
         let (code, said) = running.end();
         assert_eq!((code, said.as_str()), (0, ""), "external: {external}");
@@ -241,14 +239,14 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
             "idel_timeout = 5",
             &[],
             &[
-                "toolshed.toml, line 1: idel_timeout is no setting; write idle_timeout, if that is meant.",
+                "toolshed.toml, line 1: unknown setting `idel_timeout`; did you mean `idle_timeout`?",
             ],
         ),
         (
             "public = [\"all\"\nlog = \"a\"",
             &[],
             &[
-                "toolshed.toml, line 2: this line is no TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with texts in double quotes.",
+                "toolshed.toml, line 2: invalid TOML (missing comma between array elements, expected `,`); write KEY = VALUE, with strings in double quotes.",
             ],
         ),
         (
@@ -270,9 +268,7 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
         (
             "",
             &[("TOOLSHED_CONFIG", "nowhere.toml")],
-            &[
-                "nowhere.toml cannot be read: there is no such file; name another file in TOOLSHED_CONFIG.",
-            ],
+            &["nowhere.toml cannot be read: no such file; name another file in TOOLSHED_CONFIG."],
         ),
         (
             "listen = \"here\"",
@@ -340,7 +336,7 @@ fn the_page_says_more_only_when_the_setting_asks_for_it() {
     assert_eq!(
         text,
         "This site is being set up. A setting is wrong, so there is nothing to see yet. This is what \
-         its owner has to change:\n    toolshed.toml, line 1: idle_timeout is \"<5>\"; write a time \
+         the owner has to change:\n    toolshed.toml, line 1: idle_timeout is \"<5>\"; write a time \
          such as \"5 min\" or \"90 s\".\n"
     );
     let page = running.ask(&[]);
@@ -362,7 +358,7 @@ fn once_it_is_right_the_site_is_served_by_the_same_process() {
     let front = running.ask(&[("REQUEST_URI", "/project/")]);
     assert!(front.contains("href=\"/project/tools/checksum\""), "{front}");
     let log = installation.read("my.log");
-    for part in ["\"5 parsecs\"", "\"5 parsec\"", "The configuration has been put right"] {
+    for part in ["\"5 parsecs\"", "\"5 parsec\"", "Configuration fixed"] {
         assert!(log.contains(part), "{part}: {log}");
     }
 }
@@ -378,17 +374,17 @@ fn a_right_file_sets_what_it_says() {
 }
 
 #[test]
-fn with_every_limit_at_its_least_or_most_the_site_is_still_served() {
-    let least = "max_connections = 1\nmax_exchanges = 1\nrequests_per_connection = 1
+fn with_every_limit_at_its_minimum_or_maximum_the_site_is_served() {
+    let min = "max_connections = 1\nmax_exchanges = 1\nrequests_per_connection = 1
         params_bytes = \"8 KiB\"\nhttp_head_bytes = \"8 KiB\"\nbody_bytes = \"4 KiB\"
         spilled_body_bytes = 0\nresponse_bytes = \"4 KiB\"\nunread_body_bytes = 0
         idle_timeout = 1\nreceive_timeout = 1\nsend_timeout = 1\ndrain_timeout = 0";
-    let most = "max_connections = 65536\nmax_exchanges = 65536\nrequests_per_connection = 65535
+    let max = "max_connections = 65536\nmax_exchanges = 65536\nrequests_per_connection = 65535
         params_bytes = \"16 MiB\"\nhttp_head_bytes = \"16 MiB\"\nbody_bytes = \"1 GiB\"
         spilled_body_bytes = \"1024 GiB\"\nresponse_bytes = \"1 GiB\"
         unread_body_bytes = \"1024 GiB\"\nidle_timeout = \"24 h\"\nreceive_timeout = \"24 h\"
         send_timeout = \"24 h\"\ndrain_timeout = \"1 h\"";
-    for settings in [least, most] {
+    for settings in [min, max] {
         let installation = Installation::new();
         installation.write("toolshed.toml", settings);
         let running = installation.spawn_by_web_server(&[]);

@@ -107,14 +107,14 @@ fn a_body_from_a_file_or_standard_input() {
 #[test]
 fn slips_of_request_are_named() {
     for (arguments, code, expected) in [
-        (&["request", "G T", "/"][..], 2, "! toolshed: \"G T\" is no method.\n"),
+        (&["request", "G T", "/"][..], 2, "! toolshed: Invalid method: \"G T\".\n"),
         (
             &["request", "GET", "healthz"],
             2,
-            "! toolshed: \"healthz\" is no path: it does not begin with /.",
+            "! toolshed: Invalid path \"healthz\": it does not start with /.",
         ),
-        (&["request", "GET", "/a b"], 2, "! toolshed: \"/a b\" is no path: "),
-        (&["request", "GET", "/", "-H", "Accept"], 2, "! toolshed: \"Accept\" is no header.\n"),
+        (&["request", "GET", "/a b"], 2, "! toolshed: Invalid path \"/a b\": "),
+        (&["request", "GET", "/", "-H", "Accept"], 2, "! toolshed: Invalid header: \"Accept\".\n"),
         (
             &["request", "POST", "/", "--body", "/nowhere"],
             1,
