@@ -1,0 +1,41 @@
+//! The files that the documentation names exist.
+
+use std::fs;
+use std::path::Path;
+
+use crate::project;
+
+/// Pages that name files of the source, in backticks.
+const PAGES: &[&str] = &["docs/life-of-a-request.md", "CONTRIBUTING.md"];
+
+#[test]
+fn every_file_that_is_named_exists() {
+    let mut files = Vec::new();
+    for folder in ["crates", "tests", "docs", "fuzz/src"] {
+        list(&project().join(folder), &mut files);
+    }
+    let mut missing = Vec::new();
+    for page in PAGES {
+        let text = fs::read_to_string(project().join(page)).unwrap();
+        let named = text.split('`').skip(1).step_by(2).filter(|code| code.ends_with(".rs"));
+        for name in named.filter(|name| !name.contains(char::is_whitespace)) {
+            // `commands/serve.rs` is enough where there is only one.
+            if !files.iter().any(|file| file.ends_with(&format!("/{name}"))) {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+}
+
+/// Lists the files in a folder and below, without build output.
+fn list(folder: &Path, files: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            list(&path, files);
+        } else {
+            files.push(path.to_string_lossy().into_owned());
+        }
+    }
+}
