@@ -24,7 +24,9 @@ mod settle;
 mod watchdog;
 
 pub(crate) use guard::{CrashGuard, make_folder};
-pub(crate) use in_flight::{Connection, Exchange, Mark, Way, is_installed, set_listener, set_word};
+pub(crate) use in_flight::{
+    Connection, Exchange, Mark, Way, is_installed, set_listener, set_origin,
+};
 pub(crate) use pages::Pages;
 pub(crate) use prepared::REFERENCE;
 

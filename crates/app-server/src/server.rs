@@ -36,7 +36,7 @@ use crate::request::body::Body;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
 use crate::transport::{WayIn, cgi};
-use crate::upgrade::handover::{Inherited, Why, word};
+use crate::upgrade::handover::{Inherited, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
 /// A server for one service: `Server::new(service).run(transport)`.
@@ -140,7 +140,7 @@ where
             process::adopt_inherited().map_err(Error::Loop)?;
         }
         end_with_supervisor().map_err(Error::Loop)?;
-        let listening = listen::open(&way_in, inherited.listen.take())?;
+        let listening = listen::open(&way_in, inherited.listener.take())?;
         if application.guarded.is_some() {
             recovery::make_folder(&application.settings);
         }
@@ -167,15 +167,15 @@ where
                 .ok()
         });
         if let Some(origin) = upgrader.as_ref().and_then(Upgrader::origin) {
-            recovery::set_word(word::ORIGIN, origin);
+            recovery::set_origin(origin);
         }
-        match inherited.why {
+        match inherited.reason {
             None => {
                 tracing::info!("Serving {}.", listening.way_in);
                 host.on_listening(&listening.way_in.to_string());
             }
-            Some(Why::Renewed) => tracing::info!("Upgraded; serving {}.", listening.way_in),
-            Some(Why::Crashed | Why::Stuck) => {
+            Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.way_in),
+            Some(Reason::Crash | Reason::Stall) => {
                 tracing::info!("Restarted in place; serving {}.", listening.way_in);
             }
         }

@@ -132,6 +132,11 @@ impl Words {
         &self.buffer[VARIABLE_PREFIX.len()..self.used]
     }
 
+    /// The words as text, with a blank between two.
+    pub fn as_text(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
     /// The descriptors among the words.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.as_bytes().split(|byte| *byte == b' ').filter_map(|word| {

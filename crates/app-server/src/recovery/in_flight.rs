@@ -8,7 +8,6 @@
 //! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use sys::interval;
@@ -45,18 +44,16 @@ pub(crate) fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
     LISTENER_AT_STDIN.store(at_stdin, Ordering::Relaxed);
 }
 
-/// Has a word of the server's own passed to the next image, at most 64 bytes of it. There is one.
-pub(crate) fn set_word(name: &'static str, value: &str) {
-    write_text(&WORD, &[value.as_bytes()]);
-    let _ = WORD_NAME.set(name);
+/// Has the launcher's file passed on to the next program, at most 64 bytes of it.
+pub(crate) fn set_origin(file: &str) {
+    write_text(&ORIGIN, &[file.as_bytes()]);
 }
 
 /// The handlers are installed, and its loop is the only one.
 pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
 pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
 pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
-pub(crate) static WORD_NAME: OnceLock<&str> = OnceLock::new();
-pub(crate) static WORD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+pub(crate) static ORIGIN: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 /// The exchange whose foreign code is running: its row + 1.
 pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
 /// The exchange whose foreign code ran last, as a suspect: its row + 1.

@@ -26,11 +26,11 @@ use sys::{allocator, interval, signals};
 
 use super::in_flight::{
     CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, EXCHANGE_PLACES, EXCHANGE_ROWS, ExchangeRow,
-    LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, RAN_LAST, RUNNING, WORD, WORD_NAME, Way, in_flight,
-    read_text,
+    LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, ORIGIN, RAN_LAST, RUNNING, Way, in_flight, read_text,
 };
 use super::prepared::{Page, REFERENCE, prepared};
 use super::report::{Cause, Text, Time, name, write_exec_failure, write_to_log};
+use crate::upgrade::handover::{Item, Reason};
 
 /// How long all others together are waited for that do not take what they are sent.
 const PATIENCE_MILLISECONDS: i64 = 2000;
@@ -121,12 +121,14 @@ fn give_up(cause: Cause) {
     now.reference(&mut reference);
     let is_stuck = matches!(cause, Cause::Stuck(_));
     let mut words = Words::new();
-    words.text("why", if is_stuck { "stuck" } else { "crashed" });
+    Item::Reason(if is_stuck { Reason::Stall } else { Reason::Crash }).encode(&mut words);
     hand_over_listener(&mut words);
-    if let Some(name) = WORD_NAME.get() {
-        let mut value = [0; 64];
-        let length = read_text(&WORD, &mut value);
-        words.text(name, std::str::from_utf8(&value[..length]).unwrap_or(""));
+    let mut origin = [0; 64];
+    let length = read_text(&ORIGIN, &mut origin);
+    if length > 0
+        && let Ok(origin) = std::str::from_utf8(&origin[..length])
+    {
+        Item::Origin(origin).encode(&mut words);
     }
 
     let running = RUNNING.load(Ordering::Relaxed);
@@ -138,7 +140,8 @@ fn give_up(cause: Cause) {
         let mut label = [0; LABEL_BYTES];
         let length = read_text(&culprit.label, &mut label);
         if length > 0 {
-            words.text("label", std::str::from_utf8(&label[..length]).unwrap_or("unknown"));
+            let part = std::str::from_utf8(&label[..length]).unwrap_or("unknown");
+            Item::Part(part).encode(&mut words);
             note_crash(&label[..length], &now);
         }
     }
@@ -246,18 +249,18 @@ impl Settling<'_> {
         if !is_well {
             shutdown(descriptor, Direction::Both);
         } else if row.settled.load(Ordering::Relaxed) {
-            self.hand_over("keep", descriptor);
+            self.hand_over(Item::KeepAlive(descriptor));
         } else if way != Way::Cgi as usize {
             // Closing would take the answer back while the other side still sends.
             shutdown(descriptor, Direction::Write);
-            self.hand_over("drain", descriptor);
+            self.hand_over(Item::Unread(descriptor));
         }
     }
 
-    fn hand_over(&mut self, what: &str, descriptor: RawFd) {
+    fn hand_over(&mut self, connection: Item<'_>) {
         if self.handed_over < HANDED_OVER {
             self.handed_over += 1;
-            self.words.number(what, descriptor as u64);
+            connection.encode(self.words);
         }
     }
 
@@ -309,7 +312,7 @@ fn hand_over_listener(words: &mut Words) {
     if LISTENER_AT_STDIN.load(Ordering::Relaxed) {
         put_on_stdin(listener);
     } else {
-        words.number("listen", listener as u64);
+        Item::Listener(listener).encode(words);
     }
 }
 

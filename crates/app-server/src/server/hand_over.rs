@@ -25,7 +25,7 @@ use crate::server::connections::Kept;
 use crate::server::phase::Event;
 use crate::transport::{WayIn, http as http_way_in};
 use crate::upgrade::decide::Obstacle;
-use crate::upgrade::handover::{Inherited, word};
+use crate::upgrade::handover::{Inherited, Item, Reason};
 
 /// How long requests in flight may take before a draining child finishes them: accepting pauses meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
@@ -148,22 +148,23 @@ where
             return io::Error::other("nothing is watched");
         };
         let mut words = exec::Words::new();
-        words.text(word::WHY, word::RENEWED);
+        Item::Reason(Reason::Upgrade).encode(&mut words);
         if let Some(origin) = upgrader.origin() {
-            words.text(word::ORIGIN, origin);
+            Item::Origin(origin).encode(&mut words);
         }
         let listener = self.listening.listener.as_fd();
         let on_stdin = match self.listening.way_in {
             WayIn::Spawned => descriptors::put_on_stdin(listener),
             _ => {
-                words.number(word::LISTEN, listener.as_raw_fd() as u64);
+                Item::Listener(listener.as_raw_fd()).encode(&mut words);
                 Ok(())
             }
         };
         // Past some thousand no word fits: those connections end, as idle ones may at any time.
         let collected = self.connections.collected();
         let fits = |kept: &Kept| {
-            words.has_room() && words.number(word::KEEP, kept.stream.as_fd().as_raw_fd() as u64)
+            let connection = Item::KeepAlive(kept.stream.as_fd().as_raw_fd());
+            words.has_room() && connection.encode(&mut words)
         };
         let handed_over = collected.iter().map(fits).filter(|fits| *fits).count();
         drop(collected);
@@ -179,7 +180,7 @@ where
 
     /// Takes over what the program before this one has left.
     pub(super) fn take_over(&mut self, inherited: Inherited) {
-        for connection in inherited.keep {
+        for connection in inherited.keep_alive {
             match Stream::from_fd(connection) {
                 Ok(stream) => {
                     let peer = match stream.peer_address() {
@@ -191,7 +192,7 @@ where
                 Err(error) => tracing::debug!("A connection was lost: {error}."),
             }
         }
-        for answered in inherited.drain {
+        for answered in inherited.unread {
             self.read_to_the_end(answered);
         }
     }

@@ -1,77 +1,113 @@
-//! What this process had before it became this program: its listening socket, connections, and why.
-//!
-//! The words are those of `event_loop::exec`; whoever writes them (`renewal.rs`, the crash guard's handler)
-//! and this file have to agree, also across versions: a word that is not known is passed over.
+//! What one program leaves to the next in the same process: one enum, encoded by the server that upgrades and by
+//! the signal handler that restarts after a crash, decoded by the program that follows, which may be another
+//! version: a word that it does not know is passed over.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
-use event_loop::exec::{self, Inherited as Word};
+use event_loop::exec::{self, Inherited as Word, Words};
 
-/// What was taken over.
+/// One thing that is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    /// The listening socket, unless it is on descriptor 0.
+    Listener(RawFd),
+    /// A keep-alive connection of whose next request nothing has been read.
+    KeepAlive(RawFd),
+    /// A connection that has had its response: only to be read to its end.
+    Unread(RawFd),
+    /// Why the program before ended.
+    Reason(Reason),
+    /// Whose code was running when it crashed or stalled.
+    Part(&'a str),
+    /// The launcher's file when the web server started the process; see `decide.rs`.
+    Origin(&'a str),
+}
+
+/// Why a program ended in favor of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A new version, a new configuration, or a touch.
+    Upgrade,
+    /// A fatal signal.
+    Crash,
+    /// The event loop stalled.
+    Stall,
+}
+
+const LISTENER: &str = "listen";
+const KEEP_ALIVE: &str = "keep";
+const UNREAD: &str = "drain";
+const REASON: &str = "why";
+const PART: &str = "label";
+const ORIGIN: &str = "origin";
+
+impl Reason {
+    const ALL: [Reason; 3] = [Reason::Upgrade, Reason::Crash, Reason::Stall];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Reason::Upgrade => "renewed",
+            Reason::Crash => "crashed",
+            Reason::Stall => "stuck",
+        }
+    }
+}
+
+impl Item<'_> {
+    /// Adds this to what is handed over; whether there was room. Async-signal-safe.
+    pub(crate) fn encode(self, words: &mut Words) -> bool {
+        match self {
+            Item::Listener(fd) => words.number(LISTENER, fd as u64),
+            Item::KeepAlive(fd) => words.number(KEEP_ALIVE, fd as u64),
+            Item::Unread(fd) => words.number(UNREAD, fd as u64),
+            Item::Reason(reason) => words.text(REASON, reason.word()),
+            Item::Part(name) => words.text(PART, name),
+            Item::Origin(file) => words.text(ORIGIN, file),
+        }
+    }
+}
+
+/// All that was handed over.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
-    /// The listening socket, unless it is on descriptor 0.
-    pub(crate) listen: Option<OwnedFd>,
-    /// Kept connections, nothing of their next request read.
-    pub(crate) keep: Vec<OwnedFd>,
-    /// Connections that have had their answer: only to be read to their end.
-    pub(crate) drain: Vec<OwnedFd>,
-    /// Why the program before this one ended.
-    pub(crate) why: Option<Why>,
-    /// Whose code was running when it crashed or got stuck.
-    #[allow(dead_code, reason = "the quarantine reads it")]
-    pub(crate) label: Option<String>,
-    /// The launcher's file when the web server started this process; see `renewal.rs`.
+    /// See [`Item::Listener`].
+    pub(crate) listener: Option<OwnedFd>,
+    /// See [`Item::KeepAlive`].
+    pub(crate) keep_alive: Vec<OwnedFd>,
+    /// See [`Item::Unread`].
+    pub(crate) unread: Vec<OwnedFd>,
+    /// See [`Item::Reason`].
+    pub(crate) reason: Option<Reason>,
+    /// See [`Item::Part`].
+    pub(crate) part: Option<String>,
+    /// See [`Item::Origin`].
     pub(crate) origin: Option<String>,
-}
-
-/// Why a program ended in favour of this one, in the same process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// A new version, a new configuration, or a touch.
-    Renewed,
-    /// A fatal signal.
-    Crashed,
-    /// The loop did not come round.
-    Stuck,
-}
-
-/// The names of the words.
-pub(crate) mod word {
-    pub(crate) const LISTEN: &str = "listen";
-    pub(crate) const KEEP: &str = "keep";
-    pub(crate) const DRAIN: &str = "drain";
-    pub(crate) const WHY: &str = "why";
-    pub(crate) const RENEWED: &str = "renewed";
-    pub(crate) const CRASHED: &str = "crashed";
-    pub(crate) const STUCK: &str = "stuck";
-    pub(crate) const LABEL: &str = "label";
-    pub(crate) const ORIGIN: &str = "origin";
 }
 
 impl Inherited {
     /// Takes it over, once, at the start; `None` in a process that has just been started.
     pub(crate) fn take() -> Option<Inherited> {
-        Some(Inherited::read(exec::take_inherited()?))
+        Some(Inherited::decode(exec::take_inherited()?))
     }
 
-    fn read(words: Vec<Word>) -> Inherited {
+    fn decode(words: Vec<Word>) -> Inherited {
         let mut inherited = Inherited::default();
         for word in words {
             match word {
                 Word::Descriptor(name, fd) => match name.as_str() {
-                    word::LISTEN => inherited.listen = Some(fd),
-                    word::KEEP => inherited.keep.push(fd),
-                    word::DRAIN => inherited.drain.push(fd),
+                    LISTENER => inherited.listener = Some(fd),
+                    KEEP_ALIVE => inherited.keep_alive.push(fd),
+                    UNREAD => inherited.unread.push(fd),
                     // Closed: nobody knows what it is for.
                     _ => {}
                 },
-                Word::Text(name, value) => match (name.as_str(), value.as_str()) {
-                    (word::WHY, word::RENEWED) => inherited.why = Some(Why::Renewed),
-                    (word::WHY, word::CRASHED) => inherited.why = Some(Why::Crashed),
-                    (word::WHY, word::STUCK) => inherited.why = Some(Why::Stuck),
-                    (word::LABEL, _) => inherited.label = Some(value),
-                    (word::ORIGIN, _) => inherited.origin = Some(value),
+                Word::Text(name, value) => match name.as_str() {
+                    REASON => {
+                        let named = Reason::ALL.into_iter().find(|reason| reason.word() == value);
+                        inherited.reason = named.or(inherited.reason);
+                    }
+                    PART => inherited.part = Some(value),
+                    ORIGIN => inherited.origin = Some(value),
                     _ => {}
                 },
             }
@@ -84,29 +120,57 @@ impl Inherited {
 mod tests {
     use super::*;
 
+    /// As the next program gets them, with other descriptors.
+    fn decoded(items: &[Item<'_>]) -> Inherited {
+        let mut words = Words::new();
+        for item in items {
+            assert!(item.encode(&mut words), "{item:?}");
+        }
+        let words = words.as_text().split(' ').map(|word| {
+            let (name, value) = word.split_once('=').unwrap();
+            match value.parse::<RawFd>() {
+                Ok(_) => Word::Descriptor(name.to_owned(), null()),
+                Err(_) => Word::Text(name.to_owned(), value.to_owned()),
+            }
+        });
+        Inherited::decode(words.collect())
+    }
+
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
     #[test]
-    fn words_are_read_and_unknown_ones_passed_over() {
+    fn what_is_encoded_is_decoded() {
+        for reason in Reason::ALL {
+            let inherited = decoded(&[
+                Item::Listener(3),
+                Item::KeepAlive(4),
+                Item::KeepAlive(5),
+                Item::Unread(6),
+                Item::Reason(reason),
+                Item::Part("checksum"),
+                Item::Origin("12-34"),
+            ]);
+            assert!(inherited.listener.is_some());
+            assert_eq!((inherited.keep_alive.len(), inherited.unread.len()), (2, 1));
+            assert_eq!(inherited.reason, Some(reason));
+            assert_eq!(inherited.part.as_deref(), Some("checksum"));
+            assert_eq!(inherited.origin.as_deref(), Some("12-34"));
+        }
+    }
+
+    #[test]
+    fn unknown_words_are_passed_over() {
         let text = |name: &str, value: &str| Word::Text(name.to_owned(), value.to_owned());
-        let fd = |name: &str| {
-            let file = std::fs::File::open("/dev/null").unwrap();
-            Word::Descriptor(name.to_owned(), file.into())
-        };
-        let inherited = Inherited::read(vec![
-            fd(word::LISTEN),
-            fd(word::KEEP),
-            fd(word::KEEP),
-            fd(word::DRAIN),
-            text(word::WHY, word::STUCK),
-            text(word::LABEL, "checksum"),
-            text(word::ORIGIN, "12-34"),
+        let inherited = Inherited::decode(vec![
+            text(REASON, "stuck"),
+            text(REASON, "bored"),
             text("of-tomorrow", "1"),
             text("pid", "1"),
+            Word::Descriptor("of-tomorrow".to_owned(), null()),
         ]);
-        assert!(inherited.listen.is_some());
-        assert_eq!((inherited.keep.len(), inherited.drain.len()), (2, 1));
-        assert_eq!(inherited.why, Some(Why::Stuck));
-        assert_eq!(inherited.label.as_deref(), Some("checksum"));
-        assert_eq!(inherited.origin.as_deref(), Some("12-34"));
-        assert_eq!(Inherited::read(vec![text(word::WHY, "bored")]).why, None);
+        assert_eq!(inherited.reason, Some(Reason::Stall));
+        assert!(inherited.listener.is_none());
     }
 }
