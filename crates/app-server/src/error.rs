@@ -15,7 +15,7 @@ pub const MIN_DESCRIPTORS: u64 = 20;
 /// # Errors
 /// [`Error::Descriptors`].
 pub fn check_descriptors() -> Result<(), Error> {
-    match event_loop::descriptors::limit() {
+    match process::descriptors::limit() {
         Ok(limit) if limit < MIN_DESCRIPTORS => Err(Error::Descriptors(limit)),
         _ => Ok(()),
     }

@@ -22,12 +22,12 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::recovery::Mark;
-pub use event_loop::fork::Limits;
-use event_loop::fork::{self, Beginning};
 use event_loop::pipe::{self, Reader, Writer};
 use event_loop::time;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+pub use process::Limits;
+use process::fork::{self, Beginning};
 use tower_service::Service;
 
 use self::queue::ProcessPermit;

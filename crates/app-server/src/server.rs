@@ -17,9 +17,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use event_loop::signals::{self, Signal, Signals};
-use event_loop::{exec, process};
 use http::Request;
 use http_body::Body as HttpBody;
+use process::reexec;
 use tower_service::Service;
 
 use self::connections::Connections;
@@ -136,7 +136,7 @@ where
         let was_here = inherited.is_some();
         let mut inherited = inherited.unwrap_or_default();
         if was_here {
-            exec::release_signals();
+            reexec::release_signals();
             process::adopt_inherited().map_err(Error::Loop)?;
         }
         end_with_supervisor().map_err(Error::Loop)?;

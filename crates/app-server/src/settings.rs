@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use event_loop::fork::Limits;
+use process::Limits;
 
 use crate::cgi_vars::forwarded::TrustedProxy;
 use crate::upgrade::Upgrade;

@@ -26,9 +26,9 @@ use std::process::ExitStatus;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use event_loop::process::{Child, Command, Stdio};
 use event_loop::signals::{self, Signal, Signals};
 use event_loop::time;
+use process::{Child, Command, Stdio};
 
 use self::back_off::BackOff;
 use self::load::{Change, Load};

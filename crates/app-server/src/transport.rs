@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 
-use event_loop::descriptors;
 use event_loop::net::Address;
+use process::descriptors;
 
 /// How requests reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What this thread's loop has done so far, in plain numbers.
 //!
-//! Every file of the crate counts here; the status page and the tests read. Counting costs an addition to
+//! Every file of the crate counts here; the store and the tests read. Counting costs an addition to
 //! a thread-local number, no atomic and no allocation. The numbers start at zero with each
 //! [`run`](crate::run) and can still be read after it.
 
@@ -78,10 +78,6 @@ counters! {
     writes_in_vain,
     /// Signals that were handed to a listener.
     signals,
-    /// Child processes started.
-    children_started,
-    /// Child processes reaped.
-    children_reaped,
 }
 
 /// Returns what this thread's loop has done since its last [`run`](crate::run) began.

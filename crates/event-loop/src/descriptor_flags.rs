@@ -20,11 +20,6 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfd(fd, FdFlags::CLOEXEC)?)
 }
 
-/// Makes a descriptor one whose reads and writes wait: for a child that has nothing else to do.
-pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)?)
-}
-
 /// Says whether `fd` is close-on-exec and whether it is non-blocking.
 #[cfg(test)]
 pub(crate) fn flags(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {

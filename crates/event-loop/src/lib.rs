@@ -1,8 +1,9 @@
 //! An event loop and futures executor for one thread, without starting another.
 //!
 //! [`run`] builds the loop on the calling thread and runs a future to its end; [`spawn`] starts more.
-//! Sockets are in [`net`], timers in [`time`], programs as child processes in [`process`], code of ours in
-//! a child process in [`fork`], pipes in [`pipe`], signals in [`signals`]; sockets and pipes speak the traits of `tokio::io` and `hyper::rt`, which need no runtime.
+//! Sockets are in [`net`], timers in [`time`], pipes in [`pipe`], signals in [`signals`]; sockets and pipes speak
+//! the traits of `tokio::io` and `hyper::rt`, which need no runtime. Child processes are awaited with the crate
+//! `process`.
 //!
 //! * **No thread is ever started**, and Linux 3.10 is enough.
 //! * **Everything that can be awaited is `Send`**, without unsafe code: it holds ids into tables of the
@@ -33,23 +34,22 @@
 //! goes through what there is of each. The state behind it is in `loop_state.rs`.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod counters;
 mod descriptor_flags;
-pub mod descriptors;
-pub mod exec;
 mod executor;
-mod finisher;
-pub mod fork;
+pub mod forked;
+mod loop_id;
 mod loop_state;
-pub mod memory_limit;
 pub mod net;
+mod operations;
 pub mod pipe;
-pub mod process;
 mod reactor;
 mod ready_queue;
 pub mod signals;
 mod source;
 mod table;
+mod task;
 pub mod time;
 mod timers;
 #[cfg(feature = "tokio")]
@@ -64,7 +64,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use counters::{Counters, counters};
-pub use executor::{Panic, Task, spawn, spawn_now, yield_now};
+pub use task::{Panic, Task, spawn, spawn_now, yield_now};
 #[cfg(feature = "tokio")]
 pub use tokio_host::run_in_tokio;
 
@@ -80,7 +80,7 @@ use table::Key;
 pub const POLLS_A_TURN: usize = 128;
 
 /// Builds an event loop on this thread and runs it until `future` is done; then drops the tasks that are
-/// left, ends the child processes, and returns the output.
+/// left, and returns the output.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub fn is_running() -> bool {
 enum Wakeup {
     /// Another thread woke tasks.
     ForeignThread,
-    /// A signal has come; SIGCHLD leads to the child processes.
+    /// A signal has come.
     Signal,
     /// A socket or pipe has something to tell.
     Readiness(Key, Readiness),
@@ -151,11 +151,7 @@ impl Loop {
         for wakeup in occurrences.chain(deadlines).chain(ready) {
             match wakeup {
                 Wakeup::ForeignThread => self.ready.take_arrivals(),
-                Wakeup::Signal => {
-                    if self.signals.deliver() {
-                        self.children.reap();
-                    }
-                }
+                Wakeup::Signal => self.signals.deliver(),
                 Wakeup::Readiness(key, readiness) => self.reactor.note(key, readiness),
                 Wakeup::Deadline(waker) => {
                     counters::count(|counters| &counters.timers_fired);

@@ -12,28 +12,16 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
 use crate::counters;
 use crate::executor::Executor;
-use crate::process::Children;
+use crate::loop_id::LoopId;
 use crate::reactor::Reactor;
-use crate::ready_queue::ReadyQueue;
-use crate::signals::Inbox;
-use crate::time::Clock;
+use crate::ready_queue::{self, ReadyQueue};
+use crate::signals::inbox::Inbox;
 use crate::timers::Timers;
-
-/// Tells the loops of a process apart, those that have ended included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LoopId(u64);
-
-impl LoopId {
-    fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        LoopId(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 /// One thread's world.
 pub(crate) struct Loop {
@@ -41,10 +29,9 @@ pub(crate) struct Loop {
     pub(crate) clock: Clock,
     pub(crate) reactor: Reactor,
     pub(crate) timers: RefCell<Timers>,
-    pub(crate) ready: ReadyQueue,
+    pub(crate) ready: Rc<ReadyQueue>,
     pub(crate) executor: Executor,
     pub(crate) signals: Inbox,
-    pub(crate) children: Children,
     /// It lives inside another executor, which has a poll set of its own.
     pub(crate) hosted: Cell<bool>,
 }
@@ -57,10 +44,9 @@ impl Loop {
             clock: Clock::new(),
             reactor: Reactor::new(),
             timers: RefCell::new(Timers::new()),
-            ready: ReadyQueue::new(id),
+            ready: ReadyQueue::enter(id),
             executor: Executor::new(),
             signals: Inbox::new(),
-            children: Children::new(),
             hosted: Cell::new(false),
         }
     }
@@ -133,15 +119,16 @@ impl Drop for Entered {
     fn drop(&mut self) {
         // Futures are dropped while the loop can still be found: their sockets and timers sign off.
         self.state.executor.drop_all();
-        self.state.children.end_all();
+        ready_queue::leave();
         let state = CURRENT.with(|current| current.borrow_mut().take());
         drop(state);
     }
 }
 
 /// Forgets this thread's loop without ending it, in a child that has a copy of it: none of its futures is
-/// dropped, none of its children killed, and its descriptors are closed by whoever calls this.
+/// dropped, and its descriptors are closed by whoever calls this.
 pub(crate) fn forget() {
+    ready_queue::forget();
     CURRENT.with(|current| std::mem::forget(current.borrow_mut().take()));
 }
 

@@ -1,7 +1,6 @@
 //! Pipes: one-way streams of bytes, inside the process, to children, and over inherited descriptors.
 //!
-//! The rules of reading and writing are in `source.rs`; here are the faces. Children get theirs in
-//! `process.rs`.
+//! The rules of reading and writing are in `source.rs`; here are the faces.
 
 use std::fs::File;
 use std::io::{self, IoSlice};

@@ -374,9 +374,9 @@ impl Reactor {
 
     // Both.
 
-    /// Watches everything anew in a poll set of its own: for a copy of the process, which shares the poll
-    /// set with the original, so that what one takes out is gone for both.
-    pub(crate) fn renew(&self) -> io::Result<()> {
+    /// Watches everything in a new poll set: in the child of a fork, which shares the former one with its parent, so
+    /// that what one takes out is gone for both.
+    pub(crate) fn remake(&self) -> io::Result<()> {
         let poll = mio::Poll::new()?;
         let sources = self.sources.borrow();
         for place in 0..sources.places() {

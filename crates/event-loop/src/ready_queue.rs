@@ -7,17 +7,46 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use crate::counters::{count, count_many};
-use crate::loop_state::{LoopId, with_loop};
-use crate::source;
+use crate::loop_id::LoopId;
+use crate::operations::grant_operations;
 use crate::table::Key;
 
 /// What stands for the future given to `run`, which is no row of the task table.
 pub(crate) const ROOT: Key = Key::reserved(0);
+
+thread_local! {
+    /// The queue of the loop that runs on this thread.
+    static HERE: RefCell<Option<Rc<ReadyQueue>>> = const { RefCell::new(None) };
+}
+
+/// Wakers find no queue on this thread any more.
+pub(crate) fn leave() {
+    let queue = HERE.with(|here| here.borrow_mut().take());
+    drop(queue);
+}
+
+/// As [`leave`], without dropping anything, in a child that has a copy of the loop.
+pub(crate) fn forget() {
+    HERE.with(|here| std::mem::forget(here.borrow_mut().take()));
+}
+
+/// Puts a task into the queue of its loop; says whether that runs on this thread.
+fn push_here(owner: LoopId, key: Key) -> bool {
+    let push = |here: &RefCell<Option<Rc<ReadyQueue>>>| match here.borrow().as_deref() {
+        Some(queue) if queue.owner == owner => {
+            queue.push(key);
+            true
+        }
+        _ => false,
+    };
+    HERE.try_with(push).unwrap_or(false)
+}
 
 /// The queue of one loop.
 pub(crate) struct ReadyQueue {
@@ -34,7 +63,14 @@ pub(crate) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    pub(crate) fn new(owner: LoopId) -> Self {
+    /// Makes the queue of a loop, which wakers on this thread find until [`leave`] or [`forget`].
+    pub(crate) fn enter(owner: LoopId) -> Rc<Self> {
+        let queue = Rc::new(ReadyQueue::new(owner));
+        HERE.with(|here| *here.borrow_mut() = Some(Rc::clone(&queue)));
+        queue
+    }
+
+    fn new(owner: LoopId) -> Self {
         ReadyQueue {
             owner,
             queue: RefCell::new(VecDeque::new()),
@@ -164,7 +200,7 @@ impl Wake for TaskWaker {
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        if with_loop(self.owner, |state| state.ready.push(self.key)).is_none() {
+        if !push_here(self.owner, self.key) {
             self.inlet.push(self.key);
         }
     }
@@ -173,6 +209,6 @@ impl Wake for TaskWaker {
 /// Counts a poll, grants its share of reads and writes, and says goodbye to the queue.
 pub(crate) fn begin_poll(waker: &TaskWaker) {
     count(|counters| &counters.polls);
-    source::grant_operations();
+    grant_operations();
     waker.leave_queue();
 }

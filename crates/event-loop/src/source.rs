@@ -6,12 +6,11 @@
 //!   the last event said that the other end writes no more.
 //! * Interest in writing is asked for only after a write would block, and taken back when an event comes
 //!   that no writer waits for (in `reactor.rs`).
-//! * A task that finds its sockets always ready lets others run after [`OPERATIONS_A_POLL`] reads and
-//!   writes.
+//! * A task that finds its sockets always ready lets others run after a number of reads and
+//!   writes (`operations.rs`).
 //!
 //! `net/stream.rs` and `pipe.rs` put their faces in front of this; readiness is kept by `reactor.rs`.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
@@ -20,7 +19,9 @@ use bytes::BytesMut;
 use sys::buffers::{read_into_bytes, read_into_cursor, read_into_read_buf};
 
 use crate::counters::count;
-use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
+use crate::loop_id::LoopId;
+use crate::loop_state::{no_loop, with_current, with_loop};
+use crate::operations::poll_operation;
 use crate::reactor::Direction;
 use crate::table::Key;
 
@@ -295,35 +296,6 @@ fn full_buffer() -> io::Error {
         io::ErrorKind::InvalidInput,
         "a read was asked for with a buffer that is full; reserve() some room",
     )
-}
-
-/// How many reads and writes a task may do in one poll. With buffers of 64 KiB that is 2 MiB, or about a
-/// millisecond; a task that serves a request needs two or three. tokio's budget is 128 operations.
-pub(crate) const OPERATIONS_A_POLL: u32 = 32;
-
-thread_local! {
-    static OPERATIONS_LEFT: Cell<u32> = const { Cell::new(OPERATIONS_A_POLL) };
-}
-
-/// Grants the operations of a poll that begins.
-pub(crate) fn grant_operations() {
-    OPERATIONS_LEFT.set(OPERATIONS_A_POLL);
-}
-
-/// Takes one of the operations of this poll. When they are used up, the task waits for its next turn; one
-/// that is no task of ours, and gets no new grant when polled, gets it here.
-fn poll_operation(cx: &Context<'_>) -> Poll<()> {
-    match OPERATIONS_LEFT.get().checked_sub(1) {
-        Some(left) => {
-            OPERATIONS_LEFT.set(left);
-            Poll::Ready(())
-        }
-        None => {
-            grant_operations();
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    }
 }
 
 impl Drop for Descriptor {

@@ -3,7 +3,6 @@
 //! Which timer is due when is computed in `timers.rs`, which reads no clock; the clock is read here, at
 //! most once a turn unless a wait is about to begin.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::counters::count;
-use crate::loop_state::{LoopId, with_current, with_loop};
+use crate::loop_id::LoopId;
+use crate::loop_state::{with_current, with_loop};
 use crate::table::Key;
 
 /// Returns the loop's time: the moment at which the present turn first asked for it.
@@ -222,37 +222,6 @@ impl hyper::rt::Timer for HyperTimer {
             Some(ours) => ours.get_mut().reset(new_deadline),
             None => *sleep = self.sleep_until(new_deadline),
         }
-    }
-}
-
-/// The clock of one loop.
-pub(crate) struct Clock {
-    turn: Cell<Option<Instant>>,
-}
-
-impl Clock {
-    pub(crate) const fn new() -> Self {
-        Clock { turn: Cell::new(None) }
-    }
-
-    /// Forgets the time, for a new turn has begun.
-    pub(crate) fn begin_turn(&self) {
-        self.turn.set(None);
-    }
-
-    /// Returns the turn's time; reads the clock for the first who asks.
-    pub(crate) fn now(&self) -> Instant {
-        self.turn.get().unwrap_or_else(|| {
-            let now = self.read();
-            self.turn.set(Some(now));
-            now
-        })
-    }
-
-    /// Reads the clock.
-    pub(crate) fn read(&self) -> Instant {
-        count(|counters| &counters.clock_reads);
-        Instant::now()
     }
 }
 

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use event_loop::net::{Address, Listener, Stream};
-use event_loop::process::{Child, Command};
 use event_loop::signals::Signals;
 use event_loop::time::{HyperTimer, Sleep, Timeout};
 use event_loop::{Panic, Task, pipe};
@@ -28,8 +27,6 @@ fn handles_are_send() {
     is_send::<Listener>();
     is_send::<pipe::Reader>();
     is_send::<pipe::Writer>();
-    is_send::<Command>();
-    is_send::<Child>();
     is_send::<Signals>();
     is_send::<Panic>();
     // Whatever the output is: it never leaves the thread with the handle.
@@ -50,11 +47,6 @@ fn futures_that_hold_them_are_send() {
         event_loop::time::sleep(Duration::ZERO).await;
         drop(stream);
         std::io::Result::Ok(())
-    });
-    value_is_send(async {
-        let mut child = Command::new("true").spawn()?;
-        child.wait().await?;
-        Command::new("true").output(10).await
     });
     value_is_send(async {
         let mut signals = event_loop::signals::listen(&[])?;

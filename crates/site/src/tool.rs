@@ -2,8 +2,8 @@
 //!
 //! Only the description lives here: plain values. The table itself is in the crate `tools`; `router.rs` mounts it.
 
-use event_loop::fork::Limits;
 use http::Uri;
+use process::Limits;
 
 /// One small web tool, as the table of tools lists it.
 ///

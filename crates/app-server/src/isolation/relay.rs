@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use event_loop::Task;
-use event_loop::fork::{self, Failure, Limits};
 use event_loop::pipe::{Reader, Writer};
-use event_loop::process::Child;
 use event_loop::time::{self, Sleep};
 use http::Response;
 use http_body::Body as HttpBody;
+use process::Child;
+use process::{Failure, Limits, output};
 
 use crate::cause::Cause;
 use crate::isolation::frames::{Frame, Frames};
@@ -134,7 +134,7 @@ impl Relay {
         let Started { mut child, body: pipe, answer } = started;
         let shared = Rc::<Shared>::default();
         let stderr = child.stderr.take();
-        let printed = event_loop::spawn(fork::pass_on(stderr, fork::to_stderr));
+        let printed = event_loop::spawn(output::pass_on(stderr, output::to_stderr));
         let body = event_loop::spawn(send_body(body, pipe, shared.clone()));
         Relay {
             state: State::Answering(Running { child, printed, _body: body, _permit: permit }),

@@ -6,8 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::atomic::Ordering;
 
 use atomic_file::{Access, close_to_others};
-use event_loop::exec::Image;
-use event_loop::memory_limit::{MemoryLimit, limit_memory};
+use process::memory_limit::{MemoryLimit, limit_memory};
+use process::reexec::Image;
 
 use super::in_flight::{INSTALLED, Way};
 use super::pages::prepare_plain;

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use event_loop::{descriptors, fork};
+use process::descriptors;
 use sys::allocator::naming_a_backtrace;
 
 /// Bytes of a message that are kept. It may quote what a visitor sent.
@@ -96,12 +96,12 @@ pub(crate) fn log_backtrace(reference: &str) {
     }
     let reference = reference.to_owned();
     let same = backtrace.clone();
-    let naming = fork::compute(NAMING, move || named(&same).into_bytes());
+    let naming = process::compute(NAMING, move || named(&same).into_bytes());
     event_loop::spawn(async move {
         match naming.await {
             Ok(text) => tell(&reference, &String::from_utf8_lossy(&text)),
             // Where no child can be had, the cause is worth the time.
-            Err(fork::Failure::CannotFork(_)) => tell(&reference, &named(&backtrace)),
+            Err(process::Failure::CannotFork(_)) => tell(&reference, &named(&backtrace)),
             Err(failure) => {
                 tracing::error!(
                     "The backtrace of the panic {reference} could not be read: {failure}."
@@ -113,7 +113,7 @@ pub(crate) fn log_backtrace(reference: &str) {
 }
 
 /// What finding the names may take.
-const NAMING: fork::Limits = fork::Limits { memory: 1 << 30, ..fork::Limits::DEFAULT };
+const NAMING: process::Limits = process::Limits { memory: 1 << 30, ..process::Limits::DEFAULT };
 
 fn tell(reference: &str, backtrace: &str) {
     tracing::error!("It came to the panic {reference} by way of:\n{backtrace}");

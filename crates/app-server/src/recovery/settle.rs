@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use event_loop::exec::{Image, Words};
-use event_loop::memory_limit::lift_limit;
+use process::memory_limit::lift_limit;
+use process::reexec::{Image, Words};
 use rustix::fs::{Mode, OFlags};
 use sys::descriptors::{Direction, put_on_stdin, shutdown};
 use sys::fatal::FatalSignal;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use event_loop::fork::Limits;
+use process::Limits;
 
 /// A part of the program, as [`Host::classify`](crate::Host::classify) names it: for the log, for the quarantine of
 /// what crashes again and again, and to say that its requests are isolated.

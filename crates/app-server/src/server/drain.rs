@@ -6,9 +6,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use event_loop::{fork, time};
+use event_loop::time;
 use http::Request;
 use http_body::Body as HttpBody;
+use process::draining_child;
 use tower_service::Service;
 
 use crate::request::body::Body;
@@ -82,6 +83,6 @@ where
         })
         .await;
         tracing::info!("Draining child: finished.");
-        fork::leave(0);
+        draining_child::leave(0);
     }
 }

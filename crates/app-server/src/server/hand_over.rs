@@ -12,11 +12,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::recovery;
-use event_loop::fork::{self, Finisher};
 use event_loop::net::{Address, Stream};
-use event_loop::{descriptors, exec, process, signals, time};
+use event_loop::time;
 use http::Request;
 use http_body::Body as HttpBody;
+use process::draining_child::{self, Forked};
+use process::{descriptors, reexec};
 use tower_service::Service;
 
 use crate::request::body::Body;
@@ -66,15 +67,15 @@ where
             return self.put_off(obstacle);
         }
         // From here on a signal waits for the handlers of the new program, or for ours again.
-        let held = exec::Held::begin();
-        signals::look_now();
+        let held = reexec::Held::begin();
+        process::look_now();
         if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
             return Event::Shutdown;
         }
         let _ = io::stdout().flush();
         let original = match self.fork_draining_child(in_flight) {
-            Ok(Some(Finisher::Original(original))) => Some(original),
-            Ok(Some(Finisher::Copy)) => {
+            Ok(Some(Forked::Original(original))) => Some(original),
+            Ok(Some(Forked::DrainingChild)) => {
                 drop(held);
                 return Event::Forked;
             }
@@ -126,11 +127,11 @@ where
     }
 
     /// Leaves what is in flight to a child; `None` when nothing is.
-    fn fork_draining_child(&self, in_flight: usize) -> Result<Option<Finisher>, Obstacle> {
+    fn fork_draining_child(&self, in_flight: usize) -> Result<Option<Forked>, Obstacle> {
         if in_flight == 0 {
             return Ok(None);
         }
-        fork::finisher().map(Some).map_err(|error| {
+        draining_child::fork().map(Some).map_err(|error| {
             if self.upgrader.as_ref().is_some_and(|upgrader| upgrader.attempts().0 == 0) {
                 tracing::warn!(
                     in_flight,
@@ -147,8 +148,13 @@ where
         let Some(upgrader) = &mut self.upgrader else {
             return io::Error::other("nothing is watched");
         };
+<<<<<<< HEAD
         let mut words = exec::Words::new();
         Item::Reason(Reason::Upgrade).encode(&mut words);
+=======
+        let mut words = reexec::Words::new();
+        words.text(word::WHY, word::RENEWED);
+>>>>>>> 13dae6c (event-loop: a loop and nothing else; children, forks and re-exec are a crate of their own)
         if let Some(origin) = upgrader.origin() {
             Item::Origin(origin).encode(&mut words);
         }

@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
-use event_loop::descriptors;
 use event_loop::net::{Address, Listener};
+use process::descriptors;
 
 use crate::error::Error;
 use crate::supervisor::worker::is_worker;

@@ -3,8 +3,6 @@
 use std::io;
 use std::os::unix::process::parent_id;
 
-use event_loop::process;
-
 /// Tells a process that it is a worker, whose socket is at descriptor 0: the supervisor's process number.
 pub(crate) const VARIABLE: &str = "APP_SERVER_WORKER";
 
@@ -17,5 +15,5 @@ pub fn is_worker() -> bool {
 
 /// Drains and ends a worker when its supervisor is gone: nobody would upgrade or end it then.
 pub(crate) fn end_with_supervisor() -> io::Result<()> {
-    if is_worker() { process::finish_with_parent(parent_id()) } else { Ok(()) }
+    if is_worker() { process::stop_with_parent(parent_id()) } else { Ok(()) }
 }

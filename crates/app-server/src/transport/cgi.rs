@@ -11,10 +11,10 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use event_loop::descriptors;
 use fastcgi_server::Params;
 use http::{Method, Request};
 use http_body::Body as HttpBody;
+use process::descriptors;
 use tower_service::Service;
 
 use crate::cause::Cause;

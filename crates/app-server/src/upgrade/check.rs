@@ -8,10 +8,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use event_loop::exec::Image;
-use event_loop::fork::{self, Beginning};
 use event_loop::pipe::Reader;
 use event_loop::time;
+use process::fork::{self, Beginning};
+use process::reexec::Image;
 
 use crate::upgrade::verdicts::Verdict;
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use event_loop::exec::Image;
 use event_loop::time::{self, Sleep};
+use process::reexec::Image;
 
 use crate::host::Host;
 use crate::upgrade::Upgrade;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use atomic_file::Durability;
-use event_loop::descriptors;
 use event_loop::time;
+use process::descriptors;
 
 /// What a check has led to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use app_server::{Address, Host, Part, Server, Settings, WayIn};
 use axum::Router;
 use axum::routing::get;
 use case_runner::{Case, Ending::Success, Helper, itself};
-use event_loop::exec;
 use http::Uri;
+use process::reexec;
 use rustix::process::{Signal, getpid, kill_process};
 
 const CASES: &[Case] = &[
@@ -169,9 +169,9 @@ fn ask(folder: &Path) {
 
 /// Crashes while it answers; the program that goes on says so.
 fn crashing_helper() {
-    if let Some(inherited) = exec::take_inherited() {
+    if let Some(inherited) = reexec::take_inherited() {
         let why = inherited.into_iter().find_map(|word| match word {
-            exec::Inherited::Text(name, value) if name == "why" => Some(value),
+            reexec::Inherited::Text(name, value) if name == "why" => Some(value),
             _ => None,
         });
         let [name, line] = ["comm", "cmdline"]

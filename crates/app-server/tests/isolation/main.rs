@@ -20,10 +20,11 @@ use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
 use case_runner::{CASE, Case, Ending::Success, Helper, NOTES, itself, run_case};
 use event_loop::net::Stream;
-use event_loop::{descriptors, time};
+use event_loop::time;
 use http::{Response, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use process::descriptors;
 
 #[path = "../suite/client.rs"]
 #[allow(dead_code, reason = "the suite uses the rest of it")]

@@ -22,7 +22,8 @@ use rustix::net::AddressFamily;
 use super::{Address, Stream, socket};
 use crate::counters::count;
 use crate::descriptor_flags::{set_close_on_exec, set_nonblocking};
-use crate::loop_state::{LoopId, no_loop, with_current, with_loop};
+use crate::loop_id::LoopId;
+use crate::loop_state::{no_loop, with_current, with_loop};
 use crate::reactor::Waiting;
 use crate::table::Key;
 
@@ -133,8 +134,7 @@ impl Listener {
         Self::new(socket, family, None)
     }
 
-    /// As [`from_fd`](Self::from_fd), for a socket that this process has bound before it became this program
-    /// ([`exec`](crate::exec)): its file is removed when the listener is dropped.
+    /// As [`from_fd`](Self::from_fd), for a socket that this process has bound before it became this program: its file is removed when the listener is dropped.
     ///
     /// # Errors
     ///

@@ -123,7 +123,7 @@ fn decode(name: SocketAddrAny) -> io::Result<Address> {
 }
 
 /// Says whether the socket listens (`SO_ACCEPTCONN`).
-pub(crate) fn accepts_connections(fd: BorrowedFd<'_>) -> io::Result<bool> {
+pub(super) fn accepts_connections(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(fd)?)
 }
 

@@ -6,7 +6,6 @@
 mod executor;
 mod network;
 mod pipes;
-mod processes;
 mod streams;
 mod timers;
 #[cfg(feature = "tokio")]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use event_loop::fork::{self, Failure};
+use process::Failure;
 
 use super::queue::{Busy, PATIENCE, Permit, Queue};
 use crate::password::Password;
@@ -18,7 +18,7 @@ use crate::pause::pause;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// The limits for checking a password. It normally takes some tenths of a second; this allows for a slow machine.
-const LIMITS: fork::Limits = fork::Limits {
+const LIMITS: process::Limits = process::Limits {
     cpu: Duration::from_secs(30),
     wall: Duration::from_secs(60),
     memory: 64 << 20,
@@ -93,9 +93,9 @@ impl Permit<'_> {
         }
         let mut was_lost = false;
         loop {
-            match fork::compute(LIMITS, &work).await {
+            match process::compute(LIMITS, &work).await {
                 Ok(value) => return Ok(value),
-                Err(failure) if failure.is_for_now() && self.since.elapsed() < PATIENCE => {
+                Err(failure) if failure.is_transient() && self.since.elapsed() < PATIENCE => {
                     pause(RETRY_AFTER).await;
                 }
                 // After an upgrade this is a draining child: the process that started this one is its parent.

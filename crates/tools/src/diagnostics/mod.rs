@@ -16,11 +16,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe::Reader;
-use event_loop::process::{Child, Command, Stdio};
 use event_loop::time;
 use futures_util::stream;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use process::{Child, Command, Stdio};
 use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool, context};
 
 use logic::{CULPRITS, LEFT_OUT, When};

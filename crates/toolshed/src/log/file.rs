@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replace};
-use event_loop::descriptors;
+use process::descriptors;
 use rustix::fs::OFlags;
 
 use crate::installation::{LOG, LOG_BEFORE, LOGS};

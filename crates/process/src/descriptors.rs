@@ -1,6 +1,6 @@
 //! The descriptors every process begins with: 0, 1 and 2. The only place that touches them.
 //!
-//! Everything else the crate opens is close-on-exec from the first moment and may be used by anybody; these
+//! Everything else we open is close-on-exec from the first moment and may be used by anybody; these
 //! three belong to the process. When they are moved is decided in `app-server`.
 
 use std::ffi::OsStr;
@@ -8,19 +8,18 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 use rustix::stdio;
-
-use crate::net::socket;
 
 /// Says whether a descriptor is a listening socket (`SO_ACCEPTCONN`).
 ///
 /// This is sharper than FastCGI 1.0 §2.2, which asks `getpeername(2)` for ENOTCONN: a socket that is
 /// neither connected nor listening answers that too. `false` for everything that is no socket.
 pub fn is_listening_socket(fd: BorrowedFd<'_>) -> bool {
-    socket::accepts_connections(fd).unwrap_or(false)
+    sockopt::socket_acceptconn(fd).unwrap_or(false)
 }
 
 /// Moves the listening socket from descriptor 0 to a close-on-exec descriptor of at least 10, and puts
@@ -180,4 +179,9 @@ pub fn open_count() -> io::Result<usize> {
     // Less the one that the look itself takes.
     let seen = fs::read_dir("/proc/self/fd")?.try_fold(0, |count, entry| entry.map(|_| count + 1));
     seen.map(|count: usize| count.saturating_sub(1))
+}
+
+/// Makes a descriptor one whose reads and writes wait: for a child that has nothing else to do.
+pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)?)
 }

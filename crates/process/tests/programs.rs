@@ -1,16 +1,21 @@
-//! Child processes: endings, streams, kills, no zombies.
+//! Programs as child processes: endings, streams, kills, no zombies.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use event_loop::process::{Child, Command, Stdio};
 use event_loop::signals::Signal;
+use event_loop::spawn;
 use event_loop::time::{sleep, timeout};
-use event_loop::{counters, spawn};
+use process::{Child, Command, Stdio, counters};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::run;
+/// Runs a test's future on a loop; fails when it hangs.
+fn run<F: Future>(future: F) -> F::Output {
+    let in_time = async { timeout(Duration::from_secs(30), future).await.expect("the test hangs") };
+    event_loop::run(in_time).unwrap()
+}
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -148,6 +153,7 @@ fn the_end_of_the_loop_ends_the_children() {
 #[test]
 fn many_at_once() {
     run(async {
+        let before = counters();
         let tasks: Vec<_> = (0..60)
             .map(|number| {
                 spawn(async move {
@@ -159,7 +165,10 @@ fn many_at_once() {
         for (number, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await, Some(number as i32));
         }
-        assert_eq!((counters().children_started, counters().children_reaped), (60, 60));
+        assert_eq!(
+            (counters().started - before.started, counters().reaped - before.reaped),
+            (60, 60)
+        );
     });
 }
 
@@ -210,4 +219,13 @@ fn environment_and_directory() {
         let output = command.env_clear().env("NAME", "value").current_dir("/").output(1000).await;
         assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), "value\n/\nnone\n");
     });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_loop_inside_tokio_has_children_too() {
+    event_loop::run_in_tokio(async {
+        assert!(Command::new("true").status().await.unwrap().success());
+    })
+    .unwrap();
 }

@@ -309,7 +309,7 @@ fn parse(value: &OsString) -> Option<Vec<Inherited>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -355,15 +355,15 @@ mod tests {
     #[test]
     fn a_failed_exec_leaves_all_as_it_was() {
         let image = Image::prepare(Path::new("/no/such/program"), ["x"], [("A", "b")]).unwrap();
-        let (end, _other) = crate::pipe::ends().unwrap();
+        let (end, _other) = event_loop::pipe::ends().unwrap();
         let mut words = Words::new();
         words.number("keep", end.as_raw_fd() as u64);
         let before = text(&words).to_owned();
         for _ in 0..2 {
             assert_eq!(image.exec(&mut words).kind(), io::ErrorKind::NotFound);
             assert_eq!(text(&words), before);
-            let (close_on_exec, _) = crate::descriptor_flags::flags(end.as_fd()).unwrap();
-            assert!(close_on_exec);
+            let flags = rustix::io::fcntl_getfd(&end).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         }
     }
 }

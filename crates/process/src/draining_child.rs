@@ -1,30 +1,28 @@
-//! A copy of this process that goes on with the whole loop, to finish what is in progress, while this one
-//! becomes another program.
+//! A copy of this process that goes on with the whole loop, to finish what is in flight, while this one becomes
+//! another program.
 //!
-//! A fork copies memory and descriptors, but a poll set and a self-pipe stay shared: what one of the two
-//! takes out is gone for the other. So the copy makes its own before it touches anything. Tasks, timers and
-//! sockets go on as they were; child processes do not, for only their parent can wait for them.
+//! A fork copies memory and descriptors, but a poll set and a self-pipe stay shared. So the copy makes its own before
+//! it touches anything ([`event_loop::forked`]). Tasks, timers and sockets go on as they were; child processes do
+//! not, for only their parent can wait for them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
-use sys::fork::{Forked, exit_at_once};
+use sys::fork::exit_at_once;
 use sys::signals::AllBlocked;
 
-use crate::descriptor_flags::set_blocking;
-use crate::loop_state::{Loop, no_loop, with_current};
-use crate::net::socket;
-use crate::process;
+use crate::children;
 
-/// Where [`finisher`] has returned.
+/// Where [`fork`] has returned.
 #[derive(Debug)]
-pub enum Finisher {
+pub enum Forked {
     /// In the process that forked: the copy stands, and waits for what becomes of this process.
     Original(Original),
     /// In the copy, after the original has become another program.
-    Copy,
+    DrainingChild,
 }
 
 /// The original process between the fork and its new program.
@@ -58,41 +56,35 @@ impl Drop for Original {
 /// `WouldBlock` (EAGAIN) when the account has too many processes; `Unsupported` when there is more than one
 /// thread, or the loop lives inside tokio, whose own poll set would stay shared; else when descriptors are
 /// short. There is no copy then.
-pub fn finisher() -> io::Result<Finisher> {
-    if with_current(|state| state.hosted.get()).ok_or_else(no_loop)? {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a loop inside tokio cannot be copied",
-        ));
-    }
-    process::watch_children()?;
-    let (ours, theirs) = socket::pair()?;
-    set_blocking(ours.as_fd())?;
-    set_blocking(theirs.as_fd())?;
+pub fn fork() -> io::Result<Forked> {
+    event_loop::forked::can_be_taken_over()?;
+    children::watch()?;
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // What waits in the buffer would be written by both.
     let _ = io::stdout().flush();
     let parent = std::process::id();
     let blocked = AllBlocked::begin()?;
     match sys::fork::fork()? {
-        Forked::Parent(number) => {
+        sys::fork::Forked::Parent(number) => {
             drop((theirs, blocked));
-            process::keep_in_background(number);
+            children::keep_in_background(number);
             let original = Original { gate: File::from(ours) };
             // The copy tells when it stands: a matter of a few system calls.
             let mut word = [0];
             match (&original.gate).read(&mut word) {
-                Ok(1) if word == *READY => Ok(Finisher::Original(original)),
+                Ok(1) if word == *READY => Ok(Forked::Original(original)),
                 _ => Err(io::Error::other("the copy could not make a poll set of its own")),
             }
         }
-        Forked::Child => {
+        sys::fork::Forked::Child => {
             drop(ours);
             if stand(theirs, parent).is_err() {
                 // The original hears the end of the pair, and goes on by itself.
                 exit_at_once(1);
             }
             drop(blocked);
-            Ok(Finisher::Copy)
+            Ok(Forked::DrainingChild)
         }
     }
 }
@@ -102,24 +94,14 @@ const READY: &[u8; 1] = b"r";
 /// Makes everything the copy's own, and waits until the original is another program.
 fn stand(gate: OwnedFd, parent: u32) -> io::Result<()> {
     sys::parent::signal_at_end(parent, Signal::TERM)?;
-    with_current(renew).unwrap_or_else(|| Err(no_loop()))?;
+    event_loop::forked::take_over()?;
+    children::lose_all();
     let mut gate = File::from(gate);
     gate.write_all(READY)?;
     match gate.read(&mut [0])? {
         0 => Ok(()),
         _ => Err(io::Error::other("the original goes on")),
     }
-}
-
-fn renew(state: &Loop) -> io::Result<()> {
-    state.reactor.renew()?;
-    if let Some(bell) = state.reactor.take_bell(true)? {
-        state.ready.hang_bell(bell);
-    }
-    state.ready.take_arrivals();
-    state.signals.renew(state)?;
-    state.children.lose_all();
-    Ok(())
 }
 
 /// Ends this process at once, as a copy should: values that the original has, too, are not dropped.

@@ -19,7 +19,7 @@ pub struct MemoryLimit(());
 /// becomes the present size + `bytes`, unless that is more than it is anyway. `None` when a limit of ours
 /// is in force already.
 ///
-/// Child processes inherit it; [`process::Command`](crate::process::Command) gives them the former one.
+/// Child processes inherit it; [`Command`](crate::Command) gives them the former one.
 ///
 /// # Errors
 /// When `/proc` is not mounted, and what `setrlimit(2)` answers.

@@ -1,0 +1,67 @@
+//! What the cases have in common.
+
+pub(crate) use case_runner::{CASE, itself, run_case};
+pub(crate) use event_loop::net::{Address, Listener, Stream};
+pub(crate) use event_loop::signals::{Disposition, Signal, disposition, listen};
+pub(crate) use event_loop::time::{sleep, timeout};
+pub(crate) use event_loop::{pipe, spawn, yield_now};
+pub(crate) use process::draining_child::{self, Forked};
+pub(crate) use process::fork::{Beginning, fresh};
+pub(crate) use process::{Failure, Limits, compute, counters, descriptors, reexec};
+pub(crate) use std::fs::File;
+pub(crate) use std::io::{Read, Write};
+pub(crate) use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+pub(crate) use std::os::unix::net::{UnixListener, UnixStream};
+pub(crate) use std::os::unix::process::ExitStatusExt;
+pub(crate) use std::path::Path;
+pub(crate) use std::process::{Command, Stdio};
+pub(crate) use std::time::{Duration, Instant};
+pub(crate) use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub(crate) fn one_thread() {
+    assert_eq!(descriptors::task_count().unwrap(), 1);
+}
+
+/// The descriptors that a child finds open, the one it looks with included. Whoever started the tests may
+/// have left more than 0, 1 and 2 open.
+pub(crate) fn open_in_child() -> Vec<String> {
+    // exec: the shell would keep descriptors of its own.
+    let script = "exec ls /proc/self/fd";
+    let output = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The children of this process, zombies included: lines of /proc.
+pub(crate) fn children() -> Vec<String> {
+    let parent = format!(" {} ", std::process::id());
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let lines = processes.filter_map(|path| std::fs::read_to_string(path.join("stat")).ok());
+    // number (name) state parent …
+    lines
+        .filter(|line| {
+            let behind_name = line.rsplit(") ").next().unwrap_or_default();
+            behind_name.get(1..).is_some_and(|rest| rest.starts_with(&parent))
+        })
+        .collect()
+}
+
+pub(crate) const SMALL: Limits = Limits {
+    cpu: Duration::from_secs(1),
+    wall: Duration::from_secs(20),
+    memory: 64 << 20,
+    file_size: 100_000,
+};
+
+pub(crate) async fn until_no_children() {
+    let start = Instant::now();
+    while !children().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", children());
+        yield_now().await;
+    }
+}
+
+/// How `replaced_helper` comes to execute itself anew.
+pub(crate) const FROM: &str = "FROM";
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
