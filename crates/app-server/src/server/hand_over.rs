@@ -148,13 +148,8 @@ where
         let Some(upgrader) = &mut self.upgrader else {
             return io::Error::other("nothing is watched");
         };
-<<<<<<< HEAD
-        let mut words = exec::Words::new();
-        Item::Reason(Reason::Upgrade).encode(&mut words);
-=======
         let mut words = reexec::Words::new();
-        words.text(word::WHY, word::RENEWED);
->>>>>>> 13dae6c (event-loop: a loop and nothing else; children, forks and re-exec are a crate of their own)
+        Item::Reason(Reason::Upgrade).encode(&mut words);
         if let Some(origin) = upgrader.origin() {
             Item::Origin(origin).encode(&mut words);
         }

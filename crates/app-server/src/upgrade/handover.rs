@@ -1,21 +1,10 @@
-<<<<<<< HEAD
 //! What one program leaves to the next in the same process: one enum, encoded by the server that upgrades and by
 //! the signal handler that restarts after a crash, decoded by the program that follows, which may be another
 //! version: a word that it does not know is passed over.
-=======
-//! What this process had before it became this program: its listening socket, connections, and why.
-//!
-//! The words are those of `process::reexec`; whoever writes them (`renewal.rs`, the crash guard's handler)
-//! and this file have to agree, also across versions: a word that is not known is passed over.
->>>>>>> 13dae6c (event-loop: a loop and nothing else; children, forks and re-exec are a crate of their own)
 
 use std::os::fd::{OwnedFd, RawFd};
 
-<<<<<<< HEAD
-use event_loop::exec::{self, Inherited as Word, Words};
-=======
-use process::reexec::{self, Inherited as Word};
->>>>>>> 13dae6c (event-loop: a loop and nothing else; children, forks and re-exec are a crate of their own)
+use process::reexec::{self, Inherited as Word, Words};
 
 /// One thing that is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +87,7 @@ pub(crate) struct Inherited {
 impl Inherited {
     /// Takes it over, once, at the start; `None` in a process that has just been started.
     pub(crate) fn take() -> Option<Inherited> {
-<<<<<<< HEAD
-        Some(Inherited::decode(exec::take_inherited()?))
-=======
-        Some(Inherited::read(reexec::take_inherited()?))
->>>>>>> 13dae6c (event-loop: a loop and nothing else; children, forks and re-exec are a crate of their own)
+        Some(Inherited::decode(reexec::take_inherited()?))
     }
 
     fn decode(words: Vec<Word>) -> Inherited {
