@@ -234,7 +234,7 @@ fn a_body_that_breaks_off_is_a_400_with_a_sentence() {
     ] {
         let answer = post_for("*/*", query, content_type, body_that_breaks_off([body]));
         assert_eq!(answer.status, 400, "{query} {content_type}");
-        assert!(answer.text().contains("did not arrive whole"), "{query} {content_type}");
+        assert!(answer.text().contains("did not arrive in full"), "{query} {content_type}");
     }
     let answer = post_for("*/*", "", MULTIPART, form[..form.len() - 8].to_owned());
     assert_eq!(answer.status, 400);
@@ -310,7 +310,7 @@ fn a_form_without_files_works_up_to_its_limit() {
     let large = format!("text={}", "x".repeat(super::TEXT_BYTES));
     let answer = post(&site(), ADDRESS, URLENCODED, large.clone());
     assert_eq!(answer.status, 413);
-    assert!(answer.text().contains("larger than the 1 MiB"), "{}", answer.text());
+    assert!(answer.text().contains("larger than the limit of 1 MiB"), "{}", answer.text());
     let answer = post(&site(), ADDRESS, MULTIPART, form(&[("text", None, &large)]));
     assert_eq!(answer.status, 413);
     let answer = post(&site(), ADDRESS, MULTIPART, form(&[("file", Some("f"), &large)]));
