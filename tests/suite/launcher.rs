@@ -117,7 +117,7 @@ const CASES: &[Case] = &[
         name: "not executable",
         files: &[(BESIDE, PROGRAM.as_bytes(), 0o644)],
         environment: &[],
-        expect: Expect::Refused(126, &["may not be run", "chmod 755", BESIDE]),
+        expect: Expect::Refused(126, &["cannot be executed", "chmod 755", BESIDE]),
     },
     Case {
         name: "empty",

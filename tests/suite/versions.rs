@@ -75,7 +75,7 @@ const BROKEN: &[Broken] = &[
     Broken {
         name: "its configuration is wrong",
         put: |site| fs::write(site.configuration(), "publik = 1\n").expect("it is written"),
-        said: "publik is no setting; write public",
+        said: "unknown setting `publik`; did you mean `public`?",
     },
 ];
 
@@ -283,7 +283,7 @@ fn a_mistake_in_the_first_configuration_ever_takes_no_site_down() {
     site.end_all();
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     check_is_closed(&site, "with a mistake in it");
-    assert!(site.said().contains("The configuration as it was before goes on"), "{}", site.said());
+    assert!(site.said().contains("the previous configuration stays in use"), "{}", site.said());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
@@ -356,7 +356,7 @@ fn a_configuration_that_cannot_be_read_takes_no_site_down() {
         let _ = fs::remove_file(site.configuration());
         let _ = fs::remove_dir(site.configuration());
     }
-    assert!(site.said().contains("The configuration as it was before goes on"), "{}", site.said());
+    assert!(site.said().contains("the previous configuration stays in use"), "{}", site.said());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
