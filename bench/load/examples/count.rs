@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 
-use app_server::{Server, WayIn};
+use app_server::{Server, Transport};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
@@ -21,13 +21,13 @@ use tower_service::Service;
 
 fn main() -> ExitCode {
     let ended = match std::env::args().nth(1).as_deref() {
-        Some("service") => Server::new(Count).run(WayIn::Spawned),
+        Some("service") => Server::new(Count).run(Transport::Spawned),
         Some("axum") => {
             let router = Router::new()
                 .route("/", post(|body: axum::body::Body| async move { count(body).await }));
-            Server::new(router).run(WayIn::Spawned)
+            Server::new(router).run(Transport::Spawned)
         }
-        Some("cgi") => Server::new(Hello).run(WayIn::Cgi),
+        Some("cgi") => Server::new(Hello).run(Transport::Cgi),
         _ => {
             eprintln!("count: say service, axum or cgi.");
             return ExitCode::from(2);

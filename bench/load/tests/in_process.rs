@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use app_server::{Body, Server, WayIn};
+use app_server::{Body, Server, Transport};
 use bytes::Bytes;
 use event_loop::net::{Address, Listener, Stream};
 use event_loop::time;
@@ -55,9 +55,9 @@ impl Service<Request<Body>> for Hello {
 fn send(http: bool, change: impl FnOnce(&mut Options)) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let address: Address = format!("unix:{}/s", folder.path().display()).parse().unwrap();
-    let way_in = match http {
-        true => WayIn::Http(address.clone()),
-        false => WayIn::FastCgi(address.clone()),
+    let transport = match http {
+        true => Transport::Http(address.clone()),
+        false => Transport::FastCgi(address.clone()),
     };
     let mut options = Options::to(address);
     options.http = http;
@@ -68,7 +68,7 @@ fn send(http: bool, change: impl FnOnce(&mut Options)) -> Report {
     change(&mut options);
     event_loop::run(async {
         let _server = event_loop::spawn(async {
-            Server::new(Hello).serve(way_in).await.unwrap();
+            Server::new(Hello).serve(transport).await.unwrap();
         });
         time::timeout(Duration::from_secs(60), load::run::run(options)).await.unwrap().unwrap()
     })

@@ -6,7 +6,7 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use app_server::{Body, Server, WayIn};
+use app_server::{Body, Server, Transport};
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
@@ -80,7 +80,7 @@ fn exchanges(criterion: &mut Criterion) {
             let ended = event_loop::run(async {
                 let _server = event_loop::spawn(async {
                     let served =
-                        Server::new(Hello).serve(WayIn::FastCgi(address));
+                        Server::new(Hello).serve(Transport::FastCgi(address));
                     served.await.expect("it serves");
                 });
                 let begun = Instant::now();

@@ -43,7 +43,7 @@ pub enum Error {
     /// The answer could not be written (CGI, shell): nobody reads it any more, say.
     Answer(io::Error),
     /// The application failed in the middle of its answer (CGI, shell); the log says why.
-    BrokenOff,
+    Truncated,
     /// The file for a request's body cannot be read (shell).
     Body(io::Error),
 }
@@ -97,7 +97,7 @@ impl fmt::Display for Error {
             Error::Answer(source) => {
                 write!(formatter, "The answer could not be written to its end: {source}.")
             }
-            Error::BrokenOff => write!(formatter, "The answer broke off; the log says why."),
+            Error::Truncated => write!(formatter, "The answer broke off; the log says why."),
             Error::Body(source) => write!(formatter, "The body cannot be read: {source}."),
         }
     }
@@ -112,7 +112,7 @@ impl std::error::Error for Error {
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),
-            Error::Descriptors(_) | Error::BrokenOff => None,
+            Error::Descriptors(_) | Error::Truncated => None,
         }
     }
 }

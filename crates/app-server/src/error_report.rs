@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
 use crate::recovery::panics;
-use crate::request::context::Exchange;
+use crate::request::context::RequestContext;
 
 /// What the server has to answer in the application's stead.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl About {
         About {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            base: Exchange::of(request.extensions()).base().clone(),
+            base: RequestContext::of(request.extensions()).base().clone(),
             accept: request.headers().get(ACCEPT).cloned(),
         }
     }

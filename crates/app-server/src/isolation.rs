@@ -105,7 +105,7 @@ where
             Ok(Response::from_parts(parts, relay))
         }
         Event::Failed(cause) => Err(cause),
-        Event::BrokenOff(message) => Err(Cause::BadResponse(message)),
+        Event::Truncated(message) => Err(Cause::BadResponse(message)),
         Event::Data(_) | Event::End => {
             Err(Cause::ChildBroke("its process sent a body without a head".to_owned()))
         }

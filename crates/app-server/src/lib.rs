@@ -1,6 +1,6 @@
 //! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
 //!
-//! What lives here: the ways in ([`WayIn`], and [`request`] for the shell), one file each; the mapping
+//! What lives here: the ways in ([`Transport`], and [`request`] for the shell), one file each; the mapping
 //! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
 //! draining and ending ([`Server`]).
 //!
@@ -29,8 +29,8 @@
 //!     }
 //! }
 //!
-//! let way_in = app_server::WayIn::inherited().unwrap_or("http:127.0.0.1:8080".parse().unwrap());
-//! app_server::Server::new(Hello).run(way_in).unwrap();
+//! let transport = app_server::Transport::inherited().unwrap_or("http:127.0.0.1:8080".parse().unwrap());
+//! app_server::Server::new(Hello).run(transport).unwrap();
 //! ```
 
 #![forbid(unsafe_code)]
@@ -58,13 +58,13 @@ pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
 pub use host::Host;
 pub use request::body::{Body, BodyError};
-pub use request::context::{CgiVariables, Exchange, FilterData, Secrets};
+pub use request::context::{CgiVariables, FilterData, RequestContext, Secrets};
 pub use request::part::Part;
 pub use server::Server;
 pub use settings::Settings;
 pub use supervisor::worker::is_worker;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
-pub use transport::WayIn;
+pub use transport::Transport;
 pub use transport::shell::request;
 pub use upgrade::Upgrade;

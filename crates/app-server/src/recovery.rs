@@ -7,7 +7,7 @@
 //! `watchdog.rs` notices a loop that does not come round, `quarantine.rs` leaves alone what crashes again and again,
 //! `panics.rs` is for code that fails in an orderly way.
 //!
-//! The request path holds a [`Connection`] and an [`Exchange`] each, and runs foreign code through a [`Mark`].
+//! The request path holds a [`Connection`] and an [`Request`] each, and runs foreign code through a [`Mark`].
 //! While nothing is installed all that does nothing.
 //!
 //! With no exchange ever begun the signal does what it does by default: a program that crashes at its
@@ -25,7 +25,7 @@ mod watchdog;
 
 pub(crate) use guard::{CrashGuard, make_folder};
 pub(crate) use in_flight::{
-    Connection, Exchange, Mark, Way, is_installed, set_listener, set_origin,
+    Connection, Mark, Protocol, Request, is_installed, set_listener, set_origin,
 };
 pub(crate) use pages::Pages;
 pub(crate) use prepared::REFERENCE;

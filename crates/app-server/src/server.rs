@@ -35,7 +35,7 @@ use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
-use crate::transport::{WayIn, cgi};
+use crate::transport::{Transport, cgi};
 use crate::upgrade::handover::{Inherited, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
@@ -77,14 +77,14 @@ where
     B::Error: fmt::Display,
 {
     /// Serves on the calling thread until SIGTERM or SIGINT, then drains: takes no new connection, finishes the
-    /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`WayIn::Cgi`] it answers one
+    /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`Transport::Cgi`] it answers one
     /// request and returns.
     ///
     /// # Errors
     /// When the listen socket or the loop cannot be created, or CGI's one response did not go out whole.
-    pub fn run(self, way_in: WayIn) -> Result<(), Error> {
-        let _guard = self.prepare(&way_in)?;
-        event_loop::run(self.serve(way_in)).map_err(Error::Loop)?
+    pub fn run(self, transport: Transport) -> Result<(), Error> {
+        let _guard = self.prepare(&transport)?;
+        event_loop::run(self.serve(transport)).map_err(Error::Loop)?
     }
 
     /// As [`run`](Self::run), inside a tokio `current_thread` runtime: for applications that use tokio's time, its
@@ -94,17 +94,17 @@ where
     /// # Errors
     /// As [`run`](Self::run).
     #[cfg(feature = "tokio")]
-    pub fn run_in_tokio(self, way_in: WayIn) -> Result<(), Error> {
-        let _guard = self.prepare(&way_in)?;
-        event_loop::run_in_tokio(self.serve(way_in)).map_err(Error::Loop)?
+    pub fn run_in_tokio(self, transport: Transport) -> Result<(), Error> {
+        let _guard = self.prepare(&transport)?;
+        event_loop::run_in_tokio(self.serve(transport)).map_err(Error::Loop)?
     }
 
-    fn prepare(&self, way_in: &WayIn) -> Result<CrashGuard, Error> {
-        if *way_in != WayIn::Cgi {
+    fn prepare(&self, transport: &Transport) -> Result<CrashGuard, Error> {
+        if *transport != Transport::Cgi {
             check_descriptors()?;
         }
         panics::install_hook();
-        Ok(CrashGuard::begin(&self.settings, way_in))
+        Ok(CrashGuard::begin(&self.settings, transport))
     }
 
     /// As [`run`](Self::run), on a loop that runs already (`event_loop::run`): for programs with tasks of their own
@@ -114,14 +114,14 @@ where
     ///
     /// # Errors
     /// When the listen socket cannot be created, or CGI's one response did not go out whole.
-    pub async fn serve(self, way_in: WayIn) -> Result<(), Error> {
+    pub async fn serve(self, transport: Transport) -> Result<(), Error> {
         let Server { service, mut settings, host } = self;
         let upgrade = settings.upgrade.take();
         let mut application = Application::new(service, settings, host.clone());
-        application.guarded = recovery::is_installed().then(|| (&way_in).into());
+        application.guarded = recovery::is_installed().then(|| (&transport).into());
         let application = Rc::new(application);
         signals::ignore_failed_writes().map_err(Error::Loop)?;
-        if way_in == WayIn::Cgi {
+        if transport == Transport::Cgi {
             return cgi::serve(application).await;
         }
         panics::set_goes_on(true);
@@ -140,7 +140,7 @@ where
             process::adopt_inherited().map_err(Error::Loop)?;
         }
         end_with_supervisor().map_err(Error::Loop)?;
-        let listening = listen::open(&way_in, inherited.listener.take())?;
+        let listening = listen::open(&transport, inherited.listener.take())?;
         if application.guarded.is_some() {
             recovery::make_folder(&application.settings);
         }
@@ -149,12 +149,12 @@ where
             tracing::error!("{cause}.");
             application.refuse_all(cause);
         }
-        recovery::set_listener(Some(listening.listener.as_fd()), way_in == WayIn::Spawned);
-        let is_behind_mod_fcgid = way_in == WayIn::Spawned && listening.ours_alone;
+        recovery::set_listener(Some(listening.listener.as_fd()), transport == Transport::Spawned);
+        let is_behind_mod_fcgid = transport == Transport::Spawned && listening.ours_alone;
         application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
         let idle_exit = application.settings.idle_exit;
         let circumstances = Circumstances {
-            idle_exit: (way_in == WayIn::Spawned).then_some(idle_exit),
+            idle_exit: (transport == Transport::Spawned).then_some(idle_exit),
             origin: inherited.origin.take(),
             is_known_by_launcher: is_behind_mod_fcgid,
             host: host.clone(),
@@ -171,12 +171,12 @@ where
         }
         match inherited.reason {
             None => {
-                tracing::info!("Serving {}.", listening.way_in);
-                host.on_listening(&listening.way_in.to_string());
+                tracing::info!("Serving {}.", listening.transport);
+                host.on_listening(&listening.transport.to_string());
             }
-            Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.way_in),
+            Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.transport),
             Some(Reason::Crash | Reason::Stall) => {
-                tracing::info!("Restarted in place; serving {}.", listening.way_in);
+                tracing::info!("Restarted in place; serving {}.", listening.transport);
             }
         }
 

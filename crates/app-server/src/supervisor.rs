@@ -38,7 +38,7 @@ use crate::host::Host;
 use crate::server::listen::{self, Listening};
 use crate::server::shutdown::shutdown_signals;
 use crate::settings::Settings;
-use crate::transport::WayIn;
+use crate::transport::Transport;
 
 /// How many workers there are, and how one is started.
 #[derive(Clone, Debug)]
@@ -64,13 +64,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a worker may take until it serves. Past it a renewal is given up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Opens the listen socket of `way_in` and keeps workers serving it until SIGTERM or SIGINT; then lets
+/// Opens the listen socket of `transport` and keeps workers serving it until SIGTERM or SIGINT; then lets
 /// them finish (for at most [`Settings::drain_timeout`]) and returns.
 ///
 /// # Errors
 /// When the socket, the loop or the very first worker cannot be had.
 pub fn supervise(
-    way_in: &WayIn,
+    transport: &Transport,
     workers: Workers,
     settings: &Settings,
     host: &dyn Host,
@@ -80,7 +80,7 @@ pub fn supervise(
         let mut wanted = shutdown_signals();
         wanted.push(Signal::Hangup);
         let signals = signals::listen(&wanted).map_err(Error::Loop)?;
-        let listening = listen::open(way_in, None)?;
+        let listening = listen::open(transport, None)?;
         let mut supervisor = Supervisor {
             plan: workers,
             listening,
@@ -91,7 +91,7 @@ pub fn supervise(
             start_at: Vec::new(),
         };
         supervisor.begin().map_err(Error::Worker)?;
-        let shown = supervisor.listening.way_in.to_string();
+        let shown = supervisor.listening.transport.to_string();
         tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
         host.on_listening(&shown);
         supervisor.supervise(signals).await;

@@ -16,7 +16,7 @@ use process::descriptors;
 
 /// How requests reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WayIn {
+pub enum Transport {
     /// FastCGI on the listening socket that the web server left at descriptor 0 (FastCGI 1.0
     /// §2.2): mod_fcgid, lighttpd, spawn-fcgi, systemd.
     Spawned,
@@ -29,9 +29,9 @@ pub enum WayIn {
     Cgi,
 }
 
-impl WayIn {
+impl Transport {
     /// Returns how the web server that started this process means to reach it, if one did:
-    /// [`WayIn::Spawned`] when descriptor 0 is a listening socket, else [`WayIn::Cgi`] when
+    /// [`Transport::Spawned`] when descriptor 0 is a listening socket, else [`Transport::Cgi`] when
     /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd left at descriptor 3
     /// (`LISTEN_FDS`) is taken to descriptor 0. So ask this first of all, before anything is opened.
     ///
@@ -40,29 +40,29 @@ impl WayIn {
     ///
     /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
     /// an unconnected socket that does not listen answers ENOTCONN too.
-    pub fn inherited() -> Option<WayIn> {
+    pub fn inherited() -> Option<Transport> {
         if let Err(error) = descriptors::take_from_systemd() {
             tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
         }
         if descriptors::is_listening_socket(io::stdin().as_fd()) {
-            return Some(WayIn::Spawned);
+            return Some(Transport::Spawned);
         }
-        std::env::var_os("GATEWAY_INTERFACE").map(|_| WayIn::Cgi)
+        std::env::var_os("GATEWAY_INTERFACE").map(|_| Transport::Cgi)
     }
 }
 
-impl FromStr for WayIn {
+impl FromStr for Transport {
     type Err = String;
 
     /// Reads `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
-    fn from_str(text: &str) -> Result<WayIn, String> {
+    fn from_str(text: &str) -> Result<Transport, String> {
         let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
         if let Some(rest) = text.strip_prefix("fastcgi:") {
-            address(rest).map(WayIn::FastCgi)
+            address(rest).map(Transport::FastCgi)
         } else if let Some(rest) = text.strip_prefix("http:unix:") {
-            address(&format!("unix:{rest}")).map(WayIn::Http)
+            address(&format!("unix:{rest}")).map(Transport::Http)
         } else if let Some(rest) = text.strip_prefix("http:") {
-            address(&format!("tcp:{rest}")).map(WayIn::Http)
+            address(&format!("tcp:{rest}")).map(Transport::Http)
         } else {
             Err(format!(
                 "{text:?} is not a transport; write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT or \
@@ -72,14 +72,14 @@ impl FromStr for WayIn {
     }
 }
 
-impl fmt::Display for WayIn {
+impl fmt::Display for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WayIn::Spawned => formatter.write_str("FastCGI on descriptor 0"),
-            WayIn::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
-            WayIn::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
-            WayIn::Http(address) => write!(formatter, "HTTP on {address}"),
-            WayIn::Cgi => formatter.write_str("CGI"),
+            Transport::Spawned => formatter.write_str("FastCGI on descriptor 0"),
+            Transport::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
+            Transport::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
+            Transport::Http(address) => write!(formatter, "HTTP on {address}"),
+            Transport::Cgi => formatter.write_str("CGI"),
         }
     }
 }
@@ -95,8 +95,8 @@ mod tests {
             ("fastcgi:tcp:127.0.0.1:9000", "FastCGI on tcp:127.0.0.1:9000"),
             ("http:127.0.0.1:8080", "http://127.0.0.1:8080"),
         ] {
-            assert_eq!(text.parse::<WayIn>().unwrap().to_string(), shown);
+            assert_eq!(text.parse::<Transport>().unwrap().to_string(), shown);
         }
-        assert!("ftp:x".parse::<WayIn>().unwrap_err().contains("write fastcgi:unix:PATH"));
+        assert!("ftp:x".parse::<Transport>().unwrap_err().contains("write fastcgi:unix:PATH"));
     }
 }

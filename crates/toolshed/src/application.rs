@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::task::{Context, Poll};
 
 use app_server::{
-    Body, Cause, CgiVariables, ErrorReport, Exchange, Host, Part, Role, Scheme, Workers,
+    Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme, Workers,
 };
 use axum::Router;
 use axum::routing::future::RouteFuture;
@@ -183,7 +183,7 @@ impl Service<Request<Body>> for Site {
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
-        let exchange = Exchange::of(request.extensions());
+        let exchange = RequestContext::of(request.extensions());
         if let Some(asks) = asked_by_web_server(exchange, self.base.as_deref()) {
             request.extensions_mut().insert(asks);
             request.extensions_mut().insert(site::Server(self.facts));
@@ -212,7 +212,7 @@ impl Service<Request<Body>> for Site {
 /// The first question comes as a role. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, comes
 /// as a request for the folder's own path that was redirected to our launcher; clients cannot set these
 /// variables, whose names have no `HTTP_` before them.
-fn asked_by_web_server(exchange: &Exchange, base: Option<&str>) -> Option<AuthorizerQuery> {
+fn asked_by_web_server(exchange: &RequestContext, base: Option<&str>) -> Option<AuthorizerQuery> {
     let variables = exchange.variables()?;
     let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
     if exchange.role() == Some(Role::Authorizer) {
@@ -251,11 +251,11 @@ static FACTS: ServerFacts = ServerFacts {
     reference: app_server::reference,
     variables: variables_of,
     facts: facts_of,
-    address: |extensions| Exchange::of(extensions).remote_address(),
-    is_https: |extensions| Exchange::of(extensions).scheme() == Scheme::Https,
+    address: |extensions| RequestContext::of(extensions).remote_address(),
+    is_https: |extensions| RequestContext::of(extensions).scheme() == Scheme::Https,
     is_alone: |extensions| {
         // Each FastCGI transport names a role; over HTTP there are no variables.
-        let exchange = Exchange::of(extensions);
+        let exchange = RequestContext::of(extensions);
         exchange.variables().is_some() && exchange.role().is_none()
     },
     password: password_of,
@@ -266,7 +266,7 @@ static FACTS_OVER_TCP: ServerFacts = ServerFacts { password: |_| None, ..FACTS }
 
 /// The password that the web server sends with a request (`SetEnv` in .htaccess).
 fn password_of(extensions: &Extensions) -> Option<Result<Password, BadHash>> {
-    let secrets = Exchange::of(extensions).secrets()?;
+    let secrets = RequestContext::of(extensions).secrets()?;
     let text = |name| {
         let secret = secrets.get(name).filter(|secret| !secret.is_empty())?;
         Some(String::from_utf8_lossy(secret).into_owned())
@@ -280,14 +280,15 @@ fn password_of(extensions: &Extensions) -> Option<Result<Password, BadHash>> {
 /// The web server's variables. Over HTTP there are none.
 fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let variables = Exchange::of(extensions).variables().into_iter().flat_map(CgiVariables::iter);
+    let variables =
+        RequestContext::of(extensions).variables().into_iter().flat_map(CgiVariables::iter);
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// Version, transport, and who asks.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-    let exchange = Exchange::of(extensions);
+    let exchange = RequestContext::of(extensions);
     let transport = match (exchange.variables(), exchange.role()) {
         (None, _) => "HTTP",
         (Some(_), None) => "CGI",

@@ -17,7 +17,7 @@ mod setup;
 use std::process::ExitCode;
 
 use app_server::Allocator;
-use app_server::WayIn;
+use app_server::Transport;
 use clap::Parser;
 
 use crate::flags::{Command, Flags};
@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     // A web server that starts the program passes no arguments that matter, so they are not even parsed. For CGI this
     // is also a matter of security, since a query may become arguments (RFC 3875 §4.4). A worker's socket comes from
     // our own supervisor, and its arguments are the supervisor's.
-    let inherited = if app_server::is_worker() { None } else { WayIn::inherited() };
+    let inherited = if app_server::is_worker() { None } else { Transport::inherited() };
     match inherited {
-        Some(WayIn::Cgi) => return report::exit_code(commands::cgi::run()),
+        Some(Transport::Cgi) => return report::exit_code(commands::cgi::run()),
         Some(_) => return report::exit_code(commands::spawned::run()),
         None => {}
     }

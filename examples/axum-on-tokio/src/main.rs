@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use app_server::{Server, WayIn};
+use app_server::{Server, Transport};
 use axum::Router;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -59,9 +59,10 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
-    let served = WayIn::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|way_in| {
-        Server::new(application()).run_in_tokio(way_in).map_err(|error| error.to_string())
-    });
+    let served =
+        Transport::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|transport| {
+            Server::new(application()).run_in_tokio(transport).map_err(|error| error.to_string())
+        });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use std::future::{Ready, ready};
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 
-use app_server::{Body, Server, WayIn};
+use app_server::{Body, Server, Transport};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -41,9 +41,9 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_writer(std::io::stderr).init();
     let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
-    let served = WayIn::inherited()
+    let served = Transport::inherited()
         .map_or_else(|| asked_for.parse(), Ok)
-        .and_then(|way_in| Server::new(Hello).run(way_in).map_err(|error| error.to_string()));
+        .and_then(|transport| Server::new(Hello).run(transport).map_err(|error| error.to_string()));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,7 +22,9 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use app_server::{Allocator, Body, Exchange, Host, Part, Server, Settings, Upgrade, WayIn};
+use app_server::{
+    Allocator, Body, Host, Part, RequestContext, Server, Settings, Transport, Upgrade,
+};
 use axum::Router;
 use axum::extract::{Extension, Path, RawQuery, Request};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -43,19 +45,19 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("--check") {
         return check();
     }
-    let way_in = match std::env::args().nth(1) {
-        Some(text) => text.parse::<WayIn>().map_err(|error| error.to_string()),
-        None => WayIn::inherited().ok_or_else(|| {
+    let transport = match std::env::args().nth(1) {
+        Some(text) => text.parse::<Transport>().map_err(|error| error.to_string()),
+        None => Transport::inherited().ok_or_else(|| {
             "nobody listens on descriptor 0; say where: test-app fastcgi:unix:PATH".to_owned()
         }),
     };
-    let result = way_in.and_then(|way_in| {
+    let result = transport.and_then(|transport| {
         let mut settings = settings();
         settings.upgrade = renewal;
         let server = Server::new(router()).settings(settings).host(Crashing);
         let ended = match std::env::var_os("TEST_APP_TOKIO") {
-            Some(_) => server.run_in_tokio(way_in),
-            None => server.run(way_in),
+            Some(_) => server.run_in_tokio(transport),
+            None => server.run(transport),
         };
         ended.map_err(|error| error.to_string())
     });
@@ -175,7 +177,7 @@ fn router() -> Router {
 }
 
 /// Says what arrived, as JSON.
-async fn echo(Extension(exchange): Extension<Exchange>, request: Request) -> Response {
+async fn echo(Extension(exchange): Extension<RequestContext>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
     let mut checksum = Checksum::default();
     let mut bytes = 0_u64;

@@ -24,7 +24,7 @@ use crate::cgi_vars::base_path::{self, MountVariables};
 use crate::cgi_vars::cgi_headers;
 use crate::cgi_vars::forwarded::{self, Peer, Scheme};
 use crate::host::Host;
-use crate::request::context::{CgiVariables, Exchange, Secrets};
+use crate::request::context::{CgiVariables, RequestContext, Secrets};
 use crate::settings::Settings;
 
 /// What the variables say, before a body is known.
@@ -75,7 +75,7 @@ pub(crate) fn head(
         (CgiVariables(params), None)
     };
     let part = host.classify(request.uri());
-    request.extensions_mut().insert(Exchange {
+    request.extensions_mut().insert(RequestContext {
         base,
         scheme,
         remote_address: visitor.address,
@@ -336,7 +336,7 @@ pub(crate) mod tests {
         head(Params::from_pairs(pairs), None, settings, &NoHost)
     }
 
-    fn exchange(head: &Head) -> &Exchange {
+    fn exchange(head: &Head) -> &RequestContext {
         head.request.extensions().get().unwrap()
     }
 

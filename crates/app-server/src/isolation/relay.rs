@@ -124,7 +124,7 @@ pub(crate) enum Event {
     Data(Bytes),
     End,
     /// The handler's body failed: its words, which the child has logged.
-    BrokenOff(String),
+    Truncated(String),
     /// The child failed.
     Failed(Cause),
 }
@@ -225,7 +225,7 @@ impl Relay {
             }
             Frame::Failed(message) => {
                 self.let_go();
-                Event::BrokenOff(message)
+                Event::Truncated(message)
             }
         }
     }

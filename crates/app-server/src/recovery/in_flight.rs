@@ -2,7 +2,7 @@
 //!
 //! A handler may neither allocate nor take a lock nor trust the heap, so everything it needs about them lies here
 //! before it is needed: the open connections, the exchanges in flight, who is running. Whoever serves enters
-//! each [`Connection`] and each [`Exchange`], tells what was sent, and polls foreign code through [`Mark::run`].
+//! each [`Connection`] and each [`Request`], tells what was sent, and polls foreign code through [`Mark::run`].
 //! While no guard is installed all that does nothing. It costs a few stores to memory for each exchange.
 //!
 //! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
@@ -14,7 +14,7 @@ use sys::interval;
 
 /// How a connection's exchanges came in: which of the prepared answers are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Protocol {
     /// Several exchanges on a connection, each with an id of its own.
     FastCgi,
     /// One exchange after the other.
@@ -23,14 +23,14 @@ pub(crate) enum Way {
     Cgi,
 }
 
-pub(crate) const WAYS: usize = 3;
+pub(crate) const PROTOCOLS: usize = 3;
 
 /// How many connections are kept in view; those beyond are closed without a word when the process cannot
 /// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
 pub(crate) const CONNECTIONS: usize = 8192;
 
 /// As [`CONNECTIONS`], for exchanges; 8 times the default as well.
-pub(crate) const EXCHANGES: usize = 4096;
+pub(crate) const REQUESTS: usize = 4096;
 
 /// Bytes of a label that are kept.
 pub(crate) const LABEL_BYTES: usize = 32;
@@ -61,10 +61,9 @@ pub(crate) static RAN_LAST: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) static CONNECTION_ROWS: [ConnectionRow; CONNECTIONS] =
     [const { ConnectionRow::free() }; CONNECTIONS];
-pub(crate) static EXCHANGE_ROWS: [ExchangeRow; EXCHANGES] =
-    [const { ExchangeRow::free() }; EXCHANGES];
-pub(crate) static CONNECTION_PLACES: Places = Places::new();
-pub(crate) static EXCHANGE_PLACES: Places = Places::new();
+pub(crate) static REQUEST_ROWS: [RequestRow; REQUESTS] = [const { RequestRow::free() }; REQUESTS];
+pub(crate) static FREE_CONNECTION_ROWS: FreeRows = FreeRows::new();
+pub(crate) static FREE_REQUEST_ROWS: FreeRows = FreeRows::new();
 
 /// One open connection, as the handler sees it.
 pub(crate) struct ConnectionRow {
@@ -103,7 +102,7 @@ impl ConnectionRow {
 }
 
 /// One exchange in flight, as the handler sees it.
-pub(crate) struct ExchangeRow {
+pub(crate) struct RequestRow {
     /// The connection's row + 1; 0: the row is free.
     pub(crate) connection: AtomicU32,
     pub(crate) id: AtomicU32,
@@ -119,9 +118,9 @@ pub(crate) struct ExchangeRow {
 /// No byte of the answer is there yet.
 const NOT_BEGUN: u64 = u64::MAX;
 
-impl ExchangeRow {
+impl RequestRow {
     const fn free() -> Self {
-        ExchangeRow {
+        RequestRow {
             connection: AtomicU32::new(0),
             id: AtomicU32::new(0),
             next_free: AtomicU32::new(0),
@@ -135,7 +134,7 @@ impl ExchangeRow {
 
 /// Which rows of a table are free. One thread uses it, as the installation made sure; the handler reads
 /// `touched` alone.
-pub(crate) struct Places {
+pub(crate) struct FreeRows {
     /// The first row of the list of free ones, + 1.
     first_free: AtomicU32,
     /// Rows from here on were never used.
@@ -144,9 +143,9 @@ pub(crate) struct Places {
     pub(crate) taken: AtomicU32,
 }
 
-impl Places {
+impl FreeRows {
     const fn new() -> Self {
-        Places {
+        FreeRows {
             first_free: AtomicU32::new(0),
             touched: AtomicU32::new(0),
             taken: AtomicU32::new(0),
@@ -189,16 +188,16 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Notes a connection. There is none to note when nothing is installed.
-    pub(crate) fn enter(descriptor: BorrowedFd<'_>, way: Way) -> Connection {
+    pub(crate) fn enter(descriptor: BorrowedFd<'_>, way: Protocol) -> Connection {
         if !INSTALLED.load(Ordering::Relaxed) {
             return Connection { index: None };
         }
-        let index = CONNECTION_PLACES
+        let index = FREE_CONNECTION_ROWS
             .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed));
         let Some(index) = index else { return Connection { index: None } };
         let row = &CONNECTION_ROWS[index];
         row.way.store(way as u8, Ordering::Relaxed);
-        row.settled.store(way != Way::Cgi, Ordering::Relaxed);
+        row.settled.store(way != Protocol::Cgi, Ordering::Relaxed);
         row.owed_header.store(0, Ordering::Relaxed);
         row.owed.store(0, Ordering::Relaxed);
         row.arriving.store(0, Ordering::Relaxed);
@@ -270,7 +269,7 @@ impl Drop for Connection {
             let index = index as usize;
             let row = &CONNECTION_ROWS[index];
             row.descriptor.store(-1, Ordering::Release);
-            row.next_free.store(CONNECTION_PLACES.give_back(index), Ordering::Relaxed);
+            row.next_free.store(FREE_CONNECTION_ROWS.give_back(index), Ordering::Relaxed);
         }
     }
 }
@@ -278,11 +277,11 @@ impl Drop for Connection {
 /// An exchange in flight, until its answer is sent to its last byte or nobody wants it any more: then the
 /// value is to be dropped.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct Request {
     index: Option<u32>,
 }
 
-impl Exchange {
+impl Request {
     /// Notes an exchange: its id on the connection, whose it is, and what was asked (without the query,
     /// which may hold secrets).
     pub(crate) fn begin(
@@ -291,12 +290,12 @@ impl Exchange {
         label: Option<&str>,
         method: &str,
         path: &str,
-    ) -> Exchange {
-        let Some(at) = connection.index else { return Exchange { index: None } };
-        let index = EXCHANGE_PLACES
-            .take(EXCHANGES, |index| EXCHANGE_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Exchange { index: None } };
-        let row = &EXCHANGE_ROWS[index];
+    ) -> Request {
+        let Some(at) = connection.index else { return Request { index: None } };
+        let index = FREE_REQUEST_ROWS
+            .take(REQUESTS, |index| REQUEST_ROWS[index].next_free.load(Ordering::Relaxed));
+        let Some(index) = index else { return Request { index: None } };
+        let row = &REQUEST_ROWS[index];
         row.id.store(id, Ordering::Relaxed);
         row.without_body.store(method == "HEAD", Ordering::Relaxed);
         row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
@@ -311,7 +310,7 @@ impl Exchange {
         if interval::can_be_armed() {
             interval::arm();
         }
-        Exchange { index: Some(index as u32) }
+        Request { index: Some(index as u32) }
     }
 
     /// Names the exchange to those who run its code.
@@ -320,13 +319,13 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Request {
     fn drop(&mut self) {
         if let Some(index) = self.index {
             let index = index as usize;
-            let row = &EXCHANGE_ROWS[index];
+            let row = &REQUEST_ROWS[index];
             row.connection.store(0, Ordering::Release);
-            row.next_free.store(EXCHANGE_PLACES.give_back(index), Ordering::Relaxed);
+            row.next_free.store(FREE_REQUEST_ROWS.give_back(index), Ordering::Relaxed);
         }
     }
 }
@@ -341,8 +340,7 @@ impl Mark {
     /// Notes that the answer begins behind the first `at` bytes that the connection sends in all.
     #[inline]
     pub(crate) fn set_begun_at(self, at: u64) {
-        if let Some(row) =
-            (self.number as usize).checked_sub(1).and_then(|at| EXCHANGE_ROWS.get(at))
+        if let Some(row) = (self.number as usize).checked_sub(1).and_then(|at| REQUEST_ROWS.get(at))
         {
             row.begun_at.store(at, Ordering::Relaxed);
         }
@@ -366,13 +364,13 @@ impl Mark {
 
 /// How many exchanges there are.
 pub(crate) fn in_flight() -> u32 {
-    EXCHANGE_PLACES.taken.load(Ordering::Relaxed)
+    FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed)
 }
 
 /// The exchange whose foreign code ran last.
-pub(crate) fn ran_last() -> Option<&'static ExchangeRow> {
+pub(crate) fn ran_last() -> Option<&'static RequestRow> {
     let index = RAN_LAST.load(Ordering::Relaxed).checked_sub(1)?;
-    EXCHANGE_ROWS.get(index as usize)
+    REQUEST_ROWS.get(index as usize)
 }
 
 /// Says whether the handlers are installed.
@@ -436,7 +434,7 @@ mod tests {
 
     #[test]
     fn places_are_used_again_before_new_ones() {
-        let places = Places::new();
+        let places = FreeRows::new();
         let mut next = [0; 3];
         let take = |next: &[u32; 3]| places.take(3, |index| next[index]);
         let taken: Vec<_> = (0..3).map(|_| take(&next).unwrap()).collect();
@@ -450,11 +448,11 @@ mod tests {
     #[test]
     fn without_an_installation_nothing_is_noted() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Way::Http);
-        let exchange = Exchange::begin(&connection, 0, Some("label"), "GET", "/");
+        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Protocol::Http);
+        let exchange = Request::begin(&connection, 0, Some("label"), "GET", "/");
         exchange.mark().set_begun_at(1);
         assert!(!connection.is_noted());
-        assert_eq!(EXCHANGE_PLACES.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed), 0);
         assert_eq!(exchange.mark().run(|| 5), 5);
     }
 }

@@ -9,7 +9,7 @@ use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response};
 
-use super::in_flight::Way;
+use super::in_flight::Protocol;
 use super::prepared::{self, Answer, Answers};
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
@@ -32,12 +32,12 @@ impl Pages {
     /// each exchange; with the first, it takes the time of three error pages.
     pub(crate) fn prepare(
         &self,
-        way: Way,
+        way: Protocol,
         host: &dyn Host,
         base: &BasePath,
         is_behind_mod_fcgid: bool,
     ) {
-        if way == Way::Cgi
+        if way == Protocol::Cgi
             || self.base.borrow().as_ref().is_some_and(|it| it.as_str() == base.as_str())
             || self.prepared.get() >= Self::MOST
         {
@@ -58,7 +58,7 @@ impl Pages {
 }
 
 /// Makes plain pages, for a process that has one exchange alone: the site's take time to make.
-pub(super) fn prepare_plain(way: Way) -> io::Result<()> {
+pub(super) fn prepare_plain(way: Protocol) -> io::Result<()> {
     prepared::prepare(way, &answers(way, plain))
 }
 
@@ -74,20 +74,20 @@ fn cause_of(page: &Response<Bytes>) -> Cause {
     }
 }
 
-fn answers(way: Way, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
+fn answers(way: Protocol, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
     let answer = |cause| {
         let page = page(cause);
         match way {
-            Way::FastCgi => over_fastcgi(page),
-            Way::Http => over_http(page),
-            Way::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
+            Protocol::FastCgi => over_fastcgi(page),
+            Protocol::Http => over_http(page),
+            Protocol::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
         }
     };
     Answers {
         failed: answer(Cause::Crashed),
         interrupted: answer(Cause::Interrupted),
         stuck: answer(Cause::Stuck),
-        cut: (way == Way::FastCgi).then(|| end_of_request(1)),
+        cut: (way == Protocol::FastCgi).then(|| end_of_request(1)),
         cut_when_alone: false,
     }
 }
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_page_has_the_place_for_a_reference() {
-        for way in [Way::FastCgi, Way::Http, Way::Cgi] {
+        for way in [Protocol::FastCgi, Protocol::Http, Protocol::Cgi] {
             for page in [plain, |cause| {
                 crate::error_report::plain_text(&ErrorReport::prepared(cause, BasePath::default()))
             }] {
@@ -189,7 +189,7 @@ mod tests {
                     assert_eq!(text.matches(REFERENCE).count(), 1, "{way:?}: {text}");
                     assert!(text.contains(status), "{way:?}: {text}");
                 }
-                assert_eq!(answers.cut.is_some(), way == Way::FastCgi);
+                assert_eq!(answers.cut.is_some(), way == Protocol::FastCgi);
             }
         }
     }

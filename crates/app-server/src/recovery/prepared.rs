@@ -4,7 +4,7 @@ use std::io;
 
 use sys::mapping::{Published, seal};
 
-use super::in_flight::{WAYS, Way};
+use super::in_flight::{PROTOCOLS, Protocol};
 
 /// Stands in prepared answers where the failure's reference goes, which has as many bytes.
 pub(crate) const REFERENCE: &str = "0000000-0000-crash";
@@ -40,7 +40,7 @@ pub(crate) struct Answers {
 ///
 /// # Errors
 /// When there is no memory for them. The ones before stay.
-pub(crate) fn prepare(way: Way, answers: &Answers) -> io::Result<()> {
+pub(crate) fn prepare(way: Protocol, answers: &Answers) -> io::Result<()> {
     PREPARED[way as usize].publish(Prepared {
         failed: Page::seal(&answers.failed)?,
         interrupted: Page::seal(&answers.interrupted)?,
@@ -56,7 +56,7 @@ pub(super) fn prepared(way: usize) -> &'static Prepared {
 }
 
 /// A row a way in.
-static PREPARED: [Published<Prepared>; WAYS] = [const { Published::nothing() }; WAYS];
+static PREPARED: [Published<Prepared>; PROTOCOLS] = [const { Published::nothing() }; PROTOCOLS];
 
 /// [`Answers`], as the handler finds them.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sys::unblocked::write_within;
 
-use super::in_flight::{ExchangeRow, in_flight, ran_last, read_text};
+use super::in_flight::{RequestRow, in_flight, ran_last, read_text};
 use super::prepared::REFERENCE;
 
 /// Why the process cannot go on.
@@ -31,7 +31,7 @@ const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
 /// Appends the line to the log: what, whose, asked for with what, and under which reference.
 pub(super) fn write_to_log(
     cause: Cause,
-    culprit: Option<&ExchangeRow>,
+    culprit: Option<&RequestRow>,
     now: &Time,
     reference: &[u8],
     starts_anew: bool,
@@ -76,7 +76,7 @@ pub(super) fn write_to_log(
     say(line.written());
 }
 
-fn describe(exchange: &ExchangeRow, line: &mut Text<1024>) {
+fn describe(exchange: &RequestRow, line: &mut Text<1024>) {
     let mut bytes = [0; 256];
     let length = read_text(&exchange.label, &mut bytes);
     if length > 0 {

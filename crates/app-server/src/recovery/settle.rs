@@ -25,8 +25,9 @@ use sys::unblocked::write_all;
 use sys::{allocator, interval, signals};
 
 use super::in_flight::{
-    CONNECTION_PLACES, CONNECTION_ROWS, ConnectionRow, EXCHANGE_PLACES, EXCHANGE_ROWS, ExchangeRow,
-    LABEL_BYTES, LISTENER, LISTENER_AT_STDIN, ORIGIN, RAN_LAST, RUNNING, Way, in_flight, read_text,
+    CONNECTION_ROWS, ConnectionRow, FREE_CONNECTION_ROWS, FREE_REQUEST_ROWS, LABEL_BYTES, LISTENER,
+    LISTENER_AT_STDIN, ORIGIN, Protocol, RAN_LAST, REQUEST_ROWS, RUNNING, RequestRow, in_flight,
+    read_text,
 };
 use super::prepared::{Page, REFERENCE, prepared};
 use super::report::{Cause, Text, Time, name, write_exec_failure, write_to_log};
@@ -132,7 +133,7 @@ fn give_up(cause: Cause) {
     }
 
     let running = RUNNING.load(Ordering::Relaxed);
-    let culprit = running.checked_sub(1).and_then(|index| EXCHANGE_ROWS.get(index as usize));
+    let culprit = running.checked_sub(1).and_then(|index| REQUEST_ROWS.get(index as usize));
     let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
     let image = image.filter(|_| STARTS_ANEW.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
@@ -154,11 +155,11 @@ fn give_up(cause: Cause) {
         handed_over: 0,
         words: &mut words,
     };
-    let touched = CONNECTION_PLACES.touched.load(Ordering::Relaxed) as usize;
+    let touched = FREE_CONNECTION_ROWS.touched.load(Ordering::Relaxed) as usize;
     let mut alone = false;
     for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
         if row.descriptor.load(Ordering::Acquire) >= 0 {
-            alone |= row.way.load(Ordering::Relaxed) == Way::Cgi as u8;
+            alone |= row.way.load(Ordering::Relaxed) == Protocol::Cgi as u8;
             settling.settle(index as u32, row);
         }
     }
@@ -209,11 +210,11 @@ impl Settling<'_> {
         let answers = prepared(way);
         let arriving = row.arriving.load(Ordering::Relaxed);
         let sent = row.sent.load(Ordering::Relaxed);
-        let has_begun = |exchange: &ExchangeRow| exchange.begun_at.load(Ordering::Relaxed) < sent;
+        let has_begun = |exchange: &RequestRow| exchange.begun_at.load(Ordering::Relaxed) < sent;
 
         let mut unanswered = u32::from(arriving > 0);
         let mut begun = 0;
-        for (_, exchange) in exchanges_of(index) {
+        for (_, exchange) in requests_of(index) {
             if has_begun(exchange) {
                 begun += 1;
             } else {
@@ -231,7 +232,7 @@ impl Settling<'_> {
         if arriving > 0 {
             is_well = is_well && self.send(descriptor, &answers.interrupted, arriving, false);
         }
-        for (number, exchange) in exchanges_of(index) {
+        for (number, exchange) in requests_of(index) {
             let answer = if has_begun(exchange) {
                 // Without one the connection was closed above.
                 answers.cut.as_ref().unwrap_or(&answers.interrupted)
@@ -250,7 +251,7 @@ impl Settling<'_> {
             shutdown(descriptor, Direction::Both);
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
-        } else if way != Way::Cgi as usize {
+        } else if way != Protocol::Cgi as usize {
             // Closing would take the answer back while the other side still sends.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));
@@ -294,9 +295,9 @@ impl Settling<'_> {
 }
 
 /// The exchanges of a connection with their numbers, which are their rows' + 1.
-fn exchanges_of(connection: u32) -> impl Iterator<Item = (u32, &'static ExchangeRow)> {
-    let touched = EXCHANGE_PLACES.touched.load(Ordering::Relaxed) as usize;
-    EXCHANGE_ROWS
+fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRow)> {
+    let touched = FREE_REQUEST_ROWS.touched.load(Ordering::Relaxed) as usize;
+    REQUEST_ROWS
         .iter()
         .take(touched)
         .zip(1..)

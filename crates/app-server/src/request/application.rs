@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Context;
 
-use crate::recovery::{self, Way};
+use crate::recovery::{self, Protocol};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
@@ -19,7 +19,7 @@ use crate::recovery::Pages;
 use crate::recovery::panics;
 use crate::recovery::quarantine::Quarantine;
 use crate::request::body::Body;
-use crate::request::context::Exchange;
+use crate::request::context::RequestContext;
 use crate::request::fairness::ClientNet;
 use crate::request::permits::{Arrival, Permit, Permits};
 use crate::settings::Settings;
@@ -39,7 +39,7 @@ pub(crate) struct Application<S> {
     /// Why nobody is served, as long as this process runs.
     refuses_all: OnceCell<Cause>,
     /// How exchanges come in here, when the crash guard stands.
-    pub(crate) guarded: Option<Way>,
+    pub(crate) guarded: Option<Protocol>,
     /// mod_fcgid sends a visitor the end of an answer, whole or not, and ends a process that closes a
     /// connection before END_REQUEST.
     pub(crate) is_behind_mod_fcgid: Cell<bool>,
@@ -79,16 +79,16 @@ impl<S> Application<S> {
         connection: &recovery::Connection,
         id: u32,
         request: &Request<R>,
-    ) -> recovery::Exchange {
+    ) -> recovery::Request {
         if connection.is_noted()
             && let Some(way) = self.guarded
         {
-            let base = Exchange::of(request.extensions()).base();
+            let base = RequestContext::of(request.extensions()).base();
             self.pages.prepare(way, &*self.host, base, self.is_behind_mod_fcgid.get());
         }
-        let part = Exchange::of(request.extensions()).part.name();
+        let part = RequestContext::of(request.extensions()).part.name();
         let (method, path) = (request.method().as_str(), request.uri().path());
-        recovery::Exchange::begin(connection, id, part, method, path)
+        recovery::Request::begin(connection, id, part, method, path)
     }
 
     /// Makes the server's own response to a request that cannot reach the service. If making it panics (in the
@@ -114,14 +114,14 @@ impl<S> Application<S> {
         if let Some(cause) = self.refuses_all.get() {
             return Err(cause.clone());
         }
-        let context = request.map(|request| Exchange::of(request.extensions()));
+        let context = request.map(|request| RequestContext::of(request.extensions()));
         if let Some(part) = context.and_then(|context| context.part.name())
             && let Some(seconds) = self.quarantine.seconds_left(part)
         {
             return Err(Cause::Quarantined { part: part.to_owned(), seconds });
         }
         let arrival = request.and_then(|request| request.body().arrival());
-        let net = || ClientNet::of(context.and_then(Exchange::remote_address));
+        let net = || ClientNet::of(context.and_then(RequestContext::remote_address));
         match self.permits.enter(arrival, net) {
             Some(permit) => Ok(InFlight(permit)),
             None => Err(Cause::Overload(self.settings.max_exchanges)),

@@ -17,7 +17,7 @@ use crate::request::application::{Application, is_ended};
 use crate::request::body::Body;
 use crate::request::panic_guard::{Foreign, catch};
 use crate::request::permits::Arrival;
-use crate::request::response::{Answer, stated_length};
+use crate::request::response::{ResponseBody, stated_length};
 
 impl<S, B> Application<S>
 where
@@ -34,25 +34,25 @@ where
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<Answer<B>> {
+    ) -> Response<ResponseBody<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
+            Err(refused) => return self.page(refused, &about).map(|page| ResponseBody::page(page)),
         };
         let cause = match self.call(request, mark, permit.arrival()).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
                 Ok(length) => {
                     return response.map(|body| {
                         let body = Foreign::new(body, mark);
-                        Answer::application(body, length, about, permit)
+                        ResponseBody::application(body, length, about, permit)
                     });
                 }
                 Err(why) => Cause::BadResponse(why),
             },
             Err(cause) => cause,
         };
-        self.page(cause, &about).map(|page| Answer::page(page))
+        self.page(cause, &about).map(|page| ResponseBody::page(page))
     }
 
     /// Calls the service. `arrival` belongs to the request's body.

@@ -1,4 +1,4 @@
-//! What an application may ask about an exchange: one request extension, [`Exchange`], on every request.
+//! What an application may ask about a request: one request extension, [`RequestContext`], on every request.
 //! (One and not one a fact: each would be an allocation and a row of the extensions' table.)
 
 use std::fmt;
@@ -15,18 +15,18 @@ use crate::request::body::Body;
 use crate::request::part::Part;
 
 /// What the server knows of one exchange beside the request itself. A request extension: handlers of axum
-/// take it as `Extension(exchange): Extension<Exchange>`.
+/// take it as `Extension(exchange): Extension<RequestContext>`.
 ///
 /// ```
-/// # use app_server::{Exchange, Scheme};
+/// # use app_server::{RequestContext, Scheme};
 /// fn link<B>(request: &http::Request<B>, path: &str) -> String {
-///     let exchange = Exchange::of(request.extensions());
+///     let exchange = RequestContext::of(request.extensions());
 ///     format!("{}{path}", exchange.base())
 /// }
 /// assert_eq!(link(&http::Request::new(()), "/a"), "/a");
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Exchange {
+pub struct RequestContext {
     pub(crate) base: BasePath,
     pub(crate) scheme: Scheme,
     pub(crate) remote_address: Option<IpAddr>,
@@ -37,11 +37,11 @@ pub struct Exchange {
     pub(crate) filter_data: Option<FilterData>,
 }
 
-impl Exchange {
+impl RequestContext {
     /// Finds it among a request's extensions. A request that came through no server (in a test, say) has
     /// the default: at the top of its host, by plain HTTP, from nobody.
-    pub fn of(extensions: &Extensions) -> &Exchange {
-        static NONE: Exchange = Exchange {
+    pub fn of(extensions: &Extensions) -> &RequestContext {
+        static NONE: RequestContext = RequestContext {
             base: BasePath::root(),
             scheme: Scheme::Http,
             remote_address: None,

@@ -15,8 +15,8 @@ use crate::error_report::About;
 use crate::isolation::{self, Limits};
 use crate::request::application::{Application, is_ended};
 use crate::request::body::Body;
-use crate::request::context::Exchange;
-use crate::request::response::Answer;
+use crate::request::context::RequestContext;
+use crate::request::response::ResponseBody;
 
 impl<S, B> Application<S>
 where
@@ -33,9 +33,9 @@ where
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<Answer<B>> {
+    ) -> Response<ResponseBody<B>> {
         let isolation = |request: &Request<Body>| {
-            let context = Exchange::of(request.extensions());
+            let context = RequestContext::of(request.extensions());
             let limits = context.part.limits()?;
             // A filter's second body has no way into another process, and no web server sends one.
             context.filter_data().is_none().then_some(limits)
@@ -53,11 +53,11 @@ where
         limits: Limits,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<Answer<B>> {
+    ) -> Response<ResponseBody<B>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(|page| Answer::page(page)),
+            Err(refused) => return self.page(refused, &about).map(|page| ResponseBody::page(page)),
         };
         let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
         let answered = poll_fn(|context| match is_ended(permit.arrival(), context) {
@@ -69,9 +69,9 @@ where
                 if let Some(arrival) = permit.arrival() {
                     arrival.set_answered();
                 }
-                response.map(|relay| Answer::isolated(relay, about, permit))
+                response.map(|relay| ResponseBody::isolated(relay, about, permit))
             }
-            Err(cause) => self.page(cause, &about).map(|page| Answer::page(page)),
+            Err(cause) => self.page(cause, &about).map(|page| ResponseBody::page(page)),
         }
     }
 }

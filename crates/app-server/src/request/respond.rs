@@ -1,4 +1,4 @@
-//! One exchange in CGI's words: the request goes to the application, its answer to an [`Outlet`].
+//! One exchange in CGI's words: the request goes to the application, its answer to an [`ResponseSink`].
 //!
 //! Over FastCGI that is the connection's output (`fastcgi.rs`), where the answer's head, a small body, the
 //! end of the stream and END_REQUEST stand together to be sent in one write; over CGI and in the shell it
@@ -25,7 +25,7 @@ use crate::request::application::Application;
 use crate::request::body::Body;
 
 /// Where an answer goes. `bool`: whether it is still wanted.
-pub(crate) trait Outlet {
+pub(crate) trait ResponseSink {
     /// Takes the head and the first bytes of the body, which may be none. `length` is the whole body's, when
     /// it is to be announced.
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool;
@@ -59,7 +59,7 @@ const COPIED_BYTES: usize = 8 * 1024;
 /// Answers one request and ends it. `mark` names the exchange while the application's code runs.
 pub(crate) fn run<S, B>(
     application: Rc<Application<S>>,
-    outlet: impl Outlet,
+    sink: impl ResponseSink,
     request: Request<Body>,
     mark: Mark,
 ) -> impl Future<Output = ()>
@@ -70,12 +70,12 @@ where
 {
     let method = request.method().clone();
     let mut request = Some(request);
-    async move { answer(&application, outlet, &method, &mut request, mark).await }
+    async move { answer(&application, sink, &method, &mut request, mark).await }
 }
 
 async fn answer<S, B>(
     application: &Application<S>,
-    outlet: impl Outlet,
+    sink: impl ResponseSink,
     method: &Method,
     request: &mut Option<Request<Body>>,
     mark: Mark,
@@ -84,11 +84,11 @@ async fn answer<S, B>(
     B: HttpBody,
     B::Error: fmt::Display,
 {
-    let outlet = EndedAnyhow { outlet, method, begun: Cell::new(false) };
+    let sink = EndOnPanic { sink, method, begun: Cell::new(false) };
     let (head, body) = application.answer(request, mark).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
-        outlet.page(method, application.page(Cause::BadResponse(why), &body.about()));
+        sink.page(method, application.page(Cause::BadResponse(why), &body.about()));
         return;
     }
     let has_body = has_body(method, head.status);
@@ -102,7 +102,7 @@ async fn answer<S, B>(
             Poll::Ready(Some(Err(error))) => {
                 // No byte is out yet: the visitor can still be told.
                 let page = application.page(error.0, &body.about());
-                outlet.page(method, page);
+                sink.page(method, page);
                 return;
             }
             Poll::Ready(None) | Poll::Pending => {}
@@ -110,60 +110,60 @@ async fn answer<S, B>(
     }
     let hint = body.size_hint().exact().map(|rest| rest + first.len() as u64);
     let length = announced_length(method, &head, hint);
-    let mut wanted = outlet.begin(&head, length, first);
+    let mut wanted = sink.begin(&head, length, first);
     while wanted && has_body && !body.is_end_stream() {
-        outlet.writable().await;
+        sink.writable().await;
         match poll_fn(|context| body.as_mut().poll_frame(context)).await {
-            Some(Ok(frame)) => wanted = data(frame).is_none_or(|data| outlet.data(data)),
-            Some(Err(_)) => return outlet.break_off(),
+            Some(Ok(frame)) => wanted = data(frame).is_none_or(|data| sink.data(data)),
+            Some(Err(_)) => return sink.break_off(),
             None => break,
         }
     }
-    outlet.end();
+    sink.end();
 }
 
 /// Ends the response when the task that makes it panics; otherwise its request would wait forever.
-struct EndedAnyhow<'a, O: Outlet> {
-    outlet: O,
+struct EndOnPanic<'a, O: ResponseSink> {
+    sink: O,
     method: &'a Method,
     begun: Cell<bool>,
 }
 
-impl<O: Outlet> Outlet for EndedAnyhow<'_, O> {
+impl<O: ResponseSink> ResponseSink for EndOnPanic<'_, O> {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         self.begun.set(true);
-        self.outlet.begin(head, length, first)
+        self.sink.begin(head, length, first)
     }
 
     fn data(&self, data: Bytes) -> bool {
-        self.outlet.data(data)
+        self.sink.data(data)
     }
 
     fn writable(&self) -> impl Future<Output = ()> {
-        self.outlet.writable()
+        self.sink.writable()
     }
 
     fn end(&self) {
-        self.outlet.end();
+        self.sink.end();
     }
 
     fn break_off(&self) {
-        self.outlet.break_off();
+        self.sink.break_off();
     }
 }
 
-impl<O: Outlet> Drop for EndedAnyhow<'_, O> {
+impl<O: ResponseSink> Drop for EndOnPanic<'_, O> {
     fn drop(&mut self) {
         if !thread::panicking() {
             return;
         }
         if self.begun.get() {
-            return self.outlet.break_off();
+            return self.sink.break_off();
         }
         // Whatever went wrong, the plainest page does not depend on it.
         let mut page = Response::new(Bytes::from_static(b"500 Internal Server Error\n"));
         *page.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        self.outlet.page(self.method, page);
+        self.sink.page(self.method, page);
     }
 }
 

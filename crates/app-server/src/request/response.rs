@@ -75,7 +75,7 @@ pub(crate) fn stated_length<B: HttpBody>(
 pin_project! {
     /// The body of an answer: the application's, or a page of the server's own. It has as many bytes as
     /// its Content-Length says: more are left out, fewer are a failure.
-    pub(crate) struct Answer<B> {
+    pub(crate) struct ResponseBody<B> {
         #[pin]
         source: Source<B>,
         // Bytes of the Content-Length that have not come.
@@ -95,7 +95,7 @@ pin_project! {
     }
 }
 
-impl<B> Answer<B> {
+impl<B> ResponseBody<B> {
     pub(crate) fn application(
         body: Foreign<B>,
         length: Option<u64>,
@@ -103,12 +103,12 @@ impl<B> Answer<B> {
         permit: InFlight,
     ) -> Self {
         let source = Source::Application { body };
-        Answer { source, left: length, about: Some(about), permit: Some(permit) }
+        ResponseBody { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
     pub(crate) fn isolated(relay: Relay, about: About, permit: InFlight) -> Self {
         let source = Source::Isolated { relay: Box::new(relay) };
-        Answer { source, left: None, about: Some(about), permit: Some(permit) }
+        ResponseBody { source, left: None, about: Some(about), permit: Some(permit) }
     }
 
     /// What the answer is to, for a page instead of it.
@@ -117,15 +117,15 @@ impl<B> Answer<B> {
     }
 
     pub(crate) fn page(page: Bytes) -> Self {
-        Answer { source: Source::Page { page }, left: None, about: None, permit: None }
+        ResponseBody { source: Source::Page { page }, left: None, about: None, permit: None }
     }
 }
 
 /// The application's body failed or panicked, or the process that makes it. It is in the log already.
 #[derive(Debug)]
-pub(crate) struct BrokenOff(pub(crate) Cause);
+pub(crate) struct Truncated(pub(crate) Cause);
 
-impl BrokenOff {
+impl Truncated {
     /// What happened, in words.
     pub(crate) fn message(&self) -> String {
         match &self.0 {
@@ -135,26 +135,26 @@ impl BrokenOff {
     }
 }
 
-impl fmt::Display for BrokenOff {
+impl fmt::Display for Truncated {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the answer broke off: {}", self.message())
     }
 }
 
-impl std::error::Error for BrokenOff {}
+impl std::error::Error for Truncated {}
 
-impl<B> HttpBody for Answer<B>
+impl<B> HttpBody for ResponseBody<B>
 where
     B: HttpBody,
     B::Error: fmt::Display,
 {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = Truncated;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
         let mut this = self.project();
         let cause = match this.source.as_mut().project() {
             SourceProjection::Over => return Poll::Ready(None),
@@ -170,10 +170,10 @@ where
                     *this.permit = None;
                     return Poll::Ready(None);
                 }
-                Event::BrokenOff(message) => {
+                Event::Truncated(message) => {
                     // Its own process has logged it.
                     this.source.set(Source::Over);
-                    return Poll::Ready(Some(Err(BrokenOff(Cause::BadResponse(message)))));
+                    return Poll::Ready(Some(Err(Truncated(Cause::BadResponse(message)))));
                 }
                 Event::Failed(cause) => cause,
             },
@@ -218,7 +218,7 @@ where
             },
         };
         this.source.set(Source::Over);
-        let broken = BrokenOff(cause);
+        let broken = Truncated(cause);
         if let Some(About { method, uri, .. }) = this.about {
             let reference = reference();
             let (path, message) = (uri.path(), broken.message());

@@ -19,10 +19,10 @@ use tower_service::Service;
 
 use crate::request::body::Body;
 use crate::server::Process;
-use crate::server::connections::{Kept, is_to_be_said};
+use crate::server::connections::{IdleConnection, is_to_be_said};
 use crate::server::listen::{self, WebServers};
 use crate::server::phase::Event;
-use crate::transport::{WayIn, fastcgi, http as http_way_in};
+use crate::transport::{Transport, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::{Act, Upgrader};
 
 /// While the descriptor table is full, accepting is tried again when a connection has ended and this often: the
@@ -152,8 +152,8 @@ where
     }
 
     /// Goes on with a connection that is between two requests.
-    pub(super) fn start_kept(&self, kept: Kept) {
-        let Kept { noted, stream, peer } = kept;
+    pub(super) fn start_kept(&self, kept: IdleConnection) {
+        let IdleConnection { noted, stream, peer } = kept;
         drop(noted);
         self.spawn(stream, peer, false);
     }
@@ -161,12 +161,12 @@ where
     fn spawn(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
         let place = self.connections.enter(peer.map(|peer| peer.ip()));
         let application = self.application.clone();
-        match self.listening.way_in {
-            WayIn::Spawned | WayIn::FastCgi(_) | WayIn::Cgi => {
+        match self.listening.transport {
+            Transport::Spawned | Transport::FastCgi(_) | Transport::Cgi => {
                 event_loop::spawn_now(fastcgi::serve(application, stream, place, is_new)).detach();
             }
-            WayIn::Http(_) => {
-                let serving = http_way_in::serve(application, stream, peer, place, is_new);
+            Transport::Http(_) => {
+                let serving = http_transport::serve(application, stream, peer, place, is_new);
                 event_loop::spawn_now(serving).detach();
             }
         }

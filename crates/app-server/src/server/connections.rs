@@ -32,7 +32,7 @@ pub(crate) struct Connections {
     said: Cell<Option<Instant>>,
     phase: Cell<Phase>,
     /// Those that were handed over.
-    collected: RefCell<Vec<Kept>>,
+    collected: RefCell<Vec<IdleConnection>>,
     /// Waits for a connection to end.
     waiting: RefCell<Option<Waker>>,
     /// A request has begun since this was asked last.
@@ -42,7 +42,7 @@ pub(crate) struct Connections {
 }
 
 /// A connection between two requests, nothing of the next one read.
-pub(crate) struct Kept {
+pub(crate) struct IdleConnection {
     /// So that a crash meanwhile hands it over, too. Left before the socket is closed.
     pub(crate) noted: recovery::Connection,
     pub(crate) stream: Stream,
@@ -50,10 +50,10 @@ pub(crate) struct Kept {
     pub(crate) peer: Option<SocketAddr>,
 }
 
-impl Kept {
-    pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> Kept {
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Way::FastCgi);
-        Kept { noted, stream, peer }
+impl IdleConnection {
+    pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> IdleConnection {
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
+        IdleConnection { noted, stream, peer }
     }
 }
 
@@ -82,12 +82,12 @@ struct Entry {
 
 impl Connections {
     /// Registers a new connection from an address, until the returned value is dropped.
-    pub(crate) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Place {
+    pub(crate) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Registration {
         let net = ClientNet::of(address);
         let entry =
             Entry { waker: None, net, doing: Doing::default(), held: 0, asked_to_close: false };
         let key = self.entries.borrow_mut().insert(entry);
-        Place { connections: self.clone(), key }
+        Registration { connections: self.clone(), key }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -171,12 +171,12 @@ impl Connections {
     }
 
     /// Returns those that were handed over.
-    pub(crate) fn take_collected(&self) -> Vec<Kept> {
+    pub(crate) fn take_collected(&self) -> Vec<IdleConnection> {
         std::mem::take(&mut *self.collected.borrow_mut())
     }
 
     /// Looks at those that were handed over so far.
-    pub(crate) fn collected(&self) -> std::cell::Ref<'_, Vec<Kept>> {
+    pub(crate) fn collected(&self) -> std::cell::Ref<'_, Vec<IdleConnection>> {
         self.collected.borrow()
     }
 
@@ -204,7 +204,7 @@ pub(crate) fn is_to_be_said(said: &Cell<Option<Instant>>) -> bool {
 }
 
 /// A connection's place in the list.
-pub(crate) struct Place {
+pub(crate) struct Registration {
     connections: Rc<Connections>,
     key: usize,
 }
@@ -222,7 +222,7 @@ impl Watched for Connections {
     }
 }
 
-impl Place {
+impl Registration {
     /// What is wanted of the connection when it is between requests; if nothing yet, the context is
     /// woken when something is.
     pub(crate) fn poll_wanted(&self, context: &mut Context<'_>) -> Option<Wanted> {
@@ -247,7 +247,7 @@ impl Place {
 
     /// Hands the connection over: nothing of a next request has been read from it.
     pub(crate) fn hand_over(self, stream: Stream, peer: Option<SocketAddr>) {
-        self.connections.collected.borrow_mut().push(Kept::new(stream, peer));
+        self.connections.collected.borrow_mut().push(IdleConnection::new(stream, peer));
     }
 
     /// Records what the connection is doing.
@@ -279,7 +279,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         let entry = self.connections.entries.borrow_mut().remove(self.key);
         if !entry.asked_to_close {
@@ -340,7 +340,7 @@ mod tests {
     fn heads_that_are_not_whole_are_bounded_together() {
         let connections = Rc::new(Connections::default());
         let mut context = Context::from_waker(Waker::noop());
-        let mut asked = |place: &Place| place.poll_wanted(&mut context).is_some();
+        let mut asked = |place: &Registration| place.poll_wanted(&mut context).is_some();
         let (large, small, other) =
             (connections.enter(None), connections.enter(None), connections.enter(None));
         large.set_held(70, 100);

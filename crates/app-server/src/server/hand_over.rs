@@ -22,9 +22,9 @@ use tower_service::Service;
 
 use crate::request::body::Body;
 use crate::server::Process;
-use crate::server::connections::Kept;
+use crate::server::connections::IdleConnection;
 use crate::server::phase::Event;
-use crate::transport::{WayIn, http as http_way_in};
+use crate::transport::{Transport, http as http_transport};
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{Inherited, Item, Reason};
 
@@ -85,7 +85,7 @@ where
         let error = self.execute(in_flight);
         // The child has been waiting for this, and exits.
         drop(original);
-        if self.listening.way_in == WayIn::Spawned
+        if self.listening.transport == Transport::Spawned
             && let Err(error) = descriptors::replace_stdin_with_null()
         {
             tracing::error!("Descriptor 0 is still the listening socket: {error}.");
@@ -154,8 +154,8 @@ where
             Item::Origin(origin).encode(&mut words);
         }
         let listener = self.listening.listener.as_fd();
-        let on_stdin = match self.listening.way_in {
-            WayIn::Spawned => descriptors::put_on_stdin(listener),
+        let on_stdin = match self.listening.transport {
+            Transport::Spawned => descriptors::put_on_stdin(listener),
             _ => {
                 Item::Listener(listener.as_raw_fd()).encode(&mut words);
                 Ok(())
@@ -163,7 +163,7 @@ where
         };
         // Past some thousand no word fits: those connections end, as idle ones may at any time.
         let collected = self.connections.collected();
-        let fits = |kept: &Kept| {
+        let fits = |kept: &IdleConnection| {
             let connection = Item::KeepAlive(kept.stream.as_fd().as_raw_fd());
             words.has_room() && connection.encode(&mut words)
         };
@@ -188,7 +188,7 @@ where
                         Ok(Address::Tcp(peer)) => Some(peer),
                         _ => None,
                     };
-                    self.start_kept(Kept::new(stream, peer));
+                    self.start_kept(IdleConnection::new(stream, peer));
                 }
                 Err(error) => tracing::debug!("A connection was lost: {error}."),
             }
@@ -205,11 +205,11 @@ where
         let patience = self.application.settings.receive_timeout;
         let place = self.connections.enter(None);
         // Should there be another crash, it is read to the end all the same.
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Way::FastCgi);
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
         noted.set_settled(false);
         event_loop::spawn(async move {
             let _noted = noted;
-            let _ = time::timeout(patience, http_way_in::throw_away(stream, limit)).await;
+            let _ = time::timeout(patience, http_transport::throw_away(stream, limit)).await;
             drop(place);
         })
         .detach();

@@ -12,13 +12,13 @@ use process::descriptors;
 
 use crate::error::Error;
 use crate::supervisor::worker::is_worker;
-use crate::transport::WayIn;
+use crate::transport::Transport;
 
 /// A listen socket with what has to be known about it.
 pub(crate) struct Listening {
     pub(crate) listener: Listener,
     /// The way in, with the address the operating system gave (port 0 becomes a number).
-    pub(crate) way_in: WayIn,
+    pub(crate) transport: Transport,
     /// Whose connections are taken.
     pub(crate) web_servers: WebServers,
     /// No other process listens on this socket, so it may be shut down when draining.
@@ -63,30 +63,30 @@ pub(crate) fn is_short(error: &io::Error) -> bool {
 
 /// Opens the listen socket of a way in that has one. `inherited`: the one that this process had before it
 /// became this program.
-pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
-    let listening = match way_in {
-        WayIn::Spawned | WayIn::Cgi => {
+pub(crate) fn open(transport: &Transport, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
+    let listening = match transport {
+        Transport::Spawned | Transport::Cgi => {
             let descriptor = patiently(descriptors::take_listener_from_stdin);
             let descriptor = descriptor.map_err(Error::NotSpawned)?;
             let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
             let web_servers = WebServers::of_environment();
-            Listening { listener, way_in: way_in.clone(), web_servers, ours_alone }
+            Listening { listener, transport: transport.clone(), web_servers, ours_alone }
         }
-        WayIn::FastCgi(_) | WayIn::Http(_) if is_worker() => {
+        Transport::FastCgi(_) | Transport::Http(_) if is_worker() => {
             let descriptor = match inherited {
                 Some(descriptor) => Ok(descriptor),
                 None => patiently(descriptors::take_listener_from_stdin),
             };
             let listener = descriptor.and_then(Listener::from_fd).map_err(Error::NotSpawned)?;
-            let web_servers = match way_in {
-                WayIn::FastCgi(_) => WebServers::of_environment(),
+            let web_servers = match transport {
+                Transport::FastCgi(_) => WebServers::of_environment(),
                 _ => WebServers::Anybody,
             };
             // Its neighbours and the supervisor have it, too.
-            Listening { listener, way_in: way_in.clone(), web_servers, ours_alone: false }
+            Listening { listener, transport: transport.clone(), web_servers, ours_alone: false }
         }
-        WayIn::FastCgi(address) => {
+        Transport::FastCgi(address) => {
             let (listener, address) = bind(address, inherited)?;
             let web_servers = WebServers::of_environment();
             if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
@@ -96,13 +96,13 @@ pub(crate) fn open(way_in: &WayIn, inherited: Option<OwnedFd>) -> Result<Listeni
                      web servers in FCGI_WEB_SERVER_ADDRS."
                 );
             }
-            let way_in = WayIn::FastCgi(address);
-            Listening { listener, way_in, web_servers, ours_alone: true }
+            let transport = Transport::FastCgi(address);
+            Listening { listener, transport, web_servers, ours_alone: true }
         }
-        WayIn::Http(address) => {
+        Transport::Http(address) => {
             let (listener, address) = bind(address, inherited)?;
-            let way_in = WayIn::Http(address);
-            Listening { listener, way_in, web_servers: WebServers::Anybody, ours_alone: true }
+            let transport = Transport::Http(address);
+            Listening { listener, transport, web_servers: WebServers::Anybody, ours_alone: true }
         }
     };
     Ok(listening)

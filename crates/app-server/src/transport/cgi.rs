@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::error_report::About;
 use crate::request::application::Application;
 use crate::request::body::Body;
-use crate::request::respond::{Outlet, write_beginning};
+use crate::request::respond::{ResponseSink, write_beginning};
 use crate::transport::single::{self, Ended, Input, Output};
 
 /// Answers the exchange that the environment holds.
@@ -49,7 +49,7 @@ where
     };
     match ended {
         Ok(Ended::Complete) => Ok(()),
-        Ok(Ended::BrokenOff) => Err(Error::BrokenOff),
+        Ok(Ended::Truncated) => Err(Error::Truncated),
         Err(error) => Err(Error::Answer(error)),
     }
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{self, Mark, Way};
+use crate::recovery::{self, Mark};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
@@ -29,10 +29,10 @@ use crate::cgi_vars::cgi_to_http;
 use crate::error_report::About;
 use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
-use crate::request::context::{self, FilterData};
+use crate::request::context::{FilterData, RequestContext};
 use crate::request::patience::{Alarm, Pace};
-use crate::request::respond::{self, Outlet};
-use crate::server::connections::{Doing, FIRST_REQUEST, Place};
+use crate::request::respond::{self, ResponseSink};
+use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 
 /// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
@@ -47,7 +47,7 @@ const READS_A_TURN: u32 = 8;
 pub(crate) fn serve<S, B>(
     application: Rc<Application<S>>,
     stream: Stream,
-    place: Place,
+    place: Registration,
     is_new: bool,
 ) -> impl Future<Output = ()>
 where
@@ -87,7 +87,7 @@ struct Stdout {
     mark: Mark,
 }
 
-impl Outlet for Stdout {
+impl ResponseSink for Stdout {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         let mut shared = None;
         let mut protocol = self.link.protocol.borrow_mut();
@@ -168,7 +168,7 @@ enum End {
     /// The peer broke the protocol; the reason is in the log.
     Failed,
     /// An answer broke off.
-    BrokenOff,
+    Truncated,
     /// A deadline passed.
     TimedOut(Waiting),
 }
@@ -191,9 +191,9 @@ struct Connection<S> {
     noted: recovery::Connection,
     application: Rc<Application<S>>,
     stream: Stream,
-    place: Place,
+    place: Registration,
     link: Rc<Link>,
-    exchanges: Vec<Exchange>,
+    exchanges: Vec<InFlightRequest>,
     /// A request that begins with the next event, which may be that it has no body.
     beginning: Option<fastcgi_server::Request>,
     /// No request has come yet, and whoever has connected is about to ask.
@@ -219,7 +219,7 @@ struct Connection<S> {
 }
 
 /// One request in progress.
-struct Exchange {
+struct InFlightRequest {
     id: RequestId,
     stdin: Option<Sender>,
     /// Boxed, for it is for filters alone.
@@ -229,10 +229,10 @@ struct Exchange {
     /// Dropping it ends the handler.
     _task: Task<()>,
     /// Until the answer is sent, and longer than the handler.
-    _noted: recovery::Exchange,
+    _noted: recovery::Request,
 }
 
-impl Exchange {
+impl InFlightRequest {
     /// The streams whose ends have not come.
     fn senders(&self) -> impl Iterator<Item = &Sender> {
         self.stdin.iter().chain(self.data.as_deref())
@@ -246,7 +246,12 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    fn new(application: Rc<Application<S>>, stream: Stream, place: Place, is_new: bool) -> Self {
+    fn new(
+        application: Rc<Application<S>>,
+        stream: Stream,
+        place: Registration,
+        is_new: bool,
+    ) -> Self {
         let settings = &application.settings;
         let limits = Limits {
             params_bytes: settings.params_bytes,
@@ -266,7 +271,7 @@ where
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
-            noted: recovery::Connection::enter(stream.as_fd(), Way::FastCgi),
+            noted: recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi),
             application,
             stream,
             place,
@@ -428,7 +433,7 @@ where
     fn is_settled(&self, beginning: usize) -> bool {
         let protocol = self.link.protocol.borrow();
         let nothing_comes =
-            |it: &&Exchange| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
+            |it: &&InFlightRequest| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
         let live = self.exchanges.iter().filter(|it| protocol.is_active(it.id));
         protocol.is_between_records()
             && self.beginning.is_none()
@@ -442,7 +447,7 @@ where
         let protocol = self.link.protocol.borrow();
         self.exchanges.retain(|exchange| protocol.is_active(exchange.id));
         if self.link.broken.get() {
-            return Some(End::BrokenOff);
+            return Some(End::Truncated);
         }
         match protocol.close_when() {
             CloseWhen::Now => return Some(End::Done),
@@ -491,7 +496,7 @@ where
     /// Whether a handler has to catch up before more is read.
     fn a_body_is_full(&mut self, context: &mut Context<'_>) -> bool {
         let settings = &self.application.settings;
-        let mut senders = self.exchanges.iter().flat_map(Exchange::senders);
+        let mut senders = self.exchanges.iter().flat_map(InFlightRequest::senders);
         if self.multiplexed {
             senders.for_each(|it| it.spill_past(settings.body_bytes, settings.spilled_body_bytes));
             return false;
@@ -588,7 +593,7 @@ where
         }
     }
 
-    fn exchange(&mut self, id: RequestId) -> Option<&mut Exchange> {
+    fn exchange(&mut self, id: RequestId) -> Option<&mut InFlightRequest> {
         self.exchanges.iter_mut().find(|exchange| exchange.id == id)
     }
 
@@ -628,7 +633,7 @@ where
         let mut request = head.request.map(|()| body);
         let data = (role == Role::Filter).then(|| {
             let (sender, body) = Body::queue(None);
-            let exchange = request.extensions_mut().get_or_insert_default::<context::Exchange>();
+            let exchange = request.extensions_mut().get_or_insert_default::<RequestContext>();
             exchange.filter_data = Some(FilterData::new(body));
             Box::new(sender)
         });
@@ -655,7 +660,7 @@ where
             // Most connections never carry two at once, and an idle one keeps this memory.
             self.exchanges.reserve_exact(1);
         }
-        self.exchanges.push(Exchange {
+        self.exchanges.push(InFlightRequest {
             id,
             stdin,
             data,
@@ -718,7 +723,7 @@ where
 
     fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<End> {
         if !reading {
-            self.exchanges.iter().flat_map(Exchange::senders).for_each(Sender::rest);
+            self.exchanges.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
             if let Some((_, since)) = &mut self.head {
                 *since = time::now();
             }
@@ -762,7 +767,7 @@ where
                 self.noted.leave();
                 return self.place.hand_over(self.stream, None);
             }
-            End::Done | End::Asked | End::Failed | End::BrokenOff => {}
+            End::Done | End::Asked | End::Failed | End::Truncated => {}
             End::MadeRoom => {
                 tracing::debug!("Dropped an incomplete request to make room.");
             }

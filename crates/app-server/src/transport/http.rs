@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::recovery::{self, Mark, Way};
+use crate::recovery::{self, Mark, Protocol};
 use bytes::{Bytes, BytesMut};
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
@@ -34,11 +34,11 @@ use crate::error_report::About;
 use crate::host::Host;
 use crate::request::application::{Application, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, LINGERING};
-use crate::request::context::Exchange;
+use crate::request::context::RequestContext;
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
-use crate::request::response::{Answer, BrokenOff};
-use crate::server::connections::{Doing, FIRST_REQUEST, Place};
+use crate::request::response::{ResponseBody, Truncated};
+use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 use crate::settings::Settings;
 
@@ -47,7 +47,7 @@ pub(crate) async fn serve<S, B>(
     application: Rc<Application<S>>,
     stream: Stream,
     peer: Option<SocketAddr>,
-    place: Place,
+    place: Registration,
     is_new: bool,
 ) where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
@@ -88,7 +88,7 @@ async fn serve_until_wanted<S, B>(
     application: &Rc<Application<S>>,
     stream: PatientStream,
     peer: Option<SocketAddr>,
-    place: &Rc<Place>,
+    place: &Rc<Registration>,
     grace: Option<Instant>,
 ) -> Option<PatientStream>
 where
@@ -113,7 +113,7 @@ where
                 Err(why) => {
                     let about = About::request(&request);
                     let page = application.page(Cause::BadRequest(why.to_owned()), &about);
-                    page.map(|page| Answer::page(page))
+                    page.map(|page| ResponseBody::page(page))
                 }
             };
             remove_hop_by_hop(answer.headers_mut());
@@ -263,11 +263,11 @@ fn into_ours(
     cgi_headers::join_cookies(&mut head.headers);
     let peer = peer.map_or(Peer::UnixSocket, |peer| Peer::Address(peer.ip()));
     let visitor = forwarded::visitor(&settings.trusted_proxies, peer, &head.headers);
-    head.extensions.insert(Exchange {
+    head.extensions.insert(RequestContext {
         part: host.classify(&head.uri),
         scheme: visitor.scheme.unwrap_or_default(),
         remote_address: visitor.address,
-        ..Exchange::default()
+        ..RequestContext::default()
     });
     let body = Body::http(incoming, &head.headers, settings);
     Request::from_parts(head, body)
@@ -276,11 +276,11 @@ fn into_ours(
 /// Keeps the connection out of the idle ones until the answer to a request is over.
 struct InProgress {
     watched: Rc<Watched>,
-    place: Rc<Place>,
+    place: Rc<Registration>,
 }
 
 impl InProgress {
-    fn begin(watched: &Rc<Watched>, place: &Rc<Place>) -> Self {
+    fn begin(watched: &Rc<Watched>, place: &Rc<Registration>) -> Self {
         watched.in_progress.set(watched.in_progress.get() + 1);
         watched.was_asked.set(true);
         watched.head.set(None);
@@ -307,7 +307,7 @@ impl Drop for InProgress {
 /// hyper.
 struct Watched {
     noted: recovery::Connection,
-    exchange: RefCell<Option<recovery::Exchange>>,
+    exchange: RefCell<Option<recovery::Request>>,
     /// hyper has the whole answer, and has sent it with its next flush.
     answer_is_over: Cell<bool>,
     sent: Cell<u64>,
@@ -332,7 +332,7 @@ struct Watched {
 impl Watched {
     fn new(stream: &Stream) -> Self {
         Watched {
-            noted: recovery::Connection::enter(stream.as_fd(), Way::Http),
+            noted: recovery::Connection::enter(stream.as_fd(), Protocol::Http),
             exchange: RefCell::default(),
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),
@@ -365,7 +365,7 @@ impl Watched {
     }
 
     /// Tells the list of connections what is arriving between two requests.
-    fn note_receiving(&self, place: &Place, most_held: usize) {
+    fn note_receiving(&self, place: &Registration, most_held: usize) {
         // The end of a response may still be on its way out.
         if self.in_progress.get() > 0 || self.blocked.get() {
             return;
@@ -452,7 +452,7 @@ impl Drop for AnswerEnd {
 pin_project! {
     struct WatchedAnswer<B> {
         #[pin]
-        answer: Answer<B>,
+        answer: ResponseBody<B>,
         _end: AnswerEnd,
         _exchange: InProgress,
     }
@@ -464,12 +464,12 @@ where
     B::Error: fmt::Display,
 {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = Truncated;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
         self.project().answer.poll_frame(context)
     }
 

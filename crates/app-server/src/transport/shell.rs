@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::host::NoHost;
 use crate::request::application::Application;
 use crate::request::body::Body;
-use crate::request::context::Exchange;
+use crate::request::context::RequestContext;
 use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
@@ -66,11 +66,11 @@ where
         }
         None => (None, Body::empty()),
     };
-    head.extensions.insert(Exchange::default());
+    head.extensions.insert(RequestContext::default());
     let request = Request::from_parts(head, body);
     match single::run(Rc::new(application), request, input, output.clone()).await {
-        Ok(Ended::Complete) => output.status().ok_or(Error::BrokenOff),
-        Ok(Ended::BrokenOff) => Err(Error::BrokenOff),
+        Ok(Ended::Complete) => output.status().ok_or(Error::Truncated),
+        Ok(Ended::Truncated) => Err(Error::Truncated),
         Err(error) => Err(Error::Answer(error)),
     }
 }

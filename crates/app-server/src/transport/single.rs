@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::recovery::{self, Way};
+use crate::recovery::{self, Protocol};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
@@ -27,7 +27,7 @@ use tower_service::Service;
 use crate::request::application::{Application, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::patience::Patience;
-use crate::request::respond::{self, Outlet};
+use crate::request::respond::{self, ResponseSink};
 use crate::settings::Settings;
 
 /// Segments of one vectored write.
@@ -41,7 +41,7 @@ const READS_A_TURN: u32 = 8;
 pub(crate) enum Ended {
     Complete,
     /// The application failed in the middle; the log says why.
-    BrokenOff,
+    Truncated,
 }
 
 /// Lets the application answer, sends the answer, then takes what is left of the body, so that whoever
@@ -100,7 +100,7 @@ where
     if let Some(input) = input {
         input.throw_away(settings).await;
     }
-    Ok(if output.broken.get() { Ended::BrokenOff } else { Ended::Complete })
+    Ok(if output.broken.get() { Ended::Truncated } else { Ended::Complete })
 }
 
 /// Where a request's body comes from.
@@ -267,7 +267,7 @@ impl Output {
         write_head: WriteHead,
         settings: &Settings,
     ) -> io::Result<Rc<Output>> {
-        let noted = recovery::Connection::enter(descriptor.as_fd(), Way::Cgi);
+        let noted = recovery::Connection::enter(descriptor.as_fd(), Protocol::Cgi);
         let file = File::from(descriptor);
         let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
         let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {
@@ -352,7 +352,7 @@ fn forget(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-impl Outlet for Rc<Output> {
+impl ResponseSink for Rc<Output> {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         self.status.set(Some(head.status));
         let mut beginning = BytesMut::with_capacity(2048);

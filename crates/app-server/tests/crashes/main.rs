@@ -13,7 +13,7 @@ use std::process::Command;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use app_server::{Address, Host, Part, Server, Settings, WayIn};
+use app_server::{Address, Host, Part, Server, Settings, Transport};
 use axum::Router;
 use axum::routing::get;
 use case_runner::{Case, Ending::Success, Helper, itself};
@@ -187,7 +187,7 @@ fn crashing_helper() {
     let crash = async || kill_process(getpid(), Signal::SEGV).unwrap();
     let application = Router::new().route("/", get(crash));
     let server = Server::new(application).settings(settings).host(OnePart);
-    server.run(WayIn::Http(address)).unwrap();
+    server.run(Transport::Http(address)).unwrap();
 }
 
 struct OnePart;

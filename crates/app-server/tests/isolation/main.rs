@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use app_server::isolation::Limits;
-use app_server::{ErrorReport, Exchange, Host, Part, Settings};
+use app_server::{ErrorReport, Host, Part, RequestContext, Settings};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::{Path as Below, Request};
@@ -107,7 +107,7 @@ fn routes() -> Router {
 }
 
 async fn request_in_words(request: Request) -> String {
-    let address = Exchange::of(request.extensions()).remote_address();
+    let address = RequestContext::of(request.extensions()).remote_address();
     let (method, uri) = (request.method().clone(), request.uri().to_string());
     let header = request.headers().get("x-sample").map(|value| value.to_str().unwrap().to_owned());
     let size = request.body().size_hint_exact();

@@ -197,8 +197,8 @@ fn method_by_status_by_body() {
             ("GET", 599, "whole", Some(4), "body"),
         ];
         for &(method, status, body, length, seen) in cases {
-            for (way_in, answer) in ask(method, &format!("/{status}/{body}")).await {
-                let name = format!("{method} {status} {body} over {way_in}: {answer:?}");
+            for (transport, answer) in ask(method, &format!("/{status}/{body}")).await {
+                let name = format!("{method} {status} {body} over {transport}: {answer:?}");
                 assert_eq!(answer.status, status, "{name}");
                 assert_eq!(answer.body, seen, "{name}");
                 assert!(answer.whole, "{name}");
@@ -212,9 +212,12 @@ fn method_by_status_by_body() {
 fn interim_statuses_end_no_exchange() {
     test(async {
         for status in [100, 101, 103] {
-            for (way_in, answer) in ask("GET", &format!("/{status}/none")).await {
-                assert_eq!(answer.status, 500, "{status} over {way_in}: {answer:?}");
-                assert!(answer.body.contains("Reference: "), "{status} over {way_in}: {answer:?}");
+            for (transport, answer) in ask("GET", &format!("/{status}/none")).await {
+                assert_eq!(answer.status, 500, "{status} over {transport}: {answer:?}");
+                assert!(
+                    answer.body.contains("Reference: "),
+                    "{status} over {transport}: {answer:?}"
+                );
             }
         }
     });
@@ -223,17 +226,17 @@ fn interim_statuses_end_no_exchange() {
 #[test]
 fn headers_go_out_as_they_are_but_for_the_neighbours() {
     test(async {
-        for (way_in, answer) in ask("GET", "/headers").await {
+        for (transport, answer) in ask("GET", "/headers").await {
             for line in ["set-cookie: a=1; Path=/", "set-cookie: b=2", "location: /else where?%2F"]
             {
-                assert!(answer.head.lines().any(|it| it == line), "{way_in}: {}", answer.head);
+                assert!(answer.head.lines().any(|it| it == line), "{transport}: {}", answer.head);
             }
             for name in ["x-hop", "keep-alive", "te", "trailer", "upgrade"] {
                 let start = format!("{name}:");
                 let sent = answer.head.lines().any(|line| line.starts_with(&start));
-                assert!(!sent, "{name} over {way_in}: {}", answer.head);
+                assert!(!sent, "{name} over {transport}: {}", answer.head);
             }
-            assert_eq!(answer.status, 200, "{way_in}");
+            assert_eq!(answer.status, 200, "{transport}");
         }
     });
 }
@@ -242,11 +245,11 @@ fn headers_go_out_as_they_are_but_for_the_neighbours() {
 fn a_header_line_that_web_servers_would_cut() {
     test(async {
         for (length, cgi_status) in [(8191, 200), (8192, 500), (20_000, 500)] {
-            for (way_in, answer) in ask("GET", &format!("/line/{length}")).await {
-                let expected = if way_in == "HTTP" { 200 } else { cgi_status };
-                assert_eq!(answer.status, expected, "{length} over {way_in}");
+            for (transport, answer) in ask("GET", &format!("/line/{length}")).await {
+                let expected = if transport == "HTTP" { 200 } else { cgi_status };
+                assert_eq!(answer.status, expected, "{length} over {transport}");
                 let page = answer.body.contains("Reference: ");
-                assert_eq!(page, expected == 500, "{length} over {way_in}");
+                assert_eq!(page, expected == 500, "{length} over {transport}");
             }
         }
     });
@@ -266,9 +269,9 @@ fn a_stated_length_is_kept() {
             ("4", 2, "pieces", 200, 4, 2, false),
         ];
         for &(stated, sent, how, status, told, body, whole) in cases {
-            for (way_in, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
-                let name = format!("{stated} {sent} {how} over {way_in}: {answer:?}");
-                if way_in == "HTTP" && !whole && answer.status == 0 {
+            for (transport, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
+                let name = format!("{stated} {sent} {how} over {transport}: {answer:?}");
+                if transport == "HTTP" && !whole && answer.status == 0 {
                     // hyper had not sent the head yet: the connection closes without a word.
                     continue;
                 }
@@ -276,16 +279,16 @@ fn a_stated_length_is_kept() {
                 assert_eq!(answer.length, Some(told), "{name}");
                 assert_eq!(answer.body.len(), body, "{name}");
                 // Over HTTP the closed connection tells.
-                assert!(way_in == "HTTP" || answer.whole == whole, "{name}");
+                assert!(transport == "HTTP" || answer.whole == whole, "{name}");
             }
         }
         // Where it is known before the first byte, the visitor can still be told.
         for (stated, sent, how) in
             [("4", 2, "whole"), ("4", 0, "pieces"), ("x", 1, "whole"), ("-1", 1, "whole")]
         {
-            for (way_in, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
-                let name = format!("{stated} {sent} {how} over {way_in}: {answer:?}");
-                if way_in == "HTTP" && how == "pieces" {
+            for (transport, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
+                let name = format!("{stated} {sent} {how} over {transport}: {answer:?}");
+                if transport == "HTTP" && how == "pieces" {
                     continue;
                 }
                 assert_eq!(answer.status, 500, "{name}");
@@ -293,11 +296,11 @@ fn a_stated_length_is_kept() {
             }
         }
         // HEAD and 304 tell a length without a body.
-        for (way_in, answer) in ask("HEAD", "/length/9/0/whole").await {
+        for (transport, answer) in ask("HEAD", "/length/9/0/whole").await {
             assert_eq!(
                 (answer.status, answer.length),
                 (StatusCode::OK.as_u16(), Some(9)),
-                "{way_in}"
+                "{transport}"
             );
         }
     });

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use app_server::{Body, Exchange, FilterData, Settings};
+use app_server::{Body, FilterData, RequestContext, Settings};
 use axum::Router;
 use axum::extract::{Extension, Path, Query};
 use axum::routing::{any, get};
@@ -22,7 +22,7 @@ use crate::client::{Server, id, raw_exchange, test};
 
 fn router() -> Router {
     async fn asked(
-        Extension(exchange): Extension<Exchange>,
+        Extension(exchange): Extension<RequestContext>,
         request: axum::extract::Request,
     ) -> String {
         format!(
@@ -166,7 +166,8 @@ impl Service<Request<Body>> for Peculiar {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let asked = self.0.clone();
         Box::pin(async move {
-            let data = Exchange::of(request.extensions()).filter_data().and_then(FilterData::take);
+            let data =
+                RequestContext::of(request.extensions()).filter_data().and_then(FilterData::take);
             let stdin = request.into_body().collect().await.unwrap().to_bytes();
             let data = match data {
                 Some(data) => data.collect().await.unwrap().to_bytes(),

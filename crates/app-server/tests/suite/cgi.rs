@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
-use app_server::{Settings, WayIn};
+use app_server::{Settings, Transport};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::routing::{any, get};
@@ -22,7 +22,7 @@ fn program() {
         "answers" => crate::answers::router(),
         _ => router(),
     };
-    let served = app_server::Server::new(router).run(WayIn::Cgi);
+    let served = app_server::Server::new(router).run(Transport::Cgi);
     if let Err(error) = &served {
         eprintln!("program: {error}");
     }

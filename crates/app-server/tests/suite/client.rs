@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use app_server::{Body, Settings, WayIn};
+use app_server::{Body, Settings, Transport};
 use bytes::{Bytes, BytesMut};
 use event_loop::net::{Address, Stream};
 use event_loop::{Task, time};
@@ -42,7 +42,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        Server::start(service, settings, WayIn::FastCgi)
+        Server::start(service, settings, Transport::FastCgi)
     }
 
     /// Starts an HTTP server.
@@ -53,7 +53,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        Server::start(service, settings, WayIn::Http)
+        Server::start(service, settings, Transport::Http)
     }
 
     /// Starts what a program has put together as a FastCGI server.
@@ -65,7 +65,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        Server::start_of(server, WayIn::FastCgi)
+        Server::start_of(server, Transport::FastCgi)
     }
 
     /// Starts what a program has put together as an HTTP server.
@@ -77,20 +77,20 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        Server::start_of(server, WayIn::Http)
+        Server::start_of(server, Transport::Http)
     }
 
-    fn start<S, B>(service: S, settings: Settings, way_in: fn(Address) -> WayIn) -> Server
+    fn start<S, B>(service: S, settings: Settings, transport: fn(Address) -> Transport) -> Server
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        Server::start_of(app_server::Server::new(service).settings(settings), way_in)
+        Server::start_of(app_server::Server::new(service).settings(settings), transport)
     }
 
-    fn start_of<S, B>(server: app_server::Server<S>, way_in: fn(Address) -> WayIn) -> Server
+    fn start_of<S, B>(server: app_server::Server<S>, transport: fn(Address) -> Transport) -> Server
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
@@ -99,7 +99,7 @@ impl Server {
     {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));
-        Server::start_at(server, way_in, folder, address)
+        Server::start_at(server, transport, folder, address)
     }
 
     /// Starts an HTTP server on a port of this machine.
@@ -114,12 +114,12 @@ impl Server {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let server = app_server::Server::new(service).settings(settings);
-        Server::start_at(server, WayIn::Http, folder, Address::Tcp(free))
+        Server::start_at(server, Transport::Http, folder, Address::Tcp(free))
     }
 
     fn start_at<S, B>(
         server: app_server::Server<S>,
-        way_in: fn(Address) -> WayIn,
+        transport: fn(Address) -> Transport,
         folder: tempfile::TempDir,
         address: Address,
     ) -> Server
@@ -129,7 +129,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        let server = server.serve(way_in(address.clone()));
+        let server = server.serve(transport(address.clone()));
         // Its first turn, taken at once, makes the socket.
         let task = event_loop::spawn_now(async { server.await.unwrap() });
         Server { _task: task, _folder: folder, address }

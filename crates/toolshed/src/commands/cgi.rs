@@ -3,7 +3,7 @@
 //! Slower than FastCGI by the start of a process for each request, so nothing is opened that this request does not
 //! need: the log file by the first message, a tool's pages when they are requested.
 
-use app_server::{Server, WayIn};
+use app_server::{Server, Transport};
 
 use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let settings = application::server_settings(&configuration.settings);
     let host = SiteHost::new(&configuration.settings);
     let server = Server::new(application::site(configuration)).settings(settings).host(host);
-    let served = server.run(WayIn::Cgi);
+    let served = server.run(Transport::Cgi);
     if let Err(error) = &served {
         tracing::error!("{error}");
     }

@@ -1,6 +1,6 @@
 //! `toolshed fastcgi --listen ADDRESS`: FastCGI on a socket of our own.
 
-use app_server::{Address, Server, WayIn};
+use app_server::{Address, Server, Transport};
 
 use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
@@ -30,13 +30,13 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     if typed.config.is_none() {
         host = host.on_listening(renewal::keeps_when_listening(&configuration));
     }
-    let way_in = WayIn::FastCgi(listen);
+    let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.tell(app_server::supervise(&way_in, workers, &settings, &host));
+        return log.tell(app_server::supervise(&transport, workers, &settings, &host));
     }
     let mut site = application::site(configuration);
-    if matches!(way_in, WayIn::FastCgi(Address::Tcp(_))) {
+    if matches!(transport, Transport::FastCgi(Address::Tcp(_))) {
         site = site.reached_over_tcp();
     }
-    log.tell(Server::new(site).settings(settings).host(host).run(way_in))
+    log.tell(Server::new(site).settings(settings).host(host).run(transport))
 }

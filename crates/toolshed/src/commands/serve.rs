@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use app_server::{Address, Server, WayIn};
+use app_server::{Address, Server, Transport};
 use site::{Password, login};
 
 use super::right_settings;
@@ -28,7 +28,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let made_up = make_up_password(&listen, &mut configuration);
-    let way_in = WayIn::Http(listen);
+    let transport = Transport::Http(listen);
     let mut settings = application::server_settings(&configuration.settings);
     let renewal = renewal::or_say_why_not(renewal);
     settings.upgrade = match &made_up {
@@ -48,10 +48,10 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     }
     if let Some(mut workers) = application::workers(&configuration.settings) {
         workers.variables.extend(password.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
-        return terminal.tell(app_server::supervise(&way_in, workers, &settings, &host));
+        return terminal.tell(app_server::supervise(&transport, workers, &settings, &host));
     }
     let server = Server::new(application::site_over_http(configuration));
-    terminal.tell(server.settings(settings).host(host).run(way_in))
+    terminal.tell(server.settings(settings).host(host).run(transport))
 }
 
 /// A generated password, printed at the terminal.

@@ -1,6 +1,6 @@
 //! A web server started the program with a listening socket at descriptor 0.
 
-use app_server::{Server, WayIn};
+use app_server::{Server, Transport};
 
 use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     if !is_unix_socket() {
         site = site.reached_over_tcp();
     }
-    Server::new(site).settings(settings).host(host).run(WayIn::Spawned).map_err(|error| {
+    Server::new(site).settings(settings).host(host).run(Transport::Spawned).map_err(|error| {
         tracing::error!("{error}");
         Failure::silent(1)
     })
