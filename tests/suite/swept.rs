@@ -145,7 +145,7 @@ impl Site {
             .folder(self.folder.path())
             .variable("TOOLSHED_PUBLIC", "all,diagnostics")
             // So that a second one waits.
-            .variable("TOOLSHED_ISOLATED_AT_ONCE", "1")
+            .variable("TOOLSHED_MAX_ISOLATED", "1")
             .variable("TOOLSHED_LAUNCHER", self.path("dispatch.fcgi"))
             .variable("APP_PASSWORD", PASSWORD)
     }

@@ -11,7 +11,7 @@ use http::StatusCode;
 pub enum Cause {
     /// The application panicked; its message.
     Panic(String),
-    /// Too many exchanges at once; the limit.
+    /// Too many requests at once; the limit.
     Overload(usize),
     /// The request's body was still arriving and others needed the permit; how many permits there are.
     MadeRoom(usize),
@@ -26,24 +26,24 @@ pub enum Cause {
     /// `FCGI_WEB_SERVER_ADDRS` is no list of IP addresses (FastCGI 1.0 §3.2), so nobody can be served; its
     /// value.
     WebServerAddresses(String),
-    /// The application's code ended by a fatal signal or had no memory left. Its page is made beforehand.
+    /// The application's code ended by a fatal signal or had no memory left. Its page is prepared in advance.
     Crashed,
-    /// The code of another exchange did, and the program started anew. Its page is made beforehand.
+    /// The code of another request did, and the program restarted in place. Its page is prepared in advance.
     Interrupted,
-    /// The application's code kept everybody waiting for too long. Its page is made beforehand.
+    /// The application's code kept everybody waiting for too long. Its page is prepared in advance.
     Stuck,
-    /// This part of the application crashed again and again and is left alone for a while.
+    /// This part of the application crashed again and again and is quarantined for a while.
     Quarantined {
         /// The part, as [`Host::classify`](crate::Host::classify) names it.
         part: String,
         /// For how many seconds more.
         seconds: u64,
     },
-    /// No process could be made for an isolated exchange in time; why.
+    /// No process could be made for an isolated request in time; why.
     NoProcess(String),
-    /// The process of an isolated exchange took too long; what it took.
+    /// The process of an isolated request took too long; what it took.
     ChildTooSlow(String),
-    /// The process of an isolated exchange broke: how.
+    /// The process of an isolated request broke: how.
     ChildBroke(String),
 }
 
@@ -52,11 +52,11 @@ impl fmt::Display for Cause {
         match self {
             Cause::Panic(message) => write!(formatter, "the application panicked: {message}"),
             Cause::Overload(limit) => {
-                write!(formatter, "{limit} exchanges (max_exchanges) are in progress already")
+                write!(formatter, "{limit} requests are in flight already (max_requests)")
             }
             Cause::MadeRoom(limit) => write!(
                 formatter,
-                "slow request body evicted in favor of other requests (max_exchanges = {limit})"
+                "slow request body evicted in favor of other requests (max_requests = {limit})"
             ),
             Cause::BodyTooSlow(patience) => write!(
                 formatter,
@@ -78,8 +78,10 @@ impl fmt::Display for Cause {
                  served"
             ),
             Cause::Crashed => write!(formatter, "the application crashed"),
-            Cause::Interrupted => write!(formatter, "another exchange made the program start anew"),
-            Cause::Stuck => write!(formatter, "the application computed for too long"),
+            Cause::Interrupted => {
+                write!(formatter, "another request crashed the program, which restarted in place")
+            }
+            Cause::Stuck => write!(formatter, "the application stalled the event loop"),
             Cause::Quarantined { part, seconds } => write!(
                 formatter,
                 "{part} is quarantined for {seconds} s more after repeated crashes"

@@ -1,4 +1,4 @@
-//! Why the server could not start or go on. What goes wrong in one exchange is an [`ErrorReport`].
+//! Why the server could not start or go on. What goes wrong in one request is an [`ErrorReport`].
 //!
 //! [`ErrorReport`]: crate::ErrorReport
 
@@ -40,9 +40,9 @@ pub enum Error {
     Descriptors(u64),
     /// The event loop could not be built or failed.
     Loop(io::Error),
-    /// The answer could not be written (CGI, shell): nobody reads it any more, say.
+    /// The response could not be written (CGI, shell): nobody reads it any more, say.
     Answer(io::Error),
-    /// The application failed in the middle of its answer (CGI, shell); the log says why.
+    /// The application failed in the middle of its response (CGI, shell); the log says why.
     Truncated,
     /// The file for a request's body cannot be read (shell).
     Body(io::Error),

@@ -1,4 +1,4 @@
-//! One failed exchange, as told to the visitor (status, reference) and to the log (cause).
+//! One failed request, as told to the visitor (status, reference) and to the log (cause).
 //!
 //! The server answers by itself only what the application cannot: a crash of the application, an
 //! overload, a request that is no HTTP. How that looks is [`Host::error_page`]'s business.
@@ -27,7 +27,7 @@ pub struct ErrorReport {
     pub reference: String,
     /// Where the site is mounted, for links.
     pub base: BasePath,
-    /// The forms in which the visitor's program takes an answer: the request's `Accept`.
+    /// The forms in which the visitor's program takes a response: the request's `Accept`.
     pub accept: Option<HeaderValue>,
     /// Whose fault it is. For the log and the owner, not for visitors.
     pub cause: Cause,

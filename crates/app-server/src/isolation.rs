@@ -46,7 +46,7 @@ const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
 /// Lets a child process answer a request.
 ///
 /// # Errors
-/// Why there is no answer, to be told in its place.
+/// Why there is no response, to be told in its place.
 pub(crate) async fn answer<S, B>(
     application: &Application<S>,
     limits: Limits,
@@ -66,9 +66,9 @@ where
     let deadline = time::now() + settings.isolated_wait;
     let Some(permit) = enter(application, deadline).await else {
         return Err(Cause::NoProcess(format!(
-            "it waited {} s (isolated_wait) for one of {} processes (isolated_at_once)",
+            "it waited {} s (isolated_wait) for one of {} processes (max_isolated)",
             settings.isolated_wait.as_secs_f32(),
-            settings.isolated_at_once,
+            settings.max_isolated,
         )));
     };
     let (head, body) = request.into_parts();
@@ -129,7 +129,7 @@ async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Pro
     }
 }
 
-/// What every isolated exchange may use at least.
+/// What every isolated request may use at least.
 fn least(settings: &Settings) -> Limits {
     Limits {
         cpu: settings.isolated_cpu,

@@ -1,14 +1,14 @@
 //! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
 //!
-//! What lives here: the ways in ([`Transport`], and [`request`] for the shell), one file each; the mapping
+//! What lives here: the transports ([`Transport`], and [`request`] for the shell), one file each; the mapping
 //! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
 //! draining and ending ([`Server`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ exchanges), or `cgi.rs` alone →
-//! `cgi_to_http.rs` → `exchange.rs` calls the application → `http_to_cgi.rs` → back out.
+//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or `cgi.rs` alone →
+//! `cgi_vars/` → `respond.rs` calls the application → `cgi_vars/` → back out.
 //!
 //! ```no_run
 //! # use std::convert::Infallible;

@@ -22,8 +22,8 @@ pub struct Settings {
     /// Requests in flight at once, over all connections. Default 512. At the limit, a new request gets a 503
     /// with `Retry-After`, or replaces one whose body arrives slowly. At most three quarters are for requests
     /// whose bodies are still arriving.
-    pub max_exchanges: usize,
-    /// Requests in progress at once on one FastCGI connection. Default 64. Past it the web server
+    pub max_requests: usize,
+    /// Requests in flight at once on one FastCGI connection. Default 64. Past it the web server
     /// hears `FCGI_OVERLOADED` (FastCGI 1.0 §5.5).
     pub requests_per_connection: u16,
     /// Bytes of CGI variables of one request. Default 128 KiB: twice the 64 KiB that mod_fcgid can
@@ -34,13 +34,13 @@ pub struct Settings {
     pub body_bytes: usize,
     /// Bytes of one request body that may wait in an unlinked temporary file. Default 1 GiB. Used
     /// only on a connection that carries several requests at once, where not reading would
-    /// delay the others, and over CGI while the answer cannot go on. Past it that one body ends with
+    /// delay the others, and over CGI while the response cannot go on. Past it that one body ends with
     /// an error.
     pub spilled_body_bytes: u64,
-    /// Bytes of answers waiting for a connection to take them. Default 64 KiB. Past it the
+    /// Bytes of responses waiting for a connection to take them. Default 64 KiB. Past it the
     /// handlers that write to it wait.
     pub response_bytes: usize,
-    /// How long a kept connection may be idle. Default 5 min, which is longer than web servers
+    /// How long a keep-alive connection may be idle. Default 5 min, which is longer than web servers
     /// keep theirs (nginx 60 s), so that they close first and no request meets a closed socket.
     pub idle_timeout: Duration,
     /// How long a request's head (over FastCGI: its variables) may take to arrive. Default 20 s, as Apache's
@@ -49,7 +49,7 @@ pub struct Settings {
     /// How long a request's body may pause. Default 60 s; mod_fcgid gives up after 40 s. After that the
     /// response is 408.
     pub receive_timeout: Duration,
-    /// How long a peer may take nothing of an answer that waits for it. Default 60 s.
+    /// How long a peer may take nothing of a response that waits for it. Default 60 s.
     pub send_timeout: Duration,
     /// Bytes a second that a client must send of a body, or read of a response, on average. Default 100. Each
     /// second that we wait uses up a second of `receive_timeout` (`send_timeout`), and this many bytes earn it
@@ -58,13 +58,13 @@ pub struct Settings {
     /// Bytes of incomplete heads and variables, over all connections. Default 16 MiB. At the limit, the
     /// connection that holds the most is closed.
     pub total_head_bytes: usize,
-    /// Bytes of a body nobody read that are taken and dropped after the answer, before the
-    /// connection is closed. Default 256 MiB. Closing at once would reset the answer away.
+    /// Bytes of a body nobody read that are taken and dropped after the response, before the
+    /// connection is closed. Default 256 MiB. Closing at once would reset the response away.
     pub unread_body_bytes: u64,
-    /// How long exchanges in progress may go on after SIGTERM. Default 30 s. A web server that is
+    /// How long requests in flight may go on after SIGTERM. Default 30 s. A web server that is
     /// less patient kills earlier (mod_fcgid after 4 to 8 s).
     pub drain_timeout: Duration,
-    /// Bytes of an HTTP request's head. Default 64 KiB. Past it the answer is 431.
+    /// Bytes of an HTTP request's head. Default 64 KiB. Past it the response is 431.
     pub http_head_bytes: usize,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default none: anybody can
     /// send these headers.
@@ -74,11 +74,11 @@ pub struct Settings {
     /// and APP_PASSWORD_HASH.
     pub secret_variables: &'static [&'static str],
     /// Whether a fatal signal (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) in the application is answered
-    /// 500, the exchanges of others 503, and the program started anew in the same process. Default yes.
+    /// 500, the requests of others 503, and the program restarted in place in the same process. Default yes.
     /// Not in a process that has several threads.
     pub crash_guard: bool,
     /// How long the application may keep the loop from coming round before it is answered 504, and the
-    /// program started anew. Default 30 s, less than web servers wait (mod_fcgid 40 s, nginx 60 s). Needs
+    /// program restarted in place. Default 30 s, less than web servers wait (mod_fcgid 40 s, nginx 60 s). Needs
     /// `crash_guard`.
     pub watchdog: Option<Duration>,
     /// Bytes of address space that the process may take beyond what it has when it begins to serve. What
@@ -88,22 +88,22 @@ pub struct Settings {
     /// A folder in which the processes of a site tell one another what crashed; it is made when it is
     /// missing. Default none: nothing is quarantined.
     pub state_folder: Option<PathBuf>,
-    /// Isolated exchanges at once. Default 4: a host that counts processes allows some 20 to 100. The
+    /// Isolated requests at once. Default 4: a host that counts processes allows some 20 to 100. The
     /// others wait, in order.
-    pub isolated_at_once: usize,
-    /// How long an isolated exchange may wait for its place, or for the system to make a process. Default
+    pub max_isolated: usize,
+    /// How long an isolated request may wait for its place, or for the system to make a process. Default
     /// 8 s: together with `isolated_time` less than the 40 s after which mod_fcgid takes silence for death.
-    /// Past it the answer is 503 with `Retry-After`.
+    /// Past it the response is 503 with `Retry-After`.
     pub isolated_wait: Duration,
-    /// Processor time that every isolated exchange may use, at least. Default 10 s. Past it 504.
+    /// Processor time that every isolated request may use, at least. Default 10 s. Past it 504.
     pub isolated_cpu: Duration,
-    /// How long every isolated exchange may take, at least, without the time in which it waits for the
+    /// How long every isolated request may take, at least, without the time in which it waits for the
     /// visitor to send or to receive. Default 30 s. Past it 504.
     pub isolated_time: Duration,
-    /// Bytes of memory that every isolated exchange may have, at least, beyond what the process has.
+    /// Bytes of memory that every isolated request may have, at least, beyond what the process has.
     /// Default 256 MiB. Past it allocations fail, which is a 500 with most handlers.
     pub isolated_memory: u64,
-    /// Bytes of the largest file that every isolated exchange may write, at least. Default 64 MiB. Past it
+    /// Bytes of the largest file that every isolated request may write, at least. Default 64 MiB. Past it
     /// 500.
     pub isolated_file_size: u64,
     /// How a newer version takes the place of this one. Default `None`: never.
@@ -118,7 +118,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             max_connections: 1024,
-            max_exchanges: 512,
+            max_requests: 512,
             requests_per_connection: 64,
             params_bytes: 128 * 1024,
             body_bytes: 128 * 1024,
@@ -139,7 +139,7 @@ impl Default for Settings {
             watchdog: Some(Duration::from_secs(30)),
             memory: None,
             state_folder: None,
-            isolated_at_once: 4,
+            max_isolated: 4,
             isolated_wait: Duration::from_secs(8),
             isolated_cpu: Limits::DEFAULT.cpu,
             isolated_time: Limits::DEFAULT.wall,

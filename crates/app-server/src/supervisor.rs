@@ -1,14 +1,14 @@
-//! Several processes for one listen socket: a supervisor starts workers, starts anew what dies, renews one
+//! Several processes for one listen socket: a supervisor starts workers, replaces those that die, upgrades one
 //! after another, and has as many as the work wants.
 //!
 //! The supervisor is one thread and serves nothing; it opens the socket, and every worker is the program
-//! itself, started anew with that socket at descriptor 0 (no fork of a running loop, so that a worker is
+//! itself, started afresh with that socket at descriptor 0 (no fork of a running loop, so that a worker is
 //! always the program as it lies on disk now). What it decides by is in `load.rs` and `back_off.rs`.
 //!
 //! | signal | what the supervisor does |
 //! | --- | --- |
 //! | TERM, INT | stops new connects where the socket can, tells all workers, waits for them, ends |
-//! | HUP | renews: starts a worker; once it serves, an old one is told to finish; then the next |
+//! | HUP | upgrades: starts a worker; once it serves, an old one is told to finish; then the next |
 //! | CHLD | starts another for the one that ended, after a wait when it ended early |
 
 mod back_off;
@@ -47,7 +47,7 @@ pub struct Workers {
     pub least: usize,
     /// As many at most, when the load wants them. Fewer than `least` count as `least`.
     pub most: usize,
-    /// The program to start. It is to call [`Server::run`](crate::Server::run) with the way in that the supervisor got.
+    /// The program to start. It is to call [`Server::run`](crate::Server::run) with the transport that the supervisor got.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -61,7 +61,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often it looks whether a worker serves that was just started.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a worker may take until it serves. Past it a renewal is given up.
+/// How long a worker may take until it serves. Past it an upgrade is given up.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the listen socket of `transport` and keeps workers serving it until SIGTERM or SIGINT; then lets
@@ -319,7 +319,7 @@ impl Supervisor {
         }
         let leaving = self.leaving;
         drop(self.listening);
-        // A worker has the same patience with its exchanges; it gets a second more to end by itself.
+        // A worker has the same patience with its requests; it gets a second more to end by itself.
         let all_left = time::timeout(patience + Duration::from_secs(1), async {
             for mut worker in leaving {
                 let _ = worker.child.wait().await;

@@ -1,4 +1,4 @@
-//! BASE: where the site is mounted, found for each exchange from what rewriting left.
+//! BASE: where the site is mounted, found for each request from what rewriting left.
 //!
 //! The raw request path is the truth (`%2F` and UTF-8 survive in it); the variables only say how
 //! much of it belongs to the mount.

@@ -336,7 +336,7 @@ pub(crate) mod tests {
         head(Params::from_pairs(pairs), None, settings, &NoHost)
     }
 
-    fn exchange(head: &Head) -> &RequestContext {
+    fn context(head: &Head) -> &RequestContext {
         head.request.extensions().get().unwrap()
     }
 
@@ -388,7 +388,7 @@ pub(crate) mod tests {
             all.extend_from_slice(variables);
             let head = head_of(&all).expect(name);
             assert_eq!(head.request.uri().to_string(), *uri, "{name}");
-            assert_eq!(exchange(&head).base().as_str(), *base, "{name}");
+            assert_eq!(context(&head).base().as_str(), *base, "{name}");
         }
     }
 
@@ -404,7 +404,7 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/a/b/c")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            assert_eq!(exchange(&head).base().as_str(), base, "{variables:?}");
+            assert_eq!(context(&head).base().as_str(), base, "{variables:?}");
         }
     }
 
@@ -427,7 +427,7 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            assert_eq!(exchange(&head).scheme(), expected, "{variables:?}");
+            assert_eq!(context(&head).scheme(), expected, "{variables:?}");
         }
     }
 
@@ -453,8 +453,8 @@ pub(crate) mod tests {
             )
             .unwrap();
             let expected = expected.map(|text| text.parse().unwrap());
-            assert_eq!(exchange(&head).remote_address(), expected, "{remote:?}");
-            assert_eq!(exchange(&head).scheme(), scheme, "{remote:?}");
+            assert_eq!(context(&head).remote_address(), expected, "{remote:?}");
+            assert_eq!(context(&head).scheme(), scheme, "{remote:?}");
         }
     }
 
@@ -470,11 +470,11 @@ pub(crate) mod tests {
             ("APP_PASSWORDS", "is another name"),
         ])
         .unwrap();
-        let variables = exchange(&head).variables().unwrap();
+        let variables = context(&head).variables().unwrap();
         let names: Vec<&[u8]> = variables.iter().map(|(name, _)| name).collect();
         let expected = ["REQUEST_METHOD", "REQUEST_URI", "REDIRECT_STATUS", "APP_PASSWORDS"];
         assert_eq!(names, expected.map(str::as_bytes));
-        let secrets = exchange(&head).secrets().unwrap();
+        let secrets = context(&head).secrets().unwrap();
         assert_eq!(secrets.get("APP_PASSWORD"), Some(&b"newer"[..]));
         assert_eq!(secrets.get("APP_PASSWORD_HASH"), Some(&b"hash"[..]));
         assert_eq!(secrets.get("REQUEST_METHOD"), None);
@@ -482,7 +482,7 @@ pub(crate) mod tests {
         assert!(!shown.contains("newer") && !shown.contains("APP_PASSWORD\""), "{shown}");
         // Where there are none the variables are not copied.
         let none = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]).unwrap();
-        assert!(exchange(&none).secrets().is_none());
+        assert!(context(&none).secrets().is_none());
     }
 
     #[test]

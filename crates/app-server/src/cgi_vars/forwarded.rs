@@ -2,7 +2,7 @@
 //! only where the owner said whom to believe ([`Settings::trusted_proxies`]).
 //!
 //! Anybody can send these headers, so they count only when they were handed on by a trusted proxy.
-//! `cgi_to_http.rs` and `http.rs` ask here and put the answer into the request's extensions.
+//! `cgi_to_http.rs` and `http.rs` ask here and put the result into the request's extensions.
 //!
 //! [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
 

@@ -94,7 +94,7 @@ fn is_left_out(name: &HeaderName) -> bool {
 
 /// Takes out the headers that hold between two neighbours only.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Nearly no answer has any.
+    // Nearly no response has any.
     if headers.keys().any(is_hop_by_hop) {
         let names: Vec<HeaderName> = headers
             .keys()

@@ -1,4 +1,4 @@
-//! The child's side of an isolated exchange: a loop of its own, the same service, one exchange.
+//! The child's side of an isolated request: a loop of its own, the same service, one request.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -56,10 +56,10 @@ where
             sender,
             room: application.settings.body_bytes,
         };
-        let mut exchange =
-            pin!(exchange(application, Request::from_parts(head, body), mark, &mut answer));
+        let mut responding =
+            pin!(respond(application, Request::from_parts(head, body), mark, &mut answer));
         poll_fn(|context| {
-            if let Poll::Ready(written) = exchange.as_mut().poll(context) {
+            if let Poll::Ready(written) = responding.as_mut().poll(context) {
                 return Poll::Ready(written);
             }
             receiving.poll_parent_gone(context).map(Err)
@@ -68,7 +68,7 @@ where
     });
     match served.and_then(|written| written) {
         Ok(()) => 0,
-        // Nobody waits for the answer any more.
+        // Nobody waits for the response any more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(error) => {
             tracing::error!("An isolated process cannot respond: {error}.");
@@ -77,7 +77,7 @@ where
     }
 }
 
-async fn exchange<S, B>(
+async fn respond<S, B>(
     application: &Application<S>,
     request: Request<Body>,
     mark: Mark,
@@ -148,7 +148,7 @@ impl Receiving {
             }
             let room = self.room;
             if self.sender.as_ref().is_some_and(|sender| sender.poll_full(context, room)) {
-                // Not read now; but the end of the parent is heard all the same.
+                // Not read now; but the end of the parent is heard anyway.
                 return self
                     .pipe
                     .poll_closed(context)

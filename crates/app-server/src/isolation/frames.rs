@@ -1,7 +1,7 @@
 //! What goes through the pipes between a process and its child: frames of a kind, a length and bytes.
 //!
 //! Both ends are the same program in the same memory layout at the same moment: nothing here is a protocol
-//! for others. What comes is checked all the same, for the child may have gone mad.
+//! for others. What comes is checked anyway, for the child may have gone mad.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -22,7 +22,7 @@ const READ: usize = 64 * 1024;
 /// What one end tells the other.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    /// The answer's head. `exact`: the length of the body, if it is known. `is_all`: nothing follows.
+    /// The response's head. `exact`: the length of the body, if it is known. `is_all`: nothing follows.
     Head { response: Response<()>, exact: Option<u64>, is_all: bool },
     /// Bytes of a body.
     Data(Bytes),

@@ -34,7 +34,7 @@ pub(crate) struct Started {
     pub(crate) answer: Reader,
 }
 
-/// What both tasks of an exchange know.
+/// What both tasks of a request know.
 #[derive(Default)]
 struct Shared {
     /// The body waits for the visitor: the child cannot be blamed for the time.
@@ -90,7 +90,7 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
     std::future::pending().await
 }
 
-/// The answer of a child process, as it comes. Dropping it kills the child, unless the answer is complete.
+/// The response of a child process, as it comes. Dropping it kills the child, unless the response is complete.
 pub(crate) struct Relay {
     state: State,
     answer: Reader,
@@ -104,7 +104,7 @@ pub(crate) struct Relay {
 
 enum State {
     Answering(Running),
-    /// The answer has ended before its end: why is being found out.
+    /// The response has ended before its end: why is being found out.
     Dying(Pin<Box<dyn Future<Output = Cause>>>),
     Over,
 }
@@ -243,7 +243,7 @@ impl Relay {
         event_loop::spawn(leaving).detach();
     }
 
-    /// The answer has stopped: the child is dead, or about to be.
+    /// The response has stopped: the child is dead, or about to be.
     fn find_out(&mut self) {
         let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
             return;

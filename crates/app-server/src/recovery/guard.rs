@@ -53,7 +53,7 @@ fn install(settings: &Settings, transport: &Transport) -> io::Result<Option<Hand
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
     let guard = install_handlers(Installation { image, crashes })?;
     if guard.is_some() && is_cgi {
-        // Plain, for the site's pages take time to make, and this process has one exchange alone.
+        // Plain, for the site's pages take time to make, and this process has one request alone.
         prepare_plain(Protocol::Cgi)?;
     }
     Ok(guard)

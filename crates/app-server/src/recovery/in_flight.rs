@@ -1,9 +1,9 @@
 //! The connections and requests of this process as a signal handler sees them: tables of atomic numbers.
 //!
 //! A handler may neither allocate nor take a lock nor trust the heap, so everything it needs about them lies here
-//! before it is needed: the open connections, the exchanges in flight, who is running. Whoever serves enters
+//! before it is needed: the open connections, the requests in flight, who is running. Whoever serves enters
 //! each [`Connection`] and each [`Request`], tells what was sent, and polls foreign code through [`Mark::run`].
-//! While no guard is installed all that does nothing. It costs a few stores to memory for each exchange.
+//! While no guard is installed all that does nothing. It costs a few stores to memory for each request.
 //!
 //! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
 
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, O
 
 use sys::interval;
 
-/// How a connection's exchanges came in: which of the prepared answers are for it.
+/// How a connection's requests came in: which of the prepared answers are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Several exchanges on a connection, each with an id of its own.
+    /// Several requests on a connection, each with an id of its own.
     FastCgi,
-    /// One exchange after the other.
+    /// One request after the other.
     Http,
-    /// One exchange alone; nothing follows it.
+    /// One request alone; nothing follows it.
     Cgi,
 }
 
@@ -29,7 +29,7 @@ pub(crate) const PROTOCOLS: usize = 3;
 /// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
 pub(crate) const CONNECTIONS: usize = 8192;
 
-/// As [`CONNECTIONS`], for exchanges; 8 times the default as well.
+/// As [`CONNECTIONS`], for requests; 8 times the default as well.
 pub(crate) const REQUESTS: usize = 4096;
 
 /// Bytes of a label that are kept.
@@ -54,9 +54,9 @@ pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
 pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
 pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
 pub(crate) static ORIGIN: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
-/// The exchange whose foreign code is running: its row + 1.
+/// The request whose foreign code is running: its row + 1.
 pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
-/// The exchange whose foreign code ran last, as a suspect: its row + 1.
+/// The request whose foreign code ran last, as a suspect: its row + 1.
 pub(crate) static RAN_LAST: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) static CONNECTION_ROWS: [ConnectionRow; CONNECTIONS] =
@@ -70,7 +70,7 @@ pub(crate) struct ConnectionRow {
     /// -1: the row is free.
     pub(crate) descriptor: AtomicI32,
     pub(crate) way: AtomicU8,
-    /// Nothing of its input is in our memory, and it may carry further exchanges.
+    /// Nothing of its input is in our memory, and it may carry further requests.
     pub(crate) settled: AtomicBool,
     /// Bytes that are missing of the header of the record begun.
     pub(crate) owed_header: AtomicU8,
@@ -78,7 +78,7 @@ pub(crate) struct ConnectionRow {
     pub(crate) owed: AtomicU32,
     /// The header of that record.
     pub(crate) header: AtomicU64,
-    /// The id of an exchange of which a part has come; 0 for none.
+    /// The id of a request of which a part has come; 0 for none.
     pub(crate) arriving: AtomicU32,
     next_free: AtomicU32,
     /// Bytes that were sent on it.
@@ -101,7 +101,7 @@ impl ConnectionRow {
     }
 }
 
-/// One exchange in flight, as the handler sees it.
+/// One request in flight, as the handler sees it.
 pub(crate) struct RequestRow {
     /// The connection's row + 1; 0: the row is free.
     pub(crate) connection: AtomicU32,
@@ -115,7 +115,7 @@ pub(crate) struct RequestRow {
     pub(crate) text: [AtomicU64; TEXT_BYTES / 8],
 }
 
-/// No byte of the answer is there yet.
+/// No byte of the response is there yet.
 const NOT_BEGUN: u64 = u64::MAX;
 
 impl RequestRow {
@@ -217,7 +217,7 @@ impl Connection {
         self.index.is_some()
     }
 
-    /// Notes whether the connection can be handed over as it is once its exchanges are answered: nothing
+    /// Notes whether the connection can be handed over as it is once its requests are answered: nothing
     /// of its input is in memory, no record half read, and the other side wants to go on with it.
     #[inline]
     pub(crate) fn set_settled(&self, settled: bool) {
@@ -226,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// Notes that of an exchange with this id a part has come, of which nobody knows yet; 0 for none.
+    /// Notes that of a request with this id a part has come, of which nobody knows yet; 0 for none.
     #[inline]
     pub(crate) fn set_arriving(&self, id: u32) {
         if let Some(row) = self.row() {
@@ -274,7 +274,7 @@ impl Drop for Connection {
     }
 }
 
-/// An exchange in flight, until its answer is sent to its last byte or nobody wants it any more: then the
+/// A request in flight, until its response is sent to its last byte or nobody wants it any more: then the
 /// value is to be dropped.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -282,7 +282,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Notes an exchange: its id on the connection, whose it is, and what was asked (without the query,
+    /// Notes a request: its id on the connection, whose it is, and what was asked (without the query,
     /// which may hold secrets).
     pub(crate) fn begin(
         connection: &Connection,
@@ -313,7 +313,7 @@ impl Request {
         Request { index: Some(index as u32) }
     }
 
-    /// Names the exchange to those who run its code.
+    /// Names the request to those who run its code.
     pub(crate) fn mark(&self) -> Mark {
         Mark { number: self.index.map_or(0, |index| index + 1) }
     }
@@ -330,14 +330,14 @@ impl Drop for Request {
     }
 }
 
-/// Names an exchange whose code is run: should it never come back, the exchange is the culprit.
+/// Names a request whose code is run: should it never come back, the request is the culprit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     number: u32,
 }
 
 impl Mark {
-    /// Notes that the answer begins behind the first `at` bytes that the connection sends in all.
+    /// Notes that the response begins behind the first `at` bytes that the connection sends in all.
     #[inline]
     pub(crate) fn set_begun_at(self, at: u64) {
         if let Some(row) = (self.number as usize).checked_sub(1).and_then(|at| REQUEST_ROWS.get(at))
@@ -346,7 +346,7 @@ impl Mark {
         }
     }
 
-    /// Runs code of the exchange's.
+    /// Runs code of the request's.
     #[inline]
     pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
         struct PutBack(u32);
@@ -362,12 +362,12 @@ impl Mark {
     }
 }
 
-/// How many exchanges there are.
+/// How many requests there are.
 pub(crate) fn in_flight() -> u32 {
     FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed)
 }
 
-/// The exchange whose foreign code ran last.
+/// The request whose foreign code ran last.
 pub(crate) fn ran_last() -> Option<&'static RequestRow> {
     let index = RAN_LAST.load(Ordering::Relaxed).checked_sub(1)?;
     REQUEST_ROWS.get(index as usize)

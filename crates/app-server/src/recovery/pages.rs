@@ -1,4 +1,4 @@
-//! What visitors get when the process cannot go on: the pages are made beforehand, in the form of each transport,
+//! What visitors get when the process cannot go on: the pages are prepared in advance, in the form of each transport,
 //! for then nothing can be made any more. Who gets which is decided in `settle.rs`.
 
 use std::cell::{Cell, RefCell};
@@ -29,7 +29,7 @@ impl Pages {
     const MOST: u32 = 16;
 
     /// Makes the pages for a site mounted there, unless they are made: their links need it. Called with
-    /// each exchange; with the first, it takes the time of three error pages.
+    /// each request; with the first, it takes the time of three error pages.
     pub(crate) fn prepare(
         &self,
         way: Protocol,
@@ -57,7 +57,7 @@ impl Pages {
     }
 }
 
-/// Makes plain pages, for a process that has one exchange alone: the site's take time to make.
+/// Makes plain pages, for a process that has one request alone: the site's take time to make.
 pub(super) fn prepare_plain(way: Protocol) -> io::Result<()> {
     prepared::prepare(way, &answers(way, plain))
 }

@@ -2,7 +2,7 @@
 //! error that nobody can match with a visitor's report.
 //!
 //! The hook keeps place and backtrace; who catches the panic (`application.rs`) writes them with the
-//! reference. A panic outside of an exchange is written at once. Messages are cut, and a backtrace is
+//! reference. A panic outside of a request is written at once. Messages are cut, and a backtrace is
 //! made only now and then: a visitor may have found a request that panics.
 //!
 //! To find the names of a backtrace takes a tenth of a second and, for good, tens of MiB (the program's
@@ -38,7 +38,7 @@ thread_local! {
     static EXPECTED: Cell<u32> = const { Cell::new(0) };
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
     static BACKTRACE: RefCell<Option<Backtrace>> = const { RefCell::new(None) };
-    /// Whether this process goes on after the exchange, so that its time and memory count.
+    /// Whether this process goes on after the request, so that its time and memory count.
     static GOES_ON: Cell<bool> = const { Cell::new(false) };
     static MADE: Cell<(u32, Option<Instant>)> = const { Cell::new((0, None)) };
 }
@@ -123,7 +123,7 @@ fn named(backtrace: &Backtrace) -> String {
     shortened(&naming_a_backtrace(|| backtrace.to_string()))
 }
 
-/// Says whether this process goes on after the exchange that it answers.
+/// Says whether this process goes on after the request that it answers.
 pub(crate) fn set_goes_on(goes_on: bool) {
     GOES_ON.set(goes_on);
 }

@@ -14,29 +14,29 @@ pub(crate) const REFERENCE: &str = "0000000-0000-crash";
 pub(crate) struct Answer {
     /// What to send.
     pub(crate) bytes: Vec<u8>,
-    /// Where the exchange's id goes, in two bytes, the higher first. At most 4 places.
+    /// Where the request's id goes, in two bytes, the higher first. At most 4 places.
     pub(crate) ids: Vec<usize>,
-    /// How many bytes are for an exchange whose answer has no body (HEAD); all, unless this says less.
+    /// How many bytes are for a request whose answer has no body (HEAD); all, unless this says less.
     pub(crate) without_body: Option<usize>,
 }
 
-/// What to send in which case, for one way in.
+/// What to send in which case, for one transport.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
     /// To whoever was running when the signal came.
     pub(crate) failed: Answer,
     /// To the others.
     pub(crate) interrupted: Answer,
-    /// To whoever was running when the loop did not come round.
+    /// To whoever was running when the loop stalled.
     pub(crate) stuck: Answer,
-    /// Ends an answer that has begun, behind a whole record. Without it the connection is closed.
+    /// Ends a response that has begun, behind a whole record. Without it the connection is closed.
     pub(crate) cut: Option<Answer>,
     /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
     /// more web servers understand.
     pub(crate) cut_when_alone: bool,
 }
 
-/// Puts the answers of a way in ready; in place of those that were there before.
+/// Puts the answers of a transport ready; in place of those that were there before.
 ///
 /// # Errors
 /// When there is no memory for them. The ones before stay.
@@ -50,12 +50,12 @@ pub(crate) fn prepare(way: Protocol, answers: &Answers) -> io::Result<()> {
     })
 }
 
-/// What was prepared for a way in, of which the number is given. Async-signal-safe.
+/// What was prepared for a transport, of which the number is given. Async-signal-safe.
 pub(super) fn prepared(way: usize) -> &'static Prepared {
     PREPARED.get(way).and_then(Published::get).unwrap_or(&Prepared::NOTHING)
 }
 
-/// A row a way in.
+/// A row a transport.
 static PREPARED: [Published<Prepared>; PROTOCOLS] = [const { Published::nothing() }; PROTOCOLS];
 
 /// [`Answers`], as the handler finds them.

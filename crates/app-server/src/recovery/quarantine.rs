@@ -1,4 +1,4 @@
-//! Parts of a site that crash again and again are left alone for a while, in all processes of the site.
+//! Parts of a site that crash again and again are quarantined for a while, in all processes of the site.
 //!
 //! The crash guard's signal handler appends a line for each crash to a file in the state folder, by one
 //! write: seconds since 1970, a blank, the label. All processes look at that file, at most once a second
@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How much of its end is read: some 200 crashes.
 const TAIL_BYTES: u64 = 8 * 1024;
 
-/// Past it the file begins anew. The former one stays as `crashes.old`.
+/// Past it a new file is started. The former one stays as `crashes.old`.
 const LONGEST_BYTES: u64 = 256 * 1024;
 
 /// The file of crashes in a state folder.
@@ -42,7 +42,7 @@ pub(crate) struct Quarantine {
     file: Option<PathBuf>,
     looked_at: Cell<Option<Instant>>,
     seen: Cell<u64>,
-    /// Labels and until when they are left alone, in seconds since 1970.
+    /// Labels and until when they are quarantined, in seconds since 1970.
     labels: RefCell<Vec<(String, u64)>>,
 }
 
@@ -56,7 +56,7 @@ impl Quarantine {
         }
     }
 
-    /// How many seconds a label has still to be left alone.
+    /// How many seconds a label has still to be quarantined.
     pub(crate) fn seconds_left(&self, label: &str) -> Option<u64> {
         self.look();
         let labels = self.labels.borrow();
@@ -119,7 +119,7 @@ fn tail(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Which labels are to be left alone now, and until when. What is no such line is passed over: the first
+/// Which labels are to be quarantined now, and until when. What is no such line is passed over: the first
 /// may be cut off.
 fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
     let mut crashes: Vec<(&str, Vec<u64>)> = Vec::new();

@@ -21,7 +21,7 @@ pub(super) enum Cause {
     },
     /// No memory was left for so many bytes.
     Memory(usize),
-    /// The loop has not come round for so many ticks.
+    /// The loop has not turned for so many ticks.
     Stuck(u32),
 }
 

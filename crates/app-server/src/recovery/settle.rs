@@ -1,6 +1,6 @@
 //! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
 //! *stuck*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
-//! that the other side notices. One line goes to standard error. Then the program starts anew in the same process
+//! that the other side notices. One line goes to standard error. Then the program restarts in place in the same process
 //! ([`Image`]), with its listening socket and idle connections.
 //!
 //! All of it runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
@@ -55,16 +55,16 @@ struct Afterwards {
 /// What `guard.rs` needs.
 #[derive(Debug)]
 pub(crate) struct Installation {
-    /// What to start anew; without it the process ends after the answers.
+    /// What to restart in place; without it the process ends after the answers.
     pub(crate) image: Option<Image>,
     /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
     pub(crate) crashes: Option<std::path::PathBuf>,
 }
 
-/// Whether the program starts anew after the answers, or just ends.
+/// Whether the program restarts in place after the answers, or just ends.
 static STARTS_ANEW: AtomicBool = AtomicBool::new(true);
 
-/// Decides whether the program starts anew after the answers, or just ends.
+/// Decides whether the program restarts in place after the answers, or just ends.
 pub(super) fn start_anew_afterwards(starts_anew: bool) {
     STARTS_ANEW.store(starts_anew, Ordering::Relaxed);
 }
@@ -101,14 +101,14 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
     }
 }
 
-/// The loop has not come round for so many ticks; called by the handler of the timer's signal, with all
+/// The loop has not turned for so many ticks; called by the handler of the timer's signal, with all
 /// signals blocked. When there is nothing to be done, it ends the process.
 pub(super) fn on_stuck(ticks: u32) -> ! {
     give_up(Cause::Stuck(ticks));
     exit_at_once(1)
 }
 
-/// Answers everybody and starts anew. Returns when that is not to be, or not possible.
+/// Answers everybody and restarts in place. Returns when that is not to be, or not possible.
 fn give_up(cause: Cause) {
     if std::process::id() != OWNER.load(Ordering::Relaxed)
         || RAN_LAST.load(Ordering::Relaxed) == 0
@@ -252,7 +252,7 @@ impl Settling<'_> {
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
         } else if way != Protocol::Cgi as usize {
-            // Closing would take the answer back while the other side still sends.
+            // Closing would take the response back while the other side still sends.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));
         }
@@ -294,7 +294,7 @@ impl Settling<'_> {
     }
 }
 
-/// The exchanges of a connection with their numbers, which are their rows' + 1.
+/// The requests of a connection with their numbers, which are their rows' + 1.
 fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRow)> {
     let touched = FREE_REQUEST_ROWS.touched.load(Ordering::Relaxed) as usize;
     REQUEST_ROWS

@@ -1,9 +1,9 @@
 //! The watchdog: an application that computes for too long in the server's own process keeps everybody waiting,
-//! and nothing but a signal gets through to it. Each second a tick looks whether the loop has come round, and when
+//! and nothing but a signal gets through to it. Each second a tick looks whether the loop has turned, and when
 //! it is stuck, `settle.rs` answers everybody: 504 for whoever was running, 503 for the others.
 //!
 //! Ticks are counted, not the clock: while the process is stopped it gets none. The timer runs only while there
-//! are exchanges (`in_flight.rs` starts it): an idle process is not woken.
+//! are requests (`in_flight.rs` starts it): an idle process is not woken.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use sys::turn;
 use super::in_flight::{RUNNING, in_flight};
 use super::settle::on_stuck;
 
-/// Ticks without any exchange after which the timer is stopped. Not the first: on a site where somebody
+/// Ticks without any request after which the timer is stopped. Not the first: on a site where somebody
 /// clicks now and then the timer would be started for each click.
 const IDLE_TICKS: u32 = 5;
 
@@ -31,9 +31,9 @@ pub(crate) struct Watch {
 }
 
 /// Begins to watch, if there is a limit, which is rounded up to whole seconds: when a turn of the loop lasts for so
-/// many ticks, everybody is answered, and the program starts anew.
+/// many ticks, everybody is answered, and the program restarts in place.
 ///
-/// A timer signal (SIGALRM) a second comes only while there are exchanges; it is started by the next exchange,
+/// A timer signal (SIGALRM) a second comes only while there are requests; it is started by the next request,
 /// with one system call.
 pub(super) fn begin(limit: Option<Duration>) -> io::Result<Option<Watch>> {
     let Some(limit) = limit else { return Ok(None) };

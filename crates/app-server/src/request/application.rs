@@ -38,9 +38,9 @@ pub(crate) struct Application<S> {
     pub(crate) permits: Rc<Permits>,
     /// Why nobody is served, as long as this process runs.
     refuses_all: OnceCell<Cause>,
-    /// How exchanges come in here, when the crash guard stands.
+    /// How requests come in here, when the crash guard stands.
     pub(crate) guarded: Option<Protocol>,
-    /// mod_fcgid sends a visitor the end of an answer, whole or not, and ends a process that closes a
+    /// mod_fcgid sends a visitor the end of a response, whole or not, and ends a process that closes a
     /// connection before END_REQUEST.
     pub(crate) is_behind_mod_fcgid: Cell<bool>,
     pages: Pages,
@@ -60,7 +60,7 @@ impl<S> Application<S> {
             is_behind_mod_fcgid: Cell::new(false),
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
-            processes: ProcessQueue::new(settings.isolated_at_once),
+            processes: ProcessQueue::new(settings.max_isolated),
             permits: Permits::new(&settings),
             settings,
             refuses_all: OnceCell::new(),
@@ -73,7 +73,7 @@ impl<S> Application<S> {
         let _ = self.refuses_all.set(cause);
     }
 
-    /// Notes an exchange that begins, should the process not live to answer it.
+    /// Notes a request that begins, should the process not live to answer it.
     pub(crate) fn note<R>(
         &self,
         connection: &recovery::Connection,
@@ -124,7 +124,7 @@ impl<S> Application<S> {
         let net = || ClientNet::of(context.and_then(RequestContext::remote_address));
         match self.permits.enter(arrival, net) {
             Some(permit) => Ok(InFlight(permit)),
-            None => Err(Cause::Overload(self.settings.max_exchanges)),
+            None => Err(Cause::Overload(self.settings.max_requests)),
         }
     }
 }

@@ -56,7 +56,7 @@ struct HttpIncoming {
 }
 
 /// Bytes of an unwanted body that are taken and dropped, so that the visitor, who is still sending,
-/// comes to read the answer. Closing at once would reset the answer away.
+/// comes to read the response. Closing at once would reset the response away.
 const UNWANTED_BYTES: u64 = 256 << 20;
 
 /// How long data after a refusal is read and dropped. Closing immediately would discard the refusal. nginx

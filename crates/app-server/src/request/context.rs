@@ -14,14 +14,14 @@ use crate::cgi_vars::forwarded::Scheme;
 use crate::request::body::Body;
 use crate::request::part::Part;
 
-/// What the server knows of one exchange beside the request itself. A request extension: handlers of axum
-/// take it as `Extension(exchange): Extension<RequestContext>`.
+/// What the server knows of one request beside the request itself. A request extension: handlers of axum
+/// take it as `Extension(context): Extension<RequestContext>`.
 ///
 /// ```
 /// # use app_server::{RequestContext, Scheme};
 /// fn link<B>(request: &http::Request<B>, path: &str) -> String {
-///     let exchange = RequestContext::of(request.extensions());
-///     format!("{}{path}", exchange.base())
+///     let context = RequestContext::of(request.extensions());
+///     format!("{}{path}", context.base())
 /// }
 /// assert_eq!(link(&http::Request::new(()), "/a"), "/a");
 /// ```

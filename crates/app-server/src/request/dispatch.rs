@@ -25,7 +25,7 @@ where
     B::Error: fmt::Display,
 {
     /// Lets the service answer a request, which is taken, here or in a process of its own. Every failure has
-    /// become a response. `mark` names the exchange while code of the service runs.
+    /// become a response. `mark` names the request while code of the service runs.
     ///
     /// The request stays with the caller until the service gets it: each future it passes through by value
     /// would have room for it twice.

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use crate::recovery::panics;
 
 pin_project! {
-    /// A value of the application's: all code of it runs under the exchange's mark, its end too, and
+    /// A value of the application's: all code of it runs under the request's mark, its end too, and
     /// a panic stays here.
     pub(crate) struct Foreign<T> {
         #[pin]
@@ -70,7 +70,7 @@ impl<B: HttpBody> Foreign<B> {
     }
 }
 
-/// Runs application code under its exchange's mark; the error is a panic's message. What it left half done
+/// Runs application code under its request's mark; the error is a panic's message. What it left half done
 /// is its own and is dropped: nothing of ours is borrowed by it.
 pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String> {
     mark.run(|| {

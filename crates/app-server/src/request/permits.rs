@@ -29,7 +29,7 @@ pub(crate) struct Permits {
 impl Permits {
     pub(crate) fn new(settings: &Settings) -> Rc<Self> {
         Rc::new(Permits {
-            limit: settings.max_exchanges,
+            limit: settings.max_requests,
             taken: Cell::new(0),
             arriving: RefCell::default(),
             came: Cell::new(0),
@@ -321,7 +321,7 @@ mod tests {
     /// Without patience everybody is behind.
     fn permits(limit: usize, patience: Duration) -> Rc<Permits> {
         let mut settings = Settings::default();
-        (settings.max_exchanges, settings.receive_timeout) = (limit, patience);
+        (settings.max_requests, settings.receive_timeout) = (limit, patience);
         Permits::new(&settings)
     }
 

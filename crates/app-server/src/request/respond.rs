@@ -1,6 +1,6 @@
-//! One exchange in CGI's words: the request goes to the application, its answer to an [`ResponseSink`].
+//! One request in CGI's words: the request goes to the application, its response to an [`ResponseSink`].
 //!
-//! Over FastCGI that is the connection's output (`fastcgi.rs`), where the answer's head, a small body, the
+//! Over FastCGI that is the connection's output (`fastcgi.rs`), where the response's head, a small body, the
 //! end of the stream and END_REQUEST stand together to be sent in one write; over CGI and in the shell it
 //! is one file (`single.rs`).
 
@@ -24,7 +24,7 @@ use crate::cgi_vars::http_to_cgi::{announced_length, check_lines, has_body, writ
 use crate::request::application::Application;
 use crate::request::body::Body;
 
-/// Where an answer goes. `bool`: whether it is still wanted.
+/// Where a response goes. `bool`: whether it is still wanted.
 pub(crate) trait ResponseSink {
     /// Takes the head and the first bytes of the body, which may be none. `length` is the whole body's, when
     /// it is to be announced.
@@ -36,10 +36,10 @@ pub(crate) trait ResponseSink {
     /// Waits until enough of what was taken has gone.
     fn writable(&self) -> impl Future<Output = ()>;
 
-    /// The answer is complete.
+    /// The response is complete.
     fn end(&self);
 
-    /// The answer stops in its middle.
+    /// The response stops in its middle.
     fn break_off(&self);
 
     /// Takes a page of the server's own.
@@ -56,7 +56,7 @@ pub(crate) trait ResponseSink {
 /// Copying 8 KiB costs less than the allocation and the further segment of a vectored write.
 const COPIED_BYTES: usize = 8 * 1024;
 
-/// Answers one request and ends it. `mark` names the exchange while the application's code runs.
+/// Answers one request and ends it. `mark` names the request while the application's code runs.
 pub(crate) fn run<S, B>(
     application: Rc<Application<S>>,
     sink: impl ResponseSink,

@@ -18,7 +18,7 @@ use crate::recovery::panics;
 use crate::request::application::InFlight;
 use crate::request::panic_guard::Foreign;
 
-/// Finds out whether an answer can be sent, and how many bytes its body has to have, if it says so.
+/// Finds out whether a response can be sent, and how many bytes its body has to have, if it says so.
 ///
 /// # Errors
 /// Why it cannot be sent.
@@ -28,7 +28,7 @@ pub(crate) fn stated_length<B: HttpBody>(
 ) -> Result<Option<u64>, String> {
     let status = response.status();
     if status.is_informational() {
-        return Err(format!("{status} is an interim status, which ends no exchange"));
+        return Err(format!("{status} is an interim status, which ends no request"));
     }
     if status == StatusCode::NO_CONTENT {
         // RFC 9110 §8.6.
@@ -73,7 +73,7 @@ pub(crate) fn stated_length<B: HttpBody>(
 }
 
 pin_project! {
-    /// The body of an answer: the application's, or a page of the server's own. It has as many bytes as
+    /// The body of a response: the application's, or a page of the server's own. It has as many bytes as
     /// its Content-Length says: more are left out, fewer are a failure.
     pub(crate) struct ResponseBody<B> {
         #[pin]
@@ -111,7 +111,7 @@ impl<B> ResponseBody<B> {
         ResponseBody { source, left: None, about: Some(about), permit: Some(permit) }
     }
 
-    /// What the answer is to, for a page instead of it.
+    /// What the response is to, for a page instead of it.
     pub(crate) fn about(&self) -> About {
         self.about.clone().unwrap_or_else(About::unknown)
     }

@@ -204,7 +204,7 @@ where
         let limit = self.application.settings.unread_body_bytes;
         let patience = self.application.settings.receive_timeout;
         let place = self.connections.enter(None);
-        // Should there be another crash, it is read to the end all the same.
+        // Should there be another crash, it is read to the end anyway.
         let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
         noted.set_settled(false);
         event_loop::spawn(async move {

@@ -17,7 +17,7 @@ use crate::transport::Transport;
 /// A listen socket with what has to be known about it.
 pub(crate) struct Listening {
     pub(crate) listener: Listener,
-    /// The way in, with the address the operating system gave (port 0 becomes a number).
+    /// The transport, with the address the operating system gave (port 0 becomes a number).
     pub(crate) transport: Transport,
     /// Whose connections are taken.
     pub(crate) web_servers: WebServers,
@@ -61,7 +61,7 @@ pub(crate) fn is_short(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
 }
 
-/// Opens the listen socket of a way in that has one. `inherited`: the one that this process had before it
+/// Opens the listen socket of a transport that has one. `inherited`: the one that this process had before it
 /// became this program.
 pub(crate) fn open(transport: &Transport, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
     let listening = match transport {

@@ -1,4 +1,4 @@
-//! How long to wait before a worker that ended is started anew: values in, a time out.
+//! How long to wait before a worker that ended is replaced: values in, a time out.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ pub(super) enum Change {
 
 impl Load {
     /// Takes in one second: the processor's share of each worker, in hundredths, whether connections waited
-    /// at its end, and how many workers are to be started anew for others that ended. While there are any,
+    /// at its end, and how many workers are to be started for others that ended. While there are any,
     /// nothing is changed: who waits then waits for them, and they may be held back because they die early.
     pub(super) fn observe(
         &mut self,

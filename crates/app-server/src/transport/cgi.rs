@@ -1,8 +1,8 @@
-//! CGI (RFC 3875): the one exchange of a process that the web server started for it.
+//! CGI (RFC 3875): the one request of a process that the web server started for it.
 //!
-//! Variables from the environment, the body from descriptor 0, the answer to descriptor 1. Everything in
-//! between is what FastCGI does too: `cgi_to_http.rs`, `exchange.rs`, `http_to_cgi.rs`. Nothing is opened or
-//! waited for that this exchange does not need.
+//! Variables from the environment, the body from descriptor 0, the response to descriptor 1. Everything in
+//! between is what FastCGI does too: `cgi_to_http.rs`, `respond.rs`, `http_to_cgi.rs`. Nothing is opened or
+//! waited for that this request does not need.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -26,10 +26,10 @@ use crate::request::body::Body;
 use crate::request::respond::{ResponseSink, write_beginning};
 use crate::transport::single::{self, Ended, Input, Output};
 
-/// Answers the exchange that the environment holds.
+/// Answers the request that the environment holds.
 ///
 /// # Errors
-/// When no whole answer went out.
+/// When no whole response went out.
 pub(crate) async fn serve<S, B>(application: Rc<Application<S>>) -> Result<(), Error>
 where
     S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
@@ -54,8 +54,8 @@ where
     }
 }
 
-/// Makes the answer's way out of descriptor 1. From then on standard output is standard error, so that a
-/// stray `println!` does not end up in the answer.
+/// Makes the response's way out of descriptor 1. From then on standard output is standard error, so that a
+/// stray `println!` does not end up in the response.
 fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output>> {
     let answer = io::stdout().as_fd().try_clone_to_owned()?;
     descriptors::redirect_output(io::stderr().as_fd())?;

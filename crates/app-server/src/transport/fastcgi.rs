@@ -1,7 +1,7 @@
-//! One FastCGI connection: bytes from the socket become exchanges, their answers become bytes.
+//! One FastCGI connection: bytes from the socket become requests, their responses become bytes.
 //!
-//! The protocol's rules are `fastcgi_server::Connection`'s; what an exchange does is
-//! `exchange.rs`'s. Here is what lies between them and a socket: reading with backpressure,
+//! The protocol's rules are `fastcgi_server::Connection`'s; what a request does is
+//! `respond.rs`'s. Here is what lies between them and a socket: reading with backpressure,
 //! writing together what is there, deadlines, the end.
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -35,7 +35,7 @@ use crate::request::respond::{self, ResponseSink};
 use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 
-/// Segments of one vectored write. An answer has one or two; a batch of answers shares segments.
+/// Segments of one vectored write. A response has one or two; a batch of responses shares segments.
 const SLICES: usize = 32;
 
 /// Reads of one connection before the others have their turn.
@@ -63,18 +63,18 @@ where
     }
 }
 
-/// What the exchanges of a connection share with it: the protocol's state, which holds the output.
+/// What the requests of a connection share with it: the protocol's state, which holds the output.
 struct Link {
     protocol: RefCell<Protocol>,
     /// Wakes the connection to send.
     connection: RefCell<Option<Waker>>,
-    /// The connection is at work and will see by itself what an exchange does now.
+    /// The connection is at work and will see by itself what a request does now.
     at_work: Cell<bool>,
-    /// Exchanges that wait for room.
+    /// Requests that wait for room.
     writers: RefCell<Vec<Waker>>,
-    /// Bytes unsent at which exchanges wait.
+    /// Bytes unsent at which requests wait.
     response_bytes: usize,
-    /// An answer broke off and nothing else is in progress: only a closed connection tells.
+    /// A response broke off and nothing else is in flight: only a closed connection tells.
     broken: Cell<bool>,
     /// The other side is mod_fcgid.
     is_mod_fcgids: bool,
@@ -167,7 +167,7 @@ enum End {
     Gone(Option<io::Error>),
     /// The peer broke the protocol; the reason is in the log.
     Failed,
-    /// An answer broke off.
+    /// A response broke off.
     Truncated,
     /// A deadline passed.
     TimedOut(Waiting),
@@ -193,7 +193,7 @@ struct Connection<S> {
     stream: Stream,
     place: Registration,
     link: Rc<Link>,
-    exchanges: Vec<InFlightRequest>,
+    in_flight: Vec<InFlightRequest>,
     /// A request that begins with the next event, which may be that it has no body.
     beginning: Option<fastcgi_server::Request>,
     /// No request has come yet, and whoever has connected is about to ask.
@@ -202,7 +202,7 @@ struct Connection<S> {
     is_leaving: bool,
     /// What `noted` has to know of the input was told when the last of it was taken.
     input_is_noted: bool,
-    /// Several requests were in progress at once: from then on no body may stop the reading.
+    /// Several requests were in flight at once: from then on no body may stop the reading.
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
     thrown_away: u64,
@@ -218,7 +218,7 @@ struct Connection<S> {
     alarm: Alarm,
 }
 
-/// One request in progress.
+/// One request in flight.
 struct InFlightRequest {
     id: RequestId,
     stdin: Option<Sender>,
@@ -228,7 +228,7 @@ struct InFlightRequest {
     keeps_connection: bool,
     /// Dropping it ends the handler.
     _task: Task<()>,
-    /// Until the answer is sent, and longer than the handler.
+    /// Until the response is sent, and longer than the handler.
     _noted: recovery::Request,
 }
 
@@ -276,7 +276,7 @@ where
             stream,
             place,
             link,
-            exchanges: Vec::new(),
+            in_flight: Vec::new(),
             beginning: None,
             is_new,
             is_leaving: false,
@@ -311,7 +311,7 @@ where
             match self.poll_send(context) {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
                 Poll::Ready(Ok(())) => match self.over(context) {
-                    // A request may be on its way in: it is not lost.
+                    // A request may be on its way: it is not lost.
                     Some(End::Asked) if self.take_last_look() => continue,
                     Some(end) => return Poll::Ready(end),
                     None => {}
@@ -346,7 +346,7 @@ where
         Poll::Pending
     }
 
-    /// Sends what is there, all answers together. Ready when nothing is left.
+    /// Sends what is there, all responses together. Ready when nothing is left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let sent = {
@@ -413,7 +413,7 @@ where
                 return;
             }
             let arriving = match protocol.arriving_request() {
-                None if self.exchanges.is_empty() && !protocol.is_between_requests() => Some(None),
+                None if self.in_flight.is_empty() && !protocol.is_between_requests() => Some(None),
                 request => request.map(Some),
             };
             (arriving, protocol.held_bytes())
@@ -428,13 +428,13 @@ where
         }
     }
 
-    /// Whether nothing more comes of the requests in progress and the connection will be kept. `beginning`:
+    /// Whether nothing more comes of the requests in flight and the connection will be kept. `beginning`:
     /// how many of them are not in the list yet, of which the caller knows that.
     fn is_settled(&self, beginning: usize) -> bool {
         let protocol = self.link.protocol.borrow();
         let nothing_comes =
             |it: &&InFlightRequest| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
-        let live = self.exchanges.iter().filter(|it| protocol.is_active(it.id));
+        let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
         protocol.is_between_records()
             && self.beginning.is_none()
             && protocol.close_when() == CloseWhen::KeepOpen
@@ -445,7 +445,7 @@ where
     /// Whether the connection ends now that everything is sent.
     fn over(&mut self, context: &mut Context<'_>) -> Option<End> {
         let protocol = self.link.protocol.borrow();
-        self.exchanges.retain(|exchange| protocol.is_active(exchange.id));
+        self.in_flight.retain(|request| protocol.is_active(request.id));
         if self.link.broken.get() {
             return Some(End::Truncated);
         }
@@ -455,8 +455,8 @@ where
                 if self.thrown_away > self.application.settings.unread_body_bytes {
                     return Some(End::Done);
                 }
-                // nginx without kept connections takes the end of the connection for the end of the
-                // answer, and stops sending the body once an answer begins: it must hear the one
+                // nginx without keep-alive connections takes the end of the connection for the end of the
+                // answer, and stops sending the body once a response begins: it must hear the one
                 // while the other is waited for.
                 if !self.said_everything {
                     self.said_everything = true;
@@ -474,7 +474,7 @@ where
         }
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
-        let is_answering = !self.exchanges.is_empty() || self.beginning.is_some();
+        let is_answering = !self.in_flight.is_empty() || self.beginning.is_some();
         self.place.set_doing(if idle {
             Doing::Idle(self.last_progress + grace)
         } else if is_answering {
@@ -496,7 +496,7 @@ where
     /// Whether a handler has to catch up before more is read.
     fn a_body_is_full(&mut self, context: &mut Context<'_>) -> bool {
         let settings = &self.application.settings;
-        let mut senders = self.exchanges.iter().flat_map(InFlightRequest::senders);
+        let mut senders = self.in_flight.iter().flat_map(InFlightRequest::senders);
         if self.multiplexed {
             senders.for_each(|it| it.spill_past(settings.body_bytes, settings.spilled_body_bytes));
             return false;
@@ -537,7 +537,7 @@ where
         protocol.handle_input(input);
     }
 
-    /// Hands what was read to the exchanges. Returns whether the connection can go on.
+    /// Hands what was read to the requests. Returns whether the connection can go on.
     fn handle_events(&mut self) -> bool {
         loop {
             let event = self.link.protocol.borrow_mut().poll_event();
@@ -565,22 +565,22 @@ where
                     self.stdout(id).page(&Method::GET, page);
                 }
                 Some(Event::Stdin { id, data }) => {
-                    if let Some(stdin) = self.exchange(id).and_then(|it| it.stdin.as_mut()) {
+                    if let Some(stdin) = self.request(id).and_then(|it| it.stdin.as_mut()) {
                         stdin.push(data);
                     }
                 }
                 Some(Event::StdinEnd { id }) => {
-                    if let Some(stdin) = self.exchange(id).and_then(|it| it.stdin.take()) {
+                    if let Some(stdin) = self.request(id).and_then(|it| it.stdin.take()) {
                         stdin.end();
                     }
                 }
                 Some(Event::Data { id, data }) => {
-                    if let Some(sender) = self.exchange(id).and_then(|it| it.data.as_mut()) {
+                    if let Some(sender) = self.request(id).and_then(|it| it.data.as_mut()) {
                         sender.push(data);
                     }
                 }
                 Some(Event::DataEnd { id }) => {
-                    if let Some(sender) = self.exchange(id).and_then(|it| it.data.take()) {
+                    if let Some(sender) = self.request(id).and_then(|it| it.data.take()) {
                         sender.end();
                     }
                 }
@@ -593,8 +593,8 @@ where
         }
     }
 
-    fn exchange(&mut self, id: RequestId) -> Option<&mut InFlightRequest> {
-        self.exchanges.iter_mut().find(|exchange| exchange.id == id)
+    fn request(&mut self, id: RequestId) -> Option<&mut InFlightRequest> {
+        self.in_flight.iter_mut().find(|request| request.id == id)
     }
 
     /// Where a page of our own goes.
@@ -633,13 +633,13 @@ where
         let mut request = head.request.map(|()| body);
         let data = (role == Role::Filter).then(|| {
             let (sender, body) = Body::queue(None);
-            let exchange = request.extensions_mut().get_or_insert_default::<RequestContext>();
-            exchange.filter_data = Some(FilterData::new(body));
+            let context = request.extensions_mut().get_or_insert_default::<RequestContext>();
+            context.filter_data = Some(FilterData::new(body));
             Box::new(sender)
         });
-        // An id that is used again has ended: what is left of its former exchange goes.
-        self.exchanges.retain(|exchange| exchange.id != id);
-        self.multiplexed |= !self.exchanges.is_empty();
+        // An id that is used again has ended: what is left of its former request goes.
+        self.in_flight.retain(|request| request.id != id);
+        self.multiplexed |= !self.in_flight.is_empty();
         let noted = self.application.note(&self.noted, u32::from(id.get()), &request);
         let mark = noted.mark();
         if self.noted.is_noted() {
@@ -656,11 +656,11 @@ where
             request,
             mark,
         ));
-        if self.exchanges.capacity() == 0 {
+        if self.in_flight.capacity() == 0 {
             // Most connections never carry two at once, and an idle one keeps this memory.
-            self.exchanges.reserve_exact(1);
+            self.in_flight.reserve_exact(1);
         }
-        self.exchanges.push(InFlightRequest {
+        self.in_flight.push(InFlightRequest {
             id,
             stdin,
             data,
@@ -670,11 +670,11 @@ where
         });
     }
 
-    /// The web server no longer wants the answer: the handler ends, the request is closed.
+    /// The web server no longer wants the response: the handler ends, the request is closed.
     fn abort(&mut self, id: RequestId) {
-        if let Some(at) = self.exchanges.iter().position(|exchange| exchange.id == id) {
+        if let Some(at) = self.in_flight.iter().position(|request| request.id == id) {
             tracing::debug!("Request {id} was aborted by the web server.");
-            drop(self.exchanges.swap_remove(at));
+            drop(self.in_flight.swap_remove(at));
         }
         self.link.protocol.borrow_mut().end_request(id, 1);
     }
@@ -707,15 +707,15 @@ where
             add(since + settings.head_timeout, Waiting::Head);
         }
         // A handler may think as long as it wants; the peer may not pause in the middle.
-        for exchange in self.exchanges.iter().filter(|_| reading) {
-            if let Some(deadline) = exchange.stdin.as_ref().and_then(Sender::wait) {
+        for request in self.in_flight.iter().filter(|_| reading) {
+            if let Some(deadline) = request.stdin.as_ref().and_then(Sender::wait) {
                 add(deadline, Waiting::Body);
             }
-            if exchange.data.is_some() {
+            if request.data.is_some() {
                 add(self.last_progress + settings.receive_timeout, Waiting::RestOfRequest);
             }
         }
-        if first.is_none() && self.exchanges.is_empty() {
+        if first.is_none() && self.in_flight.is_empty() {
             return Some((self.last_progress + settings.receive_timeout, Waiting::RestOfRequest));
         }
         first
@@ -723,7 +723,7 @@ where
 
     fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<End> {
         if !reading {
-            self.exchanges.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
+            self.in_flight.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
             if let Some((_, since)) = &mut self.head {
                 *since = time::now();
             }
@@ -751,16 +751,16 @@ where
     /// Ends the requests whose bodies are overdue.
     fn give_up_slow_bodies(&self, now: Instant) {
         let limit = self.application.settings.receive_timeout;
-        for stdin in self.exchanges.iter().filter_map(|exchange| exchange.stdin.as_ref()) {
+        for stdin in self.in_flight.iter().filter_map(|request| request.stdin.as_ref()) {
             if stdin.wait().is_some_and(|deadline| deadline <= now) {
                 stdin.give_up(limit);
             }
         }
     }
 
-    /// Ends what is in progress and says why where somebody may wonder.
+    /// Ends what is in flight and says why where somebody may wonder.
     fn finish(self, end: End) {
-        let in_progress = self.exchanges.len();
+        let in_flight = self.in_flight.len();
         let settings = &self.application.settings;
         match end {
             End::HandedOver => {
@@ -771,32 +771,32 @@ where
             End::MadeRoom => {
                 tracing::debug!("Dropped an incomplete request to make room.");
             }
-            End::Gone(_) if in_progress == 0 => {}
+            End::Gone(_) if in_flight == 0 => {}
             End::Gone(error) => {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
-                tracing::debug!(in_progress, "The web server left a connection: {why}.");
+                tracing::debug!(in_flight, "The web server left a connection: {why}.");
             }
             End::TimedOut(Waiting::NextRequest) => {}
             End::TimedOut(Waiting::Head) => tracing::warn!(
-                in_progress,
+                in_flight,
                 "Closed a connection: request headers incomplete after {} s (head_timeout).",
                 settings.head_timeout.as_secs()
             ),
             End::TimedOut(Waiting::RestOfRequest | Waiting::Body) => tracing::warn!(
-                in_progress,
+                in_flight,
                 "Closed a connection: nothing received of an incomplete request for {} s \
                  (receive_timeout).",
                 settings.receive_timeout.as_secs()
             ),
             End::TimedOut(Waiting::Peer) => tracing::warn!(
-                in_progress,
+                in_flight,
                 "Closed a connection: responses not read, or read too slowly, for {} s \
                  (send_timeout, min_rate).",
                 settings.send_timeout.as_secs()
             ),
         }
-        for exchange in self.exchanges {
-            for sender in exchange.stdin.into_iter().chain(exchange.data.map(|data| *data)) {
+        for request in self.in_flight {
+            for sender in request.stdin.into_iter().chain(request.data.map(|data| *data)) {
                 sender.fail(BodyError::Aborted);
             }
         }

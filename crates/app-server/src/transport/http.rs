@@ -102,7 +102,7 @@ where
     // On a keep-alive connection the next request is not expected immediately.
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
-        let exchange = InProgress::begin(&watched, place);
+        let in_flight = InFlight::begin(&watched, place);
         let request = into_ours(request, peer, settings, &*application.host);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
@@ -120,11 +120,11 @@ where
             Ok::<_, Infallible>(answer.map(|answer| WatchedAnswer {
                 answer,
                 _end: end,
-                _exchange: exchange,
+                _in_flight: in_flight,
             }))
         }
     });
-    // No `pipeline_flush`: with it hyper 1.12 forgets an answer when the connection ends and input is
+    // No `pipeline_flush`: with it hyper 1.12 forgets a response when the connection ends and input is
     // left (conformance table: "nothing is answered after close").
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
@@ -164,9 +164,9 @@ where
                     }
                     None => true,
                 },
-                // An answer in progress does not promise to be the last: its connection may be kept.
+                // A response in flight does not promise to be the last: its connection may be kept.
                 Some(Wanted::HandOver) => {
-                    let is_idle = watched.in_progress.get() == 0 && !watched.blocked.get();
+                    let is_idle = watched.in_flight.get() == 0 && !watched.blocked.get();
                     watched.stays_open.set(is_idle);
                     is_idle
                 }
@@ -195,7 +195,7 @@ where
     // hyper has answered by itself what it cannot read, while more of it may come.
     if end.is_err_and(|error| error.is_parse()) {
         let stream = connection.into_parts().io.stream;
-        // Whoever still sends then has had time to see the answer.
+        // Whoever still sends then has had time to see the response.
         let _ = time::timeout(LINGERING, throw_away(stream, settings.unread_body_bytes)).await;
     }
     None
@@ -273,29 +273,29 @@ fn into_ours(
     Request::from_parts(head, body)
 }
 
-/// Keeps the connection out of the idle ones until the answer to a request is over.
-struct InProgress {
+/// Keeps the connection out of the idle ones until the response to a request is over.
+struct InFlight {
     watched: Rc<Watched>,
     place: Rc<Registration>,
 }
 
-impl InProgress {
+impl InFlight {
     fn begin(watched: &Rc<Watched>, place: &Rc<Registration>) -> Self {
-        watched.in_progress.set(watched.in_progress.get() + 1);
+        watched.in_flight.set(watched.in_flight.get() + 1);
         watched.was_asked.set(true);
         watched.head.set(None);
         if watched.receiving.take().is_some() {
             place.set_held(0, usize::MAX);
         }
         place.set_doing(Doing::Answering);
-        InProgress { watched: watched.clone(), place: place.clone() }
+        InFlight { watched: watched.clone(), place: place.clone() }
     }
 }
 
-impl Drop for InProgress {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.watched.in_progress.set(self.watched.in_progress.get() - 1);
-        if self.watched.in_progress.get() == 0 {
+        self.watched.in_flight.set(self.watched.in_flight.get() - 1);
+        if self.watched.in_flight.get() == 0 {
             let now = time::now();
             self.watched.idle_since.set(now);
             self.place.set_doing(Doing::Idle(now));
@@ -303,18 +303,18 @@ impl Drop for InProgress {
     }
 }
 
-/// What crash guard and renewal have to know of a connection, as far as it can be seen from outside of
+/// What crash guard and upgrade have to know of a connection, as far as it can be seen from outside of
 /// hyper.
 struct Watched {
     noted: recovery::Connection,
-    exchange: RefCell<Option<recovery::Request>>,
-    /// hyper has the whole answer, and has sent it with its next flush.
+    noted_request: RefCell<Option<recovery::Request>>,
+    /// hyper has the whole response, and has sent it with its next flush.
     answer_is_over: Cell<bool>,
     sent: Cell<u64>,
-    /// Bytes of an answer wait to be written.
+    /// Bytes of a response wait to be written.
     blocked: Cell<bool>,
-    /// Exchanges whose answers are not over.
-    in_progress: Cell<u32>,
+    /// Requests whose answers are not over.
+    in_flight: Cell<u32>,
     /// A request has come.
     was_asked: Cell<bool>,
     /// Since when a head has been arriving, and how much of it is there.
@@ -333,11 +333,11 @@ impl Watched {
     fn new(stream: &Stream) -> Self {
         Watched {
             noted: recovery::Connection::enter(stream.as_fd(), Protocol::Http),
-            exchange: RefCell::default(),
+            noted_request: RefCell::default(),
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),
             blocked: Cell::new(false),
-            in_progress: Cell::new(0),
+            in_flight: Cell::new(0),
             was_asked: Cell::new(false),
             head: Cell::new(None),
             idle_since: Cell::new(time::now()),
@@ -349,11 +349,11 @@ impl Watched {
 
     /// Something has come.
     fn received(&self, bytes: usize) {
-        if self.in_progress.get() == 0 && bytes > 0 && !self.body_still_comes() {
+        if self.in_flight.get() == 0 && bytes > 0 && !self.body_still_comes() {
             let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
             self.head.set(Some((since, before + bytes)));
         }
-        if self.noted.is_noted() && self.exchange.borrow().is_none() {
+        if self.noted.is_noted() && self.noted_request.borrow().is_none() {
             self.noted.set_settled(false);
             self.noted.set_arriving(1);
         }
@@ -367,7 +367,7 @@ impl Watched {
     /// Tells the list of connections what is arriving between two requests.
     fn note_receiving(&self, place: &Registration, most_held: usize) {
         // The end of a response may still be on its way out.
-        if self.in_progress.get() > 0 || self.blocked.get() {
+        if self.in_flight.get() > 0 || self.blocked.get() {
             return;
         }
         let receiving = match self.head.get() {
@@ -388,7 +388,7 @@ impl Watched {
 
     /// By when a request, or the rest of its head, must arrive. Bodies and responses have their own deadlines.
     fn deadline(&self, settings: &Settings) -> Option<Instant> {
-        if self.in_progress.get() > 0 || self.blocked.get() || self.body_still_comes() {
+        if self.in_flight.get() > 0 || self.blocked.get() || self.body_still_comes() {
             return None;
         }
         Some(match self.head.get() {
@@ -400,15 +400,15 @@ impl Watched {
 
     /// A request is whole.
     fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
-        let exchange = application.note(&self.noted, 0, request);
-        let mark = exchange.mark();
-        // What is left of the answer before goes first.
+        let noted = application.note(&self.noted, 0, request);
+        let mark = noted.mark();
+        // What is left of the response before goes first.
         mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
         self.noted.set_arriving(0);
         self.noted.set_settled(request.body().is_end_stream());
         self.answer_is_over.set(false);
         self.body.replace(request.body().arrival().cloned());
-        self.exchange.replace(Some(exchange));
+        self.noted_request.replace(Some(noted));
         mark
     }
 
@@ -426,7 +426,7 @@ impl Watched {
     /// Nothing waits to be written.
     fn flushed(&self) {
         if self.answer_is_over.replace(false) {
-            self.exchange.replace(None);
+            self.noted_request.replace(None);
         }
     }
 }
@@ -440,7 +440,7 @@ impl Drop for Leaving {
     }
 }
 
-/// hyper drops an answer when it has the last of it.
+/// hyper drops a response when it has the last of it.
 struct AnswerEnd(Rc<Watched>);
 
 impl Drop for AnswerEnd {
@@ -454,7 +454,7 @@ pin_project! {
         #[pin]
         answer: ResponseBody<B>,
         _end: AnswerEnd,
-        _exchange: InProgress,
+        _in_flight: InFlight,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The shell's way in: one exchange for a request that somebody typed, printed as they read it.
+//! The shell's transport: one request for a request that somebody typed, printed as they read it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,15 +19,15 @@ use crate::request::context::RequestContext;
 use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
-/// Lets an application answer one request, on the calling thread, and writes the answer to `output`: the
+/// Lets an application answer one request, on the calling thread, and writes the response to `output`: the
 /// status, the headers, an empty line and the body as it comes. Returns the status.
 ///
 /// The body comes from `body`, a file, pipe or terminal that is read to its end; its length is announced
 /// with a Content-Length header, if the request has one. What goes wrong meanwhile goes to the log, as with
-/// every other way in.
+/// every other transport.
 ///
 /// # Errors
-/// When the loop cannot be made, or no whole answer could be written.
+/// When the loop cannot be made, or no whole response could be written.
 pub fn request<S, B>(
     service: S,
     request: Request<Option<OwnedFd>>,

@@ -1,7 +1,7 @@
-//! One exchange on a pair of files, for a process that serves no other: CGI (`cgi.rs`), the shell
+//! One request on a pair of files, for a process that serves no other: CGI (`cgi.rs`), the shell
 //! (`shell.rs`).
 //!
-//! The exchange, the reading of its body and the writing of its answer are one future, polled together;
+//! The request, the reading of its body and the writing of its response are one future, polled together;
 //! nothing is spawned. What need not be waited for is done without the poll set.
 
 use std::cell::{Cell, RefCell};
@@ -36,7 +36,7 @@ const SLICES: usize = 16;
 /// Reads before the handler and the writing have their turn.
 const READS_A_TURN: u32 = 8;
 
-/// How an answer ended.
+/// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Complete,
@@ -44,11 +44,11 @@ pub(crate) enum Ended {
     Truncated,
 }
 
-/// Lets the application answer, sends the answer, then takes what is left of the body, so that whoever
-/// sends it comes to read the answer.
+/// Lets the application answer, sends the response, then takes what is left of the body, so that whoever
+/// sends it comes to read the response.
 ///
 /// # Errors
-/// When the answer cannot be written: nobody reads it any more, or not for a long time.
+/// When the response cannot be written: nobody reads it any more, or not for a long time.
 pub(crate) async fn run<S, B>(
     application: Rc<Application<S>>,
     request: Request<Body>,
@@ -66,11 +66,11 @@ where
     noted.mark().set_begun_at(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
     let mark = noted.mark();
-    let mut exchange = pin!(respond::run(application.clone(), output.clone(), request, mark));
+    let mut responding = pin!(respond::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
     poll_fn(|context| {
         loop {
-            answered = answered || exchange.as_mut().poll(context).is_ready();
+            answered = answered || responding.as_mut().poll(context).is_ready();
             let was_full = output.is_full();
             let blocked = match output.poll_send(context) {
                 Poll::Ready(sent) => {
@@ -145,7 +145,7 @@ impl Input {
         Ok((Input { source, left: length, sender, patience, buffer }, body))
     }
 
-    /// Hands what can be read to the handler, as much as it has room for. `blocked`: the answer cannot go
+    /// Hands what can be read to the handler, as much as it has room for. `blocked`: the response cannot go
     /// on. Then the body is taken whatever the handler does, for web servers send all of it before they
     /// read; what does not fit into memory waits on disk.
     fn poll_pump(&mut self, context: &mut Context<'_>, blocked: bool, settings: &Settings) {
@@ -228,7 +228,7 @@ impl Input {
     }
 }
 
-/// Where the answer goes: what of it is there is written as soon as the file takes it.
+/// Where the response goes: what of it is there is written as soon as the file takes it.
 pub(crate) struct Output {
     noted: recovery::Connection,
     sent: Cell<u64>,
@@ -243,7 +243,7 @@ pub(crate) struct Output {
     broken: Cell<bool>,
 }
 
-/// Writes an answer's head and first bytes in the form of a way in; returns the bytes when they are better
+/// Writes a response's head and first bytes in the form of a transport; returns the bytes when they are better
 /// shared than copied.
 pub(crate) type WriteHead =
     fn(&response::Parts, Option<u64>, Bytes, &mut BytesMut) -> Option<Bytes>;
@@ -256,7 +256,7 @@ enum Sink {
 }
 
 impl Output {
-    /// An answer's way out through a descriptor. `is_shared`: others write to the same open file, so it
+    /// A response's way out through a descriptor. `is_shared`: others write to the same open file, so it
     /// stays as it is, and a write waits.
     ///
     /// # Errors
@@ -288,7 +288,7 @@ impl Output {
         }))
     }
 
-    /// The answer's status, once it has begun.
+    /// The response's status, once it has begun.
     pub(crate) fn status(&self) -> Option<StatusCode> {
         self.status.get()
     }
@@ -367,7 +367,7 @@ impl ResponseSink for Rc<Output> {
         true
     }
 
-    /// Nobody has to be woken: who sends polls the exchange again.
+    /// Nobody has to be woken: who sends polls the request again.
     async fn writable(&self) {
         poll_fn(|_| if self.is_full() { Poll::Pending } else { Poll::Ready(()) }).await;
     }

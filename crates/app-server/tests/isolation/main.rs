@@ -1,4 +1,4 @@
-//! Exchanges in processes of their own.
+//! Requests in processes of their own.
 //!
 //! With several threads a fork is refused: in each case's process there is one, with server and client.
 
@@ -373,7 +373,7 @@ fn large_bodies_over_fastcgi() {
                 .enumerate()
                 .all(|(at, piece)| { piece.iter().all(|byte| usize::from(*byte) == at + 1) })
         );
-        // This process has held the answer for the test, the server but little of it.
+        // This process has held the response for the test, the server but little of it.
         until_no_children().await;
     });
 }
@@ -402,7 +402,7 @@ fn pattern(at: usize) -> u8 {
     (at / 4096 % 251) as u8
 }
 
-/// Sends a head and a body, and reads the answer at the same time.
+/// Sends a head and a body, and reads the response at the same time.
 async fn both_ways(stream: &mut Stream, head: &[u8], length: usize) -> Vec<u8> {
     let mut unsent = BytesMut::from(head);
     let mut made = 0;
@@ -619,7 +619,7 @@ fn who_vanishes_takes_the_child_along() {
     });
 }
 
-/// Reads an answer as far as the line with the process' number.
+/// Reads a response as far as the line with the process' number.
 async fn process_of(client: &mut Client) -> u32 {
     let mut text = Vec::new();
     loop {
@@ -658,7 +658,7 @@ async fn until_no_children() {
 fn many_wait_their_turn_in_order() {
     test(async {
         let mut settings = settings();
-        settings.isolated_at_once = 1;
+        settings.max_isolated = 1;
         let server = server(settings);
         let mut client = server.connect().await;
         for number in 1..=8u16 {
@@ -700,7 +700,7 @@ fn many_wait_their_turn_in_order() {
 fn waiting_has_an_end() {
     test(async {
         let mut settings = settings();
-        settings.isolated_at_once = 1;
+        settings.max_isolated = 1;
         settings.isolated_wait = Duration::from_millis(100);
         let server = server(settings);
         let mut first = server.connect().await;
@@ -711,7 +711,7 @@ fn waiting_has_an_end() {
         let answer = server.connect().await.get(false, "/isolated/process").await;
         assert_eq!(answer.status(), 503);
         assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
-        let words = "it waited 0.1 s (isolated_wait) for one of 1 processes (isolated_at_once)";
+        let words = "it waited 0.1 s (isolated_wait) for one of 1 processes (max_isolated)";
         assert!(answer.text().contains(words), "{}", answer.text());
         // Who waits gets the place of one who vanishes.
         let mut second = server.connect().await;
@@ -728,7 +728,7 @@ fn waiting_has_an_end() {
 fn a_slow_body_gives_its_process_away() {
     test(async {
         let mut settings = settings();
-        settings.isolated_at_once = 1;
+        settings.max_isolated = 1;
         settings.receive_timeout = Duration::from_secs(60);
         let server = server(settings);
         let mut slow = server.connect().await;
@@ -813,7 +813,7 @@ fn nothing_is_left_of_many() {
         for round in 0..200 {
             assert!(client.get(true, path(round)).await.ended);
             if round % 10 == 5 {
-                // Left alone before its answer.
+                // Left alone before its response.
                 let mut leaving = server.connect().await;
                 leaving.begin(1, true, "GET", "/isolated/sleep");
                 leaving.protocol.stdin_end(id(1));

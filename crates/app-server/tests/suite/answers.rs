@@ -36,7 +36,7 @@ async fn answer(
     Response::builder().status(status).body(body).unwrap()
 }
 
-/// A body whose length nobody knows beforehand.
+/// A body whose length nobody knows in advance.
 fn pieces(pieces: Vec<&'static str>) -> AxumBody {
     let mut pieces = pieces.into_iter();
     AxumBody::new(StreamBody::new(futures_util::stream::poll_fn(move |_| {
@@ -78,7 +78,7 @@ async fn length(
     Response::builder().header("content-length", stated).body(body).unwrap()
 }
 
-/// An answer in a form that all ways in share.
+/// A response in a form that all transports share.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     status: u16,
@@ -146,7 +146,7 @@ fn dechunked(mut rest: &str) -> (String, bool) {
     (body, false)
 }
 
-/// Asks over each way in; the name of the way in comes with what was seen.
+/// Asks over each transport; the name of the transport comes with what was seen.
 async fn ask(method: &str, uri: &str) -> [(&'static str, Seen); 3] {
     let fastcgi = {
         let server = Server::fastcgi(router(), Settings::default());

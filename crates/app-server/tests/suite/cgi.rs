@@ -1,4 +1,4 @@
-//! CGI and the shell's way in: one exchange a process. The tests start this very binary as the program.
+//! CGI and the shell's transport: one request a process. The tests start this very binary as the program.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

@@ -157,7 +157,7 @@ pub(crate) struct Client {
     input: BytesMut,
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     /// Everything on STDOUT.
@@ -171,7 +171,7 @@ impl Answer {
         std::str::from_utf8(&self.text).unwrap()
     }
 
-    /// The status of a whole answer.
+    /// The status of a whole response.
     #[track_caller]
     pub(crate) fn status(&self) -> u16 {
         assert!(self.ended, "the answer broke off: {:?}", self.text());
@@ -202,7 +202,7 @@ impl Client {
         self.protocol.params_end(id(number));
     }
 
-    /// Sends a GET and waits for its answer.
+    /// Sends a GET and waits for its response.
     pub(crate) async fn get(&mut self, keep: bool, uri: &str) -> Answer {
         self.begin(1, keep, "GET", uri);
         self.protocol.stdin_end(id(1));

@@ -23,13 +23,13 @@ use crate::client::{Server, id, test};
 thread_local! {
     /// Bytes the handlers of this test's thread have read or made.
     static MOVED: Rc<Cell<u64>> = Rc::default();
-    /// Handlers of bodies in progress.
+    /// Handlers of bodies in flight.
     static HANDLERS: Cell<u32> = const { Cell::new(0) };
     /// Handlers read bodies only while this is set.
     static READING: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Counts a handler as in progress until it ends, by itself or not.
+/// Counts a handler as in flight until it ends, by itself or not.
 struct InProgress;
 
 impl InProgress {

@@ -1,9 +1,9 @@
 //! HTTP/1.1 as `serve` speaks it: raw conversations, each with its documented answer.
 //!
-//! Every conversation is sent whole on one connection, then the client waits for the end. The answer is
+//! Every conversation is sent whole on one connection, then the client waits for the end. The response is
 //! told in short: the status of each response with its body, in order. (`400 -` is a status without body:
 //! hyper refuses what cannot be read at all by itself, and closes.) Every conversation that is answered
-//! without waiting for more is sent a second time byte by byte: the answer is the same.
+//! without waiting for more is sent a second time byte by byte: the response is the same.
 
 use std::time::Duration;
 
@@ -364,7 +364,7 @@ fn the_limit_of_a_head_is_kept_to_the_byte() {
 #[test]
 fn a_refusal_is_not_taken_back_while_more_comes() {
     test(async {
-        // Over TCP a close with unread input resets the connection, the answer included.
+        // Over TCP a close with unread input resets the connection, the response included.
         let server = Server::http_over_tcp(router(), Settings::default());
         let lines = format!("X-A: {}\r\n", "v".repeat(10_000)).repeat(2000);
         for (start, expected) in
@@ -409,7 +409,7 @@ fn in_short(text: &str) -> Vec<String> {
         let head = head.to_ascii_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.map_or(0, |length| length.parse().unwrap());
-        // The answer to HEAD has a length and no body.
+        // The response to HEAD has a length and no body.
         let body = Bytes::copy_from_slice(after.get(..length).unwrap_or_default().as_bytes());
         rest = &after[body.len()..];
         let body = std::str::from_utf8(&body).unwrap();

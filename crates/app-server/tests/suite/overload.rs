@@ -28,7 +28,7 @@ fn router() -> Router {
 fn too_many_exchanges_get_503() {
     test(async {
         let mut settings = Settings::default();
-        settings.max_exchanges = 2;
+        settings.max_requests = 2;
         let server = Server::fastcgi(router(), settings);
         let mut busy = Vec::new();
         for _ in 0..2 {
@@ -125,9 +125,9 @@ async fn upload(server: &Server, address: &str) -> Client {
 /// How much of the patience is used up before a sender counts as slow: 2 s of 60, or half of it.
 const SLOW: Duration = Duration::from_secs(2);
 
-fn crowded(max_exchanges: usize) -> Settings {
+fn crowded(max_requests: usize) -> Settings {
     let mut settings = Settings::default();
-    (settings.max_exchanges, settings.receive_timeout) = (max_exchanges, Duration::from_secs(60));
+    (settings.max_requests, settings.receive_timeout) = (max_requests, Duration::from_secs(60));
     settings
 }
 

@@ -289,8 +289,8 @@ pub(crate) const KEYS: &[Key] = &[
         why: "Each costs a descriptor, and hosts commonly allow 1,024 of these.",
     },
     Key {
-        name: "max_exchanges",
-        kind: field!(Count, 1..=65_536, server.max_exchanges),
+        name: "max_requests",
+        kind: field!(Count, 1..=65_536, server.max_requests),
         what: "Requests in flight at once, over all connections. At the limit, a new request replaces one \
                whose body arrives slowly, or gets a 503 with `Retry-After`. At most three quarters are for \
                requests whose bodies are still arriving; of these, the address with the most is evicted \
@@ -409,8 +409,8 @@ pub(crate) const KEYS: &[Key] = &[
               again.",
     },
     Key {
-        name: "isolated_at_once",
-        kind: field!(Count, 1..=1024, server.isolated_at_once),
+        name: "max_isolated",
+        kind: field!(Count, 1..=1024, server.max_isolated),
         what: "Isolated requests in flight at once: each is answered by a child process of its own. Others \
                wait in a queue.",
         why: "Shared hosts limit processes: 20 to 100 per account are common, and several of this program \

@@ -98,10 +98,10 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
         (
             "in the environment",
             "",
-            &[("TOOLSHED_BASE", "project"), ("TOOLSHED_MAX_EXCHANGES", "many")],
+            &[("TOOLSHED_BASE", "project"), ("TOOLSHED_MAX_REQUESTS", "many")],
             &["serve"],
             "! toolshed: TOOLSHED_BASE is \"project\"; write a path such as \"/project\".
-! toolshed: TOOLSHED_MAX_EXCHANGES is \"many\"; write a whole number from 1 to 65,536.
+! toolshed: TOOLSHED_MAX_REQUESTS is \"many\"; write a whole number from 1 to 65,536.
 ! Hint: `toolshed settings base` explains it; the file is HOME/toolshed.toml.
 ",
         ),
@@ -375,11 +375,11 @@ fn a_right_file_sets_what_it_says() {
 
 #[test]
 fn with_every_limit_at_its_minimum_or_maximum_the_site_is_served() {
-    let min = "max_connections = 1\nmax_exchanges = 1\nrequests_per_connection = 1
+    let min = "max_connections = 1\nmax_requests = 1\nrequests_per_connection = 1
         params_bytes = \"8 KiB\"\nhttp_head_bytes = \"8 KiB\"\nbody_bytes = \"4 KiB\"
         spilled_body_bytes = 0\nresponse_bytes = \"4 KiB\"\nunread_body_bytes = 0
         idle_timeout = 1\nreceive_timeout = 1\nsend_timeout = 1\ndrain_timeout = 0";
-    let max = "max_connections = 65536\nmax_exchanges = 65536\nrequests_per_connection = 65535
+    let max = "max_connections = 65536\nmax_requests = 65536\nrequests_per_connection = 65535
         params_bytes = \"16 MiB\"\nhttp_head_bytes = \"16 MiB\"\nbody_bytes = \"1 GiB\"
         spilled_body_bytes = \"1024 GiB\"\nresponse_bytes = \"1 GiB\"
         unread_body_bytes = \"1024 GiB\"\nidle_timeout = \"24 h\"\nreceive_timeout = \"24 h\"
