@@ -102,7 +102,7 @@ fn every_fault_is_answered_and_so_are_the_others() {
         check_went_on(&mut program, &image);
     }
     let said = program.app.said();
-    for word in ["SIGABRT", "SIGSEGV", "SIGFPE", "SIGILL", "The stack overflowed", "(memory)"] {
+    for word in ["SIGABRT", "SIGSEGV", "SIGFPE", "SIGILL", "Stack overflow", "(memory)"] {
         assert!(said.contains(word), "the log says {word}:\n{said}");
     }
 }
@@ -367,7 +367,7 @@ fn panics_are_told_with_place_and_way() {
     // In the middle of an answer only the log is left to tell.
     begin(&mut connection, 1, "/crash/panic?after=10");
     assert!(connection.finish(id(1)).is_err());
-    assert!(program.app.said().contains("The answer broke off: panic: this code panics"));
+    assert!(program.app.said().contains("Response truncated: panic: this code panics"));
 }
 
 #[test]

@@ -63,19 +63,18 @@ impl fmt::Display for Cause {
                 "request body stalled or too slow for {} s (receive_timeout, min_rate)",
                 patience.as_secs_f32()
             ),
-            Cause::BadRequest(why) => write!(formatter, "the request makes no sense: {why}"),
+            Cause::BadRequest(why) => write!(formatter, "malformed request: {why}"),
             Cause::VariablesTooLarge(limit) => write!(
                 formatter,
                 "the request's headers and variables take more than {limit} bytes (params_bytes)"
             ),
             Cause::BadResponse(why) => {
-                write!(formatter, "the application's answer cannot be sent: {why}")
+                write!(formatter, "the application's response cannot be sent: {why}")
             }
             Cause::WebServerAddresses(value) => write!(
                 formatter,
                 "FCGI_WEB_SERVER_ADDRS is {value:?}, which is not a list of IP addresses separated by \
-                 commas, such as 127.0.0.1,10.0.0.7: as long as nobody knows who may ask, nobody is \
-                 served"
+                 commas, such as 127.0.0.1,10.0.0.7; no request is served until it is"
             ),
             Cause::Crashed => write!(formatter, "the application crashed"),
             Cause::Interrupted => {

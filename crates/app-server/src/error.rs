@@ -83,10 +83,10 @@ impl fmt::Display for Error {
             }
             Error::NotSpawned(source) => write!(
                 formatter,
-                "Descriptor 0 is not a listening socket ({source}): this way in is for a web \
+                "Descriptor 0 is not a listening socket ({source}): this transport is for a web \
                  server that starts the program itself."
             ),
-            Error::Worker(source) => write!(formatter, "No worker can be started: {source}."),
+            Error::Worker(source) => write!(formatter, "No worker could be started: {source}."),
             Error::Descriptors(limit) => write!(
                 formatter,
                 "This process may have only {limit} descriptors open, and a server needs \
@@ -95,9 +95,9 @@ impl fmt::Display for Error {
             ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {
-                write!(formatter, "The answer could not be written to its end: {source}.")
+                write!(formatter, "The response could not be written completely: {source}.")
             }
-            Error::Truncated => write!(formatter, "The answer broke off; the log says why."),
+            Error::Truncated => write!(formatter, "The response was cut short; the log says why."),
             Error::Body(source) => write!(formatter, "The body cannot be read: {source}."),
         }
     }

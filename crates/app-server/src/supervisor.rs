@@ -156,7 +156,7 @@ impl Supervisor {
             .env(VARIABLE, std::process::id().to_string())
             .stdin(Stdio::from(socket))
             .spawn()?;
-        tracing::info!(pid = child.id(), "A worker was started.");
+        tracing::info!(pid = child.id(), "Worker started.");
         Ok(Worker { child, started: time::now(), used: 0 })
     }
 
@@ -166,7 +166,7 @@ impl Supervisor {
             Err(error) => {
                 let wait = self.back_off.ended(Duration::ZERO);
                 tracing::error!(
-                    "No worker could be started: {error}. The next try is in {} ms.",
+                    "Worker could not be started: {error}; retrying in {} ms.",
                     wait.as_millis()
                 );
                 self.start_at.push(time::now() + wait);
@@ -182,12 +182,12 @@ impl Supervisor {
             match self.event(&mut signals, alarm).await {
                 Event::Signal(Signal::Hangup) => {
                     if let Some(signal) = self.renew(&mut signals).await {
-                        tracing::info!("{signal:?} came: finishing what is in progress.");
+                        tracing::info!("{signal} received; draining workers.");
                         return;
                     }
                 }
                 Event::Signal(signal) => {
-                    tracing::info!("{signal:?} came: finishing what is in progress.");
+                    tracing::info!("{signal} received; draining workers.");
                     return;
                 }
                 Event::Ended(place, status) => self.replace(place, status),
@@ -236,7 +236,7 @@ impl Supervisor {
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         tracing::error!(
             pid = worker.child.id(),
-            "A worker ended after {} s ({how}). Another is started in {} ms.",
+            "Worker exited after {} s ({how}); starting another in {} ms.",
             lifetime.as_secs(),
             wait.as_millis()
         );
@@ -253,11 +253,14 @@ impl Supervisor {
         let waiting = self.listening.listener.has_waiting().unwrap_or(false);
         match self.load.observe(&shares, waiting, self.start_at.len(), &self.allowed()) {
             Some(Change::More) => {
-                tracing::info!(workers = self.workers.len(), "All workers are busy: one more.");
+                tracing::info!(
+                    workers = self.workers.len(),
+                    "All workers are busy; starting one more."
+                );
                 self.start_or_try_again();
             }
             Some(Change::Fewer) => {
-                tracing::info!(workers = self.workers.len(), "The workers are idle: one fewer.");
+                tracing::info!(workers = self.workers.len(), "Workers are idle; stopping one.");
                 if let Some(worker) = self.workers.pop() {
                     self.let_go(worker);
                 }
@@ -269,7 +272,7 @@ impl Supervisor {
     /// Tells a worker to finish.
     fn let_go(&mut self, mut worker: Worker) {
         if let Err(error) = worker.child.signal(Signal::Terminate) {
-            tracing::warn!(pid = worker.child.id(), "A worker cannot be told to finish: {error}.");
+            tracing::warn!(pid = worker.child.id(), "Worker could not be told to drain: {error}.");
         }
         self.leaving.push(worker);
     }
@@ -278,12 +281,14 @@ impl Supervisor {
     /// end, if one came meanwhile.
     async fn renew(&mut self, signals: &mut Signals) -> Option<Signal> {
         let count = self.workers.len();
-        tracing::info!(workers = count, "SIGHUP came: the workers are renewed one after another.");
+        tracing::info!(workers = count, "SIGHUP received; replacing workers one by one.");
         for _ in 0..count {
             let mut successor = match self.start() {
                 Ok(successor) => successor,
                 Err(error) => {
-                    tracing::error!("No worker could be started: {error}. The old ones go on.");
+                    tracing::error!(
+                        "Worker could not be started: {error}; the old workers continue."
+                    );
                     return None;
                 }
             };
@@ -295,7 +300,7 @@ impl Supervisor {
                 }
                 Start::Failed(why) => {
                     // Dropped, it is killed.
-                    tracing::error!("A new worker {why}. The old ones go on.");
+                    tracing::error!("New worker {why}; the old workers continue.");
                     return None;
                 }
             }
@@ -305,7 +310,7 @@ impl Supervisor {
             }
             self.workers.push(successor);
         }
-        tracing::info!(workers = self.workers.len(), "All workers are renewed.");
+        tracing::info!(workers = self.workers.len(), "All workers replaced.");
         None
     }
 
@@ -326,9 +331,9 @@ impl Supervisor {
             }
         });
         if all_left.await.is_err() {
-            tracing::warn!("Workers that had not finished were killed.");
+            tracing::warn!("Killed workers that had not finished draining.");
         }
-        tracing::info!("Ended.");
+        tracing::info!("Exited.");
     }
 }
 

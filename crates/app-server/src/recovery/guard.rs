@@ -42,7 +42,7 @@ impl CrashGuard {
 
 fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
     result.unwrap_or_else(|error| {
-        tracing::warn!("Going on without {what}: {error}.");
+        tracing::warn!("Continuing without {what}: {error}.");
         None
     })
 }
@@ -65,7 +65,7 @@ pub(crate) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
     // Without it nothing is quarantined, but everything else works.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        tracing::warn!("The folder {} cannot be created: {error}.", folder.display());
+        tracing::warn!("The folder {} could not be created: {error}.", folder.display());
         return;
     }
     match close_to_others(folder) {

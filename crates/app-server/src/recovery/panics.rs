@@ -103,9 +103,7 @@ pub(crate) fn log_backtrace(reference: &str) {
             // Where no child can be had, the cause is worth the time.
             Err(process::Failure::CannotFork(_)) => tell(&reference, &named(&backtrace)),
             Err(failure) => {
-                tracing::error!(
-                    "The backtrace of the panic {reference} could not be read: {failure}."
-                );
+                tracing::error!("The backtrace of panic {reference} could not be read: {failure}.");
             }
         }
     })
@@ -116,7 +114,7 @@ pub(crate) fn log_backtrace(reference: &str) {
 const NAMING: process::Limits = process::Limits { memory: 1 << 30, ..process::Limits::DEFAULT };
 
 fn tell(reference: &str, backtrace: &str) {
-    tracing::error!("It came to the panic {reference} by way of:\n{backtrace}");
+    tracing::error!("Backtrace of panic {reference}:\n{backtrace}");
 }
 
 fn named(backtrace: &Backtrace) -> String {

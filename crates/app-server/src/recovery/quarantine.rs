@@ -97,8 +97,8 @@ impl Quarantine {
             if !before.iter().any(|(known, _)| known == label) {
                 let seconds = until.saturating_sub(now());
                 tracing::error!(
-                    "{label} crashed {CRASHES} times within {WITHIN_SECONDS} s: it is answered 503 for \
-                     the next {seconds} s, in all processes."
+                    "{label} quarantined for {seconds} s in all processes: {CRASHES} crashes within \
+                     {WITHIN_SECONDS} s."
                 );
             }
         }

@@ -43,17 +43,17 @@ pub(super) fn write_to_log(
         Cause::Signal { name, address: Some(address), stack: Some(stack) }
             if address.abs_diff(stack) < 64 * 1024 =>
         {
-            write!(line, "The stack overflowed ({name})")
+            write!(line, "Stack overflow ({name})")
         }
         Cause::Signal { name, address: Some(address), .. } => {
             write!(line, "{name} at address {address:#x}")
         }
         Cause::Signal { name, .. } => line.write_str(name),
         Cause::Memory(bytes) => {
-            write!(line, "No memory was left for {bytes} bytes (memory)")
+            write!(line, "Out of memory allocating {bytes} bytes (memory)")
         }
         Cause::Stuck(seconds) => {
-            write!(line, "The program did not come round for {seconds} s (watchdog)")
+            write!(line, "Event loop stalled for {seconds} s (watchdog)")
         }
     };
     match (culprit, ran_last()) {
@@ -62,14 +62,14 @@ pub(super) fn write_to_log(
             describe(culprit, &mut line);
         }
         (None, Some(suspect)) => {
-            let _ = line.write_str(" between exchanges; the last to run was ");
+            let _ = line.write_str(" between requests; the last to run was ");
             describe(suspect, &mut line);
         }
         (None, None) => {}
     }
     let others = in_flight().saturating_sub(u32::from(culprit.is_some()));
-    let _ = write!(line, ". Others in progress: {others}, answered 503 or cut off. The program ");
-    let _ = line.write_str(if starts_anew { "starts anew" } else { "ends" });
+    let _ = write!(line, ". {others} other requests in flight were answered 503 or cut off. ");
+    let _ = line.write_str(if starts_anew { "Restarting in place" } else { "Exiting" });
     let _ = line.write_str(". reference=");
     line.put(reference);
     line.end_line();
@@ -94,11 +94,11 @@ fn describe(exchange: &RequestRow, line: &mut Text<1024>) {
 
 pub(super) fn name(signal: c_int) -> &'static str {
     match signal {
-        libc::SIGSEGV => "SIGSEGV (memory that is not the program's)",
-        libc::SIGBUS => "SIGBUS (memory that is not there)",
-        libc::SIGILL => "SIGILL (an instruction that does not exist)",
-        libc::SIGFPE => "SIGFPE (a calculation that cannot be done)",
-        libc::SIGABRT => "SIGABRT (the code gave up)",
+        libc::SIGSEGV => "SIGSEGV (invalid memory access)",
+        libc::SIGBUS => "SIGBUS (access beyond the end of a mapped file)",
+        libc::SIGILL => "SIGILL (illegal instruction)",
+        libc::SIGFPE => "SIGFPE (arithmetic error)",
+        libc::SIGABRT => "SIGABRT (abort)",
         _ => "a fatal signal",
     }
 }

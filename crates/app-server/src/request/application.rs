@@ -99,7 +99,8 @@ impl<S> Application<S> {
         panics::expected(|| catch_unwind(AssertUnwindSafe(made))).unwrap_or_else(|_| {
             let plain = ErrorReport { reference: reference(), ..plain };
             let reference = &plain.reference;
-            let told = || tracing::error!(%reference, "The page for {} panicked.", plain.cause);
+            let told =
+                || tracing::error!(%reference, "The error page for {} panicked.", plain.cause);
             // The log itself may panic.
             let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(told)));
             error_report::plain_text(&plain)

@@ -52,7 +52,7 @@ impl<T> Foreign<T> {
         if this.value.is_some()
             && let Err(panic) = catch(*this.mark, || this.value.set(None))
         {
-            tracing::error!("The application panicked while something of it was dropped: {panic}.");
+            tracing::error!("The application panicked in a destructor: {panic}.");
             panics::log_backtrace("");
         }
     }

@@ -63,8 +63,7 @@ pub(crate) fn stated_length<B: HttpBody>(
             tracing::error!(
                 %method,
                 path = uri.path(),
-                "The answer's Content-Length is {length}, its body has {exact} bytes: the rest is \
-                 left out."
+                "Response body of {exact} bytes truncated to its Content-Length, {length}."
             );
         }
         _ => {}
@@ -137,7 +136,7 @@ impl Truncated {
 
 impl fmt::Display for Truncated {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the answer broke off: {}", self.message())
+        write!(formatter, "response cut short: {}", self.message())
     }
 }
 
@@ -222,7 +221,7 @@ where
         if let Some(About { method, uri, .. }) = this.about {
             let reference = reference();
             let (path, message) = (uri.path(), broken.message());
-            tracing::error!(%reference, %method, path, "The answer broke off: {message}.");
+            tracing::error!(%reference, %method, path, "Response truncated: {message}.");
             panics::log_backtrace(&reference);
         }
         Poll::Ready(Some(Err(broken)))

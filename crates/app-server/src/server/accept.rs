@@ -143,7 +143,7 @@ where
             && !is_allowed(allowed, peer.ip())
         {
             tracing::warn!(
-                "A connection from {} was closed: FCGI_WEB_SERVER_ADDRS does not name it.",
+                "Refused a connection from {}: it is not in FCGI_WEB_SERVER_ADDRS.",
                 peer.ip()
             );
             return;

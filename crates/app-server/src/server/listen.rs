@@ -91,7 +91,7 @@ pub(crate) fn open(transport: &Transport, inherited: Option<OwnedFd>) -> Result<
             let web_servers = WebServers::of_environment();
             if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
                 tracing::warn!(
-                    "Every account of this machine, and every machine that can reach {address}, \
+                    "Any account on this machine, and any machine that can reach {address}, \
                      can send requests here and claim any variable. Prefer unix:PATH, or name the \
                      web servers in FCGI_WEB_SERVER_ADDRS."
                 );
@@ -117,7 +117,7 @@ fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Addr
             return Ok((listener, bound));
         }
         // The configuration names another. Its file goes with it; who waits there is turned away.
-        tracing::info!("Listening on {bound} has ended: the configuration names {address}.");
+        tracing::info!("No longer listening on {bound}: the configuration names {address}.");
     }
     let listener = Listener::bind(address).map_err(failed)?;
     let bound = listener.local_address().map_err(failed)?;

@@ -586,7 +586,7 @@ where
                 }
                 Some(Event::Abort { id }) => self.abort(id),
                 Some(Event::Failed(error)) => {
-                    tracing::warn!("A FastCGI connection was closed: {error}.");
+                    tracing::warn!("Closed a FastCGI connection: {error}.");
                     return false;
                 }
             }
