@@ -425,7 +425,7 @@ fn over_cgi_a_crash_is_answered_where_nothing_is_out_yet() {
         let answer = String::from_utf8_lossy(&output.stdout);
         assert!(answer.starts_with(expected), "{query}: {answer}\n{said}");
         assert_eq!(answer.contains("-crash"), query.is_empty(), "{query}: {answer}");
-        assert!(said.contains("in null: GET /crash/null. Others in progress: 0"), "{said}");
+        assert!(said.contains("in null: GET /crash/null. 0 other requests in flight"), "{said}");
         assert_eq!(output.status.code(), Some(1));
     }
 }

@@ -738,8 +738,9 @@ fn hit_a_connection(injected: &Injected) -> bool {
 /// none hangs.
 fn check_conversations(site: &Site, outcome: &Outcome, injected: &Injected) -> Result<(), Trouble> {
     // A process that is gone takes its connections with it; so does a response that has started.
-    let may_be_cut_off =
-        hit_a_connection(injected) || site.died.is_some() || site.said().contains("broke off");
+    let may_be_cut_off = hit_a_connection(injected)
+        || site.died.is_some()
+        || ["broke off", "Response truncated"].iter().any(|it| site.said().contains(it));
     for Conversation { what, expected, heard, was_idle } in &outcome.conversations {
         let is_fine = match heard {
             Heard::Answer(answer) => {

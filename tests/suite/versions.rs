@@ -70,7 +70,7 @@ const BROKEN: &[Broken] = &[
     Broken {
         name: "hangs at the start",
         put: |site| site.put(b"#!/bin/sh\nexec sleep 1000\n"),
-        said: "was not over after 10 s",
+        said: "did not finish within 10 s",
     },
     Broken {
         name: "its configuration is wrong",

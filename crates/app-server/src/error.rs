@@ -34,6 +34,8 @@ pub enum Error {
     },
     /// Descriptor 0 is no listening socket, so no web server started this process.
     NotSpawned(io::Error),
+    /// CGI has no listen socket that workers could share.
+    NothingToSupervise,
     /// Not even one worker could be started.
     Worker(io::Error),
     /// This process may open fewer descriptors than [`MIN_DESCRIPTORS`].
@@ -86,6 +88,9 @@ impl fmt::Display for Error {
                 "Descriptor 0 is not a listening socket ({source}): this transport is for a web \
                  server that starts the program itself."
             ),
+            Error::NothingToSupervise => {
+                write!(formatter, "CGI is one process a request; it cannot have workers.")
+            }
             Error::Worker(source) => write!(formatter, "No worker could be started: {source}."),
             Error::Descriptors(limit) => write!(
                 formatter,
@@ -112,7 +117,7 @@ impl std::error::Error for Error {
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),
-            Error::Descriptors(_) | Error::Truncated => None,
+            Error::Descriptors(_) | Error::NothingToSupervise | Error::Truncated => None,
         }
     }
 }

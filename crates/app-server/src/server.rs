@@ -35,7 +35,7 @@ use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
-use crate::transport::{Transport, cgi};
+use crate::transport::{Listen, Transport, cgi};
 use crate::upgrade::handover::{Inherited, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
@@ -121,9 +121,9 @@ where
         application.guarded = recovery::is_installed().then(|| (&transport).into());
         let application = Rc::new(application);
         signals::ignore_failed_writes().map_err(Error::Loop)?;
-        if transport == Transport::Cgi {
+        let Some(listen) = transport.listen() else {
             return cgi::serve(application).await;
-        }
+        };
         panics::set_goes_on(true);
         let inherited = Inherited::take();
         let mut wanted = shutdown_signals();
@@ -140,7 +140,7 @@ where
             process::adopt_inherited().map_err(Error::Loop)?;
         }
         end_with_supervisor().map_err(Error::Loop)?;
-        let listening = listen::open(&transport, inherited.listener.take())?;
+        let listening = listen::open(&listen, inherited.listener.take())?;
         if application.guarded.is_some() {
             recovery::make_folder(&application.settings);
         }
@@ -149,12 +149,12 @@ where
             tracing::error!("{cause}.");
             application.refuse_all(cause);
         }
-        recovery::set_listener(Some(listening.listener.as_fd()), transport == Transport::Spawned);
-        let is_behind_mod_fcgid = transport == Transport::Spawned && listening.ours_alone;
+        recovery::set_listener(Some(listening.listener.as_fd()), listen == Listen::Spawned);
+        let is_behind_mod_fcgid = listen == Listen::Spawned && listening.ours_alone;
         application.is_behind_mod_fcgid.set(is_behind_mod_fcgid);
         let idle_exit = application.settings.idle_exit;
         let circumstances = Circumstances {
-            idle_exit: (transport == Transport::Spawned).then_some(idle_exit),
+            idle_exit: (listen == Listen::Spawned).then_some(idle_exit),
             origin: inherited.origin.take(),
             is_known_by_launcher: is_behind_mod_fcgid,
             host: host.clone(),
@@ -171,12 +171,12 @@ where
         }
         match inherited.reason {
             None => {
-                tracing::info!("Serving {}.", listening.transport);
-                host.on_listening(&listening.transport.to_string());
+                tracing::info!("Serving {}.", listening.on);
+                host.on_listening(&listening.on.to_string());
             }
-            Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.transport),
+            Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.on),
             Some(Reason::Crash | Reason::Stall) => {
-                tracing::info!("Restarted in place; serving {}.", listening.transport);
+                tracing::info!("Restarted in place; serving {}.", listening.on);
             }
         }
 

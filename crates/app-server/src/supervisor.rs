@@ -70,17 +70,18 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the socket, the loop or the very first worker cannot be had.
 pub fn supervise(
-    transport: &Transport,
+    transport: Transport,
     workers: Workers,
     settings: &Settings,
     host: &dyn Host,
 ) -> Result<(), Error> {
     check_descriptors()?;
+    let Some(listen) = transport.listen() else { return Err(Error::NothingToSupervise) };
     event_loop::run(async {
         let mut wanted = shutdown_signals();
         wanted.push(Signal::Hangup);
         let signals = signals::listen(&wanted).map_err(Error::Loop)?;
-        let listening = listen::open(transport, None)?;
+        let listening = listen::open(&listen, None)?;
         let mut supervisor = Supervisor {
             plan: workers,
             listening,
@@ -91,7 +92,7 @@ pub fn supervise(
             start_at: Vec::new(),
         };
         supervisor.begin().map_err(Error::Worker)?;
-        let shown = supervisor.listening.transport.to_string();
+        let shown = supervisor.listening.on.to_string();
         tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
         host.on_listening(&shown);
         supervisor.supervise(signals).await;

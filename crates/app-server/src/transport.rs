@@ -51,6 +51,43 @@ impl Transport {
     }
 }
 
+/// What a server listens on: every transport but CGI, which has no listen socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// FastCGI on descriptor 0.
+    Spawned,
+    FastCgi(Address),
+    Http(Address),
+}
+
+impl Transport {
+    /// What to listen on; `None` for CGI.
+    pub(crate) fn listen(self) -> Option<Listen> {
+        match self {
+            Transport::Spawned => Some(Listen::Spawned),
+            Transport::FastCgi(address) => Some(Listen::FastCgi(address)),
+            Transport::Http(address) => Some(Listen::Http(address)),
+            Transport::Cgi => None,
+        }
+    }
+}
+
+impl From<Listen> for Transport {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Spawned => Transport::Spawned,
+            Listen::FastCgi(address) => Transport::FastCgi(address),
+            Listen::Http(address) => Transport::Http(address),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Transport::from(self.clone()).fmt(formatter)
+    }
+}
+
 impl FromStr for Transport {
     type Err = String;
 

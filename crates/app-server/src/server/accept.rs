@@ -22,7 +22,7 @@ use crate::server::Process;
 use crate::server::connections::{IdleConnection, is_to_be_said};
 use crate::server::listen::{self, WebServers};
 use crate::server::phase::Event;
-use crate::transport::{Transport, fastcgi, http as http_transport};
+use crate::transport::{Listen, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::{Act, Upgrader};
 
 /// While the descriptor table is full, accepting is tried again when a connection has ended and this often: the
@@ -161,11 +161,11 @@ where
     fn spawn(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
         let place = self.connections.enter(peer.map(|peer| peer.ip()));
         let application = self.application.clone();
-        match self.listening.transport {
-            Transport::Spawned | Transport::FastCgi(_) | Transport::Cgi => {
+        match self.listening.on {
+            Listen::Spawned | Listen::FastCgi(_) => {
                 event_loop::spawn_now(fastcgi::serve(application, stream, place, is_new)).detach();
             }
-            Transport::Http(_) => {
+            Listen::Http(_) => {
                 let serving = http_transport::serve(application, stream, peer, place, is_new);
                 event_loop::spawn_now(serving).detach();
             }

@@ -24,7 +24,7 @@ use crate::request::body::Body;
 use crate::server::Process;
 use crate::server::connections::IdleConnection;
 use crate::server::phase::Event;
-use crate::transport::{Transport, http as http_transport};
+use crate::transport::{Listen, http as http_transport};
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{Inherited, Item, Reason};
 
@@ -85,7 +85,7 @@ where
         let error = self.execute(in_flight);
         // The child has been waiting for this, and exits.
         drop(original);
-        if self.listening.transport == Transport::Spawned
+        if self.listening.on == Listen::Spawned
             && let Err(error) = descriptors::replace_stdin_with_null()
         {
             tracing::error!("Descriptor 0 is still the listening socket: {error}.");
@@ -154,8 +154,8 @@ where
             Item::Origin(origin).encode(&mut words);
         }
         let listener = self.listening.listener.as_fd();
-        let on_stdin = match self.listening.transport {
-            Transport::Spawned => descriptors::put_on_stdin(listener),
+        let on_stdin = match self.listening.on {
+            Listen::Spawned => descriptors::put_on_stdin(listener),
             _ => {
                 Item::Listener(listener.as_raw_fd()).encode(&mut words);
                 Ok(())

@@ -12,13 +12,13 @@ use process::descriptors;
 
 use crate::error::Error;
 use crate::supervisor::worker::is_worker;
-use crate::transport::Transport;
+use crate::transport::Listen;
 
 /// A listen socket with what has to be known about it.
 pub(crate) struct Listening {
     pub(crate) listener: Listener,
-    /// The transport, with the address the operating system gave (port 0 becomes a number).
-    pub(crate) transport: Transport,
+    /// What it listens on, with the address the operating system gave (port 0 becomes a number).
+    pub(crate) on: Listen,
     /// Whose connections are taken.
     pub(crate) web_servers: WebServers,
     /// No other process listens on this socket, so it may be shut down when draining.
@@ -63,30 +63,30 @@ pub(crate) fn is_short(error: &io::Error) -> bool {
 
 /// Opens the listen socket of a transport that has one. `inherited`: the one that this process had before it
 /// became this program.
-pub(crate) fn open(transport: &Transport, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
-    let listening = match transport {
-        Transport::Spawned | Transport::Cgi => {
+pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
+    let listening = match on {
+        Listen::Spawned => {
             let descriptor = patiently(descriptors::take_listener_from_stdin);
             let descriptor = descriptor.map_err(Error::NotSpawned)?;
             let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
             let web_servers = WebServers::of_environment();
-            Listening { listener, transport: transport.clone(), web_servers, ours_alone }
+            Listening { listener, on: on.clone(), web_servers, ours_alone }
         }
-        Transport::FastCgi(_) | Transport::Http(_) if is_worker() => {
+        Listen::FastCgi(_) | Listen::Http(_) if is_worker() => {
             let descriptor = match inherited {
                 Some(descriptor) => Ok(descriptor),
                 None => patiently(descriptors::take_listener_from_stdin),
             };
             let listener = descriptor.and_then(Listener::from_fd).map_err(Error::NotSpawned)?;
-            let web_servers = match transport {
-                Transport::FastCgi(_) => WebServers::of_environment(),
+            let web_servers = match on {
+                Listen::FastCgi(_) => WebServers::of_environment(),
                 _ => WebServers::Anybody,
             };
             // Its neighbours and the supervisor have it, too.
-            Listening { listener, transport: transport.clone(), web_servers, ours_alone: false }
+            Listening { listener, on: on.clone(), web_servers, ours_alone: false }
         }
-        Transport::FastCgi(address) => {
+        Listen::FastCgi(address) => {
             let (listener, address) = bind(address, inherited)?;
             let web_servers = WebServers::of_environment();
             if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
@@ -96,13 +96,13 @@ pub(crate) fn open(transport: &Transport, inherited: Option<OwnedFd>) -> Result<
                      web servers in FCGI_WEB_SERVER_ADDRS."
                 );
             }
-            let transport = Transport::FastCgi(address);
-            Listening { listener, transport, web_servers, ours_alone: true }
+            let on = Listen::FastCgi(address);
+            Listening { listener, on, web_servers, ours_alone: true }
         }
-        Transport::Http(address) => {
+        Listen::Http(address) => {
             let (listener, address) = bind(address, inherited)?;
-            let transport = Transport::Http(address);
-            Listening { listener, transport, web_servers: WebServers::Anybody, ours_alone: true }
+            let on = Listen::Http(address);
+            Listening { listener, on, web_servers: WebServers::Anybody, ours_alone: true }
         }
     };
     Ok(listening)

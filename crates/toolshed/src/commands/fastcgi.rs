@@ -32,7 +32,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     }
     let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.tell(app_server::supervise(&transport, workers, &settings, &host));
+        return log.tell(app_server::supervise(transport, workers, &settings, &host));
     }
     let mut site = application::site(configuration);
     if matches!(transport, Transport::FastCgi(Address::Tcp(_))) {

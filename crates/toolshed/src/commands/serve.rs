@@ -48,7 +48,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     }
     if let Some(mut workers) = application::workers(&configuration.settings) {
         workers.variables.extend(password.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
-        return terminal.tell(app_server::supervise(&transport, workers, &settings, &host));
+        return terminal.tell(app_server::supervise(transport, workers, &settings, &host));
     }
     let server = Server::new(application::site_over_http(configuration));
     terminal.tell(server.settings(settings).host(host).run(transport))
