@@ -169,7 +169,7 @@ fn slow_large_and_stray_answers_and_a_child() {
 /// What is in progress is finished by a copy of the process, which is not the parent of those that it
 /// waits for.
 #[test]
-fn isolated_answers_go_on_while_the_program_is_renewed() {
+fn isolated_answers_go_on_while_the_program_is_upgraded() {
     let running = start("nginx, connections kept");
     check_unharmed(&running, &[], "the start");
     let before = running.our_processes();

@@ -64,7 +64,7 @@ fn everything_is_answered(mut program: External, prints: bool) {
 }
 
 fn setup() -> Setup {
-    Setup::new(App::Toolshed, "").with_renewal().with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
+    Setup::new(App::Toolshed, "").with_upgrade().with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn bytes(folder: &Path, name: &str) -> u64 {
 fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
     const LIMIT: u64 = 64 * 1024;
     // As installed.
-    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let running = apache_fcgid::start(&setup).expect("Apache starts");
     let settings = "public = [\"all\", \"diagnostics\"]\nlog_bytes = \"64 KiB\"\n";
     fs::write(running.folder().join("toolshed.toml"), settings).expect("it is written");

@@ -138,7 +138,7 @@ fn stay(program: &External, moments: &mut Moments) -> Result<(), String> {
 fn whoever_leaves_at_an_odd_moment_harms_nobody() {
     let total = if end_to_end::is_long() { 1_000_000 } else { 100_000 };
     let setup = Setup::new(App::Toolshed, "")
-        .with_renewal()
+        .with_upgrade()
         .with_variable("TOOLSHED_PUBLIC", "all,diagnostics");
     let mut program = external::start_with(&setup, |start, folder| {
         start.variable("TOOLSHED_LAUNCHER", folder.join("run/launcher"))
@@ -178,12 +178,12 @@ fn whoever_leaves_at_an_odd_moment_harms_nobody() {
             thread::sleep(BETWEEN_TOUCHES);
         }
     });
-    let renewals = program.app.said().matches("Upgraded; serving").count();
+    let upgrades = program.app.said().matches("Upgraded; serving").count();
     println!(
-        "{total} conversations, {touches} touches, {renewals} renewals in {:?}",
+        "{total} conversations, {touches} touches, {upgrades} upgrades in {:?}",
         begun.elapsed()
     );
-    assert!(renewals > 0, "{}", program.app.said());
+    assert!(upgrades > 0, "{}", program.app.said());
     assert_eq!(done.into_inner(), total);
     assert_eq!(program.check_unharmed(), Ok(()));
     // Clients that hang up leave nothing behind: no descriptor, no copy of the process, no growing memory.

@@ -167,7 +167,7 @@ impl Load<'_> {
         }
     }
 
-    /// Gives the program's file a new time: every process is to be renewed.
+    /// Gives the program's file a new time: every process is to be upgraded.
     fn touch(&self) {
         let file = File::options().append(true).open(self.program);
         // A program that runs cannot be written to, and need not be.

@@ -247,7 +247,7 @@ impl Site {
         new.collect()
     }
 
-    fn renewals(&self) -> usize {
+    fn upgrades(&self) -> usize {
         self.all_said().concat().matches("Upgraded; serving").count()
     }
 
@@ -637,35 +637,35 @@ fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
 fn touched(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.program = None;
     site.running();
-    renew(site, sweeping, |_| {})
+    upgrade(site, sweeping, |_| {})
 }
 
 /// A new program arrives, is checked by a child and takes its place.
 fn replaced(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     site.program = None;
     site.running();
-    renew(site, sweeping, |site| {
+    upgrade(site, sweeping, |site| {
         let new = site.path("toolshed.new");
         copy_executable(&find("toolshed"), &new).expect("it is copied");
     })
 }
 
-fn renew(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Site)) -> Outcome {
+fn upgrade(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Site)) -> Outcome {
     let mut outcome = Outcome::default();
     let mut kept = site.connect().expect("it listens");
     kept.get(id(1), true, "/healthz").expect("an answer comes");
-    let before = site.renewals();
+    let before = site.upgrades();
     sweeping.begin(site);
     more(site);
     touch(&site.path("dispatch.fcgi")).expect("the launcher is there");
     outcome.heard("after the touch", 200, site.get("/healthz"));
     let deadline = Instant::now() + SETTLED;
-    let is_renewed = |site: &Site| site.renewals() > before;
-    while !is_renewed(site) && site.died.is_none() && Instant::now() < deadline {
+    let is_upgraded = |site: &Site| site.upgrades() > before;
+    while !is_upgraded(site) && site.died.is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
         site.start_another_if_ended();
     }
-    outcome.is_done = is_renewed(site);
+    outcome.is_done = is_upgraded(site);
     begin_get(&mut kept, 1, "/healthz");
     outcome.heard_on_idle(site.hear(&mut kept, 1));
     outcome

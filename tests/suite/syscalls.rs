@@ -69,8 +69,8 @@ fn a_small_request_on_a_new_connection_costs_five_or_six() {
 /// A program that watches its launcher looks at it once before each accept, and not at all for a request on
 /// a kept connection; what it looks at once a second is not counted here.
 #[test]
-fn a_program_that_can_be_renewed_pays_one_look_for_each_accept() {
-    let setup = Setup::new(App::TestApp, "").with_renewal();
+fn a_program_that_can_be_upgraded_pays_one_look_for_each_accept() {
+    let setup = Setup::new(App::TestApp, "").with_upgrade();
     let program = external::start(&setup).expect("the program starts");
     let mut kept = program.connect().expect("it listens");
     let mut ask_kept = || {

@@ -85,7 +85,7 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
-        let setup = Setup::new(App::Toolshed, "").with_renewal();
+        let setup = Setup::new(App::Toolshed, "").with_upgrade();
         let site = Self { running: apache_fcgid::start(&setup).expect("Apache starts") };
         site.write_configuration();
         site
@@ -148,7 +148,7 @@ impl Site {
         self.running.log_of_programs()
     }
 
-    /// Ends all processes of the program, as a host does; no renewal is lost by it.
+    /// Ends all processes of the program, as a host does; no upgrade is lost by it.
     fn end_all(&self) {
         for process in self.running.our_processes() {
             // It may have ended by itself meanwhile.
@@ -228,7 +228,7 @@ fn the_last_good_version_serves(name: &str) {
 
 #[test]
 fn a_first_configuration_that_is_wrong_is_told() {
-    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     assert_eq!(site.ask(), 503);
@@ -277,7 +277,7 @@ fn a_withdrawn_configuration_does_not_come_back() {
 
 #[test]
 fn a_mistake_in_the_first_configuration_ever_takes_no_site_down() {
-    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
     check_is_closed(&site, "without any file");
     site.end_all();
@@ -298,7 +298,7 @@ fn replace_launcher(site: &Site) {
 
 #[test]
 fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
-    let mut setup = Setup::new(App::Toolshed, "").with_renewal();
+    let mut setup = Setup::new(App::Toolshed, "").with_upgrade();
     setup.server_lines = "FcgidMaxProcesses 3\nFcgidSpawnScoreUpLimit 1000\n".to_owned();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
     site.write_configuration();
@@ -323,7 +323,7 @@ fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
 #[test]
 fn a_configuration_that_cannot_be_replaced_is_forgotten() {
     let site = Site::start();
-    let kept = site.running.folder().join("data/renewal");
+    let kept = site.running.folder().join("data/upgrade");
     site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
     let set_mode = |mode| fs::set_permissions(&kept, fs::Permissions::from_mode(mode));
     set_mode(0o500).expect("it is there");
@@ -341,7 +341,7 @@ fn a_configuration_that_cannot_be_replaced_is_forgotten() {
 #[test]
 fn a_configuration_that_cannot_be_read_takes_no_site_down() {
     let site = Site::start();
-    let kept = site.running.folder().join("data/renewal/toolshed.toml");
+    let kept = site.running.folder().join("data/upgrade/toolshed.toml");
     site.until("it is kept as good", || site.ask() == 200 && kept.is_file());
     fs::remove_file(site.configuration()).expect("it is there");
     for make in [
@@ -364,7 +364,7 @@ fn a_configuration_that_cannot_be_read_takes_no_site_down() {
 fn what_other_accounts_could_have_kept_is_not_used() {
     let site = Site::start();
     let data = site.running.folder().join("data");
-    let kept = data.join("renewal");
+    let kept = data.join("upgrade");
     site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
     site.end_all();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("it is there");

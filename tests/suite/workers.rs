@@ -1,4 +1,4 @@
-//! Several processes for one socket: what dies is started anew, what is old is renewed, and nobody waits
+//! Several processes for one socket: what dies is started anew, what is old is upgraded, and nobody waits
 //! in vain meanwhile.
 
 use std::collections::BTreeSet;
@@ -123,7 +123,7 @@ fn sighup_renews_all_workers_and_no_request_is_lost() {
             site.wait_for("two others", |now| now.len() == 2 && now.is_disjoint(&old));
         }
     });
-    println!("{answered} requests were answered through three renewals.");
+    println!("{answered} requests were answered through three upgrades.");
     assert!(answered > 0);
     assert!(site.workers().is_disjoint(&before));
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
@@ -135,7 +135,7 @@ fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
     let log = site.folder.path().join("run/app.log");
-    let renewed = |worker: &u32| {
+    let upgraded = |worker: &u32| {
         let said = fs::read_to_string(&log).unwrap_or_default();
         let of_it = format!(" {worker}  INFO Upgraded; serving");
         said.lines().any(|line| line.contains(&of_it))
@@ -143,7 +143,7 @@ fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
     site.under_load(|site| {
         let file = fs::File::open(&site.program).expect("it is there");
         file.set_modified(std::time::SystemTime::now()).expect("the file is ours");
-        site.wait_for("both have begun anew", |now| now.iter().all(renewed));
+        site.wait_for("both have begun anew", |now| now.iter().all(upgraded));
     });
     assert_eq!(site.workers(), before);
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));

@@ -182,7 +182,7 @@ impl Supervisor {
             let alarm = self.start_at.iter().copied().fold(next_tick, Instant::min);
             match self.event(&mut signals, alarm).await {
                 Event::Signal(Signal::Hangup) => {
-                    if let Some(signal) = self.renew(&mut signals).await {
+                    if let Some(signal) = self.upgrade(&mut signals).await {
                         tracing::info!("{signal} received; draining workers.");
                         return;
                     }
@@ -280,7 +280,7 @@ impl Supervisor {
 
     /// Replaces the workers one after another, each only once its successor serves. Returns the signal to
     /// end, if one came meanwhile.
-    async fn renew(&mut self, signals: &mut Signals) -> Option<Signal> {
+    async fn upgrade(&mut self, signals: &mut Signals) -> Option<Signal> {
         let count = self.workers.len();
         tracing::info!(workers = count, "SIGHUP received; replacing workers one by one.");
         for _ in 0..count {

@@ -8,13 +8,13 @@ pub(crate) mod fastcgi;
 pub(crate) mod hash_password;
 pub(crate) mod install;
 pub(crate) mod launched;
-pub(crate) mod renewal_check;
 pub(crate) mod request;
 pub(crate) mod serve;
 pub(crate) mod set_password;
 pub(crate) mod settings;
 pub(crate) mod spawned;
 pub(crate) mod tools;
+pub(crate) mod upgrade_check;
 
 use crate::config::{self, Configuration, Typed};
 use crate::report::Failure;

@@ -88,10 +88,10 @@ pub(crate) struct Check {
     /// The site's folder, the one with dispatch.fcgi in it.
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
-    /// For running processes: whether this version can take their place.
-    #[arg(long, hide = true)]
-    pub(crate) renewal: bool,
-    /// With --renewal: keep a copy of a version that can.
+    /// For running processes: whether this version can take their place. Those of before its name say --renewal.
+    #[arg(long, alias = "renewal", hide = true)]
+    pub(crate) upgrade: bool,
+    /// With --upgrade: keep a copy of a version that can.
     #[arg(long, hide = true)]
     pub(crate) keep: bool,
 }

@@ -90,7 +90,7 @@ entries! {
     /// What the processes of a site share.
     DATA: Home, "data", 0o700;
     /// Verdicts on versions, and the settings that passed last.
-    RENEWAL: Home, "data/renewal", 0o700;
+    UPGRADE: Home, "data/upgrade", 0o700;
     /// The SQLite database.
     STORE: Data, "toolshed.db", 0o600;
     /// SQLite's rollback journal.

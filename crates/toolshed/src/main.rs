@@ -10,9 +10,9 @@ mod config;
 mod flags;
 mod installation;
 mod log;
-mod renewal;
 mod report;
 mod setup;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -48,8 +48,8 @@ fn main() -> ExitCode {
         Some(Command::Fastcgi(_)) => commands::fastcgi::run(&typed),
         Some(Command::Request(request)) => commands::request::run(&typed, request),
         Some(Command::Tools) => commands::tools::run(&typed),
-        Some(Command::Check(check)) if check.renewal => {
-            commands::renewal_check::run(&typed, check.keep)
+        Some(Command::Check(check)) if check.upgrade => {
+            commands::upgrade_check::run(&typed, check.keep)
         }
         Some(Command::Check(check)) => commands::check::run(&typed, check.folder.as_deref()),
         Some(Command::Install(install)) => commands::install::run(&typed, &install.file),

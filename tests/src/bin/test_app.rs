@@ -9,7 +9,7 @@
 //! With `TEST_APP_TOKIO` it runs inside a tokio runtime. With `TEST_APP_LOG_PANICS` it logs as tracing-subscriber
 //! does by default, which panics where standard error cannot be written.
 //!
-//! With `TEST_APP_RENEWAL`, a folder, it gives way to newer versions of itself: it watches the launcher
+//! With `TEST_APP_UPGRADE`, a folder, it gives way to newer versions of itself: it watches the launcher
 //! (`TOOLSHED_LAUNCHER`, else the file `launcher` there), its own file, and the file `configuration`
 //! there, which it reads at its start; when that says "broken" the check fails. What stands behind the last
 //! `VERSION=` of its own file is its version.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let log_panics = std::env::var_os("TEST_APP_LOG_PANICS").is_some();
     let log = tracing_subscriber::fmt().log_internal_errors(log_panics);
     log.with_writer(std::io::stderr).with_ansi(false).init();
-    let renewal = Renewed::begin();
+    let upgrade = Upgraded::begin();
     if std::env::args().nth(1).as_deref() == Some("--check") {
         return check();
     }
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     };
     let result = transport.and_then(|transport| {
         let mut settings = settings();
-        settings.upgrade = renewal;
+        settings.upgrade = upgrade;
         let server = Server::new(router()).settings(settings).host(Crashing);
         let ended = match std::env::var_os("TEST_APP_TOKIO") {
             Some(_) => server.run_in_tokio(transport),
@@ -96,29 +96,29 @@ fn settings() -> Settings {
 const MARKER: &str = "this test-app can serve";
 
 /// What was there at the start, and how often the program has begun in this process.
-struct Renewed {
+struct Upgraded {
     version: String,
     configuration: String,
 }
 
-static RENEWED: OnceLock<Renewed> = OnceLock::new();
+static UPGRADED: OnceLock<Upgraded> = OnceLock::new();
 
-impl Renewed {
+impl Upgraded {
     /// Learns what this version is, and begins to watch, when that is asked for.
     fn begin() -> Option<Upgrade> {
-        let folder = PathBuf::from(std::env::var_os("TEST_APP_RENEWAL")?);
+        let folder = PathBuf::from(std::env::var_os("TEST_APP_UPGRADE")?);
         let program = std::env::current_exe().ok()?;
         let launcher = std::env::var_os("TOOLSHED_LAUNCHER").map(PathBuf::from);
         let configuration = folder.join("configuration");
         // First what is watched, then what is read.
-        let renewal = Upgrade::new(program, ["--check"], MARKER)
+        let upgrade = Upgrade::new(program, ["--check"], MARKER)
             .launcher(Some(launcher.unwrap_or_else(|| folder.join("launcher"))))
             .file(configuration.clone())
             .verdicts(folder.join("verdicts"));
         let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let own = std::fs::read("/proc/self/exe").unwrap_or_default();
         let tail = String::from_utf8_lossy(&own[own.len().saturating_sub(64)..]).into_owned();
-        RENEWED.get_or_init(|| Renewed {
+        UPGRADED.get_or_init(|| Upgraded {
             version: format!(
                 "{}@{}",
                 tail.rsplit_once("VERSION=").map_or("none", |(_, version)| version),
@@ -126,12 +126,12 @@ impl Renewed {
             ),
             configuration: std::fs::read_to_string(configuration).unwrap_or_default(),
         });
-        Some(renewal)
+        Some(upgrade)
     }
 }
 
 fn check() -> ExitCode {
-    match RENEWED.get().map(|renewed| renewed.configuration.trim()) {
+    match UPGRADED.get().map(|upgraded| upgraded.configuration.trim()) {
         Some("broken") => {
             eprintln!("test-app: the configuration is broken");
             ExitCode::FAILURE
@@ -146,7 +146,7 @@ fn check() -> ExitCode {
 /// The version, when it began, the configuration, the process.
 async fn version() -> String {
     let (version, configuration) =
-        RENEWED.get().map_or(("none", ""), |it| (it.version.as_str(), it.configuration.trim()));
+        UPGRADED.get().map_or(("none", ""), |it| (it.version.as_str(), it.configuration.trim()));
     format!("{version} [{configuration}] {}", std::process::id())
 }
 

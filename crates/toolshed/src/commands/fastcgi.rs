@@ -5,13 +5,13 @@ use app_server::{Address, Server, Transport};
 use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{log, renewal};
+use crate::{log, upgrade};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
 /// address: a page and the log report them.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let renewal = renewal::begin(typed, false);
-    let configuration = renewal::or_last_good(config::load(typed));
+    let upgrade = upgrade::begin(typed, false);
+    let configuration = upgrade::or_last_good(config::load(typed));
     if configuration.has_wrong_flags() {
         return Err(Failure::configuration(&configuration));
     }
@@ -25,10 +25,10 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let mut settings = application::server_settings(&configuration.settings);
-    settings.upgrade = renewal::or_say_why_not(renewal);
+    settings.upgrade = upgrade::or_say_why_not(upgrade);
     let mut host = SiteHost::new(&configuration.settings);
     if typed.config.is_none() {
-        host = host.on_listening(renewal::keeps_when_listening(&configuration));
+        host = host.on_listening(upgrade::keeps_when_listening(&configuration));
     }
     let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::Typed;
 use crate::report::{self, Failure};
-use crate::{log, renewal};
+use crate::{log, upgrade};
 
 /// Checks and installs.
 ///
@@ -12,7 +12,7 @@ use crate::{log, renewal};
 /// If the file is rejected; the program is unchanged then.
 pub(crate) fn run(typed: &Typed, file: &Path) -> Result<(), Failure> {
     log::to_stderr_from(tracing::Level::WARN);
-    let program = renewal::install(typed, file)?;
+    let program = upgrade::install(typed, file)?;
     report::print(&format!(
         "Installed {}; the previous version is kept as {}.previous.\n\
          Running processes upgrade within a few seconds.\n",

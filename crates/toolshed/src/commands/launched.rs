@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::commands::check;
 use crate::config::Typed;
 use crate::installation::LAUNCHER_VARIABLE;
-use crate::renewal;
 use crate::report::{self, Failure};
+use crate::upgrade;
 
 /// Whether the launcher started the program.
 pub(crate) fn is_asked_for() -> bool {
@@ -27,10 +27,10 @@ pub(crate) fn run() -> Result<(), Failure> {
          program itself: toolshed serve\n\
          \n"
     ))?;
-    if renewal::is_good_copy() {
+    if upgrade::is_good_copy() {
         report::print(
             "Note: this is toolshed.good, the last version that passed its check. The program\n\
-             beside it, toolshed, did not: `./toolshed check --renewal` says why.\n\n",
+             beside it, toolshed, did not: `./toolshed check --upgrade` says why.\n\n",
         )?;
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).unwrap_or_default();

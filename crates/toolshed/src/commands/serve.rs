@@ -10,7 +10,7 @@ use crate::application::{self, SiteHost};
 use crate::config::{Configuration, Typed};
 use crate::log::Terminal;
 use crate::report::Failure;
-use crate::{log, renewal};
+use crate::{log, upgrade};
 
 /// The default address of `serve`: only this machine can reach it.
 pub(crate) const ADDRESS: std::net::SocketAddr =
@@ -18,7 +18,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let renewal = renewal::begin(typed, false);
+    let upgrade = upgrade::begin(typed, false);
     let mut configuration = right_settings(typed)?;
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
@@ -30,13 +30,13 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let made_up = make_up_password(&listen, &mut configuration);
     let transport = Transport::Http(listen);
     let mut settings = application::server_settings(&configuration.settings);
-    let renewal = renewal::or_say_why_not(renewal);
+    let upgrade = upgrade::or_say_why_not(upgrade);
     settings.upgrade = match &made_up {
         // It is printed once, so an upgrade does not change it.
         Some(made_up) => {
-            renewal.map(|renewal| renewal.variable(MADE_UP_VARIABLE, made_up.password()))
+            upgrade.map(|upgrade| upgrade.variable(MADE_UP_VARIABLE, made_up.password()))
         }
-        None => renewal,
+        None => upgrade,
     };
     let password = made_up.as_ref().map(|made_up| made_up.password().to_owned());
     let terminal = Rc::new(log);

@@ -5,14 +5,14 @@ use app_server::{Server, Transport};
 use crate::application::{self, SiteHost};
 use crate::config::{self, Typed};
 use crate::report::Failure;
-use crate::{installation, log, renewal};
+use crate::{installation, log, upgrade};
 
 /// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it again,
 /// and visitors would see "500".
 pub(crate) fn run() -> Result<(), Failure> {
     let typed = Typed::default();
-    let renewal = renewal::begin(&typed, true);
-    let configuration = renewal::or_last_good(config::load(&typed));
+    let upgrade = upgrade::begin(&typed, true);
+    let configuration = upgrade::or_last_good(config::load(&typed));
     match configuration.settings.log.clone().or_else(installation::default_log) {
         Some(file) => {
             log::to_file(&file, &configuration.settings);
@@ -21,9 +21,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     log::configuration(&configuration);
     let mut settings = application::server_settings(&configuration.settings);
-    settings.upgrade = renewal::or_say_why_not(renewal);
+    settings.upgrade = upgrade::or_say_why_not(upgrade);
     let host = SiteHost::new(&configuration.settings);
-    let host = host.on_listening(renewal::keeps_when_listening(&configuration));
+    let host = host.on_listening(upgrade::keeps_when_listening(&configuration));
     let mut site = application::site(configuration);
     if !is_unix_socket() {
         site = site.reached_over_tcp();

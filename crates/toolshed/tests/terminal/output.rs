@@ -16,7 +16,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["settings"], ""),
     (&["settings", "idle_timeout"], ""),
     (&["check"], ""),
-    (&["check", "--renewal"], ""),
+    (&["check", "--upgrade"], ""),
     (&["completions", "bash"], ""),
     (&["hash-password"], "a long password"),
     (&["set-password"], "a long password"),

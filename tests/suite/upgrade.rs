@@ -216,7 +216,7 @@ impl Download {
 }
 
 fn start(way: &str) -> Running {
-    start_with(way, |base| Setup::new(App::TestApp, base).with_renewal())
+    start_with(way, |base| Setup::new(App::TestApp, base).with_upgrade())
 }
 
 /// Touches, swaps of the binary and edits of the configuration, under load and with a download running
@@ -293,37 +293,37 @@ fn begun(version: &str) -> u128 {
 }
 
 #[test]
-fn renewals_behind_mod_fcgid_lose_nothing() {
+fn upgrades_behind_mod_fcgid_lose_nothing() {
     renews_without_loss("mod_fcgid at /", false);
 }
 
 #[test]
-fn renewals_behind_nginx_with_kept_connections_lose_nothing() {
+fn upgrades_behind_nginx_with_kept_connections_lose_nothing() {
     renews_without_loss("nginx, connections kept", true);
 }
 
 #[test]
-fn renewals_behind_nginx_without_kept_connections_lose_nothing() {
+fn upgrades_behind_nginx_without_kept_connections_lose_nothing() {
     renews_without_loss("nginx, a connection a request", false);
 }
 
 #[test]
-fn renewals_over_http_lose_nothing() {
+fn upgrades_over_http_lose_nothing() {
     renews_without_loss("serve", false);
 }
 
 #[test]
-fn renewals_over_http_with_kept_connections_lose_nothing() {
+fn upgrades_over_http_with_kept_connections_lose_nothing() {
     renews_without_loss("serve", true);
 }
 
-/// With an answer in progress that takes longer than the moment it gets, each renewal needs a copy of the
+/// With an answer in progress that takes longer than the moment it gets, each upgrade needs a copy of the
 /// process; where none can be made, the old version goes on until nothing is in progress.
 #[test]
 fn what_is_in_progress_is_finished_by_a_copy_or_waited_for() {
     for can_fork in [true, false] {
         let running = start_with("serve", |base| {
-            let setup = Setup::new(App::TestApp, base).with_renewal();
+            let setup = Setup::new(App::TestApp, base).with_upgrade();
             if can_fork { setup } else { setup.with_processes(1) }
         });
         if !can_fork && !end_to_end::program::is_root() {
@@ -363,15 +363,15 @@ fn what_is_in_progress_is_finished_by_a_copy_or_waited_for() {
     }
 }
 
-/// SIGTERM at any moment of a renewal: every request on a connection that was made is answered whole, and
+/// SIGTERM at any moment of an upgrade: every request on a connection that was made is answered whole, and
 /// the process ends well and soon, with its copies.
 #[test]
-fn sigterm_at_any_moment_of_a_renewal_loses_nothing() {
+fn sigterm_at_any_moment_of_an_upgrade_loses_nothing() {
     let rounds = if is_long() { 1_000 } else { 40 };
     // The same moments in each run.
     let mut state = 0x9e37_79b9_u32;
     for round in 0..rounds {
-        let setup = Setup::new(App::TestApp, "").with_renewal();
+        let setup = Setup::new(App::TestApp, "").with_upgrade();
         let mut program = external::start(&setup).expect("the program starts");
         let launcher = program.launcher();
         let ask = |path: &str| {
@@ -416,8 +416,8 @@ fn sigterm_at_any_moment_of_a_renewal_loses_nothing() {
 
 /// SIGHUP asks for what a touch asks for.
 #[test]
-fn sighup_renews() {
-    let setup = Setup::new(App::TestApp, "").with_renewal();
+fn sighup_upgrades() {
+    let setup = Setup::new(App::TestApp, "").with_upgrade();
     let mut program = external::start(&setup).expect("the program starts");
     let mut kept = program.connect().expect("it listens");
     let version = |connection: &mut FastCgi| {
@@ -438,7 +438,7 @@ fn sighup_renews() {
 /// A process that a web server has started and that nobody asks ends by itself.
 #[test]
 fn a_spawned_process_without_requests_ends() {
-    let setup = Setup::new(App::Toolshed, "").with_renewal();
+    let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let folder = Folder::new(&setup).expect("a folder");
     let socket = folder.path().join("run/web-server.sock");
     let mut app = Start::new(folder.program(), folder.path().join("run/app.log"))
@@ -481,7 +481,7 @@ fn sigterm_waits_for_the_first_request_of_who_has_just_connected() {
 /// on, and the new one comes when the file is closed.
 #[test]
 fn a_program_that_is_being_written_is_waited_for() {
-    let running = start_with("serve", |base| Setup::new(App::TestApp, base).with_renewal());
+    let running = start_with("serve", |base| Setup::new(App::TestApp, base).with_upgrade());
     let before = version(&running).0;
     // A file that nobody runs can be opened for writing.
     let bin = running.folder().join("bin");

@@ -1,4 +1,4 @@
-//! `toolshed check --renewal`: how a running process checks a version, including its own, before it upgrades to it. The
+//! `toolshed check --upgrade`: how a running process checks a version, including its own, before it upgrades to it. The
 //! output is for a program: one line, and the exit code.
 //!
 //! Everything that a start needs is tried, and one page is made. Nothing of a site changes except the copies of what has
@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use crate::config::Typed;
 use crate::report::{self, Failure};
-use crate::{application, commands, renewal};
+use crate::{application, commands, upgrade};
 
 /// Checks; `keep`: keeps a copy of this version, for the launcher.
 ///
@@ -17,7 +17,7 @@ use crate::{application, commands, renewal};
 /// When this version, with this configuration, could not serve.
 pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
     let configuration = commands::right_settings(typed)?;
-    let kept = renewal::keep_configuration;
+    let kept = upgrade::keep_configuration;
     let settings = application::server_settings(&configuration.settings);
     let mut request = http::Request::new(None);
     let host = http::HeaderValue::from_static("localhost");
@@ -29,9 +29,9 @@ pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
         return Err(Failure::refused(format!("The front page was answered with {status}.")));
     }
     // The version serves without a copy, too; only a later broken one has nothing to fall back to.
-    let copies = [kept(&configuration), if keep { renewal::keep_program() } else { Ok(()) }];
+    let copies = [kept(&configuration), if keep { upgrade::keep_program() } else { Ok(()) }];
     for error in copies.into_iter().filter_map(Result::err) {
         report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;
     }
-    report::print(&format!("{}\n", renewal::MARKER))
+    report::print(&format!("{}\n", upgrade::MARKER))
 }

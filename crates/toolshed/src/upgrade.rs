@@ -10,7 +10,7 @@
 //! | `toolshed.new` | a newer one that has arrived; it takes the program's place when it has passed its check |
 //! | `toolshed.previous` | the one before, after that |
 //! | `toolshed.good` | a copy of the last one that has passed, with its time stamp: the launcher starts it while `toolshed` has another |
-//! | `data/renewal/` | what was checked and how that came out; `toolshed.toml` as it passed last |
+//! | `data/upgrade/` | what was checked and how that came out; `toolshed.toml` as it passed last |
 
 use std::fs::{self, File, FileTimes};
 use std::io;
@@ -22,7 +22,7 @@ use atomic_file::Durability;
 
 use crate::config::{self, Configuration, Typed};
 use crate::installation::{
-    ARRIVING, GOOD, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, RENEWAL, SETTINGS, find_site_folder, home,
+    ARRIVING, GOOD, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, SETTINGS, UPGRADE, find_site_folder, home,
 };
 use crate::report::Failure;
 
@@ -64,7 +64,7 @@ pub(crate) fn is_good_copy() -> bool {
 /// If not even the program's own path can be found, for example without /proc.
 pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
     let place = Place::find()?;
-    let mut arguments: Vec<_> = ["check", "--renewal"].map(Into::into).into();
+    let mut arguments: Vec<_> = ["check", "--upgrade"].map(Into::into).into();
     if spawned {
         arguments.push("--keep".into());
     }
@@ -73,32 +73,32 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
     let launcher = launcher.or_else(|| Some(LAUNCHER.within(&find_site_folder()?)));
-    let mut renewal = Upgrade::new(place.program, arguments, MARKER)
+    let mut upgrade = Upgrade::new(place.program, arguments, MARKER)
         .launcher(launcher)
         .check_running_version(spawned)
         .is_stand_in(place.is_good_copy);
     if let Some(file) = config::file_of(typed) {
-        renewal = renewal.file(file);
+        upgrade = upgrade.file(file);
     }
     if let Some(folder) = folder() {
-        renewal = renewal.verdicts(folder);
+        upgrade = upgrade.verdicts(folder);
     }
-    Ok(renewal)
+    Ok(upgrade)
 }
 
 /// Logs, once the log is open, that there is no watching.
-pub(crate) fn or_say_why_not(renewal: io::Result<Upgrade>) -> Option<Upgrade> {
+pub(crate) fn or_say_why_not(upgrade: io::Result<Upgrade>) -> Option<Upgrade> {
     let say = |error: &io::Error| {
         tracing::warn!(
             "New versions will not be noticed: the program's own path is unknown ({error})."
         );
     };
-    renewal.inspect_err(say).ok()
+    upgrade.inspect_err(say).ok()
 }
 
 /// Where verdicts and the last good configuration are kept.
 fn folder() -> Option<PathBuf> {
-    Some(RENEWAL.within(&home()?))
+    Some(UPGRADE.within(&home()?))
 }
 
 /// Returns the configuration as it passed last, when this one is wrong and there is one that passed: a slip
@@ -214,7 +214,7 @@ fn keep_in(folder: &Path, text: &str) -> io::Result<()> {
     if config::read_text(&kept).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(RENEWAL.mode).create(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(UPGRADE.mode).create(folder)?;
     replace(&kept, SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(
         |_| {
             // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
@@ -262,10 +262,10 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
         replace(&arriving, ARRIVING.mode, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
     }
-    let renewal = begin(typed, GOOD.beside(&place.program).exists()).map_err(|error| {
+    let upgrade = begin(typed, GOOD.beside(&place.program).exists()).map_err(|error| {
         Failure::refused(format!("The program's own path is unknown: {error}."))
     })?;
-    match event_loop::run(async move { renewal.install().await }) {
+    match event_loop::run(async move { upgrade.install().await }) {
         Ok(Ok(())) => Ok(place.program),
         Ok(Err(why)) => {
             if is_a_copy {
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn what_was_read_is_kept_and_not_what_stands_there_by_now() {
         let outer = tempfile::tempdir().unwrap();
-        let folder = RENEWAL.within(outer.path());
+        let folder = UPGRADE.within(outer.path());
         let text = "# as it is served\npublic = [\"checksum\"]\n";
         let configuration = config::load_as(&Typed::default(), text);
         assert_eq!(configuration.text, text);
