@@ -1,5 +1,5 @@
-// Adds a "Copy" button for each element with data-copy, to the element whose id that is. Without it, people
-// select by hand. data-name says what is copied, for those who do not see it.
+// For each element with data-copy, adds a "Copy" button to the element with that id. Without this script, people select
+// by hand. data-name says what is copied, for screen readers.
 "use strict";
 
 if (navigator.clipboard) {

@@ -1,8 +1,8 @@
-// For the fields of a password: a button that shows what is typed, and beside a new one how good it is. Without
-// it the site says so when the form is sent.
+// For password fields: a button that shows what is typed, and for a new password a rating. Without this script the site
+// rates it when the form is sent.
 "use strict";
 
-// Bits, about: as if each of the different characters were as likely as any other.
+// Roughly, in bits: as if all the different characters were equally likely.
 const strength = (text) => {
   const letters = [...text];
   return letters.length * Math.log2(Math.max(new Set(letters).size, 1));
@@ -30,7 +30,7 @@ for (const field of document.querySelectorAll("input[type=password]")) {
   });
   const line = field.parentElement;
   line.append(show);
-  // What is sent is a password, for the browser's keeper of passwords.
+  // It is submitted as a password, for the browser's password manager.
   field.form?.addEventListener("submit", () => { field.type = "password"; });
 
   if (field.dataset.shortest) {

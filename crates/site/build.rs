@@ -1,5 +1,5 @@
-//! Compiles the top-level folder `static/` into the site: each file with a hash of its content, and,
-//! where that is worth it, compressed. Doing this here costs a starting process nothing.
+//! Compiles the top-level folder `static/` into the site: each file with a hash of its content and, where it pays off,
+//! compressed. Doing this at build time costs a starting process nothing.
 //!
 //! Writes `static_files.rs`, which `src/http/assets.rs` includes.
 
@@ -8,18 +8,18 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Files below this size are sent as they are: their compressed form hardly saves a packet.
-const SMALLEST_TO_COMPRESS: usize = 1024;
+/// Smaller files are sent as they are: compressing them hardly saves a packet.
+const MIN_BYTES_TO_COMPRESS: usize = 1024;
 
-/// Endings of text files. Images and fonts are compressed by their own formats.
+/// Extensions of text files. The formats of images and fonts are compressed already.
 const TEXT: &[&str] = &["css", "html", "js", "json", "svg", "txt"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let root = root.join("../../static").canonicalize()?;
     let output = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
-    // Cargo looks at every file below a folder. The path is relative, so that it means the folder of the
-    // checkout that is built, when several share their build folder.
+    // Cargo watches every file below a folder. The path is relative, so that it means the checkout that is being built
+    // if several share a target directory.
     println!("cargo::rerun-if-changed=../../static");
     println!("cargo::rerun-if-changed=build.rs");
 
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
         let version = fnv1a(&content);
         let is_text = TEXT.iter().any(|ending| path.ends_with(&format!(".{ending}")));
         let (mut gzip, mut brotli) = ("None".to_owned(), "None".to_owned());
-        if is_text && content.len() >= SMALLEST_TO_COMPRESS {
+        if is_text && content.len() >= MIN_BYTES_TO_COMPRESS {
             gzip = included(&output, &format!("{number}.gz"), &gzipped(&content)?)?;
             brotli = included(&output, &format!("{number}.br"), &brotlied(&content)?)?;
         }
@@ -48,13 +48,13 @@ fn main() -> io::Result<()> {
     fs::write(output.join("static_files.rs"), table)
 }
 
-/// Collects the files, with forward slashes; what editors leave behind is no file of the site.
+/// Collects the files, with forward slashes; editors' backup files are skipped.
 fn files_below(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().into_string().map_err(|name| {
             io::Error::other(format!(
-                "static/{prefix}{} has a name that is no text",
+                "static/{prefix}{} has a name that is not UTF-8",
                 name.display()
             ))
         })?;
@@ -90,7 +90,7 @@ fn brotlied(content: &[u8]) -> io::Result<Vec<u8>> {
     Ok(compressed)
 }
 
-/// FNV-1a, 64 bits: enough to tell two releases of a file apart, and nobody gains by a collision.
+/// FNV-1a, 64 bits: enough to distinguish two releases of a file, and nobody profits from a collision.
 fn fnv1a(content: &[u8]) -> u64 {
     content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

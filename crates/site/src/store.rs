@@ -293,7 +293,7 @@ fn jitter(length: Duration) -> Duration {
 #[cfg(test)]
 mod tests;
 
-/// What this thread has asked of stores, for tests that compare it.
+/// The statements that this thread has executed, for tests that compare them.
 #[cfg(test)]
 pub(crate) mod statements {
     use std::cell::RefCell;

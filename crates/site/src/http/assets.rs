@@ -354,7 +354,7 @@ mod tests {
             ("if-none-match", "*", 304),
             ("if-none-match", "\"other\"", 200),
             ("if-none-match", "", 200),
-            // Without a date of its own a file cannot response these (RFC 9110 §13.1.3, §13.1.4).
+            // Without a date a file cannot satisfy these (RFC 9110 §13.1.3, §13.1.4).
             ("if-modified-since", date, 200),
             ("if-unmodified-since", date, 200),
             ("if-match", &*etag, 200),

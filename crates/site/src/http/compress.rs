@@ -153,7 +153,7 @@ pub(crate) fn decompressed(content: &[u8], coding: &str) -> Vec<u8> {
     let result = match coding {
         "br" => brotli::BrotliDecompress(&mut &*content, &mut output),
         "gzip" => io::copy(&mut flate2::read::GzDecoder::new(content), &mut output).map(|_| ()),
-        _ => panic!("{coding} is no compression"),
+        _ => panic!("{coding} is not a content coding"),
     };
     result.expect("the compressed bytes cannot be read");
     output

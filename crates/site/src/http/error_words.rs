@@ -1,6 +1,6 @@
 //! What visitors read about a failure, by its status: what happened, and what they can do.
 //!
-//! Plain words for people who are no programmers; a handler that knows more replaces them ([`HttpError`]).
+//! Plain words for people who are not programmers; a handler that knows more replaces them ([`HttpError`]).
 //!
 //! [`HttpError`]: super::error::HttpError
 

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(collect(body_of_chunks(["ab", "cd"]), 4).unwrap(), b"abcd");
         let error = collect(body_of_chunks(["ab", "cd"]), 3).unwrap_err();
         assert_eq!(error.status(), 413);
-        // A body that says its length is refused before a byte of it is read.
+        // A body of known length is refused before a byte of it is read.
         assert_eq!(collect(Body::from("abcd"), 3).unwrap_err().status(), 413);
         assert_eq!(collect(body_that_breaks_off(["ab"]), 3).unwrap_err().status(), 400);
     }

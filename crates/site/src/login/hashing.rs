@@ -120,7 +120,7 @@ mod tests {
     use crate::http::error::HttpError;
 
     /// With several threads, as in a test, no process can be forked: that is as a host without a process to
-    /// spare. Computed in place it would have said yes.
+    /// spare. Computed in this process it would have succeeded.
     #[test]
     fn without_a_child_nothing_is_computed_in_the_loop() {
         let hash = Password::make_hash("correct horse").unwrap();

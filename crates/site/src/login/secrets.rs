@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// What a child of the test above does; by itself it looks at a key of its own.
+    /// Run by the children of the test above; on its own it uses a key of its own.
     #[test]
     fn makes_a_key() {
         let folder = tempfile::tempdir().unwrap();

@@ -343,7 +343,7 @@ mod tests {
             assert_eq!(tries(&store, &known, 600), Ok(()));
         }
         assert_eq!(tries(&store, &known, 600), Err(1), "but has its own limit");
-        // Some time later all is as at the beginning.
+        // Some time later everything starts over.
         assert_eq!(tries(&store, &fresh(), 600 + 600), Ok(()));
     }
 

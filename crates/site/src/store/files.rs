@@ -186,7 +186,7 @@ mod tests {
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         names(&LoginSettings::in_folder(&folder).store()).unwrap();
-        assert_eq!(mode(&folder), 0o755, "to look into it is no harm");
+        assert_eq!(mode(&folder), 0o755, "reading it does no harm");
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (file, link) = (folder.path().join("a"), folder.path().join("b"));
             fs::write(&file, "").unwrap();
-            // Whoever has made a link chooses what is read.
+            // The owner of a link chooses what is read.
             symlink(target.path(), &link).unwrap();
             chown(folder.path(), Some(folders), None).unwrap();
             for path in [file, link] {

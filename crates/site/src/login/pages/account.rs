@@ -5,6 +5,7 @@
 
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tera::context;
 
@@ -15,9 +16,9 @@ use super::waiting;
 use crate::http::error::HttpError;
 use crate::login::client::Client;
 use crate::login::clock::{Seconds, now};
-use crate::login::events::{self, Event, Origin, ago};
+use crate::login::events::{self, Event, ago};
 use crate::login::facts::{self, set_fact};
-use crate::login::session::{self, Session, proof_of};
+use crate::login::session::{self, Listed, Session, proof_of};
 use crate::login::{second_factor, throttle};
 use crate::password::Password;
 use crate::password::rules::MIN_CHARACTERS;
@@ -30,8 +31,8 @@ const SESSIONS: &str = "end-sessions";
 pub(super) const SECOND_FACTOR: &str = "second-factor";
 const PASSWORD: &str = "password";
 
-/// A failure or success message, and the section of the page it belongs to.
-#[derive(Clone, Copy)]
+/// A failure or success message, and the section of the page that it belongs to.
+#[derive(Clone, Copy, Serialize)]
 struct Said {
     at: &'static str,
     words: &'static str,
@@ -50,7 +51,7 @@ const DONE: [(&str, Said); 3] = [
 /// The query of the page that a change redirects to.
 const AFTER_A_CHANGE: &str = "done";
 
-/// How long after a change the page confirms it; seconds.
+/// How long after a change the page confirms it, in seconds.
 const SAID_FOR: Seconds = 60;
 
 /// `GET /account`
@@ -73,31 +74,10 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
         ))
     });
     let (sessions, has_second_factor, codes_left, events) = state.await?;
-    let with_origin = |mut value: Value, Origin { browser, address }: Origin| {
-        value["browser"] = browser.into();
-        value["address"] = address.into();
-        value
-    };
-    let sessions = sessions.into_iter().map(|session| {
-        let value = json!({
-            "is_this": session.id == own,
-            "begun": ago(session.begun, now),
-            "seen": ago(session.seen, now),
-            "id": session.id,
-        });
-        with_origin(value, session.origin)
-    });
     let done = done(request, events.first(), now).filter(|_| trouble.is_none());
-    let events = events.into_iter().map(|event| {
-        with_origin(json!({ "what": event.what, "at": ago(event.at, now) }), event.origin)
-    });
+    let sessions = sessions.into_iter().map(|session| session_row(session, &own, now));
+    let events = events.into_iter().map(|event| event_row(event, now));
     let is_ours = gate.configured_password(&request.head.extensions).is_none();
-    let status = match trouble {
-        Some(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        None => StatusCode::OK,
-    };
-    let in_template =
-        |said: Option<Said>| said.map(|Said { at, words }| json!({ "at": at, "words": words }));
     let mut response = request.page.show(
         "account.html",
         context! {
@@ -106,12 +86,36 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
             codes_left => &codes_left,
             events => &events.collect::<Vec<_>>(),
             shortest => &is_ours.then_some(MIN_CHARACTERS),
-            trouble => &in_template(trouble),
-            done => &in_template(done),
+            trouble => &trouble,
+            done => &done,
         },
     );
-    *response.status_mut() = status;
+    if trouble.is_some() {
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+    }
     Ok(response)
+}
+
+/// A session as the template shows it.
+fn session_row(session: Listed, own: &str, now: Seconds) -> Value {
+    json!({
+        "is_this": session.id == own,
+        "begun": ago(session.begun, now),
+        "seen": ago(session.seen, now),
+        "id": session.id,
+        "browser": session.origin.browser,
+        "address": session.origin.address,
+    })
+}
+
+/// An event as the template shows it.
+fn event_row(Event { at, what, origin }: Event, now: Seconds) -> Value {
+    json!({
+        "what": what,
+        "at": ago(at, now),
+        "browser": origin.browser,
+        "address": origin.address,
+    })
 }
 
 /// Returns the message for the change that led here. The URL alone, which anybody can link to, proves nothing.

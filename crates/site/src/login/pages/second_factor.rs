@@ -3,13 +3,16 @@
 use axum::response::Response;
 use http::StatusCode;
 use http::header::HOST;
+use rusqlite::Transaction;
 use serde_json::{Value, json};
 use tera::context;
 
 use super::account::{SECOND_FACTOR, changed, client_of, is_owner_present, session_of};
 use super::login_request::{LoginRequest, WithoutBody, no_randomness};
 use crate::http::error::HttpError;
-use crate::login::clock::now;
+use crate::login::clock::{Seconds, now};
+use crate::login::secrets::Secrets;
+use crate::login::session::Session;
 use crate::login::{events, second_factor, throttle};
 
 /// `GET /account/second-factor`
@@ -38,19 +41,10 @@ async fn show(
         picture => &None::<Value>,
     };
     if !is_on {
-        let secrets = request.gate.secrets()?;
-        let key = match kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
-            Some(key) => key,
-            None => {
-                let key = second_factor::new_key().map_err(no_randomness)?;
-                let sealed = second_factor::seal(&key, secrets);
-                store.write(|store| session.keep(store, Some(&sealed))).await?;
-                key
-            }
-        };
-        let host =
-            request.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("site");
-        let picture = second_factor::picture(&second_factor::address(&key, host));
+        let key = key_to_show(request, session, kept).await?;
+        let host = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let uri = second_factor::address(&key, host.unwrap_or("site"));
+        let picture = second_factor::picture(&uri);
         let picture = picture.map(|(size, path)| json!({ "size": size, "path": path }));
         values.insert("picture", &picture);
         values.insert("key", &in_groups(&key));
@@ -60,69 +54,39 @@ async fn show(
     Ok(response)
 }
 
+/// Returns the key that the session was shown before, or a new one, so that reloading the page does not change it.
+async fn key_to_show(
+    request: &LoginRequest,
+    session: &Session,
+    kept: Option<String>,
+) -> Result<String, HttpError> {
+    let secrets = request.gate.secrets()?;
+    if let Some(key) = kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
+        return Ok(key);
+    }
+    let key = second_factor::new_key().map_err(no_randomness)?;
+    let sealed = second_factor::seal(&key, secrets);
+    request.gate.store.write(|store| session.keep(store, Some(&sealed))).await?;
+    Ok(key)
+}
+
 fn in_groups(key: &str) -> String {
     let letters: Vec<char> = key.chars().collect();
     letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
 
-/// What a form of the second factor requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    On,
-    Off,
-    NewCodes,
-}
-
 /// `POST /account/second-factor`
 pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError> {
-    let change = match request.field("action") {
-        "on" => Change::On,
-        "off" => Change::Off,
-        "codes" => Change::NewCodes,
-        _ => return Err(HttpError::new(StatusCode::BAD_REQUEST)),
-    };
+    let change = Change::requested_by(&request)?;
     let is_password = is_owner_present(&request).await?;
     let (session, client, origin) = (session_of(&request)?, client_of(&request)?, request.origin());
-    let (gate, now, typed) = (&request.gate, now(), request.field("code"));
-    let secrets = gate.secrets()?;
+    let (gate, now) = (&request.gate, now());
     let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
+    let proof = Proof { is_password, code: request.field("code"), now, secrets: gate.secrets()? };
     let written = gate.store.write(|store| {
-        let is_done = match change {
-            Change::On => {
-                let key = session.kept(store)?;
-                let key = key.and_then(|kept| second_factor::unsealed(&kept, secrets));
-                match key {
-                    Some(key) if is_password && !second_factor::is_on(store)? => {
-                        second_factor::turn_on(store, &key, typed, now, secrets, &codes)?
-                    }
-                    _ => false,
-                }
-            }
-            Change::Off | Change::NewCodes => {
-                second_factor::is_on(store)?
-                    && second_factor::take(store, typed, now, secrets, is_password)?
-            }
-        };
-        if !is_done {
-            return Ok(false);
-        }
-        let what = match change {
-            Change::On => {
-                session.keep(store, None)?;
-                session.end_others(store)?;
-                events::SECOND_FACTOR_ON
-            }
-            Change::Off => {
-                second_factor::turn_off(store)?;
-                events::SECOND_FACTOR_OFF
-            }
-            Change::NewCodes => {
-                second_factor::replace_recovery_codes(store, &codes)?;
-                events::NEW_RECOVERY_CODES
-            }
-        };
+        let Some(event) = change.make(store, session, &proof, &codes)? else { return Ok(false) };
         throttle::forgive(store, &client)?;
-        events::record(store, now, what, &origin)?;
+        events::record(store, now, event, &origin)?;
         Ok(true)
     });
     if !written.await? {
@@ -135,4 +99,79 @@ pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError>
         Change::On | Change::NewCodes => show(&request, StatusCode::OK, None, &codes).await,
         Change::Off => Ok(changed(&request, SECOND_FACTOR)),
     }
+}
+
+/// What a form of the second factor requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    On,
+    Off,
+    NewCodes,
+}
+
+/// What shows that the owner requests a change.
+struct Proof<'a> {
+    /// Whether the password was right.
+    is_password: bool,
+    /// The code that was typed.
+    code: &'a str,
+    now: Seconds,
+    secrets: &'a Secrets,
+}
+
+impl Change {
+    fn requested_by(request: &LoginRequest) -> Result<Change, HttpError> {
+        match request.field("action") {
+            "on" => Ok(Change::On),
+            "off" => Ok(Change::Off),
+            "codes" => Ok(Change::NewCodes),
+            _ => Err(HttpError::new(StatusCode::BAD_REQUEST)),
+        }
+    }
+
+    /// Makes the change and returns its event; `None` if the proof is wrong.
+    fn make(
+        self,
+        store: &Transaction<'_>,
+        session: &Session,
+        proof: &Proof<'_>,
+        codes: &[String],
+    ) -> rusqlite::Result<Option<&'static str>> {
+        let Proof { is_password, code, now, secrets } = *proof;
+        if self == Change::On {
+            let is_on = is_password && turn_on(store, session, proof, codes)?;
+            return Ok(is_on.then_some(events::SECOND_FACTOR_ON));
+        }
+        let is_proven = second_factor::is_on(store)?
+            && second_factor::take(store, code, now, secrets, is_password)?;
+        if !is_proven {
+            return Ok(None);
+        }
+        if self == Change::Off {
+            second_factor::turn_off(store)?;
+            return Ok(Some(events::SECOND_FACTOR_OFF));
+        }
+        second_factor::replace_recovery_codes(store, codes)?;
+        Ok(Some(events::NEW_RECOVERY_CODES))
+    }
+}
+
+/// Turns the second factor on with the key that the session was shown, and ends all other sessions.
+fn turn_on(
+    store: &Transaction<'_>,
+    session: &Session,
+    proof: &Proof<'_>,
+    codes: &[String],
+) -> rusqlite::Result<bool> {
+    let kept = session.kept(store)?;
+    let key = kept.and_then(|kept| second_factor::unsealed(&kept, proof.secrets));
+    let Some(key) = key else { return Ok(false) };
+    if second_factor::is_on(store)?
+        || !second_factor::turn_on(store, &key, proof.code, proof.now, proof.secrets, codes)?
+    {
+        return Ok(false);
+    }
+    session.keep(store, None)?;
+    session.end_others(store)?;
+    Ok(true)
 }

@@ -45,7 +45,7 @@ pub(super) async fn form(WithoutBody(request): WithoutBody) -> Result<Response, 
     let client = request.client(request.gate.secrets()?, b"");
     match admission(&request, &client).await? {
         Admission::Wait(wait @ Wait::Crowd(_)) => too_many_attempts(&request, wait),
-        // The winner of a draw gets no message: the page says enough as it is.
+        // The winner of a draw gets no message: the page is clear enough.
         _ => show(&request, StatusCode::OK, None),
     }
 }
