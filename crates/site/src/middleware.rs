@@ -337,7 +337,7 @@ mod tests {
     const JSON: &str = "application/json";
 
     #[test]
-    fn what_axum_refuses_is_a_page_too() {
+    fn rejections_by_axum_are_pages_too() {
         let large = format!("count={}", "1".repeat(3 * 1024 * 1024));
         for (method, path, content_type, body, status, detail) in [
             ("POST", "/form", "text/plain", "count=1", 415, "Form requests must have"),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_failure_of_the_site_are_for_the_log() {
+    fn the_words_of_a_server_error_are_only_logged() {
         for accept in ["text/html", JSON, "text/plain", "*/*"] {
             let response = ask("GET", "/leak", "", "", accept);
             assert_eq!(response.status, 502, "{accept}");

@@ -142,7 +142,7 @@ mod tests {
         "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
 
     #[test]
-    fn a_hash_is_what_others_compute() {
+    fn a_hash_matches_another_implementation() {
         assert_eq!(hash_with("correct horse", b"0123456789abcdef"), KNOWN);
         let password = Password::from_hash(KNOWN).unwrap();
         assert!(password.is("correct horse") && !password.is("correct hors"));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_password_shows() {
+    fn debug_reveals_nothing_of_a_password() {
         let shown = format!("{:?} {:?}", Password::clear("hunter2"), Password::from_hash(KNOWN));
         assert!(!shown.contains("hunter2") && !shown.contains("MDEy"), "{shown}");
     }

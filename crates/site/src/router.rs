@@ -238,7 +238,7 @@ mod tests {
         send(&site(), request.body(Default::default()).unwrap())
     }
 
-    /// The values of the attributes that lead somewhere.
+    /// Returns the values of the attributes that are links.
     fn links(html: &str) -> Vec<&str> {
         let parts = ["href=\"", "src=\"", "action=\""].map(|name| html.split(name).skip(1));
         parts.into_iter().flatten().filter_map(|rest| rest.split('"').next()).collect()
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn health_is_two_letters() {
+    fn health_is_ok() {
         let response = get_page(&site(), "/healthz");
         assert_eq!((response.status.as_u16(), response.text()), (200, "ok"));
         assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn every_link_begins_with_the_base() {
+    fn every_link_starts_with_the_base() {
         for base in ["", "/project", "/~me/a"] {
             for path in ["/", "/nowhere"] {
                 let response = send_with("GET", path, base);
@@ -278,7 +278,7 @@ mod tests {
 
     /// A program's name in a path is an ordinary name, and there is no such page.
     #[test]
-    fn a_path_with_the_name_of_a_program_is_no_front_page() {
+    fn a_path_with_the_name_of_a_program_is_not_the_front_page() {
         for base in ["", "/project"] {
             for path in [
                 "/x.cgi",
@@ -449,7 +449,7 @@ mod tests {
         }
     }
 
-    /// What a web server shows in our name, of a folder beside the site.
+    /// What a web server shows in our name, for a folder outside the site.
     #[test]
     fn a_refusal_for_the_web_server_protects_the_visitor_too() {
         for asks in
@@ -479,13 +479,13 @@ mod tests {
     }
 
     #[test]
-    fn a_slash_too_many_leads_to_the_tool() {
+    fn a_trailing_slash_redirects_to_the_tool() {
         let response = send_with("GET", "/tools/sample/?alg=md5", "/project");
         assert_eq!(response.status, 308);
         assert_eq!(response.header("location"), Some("/project/tools/sample?alg=md5"));
     }
 
-    /// The server brings a body of its own type; this compiles only while the site takes any.
+    /// The server has its own body type; this compiles only as long as the site accepts any.
     #[test]
     fn the_site_takes_any_body() {
         use tower_service::Service;
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_is_open_and_listed_and_nothing_else_is() {
+    fn named_tools_are_public_and_listed_and_no_others() {
         let site = router_with(NAMED, &SiteSettings::default().public(["named"]));
         assert_eq!(get_page(&site, "/tools/named").text(), "sample");
         assert_eq!(get_page(&site, "/tools/sample").status, 403);

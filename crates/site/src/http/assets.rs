@@ -244,7 +244,7 @@ mod tests {
     use crate::http::compress::decompressed;
     use crate::testing::{TestResponse, get, request, send};
 
-    /// Asks for `static/PATH` with these headers.
+    /// Requests `static/PATH` with these headers.
     fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> TestResponse {
         let request = request(method, &format!("/static/{path}"));
         let request =
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn versioned_urls_are_kept_and_others_are_asked_for_again() {
+    fn versioned_urls_are_cached_and_others_revalidated() {
         let site = crate::router(&[]);
         let url = find("site.css").unwrap().url();
         let response = get(&site, &url);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_forms_are_smaller_and_hold_the_same() {
+    fn compressed_forms_are_smaller_and_decode_to_the_same() {
         assert!(all().iter().any(|asset| asset.brotli.is_some()));
         for asset in all() {
             for (coding, form) in [("gzip", asset.gzip), ("br", asset.brotli)] {
@@ -380,7 +380,7 @@ mod tests {
             ("bytes=-10", length - 10, length - 1),
             ("bytes=0-99999999", 0, length - 1),
         ] {
-            // A compressed form is never cut.
+            // Ranges are never taken from a compressed form.
             let headers = [("range", range), ("accept-encoding", "br, gzip")];
             let response = ask("GET", "site.css", &headers);
             assert_eq!(response.status, 206, "{range}");
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_only_sent_to_who_has_the_beginning() {
+    fn if_range_sends_the_rest_only_of_the_same_content() {
         let whole = ask("GET", "site.css", &[("accept-encoding", "br")]);
         let (plain, brotli) = (ask("GET", "site.css", &[]), whole.header("etag").unwrap());
         let plain = plain.header("etag").unwrap();
@@ -489,7 +489,7 @@ mod tests {
             assert_eq!(response.status, 404, "{path}");
             assert!(response.text().contains("<!DOCTYPE html>"), "{path}: {}", response.text());
         }
-        // A path may be spelt in more than one way, and is the same file.
+        // Different spellings of a path are the same file.
         assert_eq!(ask("GET", "icons%2fchecksum.svg", &[]).status, 200);
         assert_eq!(ask("GET", "%73ite.css", &[]).status, 200);
         assert_eq!(get(&crate::router(&[]), "/static").status, 404);

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clients_preference_decides_and_else_the_default() {
+    fn the_clients_preference_wins_over_the_default() {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         for (accept, default, expected) in [
             ("", Format::Html, Format::Html),

@@ -250,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn a_form_cut_short_anywhere_is_an_error_and_never_waits_for_ever() {
-        // From the end of the last boundary on the form is whole.
+    fn a_truncated_form_is_an_error_and_never_hangs() {
+        // The form is complete once the last boundary is.
         for length in 0..FORM.len() - "\r\n".len() {
             let error = fields_of(Body::from(&FORM[..length])).unwrap_err();
             assert_eq!(error.status(), 400, "after {length} bytes");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_and_preamble_without_end_are_refused_and_files_are_not() {
+    fn endless_headers_and_preambles_are_refused_and_files_are_not() {
         let piece = "x".repeat(64 * 1024);
         let many = |start: &str, end: &str| {
             let mut pieces = vec![start.to_owned()];
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_there_already_is_taken_in_chunk_by_chunk() {
+    fn a_body_that_has_arrived_is_buffered_chunk_by_chunk() {
         const CHUNK: &[u8] = &[b'x'; 64 * 1024];
         struct Endless {
             polled: Arc<AtomicUsize>,
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn only_forms_with_files_are_taken_for_some() {
+    fn only_multipart_forms_are_recognized() {
         for (content_type, expected) in [
             ("multipart/form-data; boundary=X", true),
             ("Multipart/Form-Data ;boundary=X", true),

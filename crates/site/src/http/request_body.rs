@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_always_ready_still_lets_others_have_their_turn() {
+    fn a_body_that_is_always_ready_yields_to_others() {
         let mut chunks = Chunks::new(Body::new(AlwaysReady { chunks: 9 }));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut turns = vec![0];

@@ -119,7 +119,7 @@ mod tests {
     fn each_network_wins_as_often_however_often_and_from_how_many_addresses_it_asks() {
         const ROUNDS: i64 = 1000;
         let folder = tempfile::tempdir().unwrap();
-        // The same in every run, and so is everything that is drawn.
+        // The same in every run, so every draw is, too.
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
         let owner = at([192, 0, 2, 1]);
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_win_and_a_pass_count_once_and_not_for_long() {
         let folder = tempfile::tempdir().unwrap();
-        // The same in every run, and so is everything that is drawn.
+        // The same in every run, so every draw is, too.
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
         let owner = at([192, 0, 2, 1]);
@@ -165,7 +165,7 @@ mod tests {
             assert!(!has_pass(store, &at([192, 0, 2, 2]), 1040)?);
             use_pass(store, &owner, 1040)?;
             assert!(!has_pass(store, &owner, 1040)?);
-            // What a clock that was ahead has left behind.
+            // A record from a clock that was ahead.
             ask(store, &at([10, 0, 0, 1]), 5000, &secrets)?;
             ask(store, &owner, 1040, &secrets)?;
             assert!(!is_on(store, 5000)?);

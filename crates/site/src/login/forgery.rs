@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browsers_word_decides_who_sends() {
+    fn the_browsers_headers_decide_who_sends() {
         for (pairs, expected) in [
             (&[] as &[(&str, &str)], Sender::Own),
             (&[("sec-fetch-site", "same-origin")], Sender::Own),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_found_and_the_body_goes_on_whole() {
+    fn the_token_is_found_and_the_body_stays_whole() {
         const FORM: &str = "application/x-www-form-urlencoded; charset=UTF-8";
         const FILES: &str = "multipart/form-data; boundary=x";
         let field = "--x\r\nContent-Disposition: form-data; name=\"csrf\"\r\n\r\nabc-_\r\n--x\r\n";

@@ -119,8 +119,8 @@ mod tests {
     use super::*;
     use crate::http::error::HttpError;
 
-    /// With several threads, as in a test, no process can be forked: that is as a host without a process to
-    /// spare. Computed in this process it would have succeeded.
+    /// With several threads, as in a test, no process can be forked, like on a host that refuses processes. Computed in
+    /// this process the check would have succeeded.
     #[test]
     fn without_a_child_nothing_is_computed_in_the_loop() {
         let hash = Password::make_hash("correct horse").unwrap();

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_of_the_site_are_gone_to() {
+    fn only_paths_of_the_site_are_redirected_to() {
         for (base, next, expected) in [
             ("", "/tools/checksum?alg=md5", "/tools/checksum?alg=md5"),
             ("", "/tools/a%2Fb?next=//evil.example", "/tools/a%2Fb?next=//evil.example"),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beside_the_site_has_to_be_signed() {
+    fn paths_outside_the_site_have_to_be_signed() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
         let base = BasePath::new("/project");

@@ -200,7 +200,7 @@ mod tests {
 
     type Entering<'a> = Pin<Box<dyn Future<Output = Result<Permit<'a>, Busy>> + 'a>>;
 
-    /// Enters and is not let in yet.
+    /// Enters the queue and has no permit yet.
     fn waiting(queue: &Queue) -> Entering<'_> {
         let mut entering: Entering<'_> = Box::pin(queue.enter());
         assert!(is_waiting(&mut entering));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_all_processes_are_let_in_four_wait_in_order_and_the_rest_hear_it_at_once() {
+    fn two_get_permits_four_wait_in_order_and_the_rest_are_refused_at_once() {
         in_a_loop(async |folder| {
             let processes: Vec<_> = (0..7).map(|_| Queue::new(folder.clone())).collect();
             let mut permits = Vec::new();
@@ -232,7 +232,7 @@ mod tests {
             pause(2 * POLL_EVERY).await;
             assert!(line[1..].iter_mut().all(is_waiting), "the first one has not left");
             permits.push(line.remove(0).await.unwrap());
-            // Who gives up makes room for those behind.
+            // A request that gives up makes room for those behind it.
             drop(line.remove(0));
             pause(2 * POLL_EVERY).await;
             assert!(line.iter_mut().all(is_waiting));
@@ -248,9 +248,9 @@ mod tests {
         });
     }
 
-    /// As a child that was forked meanwhile holds it.
+    /// Like a child that was forked meanwhile and holds it open.
     #[test]
-    fn a_permit_ends_also_while_its_file_is_open_elsewhere() {
+    fn a_permit_ends_even_if_its_file_is_open_elsewhere() {
         in_a_loop(async |folder| {
             let (process, other) = (Queue::new(folder.clone()), Queue::new(folder));
             let permits = [process.enter().await.unwrap(), process.enter().await.unwrap()];
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn without_locks_each_process_counts_for_itself() {
+    fn without_locks_each_process_has_its_own_queue() {
         in_a_loop(async |folder| {
             fs::write(folder.parent().unwrap().parent().unwrap().join("data"), "no folder")
                 .unwrap();

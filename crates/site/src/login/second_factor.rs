@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_counts_once_and_a_recovery_code_once() {
+    fn every_code_is_accepted_once() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
         let store = Store::at(folder.path().join("store.db"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_of_the_store_tells_no_key() {
+    fn a_copy_of_the_store_reveals_no_key() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
@@ -305,7 +305,7 @@ mod tests {
         block_on(store.write(|store| set_fact(store, KEY_FACT, Some(&key)))).unwrap();
         assert!(try_to_take(&code_at(&key, now + 60), now + 60, &secrets));
         assert!(kept().starts_with(SEALED) && !kept().contains(&key), "{}", kept());
-        // With another secret.key no code is right, but recovery codes still work.
+        // With another secret.key no code is accepted, but recovery codes still work.
         let other = Secrets::of_key(&[8; 64]);
         assert!(!try_to_take(&code_at(&key, now + 90), now + 90, &other));
         assert!(!try_to_take("", now + 90, &other));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_is_a_square_of_squares() {
+    fn the_qr_code_is_square() {
         let address = address(&"A".repeat(32), "my site.test:80");
         assert_eq!(address.split('?').next(), Some("otpauth://totp/Toolshed:my+site.test%3A80"));
         let (size, path) = picture(&address).unwrap();

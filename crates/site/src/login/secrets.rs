@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_made_once_and_for_this_account_alone() {
+    fn the_key_is_created_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("data/secret.key");
         let first = Secrets::load(&file).unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_could_read_is_closed() {
+    fn a_key_readable_by_others_is_made_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret.key");
         fs::write(&file, [7; KEY_BYTES]).unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_key_is_refused_with_its_cure() {
+    fn a_truncated_key_is_refused_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret.key");
         for length in [0, KEY_BYTES - 1, KEY_BYTES + 1] {

@@ -251,7 +251,7 @@ mod tests {
         (folder, store)
     }
 
-    /// The secret key is the same in every run, and so is everything that is drawn.
+    /// The secret key is the same in every run, so every draw is, too.
     fn secrets() -> Secrets {
         Secrets::of_key(&[7; 64])
     }
@@ -274,7 +274,7 @@ mod tests {
         for _ in 0..17 {
             if let Err(wait) = tries(&store, &who, now) {
                 waits.push(wait);
-                // Asking again meanwhile neither helps nor harms.
+                // Asking again meanwhile neither helps nor hurts.
                 assert_eq!(tries(&store, &who, now + i64::from(wait) - 1), Err(1));
                 now += i64::from(wait);
                 assert_eq!(tries(&store, &who, now), Ok(()));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_was_not_looked_at_is_taken_back() {
+    fn an_attempt_that_was_not_checked_is_taken_back() {
         let (_folder, store) = store();
         let who = address("192.0.2.1");
         for _ in 0..3 * FREE_ATTEMPTS_OF_ALL {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_together_get_one_try_in_ten_seconds() {
+    fn many_addresses_together_get_one_attempt_in_ten_seconds() {
         let (_folder, store) = store();
         let mut number = 0;
         let mut fresh = || {
@@ -337,7 +337,7 @@ mod tests {
         }
         // A winner does not always come back from the same address: some attempts go unused.
         assert!((FREE_ATTEMPTS_OF_ALL..=FREE_ATTEMPTS_OF_ALL + 59).contains(&allowed), "{allowed}");
-        // A browser that is known does not wait with them.
+        // A known browser does not wait with them.
         let known = Client::Known("7".to_owned());
         for _ in 0..FREE_ATTEMPTS {
             assert_eq!(tries(&store, &known, 600), Ok(()));
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(tries(&store, &who, 20), Ok(()));
     }
 
-    /// Sixty networks and a rented /48 ask whenever it counts, always before the owner, whose login page
+    /// Sixty networks and a rented /48 ask at every useful moment, always before the owner, whose login page
     /// reloads every five seconds.
     #[test]
     fn a_crowd_that_asks_all_the_time_does_not_keep_the_owner_out_of_a_new_browser() {

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_by_http_is_led_to_the_same_address_by_https() {
+    fn http_is_redirected_to_the_same_address_over_https() {
         for (host, path, expected) in [
             ("example.org", "/", "https://example.org/"),
             ("example.org", "/a%2Fb?c=%0D", "https://example.org/a%2Fb?c=%0D"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_led_to_what_is_no_host() {
+    fn nobody_is_redirected_to_an_invalid_host() {
         for host in [
             "",
             ":80",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_led_in_a_circle() {
+    fn there_are_no_redirect_loops() {
         for (name, value) in [
             ("x-forwarded-proto", "https"),
             ("x-forwarded-proto", "HTTPS, http"),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn monitors_and_ones_own_machine_are_answered_by_http() {
+    fn monitors_and_localhost_are_served_over_http() {
         assert_eq!(ask("GET", "/healthz", &[("host", "example.org")]).text(), "ok");
         for host in ["localhost", "LOCALHOST:8080", "a.localhost", "127.0.0.1:8080", "[::1]:8080"] {
             assert_eq!(ask("GET", "/", &[("host", host)]).status, 200, "{host}");

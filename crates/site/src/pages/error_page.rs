@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_page_has_the_forms_of_the_sites() {
+    fn the_programs_page_has_the_formats_of_the_sites() {
         for (accept, expected) in [
             (None, "text/html; charset=utf-8"),
             (Some("text/html,application/json;q=0.9"), "text/html; charset=utf-8"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_site_says_when_to_come_back() {
+    fn a_busy_site_says_when_to_try_again() {
         let retry_after = |error: HttpError| {
             let response = render(&error, &Frame::default(), None, None, Format::Html);
             response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())

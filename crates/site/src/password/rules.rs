@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_ones_that_nobody_tries_first_are_taken_whatever_is_in_them() {
+    fn long_uncommon_passwords_are_accepted_whatever_they_contain() {
         for good in [
             "correct horse battery",
             "vier kleine Enten",
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_of_passwords_that_would_be_taken_otherwise() {
+    fn the_list_holds_only_passwords_that_no_other_rule_refuses() {
         let lines: Vec<_> = COMMON.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(lines.len() > 250);
         for line in lines {

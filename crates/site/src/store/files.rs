@@ -139,7 +139,7 @@ mod tests {
         )
     }
 
-    /// Opening a pipe for reading waits for a writer. A test that hangs explains nothing, so this one waits in
+    /// Opening a pipe for reading blocks until there is a writer. A test that hangs explains nothing, so this one waits in
     /// a thread.
     fn within_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    fn a_pipe_instead_of_a_file_is_refused_without_waiting() {
         for name in ["secret.key", "toolshed.db", "toolshed.db-journal"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join(name);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_could_write_to_is_closed() {
+    fn a_folder_writable_by_others_is_made_private() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("data");
         for open in [0o777, 0o770, 0o757] {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_closed_is_refused_with_its_cure() {
+    fn a_folder_that_cannot_be_made_private_is_refused_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
         let everybodys = folder.path().join("tmp");
         fs::create_dir(&everybodys).unwrap();
@@ -199,12 +199,12 @@ mod tests {
         for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
-            // There a neighbour may have made one already.
+            // A neighbour may have created one there already.
             let inside = format!("{}/", everybodys.display());
             assert!(!said.contains(&inside), "{said}");
             assert_eq!(mode(&everybodys), 0o1777, "it is not ours to close");
         }
-        // What root can give away: a folder that another account has filled.
+        // A folder that another account has filled.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
             let login = LoginSettings::in_folder(folder.path());
@@ -218,7 +218,7 @@ mod tests {
                 assert!(said.contains("uid 4242") && said.contains("set data to"), "{said}");
             }
         }
-        // And a file of another account in our folder.
+        // A file of another account in our folder.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("secret.key");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_taken_from_this_account_and_from_the_folders_and_from_no_other() {
+    fn only_files_of_this_account_or_of_the_folders_are_used() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -241,7 +241,7 @@ mod tests {
             (own, own, false, true),
             (own, 4242, false, false),
             (own, 4242, true, false),
-            // Root serves from a folder that somebody else has made.
+            // Root serves from a folder that another account has created.
             (4242, 4242, false, false),
             (4242, own, false, false),
             // Root in the shell, for the site's account.

@@ -1,4 +1,4 @@
-//! The store by itself: what it promises to several processes, and what it says when something is wrong.
+//! The store on its own: what it promises to several processes, and its errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn nothing_is_opened_before_it_is_used_and_then_for_this_account_alone() {
+fn nothing_is_opened_before_its_first_use_and_then_private() {
     let (folder, store) = store();
     assert!(!folder.path().join("data").exists());
     put(&store, "a", "1").unwrap();
@@ -49,9 +49,9 @@ fn nothing_is_opened_before_it_is_used_and_then_for_this_account_alone() {
     }
 }
 
-/// Each waits for the disk, and with it everybody whom the loop serves.
+/// Each waits for the disk, and all visitors with it.
 #[test]
-fn several_writes_at_once_take_a_turn_of_the_loop_each() {
+fn concurrent_writes_take_one_turn_of_the_loop_each() {
     let (_folder, store) = store();
     let turns = Rc::new(RefCell::new(BTreeSet::new()));
     event_loop::run(async {
@@ -74,7 +74,7 @@ fn several_writes_at_once_take_a_turn_of_the_loop_each() {
     assert_eq!(turns.borrow().len(), 200);
 }
 
-/// SQLite opens for reading alone what cannot be opened for writing at that moment (no descriptor, say).
+/// SQLite opens read-only what cannot be opened for writing at that moment, for want of a descriptor for example.
 #[test]
 fn a_connection_that_can_only_read_is_not_kept() {
     let (_folder, store) = store();
@@ -86,9 +86,9 @@ fn a_connection_that_can_only_read_is_not_kept() {
     assert_eq!(names(&store).unwrap().len(), 2);
 }
 
-/// A page that the disk does not give is no damage of the file: nobody is told to remove it.
+/// A page that cannot be read from disk does not mean that the file is damaged: the error does not say to remove it.
 #[test]
-fn a_disk_that_cannot_be_read_is_no_damaged_store() {
+fn an_unreadable_disk_is_not_a_damaged_store() {
     use rusqlite::{Error, ffi};
     let corrupt = || Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None);
     let said = |error: Error| match refusal(error) {
@@ -109,7 +109,7 @@ fn a_disk_that_cannot_be_read_is_no_damaged_store() {
 }
 
 #[test]
-fn a_file_that_others_could_read_is_closed() {
+fn a_file_readable_by_others_is_made_private() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     // SQLite gives its journal the mode that the file has.
@@ -145,7 +145,7 @@ fn a_change_that_fails_or_panics_changes_nothing() {
 }
 
 #[test]
-fn a_lock_is_waited_for_without_holding_the_loop_up() {
+fn waiting_for_a_lock_does_not_block_the_loop() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     let other = Connection::open(store.file()).unwrap();
@@ -160,7 +160,7 @@ fn a_lock_is_waited_for_without_holding_the_loop_up() {
                     .map_err(|error| error.to_string())
             }
         });
-        // The loop goes round while somebody waits; were it held up, the lock would never be let go.
+        // The loop keeps running while somebody waits; were it blocked, the lock would never be released.
         for _ in 0..20 {
             event_loop::time::sleep(Duration::from_millis(1)).await;
         }
@@ -190,7 +190,7 @@ fn a_reader_does_not_see_half_a_change() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_cure() {
+fn errors_name_the_cure() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let whole = fs::read(store.file()).unwrap();
@@ -222,7 +222,7 @@ fn what_is_wrong_is_said_with_its_cure() {
     );
 }
 
-/// Runs code as an account without rights, for root may write everywhere.
+/// Runs code as an unprivileged account, because root can write everywhere.
 fn without_rights<T: Send + 'static>(
     folder: &Path,
     code: impl FnOnce() -> T + Send + 'static,
@@ -235,7 +235,7 @@ fn without_rights<T: Send + 'static>(
             std::os::unix::fs::chown(path, Some(NOBODY), None).unwrap();
         }
     }
-    // The system call is for the thread that makes it.
+    // The system call affects only the calling thread.
     let thread = std::thread::spawn(move || {
         if is_root {
             let nobody = rustix::process::Uid::from_raw(NOBODY);
@@ -247,7 +247,7 @@ fn without_rights<T: Send + 'static>(
 }
 
 #[test]
-fn what_cannot_be_written_is_named_with_its_cure() {
+fn unwritable_files_are_named_with_the_cure() {
     for (name, mode, is_open) in [
         ("data", 0o500, false),
         ("data", 0o500, true),
@@ -256,7 +256,7 @@ fn what_cannot_be_written_is_named_with_its_cure() {
     ] {
         let (folder, store) = store();
         put(&store, "a", "1").unwrap();
-        // SQLite leaves an empty journal, which would be written.
+        // SQLite leaves an empty journal, which would be written to.
         fs::remove_file(folder.path().join("data/toolshed.db-journal")).unwrap();
         let path = folder.path().join(name);
         let (file, closed) = (store.file().to_owned(), path.clone());
@@ -279,7 +279,7 @@ fn what_cannot_be_written_is_named_with_its_cure() {
 }
 
 #[test]
-fn a_copy_is_whole_private_and_in_its_place_in_one_step() {
+fn a_copy_is_complete_private_and_moved_into_place_at_once() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let target = folder.path().join("copy.db");
@@ -311,7 +311,7 @@ fn a_copy_replaces_nothing_but_a_copy() {
 }
 
 #[test]
-fn what_killed_backups_have_left_is_found_and_removed_by_the_next() {
+fn leftovers_of_killed_backups_are_removed_by_the_next() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let data = store.file().parent().unwrap();
@@ -342,9 +342,9 @@ fn what_killed_backups_have_left_is_found_and_removed_by_the_next() {
     assert_eq!(fs::read_dir(data.join("copy.own")).unwrap().count(), 2);
 }
 
-/// Two at once: neither takes what the other is making for left behind, however long that takes.
+/// Two at once: neither takes the other's unfinished copy for a leftover, however long it takes.
 #[test]
-fn a_copy_in_the_making_is_locked() {
+fn an_unfinished_copy_is_locked() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     let copy = copy::Copy::beside(store.file()).unwrap();
@@ -356,9 +356,9 @@ fn a_copy_in_the_making_is_locked() {
     assert_eq!(rustix::fs::flock(&making, lock), Err(rustix::io::Errno::WOULDBLOCK));
 }
 
-/// As somebody who may write to the folder of the copy, and knows every name that could be foretold.
+/// The attacker can write to the folder of the copy, and knows every predictable name.
 #[test]
-fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
+fn a_copy_in_a_shared_folder_leaks_nothing_and_overwrites_nothing() {
     let (folder, store) = store();
     put(&store, "a", &"secret ".repeat(20_000)).unwrap();
     let open = folder.path().join("open");
@@ -400,7 +400,7 @@ fn a_copy_in_a_folder_of_others_leaks_nothing_and_spoils_nothing() {
             assert!(left.is_err() || left.unwrap() < 200, "{what}: {ending} has something in it");
         }
         foretold[1..].iter().for_each(|ending| fs::remove_file(path(ending)).unwrap());
-        // A store in a folder of everybody's is not opened.
+        // A store in a shared folder is not opened.
         let kept = folder.path().join("kept.db");
         fs::rename(&target, &kept).unwrap();
         assert_eq!(names(&Store::at(&kept)).unwrap().len(), 1, "{what}");
@@ -433,9 +433,9 @@ fn no_copy_is_made_where_others_could_replace_it() {
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "nothing is left over");
 }
 
-/// As somebody who may write to the folder, and knows every name that could be foretold.
+/// The attacker can write to the folder, and knows every predictable name.
 #[test]
-fn whether_there_are_locks_is_asked_of_no_file_of_others() {
+fn the_lock_check_uses_no_file_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious").unwrap();
@@ -447,9 +447,9 @@ fn whether_there_are_locks_is_asked_of_no_file_of_others() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left over");
 }
 
-/// Looks at everything that comes to be in the two folders meanwhile.
+/// Watches everything that is created in the two folders meanwhile.
 #[test]
-fn at_no_moment_others_may_read_a_copy() {
+fn others_can_never_read_a_copy() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let (folder, store) = store();
     put(&store, "a", &"secret ".repeat(100_000)).unwrap();
@@ -464,7 +464,7 @@ fn at_no_moment_others_may_read_a_copy() {
                         let Ok(found) = entry.metadata() else { continue };
                         let name = entry.file_name();
                         *seen += u32::from(name.as_bytes().starts_with(b".copy."));
-                        // A folder of ours beside the copy could be exchanged by whoever may write there.
+                        // A folder of ours beside the copy could be replaced by anybody who can write there.
                         let is_exchangeable = place != data && found.is_dir() && name != "data";
                         if found.permissions().mode() & 0o077 != 0 || is_exchangeable {
                             exposed.insert(name);
@@ -485,7 +485,7 @@ fn at_no_moment_others_may_read_a_copy() {
 }
 
 #[test]
-fn tables_of_each_older_version_are_brought_along_with_what_is_in_them() {
+fn tables_of_every_older_version_are_migrated_with_their_content() {
     for version in 1..migrations::STEPS.len() {
         let (_folder, store) = store();
         fs::create_dir(store.file().parent().unwrap()).unwrap();
@@ -507,7 +507,7 @@ fn tables_of_each_older_version_are_brought_along_with_what_is_in_them() {
 }
 
 #[test]
-fn a_file_put_in_its_place_is_noticed() {
+fn a_replaced_file_is_noticed() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let copy = folder.path().join("copy.db");
@@ -519,7 +519,7 @@ fn a_file_put_in_its_place_is_noticed() {
     assert_eq!(names(&Store::at(store.file())).unwrap().len(), 2);
 }
 
-/// 30 processes write, and are killed at random moments and begun anew: what they said is written is there.
+/// 30 processes write, are killed at random moments and restarted: everything they reported as written is there.
 #[test]
 fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     const PROCESSES: usize = 30;
@@ -534,7 +534,7 @@ fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     let mut writers: Vec<_> = (0..PROCESSES).map(|_| start()).collect();
     let mut acknowledged = BTreeSet::new();
     for kill in 0..KILLS {
-        // Whoever is killed has just been heard: most often in the middle of its next write.
+        // A process is killed right after its report: usually in the middle of its next write.
         let at = kill * 7 % PROCESSES;
         let heard = writers[at].hear().expect("a writer ended by itself");
         acknowledged.insert(heard);
@@ -551,7 +551,7 @@ fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     assert!(lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), acknowledged.len());
 }
 
-/// A process that writes for ever and says what is written.
+/// A process that writes forever and reports what it has written.
 struct Writer {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -560,7 +560,7 @@ struct Writer {
 impl Writer {
     fn start(file: &Path, number: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::tests::writes_for_ever", "--nocapture", "--quiet"])
+            .args(["--exact", "store::tests::writes_forever", "--nocapture", "--quiet"])
             .env("TEST_STORE_FILE", file)
             .env("TEST_STORE_WRITER", number.to_string())
             .stdin(Stdio::null())
@@ -571,11 +571,11 @@ impl Writer {
         Writer { child, output }
     }
 
-    /// The next name that it has written.
+    /// Returns the next name that it has written.
     fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.output.read_line(&mut line).unwrap() > 0 {
-            // A line that the kill cut off says nothing.
+            // A line that was cut off by the kill does not count.
             if let Some((_, name)) = line.split_once("wrote ")
                 && let Some(name) = name.strip_suffix('\n')
             {
@@ -586,7 +586,7 @@ impl Writer {
         None
     }
 
-    /// Kills it; returns what it had said before.
+    /// Kills it; returns what it had reported before.
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -594,9 +594,9 @@ impl Writer {
     }
 }
 
-/// What a child of the test above does; by itself it writes once.
+/// Run by the children of the test above; on its own it writes once.
 #[test]
-fn writes_for_ever() {
+fn writes_forever() {
     let (_folder, own) = store();
     let asked = std::env::var_os("TEST_STORE_FILE").zip(std::env::var("TEST_STORE_WRITER").ok());
     let Some((file, writer)) = asked else {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_second_factor_is_asked_for_once_it_is_on() {
+fn the_second_factor_is_required_once_it_is_on() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
@@ -140,7 +140,7 @@ fn every_change_of_the_account_asks_for_the_password() {
 }
 
 #[test]
-fn the_password_is_changed_where_it_is_the_sites_own() {
+fn a_password_from_the_set_up_page_can_be_changed() {
     let site = set_up_site();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
@@ -227,7 +227,7 @@ fn sessions_are_listed_and_ended_one_by_one() {
 
 /// Otherwise the response time tells an attacker that the password was right.
 #[test]
-fn with_a_second_factor_a_right_password_is_as_much_work_as_a_wrong_one() {
+fn with_a_second_factor_a_right_password_takes_as_much_work_as_a_wrong_one() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn cookies_are_for_the_site_alone() {
+fn cookies_are_for_the_site_only() {
     for (base, path) in [("", "Path=/;"), ("/project", "Path=/project;")] {
         let site = Site::new();
         let mut browser = Browser { base, ..Browser::new(&site.router) };
@@ -62,7 +62,7 @@ fn cookies_that_no_neighbour_can_set() {
 /// On a host where the visitor's path becomes BASE (a SCRIPT_NAME that ends in `.cgi`), `;Domain=` in it sent
 /// the session to the whole parent domain.
 #[test]
-fn cookies_no_path_brings_an_attribute_of_its_own() {
+fn cookies_no_path_adds_an_attribute() {
     // A path with attribute separators is not a BASE at all: the site is at the root, and so is the cookie.
     for base in ["/;Domain=host.test;/x.cgi", "/my;site", "/a,b"] {
         let site = Site::new();

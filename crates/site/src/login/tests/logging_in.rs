@@ -31,7 +31,7 @@ fn the_password_opens_what_is_private_and_logging_out_closes_it() {
 }
 
 #[test]
-fn a_second_login_form_that_was_open_leads_on() {
+fn a_second_open_login_form_redirects() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     let stale = token(&browser.get("/login")).to_owned();
@@ -59,7 +59,7 @@ fn a_wrong_password_opens_nothing_and_says_so() {
 }
 
 #[test]
-fn programs_get_words_in_the_place_of_forms() {
+fn programs_get_words_instead_of_forms() {
     let site = Site::new();
     for (accept, kind) in
         [("*/*", "text/plain; charset=utf-8"), ("application/json", "application/json")]
@@ -144,7 +144,7 @@ fn without_a_password_the_page_says_how_to_set_one_and_nothing_opens() {
 }
 
 #[test]
-fn the_login_leads_nowhere_else() {
+fn the_login_redirects_nowhere_else() {
     let site = Site::new();
     for (next, expected) in [
         ("%2Ftools%2Fpublic%3Fa%3Db", "/tools/public?a=b"),
@@ -196,7 +196,7 @@ fn oversize_forms_and_odd_paths_open_nothing() {
 }
 
 #[test]
-fn the_pages_have_no_inline_code_and_lead_below_the_base() {
+fn the_pages_have_no_inline_code_and_link_below_the_base() {
     let site = Site::with(|login| {
         login.password = Password::clear(PASSWORD);
     });
@@ -251,7 +251,7 @@ fn an_unusable_store_is_in_the_log_and_public_pages_stay() {
 }
 
 #[test]
-fn a_made_up_password_stays_the_same_and_can_be_typed() {
+fn a_generated_password_stays_the_same_and_can_be_typed() {
     let site = Site::with(|_| {});
     let login = LoginSettings::in_folder(site.folder.path().join("data"));
     let made_up = login.make_up_password().unwrap();

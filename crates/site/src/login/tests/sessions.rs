@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn fixation_a_session_has_a_number_that_nobody_knew_before() {
+fn fixation_a_session_has_a_fresh_number() {
     let site = Site::new();
     let mut attacker = Browser::new(&site.router);
     assert_eq!(attacker.log_in(PASSWORD).status, 303);
@@ -120,7 +120,7 @@ fn a_session_started_while_the_clock_was_ahead_is_like_any_other() {
 }
 
 #[test]
-fn what_the_owner_sees_is_kept_nowhere() {
+fn what_the_owner_sees_is_never_cached() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.get("/").header("cache-control"), Some("private, no-cache"));

@@ -92,7 +92,7 @@ fn a_full_queue_of_password_checks_costs_neither_an_attempt_nor_a_write() {
 
 /// Others have used up the attempts of all unknown browsers: the page takes part in the draw by itself, and wins.
 #[test]
-fn in_a_crowd_the_login_waits_for_its_turn() {
+fn under_load_the_login_waits_for_the_draw() {
     let site = Site::new();
     let mut owner = Browser::new(&site.router);
     assert_eq!(owner.get("/login").status, 200);
