@@ -218,7 +218,7 @@ fn the_login_in_chromium_by_keyboard_alone() {
     browser.press("Account");
     assert!(browser.text().contains("this one"), "{}", browser.text());
     browser.picture("account");
-    browser.press("Turn a second factor on");
+    browser.press("Turn on a second factor");
     let key = browser.look("document.querySelector('main form code').innerText").replace(' ', "");
     browser.tab_to("Your password");
     browser.keys(PASSWORD);

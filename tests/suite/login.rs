@@ -222,7 +222,7 @@ fn guesses_are_counted_by_all_processes_of_mod_fcgid_together() {
     assert_eq!(waits.status, 429);
     let seconds: u32 =
         waits.header("retry-after").and_then(|text| text.parse().ok()).expect("a number");
-    assert!((1..=300).contains(&seconds) && waits.text().contains("Please try again in"));
+    assert!((1..=300).contains(&seconds) && waits.text().contains("Try again in"));
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }
 
@@ -292,7 +292,7 @@ fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
     let login = browser.get("/login");
     assert_eq!(login.status, 503);
     assert!(
-        !login.text().contains("ENOLCK") && login.text().contains("finds the cause in the log")
+        !login.text().contains("ENOLCK") && login.text().contains("can find the cause in the log")
     );
     let said = running.said();
     for words in ["has no locks (ENOLCK)", "set data to a folder of your own on a local disk"] {

@@ -150,7 +150,7 @@ impl Gate {
             return ([(CACHE_CONTROL, "no-store")], Redirect::to(&to)).into_response();
         }
         let page = HttpError::new(StatusCode::UNAUTHORIZED)
-            .message("This page is private. Log in to use it.")
+            .message("This page is private.")
             .line(base.link("/login"))
             .default_format(Format::Text);
         let mut response = page.into_response();
