@@ -361,7 +361,7 @@ fn panics_are_told_with_place_and_way() {
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].contains("this handler panics, as the test wants"), "{said}");
     assert!(lines[0].contains("test_app.rs:") && lines[0].contains("/panic"), "{said}");
-    assert!(lines[1].contains("by way of"), "{said}");
+    assert!(lines[1].contains("Backtrace of panic"), "{said}");
     assert!(said.contains("test_app::panic"), "{said}");
     assert!(!said.contains("secret"), "{said}");
     // In the middle of an answer only the log is left to tell.

@@ -7,8 +7,8 @@
 //! `watchdog.rs` notices a loop that stalls, `quarantine.rs` leaves alone what crashes again and again,
 //! `panics.rs` is for code that fails in an orderly way.
 //!
-//! The request path holds a [`Connection`] and an [`Request`] each, and runs foreign code through a [`Mark`].
-//! While nothing is installed all that does nothing.
+//! The server holds a [`Recovery`]; the request path a [`Connection`] and a [`Request`] each, and runs foreign code
+//! through a [`Mark`]. While nothing is installed all that does nothing.
 //!
 //! With no request ever begun the signal does what it does by default: a program that crashes at its
 //! start ends, and does not go round for ever.
@@ -18,22 +18,74 @@ mod in_flight;
 mod pages;
 pub(crate) mod panics;
 mod prepared;
-pub(crate) mod quarantine;
+mod quarantine;
 mod report;
 mod settle;
 mod watchdog;
 
-pub(crate) use guard::{CrashGuard, make_folder};
-pub(crate) use in_flight::{
-    Connection, Mark, Protocol, Request, is_installed, set_listener, set_origin,
-};
-pub(crate) use pages::Pages;
+pub(crate) use guard::CrashGuard;
+pub(crate) use in_flight::{Connection, Input, Mark, Protocol, Request, set_listener, set_origin};
 pub(crate) use prepared::REFERENCE;
+
+use crate::cgi_vars::base_path::BasePath;
+use crate::host::Host;
+use crate::settings::Settings;
+use crate::transport::Transport;
+use pages::Pages;
+use quarantine::Quarantine;
+
+/// What one server has to do with all this.
+pub(crate) struct Recovery {
+    /// How requests come in, when the handlers are installed.
+    protocol: Option<Protocol>,
+    pages: Pages,
+    quarantine: Quarantine,
+}
+
+impl Recovery {
+    /// For a server that is reached so; to be called when the [`CrashGuard`] stands, if it is to.
+    pub(crate) fn of(settings: &Settings, transport: &Transport) -> Recovery {
+        Recovery {
+            protocol: in_flight::is_installed().then(|| transport.into()),
+            pages: Pages::default(),
+            quarantine: Quarantine::new(settings.state_folder.as_deref()),
+        }
+    }
+
+    /// For whoever answers in a process that may crash with it.
+    pub(crate) fn none() -> Recovery {
+        Recovery { protocol: None, pages: Pages::default(), quarantine: Quarantine::new(None) }
+    }
+
+    /// Creates the folder in which crashes are recorded, if they are.
+    pub(crate) fn make_folder(&self, settings: &Settings) {
+        if self.protocol.is_some() {
+            guard::make_folder(settings);
+        }
+    }
+
+    /// Prepares the pages for a site mounted there, unless that is done.
+    pub(crate) fn prepare_pages(
+        &self,
+        host: &dyn Host,
+        base: &BasePath,
+        is_behind_mod_fcgid: bool,
+    ) {
+        if let Some(protocol) = self.protocol {
+            self.pages.prepare(protocol, host, base, is_behind_mod_fcgid);
+        }
+    }
+
+    /// How many seconds a part of the program still has to be left alone, after repeated crashes.
+    pub(crate) fn seconds_of_quarantine(&self, part: &str) -> Option<u64> {
+        self.quarantine.seconds_left(part)
+    }
+}
 
 /// From now on this process, which may be a copy of the one that installed all this, ends after the answers and
 /// does not restart in place: it is ending anyway.
 pub(crate) fn end_afterwards() {
-    settle::start_anew_afterwards(false);
+    settle::restart_afterwards(false);
     settle::own();
-    watchdog::begin_anew();
+    watchdog::take_over();
 }

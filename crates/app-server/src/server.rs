@@ -30,7 +30,7 @@ use crate::cause::Cause;
 use crate::error::{Error, check_descriptors};
 use crate::host::{Host, NoHost};
 use crate::recovery::panics;
-use crate::recovery::{self, CrashGuard};
+use crate::recovery::{self, CrashGuard, Recovery};
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::settings::Settings;
@@ -117,9 +117,8 @@ where
     pub async fn serve(self, transport: Transport) -> Result<(), Error> {
         let Server { service, mut settings, host } = self;
         let upgrade = settings.upgrade.take();
-        let mut application = Application::new(service, settings, host.clone());
-        application.guarded = recovery::is_installed().then(|| (&transport).into());
-        let application = Rc::new(application);
+        let recovery = Recovery::of(&settings, &transport);
+        let application = Rc::new(Application::new(service, settings, host.clone(), recovery));
         signals::ignore_failed_writes().map_err(Error::Loop)?;
         let Some(listen) = transport.listen() else {
             return cgi::serve(application).await;
@@ -141,9 +140,7 @@ where
         }
         end_with_supervisor().map_err(Error::Loop)?;
         let listening = listen::open(&listen, inherited.listener.take())?;
-        if application.guarded.is_some() {
-            recovery::make_folder(&application.settings);
-        }
+        application.recovery.make_folder(&application.settings);
         if let WebServers::Unreadable(value) = &listening.web_servers {
             let cause = Cause::WebServerAddresses(value.clone());
             tracing::error!("{cause}.");

@@ -54,7 +54,7 @@ counters! {
     foreign_wakes,
     /// Readings of the clock.
     clock_reads,
-    /// Timers set, for the first time or anew.
+    /// Timers set, moved ones included.
     timers_set,
     /// Timers that came due.
     timers_fired,

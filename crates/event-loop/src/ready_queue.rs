@@ -183,7 +183,7 @@ pub(crate) struct TaskWaker {
 }
 
 impl TaskWaker {
-    /// Notes that the task left the queue and is about to be polled; wakes count anew from here.
+    /// Notes that the task left the queue and is about to be polled; from here on a wake queues it again.
     ///
     /// Acquire: what another thread wrote before it woke the task is seen by the poll.
     pub(crate) fn leave_queue(&self) {

@@ -44,7 +44,7 @@ impl Drop for Original {
 /// Forks a copy that goes on with this loop once this process has become another program.
 ///
 /// Returns in both. In the copy
-/// * everything the loop watches is watched anew, in a poll set of its own, and signals come by a pipe of
+/// * everything the loop watches is watched in a poll set of its own, and signals come by a pipe of
 ///   its own; tasks and timers go on as they were;
 /// * running child processes are lost to whoever waits for them (ECHILD), and are not killed;
 /// * SIGTERM comes when the original ends.

@@ -34,7 +34,7 @@ pub struct Beginning<'a> {
 ///
 /// In the child
 /// * the event loop is forgotten: none of its futures goes on or is dropped, and `main` may call
-///   [`event_loop::run`] anew;
+///   [`event_loop::run`] again;
 /// * sockets, pipes and the kernel's nameless files (epoll …) are closed, except those given: no listener
 ///   and no connection is held open by it. Files with a name stay open; what belongs to one process alone,
 ///   as an SQLite handle, must be forgotten, not used or dropped;

@@ -184,7 +184,7 @@ impl Image {
         sys::exec::Image::prepare(path, arguments, environment).map(Image)
     }
 
-    /// Prepares this process' own program to be run anew, as it was started: the very file that runs, also
+    /// Prepares this process' own program to be run again, as it was started: the very file that runs, also
     /// when another lies at its path by now.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ fn install(settings: &Settings, transport: &Transport) -> io::Result<Option<Hand
 
 /// Creates the folder in which the guard records crashes, and closes it to other accounts, since its contents
 /// are trusted. Only once the server listens: a failed start leaves nothing behind.
-pub(crate) fn make_folder(settings: &Settings) {
+pub(super) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
     // Without it nothing is quarantined, but everything else works.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
@@ -103,7 +103,7 @@ fn install_handlers(installation: Installation) -> io::Result<Option<Handlers>> 
     if sys::threads::count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
         return Ok(None);
     }
-    settle::start_anew_afterwards(true);
+    settle::restart_afterwards(true);
     settle::set_up(installation)
         .and_then(|()| sys::fatal::catch(settle::on_fatal))
         .map(|handlers| Some(Handlers { _handlers: handlers }))

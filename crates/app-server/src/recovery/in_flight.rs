@@ -7,9 +7,11 @@
 //!
 //! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
 
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use fastcgi_server::Header;
 use sys::interval;
 
 /// How a connection's requests came in: which of the prepared answers are for it.
@@ -69,7 +71,7 @@ pub(crate) static FREE_REQUEST_ROWS: FreeRows = FreeRows::new();
 pub(crate) struct ConnectionRow {
     /// -1: the row is free.
     pub(crate) descriptor: AtomicI32,
-    pub(crate) way: AtomicU8,
+    pub(crate) protocol: AtomicU8,
     /// Nothing of its input is in our memory, and it may carry further requests.
     pub(crate) settled: AtomicBool,
     /// Bytes that are missing of the header of the record begun.
@@ -89,7 +91,7 @@ impl ConnectionRow {
     const fn free() -> Self {
         ConnectionRow {
             descriptor: AtomicI32::new(-1),
-            way: AtomicU8::new(0),
+            protocol: AtomicU8::new(0),
             settled: AtomicBool::new(false),
             owed_header: AtomicU8::new(0),
             owed: AtomicU32::new(0),
@@ -98,6 +100,17 @@ impl ConnectionRow {
             next_free: AtomicU32::new(0),
             sent: AtomicU64::new(0),
         }
+    }
+}
+
+impl ConnectionRow {
+    /// Notes the header of a record of which the last `rest` bytes are missing.
+    fn owe_record(&self, header: Header, rest: usize) {
+        let behind_header = usize::from(header.content_length) + usize::from(header.padding_length);
+        let owed = rest.min(behind_header);
+        self.header.store(u64::from_ne_bytes(header.encode()), Ordering::Relaxed);
+        self.owed_header.store((rest - owed).min(8) as u8, Ordering::Relaxed);
+        self.owed.store(owed as u32, Ordering::Relaxed);
     }
 }
 
@@ -184,27 +197,42 @@ impl FreeRows {
 #[derive(Debug)]
 pub(crate) struct Connection {
     index: Option<u32>,
+    /// What the row has to know of the input was told when the last of it was taken.
+    input_is_noted: Cell<bool>,
+}
+
+/// What a connection holds of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing is in memory, no record half read, and the other side wants to go on with the connection: it can be
+    /// handed over as it is once its requests are answered.
+    Settled,
+    /// A part of a request with this id has come, of which nobody knows yet.
+    Arriving(u32),
+    /// Anything else.
+    Unsettled,
 }
 
 impl Connection {
     /// Notes a connection. There is none to note when nothing is installed.
-    pub(crate) fn enter(descriptor: BorrowedFd<'_>, way: Protocol) -> Connection {
-        if !INSTALLED.load(Ordering::Relaxed) {
-            return Connection { index: None };
-        }
+    pub(crate) fn enter(descriptor: BorrowedFd<'_>, protocol: Protocol) -> Connection {
+        let index = INSTALLED.load(Ordering::Relaxed).then(|| Self::take_row(descriptor, protocol));
+        Connection { index: index.flatten(), input_is_noted: Cell::new(true) }
+    }
+
+    fn take_row(descriptor: BorrowedFd<'_>, protocol: Protocol) -> Option<u32> {
         let index = FREE_CONNECTION_ROWS
-            .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Connection { index: None } };
+            .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed))?;
         let row = &CONNECTION_ROWS[index];
-        row.way.store(way as u8, Ordering::Relaxed);
-        row.settled.store(way != Protocol::Cgi, Ordering::Relaxed);
+        row.protocol.store(protocol as u8, Ordering::Relaxed);
+        row.settled.store(protocol != Protocol::Cgi, Ordering::Relaxed);
         row.owed_header.store(0, Ordering::Relaxed);
         row.owed.store(0, Ordering::Relaxed);
         row.arriving.store(0, Ordering::Relaxed);
         row.sent.store(0, Ordering::Relaxed);
         // From here on the handler sees it.
         row.descriptor.store(descriptor.as_raw_fd(), Ordering::Release);
-        Connection { index: Some(index as u32) }
+        Some(index as u32)
     }
 
     fn row(&self) -> Option<&'static ConnectionRow> {
@@ -217,42 +245,77 @@ impl Connection {
         self.index.is_some()
     }
 
-    /// Notes whether the connection can be handed over as it is once its requests are answered: nothing
-    /// of its input is in memory, no record half read, and the other side wants to go on with it.
+    /// More input was taken: what was noted of it may not be true any more.
     #[inline]
-    pub(crate) fn set_settled(&self, settled: bool) {
-        if let Some(row) = self.row() {
-            row.settled.store(settled, Ordering::Relaxed);
+    pub(crate) fn input_changed(&self) {
+        self.input_is_noted.set(false);
+    }
+
+    /// Notes what is held of the input, if that has changed since.
+    #[inline]
+    pub(crate) fn note_input(&self, input: impl FnOnce() -> Input) {
+        if self.is_noted() && !self.input_is_noted.replace(true) {
+            self.set_input(input());
         }
     }
 
-    /// Notes that of a request with this id a part has come, of which nobody knows yet; 0 for none.
+    /// Notes what is held of the input when a request of it has begun. Once that is settled there is nothing left
+    /// that could change it.
     #[inline]
-    pub(crate) fn set_arriving(&self, id: u32) {
-        if let Some(row) = self.row() {
-            row.arriving.store(id, Ordering::Relaxed);
+    pub(crate) fn note_input_behind_request(&self, input: impl FnOnce() -> Input) {
+        if self.is_noted() {
+            let input = input();
+            self.set_input(input);
+            self.input_is_noted.set(input == Input::Settled);
         }
     }
 
-    /// Notes how many bytes were sent so far, and that they end with a whole record.
-    #[inline]
-    pub(crate) fn set_sent(&self, sent: u64) {
+    fn set_input(&self, input: Input) {
         if let Some(row) = self.row() {
-            row.owed_header.store(0, Ordering::Relaxed);
-            row.owed.store(0, Ordering::Relaxed);
-            row.sent.store(sent, Ordering::Relaxed);
+            let arriving = if let Input::Arriving(id) = input { id } else { 0 };
+            row.settled.store(input == Input::Settled, Ordering::Relaxed);
+            row.arriving.store(arriving, Ordering::Relaxed);
         }
     }
 
-    /// Notes how many bytes were sent so far, and how many are missing of the record begun, which has
-    /// this header: the last `owed_header` bytes of that, and `owed` behind it.
-    pub(crate) fn set_partly_sent(&self, sent: u64, header: [u8; 8], owed_header: u8, owed: u32) {
-        if let Some(row) = self.row() {
-            row.header.store(u64::from_ne_bytes(header), Ordering::Relaxed);
-            row.owed_header.store(owed_header.min(8), Ordering::Relaxed);
-            row.owed.store(owed, Ordering::Relaxed);
-            row.sent.store(sent, Ordering::Relaxed);
+    /// Notes how many bytes were sent so far; and, when they end within a FastCGI record, the header of that and how
+    /// many of its bytes are missing.
+    #[inline]
+    pub(crate) fn note_sent(&self, sent: u64, record: Option<(Header, usize)>) {
+        let Some(row) = self.row() else { return };
+        match record {
+            None => {
+                row.owed_header.store(0, Ordering::Relaxed);
+                row.owed.store(0, Ordering::Relaxed);
+            }
+            Some((header, rest)) => row.owe_record(header, rest),
         }
+        row.sent.store(sent, Ordering::Relaxed);
+    }
+
+    /// Notes a request: its id on the connection, which part of the program it is for, and what was asked (without the query,
+    /// which may hold secrets).
+    pub(crate) fn request(&self, id: u32, part: Option<&str>, method: &str, path: &str) -> Request {
+        let Some(at) = self.index else { return Request { index: None } };
+        let index = FREE_REQUEST_ROWS
+            .take(REQUESTS, |index| REQUEST_ROWS[index].next_free.load(Ordering::Relaxed));
+        let Some(index) = index else { return Request { index: None } };
+        let row = &REQUEST_ROWS[index];
+        row.id.store(id, Ordering::Relaxed);
+        row.without_body.store(method == "HEAD", Ordering::Relaxed);
+        row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
+        match part {
+            Some(part) => write_text(&row.label, &[part.as_bytes()]),
+            None => row.label[0].store(0, Ordering::Relaxed),
+        }
+        write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
+        // From here on the handler sees it.
+        row.connection.store(at + 1, Ordering::Release);
+        // There is something to watch: see `watchdog.rs`.
+        if interval::can_be_armed() {
+            interval::arm();
+        }
+        Request { index: Some(index as u32) }
     }
 
     /// The socket is about to be closed, though the value lives on.
@@ -282,37 +345,6 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Notes a request: its id on the connection, whose it is, and what was asked (without the query,
-    /// which may hold secrets).
-    pub(crate) fn begin(
-        connection: &Connection,
-        id: u32,
-        label: Option<&str>,
-        method: &str,
-        path: &str,
-    ) -> Request {
-        let Some(at) = connection.index else { return Request { index: None } };
-        let index = FREE_REQUEST_ROWS
-            .take(REQUESTS, |index| REQUEST_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Request { index: None } };
-        let row = &REQUEST_ROWS[index];
-        row.id.store(id, Ordering::Relaxed);
-        row.without_body.store(method == "HEAD", Ordering::Relaxed);
-        row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
-        match label {
-            Some(label) => write_text(&row.label, &[label.as_bytes()]),
-            None => row.label[0].store(0, Ordering::Relaxed),
-        }
-        write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
-        // From here on the handler sees it.
-        row.connection.store(at + 1, Ordering::Release);
-        // There is something to watch: see `watch.rs`.
-        if interval::can_be_armed() {
-            interval::arm();
-        }
-        Request { index: Some(index as u32) }
-    }
-
     /// Names the request to those who run its code.
     pub(crate) fn mark(&self) -> Mark {
         Mark { number: self.index.map_or(0, |index| index + 1) }
@@ -449,7 +481,7 @@ mod tests {
     fn without_an_installation_nothing_is_noted() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Protocol::Http);
-        let exchange = Request::begin(&connection, 0, Some("label"), "GET", "/");
+        let exchange = connection.request(0, Some("label"), "GET", "/");
         exchange.mark().set_begun_at(1);
         assert!(!connection.is_noted());
         assert_eq!(FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed), 0);

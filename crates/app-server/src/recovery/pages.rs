@@ -86,7 +86,7 @@ fn answers(way: Protocol, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
     Answers {
         failed: answer(Cause::Crashed),
         interrupted: answer(Cause::Interrupted),
-        stuck: answer(Cause::Stuck),
+        stalled: answer(Cause::Stuck),
         cut: (way == Protocol::FastCgi).then(|| end_of_request(1)),
         cut_when_alone: false,
     }
@@ -183,7 +183,7 @@ mod tests {
                 for (answer, status) in [
                     (&answers.failed, "500"),
                     (&answers.interrupted, "503"),
-                    (&answers.stuck, "504"),
+                    (&answers.stalled, "504"),
                 ] {
                     let text = String::from_utf8_lossy(&answer.bytes);
                     assert_eq!(text.matches(REFERENCE).count(), 1, "{way:?}: {text}");

@@ -28,7 +28,7 @@ pub(crate) struct Answers {
     /// To the others.
     pub(crate) interrupted: Answer,
     /// To whoever was running when the loop stalled.
-    pub(crate) stuck: Answer,
+    pub(crate) stalled: Answer,
     /// Ends a response that has begun, behind a whole record. Without it the connection is closed.
     pub(crate) cut: Option<Answer>,
     /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
@@ -44,7 +44,7 @@ pub(crate) fn prepare(way: Protocol, answers: &Answers) -> io::Result<()> {
     PREPARED[way as usize].publish(Prepared {
         failed: Page::seal(&answers.failed)?,
         interrupted: Page::seal(&answers.interrupted)?,
-        stuck: Page::seal(&answers.stuck)?,
+        stalled: Page::seal(&answers.stalled)?,
         cut: answers.cut.as_ref().map(Page::seal).transpose()?,
         cut_when_alone: answers.cut_when_alone,
     })
@@ -63,7 +63,7 @@ static PREPARED: [Published<Prepared>; PROTOCOLS] = [const { Published::nothing(
 pub(super) struct Prepared {
     pub(super) failed: Page,
     pub(super) interrupted: Page,
-    pub(super) stuck: Page,
+    pub(super) stalled: Page,
     pub(super) cut: Option<Page>,
     pub(super) cut_when_alone: bool,
 }
@@ -72,7 +72,7 @@ impl Prepared {
     const NOTHING: Prepared = Prepared {
         failed: Page::NOTHING,
         interrupted: Page::NOTHING,
-        stuck: Page::NOTHING,
+        stalled: Page::NOTHING,
         cut: None,
         cut_when_alone: false,
     };

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_notes_is_seen_and_a_long_file_begins_anew() {
+    fn notes_of_other_processes_are_seen_and_a_long_file_is_rotated() {
         let folder = tempfile::tempdir().unwrap();
         let quarantine = Quarantine::new(Some(folder.path()));
         assert_eq!(quarantine.seconds_left("a"), None);

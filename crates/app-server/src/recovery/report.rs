@@ -22,7 +22,7 @@ pub(super) enum Cause {
     /// No memory was left for so many bytes.
     Memory(usize),
     /// The loop has not turned for so many ticks.
-    Stuck(u32),
+    Stall(u32),
 }
 
 /// How long to wait for the log if it is a pipe or terminal that nobody reads.
@@ -34,7 +34,7 @@ pub(super) fn write_to_log(
     culprit: Option<&RequestRow>,
     now: &Time,
     reference: &[u8],
-    starts_anew: bool,
+    restarts: bool,
 ) {
     let mut line = Text::<1024>::new();
     now.write(&mut line);
@@ -52,7 +52,7 @@ pub(super) fn write_to_log(
         Cause::Memory(bytes) => {
             write!(line, "Out of memory allocating {bytes} bytes (memory)")
         }
-        Cause::Stuck(seconds) => {
+        Cause::Stall(seconds) => {
             write!(line, "Event loop stalled for {seconds} s (watchdog)")
         }
     };
@@ -69,21 +69,21 @@ pub(super) fn write_to_log(
     }
     let others = in_flight().saturating_sub(u32::from(culprit.is_some()));
     let _ = write!(line, ". {others} other requests in flight were answered 503 or cut off. ");
-    let _ = line.write_str(if starts_anew { "Restarting in place" } else { "Exiting" });
+    let _ = line.write_str(if restarts { "Restarting in place" } else { "Exiting" });
     let _ = line.write_str(". reference=");
     line.put(reference);
     line.end_line();
     say(line.written());
 }
 
-fn describe(exchange: &RequestRow, line: &mut Text<1024>) {
+fn describe(request: &RequestRow, line: &mut Text<1024>) {
     let mut bytes = [0; 256];
-    let length = read_text(&exchange.label, &mut bytes);
+    let length = read_text(&request.label, &mut bytes);
     if length > 0 {
         line.put(&bytes[..length]);
         line.put(b": ");
     }
-    let length = read_text(&exchange.text, &mut bytes);
+    let length = read_text(&request.text, &mut bytes);
     for byte in &mut bytes[..length] {
         if byte.is_ascii_control() {
             *byte = b'?';

@@ -1,5 +1,5 @@
 //! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
-//! *stuck*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
+//! *stalled*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
 //! that the other side notices. One line goes to standard error. Then the program restarts in place in the same process
 //! ([`Image`]), with its listening socket and idle connections.
 //!
@@ -62,11 +62,11 @@ pub(crate) struct Installation {
 }
 
 /// Whether the program restarts in place after the answers, or just ends.
-static STARTS_ANEW: AtomicBool = AtomicBool::new(true);
+static RESTARTS: AtomicBool = AtomicBool::new(true);
 
 /// Decides whether the program restarts in place after the answers, or just ends.
-pub(super) fn start_anew_afterwards(starts_anew: bool) {
-    STARTS_ANEW.store(starts_anew, Ordering::Relaxed);
+pub(super) fn restart_afterwards(restarts: bool) {
+    RESTARTS.store(restarts, Ordering::Relaxed);
 }
 
 /// Has the handlers work for this process, with what they need afterwards.
@@ -103,8 +103,8 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
 
 /// The loop has not turned for so many ticks; called by the handler of the timer's signal, with all
 /// signals blocked. When there is nothing to be done, it ends the process.
-pub(super) fn on_stuck(ticks: u32) -> ! {
-    give_up(Cause::Stuck(ticks));
+pub(super) fn on_stall(ticks: u32) -> ! {
+    give_up(Cause::Stall(ticks));
     exit_at_once(1)
 }
 
@@ -120,9 +120,9 @@ fn give_up(cause: Cause) {
     let mut reference = [0; REFERENCE.len()];
     let now = Time::now();
     now.reference(&mut reference);
-    let is_stuck = matches!(cause, Cause::Stuck(_));
+    let is_stall = matches!(cause, Cause::Stall(_));
     let mut words = Words::new();
-    Item::Reason(if is_stuck { Reason::Stall } else { Reason::Crash }).encode(&mut words);
+    Item::Reason(if is_stall { Reason::Stall } else { Reason::Crash }).encode(&mut words);
     hand_over_listener(&mut words);
     let mut origin = [0; 64];
     let length = read_text(&ORIGIN, &mut origin);
@@ -135,7 +135,7 @@ fn give_up(cause: Cause) {
     let running = RUNNING.load(Ordering::Relaxed);
     let culprit = running.checked_sub(1).and_then(|index| REQUEST_ROWS.get(index as usize));
     let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
-    let image = image.filter(|_| STARTS_ANEW.load(Ordering::Relaxed));
+    let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
     if let Some(culprit) = culprit {
         let mut label = [0; LABEL_BYTES];
@@ -149,7 +149,7 @@ fn give_up(cause: Cause) {
 
     let mut settling = Settling {
         culprit: running,
-        is_stuck,
+        is_stall,
         reference,
         milliseconds_left: PATIENCE_MILLISECONDS,
         handed_over: 0,
@@ -159,7 +159,7 @@ fn give_up(cause: Cause) {
     let mut alone = false;
     for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
         if row.descriptor.load(Ordering::Acquire) >= 0 {
-            alone |= row.way.load(Ordering::Relaxed) == Protocol::Cgi as u8;
+            alone |= row.protocol.load(Ordering::Relaxed) == Protocol::Cgi as u8;
             settling.settle(index as u32, row);
         }
     }
@@ -195,7 +195,7 @@ fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c
 struct Settling<'a> {
     /// The row + 1 of whoever is running.
     culprit: u32,
-    is_stuck: bool,
+    is_stall: bool,
     reference: [u8; REFERENCE.len()],
     milliseconds_left: i64,
     handed_over: u32,
@@ -206,17 +206,17 @@ impl Settling<'_> {
     /// Does for one connection what can be done.
     fn settle(&mut self, index: u32, row: &ConnectionRow) {
         let descriptor = row.descriptor.load(Ordering::Relaxed);
-        let way = usize::from(row.way.load(Ordering::Relaxed));
-        let answers = prepared(way);
+        let protocol = usize::from(row.protocol.load(Ordering::Relaxed));
+        let answers = prepared(protocol);
         let arriving = row.arriving.load(Ordering::Relaxed);
         let sent = row.sent.load(Ordering::Relaxed);
-        let has_begun = |exchange: &RequestRow| exchange.begun_at.load(Ordering::Relaxed) < sent;
+        let has_started = |request: &RequestRow| request.begun_at.load(Ordering::Relaxed) < sent;
 
         let mut unanswered = u32::from(arriving > 0);
-        let mut begun = 0;
-        for (_, exchange) in requests_of(index) {
-            if has_begun(exchange) {
-                begun += 1;
+        let mut started = 0;
+        for (_, request) in requests_of(index) {
+            if has_started(request) {
+                started += 1;
             } else {
                 unanswered += 1;
             }
@@ -224,7 +224,7 @@ impl Settling<'_> {
         // An end that nobody but us can tell from a good one has to be a closed connection; but not when
         // others' answers would go with it.
         let wants_to_cut = unanswered > 0 || answers.cut_when_alone;
-        if begun > 0 && !(wants_to_cut && answers.cut.is_some()) {
+        if started > 0 && !(wants_to_cut && answers.cut.is_some()) {
             shutdown(descriptor, Direction::Both);
             return;
         }
@@ -232,26 +232,26 @@ impl Settling<'_> {
         if arriving > 0 {
             is_well = is_well && self.send(descriptor, &answers.interrupted, arriving, false);
         }
-        for (number, exchange) in requests_of(index) {
-            let answer = if has_begun(exchange) {
+        for (number, request) in requests_of(index) {
+            let answer = if has_started(request) {
                 // Without one the connection was closed above.
                 answers.cut.as_ref().unwrap_or(&answers.interrupted)
             } else if number != self.culprit {
                 &answers.interrupted
-            } else if self.is_stuck {
-                &answers.stuck
+            } else if self.is_stall {
+                &answers.stalled
             } else {
                 &answers.failed
             };
-            let id = exchange.id.load(Ordering::Relaxed);
-            let without_body = exchange.without_body.load(Ordering::Relaxed);
+            let id = request.id.load(Ordering::Relaxed);
+            let without_body = request.without_body.load(Ordering::Relaxed);
             is_well = is_well && self.send(descriptor, answer, id, without_body);
         }
         if !is_well {
             shutdown(descriptor, Direction::Both);
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
-        } else if way != Protocol::Cgi as usize {
+        } else if protocol != Protocol::Cgi as usize {
             // Closing would take the response back while the other side still sends.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));

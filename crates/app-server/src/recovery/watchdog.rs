@@ -1,6 +1,6 @@
 //! The watchdog: an application that computes for too long in the server's own process keeps everybody waiting,
 //! and nothing but a signal gets through to it. Each second a tick looks whether the loop has turned, and when
-//! it is stuck, `settle.rs` answers everybody: 504 for whoever was running, 503 for the others.
+//! it stalls, `settle.rs` answers everybody: 504 for whoever was running, 503 for the others.
 //!
 //! Ticks are counted, not the clock: while the process is stopped it gets none. The timer runs only while there
 //! are requests (`in_flight.rs` starts it): an idle process is not woken.
@@ -13,7 +13,7 @@ use sys::interval::{self, Ticker};
 use sys::turn;
 
 use super::in_flight::{RUNNING, in_flight};
-use super::settle::on_stuck;
+use super::settle::on_stall;
 
 /// Ticks without any request after which the timer is stopped. Not the first: on a site where somebody
 /// clicks now and then the timer would be started for each click.
@@ -21,7 +21,7 @@ const IDLE_TICKS: u32 = 5;
 
 static LIMIT: AtomicU32 = AtomicU32::new(u32::MAX);
 static LAST_TURN: AtomicU32 = AtomicU32::new(0);
-static STUCK_TICKS: AtomicU32 = AtomicU32::new(0);
+static STALLED_TICKS: AtomicU32 = AtomicU32::new(0);
 static QUIET_TICKS: AtomicU32 = AtomicU32::new(0);
 
 /// Keeps the loop watched.
@@ -43,7 +43,7 @@ pub(super) fn begin(limit: Option<Duration>) -> io::Result<Option<Watch>> {
 }
 
 /// In a copy of the process the timer stands still, whatever the original knew.
-pub(super) fn begin_anew() {
+pub(super) fn take_over() {
     interval::forget();
     if in_flight() > 0 && interval::can_be_armed() {
         interval::arm();
@@ -55,10 +55,10 @@ fn on_tick() {
     let turn = turn::current();
     let works = turn::is_work(turn);
     let same = LAST_TURN.swap(turn, Ordering::Relaxed) == turn;
-    let stuck = if works && same { STUCK_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
-    STUCK_TICKS.store(stuck, Ordering::Relaxed);
-    if stuck >= LIMIT.load(Ordering::Relaxed) {
-        on_stuck(stuck);
+    let stalled = if works && same { STALLED_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
+    STALLED_TICKS.store(stalled, Ordering::Relaxed);
+    if stalled >= LIMIT.load(Ordering::Relaxed) {
+        on_stall(stalled);
     }
     let quiet = !works && in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
     let quiet = if quiet { QUIET_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };

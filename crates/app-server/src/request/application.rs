@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Context;
 
-use crate::recovery::{self, Protocol};
+use crate::recovery::{self, Recovery};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
@@ -15,9 +15,7 @@ use crate::cause::Cause;
 use crate::error_report::{self, About, ErrorReport, reference};
 use crate::host::Host;
 use crate::isolation::queue::ProcessQueue;
-use crate::recovery::Pages;
 use crate::recovery::panics;
-use crate::recovery::quarantine::Quarantine;
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::fairness::ClientNet;
@@ -38,13 +36,11 @@ pub(crate) struct Application<S> {
     pub(crate) permits: Rc<Permits>,
     /// Why nobody is served, as long as this process runs.
     refuses_all: OnceCell<Cause>,
-    /// How requests come in here, when the crash guard stands.
-    pub(crate) guarded: Option<Protocol>,
+    /// What is done when the process cannot go on.
+    pub(crate) recovery: Recovery,
     /// mod_fcgid sends a visitor the end of a response, whole or not, and ends a process that closes a
     /// connection before END_REQUEST.
     pub(crate) is_behind_mod_fcgid: Cell<bool>,
-    pages: Pages,
-    quarantine: Quarantine,
     /// For the isolated ones.
     pub(crate) processes: ProcessQueue,
     /// All connections read into this one, so that an idle one holds no buffer.
@@ -52,14 +48,17 @@ pub(crate) struct Application<S> {
 }
 
 impl<S> Application<S> {
-    pub(crate) fn new(service: S, settings: Settings, host: Rc<dyn Host>) -> Self {
+    pub(crate) fn new(
+        service: S,
+        settings: Settings,
+        host: Rc<dyn Host>,
+        recovery: Recovery,
+    ) -> Self {
         Application {
             service: RefCell::new(service),
             host,
-            guarded: None,
+            recovery,
             is_behind_mod_fcgid: Cell::new(false),
-            pages: Pages::default(),
-            quarantine: Quarantine::new(settings.state_folder.as_deref()),
             processes: ProcessQueue::new(settings.max_isolated),
             permits: Permits::new(&settings),
             settings,
@@ -80,15 +79,13 @@ impl<S> Application<S> {
         id: u32,
         request: &Request<R>,
     ) -> recovery::Request {
-        if connection.is_noted()
-            && let Some(way) = self.guarded
-        {
-            let base = RequestContext::of(request.extensions()).base();
-            self.pages.prepare(way, &*self.host, base, self.is_behind_mod_fcgid.get());
+        let context = RequestContext::of(request.extensions());
+        if connection.is_noted() {
+            let is_behind_mod_fcgid = self.is_behind_mod_fcgid.get();
+            self.recovery.prepare_pages(&*self.host, context.base(), is_behind_mod_fcgid);
         }
-        let part = RequestContext::of(request.extensions()).part.name();
         let (method, path) = (request.method().as_str(), request.uri().path());
-        recovery::Request::begin(connection, id, part, method, path)
+        connection.request(id, context.part.name(), method, path)
     }
 
     /// Makes the server's own response to a request that cannot reach the service. If making it panics (in the
@@ -117,7 +114,7 @@ impl<S> Application<S> {
         }
         let context = request.map(|request| RequestContext::of(request.extensions()));
         if let Some(part) = context.and_then(|context| context.part.name())
-            && let Some(seconds) = self.quarantine.seconds_left(part)
+            && let Some(seconds) = self.recovery.seconds_of_quarantine(part)
         {
             return Err(Cause::Quarantined { part: part.to_owned(), seconds });
         }

@@ -206,7 +206,8 @@ where
         let place = self.connections.enter(None);
         // Should there be another crash, it is read to the end anyway.
         let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
-        noted.set_settled(false);
+        noted.input_changed();
+        noted.note_input(|| recovery::Input::Unsettled);
         event_loop::spawn(async move {
             let _noted = noted;
             let _ = time::timeout(patience, http_transport::throw_away(stream, limit)).await;

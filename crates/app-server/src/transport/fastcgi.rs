@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{self, Mark};
+use crate::recovery::{self, Input, Mark};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
@@ -200,8 +200,6 @@ struct Connection<S> {
     is_new: bool,
     /// It is to end when it is between requests.
     is_leaving: bool,
-    /// What `noted` has to know of the input was told when the last of it was taken.
-    input_is_noted: bool,
     /// Several requests were in flight at once: from then on no body may stop the reading.
     multiplexed: bool,
     /// Bytes read after the last answer of a connection that ends.
@@ -280,7 +278,6 @@ where
             beginning: None,
             is_new,
             is_leaving: false,
-            input_is_noted: true,
             multiplexed: false,
             thrown_away: 0,
             said_everything: false,
@@ -377,31 +374,18 @@ where
     fn note_sent(&self, bytes: usize) {
         let mut protocol = self.link.protocol.borrow_mut();
         protocol.transmitted(bytes);
-        match protocol.record_begun() {
-            None => self.noted.set_sent(protocol.sent()),
-            Some((header, rest)) => {
-                let behind_header =
-                    usize::from(header.content_length) + usize::from(header.padding_length);
-                let owed = rest.min(behind_header);
-                self.noted.set_partly_sent(
-                    protocol.sent(),
-                    header.encode(),
-                    (rest - owed) as u8,
-                    owed as u32,
-                );
-            }
-        }
+        self.noted.note_sent(protocol.sent(), protocol.record_begun());
     }
 
     /// Notes whether the connection could be handed over as it is, and what is half received.
-    fn note_input(&mut self) {
-        if !self.noted.is_noted() || std::mem::replace(&mut self.input_is_noted, true) {
-            return;
-        }
-        let settled = self.is_settled(0);
-        self.noted.set_settled(settled);
-        let arriving = (!settled).then(|| self.link.protocol.borrow().arriving_request()).flatten();
-        self.noted.set_arriving(arriving.map_or(0, |id| u32::from(id.get())));
+    fn note_input(&self) {
+        self.noted.note_input(|| {
+            if self.is_settled(0) {
+                return Input::Settled;
+            }
+            let arriving = self.link.protocol.borrow().arriving_request();
+            arriving.map_or(Input::Unsettled, |id| Input::Arriving(u32::from(id.get())))
+        });
     }
 
     /// Records which head is half received, since when, and what all of them hold.
@@ -528,7 +512,7 @@ where
     }
 
     fn take_in(&mut self, input: Bytes) {
-        self.input_is_noted = false;
+        self.noted.input_changed();
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
@@ -642,14 +626,13 @@ where
         self.multiplexed |= !self.in_flight.is_empty();
         let noted = self.application.note(&self.noted, u32::from(id.get()), &request);
         let mark = noted.mark();
-        if self.noted.is_noted() {
-            self.noted.set_arriving(0);
+        self.noted.note_input_behind_request(|| {
             let no_more_comes = stdin.is_none() && data.is_none();
-            let settled = no_more_comes && keep_connection && self.is_settled(1);
-            self.noted.set_settled(settled);
-            // Then there is nothing left that could change it.
-            self.input_is_noted = settled;
-        }
+            match no_more_comes && keep_connection && self.is_settled(1) {
+                true => Input::Settled,
+                false => Input::Unsettled,
+            }
+        });
         let task = event_loop::spawn_now(respond::run(
             self.application.clone(),
             Stdout { link: self.link.clone(), id, mark },

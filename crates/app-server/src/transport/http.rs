@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::recovery::{self, Mark, Protocol};
+use crate::recovery::{self, Input, Mark, Protocol};
 use bytes::{Bytes, BytesMut};
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
@@ -354,8 +354,8 @@ impl Watched {
             self.head.set(Some((since, before + bytes)));
         }
         if self.noted.is_noted() && self.noted_request.borrow().is_none() {
-            self.noted.set_settled(false);
-            self.noted.set_arriving(1);
+            self.noted.input_changed();
+            self.noted.note_input(|| Input::Arriving(1));
         }
     }
 
@@ -404,8 +404,10 @@ impl Watched {
         let mark = noted.mark();
         // What is left of the response before goes first.
         mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
-        self.noted.set_arriving(0);
-        self.noted.set_settled(request.body().is_end_stream());
+        self.noted.note_input_behind_request(|| match request.body().is_end_stream() {
+            true => Input::Settled,
+            false => Input::Unsettled,
+        });
         self.answer_is_over.set(false);
         self.body.replace(request.body().arrival().cloned());
         self.noted_request.replace(Some(noted));
@@ -420,7 +422,7 @@ impl Watched {
         };
         self.blocked.set(count < offered);
         self.sent.set(self.sent.get() + count as u64);
-        self.noted.set_sent(self.sent.get());
+        self.noted.note_sent(self.sent.get(), None);
     }
 
     /// Nothing waits to be written.

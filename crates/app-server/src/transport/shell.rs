@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use crate::error::Error;
 use crate::host::NoHost;
+use crate::recovery::Recovery;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
@@ -40,7 +41,7 @@ where
     B: HttpBody + 'static,
     B::Error: fmt::Display,
 {
-    let application = Application::new(service, settings, Rc::new(NoHost));
+    let application = Application::new(service, settings, Rc::new(NoHost), Recovery::none());
     event_loop::run(answer(application, request, output)).map_err(Error::Loop)?
 }
 

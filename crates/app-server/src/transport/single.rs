@@ -326,7 +326,7 @@ impl Output {
             };
             self.unsent.set(self.unsent.get() - written);
             self.sent.set(self.sent.get() + written as u64);
-            self.noted.set_sent(self.sent.get());
+            self.noted.note_sent(self.sent.get(), None);
             forget(&mut pieces, written);
         }
         Poll::Ready(Ok(()))
