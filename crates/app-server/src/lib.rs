@@ -68,3 +68,8 @@ pub use sys::allocator::Allocator;
 pub use transport::Transport;
 pub use transport::shell::request;
 pub use upgrade::Upgrade;
+
+/// The example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
