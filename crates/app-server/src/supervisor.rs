@@ -43,10 +43,10 @@ use crate::transport::Transport;
 /// How many workers there are, and how one is started.
 #[derive(Clone, Debug)]
 pub struct Workers {
-    /// As many at least. 0 counts as 1.
-    pub least: usize,
-    /// As many at most, when the load wants them. Fewer than `least` count as `least`.
-    pub most: usize,
+    /// The minimum. 0 counts as 1.
+    pub min: usize,
+    /// The maximum, under load. Less than `min` counts as `min`.
+    pub max: usize,
     /// The program to start. It is to call [`Server::run`](crate::Server::run) with the transport that the supervisor got.
     pub program: PathBuf,
     /// Its arguments.
@@ -135,8 +135,8 @@ enum Event {
 
 impl Supervisor {
     fn allowed(&self) -> std::ops::RangeInclusive<usize> {
-        let least = self.plan.least.max(1);
-        least..=self.plan.most.max(least)
+        let min = self.plan.min.max(1);
+        min..=self.plan.max.max(min)
     }
 
     /// Starts the first workers. One is enough to begin with: the others are tried again.

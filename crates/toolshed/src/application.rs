@@ -76,8 +76,8 @@ pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     }
     let program = std::env::current_exe().ok()?;
     Some(Workers {
-        least: *settings.workers.start(),
-        most: *settings.workers.end(),
+        min: *settings.workers.start(),
+        max: *settings.workers.end(),
         program,
         arguments: std::env::args_os().skip(1).collect(),
         variables: Vec::new(),
