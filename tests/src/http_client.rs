@@ -51,7 +51,7 @@ pub struct Response {
     pub status: u16,
     /// Header names in lower case, and values, in order.
     pub headers: Vec<(String, String)>,
-    /// The body's first [`KEPT_BYTES`].
+    /// The body's first `KEPT_BYTES`.
     pub body: Vec<u8>,
     /// The whole body's length in bytes.
     pub body_bytes: u64,

@@ -1,6 +1,6 @@
 //! The login: one owner, one password, on a host where many processes share nothing but a folder.
 //!
-//! `middleware.rs` asks the [`Gate`] who sends a request before the router sees it. What lives where:
+//! `middleware.rs` asks the `Gate` who sends a request before the router sees it. What lives where:
 //!
 //! - `gate.rs` identifies the visitor, `visitor.rs` is what the rest of the site knows of that, `settings.rs` what the
 //!   owner decides, `authorizer.rs` the login for folders that the web server serves itself;
