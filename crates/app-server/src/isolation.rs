@@ -13,8 +13,6 @@ pub(crate) mod frames;
 pub(crate) mod queue;
 pub(crate) mod relay;
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -28,13 +26,13 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 pub use process::Limits;
 use process::fork::{self, Beginning};
-use tower_service::Service;
 
 use self::queue::ProcessPermit;
 use self::relay::{Event, Relay, Started};
 use crate::cause::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
+use crate::request::service::HttpService;
 use crate::settings::Settings;
 
 /// How long a fork that failed for now waits before it is tried again.
@@ -47,17 +45,12 @@ const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Why there is no response, to be told in its place.
-pub(crate) async fn answer<S, B>(
+pub(crate) async fn answer<S: HttpService>(
     application: &Application<S>,
     limits: Limits,
     request: Option<Request<Body>>,
     mark: Mark,
-) -> Result<Response<Relay>, Cause>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> Result<Response<Relay>, Cause> {
     let Some(request) = request else {
         return Err(Cause::ChildBroke("its request is gone".to_owned()));
     };

@@ -60,6 +60,7 @@ pub use host::Host;
 pub use request::body::{Body, BodyError};
 pub use request::context::{CgiVariables, FilterData, RequestContext, Secrets};
 pub use request::part::Part;
+pub use request::service::HttpService;
 pub use server::Server;
 pub use settings::Settings;
 pub use supervisor::worker::is_worker;

@@ -15,4 +15,5 @@ pub(crate) mod patience;
 pub(crate) mod permits;
 pub(crate) mod respond;
 pub(crate) mod response;
+pub(crate) mod service;
 mod spill;

@@ -9,18 +9,13 @@ pub(crate) mod listen;
 pub(crate) mod phase;
 pub(crate) mod shutdown;
 
-use std::convert::Infallible;
-use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use event_loop::signals::{self, Signal, Signals};
-use http::Request;
-use http_body::Body as HttpBody;
 use process::reexec;
-use tower_service::Service;
 
 use self::connections::Connections;
 use self::listen::{Listening, WebServers};
@@ -32,7 +27,7 @@ use crate::host::{Host, NoHost};
 use crate::recovery::panics;
 use crate::recovery::{self, CrashGuard, Recovery};
 use crate::request::application::Application;
-use crate::request::body::Body;
+use crate::request::service::HttpService;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
 use crate::transport::{Listen, Transport, cgi};
@@ -50,7 +45,10 @@ pub struct Server<S> {
 
 impl<S> Server<S> {
     /// A server with default settings and nothing around it.
-    pub fn new(service: S) -> Self {
+    pub fn new(service: S) -> Self
+    where
+        S: HttpService,
+    {
         Server { service, settings: Settings::default(), host: Rc::new(NoHost) }
     }
 
@@ -69,13 +67,7 @@ impl<S> Server<S> {
     }
 }
 
-impl<S, B> Server<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Server<S> {
     /// Serves on the calling thread until SIGTERM or SIGINT, then drains: takes no new connection, finishes the
     /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`Transport::Cgi`] it answers one
     /// request and returns.
@@ -194,13 +186,7 @@ struct Process<S> {
     upgrader: Option<Upgrader>,
 }
 
-impl<S, B> Process<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Process<S> {
     /// Does what each phase asks for, until the process has nothing left to do.
     async fn run(mut self) {
         loop {

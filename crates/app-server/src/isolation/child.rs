@@ -1,7 +1,5 @@
 //! The child's side of an isolated request: a loop of its own, the same service, one request.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,13 +10,13 @@ use crate::recovery::Mark;
 use event_loop::pipe::{Reader, Writer};
 use http::{Request, Response, request};
 use http_body::Body as HttpBody;
-use tower_service::Service;
 
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::isolation::frames::{Frame, Frames};
 use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
+use crate::request::service::HttpService;
 
 /// The child's ends of the two pipes.
 pub(super) struct Pipes {
@@ -28,18 +26,13 @@ pub(super) struct Pipes {
 
 /// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
 /// `None` means that there is no body.
-pub(super) fn run<S, B>(
+pub(super) fn run<S: HttpService>(
     application: &Application<S>,
     head: request::Parts,
     length: Option<Option<u64>>,
     mark: Mark,
     pipes: Pipes,
-) -> u8
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> u8 {
     panics::set_goes_on(false);
     let served = event_loop::run(async {
         let mut answer = Writer::from_fd(pipes.answer)?;
@@ -77,17 +70,12 @@ where
     }
 }
 
-async fn respond<S, B>(
+async fn respond<S: HttpService>(
     application: &Application<S>,
     request: Request<Body>,
     mark: Mark,
     pipe: &mut Writer,
-) -> io::Result<()>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> io::Result<()> {
     let method = request.method().clone();
     let (head, body) = application.answer_here(&mut Some(request), mark).await.into_parts();
     let mut body = pin!(body);

@@ -1,15 +1,11 @@
 //! The call of the service in this process.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Poll, ready};
 
 use crate::recovery::Mark;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
-use tower_service::Service;
 
 use crate::cause::Cause;
 use crate::error_report::About;
@@ -18,13 +14,9 @@ use crate::request::body::Body;
 use crate::request::panic_guard::{Foreign, catch};
 use crate::request::permits::Arrival;
 use crate::request::response::{ResponseBody, stated_length};
+use crate::request::service::HttpService;
 
-impl<S, B> Application<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Application<S> {
     /// Lets the service answer a request, which is taken, in this process. Every failure has become a response.
     /// `mark` names the request while code of the service runs.
     ///
@@ -34,7 +26,7 @@ where
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<ResponseBody<B>> {
+    ) -> Response<ResponseBody<S::Content>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,
@@ -64,7 +56,7 @@ where
         request: &mut Option<Request<Body>>,
         mark: Mark,
         arrival: Option<&Arrival>,
-    ) -> Result<Response<B>, Cause> {
+    ) -> Result<Response<S::Content>, Cause> {
         let called = poll_fn(|context| {
             catch(mark, || {
                 let mut service = self.service.borrow_mut();

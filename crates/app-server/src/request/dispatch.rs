@@ -1,15 +1,11 @@
 //! Where a request is answered: in this process, or isolated in one of its own.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
 use crate::recovery::Mark;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
-use tower_service::Service;
 
 use crate::error_report::About;
 use crate::isolation::{self, Limits};
@@ -17,13 +13,9 @@ use crate::request::application::{Application, is_ended};
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::response::ResponseBody;
+use crate::request::service::HttpService;
 
-impl<S, B> Application<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Application<S> {
     /// Lets the service answer a request, which is taken, here or in a process of its own. Every failure has
     /// become a response. `mark` names the request while code of the service runs.
     ///
@@ -33,7 +25,7 @@ where
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<ResponseBody<B>> {
+    ) -> Response<ResponseBody<S::Content>> {
         let isolation = |request: &Request<Body>| {
             let context = RequestContext::of(request.extensions());
             let limits = context.part.limits()?;
@@ -53,7 +45,7 @@ where
         limits: Limits,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<ResponseBody<B>> {
+    ) -> Response<ResponseBody<S::Content>> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,

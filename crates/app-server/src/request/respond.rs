@@ -5,8 +5,6 @@
 //! is one file (`single.rs`).
 
 use std::cell::Cell;
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,12 +15,12 @@ use crate::recovery::Mark;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
-use tower_service::Service;
 
 use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::{announced_length, check_lines, has_body, write_head};
 use crate::request::application::Application;
 use crate::request::body::Body;
+use crate::request::service::HttpService;
 
 /// Where a response goes. `bool`: whether it is still wanted.
 pub(crate) trait ResponseSink {
@@ -57,33 +55,24 @@ pub(crate) trait ResponseSink {
 const COPIED_BYTES: usize = 8 * 1024;
 
 /// Answers one request and ends it. `mark` names the request while the application's code runs.
-pub(crate) fn run<S, B>(
+pub(crate) fn run<S: HttpService>(
     application: Rc<Application<S>>,
     sink: impl ResponseSink,
     request: Request<Body>,
     mark: Mark,
-) -> impl Future<Output = ()>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> impl Future<Output = ()> {
     let method = request.method().clone();
     let mut request = Some(request);
     async move { answer(&application, sink, &method, &mut request, mark).await }
 }
 
-async fn answer<S, B>(
+async fn answer<S: HttpService>(
     application: &Application<S>,
     sink: impl ResponseSink,
     method: &Method,
     request: &mut Option<Request<Body>>,
     mark: Mark,
-) where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) {
     let sink = EndOnPanic { sink, method, begun: Cell::new(false) };
     let (head, body) = application.answer(request, mark).await.into_parts();
     let mut body = pin!(body);

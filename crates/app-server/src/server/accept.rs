@@ -1,8 +1,6 @@
 //! Phase serving: connections are accepted and get a task each.
 
 use std::cell::Cell;
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,11 +11,8 @@ use std::time::Duration;
 use event_loop::net::Stream;
 use event_loop::signals::Signal;
 use event_loop::time;
-use http::Request;
-use http_body::Body as HttpBody;
-use tower_service::Service;
 
-use crate::request::body::Body;
+use crate::request::service::HttpService;
 use crate::server::Process;
 use crate::server::connections::{IdleConnection, is_to_be_said};
 use crate::server::listen::{self, WebServers};
@@ -29,13 +24,7 @@ use crate::upgrade::upgrader::{Act, Upgrader};
 /// application may hold descriptors, too.
 const RETRY_ACCEPT: Duration = Duration::from_millis(100);
 
-impl<S, B> Process<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Process<S> {
     /// Accepts until the process is to end, there is a newer version, or the socket was shut down by another
     /// process that shares it: then nothing more can come.
     pub(super) async fn accept_connections(&mut self) -> Event {

@@ -1,31 +1,20 @@
 //! The last phases: what is in flight is finished, in the process itself or in the child that it has left behind.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use event_loop::time;
-use http::Request;
-use http_body::Body as HttpBody;
 use process::draining_child;
-use tower_service::Service;
 
-use crate::request::body::Body;
+use crate::request::service::HttpService;
 use crate::server::Process;
 
 /// Connections that may wait to be accepted: what Linux allows at most by default (somaxconn). A bound for
 /// draining a socket to which new ones keep coming.
 const MAX_BACKLOG: usize = 4096;
 
-impl<S, B> Process<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Process<S> {
     /// Takes what is in the backlog, finishes all, returns.
     pub(super) async fn drain(mut self) {
         if self.listening.ours_alone {

@@ -2,8 +2,6 @@
 //! What is still in flight after a moment is left to a draining child. Also the other end: what the program
 //! before this one has handed over.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,13 +12,10 @@ use std::time::Duration;
 use crate::recovery;
 use event_loop::net::{Address, Stream};
 use event_loop::time;
-use http::Request;
-use http_body::Body as HttpBody;
 use process::draining_child::{self, Forked};
 use process::{descriptors, reexec};
-use tower_service::Service;
 
-use crate::request::body::Body;
+use crate::request::service::HttpService;
 use crate::server::Process;
 use crate::server::connections::IdleConnection;
 use crate::server::phase::Event;
@@ -37,13 +32,7 @@ const MAX_DRAINING: usize = 4;
 /// How long an upgrade waits for requests that run child processes.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
-impl<S, B> Process<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Process<S> {
     /// Becomes the new version. Returns when that was not possible, and in the draining child.
     pub(super) async fn hand_over(&mut self) -> Event {
         let mut grace = time::sleep(GRACE);

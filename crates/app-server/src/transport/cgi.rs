@@ -4,8 +4,6 @@
 //! between is what FastCGI does too: `cgi_to_http.rs`, `respond.rs`, `http_to_cgi.rs`. Nothing is opened or
 //! waited for that this request does not need.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,9 +11,7 @@ use std::rc::Rc;
 
 use fastcgi_server::Params;
 use http::{Method, Request};
-use http_body::Body as HttpBody;
 use process::descriptors;
-use tower_service::Service;
 
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http::{self, Head};
@@ -24,18 +20,14 @@ use crate::error_report::About;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::respond::{ResponseSink, write_beginning};
+use crate::request::service::HttpService;
 use crate::transport::single::{self, Ended, Input, Output};
 
 /// Answers the request that the environment holds.
 ///
 /// # Errors
 /// When no whole response went out.
-pub(crate) async fn serve<S, B>(application: Rc<Application<S>>) -> Result<(), Error>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Result<(), Error> {
     let output = take_standard_output(&application).map_err(Error::Answer)?;
     let ended = match request(&application) {
         Ok((request, input)) => single::run(application, request, input, output).await,

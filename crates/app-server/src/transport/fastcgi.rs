@@ -5,8 +5,6 @@
 //! writing together what is there, deadlines, the end.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -20,9 +18,7 @@ use event_loop::Task;
 use event_loop::net::Stream;
 use event_loop::time;
 use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
-use http::{Method, Request, response};
-use http_body::Body as HttpBody;
-use tower_service::Service;
+use http::{Method, response};
 
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http;
@@ -32,6 +28,7 @@ use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
 use crate::request::patience::{Alarm, Pace};
 use crate::request::respond::{self, ResponseSink};
+use crate::request::service::HttpService;
 use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 
@@ -44,18 +41,12 @@ const READS_A_TURN: u32 = 8;
 /// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
 ///
 /// No `async fn`: its future would keep room for the arguments as well, with every idle connection.
-pub(crate) fn serve<S, B>(
+pub(crate) fn serve<S: HttpService>(
     application: Rc<Application<S>>,
     stream: Stream,
     place: Registration,
     is_new: bool,
-) -> impl Future<Output = ()>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+) -> impl Future<Output = ()> {
     let mut connection = Connection::new(application, stream, place, is_new);
     async move {
         let end = poll_fn(|context| connection.poll(context)).await;
@@ -237,13 +228,7 @@ impl InFlightRequest {
     }
 }
 
-impl<S, B> Connection<S>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+impl<S: HttpService> Connection<S> {
     fn new(
         application: Rc<Application<S>>,
         stream: Stream,

@@ -24,7 +24,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use pin_project_lite::pin_project;
-use tower_service::Service;
 
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_headers;
@@ -38,23 +37,19 @@ use crate::request::context::RequestContext;
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
 use crate::request::response::{ResponseBody, Truncated};
+use crate::request::service::HttpService;
 use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 use crate::settings::Settings;
 
 /// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
-pub(crate) async fn serve<S, B>(
+pub(crate) async fn serve<S: HttpService>(
     application: Rc<Application<S>>,
     stream: Stream,
     peer: Option<SocketAddr>,
     place: Registration,
     is_new: bool,
-) where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+) {
     let place = Rc::new(place);
     let mut stream = PatientStream::new(stream, Bytes::new(), &application.settings);
     let mut grace = is_new.then(|| time::now() + FIRST_REQUEST);
@@ -84,19 +79,13 @@ pub(crate) async fn serve<S, B>(
 /// Serves a connection until it ends (`None`), or until it is to be handed over and carries no request:
 /// what has been read of the next one is the stream's `first` then. When it is to end, the first request is
 /// waited for until `grace`.
-async fn serve_until_wanted<S, B>(
+async fn serve_until_wanted<S: HttpService>(
     application: &Rc<Application<S>>,
     stream: PatientStream,
     peer: Option<SocketAddr>,
     place: &Rc<Registration>,
     grace: Option<Instant>,
-) -> Option<PatientStream>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+) -> Option<PatientStream> {
     let settings = &application.settings;
     let watched = stream.watched.clone();
     // On a keep-alive connection the next request is not expected immediately.
@@ -460,11 +449,7 @@ pin_project! {
     }
 }
 
-impl<B> HttpBody for WatchedAnswer<B>
-where
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+impl<B: HttpBody<Error: fmt::Display>> HttpBody for WatchedAnswer<B> {
     type Data = Bytes;
     type Error = Truncated;
 

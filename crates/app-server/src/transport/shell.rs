@@ -1,15 +1,11 @@
 //! The shell's transport: one request for a request that somebody typed, printed as they read it.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{Request, StatusCode, response};
-use http_body::Body as HttpBody;
-use tower_service::Service;
 
 use crate::error::Error;
 use crate::host::NoHost;
@@ -17,6 +13,7 @@ use crate::recovery::Recovery;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
+use crate::request::service::HttpService;
 use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
@@ -29,32 +26,21 @@ use crate::transport::single::{self, Ended, Input, Output};
 ///
 /// # Errors
 /// When the loop cannot be made, or no whole response could be written.
-pub fn request<S, B>(
+pub fn request<S: HttpService>(
     service: S,
     request: Request<Option<OwnedFd>>,
     output: OwnedFd,
     settings: Settings,
-) -> Result<StatusCode, Error>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-    S::Future: 'static,
-    B: HttpBody + 'static,
-    B::Error: fmt::Display,
-{
+) -> Result<StatusCode, Error> {
     let application = Application::new(service, settings, Rc::new(NoHost), Recovery::none());
     event_loop::run(answer(application, request, output)).map_err(Error::Loop)?
 }
 
-async fn answer<S, B>(
+async fn answer<S: HttpService>(
     application: Application<S>,
     request: Request<Option<OwnedFd>>,
     output: OwnedFd,
-) -> Result<StatusCode, Error>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> Result<StatusCode, Error> {
     let settings = &application.settings;
     let output = Output::new(output, true, write_beginning, settings).map_err(Error::Answer)?;
     let (mut head, descriptor) = request.into_parts();

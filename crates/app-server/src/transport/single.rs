@@ -6,8 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::fmt;
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, Read, Write};
@@ -21,13 +19,12 @@ use crate::recovery::{self, Protocol};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
-use http_body::Body as HttpBody;
-use tower_service::Service;
 
 use crate::request::application::{Application, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::patience::Patience;
 use crate::request::respond::{self, ResponseSink};
+use crate::request::service::HttpService;
 use crate::settings::Settings;
 
 /// Segments of one vectored write.
@@ -49,17 +46,12 @@ pub(crate) enum Ended {
 ///
 /// # Errors
 /// When the response cannot be written: nobody reads it any more, or not for a long time.
-pub(crate) async fn run<S, B>(
+pub(crate) async fn run<S: HttpService>(
     application: Rc<Application<S>>,
     request: Request<Body>,
     mut input: Option<Input>,
     output: Rc<Output>,
-) -> io::Result<Ended>
-where
-    S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible>,
-    B: HttpBody,
-    B::Error: fmt::Display,
-{
+) -> io::Result<Ended> {
     let settings = &application.settings;
     let noted = application.note(&output.noted, 0, &request);
     // What is written is this answer, from the first byte on.
