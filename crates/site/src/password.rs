@@ -137,7 +137,8 @@ impl std::error::Error for BadHash {}
 mod tests {
     use super::*;
 
-    /// From another implementation: Python's hashlib.pbkdf2_hmac("sha256", b"correct horse", b"0123456789abcdef", 600000).
+    /// From another implementation: Python's hashlib.pbkdf2_hmac("sha256", b"correct horse", b"0123456789abcdef",
+    /// 600000).
     const KNOWN: &str =
         "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
 

@@ -24,11 +24,11 @@ pub struct ServerFacts {
     /// Makes an id by which an error is found in the log, in the format of the server's own. A server error (5xx) gets
     /// one, in its page and in the log; a client error (4xx) needs none. Empty when there is no log.
     pub reference: fn() -> String,
-    /// The variables of a request (CGI's), by name and value, in their order. Secrets included: mask them before showing
-    /// any.
+    /// The variables of a request (CGI's), by name and value, in their order. Secrets included: mask them before
+    /// showing any.
     pub variables: fn(&Extensions) -> Vec<(String, String)>,
-    /// What else there is to know about the program and a request, for people: a short name and a value. For example the
-    /// transport and the visitor's address.
+    /// What else there is to know about the program and a request, for people: a short name and a value. For example
+    /// the transport and the visitor's address.
     pub facts: fn(&Extensions) -> Vec<(&'static str, String)>,
     /// The visitor's address, by which attempts at a password are counted; `None` where it is unknown.
     pub address: fn(&Extensions) -> Option<IpAddr>,

@@ -1,10 +1,10 @@
 //! The store: one SQLite file that all processes of a site share.
 //!
 //! [`Store`] is a handle that opens nothing before its first use, so that a site that stores nothing pays nothing. It
-//! offers [`Store::read`] and [`Store::write`], each one transaction without an await in it, and [`Store::back_up`]. The
-//! tables are in `store/migrations.rs`, opening in `store/open.rs`, copies in `store/copy.rs`, who may read and create
-//! files there in `store/files.rs`, what can go wrong in `store/error.rs`, and how SQLite's errors map to that in
-//! `store/refusal.rs`.
+//! offers [`Store::read`] and [`Store::write`], each one transaction without an await in it, and [`Store::back_up`].
+//! The tables are in `store/migrations.rs`, opening in `store/open.rs`, copies in `store/copy.rs`, who may read and
+//! create files there in `store/files.rs`, what can go wrong in `store/error.rs`, and how SQLite's errors map to that
+//! in `store/refusal.rs`.
 //!
 //! How it works with one thread and many processes:
 //!
@@ -183,15 +183,15 @@ impl Store {
         if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
     }
 
-    /// Writes one consistent copy of the store to `target`, private to this account. What was at that path (if
-    /// it is a link, the link, not what it points to) is replaced atomically once the copy is complete and on
-    /// disk. Meanwhile there is a second copy in a folder of its own beside the store, so that `target` may be in a sticky
+    /// Writes one consistent copy of the store to `target`, private to this account. What was at that path (if it is
+    /// a link, the link, not what it points to) is replaced atomically once the copy is complete and on disk.
+    /// Meanwhile there is a second copy in a folder of its own beside the store, so that `target` may be in a sticky
     /// folder that others can write to (`/tmp`).
     ///
     /// # Errors
     /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
-    /// [`StoreError::NotACopy`] if `target` is some other file; and if the copy cannot be written. What was at that path
-    /// is still there then.
+    /// [`StoreError::NotACopy`] if `target` is some other file; and if the copy cannot be written. What was at that
+    /// path is still there then.
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         refuse_replaceable(target)?;
         copy::refuse_other_files(target)?;

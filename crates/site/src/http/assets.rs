@@ -1,10 +1,10 @@
 //! The static files: everything in the top-level folder `static/`, compiled in by `build.rs`.
 //!
-//! They are served from here, unless a web server serves `static/` from disk: then only their versions are used. A path is
-//! looked up in a fixed table, so no spelling of a path can reach anything else.
+//! They are served from here, unless a web server serves `static/` from disk: then only their versions are used. A
+//! path is looked up in a fixed table, so no spelling of a path can reach anything else.
 //!
-//! There is no `Last-Modified`: a compiled-in file has no date that means the same in two builds. The ETag, a hash of the
-//! content, is more precise.
+//! There is no `Last-Modified`: a compiled-in file has no date that means the same in two builds. The ETag, a hash of
+//! the content, is more precise.
 
 use std::ops::Range;
 
@@ -69,8 +69,8 @@ pub fn find(path: &str) -> Option<&'static Asset> {
 /// Serves `GET /static/PATH`, and HEAD like GET.
 ///
 /// With its version in the URL a file may be cached forever; without, or with the version of another release, the
-/// browser has to revalidate it, and gets 304 as long as nothing has changed. The preconditions are evaluated in the order
-/// of RFC 9110 §13.2.2.
+/// browser has to revalidate it, and gets 304 as long as nothing has changed. The preconditions are evaluated in the
+/// order of RFC 9110 §13.2.2.
 pub(crate) fn serve(
     method: &Method,
     path: &str,
@@ -203,8 +203,8 @@ fn content_range(asset: &Asset, part: &Range<usize>) -> String {
     format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), asset.content.len())
 }
 
-/// Returns whether a header of ETags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) contains this one; `None` if there is
-/// no such header. Unless `only_strong`, a weak one matches as well.
+/// Returns whether a header of ETags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) contains this one; `None` if there
+/// is no such header. Unless `only_strong`, a weak one matches as well.
 fn has_one_of(
     headers: &HeaderMap,
     name: HeaderName,

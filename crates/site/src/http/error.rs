@@ -18,8 +18,8 @@ const BUSY_SECONDS: u32 = 5;
 
 /// A failed request, in words that a visitor understands.
 ///
-/// As a handler's response (`Result<Response, HttpError>`) it becomes a page, JSON or plain text, as the client prefers.
-/// Title and message have a default for each status.
+/// As a handler's response (`Result<Response, HttpError>`) it becomes a page, JSON or plain text, as the client
+/// prefers. Title and message have a default for each status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpError {
     status: StatusCode,

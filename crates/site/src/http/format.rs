@@ -18,8 +18,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the format the client prefers, and `default` if it has no preference (no `Accept`, or `*/*`, as curl sends
-    /// it).
+    /// Returns the format the client prefers, and `default` if it has no preference (no `Accept`, or `*/*`, as curl
+    /// sends it).
     ///
     /// A named type beats a wildcard of the same weight; of several named types with the same weight the first one
     /// wins.

@@ -1,8 +1,8 @@
 //! Forms with files (`multipart/form-data`), streamed in bounded memory.
 //!
-//! The parser is multer's. This adds what it lacks: it buffers all of a body that is ready before it hands out the first
-//! byte, and it buffers the preamble and the headers of a part without a limit. What the fields mean is the tool's
-//! business.
+//! The parser is multer's. This adds what it lacks: it buffers all of a body that is ready before it hands out the
+//! first byte, and it buffers the preamble and the headers of a part without a limit. What the fields mean is the
+//! tool's business.
 
 use std::pin::Pin;
 use std::sync::Arc;

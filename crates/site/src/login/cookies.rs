@@ -167,7 +167,8 @@ fn append(headers: &mut HeaderMap, mut cookie: Cookie<'_>, seconds: i64, scope: 
     cookie.set_same_site(SameSite::Lax);
     cookie.set_secure(scope.secure);
     cookie.set_max_age(time::Duration::seconds(seconds));
-    // Base64 and a path of harmless characters; were it invalid after all, no cookie would be better than a broken line.
+    // Base64 and a path of harmless characters; were it invalid after all, no cookie would be better than a broken
+    // line.
     if let Ok(line) = HeaderValue::try_from(cookie.to_string()) {
         headers.append(SET_COOKIE, line);
     }

@@ -1,8 +1,8 @@
 //! Whether a request that changes something comes from one of our own pages.
 //!
-//! Two things are checked: what the browser says, by `Sec-Fetch-Site` or else by `Origin`, and a token from our page, which
-//! is the first field of every form, `csrf`, or the header `X-CSRF-Token` of a script. The
-//! token is looked for in the first kilobytes of the body, which is then passed on whole: uploads stream as usual.
+//! Two things are checked: what the browser says, by `Sec-Fetch-Site` or else by `Origin`, and a token from our page,
+//! which is the first field of every form, `csrf`, or the header `X-CSRF-Token` of a script. The token is looked for
+//! in the first kilobytes of the body, which is then passed on whole: uploads stream as usual.
 
 use axum::body::Body;
 use bytes::BytesMut;

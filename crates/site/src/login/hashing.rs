@@ -45,8 +45,8 @@ impl Hashing {
         Hashing { queue: Queue::new(queue) }
     }
 
-    /// Waits for a permit to check this password; `None` for one that takes no time. Get it before the attempt is counted,
-    /// so that a full queue costs neither an attempt nor a write.
+    /// Waits for a permit to check this password; `None` for one that takes no time. Get it before the attempt is
+    /// counted, so that a full queue costs neither an attempt nor a write.
     ///
     /// # Errors
     /// If too many wait already, or it takes too long.

@@ -1,10 +1,10 @@
 //! Who may check a password now: [`MAX_PERMITS`] requests in all processes of the site together; [`MAX_WAITING`] more
 //! wait in order, and the rest are refused at once.
 //!
-//! Behind mod_fcgid each process has one request at a time, so the processes have to agree. They share a folder in which
-//! each slot, a [`Permit`] or a position in the queue, is a locked file (`flock(2)`). A lock ends with its process,
-//! however that ends. Nobody is notified when a lock is released, so a waiting request polls, every [`POLL_EVERY`], for
-//! the slot ahead of its own: first come, first served.
+//! Behind mod_fcgid each process has one request at a time, so the processes have to agree. They share a folder in
+//! which each slot, a [`Permit`] or a position in the queue, is a locked file (`flock(2)`). A lock ends with its
+//! process, however that ends. Nobody is notified when a lock is released, so a waiting request polls, every
+//! [`POLL_EVERY`], for the slot ahead of its own: first come, first served.
 //!
 //! A file system without such locks is no reason to close the login: there each process has a queue of its own.
 
@@ -27,8 +27,8 @@ use crate::store::private_folder_of;
 /// Concurrent checks. Two, so that one that hangs does not close the login.
 const MAX_PERMITS: usize = 2;
 
-/// Requests that wait for a permit. Each occupies a process of mod_fcgid, and a host allows an account ten or twenty. At
-/// some tenths of a second per check, these are done within a second or two.
+/// Requests that wait for a permit. Each occupies a process of mod_fcgid, and a host allows an account ten or twenty.
+/// At some tenths of a second per check, these are done within a second or two.
 const MAX_WAITING: usize = 4;
 
 /// All slots: those with the lowest numbers are permits, the others positions in the queue.

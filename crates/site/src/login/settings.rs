@@ -20,8 +20,8 @@ pub const KEY_FILE: &str = "secret.key";
 /// What the owner decides about the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginSettings {
-    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to this
-    /// account.
+    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to
+    /// this account.
     pub data: PathBuf,
     /// The password, if it is in the program's configuration. Otherwise the one that came with a request counts
     /// ([`ServerFacts::password`](crate::ServerFacts::password)), and then the one of the set-up page.
@@ -30,8 +30,8 @@ pub struct LoginSettings {
     pub session_idle: Duration,
     /// How long a session lasts in total. Default: 30 days.
     pub session_longest: Duration,
-    /// The path below which the cookies are sent. Default: `None`, where the site is mounted. Use `/` if the login guards
-    /// folders outside the site.
+    /// The path below which the cookies are sent. Default: `None`, where the site is mounted. Use `/` if the login
+    /// guards folders outside the site.
     pub cookie_path: Option<CookiePath>,
     /// The file by whose content the owner unlocks the set-up page. `None`: there is no such page.
     pub set_up_file: Option<PathBuf>,

@@ -1,8 +1,8 @@
 //! How often a password may be tried: by one address, by one browser that the owner has used before, by all together.
 //!
-//! Every attempt is counted in the store before the password is checked, so that no process lets one through that another
-//! has just counted. The rules are functions of numbers; the password is checked elsewhere. Under load, who is next is
-//! drawn by lot (`draw.rs`): first come, first served would favor clients that poll.
+//! Every attempt is counted in the store before the password is checked, so that no process lets one through that
+//! another has just counted. The rules are functions of numbers; the password is checked elsewhere. Under load, who
+//! is next is drawn by lot (`draw.rs`): first come, first served would favor clients that poll.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 

@@ -1,7 +1,7 @@
 //! Failures as pages, as JSON and as plain text.
 //!
-//! The failure is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page`] makes the same
-//! pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
+//! The failure is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page`] makes the
+//! same pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};

@@ -1,5 +1,5 @@
-//! Which new passwords a form accepts: long ones that are not easy to guess. There are no rules about kinds of characters:
-//! they make passwords worse (NIST SP 800-63B §5.1.1.2).
+//! Which new passwords a form accepts: long ones that are not easy to guess. There are no rules about kinds of
+//! characters: they make passwords worse (NIST SP 800-63B §5.1.1.2).
 
 use super::Password;
 

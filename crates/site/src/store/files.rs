@@ -139,8 +139,8 @@ mod tests {
         )
     }
 
-    /// Opening a pipe for reading blocks until there is a writer. A test that hangs explains nothing, so this one waits in
-    /// a thread.
+    /// Opening a pipe for reading blocks until there is a writer. A test that hangs explains nothing, so this one
+    /// waits in a thread.
     fn within_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(work()));

@@ -95,8 +95,8 @@ fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Checks whether the file system of the store has locks, on a separate file: closing any descriptor of the store's file
-/// would release SQLite's.
+/// Checks whether the file system of the store has locks, on a separate file: closing any descriptor of the store's
+/// file would release SQLite's.
 ///
 /// # Errors
 /// [`StoreError::NoLocks`] if it has none.

@@ -70,7 +70,8 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed,
         ) => Refusal::Busy,
-        // SQLite reports an unreadable page as a corrupt one. An owner who then removed the file would lose its contents.
+        // SQLite reports an unreadable page as a corrupt one. An owner who then removed the file would lose its
+        // contents.
         Some(code) if is_of_the_system(code, &system) => {
             Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
         }

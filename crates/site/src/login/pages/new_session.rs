@@ -52,8 +52,8 @@ pub(super) async fn start_session(
     Ok(())
 }
 
-/// Removes the cookie from a browser whose session has ended. If the request had no session, nothing is removed: another
-/// site's form arrives without the cookie (`SameSite`), so nobody has checked whose it is.
+/// Removes the cookie from a browser whose session has ended. If the request had no session, nothing is removed:
+/// another site's form arrives without the cookie (`SameSite`), so nobody has checked whose it is.
 pub(super) fn logged_out(request: &LoginRequest) -> Response {
     let mut response = Redirect::to(&request.base().link("/")).into_response();
     let scope = request.gate.scope(request.base(), request.is_https());

@@ -1,6 +1,6 @@
 //! `/set-up`: the first visit, for owners who have no shell and cannot write a configuration file. They upload a file
-//! with a text of their own, type that text here and choose a password. After that the page is closed for good: an owner
-//! who forgets the password uploads the setting.
+//! with a text of their own, type that text here and choose a password. After that the page is closed for good: an
+//! owner who forgets the password uploads the setting.
 
 use std::io;
 use std::path::{Path, PathBuf};
