@@ -222,7 +222,7 @@ fn nobody_reads_the_answer() {
     drop(stdout);
     let ran = finish(child);
     assert!(!ran.success);
-    assert!(ran.errors.contains("The answer could not be written to its end"), "{ran:?}");
+    assert!(ran.errors.contains("The response could not be written completely"), "{ran:?}");
 }
 
 mod shell {
