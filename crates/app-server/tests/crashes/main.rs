@@ -79,7 +79,8 @@ fn a_crash_waits_for_no_reader() {
     let (code, said) = crash_with(writer.into());
     let mut line = String::new();
     reader.read_to_string(&mut line).unwrap();
-    let expected = " ERROR SIGSEGV (invalid memory access) in part: GET /. 0 other requests in flight";
+    let expected =
+        " ERROR SIGSEGV (invalid memory access) in part: GET /. 0 other requests in flight";
     assert!(line.contains(expected) && line.ends_with("-crash\n"), "{line}");
     assert_eq!((code, said), (Some(0), goes_on()));
     let mut file = tempfile::tempfile().unwrap();
