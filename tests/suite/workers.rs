@@ -107,7 +107,7 @@ fn a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile() {
     site.wait_for("another one", |workers| workers.len() == 2 && !workers.contains(&victim));
     assert!(answers(site.address));
     let said = site.supervisor.said();
-    assert!(said.contains("A worker ended") && said.contains("signal: 9"), "{said}");
+    assert!(said.contains("Worker exited") && said.contains("signal: 9"), "{said}");
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
 }
 
