@@ -21,7 +21,7 @@ pub fn check_descriptors() -> Result<(), Error> {
     }
 }
 
-/// Why [`run`](crate::run) gave up.
+/// Why [`Server::run`](crate::Server::run) gave up.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -30,6 +30,8 @@ enum Within {
     Data,
     /// Beside the store, which lends its name.
     BesideStore,
+    /// In the folder of upgrades. Verdicts there have names of their own, of mode 600.
+    Upgrade,
     /// In the folder `logs`.
     Logs,
     /// Beside the log file, which lends its name.
@@ -55,6 +57,20 @@ impl Entry {
     pub(crate) fn stem(self, name: &str) -> Option<&str> {
         name.strip_suffix(self.name)
     }
+
+    /// Returns its default path, relative to the installation's folder or the site's.
+    #[cfg(test)]
+    pub(crate) fn path(self) -> String {
+        match self.within {
+            Within::Home | Within::Site => self.name.to_owned(),
+            Within::Data => format!("{}/{}", DATA.name, self.name),
+            Within::Upgrade => format!("{}/{}", UPGRADE.name, self.name),
+            Within::Logs => format!("{}/{}", LOGS.name, self.name),
+            Within::BesideProgram => PROGRAM.path() + self.name,
+            Within::BesideStore => STORE.path() + self.name,
+            Within::BesideLog => LOG.path() + self.name,
+        }
+    }
 }
 
 /// Declares a constant for each entry, and a list of all of them.
@@ -69,7 +85,7 @@ macro_rules! entries {
 
         /// Every entry, in the order above.
         #[cfg(test)]
-        const ALL: &[Entry] = &[$($constant),+];
+        pub(crate) const ALL: &[Entry] = &[$($constant),+];
     };
 }
 
@@ -91,6 +107,8 @@ entries! {
     DATA: Home, "data", 0o700;
     /// Verdicts on versions, and the settings that passed last.
     UPGRADE: Home, "data/upgrade", 0o700;
+    /// The settings that passed last.
+    GOOD_SETTINGS: Upgrade, "toolshed.toml", 0o600;
     /// The SQLite database.
     STORE: Data, "toolshed.db", 0o600;
     /// SQLite's rollback journal.
@@ -188,20 +206,6 @@ mod tests {
     const LAUNCHER_TEXT: &str = include_str!("../../../dispatch.fcgi");
     const RULES_TEXT: &str = include_str!("../../../htaccess");
 
-    /// The path of an entry, seen from the installation's folder or the site's.
-    fn path_of(entry: Entry) -> String {
-        let Entry { name, within, .. } = entry;
-        let beside = |other: Entry| path_of(other) + name;
-        match within {
-            Within::Home | Within::Site => name.to_owned(),
-            Within::Data => format!("{}/{name}", DATA.name),
-            Within::Logs => format!("{}/{name}", LOGS.name),
-            Within::BesideProgram => beside(PROGRAM),
-            Within::BesideStore => beside(STORE),
-            Within::BesideLog => beside(LOG),
-        }
-    }
-
     fn is_folder(entry: Entry) -> bool {
         entry.mode == 0o700
     }
@@ -265,7 +269,7 @@ mod tests {
         let is_withheld = |path: &str| rules.iter().any(|rule| rule.is_match(path).unwrap());
         let mut seen = 0;
         for entry in ALL.iter().copied().filter(|entry| entry.within != Within::Site) {
-            let path = path_of(entry);
+            let path = entry.path();
             let path = if is_folder(entry) { path + "/file" } else { path };
             // The installation's folder is the site's own, or is inside it.
             for path in [path.clone(), format!("{FOLDER_NEXT_TO_SITE}/{path}")] {
@@ -295,7 +299,7 @@ mod tests {
 
     #[test]
     fn no_two_entries_are_the_same_file() {
-        let mut paths: Vec<_> = ALL.iter().map(|entry| path_of(*entry)).collect();
+        let mut paths: Vec<_> = ALL.iter().map(|entry| entry.path()).collect();
         paths.sort();
         let all = paths.len();
         paths.dedup();

@@ -22,7 +22,8 @@ use atomic_file::Durability;
 
 use crate::config::{self, Configuration, Typed};
 use crate::installation::{
-    ARRIVING, GOOD, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, SETTINGS, UPGRADE, find_site_folder, home,
+    ARRIVING, GOOD, GOOD_SETTINGS, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, SETTINGS, UPGRADE,
+    find_site_folder, home,
 };
 use crate::report::Failure;
 
@@ -121,7 +122,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     }
     if configuration.problems.is_empty() {
         if let Err(error) = keep_configuration(&configuration) {
-            let file = SETTINGS.within(&folder);
+            let file = GOOD_SETTINGS.within(&folder);
             configuration.warnings.push(format!(
                 "This configuration could not be kept as the last good one in {}: {error}.",
                 file.display()
@@ -135,7 +136,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     if !config::file_of(&configuration.typed).is_some_and(|file| is_the_usual(&file)) {
         return configuration;
     }
-    let Ok(text) = config::read_text(&SETTINGS.within(&folder)) else { return configuration };
+    let Ok(text) = config::read_text(&GOOD_SETTINGS.within(&folder)) else { return configuration };
     let mut good = config::load_as(&configuration.typed, &text);
     if !good.problems.is_empty() {
         return configuration;
@@ -147,7 +148,7 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
 /// The first of these that another account can change, or has created: the folder, its parent, and the
 /// configuration that is kept there.
 fn open_to_others(folder: &Path) -> Option<PathBuf> {
-    let file = SETTINGS.within(folder);
+    let file = GOOD_SETTINGS.within(folder);
     let all = [folder.parent().unwrap_or(folder), folder, &file];
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
@@ -210,19 +211,18 @@ pub(crate) fn keep_configuration(configuration: &Configuration) -> io::Result<()
 }
 
 fn keep_in(folder: &Path, text: &str) -> io::Result<()> {
-    let kept = SETTINGS.within(folder);
+    let kept = GOOD_SETTINGS.within(folder);
     if config::read_text(&kept).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(UPGRADE.mode).create(folder)?;
-    replace(&kept, SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes())).inspect_err(
-        |_| {
+    replace(&kept, GOOD_SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes()))
+        .inspect_err(|_| {
             // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder
             // that cannot be written to: then it means the same as no file.
             let emptied = || File::options().write(true).truncate(true).open(&kept).map(drop);
             let _ = fs::remove_file(&kept).or_else(|_| emptied());
-        },
-    )
+        })
 }
 
 /// Writes a file that is there as a whole or as it was before.
@@ -291,9 +291,9 @@ mod tests {
         let configuration = config::load_as(&Typed::default(), text);
         assert_eq!(configuration.text, text);
         keep_in(&folder, &configuration.text).unwrap();
-        assert_eq!(fs::read_to_string(SETTINGS.within(&folder)).unwrap(), text);
+        assert_eq!(fs::read_to_string(GOOD_SETTINGS.within(&folder)).unwrap(), text);
         // No file is a good state, too.
         keep_in(&folder, &Configuration::default().text).unwrap();
-        assert_eq!(fs::read_to_string(SETTINGS.within(&folder)).unwrap(), "");
+        assert_eq!(fs::read_to_string(GOOD_SETTINGS.within(&folder)).unwrap(), "");
     }
 }

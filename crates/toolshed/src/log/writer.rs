@@ -155,7 +155,7 @@ impl MakeWriter<'_> for &'static Log {
     }
 }
 
-/// One message in progress, which tracing writes in one piece.
+/// One message, which tracing writes in one piece.
 #[derive(Debug)]
 pub(super) struct Message {
     log: &'static Log,

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::program::{Installation, Running};
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// What the program makes of a password on standard input.
 fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
@@ -28,7 +28,11 @@ fn typed_to(mut command: Command, typed: &str) -> (i32, String, String) {
 }
 
 /// Logs in as a browser would, over FastCGI; returns the answer to the form and the session's cookie.
-fn log_in(running: &Running, typed: &str, more: &[(&str, &str)]) -> (String, Option<String>) {
+pub(crate) fn log_in(
+    running: &Running,
+    typed: &str,
+    more: &[(&str, &str)],
+) -> (String, Option<String>) {
     let answer = fill_in(running, "/login", &format!("password={}", typed.replace(' ', "+")), more);
     let session =
         answer.split_once("set-cookie: toolshed=").map(|(_, rest)| rest.split(';').next().unwrap());

@@ -4,6 +4,7 @@
 
 mod check;
 mod culprits;
+mod files;
 mod https;
 mod log;
 mod login;
