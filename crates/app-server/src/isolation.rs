@@ -28,7 +28,7 @@ pub use process::Limits;
 use process::fork::{self, Beginning};
 
 use self::queue::ProcessPermit;
-use self::relay::{Event, Relay, Started};
+use self::relay::{ChildEvent, Relay, Started};
 use crate::cause::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
@@ -93,13 +93,13 @@ pub(crate) async fn answer<S: HttpService>(
     };
     let mut relay = Relay::new(started, limits, permit, body);
     match poll_fn(|context| relay.poll_event(context)).await {
-        Event::Head(head) => {
+        ChildEvent::Head(head) => {
             let (parts, ()) = head.into_parts();
             Ok(Response::from_parts(parts, relay))
         }
-        Event::Failed(cause) => Err(cause),
-        Event::Truncated(message) => Err(Cause::BadResponse(message)),
-        Event::Data(_) | Event::End => {
+        ChildEvent::Failed(cause) => Err(cause),
+        ChildEvent::Truncated(message) => Err(Cause::BadResponse(message)),
+        ChildEvent::Data(_) | ChildEvent::End => {
             Err(Cause::ChildBroke("its process sent a body without a head".to_owned()))
         }
     }

@@ -19,7 +19,7 @@ use process::reexec;
 
 use self::connections::Connections;
 use self::listen::{Listening, WebServers};
-use self::phase::{Event, Phase};
+use self::phase::{Phase, Trigger};
 use self::shutdown::shutdown_signals;
 use crate::cause::Cause;
 use crate::error::{Error, check_descriptors};
@@ -31,7 +31,7 @@ use crate::request::service::HttpService;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
 use crate::transport::{Listen, Transport, cgi};
-use crate::upgrade::handover::{Inherited, Reason};
+use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
 /// A server for one service: `Server::new(service).run(transport)`.
@@ -116,7 +116,7 @@ impl<S: HttpService> Server<S> {
             return cgi::serve(application).await;
         };
         panics::set_goes_on(true);
-        let inherited = Inherited::take();
+        let inherited = HandoverState::take();
         let mut wanted = shutdown_signals();
         // Custom for servers. At a terminal it means that the terminal is gone.
         let hears_hangup = upgrade.is_some() && !io::stdin().is_terminal();
@@ -170,7 +170,7 @@ impl<S: HttpService> Server<S> {
         }
 
         let connections = Rc::default();
-        let mut process = Process { application, listening, connections, signals, upgrader };
+        let mut process = ServingProcess { application, listening, connections, signals, upgrader };
         process.take_over(inherited);
         process.run().await;
         Ok(())
@@ -178,7 +178,7 @@ impl<S: HttpService> Server<S> {
 }
 
 /// A process that serves.
-struct Process<S> {
+struct ServingProcess<S> {
     application: Rc<Application<S>>,
     listening: Listening,
     connections: Rc<Connections>,
@@ -186,12 +186,12 @@ struct Process<S> {
     upgrader: Option<Upgrader>,
 }
 
-impl<S: HttpService> Process<S> {
+impl<S: HttpService> ServingProcess<S> {
     /// Does what each phase asks for, until the process has nothing left to do.
     async fn run(mut self) {
         loop {
             let event = match self.connections.phase() {
-                Phase::Starting => Event::Listening,
+                Phase::Starting => Trigger::Listening,
                 Phase::Serving => self.accept_connections().await,
                 Phase::HandingOver => self.hand_over().await,
                 Phase::Draining => return self.drain().await,
@@ -202,7 +202,7 @@ impl<S: HttpService> Process<S> {
     }
 
     /// Moves to the next phase.
-    fn enter(&mut self, event: Event) {
+    fn enter(&mut self, event: Trigger) {
         let phase = self.connections.phase();
         let Some(next) = phase.after(event) else {
             debug_assert!(false, "{event:?} in phase {phase:?}");

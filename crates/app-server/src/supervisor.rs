@@ -31,7 +31,7 @@ use event_loop::time;
 use process::{Child, Command, Stdio};
 
 use self::back_off::BackOff;
-use self::load::{Change, Load};
+use self::load::{Load, LoadChange};
 use self::worker::VARIABLE;
 use crate::error::{Error, check_descriptors};
 use crate::host::Host;
@@ -123,7 +123,7 @@ struct Worker {
 }
 
 /// What the supervisor has to act on.
-enum Event {
+enum WorkerEvent {
     Signal(Signal),
     /// The worker at that place of `workers` has ended.
     Ended(usize, io::Result<ExitStatus>),
@@ -181,19 +181,19 @@ impl Supervisor {
         loop {
             let alarm = self.start_at.iter().copied().fold(next_tick, Instant::min);
             match self.event(&mut signals, alarm).await {
-                Event::Signal(Signal::Hangup) => {
+                WorkerEvent::Signal(Signal::Hangup) => {
                     if let Some(signal) = self.upgrade(&mut signals).await {
                         tracing::info!("{signal} received; draining workers.");
                         return;
                     }
                 }
-                Event::Signal(signal) => {
+                WorkerEvent::Signal(signal) => {
                     tracing::info!("{signal} received; draining workers.");
                     return;
                 }
-                Event::Ended(place, status) => self.replace(place, status),
-                Event::Left(place) => drop(self.leaving.swap_remove(place)),
-                Event::Time => {
+                WorkerEvent::Ended(place, status) => self.replace(place, status),
+                WorkerEvent::Left(place) => drop(self.leaving.swap_remove(place)),
+                WorkerEvent::Time => {
                     let now = time::now();
                     let due = self.start_at.iter().filter(|at| **at <= now).count();
                     self.start_at.retain(|at| *at > now);
@@ -208,23 +208,23 @@ impl Supervisor {
     }
 
     /// Waits for the next thing to act on, and no longer than until `alarm`.
-    async fn event(&mut self, signals: &mut Signals, alarm: Instant) -> Event {
+    async fn event(&mut self, signals: &mut Signals, alarm: Instant) -> WorkerEvent {
         let mut alarm = time::sleep_until(alarm);
         poll_fn(|context| {
             if let Poll::Ready(signal) = signals.poll_recv(context) {
-                return Poll::Ready(Event::Signal(signal));
+                return Poll::Ready(WorkerEvent::Signal(signal));
             }
             for (place, worker) in self.workers.iter_mut().enumerate() {
                 if let Poll::Ready(status) = worker.child.poll_wait(context) {
-                    return Poll::Ready(Event::Ended(place, status));
+                    return Poll::Ready(WorkerEvent::Ended(place, status));
                 }
             }
             for (place, worker) in self.leaving.iter_mut().enumerate() {
                 if worker.child.poll_wait(context).is_ready() {
-                    return Poll::Ready(Event::Left(place));
+                    return Poll::Ready(WorkerEvent::Left(place));
                 }
             }
-            Pin::new(&mut alarm).poll(context).map(|()| Event::Time)
+            Pin::new(&mut alarm).poll(context).map(|()| WorkerEvent::Time)
         })
         .await
     }
@@ -253,14 +253,14 @@ impl Supervisor {
         }
         let waiting = self.listening.listener.has_waiting().unwrap_or(false);
         match self.load.observe(&shares, waiting, self.start_at.len(), &self.allowed()) {
-            Some(Change::More) => {
+            Some(LoadChange::More) => {
                 tracing::info!(
                     workers = self.workers.len(),
                     "All workers are busy; starting one more."
                 );
                 self.start_or_try_again();
             }
-            Some(Change::Fewer) => {
+            Some(LoadChange::Fewer) => {
                 tracing::info!(workers = self.workers.len(), "Workers are idle; stopping one.");
                 if let Some(worker) = self.workers.pop() {
                     self.let_go(worker);
@@ -294,12 +294,12 @@ impl Supervisor {
                 }
             };
             match serves(&mut successor, signals).await {
-                Start::Serves => {}
-                Start::ToldToEnd(signal) => {
+                StartOutcome::Serves => {}
+                StartOutcome::ToldToEnd(signal) => {
                     self.workers.push(successor);
                     return Some(signal);
                 }
-                Start::Failed(why) => {
+                StartOutcome::Failed(why) => {
                     // Dropped, it is killed.
                     tracing::error!("New worker {why}; the old workers continue.");
                     return None;
@@ -339,14 +339,14 @@ impl Supervisor {
 }
 
 /// How a start went.
-enum Start {
+enum StartOutcome {
     Serves,
     Failed(String),
     ToldToEnd(Signal),
 }
 
 /// Waits until a worker has taken its socket from descriptor 0, which is when everything else stands.
-async fn serves(worker: &mut Worker, signals: &mut Signals) -> Start {
+async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
     let deadline = worker.started + START_PATIENCE;
     let entry = format!("/proc/{}/fd/0", worker.child.id());
     let mut again = time::sleep(Duration::ZERO);
@@ -354,20 +354,22 @@ async fn serves(worker: &mut Worker, signals: &mut Signals) -> Start {
         if let Poll::Ready(signal) = signals.poll_recv(context)
             && signal != Signal::Hangup
         {
-            return Poll::Ready(Start::ToldToEnd(signal));
+            return Poll::Ready(StartOutcome::ToldToEnd(signal));
         }
         if let Poll::Ready(status) = worker.child.poll_wait(context) {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            return Poll::Ready(Start::Failed(format!("ended before it served ({how})")));
+            return Poll::Ready(StartOutcome::Failed(format!("ended before it served ({how})")));
         }
         while Pin::new(&mut again).poll(context).is_ready() {
             if fs::read_link(&entry).is_ok_and(|target| target.as_os_str() == "/dev/null") {
-                return Poll::Ready(Start::Serves);
+                return Poll::Ready(StartOutcome::Serves);
             }
             let now = time::now();
             if now >= deadline {
                 let patience = START_PATIENCE.as_secs();
-                return Poll::Ready(Start::Failed(format!("did not serve within {patience} s")));
+                return Poll::Ready(StartOutcome::Failed(format!(
+                    "did not serve within {patience} s"
+                )));
             }
             again = time::sleep_until(now + LOOK_AGAIN);
         }

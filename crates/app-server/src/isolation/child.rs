@@ -12,7 +12,7 @@ use http::{Request, Response, request};
 use http_body::Body as HttpBody;
 
 use crate::cgi_vars::http_to_cgi::has_body;
-use crate::isolation::frames::{Frame, Frames};
+use crate::isolation::frames::{Frames, PipeFrame};
 use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
@@ -82,7 +82,7 @@ async fn respond<S: HttpService>(
     let is_all = !has_body(&method, head.status) || body.is_end_stream();
     let exact = body.size_hint().exact();
     let response = Response::from_parts(head, ());
-    Frame::Head { response, exact, is_all }.write(pipe).await?;
+    PipeFrame::Head { response, exact, is_all }.write(pipe).await?;
     if is_all {
         return Ok(());
     }
@@ -91,11 +91,11 @@ async fn respond<S: HttpService>(
             Some(Ok(frame)) => {
                 // Trailers have no place in CGI.
                 if let Ok(data) = frame.into_data() {
-                    Frame::Data(data).write(pipe).await?;
+                    PipeFrame::Data(data).write(pipe).await?;
                 }
             }
-            Some(Err(error)) => return Frame::Failed(error.message()).write(pipe).await,
-            None => return Frame::End.write(pipe).await,
+            Some(Err(error)) => return PipeFrame::Failed(error.message()).write(pipe).await,
+            None => return PipeFrame::End.write(pipe).await,
         }
     }
 }
@@ -117,17 +117,17 @@ impl Receiving {
         loop {
             while let Ok(Some(frame)) = self.frames.next() {
                 match frame {
-                    Frame::Data(data) => {
+                    PipeFrame::Data(data) => {
                         if let Some(sender) = &mut self.sender {
                             sender.push(data);
                         }
                     }
-                    Frame::Failed(why) => {
+                    PipeFrame::Failed(why) => {
                         if let Some(sender) = self.sender.take() {
                             sender.fail(BodyError::Relayed(why));
                         }
                     }
-                    Frame::End | Frame::Head { .. } => {
+                    PipeFrame::End | PipeFrame::Head { .. } => {
                         if let Some(sender) = self.sender.take() {
                             sender.end();
                         }

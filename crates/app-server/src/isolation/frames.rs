@@ -21,7 +21,7 @@ const READ: usize = 64 * 1024;
 
 /// What one end tells the other.
 #[derive(Debug)]
-pub(crate) enum Frame {
+pub(crate) enum PipeFrame {
     /// The response's head. `exact`: the length of the body, if it is known. `is_all`: nothing follows.
     Head { response: Response<()>, exact: Option<u64>, is_all: bool },
     /// Bytes of a body.
@@ -32,18 +32,18 @@ pub(crate) enum Frame {
     Failed(String),
 }
 
-impl Frame {
+impl PipeFrame {
     /// Writes the frame; waits for room.
     ///
     /// # Errors
     /// When nobody reads.
     pub(crate) async fn write(self, pipe: &mut Writer) -> io::Result<()> {
         let (kind, mut bytes) = match self {
-            Frame::Head { response, exact, is_all } => (b'H', encode(&response, exact, is_all)),
-            Frame::Data(data) if data.is_empty() => return Ok(()),
-            Frame::Data(data) => (b'D', data),
-            Frame::End => (b'E', Bytes::new()),
-            Frame::Failed(message) => (b'F', message.into()),
+            PipeFrame::Head { response, exact, is_all } => (b'H', encode(&response, exact, is_all)),
+            PipeFrame::Data(data) if data.is_empty() => return Ok(()),
+            PipeFrame::Data(data) => (b'D', data),
+            PipeFrame::End => (b'E', Bytes::new()),
+            PipeFrame::Failed(message) => (b'F', message.into()),
         };
         while bytes.len() > LONGEST {
             let part = bytes.split_to(LONGEST);
@@ -81,7 +81,7 @@ fn encode(response: &Response<()>, exact: Option<u64>, is_all: bool) -> Bytes {
     bytes.freeze()
 }
 
-fn decode(mut bytes: Bytes) -> Option<Frame> {
+fn decode(mut bytes: Bytes) -> Option<PipeFrame> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(bytes.try_get_u16().ok()?).ok()?;
     let exact = Some(bytes.try_get_u64().ok()?).filter(|exact| *exact != u64::MAX);
@@ -95,7 +95,7 @@ fn decode(mut bytes: Bytes) -> Option<Frame> {
         let value = HeaderValue::from_maybe_shared(part(&mut bytes)?).ok()?;
         response.headers_mut().append(name, value);
     }
-    Some(Frame::Head { response, exact, is_all })
+    Some(PipeFrame::Head { response, exact, is_all })
 }
 
 /// Cuts what is read into frames. Data is handed on as it comes, in parts.
@@ -117,7 +117,7 @@ impl Frames {
     ///
     /// # Errors
     /// When what came is no frame.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, &'static str> {
+    pub(crate) fn next(&mut self) -> Result<Option<PipeFrame>, &'static str> {
         const NONSENSE: &str = "its process sent what is no answer";
         if self.data_left == 0 {
             let Some((header, rest)) = self.buffer.split_at_checked(HEADER) else {
@@ -136,8 +136,10 @@ impl Frames {
                 let bytes = self.buffer.split_to(length).freeze();
                 return match kind {
                     b'H' => decode(bytes).map(Some).ok_or(NONSENSE),
-                    b'E' => Ok(Some(Frame::End)),
-                    b'F' => Ok(Some(Frame::Failed(String::from_utf8_lossy(&bytes).into_owned()))),
+                    b'E' => Ok(Some(PipeFrame::End)),
+                    b'F' => {
+                        Ok(Some(PipeFrame::Failed(String::from_utf8_lossy(&bytes).into_owned())))
+                    }
                     _ => Err(NONSENSE),
                 };
             }
@@ -149,7 +151,7 @@ impl Frames {
             return Ok(None);
         }
         self.data_left -= there;
-        Ok(Some(Frame::Data(self.buffer.split_to(there).freeze())))
+        Ok(Some(PipeFrame::Data(self.buffer.split_to(there).freeze())))
     }
 }
 
@@ -183,8 +185,8 @@ mod tests {
                 frames.buffer().extend_from_slice(piece);
                 while let Some(frame) = frames.next().unwrap() {
                     match frame {
-                        Frame::Data(bytes) => data.extend_from_slice(&bytes),
-                        Frame::Head { response: got, exact, is_all } => {
+                        PipeFrame::Data(bytes) => data.extend_from_slice(&bytes),
+                        PipeFrame::Head { response: got, exact, is_all } => {
                             assert_eq!(got.headers(), response.headers());
                             assert_eq!(
                                 (got.status(), exact, is_all),

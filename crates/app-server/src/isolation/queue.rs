@@ -28,7 +28,7 @@ impl ProcessQueue {
 
     /// Waits for a permit.
     pub(crate) async fn enter(&self) -> ProcessPermit {
-        let mut waiting = Waiting::new(self.clone());
+        let mut waiting = Waiter::new(self.clone());
         poll_fn(|context| waiting.poll_permit(context)).await;
         ProcessPermit(self.clone())
     }
@@ -57,17 +57,17 @@ impl Drop for ProcessPermit {
 }
 
 /// A request that waits. One that gives up makes room for the next.
-struct Waiting {
+struct Waiter {
     queue: ProcessQueue,
     ticket: u64,
 }
 
-impl Waiting {
+impl Waiter {
     fn new(queue: ProcessQueue) -> Self {
         let ticket = queue.0.next_ticket.get();
         queue.0.next_ticket.set(ticket + 1);
         queue.0.waiting.borrow_mut().push_back((ticket, None));
-        Waiting { queue, ticket }
+        Waiter { queue, ticket }
     }
 
     fn poll_permit(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -86,7 +86,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.queue.0.waiting.borrow_mut().retain(|(ticket, _)| *ticket != self.ticket);
         self.queue.call_next();

@@ -19,7 +19,7 @@ use process::Child;
 use process::{Failure, Limits, output};
 
 use crate::cause::Cause;
-use crate::isolation::frames::{Frame, Frames};
+use crate::isolation::frames::{Frames, PipeFrame};
 use crate::isolation::queue::ProcessPermit;
 use crate::request::body::Body;
 
@@ -36,14 +36,14 @@ pub(crate) struct Started {
 
 /// What both tasks of a request know.
 #[derive(Default)]
-struct Shared {
+struct SharedWithBody {
     /// The body waits for the visitor: the child cannot be blamed for the time.
     waits_for_visitor: Cell<bool>,
     /// Who is to hear when that changes.
     relay: RefCell<Option<Waker>>,
 }
 
-impl Shared {
+impl SharedWithBody {
     fn set_waits_for_visitor(&self, waits: bool) {
         if self.waits_for_visitor.replace(waits) != waits {
             let relay = self.relay.borrow_mut().take();
@@ -56,7 +56,7 @@ impl Shared {
 
 /// Sends the request's body to the child. Only returns if that fails: the end of the pipe tells the child that
 /// nobody waits for its response.
-async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
+async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>) {
     loop {
         let piece = poll_fn(|context| {
             let polled = Pin::new(&mut body).poll_frame(context);
@@ -65,11 +65,11 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<Shared>) {
         });
         let (frame, is_last) = match piece.await {
             Some(Ok(piece)) => match piece.into_data() {
-                Ok(data) => (Frame::Data(data), false),
+                Ok(data) => (PipeFrame::Data(data), false),
                 Err(_) => continue,
             },
-            Some(Err(error)) => (Frame::Failed(error.to_string()), true),
-            None => (Frame::End, true),
+            Some(Err(error)) => (PipeFrame::Failed(error.to_string()), true),
+            None => (PipeFrame::End, true),
         };
         match frame.write(&mut pipe).await {
             Ok(()) if is_last => break,
@@ -96,8 +96,8 @@ pub(crate) struct Relay {
     answer: Reader,
     frames: Frames,
     limits: Limits,
-    clock: Clock,
-    shared: Rc<Shared>,
+    clock: ChildClock,
+    shared: Rc<SharedWithBody>,
     /// Bytes of the body that are left, when the child has told their number.
     left: Option<u64>,
 }
@@ -119,7 +119,7 @@ struct Running {
 }
 
 /// What comes from a child.
-pub(crate) enum Event {
+pub(crate) enum ChildEvent {
     Head(Response<()>),
     Data(Bytes),
     End,
@@ -132,7 +132,7 @@ pub(crate) enum Event {
 impl Relay {
     pub(crate) fn new(started: Started, limits: Limits, permit: ProcessPermit, body: Body) -> Self {
         let Started { mut child, body: pipe, answer } = started;
-        let shared = Rc::<Shared>::default();
+        let shared = Rc::<SharedWithBody>::default();
         let stderr = child.stderr.take();
         let printed = event_loop::spawn(output::pass_on(stderr, output::to_stderr));
         let body = event_loop::spawn(send_body(body, pipe, shared.clone()));
@@ -141,7 +141,7 @@ impl Relay {
             answer,
             frames: Frames::default(),
             limits,
-            clock: Clock { left: limits.wall, running: None },
+            clock: ChildClock { left: limits.wall, running: None },
             shared,
             left: None,
         }
@@ -155,15 +155,15 @@ impl Relay {
         }
     }
 
-    /// Waits for what comes next. Nothing comes after [`Event::End`] and the failures.
-    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+    /// Waits for what comes next. Nothing comes after [`ChildEvent::End`] and the failures.
+    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent> {
         loop {
             match &mut self.state {
-                State::Over => return Poll::Ready(Event::End),
+                State::Over => return Poll::Ready(ChildEvent::End),
                 State::Dying(why) => {
                     let cause = ready!(why.as_mut().poll(context));
                     self.state = State::Over;
-                    return Poll::Ready(Event::Failed(cause));
+                    return Poll::Ready(ChildEvent::Failed(cause));
                 }
                 State::Answering(_) => {}
             }
@@ -173,7 +173,7 @@ impl Relay {
                 Err(why) => {
                     // The drop kills it.
                     self.state = State::Over;
-                    return Poll::Ready(Event::Failed(Cause::ChildBroke(why.to_owned())));
+                    return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
                 }
             }
             match self.answer.poll_read_into(context, self.frames.buffer()) {
@@ -189,7 +189,7 @@ impl Relay {
                     ready!(self.poll_patience(context));
                     self.state = State::Over;
                     let text = self.explain(&Failure::WallTime(self.limits.wall));
-                    return Poll::Ready(Event::Failed(Cause::ChildTooSlow(text)));
+                    return Poll::Ready(ChildEvent::Failed(Cause::ChildTooSlow(text)));
                 }
             }
         }
@@ -205,27 +205,27 @@ impl Relay {
         self.clock.poll_over(context)
     }
 
-    fn take(&mut self, frame: Frame) -> Event {
+    fn take(&mut self, frame: PipeFrame) -> ChildEvent {
         self.clock.stop();
         match frame {
-            Frame::Head { response, exact, is_all } => {
+            PipeFrame::Head { response, exact, is_all } => {
                 self.left = exact;
                 if is_all {
                     self.let_go();
                 }
-                Event::Head(response)
+                ChildEvent::Head(response)
             }
-            Frame::Data(data) => {
+            PipeFrame::Data(data) => {
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                Event::Data(data)
+                ChildEvent::Data(data)
             }
-            Frame::End => {
+            PipeFrame::End => {
                 self.let_go();
-                Event::End
+                ChildEvent::End
             }
-            Frame::Failed(message) => {
+            PipeFrame::Failed(message) => {
                 self.let_go();
-                Event::Truncated(message)
+                ChildEvent::Truncated(message)
             }
         }
     }
@@ -299,12 +299,12 @@ fn explain(failure: &Failure, cpu: Duration) -> String {
 }
 
 /// Time that runs only while it is the child's turn.
-struct Clock {
+struct ChildClock {
     left: Duration,
     running: Option<(Instant, Sleep)>,
 }
 
-impl Clock {
+impl ChildClock {
     fn stop(&mut self) {
         if let Some((since, _)) = self.running.take() {
             self.left = self.left.saturating_sub(time::now().saturating_duration_since(since));

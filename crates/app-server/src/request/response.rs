@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::error_report::{About, reference};
-use crate::isolation::relay::{Event, Relay};
+use crate::isolation::relay::{ChildEvent, Relay};
 use crate::recovery::panics;
 use crate::request::application::InFlight;
 use crate::request::panic_guard::Foreign;
@@ -76,7 +76,7 @@ pin_project! {
     /// its Content-Length says: more are left out, fewer are a failure.
     pub(crate) struct ResponseBody<B> {
         #[pin]
-        source: Source<B>,
+        source: BodySource<B>,
         // Bytes of the Content-Length that have not come.
         left: Option<u64>,
         about: Option<About>,
@@ -86,7 +86,7 @@ pin_project! {
 
 pin_project! {
     #[project = SourceProjection]
-    enum Source<B> {
+    enum BodySource<B> {
         Application { #[pin] body: Foreign<B> },
         Isolated { relay: Box<Relay> },
         Page { page: Bytes },
@@ -101,12 +101,12 @@ impl<B> ResponseBody<B> {
         about: About,
         permit: InFlight,
     ) -> Self {
-        let source = Source::Application { body };
+        let source = BodySource::Application { body };
         ResponseBody { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
     pub(crate) fn isolated(relay: Relay, about: About, permit: InFlight) -> Self {
-        let source = Source::Isolated { relay: Box::new(relay) };
+        let source = BodySource::Isolated { relay: Box::new(relay) };
         ResponseBody { source, left: None, about: Some(about), permit: Some(permit) }
     }
 
@@ -116,7 +116,7 @@ impl<B> ResponseBody<B> {
     }
 
     pub(crate) fn page(page: Bytes) -> Self {
-        ResponseBody { source: Source::Page { page }, left: None, about: None, permit: None }
+        ResponseBody { source: BodySource::Page { page }, left: None, about: None, permit: None }
     }
 }
 
@@ -159,22 +159,22 @@ where
             SourceProjection::Over => return Poll::Ready(None),
             SourceProjection::Page { page } => {
                 let page = std::mem::take(page);
-                this.source.set(Source::Over);
+                this.source.set(BodySource::Over);
                 return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
             }
             SourceProjection::Isolated { relay } => match ready!(relay.poll_event(context)) {
-                Event::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Event::Head(_) | Event::End => {
-                    this.source.set(Source::Over);
+                ChildEvent::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                ChildEvent::Head(_) | ChildEvent::End => {
+                    this.source.set(BodySource::Over);
                     *this.permit = None;
                     return Poll::Ready(None);
                 }
-                Event::Truncated(message) => {
+                ChildEvent::Truncated(message) => {
                     // Its own process has logged it.
-                    this.source.set(Source::Over);
+                    this.source.set(BodySource::Over);
                     return Poll::Ready(Some(Err(Truncated(Cause::BadResponse(message)))));
                 }
-                Event::Failed(cause) => cause,
+                ChildEvent::Failed(cause) => cause,
             },
             SourceProjection::Application { body } => match body.run(|it| {
                 // Formatting an error runs the application's code, too.
@@ -194,7 +194,7 @@ where
                         None => {
                             let room = *left as usize;
                             *left = 0;
-                            this.source.set(Source::Over);
+                            this.source.set(BodySource::Over);
                             *this.permit = None;
                             return Poll::Ready(
                                 (room > 0).then(|| Ok(frame.map_data(|data| data.slice(..room)))),
@@ -207,7 +207,7 @@ where
                         "the body ended {left} bytes before its Content-Length"
                     )),
                     _ => {
-                        this.source.set(Source::Over);
+                        this.source.set(BodySource::Over);
                         *this.permit = None;
                         return Poll::Ready(None);
                     }
@@ -216,7 +216,7 @@ where
                 Err(panic) => Cause::BadResponse(format!("panic: {panic}")),
             },
         };
-        this.source.set(Source::Over);
+        this.source.set(BodySource::Over);
         let broken = Truncated(cause);
         if let Some(About { method, uri, .. }) = this.about {
             let reference = reference();
@@ -230,26 +230,26 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.source {
             // A body that is too short is asked once more, to fail.
-            Source::Application { body } => {
+            BodySource::Application { body } => {
                 body.is_end_stream() && self.left.is_none_or(|left| left == 0)
             }
-            Source::Isolated { relay } => relay.left() == Some(0),
-            Source::Page { page } => page.is_empty(),
-            Source::Over => true,
+            BodySource::Isolated { relay } => relay.left() == Some(0),
+            BodySource::Page { page } => page.is_empty(),
+            BodySource::Over => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Application { body } => match self.left {
+            BodySource::Application { body } => match self.left {
                 Some(left) => SizeHint::with_exact(left),
                 None => body.size_hint(),
             },
-            Source::Isolated { relay } => {
+            BodySource::Isolated { relay } => {
                 relay.left().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
-            Source::Page { page } => SizeHint::with_exact(page.len() as u64),
-            Source::Over => SizeHint::with_exact(0),
+            BodySource::Page { page } => SizeHint::with_exact(page.len() as u64),
+            BodySource::Over => SizeHint::with_exact(0),
         }
     }
 }

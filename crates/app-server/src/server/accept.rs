@@ -13,10 +13,10 @@ use event_loop::signals::Signal;
 use event_loop::time;
 
 use crate::request::service::HttpService;
-use crate::server::Process;
+use crate::server::ServingProcess;
 use crate::server::connections::{IdleConnection, is_to_be_said};
 use crate::server::listen::{self, WebServers};
-use crate::server::phase::Event;
+use crate::server::phase::Trigger;
 use crate::transport::{Listen, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::{Act, Upgrader};
 
@@ -24,10 +24,10 @@ use crate::upgrade::upgrader::{Act, Upgrader};
 /// application may hold descriptors, too.
 const RETRY_ACCEPT: Duration = Duration::from_millis(100);
 
-impl<S: HttpService> Process<S> {
+impl<S: HttpService> ServingProcess<S> {
     /// Accepts until the process is to end, there is a newer version, or the socket was shut down by another
     /// process that shares it: then nothing more can come.
-    pub(super) async fn accept_connections(&mut self) -> Event {
+    pub(super) async fn accept_connections(&mut self) -> Trigger {
         let said = Cell::new(None);
         loop {
             let limit = self.application.settings.max_connections;
@@ -79,7 +79,7 @@ impl<S: HttpService> Process<S> {
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
                     tracing::info!("Listen socket shut down; draining.");
-                    return Event::Shutdown;
+                    return Trigger::Shutdown;
                 }
                 // The peer left before it was accepted, or the like: the next may be better.
                 Ok(Err(error)) => tracing::debug!("A connection was not accepted: {error}."),
@@ -88,26 +88,26 @@ impl<S: HttpService> Process<S> {
     }
 
     /// Looks for signals and newer versions; `None` while neither says to do something else.
-    fn poll_events(&mut self, context: &mut Context<'_>) -> Option<Event> {
+    fn poll_events(&mut self, context: &mut Context<'_>) -> Option<Trigger> {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             match (signal, &mut self.upgrader) {
                 (Signal::Hangup, Some(upgrader)) => upgrader.ask(),
                 _ => {
                     tracing::info!("{signal} received; draining.");
-                    return Some(Event::Shutdown);
+                    return Some(Trigger::Shutdown);
                 }
             }
         }
         match self.upgrader.as_mut()?.poll(&*self.connections, context) {
-            Poll::Ready(Act::Upgrade) => Some(Event::UpgradeReady),
-            Poll::Ready(Act::Exit) => Some(Event::Shutdown),
+            Poll::Ready(Act::Upgrade) => Some(Trigger::UpgradeReady),
+            Poll::Ready(Act::Exit) => Some(Trigger::Shutdown),
             Poll::Pending => None,
         }
     }
 
     /// Waits, out of the poll set, until fewer than `open` connections are open or it is worth
     /// another try.
-    async fn make_room(&mut self, open: usize) -> Option<Event> {
+    async fn make_room(&mut self, open: usize) -> Option<Trigger> {
         self.listening.listener.pause();
         if !self.connections.make_room() {
             self.application.permits.make_room();

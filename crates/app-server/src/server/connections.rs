@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::request::fairness::{self, ClientNet, Connected, Loss};
 use crate::server::phase::{Phase, Wanted};
-use crate::upgrade::upgrader::Watched;
+use crate::upgrade::upgrader::RequestActivity;
 
 /// How long a new connection may take to bring its first request before it counts as idle. Whoever
 /// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.
@@ -209,7 +209,7 @@ pub(crate) struct Registration {
     key: usize,
 }
 
-impl Watched for Connections {
+impl RequestActivity for Connections {
     fn was_active(&self, context: &Context<'_>) -> bool {
         let was = self.active.replace(false);
         let watcher = (!was).then(|| context.waker().clone());

@@ -8,13 +8,13 @@ use event_loop::time;
 use process::draining_child;
 
 use crate::request::service::HttpService;
-use crate::server::Process;
+use crate::server::ServingProcess;
 
 /// Connections that may wait to be accepted: what Linux allows at most by default (somaxconn). A bound for
 /// draining a socket to which new ones keep coming.
 const MAX_BACKLOG: usize = 4096;
 
-impl<S: HttpService> Process<S> {
+impl<S: HttpService> ServingProcess<S> {
     /// Takes what is in the backlog, finishes all, returns.
     pub(super) async fn drain(mut self) {
         if self.listening.ours_alone {
@@ -29,7 +29,8 @@ impl<S: HttpService> Process<S> {
             self.start(stream, peer);
         }
         // `signals` lives on: a second signal must not end the process by its default action.
-        let Process { application, listening, connections, signals: _signals, upgrader: _ } = self;
+        let ServingProcess { application, listening, connections, signals: _signals, upgrader: _ } =
+            self;
         drop(listening);
         let mut patience = time::sleep(application.settings.drain_timeout);
         poll_fn(|context: &mut Context<'_>| {
@@ -49,7 +50,7 @@ impl<S: HttpService> Process<S> {
 
     /// Finishes what was in flight when the process became the new version, and ends the child.
     pub(super) async fn drain_as_child(self) {
-        let Process { application, listening, connections, mut signals, upgrader } = self;
+        let ServingProcess { application, listening, connections, mut signals, upgrader } = self;
         // They are the new version's.
         drop((connections.take_collected(), listening, upgrader));
         tracing::info!(open = connections.len(), "Draining child: finishing requests in flight.");

@@ -16,12 +16,12 @@ use process::draining_child::{self, Forked};
 use process::{descriptors, reexec};
 
 use crate::request::service::HttpService;
-use crate::server::Process;
+use crate::server::ServingProcess;
 use crate::server::connections::IdleConnection;
-use crate::server::phase::Event;
+use crate::server::phase::Trigger;
 use crate::transport::{Listen, http as http_transport};
 use crate::upgrade::decide::Obstacle;
-use crate::upgrade::handover::{Inherited, Item, Reason};
+use crate::upgrade::handover::{HandoverState, Item, Reason};
 
 /// How long requests in flight may take before a draining child finishes them: accepting pauses meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ const MAX_DRAINING: usize = 4;
 /// How long an upgrade waits for requests that run child processes.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
-impl<S: HttpService> Process<S> {
+impl<S: HttpService> ServingProcess<S> {
     /// Becomes the new version. Returns when that was not possible, and in the draining child.
-    pub(super) async fn hand_over(&mut self) -> Event {
+    pub(super) async fn hand_over(&mut self) -> Trigger {
         let mut grace = time::sleep(GRACE);
         let is_shutdown = poll_fn(|context| {
             if self.poll_shutdown_signal(context) {
@@ -46,11 +46,11 @@ impl<S: HttpService> Process<S> {
             self.connections.poll_fewer_than(1, context).map(|()| false)
         })
         .await;
-        if is_shutdown { Event::Shutdown } else { self.upgrade() }
+        if is_shutdown { Trigger::Shutdown } else { self.upgrade() }
     }
 
     /// Executes the new program. Returns when that was not possible, and in the draining child.
-    fn upgrade(&mut self) -> Event {
+    fn upgrade(&mut self) -> Trigger {
         let in_flight = self.connections.len();
         if let Some(obstacle) = self.obstacle(in_flight) {
             return self.put_off(obstacle);
@@ -59,14 +59,14 @@ impl<S: HttpService> Process<S> {
         let held = reexec::Held::begin();
         process::look_now();
         if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
-            return Event::Shutdown;
+            return Trigger::Shutdown;
         }
         let _ = io::stdout().flush();
         let original = match self.fork_draining_child(in_flight) {
             Ok(Some(Forked::Original(original))) => Some(original),
             Ok(Some(Forked::DrainingChild)) => {
                 drop(held);
-                return Event::Forked;
+                return Trigger::Forked;
             }
             Ok(None) => None,
             Err(obstacle) => return self.put_off(obstacle),
@@ -89,11 +89,11 @@ impl<S: HttpService> Process<S> {
         })
     }
 
-    fn put_off(&mut self, obstacle: Obstacle) -> Event {
+    fn put_off(&mut self, obstacle: Obstacle) -> Trigger {
         if let Some(upgrader) = &mut self.upgrader {
             upgrader.put_off(obstacle);
         }
-        Event::PutOff
+        Trigger::PutOff
     }
 
     /// What stands in the way, as far as it can be known before anything is done.
@@ -169,7 +169,7 @@ impl<S: HttpService> Process<S> {
     }
 
     /// Takes over what the program before this one has left.
-    pub(super) fn take_over(&mut self, inherited: Inherited) {
+    pub(super) fn take_over(&mut self, inherited: HandoverState) {
         for connection in inherited.keep_alive {
             match Stream::from_fd(connection) {
                 Ok(stream) => {

@@ -20,7 +20,7 @@ pub(crate) enum Phase {
 
 /// What moves a process from one phase to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum Trigger {
     /// The listen socket is open.
     Listening,
     /// There is a newer version that may run in the place of this one.
@@ -35,13 +35,13 @@ pub(crate) enum Event {
 
 impl Phase {
     /// The table of moves: `None` for an event that cannot come in a phase.
-    pub(crate) fn after(self, event: Event) -> Option<Phase> {
+    pub(crate) fn after(self, event: Trigger) -> Option<Phase> {
         match (self, event) {
-            (Phase::Starting, Event::Listening) => Some(Phase::Serving),
-            (Phase::Serving, Event::UpgradeReady) => Some(Phase::HandingOver),
-            (Phase::Serving | Phase::HandingOver, Event::Shutdown) => Some(Phase::Draining),
-            (Phase::HandingOver, Event::PutOff) => Some(Phase::Serving),
-            (Phase::HandingOver, Event::Forked) => Some(Phase::DrainingChild),
+            (Phase::Starting, Trigger::Listening) => Some(Phase::Serving),
+            (Phase::Serving, Trigger::UpgradeReady) => Some(Phase::HandingOver),
+            (Phase::Serving | Phase::HandingOver, Trigger::Shutdown) => Some(Phase::Draining),
+            (Phase::HandingOver, Trigger::PutOff) => Some(Phase::Serving),
+            (Phase::HandingOver, Trigger::Forked) => Some(Phase::DrainingChild),
             _ => None,
         }
     }
@@ -88,8 +88,13 @@ mod tests {
     #[test]
     fn phases_move_as_drawn() {
         use Phase::*;
-        let events =
-            [Event::Listening, Event::UpgradeReady, Event::PutOff, Event::Forked, Event::Shutdown];
+        let events = [
+            Trigger::Listening,
+            Trigger::UpgradeReady,
+            Trigger::PutOff,
+            Trigger::Forked,
+            Trigger::Shutdown,
+        ];
         let table = [
             // Listening   UpgradeReady       PutOff         Forked               Shutdown
             [Some(Serving), None, None, None, None],

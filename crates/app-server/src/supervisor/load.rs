@@ -22,7 +22,7 @@ pub(super) struct Load {
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum LoadChange {
     /// Start one more.
     More,
     /// End one.
@@ -39,7 +39,7 @@ impl Load {
         waiting: bool,
         to_be_replaced: usize,
         allowed: &RangeInclusive<usize>,
-    ) -> Option<Change> {
+    ) -> Option<LoadChange> {
         if to_be_replaced > 0 {
             *self = Load::default();
             return None;
@@ -52,11 +52,11 @@ impl Load {
         self.spare = if is_spare { self.spare + 1 } else { 0 };
         if self.crowded >= SECONDS_TO_GROW && count < *allowed.end() {
             *self = Load::default();
-            return Some(Change::More);
+            return Some(LoadChange::More);
         }
         if self.spare >= SECONDS_TO_SHRINK && count > *allowed.start() {
             *self = Load::default();
-            return Some(Change::Fewer);
+            return Some(LoadChange::Fewer);
         }
         None
     }
@@ -66,7 +66,7 @@ impl Load {
 mod tests {
     use super::*;
 
-    fn after(seconds: u32, shares: &[u64], waiting: bool) -> Option<Change> {
+    fn after(seconds: u32, shares: &[u64], waiting: bool) -> Option<LoadChange> {
         let mut load = Load::default();
         (0..seconds).fold(None, |_, _| load.observe(shares, waiting, 0, &(1..=3)))
     }
@@ -74,23 +74,23 @@ mod tests {
     #[test]
     fn busy_workers_get_company_up_to_the_most() {
         assert_eq!(after(1, &[99], false), None);
-        assert_eq!(after(2, &[99], false), Some(Change::More));
-        assert_eq!(after(2, &[99, 80], false), Some(Change::More));
+        assert_eq!(after(2, &[99], false), Some(LoadChange::More));
+        assert_eq!(after(2, &[99, 80], false), Some(LoadChange::More));
         assert_eq!(after(2, &[99, 10], false), None);
         assert_eq!(after(9, &[99, 99, 99], true), None);
     }
 
     #[test]
     fn connections_that_wait_count_as_load_whatever_the_processor_does() {
-        assert_eq!(after(2, &[0], true), Some(Change::More));
+        assert_eq!(after(2, &[0], true), Some(LoadChange::More));
         assert_eq!(after(1, &[0], true), None);
     }
 
     #[test]
     fn idle_workers_leave_after_a_minute_down_to_the_least() {
         assert_eq!(after(59, &[0, 0], false), None);
-        assert_eq!(after(60, &[0, 0], false), Some(Change::Fewer));
-        assert_eq!(after(60, &[20, 17], false), Some(Change::Fewer));
+        assert_eq!(after(60, &[0, 0], false), Some(LoadChange::Fewer));
+        assert_eq!(after(60, &[20, 17], false), Some(LoadChange::Fewer));
         assert_eq!(after(60, &[20, 18], false), None);
         assert_eq!(after(600, &[0], false), None);
     }
@@ -103,7 +103,7 @@ mod tests {
         }
         // Only what waits although all are there counts.
         assert_eq!(load.observe(&[0], true, 0, &(1..=3)), None);
-        assert_eq!(load.observe(&[0], true, 0, &(1..=3)), Some(Change::More));
+        assert_eq!(load.observe(&[0], true, 0, &(1..=3)), Some(LoadChange::More));
     }
 
     #[test]
@@ -112,6 +112,6 @@ mod tests {
         assert_eq!(load.observe(&[99], false, 0, &(1..=3)), None);
         assert_eq!(load.observe(&[10], false, 0, &(1..=3)), None);
         assert_eq!(load.observe(&[99], false, 0, &(1..=3)), None);
-        assert_eq!(load.observe(&[99], false, 0, &(1..=3)), Some(Change::More));
+        assert_eq!(load.observe(&[99], false, 0, &(1..=3)), Some(LoadChange::More));
     }
 }

@@ -161,12 +161,12 @@ enum End {
     /// A response broke off.
     Truncated,
     /// A deadline passed.
-    TimedOut(Waiting),
+    TimedOut(WaitingFor),
 }
 
 /// What a connection waits for, by the deadline it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
+enum WaitingFor {
     NextRequest,
     /// Variables, or a record that belongs to no request.
     Head,
@@ -652,7 +652,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// When something must have happened by, and what, if anything. `reading`: whether the server reads.
-    fn deadline(&mut self, reading: bool) -> Option<(Instant, Waiting)> {
+    fn deadline(&mut self, reading: bool) -> Option<(Instant, WaitingFor)> {
         let settings = &self.application.settings;
         let protocol = self.link.protocol.borrow();
         let mut first = None;
@@ -662,29 +662,32 @@ impl<S: HttpService> Connection<S> {
             }
         };
         if protocol.unsent() > 0 {
-            add(self.taking.wait(time::now()), Waiting::Peer);
+            add(self.taking.wait(time::now()), WaitingFor::Peer);
         } else if protocol.is_between_requests() {
             let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
-            add(self.last_progress + limit, Waiting::NextRequest);
+            add(self.last_progress + limit, WaitingFor::NextRequest);
         }
         // The rest of a request that has been answered may take longer.
         if let Some((request, since)) = self.head
             && reading
             && (request.is_some() || self.is_new)
         {
-            add(since + settings.head_timeout, Waiting::Head);
+            add(since + settings.head_timeout, WaitingFor::Head);
         }
         // A handler may think as long as it wants; the peer may not pause in the middle.
         for request in self.in_flight.iter().filter(|_| reading) {
             if let Some(deadline) = request.stdin.as_ref().and_then(Sender::wait) {
-                add(deadline, Waiting::Body);
+                add(deadline, WaitingFor::Body);
             }
             if request.data.is_some() {
-                add(self.last_progress + settings.receive_timeout, Waiting::RestOfRequest);
+                add(self.last_progress + settings.receive_timeout, WaitingFor::RestOfRequest);
             }
         }
         if first.is_none() && self.in_flight.is_empty() {
-            return Some((self.last_progress + settings.receive_timeout, Waiting::RestOfRequest));
+            return Some((
+                self.last_progress + settings.receive_timeout,
+                WaitingFor::RestOfRequest,
+            ));
         }
         first
     }
@@ -705,12 +708,12 @@ impl<S: HttpService> Connection<S> {
                 return Poll::Pending;
             }
             match waiting {
-                Waiting::NextRequest if self.take_last_look() => {
+                WaitingFor::NextRequest if self.take_last_look() => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 // The connection's other requests continue, and the visitor gets a response.
-                Waiting::Body => self.give_up_slow_bodies(deadline),
+                WaitingFor::Body => self.give_up_slow_bodies(deadline),
                 _ => return Poll::Ready(End::TimedOut(waiting)),
             }
         }
@@ -744,19 +747,19 @@ impl<S: HttpService> Connection<S> {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
                 tracing::debug!(in_flight, "The web server left a connection: {why}.");
             }
-            End::TimedOut(Waiting::NextRequest) => {}
-            End::TimedOut(Waiting::Head) => tracing::warn!(
+            End::TimedOut(WaitingFor::NextRequest) => {}
+            End::TimedOut(WaitingFor::Head) => tracing::warn!(
                 in_flight,
                 "Closed a connection: request headers incomplete after {} s (head_timeout).",
                 settings.head_timeout.as_secs()
             ),
-            End::TimedOut(Waiting::RestOfRequest | Waiting::Body) => tracing::warn!(
+            End::TimedOut(WaitingFor::RestOfRequest | WaitingFor::Body) => tracing::warn!(
                 in_flight,
                 "Closed a connection: nothing received of an incomplete request for {} s \
                  (receive_timeout).",
                 settings.receive_timeout.as_secs()
             ),
-            End::TimedOut(Waiting::Peer) => tracing::warn!(
+            End::TimedOut(WaitingFor::Peer) => tracing::warn!(
                 in_flight,
                 "Closed a connection: responses not read, or read too slowly, for {} s \
                  (send_timeout, min_rate).",

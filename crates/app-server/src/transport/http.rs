@@ -91,7 +91,7 @@ async fn serve_until_wanted<S: HttpService>(
     // On a keep-alive connection the next request is not expected immediately.
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
-        let in_flight = InFlight::begin(&watched, place);
+        let in_flight = InFlightGuard::begin(&watched, place);
         let request = into_ours(request, peer, settings, &*application.host);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
@@ -117,7 +117,7 @@ async fn serve_until_wanted<S: HttpService>(
     // left (conformance table: "nothing is answered after close").
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
-        // It would also run between requests, and be set again for each: `Watched::deadline` is ours.
+        // It would also run between requests, and be set again for each: `WatchedConnection::deadline` is ours.
         .header_read_timeout(None)
         // Both are needed: a buffer has more room than requested, and a head that is complete in it would pass.
         .max_header_size(settings.http_head_bytes)
@@ -263,13 +263,13 @@ fn into_ours(
 }
 
 /// Keeps the connection out of the idle ones until the response to a request is over.
-struct InFlight {
-    watched: Rc<Watched>,
+struct InFlightGuard {
+    watched: Rc<WatchedConnection>,
     place: Rc<Registration>,
 }
 
-impl InFlight {
-    fn begin(watched: &Rc<Watched>, place: &Rc<Registration>) -> Self {
+impl InFlightGuard {
+    fn begin(watched: &Rc<WatchedConnection>, place: &Rc<Registration>) -> Self {
         watched.in_flight.set(watched.in_flight.get() + 1);
         watched.was_asked.set(true);
         watched.head.set(None);
@@ -277,11 +277,11 @@ impl InFlight {
             place.set_held(0, usize::MAX);
         }
         place.set_doing(Doing::Answering);
-        InFlight { watched: watched.clone(), place: place.clone() }
+        InFlightGuard { watched: watched.clone(), place: place.clone() }
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.watched.in_flight.set(self.watched.in_flight.get() - 1);
         if self.watched.in_flight.get() == 0 {
@@ -294,7 +294,7 @@ impl Drop for InFlight {
 
 /// What crash guard and upgrade have to know of a connection, as far as it can be seen from outside of
 /// hyper.
-struct Watched {
+struct WatchedConnection {
     noted: recovery::Connection,
     noted_request: RefCell<Option<recovery::Request>>,
     /// hyper has the whole response, and has sent it with its next flush.
@@ -318,9 +318,9 @@ struct Watched {
     stays_open: Cell<bool>,
 }
 
-impl Watched {
+impl WatchedConnection {
     fn new(stream: &Stream) -> Self {
-        Watched {
+        WatchedConnection {
             noted: recovery::Connection::enter(stream.as_fd(), Protocol::Http),
             noted_request: RefCell::default(),
             answer_is_over: Cell::new(false),
@@ -423,7 +423,7 @@ impl Watched {
 }
 
 /// Tells the crash guard that the socket is about to be closed.
-struct Leaving(Rc<Watched>);
+struct Leaving(Rc<WatchedConnection>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -432,7 +432,7 @@ impl Drop for Leaving {
 }
 
 /// hyper drops a response when it has the last of it.
-struct AnswerEnd(Rc<Watched>);
+struct AnswerEnd(Rc<WatchedConnection>);
 
 impl Drop for AnswerEnd {
     fn drop(&mut self) {
@@ -445,7 +445,7 @@ pin_project! {
         #[pin]
         answer: ResponseBody<B>,
         _end: AnswerEnd,
-        _in_flight: InFlight,
+        _in_flight: InFlightGuard,
     }
 }
 
@@ -473,7 +473,7 @@ impl<B: HttpBody<Error: fmt::Display>> HttpBody for WatchedAnswer<B> {
 struct PatientStream {
     // Before the stream: fields are dropped in their order.
     _leaving: Leaving,
-    watched: Rc<Watched>,
+    watched: Rc<WatchedConnection>,
     stream: Stream,
     patience: Patience,
     /// What had been read of it before, and is read first.
@@ -482,7 +482,7 @@ struct PatientStream {
 
 impl PatientStream {
     fn new(stream: Stream, first: Bytes, settings: &Settings) -> Self {
-        let watched = Rc::new(Watched::new(&stream));
+        let watched = Rc::new(WatchedConnection::new(&stream));
         PatientStream {
             _leaving: Leaving(watched.clone()),
             watched,

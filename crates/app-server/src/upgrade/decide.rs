@@ -47,7 +47,7 @@ const QUIET_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What has happened.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum Observation {
     /// Time has passed.
     Tick(Activity),
     /// The files were looked at, as [`Action::Look`] asks.
@@ -129,7 +129,7 @@ pub(crate) enum ExitReason {
 
 /// What a process knows about itself when it starts.
 #[derive(Clone, Debug)]
-pub(crate) struct Start {
+pub(crate) struct AtStart {
     /// The files before anything was read of them.
     pub(crate) files: Snapshot,
     /// What runs was started in the place of the installed program, which is judged at once.
@@ -148,12 +148,12 @@ pub(crate) struct Start {
 /// The state of one process about new versions.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    state: State,
+    state: Progress,
     /// The files when they were looked at last.
     seen: Snapshot,
     /// What this process was started from, or was judged to be as good as: needs no verdict.
     running: Option<String>,
-    arrival: Arrival,
+    arrival: ArrivingVersion,
     next_look: Instant,
     last_look: Instant,
     /// No request between the last two looks.
@@ -171,7 +171,7 @@ pub(crate) struct Decision {
 }
 
 #[derive(Debug)]
-enum State {
+enum Progress {
     Watching,
     Judging {
         candidate: Candidate,
@@ -189,7 +189,7 @@ enum State {
 
 /// What is known of the version beside the program.
 #[derive(Clone, Copy, Debug)]
-enum Arrival {
+enum ArrivingVersion {
     None,
     /// It has been as it is since then.
     Settling(Identity, Instant),
@@ -198,13 +198,13 @@ enum Arrival {
 }
 
 impl Decision {
-    pub(crate) fn new(start: Start, now: Instant) -> Self {
-        let Start { files, is_stand_in, judges_itself, idle_exit, origin, is_known_by_launcher } =
+    pub(crate) fn new(start: AtStart, now: Instant) -> Self {
+        let AtStart { files, is_stand_in, judges_itself, idle_exit, origin, is_known_by_launcher } =
             start;
         Decision {
-            state: State::Watching,
+            state: Progress::Watching,
             running: if is_stand_in { None } else { files.key(Version::Installed) },
-            arrival: Arrival::None,
+            arrival: ArrivingVersion::None,
             next_look: if is_stand_in { now } else { now + INTERVAL },
             last_look: now,
             is_idle: false,
@@ -220,19 +220,19 @@ impl Decision {
     }
 
     /// The one move: what follows from an event.
-    pub(crate) fn step(&mut self, event: Event, now: Instant) -> Action {
+    pub(crate) fn step(&mut self, event: Observation, now: Instant) -> Action {
         match event {
-            Event::Tick(activity) => self.tick(activity, now),
-            Event::Looked(files, activity) => self.looked(files, activity, now),
-            Event::Accepting(files) => {
+            Observation::Tick(activity) => self.tick(activity, now),
+            Observation::Looked(files, activity) => self.looked(files, activity, now),
+            Observation::Accepting(files) => {
                 self.last_look = now;
                 self.consider(files, false, now).unwrap_or_else(|| self.wait(now))
             }
-            Event::Asked(files) => {
+            Observation::Asked(files) => {
                 self.consider(files, true, now).unwrap_or_else(|| self.wait(now))
             }
-            Event::Judged(verdict, files) => self.judged(verdict, files, now),
-            Event::PutOff(obstacle) => self.put_off(obstacle, now),
+            Observation::Judged(verdict, files) => self.judged(verdict, files, now),
+            Observation::PutOff(obstacle) => self.put_off(obstacle, now),
         }
     }
 
@@ -245,7 +245,7 @@ impl Decision {
 
     /// Whether accepting has to wait.
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        matches!(self.state, State::Judging { hold_until: Some(until), .. } if now < until)
+        matches!(self.state, Progress::Judging { hold_until: Some(until), .. } if now < until)
     }
 
     /// Whether the last look is too old to accept after it: while idle, files are looked at rarely.
@@ -261,7 +261,7 @@ impl Decision {
     /// What is going to be executed; `None` unless it has passed.
     pub(crate) fn ready_key(&self) -> Option<&Option<String>> {
         match &self.state {
-            State::Ready { key, .. } => Some(key),
+            Progress::Ready { key, .. } => Some(key),
             _ => None,
         }
     }
@@ -269,7 +269,7 @@ impl Decision {
     /// How often the upgrade was put off, and how long it has been possible.
     pub(crate) fn attempts(&self, now: Instant) -> (usize, Duration) {
         match &self.state {
-            State::Ready { attempts, since, .. } => {
+            Progress::Ready { attempts, since, .. } => {
                 (*attempts, now.saturating_duration_since(*since))
             }
             _ => (0, Duration::ZERO),
@@ -285,7 +285,7 @@ impl Decision {
 
     fn tick(&mut self, activity: Activity, now: Instant) -> Action {
         match &self.state {
-            State::Watching => {
+            Progress::Watching => {
                 if self.is_idle && activity.since_last {
                     self.is_idle = false;
                     self.last_active = now;
@@ -293,8 +293,8 @@ impl Decision {
                 }
                 if now >= self.next_look { Action::Look } else { self.wait(now) }
             }
-            State::Judging { .. } => self.wait(now),
-            State::Ready { attempts, retry_at, .. } => {
+            Progress::Judging { .. } => self.wait(now),
+            Progress::Ready { attempts, retry_at, .. } => {
                 let is_due = *attempts == 0 || !activity.now || now >= *retry_at;
                 if is_due { Action::Upgrade } else { self.wait(now) }
             }
@@ -303,9 +303,9 @@ impl Decision {
 
     fn wait(&self, now: Instant) -> Action {
         Action::Wait(match &self.state {
-            State::Watching => Some(self.next_look),
-            State::Judging { hold_until, .. } => hold_until.filter(|until| now < *until),
-            State::Ready { retry_at, .. } => Some((now + QUIET_INTERVAL).min(*retry_at)),
+            Progress::Watching => Some(self.next_look),
+            Progress::Judging { hold_until, .. } => hold_until.filter(|until| now < *until),
+            Progress::Ready { retry_at, .. } => Some((now + QUIET_INTERVAL).min(*retry_at)),
         })
     }
 
@@ -339,7 +339,7 @@ impl Decision {
 
     fn interval(&self) -> Duration {
         let is_settling =
-            matches!(self.arrival, Arrival::Settling(..)) || self.replaced_since.is_some();
+            matches!(self.arrival, ArrivingVersion::Settling(..)) || self.replaced_since.is_some();
         let interval = match self.is_idle && !is_settling {
             true if self.is_known_by_launcher => IDLE_INTERVAL_BY_LAUNCHER,
             true => IDLE_INTERVAL,
@@ -360,7 +360,7 @@ impl Decision {
 
     /// What follows from the files as they are; `None` when nothing does.
     fn consider(&mut self, files: Snapshot, asked: bool, now: Instant) -> Option<Action> {
-        if !matches!(self.state, State::Watching) {
+        if !matches!(self.state, Progress::Watching) {
             return None;
         }
         self.note_replacement(&files, now);
@@ -401,22 +401,22 @@ impl Decision {
     /// it is for long enough.
     fn note_arrival(&mut self, arriving: Option<Identity>, touched: bool, now: Instant) -> bool {
         let Some(arriving) = arriving else {
-            self.arrival = Arrival::None;
+            self.arrival = ArrivingVersion::None;
             return false;
         };
         let is_due = touched
             || match self.arrival {
-                Arrival::Settling(known, since) if known == arriving => {
+                ArrivingVersion::Settling(known, since) if known == arriving => {
                     now.saturating_duration_since(since) >= SETTLED
                 }
-                Arrival::Judged(known) if known == arriving => return false,
+                ArrivingVersion::Judged(known) if known == arriving => return false,
                 _ => {
-                    self.arrival = Arrival::Settling(arriving, now);
+                    self.arrival = ArrivingVersion::Settling(arriving, now);
                     false
                 }
             };
         if is_due {
-            self.arrival = Arrival::Judged(arriving);
+            self.arrival = ArrivingVersion::Judged(arriving);
         }
         is_due
     }
@@ -432,13 +432,13 @@ impl Decision {
     fn judge(&mut self, version: Version, key: String, purpose: Purpose, now: Instant) -> Action {
         let candidate = Candidate { version, key, purpose };
         let hold_until = (purpose != Purpose::Record).then(|| now + HOLD);
-        self.state = State::Judging { candidate: candidate.clone(), hold_until };
+        self.state = Progress::Judging { candidate: candidate.clone(), hold_until };
         Action::Judge(candidate)
     }
 
     fn judged(&mut self, verdict: Verdict, files: Snapshot, now: Instant) -> Action {
-        let state = std::mem::replace(&mut self.state, State::Watching);
-        let State::Judging { candidate: Candidate { version, purpose, .. }, .. } = state else {
+        let state = std::mem::replace(&mut self.state, Progress::Watching);
+        let Progress::Judging { candidate: Candidate { version, purpose, .. }, .. } = state else {
             self.state = state;
             return self.wait(now);
         };
@@ -452,7 +452,7 @@ impl Decision {
             // The next look finds it changed again.
             match version {
                 Version::Installed => self.seen.program = None,
-                Version::Arriving => self.arrival = Arrival::None,
+                Version::Arriving => self.arrival = ArrivingVersion::None,
             }
         }
         let other =
@@ -473,7 +473,7 @@ impl Decision {
     }
 
     fn become_ready(&mut self, key: Option<String>, now: Instant) -> Action {
-        self.state = State::Ready { key, since: now, attempts: 0, retry_at: now };
+        self.state = Progress::Ready { key, since: now, attempts: 0, retry_at: now };
         Action::Upgrade
     }
 
@@ -481,7 +481,7 @@ impl Decision {
         match (obstacle, &mut self.state) {
             (
                 Obstacle::InFlight | Obstacle::BeingWritten,
-                State::Ready { attempts, retry_at, .. },
+                Progress::Ready { attempts, retry_at, .. },
             ) => {
                 let pause = match obstacle {
                     Obstacle::BeingWritten => QUIET_INTERVAL,
@@ -491,15 +491,15 @@ impl Decision {
                 *retry_at = now + pause;
             }
             (Obstacle::Changed, _) => {
-                self.state = State::Watching;
+                self.state = Progress::Watching;
                 self.seen.program = None;
                 self.next_look = now;
             }
             (Obstacle::NotExecuted, _) => {
-                self.state = State::Watching;
+                self.state = Progress::Watching;
                 self.running = None;
             }
-            (_, State::Watching | State::Judging { .. }) => {}
+            (_, Progress::Watching | Progress::Judging { .. }) => {}
         }
         self.wait(now)
     }

@@ -69,7 +69,7 @@ impl Item<'_> {
 
 /// All that was handed over.
 #[derive(Debug, Default)]
-pub(crate) struct Inherited {
+pub(crate) struct HandoverState {
     /// See [`Item::Listener`].
     pub(crate) listener: Option<OwnedFd>,
     /// See [`Item::KeepAlive`].
@@ -84,14 +84,14 @@ pub(crate) struct Inherited {
     pub(crate) origin: Option<String>,
 }
 
-impl Inherited {
+impl HandoverState {
     /// Takes it over, once, at the start; `None` in a process that has just been started.
-    pub(crate) fn take() -> Option<Inherited> {
-        Some(Inherited::decode(reexec::take_inherited()?))
+    pub(crate) fn take() -> Option<HandoverState> {
+        Some(HandoverState::decode(reexec::take_inherited()?))
     }
 
-    fn decode(words: Vec<Word>) -> Inherited {
-        let mut inherited = Inherited::default();
+    fn decode(words: Vec<Word>) -> HandoverState {
+        let mut inherited = HandoverState::default();
         for word in words {
             match word {
                 Word::Descriptor(name, fd) => match name.as_str() {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     /// As the next program gets them, with other descriptors.
-    fn decoded(items: &[Item<'_>]) -> Inherited {
+    fn decoded(items: &[Item<'_>]) -> HandoverState {
         let mut words = Words::new();
         for item in items {
             assert!(item.encode(&mut words), "{item:?}");
@@ -133,7 +133,7 @@ mod tests {
                 Err(_) => Word::Text(name.to_owned(), value.to_owned()),
             }
         });
-        Inherited::decode(words.collect())
+        HandoverState::decode(words.collect())
     }
 
     fn null() -> OwnedFd {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn unknown_words_are_passed_over() {
         let text = |name: &str, value: &str| Word::Text(name.to_owned(), value.to_owned());
-        let inherited = Inherited::decode(vec![
+        let inherited = HandoverState::decode(vec![
             text(REASON, "stuck"),
             text(REASON, "bored"),
             text("of-tomorrow", "1"),

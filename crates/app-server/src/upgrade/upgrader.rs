@@ -14,7 +14,8 @@ use process::reexec::Image;
 use crate::host::Host;
 use crate::upgrade::Upgrade;
 use crate::upgrade::decide::{
-    Action, Activity, Candidate, Decision, Event, ExitReason, INTERVAL, Obstacle, Purpose, Start,
+    Action, Activity, AtStart, Candidate, Decision, ExitReason, INTERVAL, Observation, Obstacle,
+    Purpose,
 };
 use crate::upgrade::verdicts::Verdict;
 use crate::upgrade::watch::{Identity, Snapshot, Version};
@@ -29,7 +30,7 @@ pub(crate) enum Act {
 }
 
 /// What the connections of this process are doing.
-pub(crate) trait Watched {
+pub(crate) trait RequestActivity {
     /// Whether there was a request since this was asked last; if not, the task is woken by the next one.
     fn was_active(&self, context: &Context<'_>) -> bool;
 
@@ -61,7 +62,7 @@ pub(crate) struct Upgrader {
 impl Upgrader {
     pub(crate) fn new(settings: Upgrade, circumstances: Circumstances) -> io::Result<Upgrader> {
         let Circumstances { idle_exit, origin, is_known_by_launcher, host } = circumstances;
-        let start = Start {
+        let start = AtStart {
             files: settings.at_start.clone(),
             is_stand_in: settings.is_stand_in,
             judges_itself: settings.judges_itself,
@@ -93,7 +94,7 @@ impl Upgrader {
             return false;
         }
         let files = self.look();
-        self.start(Event::Accepting(files))
+        self.start(Observation::Accepting(files))
     }
 
     /// Whether accepting has to wait.
@@ -104,12 +105,12 @@ impl Upgrader {
     /// Upgrades whether or not something has changed: the owner asks for it by a signal.
     pub(crate) fn ask(&mut self) {
         let files = self.look();
-        self.start(Event::Asked(files));
+        self.start(Observation::Asked(files));
     }
 
     /// Takes a step outside of [`Upgrader::poll`], which goes on from there; whether there is more to do than to
     /// wait for the next look.
-    fn start(&mut self, event: Event) -> bool {
+    fn start(&mut self, event: Observation) -> bool {
         match self.decision.step(event, time::now()) {
             Action::Judge(candidate) => {
                 self.judging = Some(self.judge(candidate));
@@ -123,7 +124,7 @@ impl Upgrader {
     /// Ready when the server has something to do.
     pub(crate) fn poll(
         &mut self,
-        connections: &impl Watched,
+        connections: &impl RequestActivity,
         context: &mut Context<'_>,
     ) -> Poll<Act> {
         let mut event = self.next_event(connections, context);
@@ -141,7 +142,7 @@ impl Upgrader {
                         since_last: connections.was_active(context),
                         now: connections.is_busy(),
                     };
-                    event = Event::Looked(self.look(), activity);
+                    event = Observation::Looked(self.look(), activity);
                 }
                 Action::Judge(candidate) => {
                     self.judging = Some(self.judge(candidate));
@@ -156,14 +157,18 @@ impl Upgrader {
         }
     }
 
-    fn next_event(&mut self, connections: &impl Watched, context: &mut Context<'_>) -> Event {
+    fn next_event(
+        &mut self,
+        connections: &impl RequestActivity,
+        context: &mut Context<'_>,
+    ) -> Observation {
         if let Some(judging) = &mut self.judging
             && let Poll::Ready(verdict) = judging.as_mut().poll(context)
         {
             self.judging = None;
-            return Event::Judged(verdict, self.look());
+            return Observation::Judged(verdict, self.look());
         }
-        Event::Tick(Activity {
+        Observation::Tick(Activity {
             since_last: self.decision.is_idle() && connections.was_active(context),
             now: self.decision.ready_key().is_some() && connections.is_busy(),
         })
@@ -217,7 +222,7 @@ impl Upgrader {
 
     /// The upgrade did not come about.
     pub(crate) fn put_off(&mut self, obstacle: Obstacle) {
-        self.decision.step(Event::PutOff(obstacle), time::now());
+        self.decision.step(Observation::PutOff(obstacle), time::now());
     }
 
     /// The launcher's file when the web server started this process.

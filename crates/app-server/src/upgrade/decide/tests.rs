@@ -22,8 +22,8 @@ fn files() -> Snapshot {
     }
 }
 
-fn start() -> Start {
-    Start {
+fn start() -> AtStart {
+    AtStart {
         files: files(),
         is_stand_in: false,
         judges_itself: false,
@@ -34,7 +34,7 @@ fn start() -> Start {
 }
 
 impl Process {
-    fn new(start: Start) -> Self {
+    fn new(start: AtStart) -> Self {
         let now = Instant::now();
         Process { files: start.files.clone(), decision: Decision::new(start, now), now }
     }
@@ -44,23 +44,23 @@ impl Process {
         self
     }
 
-    fn step(&mut self, event: Event) -> Action {
+    fn step(&mut self, event: Observation) -> Action {
         self.decision.step(event, self.now)
     }
 
     /// Looks as the clock demands; the action of the look.
     fn look(&mut self, activity: Activity) -> Action {
-        assert_eq!(self.step(Event::Tick(activity)), Action::Look);
-        self.step(Event::Looked(self.files.clone(), activity))
+        assert_eq!(self.step(Observation::Tick(activity)), Action::Look);
+        self.step(Observation::Looked(self.files.clone(), activity))
     }
 
     /// Looks right before an accept.
     fn accept(&mut self) -> Action {
-        self.step(Event::Accepting(self.files.clone()))
+        self.step(Observation::Accepting(self.files.clone()))
     }
 
     fn verdict(&mut self, verdict: Verdict) -> Action {
-        self.step(Event::Judged(verdict, self.files.clone()))
+        self.step(Observation::Judged(verdict, self.files.clone()))
     }
 
     fn touch(&mut self) -> &mut Self {
@@ -94,18 +94,18 @@ fn unknown() -> Verdict {
 #[test]
 fn nothing_new_is_looked_for_more_rarely_while_idle() {
     let mut process = Process::new(start());
-    assert_eq!(process.step(Event::Tick(IDLE)), process.wait(SECOND));
+    assert_eq!(process.step(Observation::Tick(IDLE)), process.wait(SECOND));
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(IDLE_INTERVAL));
     // A request wakes it up: the next look is due at once, for the last one is long ago.
     process.after(5 * SECOND);
-    assert_eq!(process.step(Event::Tick(IDLE)), process.wait(IDLE_INTERVAL - 5 * SECOND));
+    assert_eq!(process.step(Observation::Tick(IDLE)), process.wait(IDLE_INTERVAL - 5 * SECOND));
     assert_eq!(process.look(BUSY), process.wait(SECOND));
 }
 
 #[test]
 fn a_process_known_by_its_launcher_looks_more_often() {
-    let mut process = Process::new(Start { is_known_by_launcher: true, ..start() });
+    let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(IDLE_INTERVAL_BY_LAUNCHER));
 }
 
@@ -133,7 +133,7 @@ fn a_touch_upgrades_to_what_runs_without_a_verdict() {
 fn a_signal_is_as_good_as_a_touch() {
     let mut process = Process::new(start());
     let files = process.files.clone();
-    assert_eq!(process.step(Event::Asked(files)), Action::Upgrade);
+    assert_eq!(process.step(Observation::Asked(files)), Action::Upgrade);
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn a_changed_program_or_configuration_is_judged_and_accepting_waits_a_second() {
         let action = process.after(SECOND).look(BUSY);
         assert_eq!(action, process.judge(Version::Installed, Purpose::Upgrade));
         assert!(process.decision.holds(process.now));
-        assert_eq!(process.step(Event::Tick(BUSY)), process.wait(HOLD));
+        assert_eq!(process.step(Observation::Tick(BUSY)), process.wait(HOLD));
         process.after(HOLD);
         assert!(!process.decision.holds(process.now));
-        assert_eq!(process.step(Event::Tick(BUSY)), Action::Wait(None));
+        assert_eq!(process.step(Observation::Tick(BUSY)), Action::Wait(None));
         assert_eq!(process.verdict(Verdict::Passed), Action::Upgrade);
     }
 }
@@ -230,7 +230,7 @@ fn a_configuration_that_changes_under_a_verdict_is_judged_too() {
 
 #[test]
 fn a_stand_in_judges_the_program_at_once() {
-    let mut process = Process::new(Start { is_stand_in: true, judges_itself: true, ..start() });
+    let mut process = Process::new(AtStart { is_stand_in: true, judges_itself: true, ..start() });
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.look(IDLE), judge);
     assert_eq!(process.verdict(failed()), process.wait(SECOND));
@@ -239,7 +239,7 @@ fn a_stand_in_judges_the_program_at_once() {
 
 #[test]
 fn what_runs_is_judged_once_for_the_record_and_nobody_waits() {
-    let mut process = Process::new(Start { judges_itself: true, ..start() });
+    let mut process = Process::new(AtStart { judges_itself: true, ..start() });
     let judge = process.judge(Version::Installed, Purpose::Record);
     assert_eq!(process.after(SECOND).look(BUSY), judge);
     assert!(!process.decision.holds(process.now));
@@ -253,21 +253,21 @@ fn an_upgrade_that_was_put_off_is_tried_again_when_nothing_is_in_flight() {
     process.touch().accept();
     for (attempt, pause) in RETRIES.into_iter().chain([RETRIES[3]]).enumerate() {
         assert_eq!(process.decision.attempts(process.now).0, attempt);
-        process.step(Event::PutOff(Obstacle::InFlight));
-        assert_eq!(process.step(Event::Tick(BUSY)), process.wait(QUIET_INTERVAL));
-        assert_eq!(process.step(Event::Tick(IDLE)), Action::Upgrade);
-        assert_eq!(process.after(pause).step(Event::Tick(BUSY)), Action::Upgrade);
+        process.step(Observation::PutOff(Obstacle::InFlight));
+        assert_eq!(process.step(Observation::Tick(BUSY)), process.wait(QUIET_INTERVAL));
+        assert_eq!(process.step(Observation::Tick(IDLE)), Action::Upgrade);
+        assert_eq!(process.after(pause).step(Observation::Tick(BUSY)), Action::Upgrade);
     }
     assert_eq!(process.decision.attempts(process.now).1, 28 * SECOND);
-    process.step(Event::PutOff(Obstacle::BeingWritten));
-    assert_eq!(process.after(QUIET_INTERVAL).step(Event::Tick(BUSY)), Action::Upgrade);
+    process.step(Observation::PutOff(Obstacle::BeingWritten));
+    assert_eq!(process.after(QUIET_INTERVAL).step(Observation::Tick(BUSY)), Action::Upgrade);
 }
 
 #[test]
 fn files_that_changed_after_the_verdict_are_looked_at_again() {
     let mut process = Process::new(start());
     process.touch().accept();
-    assert_eq!(process.step(Event::PutOff(Obstacle::Changed)), process.wait(Duration::ZERO));
+    assert_eq!(process.step(Observation::PutOff(Obstacle::Changed)), process.wait(Duration::ZERO));
     assert_eq!(process.decision.ready_key(), None);
     assert_eq!(process.look(BUSY), Action::Upgrade, "the same program as what runs");
 }
@@ -276,7 +276,7 @@ fn files_that_changed_after_the_verdict_are_looked_at_again() {
 fn a_program_that_cannot_be_executed_is_judged_before_it_is_tried_again() {
     let mut process = Process::new(start());
     process.touch().accept();
-    process.step(Event::PutOff(Obstacle::NotExecuted));
+    process.step(Observation::PutOff(Obstacle::NotExecuted));
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
     process.files.launcher = Some(Identity::made_up(1, 2));
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
@@ -286,16 +286,16 @@ fn a_program_that_cannot_be_executed_is_judged_before_it_is_tried_again() {
 #[test]
 fn an_idle_process_exits() {
     let patience = 15 * 60 * SECOND;
-    let mut process = Process::new(Start { idle_exit: Some(patience), ..start() });
+    let mut process = Process::new(AtStart { idle_exit: Some(patience), ..start() });
     process.after(SECOND).look(BUSY);
     let mut idle = Duration::ZERO;
     loop {
-        let action = process.after(SECOND).step(Event::Tick(IDLE));
+        let action = process.after(SECOND).step(Observation::Tick(IDLE));
         idle += SECOND;
         if action != Action::Look {
             continue;
         }
-        match process.step(Event::Looked(process.files.clone(), IDLE)) {
+        match process.step(Observation::Looked(process.files.clone(), IDLE)) {
             Action::Wait(_) => assert!(idle < patience),
             action => {
                 assert_eq!(action, Action::Exit(ExitReason::Idle(patience)));
@@ -309,31 +309,31 @@ fn an_idle_process_exits() {
 #[test]
 fn a_process_whose_launcher_was_replaced_is_idle_for_a_minute() {
     let quarter = 15 * 60 * SECOND;
-    let mut process = Process::new(Start { idle_exit: Some(quarter), ..start() });
+    let mut process = Process::new(AtStart { idle_exit: Some(quarter), ..start() });
     assert_eq!(process.decision.patience(), Some(quarter));
     // A touch leaves it the same file; another file in its place does not.
     process.touch().accept();
     assert_eq!(process.decision.patience(), Some(quarter));
-    process.step(Event::PutOff(Obstacle::Changed));
+    process.step(Observation::PutOff(Obstacle::Changed));
     process.replace_launcher().accept();
     assert_eq!(process.decision.patience(), Some(UNREACHABLE));
     // The program after this one knows from which file the process came.
     let origin = process.decision.origin().map(str::to_owned);
     let files = process.files.clone();
-    let next = Process::new(Start { idle_exit: Some(quarter), origin, files, ..start() });
+    let next = Process::new(AtStart { idle_exit: Some(quarter), origin, files, ..start() });
     assert_eq!(next.decision.patience(), Some(UNREACHABLE));
     assert_eq!(Process::new(start()).decision.patience(), None);
 }
 
 #[test]
 fn a_process_known_by_a_launcher_that_was_replaced_exits_soon() {
-    let mut process = Process::new(Start { is_known_by_launcher: true, ..start() });
+    let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     process.after(SECOND).look(BUSY);
     let action = process.replace_launcher().after(SECOND).look(BUSY);
     assert_eq!(action, process.wait(SECOND), "it becomes no other version");
     assert_eq!(process.after(SECOND).look(BUSY), Action::Exit(ExitReason::LauncherReplaced));
     // While it is missing, nobody knows what will follow.
-    let mut process = Process::new(Start { is_known_by_launcher: true, ..start() });
+    let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     process.replace_launcher().after(SECOND).look(BUSY);
     process.files.launcher = None;
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
