@@ -30,7 +30,7 @@ impl<S: HttpService> Application<S> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(|page| ResponseBody::page(page)),
+            Err(refused) => return self.page(refused, &about).map(ResponseBody::page),
         };
         let cause = match self.call(request, mark, permit.arrival()).await {
             Ok(mut response) => match stated_length(&mut response, &about) {
@@ -44,7 +44,7 @@ impl<S: HttpService> Application<S> {
             },
             Err(cause) => cause,
         };
-        self.page(cause, &about).map(|page| ResponseBody::page(page))
+        self.page(cause, &about).map(ResponseBody::page)
     }
 
     /// Calls the service. `arrival` belongs to the request's body.

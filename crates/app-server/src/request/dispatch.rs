@@ -49,7 +49,7 @@ impl<S: HttpService> Application<S> {
         let about = request.as_ref().map_or_else(About::unknown, About::request);
         let permit = match self.enter(request.as_ref()) {
             Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(|page| ResponseBody::page(page)),
+            Err(refused) => return self.page(refused, &about).map(ResponseBody::page),
         };
         let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
         let answered = poll_fn(|context| match is_ended(permit.arrival(), context) {
@@ -63,7 +63,7 @@ impl<S: HttpService> Application<S> {
                 }
                 response.map(|relay| ResponseBody::isolated(relay, about, permit))
             }
-            Err(cause) => self.page(cause, &about).map(|page| ResponseBody::page(page)),
+            Err(cause) => self.page(cause, &about).map(ResponseBody::page),
         }
     }
 }

@@ -102,7 +102,7 @@ async fn serve_until_wanted<S: HttpService>(
                 Err(why) => {
                     let about = About::request(&request);
                     let page = application.page(Cause::BadRequest(why.to_owned()), &about);
-                    page.map(|page| ResponseBody::page(page))
+                    page.map(ResponseBody::page)
                 }
             };
             remove_hop_by_hop(answer.headers_mut());
