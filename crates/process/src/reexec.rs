@@ -263,8 +263,10 @@ pub enum Inherited {
 /// process by the name that it was started with.
 pub fn take_inherited() -> Option<Vec<Inherited>> {
     let value = std::env::var_os(VARIABLE)?;
-    // It fails when another thread may be reading the environment.
-    sys::environment::remove(VARIABLE.as_ref()).ok()?;
+    // Another thread may be reading the environment.
+    if !sys::environment::remove_at_start(VARIABLE.as_ref()) {
+        return None;
+    }
     let inherited = parse(&value)?;
     take_name_back();
     Some(inherited)

@@ -21,3 +21,14 @@ pub fn remove(name: &OsStr) -> io::Result<()> {
     unsafe { std::env::remove_var(name) };
     Ok(())
 }
+
+/// As [`remove`], at the start of a program: where the threads cannot be counted there is one, for nobody has started
+/// another yet. Says whether the variable is gone.
+pub fn remove_at_start(name: &OsStr) -> bool {
+    if !matches!(threads::count(), Ok(1) | Err(_)) {
+        return false;
+    }
+    // SAFETY: this is the only thread, and std's own lock is free, for it is held inside std alone.
+    unsafe { std::env::remove_var(name) };
+    true
+}
