@@ -31,7 +31,7 @@ pub enum Cause {
     /// The code of another request did, and the program restarted in place. Its page is prepared in advance.
     Interrupted,
     /// The application's code kept everybody waiting for too long. Its page is prepared in advance.
-    Stuck,
+    Stalled,
     /// This part of the application crashed again and again and is quarantined for a while.
     Quarantined {
         /// The part, as [`Host::classify`](crate::Host::classify) names it.
@@ -80,7 +80,7 @@ impl fmt::Display for Cause {
             Cause::Interrupted => {
                 write!(formatter, "another request crashed the program, which restarted in place")
             }
-            Cause::Stuck => write!(formatter, "the application stalled the event loop"),
+            Cause::Stalled => write!(formatter, "the application stalled the event loop"),
             Cause::Quarantined { part, seconds } => write!(
                 formatter,
                 "{part} is quarantined for {seconds} s more after repeated crashes"
@@ -104,7 +104,7 @@ impl Cause {
             | Cause::WebServerAddresses(_)
             | Cause::Interrupted
             | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Cause::Stuck | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
+            Cause::Stalled | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -59,7 +59,7 @@ impl ErrorReport {
                 Cause::WebServerAddresses(_),
                 Cause::Crashed,
                 Cause::Interrupted,
-                Cause::Stuck,
+                Cause::Stalled,
                 Cause::Quarantined { .. },
                 Cause::NoProcess(_),
                 Cause::ChildTooSlow(_),

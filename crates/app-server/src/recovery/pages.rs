@@ -69,7 +69,7 @@ const LONGEST_PAGE: usize = 48 * 1024;
 fn cause_of(page: &Response<Bytes>) -> Cause {
     match page.status().as_u16() {
         503 => Cause::Interrupted,
-        504 => Cause::Stuck,
+        504 => Cause::Stalled,
         _ => Cause::Crashed,
     }
 }
@@ -86,7 +86,7 @@ fn answers(way: Protocol, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
     Answers {
         failed: answer(Cause::Crashed),
         interrupted: answer(Cause::Interrupted),
-        stalled: answer(Cause::Stuck),
+        stalled: answer(Cause::Stalled),
         cut: (way == Protocol::FastCgi).then(|| end_of_request(1)),
         cut_when_alone: false,
     }

@@ -13,7 +13,7 @@ use super::prepared::REFERENCE;
 
 /// Why the process cannot go on.
 #[derive(Clone, Copy)]
-pub(super) enum Cause {
+pub(super) enum CrashCause {
     Signal {
         name: &'static str,
         address: Option<usize>,
@@ -30,7 +30,7 @@ const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
 
 /// Appends the line to the log: what, whose, asked for with what, and under which reference.
 pub(super) fn write_to_log(
-    cause: Cause,
+    cause: CrashCause,
     culprit: Option<&RequestRow>,
     now: &Time,
     reference: &[u8],
@@ -40,19 +40,19 @@ pub(super) fn write_to_log(
     now.write(&mut line);
     let _ = line.write_str(" ERROR ");
     let _ = match cause {
-        Cause::Signal { name, address: Some(address), stack: Some(stack) }
+        CrashCause::Signal { name, address: Some(address), stack: Some(stack) }
             if address.abs_diff(stack) < 64 * 1024 =>
         {
             write!(line, "Stack overflow ({name})")
         }
-        Cause::Signal { name, address: Some(address), .. } => {
+        CrashCause::Signal { name, address: Some(address), .. } => {
             write!(line, "{name} at address {address:#x}")
         }
-        Cause::Signal { name, .. } => line.write_str(name),
-        Cause::Memory(bytes) => {
+        CrashCause::Signal { name, .. } => line.write_str(name),
+        CrashCause::Memory(bytes) => {
             write!(line, "Out of memory allocating {bytes} bytes (memory)")
         }
-        Cause::Stall(seconds) => {
+        CrashCause::Stall(seconds) => {
             write!(line, "Event loop stalled for {seconds} s (watchdog)")
         }
     };

@@ -30,7 +30,7 @@ use super::in_flight::{
     read_text,
 };
 use super::prepared::{Page, REFERENCE, prepared};
-use super::report::{Cause, Text, Time, name, write_exec_failure, write_to_log};
+use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_log};
 use crate::upgrade::handover::{Item, Reason};
 
 /// How long all others together are waited for that do not take what they are sent.
@@ -90,9 +90,9 @@ pub(super) fn own() {
 pub(super) fn on_fatal(signal: &FatalSignal) {
     let memory = allocator::failed_in_this_turn();
     let cause = match signal.number {
-        libc::SIGABRT if memory > 0 => Cause::Memory(memory),
+        libc::SIGABRT if memory > 0 => CrashCause::Memory(memory),
         number => {
-            Cause::Signal { name: name(number), address: signal.address, stack: signal.stack }
+            CrashCause::Signal { name: name(number), address: signal.address, stack: signal.stack }
         }
     };
     let nobody_asked = in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
@@ -104,12 +104,12 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
 /// The loop has not turned for so many ticks; called by the handler of the timer's signal, with all
 /// signals blocked. When there is nothing to be done, it ends the process.
 pub(super) fn on_stall(ticks: u32) -> ! {
-    give_up(Cause::Stall(ticks));
+    give_up(CrashCause::Stall(ticks));
     exit_at_once(1)
 }
 
 /// Answers everybody and restarts in place. Returns when that is not to be, or not possible.
-fn give_up(cause: Cause) {
+fn give_up(cause: CrashCause) {
     if std::process::id() != OWNER.load(Ordering::Relaxed)
         || RAN_LAST.load(Ordering::Relaxed) == 0
         || BUSY.swap(true, Ordering::AcqRel)
@@ -120,7 +120,7 @@ fn give_up(cause: Cause) {
     let mut reference = [0; REFERENCE.len()];
     let now = Time::now();
     now.reference(&mut reference);
-    let is_stall = matches!(cause, Cause::Stall(_));
+    let is_stall = matches!(cause, CrashCause::Stall(_));
     let mut words = Words::new();
     Item::Reason(if is_stall { Reason::Stall } else { Reason::Crash }).encode(&mut words);
     hand_over_listener(&mut words);
