@@ -165,6 +165,6 @@ fn a_full_descriptor_table_is_waited_out() {
     }
     assert_eq!(program.check_unharmed(), Ok(()));
     // The owner hears of it, but the log is not filled with it.
-    let said = program.app.said().matches("Accepting pauses").count();
+    let said = program.app.said().matches("Accepting paused").count();
     assert!((1..=3).contains(&said), "said {said} times:\n{}", program.app.said());
 }

@@ -1,4 +1,4 @@
-//! All that the server asks of the program around it.
+//! Everything that the server asks of the program around it.
 
 use bytes::Bytes;
 use http::{Response, Uri};
@@ -6,10 +6,10 @@ use http::{Response, Uri};
 use crate::error_report::{self, ErrorReport};
 use crate::request::part::Part;
 
-/// The program that embeds the server. Each answer has a default: `struct Nobody; impl Host for Nobody {}` is a
-/// host, and what a server has that is given none.
+/// The program that embeds the server. Every method has a default, so `struct Plain; impl Host for Plain {}` is a
+/// host; a server without one behaves the same.
 pub trait Host: 'static {
-    /// Says which part of the program a request is for, by its address below the base. Asked once for each
+    /// Returns the part of the program that a request is for, by its path below BASE. Called once per
     /// request. Default: [`Part::NONE`].
     fn classify(&self, _: &Uri) -> Part {
         Part::NONE
@@ -21,17 +21,17 @@ pub trait Host: 'static {
         error_report::plain_text(report)
     }
 
-    /// Called once when the listen socket is open, with the address as people write it. Not called again when the
-    /// process becomes another version of its program.
+    /// Called once when the listen socket is open, with the address as users write it. Not called again when the
+    /// process upgrades to another version of its program.
     fn on_listening(&self, _: &str) {}
 
-    /// Called whenever the server looks for newer versions, for other things that need a regular check (a growing
+    /// Called whenever the server checks for newer versions, for other regular checks (such as a growing
     /// log): once a second while there are requests, every 2 to 10 s while there are none. Only with
     /// [`Settings::upgrade`](crate::Settings::upgrade). It must not block.
     fn on_look(&self) {}
 }
 
-/// A host that asks for nothing.
+/// A host with only the defaults.
 pub(crate) struct NoHost;
 
 impl Host for NoHost {}

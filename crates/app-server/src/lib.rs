@@ -1,13 +1,13 @@
-//! Serves any [`tower_service::Service`] from one process with one thread, however requests come in.
+//! Serves any [`tower_service::Service`] from a single-threaded process, over FastCGI, HTTP or CGI.
 //!
 //! What lives here: the transports ([`Transport`], and [`request`] for the shell), one file each; the mapping
 //! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
-//! draining and ending ([`Server`]).
+//! draining and exiting ([`Server`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or `cgi.rs` alone →
+//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or only `cgi.rs` →
 //! `cgi_vars/` → `respond.rs` calls the application → `cgi_vars/` → back out.
 //!
 //! ```no_run

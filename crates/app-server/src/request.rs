@@ -1,5 +1,5 @@
-//! One request, whatever transport brought it: what an application may ask about it, its body, its place
-//! among the others, the call of the application, and its response.
+//! One request, independent of its transport: the context an application gets, its body, its permit, the
+//! call of the application, and its response.
 //!
 //! No transport is known here.
 

@@ -1,5 +1,5 @@
-//! The life of a process that serves: start, accept, hand over to a newer version or drain, end. Which phase it is
-//! in is [`phase::Phase`]; here is what it does in each.
+//! The life of a serving process: start, accept, hand over to a newer version or drain, exit.
+//! [`phase::Phase`] is the phase it is in; this file says what it does in each.
 
 mod accept;
 pub(crate) mod connections;
@@ -36,7 +36,7 @@ use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
 /// A server for one service: `Server::new(service).run(transport)`.
 ///
-/// The service needs to be neither `Send` nor `Sync` nor `Clone`. No thread is started.
+/// The service does not have to be `Send`, `Sync` or `Clone`. No thread is started.
 pub struct Server<S> {
     service: S,
     settings: Settings,
@@ -44,7 +44,7 @@ pub struct Server<S> {
 }
 
 impl<S> Server<S> {
-    /// A server with default settings and nothing around it.
+    /// A server with default settings and no host.
     pub fn new(service: S) -> Self
     where
         S: HttpService,
@@ -52,14 +52,14 @@ impl<S> Server<S> {
         Server { service, settings: Settings::default(), host: Rc::new(NoHost) }
     }
 
-    /// Limits and deadlines.
+    /// Sets limits and deadlines.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// The program around the server: parts, error pages.
+    /// Sets the program around the server: parts, error pages.
     #[must_use]
     pub fn host(mut self, host: impl Host) -> Self {
         self.host = Rc::new(host);
@@ -68,20 +68,20 @@ impl<S> Server<S> {
 }
 
 impl<S: HttpService> Server<S> {
-    /// Serves on the calling thread until SIGTERM or SIGINT, then drains: takes no new connection, finishes the
+    /// Serves on the calling thread until SIGTERM or SIGINT, then drains: accepts no new connection, completes the
     /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`Transport::Cgi`] it answers one
     /// request and returns.
     ///
     /// # Errors
-    /// When the listen socket or the loop cannot be created, or CGI's one response did not go out whole.
+    /// When the listen socket or the loop cannot be created, or CGI's only response was not sent in full.
     pub fn run(self, transport: Transport) -> Result<(), Error> {
         let _guard = self.prepare(&transport)?;
         event_loop::run(self.serve(transport)).map_err(Error::Loop)?
     }
 
-    /// As [`run`](Self::run), inside a tokio `current_thread` runtime: for applications that use tokio's time, its
-    /// sockets, `tokio::spawn`, or layers that do. Still one thread; what needs another (`spawn_blocking`,
-    /// `tokio::fs`) fails where hosts refuse threads. Costs three more system calls a wake-up.
+    /// As [`run`](Self::run), inside a tokio `current_thread` runtime: for applications that use tokio's timers, its
+    /// sockets, `tokio::spawn`, or layers that do. Still one thread; what needs more threads (`spawn_blocking`,
+    /// `tokio::fs`) fails where hosts refuse threads. Costs three more system calls per wake-up.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -99,13 +99,13 @@ impl<S: HttpService> Server<S> {
         Ok(CrashGuard::begin(&self.settings, transport))
     }
 
-    /// As [`run`](Self::run), on a loop that runs already (`event_loop::run`): for programs with tasks of their own
-    /// beside the server, and for tests.
+    /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their own
+    /// besides the server, and for tests.
     ///
-    /// Takes SIGTERM and SIGINT. When dropped, it ends without draining.
+    /// Handles SIGTERM and SIGINT. When dropped, it ends without draining.
     ///
     /// # Errors
-    /// When the listen socket cannot be created, or CGI's one response did not go out whole.
+    /// When the listen socket cannot be created, or CGI's only response was not sent in full.
     pub async fn serve(self, transport: Transport) -> Result<(), Error> {
         let Server { service, mut settings, host } = self;
         let upgrade = settings.upgrade.take();
@@ -118,7 +118,7 @@ impl<S: HttpService> Server<S> {
         panics::set_goes_on(true);
         let inherited = HandoverState::take();
         let mut wanted = shutdown_signals();
-        // Custom for servers. At a terminal it means that the terminal is gone.
+        // By convention a reload for servers. At a terminal it means that the terminal is gone.
         let hears_hangup = upgrade.is_some() && !io::stdin().is_terminal();
         if hears_hangup {
             wanted.push(Signal::Hangup);
@@ -177,7 +177,7 @@ impl<S: HttpService> Server<S> {
     }
 }
 
-/// A process that serves.
+/// A serving process.
 struct ServingProcess<S> {
     application: Rc<Application<S>>,
     listening: Listening,
@@ -187,7 +187,7 @@ struct ServingProcess<S> {
 }
 
 impl<S: HttpService> ServingProcess<S> {
-    /// Does what each phase asks for, until the process has nothing left to do.
+    /// Runs each phase until the process has nothing left to do.
     async fn run(mut self) {
         loop {
             let event = match self.connections.phase() {
@@ -215,14 +215,14 @@ impl<S: HttpService> ServingProcess<S> {
             recovery::set_listener(None, false);
         }
         if phase == Phase::HandingOver && next != Phase::DrainingChild {
-            // They have been waiting for the new version.
+            // These were waiting for the new version.
             for kept in self.connections.take_collected() {
                 self.start_kept(kept);
             }
         }
     }
 
-    /// Returns whether a signal other than the one that asks for an upgrade has come.
+    /// Returns whether a signal other than the one that requests an upgrade has arrived.
     fn poll_shutdown_signal(&mut self, context: &mut Context<'_>) -> bool {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             if signal != Signal::Hangup {

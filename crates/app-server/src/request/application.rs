@@ -1,5 +1,5 @@
-//! The application: the service, the host around it, and what all requests share. What only the server can answer
-//! becomes a page here.
+//! The application: the service, its host, and what all requests share. Also makes the pages that only
+//! the server can answer with.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, Write};
@@ -22,10 +22,11 @@ use crate::request::fairness::ClientNet;
 use crate::request::permits::{Arrival, Permit, Permits};
 use crate::settings::Settings;
 
-/// Bytes that one read from a socket may bring. As much as a unix socket gives at once.
+/// The most bytes read from a socket at once: as many as a unix socket delivers.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
-/// Room for a read when body pieces hold the rest of the buffer. Twice what Apache sends at once.
+/// The least room for a read while body chunks hold the rest of the buffer: twice what Apache sends at
+/// once.
 pub(crate) const SMALLEST_READ_BYTES: usize = 16 * 1024;
 
 /// The service, its settings, and what all its requests share.
@@ -34,16 +35,16 @@ pub(crate) struct Application<S> {
     pub(crate) settings: Settings,
     pub(crate) host: Rc<dyn Host>,
     pub(crate) permits: Rc<Permits>,
-    /// Why nobody is served, as long as this process runs.
+    /// Why every request is refused, for as long as this process runs.
     refuses_all: OnceCell<Cause>,
-    /// What is done when the process cannot go on.
+    /// What happens when the process cannot continue.
     pub(crate) recovery: Recovery,
-    /// mod_fcgid sends a visitor the end of a response, whole or not, and ends a process that closes a
-    /// connection before END_REQUEST.
+    /// mod_fcgid marks the end of a response for the client whether it is complete or not, and kills a
+    /// process that closes a connection before END_REQUEST.
     pub(crate) is_behind_mod_fcgid: Cell<bool>,
-    /// For the isolated ones.
+    /// The queue for isolated requests.
     pub(crate) processes: ProcessQueue,
-    /// All connections read into this one, so that an idle one holds no buffer.
+    /// The buffer that all connections read into, so that an idle connection holds none.
     pub(crate) read_buffer: RefCell<BytesMut>,
 }
 
@@ -67,12 +68,13 @@ impl<S> Application<S> {
         }
     }
 
-    /// Answers every request with the page for this from now on.
+    /// Answers every request with the page for this cause from now on.
     pub(crate) fn refuse_all(&self, cause: Cause) {
         let _ = self.refuses_all.set(cause);
     }
 
-    /// Notes a request that begins, should the process not live to answer it.
+    /// Registers a started request with the crash guard, in case the process does not survive to answer
+    /// it.
     pub(crate) fn note<R>(
         &self,
         connection: &recovery::Connection,
@@ -88,8 +90,8 @@ impl<S> Application<S> {
         connection.request(id, context.part.name(), method, path)
     }
 
-    /// Makes the server's own response to a request that cannot reach the service. If making it panics (in the
-    /// application's page, or in what a message quotes), a plainer page is sent.
+    /// Makes the server's own response to a request that cannot reach the service. If that panics (in the
+    /// application's error page, or in what a message quotes), falls back to a plain page.
     pub(crate) fn page(&self, cause: Cause, about: &About) -> Response<Bytes> {
         let plain = ErrorReport::prepared(cause.clone(), about.base.clone());
         let made = || self.host.error_page(&ErrorReport::new(cause, about));
@@ -98,7 +100,7 @@ impl<S> Application<S> {
             let reference = &plain.reference;
             let told =
                 || tracing::error!(%reference, "The error page for {} panicked.", plain.cause);
-            // The log itself may panic.
+            // Logging may panic too.
             let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(told)));
             error_report::plain_text(&plain)
         })
@@ -107,7 +109,8 @@ impl<S> Application<S> {
     /// Counts a request that starts.
     ///
     /// # Errors
-    /// When nobody is served, this part of the program is quarantined, or there are too many.
+    /// When every request is refused, this part of the program is quarantined, or there are too many
+    /// requests.
     pub(crate) fn enter(&self, request: Option<&Request<Body>>) -> Result<InFlight, Cause> {
         if let Some(cause) = self.refuses_all.get() {
             return Err(cause.clone());
@@ -127,12 +130,12 @@ impl<S> Application<S> {
     }
 }
 
-/// Whether a request has to end before its response starts, and why.
+/// Returns why a request has to end before its response starts, if it has to.
 pub(crate) fn is_ended(arrival: Option<&Arrival>, context: &Context<'_>) -> Option<Cause> {
     arrival.and_then(|arrival| arrival.poll_ended(context))
 }
 
-/// Counts one request until its response is over.
+/// Counts one request until its response is complete.
 pub(crate) struct InFlight(Permit);
 
 impl InFlight {
@@ -143,7 +146,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        // What was printed without a line end is in the log when its response is over.
+        // Flush output printed without a newline, so that it is logged by the time the response is
+        // complete.
         let _ = io::stdout().flush();
     }
 }

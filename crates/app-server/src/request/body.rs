@@ -1,9 +1,8 @@
 //! A request's body on its way from a connection to a handler, with backpressure.
 //!
-//! Over FastCGI it is a queue with two ends: the connection's ([`Sender`]) and the handler's
-//! ([`Body`]). Over HTTP it is hyper's. The queue is an `Arc<Mutex<…>>` though all happens on one
-//! thread: axum wants `Send`, the lock is never contended, and the count of owners ends its life
-//! without a table that would have to be kept clean.
+//! Over FastCGI it is a queue with two ends: the connection's ([`Sender`]) and the handler's ([`Body`]).
+//! Over HTTP it is hyper's. The queue is an `Arc<Mutex<…>>` although everything runs on one thread: axum
+//! requires `Send`, the lock is never contended, and reference counting needs no table to clean up.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,9 +23,9 @@ use crate::request::permits::{Arrival, Verdict};
 use crate::request::spill::Spill;
 use crate::settings::Settings;
 
-/// A request's body: a stream of [`Bytes`], read as the handler asks for it.
+/// A request's body: a stream of [`Bytes`], read at the handler's pace.
 ///
-/// Dropping it says that the rest is not wanted.
+/// Dropping it discards the rest.
 pub struct Body(Kind);
 
 enum Kind {
@@ -36,7 +35,7 @@ enum Kind {
         length: Option<u64>,
         arrival: Option<Arrival>,
     },
-    /// Boxed: it is larger than everything else, and most requests have none.
+    /// Boxed because it is much larger than the other variants, and most requests have no body.
     Http(Box<HttpIncoming>),
 }
 
@@ -46,69 +45,74 @@ struct HttpIncoming {
     arrival: Arrival,
     alarm: Alarm,
     receive_timeout: Duration,
-    /// The handler has dropped it.
+    /// The handler has dropped the body.
     unwanted: bool,
-    /// It is read for a while after its request has ended.
+    /// Whether the body is still read for a while after its request has ended.
     lingers: bool,
-    /// The visitor waits for `100 Continue` before sending (RFC 9110 §10.1.1). hyper says it when
-    /// the body is first asked for.
+    /// The client waits for `100 Continue` before it sends (RFC 9110 §10.1.1). hyper sends that when the
+    /// body is first polled.
     held_back: bool,
 }
 
-/// Bytes of an unwanted body that are taken and dropped, so that the visitor, who is still sending,
-/// comes to read the response. Closing at once would reset the response away.
+/// Bytes of an unwanted body that are read and dropped so that the client, still sending, gets to read
+/// the response. Closing at once would reset the connection and lose the response.
 const UNWANTED_BYTES: u64 = 256 << 20;
 
-/// How long data after a refusal is read and dropped. Closing immediately would discard the refusal. nginx
-/// waits 5 s for more data, 30 s in all.
+/// How long data that follows a refusal is read and dropped. Closing immediately would discard the
+/// refusal. nginx waits 5 s for more data, 30 s in total.
 pub(crate) const LINGERING: Duration = Duration::from_secs(5);
 
-/// Why a body ended before its end.
+/// Why a body ended early.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The visitor left or the web server gave the request up.
+    /// The client left, or the web server aborted the request.
     Aborted,
     /// The web server announced `expected` bytes (CONTENT_LENGTH) and sent `received`.
     Incomplete {
         /// Bytes announced.
         expected: u64,
-        /// Bytes that came.
+        /// Bytes received.
         received: u64,
     },
     /// Nothing arrived for this long (`receive_timeout`), or too little (`min_rate`).
     TimedOut(Duration),
-    /// More had to wait on disk than allowed (`spilled_body_bytes`).
+    /// More bytes than allowed waited on disk (`spilled_body_bytes`).
     TooMuchWaiting(u64),
-    /// The temporary file for what waits could not be written or read.
+    /// The temporary file for spilled bytes cannot be written or read.
     Spill(std::io::Error),
     /// The HTTP connection failed.
     Http(hyper::Error),
-    /// What the body is read from failed (CGI's descriptor 0, a file).
+    /// The source of the body cannot be read (descriptor 0 over CGI, or a file).
     Input(std::io::Error),
-    /// It broke off where it came in, in the process that relays it to this one: why.
+    /// The body broke off in the process that relays it to this one, for this reason.
     Relayed(String),
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BodyError::Aborted => write!(formatter, "the request was aborted while its body came"),
+            BodyError::Aborted => {
+                write!(formatter, "the request was aborted before its body was complete")
+            }
             BodyError::Incomplete { expected, received } => {
-                write!(formatter, "the body ended after {received} of {expected} announced bytes")
+                write!(
+                    formatter,
+                    "request body ended after {received} of {expected} announced bytes"
+                )
             }
             BodyError::TimedOut(limit) => {
                 write!(formatter, "request body stalled or too slow for {} s", limit.as_secs())
             }
             BodyError::TooMuchWaiting(limit) => write!(
                 formatter,
-                "more than {limit} bytes of the body (spilled_body_bytes) waited to be read"
+                "more than {limit} bytes of the request body wait to be read (spilled_body_bytes)"
             ),
             BodyError::Spill(error) => {
-                write!(formatter, "the temporary file for the body failed: {error}")
+                write!(formatter, "the temporary file for the request body failed: {error}")
             }
             BodyError::Http(error) => write!(formatter, "the HTTP connection failed: {error}"),
-            BodyError::Input(error) => write!(formatter, "the body cannot be read: {error}"),
+            BodyError::Input(error) => write!(formatter, "cannot read the request body: {error}"),
             BodyError::Relayed(why) => formatter.write_str(why),
         }
     }
@@ -125,7 +129,7 @@ impl std::error::Error for BodyError {
 }
 
 impl Body {
-    /// A body without a byte.
+    /// An empty body.
     pub fn empty() -> Self {
         Body(Kind::Empty)
     }
@@ -135,7 +139,7 @@ impl Body {
         Body::queue_of(length, None)
     }
 
-    /// Like [`queue`](Self::queue), for a body that is still arriving and for which others may have to wait.
+    /// Like [`queue`](Self::queue), for a body that is still arriving and whose permit others may need.
     pub(crate) fn arriving(length: Option<u64>, settings: &Settings) -> (Sender, Body) {
         Body::queue_of(length, Some(Arrival::new(settings)))
     }
@@ -167,7 +171,7 @@ impl Body {
         })))
     }
 
-    /// How it arrives, unless it is already complete.
+    /// Returns how the body is arriving, unless it is already complete.
     pub(crate) fn arrival(&self) -> Option<&Arrival> {
         match &self.0 {
             Kind::Empty => None,
@@ -264,14 +268,14 @@ impl HttpIncoming {
                 if self.lingers {
                     return Poll::Pending;
                 }
-                // Once its request has ended, nobody needs what is read.
+                // Once the request has ended, what is read is not needed.
                 let Some(deadline) = self.arrival.wait() else {
                     return Poll::Ready(Some(Err(BodyError::Aborted)));
                 };
                 if !self.alarm.poll_past(context, deadline) {
                     return Poll::Pending;
                 }
-                // The handler that reads it is then dropped, and the server responds to the visitor.
+                // This drops the handler that reads the body, and the server responds to the client.
                 if !self.unwanted && self.arrival.end(Verdict::TooSlow(self.receive_timeout)) {
                     return Poll::Pending;
                 }
@@ -312,7 +316,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Hands data to the reader. What passes the announced length is dropped (RFC 3875 §4.2: the
+    /// Passes data to the reader. Bytes beyond the announced length are dropped (RFC 3875 §4.2: the
     /// script must not read more).
     pub(crate) fn push(&mut self, mut data: Bytes) {
         if let Some(expected) = self.expected {
@@ -328,12 +332,12 @@ impl Sender {
         lock(&self.queue).push(data);
     }
 
-    /// Waiting for more. Returns until when, if there is a limit.
+    /// Starts waiting for more. Returns the deadline, if there is one.
     pub(crate) fn wait(&self) -> Option<Instant> {
         self.arrival.as_ref().and_then(Arrival::wait)
     }
 
-    /// The reader has to catch up before more is read.
+    /// Stops waiting: the reader has to catch up before more is read.
     pub(crate) fn rest(&self) {
         if let Some(arrival) = &self.arrival {
             arrival.rest();
@@ -348,12 +352,13 @@ impl Sender {
         lock(&self.queue).end(End::Failed(BodyError::TimedOut(receive_timeout)));
     }
 
-    /// From now on what comes waits on disk once `memory` bytes wait in memory; at most `disk`.
+    /// From now on, spills to disk what arrives while `memory` bytes wait in memory; `disk` is the limit
+    /// there.
     pub(crate) fn spill_past(&self, memory: usize, disk: u64) {
         lock(&self.queue).spill_limits = Some((memory, disk));
     }
 
-    /// The stream's end came.
+    /// Ends the body: the stream is complete.
     pub(crate) fn end(self) {
         let end = match self.expected {
             Some(expected) if self.received < expected => {
@@ -365,7 +370,7 @@ impl Sender {
         lock(&self.queue).end(end);
     }
 
-    /// The stream ends with an error.
+    /// Ends the body with an error.
     pub(crate) fn fail(self, error: BodyError) {
         self.set_over();
         lock(&self.queue).end(End::Failed(error));
@@ -377,7 +382,7 @@ impl Sender {
         }
     }
 
-    /// Whether at least `limit` bytes wait in memory; if so the context is woken when fewer do.
+    /// Whether at least `limit` bytes wait in memory; if so, wakes the context when fewer do.
     pub(crate) fn poll_full(&self, context: &mut Context<'_>, limit: usize) -> bool {
         let mut queue = lock(&self.queue);
         let full = queue.in_memory >= limit;
@@ -386,23 +391,23 @@ impl Sender {
     }
 }
 
-/// What a piece costs beside its bytes: its place in the queue, the record header and padding it came
-/// with and keeps alive. So that a body of single bytes is no way to fill the memory.
+/// What a chunk costs besides its bytes: its slot in the queue, and the record header and padding that it
+/// keeps allocated. Counted so that a body sent in single bytes cannot exhaust memory.
 const PIECE_BYTES: usize = 64;
 
 #[derive(Debug, Default)]
 struct Queue {
     pieces: VecDeque<Bytes>,
-    /// What `pieces` take, in bytes.
+    /// Memory that `pieces` use, in bytes.
     in_memory: usize,
-    /// Comes after `pieces`, if anything is in it.
+    /// Follows `pieces`, if it is not empty.
     spill: Option<Spill>,
     spill_limits: Option<(usize, u64)>,
     end: Option<End>,
     reader: Option<Waker>,
-    /// Waits until at most so many bytes are in memory.
+    /// Woken once at most this many bytes are in memory.
     writer: Option<(Waker, usize)>,
-    /// The body was dropped: nothing is kept any more.
+    /// The body was dropped; nothing more is kept.
     abandoned: bool,
 }
 
@@ -410,7 +415,7 @@ struct Queue {
 enum End {
     Complete,
     Failed(BodyError),
-    /// The error was handed out.
+    /// The error has been returned.
     Told,
 }
 
@@ -446,7 +451,7 @@ impl Queue {
     }
 
     fn end(&mut self, end: End) {
-        // A failure must not be told as an end, nor hidden behind what waits.
+        // A failure must not be reported as an end of stream, nor hidden behind what waits.
         self.end.get_or_insert(end);
         self.wake_reader();
     }
@@ -509,7 +514,7 @@ impl Queue {
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    // A panic while it was held leaves a queue that is still a queue.
+    // A panic while the lock was held leaves the queue in a valid state.
     queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
@@ -537,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_in_order_to_its_end() {
+    fn streams_in_order_until_the_end() {
         let (mut sender, mut body) = Body::queue(Some(5));
         assert!(next(&mut body).is_pending());
         sender.push(Bytes::from_static(b"ab"));
@@ -552,14 +557,14 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_missing() {
+    fn reports_missing_bytes() {
         let (mut sender, mut body) = Body::queue(Some(5));
         sender.push(Bytes::from_static(b"ab"));
         sender.end();
         assert_eq!(data(&mut body), "ab");
         let Poll::Ready(Some(Err(error))) = next(&mut body) else { panic!() };
-        assert_eq!(error.to_string(), "the body ended after 2 of 5 announced bytes");
-        assert!(matches!(next(&mut body), Poll::Ready(None)), "an error is told once");
+        assert_eq!(error.to_string(), "request body ended after 2 of 5 announced bytes");
+        assert!(matches!(next(&mut body), Poll::Ready(None)), "an error is reported once");
     }
 
     #[test]
@@ -574,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_on_disk_when_others_must_not_wait() {
+    fn spills_to_disk_when_others_must_not_wait() {
         let (mut sender, mut body) = Body::queue(None);
         sender.spill_past(4, 100_000);
         for round in 0..1000u32 {
@@ -591,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_has_a_limit_too() {
+    fn disk_usage_is_limited() {
         let (mut sender, mut body) = Body::queue(None);
         sender.spill_past(0, 10);
         sender.push(Bytes::from(vec![0; 8]));

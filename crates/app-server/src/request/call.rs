@@ -1,4 +1,4 @@
-//! The call of the service in this process.
+//! Calls the service in this process.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,11 +17,11 @@ use crate::request::response::{ResponseBody, stated_length};
 use crate::request::service::HttpService;
 
 impl<S: HttpService> Application<S> {
-    /// Lets the service answer a request, which is taken, in this process. Every failure has become a response.
-    /// `mark` names the request while code of the service runs.
+    /// Has the service answer `request`, which is taken, in this process. Every failure becomes a
+    /// response. `mark` names the request while the service's code runs.
     ///
-    /// The request stays with the caller until the service gets it: each future it passes through by value
-    /// would have room for it twice.
+    /// The request stays with the caller until the service gets it, because each future it passes through
+    /// by value would reserve room for it twice.
     pub(crate) async fn answer_here(
         &self,
         request: &mut Option<Request<Body>>,
@@ -50,7 +50,7 @@ impl<S: HttpService> Application<S> {
     /// Calls the service. `arrival` belongs to the request's body.
     ///
     /// # Errors
-    /// It panicked, or the request was ended because of its body.
+    /// The service panicked, or the request was ended because of its body.
     async fn call(
         &self,
         request: &mut Option<Request<Body>>,

@@ -1,5 +1,6 @@
-//! What an application may ask about a request: one request extension, [`RequestContext`], on every request.
-//! (One and not one a fact: each would be an allocation and a row of the extensions' table.)
+//! What an application can learn about a request: one request extension, [`RequestContext`], on every
+//! request. It is a single extension because each one costs an allocation and a row in the extension
+//! table.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use crate::cgi_vars::forwarded::Scheme;
 use crate::request::body::Body;
 use crate::request::part::Part;
 
-/// What the server knows of one request beside the request itself. A request extension: handlers of axum
+/// What the server knows about a request besides its head and body. A request extension: axum handlers
 /// take it as `Extension(context): Extension<RequestContext>`.
 ///
 /// ```
@@ -38,8 +39,9 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Finds it among a request's extensions. A request that came through no server (in a test, say) has
-    /// the default: at the top of its host, by plain HTTP, from nobody.
+    /// Returns the context from a request's extensions. A request that did not come through a server (in
+    /// a test, for example) has the default: mounted at the root of its host, plain HTTP, no client
+    /// address.
     pub fn of(extensions: &Extensions) -> &RequestContext {
         static NONE: RequestContext = RequestContext {
             base: BasePath::root(),
@@ -59,20 +61,20 @@ impl RequestContext {
         &self.base
     }
 
-    /// How the visitor reached the web server, or the outermost trusted proxy.
+    /// How the client reached the web server or the outermost trusted proxy.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The visitor's address as the web server (or the HTTP connection) tells it, or a proxy of
-    /// [`Settings::trusted_proxies`]. `None` over unix sockets where nobody tells one.
+    /// The client's address as reported by the web server (or the HTTP connection), or by a proxy in
+    /// [`Settings::trusted_proxies`]. `None` over unix sockets where no address is reported.
     ///
     /// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
     pub fn remote_address(&self) -> Option<IpAddr> {
         self.remote_address
     }
 
-    /// What the web server wants of the application (FastCGI 1.0 §6). Only over FastCGI.
+    /// The role that the web server requests (FastCGI 1.0 §6). Only over FastCGI.
     pub fn role(&self) -> Option<Role> {
         self.role
     }
@@ -82,7 +84,7 @@ impl RequestContext {
         self.variables.as_ref()
     }
 
-    /// The passwords among the variables, when there are any. Over HTTP there are none.
+    /// The passwords among the variables, if there are any. Never over HTTP.
     pub fn secrets(&self) -> Option<&Secrets> {
         self.secrets.as_ref()
     }
@@ -93,25 +95,26 @@ impl RequestContext {
     }
 }
 
-/// All variables the web server sent (RFC 3875 §4.1 and its own), but for the [`Secrets`]. Only over
-/// FastCGI and CGI.
+/// All variables that the web server sent (RFC 3875 §4.1 and its own), except for the [`Secrets`]. Only
+/// over FastCGI and CGI.
 ///
-/// Names and values are bytes as they came. `Debug` shows the names alone: values hold passwords.
+/// Names and values are the bytes as received. `Debug` shows only the names, because values may hold
+/// passwords.
 #[derive(Clone)]
 pub struct CgiVariables(pub(crate) Params);
 
 impl CgiVariables {
-    /// Returns the first variable of this name.
+    /// Returns the first variable with this name.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name.as_bytes())
     }
 
-    /// Returns the first variable of this name, sharing the request's memory.
+    /// Returns the first variable with this name, sharing the request's memory.
     pub fn get_bytes(&self, name: &str) -> Option<Bytes> {
         self.0.get_bytes(name.as_bytes())
     }
 
-    /// All variables in the order in which they came.
+    /// All variables, in the order received.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter()
     }
@@ -124,9 +127,9 @@ impl fmt::Debug for CgiVariables {
     }
 }
 
-/// The passwords among the variables the web server sent ([`Settings::secret_variables`]), kept apart so
-/// that whoever shows, logs or hands on the variables does not hand on these. Present only when there
-/// are any; over HTTP there are none.
+/// The passwords among the variables that the web server sent ([`Settings::secret_variables`]), kept
+/// separate so that code that displays, logs or forwards the variables does not leak them. Present only
+/// if there are any; never over HTTP.
 ///
 /// `Debug` shows neither names nor values.
 ///
@@ -135,8 +138,8 @@ impl fmt::Debug for CgiVariables {
 pub struct Secrets(pub(crate) Params);
 
 impl Secrets {
-    /// Returns the secret of this name. It may have come with `REDIRECT_` before it, once or more often;
-    /// of several the newest is returned.
+    /// Returns the secret with this name. It may have arrived with any number of `REDIRECT_` prefixes; of
+    /// several, the newest is returned.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name.as_bytes())
     }
@@ -148,7 +151,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The file a filter is to filter (FastCGI 1.0 §6.4): the DATA stream. Only in the filter role.
+/// The file to be filtered (FastCGI 1.0 §6.4): the DATA stream. Only in the filter role.
 #[derive(Clone)]
 pub struct FilterData(Arc<Mutex<Option<Body>>>);
 
@@ -163,8 +166,8 @@ impl FilterData {
         FilterData(Arc::new(Mutex::new(Some(body))))
     }
 
-    /// Takes the stream; `None` when it was taken before. STDIN, the request's body, comes first
-    /// on the wire: read it to its end before this one.
+    /// Takes the stream; `None` if it was taken before. STDIN, the request's body, comes first on the
+    /// wire, so read it to its end before this one.
     pub fn take(&self) -> Option<Body> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }

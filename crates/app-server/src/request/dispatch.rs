@@ -1,4 +1,4 @@
-//! Where a request is answered: in this process, or isolated in one of its own.
+//! Decides where a request is answered: in this process, or isolated in a child process.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,11 +16,11 @@ use crate::request::response::ResponseBody;
 use crate::request::service::HttpService;
 
 impl<S: HttpService> Application<S> {
-    /// Lets the service answer a request, which is taken, here or in a process of its own. Every failure has
-    /// become a response. `mark` names the request while code of the service runs.
+    /// Has the service answer `request`, which is taken, here or in a process of its own. Every failure
+    /// becomes a response. `mark` names the request while the service's code runs.
     ///
-    /// The request stays with the caller until the service gets it: each future it passes through by value
-    /// would have room for it twice.
+    /// The request stays with the caller until the service gets it, because each future it passes through
+    /// by value would reserve room for it twice.
     pub(crate) async fn answer(
         &self,
         request: &mut Option<Request<Body>>,
@@ -29,17 +29,17 @@ impl<S: HttpService> Application<S> {
         let isolation = |request: &Request<Body>| {
             let context = RequestContext::of(request.extensions());
             let limits = context.part.limits()?;
-            // A filter's second body has no way into another process, and no web server sends one.
+            // A filter's second body cannot be passed to another process, and no web server sends one.
             context.filter_data().is_none().then_some(limits)
         };
         match request.as_ref().and_then(isolation) {
             None => self.answer_here(request, mark).await,
-            // In a box: the others shall not pay for its size.
+            // Boxed, so that inline requests do not pay for the size of this future.
             Some(limits) => Box::pin(self.answer_isolated(limits, request, mark)).await,
         }
     }
 
-    /// Lets the service answer a request in a process of its own.
+    /// Has the service answer a request in a process of its own.
     async fn answer_isolated(
         &self,
         limits: Limits,

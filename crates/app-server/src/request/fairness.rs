@@ -1,5 +1,5 @@
-//! Who is evicted when the server is full: values in, values out. What is counted, and how something is
-//! evicted, is up to `connections.rs` (connections) and `permits.rs` (requests).
+//! Which connection or request is evicted when the server is full: values in, values out. Counting and
+//! evicting is up to `connections.rs` (connections) and `permits.rs` (requests).
 //!
 //! The address with the most is evicted first, but never one whose response is in flight.
 
@@ -21,20 +21,21 @@ impl ClientNet {
     }
 }
 
-/// One open connection, as far as it matters here.
+/// One open connection, reduced to what matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
     pub(crate) net: ClientNet,
-    /// What would be lost by closing it; `None` if that is a response.
+    /// What closing it would lose; `None` if that is a response.
     pub(crate) would_lose: Option<Loss>,
 }
 
-/// What closing a connection costs, lowest first. The times may be in the future: until then it is not closed.
+/// What closing a connection costs, lowest first. Times may lie in the future; until then the connection
+/// is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
-    /// Nothing: it has been between two requests since then.
+    /// Nothing: the connection has been between two requests since then.
     Nothing(Instant),
-    /// A request that has been incomplete since then, or the rest of one that has been answered.
+    /// A request that has been incomplete since then, or the rest of one that has already been answered.
     PartOfRequest(Instant),
 }
 
@@ -46,8 +47,8 @@ impl Loss {
     }
 }
 
-/// Which connection is closed for a new one: from the net that has the most, the one that loses least, and
-/// among those the oldest.
+/// Returns the connection to close for a new one: from the net that has the most connections, the one
+/// that loses least, and among equals the oldest.
 pub(crate) fn connection_to_close<K>(
     connections: impl Iterator<Item = (K, Connected)>,
     now: Instant,
@@ -71,24 +72,24 @@ pub(crate) fn connection_to_close<K>(
         .map(|(_, _, key)| key)
 }
 
-/// One body that is arriving, without a response yet.
+/// One body that is still arriving, without a response yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upload {
     pub(crate) net: ClientNet,
-    /// How far its sender is behind.
+    /// How far behind its sender is.
     pub(crate) behind: Duration,
 }
 
-/// No sender whose bytes are in transit is this far behind.
+/// A sender whose bytes are merely in transit is never this far behind.
 const CLEARLY_BEHIND: Duration = Duration::from_secs(2);
 
-/// Which upload is evicted for a newcomer. `newcomer`: the net of a request that brings a body itself; one
-/// without a body is served immediately and so has priority. `patience`: how far behind an upload may be before
-/// it ends anyway.
+/// Returns the upload to evict for a newcomer. `newcomer` is the net of a request that has a body itself;
+/// one without a body is served immediately and therefore has priority. `patience` is how far behind an
+/// upload may fall before it ends anyway.
 ///
-/// A newcomer from a net with fewer uploads replaces a slow one, or any if one net has more than half of them
-/// all. So does one from a net that has none: many addresses with one upload each lock nobody else out. Among
-/// equals, only an upload that is already close to its limit is evicted.
+/// A newcomer from a net with fewer uploads replaces a slow one, or any if one net has more than half of
+/// all uploads. So does a newcomer from a net that has none, so that many addresses with one upload each
+/// do not lock out the rest. Among equals, only an upload that is already close to its limit is evicted.
 pub(crate) fn upload_to_end(
     uploads: &[Upload],
     newcomer: Option<ClientNet>,
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_customer_is_one_and_an_address_is_one_however_written() {
+    fn an_ipv6_customer_is_one_net_and_mapped_addresses_are_ipv4() {
         assert_eq!(net("2001:db8::1"), net("2001:db8::ffff:0:0:1"));
         assert_ne!(net("2001:db8::1"), net("2001:db8:0:1::1"));
         assert_eq!(net("192.0.2.1"), net("::ffff:192.0.2.1"));
@@ -129,20 +130,21 @@ mod tests {
         assert_ne!(net("::"), ClientNet::of(None));
     }
 
-    /// Connections in short: the net's last number, `i`dle, a `p`art of a request or `b`usy, seconds since.
+    /// Connections in shorthand: the net's last number; `i`dle, `p`art of a request or `b`usy; seconds
+    /// since.
     #[test]
-    fn which_connection_is_closed() {
+    fn picks_the_connection_to_close() {
         let start = Instant::now() + Duration::from_secs(1000);
         for (name, connections, expected) in [
-            ("nobody is there", "", None),
-            ("all are answered", "1b1 1b2 2b9", None),
+            ("no connections", "", None),
+            ("all are busy", "1b1 1b2 2b9", None),
             ("the longest idle", "1i3 1i5 1i1 1b9", Some(1)),
-            ("idle before half a request", "1p9 1i1", Some(1)),
-            ("the longest half a request", "1p3 1p4 1b9", Some(1)),
-            ("not who has just come", "1p-1 1i-1 1b9", None),
-            ("of whoever has the most", "1i9 2p1 2p3 2p2 3p9", Some(2)),
+            ("idle before an incomplete request", "1p9 1i1", Some(1)),
+            ("the oldest incomplete request", "1p3 1p4 1b9", Some(1)),
+            ("not one that has just connected", "1p-1 1i-1 1b9", None),
+            ("of the net with the most", "1i9 2p1 2p3 2p2 3p9", Some(2)),
             ("busy ones count", "1i9 2b1 2b1 2p1", Some(3)),
-            ("whoever has the most but cannot give", "1i9 2b1 2b1 2b1", Some(0)),
+            ("the net with the most is all busy", "1i9 2b1 2b1 2b1", Some(0)),
             ("equal shares: the least loss", "1p9 2i1 3p9", Some(1)),
         ] {
             let connections = connections.split_whitespace().map(|short| {
@@ -162,23 +164,23 @@ mod tests {
         }
     }
 
-    /// Uploads in short: the net's last number and how many seconds it is behind. Patience 60 s.
+    /// Uploads in shorthand: the net's last number, and how many seconds it is behind. Patience is 60 s.
     #[test]
-    fn which_upload_ends() {
+    fn picks_the_upload_to_end() {
         for (name, uploads, newcomer, expected) in [
-            ("nobody is there", "", None, None),
-            ("nobody is slow", "1:0 1:1 2:0", None, None),
+            ("no uploads", "", None, None),
+            ("none is slow", "1:0 1:1 2:0", None, None),
             ("a request without a body: the slowest", "1:3 1:9 1:2", None, Some(1)),
-            ("of whoever has the most", "2:50 1:3 1:9 1:2", None, Some(2)),
+            ("of the net with the most", "2:50 1:3 1:9 1:2", None, Some(2)),
             ("a newcomer with fewer: a slow one", "1:3 1:9 2:0 2:0 3:1", Some("4"), Some(1)),
-            ("but no fast one", "1:0 1:1 2:0 2:0 3:0", Some("4"), None),
-            ("unless one net has most", "1:0 1:1 1:0 2:0", Some("4"), Some(1)),
+            ("but not a fast one", "1:0 1:1 2:0 2:0 3:0", Some("4"), None),
+            ("unless one net has the majority", "1:0 1:1 1:0 2:0", Some("4"), Some(1)),
             ("a newcomer with as many", "1:9 2:3", Some("2"), None),
             ("a newcomer among many with one each", "1:3 2:9 3:1", Some("4"), Some(1)),
-            ("but none whose bytes come", "1:1 2:1 3:1", Some("4"), None),
+            ("but not one whose bytes arrive", "1:1 2:1 3:1", Some("4"), None),
             ("unless one is nearly over", "1:31 2:3", Some("2"), Some(0)),
-            ("a newcomer of those who have the most", "1:9 1:9 1:9", Some("1"), None),
-            ("takes the place of its own", "1:9 1:31 1:9 2:2", Some("1"), Some(1)),
+            ("a newcomer from the net with the most", "1:9 1:9 1:9", Some("1"), None),
+            ("replaces one of its own net", "1:9 1:31 1:9 2:2", Some("1"), Some(1)),
         ] {
             let uploads: Vec<Upload> = uploads
                 .split_whitespace()

@@ -1,4 +1,5 @@
-//! The panic guard: code of the application runs under its request's mark, and a panic in it becomes an error.
+//! The panic guard: runs the application's code under its request's mark, and turns a panic into an
+//! error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use pin_project_lite::pin_project;
 use crate::recovery::panics;
 
 pin_project! {
-    /// A value of the application's: all code of it runs under the request's mark, its end too, and
-    /// a panic stays here.
+    /// A value that belongs to the application. All of its code, its destructor included, runs under the
+    /// request's mark, and panics do not propagate.
     pub(crate) struct Foreign<T> {
         #[pin]
         value: Option<T>,
@@ -30,14 +31,14 @@ impl<T> Foreign<T> {
         Foreign { value: Some(value), mark }
     }
 
-    /// Runs code of it; the error is a panic's message, and then the value is gone.
+    /// Runs the value's code. The error is the panic's message; the value is dropped then.
     pub(crate) fn run<R>(
         mut self: Pin<&mut Self>,
         code: impl FnOnce(Pin<&mut T>) -> R,
     ) -> Result<R, String> {
         let this = self.as_mut().project();
         let Some(value) = this.value.as_pin_mut() else {
-            return Err("it was asked again after its end".to_owned());
+            return Err("polled again after its end".to_owned());
         };
         let outcome = catch(*this.mark, || code(value));
         if outcome.is_err() {
@@ -46,7 +47,7 @@ impl<T> Foreign<T> {
         outcome
     }
 
-    /// Drops the value. Its panics are nobody's answer any more.
+    /// Drops the value. A panic here can no longer change the response.
     fn end(self: Pin<&mut Self>) {
         let mut this = self.project();
         if this.value.is_some()
@@ -70,8 +71,8 @@ impl<B: HttpBody> Foreign<B> {
     }
 }
 
-/// Runs application code under its request's mark; the error is a panic's message. What it left half done
-/// is its own and is dropped: nothing of ours is borrowed by it.
+/// Runs application code under its request's mark; the error is the panic's message. State that a panic
+/// leaves half done belongs to the application and is dropped: it borrows nothing of the server's.
 pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String> {
     mark.run(|| {
         panics::expected(|| catch_unwind(AssertUnwindSafe(code))).map_err(|panic| {
@@ -79,7 +80,7 @@ pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String
                 .downcast_ref::<&str>()
                 .map(|message| (*message).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "a value that is no text".to_owned());
+                .unwrap_or_else(|| "a value that is not text".to_owned());
             panics::with_place(message)
         })
     })

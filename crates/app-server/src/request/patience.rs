@@ -1,4 +1,5 @@
-//! How long the other side may keep us waiting: neither with one long pause nor forever, one byte at a time.
+//! How long a peer may keep the server waiting: neither with one long pause nor forever, one byte at a
+//! time.
 //!
 //! [`Pace`] reads no clock and knows no socket; [`Alarm`] and [`Patience`] wake a task when time is up.
 
@@ -8,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use event_loop::time::{self, Sleep};
 
-/// How much time the other side has left before it is too slow.
+/// How much time a peer has left before it is too slow.
 ///
-/// It starts with its full patience. Time that we spend waiting for it is subtracted; each byte earns back what
-/// a byte takes at the minimum rate, up to the full patience. So silence ends after the patience and a trickle
-/// soon after, while a sender that keeps the rate may pause again and again. Time in which we do not wait costs
-/// nothing.
+/// It starts with its full patience. Time spent waiting for it is subtracted; each byte earns back the
+/// time that a byte takes at the minimum rate, up to the full patience. Silence therefore ends after the
+/// patience and a trickle soon after, while a sender that keeps the rate may pause again and again. Time
+/// during which nothing is awaited is free.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     patience: Duration,
-    /// Bytes a second. 0: any byte earns back all of it.
+    /// Bytes per second. 0: any byte earns back the full patience.
     least_rate: u32,
     left: Duration,
     waiting_since: Option<Instant>,
@@ -28,19 +29,19 @@ impl Pace {
         Pace { patience, least_rate, left: patience, waiting_since: None }
     }
 
-    /// Waiting starts now, unless it already has. Returns until when.
+    /// Starts waiting, unless already waiting. Returns the deadline.
     pub(crate) fn wait(&mut self, now: Instant) -> Instant {
         *self.waiting_since.get_or_insert(now) + self.left
     }
 
-    /// Waiting stops, at least for now.
+    /// Stops waiting for now.
     pub(crate) fn rest(&mut self, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             self.left = self.left.saturating_sub(now.saturating_duration_since(since));
         }
     }
 
-    /// Bytes arrived or were read.
+    /// Records that bytes arrived or were read.
     #[inline]
     pub(crate) fn progress(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if self.waiting_since.is_some() || self.left != self.patience {
@@ -59,7 +60,7 @@ impl Pace {
         };
     }
 
-    /// How far it is behind: how much of the patience it has used up.
+    /// How far behind the peer is: how much of the patience it has used up.
     pub(crate) fn behind(&self, now: Instant) -> Duration {
         let waited = self
             .waiting_since
@@ -68,8 +69,8 @@ impl Pace {
     }
 }
 
-/// Wakes a task at a deadline that usually moves on before it is reached: it is only reset when it fired or
-/// would fire too late.
+/// Wakes a task at a deadline that usually moves before it is reached. The timer is reset only after it
+/// fired or if it would fire too late.
 #[derive(Default)]
 pub(crate) struct Alarm(Option<Sleep>);
 
@@ -78,7 +79,7 @@ impl Alarm {
         self.0 = None;
     }
 
-    /// Whether the deadline has passed; if not, the context is woken when it has.
+    /// Whether the deadline has passed; if not, wakes the context when it has.
     pub(crate) fn poll_past(&mut self, context: &mut Context<'_>, deadline: Instant) -> bool {
         loop {
             let sleep = match &mut self.0 {
@@ -107,22 +108,22 @@ impl Patience {
         Patience { pace: Pace::new(limit, least_rate), alarm: Alarm::default() }
     }
 
-    /// How long to wait.
+    /// How long the peer may be silent.
     pub(crate) fn limit(&self) -> Duration {
         self.pace.patience
     }
 
-    /// Bytes arrived or were read.
+    /// Records that bytes arrived or were read.
     pub(crate) fn progress(&mut self, bytes: usize) {
         self.pace.progress(bytes, time::now);
     }
 
-    /// Nothing is being waited for now.
+    /// Stops waiting for now.
     pub(crate) fn rest(&mut self) {
         self.pace.rest(time::now());
     }
 
-    /// Whether waiting has taken too long; if not, the context is woken when it has.
+    /// Whether waiting has taken too long; if not, wakes the context when it has.
     pub(crate) fn poll_over(&mut self, context: &mut Context<'_>) -> bool {
         let deadline = self.pace.wait(time::now());
         self.alarm.poll_past(context, deadline)
@@ -133,10 +134,10 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// What a sender does, as (seconds of waiting, bytes that then arrive), and after how many seconds it is
-    /// too slow, if ever. Patience 60 s, 100 bytes a second.
+    /// What a sender does, as (seconds of waiting, bytes that then arrive), and after how many seconds it
+    /// is too slow, if ever. Patience is 60 s, the rate 100 bytes/s.
     #[test]
-    fn who_is_too_slow_and_when() {
+    fn detects_slow_senders() {
         let phone = [(15, 2048), (1, 2048)].repeat(500);
         let bursts = [(59, 6000)].repeat(500);
         type Steps<'a> = &'a [(u64, usize)];
@@ -148,7 +149,7 @@ mod tests {
             ("half the rate", &[(1, 50)].repeat(5000), Some(119)),
             ("the rate", &[(1, 100)].repeat(5000), None),
             ("a phone: 2 KiB/s and pauses of 15 s", &phone, None),
-            ("long pauses, well used", &bursts, None),
+            ("long pauses between bursts", &bursts, None),
         ];
         for (name, steps, expected) in cases {
             let start = Instant::now();
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_we_do_not_wait_is_free() {
+    fn time_not_spent_waiting_is_free() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = Pace::new(Duration::from_secs(60), 100);

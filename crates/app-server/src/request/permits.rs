@@ -1,5 +1,6 @@
-//! How many requests are in flight, and whose bodies are arriving: a visitor who sends slowly holds a permit
-//! that others may need. `fairness.rs` decides who is evicted, `patience.rs` how slow is too slow.
+//! How many requests are in flight, and which bodies are arriving: a client that sends slowly holds a
+//! permit that others may need. `fairness.rs` decides which request is evicted, `patience.rs` how slow is
+//! too slow.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub(crate) struct Permits {
     taken: Cell<usize>,
     /// Requests whose bodies were arriving when they started, or when last checked, oldest first.
     arriving: RefCell<BTreeMap<u64, (ClientNet, Arrival)>>,
-    /// How many requests with a body have come so far.
+    /// How many requests with a body have arrived so far.
     came: Cell<u64>,
     patience: Duration,
 }
@@ -37,14 +38,14 @@ impl Permits {
         })
     }
 
-    /// How many requests at once may have bodies that are still arriving: three quarters of all, so that some
-    /// permits are reserved for complete requests.
+    /// How many requests at once may have bodies that are still arriving: three quarters of all, so that
+    /// some permits stay reserved for complete requests.
     fn most_arriving(&self) -> usize {
         self.limit - self.limit / 4
     }
 
-    /// Of the reserved permits, those that a body may hold on probation: until it is complete, or until the next
-    /// one needs a permit. A body sent in one piece is complete before that.
+    /// How many of the reserved permits bodies may hold on probation: until the body is complete, or
+    /// until the next one needs a permit. A body sent in one piece is complete before that.
     fn most_on_probation(&self) -> usize {
         self.limit / 8
     }
@@ -79,8 +80,8 @@ impl Permits {
         Some(Permit { permits: self.clone(), arriving: Some((place, arrival.clone())) })
     }
 
-    /// Ends a request with a slow body in favor of one without a body, or of a new connection. Returns whether
-    /// there is one.
+    /// Ends a request with a slow body in favor of a request without one or of a new connection. Returns
+    /// whether there is such a request.
     pub(crate) fn make_room(&self) -> bool {
         self.end_one(None, |_| true) || self.end_on_probation()
     }
@@ -101,7 +102,7 @@ impl Permits {
         })
     }
 
-    /// The same, among those that have a process of their own.
+    /// Like [`make_room`](Self::make_room), among the requests that hold a process.
     pub(crate) fn free_a_process(&self) -> bool {
         self.end_one(None, Arrival::holds_process)
     }
@@ -134,21 +135,21 @@ impl Permits {
         }
     }
 
-    /// Bodies that are complete, or whose requests are answered, are no longer arriving.
+    /// Forgets bodies that are complete or whose requests are answered.
     fn forget_arrived(&self) {
         self.arriving.borrow_mut().retain(|_, (_, arrival)| arrival.is_on_its_way());
     }
 }
 
-/// Counts one request until its response is over.
+/// Counts one request until its response is complete.
 pub(crate) struct Permit {
     permits: Rc<Permits>,
-    /// How the body arrives, if it was still arriving when the request started, and its key among those.
+    /// How the body is arriving and its key in that map, if it was incomplete when the request started.
     arriving: Option<(u64, Arrival)>,
 }
 
 impl Permit {
-    /// How the body arrives, if it was still arriving when the request started.
+    /// How the body is arriving, if it was incomplete when the request started.
     pub(crate) fn arrival(&self) -> Option<&Arrival> {
         self.arriving.as_ref().map(|(_, arrival)| arrival)
     }
@@ -167,8 +168,8 @@ impl Drop for Permit {
     }
 }
 
-/// An arriving body, as seen by three parties: the one that receives it, the one that counts it, and the one
-/// that waits for the response.
+/// A body that is still arriving, shared by three parties: the receiver of the body, the counter of
+/// requests, and the task that waits for the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival(Arc<Mutex<State>>);
 
@@ -176,31 +177,31 @@ pub(crate) struct Arrival(Arc<Mutex<State>>);
 struct State {
     pace: Pace,
     stage: Stage,
-    /// More of it arrives, wanted or not.
+    /// Whether more of it will arrive, wanted or not.
     still_comes: bool,
-    /// An isolated process waits for it.
+    /// Whether an isolated process waits for it.
     holds_process: bool,
-    /// Waits for the response.
+    /// The task that waits for the response.
     waiter: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     OnItsWay,
-    /// It is still arriving, but its response has started.
+    /// The body is still arriving, but its response has started.
     Answered,
-    /// It is complete, or nobody waits for it.
+    /// The body is complete or unwanted.
     Over,
-    /// Its request is to end.
+    /// The request is to end.
     Ended(Verdict),
 }
 
 /// Why a request ends before its body is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Its body arrived too slowly for this long.
+    /// Its body has been too slow for this long.
     TooSlow(Duration),
-    /// Others need the permit; how many there are.
+    /// Others need the permit; the limit on requests in flight.
     OthersCome(usize),
 }
 
@@ -215,14 +216,14 @@ impl Arrival {
         })))
     }
 
-    /// Waiting for more. Returns until when; `None` if nothing more is expected.
+    /// Starts waiting for more. Returns the deadline; `None` if no more is expected.
     pub(crate) fn wait(&self) -> Option<Instant> {
         let mut state = self.lock();
         matches!(state.stage, Stage::OnItsWay | Stage::Answered)
             .then(|| state.pace.wait(time::now()))
     }
 
-    /// The handler has to catch up first.
+    /// Stops waiting: the handler has to catch up first.
     pub(crate) fn rest(&self) {
         self.lock().pace.rest(time::now());
     }
@@ -231,7 +232,7 @@ impl Arrival {
         self.lock().pace.progress(bytes, time::now);
     }
 
-    /// No more of it will arrive, or is wanted.
+    /// Records that no more of the body will arrive or is wanted.
     pub(crate) fn set_over(&self) {
         let mut state = self.lock();
         state.still_comes = false;
@@ -240,7 +241,7 @@ impl Arrival {
         }
     }
 
-    /// The response has started: from now on the request ends by itself.
+    /// Records that the response has started: from now on the request ends on its own.
     pub(crate) fn set_answered(&self) {
         let mut state = self.lock();
         if state.stage == Stage::OnItsWay {
@@ -266,8 +267,8 @@ impl Arrival {
         ends
     }
 
-    /// Whether the request has to end before its response starts, and why; if not, the context is woken when it
-    /// has.
+    /// Whether the request has to end before its response starts, and why; if not, wakes the context when
+    /// that changes.
     pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Option<Cause> {
         let mut state = self.lock();
         if let Stage::Ended(verdict) = state.stage {
@@ -284,7 +285,7 @@ impl Arrival {
         None
     }
 
-    /// More of it arrives, wanted or not.
+    /// Whether more of the body will arrive, wanted or not.
     pub(crate) fn still_comes(&self) -> bool {
         self.lock().still_comes
     }
@@ -318,7 +319,7 @@ impl Arrival {
 mod tests {
     use super::*;
 
-    /// Without patience everybody is behind.
+    /// Without patience, every sender is behind.
     fn permits(limit: usize, patience: Duration) -> Rc<Permits> {
         let mut settings = Settings::default();
         (settings.max_requests, settings.receive_timeout) = (limit, patience);
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn some_places_are_kept_for_requests_that_are_whole() {
+    fn some_permits_are_reserved_for_complete_requests() {
         let permits = permits(8, Duration::ZERO);
         let _bodies: Vec<_> =
             (1..=6).map(|last| permits.enter(arrival().as_ref(), || net(last)).unwrap()).collect();
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_whole_makes_room_and_keeps_its_place() {
+    fn a_complete_body_makes_room_and_keeps_its_permit() {
         let permits = permits(4, Duration::ZERO);
         let arrivals: Vec<_> = (0..3).map(|_| arrival().unwrap()).collect();
         let held: Vec<_> =
@@ -359,13 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_sent_in_one_piece_comes_through_a_crowd_that_has_just_come() {
+    fn a_body_sent_in_one_piece_gets_past_a_crowd_of_newcomers() {
         let permits = permits(16, Duration::from_secs(60));
         let crowd: Vec<_> = (1..=60).map(|_| arrival().unwrap()).collect();
         let held: Vec<_> = (1..)
             .zip(&crowd)
             .map(|(last, it)| permits.enter(Some(it), || net(last)))
-            .map(|permit| permit.expect("nobody is refused before it was looked at"))
+            .map(|permit| permit.expect("every newcomer gets a permit on probation"))
             .collect();
         assert_eq!((permits.taken.get(), permits.arriving.borrow().len()), (14, 14));
         let (whole, busy) = (arrival().unwrap(), arrival().unwrap());
@@ -376,17 +377,22 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         assert_eq!(whole.poll_ended(&context), None);
         drop(answered);
-        // The permits that no body gets, and the last of the crowd's, are for requests without one.
+        // The permits reserved for requests without a body, and the last of the crowd's, go to requests
+        // without one.
         let without: Vec<_> = std::iter::from_fn(|| permits.enter(None, || net(9))).collect();
         assert_eq!(without.len(), 3);
         let have_left = crowd.iter().filter(|it| it.has_lost_its_place()).count();
-        assert_eq!(have_left, 60 - permits.most_arriving(), "who came first stays");
+        assert_eq!(
+            have_left,
+            60 - permits.most_arriving(),
+            "the first to arrive keep their permits"
+        );
         drop((held, without));
         assert_eq!((permits.taken.get(), permits.arriving.borrow().len()), (1, 0));
     }
 
     #[test]
-    fn who_loses_its_place_is_told_why_and_counted_once() {
+    fn an_evicted_request_learns_why_and_is_counted_once() {
         let permits = permits(1, Duration::ZERO);
         let slow = arrival().unwrap();
         let held = permits.enter(Some(&slow), || net(1)).unwrap();

@@ -1,8 +1,9 @@
-//! One request in CGI's words: the request goes to the application, its response to an [`ResponseSink`].
+//! Answers one request in terms of CGI: the request goes to the application, its response to a
+//! [`ResponseSink`].
 //!
-//! Over FastCGI that is the connection's output (`fastcgi.rs`), where the response's head, a small body, the
-//! end of the stream and END_REQUEST stand together to be sent in one write; over CGI and in the shell it
-//! is one file (`single.rs`).
+//! Over FastCGI the sink is the connection's output (`fastcgi.rs`), where the response's head, a small
+//! body, the end of the stream and END_REQUEST are sent in one write; over CGI and in the shell it is a
+//! file (`single.rs`).
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -22,25 +23,25 @@ use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::service::HttpService;
 
-/// Where a response goes. `bool`: whether it is still wanted.
+/// Where a response goes. The `bool` returned says whether the response is still wanted.
 pub(crate) trait ResponseSink {
-    /// Takes the head and the first bytes of the body, which may be none. `length` is the whole body's, when
-    /// it is to be announced.
+    /// Takes the head and the first bytes of the body, possibly none. `length` is the length of the whole
+    /// body, if it is to be announced.
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool;
 
     /// Takes more of the body.
     fn data(&self, data: Bytes) -> bool;
 
-    /// Waits until enough of what was taken has gone.
+    /// Waits until enough of what was taken has been sent.
     fn writable(&self) -> impl Future<Output = ()>;
 
-    /// The response is complete.
+    /// Ends a complete response.
     fn end(&self);
 
-    /// The response stops in its middle.
+    /// Ends a truncated response.
     fn break_off(&self);
 
-    /// Takes a page of the server's own.
+    /// Takes a page made by the server.
     fn page(&self, method: &Method, page: Response<Bytes>) {
         let (head, body) = page.into_parts();
         let length = announced_length(method, &head, Some(body.len() as u64));
@@ -50,8 +51,8 @@ pub(crate) trait ResponseSink {
     }
 }
 
-/// Body bytes that are copied behind the head, into the same record; more is shared instead.
-/// Copying 8 KiB costs less than the allocation and the further segment of a vectored write.
+/// Body bytes up to this length are copied behind the head, into the same record; longer ones are shared.
+/// Copying 8 KiB costs less than the allocation and the additional segment of a vectored write.
 const COPIED_BYTES: usize = 8 * 1024;
 
 /// Answers one request and ends it. `mark` names the request while the application's code runs.
@@ -82,14 +83,14 @@ async fn answer<S: HttpService>(
     }
     let has_body = has_body(method, head.status);
 
-    // What is there at once goes out with the head; nothing is waited for.
+    // Whatever is available at once goes out with the head; nothing is awaited.
     let mut first = Bytes::new();
     if has_body {
         let polled = poll_fn(|context| Poll::Ready(body.as_mut().poll_frame(context))).await;
         match polled {
             Poll::Ready(Some(Ok(frame))) => first = frame.into_data().unwrap_or_default(),
             Poll::Ready(Some(Err(error))) => {
-                // No byte is out yet: the visitor can still be told.
+                // Nothing has been sent yet, so the client can still get an error page.
                 let page = application.page(error.0, &body.about());
                 sink.page(method, page);
                 return;
@@ -111,7 +112,7 @@ async fn answer<S: HttpService>(
     sink.end();
 }
 
-/// Ends the response when the task that makes it panics; otherwise its request would wait forever.
+/// Ends the response when the task that makes it panics; otherwise the request would never complete.
 struct EndOnPanic<'a, O: ResponseSink> {
     sink: O,
     method: &'a Method,
@@ -149,14 +150,14 @@ impl<O: ResponseSink> Drop for EndOnPanic<'_, O> {
         if self.begun.get() {
             return self.sink.break_off();
         }
-        // Whatever went wrong, the plainest page does not depend on it.
+        // The plainest page cannot depend on whatever failed.
         let mut page = Response::new(Bytes::from_static(b"500 Internal Server Error\n"));
         *page.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         self.sink.page(self.method, page);
     }
 }
 
-/// Writes a head in CGI's form with the first bytes of the body, unless those are better shared: then they
+/// Writes a head in CGI's form with the first bytes of the body. Bytes that are better shared than copied
 /// are returned.
 pub(crate) fn write_beginning(
     head: &response::Parts,
@@ -172,7 +173,7 @@ pub(crate) fn write_beginning(
     Some(first)
 }
 
-/// A frame's bytes; trailers have no place in CGI.
+/// A frame's bytes; CGI cannot carry trailers.
 fn data(frame: Frame<Bytes>) -> Option<Bytes> {
     frame.into_data().ok().filter(|data| !data.is_empty())
 }

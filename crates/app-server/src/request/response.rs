@@ -18,17 +18,17 @@ use crate::recovery::panics;
 use crate::request::application::InFlight;
 use crate::request::panic_guard::Foreign;
 
-/// Finds out whether a response can be sent, and how many bytes its body has to have, if it says so.
+/// Checks whether a response can be sent, and returns the length its body must have, if it states one.
 ///
 /// # Errors
-/// Why it cannot be sent.
+/// Why the response cannot be sent.
 pub(crate) fn stated_length<B: HttpBody>(
     response: &mut Response<B>,
     about: &About,
 ) -> Result<Option<u64>, String> {
     let status = response.status();
     if status.is_informational() {
-        return Err(format!("{status} is an interim status, which ends no request"));
+        return Err(format!("{status} is an interim status, which cannot end a request"));
     }
     if status == StatusCode::NO_CONTENT {
         // RFC 9110 §8.6.
@@ -45,9 +45,10 @@ pub(crate) fn stated_length<B: HttpBody>(
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse::<u64>().ok())
-        .ok_or_else(|| format!("its Content-Length is {stated:?}"))?;
+        .ok_or_else(|| format!("its Content-Length is invalid: {stated:?}"))?;
     if status == StatusCode::NOT_MODIFIED && length == 0 {
-        // A framework that counts the empty body (axum). It would be the length of the visitor's copy.
+        // Some frameworks (axum) count the empty body, but here the header means the length of the
+        // client's cached copy.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     if !has_body(&about.method, status) {
@@ -55,9 +56,9 @@ pub(crate) fn stated_length<B: HttpBody>(
     }
     match response.body().size_hint().exact() {
         Some(exact) if exact < length => {
-            return Err(format!("its Content-Length is {length}, its body has {exact} bytes"));
+            return Err(format!("its Content-Length is {length}, but its body has {exact} bytes"));
         }
-        // It is cut there.
+        // The body is truncated there.
         Some(exact) if exact > length => {
             let About { method, uri, .. } = about;
             tracing::error!(
@@ -72,12 +73,12 @@ pub(crate) fn stated_length<B: HttpBody>(
 }
 
 pin_project! {
-    /// The body of a response: the application's, or a page of the server's own. It has as many bytes as
-    /// its Content-Length says: more are left out, fewer are a failure.
+    /// The body of a response: the application's, or a page made by the server. It is as long as its
+    /// Content-Length says: excess bytes are dropped, missing ones are an error.
     pub(crate) struct ResponseBody<B> {
         #[pin]
         source: BodySource<B>,
-        // Bytes of the Content-Length that have not come.
+        // Bytes of the Content-Length still to come.
         left: Option<u64>,
         about: Option<About>,
         permit: Option<InFlight>,
@@ -110,7 +111,7 @@ impl<B> ResponseBody<B> {
         ResponseBody { source, left: None, about: Some(about), permit: Some(permit) }
     }
 
-    /// What the response is to, for a page instead of it.
+    /// The request that this responds to, for a page that replaces the response.
     pub(crate) fn about(&self) -> About {
         self.about.clone().unwrap_or_else(About::unknown)
     }
@@ -120,7 +121,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// The application's body failed or panicked, or the process that makes it. It is in the log already.
+/// The application's body, or the process that makes it, failed or panicked. Already logged.
 #[derive(Debug)]
 pub(crate) struct Truncated(pub(crate) Cause);
 
@@ -170,19 +171,19 @@ where
                     return Poll::Ready(None);
                 }
                 ChildEvent::Truncated(message) => {
-                    // Its own process has logged it.
+                    // The isolated process has logged it.
                     this.source.set(BodySource::Over);
                     return Poll::Ready(Some(Err(Truncated(Cause::BadResponse(message)))));
                 }
                 ChildEvent::Failed(cause) => cause,
             },
             SourceProjection::Application { body } => match body.run(|it| {
-                // Formatting an error runs the application's code, too.
+                // Formatting an error runs the application's code too.
                 it.poll_frame(context).map_err(|error| error.to_string())
             }) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Some(Ok(frame)))) => {
-                    // For the usual `Bytes` this shares and copies nothing.
+                    // For the usual `Bytes`, this shares the data instead of copying it.
                     let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
                     let Some(left) = this.left else { return Poll::Ready(Some(Ok(frame))) };
                     let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -204,7 +205,7 @@ where
                 }
                 Ok(Poll::Ready(None)) => match this.left {
                     Some(left) if *left > 0 => Cause::BadResponse(format!(
-                        "the body ended {left} bytes before its Content-Length"
+                        "response body ended {left} bytes before its Content-Length"
                     )),
                     _ => {
                         this.source.set(BodySource::Over);
@@ -229,7 +230,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            // A body that is too short is asked once more, to fail.
+            // A body that is too short is polled once more, so that it fails.
             BodySource::Application { body } => {
                 body.is_end_stream() && self.left.is_none_or(|left| left == 0)
             }

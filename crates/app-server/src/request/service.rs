@@ -1,4 +1,4 @@
-//! What the server serves.
+//! The trait that a service must satisfy to be served.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,14 +9,14 @@ use tower_service::Service;
 
 use crate::request::body::Body;
 
-/// Any [`tower_service::Service`] that answers requests with our [`Body`] and cannot fail: an axum `Router`, a
-/// tower stack, a type of your own. Implemented for all of them; there is nothing to implement.
+/// Any [`tower_service::Service`] that answers requests with our [`Body`] and cannot fail: an axum
+/// `Router`, a tower stack, a type of your own. A blanket implementation covers all of them.
 ///
-/// It need not be `Send`, `Sync` or `Clone`: it is called on one thread.
+/// It does not have to be `Send`, `Sync` or `Clone`: it is called on one thread.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a service that Toolshed can serve",
     label = "needs `Service<http::Request<app_server::Body>, Response = http::Response<…>, Error = Infallible>`",
-    note = "an axum `Router` that lacks its state is no service yet: call `.with_state(…)`",
+    note = "an axum `Router` that lacks its state is not a service yet: call `.with_state(…)`",
     note = "a service that can fail needs an error handler in front (in axum: `HandleError`)"
 )]
 pub trait HttpService:

@@ -1,7 +1,7 @@
 //! Body bytes that wait on disk: a first-in-first-out queue in an unlinked temporary file.
 //!
-//! Used on connections that carry several requests at once: not reading would delay the others,
-//! and memory is bounded. Small local file writes are the loop's documented exception.
+//! Used on connections that carry several requests at once, where not reading would delay the others and
+//! memory is bounded. Small local file writes are the event loop's documented exception.
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,10 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-/// Bytes given back by one read. As much as a socket read takes.
+/// The most bytes returned by one read: as many as a socket read takes.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// The queue. The file has no name, so it goes with the process whatever happens.
+/// The queue. Its file is unlinked, so it disappears with the process in any case.
 #[derive(Debug)]
 pub(crate) struct Spill {
     file: File,
@@ -22,7 +22,7 @@ pub(crate) struct Spill {
 }
 
 impl Spill {
-    /// Makes an empty queue in the folder for temporary files (`TMPDIR`).
+    /// Creates an empty queue in the folder for temporary files (`TMPDIR`).
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Spill { file: tempfile::tempfile()?, taken: 0, written: 0 })
     }
@@ -36,14 +36,14 @@ impl Spill {
         self.len() == 0
     }
 
-    /// Adds at the end.
+    /// Appends at the end.
     pub(crate) fn push(&mut self, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, self.written)?;
         self.written += data.len() as u64;
         Ok(())
     }
 
-    /// Takes a piece from the front; `None` when nothing waits.
+    /// Takes a chunk from the front; `None` when the queue is empty.
     pub(crate) fn pop(&mut self) -> io::Result<Option<Bytes>> {
         if self.is_empty() {
             return Ok(None);
@@ -78,6 +78,6 @@ mod tests {
             }
             assert!(all.starts_with(b"abc") && all[3..] == long[..]);
         }
-        assert_eq!(spill.file.metadata().unwrap().len(), 0, "space is given back");
+        assert_eq!(spill.file.metadata().unwrap().len(), 0, "space is released");
     }
 }

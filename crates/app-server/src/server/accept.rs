@@ -1,4 +1,4 @@
-//! Phase serving: connections are accepted and get a task each.
+//! Phase serving: accepts connections and spawns a task for each.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -20,18 +20,18 @@ use crate::server::phase::Trigger;
 use crate::transport::{Listen, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::{Act, Upgrader};
 
-/// While the descriptor table is full, accepting is tried again when a connection has ended and this often: the
-/// application may hold descriptors, too.
+/// How often accepting is retried while the descriptor table is full, besides whenever a connection ends:
+/// the application may hold descriptors too.
 const RETRY_ACCEPT: Duration = Duration::from_millis(100);
 
 impl<S: HttpService> ServingProcess<S> {
-    /// Accepts until the process is to end, there is a newer version, or the socket was shut down by another
-    /// process that shares it: then nothing more can come.
+    /// Accepts connections until the process is asked to exit, a newer version is ready, or another
+    /// process that shares the socket has shut it down, after which no connection can arrive.
     pub(super) async fn accept_connections(&mut self) -> Trigger {
         let said = Cell::new(None);
         loop {
             let limit = self.application.settings.max_connections;
-            // Until there is room: a connection accepted beyond the limit would stay beyond it.
+            // Wait for room first: a connection accepted beyond the limit would stay beyond it.
             while self.connections.len() >= limit {
                 if is_to_be_said(&said) {
                     tracing::warn!(
@@ -51,7 +51,7 @@ impl<S: HttpService> ServingProcess<S> {
                     if self.upgrader.as_ref().is_some_and(Upgrader::holds) {
                         return Poll::Pending;
                     }
-                    // The last look at the launcher comes right before the accept.
+                    // Check the launcher one last time, right before the accept.
                     if let Some(upgrader) = &mut self.upgrader
                         && ready!(self.listening.listener.poll_acceptable(context)).is_ok()
                         && upgrader.looks_before_accept()
@@ -71,7 +71,7 @@ impl<S: HttpService> ServingProcess<S> {
                 Ok(Err(error)) if listen::is_short(&error) => {
                     let open = self.connections.len();
                     if is_to_be_said(&said) {
-                        tracing::warn!(open, "Accepting pauses: {error}.");
+                        tracing::warn!(open, "Accepting paused: {error}.");
                     }
                     if let Some(next) = self.make_room(open).await {
                         return next;
@@ -81,13 +81,13 @@ impl<S: HttpService> ServingProcess<S> {
                     tracing::info!("Listen socket shut down; draining.");
                     return Trigger::Shutdown;
                 }
-                // The peer left before it was accepted, or the like: the next may be better.
-                Ok(Err(error)) => tracing::debug!("A connection was not accepted: {error}."),
+                // The peer may have left before it was accepted; the next connection may succeed.
+                Ok(Err(error)) => tracing::debug!("Accept failed: {error}."),
             }
         }
     }
 
-    /// Looks for signals and newer versions; `None` while neither says to do something else.
+    /// Polls for signals and newer versions; `None` while neither calls for action.
     fn poll_events(&mut self, context: &mut Context<'_>) -> Option<Trigger> {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             match (signal, &mut self.upgrader) {
@@ -105,8 +105,7 @@ impl<S: HttpService> ServingProcess<S> {
         }
     }
 
-    /// Waits, out of the poll set, until fewer than `open` connections are open or it is worth
-    /// another try.
+    /// Waits, out of the poll set, until fewer than `open` connections are open or it is time to retry.
     async fn make_room(&mut self, open: usize) -> Option<Trigger> {
         self.listening.listener.pause();
         if !self.connections.make_room() {
@@ -125,14 +124,14 @@ impl<S: HttpService> ServingProcess<S> {
         .await
     }
 
-    /// Gives a connection a task of its own, which runs at once: a request that has arrived whole is answered
+    /// Spawns a task for a connection and runs it at once: a request that has arrived in full is answered
     /// before anything else happens.
     pub(super) fn start(&self, stream: Stream, peer: Option<SocketAddr>) {
         if let (WebServers::Named(allowed), Some(peer)) = (&self.listening.web_servers, peer)
             && !is_allowed(allowed, peer.ip())
         {
             tracing::warn!(
-                "Refused a connection from {}: it is not in FCGI_WEB_SERVER_ADDRS.",
+                "Connection from {} refused: address not listed in FCGI_WEB_SERVER_ADDRS.",
                 peer.ip()
             );
             return;
@@ -140,7 +139,7 @@ impl<S: HttpService> ServingProcess<S> {
         self.spawn(stream, peer, true);
     }
 
-    /// Goes on with a connection that is between two requests.
+    /// Resumes a connection that is between two requests.
     pub(super) fn start_kept(&self, kept: IdleConnection) {
         let IdleConnection { noted, stream, peer } = kept;
         drop(noted);

@@ -1,6 +1,6 @@
 //! All open connections: counts them, closes dispensable ones when descriptors or connections run out
-//! (`fairness.rs` decides which), limits what half-sent heads may hold, notifies all when the process drains,
-//! and collects the idle ones for a re-exec.
+//! (`fairness.rs` decides which), limits what incomplete heads may hold, notifies every connection when
+//! the process drains, and collects the idle ones for a re-exec.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -18,35 +18,37 @@ use crate::request::fairness::{self, ClientNet, Connected, Loss};
 use crate::server::phase::{Phase, Wanted};
 use crate::upgrade::upgrader::RequestActivity;
 
-/// How long a new connection may take to bring its first request before it counts as idle. Whoever
-/// connects is about to ask: to close then would lose a request. Web servers write within a millisecond.
+/// How long a new connection may take to send its first request before it counts as idle. A client that
+/// connects is about to send a request, and closing earlier would lose it. Web servers write within a
+/// millisecond.
 pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// The list of open connections.
 #[derive(Default)]
 pub(crate) struct Connections {
     entries: RefCell<Slab<Entry>>,
-    /// The sum of all `held`, without those that were asked to close.
+    /// The sum of all `held`, except for connections that were asked to close.
     held: Cell<usize>,
-    /// When a warning about exceeding it was last logged.
+    /// When the warning about exceeding the limit was last logged.
     said: Cell<Option<Instant>>,
     phase: Cell<Phase>,
-    /// Those that were handed over.
+    /// Connections handed over so far.
     collected: RefCell<Vec<IdleConnection>>,
-    /// Waits for a connection to end.
+    /// Woken when a connection ends.
     waiting: RefCell<Option<Waker>>,
-    /// A request has begun since this was asked last.
+    /// Whether a request has started since this was last checked.
     active: Cell<bool>,
-    /// Waits for a request after a quiet time.
+    /// Woken by the first request after an idle period.
     watcher: RefCell<Option<Waker>>,
 }
 
-/// A connection between two requests, nothing of the next one read.
+/// A connection between two requests; nothing of the next request has been read.
 pub(crate) struct IdleConnection {
-    /// So that a crash meanwhile hands it over, too. Left before the socket is closed.
+    /// Registered so that a crash in the meantime hands it over too. Released before the socket is
+    /// closed.
     pub(crate) noted: recovery::Connection,
     pub(crate) stream: Stream,
-    /// Who is at its other end, over TCP.
+    /// The peer's address, over TCP.
     pub(crate) peer: Option<SocketAddr>,
 }
 
@@ -63,11 +65,11 @@ pub(crate) enum Doing {
     /// A request is being answered.
     #[default]
     Answering,
-    /// A keep-alive connection without a request since then. The time may be in the future: until then it does
-    /// not count as idle.
+    /// A keep-alive connection, without a request since then. The time may lie in the future; until then
+    /// the connection does not count as idle.
     Idle(Instant),
-    /// Part of a request has arrived since then, but not the rest; or the rest of a request that has been
-    /// answered.
+    /// Part of a request has arrived since then, but not the rest; or the rest of a request that has
+    /// already been answered is still arriving.
     Receiving(Instant),
 }
 
@@ -103,7 +105,7 @@ impl Connections {
                 let would_lose = match entry.doing {
                     Doing::Answering => None,
                     Doing::Idle(since) => Some(Loss::Nothing(since)),
-                    // More of a request that has just started to arrive may follow.
+                    // The rest of a request that has just started to arrive may follow.
                     Doing::Receiving(since) => Some(Loss::PartOfRequest(since + FIRST_REQUEST)),
                 };
                 (key, Connected { net: entry.net, would_lose })
@@ -125,8 +127,9 @@ impl Connections {
         }
     }
 
-    /// Asks one connection to close when half-sent heads hold more than `limit` bytes: the one that holds the
-    /// most, unless `newest` holds at least half as much, since more would come from there.
+    /// Asks one connection to close when incomplete heads hold more than `limit` bytes: the one that
+    /// holds the most, unless `newest` holds at least half as much, because it is the one that is
+    /// growing.
     fn bound_held(&self, newest: usize, limit: usize) {
         if self.held.get() <= limit {
             return;
@@ -147,7 +150,7 @@ impl Connections {
         self.ask_to_close(key);
     }
 
-    /// Tells all connections what phase the process is in.
+    /// Notifies all connections of the phase the process is in.
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.phase.set(phase);
         if phase.wanted().is_some() {
@@ -155,7 +158,7 @@ impl Connections {
         }
     }
 
-    /// The phase that the process is in.
+    /// Returns the phase the process is in.
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -170,12 +173,12 @@ impl Connections {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns those that were handed over.
+    /// Takes the connections handed over so far.
     pub(crate) fn take_collected(&self) -> Vec<IdleConnection> {
         std::mem::take(&mut *self.collected.borrow_mut())
     }
 
-    /// Looks at those that were handed over so far.
+    /// Borrows the connections handed over so far.
     pub(crate) fn collected(&self) -> std::cell::Ref<'_, Vec<IdleConnection>> {
         self.collected.borrow()
     }
@@ -203,7 +206,7 @@ pub(crate) fn is_to_be_said(said: &Cell<Option<Instant>>) -> bool {
     again
 }
 
-/// A connection's place in the list.
+/// A connection's entry in the list.
 pub(crate) struct Registration {
     connections: Rc<Connections>,
     key: usize,
@@ -223,8 +226,8 @@ impl RequestActivity for Connections {
 }
 
 impl Registration {
-    /// What is wanted of the connection when it is between requests; if nothing yet, the context is
-    /// woken when something is.
+    /// Returns what is wanted of a connection that is between requests. If that is nothing yet, wakes the
+    /// context when it changes.
     pub(crate) fn poll_wanted(&self, context: &mut Context<'_>) -> Option<Wanted> {
         let by_phase = self.connections.phase.get().wanted();
         if by_phase == Some(Wanted::Close) {
@@ -245,7 +248,7 @@ impl Registration {
         None
     }
 
-    /// Hands the connection over: nothing of a next request has been read from it.
+    /// Hands the connection over. Nothing of a next request may have been read from it.
     pub(crate) fn hand_over(self, stream: Stream, peer: Option<SocketAddr>) {
         self.connections.collected.borrow_mut().push(IdleConnection::new(stream, peer));
     }
@@ -261,7 +264,8 @@ impl Registration {
         self.connections.entries.borrow_mut()[self.key].doing = doing;
     }
 
-    /// Records how many bytes of incomplete heads the connection holds. All together may hold `limit`.
+    /// Records how many bytes of incomplete heads the connection holds; `limit` bounds their sum over all
+    /// connections.
     pub(crate) fn set_held(&self, bytes: usize, limit: usize) {
         {
             let entry = &mut self.connections.entries.borrow_mut()[self.key];
@@ -296,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_idle_is_asked_first_and_once() {
+    fn the_longest_idle_connection_is_asked_first_and_once() {
         let connections = Rc::new(Connections::default());
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_request_is_asked_at_once_to_end_and_an_answer_never() {
+    fn incomplete_requests_are_asked_to_close_and_responses_in_flight_are_not() {
         let connections = Rc::new(Connections::default());
         let long_ago = Instant::now() - Duration::from_secs(9);
         let mut context = Context::from_waker(Waker::noop());
@@ -330,14 +334,14 @@ mod tests {
         assert!(connections.make_room());
         assert!(!connections.make_room());
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::CloseNow));
-        // It has become complete in the meantime and is answered first.
+        // The request has become complete in the meantime and is answered first.
         half.set_doing(Doing::Answering);
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(answering.poll_wanted(&mut context), None);
     }
 
     #[test]
-    fn heads_that_are_not_whole_are_bounded_together() {
+    fn incomplete_heads_share_one_limit() {
         let connections = Rc::new(Connections::default());
         let mut context = Context::from_waker(Waker::noop());
         let mut asked = |place: &Registration| place.poll_wanted(&mut context).is_some();
@@ -348,11 +352,11 @@ mod tests {
         other.set_held(10, 100);
         assert!(!asked(&large) && !asked(&small) && !asked(&other));
         other.set_held(20, 100);
-        assert!(asked(&large) && !asked(&small) && !asked(&other), "the largest goes");
+        assert!(asked(&large) && !asked(&small) && !asked(&other), "the largest is closed");
         assert_eq!(connections.held.get(), 40);
         small.set_held(60, 100);
         other.set_held(50, 100);
-        assert!(asked(&other) && !asked(&small), "unless it is hardly larger than what grows");
+        assert!(asked(&other) && !asked(&small), "unless the growing one is nearly as large");
         drop((large, small, other));
         assert_eq!(connections.held.get(), 0);
     }

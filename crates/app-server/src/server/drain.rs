@@ -1,4 +1,5 @@
-//! The last phases: what is in flight is finished, in the process itself or in the child that it has left behind.
+//! The final phases: requests in flight are completed, either by the process itself or by the draining
+//! child it leaves behind.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -10,25 +11,25 @@ use process::draining_child;
 use crate::request::service::HttpService;
 use crate::server::ServingProcess;
 
-/// Connections that may wait to be accepted: what Linux allows at most by default (somaxconn). A bound for
-/// draining a socket to which new ones keep coming.
+/// The most connections that can wait in the backlog: Linux's default maximum (somaxconn). Bounds the
+/// draining of a socket to which new connections keep arriving.
 const MAX_BACKLOG: usize = 4096;
 
 impl<S: HttpService> ServingProcess<S> {
-    /// Takes what is in the backlog, finishes all, returns.
+    /// Accepts what is in the backlog, completes all requests, and returns.
     pub(super) async fn drain(mut self) {
         if self.listening.ours_alone {
-            // A unix socket refuses new connects at once and keeps its backlog.
+            // A unix socket refuses new connections at once and keeps its backlog.
             if let Err(error) = self.listening.listener.stop_connects() {
-                tracing::debug!("The listen socket could not be shut down: {error}.");
+                tracing::debug!("Cannot shut down the listen socket: {error}.");
             }
         }
-        // Connections in the backlog would be reset when the socket closes.
+        // Closing the socket would reset the connections in its backlog.
         for _ in 0..MAX_BACKLOG {
             let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() else { break };
             self.start(stream, peer);
         }
-        // `signals` lives on: a second signal must not end the process by its default action.
+        // Keep `signals` alive: the default action of a second signal would kill the process.
         let ServingProcess { application, listening, connections, signals: _signals, upgrader: _ } =
             self;
         drop(listening);
@@ -48,15 +49,15 @@ impl<S: HttpService> ServingProcess<S> {
         tracing::info!("Exited.");
     }
 
-    /// Finishes what was in flight when the process became the new version, and ends the child.
+    /// Completes the requests that were in flight at the upgrade, then ends the child.
     pub(super) async fn drain_as_child(self) {
         let ServingProcess { application, listening, connections, mut signals, upgrader } = self;
-        // They are the new version's.
+        // These belong to the new version.
         drop((connections.take_collected(), listening, upgrader));
         tracing::info!(open = connections.len(), "Draining child: finishing requests in flight.");
         let mut patience = None;
         poll_fn(|context: &mut Context<'_>| {
-            // A signal comes from the process itself, or when that has ended.
+            // A signal comes from the upgraded process, or when that process has ended.
             while signals.poll_recv(context).is_ready() {
                 patience.get_or_insert_with(|| time::sleep(application.settings.drain_timeout));
             }

@@ -1,6 +1,6 @@
-//! Phase handing over: the process becomes the new version, with its listen socket and its idle connections.
-//! What is still in flight after a moment is left to a draining child. Also the other end: what the program
-//! before this one has handed over.
+//! Phase handing over: the process becomes the new version, keeping its listen socket and its idle
+//! connections. Requests that are still in flight after a grace period are left to a draining child. Also
+//! the receiving end: takes over what the previous image of the process has handed over.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
@@ -23,17 +23,17 @@ use crate::transport::{Listen, http as http_transport};
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{HandoverState, Item, Reason};
 
-/// How long requests in flight may take before a draining child finishes them: accepting pauses meanwhile.
+/// How long accepting pauses for requests in flight to complete before they are left to a draining child.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How many draining children there may be at once. Hosts count processes.
+/// The most draining children at once. Hosts limit the number of processes.
 const MAX_DRAINING: usize = 4;
 
 /// How long an upgrade waits for requests that run child processes.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
 impl<S: HttpService> ServingProcess<S> {
-    /// Becomes the new version. Returns when that was not possible, and in the draining child.
+    /// Becomes the new version. Returns if that fails, and in the draining child.
     pub(super) async fn hand_over(&mut self) -> Trigger {
         let mut grace = time::sleep(GRACE);
         let is_shutdown = poll_fn(|context| {
@@ -49,13 +49,14 @@ impl<S: HttpService> ServingProcess<S> {
         if is_shutdown { Trigger::Shutdown } else { self.upgrade() }
     }
 
-    /// Executes the new program. Returns when that was not possible, and in the draining child.
+    /// Executes the new program. Returns if that fails, and in the draining child.
     fn upgrade(&mut self) -> Trigger {
         let in_flight = self.connections.len();
         if let Some(obstacle) = self.obstacle(in_flight) {
             return self.put_off(obstacle);
         }
-        // From here on a signal waits for the handlers of the new program, or for ours again.
+        // From here on, a signal stays pending for the new program's handlers, or for ours if the exec
+        // fails.
         let held = reexec::Held::begin();
         process::look_now();
         if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
@@ -72,12 +73,12 @@ impl<S: HttpService> ServingProcess<S> {
             Err(obstacle) => return self.put_off(obstacle),
         };
         let error = self.execute(in_flight);
-        // The child has been waiting for this, and exits.
+        // The child waits for this to close, then exits.
         drop(original);
         if self.listening.on == Listen::Spawned
             && let Err(error) = descriptors::replace_stdin_with_null()
         {
-            tracing::error!("Descriptor 0 is still the listening socket: {error}.");
+            tracing::error!("Cannot release descriptor 0, still the listen socket: {error}.");
         }
         drop(held);
         self.put_off(if error.kind() == io::ErrorKind::ExecutableFileBusy {
@@ -96,14 +97,15 @@ impl<S: HttpService> ServingProcess<S> {
         Trigger::PutOff
     }
 
-    /// What stands in the way, as far as it can be known before anything is done.
+    /// Returns what prevents the upgrade, as far as that is known before anything is done.
     fn obstacle(&self, in_flight: usize) -> Option<Obstacle> {
         let upgrader = self.upgrader.as_ref()?;
         if !upgrader.is_still_good() {
             return Some(Obstacle::Changed);
         }
         let (attempts, wanted_for) = upgrader.attempts();
-        // Only this process can wait for its child processes; and draining children are processes, too.
+        // Only this process can wait for its child processes, and each draining child is one more
+        // process.
         let cannot_be_left =
             process::running() > 0 || process::running_in_background() >= MAX_DRAINING;
         if in_flight == 0 || !cannot_be_left || wanted_for >= CHILDREN_PATIENCE {
@@ -115,7 +117,7 @@ impl<S: HttpService> ServingProcess<S> {
         Some(Obstacle::InFlight)
     }
 
-    /// Leaves what is in flight to a child; `None` when nothing is.
+    /// Leaves the requests in flight to a draining child; `None` when there are none.
     fn fork_draining_child(&self, in_flight: usize) -> Result<Option<Forked>, Obstacle> {
         if in_flight == 0 {
             return Ok(None);
@@ -132,10 +134,10 @@ impl<S: HttpService> ServingProcess<S> {
         })
     }
 
-    /// Executes the new program with all that is handed over. Returns only if that failed.
+    /// Executes the new program with the handover state. Returns only on failure.
     fn execute(&mut self, in_flight: usize) -> io::Error {
         let Some(upgrader) = &mut self.upgrader else {
-            return io::Error::other("nothing is watched");
+            return io::Error::other("no executable is being watched");
         };
         let mut words = reexec::Words::new();
         Item::Reason(Reason::Upgrade).encode(&mut words);
@@ -150,7 +152,8 @@ impl<S: HttpService> ServingProcess<S> {
                 Ok(())
             }
         };
-        // Past some thousand no word fits: those connections end, as idle ones may at any time.
+        // Beyond some thousands, the handover state does not fit. The rest is closed, as idle connections
+        // may be at any time.
         let collected = self.connections.collected();
         let fits = |kept: &IdleConnection| {
             let connection = Item::KeepAlive(kept.stream.as_fd().as_raw_fd());
@@ -168,7 +171,7 @@ impl<S: HttpService> ServingProcess<S> {
         }
     }
 
-    /// Takes over what the program before this one has left.
+    /// Takes over what the previous image of the process has left.
     pub(super) fn take_over(&mut self, inherited: HandoverState) {
         for connection in inherited.keep_alive {
             match Stream::from_fd(connection) {
@@ -179,7 +182,7 @@ impl<S: HttpService> ServingProcess<S> {
                     };
                     self.start_kept(IdleConnection::new(stream, peer));
                 }
-                Err(error) => tracing::debug!("A connection was lost: {error}."),
+                Err(error) => tracing::debug!("Connection lost in the handover: {error}."),
             }
         }
         for answered in inherited.unread {
@@ -187,13 +190,13 @@ impl<S: HttpService> ServingProcess<S> {
         }
     }
 
-    /// Reads and drops what still arrives on a connection that has had its response.
+    /// Reads and drops what still arrives on a connection whose request has been answered.
     fn read_to_the_end(&self, answered: OwnedFd) {
         let Ok(stream) = Stream::from_fd(answered) else { return };
         let limit = self.application.settings.unread_body_bytes;
         let patience = self.application.settings.receive_timeout;
         let place = self.connections.enter(None);
-        // Should there be another crash, it is read to the end anyway.
+        // Registered so that it is read to its end even after another crash.
         let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
         noted.input_changed();
         noted.note_input(|| recovery::Input::Unsettled);

@@ -1,4 +1,4 @@
-//! The listen socket of each transport that has one.
+//! Opens the listen socket of each transport that has one.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,37 +14,38 @@ use crate::error::Error;
 use crate::supervisor::worker::is_worker;
 use crate::transport::Listen;
 
-/// A listen socket with what has to be known about it.
+/// A listen socket and what the server needs to know about it.
 pub(crate) struct Listening {
     pub(crate) listener: Listener,
-    /// What it listens on, with the address the operating system gave (port 0 becomes a number).
+    /// The address it listens on, as assigned by the operating system: port 0 is replaced by the actual
+    /// port.
     pub(crate) on: Listen,
-    /// Whose connections are taken.
+    /// The peers whose connections are accepted.
     pub(crate) web_servers: WebServers,
-    /// No other process listens on this socket, so it may be shut down when draining.
+    /// Whether no other process listens on this socket, so that it may be shut down when draining.
     pub(crate) ours_alone: bool,
 }
 
 /// Who may connect (`FCGI_WEB_SERVER_ADDRS`, FastCGI 1.0 §3.2).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WebServers {
-    /// Nothing is said.
+    /// The variable is not set.
     Anybody,
-    /// These alone.
+    /// Only these addresses.
     Named(Vec<IpAddr>),
-    /// The list cannot be read. It was to protect something, so nobody is served; but the process does not
-    /// end, for then nobody would learn why.
+    /// The list cannot be parsed. It was meant to restrict access, so every request is refused; the
+    /// process stays up so that the error page can say why.
     Unreadable(String),
 }
 
-/// How often, and at what interval, a start that is short of descriptors or memory is retried. This delays
-/// nobody: nothing is served yet, and this process may be the only one that listens on a socket from a web
-/// server.
+/// How often, and at what interval, a start that lacks descriptors or memory is retried. Blocking is
+/// harmless: nothing is served yet, and this may be the only process that listens on the web server's
+/// socket.
 const START_TRIES: u32 = 10;
 
 const START_PAUSE: Duration = Duration::from_millis(50);
 
-/// Retries what fails for lack of something that others may release in a moment.
+/// Retries an operation that fails for lack of a resource that others may release in a moment.
 pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..START_TRIES {
         match make() {
@@ -55,14 +56,14 @@ pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Resul
     make()
 }
 
-/// The descriptor table of the process or the system is full, or there is no memory for a socket.
+/// Whether the descriptor table of the process or the system is full, or there is no memory for a socket.
 pub(crate) fn is_short(error: &io::Error) -> bool {
     use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
 }
 
-/// Opens the listen socket of a transport that has one. `inherited`: the one that this process had before it
-/// became this program.
+/// Opens the listen socket of a transport that has one. `inherited` is the socket of the previous image
+/// of this process.
 pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
     let listening = match on {
         Listen::Spawned => {
@@ -83,7 +84,7 @@ pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening,
                 Listen::FastCgi(_) => WebServers::of_environment(),
                 _ => WebServers::Anybody,
             };
-            // Its neighbours and the supervisor have it, too.
+            // Other workers and the supervisor listen on it too.
             Listening { listener, on: on.clone(), web_servers, ours_alone: false }
         }
         Listen::FastCgi(address) => {
@@ -116,7 +117,8 @@ fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Addr
         if is_the_one(address, &bound) {
             return Ok((listener, bound));
         }
-        // The configuration names another. Its file goes with it; who waits there is turned away.
+        // The configuration names another address. The socket's file is removed with it, and connections
+        // in its backlog are reset.
         tracing::info!("No longer listening on {bound}: the configuration names {address}.");
     }
     let listener = Listener::bind(address).map_err(failed)?;
@@ -124,7 +126,7 @@ fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Addr
     Ok((listener, bound))
 }
 
-/// Whether a socket that is bound is the one that is asked for; port 0 asks for any.
+/// Whether a bound socket is the requested one; port 0 matches any port.
 fn is_the_one(asked: &Address, bound: &Address) -> bool {
     match (asked, bound) {
         (Address::Tcp(asked), Address::Tcp(bound)) => {
@@ -142,8 +144,9 @@ fn is_the_one(asked: &Address, bound: &Address) -> bool {
     }
 }
 
-/// mod_fcgid makes one socket a process, names it `…/PARENT.COUNTER` after its process manager
-/// (our parent), and closes its own copy after the fork: nobody else listens there.
+/// Whether the socket is one of mod_fcgid's, which creates one socket per process, names it
+/// `…/PARENT.COUNTER` after its process manager (our parent), and closes its own copy after the fork: no
+/// other process listens on it.
 fn is_mod_fcgids(address: &Address) -> bool {
     let Address::Unix(path) = address else { return false };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
@@ -175,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn web_servers_are_a_list_of_addresses() {
+    fn parses_web_server_addresses() {
         let two = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
         assert_eq!(WebServers::of_list("127.0.0.1, ::1"), WebServers::Named(two));
         for bad in ["", "localhost", "127.0.0.1,,"] {
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn mod_fcgids_sockets_are_recognised() {
+    fn recognizes_sockets_of_mod_fcgid() {
         let parent = std::os::unix::process::parent_id();
         let unix = |path: String| Address::Unix(path.into());
         assert!(is_mod_fcgids(&unix(format!("/var/lib/apache2/fcgid/sock/{parent}.12"))));

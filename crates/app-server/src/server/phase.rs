@@ -1,20 +1,20 @@
-//! What a process that serves is doing: one enum, and one table of its moves.
+//! The phases of a serving process: one enum, and one table of its transitions.
 
-/// The phase that a process is in.
+/// The phase a process is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The listen socket is being opened; nothing is accepted.
+    /// Opens the listen socket; accepts nothing yet.
     #[default]
     Starting,
-    /// Accepts and answers.
+    /// Accepts connections and answers requests.
     Serving,
-    /// Accepting pauses: idle connections are collected for the new version, requests in flight get a moment to
-    /// finish.
+    /// Accepting is paused: idle connections are collected for the new version, and requests in flight
+    /// get a grace period to complete.
     HandingOver,
-    /// Takes what is in the backlog, finishes what is in flight, exits.
+    /// Accepts what is in the backlog, completes the requests in flight, exits.
     Draining,
-    /// The process has become the new version; this is the child it left behind, which finishes what was in
-    /// flight and exits.
+    /// The process has become the new version; this is the child it left behind, which completes the
+    /// requests that were in flight and exits.
     DrainingChild,
 }
 
@@ -23,18 +23,18 @@ pub(crate) enum Phase {
 pub(crate) enum Trigger {
     /// The listen socket is open.
     Listening,
-    /// There is a newer version that may run in the place of this one.
+    /// A newer version is ready to run in place of this one.
     UpgradeReady,
-    /// The upgrade did not come about: this version continues.
+    /// The upgrade was postponed or failed; this version continues.
     PutOff,
     /// This is the child that a process left behind when it became the new version.
     Forked,
-    /// A signal, an idle time or the end of the listen socket ends the process.
+    /// A signal, the idle timeout or the shutdown of the listen socket ends the process.
     Shutdown,
 }
 
 impl Phase {
-    /// The table of moves: `None` for an event that cannot come in a phase.
+    /// The transition table: `None` for a trigger that cannot occur in a phase.
     pub(crate) fn after(self, event: Trigger) -> Option<Phase> {
         match (self, event) {
             (Phase::Starting, Trigger::Listening) => Some(Phase::Serving),
@@ -46,7 +46,7 @@ impl Phase {
         }
     }
 
-    /// What is wanted of a connection that is between two requests.
+    /// Returns what is wanted of a connection that is between two requests.
     pub(crate) fn wanted(self) -> Option<Wanted> {
         match self {
             Phase::Starting | Phase::Serving => None,
@@ -55,7 +55,7 @@ impl Phase {
         }
     }
 
-    /// Whether the process ends in this phase, whatever happens.
+    /// Whether the process exits after this phase in any case.
     pub(crate) fn is_final(self) -> bool {
         matches!(self, Phase::Draining | Phase::DrainingChild)
     }
@@ -64,11 +64,11 @@ impl Phase {
 /// What is wanted of a connection that is between two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// That it closes.
+    /// Close.
     Close,
-    /// That it closes even if part of a request has arrived; no response is lost.
+    /// Close even if part of a request has arrived; no response is lost.
     CloseNow,
-    /// That it is handed over to the new version.
+    /// Be handed over to the new version.
     HandOver,
 }
 
@@ -84,7 +84,7 @@ mod tests {
         Phase::DrainingChild,
     ];
 
-    /// The table, drawn again: a row a phase, a column an event.
+    /// The table, drawn again: one row per phase, one column per trigger.
     #[test]
     fn phases_move_as_drawn() {
         use Phase::*;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_closed_in_the_phases_that_end_and_handed_over_in_one() {
+    fn connections_close_in_final_phases_and_are_handed_over_in_one() {
         let wanted = PHASES.map(Phase::wanted);
         let (close, hand_over) = (Some(Wanted::Close), Some(Wanted::HandOver));
         assert_eq!(wanted, [None, None, hand_over, close, close]);

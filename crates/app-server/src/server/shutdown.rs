@@ -2,8 +2,8 @@
 
 use event_loop::signals::{self, Disposition, Signal};
 
-/// SIGTERM, and SIGINT unless it is ignored: a shell without job control starts background commands (`&`) so, in
-/// order that Ctrl-C does not reach them.
+/// SIGTERM, and SIGINT unless it is ignored: a shell without job control ignores it for background
+/// commands (`&`), so that Ctrl-C does not reach them.
 pub(crate) fn shutdown_signals() -> Vec<Signal> {
     match signals::disposition(Signal::Interrupt) {
         Ok(Disposition::Ignored) => vec![Signal::Terminate],

@@ -561,7 +561,7 @@ fn a_culprit_while_a_body_arrives() {
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
             let answer = client.answer(1).await;
-            let words = "3 bytes, then: the body ended after 3 of 10 announced bytes";
+            let words = "3 bytes, then: request body ended after 3 of 10 announced bytes";
             assert_eq!(std::str::from_utf8(answer.body()).unwrap(), words);
         }
         until_no_children().await;

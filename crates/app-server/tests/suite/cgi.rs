@@ -136,7 +136,7 @@ fn bodies_of_all_lengths() {
     for (length, other, sent, expected) in [
         ("5", GET, 5, "5"),
         ("5", GET, 9, "5"),
-        ("5", GET, 3, "the body ended after 3 of 5 announced bytes"),
+        ("5", GET, 3, "request body ended after 3 of 5 announced bytes"),
         ("0", GET, 0, "0"),
         ("", GET, 4, "0"),
         ("", chunked, 4, "4"),
@@ -174,7 +174,11 @@ fn a_body_may_be_any_kind_of_file() {
     assert_eq!(finish(child).body(), "5", "a socket");
 
     let child = program_with("", &variables).stdin(Stdio::null()).spawn().unwrap();
-    assert_eq!(finish(child).body(), "the body ended after 0 of 5 announced bytes", "/dev/null");
+    assert_eq!(
+        finish(child).body(),
+        "request body ended after 0 of 5 announced bytes",
+        "/dev/null"
+    );
 }
 
 #[test]

@@ -225,9 +225,9 @@ fn an_incomplete_body_is_an_error_and_no_end() {
         let server = Server::fastcgi(application, Settings::default());
         for (sent, expected) in [
             (&b"12345"[..], "whole"),
-            (b"123", "the body ended after 3 of 5 announced bytes"),
+            (b"123", "request body ended after 3 of 5 announced bytes"),
             (b"1234567", "whole"),
-            (b"", "the body ended after 0 of 5 announced bytes"),
+            (b"", "request body ended after 0 of 5 announced bytes"),
         ] {
             let mut client = server.connect().await;
             let pairs: [(&[u8], &[u8]); 3] =

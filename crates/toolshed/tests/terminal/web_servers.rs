@@ -84,7 +84,9 @@ fn only_those_named_are_served() {
     let (answered, said) = ask(Some("192.0.2.1,::1"));
     assert_eq!(answered, 0, "{said}");
     assert!(
-        said.contains("Refused a connection from 127.0.0.1: it is not in FCGI_WEB_SERVER_ADDRS"),
+        said.contains(
+            "Connection from 127.0.0.1 refused: address not listed in FCGI_WEB_SERVER_ADDRS"
+        ),
         "{said}"
     );
 }
