@@ -55,7 +55,7 @@ const BROKEN: &[Broken] = &[
             let program = site.program();
             fs::set_permissions(program, fs::Permissions::from_mode(0o644)).expect("its mode");
         },
-        said: "this account may not execute it",
+        said: "permission denied; make it executable",
     },
     Broken {
         name: "another program",
@@ -70,7 +70,7 @@ const BROKEN: &[Broken] = &[
     Broken {
         name: "hangs at the start",
         put: |site| site.put(b"#!/bin/sh\nexec sleep 1000\n"),
-        said: "did not finish within 10 s",
+        said: "timed out after 10 s",
     },
     Broken {
         name: "its configuration is wrong",

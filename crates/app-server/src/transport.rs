@@ -1,4 +1,5 @@
-//! How bytes become requests and responses bytes, one file a transport. No transport knows another.
+//! How bytes become requests and responses become bytes, one file per transport. No transport knows
+//! another.
 
 pub(crate) mod cgi;
 pub(crate) mod fastcgi;
@@ -17,32 +18,32 @@ use process::descriptors;
 /// How requests reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// FastCGI on the listening socket that the web server left at descriptor 0 (FastCGI 1.0
-    /// §2.2): mod_fcgid, lighttpd, spawn-fcgi, systemd.
+    /// FastCGI on the listen socket that the web server left at descriptor 0 (FastCGI 1.0 §2.2):
+    /// mod_fcgid, lighttpd, spawn-fcgi, systemd.
     Spawned,
     /// FastCGI on a socket of our own: nginx, mod_proxy_fcgi, caddy, haproxy.
     FastCgi(Address),
     /// HTTP/1.1 on a socket of our own.
     Http(Address),
-    /// CGI (RFC 3875): one request on environment, standard input and standard output, then the end. The
-    /// fallback of hosts without FastCGI.
+    /// CGI (RFC 3875): one request from environment and standard input, its response on standard output,
+    /// then exit. The fallback for hosts without FastCGI.
     Cgi,
 }
 
 impl Transport {
     /// Returns how the web server that started this process means to reach it, if one did:
-    /// [`Transport::Spawned`] when descriptor 0 is a listening socket, else [`Transport::Cgi`] when
-    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd left at descriptor 3
-    /// (`LISTEN_FDS`) is taken to descriptor 0. So ask this first of all, before anything is opened.
+    /// [`Transport::Spawned`] if descriptor 0 is a listening socket, otherwise [`Transport::Cgi`] if
+    /// `GATEWAY_INTERFACE` is set (RFC 3875 §4.1.4). A socket that systemd passed at descriptor 3
+    /// (`LISTEN_FDS`) is moved to descriptor 0, so call this first, before anything is opened.
     ///
-    /// Look at no argument then: the words on a CGI program's command line are the visitor's
-    /// (RFC 3875 §4.4), as in `/?serve`.
+    /// If it returns a transport, ignore the command line: the words on a CGI program's command line are
+    /// the client's (RFC 3875 §4.4), as in `/?serve`.
     ///
-    /// FastCGI 1.0 §2.2 asks `getpeername` for ENOTCONN; SO_ACCEPTCONN is the sharper question, for
-    /// an unconnected socket that does not listen answers ENOTCONN too.
+    /// FastCGI 1.0 §2.2 suggests `getpeername` and ENOTCONN. SO_ACCEPTCONN is more precise: an
+    /// unconnected socket that does not listen reports ENOTCONN too.
     pub fn inherited() -> Option<Transport> {
         if let Err(error) = descriptors::take_from_systemd() {
-            tracing::error!("The socket that systemd handed over cannot be taken: {error}.");
+            tracing::error!("Cannot take the socket passed by systemd: {error}.");
         }
         if descriptors::is_listening_socket(io::stdin().as_fd()) {
             return Some(Transport::Spawned);
@@ -51,7 +52,7 @@ impl Transport {
     }
 }
 
-/// What a server listens on: every transport but CGI, which has no listen socket.
+/// What a server listens on: every transport except CGI, which has no listen socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
     /// FastCGI on descriptor 0.
@@ -91,7 +92,7 @@ impl fmt::Display for Listen {
 impl FromStr for Transport {
     type Err = String;
 
-    /// Reads `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
+    /// Parses `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
     fn from_str(text: &str) -> Result<Transport, String> {
         let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
         if let Some(rest) = text.strip_prefix("fastcgi:") {

@@ -1,8 +1,9 @@
 //! How a process learns of a newer version of its program and becomes it.
 //!
-//! [`watch`] sees files → [`decide`] says what follows → [`judge`] comes to a verdict, by [`check`] or from
-//! [`verdicts`], and [`install`]s → [`upgrader`] drives them → the server executes the new program, and
-//! [`handover`] is what it finds there. How in-flight requests are treated is `server.rs`' affair.
+//! [`watch`] takes snapshots of files → [`decide`] says what to do → [`judge`] reaches a verdict, by
+//! [`check`] or from [`verdicts`], and [`install`]s → [`upgrader`] drives them → the server executes the
+//! new program, which finds the [`handover`] state. What happens to requests in flight is decided in
+//! `server/`.
 
 pub(crate) mod check;
 pub(crate) mod decide;
@@ -22,13 +23,13 @@ use self::judge::Judge;
 use self::verdicts::{Verdict, Verdicts};
 use self::watch::{Paths, Snapshot, Version};
 
-/// What is watched, how a new version is checked, and what is executed in the place of this one.
+/// What is watched, how a new version is checked, and what is executed in place of this one.
 ///
-/// Create it before anything that it names is read: what changes after that is a change.
+/// Create it before reading any of the files that it names: a later change then counts as a change.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
     pub(crate) judge: Judge,
-    /// The files when this was made.
+    /// The files when this was created.
     pub(crate) at_start: Snapshot,
     pub(crate) is_stand_in: bool,
     pub(crate) judges_itself: bool,
@@ -38,11 +39,11 @@ pub struct Upgrade {
 impl Upgrade {
     /// Upgrades this process to `program` whenever that file changes.
     ///
-    /// A new version is run as `program ARGUMENTS…` to check it: it passes when it exits with code 0 and one
-    /// line of its output is `marker`, which no other program prints by chance.
+    /// A new version is checked by running `program ARGUMENTS…`: it passes if it exits with code 0 and
+    /// one line of its output is `marker`, which no other program prints by chance.
     ///
-    /// A version that arrives at the program's path with `.new` appended is checked, then takes its place by
-    /// rename; the one before is kept as `.previous`.
+    /// A version that arrives at the program's path with `.new` appended is checked, then renamed into
+    /// place; the previous one is kept as `.previous`.
     pub fn new<A: Into<OsString>>(
         program: PathBuf,
         arguments: impl IntoIterator<Item = A>,
@@ -63,14 +64,15 @@ impl Upgrade {
         }
     }
 
-    /// Sets an environment variable of the versions that follow.
+    /// Sets an environment variable for later versions.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// Watches the launcher too: the file whose touch upgrades the process even if nothing else has changed.
+    /// Watches the launcher too: touching this file upgrades the process even if nothing else has
+    /// changed.
     #[must_use]
     pub fn launcher(mut self, launcher: Option<PathBuf>) -> Self {
         self.judge.paths.launcher = launcher;
@@ -84,39 +86,39 @@ impl Upgrade {
         self.look_again()
     }
 
-    /// Keeps verdicts in this folder, which is created when it is missing. Without one each process checks by
-    /// itself.
+    /// Keeps verdicts in this folder, which is created if missing. Without one, each process checks on
+    /// its own.
     #[must_use]
     pub fn verdicts(mut self, folder: PathBuf) -> Self {
         self.judge.verdicts = Some(Verdicts::in_folder(folder));
         self
     }
 
-    /// How long a check may take. Default 10 s, since shared machines can be slow; a good one takes tens of
-    /// milliseconds.
+    /// Sets how long a check may take. Default 10 s, since shared machines can be slow; a successful
+    /// check takes tens of milliseconds.
     #[must_use]
     pub fn check_deadline(mut self, deadline: Duration) -> Self {
         self.judge.check.deadline = deadline;
         self
     }
 
-    /// Whether the running version is checked too, if nobody has: a launcher starts the last version that has
-    /// passed, and a check leaves a copy of it for that. Default no.
+    /// Sets whether the running version is checked too if it has no verdict yet: a launcher starts the
+    /// last version that passed, and a check leaves it a copy. Default no.
     #[must_use]
     pub fn check_running_version(mut self, checks: bool) -> Self {
         self.judges_itself = checks;
         self
     }
 
-    /// Whether another program, the last good version, was started in the place of the installed one, which is
-    /// then checked at once. Default no.
+    /// Sets whether another program, the last good version, was started in place of the installed one,
+    /// which is then checked at once. Default no.
     #[must_use]
     pub fn is_stand_in(mut self, is_stand_in: bool) -> Self {
         self.is_stand_in = is_stand_in;
         self
     }
 
-    /// Checks the version that has arrived beside the program and installs it: for a command.
+    /// Checks the version that has arrived beside the program and installs it. For a command.
     ///
     /// # Errors
     /// Why it was rejected, as a sentence without its period.

@@ -1,8 +1,8 @@
-//! CGI (RFC 3875): the one request of a process that the web server started for it.
+//! CGI (RFC 3875): the single request of a process that the web server started for it.
 //!
-//! Variables from the environment, the body from descriptor 0, the response to descriptor 1. Everything in
-//! between is what FastCGI does too: `cgi_to_http.rs`, `respond.rs`, `http_to_cgi.rs`. Nothing is opened or
-//! waited for that this request does not need.
+//! Variables come from the environment, the body from descriptor 0; the response goes to descriptor 1.
+//! Everything in between is shared with FastCGI: `cgi_to_http.rs`, `respond.rs`, `http_to_cgi.rs`.
+//! Nothing is opened or waited for that this request does not need.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -23,10 +23,10 @@ use crate::request::respond::{ResponseSink, write_beginning};
 use crate::request::service::HttpService;
 use crate::transport::single::{self, Ended, Input, Output};
 
-/// Answers the request that the environment holds.
+/// Answers the request in the environment.
 ///
 /// # Errors
-/// When no whole response went out.
+/// When the response was not sent in full.
 pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Result<(), Error> {
     let output = take_standard_output(&application).map_err(Error::Answer)?;
     let ended = match request(&application) {
@@ -46,18 +46,18 @@ pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Re
     }
 }
 
-/// Makes the response's way out of descriptor 1. From then on standard output is standard error, so that a
-/// stray `println!` does not end up in the response.
+/// Takes descriptor 1 for the response. From then on standard output is standard error, so that a stray
+/// `println!` does not end up in the response.
 fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output>> {
     let answer = io::stdout().as_fd().try_clone_to_owned()?;
     descriptors::redirect_output(io::stderr().as_fd())?;
     Output::new(answer, false, write_beginning, &application.settings)
 }
 
-/// Makes the request of environment and descriptor 0.
+/// Builds the request from the environment and descriptor 0.
 ///
 /// # Errors
-/// One sentence on what makes no sense.
+/// One sentence on what is malformed.
 fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Input>), String> {
     let environment: Vec<_> = std::env::vars_os().collect();
     let pairs = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -65,7 +65,7 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
     let secret = application.settings.secret_variables;
     for (name, _) in &environment {
         if name == HTTP_PROXY || cgi_to_http::is_secret_variable(name.as_bytes(), secret) {
-            // It would have to be another thread's doing: then nothing helps, and there is none.
+            // Fails only if another thread interferes, and there is none.
             descriptors::forget_variable(name).map_err(|error| error.to_string())?;
         }
     }
@@ -79,18 +79,18 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
         .as_fd()
         .try_clone_to_owned()
         .and_then(|descriptor| Input::new(descriptor, content_length, &application.settings))
-        .map_err(|error| format!("the request's body cannot be read: {error}"))?;
+        .map_err(|error| format!("cannot read the request body: {error}"))?;
     Ok((request.map(|()| body), Some(input)))
 }
 
-/// Rule: a visitor's Proxy header must not become the proxy of what a tool starts or looks up (httpoxy): over
-/// CGI it stands in the process's own environment. So do the passwords set with SetEnv, which what a tool starts
-/// must not inherit.
+/// Rule: a client's Proxy header must not become the proxy of what a tool starts or fetches (httpoxy),
+/// but over CGI it is in the process's own environment. So are passwords set with SetEnv, which child
+/// processes must not inherit.
 const HTTP_PROXY: &str = "HTTP_PROXY";
 
-/// Rule: without CONTENT_LENGTH there is no body (RFC 3875 §4.2), and waiting for its end would wait for
-/// ever where the web server leaves descriptor 0 open. Unless it came chunked: then Apache sends none
-/// and caddy -1, and both close.
+/// Rule: without CONTENT_LENGTH there is no body (RFC 3875 §4.2), and reading to the end would hang where
+/// the web server leaves descriptor 0 open. Exception: a chunked body, for which Apache sends no
+/// CONTENT_LENGTH and caddy -1; both close the descriptor.
 fn body_ends_with_input(params: &Params) -> bool {
     match params.get(b"CONTENT_LENGTH") {
         None | Some(b"") => params.get(b"HTTP_TRANSFER_ENCODING").is_some(),

@@ -1,8 +1,8 @@
-//! One FastCGI connection: bytes from the socket become requests, their responses become bytes.
+//! One FastCGI connection: bytes from the socket become requests, and responses become bytes.
 //!
-//! The protocol's rules are `fastcgi_server::Connection`'s; what a request does is
-//! `respond.rs`'s. Here is what lies between them and a socket: reading with backpressure,
-//! writing together what is there, deadlines, the end.
+//! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in
+//! `respond.rs`. Here is what lies between them and a socket: reading with backpressure, batching writes,
+//! deadlines, closing.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::future::{Future, poll_fn};
@@ -35,12 +35,13 @@ use crate::server::phase::Wanted;
 /// Segments of one vectored write. A response has one or two; a batch of responses shares segments.
 const SLICES: usize = 32;
 
-/// Reads of one connection before the others have their turn.
+/// Reads from one connection before other tasks get a turn.
 const READS_A_TURN: u32 = 8;
 
-/// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
+/// Serves one connection until it ends. `is_new`: it has just been accepted, and a request is about to
+/// arrive.
 ///
-/// No `async fn`: its future would keep room for the arguments as well, with every idle connection.
+/// Not an `async fn`: its future would reserve room for the arguments too, on every idle connection.
 pub(crate) fn serve<S: HttpService>(
     application: Rc<Application<S>>,
     stream: Stream,
@@ -54,20 +55,20 @@ pub(crate) fn serve<S: HttpService>(
     }
 }
 
-/// What the requests of a connection share with it: the protocol's state, which holds the output.
+/// What the requests of a connection share with it: the protocol state, which holds the output.
 struct Link {
     protocol: RefCell<Protocol>,
     /// Wakes the connection to send.
     connection: RefCell<Option<Waker>>,
-    /// The connection is at work and will see by itself what a request does now.
+    /// Whether the connection is running and will notice by itself what a request does now.
     at_work: Cell<bool>,
-    /// Requests that wait for room.
+    /// Requests that wait for room in the output.
     writers: RefCell<Vec<Waker>>,
-    /// Bytes unsent at which requests wait.
+    /// Unsent bytes at which requests wait.
     response_bytes: usize,
-    /// A response broke off and nothing else is in flight: only a closed connection tells.
+    /// A response was truncated and nothing else is in flight: only closing the connection signals it.
     broken: Cell<bool>,
-    /// The other side is mod_fcgid.
+    /// Whether the peer is mod_fcgid.
     is_mod_fcgids: bool,
 }
 
@@ -116,8 +117,8 @@ impl ResponseSink for Stdout {
         self.link.changed();
     }
 
-    /// Web servers ignore the application status, so a closed connection has to say it, unless that
-    /// would take others' answers along, or the process itself.
+    /// Web servers ignore the application status, so only closing the connection signals the truncation;
+    /// unless that would truncate other responses too, or make mod_fcgid kill the process.
     fn break_off(&self) {
         let alone = self.link.protocol.borrow().active_requests() == 1;
         if alone && !self.link.is_mod_fcgids {
@@ -146,19 +147,19 @@ impl Link {
 
 /// Why a connection ends.
 enum End {
-    /// Everything asked for was done.
+    /// Every request was completed.
     Done,
-    /// The place is wanted, or the process drains, and the connection is idle.
+    /// The connection is idle, and its descriptor is needed or the process drains.
     Asked,
-    /// The connection is needed for another, and the request stays incomplete.
+    /// The connection was closed for another one; its request stays incomplete.
     MadeRoom,
-    /// The process becomes another program, and the connection is idle.
+    /// The process upgrades, and the connection is idle.
     HandedOver,
     /// The peer closed or the socket failed.
     Gone(Option<io::Error>),
-    /// The peer broke the protocol; the reason is in the log.
+    /// The peer violated the protocol; the reason is logged.
     Failed,
-    /// A response broke off.
+    /// A response was truncated.
     Truncated,
     /// A deadline passed.
     TimedOut(WaitingFor),
@@ -170,7 +171,7 @@ enum WaitingFor {
     NextRequest,
     /// Variables, or a record that belongs to no request.
     Head,
-    /// Data of a request that is not its body, or is discarded.
+    /// Data of a request that is not its body, or that is discarded.
     RestOfRequest,
     /// The body of a request.
     Body,
@@ -178,31 +179,31 @@ enum WaitingFor {
 }
 
 struct Connection<S> {
-    /// Left before the socket is closed.
+    /// Released before the socket is closed.
     noted: recovery::Connection,
     application: Rc<Application<S>>,
     stream: Stream,
     place: Registration,
     link: Rc<Link>,
     in_flight: Vec<InFlightRequest>,
-    /// A request that begins with the next event, which may be that it has no body.
+    /// A request that starts with the next event, which may be the end of its body.
     beginning: Option<fastcgi_server::Request>,
-    /// No request has come yet, and whoever has connected is about to ask.
+    /// No request has arrived yet, and one is expected soon.
     is_new: bool,
-    /// It is to end when it is between requests.
+    /// Whether to close once the connection is between requests.
     is_leaving: bool,
-    /// Several requests were in flight at once: from then on no body may stop the reading.
+    /// Whether several requests were in flight at once: from then on, no body may stop reading.
     multiplexed: bool,
-    /// Bytes read after the last answer of a connection that ends.
+    /// Bytes read after the last response of a connection that is being closed.
     thrown_away: u64,
-    /// The peer has heard that nothing more comes, though we still read.
+    /// Whether the write side has been shut down while still reading.
     said_everything: bool,
     last_progress: Instant,
     /// Something other than a body is arriving: the request, if these are its variables; since when.
     head: Option<(Option<RequestId>, Instant)>,
-    /// The bytes that the list of connections has recorded for them.
+    /// The bytes recorded for it in the list of connections.
     held: usize,
-    /// How responses are read.
+    /// How fast the peer reads responses.
     taking: Pace,
     alarm: Alarm,
 }
@@ -211,18 +212,18 @@ struct Connection<S> {
 struct InFlightRequest {
     id: RequestId,
     stdin: Option<Sender>,
-    /// Boxed, for it is for filters alone.
+    /// Boxed because only filters have it.
     data: Option<Box<Sender>>,
-    /// The web server wants to go on with the connection.
+    /// Whether the web server wants to keep the connection.
     keeps_connection: bool,
-    /// Dropping it ends the handler.
+    /// Dropping it cancels the handler.
     _task: Task<()>,
-    /// Until the response is sent, and longer than the handler.
+    /// Kept until the response is sent, beyond the handler's end.
     _noted: recovery::Request,
 }
 
 impl InFlightRequest {
-    /// The streams whose ends have not come.
+    /// The streams that have not ended.
     fn senders(&self) -> impl Iterator<Item = &Sender> {
         self.stdin.iter().chain(self.data.as_deref())
     }
@@ -287,25 +288,25 @@ impl<S: HttpService> Connection<S> {
         polled
     }
 
-    /// Sends and reads in turns until neither is possible.
+    /// Sends and reads in turn until neither is possible.
     fn work(&mut self, context: &mut Context<'_>) -> Poll<End> {
         for _ in 0..READS_A_TURN {
             match self.poll_send(context) {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
                 Poll::Ready(Ok(())) => match self.over(context) {
-                    // A request may be on its way: it is not lost.
+                    // A request may be on its way; do not lose it.
                     Some(End::Asked) if self.take_last_look() => continue,
                     Some(end) => return Poll::Ready(end),
                     None => {}
                 },
-                // Answers to what has been read wait already: take no more requests.
+                // Responses to what has been read are piling up: accept no more requests.
                 Poll::Pending if self.unsent() >= 2 * self.link.response_bytes => {
                     return self.poll_deadline(context, false);
                 }
                 Poll::Pending => {}
             }
             if self.a_body_is_full(context) {
-                // Nothing is read, yet a peer that has gone is noticed and its handlers end.
+                // While nothing is read, still notice a peer that has gone, and cancel its handlers.
                 if let Poll::Ready(closed) = self.stream.poll_read_closed(context) {
                     return Poll::Ready(End::Gone(closed.err()));
                 }
@@ -317,7 +318,7 @@ impl<S: HttpService> Connection<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
                 Poll::Ready(Ok(_)) => {
                     if !self.handle_events() {
-                        // The refusal may be on its way out; it is small.
+                        // A refusal may be pending; it is small.
                         let _ = self.poll_send(context);
                         return Poll::Ready(End::Failed);
                     }
@@ -328,7 +329,7 @@ impl<S: HttpService> Connection<S> {
         Poll::Pending
     }
 
-    /// Sends what is there, all responses together. Ready when nothing is left.
+    /// Sends all pending output. Ready when nothing is left.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let sent = {
@@ -355,14 +356,14 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    /// Notes what was written, for the protocol and for the crash guard.
+    /// Records what was written, for the protocol and for the crash guard.
     fn note_sent(&self, bytes: usize) {
         let mut protocol = self.link.protocol.borrow_mut();
         protocol.transmitted(bytes);
         self.noted.note_sent(protocol.sent(), protocol.record_begun());
     }
 
-    /// Notes whether the connection could be handed over as it is, and what is half received.
+    /// Records whether the connection could be handed over as it is, and what has been received in part.
     fn note_input(&self) {
         self.noted.note_input(|| {
             if self.is_settled(0) {
@@ -373,7 +374,7 @@ impl<S: HttpService> Connection<S> {
         });
     }
 
-    /// Records which head is half received, since when, and what all of them hold.
+    /// Records which head is incomplete, since when, and how many bytes incomplete heads hold.
     fn note_head(&mut self) {
         let (arriving, held) = {
             let protocol = self.link.protocol.borrow();
@@ -397,8 +398,9 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    /// Whether nothing more comes of the requests in flight and the connection will be kept. `beginning`:
-    /// how many of them are not in the list yet, of which the caller knows that.
+    /// Whether nothing more of the requests in flight will arrive and the connection will be kept.
+    /// `beginning` is the number of requests that the list does not contain yet, for which the caller
+    /// knows this.
     fn is_settled(&self, beginning: usize) -> bool {
         let protocol = self.link.protocol.borrow();
         let nothing_comes =
@@ -407,11 +409,11 @@ impl<S: HttpService> Connection<S> {
         protocol.is_between_records()
             && self.beginning.is_none()
             && protocol.close_when() == CloseWhen::KeepOpen
-            // Of any other something may have come already.
+            // Data of any other request may have arrived already.
             && live.filter(nothing_comes).count() + beginning == protocol.active_requests()
     }
 
-    /// Whether the connection ends now that everything is sent.
+    /// Returns why the connection ends, if it does, now that everything is sent.
     fn over(&mut self, context: &mut Context<'_>) -> Option<End> {
         let protocol = self.link.protocol.borrow();
         self.in_flight.retain(|request| protocol.is_active(request.id));
@@ -424,9 +426,9 @@ impl<S: HttpService> Connection<S> {
                 if self.thrown_away > self.application.settings.unread_body_bytes {
                     return Some(End::Done);
                 }
-                // nginx without keep-alive connections takes the end of the connection for the end of the
-                // answer, and stops sending the body once a response begins: it must hear the one
-                // while the other is waited for.
+                // Without keep-alive, nginx takes the end of the connection for the end of the response,
+                // and stops sending the body once a response starts: shut down writing while the rest is
+                // awaited.
                 if !self.said_everything {
                     self.said_everything = true;
                     if let Err(error) = self.stream.shutdown_write() {
@@ -456,7 +458,7 @@ impl<S: HttpService> Connection<S> {
         match wanted {
             Some(Wanted::CloseNow) => Some(End::MadeRoom),
             Some(Wanted::HandOver) if idle => Some(End::HandedOver),
-            // A new one may take its time to bring its first request; there is a deadline for it.
+            // A new connection may take its time to send its first request; a deadline bounds that.
             Some(Wanted::Close) if idle && !self.is_new => Some(End::Asked),
             _ => None,
         }
@@ -473,8 +475,8 @@ impl<S: HttpService> Connection<S> {
         senders.any(|sender| sender.poll_full(context, settings.body_bytes))
     }
 
-    /// Reads once more before an idle connection is closed, whatever the poll set has told so far.
-    /// Returns whether something came.
+    /// Reads once more before an idle connection is closed, whatever the poll set has reported. Returns
+    /// whether anything arrived.
     fn take_last_look(&mut self) -> bool {
         let application = self.application.clone();
         let mut buffer = room_to_read(&application.read_buffer);
@@ -506,7 +508,7 @@ impl<S: HttpService> Connection<S> {
         protocol.handle_input(input);
     }
 
-    /// Hands what was read to the requests. Returns whether the connection can go on.
+    /// Passes what was read to the requests. Returns whether the connection can continue.
     fn handle_events(&mut self) -> bool {
         loop {
             let event = self.link.protocol.borrow_mut().poll_event();
@@ -524,7 +526,7 @@ impl<S: HttpService> Connection<S> {
                     return true;
                 }
                 Some(Event::Request(request)) => {
-                    // The id may be reused immediately, for a head of its own.
+                    // The id may be reused immediately, for a new head.
                     self.head = None;
                     self.beginning = Some(request);
                 }
@@ -555,7 +557,7 @@ impl<S: HttpService> Connection<S> {
                 }
                 Some(Event::Abort { id }) => self.abort(id),
                 Some(Event::Failed(error)) => {
-                    tracing::warn!("Closed a FastCGI connection: {error}.");
+                    tracing::warn!("FastCGI connection closed: {error}.");
                     return false;
                 }
             }
@@ -566,12 +568,12 @@ impl<S: HttpService> Connection<S> {
         self.in_flight.iter_mut().find(|request| request.id == id)
     }
 
-    /// Where a page of our own goes.
+    /// The sink for a page made by the server.
     fn stdout(&self, id: RequestId) -> Stdout {
         Stdout { link: self.link.clone(), id, mark: Mark::default() }
     }
 
-    /// Gives a request to the application. `no_body`: its body has ended already.
+    /// Passes a request to the application. `no_body`: its body has already ended.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
         self.place.set_doing(Doing::Answering);
@@ -586,7 +588,7 @@ impl<S: HttpService> Connection<S> {
         };
         let length = head.content_length;
         let (stdin, body) = match (role, no_body) {
-            // An authorizer is asked about a request whose body it does not get.
+            // An authorizer does not get the body of the request it decides about.
             (Role::Authorizer, _) => (None, Body::empty()),
             (_, true) if length.unwrap_or(0) == 0 => (None, Body::empty()),
             (_, true) => {
@@ -606,7 +608,7 @@ impl<S: HttpService> Connection<S> {
             context.filter_data = Some(FilterData::new(body));
             Box::new(sender)
         });
-        // An id that is used again has ended: what is left of its former request goes.
+        // A reused id means that its former request has ended: drop what is left of it.
         self.in_flight.retain(|request| request.id != id);
         self.multiplexed |= !self.in_flight.is_empty();
         let noted = self.application.note(&self.noted, u32::from(id.get()), &request);
@@ -625,7 +627,7 @@ impl<S: HttpService> Connection<S> {
             mark,
         ));
         if self.in_flight.capacity() == 0 {
-            // Most connections never carry two at once, and an idle one keeps this memory.
+            // Most connections never carry two requests at once, and an idle one keeps this memory.
             self.in_flight.reserve_exact(1);
         }
         self.in_flight.push(InFlightRequest {
@@ -638,10 +640,10 @@ impl<S: HttpService> Connection<S> {
         });
     }
 
-    /// The web server no longer wants the response: the handler ends, the request is closed.
+    /// The web server no longer wants the response: cancels the handler and ends the request.
     fn abort(&mut self, id: RequestId) {
         if let Some(at) = self.in_flight.iter().position(|request| request.id == id) {
-            tracing::debug!("Request {id} was aborted by the web server.");
+            tracing::debug!("Web server aborted request {id}.");
             drop(self.in_flight.swap_remove(at));
         }
         self.link.protocol.borrow_mut().end_request(id, 1);
@@ -651,7 +653,7 @@ impl<S: HttpService> Connection<S> {
         self.link.protocol.borrow().unsent()
     }
 
-    /// When something must have happened by, and what, if anything. `reading`: whether the server reads.
+    /// Returns the next deadline, if any, and what it is for. `reading`: whether the server is reading.
     fn deadline(&mut self, reading: bool) -> Option<(Instant, WaitingFor)> {
         let settings = &self.application.settings;
         let protocol = self.link.protocol.borrow();
@@ -674,7 +676,7 @@ impl<S: HttpService> Connection<S> {
         {
             add(since + settings.head_timeout, WaitingFor::Head);
         }
-        // A handler may think as long as it wants; the peer may not pause in the middle.
+        // A handler may take as long as it needs; the peer may not pause halfway.
         for request in self.in_flight.iter().filter(|_| reading) {
             if let Some(deadline) = request.stdin.as_ref().and_then(Sender::wait) {
                 add(deadline, WaitingFor::Body);
@@ -712,7 +714,7 @@ impl<S: HttpService> Connection<S> {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                // The connection's other requests continue, and the visitor gets a response.
+                // The connection's other requests continue, and the client gets a response.
                 WaitingFor::Body => self.give_up_slow_bodies(deadline),
                 _ => return Poll::Ready(End::TimedOut(waiting)),
             }
@@ -729,7 +731,7 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    /// Ends what is in flight and says why where somebody may wonder.
+    /// Ends what is in flight, and logs the reason where it is not obvious.
     fn finish(self, end: End) {
         let in_flight = self.in_flight.len();
         let settings = &self.application.settings;
@@ -740,28 +742,28 @@ impl<S: HttpService> Connection<S> {
             }
             End::Done | End::Asked | End::Failed | End::Truncated => {}
             End::MadeRoom => {
-                tracing::debug!("Dropped an incomplete request to make room.");
+                tracing::debug!("Incomplete request dropped to make room.");
             }
             End::Gone(_) if in_flight == 0 => {}
             End::Gone(error) => {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
-                tracing::debug!(in_flight, "The web server left a connection: {why}.");
+                tracing::debug!(in_flight, "Web server closed a connection: {why}.");
             }
             End::TimedOut(WaitingFor::NextRequest) => {}
             End::TimedOut(WaitingFor::Head) => tracing::warn!(
                 in_flight,
-                "Closed a connection: request headers incomplete after {} s (head_timeout).",
+                "FastCGI connection closed: request headers incomplete after {} s (head_timeout).",
                 settings.head_timeout.as_secs()
             ),
             End::TimedOut(WaitingFor::RestOfRequest | WaitingFor::Body) => tracing::warn!(
                 in_flight,
-                "Closed a connection: nothing received of an incomplete request for {} s \
+                "FastCGI connection closed: nothing received of an incomplete request for {} s \
                  (receive_timeout).",
                 settings.receive_timeout.as_secs()
             ),
             End::TimedOut(WaitingFor::Peer) => tracing::warn!(
                 in_flight,
-                "Closed a connection: responses not read, or read too slowly, for {} s \
+                "FastCGI connection closed: responses not read, or read too slowly, for {} s \
                  (send_timeout, min_rate).",
                 settings.send_timeout.as_secs()
             ),
@@ -774,10 +776,10 @@ impl<S: HttpService> Connection<S> {
     }
 }
 
-/// The shared read buffer with room for a read.
+/// Returns the shared read buffer with room for a read.
 ///
-/// Its old memory is taken again when no body holds a part of it. Else the rest of it is used up first:
-/// new memory for each small piece of a body would pin 64 KiB a piece.
+/// Its memory is reused when no body holds a part of it. Otherwise the rest is used up first: fresh
+/// memory for each small chunk of a body would pin 64 KiB per chunk.
 fn room_to_read(buffer: &RefCell<BytesMut>) -> RefMut<'_, BytesMut> {
     let mut buffer = buffer.borrow_mut();
     if buffer.capacity() < READ_BYTES

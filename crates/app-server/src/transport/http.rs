@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, by hyper, on the same loop and to the same application.
+//! One HTTP/1.1 connection, by hyper, on the same loop and with the same application.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -42,7 +42,8 @@ use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::server::phase::Wanted;
 use crate::settings::Settings;
 
-/// Serves one connection until it ends. `is_new`: whoever has connected is about to ask.
+/// Serves one connection until it ends. `is_new`: it has just been accepted, and a request is about to
+/// arrive.
 pub(crate) async fn serve<S: HttpService>(
     application: Rc<Application<S>>,
     stream: Stream,
@@ -58,7 +59,7 @@ pub(crate) async fn serve<S: HttpService>(
         match serve_until_wanted(&application, stream, peer, &place, grace).await {
             None => return,
             Some(idle) if idle.first.is_empty() => {
-                // It is not closed, but nothing of it is this process' affair any more.
+                // The socket stays open, but no longer belongs to this process.
                 let PatientStream { _leaving, stream, .. } = idle;
                 drop(_leaving);
                 if let Ok(place) = Rc::try_unwrap(place) {
@@ -66,7 +67,7 @@ pub(crate) async fn serve<S: HttpService>(
                 }
                 return;
             }
-            // A request had begun to come: it is answered here.
+            // A request had started to arrive: it is answered here.
             Some(PatientStream { _leaving, stream: begun, first, .. }) => {
                 drop(_leaving);
                 stream = PatientStream::new(begun, first, &application.settings);
@@ -77,8 +78,8 @@ pub(crate) async fn serve<S: HttpService>(
 }
 
 /// Serves a connection until it ends (`None`), or until it is to be handed over and carries no request:
-/// what has been read of the next one is the stream's `first` then. When it is to end, the first request is
-/// waited for until `grace`.
+/// what has been read of the next one is then in the stream's `first`. If the connection is to close, the
+/// first request is still awaited until `grace`.
 async fn serve_until_wanted<S: HttpService>(
     application: &Rc<Application<S>>,
     stream: PatientStream,
@@ -113,13 +114,15 @@ async fn serve_until_wanted<S: HttpService>(
             }))
         }
     });
-    // No `pipeline_flush`: with it hyper 1.12 forgets a response when the connection ends and input is
+    // Not `pipeline_flush`: with it, hyper 1.12 loses a response when the connection ends and input is
     // left (conformance table: "nothing is answered after close").
     let mut connection = http1::Builder::new()
         .timer(HyperTimer)
-        // It would also run between requests, and be set again for each: `WatchedConnection::deadline` is ours.
+        // hyper's timer would also run between requests, and be reset for each:
+        // `WatchedConnection::deadline` replaces it.
         .header_read_timeout(None)
-        // Both are needed: a buffer has more room than requested, and a head that is complete in it would pass.
+        // Both limits are needed: a buffer has more room than requested, and a head that is complete in
+        // it would pass.
         .max_header_size(settings.http_head_bytes)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
@@ -139,13 +142,14 @@ async fn serve_until_wanted<S: HttpService>(
                 return Poll::Ready(None);
             }
             if told {
-                // It was to close after a response, which is out now, but the rest of a body is still arriving.
+                // The connection was to close after a response, which has been sent, but the rest of a
+                // body is still arriving.
                 let is_to_go = place.poll_wanted(context) == Some(Wanted::CloseNow);
                 return if is_to_go { Poll::Ready(None) } else { Poll::Pending };
             }
             told = match place.poll_wanted(context) {
                 Some(Wanted::CloseNow) => return Poll::Ready(None),
-                // Whoever has just connected is about to ask.
+                // A new connection is about to send a request.
                 Some(Wanted::Close) => match grace.filter(|_| !watched.was_asked.get()) {
                     Some(grace) => {
                         let alarm = first_request.get_or_insert_with(|| time::sleep_until(grace));
@@ -153,7 +157,7 @@ async fn serve_until_wanted<S: HttpService>(
                     }
                     None => true,
                 },
-                // A response in flight does not promise to be the last: its connection may be kept.
+                // A response in flight is not announced as the last, so its connection may be kept.
                 Some(Wanted::HandOver) => {
                     let is_idle = watched.in_flight.get() == 0 && !watched.blocked.get();
                     watched.stays_open.set(is_idle);
@@ -169,22 +173,22 @@ async fn serve_until_wanted<S: HttpService>(
     })
     .await;
     let Some(end) = end else {
-        tracing::debug!("Closed an HTTP connection: idle, or no complete request arrived.");
+        tracing::debug!("HTTP connection closed: idle, or no complete request arrived.");
         return None;
     };
     if let Err(error) = &end
         && !error.is_incomplete_message()
     {
-        tracing::debug!("An HTTP connection ended: {error}.");
+        tracing::debug!("HTTP connection ended: {error}.");
     }
     if watched.stays_open.replace(false) && end.is_ok() {
         let parts = connection.into_parts();
         return Some(PatientStream { first: parts.read_buf, ..parts.io });
     }
-    // hyper has answered by itself what it cannot read, while more of it may come.
+    // hyper has responded to malformed input by itself, while more of it may arrive.
     if end.is_err_and(|error| error.is_parse()) {
         let stream = connection.into_parts().io.stream;
-        // Whoever still sends then has had time to see the response.
+        // A peer that is still sending after that has had time to read the response.
         let _ = time::timeout(LINGERING, throw_away(stream, settings.unread_body_bytes)).await;
     }
     None
@@ -205,36 +209,40 @@ pub(crate) async fn throw_away(mut stream: Stream, limit: u64) {
     }
 }
 
-/// Whether a request is one for us. What has no meaning at all hyper has refused before.
+/// Checks whether the server can handle a request. hyper has already refused malformed ones.
 ///
 /// # Errors
-/// Why it is not.
+/// Why it cannot.
 fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT {
-        return Err("CONNECT is for proxies, and this is none");
+        return Err("CONNECT is only supported by proxies");
     }
     if request.uri().authority().is_some() {
-        return Err("its target is no path");
+        return Err("its target is not a path");
     }
     if request.uri().path() == "*" && request.method() != Method::OPTIONS {
-        return Err("the target * is for OPTIONS alone");
+        return Err("the target * is only valid for OPTIONS");
     }
-    // RFC 9112 §3.2: two of them are how a request is smuggled past a proxy.
+    // RFC 9112 §3.2: duplicates are used to smuggle requests past a proxy.
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() == Version::HTTP_11 => Err("HTTP/1.1 needs a Host header"),
+        (None, _) if request.version() == Version::HTTP_11 => {
+            Err("HTTP/1.1 requires a Host header")
+        }
         (_, Some(_)) => Err("it has several Host headers"),
-        (Some(host), None) if !is_host(host.as_bytes()) => Err("its Host header names no host"),
+        (Some(host), None) if !is_host(host.as_bytes()) => {
+            Err("its Host header is not a valid host")
+        }
         _ => Ok(()),
     }
 }
 
-/// Whether this may be a host with a port (RFC 9110 §7.2, RFC 3986 §3.2.2), or nothing.
+/// Whether this can be a host with an optional port (RFC 9110 §7.2, RFC 3986 §3.2.2), or empty.
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
 }
 
-/// hyper's request as the application sees all requests.
+/// Converts hyper's request to the form in which the application sees all requests.
 fn into_ours(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
@@ -242,7 +250,7 @@ fn into_ours(
     host: &dyn Host,
 ) -> Request<Body> {
     let (mut head, incoming) = request.into_parts();
-    // An absolute target (RFC 9112 §3.2.2) is the same request as its path, and its host counts.
+    // An absolute target (RFC 9112 §3.2.2) is equivalent to its path, and its host takes precedence.
     if head.uri.scheme().is_some() {
         if let Some(host) = head.uri.authority().and_then(|it| it.as_str().parse().ok()) {
             head.headers.insert(HOST, host);
@@ -262,7 +270,7 @@ fn into_ours(
     Request::from_parts(head, body)
 }
 
-/// Keeps the connection out of the idle ones until the response to a request is over.
+/// Keeps the connection from counting as idle until the response is complete.
 struct InFlightGuard {
     watched: Rc<WatchedConnection>,
     place: Rc<Registration>,
@@ -292,8 +300,8 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// What crash guard and upgrade have to know of a connection, as far as it can be seen from outside of
-/// hyper.
+/// What the crash guard and an upgrade need to know of a connection, as far as it is visible from outside
+/// of hyper.
 struct WatchedConnection {
     noted: recovery::Connection,
     noted_request: RefCell<Option<recovery::Request>>,
@@ -302,19 +310,19 @@ struct WatchedConnection {
     sent: Cell<u64>,
     /// Bytes of a response wait to be written.
     blocked: Cell<bool>,
-    /// Requests whose answers are not over.
+    /// Requests whose responses are not complete.
     in_flight: Cell<u32>,
-    /// A request has come.
+    /// Whether a request has arrived.
     was_asked: Cell<bool>,
-    /// Since when a head has been arriving, and how much of it is there.
+    /// Since when a head has been arriving, and how many bytes of it are there.
     head: Cell<Option<(Instant, usize)>>,
     /// Since when the connection has been without a request.
     idle_since: Cell<Instant>,
     /// The body of the last request, if it had one.
     body: RefCell<Option<Arrival>>,
-    /// What the list of connections was told: since when, and how many bytes of a head.
+    /// What the list of connections has recorded: since when, and how many bytes of a head.
     receiving: Cell<Option<(Instant, usize)>>,
-    /// The end of hyper's part is not the connection's.
+    /// Whether the socket stays open when hyper is done with it.
     stays_open: Cell<bool>,
 }
 
@@ -336,7 +344,7 @@ impl WatchedConnection {
         }
     }
 
-    /// Something has come.
+    /// Records that bytes have arrived.
     fn received(&self, bytes: usize) {
         if self.in_flight.get() == 0 && bytes > 0 && !self.body_still_comes() {
             let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
@@ -353,9 +361,9 @@ impl WatchedConnection {
         self.body.borrow().as_ref().is_some_and(Arrival::still_comes)
     }
 
-    /// Tells the list of connections what is arriving between two requests.
+    /// Records in the list of connections what arrives between two requests.
     fn note_receiving(&self, place: &Registration, most_held: usize) {
-        // The end of a response may still be on its way out.
+        // The end of a response may still be unsent.
         if self.in_flight.get() > 0 || self.blocked.get() {
             return;
         }
@@ -375,7 +383,8 @@ impl WatchedConnection {
         place.set_held(held, most_held);
     }
 
-    /// By when a request, or the rest of its head, must arrive. Bodies and responses have their own deadlines.
+    /// The deadline for a request, or the rest of its head, to arrive. Bodies and responses have their
+    /// own deadlines.
     fn deadline(&self, settings: &Settings) -> Option<Instant> {
         if self.in_flight.get() > 0 || self.blocked.get() || self.body_still_comes() {
             return None;
@@ -387,11 +396,11 @@ impl WatchedConnection {
         })
     }
 
-    /// A request is whole.
+    /// Records that a request is complete.
     fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
         let noted = application.note(&self.noted, 0, request);
         let mark = noted.mark();
-        // What is left of the response before goes first.
+        // What is left of the previous response is sent first.
         mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
         self.noted.note_input_behind_request(|| match request.body().is_end_stream() {
             true => Input::Settled,
@@ -403,7 +412,7 @@ impl WatchedConnection {
         mark
     }
 
-    /// A write has ended.
+    /// Records the result of a write.
     fn wrote(&self, offered: usize, written: &Poll<io::Result<usize>>) {
         let count = match written {
             Poll::Ready(Ok(count)) => *count,
@@ -414,7 +423,7 @@ impl WatchedConnection {
         self.noted.note_sent(self.sent.get(), None);
     }
 
-    /// Nothing waits to be written.
+    /// Records that nothing waits to be written.
     fn flushed(&self) {
         if self.answer_is_over.replace(false) {
             self.noted_request.replace(None);
@@ -422,7 +431,7 @@ impl WatchedConnection {
     }
 }
 
-/// Tells the crash guard that the socket is about to be closed.
+/// Notifies the crash guard that the socket is about to be closed.
 struct Leaving(Rc<WatchedConnection>);
 
 impl Drop for Leaving {
@@ -431,7 +440,7 @@ impl Drop for Leaving {
     }
 }
 
-/// hyper drops a response when it has the last of it.
+/// Dropped by hyper when it has the end of a response.
 struct AnswerEnd(Rc<WatchedConnection>);
 
 impl Drop for AnswerEnd {
@@ -469,14 +478,14 @@ impl<B: HttpBody<Error: fmt::Display>> HttpBody for WatchedAnswer<B> {
     }
 }
 
-/// A stream whose peer has to take what is written within a time.
+/// A stream whose peer has to read what is written in time.
 struct PatientStream {
-    // Before the stream: fields are dropped in their order.
+    // Declared before the stream: fields are dropped in declaration order.
     _leaving: Leaving,
     watched: Rc<WatchedConnection>,
     stream: Stream,
     patience: Patience,
-    /// What had been read of it before, and is read first.
+    /// Bytes read earlier, to be returned first.
     first: Bytes,
 }
 

@@ -1,4 +1,4 @@
-//! The shell's transport: one request for a request that somebody typed, printed as they read it.
+//! The shell's transport: one request from the command line, its response printed for a person to read.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -17,15 +17,14 @@ use crate::request::service::HttpService;
 use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
-/// Lets an application answer one request, on the calling thread, and writes the response to `output`: the
-/// status, the headers, an empty line and the body as it comes. Returns the status.
+/// Has an application answer one request, on the calling thread, and writes the response to `output`: the
+/// status, the headers, an empty line, and the body as it arrives. Returns the status.
 ///
-/// The body comes from `body`, a file, pipe or terminal that is read to its end; its length is announced
-/// with a Content-Length header, if the request has one. What goes wrong meanwhile goes to the log, as with
-/// every other transport.
+/// The body is read from `body`, a file, pipe or terminal, to its end; its length is announced if the
+/// request has a Content-Length header. Failures are logged, as with every other transport.
 ///
 /// # Errors
-/// When the loop cannot be made, or no whole response could be written.
+/// When the loop cannot be created, or the response cannot be written in full.
 pub fn request<S: HttpService>(
     service: S,
     request: Request<Option<OwnedFd>>,
@@ -62,7 +61,7 @@ async fn answer<S: HttpService>(
     }
 }
 
-/// The head as people read it: `200 OK`, then a line a header.
+/// Writes the head for a person to read: `200 OK`, then one line per header.
 fn write_beginning(
     head: &response::Parts,
     length: Option<u64>,

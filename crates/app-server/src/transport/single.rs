@@ -1,8 +1,8 @@
 //! One request on a pair of files, for a process that serves no other: CGI (`cgi.rs`), the shell
 //! (`shell.rs`).
 //!
-//! The request, the reading of its body and the writing of its response are one future, polled together;
-//! nothing is spawned. What need not be waited for is done without the poll set.
+//! Handling the request, reading its body and writing its response are one future, polled together;
+//! nothing is spawned. The poll set is used only where waiting is necessary.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -30,22 +30,22 @@ use crate::settings::Settings;
 /// Segments of one vectored write.
 const SLICES: usize = 16;
 
-/// Reads before the handler and the writing have their turn.
+/// Reads before the handler and the writer get a turn.
 const READS_A_TURN: u32 = 8;
 
 /// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Complete,
-    /// The application failed in the middle; the log says why.
+    /// The application failed halfway; the reason is logged.
     Truncated,
 }
 
-/// Lets the application answer, sends the response, then takes what is left of the body, so that whoever
-/// sends it comes to read the response.
+/// Has the application answer, sends the response, then discards the rest of the body, so that a client
+/// still sending it gets to read the response.
 ///
 /// # Errors
-/// When the response cannot be written: nobody reads it any more, or not for a long time.
+/// When the response cannot be written: the reader has gone, or has stopped reading for too long.
 pub(crate) async fn run<S: HttpService>(
     application: Rc<Application<S>>,
     request: Request<Body>,
@@ -54,7 +54,7 @@ pub(crate) async fn run<S: HttpService>(
 ) -> io::Result<Ended> {
     let settings = &application.settings;
     let noted = application.note(&output.noted, 0, &request);
-    // What is written is this answer, from the first byte on.
+    // Everything written is this response, from the first byte on.
     noted.mark().set_begun_at(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
     let mark = noted.mark();
@@ -95,30 +95,29 @@ pub(crate) async fn run<S: HttpService>(
     Ok(if output.broken.get() { Ended::Truncated } else { Ended::Complete })
 }
 
-/// Where a request's body comes from.
+/// The source of a request's body.
 pub(crate) struct Input {
     source: Source,
-    /// Bytes of the announced length that have not come; `None` when the end of the file is the end.
+    /// Bytes of the announced length still to come; `None` if the body ends with the file.
     left: Option<u64>,
-    /// `None` when the end has come.
+    /// `None` once the body has ended.
     sender: Option<Sender>,
     patience: Patience,
     buffer: BytesMut,
 }
 
 enum Source {
-    /// Can be waited for.
+    /// Can be polled.
     Pipe(pipe::Reader),
-    /// A file or a terminal. It is read as it is: a terminal is shared with the shell, which would find
-    /// it changed.
+    /// A file or a terminal. Its flags are left unchanged, because a terminal is shared with the shell.
     File(File),
 }
 
 impl Input {
-    /// A body from a descriptor, of `length` bytes if that is known.
+    /// A body from a descriptor, of `length` bytes if known.
     ///
     /// # Errors
-    /// When the system does not let it be read.
+    /// When the system refuses.
     pub(crate) fn new(
         descriptor: OwnedFd,
         length: Option<u64>,
@@ -137,9 +136,9 @@ impl Input {
         Ok((Input { source, left: length, sender, patience, buffer }, body))
     }
 
-    /// Hands what can be read to the handler, as much as it has room for. `blocked`: the response cannot go
-    /// on. Then the body is taken whatever the handler does, for web servers send all of it before they
-    /// read; what does not fit into memory waits on disk.
+    /// Passes on what can be read, as far as the handler has room for it. If the response is `blocked`,
+    /// the body is read whatever the handler does, because web servers send all of it before they read;
+    /// what does not fit in memory waits on disk.
     fn poll_pump(&mut self, context: &mut Context<'_>, blocked: bool, settings: &Settings) {
         for _ in 0..READS_A_TURN {
             let Some(sender) = &mut self.sender else { return };
@@ -171,7 +170,7 @@ impl Input {
         context.waker().wake_by_ref();
     }
 
-    /// Reads and forgets what is left, within limits.
+    /// Reads and discards what is left, within limits.
     async fn throw_away(mut self, settings: &Settings) {
         let mut room = settings.unread_body_bytes;
         while let Ok(Some(piece)) = poll_fn(|context| self.poll_piece(context)).await {
@@ -220,39 +219,39 @@ impl Input {
     }
 }
 
-/// Where the response goes: what of it is there is written as soon as the file takes it.
+/// Where the response goes: whatever is available is written as soon as the file accepts it.
 pub(crate) struct Output {
     noted: recovery::Connection,
     sent: Cell<u64>,
     sink: RefCell<Option<Sink>>,
     write_head: WriteHead,
-    /// The unsent part, first to last.
+    /// The unsent part, in order.
     pieces: RefCell<VecDeque<Bytes>>,
     unsent: Cell<usize>,
-    /// Bytes unsent at which the handler waits.
+    /// Unsent bytes at which the handler waits.
     limit: usize,
     status: Cell<Option<StatusCode>>,
     broken: Cell<bool>,
 }
 
-/// Writes a response's head and first bytes in the form of a transport; returns the bytes when they are better
-/// shared than copied.
+/// Writes a response's head and first bytes in a transport's format; returns bytes that are better shared
+/// than copied.
 pub(crate) type WriteHead =
     fn(&response::Parts, Option<u64>, Bytes, &mut BytesMut) -> Option<Bytes>;
 
 enum Sink {
-    /// Can be waited for.
+    /// Can be polled.
     Pipe(pipe::Writer),
-    /// A file or a terminal, or anything that is shared with a shell.
+    /// A file, a terminal, or anything else that is shared with a shell.
     File(File),
 }
 
 impl Output {
-    /// A response's way out through a descriptor. `is_shared`: others write to the same open file, so it
-    /// stays as it is, and a write waits.
+    /// Writes a response to a descriptor. `is_shared`: others write to the same open file, so its flags
+    /// are left unchanged and writes block.
     ///
     /// # Errors
-    /// When the system does not let it be written.
+    /// When the system refuses.
     pub(crate) fn new(
         descriptor: OwnedFd,
         is_shared: bool,
@@ -280,7 +279,7 @@ impl Output {
         }))
     }
 
-    /// The response's status, once it has begun.
+    /// The response's status, once it has started.
     pub(crate) fn status(&self) -> Option<StatusCode> {
         self.status.get()
     }
@@ -296,7 +295,7 @@ impl Output {
         }
     }
 
-    /// Writes what is there. Ready when nothing is left.
+    /// Writes what is pending. Ready when nothing is left.
     pub(crate) fn poll_send(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut sink = self.sink.borrow_mut();
         let Some(sink) = &mut *sink else { return Poll::Ready(Ok(())) };
@@ -324,7 +323,7 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Nothing more comes: who reads finds the end.
+    /// Closes the output: the reader sees the end.
     fn close(&self) {
         self.noted.leave();
         *self.sink.borrow_mut() = None;
@@ -335,7 +334,7 @@ impl Output {
 fn forget(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = pieces.front_mut() {
         if written < first.len() {
-            // What is empty stays out of the queue.
+            // Empty pieces do not stay in the queue.
             let _ = first.split_to(written);
             return;
         }
@@ -359,7 +358,7 @@ impl ResponseSink for Rc<Output> {
         true
     }
 
-    /// Nobody has to be woken: who sends polls the request again.
+    /// No waker needed: sending polls the request again.
     async fn writable(&self) {
         poll_fn(|_| if self.is_full() { Poll::Pending } else { Poll::Ready(()) }).await;
     }

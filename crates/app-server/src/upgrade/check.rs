@@ -1,4 +1,4 @@
-//! The check of a version: a child process that runs it with arguments of its own, and a deadline.
+//! The check of a version: a child process that runs it with dedicated arguments, and a deadline.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -18,14 +18,14 @@ use crate::upgrade::verdicts::Verdict;
 /// How a version is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
-    /// The arguments behind the program's name.
+    /// The arguments that follow the program's name.
     pub(crate) arguments: Vec<OsString>,
-    /// A line that the output of a version that passes has to have.
+    /// The line that a version must print to pass.
     pub(crate) marker: String,
     pub(crate) deadline: Duration,
 }
 
-/// How long a file that is being written is waited for.
+/// How long to wait for a file that is still being written.
 pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,10 +33,10 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 /// Why there is no verdict on a file that is open for writing (ETXTBSY).
 const BEING_WRITTEN: &str = "it is still being written";
 
-/// What the child prints when the version could not even be executed, before the number of the error.
+/// What the child prints, followed by the error number, when the version cannot even be executed.
 const EXEC_FAILED: &str = "app-server: execve failed: ";
 
-/// Bytes of a check's output that are kept.
+/// How many bytes of a check's output are kept.
 const OUTPUT_BYTES: usize = 8 * 1024;
 
 impl Check {
@@ -56,7 +56,7 @@ impl Check {
     async fn run_once(&self, program: &Path) -> Verdict {
         let arguments = [program.as_os_str()].into_iter();
         let arguments = arguments.chain(self.arguments.iter().map(OsString::as_os_str));
-        // It is started by a program, not by a web server for a request.
+        // A check is started by a program, not by a web server for a request.
         let variables = std::env::vars_os().filter(|(name, _)| name != "GATEWAY_INTERFACE");
         let image = match Image::prepare(program, arguments, variables) {
             Ok(image) => image,
@@ -66,7 +66,7 @@ impl Check {
         let child = fork::fresh(beginning, move || {
             let error = image.exec_plainly();
             let code = error.raw_os_error().unwrap_or_default();
-            // If nobody reads it, the exit code still says that something was wrong.
+            // If the output is lost, the exit code still reports the failure.
             let _ = writeln!(io::stdout(), "{EXEC_FAILED}{code}");
             1
         });
@@ -78,11 +78,11 @@ impl Check {
         };
         let output = event_loop::spawn(read_output(child.stderr.take()));
         let ending = time::timeout(self.deadline, child.wait()).await;
-        // Whatever it has left behind goes with it.
+        // Kills whatever the check has left behind.
         drop(child);
         match ending {
             Err(_) => Verdict::Failed(format!(
-                "its check did not finish within {} s",
+                "its check timed out after {} s",
                 self.deadline.as_secs_f64()
             )),
             Ok(Err(error)) => Verdict::Unknown(error.to_string()),
@@ -112,17 +112,17 @@ impl Check {
         let said: String = lines.join(" ").chars().take(400).collect();
         Verdict::Failed(match said.trim_end_matches('.') {
             "" => how,
-            said => format!("{how} and said: {said}"),
+            said => format!("{how} with the output: {said}"),
         })
     }
 }
 
-/// Why a version could not even be executed.
+/// Maps an error of execve(2) to a verdict.
 fn not_executed(error: &io::Error) -> Verdict {
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::ExecutableFileBusy, _) => Verdict::Unknown(BEING_WRITTEN.to_owned()),
         (io::ErrorKind::PermissionDenied, _) => {
-            Verdict::Failed("this account may not execute it; allow it with: chmod 755".to_owned())
+            Verdict::Failed("permission denied; make it executable with: chmod 755".to_owned())
         }
         (_, Some(libc::ENOEXEC)) => Verdict::Failed(
             "it is not a program for this machine: it is damaged, or was built for another kind"
@@ -135,7 +135,7 @@ fn not_executed(error: &io::Error) -> Verdict {
     }
 }
 
-/// Reads what a check prints, to its end, and keeps the first part.
+/// Reads a check's output to its end and keeps the first part.
 async fn read_output(reader: Option<Reader>) -> Vec<u8> {
     let Some(mut reader) = reader else { return Vec::new() };
     let mut kept = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endings_and_outputs_become_verdicts() {
+    fn exit_statuses_and_outputs_become_verdicts() {
         let check = Check {
             arguments: Vec::new(),
             marker: "marker".to_owned(),
@@ -174,7 +174,11 @@ mod tests {
                 failed("it is a different program: its check does not say that it can serve"),
             ),
             (exit(3), "", failed("its check ended with exit code 3")),
-            (exit(3), " a\n\nb.\n", failed("its check ended with exit code 3 and said: a b")),
+            (
+                exit(3),
+                " a\n\nb.\n",
+                failed("its check ended with exit code 3 with the output: a b"),
+            ),
             (ExitStatus::from_raw(9), "", failed("its check was killed by signal 9")),
             (
                 exit(1),
@@ -184,7 +188,7 @@ mod tests {
             (
                 exit(1),
                 "app-server: execve failed: 13\n",
-                failed("this account may not execute it; allow it with: chmod 755"),
+                failed("permission denied; make it executable with: chmod 755"),
             ),
         ] {
             assert_eq!(check.judge(status, output), verdict, "{output:?}");

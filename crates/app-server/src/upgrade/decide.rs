@@ -1,40 +1,42 @@
-//! What a process does about new versions: events and the time in, an action out. No file is looked at here,
-//! nothing waits, nothing is executed.
+//! Decides what a process does about new versions: observations and the time in, an action out. Nothing
+//! here reads files, waits or executes anything.
 //!
-//! - The launcher is looked at before each accept; everything every [`INTERVAL`] while there are requests, and
-//!   less often while there are none.
-//! - A version is judged before it runs in the place of this one, unless it is the one that runs already.
-//! - A version that failed is not judged again until something changes. A touch of the launcher is a change.
+//! - The launcher is checked before each accept; all files are checked every [`INTERVAL`] while there are
+//!   requests, and less often while there are none.
+//! - A version is judged before it runs in place of this one, unless it is the one that is already
+//!   running.
+//! - A version that failed is not judged again until something changes. Touching the launcher is a
+//!   change.
 
 use std::time::{Duration, Instant};
 
 use crate::upgrade::verdicts::Verdict;
 use crate::upgrade::watch::{Identity, Snapshot, Version};
 
-/// How often files are looked at while there are requests.
+/// How often files are checked while there are requests.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often while there are none.
+/// How often files are checked while there are none.
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often while there are none, behind a web server that knows processes by their launcher: a process
-/// whose launcher was replaced has to make room soon.
+/// The same behind a web server that identifies processes by their launcher: a process whose launcher was
+/// replaced has to make room soon.
 const IDLE_INTERVAL_BY_LAUNCHER: Duration = Duration::from_secs(2);
 
-/// How long another file must lie in the launcher's place before this process concludes that it will get no
-/// more requests.
+/// How long another file must have been in the launcher's place before this process concludes that it
+/// will receive no more requests.
 const REPLACED: Duration = Duration::from_secs(1);
 
-/// How long accepting waits for a verdict: the new version answers what arrives meanwhile.
+/// How long accepting waits for a verdict, so that the new version answers what arrives meanwhile.
 const HOLD: Duration = Duration::from_secs(1);
 
-/// How long what has arrived has to stay as it is before it is judged: uploads come in pieces.
+/// How long a version that has arrived must stay unchanged before it is judged: uploads arrive in pieces.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A process that gets no more requests exits after being idle for so long.
+/// How long a process that receives no more requests may be idle before it exits.
 const UNREACHABLE: Duration = Duration::from_secs(60);
 
-/// When an upgrade that was put off is tried again, unless nothing is in flight before.
+/// When an upgrade that was put off is retried, unless the process has nothing in flight earlier.
 const RETRIES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -42,60 +44,61 @@ const RETRIES: [Duration; 4] = [
     Duration::from_secs(10),
 ];
 
-/// How often it is looked whether nothing is in flight.
+/// How often to check whether nothing is in flight.
 const QUIET_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What has happened.
+/// What has been observed.
 #[derive(Debug)]
 pub(crate) enum Observation {
     /// Time has passed.
     Tick(Activity),
-    /// The files were looked at, as [`Action::Look`] asks.
+    /// The files were checked, as requested by [`Action::Look`].
     Looked(Snapshot, Activity),
-    /// The same right before an accept.
+    /// The files were checked right before an accept.
     Accepting(Snapshot),
-    /// The owner asks for an upgrade by a signal.
+    /// The owner requests an upgrade by a signal.
     Asked(Snapshot),
-    /// The verdict on what [`Action::Judge`] named, and the files after it.
+    /// The verdict on what [`Action::Judge`] named, and the files as they are after it.
     Judged(Verdict, Snapshot),
-    /// An upgrade did not come about.
+    /// An upgrade was put off or failed.
     PutOff(Obstacle),
 }
 
 /// What the connections have been doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Activity {
-    /// There was a request since this was asked last. Asked for only while [`Decision::is_idle`] or looking.
+    /// Whether there was a request since this was last queried. Queried only while [`Decision::is_idle`]
+    /// or when checking files.
     pub(crate) since_last: bool,
-    /// A request is in flight.
+    /// Whether a request is in flight.
     pub(crate) now: bool,
 }
 
-/// Why an upgrade did not come about.
+/// Why an upgrade was put off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// Something is in flight that only this process can finish.
+    /// Something is in flight that only this process can complete.
     InFlight,
     /// The new program is open for writing.
     BeingWritten,
-    /// The files are no longer those that passed.
+    /// The files differ from those that passed.
     Changed,
-    /// The new program could not be executed.
+    /// Executing the new program failed.
     NotExecuted,
 }
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Nothing before then; `None`: nothing before the verdict.
+    /// Do nothing before then; `None`: nothing before the verdict.
     Wait(Option<Instant>),
-    /// Look at the files.
+    /// Check the files.
     Look,
-    /// Come to a verdict.
+    /// Reach a verdict.
     Judge(Candidate),
     /// Become the new version.
     Upgrade,
-    /// End the process.
+    /// Exit.
     Exit(ExitReason),
 }
 
@@ -110,53 +113,55 @@ pub(crate) struct Candidate {
 /// What a verdict is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To become what has passed.
+    /// To upgrade to the version if it passes.
     Upgrade,
-    /// The same; and if it has not passed, to consider the installed program, which has changed too.
+    /// The same; and if it does not pass, to consider the installed program, which has changed too.
     UpgradeToEither,
-    /// To be kept for whoever starts the program next.
+    /// To record it for the process that starts the program next.
     Record,
 }
 
-/// Why a process ends that nobody has told to end.
+/// Why a process exits without being asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitReason {
-    /// Another file lies in the launcher's place: the web server sends no more requests.
+    /// Another file is in the launcher's place: the web server sends no more requests.
     LauncherReplaced,
-    /// No request for so long.
+    /// No request for this long.
     Idle(Duration),
 }
 
-/// What a process knows about itself when it starts.
+/// What a process knows about itself at startup.
 #[derive(Clone, Debug)]
 pub(crate) struct AtStart {
-    /// The files before anything was read of them.
+    /// The files before any of them was read.
     pub(crate) files: Snapshot,
-    /// What runs was started in the place of the installed program, which is judged at once.
+    /// Whether the running program was started in place of the installed one, which is then judged at
+    /// once.
     pub(crate) is_stand_in: bool,
-    /// Whether what runs is to be judged too, if nobody has.
+    /// Whether the running version is judged too if it has no verdict.
     pub(crate) judges_itself: bool,
-    /// Exit after so long without requests; `None`: never.
+    /// Exit after this long without requests; `None`: never.
     pub(crate) idle_exit: Option<Duration>,
-    /// The launcher's file when the web server started this process, if an earlier version has handed it over.
+    /// The launcher's file when the web server started this process, if an earlier version has handed it
+    /// over.
     pub(crate) origin: Option<String>,
-    /// The web server is mod_fcgid: it knows this process by its launcher's file, sends it no more requests once
-    /// another lies there, but still counts it.
+    /// Whether the web server is mod_fcgid: it identifies this process by its launcher's file and, once
+    /// another file is in its place, sends no more requests but still counts the process.
     pub(crate) is_known_by_launcher: bool,
 }
 
-/// The state of one process about new versions.
+/// The state of one process with regard to new versions.
 #[derive(Debug)]
 pub(crate) struct Decision {
     state: Progress,
-    /// The files when they were looked at last.
+    /// The files as last checked.
     seen: Snapshot,
-    /// What this process was started from, or was judged to be as good as: needs no verdict.
+    /// What this process was started from, or was judged to be equivalent to: needs no verdict.
     running: Option<String>,
     arrival: ArrivingVersion,
     next_look: Instant,
     last_look: Instant,
-    /// No request between the last two looks.
+    /// Whether there was no request between the last two checks.
     is_idle: bool,
     last_active: Instant,
     idle_exit: Option<Duration>,
@@ -164,9 +169,9 @@ pub(crate) struct Decision {
     is_known_by_launcher: bool,
     /// Since when another file has been in the launcher's place.
     replaced_since: Option<Instant>,
-    /// The installed program has not been considered yet, for another was started in its place.
+    /// Whether the installed program has yet to be considered, because another was started in its place.
     has_unseen_program: bool,
-    /// What runs has not been judged yet.
+    /// Whether the running version has yet to be judged.
     is_unjudged: bool,
 }
 
@@ -175,10 +180,10 @@ enum Progress {
     Watching,
     Judging {
         candidate: Candidate,
-        /// Accepting waits until then.
+        /// Until when accepting waits.
         hold_until: Option<Instant>,
     },
-    /// It has passed.
+    /// A version that has passed.
     Ready {
         key: Option<String>,
         since: Instant,
@@ -191,9 +196,9 @@ enum Progress {
 #[derive(Clone, Copy, Debug)]
 enum ArrivingVersion {
     None,
-    /// It has been as it is since then.
+    /// It has been unchanged since then.
     Settling(Identity, Instant),
-    /// There is a verdict on it.
+    /// It has a verdict.
     Judged(Identity),
 }
 
@@ -219,7 +224,7 @@ impl Decision {
         }
     }
 
-    /// The one move: what follows from an event.
+    /// The transition function: returns the action that follows from an observation.
     pub(crate) fn step(&mut self, event: Observation, now: Instant) -> Action {
         match event {
             Observation::Tick(activity) => self.tick(activity, now),
@@ -236,9 +241,9 @@ impl Decision {
         }
     }
 
-    // Questions that change nothing.
+    // Queries.
 
-    /// Whether nothing has been asked for since the last look.
+    /// Whether there has been no request since the last check.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_idle
     }
@@ -248,17 +253,18 @@ impl Decision {
         matches!(self.state, Progress::Judging { hold_until: Some(until), .. } if now < until)
     }
 
-    /// Whether the last look is too old to accept after it: while idle, files are looked at rarely.
+    /// Whether the last check is too old to accept a connection after it: while idle, files are checked
+    /// rarely.
     pub(crate) fn is_late(&self, now: Instant) -> bool {
         self.is_idle && now.saturating_duration_since(self.last_look) >= INTERVAL
     }
 
-    /// Whether the launcher has changed since the last look.
+    /// Whether the launcher has changed since the last check.
     pub(crate) fn is_touched(&self, launcher: Option<Identity>) -> bool {
         launcher != self.seen.launcher
     }
 
-    /// What is going to be executed; `None` unless it has passed.
+    /// What is to be executed; `None` unless it has passed.
     pub(crate) fn ready_key(&self) -> Option<&Option<String>> {
         match &self.state {
             Progress::Ready { key, .. } => Some(key),
@@ -266,7 +272,7 @@ impl Decision {
         }
     }
 
-    /// How often the upgrade was put off, and how long it has been possible.
+    /// How often the upgrade was put off, and for how long it has been possible.
     pub(crate) fn attempts(&self, now: Instant) -> (usize, Duration) {
         match &self.state {
             Progress::Ready { attempts, since, .. } => {
@@ -281,7 +287,7 @@ impl Decision {
         self.origin.as_deref()
     }
 
-    // Moves.
+    // Transitions.
 
     fn tick(&mut self, activity: Activity, now: Instant) -> Action {
         match &self.state {
@@ -358,14 +364,14 @@ impl Decision {
         }
     }
 
-    /// What follows from the files as they are; `None` when nothing does.
+    /// Returns what follows from the current files; `None` if nothing does.
     fn consider(&mut self, files: Snapshot, asked: bool, now: Instant) -> Option<Action> {
         if !matches!(self.state, Progress::Watching) {
             return None;
         }
         self.note_replacement(&files, now);
         if self.replaced_since.is_some() && !asked {
-            // A process that is about to exit needs no newer version.
+            // A process that is about to exit does not need a newer version.
             self.seen = files;
             return None;
         }
@@ -389,7 +395,7 @@ impl Decision {
         None
     }
 
-    /// Notes whether another file lies in the launcher's place. A missing one may come back.
+    /// Records whether another file is in the launcher's place. A missing one may come back.
     fn note_replacement(&mut self, files: &Snapshot, now: Instant) {
         let launcher = files.launcher.map(|it| it.file());
         let is_replaced =
@@ -397,8 +403,8 @@ impl Decision {
         self.replaced_since = is_replaced.then(|| self.replaced_since.unwrap_or(now));
     }
 
-    /// Notes what has arrived; whether it is to be judged: somebody has touched the launcher, or it has been as
-    /// it is for long enough.
+    /// Records what has arrived. Returns whether to judge it: the launcher was touched, or it has been
+    /// unchanged for long enough.
     fn note_arrival(&mut self, arriving: Option<Identity>, touched: bool, now: Instant) -> bool {
         let Some(arriving) = arriving else {
             self.arrival = ArrivingVersion::None;
@@ -449,7 +455,7 @@ impl Decision {
             return self.passed(version, files, now).unwrap_or_else(|| self.wait(now));
         }
         if matches!(verdict, Verdict::Unknown(_)) {
-            // The next look finds it changed again.
+            // The next check finds it changed again.
             match version {
                 Version::Installed => self.seen.program = None,
                 Version::Arriving => self.arrival = ArrivingVersion::None,
@@ -462,7 +468,7 @@ impl Decision {
 
     fn passed(&mut self, version: Version, files: Snapshot, now: Instant) -> Option<Action> {
         if version == Version::Arriving {
-            // It is the installed program now.
+            // It is now the installed program.
             let before = std::mem::replace(&mut self.seen, files);
             if before.others != self.seen.others {
                 return self.consider_program(now);

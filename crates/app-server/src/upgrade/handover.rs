@@ -1,32 +1,32 @@
-//! What one program leaves to the next in the same process: one enum, encoded by the server that upgrades and by
-//! the signal handler that restarts after a crash, decoded by the program that follows, which may be another
-//! version: a word that it does not know is passed over.
+//! What one program image leaves to the next in the same process: one enum, encoded by the server that
+//! upgrades and by the signal handler that restarts after a crash, decoded by the image that follows.
+//! That may be another version, so unknown words are ignored.
 
 use std::os::fd::{OwnedFd, RawFd};
 
 use process::reexec::{self, Inherited as Word, Words};
 
-/// One thing that is handed over.
+/// One item of the handover state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// The listening socket, unless it is on descriptor 0.
+    /// The listen socket, unless it is on descriptor 0.
     Listener(RawFd),
-    /// A keep-alive connection of whose next request nothing has been read.
+    /// A keep-alive connection; nothing of its next request has been read.
     KeepAlive(RawFd),
-    /// A connection that has had its response: only to be read to its end.
+    /// A connection whose request has been answered: it only has to be read to its end.
     Unread(RawFd),
-    /// Why the program before ended.
+    /// Why the previous image ended.
     Reason(Reason),
-    /// Whose code was running when it crashed or stalled.
+    /// The part whose code was running at the crash or stall.
     Part(&'a str),
     /// The launcher's file when the web server started the process; see `decide.rs`.
     Origin(&'a str),
 }
 
-/// Why a program ended in favor of the next.
+/// Why a program image was replaced by the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// A new version, a new configuration, or a touch.
+    /// A new version, a new configuration, or a touched launcher.
     Upgrade,
     /// A fatal signal.
     Crash,
@@ -54,7 +54,7 @@ impl Reason {
 }
 
 impl Item<'_> {
-    /// Adds this to what is handed over; whether there was room. Async-signal-safe.
+    /// Appends this item to the handover state. Returns whether there was room. Async-signal-safe.
     pub(crate) fn encode(self, words: &mut Words) -> bool {
         match self {
             Item::Listener(fd) => words.number(LISTENER, fd as u64),
@@ -67,7 +67,7 @@ impl Item<'_> {
     }
 }
 
-/// All that was handed over.
+/// Everything that was handed over.
 #[derive(Debug, Default)]
 pub(crate) struct HandoverState {
     /// See [`Item::Listener`].
@@ -85,7 +85,7 @@ pub(crate) struct HandoverState {
 }
 
 impl HandoverState {
-    /// Takes it over, once, at the start; `None` in a process that has just been started.
+    /// Takes the handover state, once, at startup; `None` in a process that has just been started.
     pub(crate) fn take() -> Option<HandoverState> {
         Some(HandoverState::decode(reexec::take_inherited()?))
     }
@@ -98,7 +98,7 @@ impl HandoverState {
                     LISTENER => inherited.listener = Some(fd),
                     KEEP_ALIVE => inherited.keep_alive.push(fd),
                     UNREAD => inherited.unread.push(fd),
-                    // Closed: nobody knows what it is for.
+                    // Unknown, so the descriptor is closed.
                     _ => {}
                 },
                 Word::Text(name, value) => match name.as_str() {
@@ -120,7 +120,7 @@ impl HandoverState {
 mod tests {
     use super::*;
 
-    /// As the next program gets them, with other descriptors.
+    /// Decodes items as the next image does, with other descriptors.
     fn decoded(items: &[Item<'_>]) -> HandoverState {
         let mut words = Words::new();
         for item in items {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn round_trips() {
         for reason in Reason::ALL {
             let inherited = decoded(&[
                 Item::Listener(3),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_passed_over() {
+    fn unknown_words_are_ignored() {
         let text = |name: &str, value: &str| Word::Text(name.to_owned(), value.to_owned());
         let inherited = HandoverState::decode(vec![
             text(REASON, "stuck"),

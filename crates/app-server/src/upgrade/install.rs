@@ -1,4 +1,4 @@
-//! A version that has passed its check takes the program's place.
+//! Installs a version that has passed its check.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,8 +8,8 @@ use atomic_file::Durability;
 
 use crate::upgrade::watch::{Paths, Version};
 
-/// Lets what has arrived take the program's place, and keeps the version before. At no moment there is no
-/// program.
+/// Renames the arrived version into the program's place and keeps the previous one. The program exists at
+/// every moment.
 pub(crate) fn install(paths: &Paths) -> io::Result<()> {
     let (program, previous) = (&paths.program, paths.previous());
     let _ = fs::remove_file(&previous);
@@ -20,11 +20,11 @@ pub(crate) fn install(paths: &Paths) -> io::Result<()> {
             io::copy(&mut from, file).map(drop)
         })
     };
-    // A second name for the same file; where that is not allowed, a copy.
+    // A hard link, or a copy where links are not allowed.
     if fs::hard_link(program, &previous).is_err()
         && let Err(error) = copy()
     {
-        tracing::info!("The previous version was not kept: {error}.");
+        tracing::info!("Cannot keep the previous version: {error}.");
     }
     fs::rename(paths.of(Version::Arriving), program)
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_arrives_takes_the_place_and_the_previous_version_is_kept() {
+    fn installs_the_new_version_and_keeps_the_previous() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         fs::write(&program, "one").unwrap();

@@ -1,5 +1,5 @@
-//! How a process comes to a verdict: the one that another process has left, or a check. What has arrived and
-//! passed is installed by this.
+//! How a process reaches a verdict: from one that another process has recorded, or by a check. Installs a
+//! version that has arrived and passed.
 
 use std::fs;
 use std::time::SystemTime;
@@ -14,18 +14,18 @@ use crate::upgrade::watch::{Paths, Snapshot, Version};
 pub(crate) struct Judge {
     pub(crate) paths: Paths,
     pub(crate) check: Check,
-    /// Without one each process checks by itself.
+    /// Without a folder, each process checks on its own.
     pub(crate) verdicts: Option<Verdicts>,
 }
 
 impl Judge {
-    /// Returns the verdict that another process has left, however old.
+    /// Returns the verdict that another process has recorded, however old.
     pub(crate) fn recorded(&self, key: &str) -> Option<Verdict> {
         self.verdicts.as_ref()?.read(key, None)
     }
 
-    /// Comes to a verdict on the version that `key` names. One that arrived and passed is installed when this
-    /// returns. `afresh`: a failure from before does not count.
+    /// Reaches a verdict on the version that `key` names. A version that arrived and passed is installed
+    /// when this returns. `afresh` ignores earlier failures.
     pub(crate) async fn judge(&self, version: Version, key: &str, afresh: bool) -> Verdict {
         let _lock = match self.known(key, afresh).await {
             Known::Verdict(verdict) if version == Version::Installed => return verdict,
@@ -35,9 +35,9 @@ impl Judge {
         };
         let program = self.paths.of(version);
         let verdict = self.check.run(&program).await;
-        // What was checked has to be what is there now.
+        // The files must still be those that were checked.
         if Snapshot::take(&self.paths).key(version).as_deref() != Some(key) {
-            return Verdict::Unknown("it changed while it was checked".to_owned());
+            return Verdict::Unknown("it changed during the check".to_owned());
         }
         let name = program.display();
         match &verdict {
@@ -45,12 +45,12 @@ impl Judge {
             Verdict::Failed(why) => {
                 tracing::error!("{name} was rejected; the running version continues: {why}.");
             }
-            Verdict::Unknown(why) => tracing::warn!("{name} could not be checked: {why}."),
+            Verdict::Unknown(why) => tracing::warn!("Cannot check {name}: {why}."),
         }
         self.record(key, &verdict);
         if version == Version::Arriving && verdict == Verdict::Passed {
             if let Err(error) = install(&self.paths) {
-                return Verdict::Unknown(format!("it could not replace the program: {error}"));
+                return Verdict::Unknown(format!("it cannot replace the program: {error}"));
             }
             // Renaming changes a file's time.
             if let Some(key) = Snapshot::take(&self.paths).key(Version::Installed) {
@@ -63,7 +63,7 @@ impl Judge {
     async fn known(&self, key: &str, afresh: bool) -> Known {
         let Some(verdicts) = &self.verdicts else { return Known::Nothing(None) };
         let started = SystemTime::now();
-        // Of failures only those since the launcher was last touched count.
+        // Only failures since the launcher was last touched count.
         let touched = || {
             let launcher = self.paths.launcher.as_ref()?;
             fs::metadata(launcher).ok()?.modified().ok()

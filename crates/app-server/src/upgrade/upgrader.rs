@@ -31,7 +31,7 @@ pub(crate) enum Act {
 
 /// What the connections of this process are doing.
 pub(crate) trait RequestActivity {
-    /// Whether there was a request since this was asked last; if not, the task is woken by the next one.
+    /// Whether there was a request since the last call; if not, wakes the task on the next one.
     fn was_active(&self, context: &Context<'_>) -> bool;
 
     /// Whether a request is in flight.
@@ -55,7 +55,7 @@ pub(crate) struct Upgrader {
     judging: Option<Pin<Box<dyn Future<Output = Verdict>>>>,
     alarm: Sleep,
     alarm_at: Instant,
-    /// A missing program is logged once.
+    /// Whether a missing program has been logged.
     has_reported_missing: bool,
 }
 
@@ -83,8 +83,8 @@ impl Upgrader {
         })
     }
 
-    /// Looks for newer versions right before an accept; whether something has come of it. One `stat(2)`, and after
-    /// an idle time a look at all files.
+    /// Checks for newer versions right before an accept. Returns whether anything follows. Costs one
+    /// `stat(2)`, and after an idle period a check of all files.
     pub(crate) fn looks_before_accept(&mut self) -> bool {
         let is_touched = || match &self.settings.judge.paths.launcher {
             Some(launcher) => self.decision.is_touched(Identity::of(launcher)),
@@ -102,14 +102,14 @@ impl Upgrader {
         self.decision.holds(time::now())
     }
 
-    /// Upgrades whether or not something has changed: the owner asks for it by a signal.
+    /// Upgrades even if nothing has changed: the owner requests it by a signal.
     pub(crate) fn ask(&mut self) {
         let files = self.look();
         self.start(Observation::Asked(files));
     }
 
-    /// Takes a step outside of [`Upgrader::poll`], which goes on from there; whether there is more to do than to
-    /// wait for the next look.
+    /// Takes a step outside of [`Upgrader::poll`], which continues from there. Returns whether there is
+    /// more to do than to wait for the next check.
     fn start(&mut self, event: Observation) -> bool {
         match self.decision.step(event, time::now()) {
             Action::Judge(candidate) => {
@@ -209,18 +209,18 @@ impl Upgrader {
 
     // For the upgrade itself.
 
-    /// Whether the files are still those that passed: to be asked right before.
+    /// Whether the files are still those that passed: to be checked right before the exec.
     pub(crate) fn is_still_good(&self) -> bool {
         let installed = || self.settings.look().key(Version::Installed);
         self.decision.ready_key().is_some_and(|key| *key == installed())
     }
 
-    /// How often the upgrade was put off, and how long it has been possible.
+    /// How often the upgrade was put off, and for how long it has been possible.
     pub(crate) fn attempts(&self) -> (usize, Duration) {
         self.decision.attempts(time::now())
     }
 
-    /// The upgrade did not come about.
+    /// Records that the upgrade was put off or failed.
     pub(crate) fn put_off(&mut self, obstacle: Obstacle) {
         self.decision.step(Observation::PutOff(obstacle), time::now());
     }
@@ -236,7 +236,7 @@ impl Upgrader {
     }
 }
 
-/// The installed program with the arguments and environment of this process.
+/// Prepares the installed program with the arguments and environment of this process.
 fn image(settings: &Upgrade) -> io::Result<Image> {
     let program = &settings.judge.paths.program;
     let mut arguments: Vec<OsString> = std::env::args_os().collect();

@@ -1,5 +1,5 @@
-//! Verdicts on versions, kept in a folder so that of the many processes of a site one checks and the others
-//! read.
+//! Verdicts on versions, kept in a folder so that of the many processes of a site, one checks and the
+//! others read.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,30 +12,32 @@ use atomic_file::Durability;
 use event_loop::time;
 use process::descriptors;
 
-/// What a check has led to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
-    /// Why, as the end of a sentence.
+    /// Failed, for this reason (the end of a sentence).
     Failed(String),
-    /// It could not be checked this time: why.
+    /// It could not be checked this time, for this reason.
     Unknown(String),
 }
 
 /// How many verdicts are kept.
 const MAX_VERDICTS: usize = 16;
 
-/// How often a process looks whether another one has come to its verdict.
+/// How often a process checks whether another has reached its verdict.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The folder of verdicts: one file each, named by what was checked, and the lock of whoever is checking.
+/// The folder of verdicts: one file each, named by what was checked, and the lock of the process that is
+/// checking.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdicts(PathBuf);
 
-/// What [`Verdicts::read_or_lock`] leads to.
+/// The result of [`Verdicts::read_or_lock`].
 pub(crate) enum Known {
     Verdict(Verdict),
-    /// Nobody knows. The lock, held for as long as the file is open; `None` where locks are not to be had.
+    /// There is no verdict. The lock is held for as long as the file is open; `None` where locks are
+    /// unavailable.
     Nothing(Option<File>),
 }
 
@@ -44,8 +46,8 @@ impl Verdicts {
         Verdicts(folder)
     }
 
-    /// Returns the verdict on a version, or the lock to come to one. `failures_since` tells from when on a
-    /// failure counts. Waits for another process that is checking, up to `patience`.
+    /// Returns the verdict on a version, or the lock needed to reach one. Failures count only from
+    /// `failures_since` on. Waits up to `patience` for another process that is checking.
     pub(crate) async fn read_or_lock(
         &self,
         key: &str,
@@ -53,7 +55,7 @@ impl Verdicts {
         patience: Duration,
     ) -> Known {
         if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0) {
-            tracing::debug!("Verdicts cannot be kept: {error}.");
+            tracing::debug!("Cannot keep verdicts: {error}.");
             return Known::Nothing(None);
         }
         let lock = File::options().create(true).append(true).open(self.0.join("lock"));
@@ -65,7 +67,7 @@ impl Verdicts {
             let Ok(lock) = &lock else { return Known::Nothing(None) };
             match descriptors::try_lock(lock.as_fd()) {
                 Ok(()) => {
-                    // The process that held it may have come to a verdict since.
+                    // The process that held it may have reached a verdict since.
                     if let Some(verdict) = self.read(key, failures_since()) {
                         return Known::Verdict(verdict);
                     }
@@ -76,7 +78,7 @@ impl Verdicts {
                 {
                     time::sleep(POLL_INTERVAL).await;
                 }
-                // No locks on this file system, or somebody holds it too long.
+                // No locks on this file system, or another process holds it too long.
                 Err(_) => return Known::Nothing(None),
             }
         }
@@ -98,7 +100,7 @@ impl Verdicts {
         }
     }
 
-    /// Keeps a verdict: a file of its own, there as a whole or not at all.
+    /// Records a verdict in a file of its own, atomically.
     pub(crate) fn write(&self, key: &str, verdict: &Verdict) {
         let text = match verdict {
             Verdict::Passed => "passed\n".to_owned(),
@@ -106,14 +108,14 @@ impl Verdicts {
             Verdict::Unknown(_) => return,
         };
         let written = || -> io::Result<()> {
-            // One that is lost in a power cut is determined again.
+            // A verdict lost in a power failure is determined again.
             atomic_file::replace(&self.0.join(key), 0o600, Durability::Cached, |file| {
                 file.write_all(text.as_bytes())
             })?;
             remove_oldest(&self.0)
         };
         if let Err(error) = written() {
-            tracing::debug!("A verdict could not be kept: {error}.");
+            tracing::debug!("Cannot keep a verdict: {error}.");
         }
     }
 }
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_read_as_they_were_written() {
+    fn verdicts_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let verdicts = verdicts(folder.path());
         assert_eq!(verdicts.read("a_1", None), None);
@@ -157,14 +159,14 @@ mod tests {
         assert_eq!(verdicts.read("a_1", Some(later)), None);
         verdicts.write("a_1", &Verdict::Passed);
         assert_eq!(verdicts.read("a_1", Some(later)), Some(Verdict::Passed));
-        // What is unknown is not written, and what cannot be parsed is no verdict.
+        // Unknown is not written, and a file that cannot be parsed is not a verdict.
         verdicts.write("b_1", &Verdict::Unknown("?".to_owned()));
         fs::write(folder.path().join("verdicts/c_1"), "pass").unwrap();
         assert_eq!((verdicts.read("b_1", None), verdicts.read("c_1", None)), (None, None));
     }
 
     #[test]
-    fn a_verdict_follows_no_link() {
+    fn writing_a_verdict_does_not_follow_links() {
         let folder = tempfile::tempdir().unwrap();
         let verdicts = verdicts(folder.path());
         let victim = folder.path().join("victim");
@@ -187,7 +189,7 @@ mod tests {
             verdicts.write(&format!("a_{number}"), &Verdict::Passed);
         }
         let kept = fs::read_dir(folder.path().join("verdicts")).unwrap().count();
-        assert_eq!(kept, MAX_VERDICTS + 1, "and the lock");
+        assert_eq!(kept, MAX_VERDICTS + 1, "plus the lock");
         let last = format!("a_{}", MAX_VERDICTS + 9);
         assert_eq!(verdicts.read(&last, None), Some(Verdict::Passed));
     }

@@ -1,20 +1,20 @@
-//! What is watched: the identity of files, and all of them at one moment.
+//! What is watched: the identity of files, and a snapshot of all of them.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The files that are watched.
+/// The files to watch.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) launcher: Option<PathBuf>,
     pub(crate) program: PathBuf,
-    /// The configuration, say. Part of a version: each may be missing.
+    /// The configuration, for example. Part of a version; each may be missing.
     pub(crate) others: Vec<PathBuf>,
 }
 
-/// Which of the two versions on disk.
+/// One of the two versions on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     /// The one at the program's path.
@@ -31,7 +31,7 @@ impl Paths {
         }
     }
 
-    /// Where the version before is kept.
+    /// Where the previous version is kept.
     pub(crate) fn previous(&self) -> PathBuf {
         with_suffix(&self.program, ".previous")
     }
@@ -43,7 +43,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// What tells a file from what it was.
+/// Tells one state of a file from another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     device: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Identity {
     modified: (i64, i64),
 }
 
-/// Gaining or losing a hard link changes the ctime and nothing else: that is no change of the file.
+/// Gaining or losing a hard link changes only the ctime: that is not a change of the file.
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
         let of = |it: &Self| (it.device, it.inode, it.size, it.mode, it.modified);
@@ -69,12 +69,12 @@ impl Identity {
         fs::metadata(path).ok().map(|metadata| Identity::from(&metadata))
     }
 
-    /// Names the file, whatever is written to it.
+    /// Identifies the file regardless of its contents.
     pub(crate) fn file(&self) -> String {
         format!("{}-{}", self.device, self.inode)
     }
 
-    /// One that no file has: file `inode`, last written to at `modified`.
+    /// An identity that no real file has: file `inode`, last modified at `modified`.
     #[cfg(test)]
     pub(crate) fn made_up(inode: u64, modified: i64) -> Identity {
         let time = (modified, 0);
@@ -95,7 +95,7 @@ impl From<&Metadata> for Identity {
     }
 }
 
-/// All watched files at one moment; `None` for what is missing.
+/// All watched files at one moment; `None` for a missing file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) launcher: Option<Identity>,
@@ -114,8 +114,8 @@ impl Snapshot {
         }
     }
 
-    /// Names a version together with the other files as they are; the file name of its verdict. `None` when
-    /// there is no such version.
+    /// Names a version together with the other files in their current state; the file name of its
+    /// verdict. `None` if there is no such version.
     pub(crate) fn key(&self, version: Version) -> Option<String> {
         let program = match version {
             Version::Installed => self.program,
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_names_all_that_was_checked() {
+    fn a_key_covers_all_files_that_were_checked() {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
         let key = || Snapshot::take(&paths).key(Version::Installed).unwrap();
         let first = key();
         assert!(first.ends_with("_none"), "{first}");
         assert_eq!(key(), first);
-        // The launcher is no part of a version.
+        // The launcher is not part of a version.
         fs::write(folder.path().join("launcher"), "").unwrap();
         assert_eq!(key(), first);
         fs::write(folder.path().join("configuration"), "a = 1").unwrap();
@@ -169,13 +169,13 @@ mod tests {
         assert_ne!(second, first);
         fs::write(folder.path().join("another"), "one").unwrap();
         fs::rename(folder.path().join("another"), folder.path().join("program")).unwrap();
-        assert_ne!(key(), second, "of the same size");
+        assert_ne!(key(), second, "same size, different file");
         assert_eq!(Snapshot::take(&paths).key(Version::Arriving), None);
         assert!(key().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
     }
 
     #[test]
-    fn a_hard_link_is_no_change_and_a_mode_is() {
+    fn a_hard_link_is_not_a_change_but_a_mode_is() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();

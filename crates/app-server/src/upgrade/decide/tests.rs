@@ -1,4 +1,4 @@
-//! What follows from what, in made-up time and with made-up files.
+//! Tests of the decisions, in simulated time and with simulated files.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const BUSY: Activity = Activity { since_last: true, now: true };
 const IDLE: Activity = Activity { since_last: false, now: false };
 
-/// One process in made-up time.
+/// One process in simulated time.
 struct Process {
     decision: Decision,
     files: Snapshot,
@@ -48,13 +48,13 @@ impl Process {
         self.decision.step(event, self.now)
     }
 
-    /// Looks as the clock demands; the action of the look.
+    /// Checks the files when the timer fires; returns the resulting action.
     fn look(&mut self, activity: Activity) -> Action {
         assert_eq!(self.step(Observation::Tick(activity)), Action::Look);
         self.step(Observation::Looked(self.files.clone(), activity))
     }
 
-    /// Looks right before an accept.
+    /// Checks right before an accept.
     fn accept(&mut self) -> Action {
         self.step(Observation::Accepting(self.files.clone()))
     }
@@ -92,27 +92,27 @@ fn unknown() -> Verdict {
 }
 
 #[test]
-fn nothing_new_is_looked_for_more_rarely_while_idle() {
+fn files_are_checked_less_often_while_idle() {
     let mut process = Process::new(start());
     assert_eq!(process.step(Observation::Tick(IDLE)), process.wait(SECOND));
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(IDLE_INTERVAL));
-    // A request wakes it up: the next look is due at once, for the last one is long ago.
+    // A request wakes it up: the next check is due at once, because the last one was long ago.
     process.after(5 * SECOND);
     assert_eq!(process.step(Observation::Tick(IDLE)), process.wait(IDLE_INTERVAL - 5 * SECOND));
     assert_eq!(process.look(BUSY), process.wait(SECOND));
 }
 
 #[test]
-fn a_process_known_by_its_launcher_looks_more_often() {
+fn a_process_known_by_its_launcher_checks_more_often() {
     let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(IDLE_INTERVAL_BY_LAUNCHER));
 }
 
 #[test]
-fn before_an_accept_an_old_look_does_not_count() {
+fn an_old_check_does_not_count_before_an_accept() {
     let mut process = Process::new(start());
-    assert!(!process.decision.is_late(process.now + 9 * SECOND), "busy: the timer looks");
+    assert!(!process.decision.is_late(process.now + 9 * SECOND), "busy: the timer checks");
     process.after(SECOND).look(IDLE);
     assert!(!process.decision.is_late(process.now));
     assert!(process.decision.is_late(process.now + SECOND));
@@ -122,7 +122,7 @@ fn before_an_accept_an_old_look_does_not_count() {
 }
 
 #[test]
-fn a_touch_upgrades_to_what_runs_without_a_verdict() {
+fn a_touch_restarts_the_running_version_without_a_verdict() {
     let mut process = Process::new(start());
     assert_eq!(process.touch().accept(), Action::Upgrade);
     let key = process.files.key(Version::Installed);
@@ -130,14 +130,14 @@ fn a_touch_upgrades_to_what_runs_without_a_verdict() {
 }
 
 #[test]
-fn a_signal_is_as_good_as_a_touch() {
+fn a_signal_works_like_a_touch() {
     let mut process = Process::new(start());
     let files = process.files.clone();
     assert_eq!(process.step(Observation::Asked(files)), Action::Upgrade);
 }
 
 #[test]
-fn a_changed_program_or_configuration_is_judged_and_accepting_waits_a_second() {
+fn accepting_waits_a_second_for_the_verdict_on_a_changed_file() {
     for change in [
         |files: &mut Snapshot| files.program = Some(Identity::made_up(3, 0)),
         |files: &mut Snapshot| files.others = vec![Some(Identity::made_up(4, 0))],
@@ -156,14 +156,14 @@ fn a_changed_program_or_configuration_is_judged_and_accepting_waits_a_second() {
 }
 
 #[test]
-fn a_missing_program_is_no_change() {
+fn a_missing_program_is_not_a_change() {
     let mut process = Process::new(start());
     process.files.program = None;
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
 }
 
 #[test]
-fn what_failed_is_judged_again_after_a_change_and_what_is_unknown_at_the_next_look() {
+fn a_failure_is_judged_again_after_a_change_and_an_unknown_at_the_next_check() {
     let mut process = Process::new(start());
     process.files.program = Some(Identity::made_up(3, 0));
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
@@ -176,7 +176,7 @@ fn what_failed_is_judged_again_after_a_change_and_what_is_unknown_at_the_next_lo
 }
 
 #[test]
-fn what_arrives_is_judged_when_it_has_settled() {
+fn an_arriving_version_is_judged_once_it_has_settled() {
     let mut process = Process::new(start());
     process.files.arriving = Some(Identity::made_up(5, 0));
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(INTERVAL), "not the idle interval");
@@ -192,23 +192,27 @@ fn what_arrives_is_judged_when_it_has_settled() {
     assert_eq!(
         process.touch().accept(),
         process.judge(Version::Arriving, Purpose::UpgradeToEither),
-        "a touch asks again"
+        "a touch triggers another attempt"
     );
 }
 
 #[test]
-fn what_arrives_while_the_launcher_is_touched_falls_back_to_the_program() {
+fn a_failed_arrival_with_a_touch_falls_back_to_the_installed_program() {
     for verdict in [failed(), unknown()] {
         let mut process = Process::new(start());
         process.files.arriving = Some(Identity::made_up(5, 0));
         let judge = process.judge(Version::Arriving, Purpose::UpgradeToEither);
-        assert_eq!(process.touch().accept(), judge, "it need not settle");
-        assert_eq!(process.verdict(verdict), Action::Upgrade, "what runs needs no verdict");
+        assert_eq!(process.touch().accept(), judge, "does not have to settle");
+        assert_eq!(
+            process.verdict(verdict),
+            Action::Upgrade,
+            "the running version needs no verdict"
+        );
     }
 }
 
 #[test]
-fn what_arrived_is_the_program_once_it_has_passed() {
+fn an_arrival_that_passed_becomes_the_installed_program() {
     let mut process = Process::new(start());
     process.files.arriving = Some(Identity::made_up(5, 0));
     process.touch().accept();
@@ -218,7 +222,7 @@ fn what_arrived_is_the_program_once_it_has_passed() {
 }
 
 #[test]
-fn a_configuration_that_changes_under_a_verdict_is_judged_too() {
+fn a_configuration_changed_during_a_check_is_judged_too() {
     let mut process = Process::new(start());
     process.files.arriving = Some(Identity::made_up(5, 0));
     process.touch().accept();
@@ -229,7 +233,7 @@ fn a_configuration_that_changes_under_a_verdict_is_judged_too() {
 }
 
 #[test]
-fn a_stand_in_judges_the_program_at_once() {
+fn a_stand_in_judges_the_installed_program_at_once() {
     let mut process = Process::new(AtStart { is_stand_in: true, judges_itself: true, ..start() });
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.look(IDLE), judge);
@@ -238,7 +242,7 @@ fn a_stand_in_judges_the_program_at_once() {
 }
 
 #[test]
-fn what_runs_is_judged_once_for_the_record_and_nobody_waits() {
+fn the_running_version_is_judged_once_without_delaying_requests() {
     let mut process = Process::new(AtStart { judges_itself: true, ..start() });
     let judge = process.judge(Version::Installed, Purpose::Record);
     assert_eq!(process.after(SECOND).look(BUSY), judge);
@@ -248,7 +252,7 @@ fn what_runs_is_judged_once_for_the_record_and_nobody_waits() {
 }
 
 #[test]
-fn an_upgrade_that_was_put_off_is_tried_again_when_nothing_is_in_flight() {
+fn a_postponed_upgrade_is_retried_when_nothing_is_in_flight() {
     let mut process = Process::new(start());
     process.touch().accept();
     for (attempt, pause) in RETRIES.into_iter().chain([RETRIES[3]]).enumerate() {
@@ -264,16 +268,16 @@ fn an_upgrade_that_was_put_off_is_tried_again_when_nothing_is_in_flight() {
 }
 
 #[test]
-fn files_that_changed_after_the_verdict_are_looked_at_again() {
+fn files_changed_after_the_verdict_are_checked_again() {
     let mut process = Process::new(start());
     process.touch().accept();
     assert_eq!(process.step(Observation::PutOff(Obstacle::Changed)), process.wait(Duration::ZERO));
     assert_eq!(process.decision.ready_key(), None);
-    assert_eq!(process.look(BUSY), Action::Upgrade, "the same program as what runs");
+    assert_eq!(process.look(BUSY), Action::Upgrade, "same program as the running one");
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_is_judged_before_it_is_tried_again() {
+fn a_program_that_failed_to_execute_is_judged_again_first() {
     let mut process = Process::new(start());
     process.touch().accept();
     process.step(Observation::PutOff(Obstacle::NotExecuted));
@@ -311,13 +315,13 @@ fn a_process_whose_launcher_was_replaced_is_idle_for_a_minute() {
     let quarter = 15 * 60 * SECOND;
     let mut process = Process::new(AtStart { idle_exit: Some(quarter), ..start() });
     assert_eq!(process.decision.patience(), Some(quarter));
-    // A touch leaves it the same file; another file in its place does not.
+    // A touch leaves the file the same; a replacement does not.
     process.touch().accept();
     assert_eq!(process.decision.patience(), Some(quarter));
     process.step(Observation::PutOff(Obstacle::Changed));
     process.replace_launcher().accept();
     assert_eq!(process.decision.patience(), Some(UNREACHABLE));
-    // The program after this one knows from which file the process came.
+    // The next image learns from which file the process was started.
     let origin = process.decision.origin().map(str::to_owned);
     let files = process.files.clone();
     let next = Process::new(AtStart { idle_exit: Some(quarter), origin, files, ..start() });
@@ -330,15 +334,19 @@ fn a_process_known_by_a_launcher_that_was_replaced_exits_soon() {
     let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     process.after(SECOND).look(BUSY);
     let action = process.replace_launcher().after(SECOND).look(BUSY);
-    assert_eq!(action, process.wait(SECOND), "it becomes no other version");
+    assert_eq!(action, process.wait(SECOND), "it does not upgrade");
     assert_eq!(process.after(SECOND).look(BUSY), Action::Exit(ExitReason::LauncherReplaced));
-    // While it is missing, nobody knows what will follow.
+    // While the file is missing, it is unknown what will follow.
     let mut process = Process::new(AtStart { is_known_by_launcher: true, ..start() });
     process.replace_launcher().after(SECOND).look(BUSY);
     process.files.launcher = None;
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
     process.files.launcher = Some(Identity::made_up(1, 0));
-    assert_eq!(process.after(SECOND).look(BUSY), Action::Upgrade, "it is back: touched");
+    assert_eq!(
+        process.after(SECOND).look(BUSY),
+        Action::Upgrade,
+        "it is back, which counts as a touch"
+    );
     // Other web servers keep sending requests.
     let mut process = Process::new(start());
     process.after(SECOND).look(BUSY);
