@@ -157,7 +157,7 @@ fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
     let kept = site.folder.path().join("kept");
     for (content, expected) in [
         (&b"#!/no/such/interpreter\n"[..], "Worker could not be started"),
-        (b"#!/bin/sh\nexit 3\n", "ended before it served (exit status: 3)"),
+        (b"#!/bin/sh\nexit 3\n", "exited before it served (exit status: 3)"),
     ] {
         fs::rename(&site.program, &kept).expect("it is there");
         end_to_end::program::write_executable(&site.program, content).expect("a broken one");

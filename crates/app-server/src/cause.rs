@@ -1,49 +1,50 @@
-//! Why the server answers in the application's stead: causes, each with its sentence for the log and its status.
+//! Why the server responds in the application's place: causes, each with its log message and status.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
 
-/// Whose fault a failure is.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The application panicked; its message.
+    /// The application panicked, with this message.
     Panic(String),
     /// Too many requests at once; the limit.
     Overload(usize),
-    /// The request's body was still arriving and others needed the permit; how many permits there are.
+    /// The request's body was still arriving and others needed the permit; the number of permits.
     MadeRoom(usize),
-    /// The request's body did not arrive, or too slowly, for this long.
+    /// The request's body stalled or was too slow for this long.
     BodyTooSlow(Duration),
-    /// The web server sent something that makes no HTTP request; what and why.
+    /// The web server sent something that is not an HTTP request, for this reason.
     BadRequest(String),
-    /// The request's variables passed the limit, in bytes.
+    /// The request's variables exceed the limit, in bytes.
     VariablesTooLarge(usize),
-    /// The application's answer cannot be sent; why.
+    /// The application's response cannot be sent, for this reason.
     BadResponse(String),
-    /// `FCGI_WEB_SERVER_ADDRS` is no list of IP addresses (FastCGI 1.0 §3.2), so nobody can be served; its
-    /// value.
+    /// `FCGI_WEB_SERVER_ADDRS` is not a list of IP addresses (FastCGI 1.0 §3.2), so every request is
+    /// refused; its value.
     WebServerAddresses(String),
-    /// The application's code ended by a fatal signal or had no memory left. Its page is prepared in advance.
+    /// The application's code died of a fatal signal or ran out of memory. Its page is prepared in
+    /// advance.
     Crashed,
-    /// The code of another request did, and the program restarted in place. Its page is prepared in advance.
+    /// Another request's code did, and the program restarted in place. Its page is prepared in advance.
     Interrupted,
-    /// The application's code kept everybody waiting for too long. Its page is prepared in advance.
+    /// The application's code stalled the event loop. Its page is prepared in advance.
     Stalled,
-    /// This part of the application crashed again and again and is quarantined for a while.
+    /// This part of the application crashed repeatedly and is quarantined for a while.
     Quarantined {
         /// The part, as [`Host::classify`](crate::Host::classify) names it.
         part: String,
-        /// For how many seconds more.
+        /// The remaining seconds.
         seconds: u64,
     },
-    /// No process could be made for an isolated request in time; why.
+    /// No process could be created for an isolated request in time, for this reason.
     NoProcess(String),
     /// The process of an isolated request took too long; what it took.
     ChildTooSlow(String),
-    /// The process of an isolated request broke: how.
+    /// The process of an isolated request failed, for this reason.
     ChildBroke(String),
 }
 
@@ -52,7 +53,7 @@ impl fmt::Display for Cause {
         match self {
             Cause::Panic(message) => write!(formatter, "the application panicked: {message}"),
             Cause::Overload(limit) => {
-                write!(formatter, "{limit} requests are in flight already (max_requests)")
+                write!(formatter, "{limit} requests are already in flight (max_requests)")
             }
             Cause::MadeRoom(limit) => write!(
                 formatter,

@@ -1,12 +1,12 @@
-//! Why the server could not start or go on. What goes wrong in one request is an [`ErrorReport`].
+//! Why the server could not start or continue. A failure of a single request is an [`ErrorReport`].
 //!
 //! [`ErrorReport`]: crate::ErrorReport
 
 use std::fmt;
 use std::io;
 
-/// The minimum number of descriptors for a useful server: the three standard ones, about ten for the event
-/// loop, the log and the store, and some connections. Any more are for further connections.
+/// The minimum number of descriptors for a useful server: the three standard ones, about ten for the
+/// event loop, the log and the store, and some connections. Additional ones allow more connections.
 pub const MIN_DESCRIPTORS: u64 = 20;
 
 /// Refuses to start with fewer descriptors than [`MIN_DESCRIPTORS`]: whatever failed later would fail for a
@@ -25,14 +25,14 @@ pub fn check_descriptors() -> Result<(), Error> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The listen socket could not be made.
+    /// The listen socket could not be created.
     Listen {
-        /// The address as it was given.
+        /// The address as given.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Descriptor 0 is no listening socket, so no web server started this process.
+    /// Descriptor 0 is not a listening socket, so no web server started this process.
     NotSpawned(io::Error),
     /// CGI has no listen socket that workers could share.
     NothingToSupervise,
@@ -40,11 +40,11 @@ pub enum Error {
     Worker(io::Error),
     /// This process may open fewer descriptors than [`MIN_DESCRIPTORS`].
     Descriptors(u64),
-    /// The event loop could not be built or failed.
+    /// The event loop could not be created or failed.
     Loop(io::Error),
-    /// The response could not be written (CGI, shell): nobody reads it any more, say.
+    /// The response could not be written (CGI, shell): for example, its reader has gone.
     Answer(io::Error),
-    /// The application failed in the middle of its response (CGI, shell); the log says why.
+    /// The application failed in the middle of its response (CGI, shell); the reason is logged.
     Truncated,
     /// The file for a request's body cannot be read (shell).
     Body(io::Error),
@@ -89,9 +89,9 @@ impl fmt::Display for Error {
                  server that starts the program itself."
             ),
             Error::NothingToSupervise => {
-                write!(formatter, "CGI is one process a request; it cannot have workers.")
+                write!(formatter, "CGI starts one process per request; it cannot have workers.")
             }
-            Error::Worker(source) => write!(formatter, "No worker could be started: {source}."),
+            Error::Worker(source) => write!(formatter, "Cannot start a worker: {source}."),
             Error::Descriptors(limit) => write!(
                 formatter,
                 "This process may have only {limit} descriptors open, and a server needs \
@@ -100,10 +100,12 @@ impl fmt::Display for Error {
             ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
             Error::Answer(source) => {
-                write!(formatter, "The response could not be written completely: {source}.")
+                write!(formatter, "Cannot write the response in full: {source}.")
             }
-            Error::Truncated => write!(formatter, "The response was cut short; the log says why."),
-            Error::Body(source) => write!(formatter, "The body cannot be read: {source}."),
+            Error::Truncated => {
+                write!(formatter, "The response was cut short; see the log for the reason.")
+            }
+            Error::Body(source) => write!(formatter, "Cannot read the request body: {source}."),
         }
     }
 }

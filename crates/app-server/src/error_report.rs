@@ -1,7 +1,7 @@
-//! One failed request, as told to the visitor (status, reference) and to the log (cause).
+//! One failed request, as reported to the client (status, reference) and to the log (cause).
 //!
-//! The server answers by itself only what the application cannot: a crash of the application, an
-//! overload, a request that is no HTTP. How that looks is [`Host::error_page`]'s business.
+//! The server responds by itself only where the application cannot: a crash of the application, an
+//! overload, a request that is not HTTP. What the page looks like is up to [`Host::error_page`].
 //!
 //! [`Host::error_page`]: crate::Host::error_page
 
@@ -18,29 +18,29 @@ use crate::cgi_vars::base_path::BasePath;
 use crate::recovery::panics;
 use crate::request::context::RequestContext;
 
-/// What the server has to answer in the application's stead.
+/// A failure that the server has to respond to in the application's place.
 #[derive(Clone, Debug)]
 pub struct ErrorReport {
-    /// The status to answer with.
+    /// The status to respond with.
     pub status: StatusCode,
-    /// Names this failure in the page and in the log alike.
+    /// Identifies this failure on the page and in the log.
     pub reference: String,
     /// Where the site is mounted, for links.
     pub base: BasePath,
-    /// The forms in which the visitor's program takes a response: the request's `Accept`.
+    /// The media types that the client accepts: the request's `Accept`.
     pub accept: Option<HeaderValue>,
-    /// Whose fault it is. For the log and the owner, not for visitors.
+    /// Why it failed. For the log and the owner, not for visitors.
     pub cause: Cause,
 }
 
 impl ErrorReport {
-    /// Makes the report and writes it to the log.
+    /// Creates the report and logs it.
     pub(crate) fn new(cause: Cause, about: &About) -> Self {
         let status = cause.status();
         let reference = reference();
         let About { method, uri, .. } = about;
         let path = uri.path();
-        // A log limits messages by their call site: a flood of one kind must not hide another.
+        // Log rate limits are per call site: a flood of one kind must not hide another.
         macro_rules! log {
             ($($level:ident { $($kind:pat_param,)+ })+) => {
                 match &cause {
@@ -83,7 +83,7 @@ impl ErrorReport {
         }
     }
 
-    /// Makes a report of what has not happened yet: its page is kept, with a place for the reference.
+    /// Creates a report in advance: its page is kept, with a placeholder for the reference.
     pub(crate) fn prepared(cause: Cause, base: BasePath) -> Self {
         let status = cause.status();
         let reference = REFERENCE.to_owned();
@@ -91,7 +91,7 @@ impl ErrorReport {
         ErrorReport { status, reference, base, accept, cause }
     }
 
-    /// In how many seconds to come back, where that is known.
+    /// How many seconds to wait before retrying, if known.
     pub fn retry_after(&self) -> Option<u64> {
         match self.cause {
             Cause::Quarantined { seconds, .. } => Some(seconds),
@@ -101,15 +101,15 @@ impl ErrorReport {
     }
 }
 
-/// What a report needs to know of its request, kept when the request itself has gone to the
+/// What a report needs to know about its request, kept when the request itself has gone to the
 /// application.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) method: Method,
-    /// Relative to the base. Its query may hold secrets: only the path is written down.
+    /// Relative to BASE. Its query may hold secrets, so only the path is logged.
     pub(crate) uri: Uri,
     pub(crate) base: BasePath,
-    /// Read when there is a report to make, which is rarely.
+    /// Read only when a report is made, which is rare.
     pub(crate) accept: Option<HeaderValue>,
 }
 
@@ -124,7 +124,7 @@ impl About {
         }
     }
 
-    /// Of a request that could not be understood.
+    /// Describes a request that could not be parsed.
     pub(crate) fn unknown() -> Self {
         About {
             method: Method::GET,
@@ -149,9 +149,9 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
     response
 }
 
-/// Makes a short name for one failure, unique among the processes of a site: milliseconds since
-/// 1970, the process and a counter, in base 36. For applications too, so that all failures of a site
-/// are named alike.
+/// Creates a short name for a failure, unique among the processes of a site: milliseconds since 1970, the
+/// process and a counter, in base 36. Applications can use it too, so that all failures of a site are
+/// named alike.
 pub fn reference() -> String {
     thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
     let count = COUNT.get();

@@ -1,12 +1,13 @@
-//! Requests that a child process answers: for handlers that compute long, take much, or may crash.
+//! Requests that a child process answers: for handlers that compute for long, need much memory, or may
+//! crash.
 //!
-//! Which they are says [`Host::classify`](crate::Host::classify). An isolated one waits for its permit
-//! (`queue.rs`); then the process forks, and the child, which has the request's head in
-//! its memory, calls the same service (`child.rs`). Body and answer go through two pipes in frames
-//! (`frames.rs`), which `relay.rs` serves on the parent's side.
+//! [`Host::classify`](crate::Host::classify) selects them. An isolated request waits for its permit
+//! (`queue.rs`); then the process forks, and the child, which has the request's head in its memory, calls
+//! the same service (`child.rs`). Body and response pass through two pipes in frames (`frames.rs`), which
+//! `relay.rs` serves on the parent's side.
 //!
-//! That a response is complete is said in a frame, not by the child's end: another process may be its parent
-//! by then.
+//! The end of a response is a frame, not the child's exit: by then, another process may have the pipe
+//! open.
 
 mod child;
 pub(crate) mod frames;
@@ -35,16 +36,16 @@ use crate::request::body::Body;
 use crate::request::service::HttpService;
 use crate::settings::Settings;
 
-/// How long a fork that failed for now waits before it is tried again.
+/// How long to wait before a fork that failed temporarily is retried.
 const FORK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How often a request that waits for a permit checks whether a slow body holds one.
 const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
 
-/// Lets a child process answer a request.
+/// Has a child process answer a request.
 ///
 /// # Errors
-/// Why there is no response, to be told in its place.
+/// Why there is no response, to be reported instead.
 pub(crate) async fn answer<S: HttpService>(
     application: &Application<S>,
     limits: Limits,
@@ -52,7 +53,7 @@ pub(crate) async fn answer<S: HttpService>(
     mark: Mark,
 ) -> Result<Response<Relay>, Cause> {
     let Some(request) = request else {
-        return Err(Cause::ChildBroke("its request is gone".to_owned()));
+        return Err(Cause::ChildBroke("its request has already been taken".to_owned()));
     };
     let settings = &application.settings;
     let limits = limits.at_least(&least(settings));
@@ -82,7 +83,7 @@ pub(crate) async fn answer<S: HttpService>(
             }
             Err(error) if is_transient(&error) => {
                 return Err(Cause::NoProcess(format!(
-                    "no process could be made for it within {} s (isolated_wait): {error}",
+                    "cannot create a process for it within {} s (isolated_wait): {error}",
                     settings.isolated_wait.as_secs_f32(),
                 )));
             }
@@ -105,7 +106,7 @@ pub(crate) async fn answer<S: HttpService>(
     }
 }
 
-/// Waits for a permit. A request with a slow body gives its own up to one that waits.
+/// Waits for a permit. A request with a slow body gives up its own to one that is waiting.
 async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<ProcessPermit> {
     let mut entering = pin!(application.processes.enter());
     let mut patience = Duration::ZERO;
@@ -122,7 +123,7 @@ async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Pro
     }
 }
 
-/// What every isolated request may use at least.
+/// The minimum limits of every isolated request.
 fn least(settings: &Settings) -> Limits {
     Limits {
         cpu: settings.isolated_cpu,
@@ -132,7 +133,7 @@ fn least(settings: &Settings) -> Limits {
     }
 }
 
-/// Processes or descriptors are short now.
+/// Whether processes or descriptors are exhausted for now.
 fn is_transient(error: &io::Error) -> bool {
     let codes = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))

@@ -1,15 +1,15 @@
-//! Several processes for one listen socket: a supervisor starts workers, replaces those that die, upgrades one
-//! after another, and has as many as the work wants.
+//! Several processes on one listen socket: a supervisor starts workers, replaces those that die, upgrades
+//! them one by one, and adapts their number to the load.
 //!
-//! The supervisor is one thread and serves nothing; it opens the socket, and every worker is the program
-//! itself, started afresh with that socket at descriptor 0 (no fork of a running loop, so that a worker is
-//! always the program as it lies on disk now). What it decides by is in `load.rs` and `back_off.rs`.
+//! The supervisor has one thread and serves nothing. It opens the socket; every worker is the program
+//! itself, executed with that socket at descriptor 0 (not a fork of a running loop, so that a worker
+//! always runs the program that is on disk now). Its decisions are made in `load.rs` and `back_off.rs`.
 //!
 //! | signal | what the supervisor does |
 //! | --- | --- |
-//! | TERM, INT | stops new connects where the socket can, tells all workers, waits for them, ends |
-//! | HUP | upgrades: starts a worker; once it serves, an old one is told to finish; then the next |
-//! | CHLD | starts another for the one that ended, after a wait when it ended early |
+//! | TERM, INT | stops new connections where the socket can, drains all workers, waits for them, exits |
+//! | HUP | upgrades: starts a worker and, once it serves, drains an old one; then the next |
+//! | CHLD | replaces the worker that ended, after a delay if it ended early |
 
 mod back_off;
 mod load;
@@ -40,35 +40,36 @@ use crate::server::shutdown::shutdown_signals;
 use crate::settings::Settings;
 use crate::transport::Transport;
 
-/// How many workers there are, and how one is started.
+/// How many workers there are, and how to start one.
 #[derive(Clone, Debug)]
 pub struct Workers {
     /// The minimum. 0 counts as 1.
     pub min: usize,
     /// The maximum, under load. Less than `min` counts as `min`.
     pub max: usize,
-    /// The program to start. It is to call [`Server::run`](crate::Server::run) with the transport that the supervisor got.
+    /// The program to start. It must call [`Server::run`](crate::Server::run) with
+    /// [`Transport::Spawned`].
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Variables of its environment, in addition to this process' own.
+    /// Environment variables, in addition to this process's own.
     pub variables: Vec<(OsString, OsString)>,
 }
 
-/// How often the supervisor looks at the load.
+/// How often the supervisor checks the load.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it looks whether a worker serves that was just started.
+/// How often it checks whether a worker that was just started is serving.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a worker may take until it serves. Past it an upgrade is given up.
+/// How long a worker may take until it serves. After that, an upgrade is abandoned.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the listen socket of `transport` and keeps workers serving it until SIGTERM or SIGINT; then lets
-/// them finish (for at most [`Settings::drain_timeout`]) and returns.
+/// them drain (for at most [`Settings::drain_timeout`]) and returns.
 ///
 /// # Errors
-/// When the socket, the loop or the very first worker cannot be had.
+/// When the socket or the loop cannot be created, or not even the first worker starts.
 pub fn supervise(
     transport: Transport,
     workers: Workers,
@@ -105,31 +106,31 @@ pub fn supervise(
 struct Supervisor {
     plan: Workers,
     listening: Listening,
-    /// Those that serve.
+    /// Workers that serve.
     workers: Vec<Worker>,
-    /// Those that were told to finish.
+    /// Workers that are draining.
     leaving: Vec<Worker>,
     back_off: BackOff,
     load: Load,
-    /// When another worker is to be started for one that ended.
+    /// When to start replacements for workers that ended.
     start_at: Vec<Instant>,
 }
 
 struct Worker {
     child: Child,
     started: Instant,
-    /// Processor time used when last looked at, in hundredths of a second.
+    /// Processor time at the last check, in hundredths of a second.
     used: u64,
 }
 
-/// What the supervisor has to act on.
+/// What the supervisor has to react to.
 enum WorkerEvent {
     Signal(Signal),
-    /// The worker at that place of `workers` has ended.
+    /// The worker at this index of `workers` has ended.
     Ended(usize, io::Result<ExitStatus>),
-    /// One that was told to finish has ended.
+    /// A draining worker has ended.
     Left(usize),
-    /// It is time to look at the load, or to start the next.
+    /// It is time to check the load, or to start the next worker.
     Time,
 }
 
@@ -139,7 +140,7 @@ impl Supervisor {
         min..=self.plan.max.max(min)
     }
 
-    /// Starts the first workers. One is enough to begin with: the others are tried again.
+    /// Starts the first workers. One is enough to begin with; the others are retried.
     fn begin(&mut self) -> io::Result<()> {
         let first = self.start()?;
         self.workers.push(first);
@@ -167,7 +168,7 @@ impl Supervisor {
             Err(error) => {
                 let wait = self.back_off.ended(Duration::ZERO);
                 tracing::error!(
-                    "Worker could not be started: {error}; retrying in {} ms.",
+                    "Cannot start a worker: {error}; retrying in {} ms.",
                     wait.as_millis()
                 );
                 self.start_at.push(time::now() + wait);
@@ -175,7 +176,7 @@ impl Supervisor {
         }
     }
 
-    /// Goes on until it is told to end.
+    /// Supervises until a signal ends it.
     async fn supervise(&mut self, mut signals: Signals) {
         let mut next_tick = time::now() + TICK;
         loop {
@@ -207,7 +208,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the next thing to act on, and no longer than until `alarm`.
+    /// Waits for the next event, at most until `alarm`.
     async fn event(&mut self, signals: &mut Signals, alarm: Instant) -> WorkerEvent {
         let mut alarm = time::sleep_until(alarm);
         poll_fn(|context| {
@@ -229,7 +230,7 @@ impl Supervisor {
         .await
     }
 
-    /// A worker has ended by itself: another takes its place.
+    /// Replaces a worker that has ended on its own.
     fn replace(&mut self, place: usize, status: io::Result<ExitStatus>) {
         let worker = self.workers.swap_remove(place);
         let lifetime = time::now().saturating_duration_since(worker.started);
@@ -270,16 +271,16 @@ impl Supervisor {
         }
     }
 
-    /// Tells a worker to finish.
+    /// Asks a worker to drain.
     fn let_go(&mut self, mut worker: Worker) {
         if let Err(error) = worker.child.signal(Signal::Terminate) {
-            tracing::warn!(pid = worker.child.id(), "Worker could not be told to drain: {error}.");
+            tracing::warn!(pid = worker.child.id(), "Cannot signal a worker to drain: {error}.");
         }
         self.leaving.push(worker);
     }
 
-    /// Replaces the workers one after another, each only once its successor serves. Returns the signal to
-    /// end, if one came meanwhile.
+    /// Replaces the workers one by one, each only once its successor serves. Returns a shutdown signal
+    /// that arrives meanwhile.
     async fn upgrade(&mut self, signals: &mut Signals) -> Option<Signal> {
         let count = self.workers.len();
         tracing::info!(workers = count, "SIGHUP received; replacing workers one by one.");
@@ -287,9 +288,7 @@ impl Supervisor {
             let mut successor = match self.start() {
                 Ok(successor) => successor,
                 Err(error) => {
-                    tracing::error!(
-                        "Worker could not be started: {error}; the old workers continue."
-                    );
+                    tracing::error!("Cannot start a worker: {error}; the old workers continue.");
                     return None;
                 }
             };
@@ -300,7 +299,7 @@ impl Supervisor {
                     return Some(signal);
                 }
                 StartOutcome::Failed(why) => {
-                    // Dropped, it is killed.
+                    // Dropping the new worker kills it.
                     tracing::error!("New worker {why}; the old workers continue.");
                     return None;
                 }
@@ -315,37 +314,38 @@ impl Supervisor {
         None
     }
 
-    /// Tells all to finish and waits until they have.
+    /// Drains all workers and waits until they have exited.
     async fn end(mut self, patience: Duration) {
-        // A unix socket refuses new connects, in all processes, and keeps its backlog, which the workers
-        // take. With TCP they take it before they close.
+        // A unix socket then refuses new connections in all processes and keeps its backlog, which the
+        // workers accept. With TCP they accept it before they close.
         let _ = self.listening.listener.stop_connects();
         for worker in std::mem::take(&mut self.workers) {
             self.let_go(worker);
         }
         let leaving = self.leaving;
         drop(self.listening);
-        // A worker has the same patience with its requests; it gets a second more to end by itself.
+        // A worker waits as long for its requests; give it one more second to exit on its own.
         let all_left = time::timeout(patience + Duration::from_secs(1), async {
             for mut worker in leaving {
                 let _ = worker.child.wait().await;
             }
         });
         if all_left.await.is_err() {
-            tracing::warn!("Killed workers that had not finished draining.");
+            tracing::warn!("Workers killed after the drain timeout.");
         }
         tracing::info!("Exited.");
     }
 }
 
-/// How a start went.
+/// The outcome of starting a worker.
 enum StartOutcome {
     Serves,
     Failed(String),
     ToldToEnd(Signal),
 }
 
-/// Waits until a worker has taken its socket from descriptor 0, which is when everything else stands.
+/// Waits until a worker has taken its socket from descriptor 0, which it does once everything else is set
+/// up.
 async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
     let deadline = worker.started + START_PATIENCE;
     let entry = format!("/proc/{}/fd/0", worker.child.id());
@@ -358,7 +358,7 @@ async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
         }
         if let Poll::Ready(status) = worker.child.poll_wait(context) {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            return Poll::Ready(StartOutcome::Failed(format!("ended before it served ({how})")));
+            return Poll::Ready(StartOutcome::Failed(format!("exited before it served ({how})")));
         }
         while Pin::new(&mut again).poll(context).is_ready() {
             if fs::read_link(&entry).is_ok_and(|target| target.as_os_str() == "/dev/null") {
@@ -378,11 +378,11 @@ async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
     .await
 }
 
-/// The processor time a process has used, user and system, in hundredths of a second: what
-/// `/proc/PID/stat` counts in (proc(5), fields 14 and 15; USER_HZ is 100 on every Linux in use).
+/// The processor time a process has used, user and system, in hundredths of a second, as counted by
+/// `/proc/PID/stat` (proc(5), fields 14 and 15; USER_HZ is 100 on every Linux in use).
 fn processor_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in brackets, with anything in it.
+    // The second field is the program's name in parentheses, and may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -395,13 +395,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_of_a_process_is_what_it_used() {
+    fn measures_processor_time() {
         let me = std::process::id();
         let before = processor_time(me).unwrap();
         let begun = Instant::now();
-        // The kernel counts in ticks; a tenth of a second is ten.
+        // The kernel counts in ticks; a tenth of a second is ten of them.
         while processor_time(me).unwrap() < before + 10 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "work takes no processor time");
+            assert!(begun.elapsed() < Duration::from_secs(60), "busy loop uses no processor time");
         }
         assert_eq!(processor_time(u32::MAX), None);
     }

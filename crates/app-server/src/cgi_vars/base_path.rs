@@ -1,11 +1,11 @@
-//! BASE: where the site is mounted, found for each request from what rewriting left.
+//! BASE: where the site is mounted, determined for each request from what rewriting left.
 //!
-//! The raw request path is the truth (`%2F` and UTF-8 survive in it); the variables only say how
-//! much of it belongs to the mount.
-//! Links, redirects and cookie paths are built from BASE, so visitors must not be able to choose it: many web
-//! servers put the visitor's own path into SCRIPT_NAME, and a name that looks like a launcher's proves nothing.
-//! Only what the web server alone can know counts ([`launcher_in_script_name`]), and a mount contains no
-//! character that could separate anything ([`is_harmless`]).
+//! The raw request path is authoritative (`%2F` and UTF-8 survive in it); the variables only say how much
+//! of it belongs to the mount. Links, redirects and cookie paths are built from BASE, so clients must not
+//! be able to choose it: many web servers put the client's own path into SCRIPT_NAME, and a name that
+//! looks like a launcher's proves nothing. Only what the web server alone can know counts
+//! ([`launcher_in_script_name`]), and a mount must not contain a character that could act as a separator
+//! ([`is_harmless`]).
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,20 +15,20 @@ use std::path::Path;
 use bytes::Bytes;
 use percent_encoding::percent_decode;
 
-/// Where the site is mounted: empty at the top of the host, else `/project`, without a `/` at
-/// its end. As it stands in the raw URL, so a link is `BASE` + `/path`.
+/// Where the site is mounted: empty at the root of the host, otherwise like `/project`, without a
+/// trailing `/`. In the form it has in the raw URL, so a link is `BASE` + `/path`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct BasePath(Bytes);
 
 impl BasePath {
-    /// The top of the host.
+    /// The root of the host.
     pub(crate) const fn root() -> Self {
         BasePath(Bytes::new())
     }
 
-    /// The path as text to put before every link.
+    /// The path as text to prefix to every link.
     pub fn as_str(&self) -> &str {
-        // Cut from a URI, so ASCII; were it not, links without a base are better than none.
+        // It is cut from a URI and therefore ASCII; otherwise, links without a base are better than none.
         std::str::from_utf8(&self.0).unwrap_or("")
     }
 }
@@ -45,11 +45,11 @@ impl fmt::Display for BasePath {
     }
 }
 
-/// The variables a mount shows in.
+/// The variables that reveal a mount.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MountVariables<'a> {
-    /// Set by the owner (`SetEnv TOOLSHED_BASE /project`, `fastcgi_param TOOLSHED_BASE /project`):
-    /// settles the matter where the others cannot, as behind mod_proxy_fcgi.
+    /// Set by the owner (`SetEnv TOOLSHED_BASE /project`, `fastcgi_param TOOLSHED_BASE /project`) where
+    /// the other variables cannot tell, as behind mod_proxy_fcgi. Takes precedence.
     pub(crate) base: Option<&'a [u8]>,
     pub(crate) script_name: &'a [u8],
     pub(crate) path_info: &'a [u8],
@@ -84,19 +84,20 @@ fn is_harmless(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%/!$&()*+:=@".contains(byte)
 }
 
-/// Rule: what the owner says settles it, also when the path does not begin so.
+/// Rule: the owner's setting takes precedence, even if the path does not start with it.
 fn set_by_owner(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
     let base = variables.base?;
     Some(prefix_length(raw_path, trim_slash(base)).unwrap_or(0))
 }
 
-/// Rule: a SCRIPT_NAME that ends with a launcher's name and that the web server determined itself, by rewriting
-/// or by finding that file. The name belongs to the mount if the visitor typed it, but not if rewriting hid it.
+/// Rule: a SCRIPT_NAME that ends with a launcher's name and that the web server determined itself, by
+/// rewriting or by finding that file. The name belongs to the mount if the client requested it, but not
+/// if rewriting hid it.
 ///
-/// Web servers that look for no file (nginx, lighttpd, mod_proxy_fcgi, caddy, haproxy as usually configured)
-/// pass the visitor's own path, decoded and without dot segments. So a name that the path does not start with
-/// was rewritten if there was nothing to normalize in the path, or if Apache says so; and a name that the path
-/// does start with counts if such a file exists.
+/// Web servers that look for no file (nginx, lighttpd, mod_proxy_fcgi, caddy, haproxy as usually
+/// configured) pass the client's own path, decoded and without dot segments. So a name that the path does
+/// not start with was rewritten if there was nothing to normalize in the path, or if Apache says so; and
+/// a name that the path does start with counts if such a file exists.
 fn launcher_in_script_name(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
     let script_name = without_document_root(variables.script_name, variables.document_root);
     if !(script_name.ends_with(b".fcgi") || script_name.ends_with(b".cgi")) {
@@ -137,8 +138,9 @@ fn may_be_cleaned_up(raw_path: &[u8]) -> bool {
         })
 }
 
-/// Rule: SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 mean them. Without PATH_INFO (nginx,
-/// lighttpd, mod_proxy_fcgi as usually set up) SCRIPT_NAME is the whole decoded path and no mount.
+/// Rule: SCRIPT_NAME and PATH_INFO as RFC 3875 §4.1.5 and §4.1.13 define them. Without PATH_INFO (nginx,
+/// lighttpd, mod_proxy_fcgi as usually configured), SCRIPT_NAME is the whole decoded path and not a
+/// mount.
 fn script_name_before_path_info(raw_path: &[u8], variables: MountVariables<'_>) -> Option<usize> {
     if variables.path_info.is_empty() {
         return None;
@@ -147,12 +149,12 @@ fn script_name_before_path_info(raw_path: &[u8], variables: MountVariables<'_>) 
     prefix_length(raw_path, trim_slash(script_name))
 }
 
-/// Cuts the mount out of the raw path.
+/// Slices the mount out of the raw path.
 pub(crate) fn base_path(raw_path: &Bytes, length: usize) -> BasePath {
     if length == 0 { BasePath::default() } else { BasePath(raw_path.slice(..length)) }
 }
 
-/// Rule: mod_fcgid's FcgidFixPathinfo, made for PHP, puts the document root before SCRIPT_NAME.
+/// Rule: mod_fcgid's FcgidFixPathinfo, made for PHP, puts the document root in front of SCRIPT_NAME.
 fn without_document_root<'a>(script_name: &'a [u8], document_root: &[u8]) -> &'a [u8] {
     let document_root = trim_slash(document_root);
     match script_name.strip_prefix(document_root) {
@@ -161,7 +163,7 @@ fn without_document_root<'a>(script_name: &'a [u8], document_root: &[u8]) -> &'a
     }
 }
 
-/// How many raw bytes decode to `prefix`, if the raw path begins so and a segment ends there.
+/// How many raw bytes decode to `prefix`, if the raw path starts with it and a segment ends there.
 fn prefix_length(raw_path: &[u8], prefix: &[u8]) -> Option<usize> {
     if prefix.is_empty() {
         return Some(0);
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mount_is_found() {
+    fn finds_the_mount() {
         // name, raw path, SCRIPT_NAME, PATH_INFO, DOCUMENT_ROOT, the mount
         let cases = [
             ("top, rewritten", "/tools/x", "/dispatch.fcgi", "/tools/x", "/home/a", ""),
@@ -217,7 +219,7 @@ mod tests {
             ("lighttpd, decoded", "/a%2Fb%20c", "/a/b c", "", "/var/www", ""),
             ("haproxy, PATH_INFO encoded", "/p/a%2Fb", "/p", "/a%2Fb", "/var/www", "/p"),
             ("lighttpd at a prefix", "/p/x", "/p", "/x", "/var/www", "/p"),
-            ("lighttpd at the top", "/x", "/", "/x", "/var/www", ""),
+            ("lighttpd at the root", "/x", "/", "/x", "/var/www", ""),
             ("encoded folder", "/my%20site/x", "/my site/dispatch.fcgi", "/x", "/h", "/my%20site"),
             ("encoded otherwise", "/%70/x", "/p/dispatch.fcgi", "/x", "/h", "/%70"),
             ("not a whole segment", "/projects/x", "/project/dispatch.fcgi", "/x", "/h", ""),
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_chooses_no_mount() {
+    fn a_client_cannot_choose_the_mount() {
         // name, raw path, SCRIPT_NAME, PATH_INFO
         let cases = [
             ("nginx", "/x.cgi", "/x.cgi", ""),
@@ -248,16 +250,16 @@ mod tests {
             ("the launcher's name", "/a/dispatch.fcgi", "/a/dispatch.fcgi", ""),
             ("a cookie's attribute", "/;Domain=host.test;/x.cgi", "/;Domain=host.test;/x.cgi", ""),
             ("encoded", "/%3BDomain=h%3B/x.cgi", "/;Domain=h;/x.cgi", ""),
-            ("cleaned up", "/a;b/../a;b/x.cgi", "/a;b/x.cgi", ""),
-            ("cleaned up, harmless", "/a/../a/x.cgi", "/a/x.cgi", ""),
-            ("cleaned up, encoded", "/a/%2e%2E/a/x.cgi", "/a/x.cgi", ""),
-            ("cleaned up, a single dot", "/a/./x.cgi", "/a/x.cgi", ""),
+            ("normalized", "/a;b/../a;b/x.cgi", "/a;b/x.cgi", ""),
+            ("normalized, harmless", "/a/../a/x.cgi", "/a/x.cgi", ""),
+            ("normalized, encoded", "/a/%2e%2E/a/x.cgi", "/a/x.cgi", ""),
+            ("normalized, a single dot", "/a/./x.cgi", "/a/x.cgi", ""),
             ("merged slashes", "/a//x.cgi", "/a/x.cgi", ""),
-            ("merged slashes in front", "//a/x.cgi", "/a/x.cgi", ""),
+            ("merged leading slashes", "//a/x.cgi", "/a/x.cgi", ""),
             ("ends with dots", "/a/x.cgi/y/..", "/a/x.cgi/", ""),
-            ("dots behind", "/a/x.cgi/.", "/a/x.cgi/", ""),
-            ("knows no case", "/a/x.CGI", "/a/x.cgi", ""),
-            ("nginx cuts a fragment off", "/a/x.cgi#b", "/a/x.cgi", ""),
+            ("trailing dot", "/a/x.cgi/.", "/a/x.cgi/", ""),
+            ("case-insensitive", "/a/x.CGI", "/a/x.cgi", ""),
+            ("nginx removes a fragment", "/a/x.cgi#b", "/a/x.cgi", ""),
             ("an empty fragment", "/a/x.cgi#", "/a/x.cgi", ""),
             ("split, with an attribute", "/;Domain=h;/x.fcgi/y", "/;Domain=h;/x.fcgi", "/y"),
             ("split, with a list", "/a,b/x.fcgi/y", "/a,b/x.fcgi", "/y"),
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_web_server_knows_counts() {
+    fn trusts_what_only_the_web_server_can_know() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("dispatch.fcgi");
         std::fs::write(&file, "").unwrap();
@@ -286,8 +288,8 @@ mod tests {
         let there = MountVariables { script_filename: file.as_bytes(), ..shown };
         let a_folder = folder.path().to_str().unwrap().as_bytes();
         let cases = [
-            ("typed, no such file", "/p/dispatch.fcgi", shown, ""),
-            ("typed, and it is there", "/p/dispatch.fcgi", there, "/p/dispatch.fcgi"),
+            ("requested, no such file", "/p/dispatch.fcgi", shown, ""),
+            ("requested, file exists", "/p/dispatch.fcgi", there, "/p/dispatch.fcgi"),
             (
                 "a file of another name",
                 "/p/other.fcgi",
@@ -307,7 +309,7 @@ mod tests {
                 "/p/dispatch.fcgi",
             ),
             ("rewritten", "/p/a/b", shown, "/p"),
-            ("rewritten, with dots, by nobody we know", "/p/a/../b", shown, ""),
+            ("rewritten, with dots, by an unknown server", "/p/a/../b", shown, ""),
             (
                 "rewritten, with dots, by Apache",
                 "/p/a/../b",
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mount_holds_what_separates() {
+    fn a_mount_contains_no_separators() {
         for (owner, expected) in [("/a;b", ""), ("/a,b", ""), ("/a'b", ""), ("/a+b@c", "/a+b@c")] {
             let raw = Bytes::from(format!("{owner}/x"));
             let base = Some(owner.as_bytes());
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn owner_settles_it() {
+    fn the_owners_setting_takes_precedence() {
         let raw = Bytes::from("/project/x");
         for (set, expected) in [("/project", "/project"), ("/project/", "/project"), ("/", "")] {
             let variables = MountVariables {

@@ -1,11 +1,11 @@
-//! `HTTP_…` variables to request headers (RFC 3875 §4.1.18). Each rule is a function or a table here.
+//! Converts `HTTP_…` variables to request headers (RFC 3875 §4.1.18). Each rule is a function or a table here.
 //!
 //! | who | what | rule |
 //! | --- | --- | --- |
-//! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries take for a setting (httpoxy) | [`is_no_header`] |
-//! | web servers | length, type and coding of the body stand in HTTP_… too | [`is_no_header`] |
+//! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries read as a setting (httpoxy) | [`is_no_header`] |
+//! | web servers | length, type and coding of the body are in HTTP_… too | [`is_no_header`] |
 //! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
-//! | Apache | Authorization is kept back, or handed on under another name, or empty | [`is_no_header`], `cgi_to_http.rs` |
+//! | Apache | Authorization is withheld, or passed on under another name, or empty | [`is_no_header`], `cgi_to_http.rs` |
 //!
 //! Values share the memory of the request's variables.
 
@@ -17,13 +17,14 @@ use http::header::{
     OccupiedEntry,
 };
 
-/// Headers that a browser sends, or a few more: room for them is made at once.
+/// Room for the headers that a browser sends and a few more, allocated up front.
 pub(crate) const USUAL_HEADERS: usize = 16;
 
-/// Makes a header of a variable's name, less its `HTTP_`, and its value; or none, by the rules below.
+/// Adds the header that a variable describes, given its name less `HTTP_` and its value; or none, by the
+/// rules below.
 ///
 /// # Errors
-/// One sentence, when there are more than a request can have.
+/// One sentence, if there are more than a request can have.
 pub(crate) fn add(
     params: &Params,
     name: &[u8],
@@ -33,7 +34,7 @@ pub(crate) fn add(
     let Some(name) = header_name(name) else { return Ok(()) };
     let Some(value) = header_value(params, value) else { return Ok(()) };
     if headers.len() == MOST_HEADERS {
-        return Err(format!("there are more than {MOST_HEADERS} headers"));
+        return Err(format!("more than {MOST_HEADERS} headers"));
     }
     match headers.entry(name) {
         Entry::Vacant(entry) => {
@@ -71,15 +72,15 @@ pub(crate) fn complete(
 /// Headers of one request. Apache takes 100; `http` cannot hold more than 24,576.
 const MOST_HEADERS: usize = 16_384;
 
-/// Rule: of a header that can be there only once the first counts; of all others each is a value of
-/// its own. (Cookies are joined at the end.)
+/// Rule: of a header that may occur only once, the first counts; of any other, each is a value of its
+/// own. (Cookies are joined at the end.)
 fn again(mut entry: OccupiedEntry<'_, HeaderValue>, value: HeaderValue) {
     if !ONLY_ONCE.contains(entry.key()) {
         entry.append(value);
     }
 }
 
-/// Headers whose value is no list (RFC 9110 §5.3).
+/// Headers whose value is not a list (RFC 9110 §5.3).
 const ONLY_ONCE: [HeaderName; 14] = [
     AUTHORIZATION,
     header::DATE,
@@ -97,7 +98,8 @@ const ONLY_ONCE: [HeaderName; 14] = [
     header::USER_AGENT,
 ];
 
-/// Rule: several Cookie headers are one, joined by "; " (RFC 9113 §8.2.3): handlers look at one.
+/// Rule: several Cookie headers are joined into one by "; " (RFC 9113 §8.2.3), because handlers look at
+/// only one.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
@@ -130,10 +132,10 @@ fn header_name(name: &[u8]) -> Option<HeaderName> {
     }
 }
 
-/// What browsers send and web servers add, known without translating and checking each byte: that is
-/// most of what reading a request's headers costs.
+/// The headers that browsers send and web servers add, recognized without translating and validating each
+/// byte: that is most of the cost of reading a request's headers.
 fn usual_header(name: &[u8]) -> Option<HeaderName> {
-    // By length first: few share one.
+    // By length first: few names share one.
     Some(match name.len() {
         4 if name == b"HOST" => header::HOST,
         6 if name == b"ACCEPT" => header::ACCEPT,
@@ -152,10 +154,11 @@ fn usual_header(name: &[u8]) -> Option<HeaderName> {
     })
 }
 
-/// Rules: a Proxy header must never look like a proxy setting (httpoxy); length, type and coding of
-/// the body are told by CGI variables of their own. Apache keeps Authorization from programs; a rewrite
-/// rule hands it on as HTTP_AUTHORIZATION, which is empty when the visitor sent none, and gets the prefix
-/// REDIRECT_ once rewriting has redirected: of those that are not empty the nearest counts.
+/// Rules: a Proxy header must never look like a proxy setting (httpoxy); length, type and coding of the
+/// body have CGI variables of their own. Apache withholds Authorization from programs; a rewrite rule
+/// passes it on as HTTP_AUTHORIZATION, which is empty if the client sent none, and is prefixed with
+/// REDIRECT_ once rewriting has redirected: of the non-empty ones, the one with the fewest prefixes
+/// counts.
 fn is_no_header(name: &[u8]) -> bool {
     matches!(
         name,
@@ -163,7 +166,8 @@ fn is_no_header(name: &[u8]) -> bool {
     )
 }
 
-/// A value as a share of the variables; `None` when it is none (a line end in it, say).
+/// A value that shares the variables' memory; `None` if it is invalid (because of a line break, for
+/// example).
 fn header_value(params: &Params, value: &[u8]) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(params.slice(value)).ok()
 }
@@ -172,7 +176,7 @@ fn header_value(params: &Params, value: &[u8]) -> Option<HeaderValue> {
 mod tests {
     use crate::cgi_vars::cgi_to_http::tests::head_of;
 
-    /// The headers made of variables, sorted, `name: value`.
+    /// The headers made from variables, sorted, as `name: value`.
     fn headers(variables: &[(&str, &str)]) -> Vec<String> {
         let mut all = vec![("REQUEST_METHOD", "POST"), ("REQUEST_URI", "/")];
         all.extend_from_slice(variables);
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn rules() {
+    fn headers_follow_the_rules() {
         let long = "X_".repeat(40);
         let long_variable = format!("HTTP_{long}X");
         let long_header = format!("{}x: 1", "x-".repeat(40));
@@ -266,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_headers_are_those_their_variables_name() {
+    fn usual_headers_match_their_variables() {
         let usual = "ACCEPT ACCEPT_ENCODING ACCEPT_LANGUAGE CACHE_CONTROL CONNECTION COOKIE HOST \
                      IF_MODIFIED_SINCE IF_NONE_MATCH ORIGIN REFERER UPGRADE_INSECURE_REQUESTS USER_AGENT";
         for variable in usual.split(' ') {
@@ -277,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn more_headers_than_a_request_can_have() {
+    fn rejects_too_many_headers() {
         let names: Vec<String> = (0..40_000).map(|number| format!("HTTP_X{number}")).collect();
         let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
         all.extend(names.iter().map(|name| (name.as_str(), "")));
-        assert_eq!(head_of(&all).unwrap_err(), "there are more than 16384 headers");
+        assert_eq!(head_of(&all).unwrap_err(), "more than 16384 headers");
     }
 }

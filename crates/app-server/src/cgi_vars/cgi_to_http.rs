@@ -1,13 +1,13 @@
-//! CGI variables (RFC 3875 §4.1) to an HTTP request. Each web server's quirk is a named rule.
+//! Converts CGI variables (RFC 3875 §4.1) to an HTTP request. Each web server's quirk is a named rule.
 //!
 //! | who | what | rule |
 //! | --- | --- | --- |
 //! | all | PATH_INFO is decoded, once too often or too little; REQUEST_URI is raw | [`target`] |
-//! | some | no REQUEST_URI: it is no variable of CGI | [`rebuilt_target`] |
-//! | browsers | bytes in URLs that RFC 3986 wants encoded | [`OUTSIDE_RFC_3986`] |
+//! | some | no REQUEST_URI: it is not a CGI variable | [`rebuilt_target`] |
+//! | browsers | bytes in URLs that RFC 3986 requires to be encoded | [`OUTSIDE_RFC_3986`] |
 //! | nginx, caddy, Apache | CONTENT_LENGTH empty, -1 or missing | [`content_length`] |
-//! | Apache | variables of .htaccess get REDIRECT_ before their names, once a redirect | [`without_redirects`] |
-//! | all | HTTPS is `on`, `1`, `off` or missing beside REQUEST_SCHEME; a proxy knows better | [`scheme`] |
+//! | Apache | variables of .htaccess get REDIRECT_ before their names, once per redirect | [`without_redirects`] |
+//! | all | HTTPS is `on`, `1`, `off` or missing beside REQUEST_SCHEME; a trusted proxy overrides both | [`scheme`] |
 //! | nginx | REMOTE_ADDR is `unix:` | [`peer`] |
 //! | Apache | the site's password comes with every request (SetEnv) | [`divide`] |
 //!
@@ -27,18 +27,18 @@ use crate::host::Host;
 use crate::request::context::{CgiVariables, RequestContext, Secrets};
 use crate::settings::Settings;
 
-/// What the variables say, before a body is known.
+/// What the variables say, before a body is attached.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) request: Request<()>,
-    /// Bytes announced; `None` when the body's end is told by the stream alone.
+    /// Announced bytes; `None` if only the stream's end marks the body's end.
     pub(crate) content_length: Option<u64>,
 }
 
-/// Makes the request's head.
+/// Builds the request's head.
 ///
 /// # Errors
-/// One sentence on what makes no sense; nothing can be answered but 400.
+/// One sentence on what is malformed; the only possible response is 400.
 pub(crate) fn head(
     params: Params,
     role: Option<Role>,
@@ -88,7 +88,7 @@ pub(crate) fn head(
     Ok(Head { request, content_length })
 }
 
-/// The variables that decide. They are found in one pass, which makes the headers, too.
+/// The variables that matter here. They are collected in the same pass that makes the headers.
 #[derive(Default)]
 pub(crate) struct Variables<'a> {
     method: &'a [u8],
@@ -125,7 +125,7 @@ impl<'a> Variables<'a> {
         Ok(variables)
     }
 
-    /// Looks at the length first: most of a request's variables decide nothing, and few share a length.
+    /// Compares the length first: most variables are irrelevant here, and few share a length.
     #[inline]
     fn note(&mut self, name: &[u8], redirects: usize, value: &'a [u8], secret: &[&str]) {
         let place = match name.len() {
@@ -166,8 +166,8 @@ fn without_redirects(name: &[u8]) -> (&[u8], usize) {
     (name, redirects)
 }
 
-/// A variable that may come under several names; the one with the fewest redirects counts, for it is
-/// the newest, and of those the first.
+/// A variable that may arrive under several names. The one with the fewest redirects counts, because it
+/// is the newest, and among those the first.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Nearest<'a>(Option<(&'a [u8], usize)>);
 
@@ -192,8 +192,8 @@ fn is_secret(name: &[u8], secret: &[&str]) -> bool {
     secret.iter().any(|secret| secret.as_bytes() == name)
 }
 
-/// Rule: passwords set with SetEnv come with every request. They are kept apart from what applications
-/// show, hand to scripts or write down.
+/// Rule: passwords set with SetEnv come with every request. They are kept apart from the variables that
+/// applications display, pass to scripts or write down.
 fn divide(params: &Params, secret: &[&str]) -> (CgiVariables, Secrets) {
     let is_secret = |name| is_secret_variable(name, secret);
     let open = params.iter().filter(|(name, _)| !is_secret(name));
@@ -205,13 +205,13 @@ fn divide(params: &Params, secret: &[&str]) -> (CgiVariables, Secrets) {
             (name, redirects, value)
         })
         .collect();
-    // The nearest of a name comes first, so that it is the one found.
+    // The newest of a name comes first, so that it is the one found.
     secrets.sort_by_key(|(_, redirects, _)| *redirects);
     let secrets = secrets.into_iter().map(|(name, _, value)| (name, value));
     (CgiVariables(Params::from_pairs(open)), Secrets(Params::from_pairs(secrets)))
 }
 
-/// Rule: HTTPS decides where it is set (`off` and an empty value say no), else REQUEST_SCHEME does.
+/// Rule: HTTPS decides if it is set (`off` and an empty value mean no), otherwise REQUEST_SCHEME.
 fn scheme(variables: &Variables<'_>) -> Scheme {
     let https = match variables.https.value() {
         Some(value) if !value.is_empty() => value.eq_ignore_ascii_case(b"on") || value == b"1",
@@ -220,7 +220,7 @@ fn scheme(variables: &Variables<'_>) -> Scheme {
     if https { Scheme::Https } else { Scheme::Http }
 }
 
-/// Rule: nginx says `unix:` of a neighbour on its unix socket.
+/// Rule: nginx reports `unix:` for a peer on its unix socket.
 fn peer(remote_address: &[u8]) -> Peer {
     if remote_address == b"unix:" {
         return Peer::UnixSocket;
@@ -229,8 +229,8 @@ fn peer(remote_address: &[u8]) -> Peer {
     address.map_or(Peer::Unknown, Peer::Address)
 }
 
-/// Rules: nginx sends an empty CONTENT_LENGTH on GET; caddy sends -1 for chunked bodies; Apache
-/// sends none for those. All three: the stream's end is the body's end.
+/// Rules: nginx sends an empty CONTENT_LENGTH on GET; caddy sends -1 for chunked bodies; Apache sends
+/// none for those. In all three cases, the stream's end is the body's end.
 fn content_length(value: &[u8]) -> Result<Option<u64>, String> {
     match value {
         b"" | b"-1" => Ok(None),
@@ -264,16 +264,16 @@ fn uri(params: &Params, variables: &Variables<'_>) -> Result<(Uri, base_path::Ba
     };
     let path_and_query = PathAndQuery::from_maybe_shared(rest.clone())
         .or_else(|_| {
-            // Browsers and scripts send bytes in URLs that RFC 3986 wants encoded.
+            // Browsers and scripts send bytes in URLs that RFC 3986 requires to be encoded.
             PathAndQuery::from_maybe_shared(Bytes::from(
                 percent_encode(&rest, OUTSIDE_RFC_3986).to_string(),
             ))
         })
-        .map_err(|error| format!("REQUEST_URI cannot be read: {error}"))?;
+        .map_err(|error| format!("REQUEST_URI is invalid: {error}"))?;
     Ok((Uri::from(path_and_query), base))
 }
 
-/// What `http::Uri` refuses in a path or a query.
+/// What `http::Uri` rejects in a path or a query.
 const OUTSIDE_RFC_3986: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -287,8 +287,8 @@ const OUTSIDE_RFC_3986: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'#');
 
-/// Rule: the raw REQUEST_URI is the truth, so that `%2F`, `%3F` and UTF-8 reach the application as the
-/// visitor sent them. It is a path, or a whole URL (RFC 9112 §3.2.2), or `*`, or absent.
+/// Rule: the raw REQUEST_URI is authoritative, so that `%2F`, `%3F` and UTF-8 reach the application as
+/// the client sent them. It is a path, a full URL (RFC 9112 §3.2.2), `*`, or absent.
 fn target(params: &Params, variables: &Variables<'_>) -> Bytes {
     let request_uri = variables.request_uri;
     if request_uri.starts_with(b"/") || request_uri == b"*" {
@@ -304,8 +304,8 @@ fn target(params: &Params, variables: &Variables<'_>) -> Bytes {
     }
 }
 
-/// Rule: without REQUEST_URI (it is no CGI variable) the path is SCRIPT_NAME + PATH_INFO, encoded
-/// anew. What was `%2F` is lost then.
+/// Rule: without REQUEST_URI (not a CGI variable), the path is SCRIPT_NAME + PATH_INFO, encoded again. A
+/// `%2F` is lost then.
 fn rebuilt_target(variables: &Variables<'_>) -> Bytes {
     const IN_A_PATH: &AsciiSet = &OUTSIDE_RFC_3986.add(b'?').add(b'%');
     let mut target = String::new();
@@ -343,7 +343,7 @@ pub(crate) mod tests {
     type Variables = [(&'static str, &'static str)];
 
     #[test]
-    fn uris() {
+    fn builds_uris() {
         // name, variables, the application's URI, BASE
         let cases: &[(&str, &Variables, &str, &str)] = &[
             ("plain", &[("REQUEST_URI", "/a?b=c")], "/a?b=c", ""),
@@ -352,7 +352,7 @@ pub(crate) mod tests {
             ("spaces and brackets", &[("REQUEST_URI", "/a b?q=<x>")], "/a%20b?q=%3Cx%3E", ""),
             ("odd queries", &[("REQUEST_URI", "/a??b&&=")], "/a??b&&=", ""),
             ("whole URL", &[("REQUEST_URI", "http://host:80/a?b")], "/a?b", ""),
-            ("whole URL, no path", &[("REQUEST_URI", "http://host")], "/", ""),
+            ("full URL, no path", &[("REQUEST_URI", "http://host")], "/", ""),
             ("star", &[("REQUEST_URI", "*")], "*", ""),
             (
                 "folder",
@@ -365,7 +365,7 @@ pub(crate) mod tests {
                 "/p",
             ),
             (
-                "folder alone",
+                "folder only",
                 &[("REQUEST_URI", "/p?b"), ("SCRIPT_NAME", "/p/dispatch.fcgi")],
                 "/?b",
                 "/p",
@@ -409,7 +409,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn schemes() {
+    fn determines_the_scheme() {
         for (variables, expected) in [
             (&[][..], Scheme::Http),
             (&[("HTTPS", "on")], Scheme::Https),
@@ -421,7 +421,7 @@ pub(crate) mod tests {
             (&[("REQUEST_SCHEME", "https")], Scheme::Https),
             (&[("REQUEST_SCHEME", "http")], Scheme::Http),
             (&[("REDIRECT_HTTPS", "on")], Scheme::Https),
-            // What a visitor claims.
+            // What a client claims.
             (&[("HTTP_HTTPS", "on"), ("HTTP_X_FORWARDED_PROTO", "https")], Scheme::Http),
         ] {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
@@ -432,7 +432,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_visitor_behind_proxies() {
+    fn finds_the_client_behind_proxies() {
         let trusted_proxies = vec!["10.0.0.1".parse().unwrap(), "unix".parse().unwrap()];
         let settings = Settings { trusted_proxies, ..Settings::default() };
         for (remote, expected, scheme) in [
@@ -480,13 +480,13 @@ pub(crate) mod tests {
         assert_eq!(secrets.get("REQUEST_METHOD"), None);
         let shown = format!("{secrets:?} {:?}", head.request);
         assert!(!shown.contains("newer") && !shown.contains("APP_PASSWORD\""), "{shown}");
-        // Where there are none the variables are not copied.
+        // Without secrets, the variables are not copied.
         let none = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]).unwrap();
         assert!(context(&none).secrets().is_none());
     }
 
     #[test]
-    fn lengths() {
+    fn reads_content_length() {
         for (value, expected) in [
             ("", Some(None)),
             ("-1", Some(None)),
@@ -501,7 +501,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn reports_malformed_variables() {
         for (variables, expected) in [
             (&[("REQUEST_URI", "/")][..], "REQUEST_METHOD is missing"),
             (&[("REQUEST_METHOD", "G T"), ("REQUEST_URI", "/")], "REQUEST_METHOD is \"G T\""),

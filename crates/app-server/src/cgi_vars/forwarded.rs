@@ -1,8 +1,8 @@
-//! Who the visitor is when proxies stand between: `X-Forwarded-For` and `X-Forwarded-Proto`, believed
-//! only where the owner said whom to believe ([`Settings::trusted_proxies`]).
+//! Who the client is when there are proxies in between: `X-Forwarded-For` and `X-Forwarded-Proto`,
+//! trusted only where the owner says so ([`Settings::trusted_proxies`]).
 //!
-//! Anybody can send these headers, so they count only when they were handed on by a trusted proxy.
-//! `cgi_to_http.rs` and `http.rs` ask here and put the result into the request's extensions.
+//! Any client can send these headers, so they count only if a trusted proxy passed them on.
+//! `cgi_to_http.rs` and `http.rs` use this and put the result into the request context.
 //!
 //! [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
 
@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderValue};
 
-/// How the visitor reached the web server, or the outermost trusted proxy.
+/// How the client reached the web server or the outermost trusted proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheme {
     /// Plain HTTP.
@@ -22,27 +22,27 @@ pub enum Scheme {
     Https,
 }
 
-/// A proxy whose word on the visitor's address and scheme is taken.
+/// A proxy that is trusted to report the client's address and scheme.
 ///
-/// As text: an IP address (`192.0.2.1`), a net (`10.0.0.0/8`, `fd00::/8`), or `unix` for whoever can
-/// reach our unix socket.
+/// As text: an IP address (`192.0.2.1`), a net (`10.0.0.0/8`, `fd00::/8`), or `unix` for every peer on
+/// our unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedProxy {
-    /// All addresses whose first `prefix` bits are those of `address`. One address: all its bits.
+    /// All addresses whose first `prefix` bits equal those of `address`. For a single address, all bits.
     Net {
         /// An address of the net, in canonical form (IPv4, not IPv4 inside IPv6).
         address: IpAddr,
         /// How many bits of it count: at most 32 for IPv4, 128 for IPv6.
         prefix: u8,
     },
-    /// A neighbour without an address: whoever connects to a unix socket of ours.
+    /// A peer without an address: any that connects to our unix socket.
     UnixSocket,
 }
 
 impl FromStr for TrustedProxy {
     type Err = String;
 
-    /// Reads an address, a net or `unix`. The error says what to write.
+    /// Parses an address, a net or `unix`. The error says what to write.
     fn from_str(text: &str) -> Result<TrustedProxy, String> {
         let text = text.trim();
         if text == "unix" {
@@ -54,7 +54,7 @@ impl FromStr for TrustedProxy {
         };
         let wrong = || {
             format!(
-                "{text:?} is no proxy: write an address (192.0.2.1), a net (10.0.0.0/8) or unix"
+                "{text:?} is not a proxy; write an address (192.0.2.1), a net (10.0.0.0/8) or unix"
             )
         };
         let address = address.parse::<IpAddr>().map_err(|_| wrong())?.to_canonical();
@@ -78,29 +78,28 @@ impl fmt::Display for TrustedProxy {
     }
 }
 
-/// Whoever the request came from directly: the connection's other end, or who the web server says
-/// was at its own.
+/// The direct origin of a request: the connection's peer, or the peer that the web server reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Address(IpAddr),
     UnixSocket,
-    /// The web server tells nothing that is an address.
+    /// The web server reports nothing that is an address.
     Unknown,
 }
 
-/// What is known of the visitor.
+/// What is known about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visitor {
     pub(crate) address: Option<IpAddr>,
-    /// How the visitor reached the outermost trusted proxy, if that one says it.
+    /// How the client reached the outermost trusted proxy, if that proxy says so.
     pub(crate) scheme: Option<Scheme>,
 }
 
-/// Finds the visitor behind the peer.
+/// Finds the client behind the peer.
 ///
-/// Rule: the addresses in X-Forwarded-For are read from the right, where the nearest proxy wrote;
-/// each is believed as long as whoever wrote it is trusted. So the visitor is the first that is no
-/// trusted proxy. What is no address ends the reading.
+/// Rule: the addresses in X-Forwarded-For are read from the right, where the nearest proxy appended; each
+/// is believed as long as the proxy that wrote it is trusted. The client is the first address that is not
+/// a trusted proxy. An entry that is not an address ends the search.
 pub(crate) fn visitor(trusted: &[TrustedProxy], peer: Peer, headers: &HeaderMap) -> Visitor {
     let mut visitor = Visitor { address: None, scheme: None };
     if let Peer::Address(address) = peer {
@@ -149,7 +148,7 @@ fn is_in_net(net: IpAddr, prefix: u8, address: IpAddr) -> bool {
     }
 }
 
-/// The members of a list header, last first. A line that is no text ends it.
+/// The members of a list header, last first. A line that is not text ends it.
 fn from_the_right<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
     lines
@@ -177,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_read_and_written() {
+    fn proxies_are_parsed_and_displayed() {
         for (text, shown) in [
             ("192.0.2.1", "192.0.2.1/32"),
             (" 10.0.0.0/8 ", "10.0.0.0/8"),
@@ -190,19 +189,19 @@ mod tests {
         }
         for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0/8"] {
             let error = wrong.parse::<TrustedProxy>().unwrap_err();
-            assert!(error.contains("is no proxy: write an address"), "{error}");
+            assert!(error.contains("is not a proxy; write an address"), "{error}");
         }
     }
 
     #[test]
-    fn the_visitor_is_the_first_from_the_right_who_is_no_trusted_proxy() {
+    fn the_client_is_the_rightmost_address_that_is_not_a_trusted_proxy() {
         let trusted = "10.0.0.0/8 2001:db8::/32 unix";
         let trusted: Vec<TrustedProxy> =
             trusted.split(' ').map(|text| text.parse().unwrap()).collect();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let stranger = Peer::Address(ip("192.0.2.66"));
         let proxy = Peer::Address(ip("10.0.0.1"));
-        // name, who sent it, X-Forwarded-For lines, the visitor
+        // name, peer, X-Forwarded-For lines, client
         type Case = (&'static str, Peer, &'static [&'static str], Option<&'static str>);
         let cases: &[Case] = &[
             ("no proxy", stranger, &[], Some("192.0.2.66")),
@@ -217,13 +216,13 @@ mod tests {
             ("through two proxies", proxy, &["198.51.100.1, 10.2.3.4"], Some("198.51.100.1")),
             ("two lines", proxy, &["1.1.1.1, 198.51.100.1", "10.2.3.4"], Some("198.51.100.1")),
             ("only proxies", proxy, &["10.9.9.9, 10.2.3.4"], Some("10.9.9.9")),
-            ("nothing said", proxy, &[], Some("10.0.0.1")),
-            ("no address", proxy, &["198.51.100.1, unknown"], Some("10.0.0.1")),
+            ("no header", proxy, &[], Some("10.0.0.1")),
+            ("not an address", proxy, &["198.51.100.1, unknown"], Some("10.0.0.1")),
             ("with port", proxy, &["198.51.100.1:80"], Some("198.51.100.1")),
             ("IPv6", proxy, &["[2001:db9::1]:80, 2001:db8::7"], Some("2001:db9::1")),
             ("IPv4 in IPv6", Peer::Address(ip("::ffff:10.0.0.1")), &["1.1.1.1"], Some("1.1.1.1")),
             ("unix socket", Peer::UnixSocket, &["198.51.100.1"], Some("198.51.100.1")),
-            ("unix socket that says nothing", Peer::UnixSocket, &[], None),
+            ("unix socket, no header", Peer::UnixSocket, &[], None),
             ("unknown peer", Peer::Unknown, &["198.51.100.1"], None),
         ];
         for (name, peer, lines, expected) in cases {
@@ -238,12 +237,12 @@ mod tests {
                 Peer::Address(address) => Some(address.to_canonical()),
                 _ => None,
             };
-            assert_eq!(without_trust, own, "{name}, nobody trusted");
+            assert_eq!(without_trust, own, "{name}, no proxy trusted");
         }
     }
 
     #[test]
-    fn the_scheme_is_believed_from_proxies_alone() {
+    fn the_scheme_is_believed_only_from_proxies() {
         let trusted = ["10.0.0.1".parse().unwrap()];
         let peer = |text: &str| Peer::Address(text.parse().unwrap());
         for (from, said, expected) in [

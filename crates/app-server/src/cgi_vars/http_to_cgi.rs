@@ -1,6 +1,6 @@
-//! An HTTP response's head to a CGI response's (RFC 3875 §6): `Status:` and header lines.
+//! Converts an HTTP response's head to a CGI response's (RFC 3875 §6): `Status:` and header lines.
 //!
-//! What a web server between us and the visitor decides itself is left out.
+//! Leaves out what a web server between us and the client decides itself.
 
 use bytes::{BufMut, BytesMut};
 use http::header::{
@@ -8,10 +8,10 @@ use http::header::{
 };
 use http::{HeaderMap, Method, StatusCode, response};
 
-/// Appends the head with the empty line that ends it. `length` is the body's length in bytes when
-/// it is known and the application has not said it.
+/// Appends the head and the empty line that ends it. `length` is the body's length in bytes, if it is
+/// known and the application has not stated it.
 pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &mut BytesMut) {
-    // Rule: haproxy makes a 302 of what it has read so far when a Location comes.
+    // Rule: haproxy sends the head read so far as a 302 when it meets a Location.
     let status_is_last = (head.status.is_redirection() || head.status == StatusCode::CREATED)
         && head.headers.contains_key(LOCATION);
     if !status_is_last {
@@ -38,7 +38,7 @@ pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &m
     output.put_slice(b"\r\n");
 }
 
-/// The status, always told: without it mod_fcgid guesses, and `Location` alone becomes a redirect.
+/// Writes the status, always: without it mod_fcgid guesses, and `Location` alone becomes a redirect.
 fn write_status(status: StatusCode, output: &mut BytesMut) {
     output.put_slice(b"Status: ");
     output.put_slice(status.as_str().as_bytes());
@@ -57,8 +57,8 @@ pub(crate) fn has_body(method: &Method, status: StatusCode) -> bool {
         && status != StatusCode::NOT_MODIFIED
 }
 
-/// The length to announce for a body: what the stream promises. None where there is no body to promise
-/// anything: the application alone knows what GET would have brought.
+/// The length to announce for a body: what the stream promises. `None` where there is no body: only the
+/// application knows what GET would have returned.
 pub(crate) fn announced_length(
     method: &Method,
     head: &response::Parts,
@@ -68,8 +68,8 @@ pub(crate) fn announced_length(
     exact.filter(|_| !without)
 }
 
-/// Bytes of a header line, its end included, from which on it is too long. mod_fcgid and mod_cgi read into
-/// 8,192 bytes and call the rest of a longer line a malformed header.
+/// The length of a header line in bytes, including its line ending, from which it is too long. mod_fcgid
+/// and mod_cgi read into 8,192 bytes and treat the rest of a longer line as a malformed header.
 const TOO_LONG_LINE: usize = 8192;
 
 /// Finds a header whose line web servers would cut; the error names it.
@@ -86,15 +86,15 @@ pub(crate) fn check_lines(headers: &HeaderMap) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a header of the application's does not go to the web server: what holds between two
-/// neighbours only, and CGI's own word for the status.
+/// Whether a header of the application is not passed to the web server: hop-by-hop headers, and CGI's own
+/// status header.
 fn is_left_out(name: &HeaderName) -> bool {
     is_hop_by_hop(name) || name.as_str() == "status"
 }
 
-/// Takes out the headers that hold between two neighbours only.
+/// Removes hop-by-hop headers.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Nearly no response has any.
+    // Almost no response has any.
     if headers.keys().any(is_hop_by_hop) {
         let names: Vec<HeaderName> = headers
             .keys()
@@ -105,13 +105,13 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Headers between two neighbours only (RFC 9110 §7.6.1).
+/// Whether a header is hop-by-hop (RFC 9110 §7.6.1).
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// Whether the application's Connection header says that this one is for the neighbour only.
+/// Whether the application's Connection header makes this one hop-by-hop.
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers
         .get_all(CONNECTION)
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads() {
+    fn writes_heads() {
         let (mut head, ()) = http::Response::builder()
             .status(404)
             .header("Content-Type", "text/plain")
@@ -135,7 +135,7 @@ mod tests {
             .header("Connection", "close, X-Hop")
             .header("Transfer-Encoding", "chunked")
             .header("Keep-Alive", "timeout=5")
-            .header("X-Hop", "for the neighbour")
+            .header("X-Hop", "for the next hop")
             .header("Status", "200 OK")
             .header("Location", "//elsewhere/%2F?a b")
             .body(())
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirects_status_comes_after_its_place() {
+    fn the_status_of_a_redirect_follows_its_location() {
         let (head, ()) = http::Response::builder()
             .status(303)
             .header("Location", "/x")
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_header_can_bring_another() {
+    fn headers_cannot_be_injected() {
         for value in ["a\r\nset-cookie: b", "a\nb", "a\rb", "a\0b"] {
             assert!(http::HeaderValue::from_str(value).is_err(), "{value:?}");
             assert!(http::HeaderValue::from_bytes(value.as_bytes()).is_err(), "{value:?}");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_shorter_than_what_web_servers_take() {
+    fn rejects_lines_longer_than_web_servers_accept() {
         let overhead = "x-a: \r\n".len();
         for (length, expected) in [(8191 - overhead, true), (8192 - overhead, false)] {
             let value = http::HeaderValue::from_str(&"v".repeat(length)).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies() {
+    fn announces_lengths_of_bodies() {
         let cases = [
             (Method::GET, 200, true),
             (Method::HEAD, 200, false),

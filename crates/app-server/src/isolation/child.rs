@@ -1,4 +1,4 @@
-//! The child's side of an isolated request: a loop of its own, the same service, one request.
+//! The child's side of an isolated request: an event loop of its own, the same service, one request.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -24,7 +24,7 @@ pub(super) struct Pipes {
     pub(super) answer: OwnedFd,
 }
 
-/// Answers one request and returns the process' exit code. `length` is the body's, if it is known; the outer
+/// Answers one request and returns the process's exit code. `length` is the body's, if known; the outer
 /// `None` means that there is no body.
 pub(super) fn run<S: HttpService>(
     application: &Application<S>,
@@ -61,10 +61,10 @@ pub(super) fn run<S: HttpService>(
     });
     match served.and_then(|written| written) {
         Ok(()) => 0,
-        // Nobody waits for the response any more.
+        // The response is no longer wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 1,
         Err(error) => {
-            tracing::error!("An isolated process cannot respond: {error}.");
+            tracing::error!("Isolated process cannot send its response: {error}.");
             1
         }
     }
@@ -89,7 +89,7 @@ async fn respond<S: HttpService>(
     loop {
         match poll_fn(|context| body.as_mut().poll_frame(context)).await {
             Some(Ok(frame)) => {
-                // Trailers have no place in CGI.
+                // CGI cannot carry trailers.
                 if let Ok(data) = frame.into_data() {
                     PipeFrame::Data(data).write(pipe).await?;
                 }
@@ -104,15 +104,15 @@ async fn respond<S: HttpService>(
 struct Receiving {
     pipe: Reader,
     frames: Frames,
-    /// `None` when the end has come.
+    /// `None` once the body has ended.
     sender: Option<Sender>,
     /// Bytes that may wait for the handler.
     room: usize,
 }
 
 impl Receiving {
-    /// Passes what arrives to the handler. Ready when there is nobody at the other end any more (`BrokenPipe`),
-    /// or when that cannot be known.
+    /// Passes what arrives to the handler. Ready when the parent has closed its end (`BrokenPipe`), or
+    /// when that can no longer be detected.
     fn poll_parent_gone(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             while let Ok(Some(frame)) = self.frames.next() {
@@ -136,7 +136,7 @@ impl Receiving {
             }
             let room = self.room;
             if self.sender.as_ref().is_some_and(|sender| sender.poll_full(context, room)) {
-                // Not read now; but the end of the parent is heard anyway.
+                // Reading is paused, but the parent's exit must still be noticed.
                 return self
                     .pipe
                     .poll_closed(context)

@@ -1,7 +1,7 @@
-//! What goes through the pipes between a process and its child: frames of a kind, a length and bytes.
+//! What passes through the pipes between a process and its child: frames of a kind, a length and bytes.
 //!
-//! Both ends are the same program in the same memory layout at the same moment: nothing here is a protocol
-//! for others. What comes is checked anyway, for the child may have gone mad.
+//! Both ends are the same program with the same memory layout at the same moment, so this is not a
+//! protocol for others. Frames are validated anyway, because the child's memory may be corrupted.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -10,25 +10,25 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use event_loop::pipe::Writer;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-/// One letter and the length of what follows.
+/// One letter, and the length of what follows.
 const HEADER: usize = 5;
 
-/// Bytes of the longest frame: what a handler gives at once.
+/// Bytes of the longest frame: the most that a handler yields at once.
 const LONGEST: usize = 1 << 30;
 
-/// Room for a read: what a pipe holds.
+/// Room for a read: the capacity of a pipe.
 const READ: usize = 64 * 1024;
 
-/// What one end tells the other.
+/// What one end sends to the other.
 #[derive(Debug)]
 pub(crate) enum PipeFrame {
-    /// The response's head. `exact`: the length of the body, if it is known. `is_all`: nothing follows.
+    /// The response's head. `exact`: the length of the body, if known. `is_all`: nothing follows.
     Head { response: Response<()>, exact: Option<u64>, is_all: bool },
     /// Bytes of a body.
     Data(Bytes),
     /// The body is complete.
     End,
-    /// The body broke off: why.
+    /// The body failed, for this reason.
     Failed(String),
 }
 
@@ -36,7 +36,7 @@ impl PipeFrame {
     /// Writes the frame; waits for room.
     ///
     /// # Errors
-    /// When nobody reads.
+    /// When the reader has gone.
     pub(crate) async fn write(self, pipe: &mut Writer) -> io::Result<()> {
         let (kind, mut bytes) = match self {
             PipeFrame::Head { response, exact, is_all } => (b'H', encode(&response, exact, is_all)),
@@ -98,27 +98,27 @@ fn decode(mut bytes: Bytes) -> Option<PipeFrame> {
     Some(PipeFrame::Head { response, exact, is_all })
 }
 
-/// Cuts what is read into frames. Data is handed on as it comes, in parts.
+/// Splits what is read into frames. Data is passed on as it arrives, in parts.
 #[derive(Default)]
 pub(crate) struct Frames {
     buffer: BytesMut,
-    /// Bytes of a data frame that have not been handed on.
+    /// Bytes of a data frame that have not been passed on.
     data_left: usize,
 }
 
 impl Frames {
-    /// Where the next read goes, with room for it.
+    /// Returns the buffer for the next read, with room for it.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         self.buffer.reserve(READ);
         &mut self.buffer
     }
 
-    /// Returns the next frame, if it is there.
+    /// Returns the next frame, if it has arrived.
     ///
     /// # Errors
-    /// When what came is no frame.
+    /// When the bytes are not a frame.
     pub(crate) fn next(&mut self) -> Result<Option<PipeFrame>, &'static str> {
-        const NONSENSE: &str = "its process sent what is no answer";
+        const NONSENSE: &str = "its process sent a malformed response";
         if self.data_left == 0 {
             let Some((header, rest)) = self.buffer.split_at_checked(HEADER) else {
                 return Ok(None);
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_in_every_cut() {
+    fn frames_are_parsed_at_every_split() {
         let response = Response::builder()
             .status(404)
             .header("set-cookie", "a=b")
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_frames_are_rejected() {
         for nonsense in
             [&b"X\0\0\0\0"[..], b"D\xff\xff\xff\xff", b"H\x01\0\0\0x", b"H\x0b\0\0\0\0\0aaaaaaaab"]
         {

@@ -1,4 +1,4 @@
-//! How many requests may be isolated at once, and who is next.
+//! How many requests may be isolated at once, and which is next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -6,14 +6,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Permits for isolated requests, given in the order of asking.
+/// Permits for isolated requests, granted in order of arrival.
 #[derive(Clone)]
 pub(crate) struct ProcessQueue(Rc<Inner>);
 
 struct Inner {
     free: Cell<usize>,
     next_ticket: Cell<u64>,
-    /// Who waits, in order.
+    /// Waiting requests, in order.
     waiting: RefCell<VecDeque<(u64, Option<Waker>)>>,
 }
 
@@ -33,7 +33,7 @@ impl ProcessQueue {
         ProcessPermit(self.clone())
     }
 
-    /// Wakes who is first, if there is a permit.
+    /// Wakes the first in the queue, if there is a permit.
     fn call_next(&self) {
         if self.0.free.get() == 0 {
             return;
@@ -56,7 +56,7 @@ impl Drop for ProcessPermit {
     }
 }
 
-/// A request that waits. One that gives up makes room for the next.
+/// A request that waits. One that gives up makes way for the next.
 struct Waiter {
     queue: ProcessQueue,
     ticket: u64,
@@ -75,7 +75,7 @@ impl Waiter {
         let mut waiting = waiting.borrow_mut();
         if free.get() > 0 && waiting.front().is_some_and(|(ticket, _)| *ticket == self.ticket) {
             free.set(free.get() - 1);
-            // The drop takes us out of the queue and calls the next.
+            // The drop removes this one from the queue and wakes the next.
             return Poll::Ready(());
         }
         let mine = waiting.iter_mut().find(|(ticket, _)| *ticket == self.ticket);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_are_given_in_order_and_given_back() {
+    fn permits_are_granted_in_order_and_returned() {
         let queue = ProcessQueue::new(2);
         let mut context = Context::from_waker(Waker::noop());
         let mut take = || match pin!(queue.enter()).poll(&mut context) {
@@ -109,7 +109,7 @@ mod tests {
             Poll::Pending => None,
         };
         let (one, two) = (take().unwrap(), take().unwrap());
-        assert!(take().is_none(), "and who gave up waits no longer");
+        assert!(take().is_none(), "one that gave up is still queued");
         let mut context = Context::from_waker(Waker::noop());
         let mut first = pin!(queue.enter());
         let mut second = Box::pin(queue.enter());

@@ -1,5 +1,5 @@
-//! The parent's side of an isolated request: sends the body (a task), receives the response ([`Relay`]), passes on
-//! what the child prints, and knows what its end means.
+//! The parent's side of an isolated request: sends the body (in a task), receives the response
+//! ([`Relay`]), forwards what the child prints, and interprets the child's exit.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -23,23 +23,23 @@ use crate::isolation::frames::{Frames, PipeFrame};
 use crate::isolation::queue::ProcessPermit;
 use crate::request::body::Body;
 
-/// How long a child that has sent everything may take to exit before it is killed, and how long one that is
-/// dying may take to be gone.
+/// How long a child that has sent everything may take to exit before it is killed, and how long one that
+/// is dying may take to be gone.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A child that has begun, and our ends.
+/// A started child, and our ends of its pipes.
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) body: Writer,
     pub(crate) answer: Reader,
 }
 
-/// What both tasks of a request know.
+/// What both tasks of a request share.
 #[derive(Default)]
 struct SharedWithBody {
-    /// The body waits for the visitor: the child cannot be blamed for the time.
+    /// Whether the body is waiting for the client, which does not count as the child's time.
     waits_for_visitor: Cell<bool>,
-    /// Who is to hear when that changes.
+    /// Woken when that changes.
     relay: RefCell<Option<Waker>>,
 }
 
@@ -54,8 +54,8 @@ impl SharedWithBody {
     }
 }
 
-/// Sends the request's body to the child. Only returns if that fails: the end of the pipe tells the child that
-/// nobody waits for its response.
+/// Sends the request's body to the child. Returns only on failure: closing the pipe tells the child that
+/// its response is no longer wanted.
 async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>) {
     loop {
         let piece = poll_fn(|context| {
@@ -74,13 +74,11 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>)
         match frame.write(&mut pipe).await {
             Ok(()) if is_last => break,
             Ok(()) => {}
-            // The child does not want any more.
+            // The child does not want more.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
             Err(error) => {
-                tracing::error!(
-                    "A request body could not be sent to its isolated process: {error}."
-                );
-                // Otherwise it would wait for the rest.
+                tracing::error!("Cannot send a request body to its isolated process: {error}.");
+                // Otherwise the child would wait for the rest.
                 return;
             }
         }
@@ -90,7 +88,8 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>)
     std::future::pending().await
 }
 
-/// The response of a child process, as it comes. Dropping it kills the child, unless the response is complete.
+/// The response of a child process, as it arrives. Dropping it kills the child, unless the response is
+/// complete.
 pub(crate) struct Relay {
     state: State,
     answer: Reader,
@@ -98,32 +97,32 @@ pub(crate) struct Relay {
     limits: Limits,
     clock: ChildClock,
     shared: Rc<SharedWithBody>,
-    /// Bytes of the body that are left, when the child has told their number.
+    /// Remaining bytes of the body, if the child has announced its length.
     left: Option<u64>,
 }
 
 enum State {
     Answering(Running),
-    /// The response has ended before its end: why is being found out.
+    /// The response was cut short; the cause is being determined.
     Dying(Pin<Box<dyn Future<Output = Cause>>>),
     Over,
 }
 
-/// All that ends with the child.
+/// Everything that ends with the child.
 struct Running {
     child: Child,
-    /// Says whether the child ran out of memory.
+    /// Yields whether the child ran out of memory.
     printed: Task<bool>,
     _body: Task<()>,
     _permit: ProcessPermit,
 }
 
-/// What comes from a child.
+/// What arrives from a child.
 pub(crate) enum ChildEvent {
     Head(Response<()>),
     Data(Bytes),
     End,
-    /// The handler's body failed: its words, which the child has logged.
+    /// The handler's body failed, with this message, which the child has logged.
     Truncated(String),
     /// The child failed.
     Failed(Cause),
@@ -147,7 +146,7 @@ impl Relay {
         }
     }
 
-    /// The number of bytes that are left of the body, if it is known.
+    /// The remaining bytes of the body, if known.
     pub(crate) fn left(&self) -> Option<u64> {
         match self.state {
             State::Over => Some(0),
@@ -155,7 +154,7 @@ impl Relay {
         }
     }
 
-    /// Waits for what comes next. Nothing comes after [`ChildEvent::End`] and the failures.
+    /// Waits for what comes next. Nothing follows [`ChildEvent::End`] or a failure.
     pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent> {
         loop {
             match &mut self.state {
@@ -171,7 +170,7 @@ impl Relay {
                 Ok(Some(frame)) => return Poll::Ready(self.take(frame)),
                 Ok(None) => {}
                 Err(why) => {
-                    // The drop kills it.
+                    // Dropping the state kills the child.
                     self.state = State::Over;
                     return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
                 }
@@ -180,9 +179,7 @@ impl Relay {
                 Poll::Ready(Ok(1..)) => self.clock.stop(),
                 Poll::Ready(Ok(0)) => self.find_out(),
                 Poll::Ready(Err(error)) => {
-                    tracing::error!(
-                        "The response of an isolated process could not be read: {error}."
-                    );
+                    tracing::error!("Cannot read the response of an isolated process: {error}.");
                     self.find_out();
                 }
                 Poll::Pending => {
@@ -195,7 +192,7 @@ impl Relay {
         }
     }
 
-    /// Ready when the child has taken too long; the time in which it waits for the visitor does not count.
+    /// Ready when the child has taken too long; time spent waiting for the client does not count.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
         *self.shared.relay.borrow_mut() = Some(context.waker().clone());
         if self.shared.waits_for_visitor.get() {
@@ -230,14 +227,14 @@ impl Relay {
         }
     }
 
-    /// The child has said all: it leaves by itself.
+    /// The child has sent everything: lets it exit on its own.
     fn let_go(&mut self) {
         let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
         let leaving = async move {
             let _ = time::timeout(EXIT_PATIENCE, running.child.wait()).await;
-            // What it has printed last; it ends with the last process of the child's group.
+            // Its last output; the pipe closes with the last process of the child's group.
             let _ = time::timeout(EXIT_PATIENCE, &mut running.printed).await;
         };
         event_loop::spawn(leaving).detach();
@@ -252,7 +249,7 @@ impl Relay {
         self.state = State::Dying(Box::pin(async move {
             let Ok(ending) = time::timeout(EXIT_PATIENCE, running.child.wait()).await else {
                 return Cause::ChildBroke(
-                    "its process stopped in the middle of the answer".to_owned(),
+                    "its process stopped in the middle of the response".to_owned(),
                 );
             };
             let usage = running.child.usage();
@@ -273,14 +270,15 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Whoever has got all and did not ask for the end; else the drop of the state kills the child.
+        // The receiver may have read everything without polling for the end. Otherwise, dropping the
+        // state kills the child.
         if self.left == Some(0) {
             self.let_go();
         }
     }
 }
 
-/// Tells what happened to a child, and which setting would have let it go on.
+/// Says what happened to a child, and which setting would have allowed it to continue.
 fn explain(failure: &Failure, cpu: Duration) -> String {
     let setting = match failure {
         Failure::CpuTime(_) => "isolated_cpu",
@@ -295,10 +293,10 @@ fn explain(failure: &Failure, cpu: Duration) -> String {
             );
         }
     };
-    format!("its isolated process was ended: {failure}; {setting} raises that limit")
+    format!("its isolated process was killed: {failure}; {setting} raises that limit")
 }
 
-/// Time that runs only while it is the child's turn.
+/// A clock that runs only while the child is the one to act.
 struct ChildClock {
     left: Duration,
     running: Option<(Instant, Sleep)>,

@@ -1,25 +1,26 @@
-//! How long to wait before a worker that ended is replaced: values in, a time out.
+//! How long to wait before a worker that ended is replaced: values in, a duration out.
 
 use std::time::Duration;
 
-/// A worker that lived so long had a good start: what ended it came later, and the next may begin at once.
+/// A worker that has lived this long started well: what ended it came later, and the next may start at
+/// once.
 const GOOD_START: Duration = Duration::from_secs(10);
 
-/// The wait after the first bad start. It doubles with each further one.
+/// The wait after the first failed start. It doubles with each further one.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The longest wait: a cause that has been mended is noticed within it.
+/// The longest wait. Once the cause is fixed, a worker starts within this time.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Counts the bad starts in a row.
+/// Counts failed starts in a row.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
     bad_starts: u32,
 }
 
 impl BackOff {
-    /// Takes in that a worker ended after `lifetime` without having been told to; returns how long to wait
-    /// before the next is started.
+    /// Records that a worker ended after `lifetime` without having been asked to. Returns how long to
+    /// wait before the next is started.
     pub(super) fn ended(&mut self, lifetime: Duration) -> Duration {
         if lifetime >= GOOD_START {
             self.bad_starts = 0;
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_starts_wait_longer_and_longer_and_one_good_start_forgives() {
+    fn failed_starts_double_the_wait_and_a_good_start_resets_it() {
         let mut back_off = BackOff::default();
         let at_once = Duration::from_millis(5);
         let waits: Vec<u128> = (0..9).map(|_| back_off.ended(at_once).as_millis()).collect();

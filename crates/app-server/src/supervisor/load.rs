@@ -1,16 +1,16 @@
-//! Whether there should be more workers or fewer: values in, a decision out.
+//! Whether there should be more or fewer workers: values in, a decision out.
 
 use std::ops::RangeInclusive;
 
-/// The processor's share of one worker in one second, in hundredths, from which it is busy.
+/// From this share of a processor, in hundredths over one second, a worker is busy.
 const BUSY: u64 = 75;
 
-/// All of them busy, or connections waiting with nobody to take them, for so many seconds in a row: one
-/// more. A second may be a single large request.
+/// Add a worker after all workers have been busy, or connections have waited unaccepted, for this many
+/// seconds in a row. A single large request may take a second.
 const SECONDS_TO_GROW: u32 = 2;
 
-/// The same work would leave one worker fewer half idle for so many seconds in a row: one fewer. Starting
-/// one costs little, but each start and end disturbs.
+/// Remove a worker when one fewer would have been half idle for this many seconds in a row. Starting one
+/// is cheap, but each start and exit disturbs.
 const SECONDS_TO_SHRINK: u32 = 60;
 
 /// What the last seconds were like.
@@ -20,7 +20,7 @@ pub(super) struct Load {
     spare: u32,
 }
 
-/// What to do about it.
+/// What to do about the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoadChange {
     /// Start one more.
@@ -30,9 +30,10 @@ pub(super) enum LoadChange {
 }
 
 impl Load {
-    /// Takes in one second: the processor's share of each worker, in hundredths, whether connections waited
-    /// at its end, and how many workers are to be started for others that ended. While there are any,
-    /// nothing is changed: who waits then waits for them, and they may be held back because they die early.
+    /// Records one second: each worker's share of a processor, in hundredths; whether connections were
+    /// waiting at its end; and how many replacements are still to be started. While there are any,
+    /// nothing changes: connections are waiting for those, and they may be delayed because workers die
+    /// early.
     pub(super) fn observe(
         &mut self,
         shares: &[u64],
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_workers_get_company_up_to_the_most() {
+    fn busy_workers_are_added_up_to_the_maximum() {
         assert_eq!(after(1, &[99], false), None);
         assert_eq!(after(2, &[99], false), Some(LoadChange::More));
         assert_eq!(after(2, &[99, 80], false), Some(LoadChange::More));
@@ -81,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_wait_count_as_load_whatever_the_processor_does() {
+    fn waiting_connections_count_as_load() {
         assert_eq!(after(2, &[0], true), Some(LoadChange::More));
         assert_eq!(after(1, &[0], true), None);
     }
 
     #[test]
-    fn idle_workers_leave_after_a_minute_down_to_the_least() {
+    fn idle_workers_stop_after_a_minute_down_to_the_minimum() {
         assert_eq!(after(59, &[0, 0], false), None);
         assert_eq!(after(60, &[0, 0], false), Some(LoadChange::Fewer));
         assert_eq!(after(60, &[20, 17], false), Some(LoadChange::Fewer));
@@ -96,18 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_die_early_are_not_multiplied_by_who_waits_for_them() {
+    fn waiting_connections_do_not_multiply_workers_that_die_early() {
         let mut load = Load::default();
         for _ in 0..100 {
             assert_eq!(load.observe(&[], true, 1, &(1..=3)), None);
         }
-        // Only what waits although all are there counts.
+        // Waiting counts only while all workers are running.
         assert_eq!(load.observe(&[0], true, 0, &(1..=3)), None);
         assert_eq!(load.observe(&[0], true, 0, &(1..=3)), Some(LoadChange::More));
     }
 
     #[test]
-    fn one_calm_second_begins_the_count_anew() {
+    fn one_calm_second_resets_the_count() {
         let mut load = Load::default();
         assert_eq!(load.observe(&[99], false, 0, &(1..=3)), None);
         assert_eq!(load.observe(&[10], false, 0, &(1..=3)), None);

@@ -1,19 +1,19 @@
-//! What a process knows of its supervisor.
+//! What a process knows about its supervisor.
 
 use std::io;
 use std::os::unix::process::parent_id;
 
-/// Tells a process that it is a worker, whose socket is at descriptor 0: the supervisor's process number.
+/// Marks a process as a worker whose socket is at descriptor 0. The value is the supervisor's pid.
 pub(crate) const VARIABLE: &str = "APP_SERVER_WORKER";
 
 /// Whether a supervisor started this process.
 ///
-/// Children that a tool starts inherit the variable, too, but have another parent.
+/// Child processes of a tool inherit the variable too, but have another parent.
 pub fn is_worker() -> bool {
     std::env::var(VARIABLE).is_ok_and(|number| number == parent_id().to_string())
 }
 
-/// Drains and ends a worker when its supervisor is gone: nobody would upgrade or end it then.
+/// Drains and exits a worker when its supervisor is gone, since nothing would upgrade or stop it then.
 pub(crate) fn end_with_supervisor() -> io::Result<()> {
     if is_worker() { process::stop_with_parent(parent_id()) } else { Ok(()) }
 }

@@ -226,7 +226,7 @@ fn nobody_reads_the_answer() {
     drop(stdout);
     let ran = finish(child);
     assert!(!ran.success);
-    assert!(ran.errors.contains("The response could not be written completely"), "{ran:?}");
+    assert!(ran.errors.contains("Cannot write the response in full"), "{ran:?}");
 }
 
 mod shell {
