@@ -1,29 +1,29 @@
 //! The fixed bodies: BEGIN_REQUEST, END_REQUEST and UNKNOWN_TYPE, eight bytes each.
 //!
-//! Bytes in, values out, and back; whether a body is welcome is decided in `connection.rs` and
-//! `request_state.rs`. Reserved bytes are written as zero and read as nothing.
+//! Bytes in, values out, and back; whether a body is expected is decided in `connection.rs` and
+//! `request_state.rs`. Reserved bytes are written as zero and ignored when read.
 
 use std::fmt;
 
 /// Bytes in every fixed body (FastCGI 1.0 §4.2, §5.1, §5.5).
 pub(crate) const BODY_LENGTH: usize = 8;
 
-/// The bit of BEGIN_REQUEST's flags that leaves the closing to the web server (§5.1).
+/// The flag of BEGIN_REQUEST that leaves closing the connection to the web server (§5.1).
 const KEEP_CONN: u8 = 1;
 
-/// What the web server wants an application to be (FastCGI 1.0 §6).
+/// The role the web server wants the application to play (FastCGI 1.0 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Answers a request, as a CGI program does: PARAMS, then STDIN (§6.2).
     Responder,
-    /// Says whether a request may go on: PARAMS alone, no STDIN at all (§6.3).
+    /// Decides whether a request may proceed: PARAMS only, no STDIN at all (§6.3).
     Authorizer,
-    /// Answers with a changed file: PARAMS, STDIN and DATA (§6.4).
+    /// Responds with a modified file: PARAMS, STDIN and DATA (§6.4).
     Filter,
 }
 
 impl Role {
-    /// Reads a role's number; `None` for one the specification does not know.
+    /// Parses a role's number; `None` for one that the specification does not define.
     pub const fn from_number(number: u16) -> Option<Role> {
         match number {
             1 => Some(Role::Responder),
@@ -53,23 +53,23 @@ impl fmt::Display for Role {
     }
 }
 
-/// How the protocol side of a request ended (FastCGI 1.0 §5.5).
+/// How a request ended at the protocol level (FastCGI 1.0 §5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolStatus {
-    /// The request was served, well or badly (0).
+    /// The request was served, successfully or not (0).
     RequestComplete,
     /// Refused: this connection takes one request at a time (1).
     CannotMultiplex,
-    /// Refused: too much is going on (2).
+    /// Refused: the application is overloaded (2).
     Overloaded,
     /// Refused: the application does not know the role (3).
     UnknownRole,
-    /// A number the specification does not know.
+    /// A number that the specification does not define.
     Other(u8),
 }
 
 impl ProtocolStatus {
-    /// Reads the status byte.
+    /// Parses the status byte.
     pub const fn from_byte(byte: u8) -> ProtocolStatus {
         match byte {
             0 => ProtocolStatus::RequestComplete,
@@ -92,12 +92,12 @@ impl ProtocolStatus {
     }
 }
 
-/// BEGIN_REQUEST's body (§5.1): two bytes role, one byte flags, five reserved.
+/// BEGIN_REQUEST's body (§5.1): two bytes of role, one of flags, five reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BeginRequest {
     /// The role's number, known or not.
     pub(crate) role: u16,
-    /// Whether the web server wants to go on using the connection.
+    /// Whether the web server wants to keep using the connection.
     pub(crate) keep_connection: bool,
 }
 
@@ -116,10 +116,10 @@ impl BeginRequest {
     }
 }
 
-/// END_REQUEST's body (§5.5): four bytes application status, one protocol status, three reserved.
+/// END_REQUEST's body (§5.5): four bytes of application status, one of protocol status, three reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndRequest {
-    /// What a CGI program would have given to `exit`.
+    /// The exit status that a CGI program would have returned.
     pub(crate) app_status: u32,
     pub(crate) protocol_status: ProtocolStatus,
 }
@@ -139,7 +139,7 @@ impl EndRequest {
     }
 }
 
-/// UNKNOWN_TYPE's body (§4.2): the type that was not understood, seven reserved bytes.
+/// UNKNOWN_TYPE's body (§4.2): the unrecognized type, seven reserved bytes.
 pub(crate) fn unknown_type_body(record_type: u8) -> [u8; BODY_LENGTH] {
     [record_type, 0, 0, 0, 0, 0, 0, 0]
 }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_survive_the_wire() {
+    fn bodies_round_trip() {
         for role in [0, 1, 2, 3, 4, 0x0100, u16::MAX] {
             for keep_connection in [false, true] {
                 let begin = BeginRequest { role, keep_connection };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_bytes_and_other_flags_mean_nothing() {
+    fn reserved_bytes_and_unknown_flags_are_ignored() {
         let begin = BeginRequest::decode([0, 1, 0b1111_1110, 9, 9, 9, 9, 9]);
         assert_eq!(begin, BeginRequest { role: 1, keep_connection: false });
     }

@@ -1,8 +1,7 @@
-//! The web server's end of a connection: begins requests, hears answers.
+//! The web server's end of a connection: begins requests, receives responses.
 //!
-//! For tests, load generation and relays. The mirror of `connection.rs`, built of the same parts:
-//! `framing.rs`, `output.rs`, and the table of `request_state.rs`, which here says what may be
-//! *sent*.
+//! For tests, load generation and relays. The mirror image of `connection.rs`, built from the same parts:
+//! `framing.rs`, `output.rs`, and the table of `request_state.rs`, which here says what may be *sent*.
 
 use std::io::IoSlice;
 
@@ -21,47 +20,48 @@ use crate::requests::{Requests, WithId};
 /// What an application did, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A part of a request's answer: a slice of the input, not copied, never empty.
+    /// A part of a request's response: a slice of the input, not copied, never empty.
     Stdout {
         /// The request.
         id: RequestId,
         /// The next bytes.
         data: Bytes,
     },
-    /// A part of a message for the log: a slice of the input, not copied, never empty. It may contain line ends
-    /// and escape sequences from a visitor: pass it through [`one_line`](crate::one_line) before logging it.
+    /// A part of a log message: a slice of the input, not copied, never empty. It may contain newlines
+    /// and escape sequences from a client: pass it through [`one_line`](crate::one_line) before logging
+    /// it.
     Stderr {
         /// The request.
         id: RequestId,
         /// The next bytes.
         data: Bytes,
     },
-    /// The application is done with a request; its id is free again.
+    /// The application has ended a request; its id is free again.
     End {
         /// The request.
         id: RequestId,
-        /// What a CGI program would have given to `exit`.
+        /// The exit status that a CGI program would have returned.
         app_status: u32,
         /// Whether the request was served at all.
         protocol_status: ProtocolStatus,
     },
-    /// The answer to `get_values`: the names the application knew, with their values.
+    /// The reply to `get_values`: the names that the application knows, with their values.
     Values(Params),
     /// The application does not know management records of this type.
     UnknownType(u8),
-    /// The connection cannot go on. No request is active any more, no event follows; close.
+    /// The connection cannot continue. No request is active any more and no event follows; close it.
     Failed(ConnectionError),
 }
 
 /// The web server's end of one connection to an application.
 ///
-/// Same shape and order of calls as the application's end, [`crate::Connection`]. Commands return
-/// `false` and do nothing where the protocol allows no such record: streams in the order of the
-/// role, nothing after their end, nothing for a request that is not active. A request is active
-/// from [`begin`](Self::begin) until [`Event::End`].
+/// It has the same shape and order of calls as the application's end, [`crate::Connection`]. Commands
+/// return `false` and do nothing where the protocol does not allow the record: streams must follow the
+/// order of the role, nothing may follow their end, and nothing may be sent for an inactive request. A
+/// request is active from [`begin`](Self::begin) until [`Event::End`].
 ///
-/// What the application sends for unknown or finished ids is ignored. How many requests to begin
-/// at once, and whether the application can multiplex, is for the caller to know
+/// What the application sends for unknown or ended ids is ignored. It is up to the caller to know how
+/// many requests to begin at once and whether the application can multiplex
 /// ([`get_values`](Self::get_values) asks).
 #[derive(Debug, Default)]
 pub struct Connection {
@@ -71,12 +71,12 @@ pub struct Connection {
     output: Output,
 }
 
-/// A request as the web server remembers it.
+/// The state of a request on the web server's side.
 #[derive(Debug)]
 struct Asked {
     id: RequestId,
     role: Role,
-    /// What has been sent of it.
+    /// What has been sent so far.
     phase: Phase,
     stdout_ended: bool,
     stderr_ended: bool,
@@ -98,11 +98,11 @@ enum Awaiting {
     EndBody(RequestId),
     /// The content of a record of one of this request's streams.
     Stream(RequestId, RecordType),
-    /// The content of GET_VALUES_RESULT, of which this is there.
+    /// The content of GET_VALUES_RESULT, of which this has arrived.
     Values(Vec<u8>),
     /// The body of UNKNOWN_TYPE.
     UnknownTypeBody,
-    /// Content that is of no consequence.
+    /// Content to be skipped.
     Skipped,
     /// Nothing: the connection has failed.
     Nothing,
@@ -110,13 +110,13 @@ enum Awaiting {
 
 /// Commands.
 impl Connection {
-    /// Makes the end of a fresh connection.
+    /// Creates this end of a new connection.
     pub fn new() -> Connection {
         Connection::default()
     }
 
-    /// Begins a request. Without `keep_connection` the application closes the connection when the
-    /// request is over.
+    /// Begins a request. Without `keep_connection`, the application closes the connection after the
+    /// request.
     pub fn begin(&mut self, id: RequestId, role: Role, keep_connection: bool) -> bool {
         if self.has_failed() || self.is_active(id) {
             return false;
@@ -128,7 +128,7 @@ impl Connection {
         true
     }
 
-    /// Sends parameters, in one record when they fit. May be called several times.
+    /// Sends parameters, in one record if they fit. May be called several times.
     pub fn params<'a>(
         &mut self,
         id: RequestId,
@@ -141,12 +141,12 @@ impl Connection {
         may
     }
 
-    /// Says that the parameters are complete.
+    /// Ends the parameters.
     pub fn params_end(&mut self, id: RequestId) -> bool {
         self.end_stream(id, RecordType::Params, Move::ParamsEnd)
     }
 
-    /// Sends a part of the request's body. An empty part is nothing.
+    /// Sends a part of the request's body. An empty part is ignored.
     pub fn stdin(&mut self, id: RequestId, data: Bytes) -> bool {
         let may = self.move_to(id, Move::Stdin);
         if may {
@@ -155,12 +155,12 @@ impl Connection {
         may
     }
 
-    /// Says that the body is complete. Authorizers have none, and need no end of it.
+    /// Ends the body. Authorizers have none and need no end of it.
     pub fn stdin_end(&mut self, id: RequestId) -> bool {
         self.end_stream(id, RecordType::Stdin, Move::StdinEnd)
     }
 
-    /// Sends a part of the file a filter is to work on. An empty part is nothing.
+    /// Sends a part of the file that a filter processes. An empty part is ignored.
     pub fn data(&mut self, id: RequestId, data: Bytes) -> bool {
         let may = self.move_to(id, Move::Data);
         if may {
@@ -169,18 +169,18 @@ impl Connection {
         may
     }
 
-    /// Says that the file is complete.
+    /// Ends the file.
     pub fn data_end(&mut self, id: RequestId) -> bool {
         self.end_stream(id, RecordType::Data, Move::DataEnd)
     }
 
-    /// Asks the application to give a request up. It answers with END_REQUEST all the same.
+    /// Aborts a request. The application still responds with END_REQUEST.
     pub fn abort(&mut self, id: RequestId) -> bool {
         self.end_stream(id, RecordType::AbortRequest, Move::Abort)
     }
 
-    /// Asks for values by name (`FCGI_MAX_CONNS`, `FCGI_MAX_REQS`, `FCGI_MPXS_CONNS`). Names that
-    /// do not fit into the one record there is for them are left out.
+    /// Requests values by name (`FCGI_MAX_CONNS`, `FCGI_MAX_REQS`, `FCGI_MPXS_CONNS`). Names that do not
+    /// fit into the single record are left out.
     pub fn get_values<'a>(&mut self, names: impl IntoIterator<Item = &'a [u8]>) -> bool {
         if self.has_failed() {
             return false;
@@ -203,7 +203,7 @@ impl Connection {
         may
     }
 
-    /// Moves a request as the table allows; says whether it does.
+    /// Moves a request as the table allows; returns whether it does.
     fn move_to(&mut self, id: RequestId, to: Move) -> bool {
         let Some(request) = self.requests.get_mut(id) else { return false };
         match next_phase(request.role, request.phase, to) {
@@ -218,14 +218,14 @@ impl Connection {
 
 /// Input.
 impl Connection {
-    /// Takes what was just read; see [`crate::Connection::handle_input`].
+    /// Takes the bytes just read; see [`crate::Connection::handle_input`].
     pub fn handle_input(&mut self, input: Bytes) {
         if !self.has_failed() {
             self.framing.handle_input(input);
         }
     }
 
-    /// Returns what happened next; `None` when more input is needed to say.
+    /// Returns the next event; `None` if more input is needed.
     pub fn poll_event(&mut self) -> Option<Event> {
         match self.next_event() {
             Ok(Some(event)) => Some(event),
@@ -298,7 +298,7 @@ impl Connection {
         }
     }
 
-    /// Says what becomes of a record's content.
+    /// Decides what happens to a record's content.
     fn handle_header(&mut self, header: Header) -> Result<Awaiting, Problem> {
         let Some(record) = RecordType::from_byte(header.record_type) else {
             return Ok(Awaiting::Skipped);
@@ -348,17 +348,17 @@ impl Connection {
         self.output.transmit(slices)
     }
 
-    /// Notes that so many bytes, of those lent by `transmit`, were written.
+    /// Records that this many of the bytes lent by `transmit` were written.
     pub fn transmitted(&mut self, bytes: usize) {
         self.output.transmitted(bytes);
     }
 
-    /// Returns how many bytes wait to be written.
+    /// Returns how many bytes are unsent.
     pub fn unsent(&self) -> usize {
         self.output.unsent()
     }
 
-    /// Takes everything unsent as one piece, copied; it counts as written. For tests and tools.
+    /// Takes all unsent bytes in one copied piece; they count as written. For tests and tools.
     pub fn take_unsent(&mut self) -> Bytes {
         self.output.take_unsent()
     }
@@ -366,23 +366,23 @@ impl Connection {
 
 /// Getters.
 impl Connection {
-    /// Returns how many requests are active: begun here, and not ended by the application.
+    /// Returns how many requests are active: begun here and not ended by the application.
     pub fn active_requests(&self) -> usize {
         self.requests.len()
     }
 
-    /// Says whether a request is active.
+    /// Returns whether a request is active.
     pub fn is_active(&self, id: RequestId) -> bool {
         self.requests.get(id).is_some()
     }
 
-    /// Returns whether no record is half received: an application that closes at any other point has broken
-    /// off, and so has one that closes while a request is active.
+    /// Returns whether no record has been received in part. An application that closes at any other
+    /// point, or while a request is active, has truncated a response.
     pub fn is_between_records(&self) -> bool {
         !self.has_failed() && self.framing.is_between_records()
     }
 
-    /// Says whether the connection has failed: [`Event::Failed`] was its last event.
+    /// Returns whether the connection has failed: [`Event::Failed`] was its last event.
     pub fn has_failed(&self) -> bool {
         matches!(self.awaiting, Awaiting::Nothing)
     }

@@ -1,8 +1,8 @@
 //! The application's end of one connection: records to events, commands to records.
 //!
-//! Here records meet requests: which are active, what the connection answers by itself, and what
-//! ends it. Where a record begins and ends is `framing.rs`' matter; which move is legal is
-//! `request_state.rs`'; how bytes wait to be written is `output.rs`'. Events go to whoever runs
+//! Here records meet requests: which are active, which replies the connection makes by itself, and what
+//! ends it. Where a record begins and ends is determined in `framing.rs`, which moves are legal in
+//! `request_state.rs`, and how bytes wait to be written in `output.rs`. Events go to the caller that runs
 //! the application.
 
 use std::io::IoSlice;
@@ -25,33 +25,32 @@ use crate::requests::Requests;
 
 /// The application's end of one connection from a web server.
 ///
-/// Input: [`handle_input`](Self::handle_input), then [`poll_event`](Self::poll_event) until
-/// `None`. Commands: [`stdout`](Self::stdout), [`stdout_in_place`](Self::stdout_in_place),
-/// [`stderr`](Self::stderr), [`end_request`](Self::end_request); each returns `false` and does
-/// nothing when the request is not active any more, which is nobody's mistake: the connection may
-/// have failed meanwhile. Output: [`transmit`](Self::transmit),
-/// [`transmitted`](Self::transmitted). When all is sent, ask [`close_when`](Self::close_when).
+/// Input: [`handle_input`](Self::handle_input), then [`poll_event`](Self::poll_event) until `None`.
+/// Commands: [`stdout`](Self::stdout), [`stdout_in_place`](Self::stdout_in_place),
+/// [`stderr`](Self::stderr), [`end_request`](Self::end_request); each returns `false` and does nothing if
+/// the request is no longer active, which is not a mistake: the connection may have failed in the
+/// meantime. Output: [`transmit`](Self::transmit), [`transmitted`](Self::transmitted). When everything is
+/// sent, check [`close_when`](Self::close_when).
 ///
-/// GET_VALUES, unknown management types, unknown roles and requests past the limit are answered
-/// without an event; look at [`unsent`](Self::unsent) after polling.
+/// GET_VALUES, unknown management types, unknown roles and requests beyond the limit are answered without
+/// an event; check [`unsent`](Self::unsent) after polling.
 ///
-/// A connection that has nothing to do holds no memory beyond this structure, which is less than
-/// 512 bytes.
+/// An idle connection holds no memory beyond this structure, which is less than 512 bytes.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
     framing: Framing,
     awaiting: Awaiting,
-    /// Requests that are active, and ended ones whose input is waited for before closing.
+    /// Active requests, and ended ones whose remaining input is awaited before closing.
     requests: Requests<RequestState>,
     /// How many of them are active: 0 <= active <= limits.requests_per_connection.
     active: usize,
-    /// Whether a request without KEEP_CONN has ended, so that the connection is ours to close.
+    /// Whether a request without KEEP_CONN has ended, so that this end has to close the connection.
     closing: bool,
     output: Output,
-    /// Bytes of our own replies queued since `replies_since`.
+    /// Bytes of the connection's own replies queued since `replies_since`.
     replies: usize,
-    /// The output position that must be sent before `replies` is counted from zero again.
+    /// The output position that must be sent before `replies` is reset to zero.
     replies_since: u64,
 }
 
@@ -64,9 +63,9 @@ enum Awaiting {
     BeginBody(RequestId),
     /// The content of a record of one of this request's streams.
     Stream(RequestId, RecordType),
-    /// The content of GET_VALUES, of which this is there.
+    /// The content of GET_VALUES, of which this has arrived.
     Values(Vec<u8>),
-    /// Content that is of no consequence.
+    /// Content to be skipped.
     Skipped,
     /// Nothing: the connection has failed.
     Nothing,
@@ -74,7 +73,7 @@ enum Awaiting {
 
 /// Input.
 impl Connection {
-    /// Makes the end of a fresh connection.
+    /// Creates this end of a new connection.
     pub fn new(limits: Limits) -> Connection {
         Connection {
             limits,
@@ -89,16 +88,16 @@ impl Connection {
         }
     }
 
-    /// Takes what was just read. It is kept, not copied, and the events for bodies are slices of
-    /// it: their memory is free again when they are dropped and `poll_event` has said `None`.
-    /// Poll until then before the next input; input that comes earlier is copied.
+    /// Takes the bytes just read. They are kept, not copied, and the events for bodies are slices of
+    /// them: their memory is free again once those are dropped and `poll_event` has returned `None`. Poll
+    /// until then before the next input; input that arrives earlier is copied.
     pub fn handle_input(&mut self, input: Bytes) {
         if !self.has_failed() {
             self.framing.handle_input(input);
         }
     }
 
-    /// Returns what happened next; `None` when more input is needed to say.
+    /// Returns the next event; `None` if more input is needed.
     pub fn poll_event(&mut self) -> Option<Event> {
         match self.next_event() {
             Ok(Some(event)) => Some(event),
@@ -114,8 +113,8 @@ impl Connection {
         }
     }
 
-    /// Consumes input until something happens. Every second turn consumes input, so the work is
-    /// bounded by it.
+    /// Consumes input until there is an event. Every second iteration consumes input, which bounds the
+    /// work.
     fn next_event(&mut self) -> Result<Option<Event>, Problem> {
         loop {
             match &mut self.awaiting {
@@ -180,12 +179,11 @@ impl Connection {
         }
     }
 
-    /// Decides what a record is, and what becomes of its content. Content that nothing here asks
-    /// for is skipped.
+    /// Decides what a record is and what happens to its content. Content that is not needed is skipped.
     fn handle_header(&mut self, header: Header) -> Result<Option<Event>, Problem> {
         let Some(id) = header.id else { return self.handle_management(header).map(|()| None) };
-        // §3.3: an application ignores records of inactive requests. Management types with an id
-        // and types that do not exist are no records of a request either, active or not.
+        // §3.3: an application ignores records of inactive requests. Management types with a request id
+        // and types that do not exist are not records of a request either, active or not.
         let Some(record_type) = RecordType::from_byte(header.record_type) else { return Ok(None) };
         if record_type == RecordType::BeginRequest {
             if self.is_active(id) {
@@ -205,7 +203,7 @@ impl Connection {
             return Ok(None);
         };
         if !request.is_active() {
-            // Only watched for its end. What is out of order has no consequence any more.
+            // Only tracked for its end. Records out of order no longer matter.
             request.receive(to);
             if request.phase.is_over() {
                 self.requests.remove(id);
@@ -223,7 +221,7 @@ impl Connection {
         }
     }
 
-    /// Says what a legal move of an active request means for the application.
+    /// Determines what a legal move of an active request means for the application.
     fn moved(&mut self, id: RequestId, to: Move, header: Header) -> Result<Option<Event>, Problem> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(None) };
         match (request.application, to) {
@@ -249,7 +247,7 @@ impl Connection {
                 })));
             }
             (Application::Unaware, Move::Abort) => {
-                // Nobody knows of the request yet, so nobody else could end it (§5.4).
+                // The application has not seen the request yet, so it cannot end it (§5.4).
                 self.retire(id);
                 self.reply(
                     RecordType::EndRequest,
@@ -271,7 +269,7 @@ impl Connection {
             }
             // The rest of a refused request is skipped.
             (Application::Refusing, _) => {}
-            // The table makes these impossible; if they were, to skip them would be right.
+            // The table makes these impossible; skipping would be correct anyway.
             (Application::Unaware, Move::Stdin | Move::StdinEnd | Move::Data | Move::DataEnd)
             | (Application::Serving, Move::Params | Move::ParamsEnd)
             | (Application::Ended, _) => {}
@@ -279,7 +277,7 @@ impl Connection {
         Ok(None)
     }
 
-    /// Takes a BEGIN_REQUEST for an inactive id.
+    /// Handles BEGIN_REQUEST for an inactive id.
     fn begin(&mut self, id: RequestId, begin: BeginRequest) -> Result<(), Problem> {
         let refused = match Role::from_number(begin.role) {
             None => ProtocolStatus::UnknownRole,
@@ -288,14 +286,14 @@ impl Connection {
                 self.active += 1;
                 return Ok(());
             }
-            // §5.5 tells an application that takes one request at a time from a busy one.
+            // §5.5 distinguishes an application that takes one request at a time from a busy one.
             Some(_) if self.limits.requests_per_connection == 1 => ProtocolStatus::CannotMultiplex,
             Some(_) => ProtocolStatus::Overloaded,
         };
         self.requests.remove(id);
         if !begin.keep_connection {
-            // The web server goes on sending what it does not know to be refused. An unknown role
-            // most likely has a responder's streams.
+            // The web server keeps sending until it learns of the refusal. An unknown role most likely
+            // has a responder's streams.
             let role = Role::from_number(begin.role).unwrap_or(Role::Responder);
             let mut request = RequestState::begun(id, role, false);
             request.end();
@@ -307,18 +305,18 @@ impl Connection {
     }
 }
 
-/// What the connection answers by itself.
+/// Replies that the connection makes by itself.
 impl Connection {
-    /// Takes a record without a request (§4). What is not a known question, including a request's
-    /// record without an id, is a management record of a type we do not understand (§4.2).
+    /// Handles a record without a request (§4). Anything but a known query, including a request's record
+    /// without an id, is a management record of an unknown type (§4.2).
     fn handle_management(&mut self, header: Header) -> Result<(), Problem> {
         match RecordType::from_byte(header.record_type) {
             Some(RecordType::GetValues) => {
                 self.awaiting = Awaiting::Values(Vec::new());
                 Ok(())
             }
-            // Answers to questions that nobody asked. To say that we do not understand could go
-            // back and forth for ever between two applications.
+            // Replies to queries that were never made. Replying with UNKNOWN_TYPE could loop forever
+            // between two applications.
             Some(RecordType::GetValuesResult | RecordType::UnknownType) => Ok(()),
             _ => {
                 let body = unknown_type_body(header.record_type);
@@ -327,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// Answers GET_VALUES: each name that we know, once, in a fixed order (§4.1).
+    /// Replies to GET_VALUES: each known name once, in a fixed order (§4.1).
     fn answer_values(&mut self, block: Vec<u8>) -> Result<(), Problem> {
         let asked = Params::from_block(Bytes::from(block)).map_err(|pair_at| {
             Problem::PairLength { record: RecordType::GetValues, id: None, pair_at }
@@ -351,7 +349,7 @@ impl Connection {
         self.reply(RecordType::GetValuesResult, None, &answer)
     }
 
-    /// Queues an answer of our own, unless the peer leaves too many unread.
+    /// Queues a reply of the connection's own, unless the peer leaves too many unread.
     fn reply(
         &mut self,
         record_type: RecordType,
@@ -378,8 +376,8 @@ impl Connection {
 
 /// Commands.
 impl Connection {
-    /// Queues a part of a request's answer, in as many records as it takes. Up to 4 KiB are
-    /// copied, more is shared. An empty part is nothing: the stream ends with `end_request`.
+    /// Queues a part of a request's response, in as many records as necessary. Up to 4 KiB are copied,
+    /// more is shared. An empty part is ignored: the stream ends with `end_request`.
     pub fn stdout(&mut self, id: RequestId, data: Bytes) -> bool {
         let answered = self.answered(id).is_some();
         if answered {
@@ -388,13 +386,13 @@ impl Connection {
         answered
     }
 
-    /// Lets `write` append a part of a request's answer right into the output buffer, where it
-    /// stands beside its header and everything small around it: for a response's head, and a body
-    /// that is made on the spot. Up to 65,535 bytes become one record; more costs moving them.
+    /// Lets `write` append a part of a request's response directly to the output buffer, where it is
+    /// contiguous with its header and all small pieces around it: for a response's head, and a body
+    /// generated on the spot. Up to 65,535 bytes become one record; more have to be moved.
     ///
     /// # Panics
-    /// When `write` takes bytes out of the buffer that it did not append. When `write` panics,
-    /// what it appended is taken back.
+    /// If `write` removes bytes from the buffer that it did not append. If `write` panics, what it
+    /// appended is removed.
     pub fn stdout_in_place(&mut self, id: RequestId, write: impl FnOnce(&mut BytesMut)) -> bool {
         let answered = self.answered(id).is_some();
         if answered {
@@ -403,9 +401,9 @@ impl Connection {
         answered
     }
 
-    /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers log what
-    /// they receive as it is. mod_fcgid cuts a record at about 8,000 bytes; nothing after `end_request` is
-    /// read.
+    /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers log
+    /// what they receive verbatim. mod_fcgid cuts a record at about 8,000 bytes; nothing after
+    /// `end_request` is read.
     pub fn stderr(&mut self, id: RequestId, message: &[u8]) -> bool {
         let Some(request) = self.answered(id) else { return false };
         let line = one_line(message);
@@ -414,9 +412,9 @@ impl Connection {
         true
     }
 
-    /// Ends a request: closes STDOUT, and STDERR if it was used, and queues END_REQUEST (§5.5).
-    /// The id is inactive from now on; what still comes of its body is skipped. `app_status` is
-    /// what a CGI program would give to `exit`; known web servers ignore it.
+    /// Ends a request: closes STDOUT, and STDERR if it was used, and queues END_REQUEST (§5.5). From now
+    /// on the id is inactive, and what is left of its input is skipped. `app_status` is the exit status a
+    /// CGI program would return; known web servers ignore it.
     pub fn end_request(&mut self, id: RequestId, app_status: u32) -> bool {
         let Some(request) = self.answered(id) else { return false };
         let stderr_used = request.stderr_used;
@@ -431,7 +429,7 @@ impl Connection {
         true
     }
 
-    /// The request, if the application has heard of it and has not ended it.
+    /// Returns the request, if the application has received it and has not ended it.
     fn answered(&mut self, id: RequestId) -> Option<&mut RequestState> {
         self.requests.get_mut(id).filter(|request| {
             matches!(request.application, Application::Serving | Application::Refusing)
@@ -450,20 +448,20 @@ impl Connection {
         }
     }
 
-    /// Remembers an ended request until its input is over, if there is room.
+    /// Keeps an ended request until its input is complete, if there is room.
     fn drain(&mut self, request: RequestState) {
         if self.drained() < self.drained_limit() {
             self.requests.insert(request);
         }
     }
 
-    /// How many ended requests we watch for the end of their input.
+    /// How many ended requests are tracked until their input ends.
     fn drained(&self) -> usize {
         self.requests.len() - self.active
     }
 
-    /// As many requests are drained as may be active; further ones are forgotten at once. So
-    /// memory is bounded, and to close too early costs the web server one answer at worst.
+    /// As many requests are drained as may be active; any more are forgotten at once. This bounds memory,
+    /// and closing too early costs the web server one response at worst.
     fn drained_limit(&self) -> usize {
         usize::from(self.limits.requests_per_connection)
     }
@@ -478,40 +476,40 @@ impl Connection {
 
 /// Output.
 impl Connection {
-    /// Fills `slices` with what is to be written next, in order; returns how many were filled.
-    /// Two to four slices are enough for most answers; more are used for large bodies.
+    /// Fills `slices` with what is to be written next, in order; returns how many were filled. Two to
+    /// four slices are enough for most responses; large bodies use more.
     pub fn transmit<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.output.transmit(slices)
     }
 
-    /// Notes that so many bytes, of those lent by `transmit`, were written.
+    /// Records that this many of the bytes lent by `transmit` were written.
     pub fn transmitted(&mut self, bytes: usize) {
         self.output.transmitted(bytes);
     }
 
-    /// Returns how many bytes wait to be written. An application that has much unsent should wait
-    /// before it says more: this crate does not limit it.
+    /// Returns how many bytes are unsent. An application with many unsent bytes should wait before it
+    /// queues more: this crate does not limit them.
     pub fn unsent(&self) -> usize {
         self.output.unsent()
     }
 
-    /// Returns how many bytes were ever queued: where the next answer begins in what is written.
+    /// Returns how many bytes were queued so far: the position at which the next response starts.
     pub fn queued(&self) -> u64 {
         self.output.queued()
     }
 
-    /// Returns how many bytes were ever written.
+    /// Returns how many bytes were written so far.
     pub fn sent(&self) -> u64 {
         self.output.sent()
     }
 
-    /// Returns the header of the record of which a part is written, if one is, and how many of that
-    /// record's bytes are not, header and padding included. For whoever has to end it in another way.
+    /// Returns the header of the record that is partly written, if there is one, and how many of its
+    /// bytes, header and padding included, are not. For completing it by other means.
     pub fn record_begun(&self) -> Option<(Header, usize)> {
         self.output.record_begun()
     }
 
-    /// Takes everything unsent as one piece, copied; it counts as written. For tests and tools.
+    /// Takes all unsent bytes in one copied piece; they count as written. For tests and tools.
     pub fn take_unsent(&mut self) -> Bytes {
         self.output.take_unsent()
     }
@@ -519,19 +517,19 @@ impl Connection {
 
 /// Getters.
 impl Connection {
-    /// Returns how many requests are active: begun, and not ended by the application. Counts those
-    /// whose parameters are still arriving.
+    /// Returns how many requests are active: begun and not ended by the application. Includes those whose
+    /// parameters are still arriving.
     pub fn active_requests(&self) -> usize {
         self.active
     }
 
-    /// Says whether a request is active.
+    /// Returns whether a request is active.
     pub fn is_active(&self, id: RequestId) -> bool {
         self.requests.get(id).is_some_and(RequestState::is_active)
     }
 
-    /// Says whether and when to close the connection. May change with every event, `end_request`
-    /// and input.
+    /// Returns whether and when to close the connection. May change with every event, `end_request` and
+    /// input.
     pub fn close_when(&self) -> CloseWhen {
         if self.has_failed() {
             CloseWhen::Now
@@ -544,13 +542,13 @@ impl Connection {
         }
     }
 
-    /// Says whether no request is active and no record half received: only then can the
+    /// Returns whether no request is active and no record is received in part: only then can the
     /// connection be handed to another process. There may be unsent bytes.
     pub fn is_between_requests(&self) -> bool {
         !self.has_failed() && self.active == 0 && self.framing.is_between_records()
     }
 
-    /// Says whether no record is half received and nothing more is there: what comes next is a header.
+    /// Returns whether no record is received in part and no input is left: a header comes next.
     pub fn is_between_records(&self) -> bool {
         !self.has_failed() && self.framing.is_between_records()
     }
@@ -561,7 +559,7 @@ impl Connection {
         self.requests.iter().find(unaware).map(|it| it.id)
     }
 
-    /// Returns how many bytes of memory incomplete parameters and queries take.
+    /// Returns how many bytes of memory incomplete parameters and queries use.
     pub fn held_bytes(&self) -> usize {
         let asked = match &self.awaiting {
             Awaiting::Values(block) => block.capacity(),
@@ -570,18 +568,18 @@ impl Connection {
         asked + self.requests.iter().map(|it| it.params.capacity()).sum::<usize>()
     }
 
-    /// Returns the limits the connection keeps to.
+    /// Returns the limits of the connection.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Says whether the connection has failed: [`Event::Failed`] was its last event.
+    /// Returns whether the connection has failed: [`Event::Failed`] was its last event.
     pub fn has_failed(&self) -> bool {
         matches!(self.awaiting, Awaiting::Nothing)
     }
 
-    /// Says whether a request's input is over: nothing more of it is to be expected.
-    /// True for requests that are not known.
+    /// Returns whether a request's input is complete: nothing more of it is expected. True for unknown
+    /// requests.
     pub fn is_input_over(&self, id: RequestId) -> bool {
         self.requests.get(id).is_none_or(|request| request.phase.is_over())
     }
@@ -593,9 +591,9 @@ fn check_length(record: RecordType, expected: u16, header: Header) -> Result<(),
     if found == expected { Ok(()) } else { Err(Problem::BodyLength { record, expected, found }) }
 }
 
-/// Makes parameters of a gathered block, giving back memory it does not fill.
+/// Makes parameters from a complete block, releasing unused memory.
 fn finish_block(block: &mut Vec<u8>) -> Result<Params, usize> {
-    /// So much unused memory is left alone; moving the block costs more.
+    /// This much unused memory is kept; moving the block costs more.
     const UNUSED: usize = 1024;
     let mut block = std::mem::take(block);
     if block.capacity() - block.len() > UNUSED {

@@ -1,19 +1,19 @@
-//! Why a connection cannot go on.
+//! Why a connection cannot continue.
 //!
-//! Everything here is the *peer's* doing and ends the connection, not the process. What ends one
-//! request alone is a [`Refusal`](crate::Refusal); misuse of our own methods changes nothing and
-//! returns `false`.
+//! Everything here is the *peer's* fault and ends the connection, not the process. What ends only one
+//! request is a [`Refusal`](crate::Refusal); misuse of this crate's methods changes nothing and returns
+//! `false`.
 
 use std::fmt;
 
 use crate::record::{RecordType, RequestId, VERSION};
 
-/// What was wrong with a connection's input, and where. Its text is one sentence for the log.
+/// What was wrong with a connection's input, and where. Displays as one sentence for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionError {
     /// What was wrong.
     pub problem: Problem,
-    /// Where the record concerned begins: bytes since the connection was made.
+    /// Where the record in question begins: bytes since the connection was made.
     pub record_at: u64,
 }
 
@@ -21,32 +21,32 @@ pub struct ConnectionError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// A record of a protocol version other than 1 (FastCGI 1.0 §3.3): no FastCGI at all, or
-    /// record borders were lost.
+    /// A record with a protocol version other than 1 (FastCGI 1.0 §3.3): the peer does not speak FastCGI,
+    /// or record boundaries were lost.
     Version {
         /// The version byte.
         found: u8,
     },
-    /// A record of fixed content with another length (§4.2, §5.1, §5.4, §5.5).
+    /// A record of fixed content with a different length (§4.2, §5.1, §5.4, §5.5).
     BodyLength {
         /// Which record.
         record: RecordType,
-        /// The content bytes it must have.
+        /// The content length it must have.
         expected: u16,
-        /// The content bytes it had.
+        /// The content length it had.
         found: u16,
     },
-    /// A name or value that would reach beyond the end of its stream or record (§3.4).
+    /// A name or value that extends beyond the end of its stream or record (§3.4).
     PairLength {
         /// The stream or record.
         record: RecordType,
-        /// The request, when it belongs to one.
+        /// The request, if it belongs to one.
         id: Option<RequestId>,
         /// Where the pair begins in the stream's content.
         pair_at: usize,
     },
-    /// BEGIN_REQUEST for an id whose request is not over (§3.3): from here on nobody can tell
-    /// whose records are whose.
+    /// BEGIN_REQUEST for an id whose request is active (§3.3): from here on, records can no longer be
+    /// attributed.
     BegunTwice {
         /// The id.
         id: RequestId,
@@ -58,7 +58,7 @@ pub enum Problem {
         /// The record that came too early.
         record: RecordType,
     },
-    /// More content for a stream that was ended (§3.3).
+    /// More content for a stream that had ended (§3.3).
     AfterStreamEnd {
         /// The request.
         id: RequestId,
@@ -72,7 +72,7 @@ pub enum Problem {
         /// The record.
         record: RecordType,
     },
-    /// The peer asks, and does not read the answers ([`Limits::reply_bytes`](crate::Limits)).
+    /// The peer sends queries but does not read the replies ([`Limits::reply_bytes`](crate::Limits)).
     RepliesUnread {
         /// The limit, in bytes.
         limit: usize,
@@ -90,34 +90,34 @@ impl fmt::Display for Problem {
         match self {
             Problem::Version { found } => write!(
                 formatter,
-                "the peer speaks FastCGI version {found}, or no FastCGI: only version {VERSION} exists"
+                "the peer speaks FastCGI version {found} or another protocol; the only version is {VERSION}"
             ),
             Problem::BodyLength { record, expected, found } => {
-                write!(formatter, "{record} has {found} content bytes where {expected} belong")
+                write!(formatter, "{record} has {found} content bytes instead of {expected}")
             }
             Problem::PairLength { record, id: Some(id), pair_at } => write!(
                 formatter,
-                "the name-value pair at byte {pair_at} of request {id}'s {record} is longer than the rest of the stream"
+                "the name-value pair at byte {pair_at} of request {id}'s {record} extends beyond the end of the stream"
             ),
             Problem::PairLength { record, id: None, pair_at } => write!(
                 formatter,
-                "the name-value pair at byte {pair_at} of {record} is longer than the rest of the record"
+                "the name-value pair at byte {pair_at} of {record} extends beyond the end of the record"
             ),
             Problem::BegunTwice { id } => {
-                write!(formatter, "request {id} was begun again before it was ended")
+                write!(formatter, "request {id} was begun again before it ended")
             }
             Problem::BeforeParamsEnd { id, record } => {
                 write!(formatter, "{record} of request {id} came before the end of its PARAMS")
             }
             Problem::AfterStreamEnd { id, record } => {
-                write!(formatter, "{record} of request {id} went on after its end")
+                write!(formatter, "{record} of request {id} continued after its end")
             }
             Problem::WrongDirection { id, record } => {
-                write!(formatter, "{record} for request {id} came from the wrong side")
+                write!(formatter, "{record} for request {id} may not be sent by this side")
             }
             Problem::RepliesUnread { limit } => write!(
                 formatter,
-                "the peer leaves more than {limit} bytes of answers to its own questions unread"
+                "the peer leaves more than {limit} bytes of replies to its own queries unread"
             ),
         }
     }
@@ -130,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_one_sentence_that_says_what_and_where() {
+    fn an_error_says_what_and_where_in_one_sentence() {
         let error = ConnectionError { problem: Problem::Version { found: 71 }, record_at: 48 };
         assert_eq!(
             error.to_string(),
-            "the peer speaks FastCGI version 71, or no FastCGI: only version 1 exists \
+            "the peer speaks FastCGI version 71 or another protocol; the only version is 1 \
              (record at byte 48 of the connection)"
         );
     }

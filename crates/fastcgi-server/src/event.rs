@@ -1,6 +1,6 @@
-//! What a web server did, as the application hears it, and when to close.
+//! What a web server did, as reported to the application, and when to close.
 //!
-//! Made in `connection.rs`; consumed by whoever runs the application.
+//! Produced by `connection.rs`; consumed by the caller that runs the application.
 
 use bytes::Bytes;
 
@@ -12,11 +12,11 @@ use crate::record::RequestId;
 /// What happened on a connection, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A request with the whole of its parameters. It stays active until
+    /// A request with all of its parameters. It stays active until
     /// [`end_request`](crate::Connection::end_request).
     Request(Request),
-    /// A request that cannot be handed over. It is active all the same: the application should
-    /// answer it and end it. Its body is not reported.
+    /// A request that cannot be passed on. It is active all the same: the application should respond to
+    /// it and end it. Its body is not reported.
     Refused {
         /// The request.
         id: RequestId,
@@ -35,48 +35,48 @@ pub enum Event {
         /// The request.
         id: RequestId,
     },
-    /// A part of the file a filter works on: a slice of the input, not copied, never empty.
+    /// A part of the file that a filter processes: a slice of the input, not copied, never empty.
     Data {
         /// The request.
         id: RequestId,
         /// The next bytes.
         data: Bytes,
     },
-    /// The file a filter works on is complete.
+    /// The file that a filter processes is complete.
     DataEnd {
         /// The request.
         id: RequestId,
     },
-    /// The web server no longer wants the answer (FastCGI 1.0 §5.4). The request stays active
-    /// until it is ended, which should be soon; nothing more is reported of it.
+    /// The web server no longer wants the response (FastCGI 1.0 §5.4). The request stays active until it
+    /// is ended, which should be soon; nothing more of it is reported.
     Abort {
         /// The request.
         id: RequestId,
     },
-    /// The connection cannot go on. No request is active any more, no event follows; write the
-    /// reason to the log, send what is unsent, close.
+    /// The connection cannot continue. No request is active any more and no event follows; log the
+    /// reason, send what is unsent, and close.
     Failed(ConnectionError),
 }
 
-/// A request as it begins: all of its parameters, nothing of its body.
+/// A new request: all of its parameters, nothing of its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What to call it on this connection.
+    /// Its id on this connection.
     pub id: RequestId,
-    /// What the web server wants the application to be.
+    /// The role the web server wants the application to play.
     pub role: Role,
-    /// Whether the web server wants to use the connection again (`FCGI_KEEP_CONN`, §5.1);
-    /// [`close_when`](crate::Connection::close_when) minds it.
+    /// Whether the web server wants to reuse the connection (`FCGI_KEEP_CONN`, §5.1);
+    /// [`close_when`](crate::Connection::close_when) takes it into account.
     pub keep_connection: bool,
-    /// The parameters, by and large CGI's variables.
+    /// The parameters: CGI's variables, for the most part.
     pub params: Params,
 }
 
-/// Why a request is not handed over.
+/// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its parameters have more bytes than [`Limits::params_bytes`](crate::Limits). They were
-    /// thrown away; HTTP calls this 431.
+    /// Its parameters exceed [`Limits::params_bytes`](crate::Limits) and were discarded. In HTTP this is
+    /// status 431.
     ParamsTooLarge {
         /// The limit, in bytes.
         limit: usize,
@@ -88,10 +88,10 @@ pub enum Refusal {
 pub enum CloseWhen {
     /// Not now: a request is active, or the web server wants to keep the connection.
     KeepOpen,
-    /// When the rest of the input has been read and thrown away. The requests are over and
-    /// their answers queued, but the web server is still sending; to close on it would take back
-    /// answers that it has not read yet. Bound this by time and bytes.
+    /// When the rest of the input has been read and discarded. The requests have ended and their
+    /// responses are queued, but the web server is still sending; closing now would reset the connection
+    /// and lose responses it has not read yet. Bound this by time and bytes.
     AfterInput,
-    /// As soon as everything unsent is sent.
+    /// As soon as everything is sent.
     Now,
 }

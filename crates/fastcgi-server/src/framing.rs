@@ -1,8 +1,8 @@
-//! Records cut out of a stream of bytes: headers, contents, padding (FastCGI 1.0 §3.3).
+//! Splits a stream of bytes into records: headers, contents, padding (FastCGI 1.0 §3.3).
 //!
-//! Knows where a record ends, and nothing about what it means; `connection.rs` and `client.rs`
-//! ask for a header, then say what they want of the content: pieces of it, eight bytes of it, all
-//! of it, or nothing. "Not there yet" is `None`, and never an error.
+//! Knows where a record ends, but not what it means; `connection.rs` and `client.rs` request a header,
+//! then say what they want of the content: pieces of it, eight bytes of it, all of it, or nothing.
+//! Incomplete input is `None`, never an error.
 
 use bytes::{Buf, Bytes};
 
@@ -18,13 +18,13 @@ use crate::record::{HEADER_LENGTH, Header};
 /// ```
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
-    /// What was handed in and is not consumed yet; empty (and holding no memory) between inputs.
+    /// Input that is not consumed yet; empty (and holding no memory) between inputs.
     input: Bytes,
     /// Bytes consumed since the connection was made.
     position: u64,
-    /// Where the current record's header began.
+    /// Where the current record's header begins.
     record_at: u64,
-    /// The first bytes of a header or fixed body whose rest is not there yet.
+    /// The first bytes of an incomplete header or fixed body.
     partial: [u8; 8],
     /// How many bytes of `partial` are filled: 0 <= gathered < 8.
     gathered: u8,
@@ -35,7 +35,7 @@ pub(crate) struct Framing {
 }
 
 impl Framing {
-    /// Takes the next input. Unconsumed input, which a caller should not leave, is kept before it.
+    /// Takes the next input. Unconsumed input, which a caller should not leave, is kept in front of it.
     pub(crate) fn handle_input(&mut self, input: Bytes) {
         if self.input.is_empty() {
             self.input = input;
@@ -44,13 +44,13 @@ impl Framing {
         }
     }
 
-    /// Returns the next record's header, once all of it is there. The content of the record
-    /// before must have been consumed; its padding is skipped here.
+    /// Returns the next record's header once it is complete. The previous record's content must have been
+    /// consumed; its padding is skipped here.
     ///
     /// # Errors
-    /// The version byte, when it is not 1.
+    /// The version byte, if it is not 1.
     pub(crate) fn next_header(&mut self) -> Option<Result<Header, u8>> {
-        debug_assert_eq!(self.content_left, 0, "a record's content was left lying");
+        debug_assert_eq!(self.content_left, 0, "content of the previous record was not consumed");
         if self.padding_left > 0 {
             let padding = self.input.len().min(usize::from(self.padding_left));
             self.padding_left -= padding as u8;
@@ -71,7 +71,7 @@ impl Framing {
         Some(header)
     }
 
-    /// Returns a fixed body, once all of it is there. Only for records of eight content bytes.
+    /// Returns a fixed body once it is complete. Only for records of eight content bytes.
     pub(crate) fn fixed_body(&mut self) -> Option<[u8; 8]> {
         debug_assert_eq!(usize::from(self.content_left) + usize::from(self.gathered), 8);
         let body = self.eight_bytes();
@@ -79,8 +79,8 @@ impl Framing {
         body
     }
 
-    /// Returns as much of the content as is there, not copied; `None` when nothing is.
-    /// The record is over when [`content_left`](Self::content_left) is 0.
+    /// Returns as much of the content as has arrived, not copied; `None` if nothing has. The record is
+    /// complete when [`content_left`](Self::content_left) is 0.
     pub(crate) fn content(&mut self) -> Option<Bytes> {
         let length = self.content_there();
         if length == 0 {
@@ -91,12 +91,12 @@ impl Framing {
         Some(self.input.split_to(length))
     }
 
-    /// Appends as much of the content as is there to `block`; returns whether the record is over.
+    /// Appends as much of the content as has arrived to `block`; returns whether the record is complete.
     ///
-    /// The common case, a stream in one record, is one allocation of the right size. Otherwise
-    /// memory is taken as bytes arrive: a header alone must not make us hold 64 KiB.
+    /// The common case, a stream in one record, is one allocation of the right size. Otherwise memory is
+    /// allocated as bytes arrive: a header alone must not claim 64 KiB.
     pub(crate) fn gather_content(&mut self, block: &mut Vec<u8>) -> bool {
-        /// Up to here a record's own word for its length is believed before its bytes are there.
+        /// Up to this size, memory for a record's stated length is reserved before its bytes arrive.
         const BELIEVED: usize = 8 * 1024;
         let length = self.content_there();
         let promised = usize::from(self.content_left);
@@ -107,7 +107,7 @@ impl Framing {
         self.skip(length)
     }
 
-    /// Skips as much of the content as is there; returns whether the record is over.
+    /// Skips as much of the content as has arrived; returns whether the record is complete.
     pub(crate) fn skip_content(&mut self) -> bool {
         self.skip(self.content_there())
     }
@@ -117,12 +117,12 @@ impl Framing {
         self.content_left
     }
 
-    /// Where the current record began, in bytes since the connection was made.
+    /// Where the current record begins, in bytes since the connection was made.
     pub(crate) fn record_at(&self) -> u64 {
         self.record_at
     }
 
-    /// Says whether the last record is wholly consumed and nothing of the next is there.
+    /// Returns whether the last record is fully consumed and nothing of the next has arrived.
     pub(crate) fn is_between_records(&self) -> bool {
         self.input.is_empty()
             && self.gathered == 0
@@ -130,14 +130,14 @@ impl Framing {
             && self.padding_left == 0
     }
 
-    /// Lets go of the input, so that its memory can be used for the next read.
+    /// Releases the input, so that its memory can be used for the next read.
     pub(crate) fn release_input(&mut self) {
         if self.input.is_empty() {
             self.input = Bytes::new();
         }
     }
 
-    /// Throws away whatever input there is.
+    /// Discards any input.
     pub(crate) fn discard_input(&mut self) {
         self.input = Bytes::new();
     }
@@ -152,7 +152,7 @@ impl Framing {
         self.content_left == 0
     }
 
-    /// Takes eight bytes, straight from the input or gathered over several inputs.
+    /// Takes eight bytes, directly from the input or gathered over several inputs.
     #[inline]
     fn eight_bytes(&mut self) -> Option<[u8; 8]> {
         const { assert!(HEADER_LENGTH == 8) }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_gathered_from_single_bytes_and_padding_is_skipped() {
+    fn gathers_headers_from_single_bytes_and_skips_padding() {
         let mut framing = framing(&[]);
         for byte in [1, 5, 0, 1, 0, 0, 2] {
             framing.handle_input(Bytes::copy_from_slice(&[byte]));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_of_much_content_takes_no_memory() {
+    fn announced_content_reserves_no_memory() {
         let mut framing = framing(&[1, 4, 0, 1, 0xff, 0xff, 0, 0, 1]);
         framing.next_header().unwrap().unwrap();
         let mut block = Vec::new();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn input_that_comes_early_is_kept() {
+    fn early_input_is_kept() {
         let mut framing = framing(&[1, 5, 0, 1]);
         framing.handle_input(Bytes::from_static(&[0, 0, 0, 0]));
         assert!(framing.next_header().unwrap().is_ok());

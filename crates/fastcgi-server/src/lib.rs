@@ -1,12 +1,12 @@
-//! FastCGI 1.0, both sides, as sans-IO state machines: bytes in, events out; answers in, bytes out.
+//! FastCGI 1.0, both sides, as sans-IO state machines: bytes in, events out; responses in, bytes out.
 //!
 //! [`Connection`] (module [`server`]) is the application's end of one connection from a web
 //! server; [`client::Connection`] is the web server's end, for tests, load generation and relays.
 //! Neither has a socket, a clock, a log or a thread: the caller reads and writes, counts time and
 //! writes the log. Both have the same four families of methods, to be called in this order:
 //!
-//! 1. **input**: `handle_input` with the bytes just read, then `poll_event` until it says `None`;
-//! 2. **commands**: `stdout`, `end_request` and their like, whenever there is something to say;
+//! 1. **input**: `handle_input` with the bytes just read, then `poll_event` until it returns `None`;
+//! 2. **commands**: `stdout`, `end_request` and so on, whenever there is something to send;
 //! 3. **output**: `transmit` lends the slices to write, `transmitted` says how much was written;
 //! 4. **getters**: what is active, what is unsent, whether the connection has to be closed.
 //!
@@ -41,10 +41,10 @@
 //!     }
 //! }
 //! let mut slices = [std::io::IoSlice::new(&[]); 4];
-//! assert_eq!(connection.transmit(&mut slices), 1, "head, body and ends are one piece");
+//! assert_eq!(connection.transmit(&mut slices), 1, "head, body and end records are one slice");
 //! ```
 //!
-//! The bytes' way through the files: `framing.rs` cuts the input into records (`record.rs`), the
+//! The path of the bytes through the files: `framing.rs` cuts the input into records (`record.rs`), the
 //! connection (`connection.rs`) finds the request by id (`requests.rs`), `request_state.rs` says
 //! which move that record is, and the result leaves as an [`Event`] (`event.rs`), with the
 //! parameters (`pairs.rs`, `params.rs`) in one block. Commands write into `output.rs`,

@@ -1,14 +1,14 @@
-//! Turns any message for a log into one line.
+//! Turns any log message into one line.
 //!
-//! Messages quote what visitors send, and most logs write what they are given: a line end in a message would
-//! forge a line, and an escape sequence would take effect in the reader's terminal.
+//! Messages quote what clients send, and most logs write what they are given: a newline in a message
+//! would forge a log line, and an escape sequence would take effect in the reader's terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Turns a message into one line: trailing line ends are dropped, any other control character is escaped as in
-/// a Rust string (`\n`, `\u{1b}`), and a byte that is not UTF-8 as `\x9b`. Other text, in any language, is
-/// unchanged, and not copied if all of it is.
+/// Turns a message into one line: trailing newlines are dropped, any other control character is escaped
+/// as in a Rust string (`\n`, `\u{1b}`), and a byte that is not UTF-8 as `\x9b`. Other text, in any
+/// language, is unchanged, and is not copied if nothing has to change.
 pub fn one_line(message: &[u8]) -> Cow<'_, str> {
     let end = message.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let message = &message[..end.map_or(0, |last| last + 1)];
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_act_on_a_log_or_a_terminal_is_written_out() {
+    fn control_characters_and_invalid_utf8_are_escaped() {
         let cases: [(&[u8], &str); 8] = [
             (b"bad 'x\r\nFAKE: all is well'", "bad 'x\\r\\nFAKE: all is well'"),
             (b"\nat the beginning", "\\nat the beginning"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_is_ever_left() {
+    fn no_control_character_is_left() {
         for first in 0..=255_u8 {
             for second in 0..=255_u8 {
                 for message in [[first, second, b'x'], [b'x', first, second]] {

@@ -1,6 +1,6 @@
-//! What is to be written: small things side by side in one buffer, large payloads shared.
+//! What is to be written: small pieces side by side in one buffer, large payloads shared.
 //!
-//! Both sides of the protocol write here; the socket's owner takes it out with `transmit` and
+//! Both sides of the protocol write here; the socket's owner takes bytes out with `transmit` and
 //! `transmitted`. Nothing here knows what the records mean.
 
 use std::cell::Cell;
@@ -13,22 +13,22 @@ use crate::record::{FULL_CONTENT, HEADER_LENGTH, Header, MAX_CONTENT, RecordType
 
 /// Payloads up to this many bytes are copied behind their header; larger ones are shared.
 ///
-/// Copying 4 KiB takes about as long as counting a reference, queueing two more slices and having
-/// the kernel look at them. hyper flattens up to 16 KiB before a vectored write pays.
+/// Copying 4 KiB takes about as long as counting a reference, queueing two more slices and having the
+/// kernel process them. hyper flattens up to 16 KiB before a vectored write pays off.
 const COPIED_PAYLOAD: usize = 4 * 1024;
 
-/// The capacity a buffer starts with: a response's head and a small page.
+/// The initial capacity of a buffer: a response's head and a small page.
 const FIRST_CAPACITY: usize = 2 * 1024;
 
-/// The largest buffer that is kept for the next connection that needs one.
+/// The largest buffer that is kept for the next connection.
 const KEPT_CAPACITY: usize = 64 * 1024;
 
 thread_local! {
-    /// One empty buffer a thread, lent to whichever connection has something to say.
+    /// One empty buffer per thread, lent to the connection that has something to send.
     ///
-    /// An answer is usually queued and written within one turn of the loop, so one buffer serves
-    /// thousands of connections: none allocates for an ordinary answer, and none holds memory
-    /// while it has nothing to send.
+    /// A response is usually queued and written within one turn of the loop, so one buffer serves
+    /// thousands of connections: none allocates for an ordinary response, and none holds memory while it
+    /// has nothing to send.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
@@ -40,21 +40,21 @@ thread_local! {
 ///   shared:    payload 0  payload 1
 /// ```
 ///
-/// goes out as: first `before`, payload 0, second `before`, payload 1, what is after the last.
+/// is sent as: first `before`, payload 0, second `before`, payload 1, the bytes after the last.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Headers and small contents, contiguous. No memory while nothing is unsent.
+    /// Headers and small contents, contiguous. Holds no memory while nothing is unsent.
     buffer: BytesMut,
-    /// Large payloads, each with the number of buffer bytes that go before it.
+    /// Large payloads, each with the number of buffer bytes that precede it.
     shared: VecDeque<Shared>,
     /// The sum of `shared`'s `before`: 0 <= claimed <= buffer.len().
     claimed: usize,
     /// The sum of `shared`'s payload bytes.
     shared_bytes: usize,
-    /// Whether the buffer was sent in part since it was last empty.
+    /// Whether part of the buffer was sent since it was last empty.
     partly_sent: bool,
-    /// The record of which a part is sent, and how many of its bytes, header and padding included, are
-    /// not. None when what is sent ends with a whole record.
+    /// The record that is partly sent, and how many of its bytes, header and padding included, are not.
+    /// `None` if what is sent ends with a complete record.
     begun: Option<(Header, usize)>,
     /// Bytes queued since the connection was made.
     queued: u64,
@@ -84,8 +84,8 @@ impl Output {
         self.queued += (HEADER_LENGTH + content.len()) as u64;
     }
 
-    /// Appends a piece of a stream in as many records as it takes, copied. An empty piece makes no
-    /// record: that would end the stream.
+    /// Appends a piece of a stream in as many records as necessary, copied. An empty piece makes no
+    /// record, since that would end the stream.
     pub(crate) fn copied_stream(&mut self, record_type: RecordType, id: RequestId, data: &[u8]) {
         let mut rest = data;
         while rest.len() > MAX_CONTENT {
@@ -98,8 +98,8 @@ impl Output {
         }
     }
 
-    /// Appends a piece of a stream in as many records as it takes; large contents are shared, not
-    /// copied. An empty piece makes no record: that would end the stream.
+    /// Appends a piece of a stream in as many records as necessary; large contents are shared, not
+    /// copied. An empty piece makes no record, since that would end the stream.
     pub(crate) fn stream(&mut self, record_type: RecordType, id: RequestId, mut data: Bytes) {
         while data.len() > MAX_CONTENT {
             let full = data.split_to(FULL_CONTENT);
@@ -122,12 +122,12 @@ impl Output {
         self.shared.push_back(Shared { before, payload });
     }
 
-    /// Lets `write` append a piece of a stream right behind its header in the buffer. More than
-    /// 65,535 bytes become several records, at the price of moving them; none becomes no record.
+    /// Lets `write` append a piece of a stream directly behind its header in the buffer. More than 65,535
+    /// bytes become several records, at the cost of moving them; no bytes make no record.
     ///
     /// # Panics
-    /// When `write` takes away bytes that were there before. (When `write` itself panics, what it
-    /// had appended is taken back.)
+    /// If `write` removes bytes that were there before. (If `write` itself panics, what it appended is
+    /// removed.)
     pub(crate) fn in_place(
         &mut self,
         record_type: RecordType,
@@ -142,7 +142,7 @@ impl Output {
         write(appending.buffer);
         assert!(
             appending.buffer.len() >= content_start,
-            "bytes queued before were taken from the output buffer"
+            "bytes queued earlier were removed from the output buffer"
         );
         let content_length = appending.finish() - content_start;
         if content_length == 0 {
@@ -175,9 +175,9 @@ impl Output {
         filled
     }
 
-    /// Forgets the first `bytes` unsent bytes: they are written. More than there were counts as all.
+    /// Drops the first `bytes` unsent bytes: they are written. A larger number counts as all of them.
     pub(crate) fn transmitted(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.unsent(), "more was written than there was");
+        debug_assert!(bytes <= self.unsent(), "more bytes were written than were unsent");
         if bytes >= self.unsent() {
             self.clear();
             return;
@@ -203,7 +203,8 @@ impl Output {
         self.buffer.advance(left);
     }
 
-    /// Finds out which record is begun once the first `bytes` unsent bytes, which are not all, are sent.
+    /// Determines which record is partly sent once the first `bytes` unsent bytes, which are not all, are
+    /// sent.
     fn follow_records(&mut self, bytes: usize) {
         let mut left = bytes;
         let mut position = match self.begun {
@@ -218,10 +219,10 @@ impl Output {
             None => 0,
         };
         self.begun = None;
-        // Headers are never shared: they stand in the buffer, in front of what they announce.
+        // Headers are never shared: they are in the buffer, in front of their content.
         let mut payloads = self.shared.iter();
         let mut next = payloads.next();
-        // How many bytes of payloads lie before `position`, and where the next payload begins.
+        // How many payload bytes precede `position`, and where the next payload begins.
         let (mut passed, mut payload_at) = (0, next.map_or(0, |shared| shared.before));
         while left > 0 {
             while let Some(shared) = next
@@ -248,12 +249,12 @@ impl Output {
         }
     }
 
-    /// The record of which a part is sent, and how many bytes of it, header and padding included, are not.
+    /// The record that is partly sent, and how many of its bytes, header and padding included, are not.
     pub(crate) fn record_begun(&self) -> Option<(Header, usize)> {
         self.begun
     }
 
-    /// Takes everything as one piece, copied.
+    /// Takes all unsent bytes in one copied piece.
     pub(crate) fn take_unsent(&mut self) -> Bytes {
         let mut taken = BytesMut::with_capacity(self.unsent());
         let mut rest = &self.buffer[..];
@@ -268,17 +269,17 @@ impl Output {
         taken.freeze()
     }
 
-    /// Bytes waiting to be written.
+    /// Unsent bytes.
     pub(crate) fn unsent(&self) -> usize {
         self.buffer.len() + self.shared_bytes
     }
 
-    /// Bytes ever queued.
+    /// Bytes queued so far.
     pub(crate) fn queued(&self) -> u64 {
         self.queued
     }
 
-    /// Bytes ever written.
+    /// Bytes written so far.
     pub(crate) fn sent(&self) -> u64 {
         self.queued - self.unsent() as u64
     }
@@ -296,7 +297,7 @@ impl Output {
         &mut self.buffer
     }
 
-    /// Forgets everything and gives the memory back.
+    /// Forgets everything and releases the memory.
     fn clear(&mut self) {
         /// A queue of this many payloads is kept: 160 bytes.
         const KEPT_QUEUE: usize = 4;
@@ -308,11 +309,11 @@ impl Output {
         self.shared_bytes = 0;
         self.begun = None;
         let mut buffer = std::mem::take(&mut self.buffer);
-        // After a partial send `capacity` no longer tells how large the allocation is.
+        // After a partial send, `capacity` no longer reflects the size of the allocation.
         let partly_sent = std::mem::take(&mut self.partly_sent);
         if !partly_sent && (1..=KEPT_CAPACITY).contains(&buffer.capacity()) {
             buffer.clear();
-            // A thread that is ending has no use for it.
+            // Fails on a thread that is ending, which has no use for the buffer.
             let _ = SPARE.try_with(|spare| spare.set(Some(buffer)));
         }
     }
@@ -324,7 +325,7 @@ impl Drop for Output {
     }
 }
 
-/// A record being appended; taken back when its writer panics, so that record borders hold.
+/// A record being appended; removed if its writer panics, so that record boundaries stay intact.
 struct Appending<'a> {
     buffer: &'a mut BytesMut,
     start: usize,
@@ -347,7 +348,7 @@ impl Drop for Appending<'_> {
     }
 }
 
-/// Makes records of what stands in the buffer after `start`, where room for one header was left;
+/// Splits what is in the buffer after `start`, where room for one header was left, into records;
 /// returns how many.
 ///
 /// ```text
@@ -389,13 +390,13 @@ mod tests {
 
     const ID: RequestId = RequestId::ONE;
 
-    /// What is unsent, taken in writes of at most `step` bytes and `slices` slices.
+    /// The unsent bytes, taken in writes of at most `step` bytes and `slices` slices.
     fn taken(output: &mut Output, step: usize, slices: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         while output.unsent() > 0 {
             let mut lent = vec![IoSlice::new(&[]); slices];
             let filled = output.transmit(&mut lent);
-            assert!(filled > 0, "{} bytes are unsent, and no slice is filled", output.unsent());
+            assert!(filled > 0, "{} bytes are unsent, but no slice is filled", output.unsent());
             let before = taken.len();
             for slice in &lent[..filled] {
                 assert!(!slice.is_empty());
@@ -411,7 +412,7 @@ mod tests {
         taken
     }
 
-    /// The content lengths of the records in `bytes`, and all content.
+    /// The content lengths of the records in `bytes`, and their concatenated content.
     fn records(mut bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
         let (mut lengths, mut content) = (Vec::new(), Vec::new());
         while let Some((header, rest)) = bytes.split_first_chunk::<8>() {
@@ -421,7 +422,7 @@ mod tests {
             content.extend_from_slice(part);
             bytes = rest;
         }
-        assert!(bytes.is_empty(), "half a record");
+        assert!(bytes.is_empty(), "incomplete record");
         (lengths, content)
     }
 
@@ -440,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn however_it_is_written_it_is_the_same() {
+    fn output_does_not_depend_on_write_sizes() {
         let mut output = Output::default();
         fill(&mut output);
         let whole = output.take_unsent();
@@ -479,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_begun_is_known_after_every_write() {
+    fn the_partly_sent_record_is_known_after_every_write() {
         for step in [1, 3, 7, 8, 9, 1000, 65_535, 65_536, 70_000] {
             let mut output = Output::default();
             fill(&mut output);
@@ -516,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn large_payloads_are_shared_and_small_things_lie_together() {
+    fn large_payloads_are_shared_and_small_pieces_are_contiguous() {
         let payload = Bytes::from(pattern(10_000));
         let mut output = Output::default();
         output.stream(RecordType::Stdout, ID, payload.clone());
@@ -533,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn records_end_at_the_right_place_around_the_largest_content() {
+    fn records_are_split_correctly_around_the_largest_content() {
         let all = pattern(4 * MAX_CONTENT);
         for length in [
             0,
@@ -576,10 +577,10 @@ mod tests {
         }
     }
 
-    /// The pieces are split beforehand; if that were ever forgotten, nothing may go out whose header states
-    /// less.
+    /// Pieces are split beforehand; should that be forgotten, a record whose header states less than its
+    /// content must not be sent.
     #[test]
-    fn a_record_with_more_content_than_its_header_can_say_is_never_queued() {
+    fn a_record_longer_than_its_header_can_state_is_never_queued() {
         type Queue = fn(&mut Output, Vec<u8>);
         let ways: [(&str, Queue); 2] = [
             ("copied", |output, data| output.record(RecordType::Stdout, Some(ID), &data)),
@@ -597,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_panicking_writer_appended_is_taken_back() {
+    fn bytes_appended_by_a_panicking_writer_are_removed() {
         let mut output = Output::default();
         output.record(RecordType::Stdout, Some(ID), b"before");
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -612,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_output_holds_no_buffer_and_the_next_one_gets_it() {
+    fn an_idle_output_returns_its_buffer_for_reuse() {
         let mut first = Output::default();
         first.record(RecordType::Stdout, Some(ID), b"hello");
         let memory = first.buffer.as_ptr();
@@ -625,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_of_small_pieces_does_not_make_the_buffer_grow() {
+    fn a_slow_reader_of_small_pieces_does_not_grow_the_buffer() {
         let mut output = Output::default();
         output.record(RecordType::Stdout, Some(ID), &[1; 1000]);
         for _ in 0..100_000 {

@@ -1,17 +1,17 @@
 //! Name-value pairs on the wire: their lengths, reading one, writing one (FastCGI 1.0 §3.4).
 //!
 //! Works on a whole block of bytes: pairs may be split anywhere between records and reads, so
-//! `connection.rs` first gathers the block. What owns a block and is asked for names is
-//! `params.rs`.
+//! `connection.rs` first gathers the block. `params.rs` owns the block and looks up names.
 
-/// The longest name or value that can be written: lengths have 31 bits (§3.4).
+/// The longest name or value that can be encoded: lengths have 31 bits (§3.4).
 pub(crate) const MAX_PART: usize = 0x7fff_ffff;
 
-// A length from the wire is never truncated, and never added to another: each is compared with what is left.
+// A length from the wire is never truncated, and never added to another: each is compared with what is
+// left.
 const _: () = assert!(usize::BITS >= 32);
 
-/// Takes the first pair off a block; `None` when the block is empty or its first pair says to be
-/// longer than the block.
+/// Takes the first pair off a block; `None` if the block is empty or its first pair extends beyond its
+/// end.
 #[inline]
 pub(crate) fn split_pair(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (name_length, rest) = split_length(block)?;
@@ -21,8 +21,8 @@ pub(crate) fn split_pair(block: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((name, value, rest))
 }
 
-/// Takes a length off a block: one byte up to 127, else four with the highest bit set (§3.4).
-/// A short length written in four bytes is as good as in one.
+/// Takes a length off a block: one byte up to 127, otherwise four with the highest bit set (§3.4). A
+/// short length may also be encoded in four bytes.
 #[inline]
 fn split_length(block: &[u8]) -> Option<(usize, &[u8])> {
     match *block {
@@ -34,8 +34,8 @@ fn split_length(block: &[u8]) -> Option<(usize, &[u8])> {
     }
 }
 
-/// Says whether a block is nothing but whole pairs; returns the offset of the first pair that is
-/// not whole otherwise.
+/// Checks that a block consists of complete pairs; otherwise returns the offset of the first incomplete
+/// one.
 pub(crate) fn check(block: &[u8]) -> Result<(), usize> {
     let mut rest = block;
     while !rest.is_empty() {
@@ -47,15 +47,15 @@ pub(crate) fn check(block: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// Returns how many bytes a pair takes on the wire; saturates on 32-bit machines.
+/// Returns the encoded length of a pair; saturates on 32-bit machines.
 pub(crate) fn encoded_length(name: &[u8], value: &[u8]) -> usize {
     let length_of_length = |length: usize| if length < 0x80 { 1 } else { 4 };
     let lengths = length_of_length(name.len()) + length_of_length(value.len());
     name.len().saturating_add(value.len()).saturating_add(lengths)
 }
 
-/// Writes a pair, handing its pieces to `put` in order. Nothing is written when the name or the
-/// value has more than 2³¹ − 1 bytes, for which FastCGI has no words.
+/// Writes a pair, passing its pieces to `put` in order. Writes nothing if the name or the value has more
+/// than 2³¹ − 1 bytes, which FastCGI cannot encode.
 pub(crate) fn encode(name: &[u8], value: &[u8], mut put: impl FnMut(&[u8])) {
     if name.len() > MAX_PART || value.len() > MAX_PART {
         return;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_around_every_border_survive() {
+    fn lengths_round_trip_around_every_boundary() {
         for name_length in [0, 1, 126, 127, 128, 129, 255, 256, 65_535, 65_536, 70_000] {
             for value_length in [0, 1, 127, 128, 65_536] {
                 let (name, value) = (vec![b'n'; name_length], vec![b'v'; value_length]);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_length_may_be_written_long() {
+    fn accepts_a_short_length_in_four_bytes() {
         let block = [0x80, 0, 0, 1, 0x80, 0, 0, 0, b'A'];
         assert_eq!(split_pair(&block), Some((&b"A"[..], &b""[..], &b""[..])));
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_lengths_are_found_where_they_stand() {
+    fn impossible_lengths_are_reported_at_their_offset() {
         let mut block = encoded(b"A", b"b");
         block.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, b'x']);
         assert_eq!(check(&block), Err(4));

@@ -1,8 +1,7 @@
-//! A request's parameters: one block of pairs in one allocation, asked by name.
+//! A request's parameters: one block of pairs in one allocation, looked up by name.
 //!
-//! The block is kept as it stood on the wire, and checked once when it is made; reading and
-//! writing single pairs is in `pairs.rs`. From here the parameters leave with
-//! [`Event::Request`](crate::Event::Request).
+//! The block is kept as it was on the wire and validated once on construction; reading and writing single
+//! pairs is in `pairs.rs`. The parameters leave with [`Event::Request`](crate::Event::Request).
 
 use std::fmt;
 
@@ -10,24 +9,24 @@ use bytes::Bytes;
 
 use crate::pairs;
 
-/// A list of names and values in one allocation: a request's parameters, or what an application
-/// said about itself. Cloning counts a reference and copies nothing.
+/// A list of names and values in one allocation: a request's parameters, or what an application reports
+/// about itself. Cloning counts a reference and copies nothing.
 ///
-/// Names are bytes and may come twice. Values may be secrets: `Debug` shows names only.
+/// Names are bytes and may occur more than once. Values may be secrets: `Debug` shows only names.
 #[derive(Clone, Default)]
 pub struct Params {
-    /// Whole pairs only: checked when the value is made.
+    /// Complete pairs only: validated on construction.
     block: Bytes,
 }
 
 impl Params {
-    /// Makes a list without entries, without allocating.
+    /// Creates an empty list without allocating.
     pub const fn empty() -> Params {
         Params { block: Bytes::new() }
     }
 
-    /// Makes a list of the given pairs. One whose name or value has more than 2³¹ − 1 bytes
-    /// cannot be written in FastCGI and is left out.
+    /// Creates a list of the given pairs. A pair whose name or value has more than 2³¹ − 1 bytes cannot
+    /// be encoded in FastCGI and is left out.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Params {
         let mut block = Vec::new();
         for (name, value) in pairs {
@@ -36,31 +35,31 @@ impl Params {
         Params { block: Bytes::from(block) }
     }
 
-    /// Makes a list of a block gathered from the wire.
+    /// Creates a list from a block gathered from the wire.
     ///
     /// # Errors
-    /// The offset of the first pair that reaches beyond the block's end.
+    /// The offset of the first pair that extends beyond the block's end.
     pub(crate) fn from_block(block: Bytes) -> Result<Params, usize> {
         pairs::check(&block)?;
         Ok(Params { block })
     }
 
-    /// Returns the value of the *first* pair of that name: a scan through the block, which for
-    /// the usual 20 to 40 parameters is faster than a table would be made.
+    /// Returns the value of the *first* pair with this name. Scans the block, which for the usual 20 to
+    /// 40 parameters is faster than building a table.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }
 
-    /// Returns the value of the first pair of that name as a share of the block, which lives as
-    /// long as the share does.
+    /// Returns the value of the first pair with this name, sharing the block, which lives as long as the
+    /// result.
     pub fn get_bytes(&self, name: &[u8]) -> Option<Bytes> {
         self.get(name).map(|value| self.block.slice_ref(value))
     }
 
-    /// Returns a name or value that came from this list as a share of the block, without copying.
+    /// Returns a name or value obtained from this list as a share of the block, without copying.
     ///
     /// # Panics
-    /// When `part` is no part of this list.
+    /// If `part` is not a part of this list.
     pub fn slice(&self, part: &[u8]) -> Bytes {
         self.block.slice_ref(part)
     }
@@ -70,12 +69,12 @@ impl Params {
         Pairs { rest: &self.block }
     }
 
-    /// Returns the block's size in bytes: names, values and their lengths.
+    /// Returns the size of the block in bytes: names, values and their lengths.
     pub fn len_bytes(&self) -> usize {
         self.block.len()
     }
 
-    /// Says whether there is no pair.
+    /// Returns whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.block.is_empty()
     }
@@ -90,7 +89,7 @@ impl<'a> IntoIterator for &'a Params {
     }
 }
 
-/// Two lists are equal when they have equal pairs in equal order, however their lengths are written.
+/// Two lists are equal if they have equal pairs in the same order, however their lengths are encoded.
 impl PartialEq for Params {
     fn eq(&self, other: &Params) -> bool {
         self.iter().eq(other.iter())
@@ -112,7 +111,7 @@ impl fmt::Debug for Params {
 /// The pairs of a [`Params`], first to last.
 #[derive(Clone)]
 pub struct Pairs<'a> {
-    /// Whole pairs only.
+    /// Complete pairs only.
     rest: &'a [u8],
 }
 
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_pair_of_a_name_counts_and_all_are_listed() {
+    fn get_returns_the_first_pair_and_iter_lists_all() {
         let pairs: [(&[u8], &[u8]); 4] =
             [(b"HTTP_X", b"1"), (b"EMPTY", b""), (b"HTTP_X", b"2"), (b"", b"nameless")];
         let params = Params::from_pairs(pairs);
@@ -161,20 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn debug_keeps_values_to_itself() {
+    fn debug_hides_values() {
         let params = Params::from_pairs([(&b"APP_PASSWORD"[..], &b"hunter2"[..])]);
         let shown = format!("{params:?} {:?}", params.iter());
         assert!(shown.contains("APP_PASSWORD") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]
-    fn equal_pairs_are_equal_however_written() {
+    fn equality_ignores_the_encoding_of_lengths() {
         let long = Params::from_block(Bytes::from_static(&[0x80, 0, 0, 1, 0, b'A'])).unwrap();
         assert_eq!(long, Params::from_pairs([(&b"A"[..], &b""[..])]));
     }
 
     #[test]
-    fn params_may_cross_threads() {
+    fn params_are_send_and_sync() {
         fn check<T: Send + Sync + Clone + 'static>() {}
         check::<Params>();
     }

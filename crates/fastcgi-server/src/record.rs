@@ -1,35 +1,34 @@
 //! The record: its eight-byte header, its types, and the ids of requests.
 //!
-//! Here is only what stands in the header (FastCGI 1.0 §3.3); what the contents mean is in
-//! `bodies.rs` (fixed ones) and `pairs.rs`; where records begin and end in a stream of bytes is
-//! `framing.rs`' matter.
+//! Only the header is described here (FastCGI 1.0 §3.3); what the contents mean is in `bodies.rs` (fixed
+//! ones) and `pairs.rs`; where records begin and end in a stream of bytes is determined in `framing.rs`.
 
 use std::fmt;
 use std::num::NonZeroU16;
 
-/// The only version of the protocol there is (FastCGI 1.0 §8, `FCGI_VERSION_1`).
+/// The only version of the protocol (FastCGI 1.0 §8, `FCGI_VERSION_1`).
 pub(crate) const VERSION: u8 = 1;
 
 /// Bytes in a record's header (§8, `FCGI_HEADER_LEN`).
 pub(crate) const HEADER_LENGTH: usize = 8;
 
-/// The most content bytes one record can carry: its length is a 16-bit number (§3.3).
+/// The most content bytes that one record can carry: its length is a 16-bit number (§3.3).
 pub(crate) const MAX_CONTENT: usize = 65_535;
 
-/// The most content bytes *we* put into one record of many: the largest multiple of eight that
-/// fits, so that the records after it stay aligned as §3.3 recommends, without padding.
+/// The most content bytes that this crate puts into one record of several: the largest multiple of eight
+/// that fits, so that the following records stay aligned as §3.3 recommends, without padding.
 pub(crate) const FULL_CONTENT: usize = 65_528;
 
-/// The number a web server gave to one request of a connection; never zero, which stands for the
+/// The number that a web server gave to one request of a connection; never zero, which denotes the
 /// connection itself (FastCGI 1.0 §3.3, "null request id").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(NonZeroU16);
 
 impl RequestId {
-    /// The id nearly every web server uses for nearly every request.
+    /// The id that nearly every web server uses for nearly every request.
     pub const ONE: RequestId = RequestId(NonZeroU16::MIN);
 
-    /// Makes an id of a number; `None` for zero.
+    /// Creates an id from a number; `None` for zero.
     pub const fn new(number: u16) -> Option<RequestId> {
         match NonZeroU16::new(number) {
             Some(number) => Some(RequestId(number)),
@@ -61,7 +60,7 @@ impl fmt::Debug for RequestId {
 pub enum RecordType {
     /// The web server begins a request (§5.1).
     BeginRequest = 1,
-    /// The web server no longer wants an answer (§5.4).
+    /// The web server no longer wants a response (§5.4).
     AbortRequest = 2,
     /// The application has finished a request (§5.5).
     EndRequest = 3,
@@ -69,15 +68,15 @@ pub enum RecordType {
     Params = 4,
     /// Stream of the request's body (§5.3).
     Stdin = 5,
-    /// Stream of the answer (§5.3).
+    /// Stream of the response (§5.3).
     Stdout = 6,
     /// Stream of the application's error messages (§5.3).
     Stderr = 7,
-    /// Stream of the file a filter works on (§5.3).
+    /// Stream of the file that a filter processes (§5.3).
     Data = 8,
     /// The web server asks what the application can do (§4.1).
     GetValues = 9,
-    /// The answer to that (§4.1).
+    /// The reply to GET_VALUES (§4.1).
     GetValuesResult = 10,
     /// The application does not know a management record's type (§4.2).
     UnknownType = 11,
@@ -99,7 +98,7 @@ impl RecordType {
         RecordType::UnknownType,
     ];
 
-    /// Reads a type byte; `None` for a number the specification does not know.
+    /// Parses a type byte; `None` for a number that the specification does not define.
     pub const fn from_byte(byte: u8) -> Option<RecordType> {
         match byte {
             1..=11 => Some(RecordType::ALL[byte as usize - 1]),
@@ -127,7 +126,7 @@ impl fmt::Display for RecordType {
     }
 }
 
-/// A record's header, as it stands on the wire (FastCGI 1.0 §3.3):
+/// A record's header, as it is on the wire (FastCGI 1.0 §3.3):
 ///
 /// ```text
 ///   0         1      2       3      4         5          6         7
@@ -136,21 +135,21 @@ impl fmt::Display for RecordType {
 /// +---------+------+-------+------+---------+----------+---------+----------+
 /// ```
 ///
-/// Any type byte and any id are representable: what to make of them depends on who reads.
+/// Any type byte and any id can be represented; the reader decides what they mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The type's byte; [`RecordType::from_byte`] knows eleven of them.
+    /// The type byte; [`RecordType::from_byte`] knows eleven of them.
     pub record_type: u8,
     /// The request's id, or `None` in management records (zero on the wire).
     pub id: Option<RequestId>,
     /// Bytes of content after the header, 0 to 65,535.
     pub content_length: u16,
-    /// Bytes after the content that mean nothing, 0 to 255.
+    /// Padding bytes after the content, 0 to 255; ignored.
     pub padding_length: u8,
 }
 
 impl Header {
-    /// Makes the header of a record without padding.
+    /// Creates the header of a record without padding.
     /// # Panics
     /// If the content has more than 65,535 bytes. A length truncated to 16 bits would make the peer parse the
     /// rest of the content as records.
@@ -164,10 +163,10 @@ impl Header {
         Header { record_type: record_type as u8, id, content_length, padding_length: 0 }
     }
 
-    /// Reads a header.
+    /// Parses a header.
     ///
     /// # Errors
-    /// The version byte, when it is not 1: after that no other byte can be trusted.
+    /// The version byte, if it is not 1: no other byte can be trusted then.
     pub fn decode(bytes: [u8; HEADER_LENGTH]) -> Result<Header, u8> {
         let [version, record_type, id_1, id_0, length_1, length_0, padding_length, _reserved] =
             bytes;
@@ -182,7 +181,7 @@ impl Header {
         })
     }
 
-    /// Writes the header as it goes on the wire.
+    /// Encodes the header for the wire.
     pub const fn encode(self) -> [u8; HEADER_LENGTH] {
         let id = match self.id {
             Some(id) => id.get().to_be_bytes(),
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_and_written_in_network_order() {
+    fn headers_are_in_network_byte_order() {
         let bytes = [1, 6, 0x12, 0x34, 0xab, 0xcd, 7, 0];
         let header = Header::decode(bytes).unwrap();
         assert_eq!(header.record_type, RecordType::Stdout as u8);
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_17_bits_makes_no_header() {
+    fn rejects_a_length_of_17_bits() {
         for (length, bytes) in [(0, [0, 0]), (65_535, [0xff, 0xff])] {
             let header = Header::new(RecordType::Stdin, None, length).encode();
             assert_eq!(header[4..6], bytes);
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_byte_means_nothing_and_other_versions_are_refused() {
+    fn the_reserved_byte_is_ignored_and_other_versions_are_rejected() {
         assert!(Header::decode([1, 9, 0, 0, 0, 0, 0, 255]).is_ok());
         assert_eq!(Header::decode([0; 8]), Err(0));
         assert_eq!(Header::decode([2, 1, 0, 1, 0, 8, 0, 0]), Err(2));

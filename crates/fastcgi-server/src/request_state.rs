@@ -1,6 +1,6 @@
-//! One request's states and the table of moves: every rule that changes a state is here.
+//! One request's states and the transition table: every rule that changes a state is here.
 //!
-//! A request has two sides that move on their own. What the *web server* has sent of it is its
+//! A request has two sides that move independently. What the *web server* has sent of it is its
 //! [`Phase`]; the records move it:
 //!
 //! ```text
@@ -9,14 +9,14 @@
 //!                             StdinAndData --> Data ------> Complete    filter
 //!                                         '--> Stdin -----> Complete
 //!
-//!   any of these --ABORT_REQUEST--> Aborted, where nothing is heard any more
+//!   any of these --ABORT_REQUEST--> Aborted, where everything is ignored
 //! ```
 //!
-//! What the *application* has heard and done is its [`Application`] state: unaware until PARAMS
+//! What the *application* has received and done is its [`Application`] state: unaware until PARAMS
 //! are complete, then serving (or refusing), then ended.
 //!
-//! [`next_phase`] is the whole table. A record can be a legal move, be of no consequence, or be
-//! a violation; the latter two change nothing. The client side walks the same table to know what
+//! [`next_phase`] is the whole table. A record can be a legal move, be ignored, or be a
+//! violation; the latter two change nothing. The client side walks the same table to know what
 //! it may send, so the two sides cannot disagree. What a violation means for the connection is
 //! decided in `connection.rs`.
 
@@ -24,31 +24,31 @@ use crate::bodies::Role;
 use crate::record::{RecordType, RequestId};
 use crate::requests::WithId;
 
-/// What of a request's input has arrived.
+/// How much of a request's input has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase {
-    /// PARAMS are arriving, or have not begun.
+    /// PARAMS are arriving, or have not started.
     Params,
-    /// PARAMS are over; STDIN is open, and there is no DATA (or no more).
+    /// PARAMS have ended; STDIN is open, and there is no DATA (or it has ended).
     Stdin,
-    /// PARAMS are over; STDIN and DATA are open: only in filters.
+    /// PARAMS have ended; STDIN and DATA are open: only for filters.
     StdinAndData,
-    /// PARAMS and STDIN are over; DATA is open: only in filters.
+    /// PARAMS and STDIN have ended; DATA is open: only for filters.
     Data,
-    /// Every stream the role has is at its end.
+    /// Every stream of the role has ended.
     Complete,
-    /// The web server has lost interest.
+    /// The web server has aborted the request.
     Aborted,
 }
 
 impl Phase {
-    /// Says whether nothing more is to be expected from the web server.
+    /// Returns whether nothing more is expected from the web server.
     pub(crate) fn is_over(self) -> bool {
         matches!(self, Phase::Complete | Phase::Aborted)
     }
 }
 
-/// A record as the table sees it: for streams, whether it carries something or ends the stream.
+/// A record as the table sees it: for streams, whether it carries content or ends the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Move {
     Params,
@@ -61,8 +61,8 @@ pub(crate) enum Move {
 }
 
 impl Move {
-    /// Which move a record of that type and length is; `None` for types that are none of a
-    /// request's input.
+    /// Returns the move that a record of this type and length makes; `None` for types that are not part
+    /// of a request's input.
     pub(crate) fn of(record_type: RecordType, content_length: u16) -> Option<Move> {
         let is_end = content_length == 0;
         match record_type {
@@ -81,16 +81,16 @@ impl Move {
     }
 }
 
-/// What the table says to a move.
+/// The table's answer to a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ruling {
     /// Legal: the request is in this phase now.
     To(Phase),
-    /// Of no consequence: a stream the role does not have, a second end, anything after an abort.
+    /// Ignored: a stream that the role does not have, a second end, anything after an abort.
     Ignored,
     /// STDIN or DATA while PARAMS are open (FastCGI 1.0 §6.2: "next").
     BeforeParamsEnd,
-    /// Content for a stream that was ended (§3.3).
+    /// Content for a stream that has ended (§3.3).
     AfterStreamEnd,
 }
 
@@ -98,8 +98,8 @@ pub(crate) enum Ruling {
 pub(crate) fn next_phase(role: Role, phase: Phase, to: Move) -> Ruling {
     use Ruling::{AfterStreamEnd, BeforeParamsEnd, Ignored, To};
     match (phase, to) {
-        // §5.4: the web server may give up at any time; it need not say anything after that, and
-        // what it had already sent is of no interest.
+        // §5.4: the web server may abort at any time; it does not have to send anything after that, and
+        // what it has already sent no longer matters.
         (Phase::Aborted, _) => Ignored,
         (_, Move::Abort) => To(Phase::Aborted),
 
@@ -110,12 +110,12 @@ pub(crate) fn next_phase(role: Role, phase: Phase, to: Move) -> Ruling {
             Role::Authorizer => Phase::Complete,
             Role::Filter => Phase::StdinAndData,
         }),
-        // §6.2, §6.4: the bodies come next. Ends are refused as well: an ignored one would leave
-        // the application waiting for it for ever.
+        // §6.2, §6.4: the bodies come next. Ends are rejected as well: if one were ignored, the
+        // application would wait for it forever.
         (Phase::Params, Move::Stdin | Move::StdinEnd | Move::Data | Move::DataEnd) => {
             BeforeParamsEnd
         }
-        // §3.3: an ended stream has no more content. To say once more that it is over hurts nobody.
+        // §3.3: an ended stream has no more content. A second end is harmless.
         (Phase::Stdin | Phase::StdinAndData | Phase::Data | Phase::Complete, Move::Params) => {
             AfterStreamEnd
         }
@@ -132,8 +132,8 @@ pub(crate) fn next_phase(role: Role, phase: Phase, to: Move) -> Ruling {
         (Phase::Data, Move::Data) => To(Phase::Data),
         (Phase::Data, Move::DataEnd) => To(Phase::Complete),
 
-        // A stream that is over, or that the role never had: lighttpd and others send an
-        // authorizer an empty STDIN, though §6.3 gives it none.
+        // A stream that has ended, or that the role never had: lighttpd and others send an authorizer an
+        // empty STDIN, although §6.3 gives it none.
         (Phase::Data | Phase::Complete, Move::Stdin) => match role {
             Role::Authorizer => Ignored,
             Role::Responder | Role::Filter => AfterStreamEnd,
@@ -147,20 +147,20 @@ pub(crate) fn next_phase(role: Role, phase: Phase, to: Move) -> Ruling {
     }
 }
 
-/// What the application knows of a request, and has done with it.
+/// What the application knows about a request and has done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Application {
-    /// It has not heard of the request: PARAMS are arriving.
+    /// It has not received the request: PARAMS are arriving.
     Unaware,
-    /// It has the request and is told of its bodies.
+    /// It has the request, and its bodies are reported.
     Serving,
-    /// It was told that the request cannot be handed over; of the bodies it is told nothing.
+    /// It has received a refusal; the bodies are not reported.
     Refusing,
-    /// It has ended the request. The id is inactive (§3.3); the input is drained.
+    /// It has ended the request. The id is inactive (§3.3); the remaining input is drained.
     Ended,
 }
 
-/// One request of a connection, from BEGIN_REQUEST until both sides are done with it.
+/// One request of a connection, from BEGIN_REQUEST until both sides have finished it.
 #[derive(Debug)]
 pub(crate) struct RequestState {
     pub(crate) id: RequestId,
@@ -168,7 +168,7 @@ pub(crate) struct RequestState {
     pub(crate) keep_connection: bool,
     pub(crate) phase: Phase,
     pub(crate) application: Application,
-    /// Whether STDERR was used, and so has to be ended.
+    /// Whether STDERR was used and therefore has to be ended.
     pub(crate) stderr_used: bool,
     /// PARAMS so far: the block that becomes [`Params`](crate::Params). Empty in other phases.
     pub(crate) params: Vec<u8>,
@@ -181,7 +181,7 @@ impl WithId for RequestState {
 }
 
 impl RequestState {
-    /// A request of which BEGIN_REQUEST has arrived.
+    /// A request whose BEGIN_REQUEST has arrived.
     pub(crate) fn begun(id: RequestId, role: Role, keep_connection: bool) -> RequestState {
         RequestState {
             id,
@@ -194,12 +194,12 @@ impl RequestState {
         }
     }
 
-    /// Says whether the id is active (§3.3): begun, and not ended by the application.
+    /// Returns whether the id is active (§3.3): begun, and not ended by the application.
     pub(crate) fn is_active(&self) -> bool {
         self.application != Application::Ended
     }
 
-    /// Moves the phase as the table says; illegal moves change nothing.
+    /// Moves the phase according to the table; illegal moves change nothing.
     pub(crate) fn receive(&mut self, to: Move) -> Ruling {
         let ruling = next_phase(self.role, self.phase, to);
         if let Ruling::To(phase) = ruling {
@@ -208,20 +208,20 @@ impl RequestState {
         ruling
     }
 
-    /// The application has heard all of the request's head.
+    /// The application has received the whole of the request's parameters.
     pub(crate) fn hand_over(&mut self) {
         debug_assert_eq!(self.application, Application::Unaware);
         self.application = Application::Serving;
     }
 
-    /// The application is told that it cannot have the request.
+    /// The application has received a refusal.
     pub(crate) fn refuse(&mut self) {
         debug_assert_eq!(self.application, Application::Unaware);
         self.application = Application::Refusing;
         self.params = Vec::new();
     }
 
-    /// The application is done.
+    /// The application has ended the request.
     pub(crate) fn end(&mut self) {
         self.application = Application::Ended;
         self.params = Vec::new();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_move_is_ruled_as_drawn_and_illegal_moves_change_nothing() {
+    fn moves_follow_the_table_and_illegal_moves_change_nothing() {
         for &(role, phase, row) in TABLE {
             for (to, expected) in MOVES.into_iter().zip(row.chars()) {
                 let mut request = request(role, phase);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn every_phase_but_the_last_ones_leads_to_an_end() {
+    fn every_phase_but_the_final_ones_leads_to_an_end() {
         for &(role, phase, _) in TABLE {
             let mut request = request(role, phase);
             for to in [Move::ParamsEnd, Move::StdinEnd, Move::DataEnd] {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_refuses_without_keeping_params() {
+    fn refusing_releases_params() {
         let mut request = request(Role::Responder, Phase::Params);
         request.params = vec![0; 100];
         request.refuse();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_costs_what_the_limits_say() {
+    fn a_request_has_the_size_that_limits_states() {
         assert!(size_of::<RequestState>() <= 48);
     }
 }

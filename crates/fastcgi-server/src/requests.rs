@@ -1,17 +1,17 @@
-//! The requests of one connection by id.
+//! The requests of one connection, by id.
 //!
-//! Nearly always there is one, so the first has its place in the structure itself; further ones
-//! are in a vector sorted by id. The rules about them are in `request_state.rs`.
+//! There is nearly always only one, so the first is stored in the structure itself; further ones are in a
+//! vector sorted by id. The rules about them are in `request_state.rs`.
 
 use crate::record::RequestId;
 
-/// What one side of the protocol remembers of a request.
+/// What one side of the protocol stores about a request.
 pub(crate) trait WithId {
     /// The request's id; it never changes.
     fn id(&self) -> RequestId;
 }
 
-/// The requests that a connection remembers, at most one an id.
+/// The requests of a connection, at most one per id.
 #[derive(Debug)]
 pub(crate) struct Requests<R> {
     first: Option<R>,
@@ -26,7 +26,7 @@ impl<R> Default for Requests<R> {
 }
 
 impl<R: WithId> Requests<R> {
-    /// The request of that id.
+    /// Returns the request with this id.
     #[inline]
     pub(crate) fn get(&self, id: RequestId) -> Option<&R> {
         match &self.first {
@@ -35,7 +35,7 @@ impl<R: WithId> Requests<R> {
         }
     }
 
-    /// The request of that id, if it is remembered.
+    /// Returns the request with this id, if there is one.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut R> {
         match &self.first {
@@ -44,7 +44,7 @@ impl<R: WithId> Requests<R> {
         }
     }
 
-    /// Puts a request in the place of whichever had its id.
+    /// Inserts a request, replacing any with the same id.
     pub(crate) fn insert(&mut self, request: R) {
         match &self.first {
             Some(first) if first.id() == request.id() => self.first = Some(request),
@@ -56,7 +56,7 @@ impl<R: WithId> Requests<R> {
         }
     }
 
-    /// Forgets the request of that id.
+    /// Removes the request with this id.
     pub(crate) fn remove(&mut self, id: RequestId) {
         /// A vector of this many requests is kept: under 256 bytes.
         const KEPT: usize = 4;
@@ -70,17 +70,17 @@ impl<R: WithId> Requests<R> {
         }
     }
 
-    /// Forgets all.
+    /// Removes all requests.
     pub(crate) fn clear(&mut self) {
         *self = Requests::default();
     }
 
-    /// All of them.
+    /// Iterates over all requests.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &R> {
         self.first.iter().chain(&self.others)
     }
 
-    /// How many there are.
+    /// Returns the number of requests.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.others.len()
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_found_by_id_whatever_the_order() {
+    fn requests_are_found_by_id_in_any_order() {
         let mut requests = Requests::default();
         for number in [5, 3, 9, 1, 7] {
             requests.insert(request(number));

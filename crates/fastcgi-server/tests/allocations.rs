@@ -1,5 +1,5 @@
-//! How much memory a connection takes from the allocator: for an ordinary request one block, for
-//! an idle connection none.
+//! How many allocations a connection makes: one block for an ordinary request, none for an idle
+//! connection.
 
 use std::io::IoSlice;
 
@@ -7,7 +7,7 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use fastcgi_server::{CloseWhen, Connection, Event, Limits, RequestId, Role, client};
 
-/// What a web server sends for a usual GET, as one read would bring it.
+/// What a web server sends for an ordinary GET, as one read delivers it.
 fn request(keep_connection: bool) -> Bytes {
     let id = RequestId::ONE;
     let mut web_server = client::Connection::new();
@@ -19,7 +19,7 @@ fn request(keep_connection: bool) -> Bytes {
     web_server.take_unsent()
 }
 
-/// Serves one request on a connection, and writes the answer away.
+/// Serves one request on a connection and drains its output.
 fn serve(connection: &mut Connection, input: Bytes) {
     connection.handle_input(input);
     while let Some(event) = connection.poll_event() {
@@ -38,7 +38,7 @@ fn serve(connection: &mut Connection, input: Bytes) {
 }
 
 #[test]
-fn a_request_takes_one_allocation_on_a_kept_connection() {
+fn a_request_takes_one_allocation_on_a_keep_alive_connection() {
     let input = request(true);
     let mut connection = Connection::new(Limits::default());
     serve(&mut connection, input.clone());
@@ -47,7 +47,7 @@ fn a_request_takes_one_allocation_on_a_kept_connection() {
             serve(&mut connection, input.clone());
         }
     });
-    assert_eq!(counted.count_total, 100, "the block of parameters, and nothing else");
+    assert_eq!(counted.count_total, 100, "only the block of parameters");
     assert_eq!(counted.bytes_current, 0);
     assert_eq!(connection.close_when(), CloseWhen::KeepOpen);
 }
@@ -63,7 +63,7 @@ fn a_request_takes_one_allocation_on_a_connection_of_its_own() {
             assert_eq!(connection.close_when(), CloseWhen::Now);
         }
     });
-    assert_eq!(counted.count_total, 100, "the block of parameters, and nothing else");
+    assert_eq!(counted.count_total, 100, "only the block of parameters");
     assert_eq!(counted.bytes_current, 0);
 }
 
@@ -74,7 +74,7 @@ fn idle_connections_hold_nothing() {
     let mut connections: Vec<_> = (0..100).map(|_| Connection::new(Limits::default())).collect();
     let counted = measure(|| {
         for connection in &mut connections {
-            // One that was busy with many requests and large answers, and is idle now.
+            // A connection that served many requests and large responses, and is idle now.
             serve(connection, input.clone());
             let mut web_server = client::Connection::new();
             for number in 1..=50 {
@@ -99,5 +99,5 @@ fn idle_connections_hold_nothing() {
     });
     let held = counted.bytes_current / connections.len() as i64;
     let own = size_of::<Connection>() as i64;
-    assert!(held + own < 1024, "an idle connection holds {held} bytes and is {own} itself");
+    assert!(held + own < 1024, "an idle connection holds {held} bytes besides its own {own}");
 }

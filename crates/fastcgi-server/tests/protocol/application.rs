@@ -1,25 +1,25 @@
-//! An application that answers as soon as it has everything, and tells what it heard.
+//! An application that responds as soon as it has everything, and reports what it received.
 
 use bytes::Bytes;
 use fastcgi_server::{CloseWhen, Connection, Event, Limits, Request, RequestId, Role};
 
 use crate::wire::{read_records, text};
 
-/// When the application answers a request.
+/// When the application responds to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// When its input is complete (a refused or aborted one: at once).
+    /// When its input is complete (for a refused or aborted one: at once).
     AtTheEnd,
-    /// As soon as it hears of it.
+    /// As soon as it receives it.
     AtOnce,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-/// What a conversation came to.
+/// The outcome of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// The events, neighbouring pieces of one body merged.
+    /// The events, with adjacent pieces of one body merged.
     pub(crate) events: Vec<Event>,
     /// What the connection wanted to write.
     pub(crate) output: Vec<u8>,
@@ -29,18 +29,18 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The events, a line each.
+    /// The events, one per line.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.events.iter().map(show).collect()
     }
 
-    /// The records written, a line each.
+    /// The records written, one per line.
     pub(crate) fn said(&self) -> Vec<String> {
         read_records(&self.output)
     }
 }
 
-/// Feeds a conversation in the given pieces. Nothing of the output is written before the end.
+/// Feeds a conversation in the given pieces. Output is written only at the end.
 pub(crate) fn converse<'a>(
     limits: &Limits,
     answers: Answers,
@@ -67,7 +67,7 @@ pub(crate) fn converse<'a>(
     }
 }
 
-/// Asserts that a conversation comes to the same however it is cut; returns that.
+/// Asserts that a conversation has the same outcome however it is split; returns that.
 pub(crate) fn converse_in_all_cuts(
     name: &str,
     limits: &Limits,
@@ -82,8 +82,8 @@ pub(crate) fn converse_in_all_cuts(
     )
 }
 
-/// Asserts that `hear` gives the same result for bytes in one piece, byte by byte, split in two anywhere (long
-/// ones at 200 to 400 places) and split at random; returns that. `show` makes it readable.
+/// Asserts that `hear` gives the same result for bytes in one piece, byte by byte, split in two anywhere
+/// (long ones at 200 to 400 places) and split at random; returns that. `show` makes it readable.
 pub(crate) fn all_cuts<T: PartialEq>(
     name: &str,
     bytes: &[u8],
@@ -107,7 +107,7 @@ pub(crate) fn all_cuts<T: PartialEq>(
     whole
 }
 
-/// Cuts into pieces of 0 to about 2, 20, 200, … bytes, the same for the same seed.
+/// Splits into pieces of 0 to about 2, 20, 200, … bytes, deterministically for each seed.
 pub(crate) fn random_pieces(bytes: &[u8], seed: u64) -> Vec<&[u8]> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut random = move || {
@@ -128,7 +128,7 @@ pub(crate) fn random_pieces(bytes: &[u8], seed: u64) -> Vec<&[u8]> {
     pieces
 }
 
-/// An event in a line.
+/// An event as a line.
 pub(crate) fn show(event: &Event) -> String {
     match event {
         Event::Request(Request { id, role, keep_connection, params }) => {
@@ -153,7 +153,7 @@ fn text_or_empty(bytes: &[u8]) -> String {
     if bytes.is_empty() { String::new() } else { text(bytes) }
 }
 
-/// Adds an event to those heard; a further piece of a body is joined to the piece before it.
+/// Appends an event; a further piece of a body is merged with the piece before it.
 pub(crate) fn push_merged(events: &mut Vec<Event>, event: Event) {
     match (events.last_mut(), &event) {
         (Some(Event::Stdin { id: last, data }), Event::Stdin { id, data: more })
@@ -199,11 +199,11 @@ fn is_to_be_answered(answers: Answers, event: &Event, before: &[Event]) -> Optio
 fn answer(connection: &mut Connection, id: RequestId) {
     assert!(connection.stdout_in_place(id, |out| out.extend_from_slice(b"Status: 200\r\n\r\n")));
     assert!(connection.end_request(id, 0));
-    assert!(!connection.end_request(id, 0), "an id is ended once");
+    assert!(!connection.end_request(id, 0), "an id is ended only once");
     assert!(!connection.stdout(id, Bytes::from_static(b"late")));
 }
 
-/// What must hold after any input whatever.
+/// What must hold after any input.
 pub(crate) fn check_ledger(connection: &Connection) {
     let limit = usize::from(connection.limits().requests_per_connection);
     assert!(connection.active_requests() <= limit);

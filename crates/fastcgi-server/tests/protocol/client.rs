@@ -1,4 +1,4 @@
-//! The web server's end: what it may send, and what it makes of answers good and bad.
+//! The web server's end: what it may send, and how it handles valid and malformed responses.
 
 use bytes::Bytes;
 use fastcgi_server::client::Connection;
@@ -18,7 +18,7 @@ fn begun(role: Role) -> Connection {
 }
 
 #[test]
-fn streams_go_out_in_the_order_of_the_role() {
+fn streams_follow_the_order_of_the_role() {
     let body = || Bytes::from_static(b"body");
     let mut connection = begun(Role::Responder);
     assert!(!connection.begin(id(1), Role::Responder, true), "the id is taken");
@@ -61,7 +61,7 @@ fn streams_go_out_in_the_order_of_the_role() {
 }
 
 #[test]
-fn answers_are_heard_and_the_id_is_free_again() {
+fn responses_are_received_and_the_id_is_free_again() {
     let mut connection = begun(Role::Responder);
     let answer = Wire::padded(8)
         .record(STDOUT, 1, b"Status: 200\r\n\r\nhello")
@@ -81,7 +81,7 @@ fn answers_are_heard_and_the_id_is_free_again() {
 }
 
 #[test]
-fn refusals_are_told_apart() {
+fn refusals_are_distinguished() {
     for (byte, status) in [
         (1, ProtocolStatus::CannotMultiplex),
         (2, ProtocolStatus::Overloaded),
@@ -95,7 +95,7 @@ fn refusals_are_told_apart() {
 }
 
 #[test]
-fn questions_and_their_answers() {
+fn queries_and_their_replies() {
     let mut connection = Connection::new();
     assert!(connection.get_values([&b"FCGI_MAX_REQS"[..], &[b'x'; 70_000]]));
     assert_eq!(read_records(&connection.take_unsent()), ["type 9 0 \\r\\x00FCGI_MAX_REQS"]);
@@ -110,14 +110,14 @@ fn questions_and_their_answers() {
 }
 
 #[test]
-fn a_broken_answer_ends_the_connection_with_a_reason() {
+fn a_malformed_response_ends_the_connection_with_a_reason() {
     let cases = [
         ("version", Wire::new().raw(b"HTTP/1.1 400 Bad Request"), "version 72"),
-        ("length", Wire::new().record(END, 1, b"short"), "has 5 content bytes where 8 belong"),
-        ("length", Wire::new().record(UNKNOWN_TYPE, 0, b""), "has 0 content bytes where 8 belong"),
-        ("pair", Wire::new().record(GET_VALUES_RESULT, 0, b"\x09"), "longer than the rest"),
-        ("direction", Wire::new().record(STDIN, 1, b"x"), "from the wrong side"),
-        ("after the end", Wire::new().record(STDOUT, 1, b"").record(STDOUT, 1, b"x"), "went on"),
+        ("length", Wire::new().record(END, 1, b"short"), "has 5 content bytes instead of 8"),
+        ("length", Wire::new().record(UNKNOWN_TYPE, 0, b""), "has 0 content bytes instead of 8"),
+        ("pair", Wire::new().record(GET_VALUES_RESULT, 0, b"\x09"), "extends beyond the end"),
+        ("direction", Wire::new().record(STDIN, 1, b"x"), "may not be sent by this side"),
+        ("after the end", Wire::new().record(STDOUT, 1, b"").record(STDOUT, 1, b"x"), "continued"),
     ];
     for (name, wire, reason) in cases {
         let mut connection = begun(Role::Responder);

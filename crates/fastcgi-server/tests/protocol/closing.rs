@@ -1,18 +1,18 @@
-//! When a connection is to be closed, and what happens to input that nobody wants any more.
+//! When a connection is to be closed, and what happens to input that is no longer wanted.
 
 use bytes::Bytes;
 use fastcgi_server::{CloseWhen, Connection, Event, Limits};
 
 use crate::wire::*;
 
-/// A connection that has been fed a conversation; its events.
+/// Feeds a conversation to a connection; returns its events.
 fn fed(connection: &mut Connection, wire: &Wire) -> Vec<Event> {
     connection.handle_input(Bytes::copy_from_slice(&wire.bytes));
     std::iter::from_fn(|| connection.poll_event()).collect()
 }
 
 #[test]
-fn a_connection_is_closed_after_its_request_and_not_before_its_input_is_read() {
+fn a_connection_is_closed_once_its_request_has_ended_and_its_input_is_read() {
     let mut connection = Connection::new(Limits::default());
     assert_eq!(connection.close_when(), CloseWhen::KeepOpen);
     assert!(connection.is_between_requests());
@@ -73,7 +73,7 @@ fn a_refused_request_without_keep_conn_is_drained_too() {
 }
 
 #[test]
-fn the_connection_stays_open_for_the_requests_beside_the_last_one() {
+fn the_connection_stays_open_until_its_last_request_has_ended() {
     let mut connection = Connection::new(Limits::default());
     fed(&mut connection, &Wire::new().get(1, KEEP).get(2, CLOSE).get(3, KEEP));
     connection.end_request(id(2), 0);
@@ -85,8 +85,8 @@ fn the_connection_stays_open_for_the_requests_beside_the_last_one() {
 }
 
 #[test]
-fn requests_ended_early_take_bounded_room() {
-    // Begun with a role: ended by the application. With none: refused by the connection itself.
+fn requests_ended_early_use_bounded_memory() {
+    // With a known role, ended by the application; otherwise refused by the connection itself.
     for role in [RESPONDER, 99] {
         let limits = Limits { requests_per_connection: 4, ..Limits::default() };
         let mut connection = Connection::new(limits);
@@ -99,7 +99,7 @@ fn requests_ended_early_take_bounded_room() {
             connection.take_unsent();
         }
         assert_eq!(connection.active_requests(), 0);
-        // The first four are waited for, the others are forgotten.
+        // The first four are drained, the others are forgotten.
         for number in 1..=4 {
             assert_eq!(connection.close_when(), CloseWhen::AfterInput, "{role}, {number}");
             fed(&mut connection, &Wire::new().params(number, &[]).stdin(number, b"", 1));
@@ -109,7 +109,7 @@ fn requests_ended_early_take_bounded_room() {
 }
 
 #[test]
-fn a_drained_id_can_be_used_again() {
+fn a_drained_id_can_be_reused() {
     let mut connection = Connection::new(Limits::default());
     fed(&mut connection, &Wire::new().begin(1, RESPONDER, CLOSE).params(1, &[]));
     connection.end_request(id(1), 0);
@@ -121,7 +121,7 @@ fn a_drained_id_can_be_used_again() {
 }
 
 #[test]
-fn a_request_ended_in_the_middle_of_a_record_is_heard_no_more() {
+fn a_request_ended_in_the_middle_of_a_record_has_no_more_events() {
     let wire = Wire::new().begin(1, RESPONDER, KEEP).params(1, &[]).stdin(1, &[b'x'; 1000], 1000);
     let wire = wire.get(2, KEEP);
     let (first, second) = wire.bytes.split_at(200);
@@ -171,11 +171,11 @@ fn commands_for_inactive_requests_do_nothing() {
     fed(&mut connection, &Wire::new().params(1, &[]));
     fed(&mut connection, &Wire::new().raw(&[99; 8]));
     nothing(&mut connection, "the connection has failed");
-    assert_eq!(fed(&mut connection, &Wire::new().get(1, KEEP)), [], "deaf after a failure");
+    assert_eq!(fed(&mut connection, &Wire::new().get(1, KEEP)), [], "no events after a failure");
 }
 
 #[test]
-fn empty_pieces_do_not_end_the_answer() {
+fn empty_pieces_do_not_end_the_response() {
     let mut connection = Connection::new(Limits::default());
     fed(&mut connection, &Wire::new().get(1, KEEP));
     assert!(connection.stdout(id(1), Bytes::new()));
@@ -201,7 +201,7 @@ fn bodies_are_slices_of_the_input() {
     let offset = data.as_ptr() as usize - input.as_ptr() as usize;
     assert_eq!(&input[offset..offset + 4], b"body");
     drop(data);
-    assert!(input.is_unique(), "the connection lets go of its input when it wants more");
+    assert!(input.is_unique(), "the connection releases its input when it wants more");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn content_length() -> impl Strategy<Value = usize> {
     ]
 }
 
-/// What may have to be split into records.
+/// Lengths that may have to be split into records.
 fn stream_length() -> impl Strategy<Value = usize> {
     prop_oneof![
         content_length(),

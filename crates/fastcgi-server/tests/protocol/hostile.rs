@@ -1,4 +1,5 @@
-//! Whatever comes, the connection neither panics, nor loops, nor holds more than its limits.
+//! Whatever arrives, the connection does not panic, does not loop, and does not hold more than its
+//! limits.
 
 use bytes::Bytes;
 use fastcgi_server::{Connection, Event, Limits, client};
@@ -8,7 +9,7 @@ use proptest::prelude::*;
 use crate::application::{Answers, check_ledger, converse, random_pieces};
 use crate::wire::*;
 
-/// Feeds bytes to a connection whose application acts on `whims`, and checks what must hold.
+/// Feeds bytes to a connection whose application acts on `whims`, and checks the invariants.
 fn survive(bytes: &[u8], seed: u64, whims: &[u8]) {
     let limits = Limits {
         params_bytes: 300,
@@ -66,7 +67,7 @@ fn survive(bytes: &[u8], seed: u64, whims: &[u8]) {
     while web_server.poll_event().is_some() {}
 }
 
-/// Conversations that get far, to be spoiled.
+/// Valid conversations, to be corrupted.
 fn good_conversations() -> Vec<Vec<u8>> {
     vec![
         Wire::new().get(1, CLOSE).bytes,
@@ -87,7 +88,7 @@ fn good_conversations() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A record whose parts make sense most of the time.
+/// A record whose fields make sense most of the time.
 fn any_record() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![20 => 1_u8..=11, 1 => any::<u8>()];
     let id = prop_oneof![10 => 0_u16..5, 1 => any::<u16>()];
@@ -160,7 +161,7 @@ proptest! {
 }
 
 #[test]
-fn a_flood_of_empty_records_costs_nothing() {
+fn a_flood_of_empty_records_uses_no_memory() {
     let mut connection = Connection::new(Limits::default());
     let begin = Wire::new().begin(1, RESPONDER, KEEP).params(1, &[]).record(STDIN, 1, b"");
     connection.handle_input(begin.bytes.into());
@@ -176,13 +177,13 @@ fn a_flood_of_empty_records_costs_nothing() {
 }
 
 #[test]
-fn a_reader_of_its_answers_may_ask_for_ever() {
+fn a_peer_that_reads_its_replies_may_query_forever() {
     let mut connection = Connection::new(Limits { reply_bytes: 200, ..Limits::default() });
     let question = Bytes::from(Wire::new().record(99, 0, b"").bytes);
     for _ in 0..10_000 {
         connection.handle_input(question.clone());
         assert_eq!(connection.poll_event(), None);
-        // Ten answers behind: slow, but reading.
+        // Ten replies behind: slow, but reading.
         connection.transmitted(connection.unsent().saturating_sub(160));
     }
     assert!(!connection.has_failed());

@@ -4,7 +4,7 @@
 //! cannot hide; `application.rs` is the one place that calls the connection,
 //! `web_server.rs` its mirror for the other end. The rest are cases.
 
-// clippy sees tests only in functions marked as such; here even the helpers are nothing else.
+// clippy recognizes tests only in functions marked as such; all helpers here are test code too.
 #![allow(clippy::unwrap_used)]
 
 mod application;
@@ -21,12 +21,15 @@ mod web_server;
 mod wire;
 
 #[test]
-fn no_file_is_forgotten() {
+fn every_file_is_a_module() {
     let main = include_str!("main.rs");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/protocol");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        assert!(name == "main" || main.contains(&format!("mod {name};")), "{name}.rs is no module");
+        assert!(
+            name == "main" || main.contains(&format!("mod {name};")),
+            "{name}.rs is not a module"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! Malformed and unusual conversations, each with its documented answer.
+//! Malformed and unusual conversations, each with its documented result.
 //!
-//! `docs/fastcgi-support.md` holds the same list in words; a test here checks that no row of it
-//! lacks a case and no case lacks a row.
+//! `docs/fastcgi-support.md` has the same list in prose; a test here checks that every row of it has a
+//! case and every case a row.
 
 use fastcgi_server::{CloseWhen, Limits};
 
@@ -17,12 +17,12 @@ struct Case {
     close_when: CloseWhen,
 }
 
-/// What a following good request leads to, which proves that the connection goes on.
+/// The result of a valid request that follows, which proves that the connection continues.
 const GOOD: [&str; 2] = ["request 9 responder keep: REQUEST_URI=/", "stdin 9 end"];
 const GOOD_ANSWER: [&str; 3] =
     ["STDOUT 9 Status: 200\\r\\n\\r\\n", "STDOUT 9 end", "END_REQUEST 9 app 0 protocol 0"];
 
-/// Conversations after which the connection goes on. A good request follows each.
+/// Conversations after which the connection continues. A valid request follows each.
 fn harmless() -> Vec<Case> {
     let case =
         |name, wire, heard, said| Case { name, wire, heard, said, close_when: CloseWhen::KeepOpen };
@@ -171,7 +171,7 @@ fn harmless() -> Vec<Case> {
     ]
 }
 
-/// Conversations that end the connection. A good request follows each, and is not heard.
+/// Conversations that end the connection. A valid request follows each, and is not received.
 fn fatal() -> Vec<Case> {
     let case =
         |name, wire, heard| Case { name, wire, heard, said: &[], close_when: CloseWhen::Now };
@@ -179,31 +179,35 @@ fn fatal() -> Vec<Case> {
         case(
             "a version other than 1",
             Wire::new().header(2, BEGIN, 1, 8, 0).raw(&[0; 8]),
-            &["failed: the peer speaks FastCGI version 2, or no FastCGI: only version 1 exists \
-               (record at byte 0 of the connection)"],
+            &[
+                "failed: the peer speaks FastCGI version 2 or another protocol; the only version is 1 \
+               (record at byte 0 of the connection)",
+            ],
         ),
         case(
             "HTTP instead of FastCGI",
             Wire::new().raw(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"),
-            &["failed: the peer speaks FastCGI version 71, or no FastCGI: only version 1 exists \
-               (record at byte 0 of the connection)"],
+            &[
+                "failed: the peer speaks FastCGI version 71 or another protocol; the only version is 1 \
+               (record at byte 0 of the connection)",
+            ],
         ),
         case(
             "BEGIN_REQUEST of a length other than 8",
             Wire::new().record(BEGIN, 1, &[0, 1, 0]),
-            &["failed: BEGIN_REQUEST has 3 content bytes where 8 belong \
+            &["failed: BEGIN_REQUEST has 3 content bytes instead of 8 \
                (record at byte 0 of the connection)"],
         ),
         case(
             "ABORT_REQUEST of a length other than 0",
             Wire::new().begin(1, RESPONDER, KEEP).record(ABORT, 1, b"why"),
-            &["failed: ABORT_REQUEST has 3 content bytes where 0 belong \
+            &["failed: ABORT_REQUEST has 3 content bytes instead of 0 \
                (record at byte 16 of the connection)"],
         ),
         case(
             "BEGIN_REQUEST for an active id",
             Wire::new().begin(1, RESPONDER, KEEP).begin(1, RESPONDER, KEEP),
-            &["failed: request 1 was begun again before it was ended \
+            &["failed: request 1 was begun again before it ended \
                (record at byte 16 of the connection)"],
         ),
         case(
@@ -213,15 +217,15 @@ fn fatal() -> Vec<Case> {
                 .record(PARAMS, 7, &[1, 1, b'A', b'b', 1, 1, b'C'])
                 .record(PARAMS, 7, b""),
             &[
-                "failed: the name-value pair at byte 4 of request 7's PARAMS is longer than the rest \
+                "failed: the name-value pair at byte 4 of request 7's PARAMS extends beyond the end \
                of the stream (record at byte 31 of the connection)",
             ],
         ),
         case(
             "GET_VALUES with an impossible length",
             Wire::new().record(GET_VALUES, 0, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
-            &["failed: the name-value pair at byte 0 of GET_VALUES is longer than the \
-               rest of the record (record at byte 0 of the connection)"],
+            &["failed: the name-value pair at byte 0 of GET_VALUES extends beyond \
+               the end of the record (record at byte 0 of the connection)"],
         ),
         case(
             "STDIN or DATA before the end of PARAMS",
@@ -241,14 +245,14 @@ fn fatal() -> Vec<Case> {
             ),
             &[
                 "request 1 responder keep:",
-                "failed: PARAMS of request 1 went on after its end \
+                "failed: PARAMS of request 1 continued after its end \
                  (record at byte 32 of the connection)",
             ],
         ),
         case(
             "END_REQUEST, STDOUT or STDERR for an active id",
             Wire::new().begin(1, RESPONDER, KEEP).record(STDOUT, 1, b"hello"),
-            &["failed: STDOUT for request 1 came from the wrong side \
+            &["failed: STDOUT for request 1 may not be sent by this side \
                (record at byte 16 of the connection)"],
         ),
     ]
@@ -259,7 +263,7 @@ fn limits() -> Limits {
 }
 
 #[test]
-fn a_harmless_error_is_answered_as_documented_and_the_connection_goes_on() {
+fn a_harmless_error_is_handled_as_documented_and_the_connection_continues() {
     for Case { name, mut wire, heard, said, close_when } in harmless() {
         wire = wire.get(9, KEEP);
         let outcome = converse_in_all_cuts(name, &limits(), Answers::AtTheEnd, &wire.bytes);
@@ -283,9 +287,9 @@ fn a_fatal_error_ends_the_connection_with_a_reason() {
     }
 }
 
-/// Refusals that the general tables cannot show, as they need requests that stay active.
+/// Refusals that do not fit the general tables, because they need requests that stay active.
 #[test]
-fn one_request_too_many_is_refused_and_the_others_go_on() {
+fn one_request_too_many_is_refused_and_the_others_continue() {
     let name = "more requests than the limit";
     let mut limits = Limits { requests_per_connection: 2, ..Limits::default() };
     let wire = Wire::new()
@@ -327,7 +331,7 @@ fn one_request_too_many_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn questions_whose_answers_nobody_reads_end_the_connection() {
+fn queries_whose_replies_are_not_read_end_the_connection() {
     let name = "a thousand questions and no reader";
     let limits = Limits { reply_bytes: 1000, ..Limits::default() };
     let floods = [
@@ -340,7 +344,7 @@ fn questions_whose_answers_nobody_reads_end_the_connection() {
         let bytes = one.bytes.repeat(1000);
         let outcome = converse_in_all_cuts(name, &limits, Answers::AtTheEnd, &bytes);
         let [failed] = &outcome.heard()[..] else { panic!("{answer}: {:?}", outcome.heard()) };
-        assert!(failed.contains("more than 1000 bytes of answers"), "{answer}: {failed}");
+        assert!(failed.contains("more than 1000 bytes of replies"), "{answer}: {failed}");
         assert!(outcome.output.len() < 1100, "{answer}: {} bytes", outcome.output.len());
         assert!(outcome.said().iter().all(|record| record.starts_with(answer)), "{answer}");
     }

@@ -1,7 +1,8 @@
 //! Bugs of other FastCGI implementations, tested on both ends of this one.
 //!
-//! `docs/fastcgi-support.md` says whose each bug was and what it did; a test here keeps the page in step.
-//! `seeds.rs` gives the same conversations to the fuzz targets, `edges.rs` covers the numbers around them.
+//! `docs/fastcgi-support.md` says whose each bug was and what it did; a test here keeps the page in sync.
+//! `seeds.rs` gives the same conversations to the fuzz targets, `edges.rs` covers the numbers around
+//! them.
 
 use fastcgi_server::{Connection, Event, Limits, client, one_line};
 
@@ -242,7 +243,7 @@ pub(crate) fn to_application() -> Vec<Case> {
                 .record(PARAMS, 1, &pair_past_the_end())
                 .record(PARAMS, 1, b""),
             [
-                "failed: the name-value pair at byte 53 of request 1's PARAMS is longer than the rest \
+                "failed: the name-value pair at byte 53 of request 1's PARAMS extends beyond the end \
               of the stream (record at byte 89 of the connection)",
             ],
         ),
@@ -250,19 +251,15 @@ pub(crate) fn to_application() -> Vec<Case> {
             PAST_THE_END,
             "GET_VALUES",
             Wire::new().record(GET_VALUES, 0, &pair_past_the_end()),
-            [
-                "failed: the name-value pair at byte 53 of GET_VALUES is longer than the rest of the \
-              record (record at byte 0 of the connection)",
-            ],
+            ["failed: the name-value pair at byte 53 of GET_VALUES extends beyond the end of the \
+              record (record at byte 0 of the connection)"],
         ),
         Case::new(
             NEVER_FINISHED,
             "three thousand on one connection",
             (1..=3000).fold(Wire::new(), |wire, number| wire.begin(number, RESPONDER, KEEP)),
-            [
-                "failed: the peer leaves more than 32768 bytes of answers to its own questions unread \
-              (record at byte 33792 of the connection)",
-            ],
+            ["failed: the peer leaves more than 32768 bytes of replies to its own queries unread \
+              (record at byte 33792 of the connection)"],
         ),
         Case::new(
             EARLIER_VARIABLES,
@@ -305,7 +302,7 @@ pub(crate) fn to_application() -> Vec<Case> {
                 .begin(1, RESPONDER, KEEP)
                 .record(PARAMS, 1, &lengths)
                 .record(PARAMS, 1, b""),
-            ["failed: the name-value pair at byte 0 of request 1's PARAMS is longer than the rest \
+            ["failed: the name-value pair at byte 0 of request 1's PARAMS extends beyond the end \
               of the stream (record at byte 53 of the connection)"],
         ));
     }
@@ -389,7 +386,7 @@ pub(crate) fn to_web_server() -> Vec<Case> {
             "GET_VALUES_RESULT",
             Wire::new().record(GET_VALUES_RESULT, 0, &pair_past_the_end()),
             [
-                "failed: the name-value pair at byte 53 of GET_VALUES_RESULT is longer than the rest of \
+                "failed: the name-value pair at byte 53 of GET_VALUES_RESULT extends beyond the end of \
               the record (record at byte 0 of the connection)",
             ],
         ),
@@ -409,7 +406,7 @@ pub(crate) fn to_web_server() -> Vec<Case> {
             ADDED_LENGTHS,
             case,
             Wire::new().record(GET_VALUES_RESULT, 0, &lengths_only(name, value)),
-            ["failed: the name-value pair at byte 0 of GET_VALUES_RESULT is longer than the rest of \
+            ["failed: the name-value pair at byte 0 of GET_VALUES_RESULT extends beyond the end of \
               the record (record at byte 0 of the connection)"],
         ));
     }

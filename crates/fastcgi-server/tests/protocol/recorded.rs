@@ -1,7 +1,7 @@
-//! Conversations as real web servers hold them, each in every cut.
+//! Conversations as real web servers hold them, each split everywhere.
 //!
-//! The parameters and the shape (padding, record sizes, flags) are as Apache 2.4.71 with
-//! mod_fcgid 2.3.9, nginx 1.22, lighttpd 1.4.69, haproxy 2.6 and caddy 2.6 sent them.
+//! The parameters and the shape (padding, record sizes, flags) are as Apache 2.4.71 with mod_fcgid 2.3.9,
+//! nginx 1.22, lighttpd 1.4.69, haproxy 2.6 and caddy 2.6 sent them.
 
 use fastcgi_server::{CloseWhen, Limits};
 
@@ -335,7 +335,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn web_servers_are_understood_however_their_bytes_are_cut() {
+fn web_servers_are_understood_however_their_bytes_are_split() {
     for Case { name, wire, heard, said, close_when } in cases() {
         let limits = Limits::default();
         let outcome = converse_in_all_cuts(name, &limits, Answers::AtTheEnd, &wire.bytes);
@@ -348,7 +348,7 @@ fn web_servers_are_understood_however_their_bytes_are_cut() {
 
 /// mod_proxy_fcgi logs errors when a connection is closed before its empty STDIN was read.
 #[test]
-fn an_answer_before_the_end_of_the_input_is_followed_by_reading_it() {
+fn a_response_before_the_end_of_the_input_is_followed_by_reading_it() {
     for Case { name, wire, .. } in cases() {
         let limits = Limits::default();
         let outcome = converse_in_all_cuts(name, &limits, Answers::AtOnce, &wire.bytes);

@@ -1,4 +1,4 @@
-//! What one side says, the other hears: pairs, records, and whole conversations of interleaved
+//! What one side sends, the other receives: pairs, records, and whole conversations of interleaved
 //! requests between the crate's two ends.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ fn any_pairs() -> impl Strategy<Value = Pairs> {
     vec((part(), part()), 0..12)
 }
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Clone, Debug)]
 struct Exchange {
     role: Role,
@@ -140,11 +140,11 @@ struct Answered {
 }
 
 proptest! {
-    // A case of the long property is four whole requests; a hundred show every kind of them.
+    // A case of the long property is four whole requests; a hundred cases cover every kind.
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn pairs_survive(pairs in any_pairs()) {
+    fn pairs_round_trip(pairs in any_pairs()) {
         let params = Params::from_pairs(borrowed(&pairs));
         prop_assert!(params.iter().eq(borrowed(&pairs)));
         for (name, _) in &pairs {
@@ -154,14 +154,14 @@ proptest! {
     }
 
     #[test]
-    fn headers_survive(record_type in 0..11_usize, number: u16, content_length: u16, padding_length: u8) {
+    fn headers_round_trip(record_type in 0..11_usize, number: u16, content_length: u16, padding_length: u8) {
         let record_type = RecordType::ALL[record_type] as u8;
         let header = Header { record_type, id: RequestId::new(number), content_length, padding_length };
         prop_assert_eq!(Header::decode(header.encode()), Ok(header));
     }
 
     #[test]
-    fn interleaved_requests_are_heard_and_answered(
+    fn interleaved_requests_are_received_and_answered(
         exchanges in vec(any_exchange(), 1..5),
         schedule in vec(any::<prop::sample::Index>(), 60),
         seed: u64,
@@ -169,7 +169,7 @@ proptest! {
         let exchanges: BTreeMap<RequestId, Exchange> =
             exchanges.into_iter().enumerate().map(|(index, e)| (id(index as u16 * 3 + 1), e)).collect();
 
-        // The web server speaks, one step of one request at a time.
+        // The web server sends, one step of one request at a time.
         let mut web_server = client::Connection::new();
         let mut open: Vec<_> =
             exchanges.iter().map(|(id, e)| (*id, e, steps(e).into_iter())).collect();
@@ -184,7 +184,7 @@ proptest! {
         }
         prop_assert_eq!(web_server.active_requests(), exchanges.len());
 
-        // The application hears.
+        // The application receives.
         let limits = Limits { params_bytes: 1 << 20, ..Limits::default() };
         let mut connection = Connection::new(limits);
         let mut heard: BTreeMap<RequestId, Heard> = BTreeMap::new();
@@ -222,7 +222,7 @@ proptest! {
             prop_assert_eq!(&heard[id], &expected);
         }
 
-        // It answers, a piece of each in turn.
+        // It responds, one piece of each in turn.
         for turn in 0..5 {
             for (id, exchange) in &exchanges {
                 if let Some(piece) = exchange.stdout.get(turn) {
@@ -245,7 +245,7 @@ proptest! {
         let close_when = connection.close_when();
         prop_assert_eq!(close_when == fastcgi_server::CloseWhen::KeepOpen, keeps);
 
-        // The web server hears that.
+        // The web server receives the responses.
         let mut answered: BTreeMap<RequestId, Answered> = BTreeMap::new();
         for piece in random_pieces(&answer, seed.wrapping_add(1)) {
             web_server.handle_input(Bytes::copy_from_slice(piece));

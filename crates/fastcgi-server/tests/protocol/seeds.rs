@@ -1,8 +1,8 @@
-//! The fuzz targets' seeds: made from the cases in `mistakes.rs`, checked in, and run here, as they are and changed at
-//! random. That is no replacement for cargo-fuzz, which sees what an input reaches; it keeps the targets alive on a
-//! stable compiler, and finds what lies near the seeds.
+//! The fuzz targets' seeds: made from the cases in `mistakes.rs`, checked in, and run here, unchanged and
+//! with random changes. This does not replace cargo-fuzz, which sees what an input reaches; it keeps the
+//! targets working on a stable compiler, and finds what lies near the seeds.
 //!
-//! A seed is a byte that chooses the behavior (see the targets) and a conversation.
+//! A seed is a byte that selects the behavior (see the targets) and a conversation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ mod server_connection;
 /// Set it to write the seeds.
 const WRITE: &str = "WRITE_SEEDS";
 
-/// Pieces of 37 bytes, the largest there are.
+/// Pieces of 37 bytes, the largest possible.
 const MOOD: u8 = 36;
 
 /// A target by name, what it runs, and its seeds by name.
@@ -72,7 +72,10 @@ fn every_case_is_a_seed_and_every_seed_a_case() {
         let files = checked_in(target);
         assert_eq!(names(&files), names(&seeds), "{target}: {WRITE}=1 writes them");
         for (name, seed) in &seeds {
-            assert!(files[name] == *seed, "{target}/{name} is not the case: {WRITE}=1 writes it");
+            assert!(
+                files[name] == *seed,
+                "{target}/{name} differs from its case: {WRITE}=1 writes it"
+            );
         }
     }
 }
@@ -81,7 +84,7 @@ fn every_case_is_a_seed_and_every_seed_a_case() {
 fn the_targets_survive_every_seed_in_many_moods() {
     for (target, run, _) in targets() {
         for (name, mut seed) in checked_in(target) {
-            // A failure inside says where, but not for which seed.
+            // A panic inside says where, but not for which seed.
             println!("{target}/{name}");
             // Long ones with 16 behaviors, which takes as long as all others together.
             for mood in (0..=255).step_by(if seed.len() > 50_000 { 17 } else { 1 }) {

@@ -1,4 +1,4 @@
-//! Bytes as they stand on the wire, written and read without the crate's encoders.
+//! Bytes as they are on the wire, written and read without the crate's encoders.
 
 use fastcgi_server::RequestId;
 
@@ -42,7 +42,7 @@ impl Wire {
         Wire { bytes: Vec::new(), align }
     }
 
-    /// A record whose header may say anything.
+    /// A record whose header may contain anything.
     pub(crate) fn header(
         mut self,
         version: u8,
@@ -103,7 +103,7 @@ impl Wire {
         self.record(kind, id, &[])
     }
 
-    /// A small request, whole.
+    /// A small, complete request.
     pub(crate) fn get(self, id: u16, flags: u8) -> Wire {
         self.begin(id, RESPONDER, flags).params(id, &[("REQUEST_URI", "/")]).stdin(id, b"", 1)
     }
@@ -125,7 +125,7 @@ pub(crate) fn block(pairs: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// Each record in a line: `STDOUT 1 hello`, `END_REQUEST 1 app 0 protocol 0`.
+/// Each record as a line: `STDOUT 1 hello`, `END_REQUEST 1 app 0 protocol 0`.
 pub(crate) fn read_records(mut bytes: &[u8]) -> Vec<String> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
@@ -155,7 +155,7 @@ pub(crate) fn read_records(mut bytes: &[u8]) -> Vec<String> {
     records
 }
 
-/// Short content as it is, long content by its length.
+/// Short content verbatim, long content by its length.
 pub(crate) fn text(content: &[u8]) -> String {
     match content.len() {
         0 => "end".to_owned(),
