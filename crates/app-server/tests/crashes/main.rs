@@ -1,4 +1,5 @@
-//! What a crash leaves behind: the line in the log, the note for the quarantine, the program in the same process.
+//! What a crash leaves behind: the log line, the note for the quarantine, the program running in the same
+//! process.
 //!
 //! Each case runs in a process of its own, and starts the server that crashes in another.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
@@ -22,8 +23,12 @@ use process::reexec;
 use rustix::process::{Signal, getpid, kill_process};
 
 const CASES: &[Case] = &[
-    ("a_crash_waits_for_no_reader", a_crash_waits_for_no_reader, Success),
-    ("a_crash_is_noted_in_a_file_alone", a_crash_is_noted_in_a_file_alone, Success),
+    ("a_crash_does_not_wait_for_a_reader", a_crash_does_not_wait_for_a_reader, Success),
+    (
+        "a_crash_is_recorded_only_in_a_regular_file",
+        a_crash_is_recorded_only_in_a_regular_file,
+        Success,
+    ),
 ];
 
 /// Started by cases, not by the runner.
@@ -33,9 +38,9 @@ fn main() -> ExitCode {
     case_runner::main(CASES, HELPERS)
 }
 
-/// The line about a crash goes to standard error: a pipe, a socket or a terminal that is full and that nobody
-/// reads must not keep the program, and with it the listening socket, from going on.
-fn a_crash_waits_for_no_reader() {
+/// The log line about a crash goes to standard error. A full pipe, socket or terminal that is never read
+/// must not keep the program, and with it the listen socket, from continuing.
+fn a_crash_does_not_wait_for_a_reader() {
     fn filled(full: OwnedFd) -> OwnedFd {
         let number = full.as_raw_fd();
         // SAFETY: both take integers and touch no memory.
@@ -49,7 +54,7 @@ fn a_crash_waits_for_no_reader() {
         for size in [65536, 4096, 512, 1] {
             while full.write(&vec![b'x'; size]).is_ok() {}
         }
-        // What crashes has a blocking one, as web servers pass it on.
+        // Standard error is blocking, as web servers pass it on.
         set(flags);
         full.into()
     }
@@ -57,11 +62,11 @@ fn a_crash_waits_for_no_reader() {
     let (other_end, socket) = UnixStream::pair().unwrap();
     let (mut terminal, mut users_side) = (-1, -1);
     let null = std::ptr::null_mut();
-    // SAFETY: the two numbers outlive the call; a null pointer: nobody wants a name, nor other settings.
+    // SAFETY: the two numbers outlive the call; null pointers request neither a name nor other settings.
     let opened =
         unsafe { libc::openpty(&mut terminal, &mut users_side, null, null.cast(), null.cast()) };
     assert_eq!(opened, 0);
-    // SAFETY: both were opened just now, and nobody else has them.
+    // SAFETY: both were opened just now and are not owned elsewhere.
     let (terminal, users_side) =
         unsafe { (OwnedFd::from_raw_fd(terminal), OwnedFd::from_raw_fd(users_side)) };
     for (what, full) in [
@@ -74,7 +79,7 @@ fn a_crash_waits_for_no_reader() {
     }
     drop((reader, other_end, terminal));
 
-    // With room, the line is there; in a file behind what is there already.
+    // If there is room, the line is written; to a file it is appended.
     let (mut reader, writer) = std::io::pipe().unwrap();
     let (code, said) = crash_with(writer.into());
     let mut line = String::new();
@@ -95,14 +100,15 @@ fn a_crash_waits_for_no_reader() {
     assert!(lines[1].contains(expected), "{text}");
 }
 
-/// What `crashing_helper` says in the end: `ps` shows it as before, by the 15 bytes that the kernel keeps.
+/// The last output of `crashing_helper`: `ps` shows the same name as before, by the 15 bytes that the
+/// kernel keeps.
 fn goes_on() -> String {
     let program = std::env::current_exe().unwrap();
     let name = program.file_name().unwrap().to_str().unwrap();
     format!("{} goes on as {}, why=crashed\n", &name[..name.len().min(15)], program.display())
 }
 
-/// Runs `crashing_helper` with this standard error; returns its exit code and what it has said.
+/// Runs `crashing_helper` with this standard error; returns its exit code and output.
 fn crash_with(stderr: OwnedFd) -> (Option<i32>, String) {
     let mut helper = itself("crashing_helper");
     let folder = tempfile::tempdir().unwrap();
@@ -113,8 +119,8 @@ fn crash_with(stderr: OwnedFd) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A neighbour may have put anything in the place of the file of crashes.
-fn a_crash_is_noted_in_a_file_alone() {
+/// Another account may have put anything in place of the file of crashes.
+fn a_crash_is_recorded_only_in_a_regular_file() {
     let folder = tempfile::tempdir().unwrap();
     let [file, link, pipe] = ["file", "link", "pipe"].map(|name| {
         let state = folder.path().join(name);
@@ -132,7 +138,7 @@ fn a_crash_is_noted_in_a_file_alone() {
         let mut helper = helper.spawn().unwrap();
         ask(state);
         let begun = Instant::now();
-        // Opening a pipe may wait for a reader.
+        // Opening a pipe may block until there is a reader.
         while helper.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -145,14 +151,14 @@ fn a_crash_is_noted_in_a_file_alone() {
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
 }
 
-/// Names the folder of `crashing_helper`: for its socket and its state.
+/// Names the folder of `crashing_helper`, for its socket and its state.
 const FOLDER: &str = "FOLDER";
 
 fn socket_in(folder: &Path) -> std::path::PathBuf {
     folder.join("socket")
 }
 
-/// Asks the server in this folder for the page that crashes; returns when the connection has ended.
+/// Requests the page that crashes from the server in this folder; returns when the connection has ended.
 fn ask(folder: &Path) {
     let begun = Instant::now();
     let mut client = loop {
@@ -168,7 +174,7 @@ fn ask(folder: &Path) {
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
 }
 
-/// Crashes while it answers; the program that goes on says so.
+/// Crashes while it responds; the restarted program reports that it continues.
 fn crashing_helper() {
     if let Some(inherited) = reexec::take_inherited() {
         let why = inherited.into_iter().find_map(|word| match word {

@@ -1,6 +1,7 @@
-//! Requests in processes of their own.
+//! Requests answered by child processes.
 //!
-//! With several threads a fork is refused: in each case's process there is one, with server and client.
+//! With several threads, forking is refused; each case's process has a single one, which runs server and
+//! client.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -30,29 +31,37 @@ use process::descriptors;
 #[allow(dead_code, reason = "the suite uses the rest of it")]
 mod client;
 
-use client::{Client, Server, id, raw_exchange, test};
+use client::{Client, Server, id, raw_request, test};
 
 const CASES: &[Case] = &[
-    ("an_isolated_exchange_is_like_any_other", an_isolated_exchange_is_like_any_other, Success),
+    ("an_isolated_request_is_like_any_other", an_isolated_request_is_like_any_other, Success),
     ("large_bodies_over_fastcgi", large_bodies_over_fastcgi, Success),
     ("large_bodies_over_http", large_bodies_over_http, Success),
-    ("the_request_crosses_whole", the_request_crosses_whole, Success),
+    ("the_request_reaches_the_child_in_full", the_request_reaches_the_child_in_full, Success),
     ("a_culprit_is_one_page_over_fastcgi", a_culprit_is_one_page_over_fastcgi, Success),
     ("a_culprit_is_one_page_over_http", a_culprit_is_one_page_over_http, Success),
     (
-        "after_the_head_a_culprit_breaks_its_answer_off",
-        after_the_head_a_culprit_breaks_its_answer_off,
+        "after_the_head_a_culprit_truncates_its_response",
+        after_the_head_a_culprit_truncates_its_response,
         Success,
     ),
     ("a_culprit_while_a_body_arrives", a_culprit_while_a_body_arrives, Success),
-    ("who_vanishes_takes_the_child_along", who_vanishes_takes_the_child_along, Success),
-    ("many_wait_their_turn_in_order", many_wait_their_turn_in_order, Success),
-    ("waiting_has_an_end", waiting_has_an_end, Success),
-    ("a_slow_body_gives_its_process_away", a_slow_body_gives_its_process_away, Success),
-    ("time_for_the_visitor_does_not_count", time_for_the_visitor_does_not_count, Success),
-    ("what_a_child_prints_is_passed_on", what_a_child_prints_is_passed_on, Success),
-    ("nothing_is_left_of_many", nothing_is_left_of_many, Success),
-    ("where_no_process_can_be_made", where_no_process_can_be_made, Success),
+    ("a_vanishing_client_takes_the_child_along", a_vanishing_client_takes_the_child_along, Success),
+    ("requests_wait_in_order", requests_wait_in_order, Success),
+    ("waiting_times_out", waiting_times_out, Success),
+    ("a_slow_body_gives_up_its_process", a_slow_body_gives_up_its_process, Success),
+    (
+        "time_spent_waiting_for_the_client_does_not_count",
+        time_spent_waiting_for_the_client_does_not_count,
+        Success,
+    ),
+    ("the_output_of_a_child_is_passed_on", the_output_of_a_child_is_passed_on, Success),
+    ("many_requests_leave_nothing_behind", many_requests_leave_nothing_behind, Success),
+    (
+        "requests_fail_when_no_process_can_be_created",
+        requests_fail_when_no_process_can_be_created,
+        Success,
+    ),
 ];
 
 /// Started by cases, not by the runner.
@@ -142,7 +151,7 @@ async fn count(request: Request) -> String {
 
 const PIECE: usize = 1 << 20;
 
-/// A body of pieces of 1 MiB; `before` each something is done.
+/// A body of chunks of 1 MiB; `before` runs before each.
 fn body_of(pieces: usize, before: impl Fn(usize) + Send + 'static) -> Response<AxumBody> {
     let mut next = 0;
     let stream = futures_util::stream::poll_fn(move |_| {
@@ -157,7 +166,7 @@ fn body_of(pieces: usize, before: impl Fn(usize) + Send + 'static) -> Response<A
     Response::new(AxumBody::new(StreamBody::new(stream)))
 }
 
-/// Answers with the process' number, and goes on for ever.
+/// Responds with the pid and never ends.
 async fn forever(Below(how): Below<String>) -> Response<AxumBody> {
     let mut begun = false;
     let stream = futures_util::stream::poll_fn(move |_| {
@@ -173,7 +182,7 @@ async fn forever(Below(how): Below<String>) -> Response<AxumBody> {
     Response::new(AxumBody::new(StreamBody::new(stream)))
 }
 
-/// Writes down that it has begun, and is busy for a moment.
+/// Records that it has started, and is busy for a moment.
 async fn note(Below(text): Below<String>) -> &'static str {
     let mut file = std::fs::File::options().append(true).open(notes()).unwrap();
     writeln!(file, "{text}").unwrap();
@@ -218,12 +227,12 @@ fn deep(depth: u64) -> u64 {
     std::hint::black_box([depth; 100])[50] + deep(depth + 1)
 }
 
-/// Isolates by address, and makes pages that tell the cause.
+/// Isolates by path, and makes pages that state the cause.
 struct Pages {
-    /// Isolates whatever lies below this.
+    /// Isolates everything below this path.
     below: &'static str,
-    /// For all but those that are silent. On a busy machine a second of processor time may take many: silence
-    /// alone meets the clock.
+    /// For all but the silent ones. On a busy machine a second of processor time may take many seconds:
+    /// only silence reaches the wall-clock limit.
     wall: Duration,
 }
 
@@ -277,7 +286,7 @@ const LIMITS: Limits = Limits {
     file_size: 1_000_000,
 };
 
-/// What each culprit leaves: status, and words of the cause.
+/// The result of each culprit: status, and words of the cause.
 const CULPRITS: &[(&str, u16, &str)] = &[
     ("panic", 500, "the application panicked: on purpose"),
     ("abort", 500, "SIGABRT"),
@@ -292,7 +301,7 @@ const CULPRITS: &[(&str, u16, &str)] = &[
 // ---------------------------------------------------------------------------------------------------
 // Cases.
 
-fn an_isolated_exchange_is_like_any_other() {
+fn an_isolated_request_is_like_any_other() {
     test(async {
         let server = server(settings());
         let mut client = server.connect().await;
@@ -302,7 +311,7 @@ fn an_isolated_exchange_is_like_any_other() {
         assert_eq!(answer.status(), 200);
         let there = std::str::from_utf8(answer.body()).unwrap();
         assert!(there.parse::<u32>().is_ok() && there != here, "{there}");
-        // What the head says is what it says inline.
+        // The head says the same as inline.
         for path in ["/process", "/empty", "/nowhere", "/echo"] {
             let head = |answer: client::Answer| {
                 let text = answer.text().split("\r\n\r\n").next().unwrap().to_owned();
@@ -313,7 +322,7 @@ fn an_isolated_exchange_is_like_any_other() {
             assert_eq!(inline.0, isolated.0);
             assert_eq!(inline.1.len(), isolated.1.len(), "{} {}", inline.1, isolated.1);
         }
-        // HEAD has no body and its child leaves.
+        // HEAD has no body, and its child exits.
         client.begin(1, true, "HEAD", "/isolated/process");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
@@ -322,7 +331,7 @@ fn an_isolated_exchange_is_like_any_other() {
     });
 }
 
-fn the_request_crosses_whole() {
+fn the_request_reaches_the_child_in_full() {
     test(async {
         let server = http_server(settings());
         let request = |path: &str| {
@@ -334,7 +343,7 @@ fn the_request_crosses_whole() {
         let mut answers = Vec::new();
         for path in ["/request", "/isolated/request"] {
             let mut stream = server.connect_raw().await;
-            let answer = raw_exchange(&mut stream, request(path).as_bytes()).await;
+            let answer = raw_request(&mut stream, request(path).as_bytes()).await;
             let body = answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
             answers.push(body.replace("/isolated", ""));
         }
@@ -373,7 +382,7 @@ fn large_bodies_over_fastcgi() {
                 .enumerate()
                 .all(|(at, piece)| { piece.iter().all(|byte| usize::from(*byte) == at + 1) })
         );
-        // This process has held the response for the test, the server but little of it.
+        // The test held the response in this process, the server only little of it.
         until_no_children().await;
     });
 }
@@ -388,7 +397,7 @@ fn large_bodies_over_http() {
         let answer = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
         let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..at]));
-        // The echo's length is known, and the child has told it.
+        // The length of the echo is known, and the child has announced it.
         let head = String::from_utf8_lossy(&answer[..at]).to_lowercase();
         assert!(head.contains(&format!("content-length: {MIB_64}\r\n")), "{head}");
         let body = &answer[at..];
@@ -494,10 +503,10 @@ fn a_culprit_is_one_page_over_http() {
 async fn http_get(server: &Server, path: &str) -> String {
     let mut stream = server.connect_raw().await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    raw_exchange(&mut stream, request.as_bytes()).await
+    raw_request(&mut stream, request.as_bytes()).await
 }
 
-fn after_the_head_a_culprit_breaks_its_answer_off() {
+fn after_the_head_a_culprit_truncates_its_response() {
     test(async {
         let fastcgi = server(settings());
         let http = http_server(settings());
@@ -513,7 +522,7 @@ fn after_the_head_a_culprit_breaks_its_answer_off() {
             assert!(!answer.ends_with("0\r\n\r\n"), "{how}: the answer looks complete");
             assert!(http_get(&http, "/process").await.starts_with("HTTP/1.1 200 "));
         }
-        // And one that does nothing is complete.
+        // One that does nothing is complete.
         let mut client = fastcgi.connect().await;
         let answer = client.get(true, "/isolated/begun/quickly").await;
         assert!(answer.ended);
@@ -529,7 +538,7 @@ fn a_culprit_while_a_body_arrives() {
         for how in ["abort", "reading", "memory", "stack"] {
             let mut client = server.connect().await;
             client.begin(1, true, "POST", &format!("/isolated/culprit/{how}"));
-            // All of it can be sent, whatever happens to the one who should read it.
+            // All of it can be sent, whatever happens to its reader.
             for _ in 0..64 {
                 client.stdin(1, vec![0; PIECE]);
                 client.send().await.unwrap();
@@ -546,7 +555,7 @@ fn a_culprit_while_a_body_arrives() {
         let mut stream = http.connect_raw().await;
         let answer = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
         assert!(answer.starts_with(b"HTTP/1.1 500 "));
-        // A body that stops before its end is told as inline.
+        // A truncated body is reported as it is inline.
         for path in ["/count", "/isolated/count"] {
             let mut client = server.connect().await;
             let pairs: [(&[u8], &[u8]); 3] = [
@@ -568,7 +577,7 @@ fn a_culprit_while_a_body_arrives() {
     });
 }
 
-fn who_vanishes_takes_the_child_along() {
+fn a_vanishing_client_takes_the_child_along() {
     test(async {
         let mut settings = settings();
         // Nothing else ends them.
@@ -587,7 +596,7 @@ fn who_vanishes_takes_the_child_along() {
             drop(client);
             until_gone(child).await;
 
-            // Aborted, with the connection kept.
+            // Aborted, with the connection kept alive.
             let mut client = fastcgi.connect().await;
             client.begin(1, true, "GET", &path);
             client.protocol.stdin_end(id(1));
@@ -619,7 +628,7 @@ fn who_vanishes_takes_the_child_along() {
     });
 }
 
-/// Reads a response as far as the line with the process' number.
+/// Reads a response up to the line with the pid.
 async fn process_of(client: &mut Client) -> u32 {
     let mut text = Vec::new();
     loop {
@@ -643,7 +652,7 @@ async fn until_gone(process: u32) {
     }
 }
 
-/// Waits until all children have been reaped; the test's own patience is the limit.
+/// Waits until all children have been reaped; only the test's own timeout limits this.
 async fn until_no_children() {
     loop {
         let children = std::fs::read_to_string("/proc/self/task/self/children");
@@ -655,7 +664,7 @@ async fn until_no_children() {
     }
 }
 
-fn many_wait_their_turn_in_order() {
+fn requests_wait_in_order() {
     test(async {
         let mut settings = settings();
         settings.max_isolated = 1;
@@ -666,7 +675,7 @@ fn many_wait_their_turn_in_order() {
             client.protocol.stdin_end(id(number));
         }
         client.send().await.unwrap();
-        // Others do not wait for them.
+        // Other requests do not wait for them.
         assert_eq!(server.connect().await.get(false, "/process").await.status(), 200);
         let mut ended = 0;
         while ended < 8 {
@@ -678,7 +687,7 @@ fn many_wait_their_turn_in_order() {
         let expected: String = (1..=8).map(|number| format!("{number}\n-{number}\n")).collect();
         assert_eq!(text, expected, "one after another, in order");
 
-        // Four places are four at once, and not five.
+        // Four permits allow four at once, not five.
         let mut settings = self::settings();
         settings.isolated_wait = Duration::from_millis(100);
         let server = self::server(settings);
@@ -697,7 +706,7 @@ fn many_wait_their_turn_in_order() {
     });
 }
 
-fn waiting_has_an_end() {
+fn waiting_times_out() {
     test(async {
         let mut settings = settings();
         settings.max_isolated = 1;
@@ -713,7 +722,7 @@ fn waiting_has_an_end() {
         assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
         let words = "it waited 0.1 s (isolated_wait) for one of 1 processes (max_isolated)";
         assert!(answer.text().contains(words), "{}", answer.text());
-        // Who waits gets the place of one who vanishes.
+        // A waiting request gets the permit of one whose client vanishes.
         let mut second = server.connect().await;
         second.begin(1, true, "GET", "/isolated/process");
         second.protocol.stdin_end(id(1));
@@ -724,8 +733,8 @@ fn waiting_has_an_end() {
     });
 }
 
-/// A request with a slow body gives the only process up to another, and its visitor gets a response.
-fn a_slow_body_gives_its_process_away() {
+/// A request with a slow body gives up the only process to another, and its client gets a response.
+fn a_slow_body_gives_up_its_process() {
     test(async {
         let mut settings = settings();
         settings.max_isolated = 1;
@@ -742,8 +751,8 @@ fn a_slow_body_gives_its_process_away() {
     });
 }
 
-/// The child has 1.5 s in all, enough for a busy machine; the visitor takes longer to send, and to read.
-fn time_for_the_visitor_does_not_count() {
+/// The child has 1.5 s in total, enough for a busy machine; the client takes longer to send and to read.
+fn time_spent_waiting_for_the_client_does_not_count() {
     test(async {
         let mut settings = settings();
         settings.isolated_time = Duration::from_millis(1500);
@@ -755,7 +764,7 @@ fn time_for_the_visitor_does_not_count() {
         for _ in 0..4 {
             client.stdin(1, &b"abc"[..]);
             client.send().await.unwrap();
-            // As long as a slow visitor takes.
+            // As long as a slow client takes.
             time::sleep(Duration::from_millis(500)).await;
         }
         client.protocol.stdin_end(id(1));
@@ -774,7 +783,7 @@ fn time_for_the_visitor_does_not_count() {
     });
 }
 
-fn what_a_child_prints_is_passed_on() {
+fn the_output_of_a_child_is_passed_on() {
     let (status, output) = run_case(itself("printing_helper"));
     assert!(status.success(), "{output}");
     assert!(output.contains("a line of the handler\n"), "{output}");
@@ -788,7 +797,7 @@ fn printing_helper() {
         assert_eq!(client.get(true, "/isolated/said").await.status(), 200);
         assert_eq!(client.get(true, "/isolated/culprit/panic").await.status(), 500);
         until_no_children().await;
-        // What was printed last is on its way still.
+        // The last output is still on its way.
         for _ in 0..20 {
             event_loop::yield_now().await;
         }
@@ -796,7 +805,7 @@ fn printing_helper() {
     });
 }
 
-fn nothing_is_left_of_many() {
+fn many_requests_leave_nothing_behind() {
     test(async {
         let server = server(settings());
         let mut client = server.connect().await;
@@ -813,7 +822,7 @@ fn nothing_is_left_of_many() {
         for round in 0..200 {
             assert!(client.get(true, path(round)).await.ended);
             if round % 10 == 5 {
-                // Left alone before its response.
+                // The client leaves before its response.
                 let mut leaving = server.connect().await;
                 leaving.begin(1, true, "GET", "/isolated/sleep");
                 leaving.protocol.stdin_end(id(1));
@@ -821,15 +830,15 @@ fn nothing_is_left_of_many() {
             }
         }
         until_no_children().await;
-        // The last of a child's words may be on their way.
+        // The last output of a child may still be on its way.
         while descriptors::open_count().unwrap() > before {
             time::sleep(Duration::from_millis(2)).await;
         }
     });
 }
 
-/// RLIMIT_NPROC counts the processes of an account, and root has none: so as somebody else.
-fn where_no_process_can_be_made() {
+/// RLIMIT_NPROC counts the processes of an account but exempts root, so this runs as another user.
+fn requests_fail_when_no_process_can_be_created() {
     let mut command = Command::new("prlimit");
     command.arg("--nproc=1:1");
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of an application's answer on its way out: over FastCGI, CGI and HTTP alike.
+//! What happens to an application's response on its way out: over FastCGI, CGI and HTTP alike.
 
 use std::task::Poll;
 
@@ -13,9 +13,9 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 
 use crate::cgi;
-use crate::client::{Server, id, raw_exchange, test};
+use crate::client::{Server, id, raw_request, test};
 
-/// Answers as the path says: `/STATUS/BODY`.
+/// Responds as the path says: `/STATUS/BODY`.
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/{status}/{body}", any(answer))
@@ -36,7 +36,7 @@ async fn answer(
     Response::builder().status(status).body(body).unwrap()
 }
 
-/// A body whose length nobody knows in advance.
+/// A body whose length is not known in advance.
 fn pieces(pieces: Vec<&'static str>) -> AxumBody {
     let mut pieces = pieces.into_iter();
     AxumBody::new(StreamBody::new(futures_util::stream::poll_fn(move |_| {
@@ -61,7 +61,7 @@ async fn headers() -> Response<AxumBody> {
         .unwrap()
 }
 
-/// A header whose line, its end included, has so many bytes.
+/// A header whose line, including its line ending, has this many bytes.
 async fn line(axum::extract::Path(length): axum::extract::Path<usize>) -> Response<AxumBody> {
     let value = "v".repeat(length - "x-long: \r\n".len());
     Response::builder().header("x-long", value).body(AxumBody::from("body")).unwrap()
@@ -82,16 +82,16 @@ async fn length(
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     status: u16,
-    /// `None`: not told.
+    /// `None`: not announced.
     length: Option<u64>,
     body: String,
-    /// The end was told: END_REQUEST, the exit code, the last chunk or the announced length.
+    /// The end was signaled: by END_REQUEST, the exit code, the last chunk or the announced length.
     whole: bool,
     head: String,
 }
 
 impl Seen {
-    /// Reads what CGI and FastCGI write.
+    /// Parses what CGI and FastCGI write.
     fn cgi(text: &[u8], whole: bool) -> Seen {
         let text = String::from_utf8(text.to_vec()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -146,7 +146,7 @@ fn dechunked(mut rest: &str) -> (String, bool) {
     (body, false)
 }
 
-/// Asks over each transport; the name of the transport comes with what was seen.
+/// Sends a request over each transport; returns the name of the transport with each response.
 async fn ask(method: &str, uri: &str) -> [(&'static str, Seen); 3] {
     let fastcgi = {
         let server = Server::fastcgi(router(), Settings::default());
@@ -165,7 +165,7 @@ async fn ask(method: &str, uri: &str) -> [(&'static str, Seen); 3] {
         let server = Server::http(router(), Settings::default());
         let mut stream = server.connect_raw().await;
         let request = format!("{method} {uri} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        Seen::http(&raw_exchange(&mut stream, request.as_bytes()).await)
+        Seen::http(&raw_request(&mut stream, request.as_bytes()).await)
     };
     [("FastCGI", fastcgi), ("CGI", cgi), ("HTTP", http)]
 }
@@ -173,7 +173,7 @@ async fn ask(method: &str, uri: &str) -> [(&'static str, Seen); 3] {
 #[test]
 fn method_by_status_by_body() {
     test(async {
-        // method, status, body, the length told, the body seen
+        // method, status, body, announced length, received body
         let cases: &[(&str, u16, &str, Option<u64>, &str)] = &[
             ("GET", 200, "none", Some(0), ""),
             ("GET", 200, "whole", Some(4), "body"),
@@ -209,7 +209,7 @@ fn method_by_status_by_body() {
 }
 
 #[test]
-fn interim_statuses_end_no_exchange() {
+fn interim_statuses_do_not_end_a_request() {
     test(async {
         for status in [100, 101, 103] {
             for (transport, answer) in ask("GET", &format!("/{status}/none")).await {
@@ -224,7 +224,7 @@ fn interim_statuses_end_no_exchange() {
 }
 
 #[test]
-fn headers_go_out_as_they_are_but_for_the_neighbours() {
+fn headers_are_sent_unchanged_except_hop_by_hop() {
     test(async {
         for (transport, answer) in ask("GET", "/headers").await {
             for line in ["set-cookie: a=1; Path=/", "set-cookie: b=2", "location: /else where?%2F"]
@@ -242,7 +242,7 @@ fn headers_go_out_as_they_are_but_for_the_neighbours() {
 }
 
 #[test]
-fn a_header_line_that_web_servers_would_cut() {
+fn header_lines_that_web_servers_would_cut_are_rejected() {
     test(async {
         for (length, cgi_status) in [(8191, 200), (8192, 500), (20_000, 500)] {
             for (transport, answer) in ask("GET", &format!("/line/{length}")).await {
@@ -256,33 +256,33 @@ fn a_header_line_that_web_servers_would_cut() {
 }
 
 #[test]
-fn a_stated_length_is_kept() {
+fn a_stated_length_is_enforced() {
     test(async {
-        // stated, sent, how; status, length told, bytes of body, whole
+        // stated, sent, how; status, announced length, bytes of body, complete
         let cases: &[(&str, usize, &str, u16, u64, usize, bool)] = &[
             ("4", 4, "whole", 200, 4, 4, true),
             ("4", 4, "pieces", 200, 4, 4, true),
             ("4", 6, "whole", 200, 4, 4, true),
             ("4", 6, "pieces", 200, 4, 4, true),
             ("0", 6, "whole", 200, 0, 0, true),
-            // It breaks off.
+            // The body is truncated.
             ("4", 2, "pieces", 200, 4, 2, false),
         ];
         for &(stated, sent, how, status, told, body, whole) in cases {
             for (transport, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
                 let name = format!("{stated} {sent} {how} over {transport}: {answer:?}");
                 if transport == "HTTP" && !whole && answer.status == 0 {
-                    // hyper had not sent the head yet: the connection closes without a word.
+                    // hyper had not sent the head yet: the connection closes without a response.
                     continue;
                 }
                 assert_eq!(answer.status, status, "{name}");
                 assert_eq!(answer.length, Some(told), "{name}");
                 assert_eq!(answer.body.len(), body, "{name}");
-                // Over HTTP the closed connection tells.
+                // Over HTTP, the closed connection signals it.
                 assert!(transport == "HTTP" || answer.whole == whole, "{name}");
             }
         }
-        // Where it is known before the first byte, the visitor can still be told.
+        // If it is known before the first byte, the client can still get an error page.
         for (stated, sent, how) in
             [("4", 2, "whole"), ("4", 0, "pieces"), ("x", 1, "whole"), ("-1", 1, "whole")]
         {
@@ -295,7 +295,7 @@ fn a_stated_length_is_kept() {
                 assert!(answer.body.contains("Reference: "), "{name}");
             }
         }
-        // HEAD and 304 tell a length without a body.
+        // HEAD and 304 announce a length without a body.
         for (transport, answer) in ask("HEAD", "/length/9/0/whole").await {
             assert_eq!(
                 (answer.status, answer.length),

@@ -1,4 +1,4 @@
-//! What may be served: any `tower` service, an axum `Router` unchanged. These tests are the promise.
+//! What can be served: any `tower` service, and an axum `Router` unchanged. These tests are the promise.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 
-use crate::client::{Server, id, raw_exchange, test};
+use crate::client::{Server, id, raw_request, test};
 
 fn router() -> Router {
     async fn asked(
@@ -88,7 +88,7 @@ fn an_axum_router_over_http() {
         let requests = "GET /hello/world HTTP/1.1\r\nhost: x\r\n\r\n\
                         POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc\
                         GET http://x/sum?a=1&b=41 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        let answers = raw_exchange(&mut stream, requests.as_bytes()).await;
+        let answers = raw_request(&mut stream, requests.as_bytes()).await;
         let bodies: Vec<&str> = answers
             .split("\r\n\r\n")
             .skip(1)
@@ -100,7 +100,7 @@ fn an_axum_router_over_http() {
 }
 
 #[test]
-fn what_an_application_can_ask() {
+fn the_request_context() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -128,7 +128,7 @@ fn what_an_application_can_ask() {
 }
 
 #[test]
-fn bodies_arrive_whole_and_with_their_length() {
+fn bodies_arrive_in_full_and_with_their_length() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         for size in [0, 1, 65_536, 1_000_000] {
@@ -146,7 +146,8 @@ fn bodies_arrive_whole_and_with_their_length() {
     });
 }
 
-/// Neither `Clone` nor `Send`, ready only at the second asking, with a body that is not `Unpin`.
+/// Neither `Clone` nor `Send`, ready only when polled for the second time, with a body that is not
+/// `Unpin`.
 struct Peculiar(Rc<Cell<u32>>);
 
 impl Service<Request<Body>> for Peculiar {

@@ -1,4 +1,5 @@
-//! CGI and the shell's transport: one request a process. The tests start this very binary as the program.
+//! CGI and the shell's transport: one request per process. The tests start this very binary as the
+//! program.
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,7 +15,7 @@ use http_body_util::BodyExt;
 /// Names the application that the program serves.
 const APPLICATION: &str = "TEST_APPLICATION";
 
-/// No test: the program, when one of the tests starts this binary as such.
+/// Not a test: the program, when one of the tests starts this binary as such.
 #[test]
 fn program() {
     let Ok(application) = std::env::var(APPLICATION) else { return };
@@ -60,7 +61,7 @@ async fn length(body: AxumBody) -> String {
     }
 }
 
-/// What a run of the program led to.
+/// The result of running the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     /// What it wrote from `Status:` on.
@@ -100,14 +101,14 @@ fn program_with(application: &str, variables: &[(&str, &str)]) -> Command {
 /// Runs the program once, as Apache does: the whole body is sent before anything is read.
 pub(crate) fn run(application: &str, variables: &[(&str, &str)], body: &[u8]) -> Ran {
     let mut child = program_with(application, variables).spawn().unwrap();
-    // A program that leaves early is none of the sender's business.
+    // A program that exits early is not the sender's problem.
     let _ = child.stdin.take().unwrap().write_all(body);
     finish(child)
 }
 
 fn finish(child: Child) -> Ran {
     let done = child.wait_with_output().unwrap();
-    // The harness has said something before.
+    // The test harness has printed something before.
     let start = done.stdout.windows(8).position(|window| window == b"Status: ");
     Ran {
         output: done.stdout[start.unwrap_or(done.stdout.len())..].to_vec(),
@@ -120,7 +121,7 @@ const GET: (&str, &str) = ("REQUEST_METHOD", "GET");
 const POST: (&str, &str) = ("REQUEST_METHOD", "POST");
 
 #[test]
-fn one_exchange_and_the_end() {
+fn one_request_then_exit() {
     for (uri, body) in [("/", "front"), ("/sleep", "slept"), ("/unread", "not read")] {
         assert_eq!(run("", &[GET, ("REQUEST_URI", uri)], b"").body(), body, "{uri}");
     }
@@ -132,7 +133,7 @@ fn one_exchange_and_the_end() {
 #[test]
 fn bodies_of_all_lengths() {
     let chunked = ("HTTP_TRANSFER_ENCODING", "chunked");
-    // CONTENT_LENGTH, another variable, bytes sent, what the handler says
+    // CONTENT_LENGTH, another variable, bytes sent, what the handler reports
     for (length, other, sent, expected) in [
         ("5", GET, 5, "5"),
         ("5", GET, 9, "5"),
@@ -151,7 +152,7 @@ fn bodies_of_all_lengths() {
 }
 
 #[test]
-fn nothing_is_waited_for_that_does_not_come() {
+fn does_not_wait_for_a_body_that_does_not_arrive() {
     // The web server leaves descriptor 0 open and sends nothing.
     let mut child = program_with("", &[GET, ("REQUEST_URI", "/length")]).spawn().unwrap();
     let stdin = child.stdin.take();
@@ -182,7 +183,7 @@ fn a_body_may_be_any_kind_of_file() {
 }
 
 #[test]
-fn a_web_server_that_sends_all_before_it_reads_is_no_deadlock() {
+fn a_web_server_that_sends_everything_before_reading_does_not_deadlock() {
     let sent = vec![b'x'; 3_000_000];
     for uri in ["/echo", "/large"] {
         let variables = [POST, ("REQUEST_URI", uri), ("CONTENT_LENGTH", "3000000")];
@@ -191,7 +192,7 @@ fn a_web_server_that_sends_all_before_it_reads_is_no_deadlock() {
 }
 
 #[test]
-fn an_unread_body_is_taken() {
+fn an_unread_body_is_discarded() {
     let variables = [POST, ("REQUEST_URI", "/unread"), ("CONTENT_LENGTH", "3000000")];
     let mut child = program_with("", &variables).spawn().unwrap();
     let sent = child.stdin.take().unwrap().write_all(&vec![0; 3_000_000]);
@@ -212,14 +213,14 @@ fn failures_are_answered() {
 }
 
 #[test]
-fn stray_words_stay_out_of_the_answer() {
+fn stray_output_stays_out_of_the_response() {
     let ran = run("", &[GET, ("REQUEST_URI", "/print")], b"");
     assert_eq!(ran.body(), "not stray");
     assert!(ran.errors.contains("stray words"), "{ran:?}");
 }
 
 #[test]
-fn nobody_reads_the_answer() {
+fn an_unread_response_is_an_error() {
     let mut child = program_with("", &[GET, ("REQUEST_URI", "/large")]).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 100]).unwrap();
@@ -243,7 +244,7 @@ mod shell {
     }
 
     #[test]
-    fn an_exchange_is_printed() {
+    fn a_response_is_printed() {
         let (status, text) = ask(Request::get("/").body(None).unwrap());
         assert_eq!(status.unwrap(), 200);
         assert_eq!(

@@ -15,7 +15,7 @@ use fastcgi_server::{RequestId, Role};
 use http::{Request, Response};
 use tower_service::Service;
 
-/// Far more than anything here takes: a test that hangs fails.
+/// Far more than any test takes: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test inside the loop.
@@ -56,7 +56,7 @@ impl Server {
         Server::start(service, settings, Transport::Http)
     }
 
-    /// Starts what a program has put together as a FastCGI server.
+    /// Starts a server that the caller has configured, over FastCGI.
     #[allow(dead_code, reason = "not every test binary has a host")]
     pub(crate) fn fastcgi_of<S, B>(server: app_server::Server<S>) -> Server
     where
@@ -68,7 +68,7 @@ impl Server {
         Server::start_of(server, Transport::FastCgi)
     }
 
-    /// Starts what a program has put together as an HTTP server.
+    /// Starts a server that the caller has configured, over HTTP.
     #[allow(dead_code, reason = "not every test binary has a host")]
     pub(crate) fn http_of<S, B>(server: app_server::Server<S>) -> Server
     where
@@ -110,7 +110,7 @@ impl Server {
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
     {
-        // Free a moment ago, and nobody else on this machine is given it right after.
+        // Free a moment ago, and not assigned to anyone else right afterwards.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let server = app_server::Server::new(service).settings(settings);
@@ -130,7 +130,7 @@ impl Server {
         B::Error: fmt::Display,
     {
         let server = server.serve(transport(address.clone()));
-        // Its first turn, taken at once, makes the socket.
+        // Its first poll, done at once, creates the socket.
         let task = event_loop::spawn_now(async { server.await.unwrap() });
         Server { _task: task, _folder: folder, address }
     }
@@ -157,7 +157,7 @@ pub(crate) struct Client {
     input: BytesMut,
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     /// Everything on STDOUT.
@@ -171,7 +171,7 @@ impl Answer {
         std::str::from_utf8(&self.text).unwrap()
     }
 
-    /// The status of a whole response.
+    /// The status of a complete response.
     #[track_caller]
     pub(crate) fn status(&self) -> u16 {
         assert!(self.ended, "the answer broke off: {:?}", self.text());
@@ -190,7 +190,7 @@ pub(crate) fn id(number: u16) -> RequestId {
 }
 
 impl Client {
-    /// Queues the beginning of a request: all but its body.
+    /// Queues the start of a request: everything but its body.
     pub(crate) fn begin(&mut self, number: u16, keep: bool, method: &str, uri: &str) {
         let pairs: [(&[u8], &[u8]); 3] = [
             (b"REQUEST_METHOD", method.as_bytes()),
@@ -250,7 +250,7 @@ impl Client {
         }
     }
 
-    /// Waits until a request's answer is whole or the connection closed.
+    /// Waits until the response to a request is complete or the connection is closed.
     pub(crate) async fn answer(&mut self, number: u16) -> Answer {
         let mut answer = Answer::default();
         while let Some(event) = self.event().await {
@@ -266,7 +266,7 @@ impl Client {
         answer
     }
 
-    /// Waits until the server closes the connection; nothing may come before.
+    /// Waits until the server closes the connection; nothing may arrive before.
     pub(crate) async fn closed(&mut self) {
         if let Some(event) = self.event().await {
             panic!("not expected: {event:?}");
@@ -280,7 +280,7 @@ impl Client {
 }
 
 /// Writes, then reads to the end.
-pub(crate) async fn raw_exchange(stream: &mut Stream, request: &[u8]) -> String {
+pub(crate) async fn raw_request(stream: &mut Stream, request: &[u8]) -> String {
     let mut rest = request;
     while !rest.is_empty() {
         let slices = [IoSlice::new(rest)];

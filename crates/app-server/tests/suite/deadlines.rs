@@ -1,4 +1,5 @@
-//! Who waits how long. The limits are short here; that they pass is waited for, not measured.
+//! Who waits how long. The limits are short here; the tests wait for them to expire and do not measure
+//! them.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use event_loop::net::Stream;
 use event_loop::time;
 
-use crate::client::{Client, Server, id, raw_exchange, test};
+use crate::client::{Client, Server, id, raw_request, test};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -33,7 +34,7 @@ fn router() -> Router {
 }
 
 #[test]
-fn an_idle_kept_connection_ends() {
+fn an_idle_keep_alive_connection_is_closed() {
     test(async {
         let mut settings = Settings::default();
         settings.idle_timeout = SHORT;
@@ -47,7 +48,7 @@ fn an_idle_kept_connection_ends() {
 }
 
 #[test]
-fn a_handler_may_think_longer_than_a_peer_may_pause() {
+fn a_handler_may_take_longer_than_a_peer_may_pause() {
     test(async {
         let mut settings = Settings::default();
         (settings.idle_timeout, settings.receive_timeout, settings.send_timeout) =
@@ -58,7 +59,7 @@ fn a_handler_may_think_longer_than_a_peer_may_pause() {
 }
 
 #[test]
-fn a_half_sent_request_ends() {
+fn an_incomplete_request_times_out() {
     test(async {
         let mut settings = Settings::default();
         (settings.receive_timeout, settings.head_timeout) = (SHORT, SHORT);
@@ -77,7 +78,7 @@ fn a_half_sent_request_ends() {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_ends() {
+fn a_peer_that_reads_nothing_times_out() {
     test(async {
         let mut settings = Settings::default();
         settings.send_timeout = SHORT;
@@ -96,7 +97,8 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> bool {
     poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.is_ok()
 }
 
-/// Sends a byte over and over, until a response comes or the connection is closed; returns the response.
+/// Sends a byte again and again until a response arrives or the connection is closed; returns the
+/// response.
 async fn drip(stream: &mut Stream) -> String {
     let mut input = BytesMut::with_capacity(4096);
     while write(stream, b"x").await {
@@ -109,7 +111,7 @@ async fn drip(stream: &mut Stream) -> String {
 }
 
 #[test]
-fn a_head_that_drips_ends_over_http() {
+fn a_trickling_head_times_out_over_http() {
     test(async {
         let mut settings = Settings::default();
         settings.head_timeout = LONG / 4;
@@ -123,12 +125,12 @@ fn a_head_that_drips_ends_over_http() {
         assert!(answer.ends_with("fine"), "{answer}");
         assert_eq!(drip(&mut second).await, "", "the second request of a connection");
         let mut silent = server.connect_raw().await;
-        assert_eq!(raw_exchange(&mut silent, b"").await, "");
+        assert_eq!(raw_request(&mut silent, b"").await, "");
     });
 }
 
 #[test]
-fn a_kept_http_connection_may_be_idle_longer_than_a_request_may_pause() {
+fn an_http_connection_may_be_idle_longer_than_a_request_may_pause() {
     test(async {
         let mut settings = Settings::default();
         (settings.head_timeout, settings.receive_timeout) = (LONG / 2, LONG / 2);
@@ -143,7 +145,7 @@ fn a_kept_http_connection_may_be_idle_longer_than_a_request_may_pause() {
             time::sleep(LONG).await;
         }
         assert_eq!(
-            raw_exchange(&mut stream, b"").await,
+            raw_request(&mut stream, b"").await,
             "",
             "it ends when it has been idle for long"
         );
@@ -151,7 +153,7 @@ fn a_kept_http_connection_may_be_idle_longer_than_a_request_may_pause() {
 }
 
 #[test]
-fn variables_that_drip_end() {
+fn trickling_variables_time_out() {
     test(async {
         let mut settings = Settings::default();
         settings.head_timeout = SHORT;
@@ -167,7 +169,7 @@ fn variables_that_drip_end() {
     });
 }
 
-/// This much patience; 10,000 bytes a second earn it back.
+/// This much patience; 10,000 bytes per second earn it back.
 fn with_a_rate(patience: Duration) -> Settings {
     let mut settings = Settings::default();
     (settings.receive_timeout, settings.min_rate) = (patience, 10_000);
@@ -175,7 +177,7 @@ fn with_a_rate(patience: Duration) -> Settings {
 }
 
 #[test]
-fn a_body_that_drips_is_answered_408() {
+fn a_trickling_body_gets_408() {
     test(async {
         let server = Server::http(router(), with_a_rate(SHORT));
         let mut stream = server.connect_raw().await;
@@ -197,7 +199,7 @@ fn a_body_that_drips_is_answered_408() {
     });
 }
 
-/// Sends a byte of a body over and over, until there is a response; returns its status.
+/// Sends a byte of a body again and again until there is a response; returns its status.
 async fn drip_body(client: &mut Client, number: u16) -> u16 {
     loop {
         client.stdin(number, "x");
@@ -227,7 +229,7 @@ fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
             time::sleep(PAUSE).await;
             assert!(write(&mut stream, &body).await);
         }
-        let answer = raw_exchange(&mut stream, b"").await;
+        let answer = raw_request(&mut stream, b"").await;
         assert!(answer.ends_with("20000"), "{answer}");
 
         let server = Server::fastcgi(router(), with_a_rate(LONG));
@@ -244,7 +246,7 @@ fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
     });
 }
 
-/// The visitor sends fast, the handler reads slowly: nobody is too slow.
+/// The client sends fast and the handler reads slowly: neither is too slow.
 #[test]
 fn a_handler_that_reads_slowly_is_not_the_senders_fault() {
     async fn slowly(body: axum::body::Body) -> String {
@@ -281,7 +283,7 @@ fn a_handler_that_reads_slowly_is_not_the_senders_fault() {
                      Content-Length: {length}\r\n\r\n"
                 );
                 let request = [head.as_bytes(), &body].concat();
-                let answer = raw_exchange(&mut stream, &request).await;
+                let answer = raw_request(&mut stream, &request).await;
                 assert!(answer.ends_with("400000"), "{answer}");
             }
         }

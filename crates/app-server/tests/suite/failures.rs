@@ -1,4 +1,4 @@
-//! What a failing application leaves for its visitor and for the others.
+//! What a failing application means for its client and for other requests.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::client::{Client, Server, id, test};
 
-/// A body of pieces, then a panic or an error.
+/// A body of chunks, then a panic or an error.
 fn failing_body(pieces: usize, panics: bool) -> AxumBody {
     let mut left = pieces;
     let stream = futures_util::stream::poll_fn(move |_| {
@@ -43,7 +43,7 @@ fn router() -> Router {
 }
 
 #[test]
-fn before_the_first_byte_the_visitor_gets_a_page() {
+fn a_failure_before_the_first_byte_gets_a_page() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -58,7 +58,7 @@ fn before_the_first_byte_the_visitor_gets_a_page() {
 }
 
 #[test]
-fn in_the_middle_a_closed_connection_tells() {
+fn a_failure_in_the_middle_closes_the_connection() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         for uri in ["/middle/panic", "/middle/error"] {
@@ -72,7 +72,7 @@ fn in_the_middle_a_closed_connection_tells() {
 }
 
 #[test]
-fn in_the_middle_others_on_the_connection_go_on() {
+fn a_failure_in_the_middle_does_not_affect_other_requests() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -109,7 +109,7 @@ impl tower_service::Service<Request<Body>> for PanicsInCall {
 }
 
 #[test]
-fn a_panic_in_call_is_a_page_too_as_the_application_draws_it() {
+fn a_panic_in_call_gets_the_hosts_page() {
     struct Pages;
     impl Host for Pages {
         fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
@@ -130,7 +130,7 @@ fn a_panic_in_call_is_a_page_too_as_the_application_draws_it() {
 }
 
 #[test]
-fn nonsense_is_answered_and_named() {
+fn malformed_requests_are_answered_and_reported() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -143,7 +143,7 @@ fn nonsense_is_answered_and_named() {
 }
 
 #[test]
-fn a_vanished_request_ends_its_handler() {
+fn a_vanished_request_cancels_its_handler() {
     use std::cell::Cell;
     use std::rc::Rc;
 
@@ -171,7 +171,7 @@ fn a_vanished_request_ends_its_handler() {
                 if request.uri().path() == "/wait" {
                     pending::<()>().await;
                 }
-                // A handler that has ended is no vanished one.
+                // A handler that has completed has not vanished.
                 std::mem::forget(noted);
                 Ok(Response::new(AxumBody::from("here")))
             })
@@ -181,8 +181,8 @@ fn a_vanished_request_ends_its_handler() {
     test(async {
         let ended = Rc::new(Cell::new(0));
         let server = Server::fastcgi(Waits(ended.clone()), Settings::default());
-        // The web server closes the connection: as mod_fcgid does when a visitor leaves, while
-        // the next request comes on a second connection.
+        // The web server closes the connection: as mod_fcgid does when a client leaves, while the next
+        // request arrives on a second connection.
         let mut first = server.connect().await;
         begin_get(&mut first, 1, "/wait");
         first.send().await.unwrap();
@@ -205,7 +205,7 @@ fn a_vanished_request_ends_its_handler() {
 }
 
 #[test]
-fn an_incomplete_body_is_an_error_and_no_end() {
+fn an_incomplete_body_is_an_error() {
     test(async {
         let application = Router::new().route(
             "/",
@@ -246,7 +246,7 @@ fn an_incomplete_body_is_an_error_and_no_end() {
 }
 
 /// A body whose error panics when it is formatted.
-async fn unspeakable() -> Response<AxumBody> {
+async fn panics_when_formatted() -> Response<AxumBody> {
     #[derive(Debug)]
     struct Unspeakable;
     impl std::fmt::Display for Unspeakable {
@@ -261,7 +261,7 @@ async fn unspeakable() -> Response<AxumBody> {
 }
 
 #[test]
-fn a_panic_while_a_failure_is_reported_ends_the_request_all_the_same() {
+fn a_panic_while_reporting_a_failure_still_ends_the_request() {
     struct Pages;
     impl Host for Pages {
         fn error_page(&self, _: &ErrorReport) -> Response<Bytes> {
@@ -269,10 +269,10 @@ fn a_panic_while_a_failure_is_reported_ends_the_request_all_the_same() {
         }
     }
     test(async {
-        let router = router().route("/unspeakable", get(unspeakable));
+        let router = router().route("/panics_when_formatted", get(panics_when_formatted));
         let server = Server::fastcgi_of(app_server::Server::new(router).host(Pages));
         let mut client = server.connect().await;
-        for uri in ["/panic", "/unspeakable", "/panic"] {
+        for uri in ["/panic", "/panics_when_formatted", "/panic"] {
             let answer = client.get(true, uri).await;
             assert!(answer.ended, "{uri}");
             assert_eq!(answer.status(), 500, "{uri}");

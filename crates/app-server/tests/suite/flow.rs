@@ -1,4 +1,4 @@
-//! Bodies in both directions: backpressure, fairness, what nobody reads.
+//! Bodies in both directions: backpressure, fairness, unread bodies.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -29,17 +29,17 @@ thread_local! {
     static READING: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Counts a handler as in flight until it ends, by itself or not.
-struct InProgress;
+/// Counts a handler as in flight until it ends, on its own or by cancellation.
+struct HandlerInFlight;
 
-impl InProgress {
+impl HandlerInFlight {
     fn begin() -> Self {
         HANDLERS.set(HANDLERS.get() + 1);
-        InProgress
+        HandlerInFlight
     }
 }
 
-impl Drop for InProgress {
+impl Drop for HandlerInFlight {
     fn drop(&mut self) {
         HANDLERS.set(HANDLERS.get() - 1);
     }
@@ -51,7 +51,7 @@ fn moved() -> u64 {
 
 fn router() -> Router {
     async fn count(mut body: AxumBody) -> String {
-        let _counted = InProgress::begin();
+        let _counted = HandlerInFlight::begin();
         let mut bytes = 0;
         loop {
             while !READING.get() {
@@ -130,7 +130,7 @@ fn a_slow_body_does_not_delay_the_others_of_its_connection() {
         READING.set(false);
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
-        // The first makes the connection one that carries several.
+        // The first request makes the connection one that carries several.
         client.begin(7, true, "POST", "/count");
         client.begin(8, true, "POST", "/count");
         client.stdin(8, vec![0; 4 << 20]);
@@ -154,7 +154,7 @@ fn a_slow_body_does_not_delay_the_others_of_its_connection() {
 }
 
 #[test]
-fn a_body_nobody_reads_is_taken_before_the_connection_ends() {
+fn an_unread_body_is_discarded_before_the_connection_is_closed() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -168,7 +168,7 @@ fn a_body_nobody_reads_is_taken_before_the_connection_ends() {
 }
 
 #[test]
-fn but_not_without_end() {
+fn discarding_an_unread_body_is_limited() {
     test(async {
         let mut settings = Settings::default();
         settings.unread_body_bytes = 1 << 20;
@@ -185,7 +185,7 @@ fn but_not_without_end() {
 }
 
 #[test]
-fn a_kept_connection_survives_an_unread_body() {
+fn a_keep_alive_connection_survives_an_unread_body() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
@@ -200,7 +200,7 @@ fn a_kept_connection_survives_an_unread_body() {
 }
 
 #[test]
-fn a_peer_that_leaves_while_its_body_waits_ends_the_handler() {
+fn a_peer_that_leaves_while_its_body_waits_cancels_the_handler() {
     test(async {
         READING.set(false);
         let server = Server::fastcgi(router(), Settings::default());
@@ -217,10 +217,10 @@ fn a_peer_that_leaves_while_its_body_waits_ends_the_handler() {
     });
 }
 
-/// Without a Content-Length, only the end of STDIN says that a body is complete. (haproxy once waited for the
+/// Without a Content-Length, only the end of STDIN marks a body as complete. (haproxy once waited for the
 /// rest.)
 #[test]
-fn an_end_of_the_input_within_a_record_is_no_end_of_a_body() {
+fn the_end_of_input_within_a_record_does_not_end_a_body() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         for (within, bytes) in [

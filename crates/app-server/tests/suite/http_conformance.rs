@@ -17,7 +17,7 @@ use event_loop::time;
 use http::header::HOST;
 use http_body_util::BodyExt;
 
-use crate::client::{Server, raw_exchange, test};
+use crate::client::{Server, raw_request, test};
 
 fn router() -> Router {
     Router::new()
@@ -34,16 +34,16 @@ async fn echo(request: Request) -> String {
     }
 }
 
-/// Says what was asked for.
+/// Reports what was requested.
 async fn target(request: Request) -> String {
     let host = request.headers().get(HOST).map_or("", |host| host.to_str().unwrap());
     format!("{} {} at {host}", request.method(), request.uri())
 }
 
-/// How long a conversation may last, far more than any takes: one that does not end is named.
+/// How long a conversation may last, far more than any takes: one that does not end is reported by name.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// name, what is sent, the answers in short
+/// name, what is sent, the responses in short
 type Conversation = (&'static str, &'static str, &'static [&'static str]);
 
 const CONVERSATIONS: &[Conversation] = &[
@@ -146,7 +146,7 @@ const CONVERSATIONS: &[Conversation] = &[
     ),
     ("Host with spaces", "GET / HTTP/1.1\r\nHost: x y\r\nConnection: close\r\n\r\n", &["400 page"]),
     ("Host empty", "GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", &["200 front"]),
-    // Requests smuggled past a proxy (RFC 9112 §11.2): never two readings of one conversation.
+    // Requests smuggled past a proxy (RFC 9112 §11.2): a conversation never has two readings.
     (
         "length and chunks: the chunks count, and the connection closes",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -260,7 +260,7 @@ const CONVERSATIONS: &[Conversation] = &[
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n0\r\n\r\n",
         &["200 failed"],
     ),
-    // What is no HTTP/1.
+    // What is not HTTP/1.
     ("no version", "GET /\r\n\r\n", &["400 -"]),
     ("a version to come", "GET / HTTP/1.2\r\nHost: x\r\n\r\n", &["400 -"]),
     ("HTTP/2 by surprise: closed without a word", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[]),
@@ -282,7 +282,7 @@ fn conversations() {
         for (name, sent, expected) in CONVERSATIONS {
             let server = Server::http(router(), Settings::default());
             let mut stream = server.connect_raw().await;
-            let answers = raw_exchange(&mut stream, sent.as_bytes());
+            let answers = raw_request(&mut stream, sent.as_bytes());
             let text = time::timeout(PATIENCE, answers).await.expect(name);
             assert_eq!(in_short(&text), *expected, "{name}: {text}");
         }
@@ -302,7 +302,7 @@ fn conversations_byte_by_byte() {
                 }
                 event_loop::yield_now().await;
             }
-            let answers = raw_exchange(&mut stream, b"");
+            let answers = raw_request(&mut stream, b"");
             text += &time::timeout(PATIENCE, answers).await.expect(name);
             assert_eq!(in_short(&text), *expected, "{name}: {text}");
         }
@@ -315,7 +315,7 @@ async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<usize> {
 }
 
 #[test]
-fn heads_that_are_too_large() {
+fn oversized_heads() {
     test(async {
         let mut settings = Settings::default();
         settings.http_head_bytes = 8192;
@@ -329,21 +329,21 @@ fn heads_that_are_too_large() {
             let server = Server::http(router(), settings.clone());
             let mut stream = server.connect_raw().await;
             let request = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n");
-            let text = raw_exchange(&mut stream, request.as_bytes()).await;
+            let text = raw_request(&mut stream, request.as_bytes()).await;
             assert_eq!(in_short(&text), [expected], "{name}: {text}");
         }
         settings.http_head_bytes = 128 * 1024;
         let server = Server::http(router(), settings);
         let mut stream = server.connect_raw().await;
         let request = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(70_000));
-        let text = raw_exchange(&mut stream, request.as_bytes()).await;
+        let text = raw_request(&mut stream, request.as_bytes()).await;
         assert_eq!(in_short(&text), ["414 -"], "a long target: {text}");
     });
 }
 
 /// hyper's read buffer grows past its limit, so a head that is complete in it has to be measured.
 #[test]
-fn the_limit_of_a_head_is_kept_to_the_byte() {
+fn the_limit_of_a_head_is_exact() {
     test(async {
         let limit = Settings::default().http_head_bytes;
         let start = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-A: ";
@@ -355,14 +355,14 @@ fn the_limit_of_a_head_is_kept_to_the_byte() {
             assert_eq!(request.len(), bytes);
             let server = Server::http(router(), Settings::default());
             let mut stream = server.connect_raw().await;
-            let text = raw_exchange(&mut stream, request.as_bytes()).await;
+            let text = raw_request(&mut stream, request.as_bytes()).await;
             assert_eq!(in_short(&text), [expected], "{bytes} bytes: {text}");
         }
     });
 }
 
 #[test]
-fn a_refusal_is_not_taken_back_while_more_comes() {
+fn a_refusal_is_not_lost_while_more_arrives() {
     test(async {
         // Over TCP a close with unread input resets the connection, the response included.
         let server = Server::http_over_tcp(router(), Settings::default());
@@ -371,14 +371,14 @@ fn a_refusal_is_not_taken_back_while_more_comes() {
             [("GET / HTTP/1.1\r\nHost: x\r\n", "431 -"), ("nonsense\r\n\r\n", "400 -")]
         {
             let mut stream = server.connect_raw().await;
-            let text = raw_exchange(&mut stream, format!("{start}{lines}").as_bytes()).await;
+            let text = raw_request(&mut stream, format!("{start}{lines}").as_bytes()).await;
             assert_eq!(in_short(&text), [expected]);
         }
     });
 }
 
 #[test]
-fn a_continue_comes_before_the_body() {
+fn continue_is_sent_before_the_body() {
     test(async {
         let server = Server::http(router(), Settings::default());
         let mut stream = server.connect_raw().await;
@@ -389,12 +389,12 @@ fn a_continue_comes_before_the_body() {
         let reading = std::future::poll_fn(|context| stream.poll_read_into(context, &mut input));
         time::timeout(PATIENCE, reading).await.unwrap().unwrap();
         assert_eq!(input, "HTTP/1.1 100 Continue\r\n\r\n");
-        let text = raw_exchange(&mut stream, b"body").await;
+        let text = raw_request(&mut stream, b"body").await;
         assert_eq!(in_short(&text), ["200 body"]);
     });
 }
 
-/// The responses in a text: the status and the body of each. A page of the server's own is `page`, a
+/// The responses in a text: the status and the body of each. A page made by the server is `page`, a
 /// handler's failed body `failed`.
 fn in_short(text: &str) -> Vec<String> {
     let mut responses = Vec::new();

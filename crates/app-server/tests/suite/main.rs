@@ -1,5 +1,5 @@
-//! The server with its real sockets, in the test's own loop: server and client take turns on one
-//! thread, so nothing is left to chance. One file a subject.
+//! The server with its real sockets, in the test's own event loop: server and client take turns on one
+//! thread, so the order is deterministic. One file per subject.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -13,7 +13,7 @@ mod flow;
 mod http_conformance;
 mod overload;
 
-/// No file beside this one is forgotten.
+/// No file in this folder is forgotten.
 #[test]
 fn every_file_is_in_the_list() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");

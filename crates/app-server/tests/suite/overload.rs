@@ -1,4 +1,4 @@
-//! More than there is room for: what is answered, what waits.
+//! More requests than there is room for: which are answered, which wait.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use event_loop::time;
 use fastcgi_server::Role;
 
-use crate::client::{Client, Server, id, raw_exchange, test};
+use crate::client::{Client, Server, id, raw_request, test};
 
 /// More than sockets hold without a reader.
 const LARGE: usize = 8 << 20;
@@ -25,7 +25,7 @@ fn router() -> Router {
 }
 
 #[test]
-fn too_many_exchanges_get_503() {
+fn too_many_requests_get_503() {
     test(async {
         let mut settings = Settings::default();
         settings.max_requests = 2;
@@ -43,14 +43,14 @@ fn too_many_exchanges_get_503() {
         assert_eq!(answer.status(), 503);
         assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
         busy.pop();
-        // The next turn of the loop sees that it left.
+        // The next turn of the loop notices that it has left.
         event_loop::yield_now().await;
         while client.get(true, "/").await.status() != 200 {}
     });
 }
 
 #[test]
-fn a_full_house_asks_the_longest_idle_to_leave() {
+fn the_longest_idle_connection_is_closed_at_the_limit() {
     test(async {
         let mut settings = Settings::default();
         settings.max_connections = 4;
@@ -68,7 +68,7 @@ fn a_full_house_asks_the_longest_idle_to_leave() {
 }
 
 #[test]
-fn who_has_just_come_is_not_taken_for_idle() {
+fn a_new_connection_does_not_count_as_idle() {
     test(async {
         let mut settings = Settings::default();
         settings.max_connections = 1;
@@ -76,7 +76,7 @@ fn who_has_just_come_is_not_taken_for_idle() {
         let mut clients = Vec::new();
         for _ in 0..3 {
             let mut client = server.connect().await;
-            // The next is waiting for the place, and this one has not asked yet.
+            // The next one is waiting for room, and this one has not sent a request yet.
             clients.push(server.connect().await);
             time::sleep(Duration::from_millis(150)).await;
             assert_eq!(client.get(false, "/").await.body(), b"fine");
@@ -105,7 +105,7 @@ fn too_many_variables_get_431() {
     });
 }
 
-/// Starts a request whose body does not arrive, for a visitor at this address.
+/// Starts a request whose body does not arrive, for a client at this address.
 async fn upload(server: &Server, address: &str) -> Client {
     let mut client = server.connect().await;
     client.protocol.begin(id(1), Role::Responder, true);
@@ -132,7 +132,7 @@ fn crowded(max_requests: usize) -> Settings {
 }
 
 #[test]
-fn uploads_that_do_not_come_leave_places_for_requests_that_are_whole() {
+fn stalled_uploads_leave_permits_for_complete_requests() {
     test(async {
         let server = Server::fastcgi(router(), crowded(4));
         let mut uploads = Vec::new();
@@ -153,7 +153,7 @@ fn uploads_that_do_not_come_leave_places_for_requests_that_are_whole() {
 }
 
 #[test]
-fn who_has_most_uploads_makes_room_for_others() {
+fn the_address_with_most_uploads_makes_room_for_others() {
     test(async {
         let server = Server::fastcgi(router(), crowded(8));
         let mut crowd = Vec::new();
@@ -180,7 +180,7 @@ fn who_has_most_uploads_makes_room_for_others() {
 }
 
 #[test]
-fn a_slow_upload_makes_room_when_all_places_are_taken() {
+fn a_slow_upload_makes_room_when_all_permits_are_taken() {
     test(async {
         let mut settings = crowded(4);
         settings.receive_timeout = SLOW * 2;
@@ -203,7 +203,7 @@ fn a_slow_upload_makes_room_when_all_places_are_taken() {
 }
 
 #[test]
-fn nobody_is_accepted_past_the_limit() {
+fn no_connection_is_accepted_past_the_limit() {
     test(async {
         let mut settings = Settings::default();
         settings.max_connections = 2;
@@ -216,7 +216,7 @@ fn nobody_is_accepted_past_the_limit() {
             client.send().await.unwrap();
             clients.push(client);
         }
-        // Two are answered, two wait; the last is an honest one whose turn comes when both are gone.
+        // Two are answered, two wait; the last is a well-behaved one that is accepted when both are gone.
         let mut last = server.connect().await;
         last.begin(1, false, "GET", "/");
         last.protocol.stdin_end(id(1));
@@ -228,9 +228,9 @@ fn nobody_is_accepted_past_the_limit() {
     });
 }
 
-/// The server is full of half-sent heads; a newcomer is still served, once each has had its second.
+/// The server is full of incomplete heads; a newcomer is still served, once each has had its second.
 #[test]
-fn half_sent_heads_make_room_for_newcomers() {
+fn incomplete_heads_make_room_for_newcomers() {
     /// Long before they time out.
     const SOON: Duration = Duration::from_secs(10);
     test(async {
@@ -247,9 +247,9 @@ fn half_sent_heads_make_room_for_newcomers() {
         }
         let mut stream = server.connect_raw().await;
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let answer = time::timeout(SOON, raw_exchange(&mut stream, request)).await.unwrap();
+        let answer = time::timeout(SOON, raw_request(&mut stream, request)).await.unwrap();
         assert!(answer.ends_with("fine"), "{answer}");
-        let oldest = time::timeout(SOON, raw_exchange(&mut crowd[0], b"")).await;
+        let oldest = time::timeout(SOON, raw_request(&mut crowd[0], b"")).await;
         assert_eq!(oldest.unwrap(), "", "it has made room");
 
         let server = Server::fastcgi(router(), settings);
@@ -267,9 +267,9 @@ fn half_sent_heads_make_room_for_newcomers() {
     });
 }
 
-/// Its handler is done and its body is still arriving, but its response is not out yet.
+/// Its handler has finished and its body is still arriving, but its response has not been sent yet.
 #[test]
-fn an_answer_that_is_not_out_yet_is_not_cut_off_for_a_newcomer() {
+fn a_pending_response_is_not_cut_off_for_a_newcomer() {
     test(async {
         let mut settings = Settings::default();
         settings.max_connections = 1;
@@ -280,18 +280,18 @@ fn an_answer_that_is_not_out_yet_is_not_cut_off_for_a_newcomer() {
         poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
         let mut newcomer = server.connect_raw().await;
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let early = raw_exchange(&mut newcomer, request);
+        let early = raw_request(&mut newcomer, request);
         let early = time::timeout(Duration::from_millis(2500), early).await;
         assert!(early.is_err(), "it took the place of one that is answered: {early:?}");
-        // Once the response is out, the rest of the body is no reason to keep it.
-        let answer = raw_exchange(&mut stream, b"").await;
+        // Once the response is sent, the rest of the body is no reason to keep it.
+        let answer = raw_request(&mut stream, b"").await;
         assert!(answer.len() > LARGE, "{} bytes of {LARGE}", answer.len());
-        assert!(raw_exchange(&mut newcomer, b"").await.ends_with("fine"));
+        assert!(raw_request(&mut newcomer, b"").await.ends_with("fine"));
     });
 }
 
 #[test]
-fn variables_on_their_way_have_a_limit_together() {
+fn incomplete_variables_share_one_limit() {
     test(async {
         let mut settings = Settings::default();
         settings.total_head_bytes = 100_000;
