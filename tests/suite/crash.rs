@@ -527,7 +527,7 @@ fn check_behind(server: &Running) {
         assert!(answer.text().contains("-crash"), "{fault}: {}", answer.text());
         check_server_went_on(server, &pid, &image);
     }
-    // In the middle of the answer: the visitor can see that it is not whole.
+    // In the middle of the response: the client can see that it is incomplete.
     let image = get(server, "/image");
     let answer = Request::get("/crash/null?after=1000000").send(server.address);
     // mod_fcgid ends an answer without a length as if it were whole, whatever the program does. One with a

@@ -156,7 +156,7 @@ fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
     let before = site.workers();
     let kept = site.folder.path().join("kept");
     for (content, expected) in [
-        (&b"#!/no/such/interpreter\n"[..], "Worker could not be started"),
+        (&b"#!/no/such/interpreter\n"[..], "Cannot start a worker"),
         (b"#!/bin/sh\nexit 3\n", "exited before it served (exit status: 3)"),
     ] {
         fs::rename(&site.program, &kept).expect("it is there");

@@ -61,11 +61,11 @@ pub(crate) struct MountVariables<'a> {
     pub(crate) is_executed: bool,
 }
 
-/// Divides a raw path (no query) into the mount and the rest, which begins with `/` or is empty.
-/// Returns the number of bytes of the mount. The first rule that has an answer decides; the last is
-/// that there is no mount. A mount with a character that is not [harmless](is_harmless) does not count.
+/// Splits a raw path (no query) into the mount and the rest, which starts with `/` or is empty.
+/// Returns the number of bytes of the mount. The first rule that applies decides; the last is that
+/// there is no mount. A mount with a character that is not [harmless](is_harmless) does not count.
 ///
-/// | rule | who |
+/// | rule | web server |
 /// | --- | --- |
 /// | [`set_by_owner`] | mod_proxy_fcgi, nginx and lighttpd below a folder, where no variable shows it |
 /// | [`launcher_in_script_name`] | Apache with `.htaccess`, with FcgidFixPathinfo or without |
