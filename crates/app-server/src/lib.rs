@@ -1,6 +1,6 @@
 //! Serves any [`tower_service::Service`] from a single-threaded process, over FastCGI, HTTP or CGI.
 //!
-//! What lives here: the transports ([`Transport`], and [`request`] for the shell), one file each; the mapping
+//! What lives here: the transports ([`Transport`], and [`Server::request`] for the shell), one file each; the mapping
 //! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
 //! draining and exiting ([`Server`]).
 //!
@@ -67,7 +67,6 @@ pub use supervisor::worker::is_worker;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
 pub use transport::Transport;
-pub use transport::shell::request;
 pub use upgrade::Upgrade;
 
 /// The example in the README compiles.

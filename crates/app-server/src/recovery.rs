@@ -52,9 +52,13 @@ impl Recovery {
         }
     }
 
-    /// For whoever answers in a process that may crash with it.
-    pub(crate) fn none() -> Recovery {
-        Recovery { protocol: None, pages: Pages::default(), quarantine: Quarantine::new(None) }
+    /// For a process that may crash with its one request: what is quarantined is not tried all the same.
+    pub(crate) fn without_handlers(settings: &Settings) -> Recovery {
+        Recovery {
+            protocol: None,
+            pages: Pages::default(),
+            quarantine: Quarantine::new(settings.state_folder.as_deref()),
+        }
     }
 
     /// Creates the folder in which crashes are recorded, if they are.

@@ -10,11 +10,12 @@ pub(crate) mod phase;
 pub(crate) mod shutdown;
 
 use std::io::{self, IsTerminal};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use event_loop::signals::{self, Signal, Signals};
+use http::{Request, StatusCode};
 use process::reexec;
 
 use self::connections::Connections;
@@ -30,7 +31,7 @@ use crate::request::application::Application;
 use crate::request::service::HttpService;
 use crate::settings::Settings;
 use crate::supervisor::worker::end_with_supervisor;
-use crate::transport::{Listen, Transport, cgi};
+use crate::transport::{Listen, Transport, cgi, shell};
 use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 
@@ -99,6 +100,25 @@ impl<S: HttpService> Server<S> {
         Ok(CrashGuard::begin(&self.settings, transport))
     }
 
+    /// Answers one request, on the calling thread, and writes the response to `output`: the status, the headers, an
+    /// empty line, and the body as it arrives. Returns the status.
+    ///
+    /// The body is read from the request's file, pipe or terminal, to its end; its length is announced if the request
+    /// has a Content-Length header. Failures are logged and isolated parts are isolated, as with every transport;
+    /// a crash is not caught.
+    ///
+    /// # Errors
+    /// When the loop cannot be created, or the response cannot be written in full.
+    pub fn request(
+        self,
+        request: Request<Option<OwnedFd>>,
+        output: OwnedFd,
+    ) -> Result<StatusCode, Error> {
+        let recovery = Recovery::without_handlers(&self.settings);
+        let application = Application::new(self.service, self.settings, self.host, recovery);
+        event_loop::run(shell::answer(application, request, output)).map_err(Error::Loop)?
+    }
+
     /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their own
     /// besides the server, and for tests.
     ///
@@ -165,7 +185,8 @@ impl<S: HttpService> Server<S> {
             }
             Some(Reason::Upgrade) => tracing::info!("Upgraded; serving {}.", listening.on),
             Some(Reason::Crash | Reason::Stall) => {
-                tracing::info!("Restarted in place; serving {}.", listening.on);
+                let part = inherited.part.as_deref();
+                tracing::info!(part, "Restarted in place; serving {}.", listening.on);
             }
         }
 
@@ -204,21 +225,23 @@ impl<S: HttpService> ServingProcess<S> {
     /// Moves to the next phase.
     fn enter(&mut self, event: Trigger) {
         let phase = self.connections.phase();
-        let Some(next) = phase.after(event) else {
+        let next = phase.after(event).unwrap_or_else(|| {
             debug_assert!(false, "{event:?} in phase {phase:?}");
-            return;
-        };
+            Phase::Draining
+        });
+        if phase == Phase::HandingOver && next != Phase::DrainingChild {
+            // These were waiting for the new version. A request may have arrived on them meanwhile, so they are
+            // served before the process drains.
+            self.connections.set_phase(Phase::Serving);
+            for kept in self.connections.take_collected() {
+                self.start_kept(kept);
+            }
+        }
         self.connections.set_phase(next);
         if next.is_final() {
             // A crash must not restart a process that is about to end.
             recovery::end_afterwards();
             recovery::set_listener(None, false);
-        }
-        if phase == Phase::HandingOver && next != Phase::DrainingChild {
-            // These were waiting for the new version.
-            for kept in self.connections.take_collected() {
-                self.start_kept(kept);
-            }
         }
     }
 

@@ -3,14 +3,8 @@
 //! The process keeps its number, its open sockets and its signal mask; everything else is the new program's.
 //! What it is told stands in the variable `APP_SERVER_INHERITED`, as words with blanks between:
 //!
-//! | word | what it means |
-//! | --- | --- |
-//! | `listen=FD` | the listening socket; absent for one that is on descriptor 0 |
-//! | `keep=FD` | an idle kept connection, any number of times |
-//! | `drain=FD` | a connection that has its answer and is only to be read to its end |
-//! | `why=WORD` | `renewed`, `crashed` or `stuck` |
-//! | `label=NAME` | whose code was running |
-//! | `pid=NUMBER` | the process they are for, added by [`Image::exec`] |
+//! Words whose value is a descriptor are [`DESCRIPTOR_WORDS`]; `pid=NUMBER`, the process they are for, is added by
+//! [`Image::exec`]. All others mean what the two programs have agreed on.
 //!
 //! Everything that [`Image::exec`] and [`Words`] do is async-signal-safe and allocates nothing, so that a
 //! handler of a fatal signal can do it too. Which words there are, and when, is decided by whoever calls.
@@ -31,15 +25,16 @@ pub use sys::signals::{Held, release_held as release_signals};
 const VARIABLE: &str = "APP_SERVER_INHERITED";
 const VARIABLE_PREFIX: &[u8] = b"APP_SERVER_INHERITED=";
 
-/// The words whose value is a descriptor that passes across `execve(2)`.
-const DESCRIPTOR_WORDS: [&str; 3] = ["listen", "keep", "drain"];
+/// The words whose value is a descriptor that passes across `execve(2)`. Earlier versions of a program know them by
+/// these names.
+pub const DESCRIPTOR_WORDS: [&str; 3] = ["listen", "keep", "drain"];
 
 /// The word with the number of the process that the words are for. A child that inherits the variable by
 /// mistake has another number, and takes nothing.
 const PROCESS_WORD: &str = "pid";
 
 /// What a new program is told, as `NAME=VALUE` words: a buffer of a fixed size, for it is written by signal
-/// handlers too. (Its 16 KiB are much for an alternate stack: such a handler has it in a static.)
+/// handlers too. (Its 16 KiB have to fit on the alternate stack.)
 #[derive(Debug)]
 pub struct Words {
     /// The whole variable, `NAME=…`; zero bytes behind what is used.

@@ -1,7 +1,7 @@
 //! Panics of the application: message, place and backtrace for the log, instead of lines on standard
 //! error that nobody can match with a visitor's report.
 //!
-//! The hook keeps place and backtrace; who catches the panic (`application.rs`) writes them with the
+//! The hook keeps place and backtrace; who catches the panic (`panic_guard.rs`) writes them with the
 //! reference. A panic outside of a request is written at once. Messages are cut, and a backtrace is
 //! made only now and then: a visitor may have found a request that panics.
 //!
@@ -142,6 +142,9 @@ fn is_time_for_a_backtrace() -> bool {
     true
 }
 
+/// The module that calls the application and catches its panics.
+pub(crate) const CATCHER: &str = "app_server::request::panic_guard";
+
 /// Leaves out how the panic itself works, above, and how the server came to call, below.
 fn shortened(backtrace: &str) -> String {
     let frames = backtrace.split("\n").collect::<Vec<_>>();
@@ -155,7 +158,7 @@ fn shortened(backtrace: &str) -> String {
     let end = starts
         .iter()
         .skip(begin)
-        .position(|at| named(*at, &["app_server::application"]))
+        .position(|at| named(*at, &[CATCHER]))
         .map_or(starts.len(), |count| begin + count);
     let line = |frame: usize| starts.get(frame).copied().unwrap_or(frames.len());
     let mut text = String::new();
@@ -180,5 +183,19 @@ fn cut(text: &mut String, bytes: usize) {
         let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backtrace_is_what_the_application_did() {
+        let backtrace = "   0: app_server::recovery::panics::install_hook::{{closure}}\n   1: rust_begin_unwind\n   \
+                         2: core::panicking::panic_fmt\n             at core/panicking.rs:80\n   3: app::handler\n             \
+                         at app.rs:7\n   4: axum::call\n   5: app_server::request::panic_guard::catch\n   6: main";
+        let expected = "   3: app::handler\n             at app.rs:7\n   4: axum::call";
+        assert_eq!(shortened(backtrace), expected);
     }
 }

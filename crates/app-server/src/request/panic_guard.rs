@@ -85,3 +85,12 @@ pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    /// Backtraces are cut at the frames of this module.
+    #[test]
+    fn backtraces_know_this_module() {
+        assert!(module_path!().starts_with(crate::recovery::panics::CATCHER));
+    }
+}

@@ -8,34 +8,14 @@ use http::header::CONTENT_LENGTH;
 use http::{Request, StatusCode, response};
 
 use crate::error::Error;
-use crate::host::NoHost;
-use crate::recovery::Recovery;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::service::HttpService;
-use crate::settings::Settings;
 use crate::transport::single::{self, Ended, Input, Output};
 
-/// Has an application answer one request, on the calling thread, and writes the response to `output`: the
-/// status, the headers, an empty line, and the body as it arrives. Returns the status.
-///
-/// The body is read from `body`, a file, pipe or terminal, to its end; its length is announced if the
-/// request has a Content-Length header. Failures are logged, as with every other transport.
-///
-/// # Errors
-/// When the loop cannot be created, or the response cannot be written in full.
-pub fn request<S: HttpService>(
-    service: S,
-    request: Request<Option<OwnedFd>>,
-    output: OwnedFd,
-    settings: Settings,
-) -> Result<StatusCode, Error> {
-    let application = Application::new(service, settings, Rc::new(NoHost), Recovery::none());
-    event_loop::run(answer(application, request, output)).map_err(Error::Loop)?
-}
-
-async fn answer<S: HttpService>(
+/// Answers one request and writes the response to `output`.
+pub(crate) async fn answer<S: HttpService>(
     application: Application<S>,
     request: Request<Option<OwnedFd>>,
     output: OwnedFd,
@@ -52,7 +32,8 @@ async fn answer<S: HttpService>(
         }
         None => (None, Body::empty()),
     };
-    head.extensions.insert(RequestContext::default());
+    let part = application.host.classify(&head.uri);
+    head.extensions.insert(RequestContext { part, ..RequestContext::default() });
     let request = Request::from_parts(head, body);
     match single::run(Rc::new(application), request, input, output.clone()).await {
         Ok(Ended::Complete) => output.status().ok_or(Error::Truncated),

@@ -185,7 +185,7 @@ enum Progress {
     },
     /// A version that has passed.
     Ready {
-        key: Option<String>,
+        key: String,
         since: Instant,
         attempts: usize,
         retry_at: Instant,
@@ -265,7 +265,7 @@ impl Decision {
     }
 
     /// What is to be executed; `None` unless it has passed.
-    pub(crate) fn ready_key(&self) -> Option<&Option<String>> {
+    pub(crate) fn ready_key(&self) -> Option<&str> {
         match &self.state {
             Progress::Ready { key, .. } => Some(key),
             _ => None,
@@ -430,7 +430,7 @@ impl Decision {
     fn consider_program(&mut self, now: Instant) -> Option<Action> {
         let key = self.seen.key(Version::Installed)?;
         if self.running.as_ref() == Some(&key) {
-            return Some(self.become_ready(Some(key), now));
+            return Some(self.become_ready(key, now));
         }
         Some(self.judge(Version::Installed, key, Purpose::Upgrade, now))
     }
@@ -475,10 +475,11 @@ impl Decision {
             }
         }
         self.running = self.seen.key(Version::Installed);
-        Some(self.become_ready(self.running.clone(), now))
+        let key = self.running.clone()?;
+        Some(self.become_ready(key, now))
     }
 
-    fn become_ready(&mut self, key: Option<String>, now: Instant) -> Action {
+    fn become_ready(&mut self, key: String, now: Instant) -> Action {
         self.state = Progress::Ready { key, since: now, attempts: 0, retry_at: now };
         Action::Upgrade
     }

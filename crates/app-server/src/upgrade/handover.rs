@@ -34,9 +34,10 @@ pub(crate) enum Reason {
     Stall,
 }
 
-const LISTENER: &str = "listen";
-const KEEP_ALIVE: &str = "keep";
-const UNREAD: &str = "drain";
+// The words are those of earlier versions of the program, which hand over to this one and, after a downgrade, take over.
+const LISTENER: &str = reexec::DESCRIPTOR_WORDS[0];
+const KEEP_ALIVE: &str = reexec::DESCRIPTOR_WORDS[1];
+const UNREAD: &str = reexec::DESCRIPTOR_WORDS[2];
 const REASON: &str = "why";
 const PART: &str = "label";
 const ORIGIN: &str = "origin";

@@ -211,8 +211,8 @@ impl Upgrader {
 
     /// Whether the files are still those that passed: to be checked right before the exec.
     pub(crate) fn is_still_good(&self) -> bool {
-        let installed = || self.settings.look().key(Version::Installed);
-        self.decision.ready_key().is_some_and(|key| *key == installed())
+        let key = self.decision.ready_key();
+        key.is_some() && key == self.settings.look().key(Version::Installed).as_deref()
     }
 
     /// How often the upgrade was put off, and for how long it has been possible.

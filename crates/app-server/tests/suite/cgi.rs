@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
-use app_server::{Settings, Transport};
+use app_server::Transport;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::routing::{any, get};
@@ -237,7 +237,7 @@ mod shell {
 
     fn ask(request: Request<Option<OwnedFd>>) -> (Result<StatusCode, app_server::Error>, String) {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let status = app_server::request(router(), request, writer.into(), Settings::default());
+        let status = app_server::Server::new(router()).request(request, writer.into());
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         (status, text)

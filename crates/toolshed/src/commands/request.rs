@@ -8,15 +8,17 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use app_server::Server;
 use clap::Args;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::right_settings;
+use crate::application::{self, SiteHost};
 use crate::config::Typed;
+use crate::log;
 use crate::report::Failure;
-use crate::{application, log};
 
 /// Print the site's response to one request, without a server.
 #[derive(Debug, Args)]
@@ -46,13 +48,10 @@ pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
     log::to_stderr();
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
-    let server = application::server_settings(&configuration.settings);
-    let answered = app_server::request(
-        application::site_for_the_owner(configuration),
-        request,
-        output,
-        server,
-    );
+    let settings = application::server_settings(&configuration.settings);
+    let host = SiteHost::new(&configuration.settings);
+    let server = Server::new(application::site_for_the_owner(configuration));
+    let answered = server.settings(settings).host(host).request(request, output);
     if io::stdout().is_terminal() {
         // The shell's prompt starts on a new line.
         let _ = writeln!(io::stdout());

@@ -7,9 +7,12 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use app_server::Server;
+
+use crate::application::{self, SiteHost};
 use crate::config::Typed;
 use crate::report::{self, Failure};
-use crate::{application, commands, upgrade};
+use crate::{commands, upgrade};
 
 /// Checks; `keep`: keeps a copy of this version, for the launcher.
 ///
@@ -24,7 +27,8 @@ pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
     request.headers_mut().insert(http::header::HOST, host);
     let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
     let site = application::site(configuration.clone());
-    let status = app_server::request(site, request, OwnedFd::from(null), settings)?;
+    let server = Server::new(site).settings(settings).host(SiteHost::new(&configuration.settings));
+    let status = server.request(request, OwnedFd::from(null))?;
     if status.is_server_error() {
         return Err(Failure::refused(format!("The front page was answered with {status}.")));
     }

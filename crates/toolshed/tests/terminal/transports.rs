@@ -87,6 +87,17 @@ fn of_a_failure_the_shell_gets_the_page_and_the_cause() {
     assert!(cause.contains(" ERROR ") && cause.contains("panicked"), "{cause}");
 }
 
+/// The shell has no crash guard; but what a tool isolates is isolated, and the site draws the page.
+#[test]
+fn an_isolated_crash_is_a_page_in_the_shell_too() {
+    let crash = "/tools/diagnostics/crash?how=abort&runs=isolated";
+    let (code, text) =
+        Installation::new().run(&["request", "POST", crash, "-H", "Accept: application/json"], &[]);
+    assert_eq!(code, 5, "{text}");
+    assert!(text.contains("500 Internal Server Error\n"), "{text}");
+    assert!(text.contains("\"reference\":\""), "{text}");
+}
+
 #[test]
 fn a_body_from_a_file_or_standard_input() {
     let installation = Installation::new();

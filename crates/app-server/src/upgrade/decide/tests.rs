@@ -126,7 +126,7 @@ fn a_touch_restarts_the_running_version_without_a_verdict() {
     let mut process = Process::new(start());
     assert_eq!(process.touch().accept(), Action::Upgrade);
     let key = process.files.key(Version::Installed);
-    assert_eq!(process.decision.ready_key(), Some(&key));
+    assert_eq!(process.decision.ready_key(), key.as_deref());
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn an_arrival_that_passed_becomes_the_installed_program() {
     process.touch().accept();
     process.files.program = process.files.arriving.take();
     assert_eq!(process.verdict(Verdict::Passed), Action::Upgrade);
-    assert_eq!(process.decision.ready_key(), Some(&process.files.key(Version::Installed)));
+    assert_eq!(process.decision.ready_key(), process.files.key(Version::Installed).as_deref());
 }
 
 #[test]
