@@ -98,10 +98,10 @@ impl<S> Application<S> {
         panics::expected(|| catch_unwind(AssertUnwindSafe(made))).unwrap_or_else(|_| {
             let plain = ErrorReport { reference: reference(), ..plain };
             let reference = &plain.reference;
-            let told =
+            let log =
                 || tracing::error!(%reference, "The error page for {} panicked.", plain.cause);
             // Logging may panic too.
-            let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(told)));
+            let _ = panics::expected(|| catch_unwind(AssertUnwindSafe(log)));
             error_report::plain_text(&plain)
         })
     }

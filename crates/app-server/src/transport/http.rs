@@ -126,7 +126,7 @@ async fn serve_until_wanted<S: HttpService>(
         .max_header_size(settings.http_head_bytes)
         .max_buf_size(settings.http_head_bytes.max(8192))
         .serve_connection(stream, service);
-    let mut told = false;
+    let mut notified = false;
     let mut first_request = None;
     let mut alarm = Alarm::default();
     let end = poll_fn(|context| {
@@ -141,13 +141,13 @@ async fn serve_until_wanted<S: HttpService>(
             {
                 return Poll::Ready(None);
             }
-            if told {
+            if notified {
                 // The connection was to close after a response, which has been sent, but the rest of a
                 // body is still arriving.
                 let is_to_go = place.poll_wanted(context) == Some(Wanted::CloseNow);
                 return if is_to_go { Poll::Ready(None) } else { Poll::Pending };
             }
-            told = match place.poll_wanted(context) {
+            notified = match place.poll_wanted(context) {
                 Some(Wanted::CloseNow) => return Poll::Ready(None),
                 // A new connection is about to send a request.
                 Some(Wanted::Close) => match grace.filter(|_| !watched.was_asked.get()) {
@@ -165,7 +165,7 @@ async fn serve_until_wanted<S: HttpService>(
                 }
                 None => false,
             };
-            if !told {
+            if !notified {
                 return Poll::Pending;
             }
             connection.as_mut().graceful_shutdown();

@@ -25,9 +25,14 @@ impl Judge {
     }
 
     /// Reaches a verdict on the version that `key` names. A version that arrived and passed is installed
-    /// when this returns. `afresh` ignores earlier failures.
-    pub(crate) async fn judge(&self, version: Version, key: &str, afresh: bool) -> Verdict {
-        let _lock = match self.known(key, afresh).await {
+    /// when this returns. `retries_failures` ignores earlier failures.
+    pub(crate) async fn judge(
+        &self,
+        version: Version,
+        key: &str,
+        retries_failures: bool,
+    ) -> Verdict {
+        let _lock = match self.known(key, retries_failures).await {
             Known::Verdict(verdict) if version == Version::Installed => return verdict,
             Known::Verdict(Verdict::Failed(why)) => return Verdict::Failed(why),
             Known::Verdict(_) => None,
@@ -60,7 +65,7 @@ impl Judge {
         verdict
     }
 
-    async fn known(&self, key: &str, afresh: bool) -> Known {
+    async fn known(&self, key: &str, retries_failures: bool) -> Known {
         let Some(verdicts) = &self.verdicts else { return Known::Nothing(None) };
         let started = SystemTime::now();
         // Only failures since the launcher was last touched count.
@@ -68,7 +73,7 @@ impl Judge {
             let launcher = self.paths.launcher.as_ref()?;
             fs::metadata(launcher).ok()?.modified().ok()
         };
-        let failures_since = || if afresh { Some(started) } else { touched() };
+        let failures_since = || if retries_failures { Some(started) } else { touched() };
         verdicts.read_or_lock(key, failures_since, self.check.deadline + WRITE_PATIENCE).await
     }
 
