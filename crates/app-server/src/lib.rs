@@ -7,7 +7,7 @@
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `listen.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or only `cgi.rs` →
+//! The data flow: `accept.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or only `cgi.rs` →
 //! `cgi_vars/` → `respond.rs` calls the application → `cgi_vars/` → back out.
 //!
 //! ```no_run

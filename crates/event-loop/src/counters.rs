@@ -1,6 +1,6 @@
 //! What this thread's loop has done so far, in plain numbers.
 //!
-//! Every file of the crate counts here; the store and the tests read. Counting costs an addition to
+//! Every file of the crate counts here; tests read. Counting costs an addition to
 //! a thread-local number, no atomic and no allocation. The numbers start at zero with each
 //! [`run`](crate::run) and can still be read after it.
 
