@@ -80,7 +80,7 @@ impl Recovery {
         }
     }
 
-    /// How many seconds a part of the program still has to be left alone, after repeated crashes.
+    /// For how many more seconds a part of the program is quarantined, after repeated crashes; `None` if it is not.
     pub(crate) fn seconds_of_quarantine(&self, part: &str) -> Option<u64> {
         self.quarantine.seconds_left(part)
     }

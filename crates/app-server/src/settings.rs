@@ -73,7 +73,7 @@ pub struct Settings {
     /// APP_PASSWORD and APP_PASSWORD_HASH.
     pub secret_variables: &'static [&'static str],
     /// Whether a fatal signal (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) in the application is answered
-    /// with 500, the other requests with 503, and the program restarted in place in the same process.
+    /// with 500, the other requests with 503, and the program restarted in place.
     /// Default yes. Has no effect in a process with several threads.
     pub crash_guard: bool,
     /// How long the application may stall the event loop before its request is answered with 504 and the

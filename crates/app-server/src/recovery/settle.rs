@@ -1,6 +1,6 @@
 //! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
 //! *stalled*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
-//! that the other side notices. One line goes to standard error. Then the program restarts in place in the same process
+//! that the other side notices. One line goes to standard error. Then the program restarts in place
 //! ([`Image`]), with its listening socket and idle connections.
 //!
 //! All of it runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
