@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Response, Uri};
 
 use crate::error_report::{self, ErrorReport};
-use crate::request::part::Part;
+use crate::part::Part;
 
 /// The program that embeds the server. Every method has a default, so `struct Plain; impl Host for Plain {}` is a
 /// host; a server without one behaves the same.

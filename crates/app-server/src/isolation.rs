@@ -10,8 +10,8 @@
 //! open.
 
 mod child;
+mod dispatch;
 pub(crate) mod frames;
-pub(crate) mod queue;
 pub(crate) mod relay;
 
 use std::future::poll_fn;
@@ -28,11 +28,11 @@ use http_body::Body as HttpBody;
 pub use process::Limits;
 use process::fork::{self, Beginning};
 
-use self::queue::ProcessPermit;
 use self::relay::{ChildEvent, Relay, Started};
 use crate::cause::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
+use crate::request::process_queue::ProcessPermit;
 use crate::request::service::HttpService;
 use crate::settings::Settings;
 

@@ -37,17 +37,23 @@
 
 mod cause;
 mod cgi_vars;
+mod connections;
 mod error;
 mod error_report;
 mod host;
 pub mod isolation;
+mod listen;
+mod part;
+mod phase;
 mod recovery;
 mod request;
 mod server;
 mod settings;
+mod shutdown;
 mod supervisor;
 mod transport;
 mod upgrade;
+mod worker;
 
 pub use cause::Cause;
 pub use cgi_vars::base_path::BasePath;
@@ -57,17 +63,17 @@ pub use error_report::{ErrorReport, reference};
 pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
 pub use host::Host;
+pub use part::Part;
 pub use request::body::{Body, BodyError};
 pub use request::context::{CgiVariables, FilterData, RequestContext, Secrets};
-pub use request::part::Part;
 pub use request::service::HttpService;
 pub use server::Server;
 pub use settings::Settings;
-pub use supervisor::worker::is_worker;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
 pub use transport::Transport;
 pub use upgrade::Upgrade;
+pub use worker::is_worker;
 
 /// The example in the README compiles.
 #[cfg(doctest)]

@@ -2,12 +2,8 @@
 //! [`phase::Phase`] is the phase it is in; this file says what it does in each.
 
 mod accept;
-pub(crate) mod connections;
 mod drain;
 mod hand_over;
-pub(crate) mod listen;
-pub(crate) mod phase;
-pub(crate) mod shutdown;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,22 +14,23 @@ use event_loop::signals::{self, Signal, Signals};
 use http::{Request, StatusCode};
 use process::reexec;
 
-use self::connections::Connections;
-use self::listen::{Listening, WebServers};
-use self::phase::{Phase, Trigger};
-use self::shutdown::shutdown_signals;
 use crate::cause::Cause;
+use crate::connections::Connections;
 use crate::error::{Error, check_descriptors};
 use crate::host::{Host, NoHost};
+use crate::listen;
+use crate::listen::{Listening, WebServers};
+use crate::phase::{Phase, Trigger};
 use crate::recovery::panics;
 use crate::recovery::{self, CrashGuard, Recovery};
 use crate::request::application::Application;
 use crate::request::service::HttpService;
 use crate::settings::Settings;
-use crate::supervisor::worker::end_with_supervisor;
+use crate::shutdown::shutdown_signals;
 use crate::transport::{Listen, Transport, cgi, shell};
 use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
+use crate::worker::end_with_supervisor;
 
 /// A server for one service: `Server::new(service).run(transport)`.
 ///

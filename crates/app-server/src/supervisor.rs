@@ -13,7 +13,6 @@
 
 mod back_off;
 mod load;
-pub(crate) mod worker;
 
 use std::ffi::OsString;
 use std::fs;
@@ -32,13 +31,13 @@ use process::{Child, Command, Stdio};
 
 use self::back_off::BackOff;
 use self::load::{Load, LoadChange};
-use self::worker::VARIABLE;
 use crate::error::{Error, check_descriptors};
 use crate::host::Host;
-use crate::server::listen::{self, Listening};
-use crate::server::shutdown::shutdown_signals;
+use crate::listen::{self, Listening};
 use crate::settings::Settings;
+use crate::shutdown::shutdown_signals;
 use crate::transport::Transport;
+use crate::worker::VARIABLE;
 
 /// How many workers there are, and how to start one.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 pub(crate) mod cgi;
 pub(crate) mod fastcgi;
 pub(crate) mod http;
+pub(crate) mod respond;
 pub(crate) mod shell;
 mod single;
 

@@ -20,8 +20,8 @@ use process::{Failure, Limits, output};
 
 use crate::cause::Cause;
 use crate::isolation::frames::{Frames, PipeFrame};
-use crate::isolation::queue::ProcessPermit;
 use crate::request::body::Body;
+use crate::request::process_queue::ProcessPermit;
 
 /// How long a child that has sent everything may take to exit before it is killed, and how long one that
 /// is dying may take to be gone.

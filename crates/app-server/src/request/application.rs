@@ -14,12 +14,12 @@ use http::{Request, Response};
 use crate::cause::Cause;
 use crate::error_report::{self, About, ErrorReport, reference};
 use crate::host::Host;
-use crate::isolation::queue::ProcessQueue;
 use crate::recovery::panics;
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::fairness::ClientNet;
 use crate::request::permits::{Arrival, Permit, Permits};
+use crate::request::process_queue::ProcessQueue;
 use crate::settings::Settings;
 
 /// The most bytes read from a socket at once: as many as a unix socket delivers.

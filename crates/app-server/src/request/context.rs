@@ -12,8 +12,8 @@ use http::Extensions;
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::forwarded::Scheme;
+use crate::part::Part;
 use crate::request::body::Body;
-use crate::request::part::Part;
 
 /// What the server knows about a request besides its head and body. A request extension: axum handlers
 /// take it as `Extension(context): Extension<RequestContext>`.

@@ -12,11 +12,11 @@ use event_loop::net::Stream;
 use event_loop::signals::Signal;
 use event_loop::time;
 
+use crate::connections::{IdleConnection, is_to_be_said};
+use crate::listen::{self, WebServers};
+use crate::phase::Trigger;
 use crate::request::service::HttpService;
 use crate::server::ServingProcess;
-use crate::server::connections::{IdleConnection, is_to_be_said};
-use crate::server::listen::{self, WebServers};
-use crate::server::phase::Trigger;
 use crate::transport::{Listen, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::{Act, Upgrader};
 

@@ -15,10 +15,10 @@ use event_loop::time;
 use process::draining_child::{self, Forked};
 use process::{descriptors, reexec};
 
+use crate::connections::IdleConnection;
+use crate::phase::Trigger;
 use crate::request::service::HttpService;
 use crate::server::ServingProcess;
-use crate::server::connections::IdleConnection;
-use crate::server::phase::Trigger;
 use crate::transport::{Listen, http as http_transport};
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{HandoverState, Item, Reason};

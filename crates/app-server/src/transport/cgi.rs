@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::error_report::About;
 use crate::request::application::Application;
 use crate::request::body::Body;
-use crate::request::respond::{ResponseSink, write_beginning};
 use crate::request::service::HttpService;
+use crate::transport::respond::{ResponseSink, write_beginning};
 use crate::transport::single::{self, Ended, Input, Output};
 
 /// Answers the request in the environment.

@@ -22,15 +22,15 @@ use http::{Method, response};
 
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http;
+use crate::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::error_report::About;
+use crate::phase::Wanted;
 use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
 use crate::request::patience::{Alarm, Pace};
-use crate::request::respond::{self, ResponseSink};
 use crate::request::service::HttpService;
-use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
-use crate::server::phase::Wanted;
+use crate::transport::respond::{self, ResponseSink};
 
 /// Segments of one vectored write. A response has one or two; a batch of responses shares segments.
 const SLICES: usize = 32;

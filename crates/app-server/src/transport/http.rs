@@ -29,8 +29,10 @@ use crate::cause::Cause;
 use crate::cgi_vars::cgi_headers;
 use crate::cgi_vars::forwarded::{self, Peer};
 use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
+use crate::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::error_report::About;
 use crate::host::Host;
+use crate::phase::Wanted;
 use crate::request::application::{Application, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, LINGERING};
 use crate::request::context::RequestContext;
@@ -38,8 +40,6 @@ use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
 use crate::request::response::{ResponseBody, Truncated};
 use crate::request::service::HttpService;
-use crate::server::connections::{Doing, FIRST_REQUEST, Registration};
-use crate::server::phase::Wanted;
 use crate::settings::Settings;
 
 /// Serves one connection until it ends. `is_new`: it has just been accepted, and a request is about to

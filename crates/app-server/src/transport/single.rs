@@ -23,9 +23,9 @@ use http::{Request, StatusCode, response};
 use crate::request::application::{Application, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::patience::Patience;
-use crate::request::respond::{self, ResponseSink};
 use crate::request::service::HttpService;
 use crate::settings::Settings;
+use crate::transport::respond::{self, ResponseSink};
 
 /// Segments of one vectored write.
 const SLICES: usize = 16;

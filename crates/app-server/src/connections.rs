@@ -14,8 +14,8 @@ use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
 
+use crate::phase::{Phase, Wanted};
 use crate::request::fairness::{self, ClientNet, Connected, Loss};
-use crate::server::phase::{Phase, Wanted};
 use crate::upgrade::upgrader::RequestActivity;
 
 /// How long a new connection may take to send its first request before it counts as idle. A client that

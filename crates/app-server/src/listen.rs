@@ -11,8 +11,8 @@ use event_loop::net::{Address, Listener};
 use process::descriptors;
 
 use crate::error::Error;
-use crate::supervisor::worker::is_worker;
 use crate::transport::Listen;
+use crate::worker::is_worker;
 
 /// A listen socket and what the server needs to know about it.
 pub(crate) struct Listening {
