@@ -5,4 +5,5 @@ pub(crate) mod base_path;
 pub(crate) mod cgi_headers;
 pub(crate) mod cgi_to_http;
 pub(crate) mod forwarded;
+pub(crate) mod gateway;
 pub(crate) mod http_to_cgi;

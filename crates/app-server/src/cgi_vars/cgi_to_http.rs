@@ -22,31 +22,30 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::cgi_vars::base_path::{self, MountVariables};
 use crate::cgi_vars::cgi_headers;
-use crate::cgi_vars::forwarded::{self, Peer, Scheme};
-use crate::host::Host;
-use crate::request::context::{CgiVariables, RequestContext, Secrets};
-use crate::settings::Settings;
+use crate::cgi_vars::forwarded::{self, Peer, Scheme, TrustedProxy};
+use crate::cgi_vars::gateway::{CgiVariables, Gateway, Secrets};
 
 /// What the variables say, before a body is attached.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) request: Request<()>,
+    pub(crate) gateway: Gateway,
     /// Announced bytes; `None` if only the stream's end marks the body's end.
     pub(crate) content_length: Option<u64>,
 }
 
-/// Builds the request's head.
+/// Builds the request's head. `secret`: the names of variables that hold passwords.
 ///
 /// # Errors
 /// One sentence on what is malformed; the only possible response is 400.
 pub(crate) fn head(
     params: Params,
     role: Option<Role>,
-    settings: &Settings,
-    host: &dyn Host,
+    trusted: &[TrustedProxy],
+    secret: &[&str],
 ) -> Result<Head, String> {
     let mut request = Request::new(());
-    let mut variables = Variables::read(&params, settings.secret_variables, request.headers_mut())?;
+    let mut variables = Variables::read(&params, secret, request.headers_mut())?;
     variables.mount.is_executed = role.is_none();
     let method = match variables.method {
         b"GET" => Method::GET,
@@ -62,30 +61,23 @@ pub(crate) fn head(
     let Variables { content_type, content_length: length, .. } = variables;
     let authorization = variables.authorization.value();
     cgi_headers::complete(&params, content_type, length, authorization, request.headers_mut());
-    let visitor = forwarded::visitor(
-        &settings.trusted_proxies,
-        peer(variables.remote_address),
-        request.headers(),
-    );
+    let visitor = forwarded::visitor(trusted, peer(variables.remote_address), request.headers());
     let scheme = visitor.scheme.unwrap_or_else(|| scheme(&variables));
     let (variables, secrets) = if variables.has_secrets {
-        let (open, secrets) = divide(&params, settings.secret_variables);
+        let (open, secrets) = divide(&params, secret);
         (open, Some(secrets))
     } else {
         (CgiVariables(params), None)
     };
-    let part = host.classify(request.uri());
-    request.extensions_mut().insert(RequestContext {
+    let gateway = Gateway {
         base,
         scheme,
         remote_address: visitor.address,
         role,
-        part,
         variables: Some(variables),
         secrets,
-        filter_data: None,
-    });
-    Ok(Head { request, content_length })
+    };
+    Ok(Head { request, gateway, content_length })
 }
 
 /// The variables that matter here. They are collected in the same pass that makes the headers.
@@ -325,19 +317,15 @@ fn rebuilt_target(variables: &Variables<'_>) -> Bytes {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::host::NoHost;
 
     pub(crate) fn head_of(pairs: &[(&str, &str)]) -> Result<Head, String> {
-        head_with(pairs, &Settings::default())
+        head_behind(&[], pairs)
     }
 
-    fn head_with(pairs: &[(&str, &str)], settings: &Settings) -> Result<Head, String> {
+    fn head_behind(trusted: &[TrustedProxy], pairs: &[(&str, &str)]) -> Result<Head, String> {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        head(Params::from_pairs(pairs), None, settings, &NoHost)
-    }
-
-    fn context(head: &Head) -> &RequestContext {
-        head.request.extensions().get().unwrap()
+        let secret = ["APP_PASSWORD", "APP_PASSWORD_HASH"];
+        head(Params::from_pairs(pairs), None, trusted, &secret)
     }
 
     type Variables = [(&'static str, &'static str)];
@@ -388,7 +376,7 @@ pub(crate) mod tests {
             all.extend_from_slice(variables);
             let head = head_of(&all).expect(name);
             assert_eq!(head.request.uri().to_string(), *uri, "{name}");
-            assert_eq!(context(&head).base().as_str(), *base, "{name}");
+            assert_eq!(head.gateway.base.as_str(), *base, "{name}");
         }
     }
 
@@ -404,7 +392,7 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/a/b/c")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            assert_eq!(context(&head).base().as_str(), base, "{variables:?}");
+            assert_eq!(head.gateway.base.as_str(), base, "{variables:?}");
         }
     }
 
@@ -427,21 +415,21 @@ pub(crate) mod tests {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")];
             all.extend_from_slice(variables);
             let head = head_of(&all).unwrap();
-            assert_eq!(context(&head).scheme(), expected, "{variables:?}");
+            assert_eq!(head.gateway.scheme, expected, "{variables:?}");
         }
     }
 
     #[test]
     fn finds_the_client_behind_proxies() {
-        let trusted_proxies = vec!["10.0.0.1".parse().unwrap(), "unix".parse().unwrap()];
-        let settings = Settings { trusted_proxies, ..Settings::default() };
+        let trusted = ["10.0.0.1".parse().unwrap(), "unix".parse().unwrap()];
         for (remote, expected, scheme) in [
             ("192.0.2.7", Some("192.0.2.7"), Scheme::Http),
             ("10.0.0.1", Some("198.51.100.1"), Scheme::Https),
             ("unix:", Some("198.51.100.1"), Scheme::Https),
             ("", None, Scheme::Http),
         ] {
-            let head = head_with(
+            let head = head_behind(
+                &trusted,
                 &[
                     ("REQUEST_METHOD", "GET"),
                     ("REQUEST_URI", "/"),
@@ -449,12 +437,11 @@ pub(crate) mod tests {
                     ("HTTP_X_FORWARDED_FOR", "1.1.1.1, 198.51.100.1"),
                     ("HTTP_X_FORWARDED_PROTO", "https"),
                 ],
-                &settings,
             )
             .unwrap();
             let expected = expected.map(|text| text.parse().unwrap());
-            assert_eq!(context(&head).remote_address(), expected, "{remote:?}");
-            assert_eq!(context(&head).scheme(), scheme, "{remote:?}");
+            assert_eq!(head.gateway.remote_address, expected, "{remote:?}");
+            assert_eq!(head.gateway.scheme, scheme, "{remote:?}");
         }
     }
 
@@ -470,19 +457,19 @@ pub(crate) mod tests {
             ("APP_PASSWORDS", "is another name"),
         ])
         .unwrap();
-        let variables = context(&head).variables().unwrap();
+        let variables = head.gateway.variables.as_ref().unwrap();
         let names: Vec<&[u8]> = variables.iter().map(|(name, _)| name).collect();
         let expected = ["REQUEST_METHOD", "REQUEST_URI", "REDIRECT_STATUS", "APP_PASSWORDS"];
         assert_eq!(names, expected.map(str::as_bytes));
-        let secrets = context(&head).secrets().unwrap();
+        let secrets = head.gateway.secrets.as_ref().unwrap();
         assert_eq!(secrets.get("APP_PASSWORD"), Some(&b"newer"[..]));
         assert_eq!(secrets.get("APP_PASSWORD_HASH"), Some(&b"hash"[..]));
         assert_eq!(secrets.get("REQUEST_METHOD"), None);
-        let shown = format!("{secrets:?} {:?}", head.request);
+        let shown = format!("{head:?}");
         assert!(!shown.contains("newer") && !shown.contains("APP_PASSWORD\""), "{shown}");
         // Without secrets, the variables are not copied.
         let none = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]).unwrap();
-        assert!(context(&none).secrets().is_none());
+        assert!(none.gateway.secrets.is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
 use crate::cause::Cause;
+use crate::cgi_vars::gateway::Gateway;
 use crate::error_report::{self, About, ErrorReport, reference};
 use crate::host::Host;
 use crate::recovery::panics;
@@ -71,6 +72,12 @@ impl<S> Application<S> {
     /// Answers every request with the page for this cause from now on.
     pub(crate) fn refuse_all(&self, cause: Cause) {
         let _ = self.refuses_all.set(cause);
+    }
+
+    /// Classifies a request, and attaches all that an application may ask about it.
+    pub(crate) fn classify<B>(&self, request: &mut Request<B>, gateway: Gateway) {
+        let part = self.host.classify(request.uri());
+        request.extensions_mut().insert(RequestContext::new(gateway, part));
     }
 
     /// Registers a started request with the crash guard, in case the process does not survive to answer

@@ -6,12 +6,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use fastcgi_server::{Params, Role};
+use fastcgi_server::Role;
 use http::Extensions;
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::forwarded::Scheme;
+use crate::cgi_vars::gateway::{CgiVariables, Gateway, Secrets};
 use crate::part::Part;
 use crate::request::body::Body;
 
@@ -28,42 +28,34 @@ use crate::request::body::Body;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
-    pub(crate) base: BasePath,
-    pub(crate) scheme: Scheme,
-    pub(crate) remote_address: Option<IpAddr>,
-    pub(crate) role: Option<Role>,
+    gateway: Gateway,
     pub(crate) part: Part,
-    pub(crate) variables: Option<CgiVariables>,
-    pub(crate) secrets: Option<Secrets>,
     pub(crate) filter_data: Option<FilterData>,
 }
 
 impl RequestContext {
+    /// The context of a request for this part of the program.
+    pub(crate) fn new(gateway: Gateway, part: Part) -> RequestContext {
+        RequestContext { gateway, part, filter_data: None }
+    }
+
     /// Returns the context from a request's extensions. A request that did not come through a server (in
     /// a test, for example) has the default: mounted at the root of its host, plain HTTP, no client
     /// address.
     pub fn of(extensions: &Extensions) -> &RequestContext {
-        static NONE: RequestContext = RequestContext {
-            base: BasePath::root(),
-            scheme: Scheme::Http,
-            remote_address: None,
-            role: None,
-            part: Part::NONE,
-            variables: None,
-            secrets: None,
-            filter_data: None,
-        };
+        static NONE: RequestContext =
+            RequestContext { gateway: Gateway::NONE, part: Part::NONE, filter_data: None };
         extensions.get().unwrap_or(&NONE)
     }
 
     /// Where the site is mounted.
     pub fn base(&self) -> &BasePath {
-        &self.base
+        &self.gateway.base
     }
 
     /// How the client reached the web server or the outermost trusted proxy.
     pub fn scheme(&self) -> Scheme {
-        self.scheme
+        self.gateway.scheme
     }
 
     /// The client's address as reported by the web server (or the HTTP connection), or by a proxy in
@@ -71,83 +63,27 @@ impl RequestContext {
     ///
     /// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
     pub fn remote_address(&self) -> Option<IpAddr> {
-        self.remote_address
+        self.gateway.remote_address
     }
 
     /// The role that the web server requests (FastCGI 1.0 §6). Only over FastCGI.
     pub fn role(&self) -> Option<Role> {
-        self.role
+        self.gateway.role
     }
 
     /// The variables the web server sent. Only over FastCGI and CGI.
     pub fn variables(&self) -> Option<&CgiVariables> {
-        self.variables.as_ref()
+        self.gateway.variables.as_ref()
     }
 
     /// The passwords among the variables, if there are any. Never over HTTP.
     pub fn secrets(&self) -> Option<&Secrets> {
-        self.secrets.as_ref()
+        self.gateway.secrets.as_ref()
     }
 
     /// The file to filter. Only in the filter role.
     pub fn filter_data(&self) -> Option<&FilterData> {
         self.filter_data.as_ref()
-    }
-}
-
-/// All variables that the web server sent (RFC 3875 §4.1 and its own), except for the [`Secrets`]. Only
-/// over FastCGI and CGI.
-///
-/// Names and values are the bytes as received. `Debug` shows only the names, because values may hold
-/// passwords.
-#[derive(Clone)]
-pub struct CgiVariables(pub(crate) Params);
-
-impl CgiVariables {
-    /// Returns the first variable with this name.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name.as_bytes())
-    }
-
-    /// Returns the first variable with this name, sharing the request's memory.
-    pub fn get_bytes(&self, name: &str) -> Option<Bytes> {
-        self.0.get_bytes(name.as_bytes())
-    }
-
-    /// All variables, in the order received.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter()
-    }
-}
-
-impl fmt::Debug for CgiVariables {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
-        formatter.debug_set().entries(names).finish()
-    }
-}
-
-/// The passwords among the variables that the web server sent ([`Settings::secret_variables`]), kept
-/// separate so that code that displays, logs or forwards the variables does not leak them. Present only
-/// if there are any; never over HTTP.
-///
-/// `Debug` shows neither names nor values.
-///
-/// [`Settings::secret_variables`]: crate::Settings::secret_variables
-#[derive(Clone)]
-pub struct Secrets(pub(crate) Params);
-
-impl Secrets {
-    /// Returns the secret with this name. It may have arrived with any number of `REDIRECT_` prefixes; of
-    /// several, the newest is returned.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name.as_bytes())
-    }
-}
-
-impl fmt::Debug for Secrets {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secrets(..)")
     }
 }
 

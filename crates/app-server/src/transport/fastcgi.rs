@@ -21,7 +21,7 @@ use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, 
 use http::{Method, response};
 
 use crate::cause::Cause;
-use crate::cgi_vars::cgi_to_http;
+use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
@@ -30,6 +30,7 @@ use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
 use crate::request::patience::{Alarm, Pace};
 use crate::request::service::HttpService;
+use crate::settings::Settings;
 use crate::transport::respond::{self, ResponseSink};
 
 /// Segments of one vectored write. A response has one or two; a batch of responses shares segments.
@@ -578,15 +579,15 @@ impl<S: HttpService> Connection<S> {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
         self.place.set_doing(Doing::Answering);
         self.is_new = false;
-        let Application { settings, host, .. } = &*self.application;
-        let head = match cgi_to_http::head(params, Some(role), settings, &**host) {
+        let Settings { trusted_proxies, secret_variables, .. } = &self.application.settings;
+        let head = cgi_to_http::head(params, Some(role), trusted_proxies, secret_variables);
+        let Head { request, gateway, content_length: length } = match head {
             Ok(head) => head,
             Err(why) => {
                 let page = self.application.page(Cause::BadRequest(why), &About::unknown());
                 return self.stdout(id).page(&Method::GET, page);
             }
         };
-        let length = head.content_length;
         let (stdin, body) = match (role, no_body) {
             // An authorizer does not get the body of the request it decides about.
             (Role::Authorizer, _) => (None, Body::empty()),
@@ -601,7 +602,8 @@ impl<S: HttpService> Connection<S> {
                 (Some(sender), body)
             }
         };
-        let mut request = head.request.map(|()| body);
+        let mut request = request.map(|()| body);
+        self.application.classify(&mut request, gateway);
         let data = (role == Role::Filter).then(|| {
             let (sender, body) = Body::queue(None);
             let context = request.extensions_mut().get_or_insert_default::<RequestContext>();

@@ -28,14 +28,13 @@ use pin_project_lite::pin_project;
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_headers;
 use crate::cgi_vars::forwarded::{self, Peer};
+use crate::cgi_vars::gateway::Gateway;
 use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
 use crate::connections::{Doing, FIRST_REQUEST, Registration};
 use crate::error_report::About;
-use crate::host::Host;
 use crate::phase::Wanted;
 use crate::request::application::{Application, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, LINGERING};
-use crate::request::context::RequestContext;
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
 use crate::request::response::{ResponseBody, Truncated};
@@ -93,7 +92,7 @@ async fn serve_until_wanted<S: HttpService>(
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request: Request<Incoming>| {
         let in_flight = InFlightGuard::begin(&watched, place);
-        let request = into_ours(request, peer, settings, &*application.host);
+        let request = into_ours(request, peer, application);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
         let end = AnswerEnd(watched.clone());
@@ -243,12 +242,12 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// Converts hyper's request to the form in which the application sees all requests.
-fn into_ours(
+fn into_ours<S>(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
-    settings: &Settings,
-    host: &dyn Host,
+    application: &Application<S>,
 ) -> Request<Body> {
+    let settings = &application.settings;
     let (mut head, incoming) = request.into_parts();
     // An absolute target (RFC 9112 §3.2.2) is equivalent to its path, and its host takes precedence.
     if head.uri.scheme().is_some() {
@@ -260,14 +259,15 @@ fn into_ours(
     cgi_headers::join_cookies(&mut head.headers);
     let peer = peer.map_or(Peer::UnixSocket, |peer| Peer::Address(peer.ip()));
     let visitor = forwarded::visitor(&settings.trusted_proxies, peer, &head.headers);
-    head.extensions.insert(RequestContext {
-        part: host.classify(&head.uri),
+    let gateway = Gateway {
         scheme: visitor.scheme.unwrap_or_default(),
         remote_address: visitor.address,
-        ..RequestContext::default()
-    });
+        ..Gateway::NONE
+    };
     let body = Body::http(incoming, &head.headers, settings);
-    Request::from_parts(head, body)
+    let mut request = Request::from_parts(head, body);
+    application.classify(&mut request, gateway);
+    request
 }
 
 /// Keeps the connection from counting as idle until the response is complete.

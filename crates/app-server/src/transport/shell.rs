@@ -7,10 +7,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{Request, StatusCode, response};
 
+use crate::cgi_vars::gateway::Gateway;
 use crate::error::Error;
 use crate::request::application::Application;
 use crate::request::body::Body;
-use crate::request::context::RequestContext;
 use crate::request::service::HttpService;
 use crate::transport::single::{self, Ended, Input, Output};
 
@@ -22,7 +22,7 @@ pub(crate) async fn answer<S: HttpService>(
 ) -> Result<StatusCode, Error> {
     let settings = &application.settings;
     let output = Output::new(output, true, write_beginning, settings).map_err(Error::Answer)?;
-    let (mut head, descriptor) = request.into_parts();
+    let (head, descriptor) = request.into_parts();
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let (input, body) = match descriptor {
@@ -32,9 +32,8 @@ pub(crate) async fn answer<S: HttpService>(
         }
         None => (None, Body::empty()),
     };
-    let part = application.host.classify(&head.uri);
-    head.extensions.insert(RequestContext { part, ..RequestContext::default() });
-    let request = Request::from_parts(head, body);
+    let mut request = Request::from_parts(head, body);
+    application.classify(&mut request, Gateway::NONE);
     match single::run(Rc::new(application), request, input, output.clone()).await {
         Ok(Ended::Complete) => output.status().ok_or(Error::Truncated),
         Ok(Ended::Truncated) => Err(Error::Truncated),
