@@ -54,7 +54,7 @@ pub(crate) struct IdleConnection {
 
 impl IdleConnection {
     pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> IdleConnection {
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi);
         IdleConnection { noted, stream, peer }
     }
 }

@@ -8,15 +8,15 @@
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::recovery::REFERENCE;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
-use crate::recovery::panics;
-use crate::request::context::RequestContext;
+
+/// Stands in prepared pages where a reference goes, and has as many bytes as the reference of a crash.
+pub(crate) const PLACEHOLDER: &str = "0000000-0000-crash";
 
 /// A failure that the server has to respond to in the application's place.
 #[derive(Clone, Debug)]
@@ -71,9 +71,6 @@ impl ErrorReport {
                 Cause::VariablesTooLarge(_),
             }
         }
-        if let Cause::Panic(_) = cause {
-            panics::log_backtrace(&reference);
-        }
         ErrorReport {
             status,
             reference,
@@ -86,7 +83,7 @@ impl ErrorReport {
     /// Creates a report in advance: its page is kept, with a placeholder for the reference.
     pub(crate) fn prepared(cause: Cause, base: BasePath) -> Self {
         let status = cause.status();
-        let reference = REFERENCE.to_owned();
+        let reference = PLACEHOLDER.to_owned();
         let accept = Some(HeaderValue::from_static("text/html"));
         ErrorReport { status, reference, base, accept, cause }
     }
@@ -114,12 +111,12 @@ pub(crate) struct About {
 }
 
 impl About {
-    /// Takes what is needed from a request.
-    pub(crate) fn request<B>(request: &http::Request<B>) -> Self {
+    /// Takes what is needed from a request to a site that is mounted at `base`.
+    pub(crate) fn new<B>(request: &http::Request<B>, base: &BasePath) -> Self {
         About {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            base: RequestContext::of(request.extensions()).base().clone(),
+            base: base.clone(),
             accept: request.headers().get(ACCEPT).cloned(),
         }
     }

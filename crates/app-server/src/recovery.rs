@@ -24,29 +24,29 @@ mod settle;
 mod watchdog;
 
 pub(crate) use guard::CrashGuard;
-pub(crate) use in_flight::{Connection, Input, Mark, Protocol, Request, set_listener, set_origin};
-pub(crate) use prepared::REFERENCE;
+pub(crate) use in_flight::{
+    Connection, Input, Mark, ReplyFormat, Request, set_listener, set_origin,
+};
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::host::Host;
 use crate::settings::Settings;
-use crate::transport::Transport;
 use pages::Pages;
 use quarantine::Quarantine;
 
 /// What one server has to do with all this.
 pub(crate) struct Recovery {
     /// How requests come in, when the handlers are installed.
-    protocol: Option<Protocol>,
+    format: Option<ReplyFormat>,
     pages: Pages,
     quarantine: Quarantine,
 }
 
 impl Recovery {
-    /// For a server that is reached so; to be called when the [`CrashGuard`] stands, if it is to.
-    pub(crate) fn of(settings: &Settings, transport: &Transport) -> Recovery {
+    /// For a server whose replies have this format. Create the [`CrashGuard`] first, if there is to be one.
+    pub(crate) fn new(settings: &Settings, format: ReplyFormat) -> Recovery {
         Recovery {
-            protocol: in_flight::is_installed().then(|| transport.into()),
+            format: in_flight::is_installed().then_some(format),
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
         }
@@ -55,7 +55,7 @@ impl Recovery {
     /// For a process that may crash with its one request: what is quarantined is not tried all the same.
     pub(crate) fn without_handlers(settings: &Settings) -> Recovery {
         Recovery {
-            protocol: None,
+            format: None,
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
         }
@@ -63,7 +63,7 @@ impl Recovery {
 
     /// Creates the folder in which crashes are recorded, if they are.
     pub(crate) fn make_folder(&self, settings: &Settings) {
-        if self.protocol.is_some() {
+        if self.format.is_some() {
             guard::make_folder(settings);
         }
     }
@@ -75,8 +75,8 @@ impl Recovery {
         base: &BasePath,
         is_behind_mod_fcgid: bool,
     ) {
-        if let Some(protocol) = self.protocol {
-            self.pages.prepare(protocol, host, base, is_behind_mod_fcgid);
+        if let Some(format) = self.format {
+            self.pages.prepare(format, host, base, is_behind_mod_fcgid);
         }
     }
 

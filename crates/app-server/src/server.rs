@@ -94,7 +94,7 @@ impl<S: HttpService> Server<S> {
             check_descriptors()?;
         }
         panics::install_hook();
-        Ok(CrashGuard::begin(&self.settings, transport))
+        Ok(CrashGuard::begin(&self.settings, transport.reply_format()))
     }
 
     /// Answers one request, on the calling thread, and writes the response to `output`: the status, the headers, an
@@ -126,7 +126,7 @@ impl<S: HttpService> Server<S> {
     pub async fn serve(self, transport: Transport) -> Result<(), Error> {
         let Server { service, mut settings, host } = self;
         let upgrade = settings.upgrade.take();
-        let recovery = Recovery::of(&settings, &transport);
+        let recovery = Recovery::new(&settings, transport.reply_format());
         let application = Rc::new(Application::new(service, settings, host.clone(), recovery));
         signals::ignore_failed_writes().map_err(Error::Loop)?;
         let Some(listen) = transport.listen() else {

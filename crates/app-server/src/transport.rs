@@ -16,6 +16,8 @@ use std::str::FromStr;
 use event_loop::net::Address;
 use process::descriptors;
 
+use crate::recovery::ReplyFormat;
+
 /// How requests reach the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -63,6 +65,15 @@ pub(crate) enum Listen {
 }
 
 impl Transport {
+    /// The format of the replies that recovery prepares.
+    pub(crate) fn reply_format(&self) -> ReplyFormat {
+        match self {
+            Transport::Spawned | Transport::FastCgi(_) => ReplyFormat::FastCgi,
+            Transport::Http(_) => ReplyFormat::Http,
+            Transport::Cgi => ReplyFormat::Cgi,
+        }
+    }
+
     /// What to listen on; `None` for CGI.
     pub(crate) fn listen(self) -> Option<Listen> {
         match self {

@@ -9,12 +9,11 @@ use atomic_file::{Access, close_to_others};
 use process::memory_limit::{MemoryLimit, limit_memory};
 use process::reexec::Image;
 
-use super::in_flight::{INSTALLED, Protocol};
+use super::in_flight::{INSTALLED, ReplyFormat};
 use super::pages::prepare_plain;
 use super::settle::{self, Installation};
 use super::{quarantine, watchdog};
 use crate::settings::Settings;
-use crate::transport::Transport;
 
 /// Keeps crash guard, watchdog and memory limit in force.
 pub(crate) struct CrashGuard {
@@ -26,10 +25,10 @@ pub(crate) struct CrashGuard {
 
 impl CrashGuard {
     /// Begins. What cannot be had is told in the log, and the server goes on without.
-    pub(crate) fn begin(settings: &Settings, transport: &Transport) -> CrashGuard {
+    pub(crate) fn begin(settings: &Settings, format: ReplyFormat) -> CrashGuard {
         let mut begun = CrashGuard { _limit: None, _watch: None, _guard: None };
         if settings.crash_guard {
-            begun._guard = said("the crash guard", install(settings, transport));
+            begun._guard = said("the crash guard", install(settings, format));
             let seconds = settings.watchdog.filter(|_| begun._guard.is_some());
             begun._watch = said("the watchdog", watchdog::begin(seconds));
         }
@@ -47,14 +46,14 @@ fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
     })
 }
 
-fn install(settings: &Settings, transport: &Transport) -> io::Result<Option<Handlers>> {
-    let is_cgi = *transport == Transport::Cgi;
+fn install(settings: &Settings, format: ReplyFormat) -> io::Result<Option<Handlers>> {
+    let is_cgi = format == ReplyFormat::Cgi;
     let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
     let guard = install_handlers(Installation { image, crashes })?;
     if guard.is_some() && is_cgi {
         // Plain, for the site's pages take time to make, and this process has one request alone.
-        prepare_plain(Protocol::Cgi)?;
+        prepare_plain(ReplyFormat::Cgi)?;
     }
     Ok(guard)
 }
@@ -114,15 +113,5 @@ impl Drop for Handlers {
     fn drop(&mut self) {
         // The handlers are given back after this: until then they find nobody to answer.
         INSTALLED.store(false, Ordering::Relaxed);
-    }
-}
-
-impl From<&Transport> for Protocol {
-    fn from(transport: &Transport) -> Self {
-        match transport {
-            Transport::Spawned | Transport::FastCgi(_) => Protocol::FastCgi,
-            Transport::Http(_) => Protocol::Http,
-            Transport::Cgi => Protocol::Cgi,
-        }
     }
 }

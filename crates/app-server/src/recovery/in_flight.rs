@@ -16,7 +16,7 @@ use sys::interval;
 
 /// How a connection's requests came in: which of the prepared answers are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum ReplyFormat {
     /// Several requests on a connection, each with an id of its own.
     FastCgi,
     /// One request after the other.
@@ -25,7 +25,7 @@ pub(crate) enum Protocol {
     Cgi,
 }
 
-pub(crate) const PROTOCOLS: usize = 3;
+pub(crate) const REPLY_FORMATS: usize = 3;
 
 /// How many connections are kept in view; those beyond are closed without a word when the process cannot
 /// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
@@ -215,17 +215,17 @@ pub(crate) enum Input {
 
 impl Connection {
     /// Notes a connection. There is none to note when nothing is installed.
-    pub(crate) fn enter(descriptor: BorrowedFd<'_>, protocol: Protocol) -> Connection {
+    pub(crate) fn enter(descriptor: BorrowedFd<'_>, protocol: ReplyFormat) -> Connection {
         let index = INSTALLED.load(Ordering::Relaxed).then(|| Self::take_row(descriptor, protocol));
         Connection { index: index.flatten(), input_is_noted: Cell::new(true) }
     }
 
-    fn take_row(descriptor: BorrowedFd<'_>, protocol: Protocol) -> Option<u32> {
+    fn take_row(descriptor: BorrowedFd<'_>, protocol: ReplyFormat) -> Option<u32> {
         let index = FREE_CONNECTION_ROWS
             .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed))?;
         let row = &CONNECTION_ROWS[index];
         row.protocol.store(protocol as u8, Ordering::Relaxed);
-        row.settled.store(protocol != Protocol::Cgi, Ordering::Relaxed);
+        row.settled.store(protocol != ReplyFormat::Cgi, Ordering::Relaxed);
         row.owed_header.store(0, Ordering::Relaxed);
         row.owed.store(0, Ordering::Relaxed);
         row.arriving.store(0, Ordering::Relaxed);
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn without_an_installation_nothing_is_noted() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), Protocol::Http);
+        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), ReplyFormat::Http);
         let exchange = connection.request(0, Some("label"), "GET", "/");
         exchange.mark().set_begun_at(1);
         assert!(!connection.is_noted());

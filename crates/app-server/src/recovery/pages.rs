@@ -9,7 +9,7 @@ use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response};
 
-use super::in_flight::Protocol;
+use super::in_flight::ReplyFormat;
 use super::prepared::{self, Answer, Answers};
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
@@ -32,12 +32,12 @@ impl Pages {
     /// each request; with the first, it takes the time of three error pages.
     pub(crate) fn prepare(
         &self,
-        way: Protocol,
+        format: ReplyFormat,
         host: &dyn Host,
         base: &BasePath,
         is_behind_mod_fcgid: bool,
     ) {
-        if way == Protocol::Cgi
+        if format == ReplyFormat::Cgi
             || self.base.borrow().as_ref().is_some_and(|it| it.as_str() == base.as_str())
             || self.prepared.get() >= Self::MOST
         {
@@ -50,16 +50,16 @@ impl Pages {
             // What fits into one record with its head, for sure.
             if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
         };
-        let answers = Answers { cut_when_alone: is_behind_mod_fcgid, ..answers(way, page) };
-        if let Err(error) = prepared::prepare(way, &answers) {
+        let answers = Answers { cut_when_alone: is_behind_mod_fcgid, ..answers(format, page) };
+        if let Err(error) = prepared::prepare(format, &answers) {
             tracing::warn!("The pages for a crash could not be prepared: {error}.");
         }
     }
 }
 
 /// Makes plain pages, for a process that has one request alone: the site's take time to make.
-pub(super) fn prepare_plain(way: Protocol) -> io::Result<()> {
-    prepared::prepare(way, &answers(way, plain))
+pub(super) fn prepare_plain(format: ReplyFormat) -> io::Result<()> {
+    prepared::prepare(format, &answers(format, plain))
 }
 
 /// The longest page that is prepared; a longer one is replaced by a plain one.
@@ -74,20 +74,20 @@ fn cause_of(page: &Response<Bytes>) -> Cause {
     }
 }
 
-fn answers(way: Protocol, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
+fn answers(format: ReplyFormat, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
     let answer = |cause| {
         let page = page(cause);
-        match way {
-            Protocol::FastCgi => over_fastcgi(page),
-            Protocol::Http => over_http(page),
-            Protocol::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
+        match format {
+            ReplyFormat::FastCgi => over_fastcgi(page),
+            ReplyFormat::Http => over_http(page),
+            ReplyFormat::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
         }
     };
     Answers {
         failed: answer(Cause::Crashed),
         interrupted: answer(Cause::Interrupted),
         stalled: answer(Cause::Stalled),
-        cut: (way == Protocol::FastCgi).then(|| end_of_request(1)),
+        cut: (format == ReplyFormat::FastCgi).then(|| end_of_request(1)),
         cut_when_alone: false,
     }
 }
@@ -171,25 +171,25 @@ fn over_http(page: Response<Bytes>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recovery::REFERENCE;
+    use crate::error_report::PLACEHOLDER;
 
     #[test]
     fn every_page_has_the_place_for_a_reference() {
-        for way in [Protocol::FastCgi, Protocol::Http, Protocol::Cgi] {
+        for format in [ReplyFormat::FastCgi, ReplyFormat::Http, ReplyFormat::Cgi] {
             for page in [plain, |cause| {
                 crate::error_report::plain_text(&ErrorReport::prepared(cause, BasePath::default()))
             }] {
-                let answers = answers(way, page);
+                let answers = answers(format, page);
                 for (answer, status) in [
                     (&answers.failed, "500"),
                     (&answers.interrupted, "503"),
                     (&answers.stalled, "504"),
                 ] {
                     let text = String::from_utf8_lossy(&answer.bytes);
-                    assert_eq!(text.matches(REFERENCE).count(), 1, "{way:?}: {text}");
-                    assert!(text.contains(status), "{way:?}: {text}");
+                    assert_eq!(text.matches(PLACEHOLDER).count(), 1, "{format:?}: {text}");
+                    assert!(text.contains(status), "{format:?}: {text}");
                 }
-                assert_eq!(answers.cut.is_some(), way == Protocol::FastCgi);
+                assert_eq!(answers.cut.is_some(), format == ReplyFormat::FastCgi);
             }
         }
     }

@@ -4,10 +4,8 @@ use std::io;
 
 use sys::mapping::{Published, seal};
 
-use super::in_flight::{PROTOCOLS, Protocol};
-
-/// Stands in prepared answers where the failure's reference goes, which has as many bytes.
-pub(crate) const REFERENCE: &str = "0000000-0000-crash";
+use super::in_flight::{REPLY_FORMATS, ReplyFormat};
+use crate::error_report::PLACEHOLDER;
 
 /// Bytes to send, with the places that are filled in then.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +38,8 @@ pub(crate) struct Answers {
 ///
 /// # Errors
 /// When there is no memory for them. The ones before stay.
-pub(crate) fn prepare(way: Protocol, answers: &Answers) -> io::Result<()> {
-    PREPARED[way as usize].publish(Prepared {
+pub(crate) fn prepare(format: ReplyFormat, answers: &Answers) -> io::Result<()> {
+    PREPARED[format as usize].publish(Prepared {
         failed: Page::seal(&answers.failed)?,
         interrupted: Page::seal(&answers.interrupted)?,
         stalled: Page::seal(&answers.stalled)?,
@@ -51,12 +49,13 @@ pub(crate) fn prepare(way: Protocol, answers: &Answers) -> io::Result<()> {
 }
 
 /// What was prepared for a transport, of which the number is given. Async-signal-safe.
-pub(super) fn prepared(way: usize) -> &'static Prepared {
-    PREPARED.get(way).and_then(Published::get).unwrap_or(&Prepared::NOTHING)
+pub(super) fn prepared(format: usize) -> &'static Prepared {
+    PREPARED.get(format).and_then(Published::get).unwrap_or(&Prepared::NOTHING)
 }
 
 /// A row a transport.
-static PREPARED: [Published<Prepared>; PROTOCOLS] = [const { Published::nothing() }; PROTOCOLS];
+static PREPARED: [Published<Prepared>; REPLY_FORMATS] =
+    [const { Published::nothing() }; REPLY_FORMATS];
 
 /// [`Answers`], as the handler finds them.
 #[derive(Clone, Copy)]
@@ -99,9 +98,9 @@ impl Page {
             ..Page::NOTHING
         };
         let references = bytes
-            .windows(REFERENCE.len())
+            .windows(PLACEHOLDER.len())
             .enumerate()
-            .filter(|(_, window)| *window == REFERENCE.as_bytes())
+            .filter(|(_, window)| *window == PLACEHOLDER.as_bytes())
             .map(|(at, _)| at as u32);
         for (place, at) in page.references.iter_mut().zip(references) {
             *place = Some(at);
@@ -176,12 +175,12 @@ mod tests {
     #[test]
     fn a_page_is_sent_with_its_places_filled_in() {
         let answer = Answer {
-            bytes: format!("ID {REFERENCE} body").into_bytes(),
+            bytes: format!("ID {PLACEHOLDER} body").into_bytes(),
             ids: vec![0],
             without_body: Some(22),
         };
         let page = Page::seal(&answer).unwrap();
-        let reference = [b'r'; REFERENCE.len()];
+        let reference = [b'r'; PLACEHOLDER.len()];
         for (without_body, expected) in
             [(false, "\x01\x02 rrrrrrrrrrrrrrrrrr body"), (true, "\x01\x02 rrrrrrrrrrrrrrrrrr ")]
         {

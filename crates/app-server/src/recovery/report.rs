@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sys::unblocked::write_within;
 
 use super::in_flight::{RequestRow, in_flight, ran_last, read_text};
-use super::prepared::REFERENCE;
+use crate::error_report::PLACEHOLDER;
 
 /// Why the process cannot go on.
 #[derive(Clone, Copy)]
@@ -182,8 +182,8 @@ impl Time {
     }
 
     /// Names this failure as others are named: the time, the process.
-    pub(super) fn reference(&self, to: &mut [u8; REFERENCE.len()]) {
-        to.copy_from_slice(REFERENCE.as_bytes());
+    pub(super) fn reference(&self, to: &mut [u8; PLACEHOLDER.len()]) {
+        to.copy_from_slice(PLACEHOLDER.as_bytes());
         let (time, process) = to.split_at_mut(8);
         base_36(self.milliseconds() as u64, &mut time[..7]);
         base_36(u64::from(std::process::id()), &mut process[..4]);
@@ -232,7 +232,7 @@ mod tests {
         Time { seconds: 1_769_860_805, nanoseconds: 4_000 }.write(&mut line);
         let line = String::from_utf8(line.written().to_vec()).unwrap();
         assert_eq!(line, format!("2026-01-31T12:00:05.000004Z {}", std::process::id()));
-        let mut reference = [0; REFERENCE.len()];
+        let mut reference = [0; PLACEHOLDER.len()];
         Time::now().reference(&mut reference);
         assert!(reference.ends_with(b"-crash") && reference[7] == b'-' && reference[12] == b'-');
     }

@@ -26,11 +26,12 @@ use sys::{allocator, interval, signals};
 
 use super::in_flight::{
     CONNECTION_ROWS, ConnectionRow, FREE_CONNECTION_ROWS, FREE_REQUEST_ROWS, LABEL_BYTES, LISTENER,
-    LISTENER_AT_STDIN, ORIGIN, Protocol, RAN_LAST, REQUEST_ROWS, RUNNING, RequestRow, in_flight,
+    LISTENER_AT_STDIN, ORIGIN, RAN_LAST, REQUEST_ROWS, RUNNING, ReplyFormat, RequestRow, in_flight,
     read_text,
 };
-use super::prepared::{Page, REFERENCE, prepared};
+use super::prepared::{Page, prepared};
 use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_log};
+use crate::error_report::PLACEHOLDER;
 use crate::upgrade::handover::{Item, Reason};
 
 /// How long all others together are waited for that do not take what they are sent.
@@ -117,7 +118,7 @@ fn give_up(cause: CrashCause) {
         return;
     }
     interval::disarm();
-    let mut reference = [0; REFERENCE.len()];
+    let mut reference = [0; PLACEHOLDER.len()];
     let now = Time::now();
     now.reference(&mut reference);
     let is_stall = matches!(cause, CrashCause::Stall(_));
@@ -159,7 +160,7 @@ fn give_up(cause: CrashCause) {
     let mut alone = false;
     for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
         if row.descriptor.load(Ordering::Acquire) >= 0 {
-            alone |= row.protocol.load(Ordering::Relaxed) == Protocol::Cgi as u8;
+            alone |= row.protocol.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
             settling.settle(index as u32, row);
         }
     }
@@ -196,7 +197,7 @@ struct Settling<'a> {
     /// The row + 1 of whoever is running.
     culprit: u32,
     is_stall: bool,
-    reference: [u8; REFERENCE.len()],
+    reference: [u8; PLACEHOLDER.len()],
     milliseconds_left: i64,
     handed_over: u32,
     words: &'a mut Words,
@@ -251,7 +252,7 @@ impl Settling<'_> {
             shutdown(descriptor, Direction::Both);
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
-        } else if protocol != Protocol::Cgi as usize {
+        } else if protocol != ReplyFormat::Cgi as usize {
             // Closing would take the response back while the other side still sends.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));

@@ -101,7 +101,13 @@ impl<S> Application<S> {
     /// application's error page, or in what a message quotes), falls back to a plain page.
     pub(crate) fn page(&self, cause: Cause, about: &About) -> Response<Bytes> {
         let plain = ErrorReport::prepared(cause.clone(), about.base.clone());
-        let made = || self.host.error_page(&ErrorReport::new(cause, about));
+        let made = || {
+            let report = ErrorReport::new(cause, about);
+            if let Cause::Panic(_) = report.cause {
+                panics::log_backtrace(&report.reference);
+            }
+            self.host.error_page(&report)
+        };
         panics::expected(|| catch_unwind(AssertUnwindSafe(made))).unwrap_or_else(|_| {
             let plain = ErrorReport { reference: reference(), ..plain };
             let reference = &plain.reference;

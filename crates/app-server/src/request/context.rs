@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use fastcgi_server::Role;
-use http::Extensions;
+use http::{Extensions, Request};
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::forwarded::Scheme;
 use crate::cgi_vars::gateway::{CgiVariables, Gateway, Secrets};
+use crate::error_report::About;
 use crate::part::Part;
 use crate::request::body::Body;
 
@@ -31,6 +32,13 @@ pub struct RequestContext {
     gateway: Gateway,
     pub(crate) part: Part,
     pub(crate) filter_data: Option<FilterData>,
+}
+
+impl About {
+    /// Takes what is needed from a request that has its context.
+    pub(crate) fn request<B>(request: &Request<B>) -> Self {
+        About::new(request, RequestContext::of(request.extensions()).base())
+    }
 }
 
 impl RequestContext {

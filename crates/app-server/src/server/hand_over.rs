@@ -197,7 +197,7 @@ impl<S: HttpService> ServingProcess<S> {
         let patience = self.application.settings.receive_timeout;
         let place = self.connections.enter(None);
         // Registered so that it is read to its end even after another crash.
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi);
+        let noted = recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi);
         noted.input_changed();
         noted.note_input(|| recovery::Input::Unsettled);
         event_loop::spawn(async move {

@@ -256,7 +256,7 @@ impl<S: HttpService> Connection<S> {
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
-            noted: recovery::Connection::enter(stream.as_fd(), recovery::Protocol::FastCgi),
+            noted: recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi),
             application,
             stream,
             place,

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::recovery::{self, Input, Mark, Protocol};
+use crate::recovery::{self, Input, Mark, ReplyFormat};
 use bytes::{Bytes, BytesMut};
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
@@ -329,7 +329,7 @@ struct WatchedConnection {
 impl WatchedConnection {
     fn new(stream: &Stream) -> Self {
         WatchedConnection {
-            noted: recovery::Connection::enter(stream.as_fd(), Protocol::Http),
+            noted: recovery::Connection::enter(stream.as_fd(), ReplyFormat::Http),
             noted_request: RefCell::default(),
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),

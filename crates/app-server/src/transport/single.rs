@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::recovery::{self, Protocol};
+use crate::recovery::{self, ReplyFormat};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
@@ -258,7 +258,7 @@ impl Output {
         write_head: WriteHead,
         settings: &Settings,
     ) -> io::Result<Rc<Output>> {
-        let noted = recovery::Connection::enter(descriptor.as_fd(), Protocol::Cgi);
+        let noted = recovery::Connection::enter(descriptor.as_fd(), ReplyFormat::Cgi);
         let file = File::from(descriptor);
         let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
         let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {
