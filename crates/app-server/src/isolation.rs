@@ -28,11 +28,12 @@ use http_body::Body as HttpBody;
 pub use process::Limits;
 use process::fork::{self, Beginning};
 
-use self::relay::{ChildEvent, Relay, Started};
+use self::relay::{Relay, Started};
 use crate::cause::Cause;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::process_queue::ProcessPermit;
+use crate::request::response::{ChildEvent, IsolatedResponse};
 use crate::request::service::HttpService;
 use crate::settings::Settings;
 

@@ -132,7 +132,6 @@ impl<S: HttpService> Server<S> {
         let Some(listen) = transport.listen() else {
             return cgi::serve(application).await;
         };
-        panics::set_goes_on(true);
         let inherited = HandoverState::take();
         let mut wanted = shutdown_signals();
         // By convention a reload for servers. At a terminal it means that the terminal is gone.

@@ -13,7 +13,6 @@ use http_body::Body as HttpBody;
 
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::isolation::frames::{Frames, PipeFrame};
-use crate::recovery::panics;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::service::HttpService;
@@ -33,7 +32,6 @@ pub(super) fn run<S: HttpService>(
     mark: Mark,
     pipes: Pipes,
 ) -> u8 {
-    panics::set_goes_on(false);
     let served = event_loop::run(async {
         let mut answer = Writer::from_fd(pipes.answer)?;
         let (sender, body) = match length {
@@ -77,7 +75,8 @@ async fn respond<S: HttpService>(
     pipe: &mut Writer,
 ) -> io::Result<()> {
     let method = request.method().clone();
-    let (head, body) = application.answer_here(&mut Some(request), mark).await.into_parts();
+    let (head, body) =
+        application.answer_here(&mut Some(request), mark.of_last_request()).await.into_parts();
     let mut body = pin!(body);
     let is_all = !has_body(&method, head.status) || body.is_end_stream();
     let exact = body.size_hint().exact();

@@ -9,11 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use event_loop::Task;
 use event_loop::pipe::{Reader, Writer};
 use event_loop::time::{self, Sleep};
-use http::Response;
 use http_body::Body as HttpBody;
 use process::Child;
 use process::{Failure, Limits, output};
@@ -22,6 +20,7 @@ use crate::cause::Cause;
 use crate::isolation::frames::{Frames, PipeFrame};
 use crate::request::body::Body;
 use crate::request::process_queue::ProcessPermit;
+use crate::request::response::{ChildEvent, IsolatedResponse};
 
 /// How long a child that has sent everything may take to exit before it is killed, and how long one that
 /// is dying may take to be gone.
@@ -117,17 +116,6 @@ struct Running {
     _permit: ProcessPermit,
 }
 
-/// What arrives from a child.
-pub(crate) enum ChildEvent {
-    Head(Response<()>),
-    Data(Bytes),
-    End,
-    /// The handler's body failed, with this message, which the child has logged.
-    Truncated(String),
-    /// The child failed.
-    Failed(Cause),
-}
-
 impl Relay {
     pub(crate) fn new(started: Started, limits: Limits, permit: ProcessPermit, body: Body) -> Self {
         let Started { mut child, body: pipe, answer } = started;
@@ -143,52 +131,6 @@ impl Relay {
             clock: ChildClock { left: limits.wall, running: None },
             shared,
             left: None,
-        }
-    }
-
-    /// The remaining bytes of the body, if known.
-    pub(crate) fn left(&self) -> Option<u64> {
-        match self.state {
-            State::Over => Some(0),
-            _ => self.left,
-        }
-    }
-
-    /// Waits for what comes next. Nothing follows [`ChildEvent::End`] or a failure.
-    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent> {
-        loop {
-            match &mut self.state {
-                State::Over => return Poll::Ready(ChildEvent::End),
-                State::Dying(why) => {
-                    let cause = ready!(why.as_mut().poll(context));
-                    self.state = State::Over;
-                    return Poll::Ready(ChildEvent::Failed(cause));
-                }
-                State::Answering(_) => {}
-            }
-            match self.frames.next() {
-                Ok(Some(frame)) => return Poll::Ready(self.take(frame)),
-                Ok(None) => {}
-                Err(why) => {
-                    // Dropping the state kills the child.
-                    self.state = State::Over;
-                    return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
-                }
-            }
-            match self.answer.poll_read_into(context, self.frames.buffer()) {
-                Poll::Ready(Ok(1..)) => self.clock.stop(),
-                Poll::Ready(Ok(0)) => self.find_out(),
-                Poll::Ready(Err(error)) => {
-                    tracing::error!("Cannot read the response of an isolated process: {error}.");
-                    self.find_out();
-                }
-                Poll::Pending => {
-                    ready!(self.poll_patience(context));
-                    self.state = State::Over;
-                    let text = self.explain(&Failure::WallTime(self.limits.wall));
-                    return Poll::Ready(ChildEvent::Failed(Cause::ChildTooSlow(text)));
-                }
-            }
         }
     }
 
@@ -265,6 +207,52 @@ impl Relay {
 
     fn explain(&self, failure: &Failure) -> String {
         explain(failure, Duration::ZERO)
+    }
+}
+
+impl IsolatedResponse for Relay {
+    fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Over => Some(0),
+            _ => self.left,
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent> {
+        loop {
+            match &mut self.state {
+                State::Over => return Poll::Ready(ChildEvent::End),
+                State::Dying(why) => {
+                    let cause = ready!(why.as_mut().poll(context));
+                    self.state = State::Over;
+                    return Poll::Ready(ChildEvent::Failed(cause));
+                }
+                State::Answering(_) => {}
+            }
+            match self.frames.next() {
+                Ok(Some(frame)) => return Poll::Ready(self.take(frame)),
+                Ok(None) => {}
+                Err(why) => {
+                    // Dropping the state kills the child.
+                    self.state = State::Over;
+                    return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
+                }
+            }
+            match self.answer.poll_read_into(context, self.frames.buffer()) {
+                Poll::Ready(Ok(1..)) => self.clock.stop(),
+                Poll::Ready(Ok(0)) => self.find_out(),
+                Poll::Ready(Err(error)) => {
+                    tracing::error!("Cannot read the response of an isolated process: {error}.");
+                    self.find_out();
+                }
+                Poll::Pending => {
+                    ready!(self.poll_patience(context));
+                    self.state = State::Over;
+                    let text = self.explain(&Failure::WallTime(self.limits.wall));
+                    return Poll::Ready(ChildEvent::Failed(Cause::ChildTooSlow(text)));
+                }
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, O
 use fastcgi_server::Header;
 use sys::interval;
 
+use super::panics::Symbolize;
+
 /// How a connection's requests came in: which of the prepared answers are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyFormat {
@@ -347,7 +349,7 @@ pub(crate) struct Request {
 impl Request {
     /// Names the request to those who run its code.
     pub(crate) fn mark(&self) -> Mark {
-        Mark { number: self.index.map_or(0, |index| index + 1) }
+        Mark { number: self.index.map_or(0, |index| index + 1), symbolize: Symbolize::InChild }
     }
 }
 
@@ -366,9 +368,21 @@ impl Drop for Request {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     number: u32,
+    symbolize: Symbolize,
 }
 
 impl Mark {
+    /// The mark of a request after which the process exits.
+    #[must_use]
+    pub(crate) fn of_last_request(self) -> Mark {
+        Mark { symbolize: Symbolize::Here, ..self }
+    }
+
+    /// Where the backtraces of the request's panics are to be symbolized.
+    pub(crate) fn symbolize(self) -> Symbolize {
+        self.symbolize
+    }
+
     /// Notes that the response begins behind the first `at` bytes that the connection sends in all.
     #[inline]
     pub(crate) fn set_begun_at(self, at: u64) {

@@ -37,10 +37,18 @@ thread_local! {
     /// How deep we are in code whose panics are caught and told.
     static EXPECTED: Cell<u32> = const { Cell::new(0) };
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-    static BACKTRACE: RefCell<Option<Backtrace>> = const { RefCell::new(None) };
-    /// Whether this process goes on after the request, so that its time and memory count.
-    static GOES_ON: Cell<bool> = const { Cell::new(false) };
+    static BACKTRACE: RefCell<Option<(Backtrace, Symbolize)>> = const { RefCell::new(None) };
     static MADE: Cell<(u32, Option<Instant>)> = const { Cell::new((0, None)) };
+}
+
+/// Where the symbols of a backtrace are looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Symbolize {
+    /// In a child process: this one serves other requests, so its time and memory count.
+    #[default]
+    InChild,
+    /// In this process, which exits after the request.
+    Here,
 }
 
 /// Installs the hook, once a process.
@@ -71,6 +79,15 @@ fn tell_unexpected(info: &PanicHookInfo<'_>) {
     let _ = descriptors::write_at_once(io::stderr().as_fd(), told.as_bytes());
 }
 
+/// Notes where the backtrace of the panic that was just caught is to be symbolized.
+pub(crate) fn symbolize(at: Symbolize) {
+    BACKTRACE.with_borrow_mut(|kept| {
+        if let Some((_, symbolize)) = kept {
+            *symbolize = at;
+        }
+    });
+}
+
 /// Runs code whose panics the caller catches and tells.
 pub(crate) fn expected<T>(code: impl FnOnce() -> T) -> T {
     EXPECTED.set(EXPECTED.get() + 1);
@@ -90,10 +107,11 @@ pub(crate) fn with_place(mut message: String) -> String {
 
 /// Writes the backtrace of the last caught panic, if there is one.
 pub(crate) fn log_backtrace(reference: &str) {
-    let Some(backtrace) = BACKTRACE.take().map(Rc::new) else { return };
-    if !GOES_ON.get() {
+    let Some((backtrace, at)) = BACKTRACE.take() else { return };
+    if at == Symbolize::Here {
         return tell(reference, &named(&backtrace));
     }
+    let backtrace = Rc::new(backtrace);
     let reference = reference.to_owned();
     let same = backtrace.clone();
     let naming = process::compute(NAMING, move || named(&same).into_bytes());
@@ -121,14 +139,10 @@ fn named(backtrace: &Backtrace) -> String {
     shortened(&naming_a_backtrace(|| backtrace.to_string()))
 }
 
-/// Says whether this process goes on after the request that it answers.
-pub(crate) fn set_goes_on(goes_on: bool) {
-    GOES_ON.set(goes_on);
-}
-
 fn keep(info: &PanicHookInfo<'_>) {
     PLACE.set(info.location().map(ToString::to_string));
-    BACKTRACE.set(is_time_for_a_backtrace().then(Backtrace::force_capture));
+    let backtrace = is_time_for_a_backtrace().then(Backtrace::force_capture);
+    BACKTRACE.set(backtrace.map(|backtrace| (backtrace, Symbolize::default())));
 }
 
 fn is_time_for_a_backtrace() -> bool {

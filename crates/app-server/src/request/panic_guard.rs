@@ -76,6 +76,7 @@ impl<B: HttpBody> Foreign<B> {
 pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String> {
     mark.run(|| {
         panics::expected(|| catch_unwind(AssertUnwindSafe(code))).map_err(|panic| {
+            panics::symbolize(mark.symbolize());
             let message = panic
                 .downcast_ref::<&str>()
                 .map(|message| (*message).to_owned())

@@ -13,7 +13,6 @@ use pin_project_lite::pin_project;
 use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::error_report::{About, reference};
-use crate::isolation::relay::{ChildEvent, Relay};
 use crate::recovery::panics;
 use crate::request::application::InFlight;
 use crate::request::panic_guard::Foreign;
@@ -89,10 +88,33 @@ pin_project! {
     #[project = SourceProjection]
     enum BodySource<B> {
         Application { #[pin] body: Foreign<B> },
-        Isolated { relay: Box<Relay> },
+        Isolated { relay: Box<dyn IsolatedResponse> },
         Page { page: Bytes },
         Over,
     }
+}
+
+/// What arrives of the response of an isolated request.
+pub(crate) enum ChildEvent {
+    /// The head, first and once.
+    Head(Response<()>),
+    /// More of the body.
+    Data(Bytes),
+    /// The response is complete.
+    End,
+    /// The process failed; nothing has been logged yet.
+    Failed(Cause),
+    /// The response was cut short, for this reason, which the process has logged.
+    Truncated(String),
+}
+
+/// The response of an isolated request, as it arrives.
+pub(crate) trait IsolatedResponse {
+    /// Returns what arrives next. Nothing follows [`ChildEvent::End`] or a failure.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent>;
+
+    /// Bytes of the body still to come, if its length was announced.
+    fn left(&self) -> Option<u64>;
 }
 
 impl<B> ResponseBody<B> {
@@ -106,7 +128,11 @@ impl<B> ResponseBody<B> {
         ResponseBody { source, left: length, about: Some(about), permit: Some(permit) }
     }
 
-    pub(crate) fn isolated(relay: Relay, about: About, permit: InFlight) -> Self {
+    pub(crate) fn isolated(
+        relay: impl IsolatedResponse + 'static,
+        about: About,
+        permit: InFlight,
+    ) -> Self {
         let source = BodySource::Isolated { relay: Box::new(relay) };
         ResponseBody { source, left: None, about: Some(about), permit: Some(permit) }
     }

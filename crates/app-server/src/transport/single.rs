@@ -57,7 +57,7 @@ pub(crate) async fn run<S: HttpService>(
     // Everything written is this response, from the first byte on.
     noted.mark().set_begun_at(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
-    let mark = noted.mark();
+    let mark = noted.mark().of_last_request();
     let mut responding = pin!(respond::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
     poll_fn(|context| {
