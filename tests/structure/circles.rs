@@ -1,5 +1,5 @@
 //! No file of a crate imports another that imports it, directly or by way of others: then each can be read alone,
-//! after those it imports.
+//! after those it imports. Nor does a room, so that rooms have an order, too.
 //!
 //! What counts as an import is in `imports.rs`.
 
@@ -8,27 +8,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::imports::{File, imports};
 use crate::project;
 
-/// Files of a crate that are still in circles. A crate that is not listed has none. Only ever lower a number, and
-/// remove the line at zero.
-const STILL_IN_CIRCLES: &[(&str, usize)] = &[];
-
 #[test]
 fn no_file_imports_what_imports_it() {
-    let mut wrong = Vec::new();
+    let circles = circles_of_crates(|imports| imports);
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+/// A room is a module of the crate's root with all that is in it, a folder or a single file.
+#[test]
+fn no_room_imports_what_imports_it() {
+    let circles = circles_of_crates(|imports| rooms(&imports));
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+/// One line for each crate with circles.
+fn circles_of_crates(
+    view: impl Fn(BTreeMap<File, BTreeSet<File>>) -> BTreeMap<File, BTreeSet<File>>,
+) -> Vec<String> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(project().join("crates")).unwrap() {
-        let folder = entry.unwrap();
-        let name = folder.file_name().into_string().unwrap();
-        let circles = circles(&imports(&folder.path().join("src")));
-        let found: usize = circles.iter().map(BTreeSet::len).sum();
-        let allowed = STILL_IN_CIRCLES.iter().find(|(allowed, _)| *allowed == name);
-        let allowed = allowed.map_or(0, |(_, count)| *count);
-        if found != allowed {
-            wrong.push(format!(
-                "{name}: {found} files in circles, allowed are {allowed}: {circles:?}"
-            ));
+        let folder = entry.unwrap().path();
+        let circles = circles(&view(imports(&folder.join("src"))));
+        if !circles.is_empty() {
+            found.push(format!("{}: {circles:?}", folder.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    found
+}
+
+/// What each room imports of other rooms.
+fn rooms(imports: &BTreeMap<File, BTreeSet<File>>) -> BTreeMap<File, BTreeSet<File>> {
+    let mut rooms = BTreeMap::<File, BTreeSet<File>>::new();
+    for (file, imported) in imports {
+        let room = &file[..1];
+        let others = imported.iter().map(|file| file[..1].to_vec()).filter(|other| other != room);
+        rooms.entry(room.to_vec()).or_default().extend(others);
+    }
+    rooms
 }
 
 /// The largest groups of files each of which reaches all others of its group.
@@ -80,4 +96,19 @@ fn circles_are_found() {
         let found: Vec<_> = circles(&arrows(text)).iter().map(BTreeSet::len).collect();
         assert_eq!(found, sizes, "{text}");
     }
+}
+
+#[test]
+fn rooms_are_modules_of_the_root() {
+    let file = |name: &str| -> File { name.split('/').map(str::to_owned).collect() };
+    let arrows = [("a", "a/x"), ("a/x", "b"), ("b", "c/y"), ("c", "a"), ("c/y", "d")];
+    let mut imports = BTreeMap::<File, BTreeSet<File>>::new();
+    for (from, to) in arrows {
+        imports.entry(file(from)).or_default().insert(file(to));
+        imports.entry(file(to)).or_default();
+    }
+    assert_eq!(circles(&imports), []);
+    let rooms = rooms(&imports);
+    assert_eq!(rooms[&file("a")], BTreeSet::from([file("b")]));
+    assert_eq!(circles(&rooms), [BTreeSet::from(["a", "b", "c"].map(file))]);
 }

@@ -6,12 +6,12 @@
 use std::io;
 
 use crate::loop_state::{self, Loop, no_loop, with_current};
-use crate::signals::inbox;
+use crate::signal_inbox;
 
 /// Forgets this thread's loop without ending it: none of its futures goes on or is dropped, and its descriptors are
 /// closed by whoever calls this. Nobody listens to signals any more. A new loop may be run.
 pub fn forget() {
-    inbox::forget();
+    signal_inbox::forget();
     loop_state::forget();
 }
 

@@ -46,6 +46,8 @@ mod operations;
 pub mod pipe;
 mod reactor;
 mod ready_queue;
+mod signal;
+mod signal_inbox;
 pub mod signals;
 mod source;
 mod table;

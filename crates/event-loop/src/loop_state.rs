@@ -20,7 +20,7 @@ use crate::executor::Executor;
 use crate::loop_id::LoopId;
 use crate::reactor::Reactor;
 use crate::ready_queue::{self, ReadyQueue};
-use crate::signals::inbox::Inbox;
+use crate::signal_inbox::Inbox;
 use crate::timers::Timers;
 
 /// One thread's world.

@@ -2,10 +2,7 @@
 //!
 //! The handler (in `sys`) does async-signal-safe work alone: it counts the signal and writes a byte into
 //! the self-pipe, which the poll set watches. The turn of the loop then calls `Inbox::deliver`, which
-//! hands the counts to the [`Signals`] that asked for them (`signals/inbox.rs`).
-
-pub(crate) mod inbox;
-mod signal;
+//! hands the counts to the [`Signals`] that asked for them (`signal_inbox.rs`).
 
 use std::future::poll_fn;
 use std::io;
@@ -13,11 +10,11 @@ use std::task::{Context, Poll};
 
 use sys::signals::Action;
 
-pub use self::signal::Signal;
+pub use crate::signal::Signal;
 
-use self::inbox::Caught;
 use crate::loop_id::LoopId;
 use crate::loop_state::{no_loop, with_current, with_loop};
+use crate::signal_inbox::Caught;
 use crate::table::Key;
 
 /// Catches these signals from now on, instead of what the process did with them.

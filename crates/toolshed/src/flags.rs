@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::request::Request;
 use crate::config::Typed;
 
 /// A tools site, and a server for it, for the hosting most people can afford.
@@ -29,7 +28,7 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     Serve(Serve),
     Fastcgi(Fastcgi),
-    Request(Request),
+    Request(RequestFlags),
     /// List the tools of the site and who may use them.
     Tools,
     Check(Check),
@@ -164,6 +163,26 @@ impl Flags {
         let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
         Typed { config: self.config.clone(), keys: keys.into_iter().filter_map(given).collect() }
     }
+}
+
+/// Print the site's response to one request, without a server.
+#[derive(Debug, Args)]
+#[command(after_help = "What would be logged goes to standard error.\n\
+                  Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.\n\
+                  Example: toolshed request GET /healthz")]
+pub(crate) struct RequestFlags {
+    /// GET, POST, …
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: String,
+    /// Below the site's address, with its query: /tools/checksum?alg=md5
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Send this header; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Send this file, or standard input (-).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use app_server::Server;
-use clap::Args;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -17,31 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::right_settings;
 use crate::application::{self, SiteHost};
 use crate::config::Typed;
+use crate::flags::RequestFlags;
 use crate::log;
 use crate::report::Failure;
 
-/// Print the site's response to one request, without a server.
-#[derive(Debug, Args)]
-#[command(after_help = "What would be logged goes to standard error.\n\
-                  Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.\n\
-                  Example: toolshed request GET /healthz")]
-pub(crate) struct Request {
-    /// GET, POST, …
-    #[arg(value_name = "METHOD")]
-    method: String,
-    /// Below the site's address, with its query: /tools/checksum?alg=md5
-    #[arg(value_name = "PATH")]
-    path: String,
-    /// Send this header; may be given several times.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<String>,
-    /// Send this file, or standard input (-).
-    #[arg(long, value_name = "FILE")]
-    body: Option<PathBuf>,
-}
-
 /// Sends the request and prints the response.
-pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
+pub(crate) fn run(typed: &Typed, flags: &RequestFlags) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
     let request = request(flags)?;
     site::store::trust_the_owner_of_data();
@@ -69,7 +49,7 @@ pub(crate) fn run(typed: &Typed, flags: &Request) -> Result<(), Failure> {
 }
 
 /// The request as the site gets it.
-fn request(flags: &Request) -> Result<http::Request<Option<OwnedFd>>, Failure> {
+fn request(flags: &RequestFlags) -> Result<http::Request<Option<OwnedFd>>, Failure> {
     let body = flags.body.as_deref().map(open).transpose()?;
     let length = body.as_ref().and_then(length);
     let mut request = http::Request::new(body.map(OwnedFd::from));

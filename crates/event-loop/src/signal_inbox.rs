@@ -12,9 +12,9 @@ use std::task::{Context, Waker};
 
 use sys::signals::{PreviousAction, SignalSlot};
 
-use super::signal::{ALL, Signal};
 use crate::counters::count_many;
 use crate::reactor::Reactor;
+use crate::signal::{ALL, Signal};
 use crate::table::{Key, Table};
 
 /// Forgets who listens, in a child that has put all actions back to the default ones.
