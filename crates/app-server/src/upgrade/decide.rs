@@ -173,6 +173,8 @@ pub(crate) struct Decision {
     has_unseen_program: bool,
     /// Whether the running version has yet to be judged.
     is_unjudged: bool,
+    /// Whether the owner asked for an upgrade while a version was being judged.
+    was_asked: bool,
 }
 
 #[derive(Debug)]
@@ -220,6 +222,7 @@ impl Decision {
             replaced_since: None,
             has_unseen_program: is_stand_in,
             is_unjudged: judges_itself && !is_stand_in,
+            was_asked: false,
             seen: files,
         }
     }
@@ -234,6 +237,7 @@ impl Decision {
                 self.consider(files, false, now).unwrap_or_else(|| self.wait(now))
             }
             Observation::Asked(files) => {
+                self.was_asked = matches!(self.state, Progress::Judging { .. });
                 self.consider(files, true, now).unwrap_or_else(|| self.wait(now))
             }
             Observation::Judged(verdict, files) => self.judged(verdict, files, now),
@@ -448,21 +452,23 @@ impl Decision {
             self.state = state;
             return self.wait(now);
         };
-        if purpose == Purpose::Record {
-            return self.wait(now);
-        }
-        if verdict == Verdict::Passed {
+        if purpose != Purpose::Record && verdict == Verdict::Passed {
             return self.passed(version, files, now).unwrap_or_else(|| self.wait(now));
         }
-        if matches!(verdict, Verdict::Unknown(_)) {
+        if purpose != Purpose::Record && matches!(verdict, Verdict::Unknown(_)) {
             // The next check finds it changed again.
             match version {
                 Version::Installed => self.seen.program = None,
                 Version::Arriving => self.arrival = ArrivingVersion::None,
             }
         }
-        let other =
-            if purpose == Purpose::UpgradeToEither { self.consider_program(now) } else { None };
+        let other = if std::mem::take(&mut self.was_asked) {
+            self.consider(files, true, now)
+        } else if purpose == Purpose::UpgradeToEither {
+            self.consider_program(now)
+        } else {
+            None
+        };
         other.unwrap_or_else(|| self.wait(now))
     }
 
@@ -480,6 +486,7 @@ impl Decision {
     }
 
     fn become_ready(&mut self, key: String, now: Instant) -> Action {
+        self.was_asked = false;
         self.state = Progress::Ready { key, since: now, attempts: 0, retry_at: now };
         Action::Upgrade
     }

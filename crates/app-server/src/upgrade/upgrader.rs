@@ -104,6 +104,7 @@ impl Upgrader {
 
     /// Upgrades even if nothing has changed: the owner requests it by a signal.
     pub(crate) fn ask(&mut self) {
+        tracing::info!("SIGHUP received; upgrading.");
         let files = self.look();
         self.start(Observation::Asked(files));
     }

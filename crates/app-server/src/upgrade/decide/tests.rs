@@ -137,6 +137,49 @@ fn a_signal_works_like_a_touch() {
 }
 
 #[test]
+fn a_signal_during_a_check_counts_after_it() {
+    let cases = [
+        (Purpose::Record, Verdict::Passed, Action::Upgrade),
+        (Purpose::Record, failed(), Action::Upgrade),
+        (Purpose::Upgrade, Verdict::Passed, Action::Upgrade),
+    ];
+    for (purpose, verdict, expected) in cases {
+        let records = purpose == Purpose::Record;
+        let mut process = Process::new(AtStart { judges_itself: records, ..start() });
+        if !records {
+            process.files.program = Some(Identity::made_up(2, 1));
+        }
+        let judging = process.judge(Version::Installed, purpose);
+        assert_eq!(process.after(SECOND).look(BUSY), judging);
+        let files = process.files.clone();
+        assert!(matches!(process.step(Observation::Asked(files)), Action::Wait(_)));
+        assert_eq!(process.verdict(verdict.clone()), expected, "{purpose:?} {verdict:?}");
+    }
+    // A version that failed is judged once more.
+    let mut process = Process::new(start());
+    process.files.program = Some(Identity::made_up(2, 1));
+    let judging = process.judge(Version::Installed, Purpose::Upgrade);
+    assert_eq!(process.after(SECOND).look(BUSY), judging);
+    let files = process.files.clone();
+    process.step(Observation::Asked(files));
+    assert_eq!(process.verdict(failed()), judging);
+    assert!(matches!(process.verdict(failed()), Action::Wait(_)));
+}
+
+/// Otherwise each accept would look again, for ever.
+#[test]
+fn a_touch_while_a_version_is_judged_or_ready_changes_nothing_at_once() {
+    let mut process = Process::new(start());
+    process.files.program = Some(Identity::made_up(2, 1));
+    let judging = process.judge(Version::Installed, Purpose::Upgrade);
+    assert_eq!(process.after(SECOND).look(BUSY), judging);
+    assert!(matches!(process.touch().accept(), Action::Wait(_)));
+    assert_eq!(process.verdict(Verdict::Passed), Action::Upgrade);
+    assert!(matches!(process.touch().accept(), Action::Wait(_)));
+    assert_eq!(process.step(Observation::Tick(BUSY)), Action::Upgrade);
+}
+
+#[test]
 fn accepting_waits_a_second_for_the_verdict_on_a_changed_file() {
     for change in [
         |files: &mut Snapshot| files.program = Some(Identity::made_up(3, 0)),
