@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::crates::picture;
 use crate::imports::{File, imports};
 use crate::project;
 
@@ -19,6 +20,24 @@ fn no_file_imports_what_imports_it() {
 fn no_room_imports_what_imports_it() {
     let circles = circles_of_crates(|imports| rooms(&imports));
     assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+/// docs/architecture.md lists the rooms of app-server from the top down.
+#[test]
+fn rooms_import_only_those_on_lines_below_in_the_picture() {
+    let rooms = rooms(&imports(&project().join("crates/app-server/src")));
+    let picture = picture("rooms");
+    let line = |room: &File| {
+        let names = |line: &String| line.split_whitespace().any(|name| name == room[0]);
+        picture.iter().position(names).unwrap_or_else(|| panic!("{room:?} is not in the picture"))
+    };
+    let named: usize = picture.iter().map(|line| line.split_whitespace().count()).sum();
+    assert_eq!(named, rooms.len(), "the picture names a room that is not there, or one twice");
+    for (room, imported) in &rooms {
+        for other in imported {
+            assert!(line(other) > line(room), "{room:?} imports {other:?}, which is not below it");
+        }
+    }
 }
 
 /// One line for each crate with circles.

@@ -13,12 +13,12 @@ type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn every_arrow_in_the_picture_is_a_dependency_and_every_dependency_an_arrow() {
-    assert_eq!(in_the_picture(&picture()), in_the_manifests());
+    assert_eq!(in_the_picture(&crates()), in_the_manifests());
 }
 
 #[test]
 fn arrows_lead_down() {
-    let picture = picture();
+    let picture = crates();
     let order: Vec<_> = picture.iter().map(|(name, _)| name.as_str()).collect();
     let line_of = |name: &str| order.iter().position(|line| *line == name.trim_end_matches('?'));
     for (name, uses) in &picture {
@@ -31,18 +31,25 @@ fn arrows_lead_down() {
     }
 }
 
-/// The lines of the picture.
-fn picture() -> Vec<(String, Vec<String>)> {
+/// The lines of a picture in docs/architecture.md.
+pub(crate) fn picture(name: &str) -> Vec<String> {
     let text = std::fs::read_to_string(project().join("docs/architecture.md")).unwrap();
-    let lines = text.lines().skip_while(|line| *line != "```text crates");
-    let lines: Vec<_> = lines.skip(1).take_while(|line| *line != "```").collect();
-    assert!(!lines.is_empty(), "docs/architecture.md has no block that begins with ```text crates");
+    let begin = format!("```text {name}");
+    let lines = text.lines().skip_while(|line| *line != begin);
+    let lines: Vec<_> =
+        lines.skip(1).take_while(|line| *line != "```").map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "docs/architecture.md has no block that begins with {begin}");
+    lines
+}
+
+/// The crates of the picture, each with the ones it uses.
+fn crates() -> Vec<(String, Vec<String>)> {
     let parse = |line: &str| {
         let (name, uses) = line.split_once('→').unwrap_or((line, ""));
         let uses = uses.split(',').map(str::trim).filter(|name| !name.is_empty());
         (name.trim().to_owned(), uses.map(str::to_owned).collect())
     };
-    lines.into_iter().map(parse).collect()
+    picture("crates").iter().map(|line| parse(line)).collect()
 }
 
 fn in_the_picture(lines: &[(String, Vec<String>)]) -> Arrows {

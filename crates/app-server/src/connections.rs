@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::recovery;
+use crate::recovery::{self, ReplyFormat};
 use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
@@ -53,8 +53,12 @@ pub(crate) struct IdleConnection {
 }
 
 impl IdleConnection {
-    pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>) -> IdleConnection {
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi);
+    pub(crate) fn new(
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        format: ReplyFormat,
+    ) -> IdleConnection {
+        let noted = recovery::Connection::enter(stream.as_fd(), format);
         IdleConnection { noted, stream, peer }
     }
 }
@@ -239,18 +243,16 @@ impl Registration {
             let is_receiving = matches!(entry.doing, Doing::Receiving(_)) || entry.held > 0;
             return Some(if is_receiving { Wanted::CloseNow } else { Wanted::Close });
         }
-        if by_phase.is_some() {
-            return by_phase;
-        }
+        // Registered even while it is to be handed over: that may be put off.
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             entry.waker = Some(context.waker().clone());
         }
-        None
+        by_phase
     }
 
     /// Hands the connection over. Nothing of a next request may have been read from it.
-    pub(crate) fn hand_over(self, stream: Stream, peer: Option<SocketAddr>) {
-        self.connections.collected.borrow_mut().push(IdleConnection::new(stream, peer));
+    pub(crate) fn hand_over(self, idle: IdleConnection) {
+        self.connections.collected.borrow_mut().push(idle);
     }
 
     /// Records what the connection is doing.
@@ -297,6 +299,10 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -338,6 +344,29 @@ mod tests {
         half.set_doing(Doing::Answering);
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(answering.poll_wanted(&mut context), None);
+    }
+
+    /// Part of a request has arrived on it when an upgrade is tried and put off.
+    #[test]
+    fn a_connection_is_woken_to_close_after_a_handover_was_put_off() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        let connections = Rc::new(Connections::default());
+        let half = connections.enter(None);
+        half.set_doing(Doing::Receiving(Instant::now() - Duration::from_secs(9)));
+        connections.set_phase(Phase::HandingOver);
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::HandOver));
+        connections.set_phase(Phase::Serving);
+        assert!(connections.make_room());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert_eq!(half.poll_wanted(&mut context), Some(Wanted::CloseNow));
     }
 
     #[test]

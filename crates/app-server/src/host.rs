@@ -27,7 +27,7 @@ pub trait Host: 'static {
 
     /// Called whenever the server checks for newer versions, for other regular checks (such as a growing
     /// log): once a second while there are requests, every 2 to 10 s while there are none. Only with
-    /// [`Settings::upgrade`](crate::Settings::upgrade). It must not block.
+    /// [`Server::upgrade`](crate::Server::upgrade). It must not block.
     fn on_look(&self) {}
 }
 

@@ -7,8 +7,8 @@
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `accept.rs` accepts → `fastcgi.rs` or `http.rs` (bytes ⇄ requests), or only `cgi.rs` →
-//! `cgi_vars/` → `respond.rs` calls the application → `cgi_vars/` → back out.
+//! The data flow: `server/accept.rs` accepts → `transport/` (bytes ⇄ requests, by way of `cgi_vars/`) → `isolation/`
+//! (here or in a child?) → `request/` calls the application → `transport/` → back out.
 //!
 //! ```no_run
 //! # use std::convert::Infallible;

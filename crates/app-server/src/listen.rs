@@ -10,8 +10,9 @@ use std::time::Duration;
 use event_loop::net::{Address, Listener};
 use process::descriptors;
 
+use crate::cause::Cause;
 use crate::error::Error;
-use crate::transport::Listen;
+use crate::transport::{Listen, ListenAt, Protocol};
 use crate::worker::is_worker;
 
 /// A listen socket and what the server needs to know about it.
@@ -65,48 +66,58 @@ pub(crate) fn is_short(error: &io::Error) -> bool {
 /// Opens the listen socket of a transport that has one. `inherited` is the socket of the previous image
 /// of this process.
 pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening, Error> {
-    let listening = match on {
-        Listen::Spawned => {
-            let descriptor = patiently(descriptors::take_listener_from_stdin);
-            let descriptor = descriptor.map_err(Error::NotSpawned)?;
-            let listener = Listener::from_fd(descriptor).map_err(Error::NotSpawned)?;
+    let protocol = on.protocol;
+    let web_servers = match protocol {
+        Protocol::FastCgi => WebServers::of_environment(),
+        Protocol::Http => WebServers::Anybody,
+    };
+    match &on.at {
+        ListenAt::Stdin => {
+            let listener = take_from_stdin().map_err(Error::NotSpawned)?;
             let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
-            let web_servers = WebServers::of_environment();
-            Listening { listener, on: on.clone(), web_servers, ours_alone }
+            Ok(Listening { listener, on: on.clone(), web_servers, ours_alone })
         }
-        Listen::FastCgi(_) | Listen::Http(_) if is_worker() => {
-            let descriptor = match inherited {
-                Some(descriptor) => Ok(descriptor),
-                None => patiently(descriptors::take_listener_from_stdin),
-            };
-            let listener = descriptor.and_then(Listener::from_fd).map_err(Error::NotSpawned)?;
-            let web_servers = match on {
-                Listen::FastCgi(_) => WebServers::of_environment(),
-                _ => WebServers::Anybody,
-            };
+        ListenAt::Address(_) if is_worker() => {
+            let listener = inherited.map_or_else(take_from_stdin, Listener::from_fd);
+            let listener = listener.map_err(Error::NotSpawned)?;
             // Other workers and the supervisor listen on it too.
-            Listening { listener, on: on.clone(), web_servers, ours_alone: false }
+            Ok(Listening { listener, on: on.clone(), web_servers, ours_alone: false })
         }
-        Listen::FastCgi(address) => {
+        ListenAt::Address(address) => {
             let (listener, address) = bind(address, inherited)?;
-            let web_servers = WebServers::of_environment();
-            if matches!(address, Address::Tcp(_)) && web_servers == WebServers::Anybody {
+            if protocol == Protocol::FastCgi
+                && matches!(address, Address::Tcp(_))
+                && web_servers == WebServers::Anybody
+            {
                 tracing::warn!(
                     "Any account on this machine, and any machine that can reach {address}, \
                      can send requests here and claim any variable. Prefer unix:PATH, or name the \
                      web servers in FCGI_WEB_SERVER_ADDRS."
                 );
             }
-            let on = Listen::FastCgi(address);
-            Listening { listener, on, web_servers, ours_alone: true }
+            let on = Listen { protocol, at: ListenAt::Address(address) };
+            Ok(Listening { listener, on, web_servers, ours_alone: true })
         }
-        Listen::Http(address) => {
-            let (listener, address) = bind(address, inherited)?;
-            let on = Listen::Http(address);
-            Listening { listener, on, web_servers: WebServers::Anybody, ours_alone: true }
+    }
+}
+
+fn take_from_stdin() -> io::Result<Listener> {
+    Listener::from_fd(patiently(descriptors::take_listener_from_stdin)?)
+}
+
+impl Listening {
+    /// Whether mod_fcgid has spawned this process.
+    pub(crate) fn is_mod_fcgids(&self) -> bool {
+        self.on.is_on_stdin() && self.ours_alone
+    }
+
+    /// Why every request has to be refused, if it has to.
+    pub(crate) fn refusal(&self) -> Option<Cause> {
+        match &self.web_servers {
+            WebServers::Unreadable(value) => Some(Cause::WebServerAddresses(value.clone())),
+            WebServers::Anybody | WebServers::Named(_) => None,
         }
-    };
-    Ok(listening)
+    }
 }
 
 fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Address), Error> {

@@ -25,7 +25,7 @@ mod watchdog;
 
 pub(crate) use guard::CrashGuard;
 pub(crate) use in_flight::{
-    Connection, Input, Mark, ReplyFormat, Request, set_listener, set_origin,
+    Connection, InputState, Mark, ReplyFormat, Request, set_listener, set_origin,
 };
 
 use crate::cgi_vars::base_path::BasePath;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use process::Limits;
 
 use crate::cgi_vars::forwarded::TrustedProxy;
-use crate::upgrade::Upgrade;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
 #[derive(Clone, Debug)]
@@ -106,11 +105,9 @@ pub struct Settings {
     /// Bytes of the largest file that every isolated request may write at least. Default 64 MiB. Beyond
     /// that, the response is 500.
     pub isolated_file_size: u64,
-    /// How this process upgrades to a newer version. Default `None`: never.
-    pub upgrade: Option<Upgrade>,
     /// How long a process spawned by a web server may be idle before it exits. Default 15 min; 1 min if
     /// its launcher's file was replaced, because its web server will not send it requests again. Only
-    /// with `upgrade`.
+    /// with [`Server::upgrade`](crate::Server::upgrade).
     pub idle_exit: Duration,
 }
 
@@ -145,7 +142,6 @@ impl Default for Settings {
             isolated_time: Limits::DEFAULT.wall,
             isolated_memory: Limits::DEFAULT.memory,
             isolated_file_size: Limits::DEFAULT.file_size,
-            upgrade: None,
             idle_exit: Duration::from_secs(15 * 60),
         }
     }

@@ -1,9 +1,10 @@
 //! How bytes become requests and responses become bytes, one file per transport. No transport knows
-//! another.
+//! another. Where to add one: docs/architecture.md.
 
 pub(crate) mod cgi;
 pub(crate) mod fastcgi;
 pub(crate) mod http;
+pub(crate) mod linger;
 pub(crate) mod respond;
 pub(crate) mod shell;
 mod single;
@@ -55,49 +56,82 @@ impl Transport {
     }
 }
 
-/// What a server listens on: every transport except CGI, which has no listen socket.
+/// What a server listens on and speaks there: every transport except CGI, which has no listen socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
-    /// FastCGI on descriptor 0.
-    Spawned,
-    FastCgi(Address),
-    Http(Address),
+pub(crate) struct Listen {
+    pub(crate) protocol: Protocol,
+    pub(crate) at: ListenAt,
+}
+
+/// What is spoken on a connection. A transport with a listen socket is added here, as a file beside `http.rs`,
+/// and wherever the compiler then asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    FastCgi,
+    Http,
+}
+
+/// Which socket is listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ListenAt {
+    /// The one that a web server left at descriptor 0.
+    Stdin,
+    /// One of our own.
+    Address(Address),
 }
 
 impl Transport {
+    /// What to listen on; `None` for CGI.
+    pub(crate) fn listen(self) -> Option<Listen> {
+        let (protocol, at) = match self {
+            Transport::Spawned => (Protocol::FastCgi, ListenAt::Stdin),
+            Transport::FastCgi(address) => (Protocol::FastCgi, ListenAt::Address(address)),
+            Transport::Http(address) => (Protocol::Http, ListenAt::Address(address)),
+            Transport::Cgi => return None,
+        };
+        Some(Listen { protocol, at })
+    }
+
     /// The format of the replies that recovery prepares.
     pub(crate) fn reply_format(&self) -> ReplyFormat {
         match self {
-            Transport::Spawned | Transport::FastCgi(_) => ReplyFormat::FastCgi,
-            Transport::Http(_) => ReplyFormat::Http,
+            Transport::Spawned | Transport::FastCgi(_) => Protocol::FastCgi.reply_format(),
+            Transport::Http(_) => Protocol::Http.reply_format(),
             Transport::Cgi => ReplyFormat::Cgi,
-        }
-    }
-
-    /// What to listen on; `None` for CGI.
-    pub(crate) fn listen(self) -> Option<Listen> {
-        match self {
-            Transport::Spawned => Some(Listen::Spawned),
-            Transport::FastCgi(address) => Some(Listen::FastCgi(address)),
-            Transport::Http(address) => Some(Listen::Http(address)),
-            Transport::Cgi => None,
         }
     }
 }
 
-impl From<Listen> for Transport {
-    fn from(listen: Listen) -> Self {
-        match listen {
-            Listen::Spawned => Transport::Spawned,
-            Listen::FastCgi(address) => Transport::FastCgi(address),
-            Listen::Http(address) => Transport::Http(address),
+impl Protocol {
+    /// The format of the replies that recovery prepares.
+    pub(crate) fn reply_format(self) -> ReplyFormat {
+        match self {
+            Protocol::FastCgi => ReplyFormat::FastCgi,
+            Protocol::Http => ReplyFormat::Http,
         }
+    }
+}
+
+impl Listen {
+    /// Whether the listen socket came at descriptor 0, from a web server that has spawned this process.
+    pub(crate) fn is_on_stdin(&self) -> bool {
+        self.at == ListenAt::Stdin
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Transport::from(self.clone()).fmt(formatter)
+        match (self.protocol, &self.at) {
+            (Protocol::FastCgi, ListenAt::Stdin) => formatter.write_str("FastCGI on descriptor 0"),
+            (Protocol::FastCgi, ListenAt::Address(address)) => {
+                write!(formatter, "FastCGI on {address}")
+            }
+            (Protocol::Http, ListenAt::Stdin) => formatter.write_str("HTTP on descriptor 0"),
+            (Protocol::Http, ListenAt::Address(Address::Tcp(address))) => {
+                write!(formatter, "http://{address}")
+            }
+            (Protocol::Http, ListenAt::Address(address)) => write!(formatter, "HTTP on {address}"),
+        }
     }
 }
 
@@ -124,12 +158,9 @@ impl FromStr for Transport {
 
 impl fmt::Display for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Transport::Spawned => formatter.write_str("FastCGI on descriptor 0"),
-            Transport::FastCgi(address) => write!(formatter, "FastCGI on {address}"),
-            Transport::Http(Address::Tcp(address)) => write!(formatter, "http://{address}"),
-            Transport::Http(address) => write!(formatter, "HTTP on {address}"),
-            Transport::Cgi => formatter.write_str("CGI"),
+        match self.clone().listen() {
+            Some(listen) => listen.fmt(formatter),
+            None => formatter.write_str("CGI"),
         }
     }
 }

@@ -52,9 +52,7 @@ fn main() -> ExitCode {
         }),
     };
     let result = transport.and_then(|transport| {
-        let mut settings = settings();
-        settings.upgrade = upgrade;
-        let server = Server::new(router()).settings(settings).host(Crashing);
+        let server = Server::new(router()).settings(settings()).upgrade(upgrade).host(Crashing);
         let ended = match std::env::var_os("TEST_APP_TOKIO") {
             Some(_) => server.run_in_tokio(transport),
             None => server.run(transport),

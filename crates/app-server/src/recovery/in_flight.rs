@@ -205,7 +205,7 @@ pub(crate) struct Connection {
 
 /// What a connection holds of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Input {
+pub(crate) enum InputState {
     /// Nothing is in memory, no record half read, and the other side wants to go on with the connection: it can be
     /// handed over as it is once its requests are answered.
     Settled,
@@ -255,7 +255,7 @@ impl Connection {
 
     /// Notes what is held of the input, if that has changed since.
     #[inline]
-    pub(crate) fn note_input(&self, input: impl FnOnce() -> Input) {
+    pub(crate) fn note_input(&self, input: impl FnOnce() -> InputState) {
         if self.is_noted() && !self.input_is_noted.replace(true) {
             self.set_input(input());
         }
@@ -264,18 +264,18 @@ impl Connection {
     /// Notes what is held of the input when a request of it has begun. Once that is settled there is nothing left
     /// that could change it.
     #[inline]
-    pub(crate) fn note_input_behind_request(&self, input: impl FnOnce() -> Input) {
+    pub(crate) fn note_input_behind_request(&self, input: impl FnOnce() -> InputState) {
         if self.is_noted() {
             let input = input();
             self.set_input(input);
-            self.input_is_noted.set(input == Input::Settled);
+            self.input_is_noted.set(input == InputState::Settled);
         }
     }
 
-    fn set_input(&self, input: Input) {
+    fn set_input(&self, input: InputState) {
         if let Some(row) = self.row() {
-            let arriving = if let Input::Arriving(id) = input { id } else { 0 };
-            row.settled.store(input == Input::Settled, Ordering::Relaxed);
+            let arriving = if let InputState::Arriving(id) = input { id } else { 0 };
+            row.settled.store(input == InputState::Settled, Ordering::Relaxed);
             row.arriving.store(arriving, Ordering::Relaxed);
         }
     }

@@ -1,7 +1,7 @@
 //! The application: the service, its host, and what all requests share. Also makes the pages that only
 //! the server can answer with.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -36,17 +36,23 @@ pub(crate) struct Application<S> {
     pub(crate) settings: Settings,
     pub(crate) host: Rc<dyn Host>,
     pub(crate) permits: Rc<Permits>,
-    /// Why every request is refused, for as long as this process runs.
-    refuses_all: OnceCell<Cause>,
     /// What happens when the process cannot continue.
     pub(crate) recovery: Recovery,
-    /// mod_fcgid marks the end of a response for the client whether it is complete or not, and kills a
-    /// process that closes a connection before END_REQUEST.
-    pub(crate) is_behind_mod_fcgid: Cell<bool>,
+    pub(crate) surroundings: Surroundings,
     /// The queue for isolated requests.
     pub(crate) processes: ProcessQueue,
     /// The buffer that all connections read into, so that an idle connection holds none.
     pub(crate) read_buffer: RefCell<BytesMut>,
+}
+
+/// What the process has found out about itself when it starts.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// Why every request is refused, for as long as this process runs.
+    pub(crate) refuses_all: Option<Cause>,
+    /// mod_fcgid marks the end of a response for the client whether it is complete or not, and kills a
+    /// process that closes a connection before END_REQUEST.
+    pub(crate) is_behind_mod_fcgid: bool,
 }
 
 impl<S> Application<S> {
@@ -55,23 +61,18 @@ impl<S> Application<S> {
         settings: Settings,
         host: Rc<dyn Host>,
         recovery: Recovery,
+        surroundings: Surroundings,
     ) -> Self {
         Application {
             service: RefCell::new(service),
             host,
             recovery,
-            is_behind_mod_fcgid: Cell::new(false),
+            surroundings,
             processes: ProcessQueue::new(settings.max_isolated),
             permits: Permits::new(&settings),
             settings,
-            refuses_all: OnceCell::new(),
             read_buffer: RefCell::new(BytesMut::new()),
         }
-    }
-
-    /// Answers every request with the page for this cause from now on.
-    pub(crate) fn refuse_all(&self, cause: Cause) {
-        let _ = self.refuses_all.set(cause);
     }
 
     /// Classifies a request, and attaches all that an application may ask about it.
@@ -90,7 +91,7 @@ impl<S> Application<S> {
     ) -> recovery::Request {
         let context = RequestContext::of(request.extensions());
         if connection.is_noted() {
-            let is_behind_mod_fcgid = self.is_behind_mod_fcgid.get();
+            let is_behind_mod_fcgid = self.surroundings.is_behind_mod_fcgid;
             self.recovery.prepare_pages(&*self.host, context.base(), is_behind_mod_fcgid);
         }
         let (method, path) = (request.method().as_str(), request.uri().path());
@@ -125,7 +126,7 @@ impl<S> Application<S> {
     /// When every request is refused, this part of the program is quarantined, or there are too many
     /// requests.
     pub(crate) fn enter(&self, request: Option<&Request<Body>>) -> Result<InFlight, Cause> {
-        if let Some(cause) = self.refuses_all.get() {
+        if let Some(cause) = &self.surroundings.refuses_all {
             return Err(cause.clone());
         }
         let context = request.map(|request| RequestContext::of(request.extensions()));

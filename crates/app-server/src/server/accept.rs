@@ -3,21 +3,18 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use event_loop::net::Stream;
 use event_loop::signals::Signal;
 use event_loop::time;
 
-use crate::connections::{IdleConnection, is_to_be_said};
-use crate::listen::{self, WebServers};
+use crate::connections::is_to_be_said;
+use crate::listen;
 use crate::phase::Trigger;
 use crate::request::service::HttpService;
-use crate::server::ServingProcess;
-use crate::transport::{Listen, fastcgi, http as http_transport};
+use crate::server::process::ServingProcess;
 use crate::upgrade::upgrader::{Act, Upgrader};
 
 /// How often accepting is retried while the descriptor table is full, besides whenever a connection ends:
@@ -67,7 +64,7 @@ impl<S: HttpService> ServingProcess<S> {
             .await;
             match accepted {
                 Err(next) => return next,
-                Ok(Ok((stream, peer))) => self.start(stream, peer),
+                Ok(Ok((stream, peer))) => self.start_connection(stream, peer),
                 Ok(Err(error)) if listen::is_short(&error) => {
                     let open = self.connections.len();
                     if is_to_be_said(&said) {
@@ -123,44 +120,4 @@ impl<S: HttpService> ServingProcess<S> {
         })
         .await
     }
-
-    /// Spawns a task for a connection and runs it at once: a request that has arrived in full is answered
-    /// before anything else happens.
-    pub(super) fn start(&self, stream: Stream, peer: Option<SocketAddr>) {
-        if let (WebServers::Named(allowed), Some(peer)) = (&self.listening.web_servers, peer)
-            && !is_allowed(allowed, peer.ip())
-        {
-            tracing::warn!(
-                "Connection from {} refused: address not listed in FCGI_WEB_SERVER_ADDRS.",
-                peer.ip()
-            );
-            return;
-        }
-        self.spawn(stream, peer, true);
-    }
-
-    /// Resumes a connection that is between two requests.
-    pub(super) fn start_kept(&self, kept: IdleConnection) {
-        let IdleConnection { noted, stream, peer } = kept;
-        drop(noted);
-        self.spawn(stream, peer, false);
-    }
-
-    fn spawn(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
-        let place = self.connections.enter(peer.map(|peer| peer.ip()));
-        let application = self.application.clone();
-        match self.listening.on {
-            Listen::Spawned | Listen::FastCgi(_) => {
-                event_loop::spawn_now(fastcgi::serve(application, stream, place, is_new)).detach();
-            }
-            Listen::Http(_) => {
-                let serving = http_transport::serve(application, stream, peer, place, is_new);
-                event_loop::spawn_now(serving).detach();
-            }
-        }
-    }
-}
-
-fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {
-    allowed.iter().any(|address| address.to_canonical() == peer.to_canonical())
 }

@@ -9,7 +9,7 @@ use event_loop::time;
 use process::draining_child;
 
 use crate::request::service::HttpService;
-use crate::server::ServingProcess;
+use crate::server::process::ServingProcess;
 
 /// The most connections that can wait in the backlog: Linux's default maximum (somaxconn). Bounds the
 /// draining of a socket to which new connections keep arriving.
@@ -27,7 +27,7 @@ impl<S: HttpService> ServingProcess<S> {
         // Closing the socket would reset the connections in its backlog.
         for _ in 0..MAX_BACKLOG {
             let Ok(Some((stream, peer))) = self.listening.listener.accept_waiting() else { break };
-            self.start(stream, peer);
+            self.start_connection(stream, peer);
         }
         // Keep `signals` alive: the default action of a second signal would kill the process.
         let ServingProcess { application, listening, connections, signals: _signals, upgrader: _ } =

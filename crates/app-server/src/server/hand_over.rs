@@ -1,16 +1,13 @@
 //! Phase handing over: the process becomes the new version, keeping its listen socket and its idle
-//! connections. Requests that are still in flight after a grace period are left to a draining child. Also
-//! the receiving end: takes over what the previous image of the process has handed over.
+//! connections. Requests that are still in flight after a grace period are left to a draining child.
 
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::recovery;
-use event_loop::net::{Address, Stream};
 use event_loop::time;
 use process::draining_child::{self, Forked};
 use process::{descriptors, reexec};
@@ -18,10 +15,9 @@ use process::{descriptors, reexec};
 use crate::connections::IdleConnection;
 use crate::phase::Trigger;
 use crate::request::service::HttpService;
-use crate::server::ServingProcess;
-use crate::transport::{Listen, http as http_transport};
+use crate::server::process::ServingProcess;
 use crate::upgrade::decide::Obstacle;
-use crate::upgrade::handover::{HandoverState, Item, Reason};
+use crate::upgrade::handover::{Item, Reason};
 
 /// How long accepting pauses for requests in flight to complete before they are left to a draining child.
 const GRACE: Duration = Duration::from_secs(1);
@@ -75,7 +71,7 @@ impl<S: HttpService> ServingProcess<S> {
         let error = self.execute(in_flight);
         // The child waits for this to close, then exits.
         drop(original);
-        if self.listening.on == Listen::Spawned
+        if self.listening.on.is_on_stdin()
             && let Err(error) = descriptors::replace_stdin_with_null()
         {
             tracing::error!("Cannot release descriptor 0, still the listen socket: {error}.");
@@ -145,12 +141,11 @@ impl<S: HttpService> ServingProcess<S> {
             Item::Origin(origin).encode(&mut words);
         }
         let listener = self.listening.listener.as_fd();
-        let on_stdin = match self.listening.on {
-            Listen::Spawned => descriptors::put_on_stdin(listener),
-            _ => {
-                Item::Listener(listener.as_raw_fd()).encode(&mut words);
-                Ok(())
-            }
+        let on_stdin = if self.listening.on.is_on_stdin() {
+            descriptors::put_on_stdin(listener)
+        } else {
+            Item::Listener(listener.as_raw_fd()).encode(&mut words);
+            Ok(())
         };
         // Beyond some thousands, the handover state does not fit. The rest is closed, as idle connections
         // may be at any time.
@@ -169,42 +164,5 @@ impl<S: HttpService> ServingProcess<S> {
             Ok(()) => upgrader.image().exec(&mut words),
             Err(error) => error,
         }
-    }
-
-    /// Takes over what the previous image of the process has left.
-    pub(super) fn take_over(&mut self, inherited: HandoverState) {
-        for connection in inherited.keep_alive {
-            match Stream::from_fd(connection) {
-                Ok(stream) => {
-                    let peer = match stream.peer_address() {
-                        Ok(Address::Tcp(peer)) => Some(peer),
-                        _ => None,
-                    };
-                    self.start_kept(IdleConnection::new(stream, peer));
-                }
-                Err(error) => tracing::debug!("Connection lost in the handover: {error}."),
-            }
-        }
-        for answered in inherited.unread {
-            self.read_to_the_end(answered);
-        }
-    }
-
-    /// Reads and drops what still arrives on a connection whose request has been answered.
-    fn read_to_the_end(&self, answered: OwnedFd) {
-        let Ok(stream) = Stream::from_fd(answered) else { return };
-        let limit = self.application.settings.unread_body_bytes;
-        let patience = self.application.settings.receive_timeout;
-        let place = self.connections.enter(None);
-        // Registered so that it is read to its end even after another crash.
-        let noted = recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi);
-        noted.input_changed();
-        noted.note_input(|| recovery::Input::Unsettled);
-        event_loop::spawn(async move {
-            let _noted = noted;
-            let _ = time::timeout(patience, http_transport::throw_away(stream, limit)).await;
-            drop(place);
-        })
-        .detach();
     }
 }

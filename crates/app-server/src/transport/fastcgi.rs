@@ -12,17 +12,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{self, Input, Mark};
+use crate::recovery::{self, InputState, Mark, ReplyFormat};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
 use event_loop::time;
-use fastcgi_server::{CloseWhen, Connection as Protocol, Event, Limits, Refusal, RequestId, Role};
+use fastcgi_server::{CloseWhen, Connection as State, Event, Limits, Refusal, RequestId, Role};
 use http::{Method, response};
 
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http::{self, Head};
-use crate::connections::{Doing, FIRST_REQUEST, Registration};
+use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
 use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
@@ -58,7 +58,7 @@ pub(crate) fn serve<S: HttpService>(
 
 /// What the requests of a connection share with it: the protocol state, which holds the output.
 struct Link {
-    protocol: RefCell<Protocol>,
+    protocol: RefCell<State>,
     /// Wakes the connection to send.
     connection: RefCell<Option<Waker>>,
     /// Whether the connection is running and will notice by itself what a request does now.
@@ -245,18 +245,18 @@ impl<S: HttpService> Connection<S> {
             ..Limits::default()
         };
         let link = Rc::new(Link {
-            protocol: RefCell::new(Protocol::new(limits)),
+            protocol: RefCell::new(State::new(limits)),
             connection: RefCell::new(None),
             at_work: Cell::new(false),
             writers: RefCell::new(Vec::new()),
             response_bytes: settings.response_bytes,
             broken: Cell::new(false),
-            is_mod_fcgids: application.is_behind_mod_fcgid.get(),
+            is_mod_fcgids: application.surroundings.is_behind_mod_fcgid,
         });
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
-            noted: recovery::Connection::enter(stream.as_fd(), recovery::ReplyFormat::FastCgi),
+            noted: recovery::Connection::enter(stream.as_fd(), ReplyFormat::FastCgi),
             application,
             stream,
             place,
@@ -368,10 +368,10 @@ impl<S: HttpService> Connection<S> {
     fn note_input(&self) {
         self.noted.note_input(|| {
             if self.is_settled(0) {
-                return Input::Settled;
+                return InputState::Settled;
             }
             let arriving = self.link.protocol.borrow().arriving_request();
-            arriving.map_or(Input::Unsettled, |id| Input::Arriving(u32::from(id.get())))
+            arriving.map_or(InputState::Unsettled, |id| InputState::Arriving(u32::from(id.get())))
         });
     }
 
@@ -618,8 +618,8 @@ impl<S: HttpService> Connection<S> {
         self.noted.note_input_behind_request(|| {
             let no_more_comes = stdin.is_none() && data.is_none();
             match no_more_comes && keep_connection && self.is_settled(1) {
-                true => Input::Settled,
-                false => Input::Unsettled,
+                true => InputState::Settled,
+                false => InputState::Unsettled,
             }
         });
         let task = event_loop::spawn_now(respond::run(
@@ -740,7 +740,8 @@ impl<S: HttpService> Connection<S> {
         match end {
             End::HandedOver => {
                 self.noted.leave();
-                return self.place.hand_over(self.stream, None);
+                let idle = IdleConnection::new(self.stream, None, ReplyFormat::FastCgi);
+                return self.place.hand_over(idle);
             }
             End::Done | End::Asked | End::Failed | End::Truncated => {}
             End::MadeRoom => {

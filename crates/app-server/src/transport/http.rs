@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::recovery::{self, Input, Mark, ReplyFormat};
-use bytes::{Bytes, BytesMut};
+use crate::recovery::{self, InputState, Mark, ReplyFormat};
+use bytes::Bytes;
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
 use http::header::HOST;
@@ -30,16 +30,17 @@ use crate::cgi_vars::cgi_headers;
 use crate::cgi_vars::forwarded::{self, Peer};
 use crate::cgi_vars::gateway::Gateway;
 use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
-use crate::connections::{Doing, FIRST_REQUEST, Registration};
+use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
-use crate::request::application::{Application, SMALLEST_READ_BYTES};
+use crate::request::application::Application;
 use crate::request::body::{Body, LINGERING};
 use crate::request::patience::{Alarm, Patience};
 use crate::request::permits::Arrival;
 use crate::request::response::{ResponseBody, Truncated};
 use crate::request::service::HttpService;
 use crate::settings::Settings;
+use crate::transport::linger;
 
 /// Serves one connection until it ends. `is_new`: it has just been accepted, and a request is about to
 /// arrive.
@@ -62,7 +63,7 @@ pub(crate) async fn serve<S: HttpService>(
                 let PatientStream { _leaving, stream, .. } = idle;
                 drop(_leaving);
                 if let Ok(place) = Rc::try_unwrap(place) {
-                    place.hand_over(stream, peer);
+                    place.hand_over(IdleConnection::new(stream, peer, ReplyFormat::Http));
                 }
                 return;
             }
@@ -188,24 +189,9 @@ async fn serve_until_wanted<S: HttpService>(
     if end.is_err_and(|error| error.is_parse()) {
         let stream = connection.into_parts().io.stream;
         // A peer that is still sending after that has had time to read the response.
-        let _ = time::timeout(LINGERING, throw_away(stream, settings.unread_body_bytes)).await;
+        let _ = time::timeout(LINGERING, linger::discard(stream, settings.unread_body_bytes)).await;
     }
     None
-}
-
-pub(crate) async fn throw_away(mut stream: Stream, limit: u64) {
-    if stream.shutdown_write().is_err() {
-        return;
-    }
-    let mut buffer = BytesMut::with_capacity(SMALLEST_READ_BYTES);
-    let mut taken = 0;
-    while taken <= limit {
-        buffer.clear();
-        match poll_fn(|context| stream.poll_read_into(context, &mut buffer)).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => taken += count as u64,
-        }
-    }
 }
 
 /// Checks whether the server can handle a request. hyper has already refused malformed ones.
@@ -352,7 +338,7 @@ impl WatchedConnection {
         }
         if self.noted.is_noted() && self.noted_request.borrow().is_none() {
             self.noted.input_changed();
-            self.noted.note_input(|| Input::Arriving(1));
+            self.noted.note_input(|| InputState::Arriving(1));
         }
     }
 
@@ -403,8 +389,8 @@ impl WatchedConnection {
         // What is left of the previous response is sent first.
         mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
         self.noted.note_input_behind_request(|| match request.body().is_end_stream() {
-            true => Input::Settled,
-            false => Input::Unsettled,
+            true => InputState::Settled,
+            false => InputState::Unsettled,
         });
         self.answer_is_over.set(false);
         self.body.replace(request.body().arrival().cloned());

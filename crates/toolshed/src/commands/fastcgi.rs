@@ -24,8 +24,8 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     };
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
-    let mut settings = application::server_settings(&configuration.settings);
-    settings.upgrade = upgrade::or_say_why_not(upgrade);
+    let settings = application::server_settings(&configuration.settings);
+    let upgrade = upgrade::or_say_why_not(upgrade);
     let mut host = SiteHost::new(&configuration.settings);
     if typed.config.is_none() {
         host = host.on_listening(upgrade::keeps_when_listening(&configuration));
@@ -38,5 +38,5 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     if matches!(transport, Transport::FastCgi(Address::Tcp(_))) {
         site = site.reached_over_tcp();
     }
-    log.tell(Server::new(site).settings(settings).host(host).run(transport))
+    log.tell(Server::new(site).settings(settings).upgrade(upgrade).host(host).run(transport))
 }

@@ -29,9 +29,9 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let made_up = make_up_password(&listen, &mut configuration);
     let transport = Transport::Http(listen);
-    let mut settings = application::server_settings(&configuration.settings);
+    let settings = application::server_settings(&configuration.settings);
     let upgrade = upgrade::or_say_why_not(upgrade);
-    settings.upgrade = match &made_up {
+    let upgrade = match &made_up {
         // It is printed once, so an upgrade does not change it.
         Some(made_up) => {
             upgrade.map(|upgrade| upgrade.variable(MADE_UP_VARIABLE, made_up.password()))
@@ -51,7 +51,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
         return terminal.tell(app_server::supervise(transport, workers, &settings, &host));
     }
     let server = Server::new(application::site_over_http(configuration));
-    terminal.tell(server.settings(settings).host(host).run(transport))
+    terminal.tell(server.settings(settings).upgrade(upgrade).host(host).run(transport))
 }
 
 /// A generated password, printed at the terminal.

@@ -20,18 +20,23 @@ pub(crate) fn run() -> Result<(), Failure> {
         None => log::to_stderr(),
     }
     log::configuration(&configuration);
-    let mut settings = application::server_settings(&configuration.settings);
-    settings.upgrade = upgrade::or_say_why_not(upgrade);
+    let settings = application::server_settings(&configuration.settings);
+    let upgrade = upgrade::or_say_why_not(upgrade);
     let host = SiteHost::new(&configuration.settings);
     let host = host.on_listening(upgrade::keeps_when_listening(&configuration));
     let mut site = application::site(configuration);
     if !is_unix_socket() {
         site = site.reached_over_tcp();
     }
-    Server::new(site).settings(settings).host(host).run(Transport::Spawned).map_err(|error| {
-        tracing::error!("{error}");
-        Failure::silent(1)
-    })
+    Server::new(site)
+        .settings(settings)
+        .upgrade(upgrade)
+        .host(host)
+        .run(Transport::Spawned)
+        .map_err(|error| {
+            tracing::error!("{error}");
+            Failure::silent(1)
+        })
 }
 
 /// Whether the web server's socket is a file, which only accounts of this machine with access to it can reach.

@@ -1,0 +1,103 @@
+//! A serving process: what it holds in every phase, its transitions, and a task for each connection.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use event_loop::net::Stream;
+use event_loop::signals::{Signal, Signals};
+
+use crate::connections::{Connections, IdleConnection};
+use crate::listen::{Listening, WebServers};
+use crate::phase::{Phase, Trigger};
+use crate::recovery;
+use crate::request::application::Application;
+use crate::request::service::HttpService;
+use crate::transport::{Protocol, fastcgi, http as http_transport};
+use crate::upgrade::upgrader::Upgrader;
+
+pub(super) struct ServingProcess<S> {
+    pub(super) application: Rc<Application<S>>,
+    pub(super) listening: Listening,
+    pub(super) connections: Rc<Connections>,
+    pub(super) signals: Signals,
+    pub(super) upgrader: Option<Upgrader>,
+}
+
+impl<S: HttpService> ServingProcess<S> {
+    /// Moves to the next phase.
+    pub(super) fn enter(&mut self, event: Trigger) {
+        let phase = self.connections.phase();
+        let next = phase.after(event).unwrap_or_else(|| {
+            debug_assert!(false, "{event:?} in phase {phase:?}");
+            Phase::Draining
+        });
+        if phase == Phase::HandingOver && next != Phase::DrainingChild {
+            // These were waiting for the new version. A request may have arrived on them meanwhile, so they are
+            // served before the process drains.
+            self.connections.set_phase(Phase::Serving);
+            for idle in self.connections.take_collected() {
+                self.resume_connection(idle);
+            }
+        }
+        self.connections.set_phase(next);
+        if next.is_final() {
+            // A crash must not restart a process that is about to end.
+            recovery::end_afterwards();
+            recovery::set_listener(None, false);
+        }
+    }
+
+    /// Returns whether a signal other than the one that requests an upgrade has arrived.
+    pub(super) fn poll_shutdown_signal(&mut self, context: &mut Context<'_>) -> bool {
+        while let Poll::Ready(signal) = self.signals.poll_recv(context) {
+            if signal != Signal::Hangup {
+                tracing::info!("{signal} received; draining.");
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Spawns a task for a new connection and runs it at once: a request that has arrived in full is answered
+    /// before anything else happens.
+    pub(super) fn start_connection(&self, stream: Stream, peer: Option<SocketAddr>) {
+        if let (WebServers::Named(allowed), Some(peer)) = (&self.listening.web_servers, peer)
+            && !is_allowed(allowed, peer.ip())
+        {
+            tracing::warn!(
+                "Connection from {} refused: address not listed in FCGI_WEB_SERVER_ADDRS.",
+                peer.ip()
+            );
+            return;
+        }
+        self.spawn(stream, peer, true);
+    }
+
+    /// Resumes a connection that is between two requests.
+    pub(super) fn resume_connection(&self, idle: IdleConnection) {
+        let IdleConnection { noted, stream, peer } = idle;
+        drop(noted);
+        self.spawn(stream, peer, false);
+    }
+
+    fn spawn(&self, stream: Stream, peer: Option<SocketAddr>, is_new: bool) {
+        let registration = self.connections.enter(peer.map(|peer| peer.ip()));
+        let application = self.application.clone();
+        match self.listening.on.protocol {
+            Protocol::FastCgi => {
+                let serving = fastcgi::serve(application, stream, registration, is_new);
+                event_loop::spawn_now(serving).detach();
+            }
+            Protocol::Http => {
+                let serving =
+                    http_transport::serve(application, stream, peer, registration, is_new);
+                event_loop::spawn_now(serving).detach();
+            }
+        }
+    }
+}
+
+fn is_allowed(allowed: &[IpAddr], peer: IpAddr) -> bool {
+    allowed.iter().any(|address| address.to_canonical() == peer.to_canonical())
+}
