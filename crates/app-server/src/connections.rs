@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{self, ReplyFormat};
+use crate::recovery::{ConnectionGuard, ReplyFormat};
 use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
@@ -46,7 +46,7 @@ pub(crate) struct Connections {
 pub(crate) struct IdleConnection {
     /// Registered so that a crash in the meantime hands it over too. Released before the socket is
     /// closed.
-    pub(crate) noted: recovery::Connection,
+    pub(crate) guard: ConnectionGuard,
     pub(crate) stream: Stream,
     /// The peer's address, over TCP.
     pub(crate) peer: Option<SocketAddr>,
@@ -58,8 +58,8 @@ impl IdleConnection {
         peer: Option<SocketAddr>,
         format: ReplyFormat,
     ) -> IdleConnection {
-        let noted = recovery::Connection::enter(stream.as_fd(), format);
-        IdleConnection { noted, stream, peer }
+        let guard = ConnectionGuard::register(stream.as_fd(), format);
+        IdleConnection { guard, stream, peer }
     }
 }
 

@@ -7,7 +7,7 @@
 //! `watchdog.rs` notices a loop that stalls, `quarantine.rs` leaves alone what crashes again and again,
 //! `panics.rs` is for code that fails in an orderly way.
 //!
-//! The server holds a [`Recovery`]; the request path a [`Connection`] and a [`Request`] each, and runs foreign code
+//! The server holds a [`Recovery`]; the request path a [`ConnectionGuard`] and a [`RequestGuard`] each, and runs foreign code
 //! through a [`Mark`]. While nothing is installed all that does nothing.
 //!
 //! With no request ever begun the signal does what it does by default: a program that crashes at its
@@ -25,7 +25,7 @@ mod watchdog;
 
 pub(crate) use guard::CrashGuard;
 pub(crate) use in_flight::{
-    Connection, InputState, Mark, ReplyFormat, Request, set_listener, set_origin,
+    ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard, set_listener, set_origin,
 };
 
 use crate::cgi_vars::base_path::BasePath;

@@ -2,7 +2,7 @@
 //!
 //! A handler may neither allocate nor take a lock nor trust the heap, so everything it needs about them lies here
 //! before it is needed: the open connections, the requests in flight, who is running. Whoever serves enters
-//! each [`Connection`] and each [`Request`], tells what was sent, and polls foreign code through [`Mark::run`].
+//! each [`ConnectionGuard`] and each [`RequestGuard`], tells what was sent, and polls foreign code through [`Mark::run`].
 //! While no guard is installed all that does nothing. It costs a few stores to memory for each request.
 //!
 //! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
@@ -31,13 +31,13 @@ pub(crate) const REPLY_FORMATS: usize = 3;
 
 /// How many connections are kept in view; those beyond are closed without a word when the process cannot
 /// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
-pub(crate) const CONNECTIONS: usize = 8192;
+pub(crate) const MAX_CONNECTIONS: usize = 8192;
 
-/// As [`CONNECTIONS`], for requests; 8 times the default as well.
-pub(crate) const REQUESTS: usize = 4096;
+/// As [`MAX_CONNECTIONS`], for requests; 8 times the default as well.
+pub(crate) const MAX_REQUESTS: usize = 4096;
 
 /// Bytes of a label that are kept.
-pub(crate) const LABEL_BYTES: usize = 32;
+pub(crate) const PART_BYTES: usize = 32;
 
 /// Bytes of method and path that are kept, together with the space between them.
 const TEXT_BYTES: usize = 128;
@@ -63,9 +63,10 @@ pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
 /// The request whose foreign code ran last, as a suspect: its row + 1.
 pub(crate) static RAN_LAST: AtomicU32 = AtomicU32::new(0);
 
-pub(crate) static CONNECTION_ROWS: [ConnectionRow; CONNECTIONS] =
-    [const { ConnectionRow::free() }; CONNECTIONS];
-pub(crate) static REQUEST_ROWS: [RequestRow; REQUESTS] = [const { RequestRow::free() }; REQUESTS];
+pub(crate) static CONNECTION_ROWS: [ConnectionRow; MAX_CONNECTIONS] =
+    [const { ConnectionRow::free() }; MAX_CONNECTIONS];
+pub(crate) static REQUEST_ROWS: [RequestRow; MAX_REQUESTS] =
+    [const { RequestRow::free() }; MAX_REQUESTS];
 pub(crate) static FREE_CONNECTION_ROWS: FreeRows = FreeRows::new();
 pub(crate) static FREE_REQUEST_ROWS: FreeRows = FreeRows::new();
 
@@ -73,7 +74,7 @@ pub(crate) static FREE_REQUEST_ROWS: FreeRows = FreeRows::new();
 pub(crate) struct ConnectionRow {
     /// -1: the row is free.
     pub(crate) descriptor: AtomicI32,
-    pub(crate) protocol: AtomicU8,
+    pub(crate) format: AtomicU8,
     /// Nothing of its input is in our memory, and it may carry further requests.
     pub(crate) settled: AtomicBool,
     /// Bytes that are missing of the header of the record begun.
@@ -93,7 +94,7 @@ impl ConnectionRow {
     const fn free() -> Self {
         ConnectionRow {
             descriptor: AtomicI32::new(-1),
-            protocol: AtomicU8::new(0),
+            format: AtomicU8::new(0),
             settled: AtomicBool::new(false),
             owed_header: AtomicU8::new(0),
             owed: AtomicU32::new(0),
@@ -124,14 +125,14 @@ pub(crate) struct RequestRow {
     next_free: AtomicU32,
     pub(crate) without_body: AtomicBool,
     /// How many bytes the connection had sent, or will have, before the first of this answer.
-    pub(crate) begun_at: AtomicU64,
-    pub(crate) label: [AtomicU64; LABEL_BYTES / 8],
+    pub(crate) starts_at: AtomicU64,
+    pub(crate) part: [AtomicU64; PART_BYTES / 8],
     /// Method, space, path.
     pub(crate) text: [AtomicU64; TEXT_BYTES / 8],
 }
 
 /// No byte of the response is there yet.
-const NOT_BEGUN: u64 = u64::MAX;
+const NOT_STARTED: u64 = u64::MAX;
 
 impl RequestRow {
     const fn free() -> Self {
@@ -140,8 +141,8 @@ impl RequestRow {
             id: AtomicU32::new(0),
             next_free: AtomicU32::new(0),
             without_body: AtomicBool::new(false),
-            begun_at: AtomicU64::new(NOT_BEGUN),
-            label: [const { AtomicU64::new(0) }; LABEL_BYTES / 8],
+            starts_at: AtomicU64::new(NOT_STARTED),
+            part: [const { AtomicU64::new(0) }; PART_BYTES / 8],
             text: [const { AtomicU64::new(0) }; TEXT_BYTES / 8],
         }
     }
@@ -197,10 +198,10 @@ impl FreeRows {
 
 /// An open connection, from its accept until the value is dropped; do that before the socket is closed.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionGuard {
     index: Option<u32>,
     /// What the row has to know of the input was told when the last of it was taken.
-    input_is_noted: Cell<bool>,
+    input_is_recorded: Cell<bool>,
 }
 
 /// What a connection holds of its input.
@@ -215,19 +216,20 @@ pub(crate) enum InputState {
     Unsettled,
 }
 
-impl Connection {
+impl ConnectionGuard {
     /// Notes a connection. There is none to note when nothing is installed.
-    pub(crate) fn enter(descriptor: BorrowedFd<'_>, protocol: ReplyFormat) -> Connection {
-        let index = INSTALLED.load(Ordering::Relaxed).then(|| Self::take_row(descriptor, protocol));
-        Connection { index: index.flatten(), input_is_noted: Cell::new(true) }
+    pub(crate) fn register(descriptor: BorrowedFd<'_>, format: ReplyFormat) -> ConnectionGuard {
+        let index = INSTALLED.load(Ordering::Relaxed).then(|| Self::take_row(descriptor, format));
+        ConnectionGuard { index: index.flatten(), input_is_recorded: Cell::new(true) }
     }
 
-    fn take_row(descriptor: BorrowedFd<'_>, protocol: ReplyFormat) -> Option<u32> {
-        let index = FREE_CONNECTION_ROWS
-            .take(CONNECTIONS, |index| CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed))?;
+    fn take_row(descriptor: BorrowedFd<'_>, format: ReplyFormat) -> Option<u32> {
+        let index = FREE_CONNECTION_ROWS.take(MAX_CONNECTIONS, |index| {
+            CONNECTION_ROWS[index].next_free.load(Ordering::Relaxed)
+        })?;
         let row = &CONNECTION_ROWS[index];
-        row.protocol.store(protocol as u8, Ordering::Relaxed);
-        row.settled.store(protocol != ReplyFormat::Cgi, Ordering::Relaxed);
+        row.format.store(format as u8, Ordering::Relaxed);
+        row.settled.store(format != ReplyFormat::Cgi, Ordering::Relaxed);
         row.owed_header.store(0, Ordering::Relaxed);
         row.owed.store(0, Ordering::Relaxed);
         row.arriving.store(0, Ordering::Relaxed);
@@ -243,20 +245,20 @@ impl Connection {
 
     /// Whether anything is noted at all.
     #[inline]
-    pub(crate) fn is_noted(&self) -> bool {
+    pub(crate) fn is_registered(&self) -> bool {
         self.index.is_some()
     }
 
     /// More input was taken: what was noted of it may not be true any more.
     #[inline]
     pub(crate) fn input_changed(&self) {
-        self.input_is_noted.set(false);
+        self.input_is_recorded.set(false);
     }
 
     /// Notes what is held of the input, if that has changed since.
     #[inline]
-    pub(crate) fn note_input(&self, input: impl FnOnce() -> InputState) {
-        if self.is_noted() && !self.input_is_noted.replace(true) {
+    pub(crate) fn record_input(&self, input: impl FnOnce() -> InputState) {
+        if self.is_registered() && !self.input_is_recorded.replace(true) {
             self.set_input(input());
         }
     }
@@ -264,11 +266,11 @@ impl Connection {
     /// Notes what is held of the input when a request of it has begun. Once that is settled there is nothing left
     /// that could change it.
     #[inline]
-    pub(crate) fn note_input_behind_request(&self, input: impl FnOnce() -> InputState) {
-        if self.is_noted() {
+    pub(crate) fn record_input_after_request(&self, input: impl FnOnce() -> InputState) {
+        if self.is_registered() {
             let input = input();
             self.set_input(input);
-            self.input_is_noted.set(input == InputState::Settled);
+            self.input_is_recorded.set(input == InputState::Settled);
         }
     }
 
@@ -283,7 +285,7 @@ impl Connection {
     /// Notes how many bytes were sent so far; and, when they end within a FastCGI record, the header of that and how
     /// many of its bytes are missing.
     #[inline]
-    pub(crate) fn note_sent(&self, sent: u64, record: Option<(Header, usize)>) {
+    pub(crate) fn record_sent(&self, sent: u64, record: Option<(Header, usize)>) {
         let Some(row) = self.row() else { return };
         match record {
             None => {
@@ -297,38 +299,44 @@ impl Connection {
 
     /// Notes a request: its id on the connection, which part of the program it is for, and what was asked (without the query,
     /// which may hold secrets).
-    pub(crate) fn request(&self, id: u32, part: Option<&str>, method: &str, path: &str) -> Request {
-        let Some(at) = self.index else { return Request { index: None } };
+    pub(crate) fn register_request(
+        &self,
+        id: u32,
+        part: Option<&str>,
+        method: &str,
+        path: &str,
+    ) -> RequestGuard {
+        let Some(connection) = self.index else { return RequestGuard { index: None } };
         let index = FREE_REQUEST_ROWS
-            .take(REQUESTS, |index| REQUEST_ROWS[index].next_free.load(Ordering::Relaxed));
-        let Some(index) = index else { return Request { index: None } };
+            .take(MAX_REQUESTS, |index| REQUEST_ROWS[index].next_free.load(Ordering::Relaxed));
+        let Some(index) = index else { return RequestGuard { index: None } };
         let row = &REQUEST_ROWS[index];
         row.id.store(id, Ordering::Relaxed);
         row.without_body.store(method == "HEAD", Ordering::Relaxed);
-        row.begun_at.store(NOT_BEGUN, Ordering::Relaxed);
+        row.starts_at.store(NOT_STARTED, Ordering::Relaxed);
         match part {
-            Some(part) => write_text(&row.label, &[part.as_bytes()]),
-            None => row.label[0].store(0, Ordering::Relaxed),
+            Some(part) => write_text(&row.part, &[part.as_bytes()]),
+            None => row.part[0].store(0, Ordering::Relaxed),
         }
         write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
         // From here on the handler sees it.
-        row.connection.store(at + 1, Ordering::Release);
+        row.connection.store(connection + 1, Ordering::Release);
         // There is something to watch: see `watchdog.rs`.
         if interval::can_be_armed() {
             interval::arm();
         }
-        Request { index: Some(index as u32) }
+        RequestGuard { index: Some(index as u32) }
     }
 
     /// The socket is about to be closed, though the value lives on.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn unregister(&self) {
         if let Some(row) = self.row() {
             row.descriptor.store(-1, Ordering::Release);
         }
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(index) = self.index {
             let index = index as usize;
@@ -342,18 +350,18 @@ impl Drop for Connection {
 /// A request in flight, until its response is sent to its last byte or nobody wants it any more: then the
 /// value is to be dropped.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct RequestGuard {
     index: Option<u32>,
 }
 
-impl Request {
+impl RequestGuard {
     /// Names the request to those who run its code.
     pub(crate) fn mark(&self) -> Mark {
         Mark { number: self.index.map_or(0, |index| index + 1), symbolize: Symbolize::InChild }
     }
 }
 
-impl Drop for Request {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         if let Some(index) = self.index {
             let index = index as usize;
@@ -385,10 +393,10 @@ impl Mark {
 
     /// Notes that the response begins behind the first `at` bytes that the connection sends in all.
     #[inline]
-    pub(crate) fn set_begun_at(self, at: u64) {
+    pub(crate) fn set_starts_at(self, at: u64) {
         if let Some(row) = (self.number as usize).checked_sub(1).and_then(|at| REQUEST_ROWS.get(at))
         {
-            row.begun_at.store(at, Ordering::Relaxed);
+            row.starts_at.store(at, Ordering::Relaxed);
         }
     }
 
@@ -492,13 +500,14 @@ mod tests {
     }
 
     #[test]
-    fn without_an_installation_nothing_is_noted() {
+    fn without_an_installation_nothing_is_registered() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let connection = Connection::enter(std::os::fd::AsFd::as_fd(&one), ReplyFormat::Http);
-        let exchange = connection.request(0, Some("label"), "GET", "/");
-        exchange.mark().set_begun_at(1);
-        assert!(!connection.is_noted());
+        let connection =
+            ConnectionGuard::register(std::os::fd::AsFd::as_fd(&one), ReplyFormat::Http);
+        let request = connection.register_request(0, Some("part"), "GET", "/");
+        request.mark().set_starts_at(1);
+        assert!(!connection.is_registered());
         assert_eq!(FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed), 0);
-        assert_eq!(exchange.mark().run(|| 5), 5);
+        assert_eq!(request.mark().run(|| 5), 5);
     }
 }

@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response};
 
 use super::in_flight::ReplyFormat;
-use super::prepared::{self, Answer, Answers};
+use super::prepared::{self, Replies, Reply};
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::http_to_cgi::write_head;
@@ -50,8 +50,8 @@ impl Pages {
             // What fits into one record with its head, for sure.
             if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
         };
-        let answers = Answers { cut_when_alone: is_behind_mod_fcgid, ..answers(format, page) };
-        if let Err(error) = prepared::prepare(format, &answers) {
+        let replies = Replies { cut_when_alone: is_behind_mod_fcgid, ..replies(format, page) };
+        if let Err(error) = prepared::prepare(format, &replies) {
             tracing::warn!("The pages for a crash could not be prepared: {error}.");
         }
     }
@@ -59,7 +59,7 @@ impl Pages {
 
 /// Makes plain pages, for a process that has one request alone: the site's take time to make.
 pub(super) fn prepare_plain(format: ReplyFormat) -> io::Result<()> {
-    prepared::prepare(format, &answers(format, plain))
+    prepared::prepare(format, &replies(format, plain))
 }
 
 /// The longest page that is prepared; a longer one is replaced by a plain one.
@@ -74,19 +74,19 @@ fn cause_of(page: &Response<Bytes>) -> Cause {
     }
 }
 
-fn answers(format: ReplyFormat, page: impl Fn(Cause) -> Response<Bytes>) -> Answers {
-    let answer = |cause| {
+fn replies(format: ReplyFormat, page: impl Fn(Cause) -> Response<Bytes>) -> Replies {
+    let reply = |cause| {
         let page = page(cause);
         match format {
             ReplyFormat::FastCgi => over_fastcgi(page),
             ReplyFormat::Http => over_http(page),
-            ReplyFormat::Cgi => Answer { bytes: as_cgi(page), ..Answer::default() },
+            ReplyFormat::Cgi => Reply { bytes: as_cgi(page), ..Reply::default() },
         }
     };
-    Answers {
-        failed: answer(Cause::Crashed),
-        interrupted: answer(Cause::Interrupted),
-        stalled: answer(Cause::Stalled),
+    Replies {
+        failed: reply(Cause::Crashed),
+        interrupted: reply(Cause::Interrupted),
+        stalled: reply(Cause::Stalled),
         cut: (format == ReplyFormat::FastCgi).then(|| end_of_request(1)),
         cut_when_alone: false,
     }
@@ -122,36 +122,36 @@ fn as_cgi(page: Response<Bytes>) -> Vec<u8> {
 /// Stands where the request's id goes.
 const ANY_ID: RequestId = RequestId::ONE;
 
-fn over_fastcgi(page: Response<Bytes>) -> Answer {
+fn over_fastcgi(page: Response<Bytes>) -> Reply {
     let content = as_cgi(page);
-    let mut answer = Answer::default();
+    let mut reply = Reply::default();
     for piece in content.chunks(usize::from(u16::MAX)) {
-        put_record(&mut answer, RecordType::Stdout, piece);
+        put_record(&mut reply, RecordType::Stdout, piece);
     }
     let end = end_of_request(0);
-    answer.ids.extend(end.ids.iter().map(|at| at + answer.bytes.len()));
-    answer.bytes.extend_from_slice(&end.bytes);
-    answer
+    reply.ids.extend(end.ids.iter().map(|at| at + reply.bytes.len()));
+    reply.bytes.extend_from_slice(&end.bytes);
+    reply
 }
 
 /// The end of STDOUT and END_REQUEST (FastCGI 1.0 §5.5).
-fn end_of_request(app_status: u8) -> Answer {
-    let mut answer = Answer::default();
-    put_record(&mut answer, RecordType::Stdout, &[]);
-    put_record(&mut answer, RecordType::EndRequest, &[0, 0, 0, app_status, 0, 0, 0, 0]);
-    answer
+fn end_of_request(app_status: u8) -> Reply {
+    let mut reply = Reply::default();
+    put_record(&mut reply, RecordType::Stdout, &[]);
+    put_record(&mut reply, RecordType::EndRequest, &[0, 0, 0, app_status, 0, 0, 0, 0]);
+    reply
 }
 
-fn put_record(answer: &mut Answer, record_type: RecordType, content: &[u8]) {
+fn put_record(reply: &mut Reply, record_type: RecordType, content: &[u8]) {
     /// Where a header has the id.
     const ID_AT: usize = 2;
-    answer.ids.push(answer.bytes.len() + ID_AT);
+    reply.ids.push(reply.bytes.len() + ID_AT);
     let header = Header::new(record_type, Some(ANY_ID), content.len());
-    answer.bytes.extend_from_slice(&header.encode());
-    answer.bytes.extend_from_slice(content);
+    reply.bytes.extend_from_slice(&header.encode());
+    reply.bytes.extend_from_slice(content);
 }
 
-fn over_http(page: Response<Bytes>) -> Answer {
+fn over_http(page: Response<Bytes>) -> Reply {
     let (mut head, body) = page.into_parts();
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -165,7 +165,7 @@ fn over_http(page: Response<Bytes>) -> Answer {
     bytes.extend_from_slice(b"\r\n");
     let without_body = Some(bytes.len());
     bytes.extend_from_slice(&body);
-    Answer { bytes, without_body, ..Answer::default() }
+    Reply { bytes, without_body, ..Reply::default() }
 }
 
 #[cfg(test)]
@@ -179,25 +179,25 @@ mod tests {
             for page in [plain, |cause| {
                 crate::error_report::plain_text(&ErrorReport::prepared(cause, BasePath::default()))
             }] {
-                let answers = answers(format, page);
-                for (answer, status) in [
-                    (&answers.failed, "500"),
-                    (&answers.interrupted, "503"),
-                    (&answers.stalled, "504"),
+                let replies = replies(format, page);
+                for (reply, status) in [
+                    (&replies.failed, "500"),
+                    (&replies.interrupted, "503"),
+                    (&replies.stalled, "504"),
                 ] {
-                    let text = String::from_utf8_lossy(&answer.bytes);
+                    let text = String::from_utf8_lossy(&reply.bytes);
                     assert_eq!(text.matches(PLACEHOLDER).count(), 1, "{format:?}: {text}");
                     assert!(text.contains(status), "{format:?}: {text}");
                 }
-                assert_eq!(answers.cut.is_some(), format == ReplyFormat::FastCgi);
+                assert_eq!(replies.cut.is_some(), format == ReplyFormat::FastCgi);
             }
         }
     }
 
     #[test]
     fn over_fastcgi_ids_are_where_headers_have_them() {
-        let answer = over_fastcgi(plain(Cause::Crashed));
-        let mut bytes = &answer.bytes[..];
+        let reply = over_fastcgi(plain(Cause::Crashed));
+        let mut bytes = &reply.bytes[..];
         let mut at = 0;
         let mut ids = Vec::new();
         let mut types = Vec::new();
@@ -209,7 +209,7 @@ mod tests {
             at += length;
             bytes = &bytes[length..];
         }
-        assert_eq!(ids, answer.ids);
+        assert_eq!(ids, reply.ids);
         assert_eq!(
             types,
             [RecordType::Stdout, RecordType::Stdout, RecordType::EndRequest].map(|it| it as u8)

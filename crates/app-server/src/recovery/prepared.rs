@@ -9,7 +9,7 @@ use crate::error_report::PLACEHOLDER;
 
 /// Bytes to send, with the places that are filled in then.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct Reply {
     /// What to send.
     pub(crate) bytes: Vec<u8>,
     /// Where the request's id goes, in two bytes, the higher first. At most 4 places.
@@ -20,15 +20,15 @@ pub(crate) struct Answer {
 
 /// What to send in which case, for one transport.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answers {
+pub(crate) struct Replies {
     /// To whoever was running when the signal came.
-    pub(crate) failed: Answer,
+    pub(crate) failed: Reply,
     /// To the others.
-    pub(crate) interrupted: Answer,
+    pub(crate) interrupted: Reply,
     /// To whoever was running when the loop stalled.
-    pub(crate) stalled: Answer,
+    pub(crate) stalled: Reply,
     /// Ends a response that has begun, behind a whole record. Without it the connection is closed.
-    pub(crate) cut: Option<Answer>,
+    pub(crate) cut: Option<Reply>,
     /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
     /// more web servers understand.
     pub(crate) cut_when_alone: bool,
@@ -38,78 +38,78 @@ pub(crate) struct Answers {
 ///
 /// # Errors
 /// When there is no memory for them. The ones before stay.
-pub(crate) fn prepare(format: ReplyFormat, answers: &Answers) -> io::Result<()> {
-    PREPARED[format as usize].publish(Prepared {
-        failed: Page::seal(&answers.failed)?,
-        interrupted: Page::seal(&answers.interrupted)?,
-        stalled: Page::seal(&answers.stalled)?,
-        cut: answers.cut.as_ref().map(Page::seal).transpose()?,
-        cut_when_alone: answers.cut_when_alone,
+pub(crate) fn prepare(format: ReplyFormat, replies: &Replies) -> io::Result<()> {
+    PREPARED[format as usize].publish(PreparedReplies {
+        failed: PreparedReply::seal(&replies.failed)?,
+        interrupted: PreparedReply::seal(&replies.interrupted)?,
+        stalled: PreparedReply::seal(&replies.stalled)?,
+        cut: replies.cut.as_ref().map(PreparedReply::seal).transpose()?,
+        cut_when_alone: replies.cut_when_alone,
     })
 }
 
 /// What was prepared for a transport, of which the number is given. Async-signal-safe.
-pub(super) fn prepared(format: usize) -> &'static Prepared {
-    PREPARED.get(format).and_then(Published::get).unwrap_or(&Prepared::NOTHING)
+pub(super) fn prepared(format: usize) -> &'static PreparedReplies {
+    PREPARED.get(format).and_then(Published::get).unwrap_or(&PreparedReplies::NOTHING)
 }
 
 /// A row a transport.
-static PREPARED: [Published<Prepared>; REPLY_FORMATS] =
+static PREPARED: [Published<PreparedReplies>; REPLY_FORMATS] =
     [const { Published::nothing() }; REPLY_FORMATS];
 
-/// [`Answers`], as the handler finds them.
+/// [`Replies`], as the handler finds them.
 #[derive(Clone, Copy)]
-pub(super) struct Prepared {
-    pub(super) failed: Page,
-    pub(super) interrupted: Page,
-    pub(super) stalled: Page,
-    pub(super) cut: Option<Page>,
+pub(super) struct PreparedReplies {
+    pub(super) failed: PreparedReply,
+    pub(super) interrupted: PreparedReply,
+    pub(super) stalled: PreparedReply,
+    pub(super) cut: Option<PreparedReply>,
     pub(super) cut_when_alone: bool,
 }
 
-impl Prepared {
-    const NOTHING: Prepared = Prepared {
-        failed: Page::NOTHING,
-        interrupted: Page::NOTHING,
-        stalled: Page::NOTHING,
+impl PreparedReplies {
+    const NOTHING: PreparedReplies = PreparedReplies {
+        failed: PreparedReply::NOTHING,
+        interrupted: PreparedReply::NOTHING,
+        stalled: PreparedReply::NOTHING,
         cut: None,
         cut_when_alone: false,
     };
 }
 
-/// [`Answer`], as the handler finds it.
+/// [`Reply`], as the handler finds it.
 #[derive(Clone, Copy)]
-pub(super) struct Page {
+pub(super) struct PreparedReply {
     bytes: &'static [u8],
     without_body: usize,
     ids: [Option<u32>; 4],
     references: [Option<u32>; 4],
 }
 
-impl Page {
-    const NOTHING: Page =
-        Page { bytes: &[], without_body: 0, ids: [None; 4], references: [None; 4] };
+impl PreparedReply {
+    const NOTHING: PreparedReply =
+        PreparedReply { bytes: &[], without_body: 0, ids: [None; 4], references: [None; 4] };
 
-    fn seal(answer: &Answer) -> io::Result<Page> {
-        let bytes = &answer.bytes;
-        let mut page = Page {
+    fn seal(reply: &Reply) -> io::Result<PreparedReply> {
+        let bytes = &reply.bytes;
+        let mut prepared = PreparedReply {
             bytes: seal(bytes)?,
-            without_body: answer.without_body.unwrap_or(bytes.len()).min(bytes.len()),
-            ..Page::NOTHING
+            without_body: reply.without_body.unwrap_or(bytes.len()).min(bytes.len()),
+            ..PreparedReply::NOTHING
         };
         let references = bytes
             .windows(PLACEHOLDER.len())
             .enumerate()
             .filter(|(_, window)| *window == PLACEHOLDER.as_bytes())
             .map(|(at, _)| at as u32);
-        for (place, at) in page.references.iter_mut().zip(references) {
+        for (place, at) in prepared.references.iter_mut().zip(references) {
             *place = Some(at);
         }
-        let ids = answer.ids.iter().filter(|at| **at + 2 <= bytes.len()).map(|at| *at as u32);
-        for (place, at) in page.ids.iter_mut().zip(ids) {
+        let ids = reply.ids.iter().filter(|at| **at + 2 <= bytes.len()).map(|at| *at as u32);
+        for (place, at) in prepared.ids.iter_mut().zip(ids) {
             *place = Some(at);
         }
-        Ok(page)
+        Ok(prepared)
     }
 
     /// Gives the page to `send` piece by piece, with id and reference in their places, as long as that says
@@ -173,25 +173,25 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_sent_with_its_places_filled_in() {
-        let answer = Answer {
+    fn a_reply_is_sent_with_its_places_filled_in() {
+        let reply = Reply {
             bytes: format!("ID {PLACEHOLDER} body").into_bytes(),
             ids: vec![0],
             without_body: Some(22),
         };
-        let page = Page::seal(&answer).unwrap();
+        let prepared = PreparedReply::seal(&reply).unwrap();
         let reference = [b'r'; PLACEHOLDER.len()];
         for (without_body, expected) in
             [(false, "\x01\x02 rrrrrrrrrrrrrrrrrr body"), (true, "\x01\x02 rrrrrrrrrrrrrrrrrr ")]
         {
             let mut sent = Vec::new();
-            assert!(page.fill_in(0x0102, &reference, without_body, |piece| {
+            assert!(prepared.fill_in(0x0102, &reference, without_body, |piece| {
                 sent.extend_from_slice(piece);
                 true
             }));
             assert_eq!(String::from_utf8(sent).unwrap(), expected);
         }
-        assert!(!page.fill_in(1, &reference, false, |_| false));
-        assert!(!Page::NOTHING.fill_in(1, &reference, false, |_| true));
+        assert!(!prepared.fill_in(1, &reference, false, |_| false));
+        assert!(!PreparedReply::NOTHING.fill_in(1, &reference, false, |_| true));
     }
 }

@@ -1,7 +1,7 @@
 //! Parts of a site that crash again and again are quarantined for a while, in all processes of the site.
 //!
 //! The crash guard's signal handler appends a line for each crash to a file in the state folder, by one
-//! write: seconds since 1970, a blank, the label. All processes look at that file, at most once a second
+//! write: seconds since 1970, a blank, the part. All processes look at that file, at most once a second
 //! and only when there are requests; its length tells whether there is something new. Nobody needs a lock,
 //! and a line that is lost costs one more crash.
 
@@ -42,8 +42,8 @@ pub(crate) struct Quarantine {
     file: Option<PathBuf>,
     looked_at: Cell<Option<Instant>>,
     seen: Cell<u64>,
-    /// Labels and until when they are quarantined, in seconds since 1970.
-    labels: RefCell<Vec<(String, u64)>>,
+    /// Parts and until when they are quarantined, in seconds since 1970.
+    parts: RefCell<Vec<(String, u64)>>,
 }
 
 impl Quarantine {
@@ -52,15 +52,15 @@ impl Quarantine {
             file: state_folder.map(file_in),
             looked_at: Cell::new(None),
             seen: Cell::new(0),
-            labels: RefCell::default(),
+            parts: RefCell::default(),
         }
     }
 
-    /// How many seconds a label has still to be quarantined.
-    pub(crate) fn seconds_left(&self, label: &str) -> Option<u64> {
+    /// How many seconds a part has still to be quarantined.
+    pub(crate) fn seconds_left(&self, part: &str) -> Option<u64> {
         self.look();
-        let labels = self.labels.borrow();
-        let (_, until) = labels.iter().find(|(quarantined, _)| quarantined == label)?;
+        let parts = self.parts.borrow();
+        let (_, until) = parts.iter().find(|(quarantined, _)| quarantined == part)?;
         until.checked_sub(now()).filter(|left| *left > 0)
     }
 
@@ -92,12 +92,12 @@ impl Quarantine {
                 return;
             }
         };
-        let before = self.labels.replace(known);
-        for (label, until) in &*self.labels.borrow() {
-            if !before.iter().any(|(known, _)| known == label) {
+        let before = self.parts.replace(known);
+        for (part, until) in &*self.parts.borrow() {
+            if !before.iter().any(|(known, _)| known == part) {
                 let seconds = until.saturating_sub(now());
                 tracing::error!(
-                    "{label} quarantined for {seconds} s in all processes: {CRASHES} crashes within \
+                    "{part} quarantined for {seconds} s in all processes: {CRASHES} crashes within \
                      {WITHIN_SECONDS} s."
                 );
             }
@@ -119,19 +119,19 @@ fn tail(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Which labels are to be quarantined now, and until when. What is no such line is passed over: the first
+/// Which parts are to be quarantined now, and until when. What is no such line is passed over: the first
 /// may be cut off.
 fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
     let mut crashes: Vec<(&str, Vec<u64>)> = Vec::new();
     for line in lines.lines() {
-        let Some((second, label)) = line.split_once(' ') else { continue };
+        let Some((second, part)) = line.split_once(' ') else { continue };
         // A clock that was ahead must not lock anything for ever.
         let Some(second) = second.parse().ok().filter(|second| *second <= now + 5) else {
             continue;
         };
-        match crashes.iter_mut().find(|(known, _)| *known == label) {
+        match crashes.iter_mut().find(|(known, _)| *known == part) {
             Some((_, seconds)) => seconds.push(second),
-            None => crashes.push((label, vec![second])),
+            None => crashes.push((part, vec![second])),
         }
     }
     let until = |mut seconds: Vec<u64>| {
@@ -144,7 +144,7 @@ fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
         Some(last + QUIET_SECONDS).filter(|until| *until > now)
     };
     let crashes = crashes.into_iter();
-    crashes.filter_map(|(label, seconds)| Some((label.to_owned(), until(seconds)?))).collect()
+    crashes.filter_map(|(part, seconds)| Some((part.to_owned(), until(seconds)?))).collect()
 }
 
 fn now() -> u64 {

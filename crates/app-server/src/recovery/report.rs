@@ -78,7 +78,7 @@ pub(super) fn write_to_log(
 
 fn describe(request: &RequestRow, line: &mut Text<1024>) {
     let mut bytes = [0; 256];
-    let length = read_text(&request.label, &mut bytes);
+    let length = read_text(&request.part, &mut bytes);
     if length > 0 {
         line.put(&bytes[..length]);
         line.put(b": ");

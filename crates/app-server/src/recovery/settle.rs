@@ -25,11 +25,11 @@ use sys::unblocked::write_all;
 use sys::{allocator, interval, signals};
 
 use super::in_flight::{
-    CONNECTION_ROWS, ConnectionRow, FREE_CONNECTION_ROWS, FREE_REQUEST_ROWS, LABEL_BYTES, LISTENER,
-    LISTENER_AT_STDIN, ORIGIN, RAN_LAST, REQUEST_ROWS, RUNNING, ReplyFormat, RequestRow, in_flight,
-    read_text,
+    CONNECTION_ROWS, ConnectionRow, FREE_CONNECTION_ROWS, FREE_REQUEST_ROWS, LISTENER,
+    LISTENER_AT_STDIN, ORIGIN, PART_BYTES, RAN_LAST, REQUEST_ROWS, RUNNING, ReplyFormat,
+    RequestRow, in_flight, read_text,
 };
-use super::prepared::{Page, prepared};
+use super::prepared::{PreparedReply, prepared};
 use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_log};
 use crate::error_report::PLACEHOLDER;
 use crate::upgrade::handover::{Item, Reason};
@@ -56,16 +56,16 @@ struct Afterwards {
 /// What `guard.rs` needs.
 #[derive(Debug)]
 pub(crate) struct Installation {
-    /// What to restart in place; without it the process ends after the answers.
+    /// What to restart in place; without it the process ends after the replies.
     pub(crate) image: Option<Image>,
     /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
     pub(crate) crashes: Option<std::path::PathBuf>,
 }
 
-/// Whether the program restarts in place after the answers, or just ends.
+/// Whether the program restarts in place after the replies, or just ends.
 static RESTARTS: AtomicBool = AtomicBool::new(true);
 
-/// Decides whether the program restarts in place after the answers, or just ends.
+/// Decides whether the program restarts in place after the replies, or just ends.
 pub(super) fn restart_afterwards(restarts: bool) {
     RESTARTS.store(restarts, Ordering::Relaxed);
 }
@@ -139,12 +139,12 @@ fn give_up(cause: CrashCause) {
     let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
     if let Some(culprit) = culprit {
-        let mut label = [0; LABEL_BYTES];
-        let length = read_text(&culprit.label, &mut label);
+        let mut part = [0; PART_BYTES];
+        let length = read_text(&culprit.part, &mut part);
         if length > 0 {
-            let part = std::str::from_utf8(&label[..length]).unwrap_or("unknown");
-            Item::Part(part).encode(&mut words);
-            note_crash(&label[..length], &now);
+            let part = &part[..length];
+            Item::Part(std::str::from_utf8(part).unwrap_or("unknown")).encode(&mut words);
+            record_crash(part, &now);
         }
     }
 
@@ -160,7 +160,7 @@ fn give_up(cause: CrashCause) {
     let mut alone = false;
     for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
         if row.descriptor.load(Ordering::Acquire) >= 0 {
-            alone |= row.protocol.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
+            alone |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
             settling.settle(index as u32, row);
         }
     }
@@ -207,11 +207,11 @@ impl Settling<'_> {
     /// Does for one connection what can be done.
     fn settle(&mut self, index: u32, row: &ConnectionRow) {
         let descriptor = row.descriptor.load(Ordering::Relaxed);
-        let protocol = usize::from(row.protocol.load(Ordering::Relaxed));
-        let answers = prepared(protocol);
+        let format = usize::from(row.format.load(Ordering::Relaxed));
+        let replies = prepared(format);
         let arriving = row.arriving.load(Ordering::Relaxed);
         let sent = row.sent.load(Ordering::Relaxed);
-        let has_started = |request: &RequestRow| request.begun_at.load(Ordering::Relaxed) < sent;
+        let has_started = |request: &RequestRow| request.starts_at.load(Ordering::Relaxed) < sent;
 
         let mut unanswered = u32::from(arriving > 0);
         let mut started = 0;
@@ -223,36 +223,36 @@ impl Settling<'_> {
             }
         }
         // An end that nobody but us can tell from a good one has to be a closed connection; but not when
-        // others' answers would go with it.
-        let wants_to_cut = unanswered > 0 || answers.cut_when_alone;
-        if started > 0 && !(wants_to_cut && answers.cut.is_some()) {
+        // others' replies would go with it.
+        let wants_to_cut = unanswered > 0 || replies.cut_when_alone;
+        if started > 0 && !(wants_to_cut && replies.cut.is_some()) {
             shutdown(descriptor, Direction::Both);
             return;
         }
         let mut is_well = self.complete_record(descriptor, row);
         if arriving > 0 {
-            is_well = is_well && self.send(descriptor, &answers.interrupted, arriving, false);
+            is_well = is_well && self.send(descriptor, &replies.interrupted, arriving, false);
         }
         for (number, request) in requests_of(index) {
-            let answer = if has_started(request) {
+            let reply = if has_started(request) {
                 // Without one the connection was closed above.
-                answers.cut.as_ref().unwrap_or(&answers.interrupted)
+                replies.cut.as_ref().unwrap_or(&replies.interrupted)
             } else if number != self.culprit {
-                &answers.interrupted
+                &replies.interrupted
             } else if self.is_stall {
-                &answers.stalled
+                &replies.stalled
             } else {
-                &answers.failed
+                &replies.failed
             };
             let id = request.id.load(Ordering::Relaxed);
             let without_body = request.without_body.load(Ordering::Relaxed);
-            is_well = is_well && self.send(descriptor, answer, id, without_body);
+            is_well = is_well && self.send(descriptor, reply, id, without_body);
         }
         if !is_well {
             shutdown(descriptor, Direction::Both);
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
-        } else if protocol != ReplyFormat::Cgi as usize {
+        } else if format != ReplyFormat::Cgi as usize {
             // Closing would take the response back while the other side still sends.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));
@@ -287,9 +287,15 @@ impl Settling<'_> {
     }
 
     /// Sends a prepared answer, with id and reference in their places.
-    fn send(&mut self, descriptor: RawFd, page: &Page, id: u32, without_body: bool) -> bool {
+    fn send(
+        &mut self,
+        descriptor: RawFd,
+        reply: &PreparedReply,
+        id: u32,
+        without_body: bool,
+    ) -> bool {
         let Settling { reference, milliseconds_left, .. } = self;
-        page.fill_in(id as u16, reference, without_body, |piece| {
+        reply.fill_in(id as u16, reference, without_body, |piece| {
             write_all(descriptor, piece, milliseconds_left).is_ok()
         })
     }
@@ -319,13 +325,13 @@ fn hand_over_listener(words: &mut Words) {
 }
 
 /// Appends who crashed, and when, to the file of crashes.
-fn note_crash(label: &[u8], now: &Time) {
+fn record_crash(part: &[u8], now: &Time) {
     let Some(file) = AFTERWARDS.get().and_then(|afterwards| afterwards.crashes.as_ref()) else {
         return;
     };
     let mut line = Text::<64>::new();
     let _ = write!(line, "{} ", now.seconds);
-    line.put(label);
+    line.put(part);
     line.put(b"\n");
     let flags = OFlags::WRONLY
         | OFlags::CREATE
@@ -344,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
-        for (answers, tries, pauses) in [
+        for (errors, tries, pauses) in [
             (&[libc::ENOENT][..], 1, 0),
             (&[libc::E2BIG], 1, 0),
             (&[libc::ENOMEM, libc::ENOENT], 2, 1),
@@ -353,10 +359,10 @@ mod tests {
             let (mut tried, mut paused) = (0, 0);
             let exec = || {
                 tried += 1;
-                answers[tried - 1]
+                errors[tried - 1]
             };
             let last = try_repeatedly(exec, || paused += 1);
-            assert_eq!((tried, paused, last), (tries, pauses, answers[tries - 1]), "{answers:?}");
+            assert_eq!((tried, paused, last), (tries, pauses, errors[tries - 1]), "{errors:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Context;
 
-use crate::recovery::{self, Recovery};
+use crate::recovery::{ConnectionGuard, Recovery, RequestGuard};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
@@ -83,19 +83,19 @@ impl<S> Application<S> {
 
     /// Registers a started request with the crash guard, in case the process does not survive to answer
     /// it.
-    pub(crate) fn note<R>(
+    pub(crate) fn register<R>(
         &self,
-        connection: &recovery::Connection,
+        connection: &ConnectionGuard,
         id: u32,
         request: &Request<R>,
-    ) -> recovery::Request {
+    ) -> RequestGuard {
         let context = RequestContext::of(request.extensions());
-        if connection.is_noted() {
+        if connection.is_registered() {
             let is_behind_mod_fcgid = self.surroundings.is_behind_mod_fcgid;
             self.recovery.prepare_pages(&*self.host, context.base(), is_behind_mod_fcgid);
         }
         let (method, path) = (request.method().as_str(), request.uri().path());
-        connection.request(id, context.part.name(), method, path)
+        connection.register_request(id, context.part.name(), method, path)
     }
 
     /// Makes the server's own response to a request that cannot reach the service. If that panics (in the

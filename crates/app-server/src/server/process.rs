@@ -76,8 +76,8 @@ impl<S: HttpService> ServingProcess<S> {
 
     /// Resumes a connection that is between two requests.
     pub(super) fn resume_connection(&self, idle: IdleConnection) {
-        let IdleConnection { noted, stream, peer } = idle;
-        drop(noted);
+        let IdleConnection { guard, stream, peer } = idle;
+        drop(guard);
         self.spawn(stream, peer, false);
     }
 

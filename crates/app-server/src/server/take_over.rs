@@ -6,7 +6,7 @@ use event_loop::net::{Address, Stream};
 use event_loop::time;
 
 use crate::connections::IdleConnection;
-use crate::recovery::{self, InputState};
+use crate::recovery::{ConnectionGuard, InputState};
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
 use crate::transport::linger;
@@ -41,11 +41,11 @@ impl<S: HttpService> ServingProcess<S> {
         let registration = self.connections.enter(None);
         // Registered so that it is read to its end even after another crash.
         let format = self.listening.on.protocol.reply_format();
-        let noted = recovery::Connection::enter(stream.as_fd(), format);
-        noted.input_changed();
-        noted.note_input(|| InputState::Unsettled);
+        let guard = ConnectionGuard::register(stream.as_fd(), format);
+        guard.input_changed();
+        guard.record_input(|| InputState::Unsettled);
         event_loop::spawn(async move {
-            let _noted = noted;
+            let _guard = guard;
             let _ = time::timeout(patience, linger::discard(stream, limit)).await;
             drop(registration);
         })

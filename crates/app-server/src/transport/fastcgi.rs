@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{self, InputState, Mark, ReplyFormat};
+use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
@@ -84,7 +84,7 @@ impl ResponseSink for Stdout {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         let mut shared = None;
         let mut protocol = self.link.protocol.borrow_mut();
-        self.mark.set_begun_at(protocol.queued());
+        self.mark.set_starts_at(protocol.queued());
         let mut active = protocol.stdout_in_place(self.id, |output| {
             shared = respond::write_beginning(head, length, first, output);
         });
@@ -181,7 +181,7 @@ enum WaitingFor {
 
 struct Connection<S> {
     /// Released before the socket is closed.
-    noted: recovery::Connection,
+    guard: ConnectionGuard,
     application: Rc<Application<S>>,
     stream: Stream,
     place: Registration,
@@ -220,7 +220,7 @@ struct InFlightRequest {
     /// Dropping it cancels the handler.
     _task: Task<()>,
     /// Kept until the response is sent, beyond the handler's end.
-    _noted: recovery::Request,
+    _guard: RequestGuard,
 }
 
 impl InFlightRequest {
@@ -256,7 +256,7 @@ impl<S: HttpService> Connection<S> {
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
-            noted: recovery::Connection::enter(stream.as_fd(), ReplyFormat::FastCgi),
+            guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
             application,
             stream,
             place,
@@ -348,7 +348,7 @@ impl<S: HttpService> Connection<S> {
                     }
                 }
             };
-            self.note_sent(sent);
+            self.record_sent(sent);
             self.last_progress = time::now();
             self.taking.progress(sent, || self.last_progress);
             if self.unsent() < self.link.response_bytes / 2 {
@@ -358,15 +358,15 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Records what was written, for the protocol and for the crash guard.
-    fn note_sent(&self, bytes: usize) {
+    fn record_sent(&self, bytes: usize) {
         let mut protocol = self.link.protocol.borrow_mut();
         protocol.transmitted(bytes);
-        self.noted.note_sent(protocol.sent(), protocol.record_begun());
+        self.guard.record_sent(protocol.sent(), protocol.record_begun());
     }
 
     /// Records whether the connection could be handed over as it is, and what has been received in part.
-    fn note_input(&self) {
-        self.noted.note_input(|| {
+    fn record_input(&self) {
+        self.guard.record_input(|| {
             if self.is_settled(0) {
                 return InputState::Settled;
             }
@@ -500,7 +500,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     fn take_in(&mut self, input: Bytes) {
-        self.noted.input_changed();
+        self.guard.input_changed();
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
@@ -522,7 +522,7 @@ impl<S: HttpService> Connection<S> {
             }
             match event {
                 None => {
-                    self.note_input();
+                    self.record_input();
                     self.note_head();
                     return true;
                 }
@@ -613,9 +613,9 @@ impl<S: HttpService> Connection<S> {
         // A reused id means that its former request has ended: drop what is left of it.
         self.in_flight.retain(|request| request.id != id);
         self.multiplexed |= !self.in_flight.is_empty();
-        let noted = self.application.note(&self.noted, u32::from(id.get()), &request);
-        let mark = noted.mark();
-        self.noted.note_input_behind_request(|| {
+        let guard = self.application.register(&self.guard, u32::from(id.get()), &request);
+        let mark = guard.mark();
+        self.guard.record_input_after_request(|| {
             let no_more_comes = stdin.is_none() && data.is_none();
             match no_more_comes && keep_connection && self.is_settled(1) {
                 true => InputState::Settled,
@@ -638,7 +638,7 @@ impl<S: HttpService> Connection<S> {
             data,
             keeps_connection: keep_connection,
             _task: task,
-            _noted: noted,
+            _guard: guard,
         });
     }
 
@@ -739,7 +739,7 @@ impl<S: HttpService> Connection<S> {
         let settings = &self.application.settings;
         match end {
             End::HandedOver => {
-                self.noted.leave();
+                self.guard.unregister();
                 let idle = IdleConnection::new(self.stream, None, ReplyFormat::FastCgi);
                 return self.place.hand_over(idle);
             }

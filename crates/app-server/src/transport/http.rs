@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use crate::recovery::{self, InputState, Mark, ReplyFormat};
+use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
 use bytes::Bytes;
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
@@ -289,8 +289,8 @@ impl Drop for InFlightGuard {
 /// What the crash guard and an upgrade need to know of a connection, as far as it is visible from outside
 /// of hyper.
 struct WatchedConnection {
-    noted: recovery::Connection,
-    noted_request: RefCell<Option<recovery::Request>>,
+    guard: ConnectionGuard,
+    request_guard: RefCell<Option<RequestGuard>>,
     /// hyper has the whole response, and has sent it with its next flush.
     answer_is_over: Cell<bool>,
     sent: Cell<u64>,
@@ -315,8 +315,8 @@ struct WatchedConnection {
 impl WatchedConnection {
     fn new(stream: &Stream) -> Self {
         WatchedConnection {
-            noted: recovery::Connection::enter(stream.as_fd(), ReplyFormat::Http),
-            noted_request: RefCell::default(),
+            guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::Http),
+            request_guard: RefCell::default(),
             answer_is_over: Cell::new(false),
             sent: Cell::new(0),
             blocked: Cell::new(false),
@@ -336,9 +336,9 @@ impl WatchedConnection {
             let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
             self.head.set(Some((since, before + bytes)));
         }
-        if self.noted.is_noted() && self.noted_request.borrow().is_none() {
-            self.noted.input_changed();
-            self.noted.note_input(|| InputState::Arriving(1));
+        if self.guard.is_registered() && self.request_guard.borrow().is_none() {
+            self.guard.input_changed();
+            self.guard.record_input(|| InputState::Arriving(1));
         }
     }
 
@@ -384,17 +384,17 @@ impl WatchedConnection {
 
     /// Records that a request is complete.
     fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
-        let noted = application.note(&self.noted, 0, request);
-        let mark = noted.mark();
+        let guard = application.register(&self.guard, 0, request);
+        let mark = guard.mark();
         // What is left of the previous response is sent first.
-        mark.set_begun_at(if self.blocked.get() { 0 } else { self.sent.get() });
-        self.noted.note_input_behind_request(|| match request.body().is_end_stream() {
+        mark.set_starts_at(if self.blocked.get() { 0 } else { self.sent.get() });
+        self.guard.record_input_after_request(|| match request.body().is_end_stream() {
             true => InputState::Settled,
             false => InputState::Unsettled,
         });
         self.answer_is_over.set(false);
         self.body.replace(request.body().arrival().cloned());
-        self.noted_request.replace(Some(noted));
+        self.request_guard.replace(Some(guard));
         mark
     }
 
@@ -406,13 +406,13 @@ impl WatchedConnection {
         };
         self.blocked.set(count < offered);
         self.sent.set(self.sent.get() + count as u64);
-        self.noted.note_sent(self.sent.get(), None);
+        self.guard.record_sent(self.sent.get(), None);
     }
 
     /// Records that nothing waits to be written.
     fn flushed(&self) {
         if self.answer_is_over.replace(false) {
-            self.noted_request.replace(None);
+            self.request_guard.replace(None);
         }
     }
 }
@@ -422,7 +422,7 @@ struct Leaving(Rc<WatchedConnection>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.noted.leave();
+        self.0.guard.unregister();
     }
 }
 

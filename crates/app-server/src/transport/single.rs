@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::recovery::{self, ReplyFormat};
+use crate::recovery::{ConnectionGuard, ReplyFormat};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
@@ -53,11 +53,11 @@ pub(crate) async fn run<S: HttpService>(
     output: Rc<Output>,
 ) -> io::Result<Ended> {
     let settings = &application.settings;
-    let noted = application.note(&output.noted, 0, &request);
+    let guard = application.register(&output.guard, 0, &request);
     // Everything written is this response, from the first byte on.
-    noted.mark().set_begun_at(0);
+    guard.mark().set_starts_at(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
-    let mark = noted.mark().of_last_request();
+    let mark = guard.mark().of_last_request();
     let mut responding = pin!(respond::run(application.clone(), output.clone(), request, mark));
     let mut answered = false;
     poll_fn(|context| {
@@ -221,7 +221,7 @@ impl Input {
 
 /// Where the response goes: whatever is available is written as soon as the file accepts it.
 pub(crate) struct Output {
-    noted: recovery::Connection,
+    guard: ConnectionGuard,
     sent: Cell<u64>,
     sink: RefCell<Option<Sink>>,
     write_head: WriteHead,
@@ -258,7 +258,7 @@ impl Output {
         write_head: WriteHead,
         settings: &Settings,
     ) -> io::Result<Rc<Output>> {
-        let noted = recovery::Connection::enter(descriptor.as_fd(), ReplyFormat::Cgi);
+        let guard = ConnectionGuard::register(descriptor.as_fd(), ReplyFormat::Cgi);
         let file = File::from(descriptor);
         let can_wait = |kind: std::fs::FileType| kind.is_fifo() || kind.is_socket();
         let sink = if !is_shared && can_wait(file.metadata()?.file_type()) {
@@ -267,7 +267,7 @@ impl Output {
             Sink::File(file)
         };
         Ok(Rc::new(Output {
-            noted,
+            guard,
             sent: Cell::new(0),
             sink: RefCell::new(Some(sink)),
             write_head,
@@ -317,7 +317,7 @@ impl Output {
             };
             self.unsent.set(self.unsent.get() - written);
             self.sent.set(self.sent.get() + written as u64);
-            self.noted.note_sent(self.sent.get(), None);
+            self.guard.record_sent(self.sent.get(), None);
             forget(&mut pieces, written);
         }
         Poll::Ready(Ok(()))
@@ -325,7 +325,7 @@ impl Output {
 
     /// Closes the output: the reader sees the end.
     fn close(&self) {
-        self.noted.leave();
+        self.guard.unregister();
         *self.sink.borrow_mut() = None;
     }
 }
