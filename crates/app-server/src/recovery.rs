@@ -1,17 +1,17 @@
-//! What is done when the process cannot go on: a fatal signal, a loop that stalls.
+//! What happens when the process cannot continue: after a fatal signal, or when the event loop stalls.
 //!
-//! The handler may neither allocate nor take a lock nor trust the heap. So everything it needs lies ready
-//! in advance: the open connections and the requests in flight in the tables of `in_flight.rs`, the answers to
-//! send, word for word, in `prepared.rs` (made by `pages.rs`). What the handler does, and which bytes of FastCGI it
-//! owes whom, is in `settle.rs`; the last line of the log in `report.rs`. `guard.rs` installs all of it,
-//! `watchdog.rs` notices a loop that stalls, `quarantine.rs` leaves alone what crashes again and again,
-//! `panics.rs` is for code that fails in an orderly way.
+//! The signal handler must not allocate, take a lock or trust the heap, so everything it needs is prepared in
+//! advance: open connections and requests in flight in the tables of `in_flight.rs`, the replies to send, byte for
+//! byte, in `prepared.rs` (built by `pages.rs`). What the handler does, and which FastCGI bytes each connection still
+//! needs, is in `settle.rs`; the last log line in `report.rs`. `guard.rs` installs all of it, `watchdog.rs` detects a
+//! stalled loop, `quarantine.rs` disables parts that crash repeatedly, `panics.rs` handles code that panics.
 //!
-//! The server holds a [`Recovery`]; the request path a [`ConnectionGuard`] and a [`RequestGuard`] each, and runs foreign code
-//! through a [`Mark`]. While nothing is installed all that does nothing.
+//! The server holds a [`Recovery`]. The request path holds a [`ConnectionGuard`] per connection and a
+//! [`RequestGuard`] per request, and runs the application's code through a [`Mark`]. Without an installed handler,
+//! none of these does anything.
 //!
-//! With no request ever begun the signal does what it does by default: a program that crashes at its
-//! start ends, and does not go round for ever.
+//! Until the first request has started, a fatal signal has its default effect: a program that crashes on startup
+//! exits instead of restarting forever.
 
 mod guard;
 mod in_flight;
@@ -34,16 +34,16 @@ use crate::settings::Settings;
 use pages::Pages;
 use quarantine::Quarantine;
 
-/// What one server has to do with all this.
+/// One server's side of recovery.
 pub(crate) struct Recovery {
-    /// How requests come in, when the handlers are installed.
+    /// The format of the replies; `None` without installed handlers.
     format: Option<ReplyFormat>,
     pages: Pages,
     quarantine: Quarantine,
 }
 
 impl Recovery {
-    /// For a server whose replies have this format. Create the [`CrashGuard`] first, if there is to be one.
+    /// For a server whose replies have this format. If there is to be a [`CrashGuard`], create it first.
     pub(crate) fn new(settings: &Settings, format: ReplyFormat) -> Recovery {
         Recovery {
             format: in_flight::is_installed().then_some(format),
@@ -52,7 +52,7 @@ impl Recovery {
         }
     }
 
-    /// For a process that may crash with its one request: what is quarantined is not tried all the same.
+    /// For a process that serves a single request and may crash with it. Quarantined parts are still refused.
     pub(crate) fn without_handlers(settings: &Settings) -> Recovery {
         Recovery {
             format: None,
@@ -61,14 +61,14 @@ impl Recovery {
         }
     }
 
-    /// Creates the folder in which crashes are recorded, if they are.
+    /// Creates the folder in which crashes are recorded, if handlers are installed.
     pub(crate) fn make_folder(&self, settings: &Settings) {
         if self.format.is_some() {
             guard::make_folder(settings);
         }
     }
 
-    /// Prepares the pages for a site mounted there, unless that is done.
+    /// Prepares the pages for a site mounted at `base`, unless that has been done.
     pub(crate) fn prepare_pages(
         &self,
         host: &dyn Host,
@@ -80,14 +80,14 @@ impl Recovery {
         }
     }
 
-    /// For how many more seconds a part of the program is quarantined, after repeated crashes; `None` if it is not.
+    /// Returns for how many more seconds a part is quarantined after repeated crashes; `None` if it is not.
     pub(crate) fn seconds_of_quarantine(&self, part: &str) -> Option<u64> {
         self.quarantine.seconds_left(part)
     }
 }
 
-/// From now on this process, which may be a copy of the one that installed all this, ends after the answers and
-/// does not restart in place: it is ending anyway.
+/// Makes this process, which may be a fork of the one that installed the handlers, exit after the replies instead
+/// of restarting in place: it is about to exit anyway.
 pub(crate) fn end_afterwards() {
     settle::restart_afterwards(false);
     settle::own();

@@ -1,5 +1,5 @@
-//! An allocator that remembers that it failed, so that the crash that follows can be told as such; and the last
-//! line of a process that has no memory while it holds the lock of std's backtraces.
+//! An allocator that records failures, so that the crash that follows can be reported as out of memory; and the last
+//! line of a process that runs out of memory while it holds std's backtrace lock.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
@@ -8,99 +8,101 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::turn;
 use crate::unblocked::write_within;
 
-/// The system's allocator. When it has no memory to give, the crash that follows is told as such
-/// in the log: `#[global_allocator] static ALLOCATOR: Allocator = Allocator;`. Costs a comparison.
+/// The system's allocator, which also records failures, so that the log can name the cause of the crash that follows:
+/// `#[global_allocator] static ALLOCATOR: Allocator = Allocator;`. Costs one comparison per allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Allocator;
 
-/// Bytes that were asked for in vain last; 0: never.
+/// The size in bytes of the last allocation that failed; 0 if none has.
 static FAILED: AtomicUsize = AtomicUsize::new(0);
-/// The turn of the loop in which that was.
+/// The turn of the event loop in which it failed.
 static FAILED_IN_TURN: AtomicU32 = AtomicU32::new(0);
 
-// SAFETY: all is left to the system's allocator; noting a failure allocates nothing.
+// SAFETY: everything is forwarded to the system's allocator; recording a failure allocates nothing.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of alloc.
-        noted(unsafe { System.alloc(layout) }, layout.size())
+        // SAFETY: the caller upholds the contract of alloc.
+        recorded(unsafe { System.alloc(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of alloc_zeroed.
-        noted(unsafe { System.alloc_zeroed(layout) }, layout.size())
+        // SAFETY: the caller upholds the contract of alloc_zeroed.
+        recorded(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from one of the others here, and so from System.
+        // SAFETY: the pointer is from one of the other methods here, and so from System.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the pointer is from one of the others here, and so from System.
-        noted(unsafe { System.realloc(pointer, layout, size) }, size)
+        // SAFETY: the pointer is from one of the other methods here, and so from System.
+        recorded(unsafe { System.realloc(pointer, layout, size) }, size)
     }
 }
 
 #[inline]
-fn noted(pointer: *mut u8, size: usize) -> *mut u8 {
+fn recorded(pointer: *mut u8, size: usize) -> *mut u8 {
     if pointer.is_null() {
         FAILED.store(size, Ordering::Relaxed);
         FAILED_IN_TURN.store(turn::current(), Ordering::Relaxed);
-        if ENDS.load(Ordering::Relaxed) {
-            end(size);
+        if ABORTS.load(Ordering::Relaxed) {
+            abort(size);
         }
     }
     pointer
 }
 
-/// Whether the process exits here when it has no memory.
-static ENDS: AtomicBool = AtomicBool::new(false);
+/// Whether the process aborts right in the allocator when an allocation fails.
+static ABORTS: AtomicBool = AtomicBool::new(false);
 
-/// Runs code that holds the lock of std's backtraces, as formatting one does. If memory runs out in it, the
-/// process exits, as it would have anyway: std would first report it, and wait for that lock forever.
-pub fn naming_a_backtrace<T>(code: impl FnOnce() -> T) -> T {
-    let _naming = Naming::begin();
+/// Runs code that holds std's backtrace lock, as formatting a backtrace does. If an allocation fails in it, the process
+/// aborts right away. It would have aborted anyway, but std would first report the failure, and wait for that lock
+/// forever.
+pub fn with_backtrace_lock<T>(code: impl FnOnce() -> T) -> T {
+    let _abort = AbortOnFailure::begin();
     code()
 }
 
-/// Ends with the text, also when making it panics.
-struct Naming;
+/// In force until it is dropped, also by a panic.
+struct AbortOnFailure;
 
-impl Naming {
-    fn begin() -> Naming {
-        ENDS.store(true, Ordering::Relaxed);
-        Naming
+impl AbortOnFailure {
+    fn begin() -> AbortOnFailure {
+        ABORTS.store(true, Ordering::Relaxed);
+        AbortOnFailure
     }
 }
 
-impl Drop for Naming {
+impl Drop for AbortOnFailure {
     fn drop(&mut self) {
-        ENDS.store(false, Ordering::Relaxed);
+        ABORTS.store(false, Ordering::Relaxed);
     }
 }
 
-/// How long a last line waits for room on standard error.
+/// How long the last line waits for room on standard error.
 const PATIENCE_MILLISECONDS: i64 = 250;
 
-/// Ends the process in std's words, by which others know why.
+/// Aborts with std's message, from which the parent process recognizes the cause.
 #[cold]
-fn end(size: usize) -> ! {
-    // Nothing of this allocates. One write: it may be a log that others write to, or a pipe that nobody reads.
+fn abort(size: usize) -> ! {
+    // None of this allocates. A single write, because others may write to the same log.
     let mut line = [0; 64];
     let mut rest = &mut line[..];
     let _ = writeln!(rest, "memory allocation of {size} bytes failed");
     let left = rest.len();
     let written = line.len() - left;
-    // When it cannot be written there is nobody to tell.
+    // If this cannot be written, there is nowhere to report it.
     let _ = write_within(libc::STDERR_FILENO, &line[..written], PATIENCE_MILLISECONDS);
     std::process::abort();
 }
 
-/// Bytes that were asked for in vain in this turn of the loop; 0: there was memory. Async-signal-safe.
+/// Returns the size in bytes of the last allocation that failed in this turn of the event loop; 0 if none did.
+/// Async-signal-safe.
 pub fn failed_in_this_turn() -> usize {
     let in_this_turn = FAILED_IN_TURN.load(Ordering::Relaxed) == turn::current();
     if in_this_turn { FAILED.load(Ordering::Relaxed) } else { 0 }
@@ -111,13 +113,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_while_a_backtrace_is_named_ends_that() {
-        let named = std::panic::catch_unwind(|| {
-            naming_a_backtrace(|| {
-                assert!(ENDS.load(Ordering::Relaxed));
+    fn a_panic_under_the_backtrace_lock_restores_the_default() {
+        let outcome = std::panic::catch_unwind(|| {
+            with_backtrace_lock(|| {
+                assert!(ABORTS.load(Ordering::Relaxed));
                 panic!("a Display that panics");
             })
         });
-        assert!(named.is_err() && !ENDS.load(Ordering::Relaxed));
+        assert!(outcome.is_err() && !ABORTS.load(Ordering::Relaxed));
     }
 }

@@ -1,4 +1,4 @@
-//! Crash guard, watchdog and memory limit, as the settings want them.
+//! Starts crash guard, watchdog and memory limit as configured.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -18,28 +18,28 @@ use crate::settings::Settings;
 /// Keeps crash guard, watchdog and memory limit in force.
 pub(crate) struct CrashGuard {
     _limit: Option<MemoryLimit>,
-    // Dropped before the guard, into whose handler it leads.
+    // Dropped before the handlers, because a stall ends in `settle.rs` too.
     _watch: Option<watchdog::Watch>,
-    _guard: Option<Handlers>,
+    _handlers: Option<Handlers>,
 }
 
 impl CrashGuard {
-    /// Begins. What cannot be had is told in the log, and the server goes on without.
+    /// Starts what the settings ask for. A failure is logged, and the server continues without that part.
     pub(crate) fn begin(settings: &Settings, format: ReplyFormat) -> CrashGuard {
-        let mut begun = CrashGuard { _limit: None, _watch: None, _guard: None };
+        let mut guard = CrashGuard { _limit: None, _watch: None, _handlers: None };
         if settings.crash_guard {
-            begun._guard = said("the crash guard", install(settings, format));
-            let seconds = settings.watchdog.filter(|_| begun._guard.is_some());
-            begun._watch = said("the watchdog", watchdog::begin(seconds));
+            guard._handlers = ok_or_warn("the crash guard", install(settings, format));
+            let limit = settings.watchdog.filter(|_| guard._handlers.is_some());
+            guard._watch = ok_or_warn("the watchdog", watchdog::begin(limit));
         }
         if let Some(bytes) = settings.memory {
-            begun._limit = said("the memory limit", limit_memory(bytes));
+            guard._limit = ok_or_warn("the memory limit", limit_memory(bytes));
         }
-        begun
+        guard
     }
 }
 
-fn said<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
+fn ok_or_warn<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
     result.unwrap_or_else(|error| {
         tracing::warn!("Continuing without {what}: {error}.");
         None
@@ -50,19 +50,19 @@ fn install(settings: &Settings, format: ReplyFormat) -> io::Result<Option<Handle
     let is_cgi = format == ReplyFormat::Cgi;
     let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
-    let guard = install_handlers(Installation { image, crashes })?;
-    if guard.is_some() && is_cgi {
-        // Plain, for the site's pages take time to make, and this process has one request alone.
+    let handlers = install_handlers(Installation { image, crashes })?;
+    if handlers.is_some() && is_cgi {
+        // Rendering the site's pages takes time, and this process serves only one request.
         prepare_plain(ReplyFormat::Cgi)?;
     }
-    Ok(guard)
+    Ok(handlers)
 }
 
 /// Creates the folder in which the guard records crashes, and closes it to other accounts, since its contents
-/// are trusted. Only once the server listens: a failed start leaves nothing behind.
+/// are trusted. Called once the server listens, so that a failed start leaves nothing behind.
 pub(super) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
-    // Without it nothing is quarantined, but everything else works.
+    // Without the folder nothing is quarantined; everything else works.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         tracing::warn!("The folder {} could not be created: {error}.", folder.display());
         return;
@@ -91,13 +91,14 @@ struct Handlers {
     _handlers: sys::fatal::Guard,
 }
 
-/// Catches SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT from now until the guard is dropped.
+/// Catches SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT until the returned value is dropped.
 ///
-/// Does nothing, and returns `None`, when the process has several threads or somebody has installed it
-/// already: what is known here is one loop's.
+/// Returns `None` and does nothing if the process has several threads or the handlers are already installed: the
+/// tables belong to a single loop.
 ///
 /// # Errors
-/// When there is no memory for the stack that handlers run on.
+///
+/// If there is no memory for the alternate signal stack, or `/proc` is not mounted.
 fn install_handlers(installation: Installation) -> io::Result<Option<Handlers>> {
     if sys::threads::count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
         return Ok(None);
@@ -111,7 +112,7 @@ fn install_handlers(installation: Installation) -> io::Result<Option<Handlers>> 
 
 impl Drop for Handlers {
     fn drop(&mut self) {
-        // The handlers are given back after this: until then they find nobody to answer.
+        // The former signal actions are restored after this, when the field is dropped.
         INSTALLED.store(false, Ordering::Relaxed);
     }
 }

@@ -1,11 +1,11 @@
 //! The connections and requests of this process as a signal handler sees them: tables of atomic numbers.
 //!
-//! A handler may neither allocate nor take a lock nor trust the heap, so everything it needs about them lies here
-//! before it is needed: the open connections, the requests in flight, who is running. Whoever serves enters
-//! each [`ConnectionGuard`] and each [`RequestGuard`], tells what was sent, and polls foreign code through [`Mark::run`].
-//! While no guard is installed all that does nothing. It costs a few stores to memory for each request.
+//! A handler must not allocate, take a lock or trust the heap, so everything it needs is recorded here in advance: the
+//! open connections, the requests in flight, and which of them is running. A transport holds a [`ConnectionGuard`] per
+//! connection and a [`RequestGuard`] per request, records what was sent, and polls the application's code through
+//! [`Mark::run`]. Without installed handlers none of this does anything. The cost is a few stores per request.
 //!
-//! Who gets which bytes when the process cannot go on is decided in `settle.rs`.
+//! `settle.rs` decides which bytes each client gets when the process cannot continue.
 
 use std::cell::Cell;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -16,51 +16,51 @@ use sys::interval;
 
 use super::panics::Symbolize;
 
-/// How a connection's requests came in: which of the prepared answers are for it.
+/// The format of a connection's replies; selects the prepared ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyFormat {
-    /// Several requests on a connection, each with an id of its own.
+    /// Several requests on a connection, each with its own id.
     FastCgi,
     /// One request after the other.
     Http,
-    /// One request alone; nothing follows it.
+    /// A single request; nothing follows it.
     Cgi,
 }
 
 pub(crate) const REPLY_FORMATS: usize = 3;
 
-/// How many connections are kept in view; those beyond are closed without a word when the process cannot
-/// go on. Eight times the default of what is open at once; 48 bytes each, untouched ones cost nothing.
+/// How many connections are recorded; any beyond that are closed without a reply when the process cannot continue.
+/// Eight times the default limit of open connections. Each row takes 48 bytes; rows never used take no memory.
 pub(crate) const MAX_CONNECTIONS: usize = 8192;
 
-/// As [`MAX_CONNECTIONS`], for requests; 8 times the default as well.
+/// How many requests are recorded; also eight times the default limit.
 pub(crate) const MAX_REQUESTS: usize = 4096;
 
-/// Bytes of a label that are kept.
+/// Bytes of a part's name that are recorded.
 pub(crate) const PART_BYTES: usize = 32;
 
-/// Bytes of method and path that are kept, together with the space between them.
+/// Bytes of method and path that are recorded, including the space between them.
 const TEXT_BYTES: usize = 128;
 
-/// Tells which socket listens, to be handed to the next image: at descriptor 0 when it came from there.
+/// Sets the listening socket to hand to the next image; on descriptor 0 if it came from there.
 pub(crate) fn set_listener(listener: Option<BorrowedFd<'_>>, at_stdin: bool) {
     LISTENER.store(listener.map_or(-1, |fd| fd.as_raw_fd()), Ordering::Relaxed);
     LISTENER_AT_STDIN.store(at_stdin, Ordering::Relaxed);
 }
 
-/// Has the launcher's file passed on to the next program, at most 64 bytes of it.
+/// Sets the launcher's file to pass on to the next image; at most 64 bytes of it are kept.
 pub(crate) fn set_origin(file: &str) {
     write_text(&ORIGIN, &[file.as_bytes()]);
 }
 
-/// The handlers are installed, and its loop is the only one.
+/// Whether the handlers are installed.
 pub(crate) static INSTALLED: AtomicBool = AtomicBool::new(false);
 pub(crate) static LISTENER: AtomicI32 = AtomicI32::new(-1);
 pub(crate) static LISTENER_AT_STDIN: AtomicBool = AtomicBool::new(false);
 pub(crate) static ORIGIN: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
-/// The request whose foreign code is running: its row + 1.
+/// The request whose code is running: its row + 1; 0 for none.
 pub(crate) static RUNNING: AtomicU32 = AtomicU32::new(0);
-/// The request whose foreign code ran last, as a suspect: its row + 1.
+/// The request whose code ran last, as a suspect: its row + 1; 0 until the first one.
 pub(crate) static RAN_LAST: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) static CONNECTION_ROWS: [ConnectionRow; MAX_CONNECTIONS] =
@@ -70,23 +70,23 @@ pub(crate) static REQUEST_ROWS: [RequestRow; MAX_REQUESTS] =
 pub(crate) static FREE_CONNECTION_ROWS: FreeRows = FreeRows::new();
 pub(crate) static FREE_REQUEST_ROWS: FreeRows = FreeRows::new();
 
-/// One open connection, as the handler sees it.
+/// One open connection as the handler sees it.
 pub(crate) struct ConnectionRow {
-    /// -1: the row is free.
+    /// -1 if the row is free.
     pub(crate) descriptor: AtomicI32,
     pub(crate) format: AtomicU8,
-    /// Nothing of its input is in our memory, and it may carry further requests.
+    /// Whether none of its input is in our memory and it may carry further requests.
     pub(crate) settled: AtomicBool,
-    /// Bytes that are missing of the header of the record begun.
+    /// Unsent bytes of the header of a partly sent record.
     pub(crate) owed_header: AtomicU8,
-    /// Bytes that are missing of that record behind its header.
+    /// Unsent bytes of that record after its header.
     pub(crate) owed: AtomicU32,
     /// The header of that record.
     pub(crate) header: AtomicU64,
-    /// The id of a request of which a part has come; 0 for none.
+    /// The id of a request that has arrived in part; 0 for none.
     pub(crate) arriving: AtomicU32,
     next_free: AtomicU32,
-    /// Bytes that were sent on it.
+    /// Bytes sent on it.
     pub(crate) sent: AtomicU64,
 }
 
@@ -107,31 +107,31 @@ impl ConnectionRow {
 }
 
 impl ConnectionRow {
-    /// Notes the header of a record of which the last `rest` bytes are missing.
+    /// Records a record whose last `rest` bytes have not been sent.
     fn owe_record(&self, header: Header, rest: usize) {
-        let behind_header = usize::from(header.content_length) + usize::from(header.padding_length);
-        let owed = rest.min(behind_header);
+        let after_header = usize::from(header.content_length) + usize::from(header.padding_length);
+        let owed = rest.min(after_header);
         self.header.store(u64::from_ne_bytes(header.encode()), Ordering::Relaxed);
         self.owed_header.store((rest - owed).min(8) as u8, Ordering::Relaxed);
         self.owed.store(owed as u32, Ordering::Relaxed);
     }
 }
 
-/// One request in flight, as the handler sees it.
+/// One request in flight as the handler sees it.
 pub(crate) struct RequestRow {
-    /// The connection's row + 1; 0: the row is free.
+    /// The connection's row + 1; 0 if this row is free.
     pub(crate) connection: AtomicU32,
     pub(crate) id: AtomicU32,
     next_free: AtomicU32,
     pub(crate) without_body: AtomicBool,
-    /// How many bytes the connection had sent, or will have, before the first of this answer.
+    /// How many bytes the connection sends before the first byte of this response.
     pub(crate) starts_at: AtomicU64,
     pub(crate) part: [AtomicU64; PART_BYTES / 8],
     /// Method, space, path.
-    pub(crate) text: [AtomicU64; TEXT_BYTES / 8],
+    pub(crate) method_and_path: [AtomicU64; TEXT_BYTES / 8],
 }
 
-/// No byte of the response is there yet.
+/// No byte of the response exists yet.
 const NOT_STARTED: u64 = u64::MAX;
 
 impl RequestRow {
@@ -143,19 +143,19 @@ impl RequestRow {
             without_body: AtomicBool::new(false),
             starts_at: AtomicU64::new(NOT_STARTED),
             part: [const { AtomicU64::new(0) }; PART_BYTES / 8],
-            text: [const { AtomicU64::new(0) }; TEXT_BYTES / 8],
+            method_and_path: [const { AtomicU64::new(0) }; TEXT_BYTES / 8],
         }
     }
 }
 
-/// Which rows of a table are free. One thread uses it, as the installation made sure; the handler reads
-/// `touched` alone.
+/// Which rows of a table are free. Used by one thread, as installation ensures; the handler reads only `touched`
+/// and `taken`.
 pub(crate) struct FreeRows {
-    /// The first row of the list of free ones, + 1.
+    /// The head of the free list: its row + 1; 0 if the list is empty.
     first_free: AtomicU32,
-    /// Rows from here on were never used.
+    /// Rows from here on have never been used.
     pub(crate) touched: AtomicU32,
-    /// How many are taken.
+    /// How many rows are in use.
     pub(crate) taken: AtomicU32,
 }
 
@@ -168,7 +168,7 @@ impl FreeRows {
         }
     }
 
-    /// Takes a row of a table of `length`; `next` tells a free row's successor.
+    /// Takes a row of a table of `length` rows; `next` returns a row's successor in the free list.
     fn take(&self, length: usize, next: impl Fn(usize) -> u32) -> Option<usize> {
         let first = self.first_free.load(Ordering::Relaxed);
         let index = if first > 0 {
@@ -187,8 +187,8 @@ impl FreeRows {
         Some(index)
     }
 
-    /// Gives a row back; returns its successor in the list of free ones.
-    fn give_back(&self, index: usize) -> u32 {
+    /// Frees a row; returns its successor in the free list.
+    fn release(&self, index: usize) -> u32 {
         self.taken.store(self.taken.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         let next = self.first_free.load(Ordering::Relaxed);
         self.first_free.store(index as u32 + 1, Ordering::Relaxed);
@@ -196,28 +196,28 @@ impl FreeRows {
     }
 }
 
-/// An open connection, from its accept until the value is dropped; do that before the socket is closed.
+/// The row of an open connection. Drop it before the socket is closed.
 #[derive(Debug)]
 pub(crate) struct ConnectionGuard {
     index: Option<u32>,
-    /// What the row has to know of the input was told when the last of it was taken.
+    /// Whether the row reflects all input that has been read.
     input_is_recorded: Cell<bool>,
 }
 
-/// What a connection holds of its input.
+/// How much of its input a connection holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InputState {
-    /// Nothing is in memory, no record half read, and the other side wants to go on with the connection: it can be
-    /// handed over as it is once its requests are answered.
+    /// Nothing is in memory, no record is partly read, and the peer wants to keep the connection: it can be handed
+    /// over as it is once its requests are answered.
     Settled,
-    /// A part of a request with this id has come, of which nobody knows yet.
+    /// Part of a request with this id has arrived, and the request is not registered yet.
     Arriving(u32),
     /// Anything else.
     Unsettled,
 }
 
 impl ConnectionGuard {
-    /// Notes a connection. There is none to note when nothing is installed.
+    /// Registers a connection. Does nothing unless the handlers are installed and a row is free.
     pub(crate) fn register(descriptor: BorrowedFd<'_>, format: ReplyFormat) -> ConnectionGuard {
         let index = INSTALLED.load(Ordering::Relaxed).then(|| Self::take_row(descriptor, format));
         ConnectionGuard { index: index.flatten(), input_is_recorded: Cell::new(true) }
@@ -234,7 +234,7 @@ impl ConnectionGuard {
         row.owed.store(0, Ordering::Relaxed);
         row.arriving.store(0, Ordering::Relaxed);
         row.sent.store(0, Ordering::Relaxed);
-        // From here on the handler sees it.
+        // From here on the handler sees the row.
         row.descriptor.store(descriptor.as_raw_fd(), Ordering::Release);
         Some(index as u32)
     }
@@ -243,19 +243,19 @@ impl ConnectionGuard {
         self.index.map(|index| &CONNECTION_ROWS[index as usize])
     }
 
-    /// Whether anything is noted at all.
+    /// Whether the connection has a row.
     #[inline]
     pub(crate) fn is_registered(&self) -> bool {
         self.index.is_some()
     }
 
-    /// More input was taken: what was noted of it may not be true any more.
+    /// Call after reading: what is recorded of the input may no longer hold.
     #[inline]
     pub(crate) fn input_changed(&self) {
         self.input_is_recorded.set(false);
     }
 
-    /// Notes what is held of the input, if that has changed since.
+    /// Records the state of the input if it has changed since the last call.
     #[inline]
     pub(crate) fn record_input(&self, input: impl FnOnce() -> InputState) {
         if self.is_registered() && !self.input_is_recorded.replace(true) {
@@ -263,8 +263,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Notes what is held of the input when a request of it has begun. Once that is settled there is nothing left
-    /// that could change it.
+    /// Records the state of the input when a request has started. A settled state is final until the next read.
     #[inline]
     pub(crate) fn record_input_after_request(&self, input: impl FnOnce() -> InputState) {
         if self.is_registered() {
@@ -282,8 +281,8 @@ impl ConnectionGuard {
         }
     }
 
-    /// Notes how many bytes were sent so far; and, when they end within a FastCGI record, the header of that and how
-    /// many of its bytes are missing.
+    /// Records how many bytes have been sent so far and, if they end within a FastCGI record, that record's header and
+    /// how many of its bytes are unsent.
     #[inline]
     pub(crate) fn record_sent(&self, sent: u64, record: Option<(Header, usize)>) {
         let Some(row) = self.row() else { return };
@@ -297,8 +296,8 @@ impl ConnectionGuard {
         row.sent.store(sent, Ordering::Relaxed);
     }
 
-    /// Notes a request: its id on the connection, which part of the program it is for, and what was asked (without the query,
-    /// which may hold secrets).
+    /// Registers a request: its id on the connection, the part it is for, its method and path (without the query, which
+    /// may contain secrets).
     pub(crate) fn register_request(
         &self,
         id: u32,
@@ -318,17 +317,17 @@ impl ConnectionGuard {
             Some(part) => write_text(&row.part, &[part.as_bytes()]),
             None => row.part[0].store(0, Ordering::Relaxed),
         }
-        write_text(&row.text, &[method.as_bytes(), b" ", path.as_bytes()]);
-        // From here on the handler sees it.
+        write_text(&row.method_and_path, &[method.as_bytes(), b" ", path.as_bytes()]);
+        // From here on the handler sees the row.
         row.connection.store(connection + 1, Ordering::Release);
-        // There is something to watch: see `watchdog.rs`.
+        // `watchdog.rs` stops the timer while there are no requests.
         if interval::can_be_armed() {
             interval::arm();
         }
         RequestGuard { index: Some(index as u32) }
     }
 
-    /// The socket is about to be closed, though the value lives on.
+    /// Hides the connection from the handler, because its socket is about to be closed before the value is dropped.
     pub(crate) fn unregister(&self) {
         if let Some(row) = self.row() {
             row.descriptor.store(-1, Ordering::Release);
@@ -342,20 +341,20 @@ impl Drop for ConnectionGuard {
             let index = index as usize;
             let row = &CONNECTION_ROWS[index];
             row.descriptor.store(-1, Ordering::Release);
-            row.next_free.store(FREE_CONNECTION_ROWS.give_back(index), Ordering::Relaxed);
+            row.next_free.store(FREE_CONNECTION_ROWS.release(index), Ordering::Relaxed);
         }
     }
 }
 
-/// A request in flight, until its response is sent to its last byte or nobody wants it any more: then the
-/// value is to be dropped.
+/// The row of a request in flight. Drop it when the last byte of the response has been sent, or the response is no
+/// longer wanted.
 #[derive(Debug)]
 pub(crate) struct RequestGuard {
     index: Option<u32>,
 }
 
 impl RequestGuard {
-    /// Names the request to those who run its code.
+    /// The mark to run the request's code with.
     pub(crate) fn mark(&self) -> Mark {
         Mark { number: self.index.map_or(0, |index| index + 1), symbolize: Symbolize::InChild }
     }
@@ -367,12 +366,12 @@ impl Drop for RequestGuard {
             let index = index as usize;
             let row = &REQUEST_ROWS[index];
             row.connection.store(0, Ordering::Release);
-            row.next_free.store(FREE_REQUEST_ROWS.give_back(index), Ordering::Relaxed);
+            row.next_free.store(FREE_REQUEST_ROWS.release(index), Ordering::Relaxed);
         }
     }
 }
 
-/// Names a request whose code is run: should it never come back, the request is the culprit.
+/// Identifies the request whose code is running: if that code crashes or stalls, this request is the culprit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     number: u32,
@@ -391,7 +390,7 @@ impl Mark {
         self.symbolize
     }
 
-    /// Notes that the response begins behind the first `at` bytes that the connection sends in all.
+    /// Records that the response starts after the first `at` bytes that the connection sends in total.
     #[inline]
     pub(crate) fn set_starts_at(self, at: u64) {
         if let Some(row) = (self.number as usize).checked_sub(1).and_then(|at| REQUEST_ROWS.get(at))
@@ -400,56 +399,56 @@ impl Mark {
         }
     }
 
-    /// Runs code of the request's.
+    /// Runs the request's code; the mark that was running before is restored even after a panic.
     #[inline]
     pub(crate) fn run<T>(self, code: impl FnOnce() -> T) -> T {
-        struct PutBack(u32);
-        impl Drop for PutBack {
+        struct RestoreRunning(u32);
+        impl Drop for RestoreRunning {
             fn drop(&mut self) {
                 RUNNING.store(self.0, Ordering::Relaxed);
             }
         }
-        let _put_back = PutBack(RUNNING.load(Ordering::Relaxed));
+        let _restore = RestoreRunning(RUNNING.load(Ordering::Relaxed));
         RUNNING.store(self.number, Ordering::Relaxed);
         RAN_LAST.store(self.number, Ordering::Relaxed);
         code()
     }
 }
 
-/// How many requests there are.
+/// Returns the number of requests in flight.
 pub(crate) fn in_flight() -> u32 {
     FREE_REQUEST_ROWS.taken.load(Ordering::Relaxed)
 }
 
-/// The request whose foreign code ran last.
+/// Returns the request whose code ran last.
 pub(crate) fn ran_last() -> Option<&'static RequestRow> {
     let index = RAN_LAST.load(Ordering::Relaxed).checked_sub(1)?;
     REQUEST_ROWS.get(index as usize)
 }
 
-/// Says whether the handlers are installed.
+/// Returns whether the handlers are installed.
 pub(crate) fn is_installed() -> bool {
     INSTALLED.load(Ordering::Relaxed)
 }
 
-/// Writes texts one after the other, as much as has room, with a zero byte at the end if there is room.
+/// Writes the concatenated texts, truncated to the buffer, and a terminating zero byte if it fits.
 fn write_text(to: &[AtomicU64], texts: &[&[u8]]) {
     let mut bytes = [0; TEXT_BYTES];
-    let room = TEXT_BYTES.min(to.len() * 8);
+    let capacity = TEXT_BYTES.min(to.len() * 8);
     let mut length = 0;
     for text in texts {
-        let count = text.len().min(room - length);
+        let count = text.len().min(capacity - length);
         bytes[length..length + count].copy_from_slice(&text[..count]);
         length += count;
     }
-    // The words that are used, and one more that ends the text.
+    // The words in use, and one more to terminate the text.
     let (words, _) = bytes.as_chunks::<8>();
     for (to, word) in to.iter().zip(&words[..(length / 8 + 1).min(words.len())]) {
         to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
     }
 }
 
-/// Reads a text that [`write_text`] wrote; returns its length.
+/// Reads a text written by [`write_text`]; returns its length.
 pub(crate) fn read_text(from: &[AtomicU64], to: &mut [u8]) -> usize {
     let mut length = 0;
     for word in from {
@@ -469,8 +468,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_cut_at_the_end_of_their_room() {
-        let room = [const { AtomicU64::new(u64::MAX) }; 2];
+    fn texts_are_truncated_to_their_buffer() {
+        let buffer = [const { AtomicU64::new(u64::MAX) }; 2];
         let mut bytes = [0; 64];
         for (texts, expected) in [
             (&["GET", " ", "/a"][..], "GET /a"),
@@ -480,27 +479,27 @@ mod tests {
             (&["12345678", "9abcdefgh"], "123456789abcdefg"),
         ] {
             let texts: Vec<_> = texts.iter().map(|text| text.as_bytes()).collect();
-            write_text(&room, &texts);
-            let length = read_text(&room, &mut bytes);
+            write_text(&buffer, &texts);
+            let length = read_text(&buffer, &mut bytes);
             assert_eq!(std::str::from_utf8(&bytes[..length]).unwrap(), expected);
         }
     }
 
     #[test]
-    fn places_are_used_again_before_new_ones() {
-        let places = FreeRows::new();
+    fn released_rows_are_reused_before_new_ones() {
+        let rows = FreeRows::new();
         let mut next = [0; 3];
-        let take = |next: &[u32; 3]| places.take(3, |index| next[index]);
+        let take = |next: &[u32; 3]| rows.take(3, |index| next[index]);
         let taken: Vec<_> = (0..3).map(|_| take(&next).unwrap()).collect();
         assert_eq!((taken, take(&next)), (vec![0, 1, 2], None));
-        next[1] = places.give_back(1);
-        next[0] = places.give_back(0);
+        next[1] = rows.release(1);
+        next[0] = rows.release(0);
         assert_eq!([take(&next), take(&next), take(&next)], [Some(0), Some(1), None]);
-        assert_eq!(places.taken.load(Ordering::Relaxed), 3);
+        assert_eq!(rows.taken.load(Ordering::Relaxed), 3);
     }
 
     #[test]
-    fn without_an_installation_nothing_is_registered() {
+    fn nothing_is_registered_without_installed_handlers() {
         let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let connection =
             ConnectionGuard::register(std::os::fd::AsFd::as_fd(&one), ReplyFormat::Http);

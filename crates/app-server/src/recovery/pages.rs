@@ -1,5 +1,5 @@
-//! What visitors get when the process cannot go on: the pages are prepared in advance, in the form of each transport,
-//! for then nothing can be made any more. Who gets which is decided in `settle.rs`.
+//! The pages that visitors get when the process cannot continue, built in advance and encoded for each transport,
+//! because a signal handler cannot build any. `settle.rs` decides who gets which.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,19 +17,20 @@ use crate::cgi_vars::http_to_cgi::write_head;
 use crate::error_report::ErrorReport;
 use crate::host::Host;
 
-/// The pages as they are prepared now.
+/// Which pages are prepared now.
 #[derive(Default)]
 pub(crate) struct Pages {
     base: RefCell<Option<BasePath>>,
-    prepared: Cell<u32>,
+    /// How often pages have been prepared.
+    count: Cell<u32>,
 }
 
 impl Pages {
-    /// Whoever comes from several places has the pages of the last of so many.
-    const MOST: u32 = 16;
+    /// How often pages are prepared at most: each change of BASE leaks the former ones. After that, the last ones stay.
+    const MAX: u32 = 16;
 
-    /// Makes the pages for a site mounted there, unless they are made: their links need it. Called with
-    /// each request; with the first, it takes the time of three error pages.
+    /// Prepares the pages for a site mounted at `base`, which their links contain, unless that has been done. Called
+    /// with each request; the first call renders three error pages.
     pub(crate) fn prepare(
         &self,
         format: ReplyFormat,
@@ -39,16 +40,16 @@ impl Pages {
     ) {
         if format == ReplyFormat::Cgi
             || self.base.borrow().as_ref().is_some_and(|it| it.as_str() == base.as_str())
-            || self.prepared.get() >= Self::MOST
+            || self.count.get() >= Self::MAX
         {
             return;
         }
-        self.prepared.set(self.prepared.get() + 1);
+        self.count.set(self.count.get() + 1);
         *self.base.borrow_mut() = Some(base.clone());
         let page = |cause| {
             let page = host.error_page(&ErrorReport::prepared(cause, base.clone()));
-            // What fits into one record with its head, for sure.
-            if page.body().len() <= LONGEST_PAGE { page } else { plain(cause_of(&page)) }
+            // With its head it fits into one record.
+            if page.body().len() <= MAX_PAGE_BYTES { page } else { plain(cause_of(&page)) }
         };
         let replies = Replies { cut_when_alone: is_behind_mod_fcgid, ..replies(format, page) };
         if let Err(error) = prepared::prepare(format, &replies) {
@@ -57,15 +58,15 @@ impl Pages {
     }
 }
 
-/// Makes plain pages, for a process that has one request alone: the site's take time to make.
+/// Prepares plain pages, for a process that serves only one request: rendering the site's takes time.
 pub(super) fn prepare_plain(format: ReplyFormat) -> io::Result<()> {
     prepared::prepare(format, &replies(format, plain))
 }
 
-/// The longest page that is prepared; a longer one is replaced by a plain one.
-const LONGEST_PAGE: usize = 48 * 1024;
+/// The longest page that is prepared, in bytes of its body; a longer one is replaced by a plain one.
+const MAX_PAGE_BYTES: usize = 48 * 1024;
 
-/// Which cause a page was for, by its status.
+/// Returns the cause that a page was made for, by its status.
 fn cause_of(page: &Response<Bytes>) -> Cause {
     match page.status().as_u16() {
         503 => Cause::Interrupted,
@@ -92,14 +93,14 @@ fn replies(format: ReplyFormat, page: impl Fn(Cause) -> Response<Bytes>) -> Repl
     }
 }
 
-/// A page without any template.
+/// Builds a page without a template.
 fn plain(cause: Cause) -> Response<Bytes> {
     let report = ErrorReport::prepared(cause, BasePath::default());
     let status = report.status;
     let html = format!(
         "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
-         <h1>{status}</h1><p>The request could not be answered. The fault is not yours: it has been \
-         noted in the log.</p><p>Reference: {}</p></html>\n",
+         <h1>{status}</h1><p>The request could not be answered. This is not your fault; the error has been \
+         logged.</p><p>Reference: {}</p></html>\n",
         report.reference
     );
     let mut page = Response::new(Bytes::from(html));
@@ -119,7 +120,7 @@ fn as_cgi(page: Response<Bytes>) -> Vec<u8> {
     bytes.into()
 }
 
-/// Stands where the request's id goes.
+/// Stands in for the request's id, which is filled in later.
 const ANY_ID: RequestId = RequestId::ONE;
 
 fn over_fastcgi(page: Response<Bytes>) -> Reply {
@@ -143,7 +144,7 @@ fn end_of_request(app_status: u8) -> Reply {
 }
 
 fn put_record(reply: &mut Reply, record_type: RecordType, content: &[u8]) {
-    /// Where a header has the id.
+    /// The offset of the id in a record header (FastCGI 1.0 §3.3).
     const ID_AT: usize = 2;
     reply.ids.push(reply.bytes.len() + ID_AT);
     let header = Header::new(record_type, Some(ANY_ID), content.len());
@@ -174,7 +175,7 @@ mod tests {
     use crate::error_report::PLACEHOLDER;
 
     #[test]
-    fn every_page_has_the_place_for_a_reference() {
+    fn every_page_has_the_placeholder_of_the_reference() {
         for format in [ReplyFormat::FastCgi, ReplyFormat::Http, ReplyFormat::Cgi] {
             for page in [plain, |cause| {
                 crate::error_report::plain_text(&ErrorReport::prepared(cause, BasePath::default()))
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn over_fastcgi_ids_are_where_headers_have_them() {
+    fn fastcgi_ids_are_at_the_offsets_of_the_headers() {
         let reply = over_fastcgi(plain(Cause::Crashed));
         let mut bytes = &reply.bytes[..];
         let mut at = 0;

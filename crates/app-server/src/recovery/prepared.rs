@@ -1,4 +1,4 @@
-//! The answers to send when the process cannot go on, word for word, in memory that is only read.
+//! The replies to send when the process cannot continue, byte for byte, in read-only memory.
 
 use std::io;
 
@@ -7,37 +7,38 @@ use sys::mapping::{Published, seal};
 use super::in_flight::{REPLY_FORMATS, ReplyFormat};
 use crate::error_report::PLACEHOLDER;
 
-/// Bytes to send, with the places that are filled in then.
+/// Bytes to send, and the offsets at which values are filled in when they are sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     /// What to send.
     pub(crate) bytes: Vec<u8>,
-    /// Where the request's id goes, in two bytes, the higher first. At most 4 places.
+    /// The offsets of the request's id, in two bytes, big-endian. At most 4.
     pub(crate) ids: Vec<usize>,
-    /// How many bytes are for a request whose answer has no body (HEAD); all, unless this says less.
+    /// How many of the bytes to send if the response has no body (HEAD). Default: all.
     pub(crate) without_body: Option<usize>,
 }
 
-/// What to send in which case, for one transport.
+/// The replies of one format, by case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replies {
-    /// To whoever was running when the signal came.
+    /// To the request that was running when the signal came.
     pub(crate) failed: Reply,
-    /// To the others.
+    /// To all others.
     pub(crate) interrupted: Reply,
-    /// To whoever was running when the loop stalled.
+    /// To the request that was running when the loop stalled.
     pub(crate) stalled: Reply,
-    /// Ends a response that has begun, behind a whole record. Without it the connection is closed.
+    /// Ends a response that has started, after a complete record. Without it, the connection is closed.
     pub(crate) cut: Option<Reply>,
-    /// Whether to end it so also when nobody else is answered on the connection. Else that is closed, which
-    /// more web servers understand.
+    /// Whether to send `cut` even if no other request on the connection gets a reply. Otherwise the connection is
+    /// closed, which more web servers recognize as a truncated response.
     pub(crate) cut_when_alone: bool,
 }
 
-/// Puts the answers of a transport ready; in place of those that were there before.
+/// Prepares the replies of a format. They replace any former ones.
 ///
 /// # Errors
-/// When there is no memory for them. The ones before stay.
+///
+/// If there is no memory for them. The former ones stay.
 pub(crate) fn prepare(format: ReplyFormat, replies: &Replies) -> io::Result<()> {
     PREPARED[format as usize].publish(PreparedReplies {
         failed: PreparedReply::seal(&replies.failed)?,
@@ -48,16 +49,16 @@ pub(crate) fn prepare(format: ReplyFormat, replies: &Replies) -> io::Result<()> 
     })
 }
 
-/// What was prepared for a transport, of which the number is given. Async-signal-safe.
+/// Returns the replies prepared for a format, given as a number. Async-signal-safe.
 pub(super) fn prepared(format: usize) -> &'static PreparedReplies {
     PREPARED.get(format).and_then(Published::get).unwrap_or(&PreparedReplies::NOTHING)
 }
 
-/// A row a transport.
+/// By [`ReplyFormat`].
 static PREPARED: [Published<PreparedReplies>; REPLY_FORMATS] =
     [const { Published::nothing() }; REPLY_FORMATS];
 
-/// [`Replies`], as the handler finds them.
+/// [`Replies`] as the handler finds them.
 #[derive(Clone, Copy)]
 pub(super) struct PreparedReplies {
     pub(super) failed: PreparedReply,
@@ -77,7 +78,7 @@ impl PreparedReplies {
     };
 }
 
-/// [`Reply`], as the handler finds it.
+/// [`Reply`] as the handler finds it.
 #[derive(Clone, Copy)]
 pub(super) struct PreparedReply {
     bytes: &'static [u8],
@@ -102,18 +103,18 @@ impl PreparedReply {
             .enumerate()
             .filter(|(_, window)| *window == PLACEHOLDER.as_bytes())
             .map(|(at, _)| at as u32);
-        for (place, at) in prepared.references.iter_mut().zip(references) {
-            *place = Some(at);
+        for (slot, at) in prepared.references.iter_mut().zip(references) {
+            *slot = Some(at);
         }
         let ids = reply.ids.iter().filter(|at| **at + 2 <= bytes.len()).map(|at| *at as u32);
-        for (place, at) in prepared.ids.iter_mut().zip(ids) {
-            *place = Some(at);
+        for (slot, at) in prepared.ids.iter_mut().zip(ids) {
+            *slot = Some(at);
         }
         Ok(prepared)
     }
 
-    /// Gives the page to `send` piece by piece, with id and reference in their places, as long as that says
-    /// yes. Says whether there is a page and all of it was sent. Async-signal-safe, if `send` is.
+    /// Passes the reply to `send` piece by piece, with id and reference filled in, until `send` returns false.
+    /// Returns whether there is a reply and all of it was sent. Async-signal-safe if `send` is.
     pub(super) fn fill_in(
         &self,
         id: u16,
@@ -124,18 +125,17 @@ impl PreparedReply {
         let length = if without_body { self.without_body } else { self.bytes.len() };
         let mut rest = &self.bytes[..length];
         let mut at = 0;
-        // Through a small buffer, in which the places are filled in. A place may lie across the border of two
-        // pieces.
+        // Copied through a small buffer, because the memory is read-only. A value may lie across two pieces.
         let mut piece = [0; 4096];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(piece.len()));
             let piece = &mut piece[..now.len()];
             piece.copy_from_slice(now);
-            for place in self.ids.iter().flatten() {
-                put_at(piece, at, *place, &id.to_be_bytes());
+            for offset in self.ids.iter().flatten() {
+                put_at(piece, at, *offset, &id.to_be_bytes());
             }
-            for place in self.references.iter().flatten() {
-                put_at(piece, at, *place, reference);
+            for offset in self.references.iter().flatten() {
+                put_at(piece, at, *offset, reference);
             }
             if !send(piece) {
                 return false;
@@ -147,10 +147,10 @@ impl PreparedReply {
     }
 }
 
-/// Puts `bytes`, which belong at `place` of the whole, into the piece that begins at `at`.
-fn put_at(piece: &mut [u8], at: usize, place: u32, bytes: &[u8]) {
-    for (offset, byte) in bytes.iter().enumerate() {
-        let to = (place as usize + offset).checked_sub(at).and_then(|at| piece.get_mut(at));
+/// Writes `bytes`, which belong at `offset` of the whole, into the piece that starts at `at`, as far as they lie in it.
+fn put_at(piece: &mut [u8], at: usize, offset: u32, bytes: &[u8]) {
+    for (index, byte) in bytes.iter().enumerate() {
+        let to = (offset as usize + index).checked_sub(at).and_then(|at| piece.get_mut(at));
         if let Some(to) = to {
             *to = *byte;
         }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_across_the_border_of_two_pieces_are_filled_in() {
+    fn values_across_several_pieces_are_filled_in() {
         let mut whole = Vec::new();
         for at in [0, 4, 8] {
             let mut piece = *b"....";
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_sent_with_its_places_filled_in() {
+    fn a_reply_is_sent_with_id_and_reference_filled_in() {
         let reply = Reply {
             bytes: format!("ID {PLACEHOLDER} body").into_bytes(),
             ids: vec![0],

@@ -1,9 +1,8 @@
-//! Parts of a site that crash again and again are quarantined for a while, in all processes of the site.
+//! Quarantine: parts of a site that crash repeatedly are disabled for a while, in all processes of the site.
 //!
-//! The crash guard's signal handler appends a line for each crash to a file in the state folder, by one
-//! write: seconds since 1970, a blank, the part. All processes look at that file, at most once a second
-//! and only when there are requests; its length tells whether there is something new. Nobody needs a lock,
-//! and a line that is lost costs one more crash.
+//! For each crash the signal handler appends a line to a file in the state folder, in one write: seconds since
+//! 1970, a space, the part. Every process looks at that file at most once a second, and only when requests
+//! arrive; a changed length means new lines. No lock is needed: a lost line costs one more crash.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -14,35 +13,36 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use atomic_file::is_in_other_hands;
 use event_loop::time;
 
-/// So many crashes …
+/// This many crashes …
 const CRASHES: usize = 3;
 
-/// … within so many seconds …
+/// … within this many seconds …
 const WITHIN_SECONDS: u64 = 30;
 
-/// … are followed by so many seconds of quiet.
-const QUIET_SECONDS: u64 = 60;
+/// … quarantine a part for this many seconds after the last one.
+const QUARANTINE_SECONDS: u64 = 60;
 
-/// How often the file is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often to look at the file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much of its end is read: some 200 crashes.
+/// How much of the file's end is read: about 200 crashes.
 const TAIL_BYTES: u64 = 8 * 1024;
 
-/// Past it a new file is started. The former one stays as `crashes.old`.
-const LONGEST_BYTES: u64 = 256 * 1024;
+/// A longer file is renamed to `crashes.old`, and a new one is started.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The file of crashes in a state folder.
+/// Returns the path of the file of crashes in a state folder.
 pub(crate) fn file_in(folder: &Path) -> PathBuf {
     folder.join("crashes")
 }
 
-/// What this process knows.
+/// The quarantined parts, as far as this process knows.
 pub(crate) struct Quarantine {
     file: Option<PathBuf>,
-    looked_at: Cell<Option<Instant>>,
-    seen: Cell<u64>,
-    /// Parts and until when they are quarantined, in seconds since 1970.
+    checked_at: Cell<Option<Instant>>,
+    /// The length of the file when it was last checked.
+    length: Cell<u64>,
+    /// Each quarantined part and when its quarantine ends, in seconds since 1970.
     parts: RefCell<Vec<(String, u64)>>,
 }
 
@@ -50,49 +50,49 @@ impl Quarantine {
     pub(crate) fn new(state_folder: Option<&Path>) -> Quarantine {
         Quarantine {
             file: state_folder.map(file_in),
-            looked_at: Cell::new(None),
-            seen: Cell::new(0),
+            checked_at: Cell::new(None),
+            length: Cell::new(0),
             parts: RefCell::default(),
         }
     }
 
-    /// How many seconds a part has still to be quarantined.
+    /// Returns for how many more seconds a part is quarantined; `None` if it is not.
     pub(crate) fn seconds_left(&self, part: &str) -> Option<u64> {
-        self.look();
+        self.refresh();
         let parts = self.parts.borrow();
         let (_, until) = parts.iter().find(|(quarantined, _)| quarantined == part)?;
         until.checked_sub(now()).filter(|left| *left > 0)
     }
 
-    /// Looks at the file if it is time to.
-    fn look(&self) {
+    /// Rereads the file if it has changed and the last check is long enough ago.
+    fn refresh(&self) {
         let Some(file) = &self.file else { return };
         let turn = time::now();
-        let is_fresh = |at: Instant| turn.saturating_duration_since(at) < LOOK_AGAIN;
-        if self.looked_at.get().is_some_and(is_fresh) {
+        let is_fresh = |at: Instant| turn.saturating_duration_since(at) < CHECK_INTERVAL;
+        if self.checked_at.get().is_some_and(is_fresh) {
             return;
         }
-        self.looked_at.set(Some(turn));
-        // Nearly always there is none.
+        self.checked_at.set(Some(turn));
+        // The file rarely exists.
         let length = fs::metadata(file).map_or(0, |file| file.len());
-        if self.seen.replace(length) == length || length == 0 {
+        if self.length.replace(length) == length || length == 0 {
             return;
         }
         if is_in_other_hands(file) {
             tracing::warn!(
-                "{} belongs to another account, or others may write to it, so it is not believed; remove it.",
+                "{} ignored: it belongs to another account, or others may write to it; remove it.",
                 file.display()
             );
             return;
         }
-        let known = match tail(file) {
+        let current = match tail(file) {
             Ok(tail) => quarantined(&tail, now()),
             Err(error) => {
                 tracing::warn!("{} cannot be read: {error}.", file.display());
                 return;
             }
         };
-        let before = self.parts.replace(known);
+        let before = self.parts.replace(current);
         for (part, until) in &*self.parts.borrow() {
             if !before.iter().any(|(known, _)| known == part) {
                 let seconds = until.saturating_sub(now());
@@ -102,14 +102,14 @@ impl Quarantine {
                 );
             }
         }
-        if length > LONGEST_BYTES {
-            // Of several processes that do so, the last one's `old` stays.
+        if length > MAX_FILE_BYTES {
+            // Another process may have done it. If it fails, the file grows until the next try.
             let _ = fs::rename(file, file.with_extension("old"));
         }
     }
 }
 
-/// The end of the file.
+/// Reads the end of the file.
 fn tail(file: &Path) -> io::Result<String> {
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();
@@ -119,13 +119,13 @@ fn tail(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Which parts are to be quarantined now, and until when. What is no such line is passed over: the first
-/// may be cut off.
+/// Returns the parts to quarantine at `now`, and until when. Malformed lines are skipped: the first one may be
+/// truncated.
 fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
     let mut crashes: Vec<(&str, Vec<u64>)> = Vec::new();
     for line in lines.lines() {
         let Some((second, part)) = line.split_once(' ') else { continue };
-        // A clock that was ahead must not lock anything for ever.
+        // A clock that was ahead must not disable a part forever.
         let Some(second) = second.parse().ok().filter(|second| *second <= now + 5) else {
             continue;
         };
@@ -141,7 +141,7 @@ fn quarantined(lines: &str, now: u64) -> Vec<(String, u64)> {
             .filter(|crashes| crashes[CRASHES - 1] - crashes[0] <= WITHIN_SECONDS)
             .map(|crashes| crashes[CRASHES - 1])
             .next_back()?;
-        Some(last + QUIET_SECONDS).filter(|until| *until > now)
+        Some(last + QUARANTINE_SECONDS).filter(|until| *until > now)
     };
     let crashes = crashes.into_iter();
     crashes.filter_map(|(part, seconds)| Some((part.to_owned(), until(seconds)?))).collect()
@@ -158,19 +158,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_crashes_within_half_a_minute_and_only_for_a_minute() {
+    fn three_crashes_within_half_a_minute_quarantine_for_a_minute() {
         for (lines, at, expected) in [
             ("", 1000, None),
             ("1000 a\n1010 a\n", 1011, None),
             ("1000 a\n1010 a\n1030 a\n", 1031, Some(1090)),
             ("1000 a\n1010 a\n1030 a\n", 1090, None),
             ("1000 a\n1010 a\n1031 a\n", 1032, None),
-            // Of others, of nobody, of another clock.
+            // Crashes of another part, malformed lines, a clock that was ahead.
             ("1000 a\n1001 b\n1002 b\n1003 a\n", 1004, None),
             ("00 a\n\nnonsense\n1000 a\n1001 a\n9999 a\n", 1002, None),
-            // Not in order, as several processes may write.
+            // Out of order, because several processes write.
             ("1001 a\n1000 a\n1002 a\n", 1003, Some(1062)),
-            // Again and again.
+            // A second series.
             ("1000 a\n1001 a\n1002 a\n1070 a\n1071 a\n1072 a\n", 1073, Some(1132)),
         ] {
             let found = quarantined(lines, at);
@@ -181,33 +181,33 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_other_processes_are_seen_and_a_long_file_is_rotated() {
+    fn crashes_of_other_processes_count_and_a_long_file_is_rotated() {
         let folder = tempfile::tempdir().unwrap();
         let quarantine = Quarantine::new(Some(folder.path()));
         assert_eq!(quarantine.seconds_left("a"), None);
         let lines = format!("{} a\n", now()).repeat(3);
-        let padding = "1 x\n".repeat(LONGEST_BYTES as usize / 4);
+        let padding = "1 x\n".repeat(MAX_FILE_BYTES as usize / 4);
         fs::write(file_in(folder.path()), padding + &lines).unwrap();
-        quarantine.looked_at.set(None);
+        quarantine.checked_at.set(None);
         let left = quarantine.seconds_left("a").unwrap();
         assert!((58..=60).contains(&left), "{left}");
         assert_eq!(quarantine.seconds_left("b"), None);
         assert!(!file_in(folder.path()).exists());
         assert!(folder.path().join("crashes.old").exists());
-        // The file is gone, and what was known is known still.
+        // The file is gone; what was read from it still holds.
         assert_eq!(Quarantine::new(None).seconds_left("a"), None);
         assert!(quarantine.seconds_left("a").is_some());
     }
 
     #[test]
-    fn what_others_may_have_noted_is_not_believed() {
+    fn a_file_that_others_can_write_to_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let file = file_in(folder.path());
         fs::write(&file, format!("{} a\n", now()).repeat(3)).unwrap();
-        for (mode, is_believed) in [(0o666, false), (0o620, false), (0o644, true)] {
+        for (mode, is_used) in [(0o666, false), (0o620, false), (0o644, true)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             let quarantine = Quarantine::new(Some(folder.path()));
-            assert_eq!(quarantine.seconds_left("a").is_some(), is_believed, "{mode:o}");
+            assert_eq!(quarantine.seconds_left("a").is_some(), is_used, "{mode:o}");
         }
     }
 }

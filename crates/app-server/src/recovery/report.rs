@@ -1,6 +1,6 @@
-//! The last line of a process in its log: what happened, in whose code, under which reference.
+//! The last line that a crashing process logs: what happened, in which request, under which reference.
 //!
-//! Written by a signal handler: nothing here allocates or takes a lock.
+//! Runs in a signal handler: nothing here allocates or takes a lock.
 
 use std::ffi::c_int;
 use std::fmt::{self, Write as _};
@@ -11,7 +11,7 @@ use sys::unblocked::write_within;
 use super::in_flight::{RequestRow, in_flight, ran_last, read_text};
 use crate::error_report::PLACEHOLDER;
 
-/// Why the process cannot go on.
+/// Why the process cannot continue.
 #[derive(Clone, Copy)]
 pub(super) enum CrashCause {
     Signal {
@@ -19,16 +19,16 @@ pub(super) enum CrashCause {
         address: Option<usize>,
         stack: Option<usize>,
     },
-    /// No memory was left for so many bytes.
+    /// An allocation of this many bytes failed.
     Memory(usize),
-    /// The loop has not turned for so many ticks.
+    /// The loop has not completed a turn for this many ticks.
     Stall(u32),
 }
 
-/// How long to wait for the log if it is a pipe or terminal that nobody reads.
+/// How long to wait for a reader if the log is a pipe or terminal.
 const PATIENCE_FOR_LOG_MILLISECONDS: i64 = 100;
 
-/// Appends the line to the log: what, whose, asked for with what, and under which reference.
+/// Writes the line: cause, part, method and path, reference.
 pub(super) fn write_to_log(
     cause: CrashCause,
     culprit: Option<&RequestRow>,
@@ -73,7 +73,7 @@ pub(super) fn write_to_log(
     let _ = line.write_str(". reference=");
     line.put(reference);
     line.end_line();
-    say(line.written());
+    write_line(line.written());
 }
 
 fn describe(request: &RequestRow, line: &mut Text<1024>) {
@@ -83,7 +83,7 @@ fn describe(request: &RequestRow, line: &mut Text<1024>) {
         line.put(&bytes[..length]);
         line.put(b": ");
     }
-    let length = read_text(&request.text, &mut bytes);
+    let length = read_text(&request.method_and_path, &mut bytes);
     for byte in &mut bytes[..length] {
         if byte.is_ascii_control() {
             *byte = b'?';
@@ -103,39 +103,39 @@ pub(super) fn name(signal: c_int) -> &'static str {
     }
 }
 
-/// Says that the program could not be executed.
+/// Logs that the program could not be executed.
 pub(super) fn write_exec_failure(now: &Time, error: c_int) {
     let mut line = Text::<256>::new();
     now.write(&mut line);
     let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
-    say(line.written());
+    write_line(line.written());
 }
 
-/// If this cannot be written, there is nowhere to report it.
-fn say(line: &[u8]) {
+fn write_line(line: &[u8]) {
+    // If this cannot be written, there is nowhere to report it.
     let _ = write_within(libc::STDERR_FILENO, line, PATIENCE_FOR_LOG_MILLISECONDS);
 }
 
-/// A text of bounded length; what has no room is left out.
-pub(super) struct Text<const ROOM: usize> {
-    bytes: [u8; ROOM],
+/// A text of bounded length; what does not fit is dropped.
+pub(super) struct Text<const CAPACITY: usize> {
+    bytes: [u8; CAPACITY],
     length: usize,
 }
 
-impl<const ROOM: usize> Text<ROOM> {
+impl<const CAPACITY: usize> Text<CAPACITY> {
     pub(super) const fn new() -> Self {
-        Text { bytes: [0; ROOM], length: 0 }
+        Text { bytes: [0; CAPACITY], length: 0 }
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        let length = bytes.len().min(ROOM - self.length);
+        let length = bytes.len().min(CAPACITY - self.length);
         self.bytes[self.length..self.length + length].copy_from_slice(&bytes[..length]);
         self.length += length;
     }
 
-    /// Ends a line, also one that has no room left.
+    /// Ends the line; if the text is full, the newline replaces the last byte.
     fn end_line(&mut self) {
-        self.length = self.length.min(ROOM - 1);
+        self.length = self.length.min(CAPACITY - 1);
         self.put(b"\n");
     }
 
@@ -144,14 +144,14 @@ impl<const ROOM: usize> Text<ROOM> {
     }
 }
 
-impl<const ROOM: usize> fmt::Write for Text<ROOM> {
+impl<const CAPACITY: usize> fmt::Write for Text<CAPACITY> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.put(text.as_bytes());
         Ok(())
     }
 }
 
-/// Now.
+/// A point in time.
 pub(super) struct Time {
     /// Since 1970.
     pub(super) seconds: i64,
@@ -168,7 +168,7 @@ impl Time {
         self.seconds * 1000 + self.nanoseconds / 1_000_000
     }
 
-    /// As the other lines of the log begin: `2026-01-31T12:00:00.000000Z 1234`.
+    /// Writes what all log lines start with: `2026-01-31T12:00:00.000000Z 1234`, time and pid.
     fn write(&self, line: &mut impl fmt::Write) {
         let (year, month, day) = date(self.seconds.div_euclid(86_400));
         let second = self.seconds.rem_euclid(86_400);
@@ -181,7 +181,7 @@ impl Time {
         );
     }
 
-    /// Names this failure as others are named: the time, the process.
+    /// Writes the reference of this crash, in the form of all references: time and process, then `-crash`.
     pub(super) fn reference(&self, to: &mut [u8; PLACEHOLDER.len()]) {
         to.copy_from_slice(PLACEHOLDER.as_bytes());
         let (time, process) = to.split_at_mut(8);
@@ -190,7 +190,7 @@ impl Time {
     }
 }
 
-/// Writes the last digits of a number.
+/// Writes as many of a number's last digits as fit.
 fn base_36(mut number: u64, to: &mut [u8]) {
     for digit in to.iter_mut().rev() {
         *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
@@ -198,7 +198,8 @@ fn base_36(mut number: u64, to: &mut [u8]) {
     }
 }
 
-/// The date of a day since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Converts days since 1970-01-01 to year, month and day (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_room_is_cut_and_still_ends() {
+    fn a_full_text_is_truncated_and_still_ends_its_line() {
         let mut text = Text::<8>::new();
         text.put(b"1234567890");
         text.end_line();

@@ -1,9 +1,9 @@
-//! What is done for whom when the process cannot go on: whoever is running gets the answer *failed* (or
-//! *stalled*), the others *interrupted*, if no byte of their own answer is out yet; else their answer is cut off so
-//! that the other side notices. One line goes to standard error. Then the program restarts in place
-//! ([`Image`]), with its listening socket and idle connections.
+//! What each client gets when the process cannot continue: the request that was running gets the reply *failed* (or
+//! *stalled*), the others *interrupted*. A response of which bytes have been sent is cut off in a way that the peer
+//! notices. One line goes to standard error. Then the program restarts in place ([`Image`]) with its listening socket
+//! and idle connections.
 //!
-//! All of it runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
+//! All of this runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
 
 use std::ffi::{CString, c_int};
 use std::fmt::Write as _;
@@ -34,18 +34,18 @@ use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_l
 use crate::error_report::PLACEHOLDER;
 use crate::upgrade::handover::{Item, Reason};
 
-/// How long all others together are waited for that do not take what they are sent.
+/// How long to wait, over all connections together, for peers that do not read their replies.
 const PATIENCE_MILLISECONDS: i64 = 2000;
 
-/// How many connections are handed to the next image at most: what has room in the words, at 12 bytes each.
-/// Those beyond are closed.
-const HANDED_OVER: u32 = 1200;
+/// How many connections are handed to the next image at most: what fits into the handover state at 12 bytes each. The
+/// others are closed.
+const MAX_HANDED_OVER: u32 = 1200;
 
-/// The process that the handler works for: a child that inherited it has nobody to answer.
+/// The process that the handler works for: a forked child that inherited the handler has no clients.
 static OWNER: AtomicU32 = AtomicU32::new(0);
-/// The image and the file of crashes. Set once; a second installation of one process keeps them.
+/// The image and the file of crashes. Set once; a second installation in one process keeps them.
 static AFTERWARDS: OnceLock<Afterwards> = OnceLock::new();
-/// The handler has begun: a second time nothing is tried.
+/// Whether the handler has started. A second crash, in the handler itself, has its default effect.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 struct Afterwards {
@@ -53,24 +53,28 @@ struct Afterwards {
     crashes: Option<CString>,
 }
 
-/// What `guard.rs` needs.
+/// What the handlers need. From `guard.rs`.
 #[derive(Debug)]
 pub(crate) struct Installation {
-    /// What to restart in place; without it the process ends after the replies.
+    /// What to restart in place; without it the process exits after the replies.
     pub(crate) image: Option<Image>,
-    /// A file that gets a line for each culprit with a label: seconds since 1970, a space, the label.
+    /// The file that gets a line for each culprit that belongs to a part: see `quarantine.rs`.
     pub(crate) crashes: Option<std::path::PathBuf>,
 }
 
-/// Whether the program restarts in place after the replies, or just ends.
+/// Whether the program restarts in place after the replies, or exits.
 static RESTARTS: AtomicBool = AtomicBool::new(true);
 
-/// Decides whether the program restarts in place after the replies, or just ends.
+/// Sets whether the program restarts in place after the replies, or exits.
 pub(super) fn restart_afterwards(restarts: bool) {
     RESTARTS.store(restarts, Ordering::Relaxed);
 }
 
-/// Has the handlers work for this process, with what they need afterwards.
+/// Makes the handlers work for this process, and stores what they need.
+///
+/// # Errors
+///
+/// If the path of the file of crashes contains a zero byte.
 pub(super) fn set_up(installation: Installation) -> io::Result<()> {
     let crashes = installation
         .crashes
@@ -87,7 +91,7 @@ pub(super) fn own() {
     OWNER.store(std::process::id(), Ordering::Relaxed);
 }
 
-/// Called by the handler of fatal signals. Returns when the signal is to do what it does by default.
+/// Called by the handler of fatal signals. Returns if the signal should have its default effect.
 pub(super) fn on_fatal(signal: &FatalSignal) {
     let memory = allocator::failed_in_this_turn();
     let cause = match signal.number {
@@ -96,20 +100,20 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
             CrashCause::Signal { name: name(number), address: signal.address, stack: signal.stack }
         }
     };
-    let nobody_asked = in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
-    if !(signal.from_outside && nobody_asked) {
+    let is_idle = in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
+    if !(signal.from_outside && is_idle) {
         give_up(cause);
     }
 }
 
-/// The loop has not turned for so many ticks; called by the handler of the timer's signal, with all
-/// signals blocked. When there is nothing to be done, it ends the process.
+/// Called by the handler of the timer signal, with all signals blocked, when the loop has not completed a turn for
+/// `ticks` ticks. Exits if a restart is not wanted or not possible.
 pub(super) fn on_stall(ticks: u32) -> ! {
     give_up(CrashCause::Stall(ticks));
     exit_at_once(1)
 }
 
-/// Answers everybody and restarts in place. Returns when that is not to be, or not possible.
+/// Replies to every request and restarts in place. Returns if that is not wanted or not possible.
 fn give_up(cause: CrashCause) {
     if std::process::id() != OWNER.load(Ordering::Relaxed)
         || RAN_LAST.load(Ordering::Relaxed) == 0
@@ -157,14 +161,14 @@ fn give_up(cause: CrashCause) {
         words: &mut words,
     };
     let touched = FREE_CONNECTION_ROWS.touched.load(Ordering::Relaxed) as usize;
-    let mut alone = false;
+    let mut is_cgi = false;
     for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
         if row.descriptor.load(Ordering::Acquire) >= 0 {
-            alone |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
+            is_cgi |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
             settling.settle(index as u32, row);
         }
     }
-    let Some(image) = image.filter(|_| !alone) else { exit_at_once(1) };
+    let Some(image) = image.filter(|_| !is_cgi) else { exit_at_once(1) };
     lift_limit();
     signals::hold_for_exec_alone();
     let error = try_repeatedly(
@@ -174,17 +178,17 @@ fn give_up(cause: CrashCause) {
     write_exec_failure(&now, error);
 }
 
-/// Memory or descriptors may be short for a moment, and clients that wait at the listening socket depend on
-/// this process.
+/// More than one, because memory or descriptors may be short for a moment, and the clients queued at the listening
+/// socket depend on this process.
 const EXEC_TRIES: u32 = 5;
 
 const EXEC_PAUSE: Duration = Duration::from_millis(50);
 
-/// Tries to execute the next image, again after a pause when why it failed may pass. Returns the last errno.
+/// Tries to execute the next image; repeats it after a pause if the error may be temporary. Returns the last errno.
 fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c_int {
     for _ in 1..EXEC_TRIES {
         match exec() {
-            // No program, or more variables than the system takes, now and later.
+            // No such program, or more variables than the system allows: permanent.
             error @ (libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::E2BIG) => return error,
             _ => pause(),
         }
@@ -192,9 +196,9 @@ fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c
     exec()
 }
 
-/// Goes through the connections.
+/// The state of a walk over all connections.
 struct Settling<'a> {
-    /// The row + 1 of whoever is running.
+    /// The row + 1 of the request that was running; 0 for none.
     culprit: u32,
     is_stall: bool,
     reference: [u8; PLACEHOLDER.len()],
@@ -204,7 +208,7 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    /// Does for one connection what can be done.
+    /// Replies to the requests of one connection, then hands it over or closes it.
     fn settle(&mut self, index: u32, row: &ConnectionRow) {
         let descriptor = row.descriptor.load(Ordering::Relaxed);
         let format = usize::from(row.format.load(Ordering::Relaxed));
@@ -222,8 +226,8 @@ impl Settling<'_> {
                 unanswered += 1;
             }
         }
-        // An end that nobody but us can tell from a good one has to be a closed connection; but not when
-        // others' replies would go with it.
+        // A web server may take `cut` for the regular end of a response, so the connection is closed instead, unless
+        // that would lose the replies to other requests.
         let wants_to_cut = unanswered > 0 || replies.cut_when_alone;
         if started > 0 && !(wants_to_cut && replies.cut.is_some()) {
             shutdown(descriptor, Direction::Both);
@@ -235,7 +239,7 @@ impl Settling<'_> {
         }
         for (number, request) in requests_of(index) {
             let reply = if has_started(request) {
-                // Without one the connection was closed above.
+                // Without `cut`, the connection was closed above.
                 replies.cut.as_ref().unwrap_or(&replies.interrupted)
             } else if number != self.culprit {
                 &replies.interrupted
@@ -253,20 +257,21 @@ impl Settling<'_> {
         } else if row.settled.load(Ordering::Relaxed) {
             self.hand_over(Item::KeepAlive(descriptor));
         } else if format != ReplyFormat::Cgi as usize {
-            // Closing would take the response back while the other side still sends.
+            // Closing while the peer still sends would reset the connection and discard the response.
             shutdown(descriptor, Direction::Write);
             self.hand_over(Item::Unread(descriptor));
         }
     }
 
     fn hand_over(&mut self, connection: Item<'_>) {
-        if self.handed_over < HANDED_OVER {
+        if self.handed_over < MAX_HANDED_OVER {
             self.handed_over += 1;
             connection.encode(self.words);
         }
     }
 
-    /// Sends what is missing of the record begun: nothing else could be understood behind it.
+    /// Sends the rest of a partly sent record, with filler as content: without it, the peer would misread whatever
+    /// follows.
     fn complete_record(&mut self, descriptor: RawFd, row: &ConnectionRow) -> bool {
         let header = row.header.load(Ordering::Relaxed).to_ne_bytes();
         let owed_header = usize::from(row.owed_header.load(Ordering::Relaxed)).min(header.len());
@@ -286,7 +291,7 @@ impl Settling<'_> {
         true
     }
 
-    /// Sends a prepared answer, with id and reference in their places.
+    /// Sends a prepared reply with id and reference filled in.
     fn send(
         &mut self,
         descriptor: RawFd,
@@ -301,7 +306,7 @@ impl Settling<'_> {
     }
 }
 
-/// The requests of a connection with their numbers, which are their rows' + 1.
+/// Returns the requests of a connection, each with its number: its row + 1.
 fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRow)> {
     let touched = FREE_REQUEST_ROWS.touched.load(Ordering::Relaxed) as usize;
     REQUEST_ROWS
@@ -324,7 +329,7 @@ fn hand_over_listener(words: &mut Words) {
     }
 }
 
-/// Appends who crashed, and when, to the file of crashes.
+/// Appends time and part to the file of crashes.
 fn record_crash(part: &[u8], now: &Time) {
     let Some(file) = AFTERWARDS.get().and_then(|afterwards| afterwards.crashes.as_ref()) else {
         return;
@@ -349,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+    fn temporary_errors_are_retried_and_permanent_ones_are_not() {
         for (errors, tries, pauses) in [
             (&[libc::ENOENT][..], 1, 0),
             (&[libc::E2BIG], 1, 0),

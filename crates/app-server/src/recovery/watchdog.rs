@@ -1,9 +1,9 @@
-//! The watchdog: an application that computes for too long in the server's own process keeps everybody waiting,
-//! and nothing but a signal gets through to it. Each second a tick looks whether the loop has turned, and when
-//! it stalls, `settle.rs` answers everybody: 504 for whoever was running, 503 for the others.
+//! The watchdog: an application that computes for too long in the server's own process blocks all requests, and
+//! only a signal can interrupt it. A tick per second checks whether the loop has completed a turn; when it has
+//! stalled, `settle.rs` replies to every request: 504 to the one that was running, 503 to the others.
 //!
-//! Ticks are counted, not the clock: while the process is stopped it gets none. The timer runs only while there
-//! are requests (`in_flight.rs` starts it): an idle process is not woken.
+//! Ticks are counted, not clock time, because a stopped process gets none. The timer runs only while there are
+//! requests (`in_flight.rs` starts it), so an idle process is not woken.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,26 +15,30 @@ use sys::turn;
 use super::in_flight::{RUNNING, in_flight};
 use super::settle::on_stall;
 
-/// Ticks without any request after which the timer is stopped. Not the first: on a site where somebody
-/// clicks now and then the timer would be started for each click.
-const IDLE_TICKS: u32 = 5;
+/// How many ticks without a request stop the timer. More than one, or on a site with occasional requests each of
+/// them would start the timer.
+const MAX_IDLE_TICKS: u32 = 5;
 
 static LIMIT: AtomicU32 = AtomicU32::new(u32::MAX);
 static LAST_TURN: AtomicU32 = AtomicU32::new(0);
 static STALLED_TICKS: AtomicU32 = AtomicU32::new(0);
-static QUIET_TICKS: AtomicU32 = AtomicU32::new(0);
+static IDLE_TICKS: AtomicU32 = AtomicU32::new(0);
 
-/// Keeps the loop watched.
+/// Keeps the watchdog running.
 #[derive(Debug)]
 pub(crate) struct Watch {
     _ticker: Ticker,
 }
 
-/// Begins to watch, if there is a limit, which is rounded up to whole seconds: when a turn of the loop lasts for so
-/// many ticks, everybody is answered, and the program restarts in place.
+/// Starts the watchdog if there is a limit, which is rounded up to whole seconds: when a turn of the loop lasts that
+/// many ticks, every request gets a reply, and the program restarts in place.
 ///
-/// A timer signal (SIGALRM) a second comes only while there are requests; it is started by the next request,
-/// with one system call.
+/// The timer signal (SIGALRM, one per second) comes only while there are requests; the first one after a pause starts
+/// it with one system call.
+///
+/// # Errors
+///
+/// If the signal cannot be caught.
 pub(super) fn begin(limit: Option<Duration>) -> io::Result<Option<Watch>> {
     let Some(limit) = limit else { return Ok(None) };
     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
@@ -42,7 +46,7 @@ pub(super) fn begin(limit: Option<Duration>) -> io::Result<Option<Watch>> {
     Ok(Some(Watch { _ticker: Ticker::new(on_tick)? }))
 }
 
-/// In a copy of the process the timer stands still, whatever the original knew.
+/// Restarts the timer in a forked child: interval timers are not inherited, though their recorded state is.
 pub(super) fn take_over() {
     interval::forget();
     if in_flight() > 0 && interval::can_be_armed() {
@@ -50,21 +54,21 @@ pub(super) fn take_over() {
     }
 }
 
-/// Async-signal-safe, as all that it calls.
+/// Async-signal-safe, like everything it calls.
 fn on_tick() {
     let turn = turn::current();
-    let works = turn::is_work(turn);
-    let same = LAST_TURN.swap(turn, Ordering::Relaxed) == turn;
-    let stalled = if works && same { STALLED_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
+    let is_working = turn::is_work(turn);
+    let is_same = LAST_TURN.swap(turn, Ordering::Relaxed) == turn;
+    let stalled = if is_working && is_same { STALLED_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
     STALLED_TICKS.store(stalled, Ordering::Relaxed);
     if stalled >= LIMIT.load(Ordering::Relaxed) {
         on_stall(stalled);
     }
-    let quiet = !works && in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
-    let quiet = if quiet { QUIET_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
-    QUIET_TICKS.store(quiet, Ordering::Relaxed);
-    if quiet >= IDLE_TICKS {
+    let is_idle = !is_working && in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
+    let idle = if is_idle { IDLE_TICKS.load(Ordering::Relaxed) + 1 } else { 0 };
+    IDLE_TICKS.store(idle, Ordering::Relaxed);
+    if idle >= MAX_IDLE_TICKS {
         interval::disarm();
-        QUIET_TICKS.store(0, Ordering::Relaxed);
+        IDLE_TICKS.store(0, Ordering::Relaxed);
     }
 }

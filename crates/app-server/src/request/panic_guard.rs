@@ -82,7 +82,7 @@ pub(crate) fn catch<T>(mark: Mark, code: impl FnOnce() -> T) -> Result<T, String
                 .map(|message| (*message).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "a value that is not text".to_owned());
-            panics::with_place(message)
+            panics::with_location(message)
         })
     })
 }
