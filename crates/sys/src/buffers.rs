@@ -1,20 +1,20 @@
-//! `read(2)` into the spare room of other libraries' buffers, which is not zeroed before.
+//! `read(2)` into the uninitialized spare capacity of other libraries' buffers.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use bytes::BytesMut;
 
-/// Reads into the spare capacity and lengthens `buffer` by what was read, which is returned.
+/// Reads into the spare capacity and extends `buffer` by what was read. Returns the number of bytes; 0 at the end.
 pub fn read_into_bytes(fd: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
     let (read, _) = rustix::io::read(fd, buffer.spare_capacity_mut())?;
     let read = read.len();
-    // SAFETY: the kernel has initialised `read` bytes right behind the present length, within capacity.
+    // SAFETY: the kernel has initialised `read` bytes right after the current length, within capacity.
     unsafe { buffer.set_len(buffer.len() + read) };
     Ok(read)
 }
 
-/// Reads into the unfilled part and advances the buffer by what was read, which is returned.
+/// Reads into the unfilled part and advances `buffer` by what was read. Returns the number of bytes; 0 at the end.
 pub fn read_into_read_buf(
     fd: BorrowedFd<'_>,
     buffer: &mut tokio::io::ReadBuf<'_>,
@@ -28,7 +28,7 @@ pub fn read_into_read_buf(
     Ok(read)
 }
 
-/// Reads into the cursor and advances it by what was read, which is returned.
+/// Reads into the cursor and advances it by what was read. Returns the number of bytes; 0 at the end.
 pub fn read_into_cursor(
     fd: BorrowedFd<'_>,
     cursor: &mut hyper::rt::ReadBufCursor<'_>,

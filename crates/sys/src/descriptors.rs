@@ -1,5 +1,5 @@
-//! Descriptors by number: those another process or program left here, those a copy of the process shares, and
-//! those that a signal handler finds in a table.
+//! Descriptors by number: those that another program left in this process, those that a forked child shares with its
+//! parent, and those that a signal handler finds in a table.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,21 +9,21 @@ use rustix::fs::{Mode, OFlags, RawDir};
 
 use crate::errno::{check, errno};
 
-/// Takes the descriptor with this number and makes it close-on-exec; `None` when it is not open.
+/// Takes ownership of the descriptor with this number and makes it close-on-exec; `None` if it is not open.
 ///
-/// To be called once for a number, and where another process or program said that it left the descriptor here:
-/// nobody else may own it.
+/// Call it at most once per number, and only where another program stated that it left the descriptor here: nothing
+/// else may own it.
 pub fn take(fd: RawFd) -> Option<OwnedFd> {
     set_close_on_exec(fd, true).ok()?;
     // SAFETY: fcntl succeeded, so it is open; it was left here to be ours, and the caller takes it once.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sets whether a descriptor passes into the next program. Async-signal-safe.
+/// Sets whether a descriptor is closed by `execve(2)`. Async-signal-safe.
 ///
 /// # Errors
 ///
-/// EBADF when it is not open.
+/// EBADF if it is not open.
 pub fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: F_SETFD takes an integer and touches no memory.
@@ -31,7 +31,11 @@ pub fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets no descriptor but the three standard ones pass into the next program. Async-signal-safe.
+/// Makes every descriptor except the three standard ones close-on-exec. Async-signal-safe.
+///
+/// # Errors
+///
+/// If `/proc` is not mounted, or descriptors are short.
 pub fn close_all_on_exec() -> io::Result<()> {
     each_descriptor(|fd| {
         if fd > 2 {
@@ -40,17 +44,21 @@ pub fn close_all_on_exec() -> io::Result<()> {
     })
 }
 
-/// Closes what lets a process hold on to others: sockets (listeners, connections), pipes, and the kernel's
-/// nameless files (epoll, eventfd). Except those `given` and the three standard ones.
+/// Closes what connects a process to others: sockets (listeners, connections), pipes, and the kernel's anonymous files
+/// (epoll, eventfd), except those in `given` and the three standard ones.
 ///
-/// What has a name stays open: a log file, a random source that a library keeps.
+/// Files with a path stay open: a log file, a random source that a library keeps.
 ///
-/// For a forked child that never drops what it has a copy of: the numbers may become somebody else's.
+/// Only for a forked child that never drops the values it has copied from its parent: their numbers may be reused.
+///
+/// # Errors
+///
+/// If `/proc` is not mounted, or descriptors are short.
 pub fn close_connections(given: &[RawFd]) -> io::Result<()> {
     each_descriptor(|fd| {
         if fd > 2 && !given.contains(&fd) && is_connection(fd) {
-            // SAFETY: close takes an integer; the owner of the descriptor is in the parent's world and is
-            // never dropped in this process.
+            // SAFETY: close takes an integer; the value that owns the descriptor belongs to the parent and is never
+            // dropped in this process.
             unsafe { libc::close(fd) };
         }
     })
@@ -58,18 +66,18 @@ pub fn close_connections(given: &[RawFd]) -> io::Result<()> {
 
 fn is_connection(fd: RawFd) -> bool {
     let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `status` has room for the answer.
+    // SAFETY: `status` has room for the result.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } == -1 {
         return false;
     }
     // SAFETY: fstat succeeded and has filled it.
     let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
-    // Nameless files have no kind at all.
+    // Anonymous files have no file type.
     matches!(kind, libc::S_IFSOCK | libc::S_IFIFO | 0)
 }
 
-/// Calls `act` with every open descriptor but the one that this itself needs. It may close the descriptor.
-/// Async-signal-safe, if `act` is.
+/// Calls `act` with every open descriptor except the one used for listing. `act` may close the descriptor.
+/// Async-signal-safe if `act` is.
 fn each_descriptor(mut act: impl FnMut(RawFd)) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
@@ -84,7 +92,7 @@ fn each_descriptor(mut act: impl FnMut(RawFd)) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a decimal number without a sign. Async-signal-safe.
+/// Parses an unsigned decimal number. Async-signal-safe.
 pub fn number(digits: &[u8]) -> Option<RawFd> {
     let mut number: RawFd = 0;
     for digit in digits {
@@ -97,13 +105,13 @@ pub fn number(digits: &[u8]) -> Option<RawFd> {
 /// Which direction of a connection [`shutdown`] ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// Nothing more is written: the other side reads an end.
+    /// Nothing more is written: the peer reads end-of-file.
     Write,
     /// Nothing more is read or written.
     Both,
 }
 
-/// Ends a connection, or one direction of it (`shutdown(2)`). Async-signal-safe.
+/// Shuts a connection down, or one direction of it (`shutdown(2)`). Async-signal-safe.
 pub fn shutdown(fd: RawFd, direction: Direction) {
     let how = match direction {
         Direction::Write => libc::SHUT_WR,
@@ -113,11 +121,11 @@ pub fn shutdown(fd: RawFd, direction: Direction) {
     unsafe { libc::shutdown(fd, how) };
 }
 
-/// Puts a duplicate of `fd` on descriptor 0, to be inherited. Async-signal-safe.
+/// Duplicates `fd` onto descriptor 0, to be inherited. Async-signal-safe.
 pub fn put_on_stdin(fd: RawFd) {
     // SAFETY: takes numbers; 0 belongs to the process, not to an OwnedFd.
     while unsafe { libc::dup2(fd, libc::STDIN_FILENO) } < 0 {
-        // EBUSY: another thread is just opening a file at that number (Linux).
+        // EBUSY: another thread is opening a file at that number right now (Linux).
         if !matches!(errno(), libc::EINTR | libc::EBUSY) {
             break;
         }

@@ -1,34 +1,34 @@
-//! The environment of this process: variables that are not for its children.
+//! The environment of this process: removing variables that are not meant for its children.
 
 use std::ffi::OsStr;
 use std::io;
 
 use crate::threads;
 
-/// Removes a variable from this process's environment, so that no child and no library finds it.
+/// Removes a variable from this process's environment, so that no child or library sees it.
 ///
 /// # Errors
 ///
-/// When another thread runs, which may be reading the environment; the variable stays then.
+/// If there is another thread, which may be reading the environment, or `/proc` is not mounted. The variable stays.
 pub fn remove(name: &OsStr) -> io::Result<()> {
     if threads::count()? != 1 {
         return Err(io::Error::other(format!(
-            "{} stays: another thread may be reading it",
+            "{} cannot be removed from the environment: another thread may be reading it",
             name.display()
         )));
     }
-    // SAFETY: this is the only thread, and std's own lock is free, for it is held inside std alone.
+    // SAFETY: this is the only thread, and std's own lock is free, because it is only held inside std.
     unsafe { std::env::remove_var(name) };
     Ok(())
 }
 
-/// As [`remove`], at the start of a program: where the threads cannot be counted there is one, for nobody has started
-/// another yet. Says whether the variable is gone.
+/// Same as [`remove`], for the start of a program: if the threads cannot be counted, it assumes that there is only one,
+/// because none has been started yet. Returns whether the variable has been removed.
 pub fn remove_at_start(name: &OsStr) -> bool {
     if !matches!(threads::count(), Ok(1) | Err(_)) {
         return false;
     }
-    // SAFETY: this is the only thread, and std's own lock is free, for it is held inside std alone.
+    // SAFETY: this is the only thread, and std's own lock is free, because it is only held inside std.
     unsafe { std::env::remove_var(name) };
     true
 }

@@ -1,13 +1,12 @@
-//! The poll set, level-triggered: mio registers edge-triggered alone, and a listener is asked again in each
-//! wait. Descriptors come by number, as mio keeps them.
+//! Level-triggered registration in an epoll set: mio only registers edge-triggered, and a listener should be reported
+//! again by each wait. Descriptors are passed by number, as mio stores them.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use crate::errno::check;
 
-/// Adds `fd` to the poll set, level-triggered, for reading and for the news that it was shut down. Events
-/// carry `token`.
+/// Adds `fd` to the epoll set, level-triggered, for EPOLLIN and EPOLLRDHUP. Events carry `token`.
 pub fn add_level(epoll: RawFd, fd: RawFd, token: u64) -> io::Result<()> {
     let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
     let mut event = libc::epoll_event { events, u64: token };
@@ -16,9 +15,9 @@ pub fn add_level(epoll: RawFd, fd: RawFd, token: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes `fd` out of the poll set.
+/// Removes `fd` from the epoll set.
 pub fn remove(epoll: RawFd, fd: RawFd) -> io::Result<()> {
-    // Kernels before 2.6.9 wanted a pointer here; giving one costs nothing.
+    // Kernels before 2.6.9 required a pointer here; passing one costs nothing.
     let mut event = libc::epoll_event { events: 0, u64: 0 };
     // SAFETY: `event` is initialised and outlives the call; a descriptor that is closed is an error.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, &raw mut event) })?;

@@ -1,9 +1,9 @@
-//! errno: checked once after each call, and kept from what a signal handler interrupts.
+//! errno: checked once after each call, and preserved by signal handlers.
 
 use std::ffi::c_int;
 use std::io;
 
-/// Turns the -1 of a system call into the error that errno names.
+/// Turns a system call's -1 into the error in errno.
 pub(crate) fn check(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -14,16 +14,16 @@ pub(crate) fn errno() -> c_int {
     unsafe { *libc::__errno_location() }
 }
 
-/// Puts errno back when dropped: the code that a handler interrupts finds it as it was. Async-signal-safe.
-pub(crate) struct KeptErrno(c_int);
+/// Restores errno when dropped, for the code that a signal handler interrupts. Async-signal-safe.
+pub(crate) struct SavedErrno(c_int);
 
-impl KeptErrno {
-    pub(crate) fn keep() -> Self {
-        KeptErrno(errno())
+impl SavedErrno {
+    pub(crate) fn save() -> Self {
+        SavedErrno(errno())
     }
 }
 
-impl Drop for KeptErrno {
+impl Drop for SavedErrno {
     fn drop(&mut self) {
         // SAFETY: errno's address is always valid for the running thread.
         unsafe { *libc::__errno_location() = self.0 };

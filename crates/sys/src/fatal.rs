@@ -1,8 +1,8 @@
-//! Fatal signals: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT, handled on a stack of their own.
+//! Fatal signals: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT, handled on an alternate stack.
 //!
-//! The handler runs at any moment, in the middle of `malloc` and on a broken heap. What it does is decided by
-//! the function that [`catch`] is given; all signals are blocked meanwhile: should it crash itself, the kernel
-//! ends the process. When it returns, the signal does what it does by default.
+//! The handler may run at any point, in the middle of `malloc` and with a corrupted heap. It calls the function passed
+//! to [`catch`] with all signals blocked: if that crashes too, the kernel terminates the process. After it returns, the
+//! signal has its default effect.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,20 +14,20 @@ use crate::signals::{PreviousAction, restore_action, set_info_action_blocking_al
 const SIGNALS: [c_int; 5] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
-/// What the kernel told about a fatal signal.
+/// What the kernel reports about a fatal signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FatalSignal {
     /// Its number.
     pub number: c_int,
-    /// Which address the code wanted to use, if the signal is the processor's.
+    /// The address of the fault, if the processor raised the signal.
     pub address: Option<usize>,
-    /// Where the stack ended when it came, on processors that are known here.
+    /// The stack pointer at that moment, on x86-64 and AArch64.
     pub stack: Option<usize>,
-    /// Another process sent it.
+    /// Whether another process sent it.
     pub from_outside: bool,
 }
 
-/// What to do. Set once a process.
+/// What the handler calls. Set once per process.
 static ON_FATAL: OnceLock<fn(&FatalSignal)> = OnceLock::new();
 
 /// Keeps the handlers installed.
@@ -36,16 +36,16 @@ pub struct Guard {
     previous: Vec<(c_int, PreviousAction)>,
 }
 
-/// Catches fatal signals from now until the guard is dropped: `on_fatal` is called, on the alternate stack. It
-/// must be async-signal-safe, and may not return. A process calls one function only: the first that is given.
+/// Catches fatal signals until the guard is dropped: `on_fatal` is called on the alternate stack. It must be
+/// async-signal-safe, and need not return. All calls in a process use the function of the first one.
 ///
 /// # Errors
 ///
-/// When there is no memory for the stack.
+/// If there is no memory for the alternate stack.
 pub fn catch(on_fatal: fn(&FatalSignal)) -> io::Result<Guard> {
     alternate_stack::make()?;
     ON_FATAL.get_or_init(|| on_fatal);
-    // Grows signal by signal, so that a failure gives back exactly what was taken.
+    // Grows signal by signal, so that after a failure the drop restores exactly what was changed.
     let mut guard = Guard { previous: Vec::with_capacity(SIGNALS.len()) };
     for signal in SIGNALS {
         let previous = set_info_action_blocking_all(signal, handle, libc::SA_ONSTACK)?;
@@ -58,20 +58,20 @@ impl Drop for Guard {
     fn drop(&mut self) {
         for (signal, previous) in &self.previous {
             let restored = restore_action(*signal, previous);
-            debug_assert!(restored.is_ok(), "signal {signal} was not given back: {restored:?}");
+            debug_assert!(restored.is_ok(), "signal {signal} was not restored: {restored:?}");
         }
     }
 }
 
 extern "C" fn handle(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel gives a whole siginfo_t to a handler with SA_SIGINFO.
+    // SAFETY: the kernel passes a complete siginfo_t to a handler with SA_SIGINFO.
     let (code, sender) = unsafe { ((*info).si_code, (*info).si_pid()) };
     let is_fault = code > 0 && number != libc::SIGABRT;
     // SAFETY: getpid takes nothing and cannot fail.
     let own = unsafe { libc::getpid() };
     let signal = FatalSignal {
         number,
-        // SAFETY: of a fault the kernel tells the address.
+        // SAFETY: for a fault, the kernel sets the address.
         address: is_fault.then(|| unsafe { (*info).si_addr() } as usize),
         stack: stack_pointer(context),
         from_outside: code == libc::SI_USER && sender != own,
@@ -79,7 +79,7 @@ extern "C" fn handle(number: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if let Some(on_fatal) = ON_FATAL.get() {
         on_fatal(&signal);
     }
-    // Still here: the signal does what it does by default, when it is unblocked by the return.
+    // The signal has its default effect once the return unblocks it: a fault is raised again, others are sent again.
     // SAFETY: signal-safe; SIG_DFL is a valid action, and the process is ours.
     unsafe {
         libc::signal(number, libc::SIG_DFL);
@@ -89,14 +89,14 @@ extern "C" fn handle(number: c_int, info: *mut libc::siginfo_t, context: *mut c_
     }
 }
 
-/// Where the stack ended when the signal came, on processors that are known here.
+/// Returns the stack pointer at the time of the signal, on x86-64 and AArch64.
 fn stack_pointer(context: *mut c_void) -> Option<usize> {
     let context = context.cast::<libc::ucontext_t>();
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel gives a whole ucontext_t to a handler with SA_SIGINFO.
+    // SAFETY: the kernel passes a complete ucontext_t to a handler with SA_SIGINFO.
     let pointer = Some(unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] } as usize);
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: the kernel gives a whole ucontext_t to a handler with SA_SIGINFO.
+    // SAFETY: the kernel passes a complete ucontext_t to a handler with SA_SIGINFO.
     let pointer = Some(unsafe { (*context).uc_mcontext.sp } as usize);
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let pointer = {

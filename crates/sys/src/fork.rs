@@ -1,16 +1,16 @@
-//! `fork(2)`, and leaving the child without running the parent's destructors.
+//! `fork(2)`, and exiting the child without running the parent's destructors.
 //!
-//! What a child runs, keeps and closes is decided by `process`.
+//! `process` decides what a child runs, keeps and closes.
 
 use std::io;
 
 use crate::errno::check;
 use crate::threads;
 
-/// In which of the two processes a fork has returned.
+/// Which of the two processes a fork has returned in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forked {
-    /// The caller; the child's number.
+    /// The caller, with the child's pid.
     Parent(u32),
     /// The new process, with a copy of everything.
     Child,
@@ -20,9 +20,9 @@ pub enum Forked {
 ///
 /// # Errors
 ///
-/// `Unsupported` when the process has more than one thread: what the others held, a lock of the allocator
-/// say, would stay held in the child for ever. Also when that cannot be found out, for `/proc` is missing.
-/// Else EAGAIN or ENOMEM.
+/// `Unsupported` if the process has more than one thread: whatever another thread holds, such as the allocator's lock,
+/// would stay locked in the child forever. Also if that cannot be determined because `/proc` is not mounted. Otherwise
+/// EAGAIN or ENOMEM.
 pub fn fork() -> io::Result<Forked> {
     match threads::count() {
         Ok(1) => {}
@@ -31,19 +31,19 @@ pub fn fork() -> io::Result<Forked> {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         Err(error) => {
-            let message = format!("whether this process has one thread is unknown: {error}");
+            let message = format!("the threads of this process cannot be counted: {error}");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
     }
-    // SAFETY: this is the only thread (looked at just above, and nobody else could start one): the child
-    // has consistent memory and every lock is free or held by the code that goes on.
+    // SAFETY: this is the only thread (checked just above, and nothing else could start one): the child has consistent
+    // memory, and every lock is free or held by code that continues in it.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Forked::Child),
         number => Ok(Forked::Parent(number as u32)),
     }
 }
 
-/// Ends the process at once: no destructor runs, no buffer of the parent's is written. Async-signal-safe.
+/// Exits at once (`_exit(2)`): no destructor runs, and no buffer copied from the parent is written. Async-signal-safe.
 pub fn exit_at_once(code: u8) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(i32::from(code)) }

@@ -1,7 +1,6 @@
-//! A timer of the process: SIGALRM once a second, for whoever has to look from outside at code that runs.
+//! The process's interval timer: SIGALRM once a second, which can interrupt code that does not return to the loop.
 //!
-//! The timer runs only while it is armed, so an idle process is not woken. What a tick means is decided by the
-//! function that is called.
+//! The timer runs only while it is armed, so an idle process is not woken.
 
 use std::ffi::c_int;
 use std::io;
@@ -10,13 +9,14 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::errno::KeptErrno;
+use crate::errno::SavedErrno;
 use crate::signals::{PreviousAction, restore_action, set_action_blocking_all};
 
-/// What to call each second. Set once a process.
+/// What to call each second. Set once per process.
 static ON_TICK: OnceLock<fn()> = OnceLock::new();
-/// A [`Ticker`] stands.
-static WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether there is a [`Ticker`].
+static HAS_TICKER: AtomicBool = AtomicBool::new(false);
+/// Whether the timer is armed.
 static RUNS: AtomicBool = AtomicBool::new(false);
 
 /// Keeps the handler of SIGALRM installed.
@@ -26,102 +26,102 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// Has `on_tick` called each second while the timer is [armed](arm): by a signal handler, with all signals
-    /// blocked, on the alternate stack if there is one. It must be async-signal-safe, and may not return.
-    /// A process calls one function only: the first that is given.
+    /// Calls `on_tick` each second while the timer is [armed](arm): in a signal handler, with all signals blocked, on
+    /// the alternate stack if there is one. It must be async-signal-safe, and need not return. All tickers of a process
+    /// use the function of the first one.
     ///
     /// # Errors
     ///
-    /// None in practice; what `sigaction(2)` answers.
+    /// None in practice; any from `sigaction(2)`.
     pub fn new(on_tick: fn()) -> io::Result<Ticker> {
         ON_TICK.get_or_init(|| on_tick);
         let handler: extern "C" fn(c_int) = on_alarm;
-        // SA_RESTART: a system call of a library that does not expect EINTR goes on.
+        // SA_RESTART: restarts the system calls of libraries that do not expect EINTR.
         let flags = libc::SA_ONSTACK | libc::SA_RESTART;
         let previous =
             set_action_blocking_all(libc::SIGALRM, handler as libc::sighandler_t, flags)?;
-        WANTED.store(true, Ordering::Relaxed);
+        HAS_TICKER.store(true, Ordering::Relaxed);
         Ok(Ticker { previous })
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        WANTED.store(false, Ordering::Relaxed);
+        HAS_TICKER.store(false, Ordering::Relaxed);
         disarm();
         let restored = restore_action(libc::SIGALRM, &self.previous);
-        debug_assert!(restored.is_ok(), "SIGALRM was not given back: {restored:?}");
+        debug_assert!(restored.is_ok(), "SIGALRM was not restored: {restored:?}");
     }
 }
 
 extern "C" fn on_alarm(_: c_int) {
-    let _kept = KeptErrno::keep();
-    if let Some(on_tick) = ON_TICK.get().filter(|_| WANTED.load(Ordering::Relaxed)) {
+    let _errno = SavedErrno::save();
+    if let Some(on_tick) = ON_TICK.get().filter(|_| HAS_TICKER.load(Ordering::Relaxed)) {
         on_tick();
     }
 }
 
-/// Whether [`arm`] would start the timer: a [`Ticker`] stands, and the timer does not run.
+/// Returns whether [`arm`] would start the timer: there is a [`Ticker`], and the timer does not run.
 #[inline]
 pub fn can_be_armed() -> bool {
-    WANTED.load(Ordering::Relaxed) && !RUNS.load(Ordering::Relaxed)
+    HAS_TICKER.load(Ordering::Relaxed) && !RUNS.load(Ordering::Relaxed)
 }
 
-/// Starts the timer. Costs a system call.
+/// Starts the timer. Costs one system call.
 pub fn arm() {
     RUNS.store(true, Ordering::Relaxed);
     set_timer(1);
 }
 
-/// Whether the timer runs.
+/// Returns whether the timer runs.
 pub fn runs() -> bool {
     RUNS.load(Ordering::Relaxed)
 }
 
-/// Stops the timer, if it runs. Async-signal-safe.
+/// Stops the timer if it runs. Async-signal-safe.
 pub fn disarm() {
     if RUNS.swap(false, Ordering::Relaxed) {
         set_timer(0);
     }
 }
 
-/// In the child of a fork the timer stands still, whatever the parent knew.
+/// Records in a forked child that the timer does not run: a child does not inherit it.
 pub fn forget() {
     RUNS.store(false, Ordering::Relaxed);
 }
 
-/// Has SIGALRM come each so many seconds; never with 0.
+/// Sets the interval of SIGALRM; 0 stops it.
 fn set_timer(seconds: libc::time_t) {
-    let each = libc::timeval { tv_sec: seconds, tv_usec: 0 };
-    let timer = libc::itimerval { it_interval: each, it_value: each };
-    // SAFETY: signal-safe; `timer` is a whole itimerval. It cannot fail with these values.
+    let interval = libc::timeval { tv_sec: seconds, tv_usec: 0 };
+    let timer = libc::itimerval { it_interval: interval, it_value: interval };
+    // SAFETY: signal-safe; `timer` is a complete itimerval. It cannot fail with these values.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
 }
 
-/// The three interval timers of the process as they were: across `execve(2)` they would go on, without their
+/// The saved state of the process's three interval timers, which would keep running across `execve(2)`, without their
 /// handlers.
 #[derive(Debug)]
 pub struct Suspended([libc::itimerval; 3]);
 
 const TIMERS: [c_int; 3] = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
 
-/// Switches all three off. Async-signal-safe.
+/// Stops all three timers. Async-signal-safe.
 pub fn suspend_all() -> Suspended {
-    // SAFETY: itimerval is plain integers, for which all-zero is a value: off.
+    // SAFETY: itimerval is plain integers, for which all-zero is a valid value: stopped.
     let (off, mut previous): (libc::itimerval, [libc::itimerval; 3]) =
         unsafe { (mem::zeroed(), mem::zeroed()) };
     for (timer, previous) in TIMERS.into_iter().zip(&mut previous) {
-        // SAFETY: both point to whole values that outlive the call.
+        // SAFETY: both point to complete values that outlive the call.
         unsafe { libc::setitimer(timer, &raw const off, previous) };
     }
     Suspended(previous)
 }
 
 impl Suspended {
-    /// Lets them go on. Async-signal-safe.
+    /// Resumes them. Async-signal-safe.
     pub fn resume(&self) {
         for (timer, previous) in TIMERS.into_iter().zip(&self.0) {
-            // SAFETY: the value was filled by setitimer; a null pointer: nobody wants the present one.
+            // SAFETY: the value was filled in by setitimer; a null pointer: the current one is not wanted.
             unsafe { libc::setitimer(timer, previous, ptr::null_mut()) };
         }
     }

@@ -1,15 +1,13 @@
-//! System calls that no safe library covers: all `unsafe` code of what ships, apart from the C calls of
-//! `crates/culprits`.
+//! System calls that no safe library covers: all `unsafe` code that ships, except for the C calls of `crates/culprits`.
 //!
-//! One file a subject. Safe functions go out; each checks the return value once and turns errno into an
-//! [`io::Error`](std::io::Error). No policy lives here: what is registered, retried, limited or answered is
-//! decided by the crates above (`event-loop`, `process`, `app-server`). Whatever rustix covers safely is
-//! called there directly, not wrapped here.
+//! One file per subject. The functions are safe; each checks the return value once and turns errno into an
+//! [`io::Error`](std::io::Error). There is no policy here: the crates above (`event-loop`, `process`, `app-server`)
+//! decide what to register, retry, limit or report. What rustix covers safely is called there directly, not wrapped
+//! here.
 //!
-//! Linux 3.10 is enough for all of it. What may run in a signal handler, or between fork and exec, says
-//! "async-signal-safe": it allocates nothing, takes no lock and calls only functions of signal-safety(7).
-//! Some functions here take a function to be called in such a place ([`fatal::catch`], [`interval::Ticker`]):
-//! what they are given has to keep to the same rules, which no type can check.
+//! Linux 3.10 is enough for all of it. What may run in a signal handler, or between fork and exec, is documented as
+//! "async-signal-safe": it allocates nothing, takes no lock and calls only functions of signal-safety(7). A function
+//! passed to [`fatal::catch`] or [`interval::Ticker`] has to follow the same rules, which no type can check.
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 pub mod allocator;

@@ -4,20 +4,20 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a process may use up.
+/// The resources that a process may use.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceLimits {
-    /// Seconds of processor time: SIGXCPU then, SIGKILL a second later for who ignores that.
+    /// Seconds of processor time: SIGXCPU after that, SIGKILL one second later.
     pub cpu_seconds: u64,
     /// Bytes of address space.
     pub address_space: u64,
-    /// Bytes of the largest file that may be written. (Core files: none. One of a crash on purpose would eat the
-    /// owner's disk quota.)
+    /// Bytes of the largest file that may be written. (Core dumps are disabled: that of an intentional crash would use
+    /// up the owner's disk quota.)
     pub file_size: u64,
 }
 
 impl ResourceLimits {
-    /// Lowers the limits of the calling process to these; a hard limit that is lower already stays.
+    /// Lowers the limits of the calling process to these; a lower hard limit stays.
     ///
     /// # Errors
     ///

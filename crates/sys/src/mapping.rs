@@ -1,4 +1,4 @@
-//! Memory outside the heap, for what must survive code that destroys the heap.
+//! Memory outside the heap, for what must survive heap corruption.
 
 use std::ffi::c_void;
 use std::io;
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::errno::check;
 
-/// The bytes of a page of memory.
+/// Returns the size of a page of memory in bytes.
 pub fn page_size() -> u64 {
     // SAFETY: sysconf takes an integer.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// Maps fresh, zeroed memory of `size` bytes, aligned to a page.
+/// Maps `size` bytes of fresh, zeroed memory, page-aligned.
 pub(crate) fn map(size: usize) -> io::Result<*mut c_void> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -22,54 +22,54 @@ pub(crate) fn map(size: usize) -> io::Result<*mut c_void> {
     if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory) }
 }
 
-/// Copies bytes into a mapping of their own that only reading is allowed to. It is never unmapped.
+/// Copies bytes into their own read-only mapping, which is never unmapped.
 ///
 /// # Errors
 ///
-/// When there is no memory.
+/// If there is no memory.
 pub fn seal(bytes: &[u8]) -> io::Result<&'static [u8]> {
     if bytes.is_empty() {
         return Ok(&[]);
     }
     let memory = map(bytes.len())?;
-    // SAFETY: the fresh mapping has room for so many bytes and overlaps nothing.
+    // SAFETY: the fresh mapping has room for that many bytes and overlaps nothing.
     unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len()) };
-    // SAFETY: the mapping is ours, and nobody writes to it from now on.
+    // SAFETY: the mapping is ours, and nothing writes to it from now on.
     check(unsafe { libc::mprotect(memory, bytes.len(), libc::PROT_READ) })?;
-    // SAFETY: the mapping has so many initialised bytes, is never written to again and never unmapped.
+    // SAFETY: the mapping has that many initialised bytes, is never written to again and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), bytes.len()) })
 }
 
-/// A value in a static that a signal handler reads: outside the heap, in memory that is only read.
+/// A value in a static that a signal handler reads: outside the heap, in read-only memory.
 ///
-/// Publishing another value leaves the former where it is, for a handler may be reading it: meant for what is
-/// published a few times in the life of a process.
+/// Publishing another value leaks the former one, because a handler may be reading it: meant for what is published a
+/// few times in the life of a process.
 #[derive(Debug)]
 pub struct Published<T>(AtomicPtr<T>);
 
 impl<T: Copy + Sync + 'static> Published<T> {
-    /// Nothing is published yet.
+    /// Creates a cell without a value.
     pub const fn nothing() -> Self {
         Published(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Publishes a value in place of the one before.
+    /// Publishes a value, which replaces the former one.
     ///
     /// # Errors
     ///
-    /// When there is no memory; the former value stays.
+    /// If there is no memory; the former value stays.
     pub fn publish(&self, value: T) -> io::Result<()> {
         const { assert!(align_of::<T>() <= 4096, "a mapping is aligned to a page") };
         let memory = map(size_of::<T>().max(1))?.cast::<T>();
         // SAFETY: the fresh mapping has room for the value and is aligned for it.
         unsafe { memory.write(value) };
-        // SAFETY: the mapping is ours, and nobody writes to it from now on.
+        // SAFETY: the mapping is ours, and nothing writes to it from now on.
         check(unsafe { libc::mprotect(memory.cast(), size_of::<T>().max(1), libc::PROT_READ) })?;
         self.0.store(memory, Ordering::Release);
         Ok(())
     }
 
-    /// Returns what was published last. Async-signal-safe.
+    /// Returns the value published last. Async-signal-safe.
     pub fn get(&self) -> Option<&'static T> {
         // SAFETY: null, or a mapping from `publish`, which is never written to again and never unmapped.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_bytes_are_the_same() {
+    fn sealed_bytes_equal_the_original() {
         assert_eq!(seal(b"a page").unwrap(), b"a page");
         assert_eq!(seal(b"").unwrap(), b"");
     }

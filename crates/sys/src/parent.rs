@@ -1,15 +1,15 @@
-//! The end of the parent, told by a signal (`prctl(2)`, PR_SET_PDEATHSIG).
+//! A signal when the parent exits (`prctl(2)`, PR_SET_PDEATHSIG).
 
 use std::io;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-/// Has the kernel send `signal` to this process when the thread that started it ends; becoming another
-/// program is no end. Async-signal-safe.
+/// Has the kernel send `signal` to this process when the thread that started it exits; an `execve(2)` of the parent
+/// does not count. Async-signal-safe.
 ///
 /// # Errors
 ///
-/// `NotFound` when the parent is not `parent` any more: it has ended already.
+/// `NotFound` if `parent` is no longer the parent: it has already exited.
 pub fn signal_at_end(parent: u32, signal: Signal) -> io::Result<()> {
     set_parent_process_death_signal(Some(signal))?;
     match getppid() {

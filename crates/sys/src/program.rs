@@ -1,4 +1,4 @@
-//! What a program does between fork and exec when std starts it.
+//! What runs between fork and exec when std starts a program.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -11,8 +11,7 @@ use crate::limits::ResourceLimits;
 use crate::parent;
 use crate::signals::default_action;
 
-/// Lets a program that is started later inherit nothing but descriptors 0, 1 and 2, and be killed when the
-/// thread that started it ends.
+/// Makes the program inherit only descriptors 0, 1 and 2, and be killed when the thread that starts it exits.
 pub fn inherit_nothing(command: &mut Command) {
     let own = std::process::id();
     let action = move || {
@@ -20,12 +19,12 @@ pub fn inherit_nothing(command: &mut Command) {
         default_action(libc::SIGXFSZ)?;
         close_all_on_exec()
     };
-    // SAFETY: the closure makes system calls alone and allocates nothing: async-signal-safe, as code
-    // between fork and exec has to be.
+    // SAFETY: the closure only makes system calls and allocates nothing: async-signal-safe, as code between fork and
+    // exec has to be.
     unsafe { command.pre_exec(action) };
 }
 
-/// Lets a program that is started later have limits.
+/// Makes the program run with these limits.
 pub fn limit(command: &mut Command, limits: ResourceLimits) {
     // SAFETY: as above.
     unsafe { command.pre_exec(move || -> io::Result<()> { limits.lower() }) };

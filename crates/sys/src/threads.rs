@@ -1,4 +1,4 @@
-//! How many threads this process has: forking, and changing the environment, are safe with one alone.
+//! How many threads this process has: forking and changing the environment are only safe with one.
 
 use std::{fs, io};
 
@@ -6,7 +6,7 @@ use std::{fs, io};
 ///
 /// # Errors
 ///
-/// When `/proc` is not mounted.
+/// If `/proc` is not mounted.
 pub fn count() -> io::Result<usize> {
     fs::read_dir("/proc/self/task")?.try_fold(0, |count, entry| entry.map(|_| count + 1))
 }

@@ -1,5 +1,5 @@
-//! Writing that never waits forever, whatever the descriptor: pipes and terminals are inherited from others,
-//! who decide whether they block. All of it is async-signal-safe.
+//! Writing that never waits forever, whatever the descriptor: pipes and terminals are inherited from other processes,
+//! which decide whether they block. All of it is async-signal-safe.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -7,11 +7,11 @@ use std::os::fd::RawFd;
 
 use crate::errno::errno;
 
-/// Writes what a descriptor accepts within this many milliseconds, and reopens it for that if possible.
+/// Writes everything, waiting for room for at most this many milliseconds. Reopens the descriptor for that if possible.
 ///
 /// # Errors
 ///
-/// errno: EAGAIN when there was no room in time.
+/// errno: EAGAIN if there was no room in time; a part may have been written.
 pub fn write_within(descriptor: RawFd, bytes: &[u8], mut milliseconds: i64) -> Result<(), c_int> {
     // Between the check for room and the write, another process could fill the pipe. A reopened descriptor has
     // its own flags.
@@ -19,7 +19,7 @@ pub fn write_within(descriptor: RawFd, bytes: &[u8], mut milliseconds: i64) -> R
         return write_all(descriptor, bytes, &mut milliseconds);
     };
     let written = write_all(own, bytes, &mut milliseconds);
-    // SAFETY: signal-safe; it was opened above, and nobody else has it.
+    // SAFETY: signal-safe; it was opened above, and nothing else has it.
     unsafe { libc::close(own) };
     written
 }
@@ -41,7 +41,7 @@ fn reopen(descriptor: RawFd) -> Option<RawFd> {
     (own >= 0).then_some(own)
 }
 
-/// `/proc/self/fd/N`, ending with a zero byte.
+/// Returns `/proc/self/fd/N`, terminated by a zero byte.
 fn path_of(descriptor: RawFd) -> [u8; 32] {
     const FOLDER: &[u8] = b"/proc/self/fd/";
     let mut path = [0; 32];
@@ -63,13 +63,12 @@ fn path_of(descriptor: RawFd) -> [u8; 32] {
     path
 }
 
-/// Writes everything, waiting for room for at most the given time, which is reduced accordingly; otherwise says
-/// why not. Works even if the descriptor would block: its flags are shared with other processes, so they are
-/// not changed.
+/// Writes everything, waiting for room for at most `milliseconds_left`, which is reduced by the time spent. Does not
+/// wait longer even if the descriptor is blocking; its flags are shared with other processes, so they are not changed.
 ///
 /// # Errors
 ///
-/// errno: EAGAIN when there was no room in time.
+/// errno: EAGAIN if there was no room in time; a part may have been written.
 pub fn write_all(
     descriptor: RawFd,
     mut bytes: &[u8],
@@ -93,7 +92,7 @@ pub fn write_all(
     Ok(())
 }
 
-/// Writes what there is room for now; EAGAIN if there is none.
+/// Writes as much as there is room for now; EAGAIN if there is none.
 fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: signal-safe; pointer and length are a slice's.
@@ -115,17 +114,17 @@ fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
     usize::try_from(written).map_err(|_| errno())
 }
 
-/// Whether something can be written, or fails immediately; waits for this long.
+/// Returns whether a write would proceed or fail immediately; waits for at most this long.
 fn has_room(descriptor: RawFd, milliseconds: i64) -> bool {
     let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     // SAFETY: signal-safe; one pollfd that outlives the call.
     unsafe { libc::poll(&raw mut wanted, 1, milliseconds as c_int) != 0 }
 }
 
-/// A clock that nobody sets.
+/// Reads a clock that is never set back.
 fn monotonic_milliseconds() -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: signal-safe; `now` is a whole timespec.
+    // SAFETY: signal-safe; `now` is a complete timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
@@ -148,21 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_takes_what_it_has_room_for_and_then_refuses() {
+    fn a_full_pipe_refuses_further_writes() {
         use std::io::Read;
         use std::os::fd::AsRawFd;
 
-        // It would block.
+        // Its ends are blocking.
         let (mut reader, writer) = std::io::pipe().unwrap();
         let lines = [b'x'; 5000];
         let mut taken = 0;
-        let refused = loop {
+        let refusal = loop {
             match write_within(writer.as_raw_fd(), &lines, 0) {
                 Ok(()) => taken += lines.len(),
                 Err(why) => break why,
             }
         };
-        assert_eq!(refused, libc::EAGAIN);
+        assert_eq!(refusal, libc::EAGAIN);
         assert!(taken >= 30_000, "{taken}");
         drop(writer);
         let mut read = Vec::new();

@@ -8,14 +8,14 @@ use super::mask::full_set;
 use super::slot::on_signal;
 use crate::errno::check;
 
-/// What the process did with a signal before; see [`restore_action`].
+/// The former action of a signal; see [`restore_action`].
 #[derive(Debug)]
 pub struct PreviousAction(libc::sigaction);
 
 /// What the process does with a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// What the kernel does with it by itself.
+    /// The default action.
     Default,
     /// Nothing.
     Ignored,
@@ -25,33 +25,32 @@ pub enum Action {
     OtherHandler,
 }
 
-/// Lets the handler that counts for [slots](super::SignalSlot) catch the signal; returns what was in force
-/// before.
+/// Catches the signal with the handler that counts for [slots](super::SignalSlot); returns the former action.
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn catch(signal: c_int) -> io::Result<PreviousAction> {
-    // SA_RESTART: a system call of a library that does not expect EINTR goes on; epoll_wait returns all
-    // the same. SA_NOCLDSTOP: a child that is stopped has not ended. SA_ONSTACK: should the stack be
-    // short, an alternate one is used when there is one. All others wait meanwhile: the kernel would put a
-    // frame on that stack for each, and std's has room for two.
+    // SA_RESTART: restarts the system calls of libraries that do not expect EINTR; epoll_wait returns anyway.
+    // SA_NOCLDSTOP: a stopped child has not exited. SA_ONSTACK: uses the alternate stack if there is one, in case the
+    // stack is nearly full. All other signals are blocked meanwhile: the kernel would put a frame on that stack for
+    // each, and std's has room for two.
     let flags = libc::SA_RESTART | libc::SA_NOCLDSTOP | libc::SA_ONSTACK;
     let handler: extern "C" fn(c_int) = on_signal;
     set_action_blocking_all(signal, handler as libc::sighandler_t, flags)
 }
 
-/// Lets the kernel drop the signal.
+/// Ignores the signal.
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn ignore(signal: c_int) -> io::Result<()> {
     set_action(signal, libc::SIG_IGN, 0)?;
     Ok(())
 }
 
-/// Lets the kernel do with the signal what it does by itself. Async-signal-safe.
+/// Sets the signal's default action. Async-signal-safe.
 ///
 /// # Errors
 ///
@@ -61,35 +60,34 @@ pub fn default_action(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// Does with every signal what the kernel does by itself; except SIGPIPE, which stays ignored, as in every
-/// Rust program.
+/// Sets the default action of every signal, except SIGPIPE, which stays ignored, as in every Rust program.
 pub fn default_all_actions() {
     for signal in 1..=64 {
         let action = if signal == libc::SIGPIPE { libc::SIG_IGN } else { libc::SIG_DFL };
-        // SIGKILL, SIGSTOP and two that are the C library's own cannot be set, and need not be.
+        // Fails for SIGKILL, SIGSTOP and two signals reserved by the C library, which need no change.
         let _ = set_action(signal, action, 0);
     }
 }
 
-/// Puts back what was in force before.
+/// Restores a former action.
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn restore_action(signal: c_int, previous: &PreviousAction) -> io::Result<()> {
     // SAFETY: `previous` was filled by sigaction itself, and the handler in it was in force before.
     check(unsafe { libc::sigaction(signal, &raw const previous.0, std::ptr::null_mut()) })?;
     Ok(())
 }
 
-/// Asks what the process does with a signal.
+/// Returns what the process does with a signal.
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn action(signal: c_int) -> io::Result<Action> {
     let mut present = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null pointer means: only ask; `present` has room for the answer.
+    // SAFETY: a null pointer for the new action changes nothing; `present` has room for the current one.
     check(unsafe { libc::sigaction(signal, std::ptr::null(), present.as_mut_ptr()) })?;
     // SAFETY: sigaction succeeded and has filled it.
     let present = unsafe { present.assume_init() };
@@ -102,7 +100,7 @@ pub fn action(signal: c_int) -> io::Result<Action> {
     })
 }
 
-/// Sets a handler of one argument that runs with all signals blocked, for it may not come back.
+/// Sets a handler of one argument that runs with all signals blocked, because it may not return.
 pub(crate) fn set_action_blocking_all(
     signal: c_int,
     handler: libc::sighandler_t,
@@ -111,7 +109,7 @@ pub(crate) fn set_action_blocking_all(
     replace_action(signal, handler, flags, full_set())
 }
 
-/// Sets a handler that is told about the signal; it runs with all signals blocked, for it may not come back.
+/// Sets a handler that gets the signal's siginfo; it runs with all signals blocked, because it may not return.
 pub(crate) fn set_info_action_blocking_all(
     signal: c_int,
     handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void),
@@ -135,14 +133,14 @@ fn replace_action(
     flags: c_int,
     blocked: libc::sigset_t,
 ) -> io::Result<PreviousAction> {
-    // SAFETY: sigaction is plain integers and an optional function pointer: all-zero is a value.
+    // SAFETY: sigaction is plain integers and an optional function pointer: all-zero is a valid value.
     let mut new: libc::sigaction = unsafe { mem::zeroed() };
     new.sa_sigaction = handler;
     new.sa_flags = flags;
     new.sa_mask = blocked;
     let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: `new` is initialised; its handler is SIG_DFL, SIG_IGN or a function of this crate with the type
-    // that the flags announce; `previous` has room for the answer.
+    // that the flags announce; `previous` has room for the former one.
     check(unsafe { libc::sigaction(signal, &raw const new, previous.as_mut_ptr()) })?;
     // SAFETY: sigaction succeeded and has filled it.
     Ok(PreviousAction(unsafe { previous.assume_init() }))

@@ -1,5 +1,4 @@
-//! Which signals are blocked: all between a fork and the moment when the child has dropped the handlers, some
-//! across `execve(2)`.
+//! Blocking signals: all between a fork and the moment when the child has reset the handlers, some across `execve(2)`.
 
 use std::ffi::c_int;
 use std::io;
@@ -8,31 +7,31 @@ use std::ptr;
 
 use crate::errno::check;
 
-/// Blocks all signals, so that no handler runs between a fork and the moment when the child has put the handlers
-/// off. The drop puts back what was before.
+/// Blocks all signals, so that no handler runs between a fork and the moment when the child has reset the handlers.
+/// Restores the former mask when dropped.
 #[derive(Debug)]
 pub struct AllBlocked {
     previous: libc::sigset_t,
 }
 
 impl AllBlocked {
-    /// Blocks all.
+    /// Blocks all signals.
     ///
     /// # Errors
     ///
-    /// None in practice; what `sigprocmask(2)` answers.
+    /// None in practice; any from `sigprocmask(2)`.
     pub fn begin() -> io::Result<Self> {
         let all = full_set();
         let mut previous = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: the set is initialised; sigprocmask fills the other.
+        // SAFETY: the set is initialised; sigprocmask fills in the other.
         check(unsafe {
             libc::sigprocmask(libc::SIG_SETMASK, &raw const all, previous.as_mut_ptr())
         })?;
-        // SAFETY: sigprocmask succeeded and has filled it.
+        // SAFETY: sigprocmask succeeded and has filled it in.
         Ok(AllBlocked { previous: unsafe { previous.assume_init() } })
     }
 
-    /// Blocks none from now on, whatever was before.
+    /// Unblocks all signals, whatever the former mask was.
     pub fn unblock_all(self) {
         set_mask(&empty_set());
         mem::forget(self);
@@ -45,10 +44,10 @@ impl Drop for AllBlocked {
     }
 }
 
-/// The signals that must not meet a program without its handlers: they would end it.
+/// The signals that must not arrive while a program has no handlers for them: they would terminate it or be lost.
 const HELD: [c_int; 5] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGCHLD, libc::SIGALRM];
 
-/// The signals of faults: blocked, they could not even be handled.
+/// The signals of faults: while blocked they terminate the process without calling a handler.
 const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// The mask as it was before [`hold_for_exec`].
@@ -56,14 +55,14 @@ const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIG
 pub struct MaskBefore(libc::sigset_t);
 
 impl MaskBefore {
-    /// Puts it back. Async-signal-safe.
+    /// Restores it. Async-signal-safe.
     pub fn restore(&self) {
         set_mask(&self.0);
     }
 }
 
-/// Blocks SIGTERM, SIGHUP, SIGINT, SIGCHLD and SIGALRM: they wait until the next program has its handlers and
-/// calls [`release_held`]. Unblocks the signals of faults, for a handler of one may call this.
+/// Blocks SIGTERM, SIGHUP, SIGINT, SIGCHLD and SIGALRM: they stay pending until the next program has installed its
+/// handlers and calls [`release_held`]. Unblocks the signals of faults, because a handler of one may call this.
 /// Async-signal-safe.
 pub fn hold_for_exec() -> MaskBefore {
     let previous = change_mask(libc::SIG_BLOCK, &HELD);
@@ -71,23 +70,24 @@ pub fn hold_for_exec() -> MaskBefore {
     MaskBefore(previous.or(without_faults).unwrap_or_else(empty_set))
 }
 
-/// As [`hold_for_exec`], and unblocks all others: out of a handler that blocks all signals. Async-signal-safe.
+/// Same as [`hold_for_exec`], but unblocks all other signals: for a handler that runs with all of them blocked.
+/// Async-signal-safe.
 pub fn hold_for_exec_alone() {
     set_mask(&set_of(&HELD));
 }
 
-/// Unblocks the signals that [`hold_for_exec`] has blocked. To be called when the handlers stand.
+/// Unblocks the signals that [`hold_for_exec`] has blocked. Call it once the handlers are installed.
 pub fn release_held() {
     change_mask(libc::SIG_UNBLOCK, &HELD);
     change_mask(libc::SIG_UNBLOCK, &FAULTS);
 }
 
-/// Holds back the signals that must not come between two programs, until it is dropped.
+/// Blocks the signals that must not arrive between two programs, until it is dropped.
 #[derive(Debug)]
 pub struct Held(());
 
 impl Held {
-    /// Begins holding.
+    /// Blocks them.
     pub fn begin() -> Held {
         change_mask(libc::SIG_BLOCK, &HELD);
         Held(())
@@ -102,17 +102,17 @@ impl Drop for Held {
 
 fn empty_set() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset fills the set.
+    // SAFETY: sigemptyset fills in the set.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()
     }
 }
 
-/// All signals.
+/// Returns the set of all signals.
 pub(super) fn full_set() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigfillset fills the set.
+    // SAFETY: sigfillset fills in the set.
     unsafe {
         libc::sigfillset(set.as_mut_ptr());
         set.assume_init()
@@ -128,19 +128,19 @@ fn set_of(signals: &[c_int]) -> libc::sigset_t {
     set
 }
 
-/// `sigprocmask(2)`; returns the mask before.
+/// `sigprocmask(2)`; returns the former mask.
 fn change_mask(how: c_int, signals: &[c_int]) -> Option<libc::sigset_t> {
     let set = set_of(signals);
     let mut previous = MaybeUninit::uninit();
     // SAFETY: the set is initialised, and there is room for the previous mask.
     match unsafe { libc::sigprocmask(how, &raw const set, previous.as_mut_ptr()) } {
-        // SAFETY: sigprocmask succeeded and has filled it.
+        // SAFETY: sigprocmask succeeded and has filled it in.
         0 => Some(unsafe { previous.assume_init() }),
         _ => None,
     }
 }
 
 fn set_mask(mask: &libc::sigset_t) {
-    // SAFETY: the mask is initialised; a null pointer: nobody wants the present one.
+    // SAFETY: the mask is initialised; a null pointer: the current one is not wanted.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }

@@ -1,4 +1,4 @@
-//! Where the signal handler counts for one loop, and the self-pipe by which it wakes that loop.
+//! Signal slots: the pending counts that the signal handler keeps for a loop, and the self-pipe that wakes that loop.
 
 use std::ffi::c_int;
 use std::io;
@@ -7,28 +7,28 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::errno::{KeptErrno, check};
+use crate::errno::{SavedErrno, check};
 
-/// How many loops of one process can listen to signals at a time. The program has one loop; test programs
-/// run one in each of their threads.
+/// How many loops of one process can listen for signals at the same time. The program has one loop; test programs run
+/// one in each of their threads.
 const SLOTS: usize = 64;
 
-/// The classic signals are 1 to 31; real-time signals are not for us.
+/// The standard signals are 1 to 31; real-time signals are not supported.
 const SIGNAL_NUMBERS: usize = 32;
 
 /// One slot, as the handler sees it.
 #[derive(Debug)]
 struct Slot {
-    /// A loop uses it.
+    /// Whether a loop uses it.
     taken: AtomicBool,
-    /// The loop wants to be woken for these: bit number = signal number.
+    /// The signals that wake the loop: bit number = signal number.
     interest: AtomicU32,
-    /// Write end of the self-pipe; -1 before the slot was used for the first time. Never closed again: the
-    /// handler must not write into a descriptor that has become somebody else's.
+    /// The write end of the self-pipe; -1 before the slot is first used. Never closed: the handler must not write into
+    /// a descriptor whose number has been reused.
     write_end: AtomicI32,
-    /// Read end of the self-pipe.
+    /// The read end of the self-pipe.
     read_end: AtomicI32,
-    /// How often each signal came and was not taken yet.
+    /// For each signal number, how often it has arrived since the count was last taken.
     pending: [AtomicU32; SIGNAL_NUMBERS],
 }
 
@@ -42,10 +42,10 @@ static TABLE: [Slot; SLOTS] = [const {
     }
 }; SLOTS];
 
-/// The handler of all signals that are caught. It adds to atomic numbers and writes a byte to each interested
-/// self-pipe: both are async-signal-safe. A full pipe refuses the byte, which is well: the loop is about to wake.
+/// The handler of all caught signals. It increments atomic counts and writes a byte to the self-pipe of each interested
+/// slot: both are async-signal-safe. If the pipe is full, the loop is about to wake anyway.
 pub(super) extern "C" fn on_signal(signal: c_int) {
-    let _kept = KeptErrno::keep();
+    let _errno = SavedErrno::save();
     for slot in &TABLE {
         let pending = slot.pending.get(signal as usize);
         if let Some(pending) = pending
@@ -73,18 +73,18 @@ pub struct SignalSlot {
 }
 
 impl SignalSlot {
-    /// Claims a slot; its pipe is made at the first use of the slot.
+    /// Claims a slot; its pipe is created when the slot is first used.
     ///
     /// # Errors
     ///
-    /// When 64 loops of this process have one, or descriptors are short.
+    /// If 64 loops of this process have a slot, or descriptors are short.
     pub fn claim() -> io::Result<Self> {
         let free = |slot: &&Slot| !slot.taken.swap(true, Ordering::AcqRel);
         let Some(slot) = TABLE.iter().find(free) else {
-            let message = format!("{SLOTS} event loops of this process listen to signals already");
+            let message = format!("{SLOTS} event loops of this process already listen for signals");
             return Err(io::Error::other(message));
         };
-        // From here on the drop gives the slot back.
+        // From here on, the drop releases the slot.
         let claimed = SignalSlot { slot };
         if slot.write_end.load(Ordering::Acquire) == -1 {
             let (read_end, write_end) = self_pipe()?;
@@ -98,24 +98,24 @@ impl SignalSlot {
         Ok(claimed)
     }
 
-    /// The read end of the self-pipe, to be put into the poll set.
+    /// Returns the read end of the self-pipe, to be added to the poll set.
     pub fn read_end(&self) -> BorrowedFd<'static> {
-        // SAFETY: claim has made the pipe, and it is never closed.
+        // SAFETY: claim has created the pipe, and it is never closed.
         unsafe { BorrowedFd::borrow_raw(self.slot.read_end.load(Ordering::Acquire)) }
     }
 
-    /// Takes all bytes out of the pipe. To be called before the counts are taken.
+    /// Empties the pipe. Call it before taking the counts, or a signal in between would not wake the loop.
     pub fn empty_pipe(&self) {
         let mut bytes = [0; 256];
         while let Ok(256) = rustix::io::read(self.read_end(), &mut bytes) {}
     }
 
-    /// Says which signals wake the loop: bit number = signal number.
+    /// Sets which signals wake the loop: bit number = signal number.
     pub fn set_interest(&self, mask: u32) {
         self.slot.interest.store(mask, Ordering::Release);
     }
 
-    /// Returns how often the signal came since this was asked last.
+    /// Returns how often the signal has arrived since the last call.
     pub fn take_pending(&self, signal: c_int) -> u32 {
         match self.slot.pending.get(signal as usize) {
             Some(pending) => pending.swap(0, Ordering::AcqRel),
@@ -123,19 +123,19 @@ impl SignalSlot {
         }
     }
 
-    /// Makes the pipe again, at the same numbers: in the child of a fork it is shared with the parent.
+    /// Replaces the pipe by a new one at the same numbers: a forked child shares the old one with its parent.
     ///
     /// # Errors
     ///
-    /// When descriptors are short.
+    /// If descriptors are short.
     pub fn remake_pipe(&self) -> io::Result<()> {
         let (read_end, write_end) = self_pipe()?;
-        for (new, place) in [(read_end, &self.slot.read_end), (write_end, &self.slot.write_end)] {
-            let place = place.load(Ordering::Acquire);
-            // SAFETY: dup3 takes integers; the number is the slot's own and stays it.
-            check(unsafe { libc::dup3(new.as_raw_fd(), place, libc::O_CLOEXEC) })?;
+        for (new, old) in [(read_end, &self.slot.read_end), (write_end, &self.slot.write_end)] {
+            let old = old.load(Ordering::Acquire);
+            // SAFETY: dup3 takes integers; the number is the slot's own and remains so.
+            check(unsafe { libc::dup3(new.as_raw_fd(), old, libc::O_CLOEXEC) })?;
         }
-        // The byte for counts that were not taken may have been left in the old pipe.
+        // The byte for counts not yet taken may be in the old pipe.
         self.slot.wake();
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Drop for SignalSlot {
     }
 }
 
-/// Closes the self-pipes that were copied with the process: for the child of a fork that has no loop.
+/// Releases all slots and closes their self-pipes: for a forked child that has no loop yet.
 pub fn forget_all_slots() {
     for slot in &TABLE {
         slot.interest.store(0, Ordering::Release);
@@ -156,7 +156,7 @@ pub fn forget_all_slots() {
         for end in [&slot.write_end, &slot.read_end] {
             let fd = end.swap(-1, Ordering::AcqRel);
             if fd != -1 {
-                // SAFETY: the descriptor was the slot's own, which has just forgotten it.
+                // SAFETY: the descriptor was the slot's own, and the slot has just given it up.
                 unsafe { libc::close(fd) };
             }
         }
