@@ -449,6 +449,21 @@ fn check_server_went_on(server: &Running, pid: &str, image: &str) {
     assert_eq!(server.check_tasks(), Ok(()));
 }
 
+/// Begins a GET of whoever reads until the server closes, and counts no bytes.
+fn ask_to_close(server: &Running, target: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("it is open");
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    stream
+}
+
+fn read_until_closed(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it is closed");
+    answer
+}
+
 #[test]
 fn over_http_every_fault_is_answered_and_so_are_the_others() {
     let server = server();
@@ -469,6 +484,8 @@ fn over_http_every_fault_is_answered_and_so_are_the_others() {
         };
         idle.write_all(healthz).expect("it reads");
         assert!(read(&mut idle).ends_with("ok"));
+        let mut reader = ask_to_close(&server, "/hang");
+        assert_eq!(get(&server, "/healthz"), "ok", "all these have been read");
 
         let answer = Request::get(format!("/crash/{fault}")).send(server.address);
         let answer = answer.unwrap_or_else(|error| panic!("{fault}: {error}\n{}", server.said()));
@@ -477,10 +494,15 @@ fn over_http_every_fault_is_answered_and_so_are_the_others() {
         assert_eq!(hanging.finish().expect("an answer comes").status, 503, "{fault}");
         assert_eq!(uploading.finish().expect("an answer comes").status, 503, "{fault}");
         assert!(read(&mut half).starts_with("HTTP/1.1 503 "), "{fault}");
+        assert!(read_until_closed(&mut reader).starts_with("HTTP/1.1 503 "), "{fault}");
         idle.write_all(healthz).expect("an idle connection is kept");
         assert!(read(&mut idle).ends_with("ok"), "{fault}");
         check_server_went_on(&server, &pid, &image);
     }
+    let image = get(&server, "/image");
+    let answer = read_until_closed(&mut ask_to_close(&server, "/crash/null"));
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    check_server_went_on(&server, &pid, &image);
     // No body where none is to be.
     let image = get(&server, "/image");
     let answer = Request::with_method("HEAD", "/crash/null").send(server.address);

@@ -252,9 +252,11 @@ impl Settling<'_> {
             let without_body = request.without_body.load(Ordering::Relaxed);
             is_well = is_well && self.send(descriptor, reply, id, without_body);
         }
+        // Over HTTP the replies say so (`pages.rs`), and whoever reads until then would wait.
+        let is_to_close = format == ReplyFormat::Http as usize && unanswered > 0;
         if !is_well {
             shutdown(descriptor, Direction::Both);
-        } else if row.settled.load(Ordering::Relaxed) {
+        } else if row.settled.load(Ordering::Relaxed) && !is_to_close {
             self.hand_over(Item::KeepAlive(descriptor));
         } else if format != ReplyFormat::Cgi as usize {
             // Closing while the peer still sends would reset the connection and discard the response.
