@@ -17,7 +17,7 @@ use bytes::Bytes;
 use event_loop::net::Stream;
 use event_loop::time::{self, HyperTimer};
 use http::header::HOST;
-use http::{Method, Request, Version};
+use http::{HeaderMap, Method, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -208,12 +208,17 @@ fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     if request.uri().path() == "*" && request.method() != Method::OPTIONS {
         return Err("the target * is only valid for OPTIONS");
     }
-    // RFC 9112 §3.2: duplicates are used to smuggle requests past a proxy.
-    let mut hosts = request.headers().get_all(HOST).iter();
+    check_host(request.version(), request.headers())
+}
+
+/// Checks the Host header (RFC 9112 §3.2): duplicates are used to smuggle requests past a proxy.
+///
+/// # Errors
+/// What is wrong with it.
+fn check_host(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() == Version::HTTP_11 => {
-            Err("HTTP/1.1 requires a Host header")
-        }
+        (None, _) if version == Version::HTTP_11 => Err("HTTP/1.1 requires a Host header"),
         (_, Some(_)) => Err("it has several Host headers"),
         (Some(host), None) if !is_host(host.as_bytes()) => {
             Err("its Host header is not a valid host")
@@ -235,9 +240,12 @@ fn into_ours<S>(
 ) -> Request<Body> {
     let settings = &application.settings;
     let (mut head, incoming) = request.into_parts();
-    // An absolute target (RFC 9112 §3.2.2) is equivalent to its path, and its host takes precedence.
+    // An absolute target (RFC 9112 §3.2.2) is equivalent to its path, and its host takes precedence. A Host
+    // header that is to be refused stays.
     if head.uri.scheme().is_some() {
-        if let Some(host) = head.uri.authority().and_then(|it| it.as_str().parse().ok()) {
+        if check_host(head.version, &head.headers).is_ok()
+            && let Some(host) = head.uri.authority().and_then(|it| it.as_str().parse().ok())
+        {
             head.headers.insert(HOST, host);
         }
         head.uri = head.uri.path_and_query().cloned().map(Into::into).unwrap_or_default();

@@ -140,6 +140,21 @@ const CONVERSATIONS: &[Conversation] = &[
         &["400 page"],
     ),
     (
+        "Host twice, and absolute-form",
+        "GET http://x/ HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n",
+        &["400 page"],
+    ),
+    (
+        "Host missing, and absolute-form",
+        "GET http://x/ HTTP/1.1\r\nConnection: close\r\n\r\n",
+        &["400 page"],
+    ),
+    (
+        "Host that is none, and absolute-form",
+        "GET http://x/ HTTP/1.1\r\nHost: x/y\r\nConnection: close\r\n\r\n",
+        &["400 page"],
+    ),
+    (
         "Host that is none",
         "GET / HTTP/1.1\r\nHost: x/y\r\nConnection: close\r\n\r\n",
         &["400 page"],
