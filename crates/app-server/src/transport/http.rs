@@ -96,8 +96,13 @@ async fn serve_until_wanted<S: HttpService>(
         let request = into_ours(request, peer, application);
         let application = application.clone();
         let mark = watched.begin(&application, &request);
+        let has_had_its_turn = watched.has_had_its_turn.replace(true);
         let end = AnswerEnd(watched.clone());
         async move {
+            if has_had_its_turn {
+                event_loop::yield_now().await;
+                end.0.has_had_its_turn.set(true);
+            }
             let mut answer = match check(&request) {
                 Ok(()) => application.answer(&mut Some(request), mark).await,
                 Err(why) => {
@@ -131,6 +136,7 @@ async fn serve_until_wanted<S: HttpService>(
     let mut alarm = Alarm::default();
     let end = poll_fn(|context| {
         let mut connection = Pin::new(&mut connection);
+        watched.has_had_its_turn.set(false);
         loop {
             if let Poll::Ready(end) = connection.as_mut().poll(context) {
                 return Poll::Ready(Some(end));
@@ -308,6 +314,9 @@ struct WatchedConnection {
     in_flight: Cell<u32>,
     /// Whether a request has arrived.
     was_asked: Cell<bool>,
+    /// Whether a request was answered since the connection was last polled. The next one that has arrived with it
+    /// (pipelining) waits for the next turn of the loop: others are served in between.
+    has_had_its_turn: Cell<bool>,
     /// Since when a head has been arriving, and how many bytes of it are there.
     head: Cell<Option<(Instant, usize)>>,
     /// Since when the connection has been without a request.
@@ -330,6 +339,7 @@ impl WatchedConnection {
             blocked: Cell::new(false),
             in_flight: Cell::new(0),
             was_asked: Cell::new(false),
+            has_had_its_turn: Cell::new(false),
             head: Cell::new(None),
             idle_since: Cell::new(time::now()),
             body: RefCell::default(),

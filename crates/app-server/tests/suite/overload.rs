@@ -1,5 +1,6 @@
 //! More requests than there is room for: which are answered, which wait.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use app_server::Settings;
 use axum::Router;
 use axum::routing::{get, post};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use event_loop::net::Stream;
 use event_loop::time;
 use fastcgi_server::Role;
 
@@ -317,4 +319,41 @@ fn incomplete_variables_share_one_limit() {
         }
         assert!((1..=3).contains(&open), "{open} are still open");
     });
+}
+
+/// Many connections each send hundreds of requests at once and read no answer; somebody else asks one at a time.
+#[test]
+fn pipelined_requests_take_turns_with_those_of_others() {
+    const ASKED: usize = 5;
+    const CROWD: usize = 128;
+    const PIPELINED: usize = 300;
+    thread_local!(static ANSWERED: Cell<usize> = const { Cell::new(0) });
+    let count = || async { ANSWERED.replace(ANSWERED.get() + 1).to_string() };
+    test(async move {
+        let server = Server::http(Router::new().route("/", get(count)), Settings::default());
+        let mut honest = server.connect_raw().await;
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            let mut stream = server.connect_raw().await;
+            write(&mut stream, &request.repeat(PIPELINED)).await;
+            crowd.push(stream);
+        }
+        let mut input = BytesMut::new();
+        for _ in 0..ASKED {
+            write(&mut honest, request).await;
+            input.reserve(4096);
+            poll_fn(|context| honest.poll_read_into(context, &mut input)).await.unwrap();
+        }
+        let answered = ANSWERED.get();
+        assert!(answered < 4 * ASKED * CROWD, "{answered} answers while one asked for {ASKED}");
+    });
+}
+
+async fn write(stream: &mut Stream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let slices = [IoSlice::new(bytes)];
+        let sent = poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
+        bytes = &bytes[sent..];
+    }
 }
