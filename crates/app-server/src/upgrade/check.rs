@@ -1,7 +1,9 @@
 //! The check of a version: a child process that runs it with dedicated arguments, and a deadline.
 
 use std::ffi::OsString;
+use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -39,6 +41,9 @@ const EXEC_FAILED: &str = "app-server: execve failed: ";
 /// How many bytes of a check's output are kept.
 const OUTPUT_BYTES: usize = 8 * 1024;
 
+/// The program that is running.
+const RUNNING: &str = "/proc/self/exe";
+
 impl Check {
     /// Checks the version at `program`.
     pub(crate) async fn run(&self, program: &Path) -> Verdict {
@@ -54,6 +59,12 @@ impl Check {
     }
 
     async fn run_once(&self, program: &Path) -> Verdict {
+        if let Some(owner) = foreign_owner(program) {
+            return Verdict::Failed(format!(
+                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns the \
+                 program that is running"
+            ));
+        }
         let arguments = [program.as_os_str()].into_iter();
         let arguments = arguments.chain(self.arguments.iter().map(OsString::as_os_str));
         // A check is started by a program, not by a web server for a request.
@@ -117,6 +128,16 @@ impl Check {
     }
 }
 
+/// Who owns a program, or the link in its place, if that is not this account, root, or the owner of the program
+/// that is running: where several accounts can create files, anybody may have put it there.
+fn foreign_owner(program: &Path) -> Option<u32> {
+    let owner = |found: io::Result<Metadata>| found.ok().map(|found| found.uid());
+    let own = rustix::process::geteuid().as_raw();
+    let trusted = [Some(own), Some(0), owner(fs::metadata(RUNNING))];
+    let owners = [owner(fs::symlink_metadata(program)), owner(fs::metadata(program))];
+    owners.into_iter().find(|owner| owner.is_some() && !trusted.contains(owner)).flatten()
+}
+
 /// Maps an error of execve(2) to a verdict.
 fn not_executed(error: &io::Error) -> Verdict {
     match (error.kind(), error.raw_os_error()) {
@@ -155,6 +176,8 @@ async fn read_output(reader: Option<Reader>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -192,6 +215,34 @@ mod tests {
             ),
         ] {
             assert_eq!(check.judge(status, output), verdict, "{output:?}");
+        }
+    }
+
+    /// In a sticky folder such as `/tmp` anybody can put a file beside the program.
+    #[test]
+    fn a_program_of_another_account_is_not_executed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, ran) = (folder.path().join("program.new"), folder.path().join("ran"));
+        let check = Check {
+            arguments: vec![ran.clone().into()],
+            marker: "marker".to_owned(),
+            deadline: Duration::from_secs(10),
+        };
+        fs::write(&program, "#!/bin/sh\n>\"$1\"\necho marker\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let verdict = || event_loop::run(check.run(&program)).unwrap();
+        let is_refused =
+            |verdict| matches!(verdict, Verdict::Failed(why) if why.contains("another account"));
+        assert!(!is_refused(verdict()), "our own");
+        // Only root can give a file to another account.
+        if std::os::unix::fs::chown(&program, Some(65534), None).is_ok() {
+            let _ = fs::remove_file(&ran);
+            assert!(is_refused(verdict()) && !ran.exists());
+            std::os::unix::fs::chown(&program, Some(0), None).unwrap();
+            let link = folder.path().join("link.new");
+            std::os::unix::fs::symlink(&program, &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+            assert!(is_refused(event_loop::run(check.run(&link)).unwrap()) && !ran.exists());
         }
     }
 }
