@@ -441,7 +441,10 @@ fn where_no_process_can_be_made_the_login_says_when_to_come_back() {
     );
     assert!(answer.text().contains("Too many login attempts right now"), "{}", answer.text());
     let said = running.said();
-    assert!(said.contains("Login busy: ") && said.contains("no process could be made"), "{said}");
+    assert!(
+        said.contains("Login busy: ") && said.contains("no process could be created"),
+        "{said}"
+    );
     assert_eq!(running.check_tasks(), Ok(()));
     same("it stops", running.stop(), Ok(())).expect("nothing is left running");
 }

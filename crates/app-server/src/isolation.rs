@@ -26,7 +26,7 @@ use event_loop::time;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 pub use process::Limits;
-use process::fork::{self, Beginning};
+use process::fork::{self, ForkOptions};
 
 use self::relay::{Relay, Started};
 use crate::cause::Cause;
@@ -146,8 +146,8 @@ fn start(limits: Limits, main: impl FnOnce(child::Pipes) -> u8) -> io::Result<St
     let (answer_reader, answer_writer) = pipe::ends()?;
     let given = [body_reader.as_raw_fd(), answer_writer.as_raw_fd()];
     let pipes = child::Pipes { body: body_reader, answer: answer_writer };
-    let beginning = Beginning { limits: Some(limits), given: &given, prints_to_us: true };
-    let child = fork::fresh(beginning, || main(pipes))?;
+    let options = ForkOptions { limits: Some(limits), given: &given, captures_output: true };
+    let child = fork::fresh(options, || main(pipes))?;
     Ok(Started {
         child,
         body: Writer::from_fd(body_writer)?,

@@ -1,4 +1,4 @@
-//! The handle of a running child: its pipes, its end, its kill.
+//! The handle of a running child: its pipes, waiting for it, killing it.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,53 +18,54 @@ use crate::output::read_to_end;
 
 /// A running child process.
 ///
-/// **Dropping it kills it** (SIGKILL); the loop reaps it in the background. `Send`, for it is an id; of use
-/// on its own thread alone: dropped elsewhere, the child goes on until the loop ends.
+/// **Dropping the handle kills the child** (SIGKILL); the loop reaps it in the background. The handle is an id and
+/// therefore `Send`, but only works on its own thread: if it is dropped elsewhere, the child runs on until the loop
+/// ends.
 #[derive(Debug)]
 pub struct Child {
     key: Key,
     number: u32,
-    /// What the child reads, if that was asked to be a pipe. Dropping it is the end of the child's input.
+    /// The child's standard input, if it is a pipe. Dropping it closes the pipe.
     pub stdin: Option<Writer>,
-    /// What the child writes, if that was asked to be a pipe.
+    /// The child's standard output, if it is a pipe.
     pub stdout: Option<Reader>,
-    /// The child's error messages, if they were asked to go to a pipe. Of a child without a program
-    /// ([`fork`](mod@crate::fork)): all that it prints, if that was asked to come to us.
+    /// The child's standard error, if it is a pipe. For a forked child ([`fork`](mod@crate::fork)): standard output
+    /// and standard error, if they are captured.
     pub stderr: Option<Reader>,
     /// Kills the child at its deadline; dropped with the handle.
     alarm: Option<Task<()>>,
 }
 
 impl Child {
-    /// The handle of a child that has just been started.
-    pub(crate) fn enter(number: u32, recipient: Recipient) -> io::Result<Child> {
+    /// Registers a child that has just been started, and returns its handle.
+    pub(crate) fn register(number: u32, recipient: Recipient) -> io::Result<Child> {
         let key = children::insert(number, recipient)?;
         Ok(Child { key, number, stdin: None, stdout: None, stderr: None, alarm: None })
     }
 
-    /// Returns the process number. It may belong to another process once the child has been reaped.
+    /// Returns the pid. Once the child has been reaped, it may belong to another process.
     pub fn id(&self) -> u32 {
         self.number
     }
 
-    /// Waits until the child has ended. Closes its standard input first, for it may wait for that end; reads
-    /// nothing: a child that writes much into a pipe that nobody reads does not end.
+    /// Waits until the child has exited. Closes its standard input first, because it may wait for end-of-file. Reads
+    /// nothing: a child that fills a pipe nothing reads from does not exit.
     ///
-    /// Can be called again, with the same answer, and be cancelled.
+    /// Cancel-safe. Further calls return the same status.
     ///
     /// # Errors
     ///
-    /// When somebody else has reaped it (ECHILD), or it belongs to no loop of this thread.
+    /// If the child was reaped elsewhere (ECHILD), or does not belong to a loop of this thread.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
         poll_fn(|cx| self.poll_wait(cx)).await
     }
 
-    /// As [`wait`](Self::wait), for hand-written futures; standard input is left alone.
+    /// Same as [`wait`](Self::wait), for hand-written futures; standard input stays open.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Same as [`wait`](Self::wait).
     pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
         match children::poll_ending(self.key, cx) {
             Some(ending) => ending.map(Ending::status),
@@ -72,21 +73,22 @@ impl Child {
         }
     }
 
-    /// Returns how the child ended, or `None` while it runs. The answer is as old as the loop's turn.
+    /// Returns the child's exit status, or `None` while it runs. As of the start of the loop's turn.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Same as [`wait`](Self::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         children::ending(self.key).unwrap_or_else(|| Err(unknown_child()))
     }
 
-    /// Reads the output and the error messages, as far as they are pipes, and waits for the end.
+    /// Reads standard output and standard error to their ends, as far as they are pipes, and waits until the child
+    /// has exited.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait); `FileTooLarge` when one of the two is longer than `limit` bytes: the child
-    /// is killed then.
+    /// Same as [`wait`](Self::wait); `FileTooLarge` if one of the two is longer than `limit` bytes, and the child is
+    /// killed.
     pub async fn wait_with_output(mut self, limit: usize) -> io::Result<Output> {
         self.stdin = None;
         let stdout = read_to_end(self.stdout.take(), limit);
@@ -96,37 +98,37 @@ impl Child {
         Ok(Output { status, stdout, stderr })
     }
 
-    /// Kills the child (SIGKILL). One that has ended already is well.
+    /// Kills the child (SIGKILL). Does nothing if it has already exited.
     ///
     /// # Errors
     ///
-    /// `PermissionDenied` when the child has become another user; an error when it belongs to no loop of
-    /// this thread.
+    /// `PermissionDenied` if the child runs as another user by now. Also if it does not belong to a loop of this
+    /// thread.
     pub fn kill(&mut self) -> io::Result<()> {
         self.send(RawSignal::KILL)
     }
 
-    /// Sends the child a signal. One that has ended already is well.
+    /// Sends the child a signal. Does nothing if it has already exited.
     ///
     /// # Errors
     ///
-    /// As [`kill`](Self::kill).
+    /// Same as [`kill`](Self::kill).
     pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
         let signal = RawSignal::from_named_raw(signal.number());
         self.send(signal.ok_or(io::ErrorKind::InvalidInput)?)
     }
 
-    /// Says whether the child was killed at its deadline. The answer is as old as the loop's turn.
+    /// Returns whether the child was killed at its deadline. As of the start of the loop's turn.
     pub fn timed_out(&self) -> bool {
         children::has_expired(self.key)
     }
 
-    /// Returns what the child has used up; nothing as long as it has not ended.
+    /// Returns the resources that the child has used; zero until it has been reaped.
     pub fn usage(&self) -> Usage {
         children::usage(self.key)
     }
 
-    /// Starts what kills the child at its deadline, whoever waits for what meanwhile.
+    /// Starts the task that kills the child at its deadline, whether or not anything waits for it.
     pub(crate) fn expire_after(&mut self, deadline: Duration) {
         let key = self.key;
         self.alarm = Some(event_loop::spawn(async move {
@@ -146,7 +148,7 @@ impl Drop for Child {
     }
 }
 
-/// Waits for two futures, and no longer than until one fails.
+/// Waits for both futures, or until one fails.
 async fn both<T, E>(
     mut one: Pin<&mut impl Future<Output = Result<T, E>>>,
     mut other: Pin<&mut impl Future<Output = Result<T, E>>>,

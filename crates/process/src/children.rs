@@ -1,9 +1,9 @@
-//! The children of this thread's loop: who they are, how they ended, who waits for them.
+//! The children of this thread's loop: which there are, how they exited, what waits for them.
 //!
-//! std starts programs (fork and exec, without a thread), `fork.rs` children without one; SIGCHLD, which a task on
-//! the loop listens to, says that some have ended, and each of *our* children is then asked for by its number: other
-//! children of the process are left to whoever started them. No pidfd is needed. What has been started is always
-//! reaped: by the task, even if nobody waits, and at the latest at the loop's end, which ends the task.
+//! std starts programs (fork and exec, without a thread), `fork.rs` starts children without a program. A task on the
+//! loop listens for SIGCHLD and then asks the kernel for each of *our* children by pid; other children of the process
+//! are left to the code that started them. No pidfd is needed. Every child is reaped: by that task, even if nothing
+//! waits for it, or when the task is dropped at the end of the loop.
 //!
 //! The handles are in `child.rs`.
 
@@ -22,7 +22,7 @@ use rustix::process::{Pid, Signal as RawSignal, WaitId, WaitIdOptions};
 use sys::parent;
 use sys::wait::{self, Usage};
 
-/// Names a child, in all threads: a handle that is used on another thread finds nobody there.
+/// Identifies a child across all threads, so that a handle used on another thread finds no row there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(u64);
 
@@ -44,11 +44,11 @@ thread_local! {
     };
 }
 
-/// The children of one thread. No row is borrowed while foreign code runs: no wake, clone or drop of a waker inside
-/// a borrow.
+/// The children of one thread. No row is borrowed while foreign code runs, so wakers are never woken, cloned or
+/// dropped inside a borrow.
 struct Table {
     rows: RefCell<BTreeMap<Key, Row>>,
-    /// The task that reaps is on the loop.
+    /// Whether the reaping task is on the loop.
     is_watched: Cell<bool>,
     started: Cell<u64>,
     reaped: Cell<u64>,
@@ -58,14 +58,14 @@ struct Table {
 struct Row {
     number: u32,
     recipient: Recipient,
-    /// How it ended; it has been reaped then.
+    /// How it ended, once it has been reaped.
     ending: Option<Ending>,
     usage: Usage,
-    /// Its handle is gone: nobody will ask.
+    /// Whether its handle has been dropped, or it never had one.
     abandoned: bool,
-    /// It goes on by itself, also after the loop's end.
+    /// Whether it is never killed, not even at the end of the loop.
     in_background: bool,
-    /// It was killed at its deadline.
+    /// Whether it was killed at its deadline.
     expired: bool,
     waiter: Option<Waker>,
 }
@@ -73,7 +73,7 @@ struct Row {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending {
     Status(ExitStatus),
-    /// Somebody else has reaped it: errno.
+    /// It could not be reaped: errno.
     Lost(Option<i32>),
 }
 
@@ -87,7 +87,7 @@ impl Ending {
 }
 
 impl Row {
-    /// Asks the kernel whether the child has ended, and reaps it.
+    /// Reaps the child if it has exited. Returns whether it has.
     fn reap(&mut self) -> bool {
         if self.ending.is_none() {
             self.ending = match self.ask() {
@@ -110,13 +110,13 @@ impl Row {
             if !has_ended(self.number)? {
                 return Ok(None);
             }
-            // As long as the leader is not reaped, its group's number is nobody else's.
+            // Until the leader is reaped, no other group can have its number. An error means an empty group.
             let _ = self.recipient.send(RawSignal::KILL);
         }
         wait::reap(self.number)
     }
 
-    /// Sends a signal unless the child has been reaped: its number may be another's by then.
+    /// Sends a signal unless the child has been reaped, when its number may have been reused.
     fn send(&self, signal: RawSignal) -> io::Result<()> {
         if self.ending.is_some() {
             return Ok(());
@@ -128,38 +128,38 @@ impl Row {
 // ---------------------------------------------------------------------------------------------------
 // Reaping.
 
-/// Has children reaped from now on: SIGCHLD must find our handler, however early a child ends.
+/// Starts reaping. Call it before starting a child: SIGCHLD must find our handler, however early the child exits.
 ///
 /// # Errors
 ///
-/// When no loop runs on this thread, or the signal cannot be caught.
+/// If no loop runs on this thread, or SIGCHLD cannot be caught.
 pub(crate) fn watch() -> io::Result<()> {
     if TABLE.with(|table| table.is_watched.get()) {
         return Ok(());
     }
-    let mut ended = signals::listen(&[Signal::Child])?;
-    let until_the_end = EndsAllChildren::begin();
-    let watching = event_loop::spawn(async move {
-        let _until_the_end = until_the_end;
+    let mut sigchld = signals::listen(&[Signal::Child])?;
+    let ends_all = EndsAllChildren::begin();
+    let reaping = event_loop::spawn(async move {
+        let _ends_all = ends_all;
         loop {
-            poll_fn(|cx| poll_all(&mut ended, cx)).await;
+            poll_fn(|cx| poll_all(&mut sigchld, cx)).await;
             reap();
         }
     });
-    watching.detach();
+    reaping.detach();
     Ok(())
 }
 
-/// Takes all signals that are there: one may stand for several children anyway.
-fn poll_all(ended: &mut Signals, cx: &mut Context<'_>) -> Poll<()> {
-    let mut came = false;
-    while ended.poll_recv(cx).is_ready() {
-        came = true;
+/// Takes all pending signals: one may stand for several children anyway.
+fn poll_all(signals: &mut Signals, cx: &mut Context<'_>) -> Poll<()> {
+    let mut received = false;
+    while signals.poll_recv(cx).is_ready() {
+        received = true;
     }
-    if came { Poll::Ready(()) } else { Poll::Pending }
+    if received { Poll::Ready(()) } else { Poll::Pending }
 }
 
-/// Ends all children when the task that reaps is dropped, with its loop.
+/// Ends all children when the reaping task is dropped with its loop.
 struct EndsAllChildren(());
 
 impl EndsAllChildren {
@@ -176,7 +176,7 @@ impl Drop for EndsAllChildren {
     }
 }
 
-/// Reaps all that have ended, and wakes who waits for them.
+/// Reaps all children that have exited, and wakes what waits for them.
 fn reap() {
     for key in keys() {
         let reaped = with_rows(|rows| {
@@ -190,8 +190,8 @@ fn reap() {
     }
 }
 
-/// Kills and reaps all children, for the loop ends. Waits until they are gone, but not for ever: a process that
-/// hangs in the kernel does not die of SIGKILL.
+/// Kills and reaps all children at the end of the loop. Waits until they have exited, but not forever: SIGKILL does
+/// not end a process that hangs in the kernel.
 fn end_all() {
     let deadline = Instant::now() + END_PATIENCE;
     for key in keys() {
@@ -208,17 +208,17 @@ fn end_all() {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // With its waker, outside of the borrow.
+        // The row may hold a waker, so it is dropped outside the borrow.
         drop(with_rows(|rows| rows.remove(&key)));
     }
 }
 
-/// How long the end of the loop waits for killed children. SIGKILL takes effect within a few
-/// milliseconds, unless the machine is very busy.
+/// How long the end of the loop waits for killed children. SIGKILL takes effect within a few milliseconds unless the
+/// machine is very busy.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hands out at once what the signal handler has caught so far and reaps who has ended, instead of in the loop's
-/// next turn: for whoever is about to replace the program and must not take a signal along unheard.
+/// Delivers the signals caught so far and reaps the children that have exited, now rather than in the loop's next
+/// turn: for code that is about to execute another program and must not lose a signal.
 pub fn look_now() {
     signals::look_now();
     reap();
@@ -235,7 +235,7 @@ fn with_rows<R>(action: impl FnOnce(&mut BTreeMap<Key, Row>) -> R) -> R {
 // ---------------------------------------------------------------------------------------------------
 // What handles ask.
 
-/// Notes a child that has just been started.
+/// Adds a child that has just been started.
 pub(crate) fn insert(number: u32, recipient: Recipient) -> io::Result<Key> {
     watch()?;
     TABLE.with(|table| table.started.set(table.started.get() + 1));
@@ -258,12 +258,12 @@ fn insert_row(number: u32, recipient: Recipient, in_background: bool) -> Key {
     key
 }
 
-/// Returns how a child ended, or `None` while it runs; the outer `None` when there is no such child.
+/// Returns how a child ended, or `None` while it runs; the outer `None` if there is no such child.
 pub(crate) fn ending(key: Key) -> Option<io::Result<Option<ExitStatus>>> {
     with_rows(|rows| Some(rows.get(&key)?.ending.map(Ending::status).transpose()))
 }
 
-/// Returns how a child ended, or notes who waits; `None` when there is no such child.
+/// Returns how a child ended, or registers the waker; `None` if there is no such child.
 pub(crate) fn poll_ending(key: Key, cx: &Context<'_>) -> Option<Poll<Ending>> {
     let is_known = with_rows(|rows| {
         let row = rows.get(&key)?;
@@ -276,7 +276,7 @@ pub(crate) fn poll_ending(key: Key, cx: &Context<'_>) -> Option<Poll<Ending>> {
         Err(ending) => return Some(Poll::Ready(ending)),
         Ok(true) => {}
         Ok(false) => {
-            // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+            // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
             let waiter = cx.waker().clone();
             let old = with_rows(|rows| Some(rows.get_mut(&key)?.waiter.replace(waiter)));
             drop(old);
@@ -293,12 +293,12 @@ pub(crate) fn usage(key: Key) -> Usage {
     with_rows(|rows| rows.get(&key).map_or(Usage::default(), |row| row.usage))
 }
 
-/// Kills a child whose time is over.
+/// Kills a child at its deadline.
 pub(crate) fn expire(key: Key) {
     with_rows(|rows| {
         if let Some(row) = rows.get_mut(&key).filter(|row| row.ending.is_none()) {
             row.expired = true;
-            // It fails only when the child has become another user: it is reaped when it ends by itself.
+            // Fails only if the child runs as another user by now: then it is reaped when it exits by itself.
             let _ = row.send(RawSignal::KILL);
         }
     });
@@ -311,7 +311,7 @@ pub(crate) fn send(key: Key, signal: RawSignal) -> io::Result<()> {
     })
 }
 
-/// Kills a child whose handle is gone; it is reaped when SIGCHLD comes.
+/// Kills a child whose handle has been dropped; SIGCHLD gets it reaped.
 pub(crate) fn abandon(key: Key) {
     let leftover = TABLE.try_with(|table| {
         let mut rows = table.rows.borrow_mut();
@@ -319,16 +319,16 @@ pub(crate) fn abandon(key: Key) {
         if row.ending.is_some() {
             return rows.remove(&key);
         }
-        // It fails only when the child has become another user: it is reaped when it ends by itself.
+        // Fails only if the child runs as another user by now: then it is reaped when it exits by itself.
         let _ = row.send(RawSignal::KILL);
         row.abandoned = true;
         None
     });
-    // It may hold a waker: foreign code, outside of the borrow.
+    // The row may hold a waker, so it is dropped outside the borrow.
     drop(leftover);
 }
 
-/// The error of a handle whose child no loop of this thread knows (any more).
+/// The error for a handle whose child belongs to no loop of this thread, or no longer does.
 pub(crate) fn unknown_child() -> io::Error {
     io::Error::other("the child belongs to no event loop that runs on this thread")
 }
@@ -336,29 +336,29 @@ pub(crate) fn unknown_child() -> io::Error {
 // ---------------------------------------------------------------------------------------------------
 // Forks and other programs.
 
-/// Takes over a child that goes on by itself: it is reaped when it ends, and never killed.
+/// Adds a child without a handle: it is reaped when it exits, and never killed.
 pub(crate) fn keep_in_background(number: u32) {
     insert_row(number, Recipient::Process(number), true);
 }
 
-/// Takes over the children that this process had before it became this program ([`reexec`](crate::reexec)):
-/// they are reaped when they end. Returns how many there are.
+/// Takes over the children that this process had before it executed this program ([`reexec`](crate::reexec)): they
+/// are reaped when they exit, and never killed. Returns how many there are.
 ///
 /// # Errors
 ///
-/// When no loop runs on this thread, or SIGCHLD cannot be caught.
+/// If no loop runs on this thread, or SIGCHLD cannot be caught.
 pub fn adopt_inherited() -> io::Result<usize> {
     watch()?;
     let children = all_of_this_process();
     for child in &children {
         keep_in_background(*child);
     }
-    // Those that have ended before the handler stood.
+    // Those that exited before the handler was installed.
     reap();
     Ok(children.len())
 }
 
-/// Forgets all, in a child that has a copy of the table: they are neither waited for nor killed, and nothing of them
+/// Empties the table in a forked child: the parent's children are neither waited for nor killed, and none of the rows
 /// is dropped.
 pub(crate) fn forget() {
     TABLE.with(|table| {
@@ -367,8 +367,8 @@ pub(crate) fn forget() {
     });
 }
 
-/// Gives all up, in a copy of the process that goes on with the loop: it is not their parent, so they are neither
-/// waited for nor killed any more.
+/// Marks all children as lost in a draining child, which is not their parent: they are no longer waited for or
+/// killed.
 pub(crate) fn lose_all() {
     for key in keys() {
         let waiter = with_rows(|rows| {
@@ -382,23 +382,23 @@ pub(crate) fn lose_all() {
     }
 }
 
-/// Has SIGTERM sent to this process when its parent, which is to be `parent`, ends.
+/// Has the kernel send SIGTERM to this process when its parent exits.
 ///
 /// # Errors
 ///
-/// When the parent has ended already, or `prctl(2)` refuses.
+/// If `parent` is no longer the parent because it has exited; any from `prctl(2)`.
 pub fn stop_with_parent(parent: u32) -> io::Result<()> {
     parent::signal_at_end(parent, RawSignal::TERM)
 }
 
-/// Returns how many child processes run: those of [`Command`](crate::Command) and of [`fork`](mod@crate::fork),
-/// without those that go on by themselves. 0 where no loop runs.
+/// Returns how many child processes of [`Command`](crate::Command) and [`fork`](mod@crate::fork) run, without those
+/// [in the background](running_in_background). 0 if no loop runs on this thread.
 pub fn running() -> usize {
     count(|row| !row.in_background)
 }
 
-/// Returns how many child processes run that go on by themselves: copies of this process that finish what is in
-/// flight ([`draining_child`](crate::draining_child)), and children from before it became this program.
+/// Returns how many child processes run in the background, which are never killed: draining children
+/// ([`draining_child`](crate::draining_child)), and children from before this program was executed.
 pub fn running_in_background() -> usize {
     count(|row| row.in_background)
 }
@@ -407,26 +407,26 @@ fn count(which: impl Fn(&Row) -> bool) -> usize {
     with_rows(|rows| rows.values().filter(|row| row.ending.is_none() && which(row)).count())
 }
 
-/// How many children this thread has had.
+/// How many children this thread has had in total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Started, forked ones included.
+    /// Children started, including forked ones.
     pub started: u64,
-    /// Reaped.
+    /// Children reaped.
     pub reaped: u64,
 }
 
-/// Returns how many children this thread has had.
+/// Returns how many children this thread has had in total.
 pub fn counters() -> Counters {
     TABLE.with(|table| Counters { started: table.started.get(), reaped: table.reaped.get() })
 }
 
-/// Whom a signal goes to.
+/// What a signal is sent to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Recipient {
     Process(u32),
-    /// All processes of a group, by its leader.
+    /// All processes of a group, identified by its leader.
     Group(u32),
 }
 
@@ -440,7 +440,7 @@ impl Recipient {
     }
 }
 
-/// A process number; 0 and 1 would be our own group and everybody.
+/// Converts a pid. Refuses 0 and 1: as a group, they would mean our own group and all processes.
 fn pid(number: u32) -> io::Result<Pid> {
     i32::try_from(number)
         .ok()
@@ -449,16 +449,16 @@ fn pid(number: u32) -> io::Result<Pid> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Says whether a child has ended, and leaves it unreaped: its number and its group's stay its own.
+/// Returns whether a child has exited. Does not reap it, so its pid and its group's stay reserved.
 fn has_ended(child: u32) -> io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     Ok(rustix::process::waitid(WaitId::Pid(pid(child)?), options)?.is_some())
 }
 
-/// Returns the numbers of this process' children, also of those it had before it became this program.
+/// Returns the pids of this process's children, including those from before this program was executed.
 fn all_of_this_process() -> Vec<u32> {
     let own = std::process::id();
-    // One file, where the kernel has it (since Linux 3.5, if so configured).
+    // A single file, if the kernel has it (since Linux 3.5, depending on its configuration).
     if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
         return text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
     }
@@ -469,6 +469,6 @@ fn all_of_this_process() -> Vec<u32> {
 
 fn parent_of(process: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is the name in parentheses, and may hold anything.
+    // The second field is the name in parentheses, and may contain anything.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Starting programs: std's builder, with limits and a deadline, and nothing that is inherited by mistake.
+//! Starting programs: std's builder with limits and a deadline, and nothing inherited by accident.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,12 +16,12 @@ use crate::children::{self, Recipient};
 use crate::limits::Limits;
 use crate::memory_limit::Lifted;
 
-/// A program to start: std's builder, whose words and defaults it keeps.
+/// A program to start: like std's builder, with the same names and defaults.
 ///
-/// Inherited by default: environment, working directory, descriptors 0, 1 and 2. Nothing else, whoever has
-/// opened it: all other descriptors are made close-on-exec in the child. It starts with an empty signal mask
-/// and, as after every exec, without our signal handlers; and it is killed when this process ends in
-/// whatever way (what it has started itself is not).
+/// By default the child inherits the environment, the working directory and descriptors 0, 1 and 2. All other
+/// descriptors are made close-on-exec in the child, even those opened by other libraries. The child starts with an
+/// empty signal mask and, as after every exec, without our signal handlers. It is killed when this process exits for
+/// whatever reason; its own children are not.
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
@@ -30,7 +30,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// A program by its path, or by its name in `PATH`.
+    /// Creates a builder for a program, by its path or by its name in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut inner = std::process::Command::new(program);
         program::inherit_nothing(&mut inner);
@@ -64,13 +64,13 @@ impl Command {
         self
     }
 
-    /// Takes a variable out of the child's environment.
+    /// Removes a variable from the child's environment.
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.inner.env_remove(name);
         self
     }
 
-    /// Lets the child begin with an empty environment.
+    /// Clears the child's environment.
     pub fn env_clear(&mut self) -> &mut Self {
         self.inner.env_clear();
         self
@@ -82,77 +82,76 @@ impl Command {
         self
     }
 
-    /// Says what the child reads: `Stdio::piped()` leads to [`Child::stdin`].
+    /// Sets the child's standard input: `Stdio::piped()` sets [`Child::stdin`].
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Self {
         self.inner.stdin(stdin);
         self
     }
 
-    /// Says where the child's output goes: `Stdio::piped()` leads to [`Child::stdout`].
+    /// Sets the child's standard output: `Stdio::piped()` sets [`Child::stdout`].
     pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Self {
         self.inner.stdout(stdout);
         self
     }
 
-    /// Says where the child's error messages go: `Stdio::piped()` leads to [`Child::stderr`].
+    /// Sets the child's standard error: `Stdio::piped()` sets [`Child::stderr`].
     pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Self {
         self.inner.stderr(stderr);
         self
     }
 
-    /// Gives the child limits: processor time, memory (in all), the size of files; and the time on the clock
-    /// as [`deadline`](Self::deadline). Called again, the lower of each holds, except for the deadline.
+    /// Limits the child's processor time, address space and file sizes, and sets the wall time as
+    /// [`deadline`](Self::deadline). Called again, the lower value of each applies, except for the deadline.
     ///
-    /// A child that goes beyond is ended by a signal: [`Failure::of`](crate::Failure::of) tells which
-    /// limit it was. Memory that is refused is told to the program, which does with that what it does.
+    /// A child that exceeds a limit is killed by a signal: [`Failure::of`](crate::Failure::of) returns which limit it
+    /// was. Memory is different: the allocation fails, and the program decides what to do.
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
         program::limit(&mut self.inner, limits.beyond(0));
         self.deadline(limits.wall)
     }
 
-    /// Lets the child be killed after so long, with its group ([`lead_group`](Self::lead_group) is implied):
-    /// [`Child::timed_out`] tells then.
+    /// Kills the child and its group after this long (implies [`lead_group`](Self::lead_group)); then
+    /// [`Child::timed_out`] returns true.
     pub fn deadline(&mut self, deadline: Duration) -> &mut Self {
         self.deadline = Some(deadline);
         self.lead_group()
     }
 
-    /// Lets the child lead a process group of its own. Signals, [`Child::kill`] and the kill on drop then
-    /// go to the whole group: to what a shell script has started, too. When the child has ended, what is
-    /// left of its group is killed.
+    /// Makes the child the leader of a new process group. Signals, [`Child::kill`] and the kill on drop then go to
+    /// the whole group, including what a shell script has started. When the child has exited, the rest of its group
+    /// is killed.
     pub fn lead_group(&mut self) -> &mut Self {
         self.inner.process_group(0);
         self.leads_group = true;
         self
     }
 
-    /// Gives access to std's builder, for what is not repeated here. Starting it through std is not
-    /// noticed by the loop.
+    /// Returns std's builder, for what this type does not offer. The loop knows nothing of children started through
+    /// it.
     pub fn as_std_mut(&mut self) -> &mut std::process::Command {
         &mut self.inner
     }
 
-    /// Starts the program. Returns when the child has executed it, or could not.
+    /// Starts the program. Returns once the child has executed it, or failed to.
     ///
     /// # Errors
     ///
-    /// * When no loop runs on this thread.
-    /// * What std answers: `NotFound`, `PermissionDenied`, …; `WouldBlock` (EAGAIN, "Resource temporarily
-    ///   unavailable") when the account has too many processes: wait a while and try again.
+    /// * If no loop runs on this thread.
+    /// * Any from std: `NotFound`, `PermissionDenied`, …; `WouldBlock` (EAGAIN, "Resource temporarily unavailable")
+    ///   if the account has too many processes: try again later.
     pub fn spawn(&mut self) -> io::Result<Child> {
-        // SIGCHLD must find our handler, however early the child ends.
         children::watch()?;
-        let limit = Lifted::for_now();
+        let lifted = Lifted::for_now();
         let started = self.inner.spawn();
-        drop(limit);
+        drop(lifted);
         let mut started = started?;
         let pipes = (started.stdin.take(), started.stdout.take(), started.stderr.take());
-        // std neither kills nor reaps what it forgets.
+        // std neither kills nor reaps a child whose handle is dropped.
         let number = started.id();
         let recipient =
             if self.leads_group { Recipient::Group(number) } else { Recipient::Process(number) };
-        // From here on an error drops the handle, which kills and reaps.
-        let mut child = Child::enter(number, recipient)?;
+        // From here on, an error drops the handle, which kills the child and gets it reaped.
+        let mut child = Child::register(number, recipient)?;
         if let Some(deadline) = self.deadline {
             child.expire_after(deadline);
         }
@@ -162,21 +161,21 @@ impl Command {
         Ok(child)
     }
 
-    /// Runs the program to its end.
+    /// Runs the program and waits until it has exited.
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Self::spawn) and [`Child::wait`].
+    /// Same as [`spawn`](Self::spawn) and [`Child::wait`].
     pub async fn status(&mut self) -> io::Result<ExitStatus> {
         self.spawn()?.wait().await
     }
 
-    /// Runs the program to its end and collects what it writes, at most `limit` bytes of output and as
-    /// many of error messages. Standard input is inherited unless it was set.
+    /// Runs the program, waits until it has exited and collects its output: at most `limit` bytes each of standard
+    /// output and standard error. Standard input is inherited unless it was set.
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Self::spawn) and [`Child::wait_with_output`].
+    /// Same as [`spawn`](Self::spawn) and [`Child::wait_with_output`].
     pub async fn output(&mut self, limit: usize) -> io::Result<Output> {
         self.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.spawn()?.wait_with_output(limit).await

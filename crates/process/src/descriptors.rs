@@ -1,7 +1,7 @@
-//! The descriptors every process begins with: 0, 1 and 2. The only place that touches them.
+//! The descriptors that every process starts with: 0, 1 and 2. Only this file changes them.
 //!
-//! Everything else we open is close-on-exec from the first moment and may be used by anybody; these
-//! three belong to the process. When they are moved is decided in `app-server`.
+//! All other descriptors are opened close-on-exec and have owners; these three belong to the process. `app-server`
+//! decides when to move them.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,46 +14,46 @@ use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 use rustix::stdio;
 
-/// Says whether a descriptor is a listening socket (`SO_ACCEPTCONN`).
+/// Returns whether a descriptor is a listening socket (`SO_ACCEPTCONN`).
 ///
-/// This is sharper than FastCGI 1.0 §2.2, which asks `getpeername(2)` for ENOTCONN: a socket that is
-/// neither connected nor listening answers that too. `false` for everything that is no socket.
+/// Stricter than FastCGI 1.0 §2.2, which tests whether `getpeername(2)` returns ENOTCONN: that is also true of a
+/// socket that is neither connected nor listening. `false` if it is not a socket.
 pub fn is_listening_socket(fd: BorrowedFd<'_>) -> bool {
     sockopt::socket_acceptconn(fd).unwrap_or(false)
 }
 
-/// Moves the listening socket from descriptor 0 to a close-on-exec descriptor of at least 10, and puts
-/// `/dev/null` on 0: tools and children that read their standard input find its end.
+/// Moves the listening socket from descriptor 0 to a close-on-exec descriptor of at least 10, and opens `/dev/null`
+/// on 0, so that tools and children that read standard input get end-of-file.
 ///
 /// # Errors
 ///
-/// `InvalidInput` when descriptor 0 is no listening socket; it is left alone then. Else what the system
-/// answers, when descriptors are short or `/dev/null` is missing; descriptor 0 is as it was.
+/// `InvalidInput` if descriptor 0 is not a listening socket. Any other if descriptors are short or `/dev/null` is
+/// missing. Descriptor 0 stays as it was.
 pub fn take_listener_from_stdin() -> io::Result<OwnedFd> {
     let stdin = io::stdin();
     if !is_listening_socket(stdin.as_fd()) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "descriptor 0 is no listening socket",
+            "descriptor 0 is not a listening socket",
         ));
     }
-    // Above the low numbers, which libraries and shells use by number.
+    // Low numbers are used explicitly by libraries and shells.
     let listener = rustix::io::fcntl_dupfd_cloexec(&stdin, 10)?;
     replace_stdin_with_null()?;
     Ok(listener)
 }
 
-/// Takes the listening socket that systemd left at descriptor 3 or behind (`LISTEN_PID`, `LISTEN_FDS`:
-/// sd_listen_fds(3)) to descriptor 0, where everybody else leaves it, unless a listening socket is there
-/// already (`StandardInput=socket`). Of several the first counts. The others, and the first's copy, are
-/// closed, and the variables are removed: no child is to take them for its own.
+/// Moves the listening socket that systemd passes at descriptor 3 or above (`LISTEN_PID`, `LISTEN_FDS`:
+/// sd_listen_fds(3)) to descriptor 0, where web servers pass it, unless there is already a listening socket
+/// (`StandardInput=socket`). If there are several, the first one is used and the others are closed. Removes the
+/// variables, so that no child mistakes them for its own.
 ///
-/// Does nothing when the variables are not there or for another process. To be called once, before
-/// anything else is opened.
+/// Does nothing if the variables are unset or meant for another process. Call it once, before anything else is
+/// opened.
 ///
 /// # Errors
 ///
-/// When another thread runs, or what `dup2(2)` answers.
+/// If there is another thread; any from `dup2(2)`.
 pub fn take_from_systemd() -> io::Result<()> {
     let variable = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     if variable("LISTEN_PID") != Some(std::process::id()) {
@@ -73,44 +73,45 @@ pub fn take_from_systemd() -> io::Result<()> {
     }
 }
 
-/// Descriptor 3 and those behind it, as many as `count`, close-on-exec. Those that are not open are left out.
+/// Takes `count` descriptors from 3 on, and makes them close-on-exec. Those that are not open are skipped.
 fn take_handed_over(count: usize) -> Vec<OwnedFd> {
     /// SD_LISTEN_FDS_START.
     const FIRST: RawFd = 3;
-    /// One is of use. More than a few is a mistake, not a reason to walk over millions.
+    /// Only one is used; a huge count is a mistake, and not worth a loop over millions.
     const MAX: usize = 64;
     (FIRST..).take(count.min(MAX)).filter_map(sys::descriptors::take).collect()
 }
 
-/// Removes a variable from this process's environment, so that no child and no library finds it.
+/// Removes a variable from this process's environment, so that no child or library sees it.
 ///
 /// # Errors
 ///
-/// When another thread runs, which may be reading the environment; the variable stays then.
+/// If there is another thread, which may be reading the environment, or `/proc` is not mounted. The variable stays.
 pub fn forget_variable(name: impl AsRef<OsStr>) -> io::Result<()> {
     sys::environment::remove(name.as_ref())
 }
 
-/// Puts `/dev/null` on descriptor 0.
+/// Opens `/dev/null` on descriptor 0.
 ///
 /// # Errors
 ///
-/// When `/dev/null` cannot be opened; descriptor 0 is as it was.
+/// If `/dev/null` cannot be opened; descriptor 0 is as it was.
 pub fn replace_stdin_with_null() -> io::Result<()> {
     let null = File::open("/dev/null")?;
     put_on_stdin(null.as_fd())
 }
 
-/// Puts a descriptor (a listening socket, before the program is renewed) on 0, to be inherited.
+/// Duplicates a descriptor (a listening socket before a re-exec) onto 0, to be inherited.
 ///
 /// # Errors
 ///
-/// What `dup2(2)` answers.
+/// Any from `dup2(2)`.
 pub fn put_on_stdin(fd: BorrowedFd<'_>) -> io::Result<()> {
     replace(|| stdio::dup2_stdin(fd))
 }
 
-/// Replaces a standard descriptor; EBUSY: another thread is just opening a file at that number (Linux).
+/// Replaces a standard descriptor. Retries on EBUSY: another thread is opening a file at that number right now
+/// (Linux).
 fn replace(mut duplicate: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
     loop {
         match duplicate() {
@@ -120,34 +121,34 @@ fn replace(mut duplicate: impl FnMut() -> rustix::io::Result<()>) -> io::Result<
     }
 }
 
-/// Lets everything that is written to standard output and standard error go to `to`: the log, say.
+/// Redirects standard output and standard error to `to`, such as the log.
 ///
-/// Rust's own buffer of standard output is not flushed; do that before.
+/// Flush Rust's buffer of standard output first; this does not.
 ///
 /// # Errors
 ///
-/// What `dup2(2)` answers.
+/// Any from `dup2(2)`.
 pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
     replace(|| stdio::dup2_stdout(to))?;
     replace(|| stdio::dup2_stderr(to))
 }
 
-/// Writes without waiting for a reader, even if the descriptor itself would block: a pipe or terminal that is
-/// full refuses, and what does not fit is lost.
+/// Writes without waiting for a reader, even if the descriptor is blocking: what does not fit into a full pipe or
+/// terminal is lost.
 ///
 /// # Errors
 ///
-/// `WouldBlock` if nobody reads; otherwise any from `write(2)`.
+/// `WouldBlock` if it is full; otherwise any from `write(2)`.
 pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     sys::unblocked::write_within(to.as_raw_fd(), bytes, 0).map_err(io::Error::from_raw_os_error)
 }
 
-/// Tries to get the exclusive lock of an open file or folder (`flock(2)`); it is given back when all
-/// descriptors of that open file are closed. Whoever holds it hinders nobody but those who ask for it.
+/// Tries to take the exclusive advisory lock of an open file or folder (`flock(2)`). It is released when all
+/// descriptors of that open file are closed.
 ///
 /// # Errors
 ///
-/// `WouldBlock` when somebody else has it; others where the file system has no locks.
+/// `WouldBlock` if another process holds it; others if the file system does not support locks.
 pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
@@ -156,7 +157,7 @@ pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// When `/proc` is not mounted.
+/// If `/proc` is not mounted.
 pub fn task_count() -> io::Result<usize> {
     sys::threads::count()
 }
@@ -174,14 +175,14 @@ pub fn limit() -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// When `/proc` is not mounted, or no descriptor is left to look with.
+/// If `/proc` is not mounted, or no descriptor is left for listing.
 pub fn open_count() -> io::Result<usize> {
-    // Less the one that the look itself takes.
+    // Without the one used for listing.
     let seen = fs::read_dir("/proc/self/fd")?.try_fold(0, |count, entry| entry.map(|_| count + 1));
     seen.map(|count: usize| count.saturating_sub(1))
 }
 
-/// Makes a descriptor one whose reads and writes wait: for a child that has nothing else to do.
+/// Makes a descriptor blocking, for a child that has nothing else to do.
 pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)?)
 }

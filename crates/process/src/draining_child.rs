@@ -1,9 +1,9 @@
-//! A copy of this process that goes on with the whole loop, to finish what is in flight, while this one becomes
-//! another program.
+//! A forked child that continues the event loop, to complete what is in flight, while this process executes another
+//! program.
 //!
-//! A fork copies memory and descriptors, but a poll set and a self-pipe stay shared. So the copy makes its own before
-//! it touches anything ([`event_loop::forked`]). Tasks, timers and sockets go on as they were; child processes do
-//! not, for only their parent can wait for them.
+//! A fork copies memory and descriptors, but the poll set and the self-pipe stay shared, so the child first creates
+//! its own ([`event_loop::forked`]). Tasks, timers and sockets continue as they were; child processes are lost,
+//! because only their parent can wait for them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,52 +16,53 @@ use sys::signals::AllBlocked;
 
 use crate::children;
 
-/// Where [`fork`] has returned.
+/// Which process [`fork`] has returned in.
 #[derive(Debug)]
 pub enum Forked {
-    /// In the process that forked: the copy stands, and waits for what becomes of this process.
+    /// The process that forked. The child is ready, and waits until this process has executed another program.
     Original(Original),
-    /// In the copy, after the original has become another program.
+    /// The child, after the original has executed another program.
     DrainingChild,
 }
 
-/// The original process between the fork and its new program.
+/// The original process between the fork and the new program.
 ///
-/// Becoming another program lets the copy go on. **Dropping it ends the copy** before it has done anything.
+/// When it executes another program, the child continues. **Dropping it makes the child exit** before it has done
+/// anything.
 #[derive(Debug)]
 pub struct Original {
-    /// Closed by `execve(2)`, for it is close-on-exec: the copy reads its end. A byte means: no.
+    /// Close-on-exec: on `execve(2)` the child reads end-of-file. A byte instead makes it exit.
     gate: File,
 }
 
 impl Drop for Original {
     fn drop(&mut self) {
-        // A copy that has ended already needs to hear nothing.
+        // Fails only if the child has already exited.
         let _ = self.gate.write_all(b"x");
     }
 }
 
-/// Forks a copy that goes on with this loop once this process has become another program.
+/// Forks a child that continues this loop once this process has executed another program.
 ///
-/// Returns in both. In the copy
-/// * everything the loop watches is watched in a poll set of its own, and signals come by a pipe of
-///   its own; tasks and timers go on as they were;
-/// * running child processes are lost to whoever waits for them (ECHILD), and are not killed;
-/// * SIGTERM comes when the original ends.
+/// Returns in both processes. In the child
+/// * everything the loop watches is in a new poll set, and signals use a new self-pipe; tasks and timers continue as
+///   they were;
+/// * waiting for child processes fails (ECHILD), and they are not killed;
+/// * the kernel sends SIGTERM when the original exits.
 ///
-/// What only one of the two may hold (the listener) the copy has to drop.
+/// The child has to drop what only one of the two may hold, such as the listener.
 ///
 /// # Errors
 ///
-/// `WouldBlock` (EAGAIN) when the account has too many processes; `Unsupported` when there is more than one
-/// thread, or the loop lives inside tokio, whose own poll set would stay shared; else when descriptors are
-/// short. There is no copy then.
+/// `WouldBlock` (EAGAIN) if the account has too many processes; `Unsupported` if there is more than one thread, or
+/// the loop runs inside tokio, whose poll set would stay shared; any other if descriptors are short or the child
+/// could not set itself up. No child is left then.
 pub fn fork() -> io::Result<Forked> {
     event_loop::forked::can_be_taken_over()?;
     children::watch()?;
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // What waits in the buffer would be written by both.
+    // Buffered output would be written by both.
     let _ = io::stdout().flush();
     let parent = std::process::id();
     let blocked = AllBlocked::begin()?;
@@ -70,17 +71,17 @@ pub fn fork() -> io::Result<Forked> {
             drop((theirs, blocked));
             children::keep_in_background(number);
             let original = Original { gate: File::from(ours) };
-            // The copy tells when it stands: a matter of a few system calls.
-            let mut word = [0];
-            match (&original.gate).read(&mut word) {
-                Ok(1) if word == *READY => Ok(Forked::Original(original)),
-                _ => Err(io::Error::other("the copy could not make a poll set of its own")),
+            // Blocks only for a few system calls of the child.
+            let mut byte = [0];
+            match (&original.gate).read(&mut byte) {
+                Ok(1) if byte == *READY => Ok(Forked::Original(original)),
+                _ => Err(io::Error::other("the draining child could not create its own poll set")),
             }
         }
         sys::fork::Forked::Child => {
             drop(ours);
-            if stand(theirs, parent).is_err() {
-                // The original hears the end of the pair, and goes on by itself.
+            if set_up(theirs, parent).is_err() {
+                // The original reads end-of-file and continues by itself.
                 exit_at_once(1);
             }
             drop(blocked);
@@ -91,8 +92,8 @@ pub fn fork() -> io::Result<Forked> {
 
 const READY: &[u8; 1] = b"r";
 
-/// Makes everything the copy's own, and waits until the original is another program.
-fn stand(gate: OwnedFd, parent: u32) -> io::Result<()> {
+/// Replaces what the child shares with the original, and waits until the original has executed another program.
+fn set_up(gate: OwnedFd, parent: u32) -> io::Result<()> {
     sys::parent::signal_at_end(parent, Signal::TERM)?;
     event_loop::forked::take_over()?;
     children::lose_all();
@@ -100,11 +101,11 @@ fn stand(gate: OwnedFd, parent: u32) -> io::Result<()> {
     gate.write_all(READY)?;
     match gate.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(io::Error::other("the original goes on")),
+        _ => Err(io::Error::other("the original continues")),
     }
 }
 
-/// Ends this process at once, as a copy should: values that the original has, too, are not dropped.
+/// Exits the child at once: values that the original has too are not dropped.
 pub fn leave(code: u8) -> ! {
     let _ = io::stdout().flush();
     exit_at_once(code)

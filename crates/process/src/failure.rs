@@ -1,4 +1,4 @@
-//! Why a child brought nothing, told from how it ended.
+//! Why a child has no result, derived from how it ended.
 
 use std::error::Error;
 use std::os::unix::process::ExitStatusExt;
@@ -10,35 +10,33 @@ use sys::wait::Usage;
 
 use crate::limits::Limits;
 
-/// Why a child brought nothing.
+/// Why a child has no result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The system made no child. `WouldBlock` (EAGAIN, "Resource temporarily unavailable") or
-    /// `OutOfMemory`: worth another try later; `Unsupported`: never, for there is more than one thread.
+    /// No child could be created. `WouldBlock` (EAGAIN, "Resource temporarily unavailable") and `OutOfMemory` are
+    /// worth another try later; `Unsupported` is not: there is more than one thread.
     CannotFork(io::Error),
-    /// The code panicked: the message.
+    /// The code panicked, with this message.
     Panicked(String),
-    /// A signal ended the child: its number. SIGKILL comes from outside: from somebody, or from a kernel
-    /// that is out of memory.
+    /// This signal killed the child. SIGKILL comes from another process, or from a kernel that is out of memory.
     Crashed(i32),
-    /// It used up its processor time: the limit.
+    /// The child exceeded this limit of processor time.
     CpuTime(Duration),
-    /// It took too long: the limit.
+    /// The child exceeded this limit of wall time.
     WallTime(Duration),
-    /// It needed more memory than its limit, in bytes.
+    /// The child needed more memory than this limit, in bytes.
     Memory(u64),
-    /// It wrote a file larger than its limit, in bytes.
+    /// The child wrote a file larger than this limit, in bytes.
     FileSize(u64),
-    /// It ended by itself, with this exit code and without a result.
+    /// The child exited with this code and without a result.
     Exited(i32),
-    /// It is gone, and how it ended cannot be known, for it is no child of this process (any more); or
-    /// what it said cannot be read.
+    /// How the child ended is unknown, because it is no longer a child of this process; or its result cannot be read.
     Lost(io::Error),
 }
 
 impl Failure {
-    /// Tells what the ending of a child with limits means. `out_of_memory`: it said so itself, see
+    /// Derives the failure from how a child with limits ended. `out_of_memory`: whether the child printed so, see
     /// [`output::pass_on`](crate::output::pass_on).
     pub fn of(
         ending: io::Result<ExitStatus>,
@@ -60,7 +58,7 @@ impl Failure {
         }
     }
 
-    /// Says whether it was the system that could not make a child just now: another try may be better.
+    /// Returns whether no child could be created for a reason that may be temporary.
     pub fn is_transient(&self) -> bool {
         matches!(self, Failure::CannotFork(error)
             if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory))
@@ -70,27 +68,27 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::CannotFork(error) => write!(formatter, "no process could be made: {error}"),
+            Failure::CannotFork(error) => write!(formatter, "no process could be created: {error}"),
             Failure::Panicked(message) => write!(formatter, "it panicked: {message}"),
             Failure::Crashed(signal) => {
-                write!(formatter, "it was ended by {}", SignalName(*signal))
+                write!(formatter, "it was killed by {}", SignalName(*signal))
             }
             Failure::CpuTime(limit) => {
-                write!(formatter, "it used up its {} s of processor time", limit.as_secs_f64())
+                write!(formatter, "it exceeded {} s of processor time", limit.as_secs_f64())
             }
             Failure::WallTime(limit) => {
-                write!(formatter, "it was not done after {} s", limit.as_secs_f64())
+                write!(formatter, "it did not finish within {} s", limit.as_secs_f64())
             }
             Failure::Memory(limit) => {
-                write!(formatter, "it wanted more memory than its {limit} bytes")
+                write!(formatter, "it needed more than {limit} bytes of memory")
             }
             Failure::FileSize(limit) => {
-                write!(formatter, "it wrote a file of more than its {limit} bytes")
+                write!(formatter, "it wrote a file larger than {limit} bytes")
             }
             Failure::Exited(code) => {
-                write!(formatter, "it ended by itself, with exit code {code} and no result")
+                write!(formatter, "it exited with exit code {code} and no result")
             }
-            Failure::Lost(error) => write!(formatter, "it ended, and nobody knows how: {error}"),
+            Failure::Lost(error) => write!(formatter, "it ended for an unknown reason: {error}"),
         }
     }
 }
@@ -104,20 +102,18 @@ impl Error for Failure {
     }
 }
 
-/// A signal as people look for it.
+/// A signal's name and what it means.
 struct SignalName(i32);
 
 impl fmt::Display for SignalName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            libc::SIGSEGV => {
-                "SIGSEGV (it used memory that is not its own, or its stack overflowed)"
-            }
-            libc::SIGBUS => "SIGBUS (it used memory that is not there)",
-            libc::SIGABRT => "SIGABRT (it gave up: heap corruption, a failed assertion, no memory)",
-            libc::SIGILL => "SIGILL (it ran what is no instruction)",
-            libc::SIGFPE => "SIGFPE (it divided by zero, or the like)",
-            libc::SIGKILL => "SIGKILL (killed from outside, or the system is out of memory)",
+            libc::SIGSEGV => "SIGSEGV (invalid memory access or stack overflow)",
+            libc::SIGBUS => "SIGBUS (access beyond the end of a mapped file)",
+            libc::SIGABRT => "SIGABRT (abort: heap corruption, failed assertion or out of memory)",
+            libc::SIGILL => "SIGILL (illegal instruction)",
+            libc::SIGFPE => "SIGFPE (arithmetic error, such as division by zero)",
+            libc::SIGKILL => "SIGKILL (by another process, or the system is out of memory)",
             libc::SIGTERM => "SIGTERM",
             libc::SIGALRM => "SIGALRM",
             other => return write!(formatter, "signal {other}"),

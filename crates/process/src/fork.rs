@@ -1,8 +1,7 @@
-//! Child processes that go on with this program's code: for what may take long, take much or crash.
+//! Child processes that run this program's code: for what may take long, use much memory or crash.
 //!
-//! A fork is safe because there is one thread; with more it is refused. What a child runs is a closure
-//! with a copy of the whole memory. What has to be different in it is listed at [`fresh`]. The children are reaped,
-//! killed and awaited as programs are.
+//! A fork is safe with one thread, and refused with more. A child runs a closure with a copy of the whole memory;
+//! [`fresh`] lists what differs in it. Children are reaped, killed and awaited like programs.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -19,43 +18,43 @@ use crate::descriptors;
 use crate::limits::Limits;
 use crate::memory_limit::address_space;
 
-/// What a child begins with.
+/// How a child starts.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Beginning<'a> {
-    /// What it may use up; `None` for as much as this process. The time on the clock is not counted here.
+pub struct ForkOptions<'a> {
+    /// Its limits; `None` for those of this process. The wall time is not enforced here.
     pub limits: Option<Limits>,
-    /// Descriptors that stay open in it, beside 0, 1, 2 and those of files with a name.
+    /// Descriptors that stay open in it, besides 0, 1, 2 and those of files with a path.
     pub given: &'a [RawFd],
-    /// Whether what it prints comes to us, as [`Child::stderr`]. Else it goes where ours goes.
-    pub prints_to_us: bool,
+    /// Whether its standard output and standard error are captured as [`Child::stderr`]. Otherwise they are
+    /// inherited.
+    pub captures_output: bool,
 }
 
-/// Forks, and lets the child run `main` and end with the exit code it returns.
+/// Forks a child that runs `main` and exits with the code it returns.
 ///
 /// In the child
-/// * the event loop is forgotten: none of its futures goes on or is dropped, and `main` may call
+/// * the event loop is forgotten: none of its futures continues or is dropped, and `main` may call
 ///   [`event_loop::run`] again;
-/// * sockets, pipes and the kernel's nameless files (epoll …) are closed, except those given: no listener
-///   and no connection is held open by it. Files with a name stay open; what belongs to one process alone,
+/// * sockets, pipes and the kernel's anonymous files (epoll …) are closed, except those in `given`, so that the child
+///   does not hold a listener or connection open. Files with a path stay open. What belongs to a single process, such
 ///   as an SQLite handle, must be forgotten, not used or dropped;
-/// * signals do what the kernel does with them, none is blocked, and interval timers are off;
+/// * signals have their default actions, none is blocked, and interval timers are stopped;
 /// * descriptor 0 is `/dev/null`;
-/// * it leads a process group of its own, and is killed when this process ends;
-/// * a panic ends it with exit code 101; it leaves by `_exit`, so that no destructor of this process' values
-///   runs there. What was printed is flushed.
+/// * it leads a new process group, and is killed when this process exits;
+/// * a panic makes it exit with code 101; it exits by `_exit`, so that no destructor of this process's values runs in
+///   it. Standard output is flushed.
 ///
-/// In the caller `main` is dropped, and with it what it holds. The returned handle is that of any child:
-/// dropping it kills the whole group.
+/// In the caller, `main` and what it holds is dropped. Dropping the returned handle kills the whole group.
 ///
 /// # Errors
 ///
-/// `WouldBlock` (EAGAIN) when the account has too many processes, `OutOfMemory`; `Unsupported` when this
-/// process has more than one thread, for then a fork is not safe; other errors when no loop runs on this
-/// thread or descriptors are short. Nothing was started then.
-pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<Child> {
+/// `WouldBlock` (EAGAIN) if the account has too many processes, `OutOfMemory`; `Unsupported` if this process has more
+/// than one thread, because then a fork is not safe; any other if no loop runs on this thread or descriptors are
+/// short. No child is left then.
+pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<Child> {
     children::watch()?;
-    let output = if beginning.prints_to_us { Some(pipe::ends()?) } else { None };
-    // What waits in the buffer would be written by both.
+    let output = if options.captures_output { Some(pipe::ends()?) } else { None };
+    // Buffered output would be written by both.
     let _ = io::stdout().flush();
     let parent = std::process::id();
     let blocked = AllBlocked::begin()?;
@@ -63,8 +62,7 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
         Forked::Parent(number) => number,
         Forked::Child => {
             let output = output.as_ref().map(|(_, writer)| writer);
-            let begun = begin(&beginning, output, parent, blocked);
-            let code = match begun {
+            let code = match set_up(&options, output, parent, blocked) {
                 Ok(()) => catch_unwind(AssertUnwindSafe(main)).unwrap_or(PANICKED),
                 Err(error) => {
                     // Unlike `eprintln!`, which panics if it cannot be written.
@@ -76,27 +74,27 @@ pub fn fresh(beginning: Beginning<'_>, main: impl FnOnce() -> u8) -> io::Result<
             exit_at_once(code)
         }
     };
-    let_lead_group(number);
+    make_group_leader(number);
     drop(blocked);
-    // Here what the child was given is dropped.
+    // Only the child needs what `main` holds.
     drop(main);
-    let mut child = Child::enter(number, Recipient::Group(number))?;
+    let mut child = Child::register(number, Recipient::Group(number))?;
     child.stderr = output.map(|(reader, _writer)| Reader::from_fd(reader)).transpose()?;
     Ok(child)
 }
 
-/// The exit code of a panic, as Rust has it.
+/// The exit code after a panic, as in every Rust program.
 const PANICKED: u8 = 101;
 
-/// Makes a fresh process of the copy of another.
-fn begin(
-    beginning: &Beginning<'_>,
+/// Changes in the child what [`fresh`] lists.
+fn set_up(
+    options: &ForkOptions<'_>,
     output: Option<&OwnedFd>,
     parent: u32,
     blocked: AllBlocked,
 ) -> io::Result<()> {
     match sys::parent::signal_at_end(parent, RawSignal::KILL) {
-        // The parent has ended already: nobody is left to hear anything.
+        // The parent has already exited: there is nothing left to report to.
         Err(error) if error.kind() == io::ErrorKind::NotFound => exit_at_once(1),
         done => done?,
     }
@@ -113,17 +111,17 @@ fn begin(
     if let Some(output) = output {
         descriptors::redirect_output(output.as_fd())?;
     }
-    sys::descriptors::close_connections(beginning.given)?;
+    sys::descriptors::close_connections(options.given)?;
     blocked.unblock_all();
-    match &beginning.limits {
+    match &options.limits {
         Some(limits) => limits.beyond(address_space()?).lower(),
         None => Ok(()),
     }
 }
 
-/// Makes a child the leader of a group of its own, in case it has not come to do so itself.
-fn let_lead_group(child: u32) {
+/// Makes a child the leader of a new group, in case it has not done so itself yet.
+fn make_group_leader(child: u32) {
     let child = Pid::from_raw(child as i32);
-    // It fails when the child has done it and executed a program, or has ended: both are well.
+    // Fails only if the child has done so and executed a program, or has exited.
     let _ = setpgid(child, child);
 }

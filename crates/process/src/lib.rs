@@ -1,20 +1,20 @@
-//! Processes: programs and forked code as children with limits, becoming another program in place, descriptors 0
-//! to 2. An ordinary client of the event loop, and no thread is ever started.
+//! Processes: programs and forked code as children with limits, re-exec, descriptors 0 to 2. An ordinary client of
+//! the event loop that never starts a thread.
 //!
-//! | file | what |
+//! | file | subject |
 //! | --- | --- |
 //! | `command.rs`, `child.rs` | programs as child processes, awaited through the loop |
-//! | `children.rs` | the table of children, and who reaps them |
-//! | [`fork`], `compute.rs` | children that go on with our code: for what may take long, take much or crash |
-//! | [`draining_child`] | a copy of this process that finishes what is in flight |
-//! | `limits.rs`, `failure.rs` | what a child may use up, and why it brought nothing |
+//! | `children.rs` | the table of children, and reaping |
+//! | [`fork`], `compute.rs` | children that run our code: for what may take long, use much memory or crash |
+//! | [`draining_child`] | a forked child that completes what is in flight |
+//! | `limits.rs`, `failure.rs` | what a child may use, and why it has no result |
 //! | [`output`] | what a child prints |
-//! | [`reexec`] | another program in the same process, and what is handed over to it |
-//! | [`descriptors`] | the standard descriptors, and those that were left to us |
-//! | [`memory_limit`] | how much this process itself may take |
+//! | [`reexec`] | executing another program in the same process, and the handover state |
+//! | [`descriptors`] | the standard descriptors, and those inherited from systemd |
+//! | [`memory_limit`] | how much memory this process itself may use |
 //!
-//! Unsafe code is in the crate `sys`. What a child answers, and when a process re-executes itself, is the business of
-//! `app-server`.
+//! Unsafe code is in the crate `sys`. `app-server` decides what a child does, and when the process re-executes
+//! itself.
 #![forbid(unsafe_code)]
 
 mod child;

@@ -1,25 +1,25 @@
-//! What a child may use up.
+//! The limits of a child.
 
 use std::time::Duration;
 
 use sys::limits::ResourceLimits;
 
-/// What a child may use up. A plain value; the default suits a shared host.
+/// The limits of a child. The default suits a shared host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Processor time. Default 10 s. The kernel counts whole seconds: rounded up. (RLIMIT_CPU.)
+    /// Processor time, rounded up to whole seconds. Default 10 s. (RLIMIT_CPU.)
     pub cpu: Duration,
-    /// Time on the clock. Default 30 s. Counted by whoever waits for the child.
+    /// Wall time. Default 30 s. Enforced by what waits for the child.
     pub wall: Duration,
-    /// Memory in bytes: address space, beyond what this process has already. Default 256 MiB. For a
-    /// program that is executed: in all. (RLIMIT_AS.)
+    /// Memory in bytes of address space: for a forked child, in addition to what this process already has; for a
+    /// program, in total. Default 256 MiB. (RLIMIT_AS.)
     pub memory: u64,
-    /// Bytes of the largest file that may be written. Default 64 MiB. (RLIMIT_FSIZE.)
+    /// The maximum size in bytes of a file that is written. Default 64 MiB. (RLIMIT_FSIZE.)
     pub file_size: u64,
 }
 
 impl Limits {
-    /// The default, where a constant is wanted.
+    /// The default as a constant.
     pub const DEFAULT: Limits = Limits {
         cpu: Duration::from_secs(10),
         wall: Duration::from_secs(30),
@@ -27,7 +27,7 @@ impl Limits {
         file_size: 64 << 20,
     };
 
-    /// Returns the larger of each two.
+    /// Returns the larger value of each limit.
     #[must_use]
     pub fn at_least(self, min: &Limits) -> Limits {
         Limits {
@@ -38,7 +38,7 @@ impl Limits {
         }
     }
 
-    /// As the kernel wants them, for a process that has so many bytes of address space already.
+    /// Converts to the kernel's limits, for a process that already has this many bytes of address space.
     pub(crate) fn beyond(&self, address_space: u64) -> ResourceLimits {
         ResourceLimits {
             cpu_seconds: self.cpu.as_secs() + u64::from(self.cpu.subsec_nanos() > 0),

@@ -1,5 +1,4 @@
-//! A limit of the memory that this process may take, so that asking for too much fails here instead of the host
-//! ending the process.
+//! A limit on this process's memory, so that an excessive allocation fails here before the host kills the process.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,22 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sys::mapping::page_size;
 
-/// A limit is in force, and this one was before; `u64::MAX`: none.
+/// Whether our limit is in force.
 static LIMITED: AtomicBool = AtomicBool::new(false);
+/// The limit that was in force before; `u64::MAX` for none.
 static LIMIT_BEFORE: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Keeps the limit in force.
+/// Keeps the limit in force until it is dropped.
 #[derive(Debug)]
 pub struct MemoryLimit(());
 
-/// Lets this process grow by so many bytes and no more: its soft limit of address space (RLIMIT_AS)
-/// becomes the present size + `bytes`, unless that is more than it is anyway. `None` when a limit of ours
-/// is in force already.
+/// Limits the growth of this process: sets its soft limit of address space (RLIMIT_AS) to the current size plus
+/// `bytes`. Returns `None` and does nothing if the existing limit is lower, or a limit of ours is already in force.
 ///
-/// Child processes inherit it; [`Command`](crate::Command) gives them the former one.
+/// Forked children inherit it; [`Command`](crate::Command) restores the former one for its children.
 ///
 /// # Errors
-/// When `/proc` is not mounted, and what `setrlimit(2)` answers.
+///
+/// If `/proc` is not mounted; any from `setrlimit(2)`.
 pub fn limit_memory(bytes: u64) -> io::Result<Option<MemoryLimit>> {
     let before = getrlimit(Resource::As);
     let limit = address_space()?.saturating_add(bytes);
@@ -42,21 +42,21 @@ impl Drop for MemoryLimit {
     }
 }
 
-/// Puts back the limit that was before. Async-signal-safe: for a next image, for a child.
+/// Restores the limit that was in force before. Async-signal-safe, for use before a re-exec.
 pub fn lift_limit() {
     if LIMITED.swap(false, Ordering::Relaxed) {
         let before = LIMIT_BEFORE.load(Ordering::Relaxed);
         let current = (before != u64::MAX).then_some(before);
-        // To raise a soft limit up to the hard one is always allowed.
+        // Raising a soft limit up to the hard one is always allowed.
         let _ = setrlimit(Resource::As, Rlimit { current, ..getrlimit(Resource::As) });
     }
 }
 
-/// The limit that was before, for a child that is started meanwhile; ours again when this is dropped.
+/// Restores the former limit while a child is started; ours is in force again when this is dropped.
 pub(crate) struct Lifted(Option<Rlimit>);
 
 impl Lifted {
-    /// Lifts the limit, if one of ours is in force.
+    /// Lifts the limit if ours is in force.
     pub(crate) fn for_now() -> Lifted {
         let ours = LIMITED.load(Ordering::Relaxed).then(|| getrlimit(Resource::As));
         if ours.is_some() {
@@ -76,10 +76,11 @@ impl Drop for Lifted {
     }
 }
 
-/// Returns the bytes of address space that this process has.
+/// Returns the size of this process's address space in bytes.
 pub(crate) fn address_space() -> io::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: Option<u64> = text.split(' ').next().and_then(|pages| pages.parse().ok());
-    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm is not understood"))?;
+    let pages =
+        pages.ok_or_else(|| io::Error::other("/proc/self/statm has an unexpected format"))?;
     Ok(pages.saturating_mul(page_size()))
 }

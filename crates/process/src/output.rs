@@ -1,4 +1,4 @@
-//! What a child prints: collected, or passed on line by line.
+//! A child's output: collected, or passed on line by line.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,8 +9,8 @@ use event_loop::pipe::Reader;
 
 use crate::descriptors;
 
-/// Reads what a child prints to its end and gives it to `to`, whole lines as far as they are not longer
-/// than 8 KiB. Returns whether the child said that memory was refused: Rust's last words before it aborts.
+/// Reads a child's output to its end and passes it to `to`: whole lines unless they are longer than 8 KiB. Returns
+/// whether it contains std's message of a failed allocation, which precedes the abort.
 pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool {
     let Some(mut printed) = printed else { return false };
     let mut buffer = BytesMut::new();
@@ -34,18 +34,18 @@ pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool
     }
 }
 
-/// Writes to standard error as far as possible without waiting; if it cannot be written, there is nowhere to
-/// report it.
+/// Writes to standard error as much as possible without waiting. If it cannot be written, there is nowhere to report
+/// it.
 pub fn to_stderr(lines: &[u8]) {
     let _ = descriptors::write_at_once(io::stderr().as_fd(), lines);
 }
 
 const LINE_BYTES: usize = 8 * 1024;
 
-/// The beginning of what std prints when an allocation fails, before it aborts.
+/// The start of what std prints when an allocation fails, before it aborts.
 const MEMORY_REFUSED: &[u8] = b"memory allocation of ";
 
-/// Reads a pipe to its end; what is no pipe is empty.
+/// Reads a pipe to its end; returns nothing if there is no pipe.
 pub(crate) async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Result<Vec<u8>> {
     let mut collected = BytesMut::new();
     let Some(mut reader) = reader else { return Ok(Vec::new()) };
@@ -63,5 +63,5 @@ pub(crate) async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Res
     }
 }
 
-/// How much room a read of a child's output gets: an eighth of what a pipe holds.
+/// How many bytes to read at a time: an eighth of what a pipe holds.
 const READ_SIZE: usize = 8 * 1024;

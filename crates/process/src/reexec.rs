@@ -1,13 +1,13 @@
-//! Becoming another program in the same process (`execve(2)`), and what passes across it.
+//! Re-exec: executing another program in the same process (`execve(2)`), and what passes across it.
 //!
-//! The process keeps its number, its open sockets and its signal mask; everything else is the new program's.
-//! What it is told stands in the variable `APP_SERVER_INHERITED`, as words with blanks between:
+//! The process keeps its pid, its open sockets and its signal mask. The handover state is in the variable
+//! `APP_SERVER_INHERITED`: `NAME=VALUE` words separated by spaces.
 //!
-//! Words whose value is a descriptor are [`DESCRIPTOR_WORDS`]; `pid=NUMBER`, the process they are for, is added by
-//! [`Image::exec`]. All others mean what the two programs have agreed on.
+//! The values of [`DESCRIPTOR_WORDS`] are descriptors; [`Image::exec`] adds `pid=NUMBER`, the process that the words
+//! are for. The meaning of all others is up to the two programs.
 //!
-//! Everything that [`Image::exec`] and [`Words`] do is async-signal-safe and allocates nothing, so that a
-//! handler of a fatal signal can do it too. Which words there are, and when, is decided by whoever calls.
+//! [`Image::exec`] and [`HandoverWords`] are async-signal-safe and allocate nothing, so that a handler of a fatal
+//! signal can use them too. The caller decides which words to pass, and when.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
@@ -21,45 +21,44 @@ use sys::{descriptors, interval, signals};
 
 pub use sys::signals::{Held, release_held as release_signals};
 
-/// The variable in which a program tells its successor in the same process what it leaves behind.
+/// The variable that carries the handover state.
 const VARIABLE: &str = "APP_SERVER_INHERITED";
 const VARIABLE_PREFIX: &[u8] = b"APP_SERVER_INHERITED=";
 
-/// The words whose value is a descriptor that passes across `execve(2)`. Earlier versions of a program know them by
-/// these names.
+/// The words whose values are descriptors that pass across `execve(2)`. The names are those of earlier versions.
 pub const DESCRIPTOR_WORDS: [&str; 3] = ["listen", "keep", "drain"];
 
-/// The word with the number of the process that the words are for. A child that inherits the variable by
-/// mistake has another number, and takes nothing.
+/// The word with the pid of the process that the words are for. A child that inherits the variable by accident has
+/// another pid, and takes nothing.
 const PROCESS_WORD: &str = "pid";
 
-/// What a new program is told, as `NAME=VALUE` words: a buffer of a fixed size, for it is written by signal
-/// handlers too. (Its 16 KiB have to fit on the alternate stack.)
+/// The handover state as `NAME=VALUE` words, in a fixed-size buffer because signal handlers write it too. (Its 16 KiB
+/// have to fit on the alternate stack.)
 #[derive(Debug)]
-pub struct Words {
-    /// The whole variable, `NAME=…`; zero bytes behind what is used.
-    buffer: [u8; Words::ROOM],
+pub struct HandoverWords {
+    /// The whole variable, including its name; zero bytes after what is used.
+    buffer: [u8; HandoverWords::CAPACITY],
     used: usize,
-    /// A word did not fit.
+    /// Whether a word did not fit.
     overflowed: bool,
 }
 
-impl Words {
-    /// The bytes of the variable at most: about a thousand descriptors.
-    pub const ROOM: usize = 16 * 1024;
+impl HandoverWords {
+    /// The maximum size of the variable in bytes: room for about a thousand descriptors.
+    pub const CAPACITY: usize = 16 * 1024;
 
-    /// No words but the one that says which process they are for.
+    /// Creates an empty list of words.
     pub const fn new() -> Self {
-        let mut buffer = [0; Words::ROOM];
+        let mut buffer = [0; HandoverWords::CAPACITY];
         let mut used = 0;
         while used < VARIABLE_PREFIX.len() {
             buffer[used] = VARIABLE_PREFIX[used];
             used += 1;
         }
-        Words { buffer, used, overflowed: false }
+        HandoverWords { buffer, used, overflowed: false }
     }
 
-    /// Adds a word with a number: a descriptor's, say. Says whether there was room.
+    /// Adds a word with a number, such as a descriptor's. Returns whether it fitted.
     pub fn number(&mut self, name: &str, value: u64) -> bool {
         let mut digits = [0; 20];
         let mut at = digits.len();
@@ -75,16 +74,16 @@ impl Words {
         self.add(name.as_bytes(), &digits[at..])
     }
 
-    /// Adds a word with a text. What is no letter a-z, digit, `_` or `-` becomes `_`. Says whether there
-    /// was room.
+    /// Adds a word with a text, in which every byte except a-z, 0-9, `_` and `-` is replaced by `_`. Returns
+    /// whether it fitted.
     pub fn text(&mut self, name: &str, value: &str) -> bool {
-        let from = self.used;
+        let start = self.used;
         if !self.add(name.as_bytes(), value.as_bytes()) {
             return false;
         }
-        let value_begins = self.used - value.len();
-        debug_assert!(value_begins > from);
-        for byte in &mut self.buffer[value_begins..self.used] {
+        let value_start = self.used - value.len();
+        debug_assert!(value_start > start);
+        for byte in &mut self.buffer[value_start..self.used] {
             if !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') {
                 *byte = b'_';
             }
@@ -95,8 +94,8 @@ impl Words {
     fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
         let separator: &[u8] = if self.used > VARIABLE_PREFIX.len() { b" " } else { b"" };
         let length = separator.len() + name.len() + 1 + value.len();
-        // One zero byte ends it, and the process' own word comes last.
-        if self.used + length + 32 > Words::ROOM {
+        // 32 bytes stay free for `pid=NUMBER` and the final zero byte.
+        if self.used + length + 32 > HandoverWords::CAPACITY {
             self.overflowed = true;
             return false;
         }
@@ -107,32 +106,32 @@ impl Words {
         true
     }
 
-    /// Whether another word of ordinary length has room.
+    /// Returns whether there is room for another word of up to 64 bytes.
     pub fn has_room(&self) -> bool {
-        self.used + 64 + 32 <= Words::ROOM
+        self.used + 64 + 32 <= HandoverWords::CAPACITY
     }
 
-    /// Whether every word had room so far.
-    pub fn are_whole(&self) -> bool {
+    /// Returns whether every word so far fitted.
+    pub fn are_complete(&self) -> bool {
         !self.overflowed
     }
 
-    /// The whole variable. A zero byte is always left behind what is used.
+    /// Returns the whole variable. A zero byte always follows what is used.
     fn variable(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.buffer).unwrap_or(c"")
     }
 
-    /// The words as they are, with a blank between two.
+    /// Returns the words, separated by spaces.
     fn as_bytes(&self) -> &[u8] {
         &self.buffer[VARIABLE_PREFIX.len()..self.used]
     }
 
-    /// The words as text, with a blank between two.
+    /// Returns the words as text, separated by spaces.
     pub fn as_text(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// The descriptors among the words.
+    /// Returns the descriptors among the words.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.as_bytes().split(|byte| *byte == b' ').filter_map(|word| {
             let (name, value) = split_word(word)?;
@@ -142,9 +141,9 @@ impl Words {
     }
 }
 
-impl Default for Words {
+impl Default for HandoverWords {
     fn default() -> Self {
-        Words::new()
+        HandoverWords::new()
     }
 }
 
@@ -153,14 +152,14 @@ fn split_word(word: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&word[..at], &word[at + 1..]))
 }
 
-/// A program to become, with its arguments and environment, prepared so that nothing has to be allocated
-/// when the time has come. `Send` and `Sync`: a signal handler may find it in a static.
+/// A program to execute, with its arguments and environment, prepared so that [`exec`](Self::exec) allocates nothing.
+/// `Send` and `Sync`, so that a signal handler can find it in a static.
 #[derive(Debug)]
 pub struct Image(sys::exec::Image);
 
 impl Image {
-    /// Prepares a program by its path, with its arguments (the first is the name it is called by) and its
-    /// environment. `APP_SERVER_INHERITED` is left out of that.
+    /// Prepares the program at a path, with its arguments (including argument 0) and its environment, from which
+    /// `APP_SERVER_INHERITED` is removed.
     ///
     /// # Errors
     ///
@@ -179,8 +178,8 @@ impl Image {
         sys::exec::Image::prepare(path, arguments, environment).map(Image)
     }
 
-    /// Prepares this process' own program to be run again, as it was started: the very file that runs, also
-    /// when another lies at its path by now.
+    /// Prepares this process's own program, with the arguments and environment it was started with. Executes the file
+    /// that is running now, even if its path has been replaced in the meantime.
     ///
     /// # Errors
     ///
@@ -189,20 +188,20 @@ impl Image {
         Image::prepare(Path::new("/proc/self/exe"), std::env::args_os(), std::env::vars_os())
     }
 
-    /// Becomes the program: returns only when that failed, and then everything is as it was.
+    /// Replaces this process's program; returns only if that failed, and then everything is as it was.
     ///
-    /// The descriptors named by `listen`, `keep` and `drain` pass across; the others are close-on-exec.
-    /// Interval timers are switched off before, for they would go on, without their handlers. SIGTERM,
-    /// SIGHUP, SIGINT, SIGCHLD and SIGALRM are blocked: they wait until the new program has its handlers
-    /// and calls [`take_inherited`]; signals of faults are unblocked (a handler of one may call this).
+    /// The descriptors named by `listen`, `keep` and `drain` pass across; all others are close-on-exec. Interval
+    /// timers are stopped first, because they would keep running without their handlers. SIGTERM, SIGHUP, SIGINT,
+    /// SIGCHLD and SIGALRM are blocked: they stay pending until the new program has installed its handlers and calls
+    /// [`release_signals`]. Signals of faults are unblocked, because a handler of one may call this.
     ///
     /// Async-signal-safe. Standard output's buffer is not flushed.
     ///
     /// # Errors
     ///
-    /// What `execve(2)` answers: ETXTBSY (`ExecutableFileBusy`) while somebody has the file open for
-    /// writing; E2BIG when a word had no room.
-    pub fn exec(&self, words: &mut Words) -> io::Error {
+    /// Any from `execve(2)`: ETXTBSY (`ExecutableFileBusy`) while the file is open for writing. E2BIG if a word did
+    /// not fit.
+    pub fn exec(&self, words: &mut HandoverWords) -> io::Error {
         if words.overflowed {
             return Errno::TOOBIG.into();
         }
@@ -222,65 +221,63 @@ impl Image {
         error
     }
 
-    /// Becomes the program, without a word for it and without holding signals back: for a child process.
+    /// Replaces this process's program without handover state and without blocking signals: for a child process.
     ///
-    /// Unlike std's `Command`, which leaves a file that is no program to `/bin/sh`, this runs nothing but
-    /// programs.
+    /// Unlike std's `Command`, this does not pass a file that the kernel cannot execute to `/bin/sh`.
     ///
     /// # Errors
     ///
-    /// What `execve(2)` answers.
+    /// Any from `execve(2)`.
     pub fn exec_plainly(&self) -> io::Error {
         self.0.exec()
     }
 }
 
-/// Sets the flag of the descriptors among the words, as far as they are open.
-fn set_all_close_on_exec(words: &Words, close: bool) {
+/// Sets or clears close-on-exec for the descriptors among the words, as far as they are open.
+fn set_all_close_on_exec(words: &HandoverWords, close: bool) {
     for fd in words.descriptors() {
         let _ = set_close_on_exec(fd, close);
     }
 }
 
-/// What one word told.
+/// One word of the handover state.
 #[derive(Debug)]
-pub enum Inherited {
+pub enum InheritedWord {
     /// A descriptor, close-on-exec again.
     Descriptor(String, OwnedFd),
     /// Anything else.
     Text(String, String),
 }
 
-/// Takes what the program before this one in the same process has left; `None` when there was none.
+/// Takes the handover state that the previous program in this process has left; `None` if there is none.
 ///
-/// To be called once, at the start, before anything is opened and while there is one thread: it removes
-/// the variable from the environment, so that no child takes it for its own. `ps` and `top` show the
-/// process by the name that it was started with.
-pub fn take_inherited() -> Option<Vec<Inherited>> {
+/// Call it once, on startup, before anything is opened and while there is one thread: it removes the variable from
+/// the environment, so that no child mistakes it for its own. It also restores the process name, which `ps` and
+/// `top` show.
+pub fn take_inherited() -> Option<Vec<InheritedWord>> {
     let value = std::env::var_os(VARIABLE)?;
-    // Another thread may be reading the environment.
     if !sys::environment::remove_at_start(VARIABLE.as_ref()) {
         return None;
     }
     let inherited = parse(&value)?;
-    take_name_back();
+    restore_process_name();
     Some(inherited)
 }
 
 /// Restores the process name if the kernel took it from the path of [`Image::of_this_process`],
 /// `/proc/self/exe`.
-fn take_name_back() {
-    let called = std::env::args_os().next().unwrap_or_default();
-    let called = Path::new(&called).file_name().unwrap_or_default().as_bytes();
+fn restore_process_name() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().as_bytes();
     let is_taken_from_path = rustix::thread::name().is_ok_and(|name| name.as_c_str() == c"exe");
-    if is_taken_from_path && !called.is_empty() {
-        // The kernel keeps the first 15 bytes.
-        let _ = CString::new(called).map(|name| rustix::thread::set_name(&name));
+    if is_taken_from_path && !program.is_empty() {
+        // The kernel keeps the first 15 bytes. A wrong name does no harm.
+        let _ = CString::new(program).map(|name| rustix::thread::set_name(&name));
     }
 }
 
-/// Reads the words and takes the descriptors; `None` when they are for another process.
-fn parse(value: &OsString) -> Option<Vec<Inherited>> {
+/// Parses the words and takes the descriptors; `None` if they are for another process.
+fn parse(value: &OsString) -> Option<Vec<InheritedWord>> {
     let words = || {
         let words = value.as_bytes().split(|byte| *byte == b' ');
         words.filter_map(split_word)
@@ -292,14 +289,14 @@ fn parse(value: &OsString) -> Option<Vec<Inherited>> {
         let name_text = String::from_utf8_lossy(name).into_owned();
         if !DESCRIPTOR_WORDS.contains(&name_text.as_str()) {
             let value = OsString::from_vec(value.to_owned()).to_string_lossy().into_owned();
-            return Some(Inherited::Text(name_text, value));
+            return Some(InheritedWord::Text(name_text, value));
         }
         let fd = descriptors::number(value).filter(|fd| *fd > 2 && !taken.contains(fd))?;
-        // Its number was left to us by this very process before it became this program: nobody else here
-        // knows it. No number is taken twice.
+        // The previous program in this process left this number to us, and nothing else here knows it. No number is
+        // taken twice.
         let descriptor = descriptors::take(fd)?;
         taken.push(fd);
-        Some(Inherited::Descriptor(name_text, descriptor))
+        Some(InheritedWord::Descriptor(name_text, descriptor))
     });
     Some(inherited.collect())
 }
@@ -310,13 +307,13 @@ mod tests {
 
     use super::*;
 
-    fn text(words: &Words) -> &str {
+    fn text(words: &HandoverWords) -> &str {
         std::str::from_utf8(words.as_bytes()).unwrap()
     }
 
     #[test]
-    fn words_are_written_without_surprises() {
-        let mut words = Words::new();
+    fn words_are_encoded_and_sanitized() {
+        let mut words = HandoverWords::new();
         assert!(words.number("listen", 10));
         assert!(words.number("keep", 0));
         assert!(words.text("why", "crashed"));
@@ -327,11 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_refused_and_noted() {
-        let mut words = Words::new();
+    fn words_that_do_not_fit_are_refused_and_prevent_the_exec() {
+        let mut words = HandoverWords::new();
         while words.number("keep", 12345) {}
-        assert!(!words.are_whole());
-        assert!(words.used < Words::ROOM - 16);
+        assert!(!words.are_complete());
+        assert!(words.used < HandoverWords::CAPACITY - 16);
         assert!(text(&words).ends_with("keep=12345"));
         let image = Image::of_this_process().unwrap();
         assert_eq!(image.exec(&mut words).raw_os_error(), Some(libc::E2BIG));
@@ -341,7 +338,7 @@ mod tests {
     fn words_for_another_process_are_not_taken() {
         assert!(parse(&"keep=0 pid=1".into()).is_none());
         assert!(parse(&"keep=0".into()).is_none());
-        // A standard descriptor and one that is not open are nobody's to take.
+        // Standard descriptors and those that are not open are not taken.
         let own = std::process::id();
         let words = parse(&format!("keep=1 keep=99999 keep=x why=renewed pid={own}").into());
         let words = words.unwrap();
@@ -350,10 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_exec_leaves_all_as_it_was() {
+    fn a_failed_exec_changes_nothing() {
         let image = Image::prepare(Path::new("/no/such/program"), ["x"], [("A", "b")]).unwrap();
         let (end, _other) = event_loop::pipe::ends().unwrap();
-        let mut words = Words::new();
+        let mut words = HandoverWords::new();
         words.number("keep", end.as_raw_fd() as u64);
         let before = text(&words).to_owned();
         for _ in 0..2 {

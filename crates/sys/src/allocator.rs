@@ -60,9 +60,9 @@ fn recorded(pointer: *mut u8, size: usize) -> *mut u8 {
 /// Whether the process aborts right in the allocator when an allocation fails.
 static ABORTS: AtomicBool = AtomicBool::new(false);
 
-/// Runs code that holds std's backtrace lock, as formatting a backtrace does. If an allocation fails in it, the process
-/// aborts right away. It would have aborted anyway, but std would first report the failure, and wait for that lock
-/// forever.
+/// Runs code that holds std's backtrace lock, as formatting a backtrace does. If an allocation fails in it, the
+/// process aborts right away. It would have aborted anyway, but std would first report the failure, and wait for
+/// that lock forever.
 pub fn with_backtrace_lock<T>(code: impl FnOnce() -> T) -> T {
     let _abort = AbortOnFailure::begin();
     code()

@@ -1,4 +1,5 @@
-//! An alternate stack for the handlers of fatal signals, which have to run even when the thread's stack has overflowed.
+//! An alternate stack for the handlers of fatal signals, which have to run even when the thread's stack has
+//! overflowed.
 
 use std::io;
 use std::ptr;

@@ -44,8 +44,8 @@ pub fn close_all_on_exec() -> io::Result<()> {
     })
 }
 
-/// Closes what connects a process to others: sockets (listeners, connections), pipes, and the kernel's anonymous files
-/// (epoll, eventfd), except those in `given` and the three standard ones.
+/// Closes what connects a process to others: sockets (listeners, connections), pipes, and the kernel's anonymous
+/// files (epoll, eventfd), except those in `given` and the three standard ones.
 ///
 /// Files with a path stay open: a log file, a random source that a library keeps.
 ///

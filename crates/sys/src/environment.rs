@@ -22,8 +22,8 @@ pub fn remove(name: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Same as [`remove`], for the start of a program: if the threads cannot be counted, it assumes that there is only one,
-/// because none has been started yet. Returns whether the variable has been removed.
+/// Same as [`remove`], for the start of a program: if the threads cannot be counted, it assumes that there is only
+/// one, because none has been started yet. Returns whether the variable has been removed.
 pub fn remove_at_start(name: &OsStr) -> bool {
     if !matches!(threads::count(), Ok(1) | Err(_)) {
         return false;

@@ -90,8 +90,8 @@ impl Image {
         Ok(Image { address, length, path_at, variables_at, slot_at })
     }
 
-    /// Replaces this process's program; returns only if that failed. Async-signal-safe. Standard output's buffer is not
-    /// flushed.
+    /// Replaces this process's program; returns only if that failed. Async-signal-safe. Standard output's buffer is
+    /// not flushed.
     ///
     /// Unlike std's `Command`, this does not pass a file that the kernel cannot execute to `/bin/sh`.
     ///

@@ -1,8 +1,8 @@
 //! Fatal signals: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT, handled on an alternate stack.
 //!
-//! The handler may run at any point, in the middle of `malloc` and with a corrupted heap. It calls the function passed
-//! to [`catch`] with all signals blocked: if that crashes too, the kernel terminates the process. After it returns, the
-//! signal has its default effect.
+//! The handler may run at any point, in the middle of `malloc` and with a corrupted heap. It calls the function
+//! passed to [`catch`] with all signals blocked: if that crashes too, the kernel terminates the process. After it
+//! returns, the signal has its default effect.
 
 use std::ffi::{c_int, c_void};
 use std::io;

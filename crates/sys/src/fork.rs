@@ -20,9 +20,9 @@ pub enum Forked {
 ///
 /// # Errors
 ///
-/// `Unsupported` if the process has more than one thread: whatever another thread holds, such as the allocator's lock,
-/// would stay locked in the child forever. Also if that cannot be determined because `/proc` is not mounted. Otherwise
-/// EAGAIN or ENOMEM.
+/// `Unsupported` if the process has more than one thread: whatever another thread holds, such as the allocator's
+/// lock, would stay locked in the child forever. Also if that cannot be determined because `/proc` is not mounted.
+/// Otherwise EAGAIN or ENOMEM.
 pub fn fork() -> io::Result<Forked> {
     match threads::count() {
         Ok(1) => {}
@@ -35,15 +35,16 @@ pub fn fork() -> io::Result<Forked> {
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
     }
-    // SAFETY: this is the only thread (checked just above, and nothing else could start one): the child has consistent
-    // memory, and every lock is free or held by code that continues in it.
+    // SAFETY: this is the only thread (checked just above, and nothing else could start one): the child has
+    // consistent memory, and every lock is free or held by code that continues in it.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Forked::Child),
         number => Ok(Forked::Parent(number as u32)),
     }
 }
 
-/// Exits at once (`_exit(2)`): no destructor runs, and no buffer copied from the parent is written. Async-signal-safe.
+/// Exits at once (`_exit(2)`): no destructor runs, and no buffer copied from the parent is written.
+/// Async-signal-safe.
 pub fn exit_at_once(code: u8) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(i32::from(code)) }

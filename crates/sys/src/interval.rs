@@ -27,8 +27,8 @@ pub struct Ticker {
 
 impl Ticker {
     /// Calls `on_tick` each second while the timer is [armed](arm): in a signal handler, with all signals blocked, on
-    /// the alternate stack if there is one. It must be async-signal-safe, and need not return. All tickers of a process
-    /// use the function of the first one.
+    /// the alternate stack if there is one. It must be async-signal-safe, and need not return. All tickers of a
+    /// process use the function of the first one.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! System calls that no safe library covers: all `unsafe` code that ships, except for the C calls of `crates/culprits`.
+//! System calls that no safe library covers: all `unsafe` code that ships, except for the C calls of
+//! `crates/culprits`.
 //!
 //! One file per subject. The functions are safe; each checks the return value once and turns errno into an
 //! [`io::Error`](std::io::Error). There is no policy here: the crates above (`event-loop`, `process`, `app-server`)

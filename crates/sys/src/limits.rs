@@ -11,8 +11,8 @@ pub struct ResourceLimits {
     pub cpu_seconds: u64,
     /// Bytes of address space.
     pub address_space: u64,
-    /// Bytes of the largest file that may be written. (Core dumps are disabled: that of an intentional crash would use
-    /// up the owner's disk quota.)
+    /// Bytes of the largest file that may be written. (Core dumps are disabled: that of an intentional crash would
+    /// use up the owner's disk quota.)
     pub file_size: u64,
 }
 

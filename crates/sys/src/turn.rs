@@ -1,7 +1,7 @@
 //! The current turn of the event loop: a count that signal handlers and the allocator can read.
 //!
-//! The loop counts; a watchdog notices when the count stops changing, and the allocator distinguishes a failure in this
-//! turn from an earlier one that was survived. Async-signal-safe.
+//! The loop counts; a watchdog notices when the count stops changing, and the allocator distinguishes a failure in
+//! this turn from an earlier one that was survived. Async-signal-safe.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

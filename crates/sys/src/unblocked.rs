@@ -7,7 +7,8 @@ use std::os::fd::RawFd;
 
 use crate::errno::errno;
 
-/// Writes everything, waiting for room for at most this many milliseconds. Reopens the descriptor for that if possible.
+/// Writes everything, waiting for room for at most this many milliseconds. Reopens the descriptor for that if
+/// possible.
 ///
 /// # Errors
 ///
@@ -64,7 +65,8 @@ fn path_of(descriptor: RawFd) -> [u8; 32] {
 }
 
 /// Writes everything, waiting for room for at most `milliseconds_left`, which is reduced by the time spent. Does not
-/// wait longer even if the descriptor is blocking; its flags are shared with other processes, so they are not changed.
+/// wait longer even if the descriptor is blocking; its flags are shared with other processes, so they are not
+/// changed.
 ///
 /// # Errors
 ///

@@ -1,9 +1,10 @@
 //! The connections and requests of this process as a signal handler sees them: tables of atomic numbers.
 //!
-//! A handler must not allocate, take a lock or trust the heap, so everything it needs is recorded here in advance: the
-//! open connections, the requests in flight, and which of them is running. A transport holds a [`ConnectionGuard`] per
-//! connection and a [`RequestGuard`] per request, records what was sent, and polls the application's code through
-//! [`Mark::run`]. Without installed handlers none of this does anything. The cost is a few stores per request.
+//! A handler must not allocate, take a lock or trust the heap, so everything it needs is recorded here in advance:
+//! the open connections, the requests in flight, and which of them is running. A transport holds a
+//! [`ConnectionGuard`] per connection and a [`RequestGuard`] per request, records what was sent, and polls the
+//! application's code through [`Mark::run`]. Without installed handlers none of this does anything. The cost is a
+//! few stores per request.
 //!
 //! `settle.rs` decides which bytes each client gets when the process cannot continue.
 
@@ -281,8 +282,8 @@ impl ConnectionGuard {
         }
     }
 
-    /// Records how many bytes have been sent so far and, if they end within a FastCGI record, that record's header and
-    /// how many of its bytes are unsent.
+    /// Records how many bytes have been sent so far and, if they end within a FastCGI record, that record's header
+    /// and how many of its bytes are unsent.
     #[inline]
     pub(crate) fn record_sent(&self, sent: u64, record: Option<(Header, usize)>) {
         let Some(row) = self.row() else { return };
@@ -296,8 +297,8 @@ impl ConnectionGuard {
         row.sent.store(sent, Ordering::Relaxed);
     }
 
-    /// Registers a request: its id on the connection, the part it is for, its method and path (without the query, which
-    /// may contain secrets).
+    /// Registers a request: its id on the connection, the part it is for, its method and path (without the query,
+    /// which may contain secrets).
     pub(crate) fn register_request(
         &self,
         id: u32,

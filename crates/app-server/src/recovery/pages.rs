@@ -26,7 +26,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// How often pages are prepared at most: each change of BASE leaks the former ones. After that, the last ones stay.
+    /// How often pages are prepared at most: each change of BASE leaks the former ones. After that, the last ones
+    /// stay.
     const MAX: u32 = 16;
 
     /// Prepares the pages for a site mounted at `base`, which their links contain, unless that has been done. Called

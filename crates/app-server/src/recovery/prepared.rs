@@ -147,7 +147,8 @@ impl PreparedReply {
     }
 }
 
-/// Writes `bytes`, which belong at `offset` of the whole, into the piece that starts at `at`, as far as they lie in it.
+/// Writes `bytes`, which belong at `offset` of the whole, into the piece that starts at `at`, as far as they lie in
+/// it.
 fn put_at(piece: &mut [u8], at: usize, offset: u32, bytes: &[u8]) {
     for (index, byte) in bytes.iter().enumerate() {
         let to = (offset as usize + index).checked_sub(at).and_then(|at| piece.get_mut(at));

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use process::memory_limit::lift_limit;
-use process::reexec::{Image, Words};
+use process::reexec::{HandoverWords, Image};
 use rustix::fs::{Mode, OFlags};
 use sys::descriptors::{Direction, put_on_stdin, shutdown};
 use sys::fatal::FatalSignal;
@@ -126,7 +126,7 @@ fn give_up(cause: CrashCause) {
     let now = Time::now();
     now.reference(&mut reference);
     let is_stall = matches!(cause, CrashCause::Stall(_));
-    let mut words = Words::new();
+    let mut words = HandoverWords::new();
     Item::Reason(if is_stall { Reason::Stall } else { Reason::Crash }).encode(&mut words);
     hand_over_listener(&mut words);
     let mut origin = [0; 64];
@@ -204,7 +204,7 @@ struct Settling<'a> {
     reference: [u8; PLACEHOLDER.len()],
     milliseconds_left: i64,
     handed_over: u32,
-    words: &'a mut Words,
+    words: &'a mut HandoverWords,
 }
 
 impl Settling<'_> {
@@ -319,7 +319,7 @@ fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRo
         .map(|(row, number)| (number, row))
 }
 
-fn hand_over_listener(words: &mut Words) {
+fn hand_over_listener(words: &mut HandoverWords) {
     let listener = LISTENER.load(Ordering::Relaxed);
     if listener < 0 {
         return;

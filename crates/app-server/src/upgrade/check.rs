@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use event_loop::pipe::Reader;
 use event_loop::time;
-use process::fork::{self, Beginning};
+use process::fork::{self, ForkOptions};
 use process::reexec::Image;
 
 use crate::upgrade::verdicts::Verdict;
@@ -73,8 +73,8 @@ impl Check {
             Ok(image) => image,
             Err(error) => return Verdict::Failed(format!("it cannot be executed: {error}")),
         };
-        let beginning = Beginning { prints_to_us: true, ..Beginning::default() };
-        let child = fork::fresh(beginning, move || {
+        let options = ForkOptions { captures_output: true, ..ForkOptions::default() };
+        let child = fork::fresh(options, move || {
             let error = image.exec_plainly();
             let code = error.raw_os_error().unwrap_or_default();
             // If the output is lost, the exit code still reports the failure.

@@ -4,7 +4,7 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
-use process::reexec::{self, Inherited as Word, Words};
+use process::reexec::{self, HandoverWords, InheritedWord as Word};
 
 /// One item of the handover state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Reason {
 
 impl Item<'_> {
     /// Appends this item to the handover state. Returns whether there was room. Async-signal-safe.
-    pub(crate) fn encode(self, words: &mut Words) -> bool {
+    pub(crate) fn encode(self, words: &mut HandoverWords) -> bool {
         match self {
             Item::Listener(fd) => words.number(LISTENER, fd as u64),
             Item::KeepAlive(fd) => words.number(KEEP_ALIVE, fd as u64),
@@ -123,7 +123,7 @@ mod tests {
 
     /// Decodes items as the next image does, with other descriptors.
     fn decoded(items: &[Item<'_>]) -> HandoverState {
-        let mut words = Words::new();
+        let mut words = HandoverWords::new();
         for item in items {
             assert!(item.encode(&mut words), "{item:?}");
         }

@@ -178,7 +178,7 @@ fn ask(folder: &Path) {
 fn crashing_helper() {
     if let Some(inherited) = reexec::take_inherited() {
         let why = inherited.into_iter().find_map(|word| match word {
-            reexec::Inherited::Text(name, value) if name == "why" => Some(value),
+            reexec::InheritedWord::Text(name, value) if name == "why" => Some(value),
             _ => None,
         });
         let [name, line] = ["comm", "cmdline"]

@@ -293,9 +293,9 @@ const CULPRITS: &[(&str, u16, &str)] = &[
     ("exit", 500, "exit code 3"),
     ("stack", 500, "SIGSEGV"),
     ("loop", 504, "1 s of processor time; isolated_cpu raises that limit"),
-    ("silence", 504, "not done after 3 s; isolated_time raises that limit"),
-    ("memory", 500, "more memory than its 67108864 bytes; isolated_memory raises that limit"),
-    ("file", 500, "more than its 1000000 bytes; isolated_file_size raises that limit"),
+    ("silence", 504, "not finish within 3 s; isolated_time raises that limit"),
+    ("memory", 500, "more than 67108864 bytes of memory; isolated_memory raises that limit"),
+    ("file", 500, "larger than 1000000 bytes; isolated_file_size raises that limit"),
 ];
 
 // ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ pub(crate) use event_loop::signals::{Disposition, Signal, disposition, listen};
 pub(crate) use event_loop::time::{sleep, timeout};
 pub(crate) use event_loop::{pipe, spawn, yield_now};
 pub(crate) use process::draining_child::{self, Forked};
-pub(crate) use process::fork::{Beginning, fresh};
+pub(crate) use process::fork::{ForkOptions, fresh};
 pub(crate) use process::{Failure, Limits, compute, counters, descriptors, reexec};
 pub(crate) use std::fs::File;
 pub(crate) use std::io::{Read, Write};

@@ -121,7 +121,7 @@ pub(crate) fn copied_helper() {
         match draining_child::fork().unwrap() {
             Forked::Original(original) => {
                 descriptors::put_on_stdin(listener.as_fd()).unwrap();
-                let error = image.exec(&mut reexec::Words::new());
+                let error = image.exec(&mut reexec::HandoverWords::new());
                 drop(original);
                 panic!("{error}");
             }

@@ -172,8 +172,8 @@ pub(crate) fn a_forked_child_is_fresh() {
             println!("said by the child");
             answer.unwrap()
         };
-        let beginning = Beginning { limits: None, given: &[given], prints_to_us: true };
-        let mut child = fresh(beginning, main).unwrap();
+        let options = ForkOptions { limits: None, given: &[given], captures_output: true };
+        let mut child = fresh(options, main).unwrap();
         let mut printed = Vec::new();
         let stderr = child.stderr.take();
         process::output::pass_on(stderr, |lines| printed.extend_from_slice(lines)).await;
@@ -212,7 +212,7 @@ pub(crate) fn parent_helper() {
             std::thread::sleep(Duration::from_secs(1000));
             0
         };
-        let mut child = fresh(Beginning::default(), main).unwrap();
+        let mut child = fresh(ForkOptions::default(), main).unwrap();
         child.wait().await.unwrap();
     })
     .unwrap();

@@ -35,7 +35,7 @@ static KEPT: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1
 
 /// Executes this program anew. Async-signal-safe.
 pub(crate) fn replace() -> std::io::Error {
-    let mut words = reexec::Words::new();
+    let mut words = reexec::HandoverWords::new();
     let kept = KEPT.load(std::sync::atomic::Ordering::Relaxed);
     assert!(words.number("keep", kept as u64) && words.text("why", "renewed"));
     // What comes from here on has to wait for the next handlers.
@@ -79,9 +79,9 @@ pub(crate) fn replaced_helper() {
     let mut kept = None;
     for word in inherited {
         match word {
-            reexec::Inherited::Descriptor(name, fd) if name == "keep" => kept = Some(fd),
-            reexec::Inherited::Text(name, value) if name == "why" => why = Some(value),
-            reexec::Inherited::Text(name, _) if name == "pid" => {}
+            reexec::InheritedWord::Descriptor(name, fd) if name == "keep" => kept = Some(fd),
+            reexec::InheritedWord::Text(name, value) if name == "why" => why = Some(value),
+            reexec::InheritedWord::Text(name, _) if name == "pid" => {}
             other => panic!("{other:?}"),
         }
     }

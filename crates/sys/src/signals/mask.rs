@@ -1,4 +1,5 @@
-//! Blocking signals: all between a fork and the moment when the child has reset the handlers, some across `execve(2)`.
+//! Blocking signals: all between a fork and the moment when the child has reset the handlers, some across
+//! `execve(2)`.
 
 use std::ffi::c_int;
 use std::io;

@@ -23,8 +23,8 @@ struct Slot {
     taken: AtomicBool,
     /// The signals that wake the loop: bit number = signal number.
     interest: AtomicU32,
-    /// The write end of the self-pipe; -1 before the slot is first used. Never closed: the handler must not write into
-    /// a descriptor whose number has been reused.
+    /// The write end of the self-pipe; -1 before the slot is first used. Never closed: the handler must not write
+    /// into a descriptor whose number has been reused.
     write_end: AtomicI32,
     /// The read end of the self-pipe.
     read_end: AtomicI32,
@@ -42,8 +42,8 @@ static TABLE: [Slot; SLOTS] = [const {
     }
 }; SLOTS];
 
-/// The handler of all caught signals. It increments atomic counts and writes a byte to the self-pipe of each interested
-/// slot: both are async-signal-safe. If the pipe is full, the loop is about to wake anyway.
+/// The handler of all caught signals. It increments atomic counts and writes a byte to the self-pipe of each
+/// interested slot: both are async-signal-safe. If the pipe is full, the loop is about to wake anyway.
 pub(super) extern "C" fn on_signal(signal: c_int) {
     let _errno = SavedErrno::save();
     for slot in &TABLE {
