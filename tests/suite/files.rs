@@ -1,25 +1,37 @@
-//! No test file is forgotten: a module that `main.rs` does not name would never run.
+//! Checks of the repository's files: a module that its parent does not declare would never run.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use end_to_end::fixtures::project;
 
 #[test]
 fn every_file_is_a_module_of_the_suite() {
-    let folder = project().join("tests/suite");
-    let main = fs::read_to_string(folder.join("main.rs")).expect("main.rs is there");
-    let named: BTreeSet<_> = main
+    check_modules(&project().join("tests/suite"), "main.rs");
+}
+
+/// Checks that `parent` declares every other file of its folder, and every one of those their folders.
+fn check_modules(folder: &Path, parent: &str) {
+    let source = fs::read_to_string(folder.join(parent)).expect("the parent can be read");
+    let declared: BTreeSet<_> = source
         .lines()
         .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
         .map(str::to_owned)
         .collect();
-    let there: BTreeSet<_> = fs::read_dir(folder)
-        .expect("the folder is there")
+    let below = folder.join(parent.trim_end_matches(".rs"));
+    let folder = if parent == "main.rs" { folder } else { &below };
+    let present: BTreeSet<_> = fs::read_dir(folder)
+        .expect("the folder can be read")
         .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
         .filter(|name| name != "main")
         .collect();
-    assert_eq!(named, there);
+    assert_eq!(declared, present, "{}", folder.display());
+    for module in present {
+        if folder.join(&module).is_dir() {
+            check_modules(folder, &format!("{module}.rs"));
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,446 @@
+//! The phases of the program's life: what is done in each, and how it went.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use end_to_end::fcgi_client::{Answer, FastCgi, id};
+use end_to_end::http_client::{Request, Upload};
+use end_to_end::injection::{Fault, Injected, Injector};
+use end_to_end::process_table;
+use end_to_end::program::{copy_executable, find, touch};
+
+use super::site::{BOUND, Heard, PASSWORD, SETTLED, Site};
+
+/// The phases, in the order of the page's columns.
+pub(super) const PHASES: &[Phase] = &[
+    Phase { name: "start", drive: start, is_repeated: false, executes: true, in_children: true },
+    Phase {
+        name: "keep-alive connection",
+        drive: on_a_kept_connection,
+        is_repeated: true,
+        executes: false,
+        in_children: true,
+    },
+    Phase {
+        name: "new connections",
+        drive: on_new_connections,
+        is_repeated: true,
+        executes: false,
+        in_children: true,
+    },
+    Phase {
+        name: "body on disk",
+        drive: with_a_body_on_disk,
+        is_repeated: true,
+        executes: false,
+        in_children: true,
+    },
+    Phase { name: "login", drive: login, is_repeated: true, executes: false, in_children: true },
+    Phase {
+        name: "login, store there",
+        drive: login_again,
+        is_repeated: true,
+        executes: false,
+        in_children: true,
+    },
+    Phase {
+        name: "isolated",
+        drive: isolated,
+        is_repeated: true,
+        executes: false,
+        in_children: true,
+    },
+    Phase {
+        name: "isolated, parent",
+        drive: isolated,
+        is_repeated: true,
+        executes: false,
+        in_children: false,
+    },
+    Phase { name: "CGI", drive: cgi, is_repeated: true, executes: true, in_children: true },
+    Phase { name: "HTTP", drive: over_http, is_repeated: true, executes: false, in_children: true },
+    Phase { name: "touch", drive: touched, is_repeated: false, executes: true, in_children: true },
+    Phase {
+        name: "new version",
+        drive: replaced,
+        is_repeated: false,
+        executes: true,
+        in_children: true,
+    },
+    Phase { name: "crash", drive: crash, is_repeated: false, executes: true, in_children: true },
+    Phase { name: "SIGTERM", drive: end, is_repeated: false, executes: false, in_children: true },
+];
+
+/// A part of the program's life.
+pub(super) struct Phase {
+    pub(super) name: &'static str,
+    pub(super) drive: fn(&mut Site, &mut Sweeping<'_>) -> Outcome,
+    /// It is repeated after each fault, by the same process.
+    pub(super) is_repeated: bool,
+    /// A program is executed in it.
+    pub(super) executes: bool,
+    /// Its children meet faults, too, each its own.
+    pub(super) in_children: bool,
+}
+
+/// The fault of one run, before and after it is injected.
+pub(super) struct Sweeping<'a> {
+    /// `None`: to see how it goes without.
+    pub(super) fault: Option<Fault>,
+    pub(super) trace: &'a Path,
+    pub(super) injector: Option<Injector>,
+}
+
+impl Sweeping<'_> {
+    /// From here on, calls of the running program count.
+    pub(super) fn begin(&mut self, site: &Site) {
+        self.begin_with(site.pid());
+    }
+
+    pub(super) fn begin_with(&mut self, pid: u32) {
+        if let Some(fault) = self.fault {
+            let injector = Injector::attach(pid, fault, self.trace);
+            self.injector = Some(injector.expect("strace follows the program"));
+        }
+    }
+
+    pub(super) fn end(&mut self) -> Injected {
+        match self.injector.take() {
+            Some(injector) => injector.detach().expect("strace ends"),
+            None => Injected::read(self.trace).unwrap_or_default(),
+        }
+    }
+}
+
+/// The outcome of a phase.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) conversations: Vec<Conversation>,
+    /// The purpose of the phase, which no visitor sees, was achieved: the upgrade happened, the process exited.
+    pub(super) is_done: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) what: &'static str,
+    pub(super) expected: u16,
+    pub(super) heard: Heard,
+    /// On a connection that was idle before: it may be closed at any time, and its web server tries again on
+    /// another.
+    pub(super) was_idle: bool,
+}
+
+impl Outcome {
+    pub(super) fn heard(&mut self, what: &'static str, expected: u16, heard: Heard) {
+        self.conversations.push(Conversation { what, expected, heard, was_idle: false });
+    }
+
+    pub(super) fn heard_on_idle(&mut self, heard: Heard) {
+        let what = "on a keep-alive connection";
+        self.conversations.push(Conversation { what, expected: 200, heard, was_idle: true });
+    }
+
+    pub(super) fn is_as_without_faults(&self) -> bool {
+        let mut conversations = self.conversations.iter();
+        let is_fine = |one: &Conversation| {
+            one.heard.status() == Some(one.expected)
+                || one.was_idle && matches!(one.heard, Heard::Closed)
+        };
+        self.is_done && conversations.all(is_fine)
+    }
+}
+
+/// The program starts and answers its first request.
+pub(super) fn start(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.begin_anew();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    site.start(sweeping.fault.map(|fault| (fault, sweeping.trace)));
+    outcome.heard("first request", 200, site.get("/"));
+    outcome
+}
+
+pub(super) fn on_a_kept_connection(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    let mut kept = site.connect().expect("it listens");
+    kept.get(id(1), true, "/healthz").expect("an answer comes");
+    sweeping.begin(site);
+    begin_get(&mut kept, 1, "/");
+    outcome.heard("on a keep-alive connection", 200, site.hear(&mut kept, 1));
+    outcome
+}
+
+pub(super) fn begin_get(connection: &mut FastCgi, number: u16, target: &str) {
+    connection.begin(id(number), true, "GET", target, None);
+    connection.stdin_end(id(number));
+}
+
+pub(super) fn on_new_connections(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    sweeping.begin(site);
+    outcome.heard("page", 200, site.get("/"));
+    outcome.heard("file", 200, site.get("/static/site.css"));
+    outcome.heard("POST", 200, site.post("/tools/checksum", "text=abc&expected=", ""));
+    outcome
+}
+
+/// A body that waits on disk: its request waits for another to end, and its connection carries that one, too.
+pub(super) fn with_a_body_on_disk(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    const PIECES: usize = 24;
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    sweeping.begin(site);
+    let mut connection = site.connect().expect("it listens");
+    begin_get(&mut connection, 1, "/tools/diagnostics/sleep?seconds=0.2&runs=isolated");
+    let target = "/tools/diagnostics/sleep?seconds=0&runs=isolated";
+    connection.begin(id(2), true, "GET", target, Some((PIECES << 15) as u64));
+    for _ in 0..PIECES {
+        connection.stdin(id(2), Bytes::from(vec![b'x'; 1 << 15]));
+    }
+    connection.stdin_end(id(2));
+    outcome.heard("beside the body", 200, site.hear(&mut connection, 1));
+    outcome.heard("with the body", 200, site.hear(&mut connection, 2));
+    outcome
+}
+
+/// A process opens the store that another has created.
+pub(super) fn login_again(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    if let Some(fault) = sweeping.fault.take() {
+        // Without the attempts of earlier runs, since their number is limited.
+        forget_store(site);
+        let outcome = log_in(site, sweeping);
+        assert!(outcome.is_as_without_faults(), "{}", site.said());
+        site.program = None;
+        sweeping.fault = Some(fault);
+    }
+    log_in(site, sweeping)
+}
+
+/// The store's file is created.
+pub(super) fn login(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    if sweeping.fault.is_some() {
+        forget_store(site);
+    }
+    log_in(site, sweeping)
+}
+
+pub(super) fn forget_store(site: &mut Site) {
+    site.program = None;
+    for below in ["toolshed.db", "toolshed.db-journal", "secret.key"] {
+        let _ = fs::remove_file(site.path("data").join(below));
+    }
+}
+
+/// A session is started and viewed.
+pub(super) fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    sweeping.begin(site);
+    let form = site.get("/login");
+    let text = form.text();
+    let cookies = cookies(&text);
+    let token =
+        text.split_once("name=\"csrf\" value=\"").and_then(|(_, rest)| rest.split('"').next());
+    let body = format!(
+        "csrf={}&next=&signed=&username=owner&password={}",
+        token.unwrap_or(""),
+        PASSWORD.replace(' ', "+").replace(',', "%2C")
+    );
+    let has_form = form.status() == Some(200);
+    outcome.heard("form", 200, form);
+    if has_form {
+        let logged_in = site.post("/login", &body, &cookies);
+        let cookies = self::cookies(&logged_in.text());
+        // "See other", which is 303.
+        outcome.heard("login", 303, logged_in);
+        if !cookies.is_empty() {
+            outcome.heard("session", 200, site.ask("GET", "/account", "", &cookies));
+        }
+    }
+    outcome
+}
+
+/// The cookies that a response sets, as a browser sends them.
+pub(super) fn cookies(answer: &str) -> String {
+    let lines = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+    let pairs =
+        lines.filter(|line| !line.contains("Max-Age=0")).filter_map(|line| line.split(';').next());
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+pub(super) fn isolated(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    sweeping.begin(site);
+    let answer = site.get("/tools/diagnostics/sleep?seconds=0&runs=isolated");
+    outcome.heard("isolated", 200, answer);
+    // It waits for its body.
+    let target = "/tools/diagnostics/crash?how=panic&when=receiving&runs=isolated";
+    outcome.heard("isolated, with a body", 500, site.post(target, "a=b", ""));
+    outcome
+}
+
+/// A web server runs the program for each of two requests, beside a process that keeps running.
+pub(super) fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    for (what, method, target, body) in
+        [("page", "GET", "/", ""), ("POST", "POST", "/tools/checksum", "text=abc&expected=")]
+    {
+        let trace = sweeping.trace.with_extension(method);
+        let mut command = match sweeping.fault {
+            Some(fault) => {
+                let mut command = Command::new("/usr/bin/strace");
+                command.arg("-D").args(fault.arguments(&trace)).arg(site.path("toolshed"));
+                command
+            }
+            None => Command::new(site.path("toolshed")),
+        };
+        fs::write(site.path("body"), body).expect("a file");
+        let output = command
+            .current_dir(site.folder.path())
+            .env_clear()
+            .envs([("TOOLSHED_PUBLIC", "all"), ("GATEWAY_INTERFACE", "CGI/1.1")])
+            .envs([("REQUEST_METHOD", method), ("REQUEST_URI", target), ("PATH_INFO", target)])
+            .envs([("SCRIPT_NAME", ""), ("QUERY_STRING", ""), ("SERVER_PROTOCOL", "HTTP/1.1")])
+            .envs([("SERVER_NAME", "tools.test"), ("SERVER_PORT", "80")])
+            .env("CONTENT_TYPE", "application/x-www-form-urlencoded")
+            .env("CONTENT_LENGTH", body.len().to_string())
+            .stdin(File::open(site.path("body")).expect("it was written"))
+            .output()
+            .expect("it starts");
+        site.says(&output.stderr);
+        // strace has written everything: the pipes are closed with it.
+        let traced = fs::read(&trace).unwrap_or_default();
+        let mut traces = File::options().create(true).append(true).open(sweeping.trace);
+        traces.as_mut().expect("a file").write_all(&traced).expect("it is written");
+        let _ = fs::remove_file(&trace);
+        let heard = match output.stdout.is_empty() {
+            // The web server has its own page for it.
+            true => {
+                site.died = Some(output.status);
+                Heard::Closed
+            }
+            false => Heard::Answer(Answer { stdout: output.stdout, ..Answer::default() }),
+        };
+        outcome.heard(what, 200, heard);
+    }
+    outcome
+}
+
+/// Requests over HTTP, to their own process.
+pub(super) fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    let (pid, address) = site.over_http();
+    sweeping.begin_with(pid);
+    let form = "application/x-www-form-urlencoded";
+    let text = Upload::Text(b"text=abc&expected=".to_vec());
+    for (what, request) in [
+        ("page", Request::get("/")),
+        ("file", Request::get("/static/site.css")),
+        ("POST", Request::post("/tools/checksum", text).header("Content-Type", form)),
+    ] {
+        let heard = request.send(address).map(|answer| Answer {
+            stdout: format!("Status: {}\r\n\r\n{}", answer.status, answer.text()).into(),
+            ..Answer::default()
+        });
+        outcome.heard(what, 200, heard.into());
+    }
+    if let Some(status) = site.http.as_mut().and_then(|http| http.0.ended().expect("it tells")) {
+        site.died = Some(status);
+    }
+    outcome
+}
+
+/// The launcher is touched; a keep-alive connection is handed over.
+pub(super) fn touched(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.program = None;
+    site.running();
+    upgrade(site, sweeping, |_| {})
+}
+
+/// A new program arrives, is checked by a child and takes its place.
+pub(super) fn replaced(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.program = None;
+    site.running();
+    upgrade(site, sweeping, |site| {
+        let new = site.path("toolshed.new");
+        copy_executable(&find("toolshed"), &new).expect("it is copied");
+    })
+}
+
+pub(super) fn upgrade(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Site)) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut kept = site.connect().expect("it listens");
+    kept.get(id(1), true, "/healthz").expect("an answer comes");
+    let before = site.upgrades();
+    sweeping.begin(site);
+    more(site);
+    touch(&site.path("dispatch.fcgi")).expect("the launcher is there");
+    outcome.heard("after the touch", 200, site.get("/healthz"));
+    let deadline = Instant::now() + SETTLED;
+    let is_upgraded = |site: &Site| site.upgrades() > before;
+    while !is_upgraded(site) && site.died.is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(5));
+        site.start_another_if_ended();
+    }
+    outcome.is_done = is_upgraded(site);
+    begin_get(&mut kept, 1, "/healthz");
+    outcome.heard_on_idle(site.hear(&mut kept, 1));
+    outcome
+}
+
+/// A tool's code crashes while another request is in flight and a keep-alive connection idle.
+pub(super) fn crash(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.program = None;
+    let _ = fs::remove_file(site.path("data/crashes"));
+    site.running();
+    let mut outcome = Outcome { is_done: true, ..Outcome::default() };
+    let mut kept = site.connect().expect("it listens");
+    kept.get(id(1), true, "/healthz").expect("an answer comes");
+    let mut other = site.connect().expect("it listens");
+    begin_get(&mut other, 1, "/tools/diagnostics/sleep?seconds=2");
+    other.flush().expect("it is read");
+    assert_eq!(site.get("/healthz").status(), Some(200), "the other has begun");
+    sweeping.begin(site);
+    let culprit = site.post("/tools/diagnostics/crash?how=segv&runs=inline", "a=b", "");
+    // If there was no crash, the other is answered as usual.
+    let due = if culprit.status() == Some(500) { 503 } else { 200 };
+    outcome.heard("the culprit", 500, culprit);
+    outcome.heard("another under way", due, site.hear(&mut other, 1));
+    outcome.heard("after it", 200, site.get("/healthz"));
+    begin_get(&mut kept, 1, "/healthz");
+    outcome.heard_on_idle(site.hear(&mut kept, 1));
+    outcome
+}
+
+/// SIGTERM with a body half sent.
+pub(super) fn end(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+    site.program = None;
+    site.running();
+    let mut outcome = Outcome::default();
+    let mut uploading = site.connect().expect("it listens");
+    let more = [("CONTENT_TYPE", "application/octet-stream")];
+    uploading.begin_with(id(1), false, "POST", "/tools/checksum", Some(6), &more);
+    uploading.stdin(id(1), Bytes::from_static(b"abc"));
+    uploading.flush().expect("it is read");
+    assert_eq!(site.get("/healthz").status(), Some(200), "the upload has begun");
+    sweeping.begin(site);
+    process_table::signal(site.pid(), libc::SIGTERM).expect("it runs");
+    uploading.stdin(id(1), Bytes::from_static(b"def"));
+    uploading.stdin_end(id(1));
+    let uploaded = uploading.flush().and_then(|()| uploading.finish(id(1)));
+    outcome.heard("under way", 200, uploaded.into());
+    let ended = site.program.as_mut().expect("it was started").wait(BOUND);
+    outcome.is_done = ended.is_ok_and(|status| status.success());
+    site.program = None;
+    site.start(None);
+    outcome
+}

@@ -1,0 +1,259 @@
+//! The program under test: its installation, what is asked of it, and what it writes.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use end_to_end::fcgi_client::{Answer, FastCgi, id};
+use end_to_end::fixtures::free_port;
+use end_to_end::injection::{self, Fault};
+use end_to_end::program::{Program, Start, copy_executable, duplicate, find, listening_socket};
+
+/// No conversation takes longer, whatever fails.
+pub(super) const BOUND: Duration = Duration::from_secs(10);
+
+/// How long work behind the responses may take: reaping a child, an upgrade.
+pub(super) const SETTLED: Duration = Duration::from_secs(3);
+
+/// An installation in its own folder, and the socket that its web server would have.
+pub(super) struct Site {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) listener: OwnedFd,
+    pub(super) program: Option<Program>,
+    /// How long [`Site::SAID`] were when this run started.
+    pub(super) said_before: [usize; 2],
+    /// How this run's process exited early; another was then started.
+    pub(super) died: Option<ExitStatus>,
+    /// The same program as an HTTP server, and where it listens.
+    pub(super) http: Option<(Program, SocketAddr)>,
+}
+
+pub(super) const PASSWORD: &str = "a long password, for a sweep";
+
+impl Site {
+    pub(super) fn new() -> Site {
+        let folder =
+            tempfile::Builder::new().prefix("toolshed-swept-").tempdir().expect("a folder");
+        copy_executable(&find("toolshed"), &folder.path().join("toolshed")).expect("a copy");
+        fs::write(folder.path().join("dispatch.fcgi"), "touch me\n").expect("a file");
+        let listener = listening_socket(&folder.path().join("sock")).expect("a socket");
+        Site { folder, listener, program: None, said_before: [0; 2], died: None, http: None }
+    }
+
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    pub(super) fn with_settings(&self, start: Start) -> Start {
+        start
+            .without_environment()
+            .folder(self.folder.path())
+            .variable("TOOLSHED_PUBLIC", "all,diagnostics")
+            // So that a second one waits.
+            .variable("TOOLSHED_MAX_ISOLATED", "1")
+            .variable("TOOLSHED_LAUNCHER", self.path("dispatch.fcgi"))
+            .variable("APP_PASSWORD", PASSWORD)
+    }
+
+    /// Starts the program, with a fault from its first call on if there is one.
+    pub(super) fn start(&mut self, fault: Option<(Fault, &Path)>) {
+        let program = self.path("toolshed");
+        let log = self.path("stderr");
+        let start = match fault {
+            Some((fault, trace)) => injection::start(&program, fault, trace, log),
+            None => Start::new(program, log),
+        };
+        let stdin = duplicate(self.listener.as_fd()).expect("a descriptor");
+        self.program = Some(self.with_settings(start).stdin(stdin).start().expect("it starts"));
+    }
+
+    /// The running program; started if there is none.
+    pub(super) fn running(&mut self) -> &mut Program {
+        if self.has_ended().is_some() {
+            self.program = None;
+        }
+        if self.program.is_none() {
+            self.start(None);
+            let answer = self.get("/healthz");
+            assert_eq!(answer.status(), Some(200), "{answer:?}\n{}", self.said());
+            self.until_checked();
+        }
+        self.program.as_mut().expect("it was started")
+    }
+
+    /// The running version is checked by a child a second after the first start, and kept as the last good one.
+    pub(super) fn until_checked(&self) {
+        let deadline = Instant::now() + BOUND;
+        while !self.path("toolshed.good").exists() {
+            assert!(Instant::now() < deadline, "what runs was not checked: {}", self.said());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.program.as_mut()?.ended().expect("the system can tell")
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.program.as_ref().expect("it runs").pid()
+    }
+
+    /// The program that serves HTTP, started if there is none: its process number and address.
+    pub(super) fn over_http(&mut self) -> (u32, SocketAddr) {
+        if self.http.as_mut().is_some_and(|http| http.0.ended().is_ok_and(|ended| ended.is_some()))
+        {
+            self.http = None;
+        }
+        if self.http.is_none() {
+            let address = free_port().expect("a port");
+            let start = Start::new(self.path("toolshed"), self.path("stderr"));
+            let start = start.argument("serve").argument("--listen").argument(address.to_string());
+            let mut program = self.with_settings(start).start().expect("it starts");
+            let listens = || TcpStream::connect(address).is_ok();
+            program.wait_until("its port answered", listens).expect("it listens");
+            self.http = Some((program, address));
+        }
+        let (program, address) = self.http.as_ref().expect("it was started");
+        (program.pid(), *address)
+    }
+
+    /// Adds the output of a process that served one request.
+    pub(super) fn says(&self, text: &[u8]) {
+        let file = File::options().create(true).append(true).open(self.path("stderr"));
+        file.and_then(|mut file| file.write_all(text)).expect("it is written");
+    }
+
+    /// Ends the program and forgets everything it has written.
+    pub(super) fn begin_anew(&mut self) {
+        self.program = None;
+        self.http = None;
+        for below in ["data", "logs"] {
+            let _ = fs::remove_dir_all(self.path(below));
+        }
+        for below in ["stderr", "toolshed.good", "toolshed.previous", "toolshed.new"] {
+            let _ = fs::remove_file(self.path(below));
+        }
+        self.said_before = [0; 2];
+    }
+
+    /// Where the program writes its messages.
+    pub(super) const SAID: [&str; 2] = ["stderr", "logs/toolshed.log"];
+
+    pub(super) fn all_said(&self) -> [String; 2] {
+        let read = |below| fs::read(self.path(below)).unwrap_or_default();
+        Self::SAID.map(|below| String::from_utf8_lossy(&read(below)).into_owned())
+    }
+
+    /// All messages since this run started.
+    pub(super) fn said(&self) -> String {
+        let texts = self.all_said();
+        let new =
+            texts.iter().zip(self.said_before).filter_map(|(text, before)| text.get(before..));
+        new.collect()
+    }
+
+    pub(super) fn upgrades(&self) -> usize {
+        self.all_said().concat().matches("Upgraded; serving").count()
+    }
+
+    pub(super) fn connect(&self) -> io::Result<FastCgi> {
+        let connection = FastCgi::connect(&self.path("sock"))?;
+        connection.stream().set_read_timeout(Some(BOUND))?;
+        Ok(connection)
+    }
+
+    pub(super) fn get(&mut self, target: &str) -> Heard {
+        self.ask("GET", target, "", "")
+    }
+
+    pub(super) fn post(&mut self, target: &str, body: &str, cookies: &str) -> Heard {
+        self.ask("POST", target, body, cookies)
+    }
+
+    pub(super) fn ask(&mut self, method: &str, target: &str, body: &str, cookies: &str) -> Heard {
+        let kind = ("CONTENT_TYPE", "application/x-www-form-urlencoded");
+        let more = [kind, ("HTTP_COOKIE", cookies), ("HTTP_ACCEPT", "text/html")];
+        let length = (!body.is_empty()).then_some(body.len() as u64);
+        let mut connection = self.connect().expect("the socket is there whoever listens");
+        connection.begin_with(id(1), false, method, target, length, &more);
+        connection.stdin(id(1), Bytes::copy_from_slice(body.as_bytes()));
+        connection.stdin_end(id(1));
+        self.hear(&mut connection, 1)
+    }
+
+    /// Sends what is started and waits for the response, as a web server does: when the process exits, it
+    /// starts another.
+    pub(super) fn hear(&mut self, connection: &mut FastCgi, number: u16) -> Heard {
+        if let Err(error) = connection.flush() {
+            return Heard::from(Err(error));
+        }
+        let deadline = Instant::now() + BOUND;
+        connection.stream().set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        loop {
+            match Heard::from(connection.finish(id(number))) {
+                Heard::Silence if Instant::now() < deadline => self.start_another_if_ended(),
+                heard => return heard,
+            }
+        }
+    }
+
+    pub(super) fn start_another_if_ended(&mut self) {
+        if let Some(status) = self.has_ended() {
+            self.died = Some(status);
+            self.program = None;
+            self.start(None);
+        }
+    }
+}
+
+/// How one conversation ended.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// With a complete response.
+    Answer(Answer),
+    /// With a connection that was closed or reset.
+    Closed,
+    /// Not within [`BOUND`].
+    Silence,
+    /// With something else.
+    #[allow(dead_code, reason = "it is printed")]
+    Trouble(io::Error),
+}
+
+impl From<io::Result<Answer>> for Heard {
+    fn from(answer: io::Result<Answer>) -> Heard {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionReset, NotConnected, TimedOut, UnexpectedEof, WouldBlock,
+        };
+        match answer {
+            Ok(answer) => Heard::Answer(answer),
+            Err(error) => match error.kind() {
+                UnexpectedEof | ConnectionReset | BrokenPipe | NotConnected => Heard::Closed,
+                TimedOut | WouldBlock => Heard::Silence,
+                _ => Heard::Trouble(error),
+            },
+        }
+    }
+}
+
+impl Heard {
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Heard::Answer(answer) => Some(answer.status()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Heard::Answer(answer) => String::from_utf8_lossy(&answer.stdout).into_owned(),
+            _ => String::new(),
+        }
+    }
+}
