@@ -31,7 +31,7 @@ fn peak(program: &external::External) -> u64 {
 }
 
 #[test]
-fn an_upload_passes_through_little_memory() {
+fn an_upload_uses_little_memory() {
     let program = warm();
     let before = peak(&program);
     upload(&program, large());
@@ -40,7 +40,7 @@ fn an_upload_passes_through_little_memory() {
 }
 
 #[test]
-fn an_answer_passes_through_little_memory() {
+fn a_download_uses_little_memory() {
     let program = warm();
     let before = peak(&program);
     download(&program, large() >> 20);
@@ -90,7 +90,7 @@ fn download(program: &external::External, mib: u64) {
 }
 
 #[test]
-fn a_client_that_stops_reading_stops_the_handler() {
+fn a_client_that_stops_reading_blocks_the_handler() {
     let mut program = warm();
     let before = peak(&program);
     let mut connection = program.connect().expect("it listens");
@@ -110,7 +110,7 @@ fn a_client_that_stops_reading_stops_the_handler() {
 }
 
 #[test]
-fn a_handler_that_does_not_read_stops_the_client() {
+fn a_handler_that_does_not_read_blocks_the_client() {
     use std::io::Write;
     let mut program = warm();
     let before = peak(&program);

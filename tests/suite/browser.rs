@@ -179,7 +179,7 @@ impl Drop for Browser {
 }
 
 #[test]
-fn the_login_in_chromium_by_keyboard_alone() {
+fn the_login_works_in_chromium_by_keyboard_only() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
     let running = serve::start(&setup).expect("it starts");
     let browser = Browser::start(&running);
@@ -363,7 +363,7 @@ fn a_new_password_is_rated_as_it_is_typed() {
 }
 
 #[test]
-fn the_pages_of_the_login_fit_a_phone() {
+fn the_login_pages_fit_a_phone() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
     let running = serve::start(&setup).expect("it starts");
     let browser = Browser::start(&running);

@@ -62,7 +62,7 @@ fn check_reference(program: &str, said: &str, answer: &Answer) {
 }
 
 #[test]
-fn every_fault_is_answered_and_so_are_the_others() {
+fn every_fault_is_answered_and_so_are_other_requests() {
     let mut program = program();
     for fault in FAULTS {
         let image = ask(&program, "/image");
@@ -109,7 +109,7 @@ fn every_fault_is_answered_and_so_are_the_others() {
 }
 
 #[test]
-fn an_answer_that_has_begun_is_cut_off_where_it_can_be_seen() {
+fn a_started_response_is_visibly_truncated() {
     let mut program = program();
     for bytes in [1, 10_000, 100_000] {
         let image = ask(&program, "/image");
@@ -133,7 +133,7 @@ fn an_answer_that_has_begun_is_cut_off_where_it_can_be_seen() {
 }
 
 #[test]
-fn a_record_that_is_half_sent_is_completed_before_others_are_answered() {
+fn a_half_sent_record_is_completed_first() {
     let mut program = program();
     let image = ask(&program, "/image");
     let mut connection = program.connect().expect("it listens");
@@ -157,7 +157,7 @@ fn a_record_that_is_half_sent_is_completed_before_others_are_answered() {
 }
 
 #[test]
-fn whoever_does_not_read_is_not_waited_for() {
+fn a_client_that_does_not_read_does_not_delay_the_restart() {
     let mut program = program();
     let image = ask(&program, "/image");
     let mut deaf = program.connect().expect("it listens");
@@ -175,7 +175,7 @@ fn whoever_does_not_read_is_not_waited_for() {
 }
 
 #[test]
-fn a_large_upload_does_not_take_the_answer_back() {
+fn a_large_upload_still_gets_its_response() {
     let mut program = program();
     let image = ask(&program, "/image");
     let mut connection = program.connect().expect("it listens");
@@ -199,7 +199,7 @@ fn is_asleep(pid: u32) -> bool {
 }
 
 #[test]
-fn what_crashes_again_and_again_is_left_alone_in_all_processes() {
+fn repeated_crashes_quarantine_a_part_in_all_processes() {
     let setup = Setup::new(App::TestApp, "");
     let mut first = external::start_with(&setup, |start, folder| {
         start.variable("TEST_APP_STATE", folder.join("run"))
@@ -234,7 +234,7 @@ fn what_crashes_again_and_again_is_left_alone_in_all_processes() {
 }
 
 #[test]
-fn a_signal_from_outside_ends_an_idle_program_and_a_crash_at_the_start_too() {
+fn a_fatal_signal_ends_a_program_with_no_request_in_flight() {
     for signal in [libc::SIGSEGV, libc::SIGABRT] {
         for serves_first in [false, true] {
             let mut program = program();
@@ -253,7 +253,7 @@ fn a_signal_from_outside_ends_an_idle_program_and_a_crash_at_the_start_too() {
 }
 
 #[test]
-fn panics_are_told_with_place_and_way() {
+fn panics_are_logged_with_location_and_backtrace() {
     let mut program = program();
     let mut connection = program.connect().expect("it listens");
     let answer = connection.get(id(1), true, "/panic?secret=1").expect("an answer comes");
@@ -279,7 +279,7 @@ fn panics_are_told_with_place_and_way() {
 }
 
 #[test]
-fn the_program_that_runs_starts_anew_and_not_what_lies_in_its_place() {
+fn a_restart_in_place_runs_the_same_program_not_the_file_at_its_path() {
     let mut program = program();
     let image = ask(&program, "/image");
     // An upload in progress: nothing that could run, and nobody has checked it.
@@ -315,7 +315,7 @@ fn a_crash_while_draining_is_answered_and_ends_the_process() {
 }
 
 #[test]
-fn over_cgi_a_crash_is_answered_where_nothing_is_out_yet() {
+fn over_cgi_a_crash_is_answered_unless_the_response_has_started() {
     for (query, expected) in [("", "Status: 500 "), ("after=10", "Status: 200 ")] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_test-app"))
             .env_clear()

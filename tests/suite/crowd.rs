@@ -36,7 +36,7 @@ fn p99(program: &External) -> Duration {
 }
 
 #[test]
-fn a_thousand_idle_and_two_hundred_dripping_connections_delay_nobody() {
+fn a_thousand_idle_and_two_hundred_dripping_connections_delay_no_request() {
     allow_descriptors(4096).expect("the hard limit allows it");
     let setup = Setup::new(App::Toolshed, "").with_variable("TOOLSHED_MAX_CONNECTIONS", "2000");
     let mut program = external::start_limited(&setup, Limit::Descriptors, 4096, None)
@@ -238,27 +238,27 @@ fn small_upload() -> Request {
 }
 
 #[test]
-fn slow_bodies_shut_nobody_out() {
+fn slow_bodies_do_not_block_other_requests() {
     check_among_slow_bodies(530, false, start(false), Request::get("/healthz"));
 }
 
 #[test]
-fn slow_bodies_behind_nginx_shut_nobody_out() {
+fn slow_bodies_behind_nginx_do_not_block_other_requests() {
     check_among_slow_bodies(530, false, start(true), Request::get("/healthz"));
 }
 
 #[test]
-fn slow_bodies_from_many_addresses_do_not_shut_out_small_uploads() {
+fn slow_bodies_from_many_addresses_do_not_block_small_uploads() {
     check_among_slow_bodies(450, true, start(false), small_upload());
 }
 
 #[test]
-fn slow_bodies_from_many_addresses_behind_nginx_do_not_shut_out_small_uploads() {
+fn slow_bodies_from_many_addresses_behind_nginx_do_not_block_small_uploads() {
     check_among_slow_bodies(450, true, start(true), small_upload());
 }
 
 #[test]
-fn slow_heads_shut_nobody_out() {
+fn slow_heads_do_not_block_other_requests() {
     let running = start(false);
     let beginning = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ";
     let crowd = Crowd { size: 1500, beginning, is_spread: false };
@@ -269,7 +269,7 @@ fn slow_heads_shut_nobody_out() {
 
 /// A phone in a train: 2 KiB a second, and tunnels of 15 s.
 #[test]
-fn an_honest_slow_upload_arrives() {
+fn a_slow_but_honest_upload_succeeds() {
     const SECONDS: usize = 4;
     let is_long = std::env::var_os("TOOLSHED_TESTS_LONG").is_some();
     let (tunnels, tunnel) = if is_long { (4, 15) } else { (2, 3) };

@@ -35,7 +35,7 @@ fn check_modules(folder: &Path, parent: &str) {
 }
 
 #[test]
-fn what_a_shell_reads_has_unix_line_ends_and_may_be_run() {
+fn shell_scripts_have_unix_line_endings_and_the_right_mode() {
     use std::os::unix::fs::PermissionsExt;
     for (name, runs) in
         [("dispatch.fcgi", true), ("htaccess", false), ("tests/run", true), (".ci/run", true)]

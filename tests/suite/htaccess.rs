@@ -112,7 +112,7 @@ fn private_files_stay_private(base: &'static str) {
 
 /// The second form, without rewriting: nothing outside of `static/` is a file, whatever its name.
 #[test]
-fn in_a_folder_that_is_the_programs_nothing_is_a_file() {
+fn with_fcgid_wrapper_virtual_only_static_files_are_served() {
     let base = "/project";
     let running =
         apache_fcgid::start_virtual(&Setup::new(App::TestApp, base)).expect("Apache starts");
@@ -186,7 +186,7 @@ fn is_refused(_: &Running, answer: &Response) -> Result<(), String> {
 }
 
 #[test]
-fn the_launcher_is_not_an_address() {
+fn urls_with_the_launchers_name_redirect() {
     let running =
         apache_fcgid::start(&Setup::new(App::TestApp, "/project")).expect("Apache starts");
     let ask = |target: &str, place| Case::ask(place, Request::get(target), Expect::Redirect(place));
@@ -201,7 +201,7 @@ fn the_launcher_is_not_an_address() {
 }
 
 #[test]
-fn encoded_slashes_arrive_where_the_host_lets_them() {
+fn encoded_slashes_arrive_if_apache_allows_them() {
     let setup = Setup::new(App::TestApp, "").with_server_lines("AllowEncodedSlashes NoDecode");
     let running = apache_fcgid::start(&setup).expect("Apache starts");
     run_all(

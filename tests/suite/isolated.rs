@@ -127,7 +127,7 @@ fn isolated_culprits_behind_mod_fcgid() {
 }
 
 #[test]
-fn isolated_culprits_behind_nginx_with_kept_connections() {
+fn isolated_culprits_behind_nginx_with_keep_alive() {
     isolated_culprits("nginx, connections kept");
 }
 
@@ -138,7 +138,7 @@ fn isolated_culprits_over_http() {
 
 /// What is not a crash, behind each of the three.
 #[test]
-fn slow_large_and_stray_answers_and_a_child() {
+fn sleep_stream_child_and_stdout_work_on_each_transport() {
     for way in ["mod_fcgid at /", "nginx, connections kept", "serve"] {
         let running = start(way);
         let get = |path: &str| {
@@ -169,7 +169,7 @@ fn slow_large_and_stray_answers_and_a_child() {
 /// What is in progress is finished by a copy of the process, which is not the parent of those that it
 /// waits for.
 #[test]
-fn isolated_answers_go_on_while_the_program_is_upgraded() {
+fn isolated_responses_continue_during_an_upgrade() {
     let running = start("nginx, connections kept");
     check_unharmed(&running, &[], "the start");
     let before = running.our_processes();
@@ -221,7 +221,7 @@ fn a_crash_leaves_no_isolated_process_behind() {
 
 /// Where no thread can be started, with the system calls of Linux 3.10 alone.
 #[test]
-fn isolated_on_an_old_kernel_and_without_threads() {
+fn isolation_works_on_an_old_kernel_without_threads() {
     let running = start_with("nginx, connections kept", |base| {
         end_to_end::fixtures::Setup::new(App::Toolshed, base)
             .with_variable("TOOLSHED_PUBLIC", "all,diagnostics")
@@ -243,7 +243,7 @@ fn isolated_on_an_old_kernel_and_without_threads() {
 
 /// Where the account may have one process: inline is served, the rest is told when to come back.
 #[test]
-fn where_no_process_can_be_made_the_rest_goes_on() {
+fn without_processes_inline_requests_are_served() {
     let user = User::with_nothing_running();
     let setup = end_to_end::fixtures::Setup::new(App::Toolshed, "")
         .with_variable("TOOLSHED_PUBLIC", "all,diagnostics")

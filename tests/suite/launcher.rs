@@ -212,7 +212,7 @@ fn run(shell: &str, case: &Case, account: &Path) -> Output {
 /// A program with another time stamp than that of the last good version has not passed its check: the good
 /// one is started, which sees to it.
 #[test]
-fn the_last_good_version_is_started_while_the_program_has_not_passed() {
+fn the_last_good_version_is_started_until_the_program_passes_its_check() {
     const GOOD: &str = "toolshed-home/toolshed.good";
     const FILES: &[(&str, &[u8], u32)] =
         &[(NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755), (GOOD, PROGRAM.as_bytes(), 0o755)];
@@ -255,7 +255,7 @@ fn the_last_good_version_is_started_while_the_program_has_not_passed() {
 }
 
 #[test]
-fn without_home_the_account_is_looked_up() {
+fn without_home_the_launcher_looks_up_the_account() {
     let case = Case { name: "", files: &[], environment: &[], expect: Expect::Refused(127, &[]) };
     let account = account(&case);
     let output = run("dash", &case, account.path());
@@ -276,7 +276,7 @@ fn without_home_the_account_is_looked_up() {
 }
 
 #[test]
-fn the_launcher_is_found_by_a_relative_name_too() {
+fn the_launcher_works_with_a_relative_path() {
     // suexec starts it so.
     let account = account(&CASES[0]);
     let output = Command::new("sh")

@@ -68,13 +68,13 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn a_full_disk_stops_nobody() {
+fn a_full_disk_blocks_no_request() {
     let setup = setup().with_variable("TOOLSHED_LOG", "/dev/full");
     everything_is_answered(external::start(&setup).expect("the program starts"), true);
 }
 
 #[test]
-fn a_limit_on_files_stops_nobody() {
+fn a_file_size_limit_blocks_no_request() {
     // Like a quota. Everything that the program keeps in files is lost, too.
     let started = external::start_with(&setup(), |start, folder| {
         fs::write(folder.join("run/app.log"), "there is a line already\n").expect("it is written");
@@ -84,7 +84,7 @@ fn a_limit_on_files_stops_nobody() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_stops_nobody() {
+fn an_unread_pipe_blocks_no_request() {
     let mut pipe = None;
     let started = external::start_with(&setup(), |start, folder| {
         let path = folder.join("run/pipe");
@@ -109,7 +109,7 @@ fn a_pipe_that_nobody_reads_stops_nobody() {
 
 /// An application whose `println!` fails has panicked, and its visitor gets a response.
 #[test]
-fn what_a_tool_cannot_print_is_its_own_failure() {
+fn a_failed_print_fails_only_its_own_request() {
     let setup = Setup::new(App::TestApp, "");
     let started = external::start_with(&setup, |start, _| start.limit(Limit::FileSize, 0));
     let mut program = started.expect("the program starts");
@@ -146,7 +146,7 @@ fn bytes(folder: &Path, name: &str) -> u64 {
 }
 
 #[test]
-fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
+fn a_flood_of_refused_forms_neither_fills_the_disk_nor_hides_other_messages() {
     const LIMIT: u64 = 64 * 1024;
     // As installed.
     let setup = Setup::new(App::Toolshed, "").with_upgrade();
@@ -189,7 +189,7 @@ fn a_flood_of_refused_forms_fills_no_disk_and_hides_nothing() {
 
 /// What tools print counts, too, although it does not pass through the log's code.
 #[test]
-fn a_log_full_of_printed_lines_is_renamed() {
+fn printed_lines_count_towards_log_rotation() {
     const LIMIT: u64 = 64 * 1024;
     let setup = setup().with_variable("TOOLSHED_LOG_BYTES", "64 KiB");
     let started = external::start_with(&setup, |start, folder| {

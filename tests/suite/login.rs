@@ -198,7 +198,7 @@ fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
 }
 
 #[test]
-fn guesses_are_counted_by_all_processes_of_mod_fcgid_together() {
+fn all_processes_of_mod_fcgid_count_guesses_together() {
     let running = start();
     // Eight at once: so many processes are started for them.
     let statuses = thread::scope(|scope| {
@@ -232,7 +232,7 @@ fn guesses_are_counted_by_all_processes_of_mod_fcgid_together() {
 }
 
 #[test]
-fn a_folder_of_plain_files_is_guarded_and_leads_to_the_login_and_back() {
+fn a_guarded_folder_of_plain_files_leads_to_the_login_and_back() {
     let running = start();
     let mut browser = Browser::new(&running);
     for path in [
@@ -286,7 +286,7 @@ fn a_folder_of_plain_files_is_guarded_and_leads_to_the_login_and_back() {
 /// On a file system without locks several processes would spoil the store: so it is not used, what needs none
 /// of it goes on, and the owner reads what to do.
 #[test]
-fn without_locks_public_pages_stay_and_the_log_names_the_cure() {
+fn without_locks_public_pages_work_and_the_log_says_what_to_do() {
     let setup =
         Setup::new(App::Toolshed, "").without_locks().with_variable("APP_PASSWORD", PASSWORD);
     let running = serve::start(&setup).expect("it starts");
@@ -369,7 +369,7 @@ const HASH: &str =
 
 /// Whoever floods the login with passwords delays neither the visitors of other pages nor, for long, the owner:
 /// however many processes there are. `in_children`: of the checks those that are a child's work.
-fn a_crowd_is_checked_two_at_a_time(
+fn check_two_at_a_time(
     start: impl Fn(&Setup) -> io::Result<Running>,
     base: &'static str,
     in_children: RangeInclusive<usize>,
@@ -395,14 +395,14 @@ fn a_crowd_is_checked_two_at_a_time(
 }
 
 #[test]
-fn a_crowd_of_passwords_is_checked_two_at_a_time_while_the_site_goes_on() {
-    a_crowd_is_checked_two_at_a_time(serve::start, "", 1..=2);
+fn passwords_are_checked_two_at_a_time_and_the_site_stays_responsive() {
+    check_two_at_a_time(serve::start, "", 1..=2);
 }
 
 #[test]
-fn a_crowd_of_passwords_is_checked_two_at_a_time_by_all_processes_of_mod_fcgid_together() {
+fn passwords_are_checked_two_at_a_time_across_all_processes_of_mod_fcgid() {
     let start = |setup: &Setup| apache_fcgid::start(setup).inspect(wait_until_version_is_checked);
-    a_crowd_is_checked_two_at_a_time(start, "/project", 1..=2);
+    check_two_at_a_time(start, "/project", 1..=2);
 }
 
 /// The first process that mod_fcgid starts checks its own version in a child, which would be counted, too.
@@ -423,13 +423,13 @@ fn wait_until_version_is_checked(running: &Running) {
 
 /// Each computes for itself, but not all at once.
 #[test]
-fn a_crowd_of_passwords_is_checked_two_at_a_time_as_cgi() {
-    a_crowd_is_checked_two_at_a_time(apache_fcgid::start_cgi, "/project", 0..=0);
+fn passwords_are_checked_two_at_a_time_over_cgi() {
+    check_two_at_a_time(apache_fcgid::start_cgi, "/project", 0..=0);
 }
 
 /// Where the account may have no process more a password is not looked at, rather than in the loop.
 #[test]
-fn where_no_process_can_be_made_the_login_says_when_to_come_back() {
+fn without_processes_the_login_says_when_to_retry() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD_HASH", HASH);
     let running = serve::start(&setup.with_processes(1)).expect("it starts");
     let answer = Browser::new(&running).log_in("/login", "correct horse");
@@ -451,7 +451,7 @@ fn where_no_process_can_be_made_the_login_says_when_to_come_back() {
 
 /// The store, the computing in a child and the cookies need nothing that a poor host does not have.
 #[test]
-fn the_login_works_without_threads_on_a_kernel_that_is_old() {
+fn the_login_works_without_threads_on_an_old_kernel() {
     let setup = Setup::new(App::Toolshed, "").without_threads().on_an_old_kernel();
     let running = serve::start(&setup.with_variable("APP_PASSWORD_HASH", HASH)).expect("it starts");
     let mut browser = Browser::new(&running);

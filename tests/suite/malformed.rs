@@ -232,11 +232,11 @@ fn table() -> Vec<Case> {
 /// Rows that the protocol's own tests have and a real socket cannot show, with the reason.
 const NOT_HERE: [(&str, &str); 1] = [(
     "a thousand questions and no reader",
-    "the system's socket buffers hold the answers first; questions_without_a_reader is its own test",
+    "the system's socket buffers hold the answers first; unread_replies_to_get_values_are_bounded is its own test",
 )];
 
 #[test]
-fn every_documented_row_is_here() {
+fn every_documented_row_is_tested() {
     let text = std::fs::read_to_string(project().join("docs/fastcgi-support.md"));
     let text = text.expect("docs/fastcgi-support.md is there");
     let (_, section) = text.split_once("## Malformed conversations").expect("it has the section");
@@ -255,7 +255,7 @@ fn every_documented_row_is_here() {
 }
 
 #[test]
-fn each_conversation_gets_its_answer_and_the_server_is_unharmed() {
+fn each_malformed_conversation_gets_its_documented_reply() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut failures = Vec::new();
     for case in table() {
@@ -398,7 +398,7 @@ impl Wire {
 }
 
 #[test]
-fn questions_without_a_reader() {
+fn unread_replies_to_get_values_are_bounded() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let wire = Wire::connect(&program).expect("it listens");
     wire.stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");
@@ -413,7 +413,7 @@ fn questions_without_a_reader() {
 }
 
 #[test]
-fn whoever_hangs_up_in_the_middle_harms_nobody() {
+fn hanging_up_at_any_byte_leaves_nothing_behind() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let request =
         [head(1, "/echo/x"), record(STDIN, 1, b"the body"), record(STDIN, 1, b"")].concat();

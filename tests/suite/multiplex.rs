@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const COMPLETE: Option<(u32, ProtocolStatus)> = Some((0, ProtocolStatus::RequestComplete));
 
 #[test]
-fn interleaved_requests_with_a_slow_one_among_them() {
+fn a_slow_request_does_not_delay_interleaved_ones() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     let slow = id(7);
@@ -53,7 +53,7 @@ fn interleaved_requests_with_a_slow_one_among_them() {
 }
 
 #[test]
-fn ids_are_used_again() {
+fn request_ids_can_be_reused() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     for round in 0..200 {
@@ -66,7 +66,7 @@ fn ids_are_used_again() {
 }
 
 #[test]
-fn an_aborted_request_is_cancelled_and_the_others_go_on() {
+fn an_aborted_request_is_cancelled_and_the_others_continue() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     for number in [1, 2] {
@@ -90,7 +90,7 @@ fn an_aborted_request_is_cancelled_and_the_others_go_on() {
 }
 
 #[test]
-fn past_the_limit_the_program_says_overloaded() {
+fn requests_above_the_limit_are_overloaded() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     let values = connection

@@ -14,7 +14,7 @@ use crate::servers::start_with;
 use end_to_end::http_client::{Request, Upload};
 
 #[test]
-fn the_filter_stops_a_thread() {
+fn the_filter_refuses_threads() {
     let free = Command::new(find("starts-a-thread")).output().expect("it runs");
     assert_eq!(String::from_utf8_lossy(&free.stdout), "started\n", "{free:?}");
     let refused =
@@ -25,7 +25,7 @@ fn the_filter_stops_a_thread() {
 }
 
 #[test]
-fn the_filter_leaves_processes_alone() {
+fn the_filter_allows_processes() {
     let output = Command::new(find("no-threads"))
         .args(["sh", "-c", "echo $(echo from a process)"])
         .output()
@@ -34,14 +34,14 @@ fn the_filter_leaves_processes_alone() {
 }
 
 #[test]
-fn the_table_behind_mod_fcgid_without_threads() {
+fn all_cases_pass_behind_mod_fcgid_without_threads() {
     let start = |app| start_with("mod_fcgid at /", |base| Setup::new(app, base).without_threads());
     run_all(start(App::TestApp), table());
     run_all(start(App::Toolshed), site());
 }
 
 #[test]
-fn the_table_behind_nginx_without_threads() {
+fn all_cases_pass_behind_nginx_without_threads() {
     let name = "nginx, connections kept";
     let start = |app| start_with(name, |base| Setup::new(app, base).without_threads());
     run_all(start(App::TestApp), table());
@@ -49,14 +49,14 @@ fn the_table_behind_nginx_without_threads() {
 }
 
 #[test]
-fn the_table_over_http_without_threads() {
+fn all_cases_pass_over_http_without_threads() {
     let start = |app| start_with("serve", |base| Setup::new(app, base).without_threads());
     run_all(start(App::TestApp), table());
     run_all(start(App::Toolshed), site());
 }
 
 #[test]
-fn the_filter_makes_a_kernel_old() {
+fn the_filter_refuses_newer_system_calls() {
     let new = Command::new(find("asks-an-old-kernel")).output().expect("it runs");
     assert_eq!(String::from_utf8_lossy(&new.stdout), "random\n", "{new:?}");
     let old =
@@ -66,7 +66,7 @@ fn the_filter_makes_a_kernel_old() {
 }
 
 #[test]
-fn the_table_on_an_old_kernel() {
+fn all_cases_pass_on_an_old_kernel() {
     for name in ["mod_fcgid at /", "nginx, connections kept", "serve"] {
         let start = |app| start_with(name, |base| Setup::new(app, base).on_an_old_kernel());
         run_all(start(App::TestApp), table());
@@ -96,7 +96,7 @@ fn site() -> Vec<Case> {
 }
 
 #[test]
-fn a_user_at_the_limit_of_processes_is_served() {
+fn the_program_serves_at_the_process_limit() {
     // The limit counts all of the user's tasks. Started by root the program gets a user who has no
     // other process, so 1 is exactly enough for it; for anybody else 1 is less than there is. In both
     // cases one more is refused.
@@ -127,7 +127,7 @@ fn a_user_at_the_limit_of_processes_is_served() {
 }
 
 #[test]
-fn behind_mod_fcgid_at_the_limit_of_processes_too() {
+fn the_program_serves_at_the_process_limit_behind_mod_fcgid() {
     // The web server's user has processes already, so with 1 no fork succeeds.
     for app in [App::TestApp, App::Toolshed] {
         let running =

@@ -72,74 +72,74 @@ pub(crate) fn start_with(name: &str, setup: impl FnOnce(&'static str) -> Setup) 
 }
 
 #[test]
-fn the_table_behind_mod_fcgid_at_the_root() {
+fn all_cases_pass_behind_mod_fcgid_at_the_root() {
     run_all(start("mod_fcgid at /", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_mod_fcgid_in_a_folder() {
+fn all_cases_pass_behind_mod_fcgid_in_a_folder() {
     run_all(start("mod_fcgid in /project", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_fcgid_wrapper_virtual() {
+fn all_cases_pass_behind_fcgid_wrapper_virtual() {
     run_all(start("FcgidWrapper virtual in /project", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_mod_cgid_at_the_root() {
+fn all_cases_pass_behind_mod_cgid_at_the_root() {
     run_all(start("mod_cgid at /", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_mod_cgid_in_a_folder() {
+fn all_cases_pass_behind_mod_cgid_in_a_folder() {
     run_all(start("mod_cgid in /project", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_mod_proxy_fcgi_with_reuse() {
+fn all_cases_pass_behind_mod_proxy_fcgi_with_reuse() {
     run_all(start("mod_proxy_fcgi, connections reused", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_mod_proxy_fcgi_without_reuse() {
+fn all_cases_pass_behind_mod_proxy_fcgi_without_reuse() {
     run_all(start("mod_proxy_fcgi, a connection a request", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_nginx_with_kept_connections() {
+fn all_cases_pass_behind_nginx_with_keep_alive() {
     run_all(start("nginx, connections kept", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_nginx_without_kept_connections() {
+fn all_cases_pass_behind_nginx_without_keep_alive() {
     run_all(start("nginx, a connection a request", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_lighttpd() {
+fn all_cases_pass_behind_lighttpd() {
     run_all(start("lighttpd", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_caddy() {
+fn all_cases_pass_behind_caddy() {
     run_all(start("caddy", App::TestApp), table());
 }
 
 #[test]
-fn the_table_behind_haproxy() {
+fn all_cases_pass_behind_haproxy() {
     run_all(start("haproxy", App::TestApp), table());
 }
 
 #[test]
-fn the_table_over_http() {
+fn all_cases_pass_over_http() {
     run_all(start("serve", App::TestApp), table());
 }
 
 /// httpd takes a process for idle as soon as the client is gone, though its handler still works: the
 /// next request comes on a second connection meanwhile, and has to be answered at once.
 #[test]
-fn one_process_behind_mod_fcgid_answers_on_while_a_vanished_request_ends() {
+fn one_process_behind_mod_fcgid_serves_others_while_an_abandoned_request_ends() {
     let setup = Setup::new(App::TestApp, "").with_server_lines("FcgidMaxProcessesPerClass 1");
     let running = apache_fcgid::start(&setup).expect("Apache starts");
     let vanishes = Case::check("a client that vanishes", |running| {
@@ -164,7 +164,7 @@ fn one_process_behind_mod_fcgid_answers_on_while_a_vanished_request_ends() {
 }
 
 #[test]
-fn names_of_cases_and_ways_are_different() {
+fn names_of_cases_and_deployments_are_unique() {
     let mut names: Vec<_> = table().iter().map(|case| case.name).collect();
     names.extend(WAYS.iter().map(|way| way.name));
     let all = names.len();

@@ -18,7 +18,7 @@ fn external() -> external::External {
 }
 
 #[test]
-fn sigterm_wakes_an_idle_loop() {
+fn sigterm_ends_an_idle_program_at_once() {
     for app in [App::TestApp, App::Toolshed] {
         let mut program = external::start(&Setup::new(app, "")).expect("the program starts");
         assert_eq!(program.check_unharmed(), Ok(()));
@@ -34,7 +34,7 @@ fn sigterm_wakes_an_idle_loop() {
 }
 
 #[test]
-fn sigterm_wakes_an_idle_loop_over_http() {
+fn sigterm_ends_an_idle_http_server_at_once() {
     let running =
         end_to_end::fixtures::serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
     let answer = Request::get("/healthz").send(running.address).expect("an answer comes");
@@ -45,7 +45,7 @@ fn sigterm_wakes_an_idle_loop_over_http() {
 }
 
 #[test]
-fn sigterm_lets_a_slow_answer_come_to_its_end_and_a_second_one_does_not_cut_it_short() {
+fn a_slow_response_completes_despite_two_sigterms() {
     let mut program = external();
     let mut connection = program.connect().expect("it listens");
     connection.begin(id(1), true, "GET", "/slow?seconds=2", None);
@@ -63,7 +63,7 @@ fn sigterm_lets_a_slow_answer_come_to_its_end_and_a_second_one_does_not_cut_it_s
 }
 
 #[test]
-fn while_draining_a_large_answer_comes_to_its_end() {
+fn a_large_response_completes_while_draining() {
     let mut program = external();
     let mut connection = program.connect().expect("it listens");
     connection.begin(id(1), false, "GET", "/large?mib=32", None);
@@ -80,7 +80,7 @@ fn while_draining_a_large_answer_comes_to_its_end() {
 }
 
 #[test]
-fn sigpipe_never_kills() {
+fn sigpipe_does_not_end_the_program() {
     let mut program = external();
     program.app.signal(libc::SIGPIPE).expect("it runs");
     for _ in 0..20 {
@@ -95,7 +95,7 @@ fn sigpipe_never_kills() {
 }
 
 #[test]
-fn a_spawned_program_serves_its_backlog_before_it_ends() {
+fn a_spawned_program_serves_its_backlog_before_it_exits() {
     // As under mod_fcgid: the listening socket is descriptor 0, and its name is the parent's number
     // and a count.
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
@@ -130,7 +130,7 @@ fn a_spawned_program_serves_its_backlog_before_it_ends() {
 }
 
 #[test]
-fn a_full_descriptor_table_is_waited_out() {
+fn accepting_pauses_while_the_descriptor_table_is_full() {
     let limited = external::start_limited(
         &Setup::new(App::TestApp, ""),
         Limit::Descriptors,

@@ -153,17 +153,17 @@ fn links_stay_in_the_site(running: &Running, answer: &Response) -> Result<(), St
 }
 
 #[test]
-fn the_site_behind_mod_fcgid_at_the_root() {
+fn the_site_works_behind_mod_fcgid_at_the_root() {
     run_all(start("mod_fcgid at /", App::Toolshed), table());
 }
 
 #[test]
-fn the_site_behind_mod_fcgid_in_a_folder() {
+fn the_site_works_behind_mod_fcgid_in_a_folder() {
     run_all(start("mod_fcgid in /project", App::Toolshed), table());
 }
 
 #[test]
-fn the_site_behind_every_other_web_server() {
+fn the_site_works_behind_every_other_web_server() {
     for way in WAYS.iter().filter(|way| !way.name.starts_with("mod_fcgid")) {
         println!("{}", way.name);
         run_all(start(way.name, App::Toolshed), table());

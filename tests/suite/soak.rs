@@ -265,7 +265,7 @@ fn run(program: &mut External, total: u64, rough: bool) {
 }
 
 #[test]
-fn nobody_is_lost_and_nothing_is_left_behind() {
+fn no_request_is_lost_and_nothing_leaks() {
     let total = if end_to_end::is_long() { 200_000 } else { 20_000 };
     let setup = Setup::new(App::Toolshed, "").with_variable("TOOLSHED_PUBLIC", "all,diagnostics");
     let mut program = external::start(&setup).expect("the program starts");

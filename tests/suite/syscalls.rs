@@ -14,7 +14,7 @@ use end_to_end::process_table;
 const REQUESTS: usize = 20;
 
 #[test]
-fn a_small_request_on_a_kept_connection_costs_three() {
+fn a_small_request_on_a_keep_alive_connection_takes_three_system_calls() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     for _ in 0..3 {
@@ -31,7 +31,7 @@ fn a_small_request_on_a_kept_connection_costs_three() {
 }
 
 #[test]
-fn a_small_request_on_a_new_connection_costs_five_or_six() {
+fn a_small_request_on_a_new_connection_takes_five_or_six_system_calls() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let ask = || {
         let mut connection = program.connect().expect("it listens");
@@ -69,7 +69,7 @@ fn a_small_request_on_a_new_connection_costs_five_or_six() {
 /// A program that watches its launcher looks at it once before each accept, and not at all for a request on
 /// a kept connection; what it looks at once a second is not counted here.
 #[test]
-fn a_program_that_can_be_upgraded_pays_one_look_for_each_accept() {
+fn watching_for_upgrades_costs_one_system_call_per_accept() {
     let setup = Setup::new(App::TestApp, "").with_upgrade();
     let program = external::start(&setup).expect("the program starts");
     let mut kept = program.connect().expect("it listens");

@@ -221,7 +221,7 @@ fn start(way: &str) -> Running {
 
 /// Touches, swaps of the binary and edits of the configuration, under load and with a download running
 /// through all of it.
-fn renews_without_loss(way: &str, keep: bool) {
+fn check_upgrades(way: &str, keep: bool) {
     let running = start(way);
     let mib = if is_long() { 1024 } else { 64 };
     let (first, _, process) = version(&running);
@@ -293,34 +293,34 @@ fn begun(version: &str) -> u128 {
 }
 
 #[test]
-fn upgrades_behind_mod_fcgid_lose_nothing() {
-    renews_without_loss("mod_fcgid at /", false);
+fn upgrades_behind_mod_fcgid_lose_no_request() {
+    check_upgrades("mod_fcgid at /", false);
 }
 
 #[test]
-fn upgrades_behind_nginx_with_kept_connections_lose_nothing() {
-    renews_without_loss("nginx, connections kept", true);
+fn upgrades_behind_nginx_with_keep_alive_lose_no_request() {
+    check_upgrades("nginx, connections kept", true);
 }
 
 #[test]
-fn upgrades_behind_nginx_without_kept_connections_lose_nothing() {
-    renews_without_loss("nginx, a connection a request", false);
+fn upgrades_behind_nginx_without_keep_alive_lose_no_request() {
+    check_upgrades("nginx, a connection a request", false);
 }
 
 #[test]
-fn upgrades_over_http_lose_nothing() {
-    renews_without_loss("serve", false);
+fn upgrades_over_http_lose_no_request() {
+    check_upgrades("serve", false);
 }
 
 #[test]
-fn upgrades_over_http_with_kept_connections_lose_nothing() {
-    renews_without_loss("serve", true);
+fn upgrades_over_http_with_keep_alive_lose_no_request() {
+    check_upgrades("serve", true);
 }
 
 /// With an answer in progress that takes longer than the moment it gets, each upgrade needs a copy of the
 /// process; where none can be made, the old version goes on until nothing is in progress.
 #[test]
-fn what_is_in_progress_is_finished_by_a_copy_or_waited_for() {
+fn a_draining_child_completes_what_is_in_flight_or_the_upgrade_waits() {
     for can_fork in [true, false] {
         let running = start_with("serve", |base| {
             let setup = Setup::new(App::TestApp, base).with_upgrade();
@@ -366,7 +366,7 @@ fn what_is_in_progress_is_finished_by_a_copy_or_waited_for() {
 /// SIGTERM at any moment of an upgrade: every request on a connection that was made is answered whole, and
 /// the process ends well and soon, with its copies.
 #[test]
-fn sigterm_at_any_moment_of_an_upgrade_loses_nothing() {
+fn sigterm_at_any_moment_of_an_upgrade_loses_no_request() {
     let rounds = if is_long() { 1_000 } else { 40 };
     // The same moments in each run.
     let mut state = 0x9e37_79b9_u32;
@@ -416,7 +416,7 @@ fn sigterm_at_any_moment_of_an_upgrade_loses_nothing() {
 
 /// SIGHUP asks for what a touch asks for.
 #[test]
-fn sighup_upgrades() {
+fn sighup_starts_an_upgrade() {
     let setup = Setup::new(App::TestApp, "").with_upgrade();
     let mut program = external::start(&setup).expect("the program starts");
     let mut kept = program.connect().expect("it listens");
@@ -437,7 +437,7 @@ fn sighup_upgrades() {
 
 /// A process that a web server has started and that nobody asks ends by itself.
 #[test]
-fn a_spawned_process_without_requests_ends() {
+fn an_idle_spawned_process_exits() {
     let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let folder = Folder::new(&setup).expect("a folder");
     let socket = folder.path().join("run/web-server.sock");
@@ -462,7 +462,7 @@ fn a_spawned_process_without_requests_ends() {
 
 /// Connections that were made before the signal and bring their request only after it are served, too.
 #[test]
-fn sigterm_waits_for_the_first_request_of_who_has_just_connected() {
+fn sigterm_waits_for_the_first_request_of_an_accepted_connection() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut late = program.connect().expect("it listens");
     // Accepted for sure: the next one is answered.
@@ -480,7 +480,7 @@ fn sigterm_waits_for_the_first_request_of_who_has_just_connected() {
 /// While somebody has the program open for writing the system refuses to run it: the old version serves
 /// on, and the new one comes when the file is closed.
 #[test]
-fn a_program_that_is_being_written_is_waited_for() {
+fn an_upgrade_waits_until_the_program_is_written() {
     let running = start_with("serve", |base| Setup::new(App::TestApp, base).with_upgrade());
     let before = version(&running).0;
     // A file that nobody runs can be opened for writing.

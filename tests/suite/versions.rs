@@ -186,14 +186,14 @@ macro_rules! the_last_good_version_serves {
 }
 
 the_last_good_version_serves! {
-    garbage_is_not_taken: "garbage",
-    a_program_cut_off_is_not_taken: "cut off",
-    a_program_for_another_machine_is_not_taken: "for another machine",
-    a_program_without_its_mode_is_not_taken: "not executable",
-    another_program_is_not_taken: "another program",
-    a_program_that_crashes_at_its_start_is_not_taken: "crashes at the start",
-    a_program_that_hangs_at_its_start_is_not_taken: "hangs at the start",
-    a_program_with_a_wrong_configuration_is_not_taken: "its configuration is wrong",
+    garbage_is_rejected: "garbage",
+    a_truncated_program_is_rejected: "cut off",
+    a_program_for_another_machine_is_rejected: "for another machine",
+    a_program_that_is_not_executable_is_rejected: "not executable",
+    another_program_is_rejected: "another program",
+    a_program_that_crashes_at_startup_is_rejected: "crashes at the start",
+    a_program_that_hangs_at_startup_is_rejected: "hangs at the start",
+    a_program_with_a_wrong_configuration_is_rejected: "its configuration is wrong",
 }
 
 fn the_last_good_version_serves(name: &str) {
@@ -227,7 +227,7 @@ fn the_last_good_version_serves(name: &str) {
 }
 
 #[test]
-fn a_first_configuration_that_is_wrong_is_told() {
+fn a_wrong_first_configuration_answers_503_until_it_is_fixed() {
     let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
@@ -276,7 +276,7 @@ fn a_withdrawn_configuration_does_not_come_back() {
 }
 
 #[test]
-fn a_mistake_in_the_first_configuration_ever_takes_no_site_down() {
+fn a_mistake_in_the_first_configuration_does_not_take_the_site_down() {
     let setup = Setup::new(App::Toolshed, "").with_upgrade();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
     check_is_closed(&site, "without any file");
@@ -297,7 +297,7 @@ fn replace_launcher(site: &Site) {
 }
 
 #[test]
-fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
+fn replacing_the_launcher_at_the_process_cap_is_noticed_soon() {
     let mut setup = Setup::new(App::Toolshed, "").with_upgrade();
     setup.server_lines = "FcgidMaxProcesses 3\nFcgidSpawnScoreUpLimit 1000\n".to_owned();
     let site = Site { running: apache_fcgid::start(&setup).expect("Apache starts") };
@@ -321,7 +321,7 @@ fn a_launcher_that_is_replaced_at_the_process_cap_is_asked_soon() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_replaced_is_forgotten() {
+fn a_saved_configuration_that_cannot_be_replaced_is_not_used() {
     let site = Site::start();
     let kept = site.running.folder().join("data/upgrade");
     site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
@@ -339,7 +339,7 @@ fn a_configuration_that_cannot_be_replaced_is_forgotten() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_takes_no_site_down() {
+fn an_unreadable_configuration_does_not_take_the_site_down() {
     let site = Site::start();
     let kept = site.running.folder().join("data/upgrade/toolshed.toml");
     site.until("it is kept as good", || site.ask() == 200 && kept.is_file());
@@ -361,7 +361,7 @@ fn a_configuration_that_cannot_be_read_takes_no_site_down() {
 }
 
 #[test]
-fn what_other_accounts_could_have_kept_is_not_used() {
+fn a_saved_configuration_that_other_accounts_can_change_is_not_used() {
     let site = Site::start();
     let data = site.running.folder().join("data");
     let kept = data.join("upgrade");

@@ -96,7 +96,7 @@ fn children(parent: u32) -> BTreeSet<u32> {
 }
 
 #[test]
-fn a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile() {
+fn a_dead_worker_is_replaced_while_the_others_serve() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
@@ -112,7 +112,7 @@ fn a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile() {
 }
 
 #[test]
-fn sighup_renews_all_workers_and_no_request_is_lost() {
+fn sighup_replaces_all_workers_without_losing_a_request() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
@@ -130,7 +130,7 @@ fn sighup_renews_all_workers_and_no_request_is_lost() {
 }
 
 #[test]
-fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
+fn a_touch_upgrades_each_worker_in_place_without_losing_a_request() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
@@ -150,7 +150,7 @@ fn a_touch_renews_each_worker_in_its_place_and_no_request_is_lost() {
 }
 
 #[test]
-fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
+fn a_broken_program_does_not_replace_serving_workers() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
@@ -181,7 +181,7 @@ fn a_broken_program_does_not_take_the_place_of_the_workers_that_serve() {
 }
 
 #[test]
-fn connections_that_nobody_takes_bring_another_worker_up_to_the_most() {
+fn waiting_connections_start_another_worker_up_to_the_maximum() {
     let mut site = Site::start("1-2");
     let first = *site.workers().first().expect("a worker");
     process_table::signal(first, libc::SIGSTOP).expect("it runs");
@@ -194,7 +194,7 @@ fn connections_that_nobody_takes_bring_another_worker_up_to_the_most() {
 }
 
 #[test]
-fn sigterm_under_load_ends_all_in_good_order() {
+fn sigterm_completes_requests_in_flight_and_ends_all_workers() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let workers = site.workers();
@@ -216,7 +216,7 @@ fn sigterm_under_load_ends_all_in_good_order() {
 }
 
 #[test]
-fn workers_whose_supervisor_is_killed_finish_and_end() {
+fn workers_exit_when_their_supervisor_is_killed() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let workers = site.workers();

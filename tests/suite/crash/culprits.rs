@@ -61,7 +61,7 @@ fn inline_culprits_behind_mod_fcgid() {
 }
 
 #[test]
-fn inline_culprits_behind_nginx_with_kept_connections() {
+fn inline_culprits_behind_nginx_with_keep_alive() {
     inline_culprits("nginx, connections kept");
 }
 

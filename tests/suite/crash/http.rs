@@ -25,7 +25,7 @@ pub(super) fn check_server_went_on(server: &Running, pid: &str, image: &str) {
 }
 
 #[test]
-fn over_http_every_fault_is_answered_and_so_are_the_others() {
+fn every_fault_is_answered_and_so_are_other_requests() {
     let server = server();
     let pid = get(&server, "/pid");
     for fault in FAULTS {
@@ -67,7 +67,7 @@ fn over_http_every_fault_is_answered_and_so_are_the_others() {
 }
 
 #[test]
-fn over_http_an_answer_that_has_begun_breaks_off_and_uploads_are_read_to_their_end() {
+fn a_started_response_is_truncated_and_uploads_are_read_to_the_end() {
     let server = server();
     let pid = get(&server, "/pid");
     for bytes in [1, 10_000, 10_000_000] {

@@ -11,7 +11,7 @@ use end_to_end::process_table;
 use super::{ask, begin, check_went_on, program};
 
 #[test]
-fn a_loop_is_ended_by_the_watchdog() {
+fn the_watchdog_ends_an_endless_loop() {
     let mut program = program();
     let image = ask(&program, "/image");
     let mut other = program.connect().expect("it listens");
@@ -33,7 +33,7 @@ fn on_each_loop() -> [(&'static str, External); 2] {
 }
 
 #[test]
-fn waiting_and_quiet_are_no_stall_on_either_loop() {
+fn waiting_and_idling_do_not_trip_the_watchdog_of_either_loop() {
     // The watchdog's limit is 30 s by default, 2 s in the test application.
     let time = Duration::from_secs(if end_to_end::is_long() { 40 } else { 5 });
     let each = on_each_loop().map(|(name, mut program)| {
@@ -53,7 +53,7 @@ fn waiting_and_quiet_are_no_stall_on_either_loop() {
 }
 
 #[test]
-fn a_busy_task_of_tokios_is_no_stall_and_a_loop_is() {
+fn a_busy_tokio_task_does_not_trip_the_watchdog_but_an_endless_loop_does() {
     let [_, (_, mut program)] = on_each_loop();
     let image = ask(&program, "/image");
     assert_eq!(ask(&program, "/busy?seconds=5"), "busy");
@@ -65,7 +65,7 @@ fn a_busy_task_of_tokios_is_no_stall_and_a_loop_is() {
 }
 
 #[test]
-fn a_stopped_process_is_nobodys_fault_and_an_idle_one_is_left_asleep() {
+fn a_stopped_process_does_not_trip_the_watchdog_and_an_idle_one_sleeps() {
     let mut program = program();
     let image = ask(&program, "/image");
     let pid = program.app.pid();

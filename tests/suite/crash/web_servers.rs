@@ -41,7 +41,7 @@ fn check_behind(server: &Running) {
 }
 
 #[test]
-fn behind_apache_mod_fcgid_no_process_ends() {
+fn mod_fcgid_sees_no_process_exit() {
     let setup = Setup::new(App::TestApp, "").with_server_lines("FcgidMaxProcessesPerClass 1\n");
     let server = apache_fcgid::start(&setup).expect("Apache starts");
     check_behind(&server);
@@ -54,7 +54,7 @@ fn behind_apache_mod_fcgid_no_process_ends() {
 }
 
 #[test]
-fn behind_nginx_with_kept_connections_all_are_answered() {
+fn nginx_with_keep_alive_gets_every_response() {
     let server = nginx::start(&Setup::new(App::TestApp, ""), true).expect("nginx starts");
     check_behind(&server);
     // Others in flight meanwhile.

@@ -182,7 +182,7 @@ pub(super) fn descriptors(pid: u32) -> Result<Vec<String>, Trouble> {
 }
 
 #[test]
-fn descriptors_that_cannot_be_counted_are_no_clean_run() {
+fn counting_descriptors_of_a_missing_process_fails() {
     assert!(held(std::process::id()).is_ok_and(|open| open > 2));
     // No process has it.
     assert!(held(0).is_err());

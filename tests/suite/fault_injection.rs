@@ -23,7 +23,7 @@ use table::{ERRORS, LASTING};
 
 /// docs/faults.md lists exactly what is covered.
 #[test]
-fn the_page_has_every_row_and_every_phase() {
+fn docs_list_every_row_and_every_phase() {
     let page = fs::read_to_string(project().join("docs/faults.md")).expect("the page is there");
     let rows: Vec<Vec<&str>> = page
         .lines()
@@ -49,79 +49,79 @@ fn the_page_has_every_row_and_every_phase() {
 }
 
 #[test]
-fn faults_at_the_start() {
+fn survives_faults_at_the_start() {
     sweep_all("start");
 }
 
 #[test]
-fn faults_of_a_request_on_a_kept_connection() {
+fn survives_faults_of_a_request_on_a_keep_alive_connection() {
     sweep_all("keep-alive connection");
 }
 
 #[test]
-fn faults_of_requests_on_new_connections() {
+fn survives_faults_of_requests_on_new_connections() {
     sweep_all("new connections");
 }
 
 #[test]
-fn faults_of_a_body_on_disk() {
+fn survives_faults_of_a_body_on_disk() {
     sweep_all("body on disk");
 }
 
 #[test]
-fn faults_of_a_login() {
+fn survives_faults_of_a_login() {
     sweep_all("login");
 }
 
 #[test]
-fn faults_of_a_login_in_another_process() {
+fn survives_faults_of_a_login_in_another_process() {
     sweep_all("login, store there");
 }
 
 #[test]
-fn faults_of_an_isolated_request() {
+fn survives_faults_of_an_isolated_request() {
     sweep_all("isolated");
 }
 
 /// If a call fails in both parent and child, it does not show how each handles it.
 #[test]
-fn faults_of_an_isolated_request_in_its_parent() {
+fn survives_faults_of_an_isolated_request_in_its_parent() {
     sweep_all("isolated, parent");
 }
 
 #[test]
-fn faults_of_requests_over_cgi() {
+fn survives_faults_of_requests_over_cgi() {
     sweep_all("CGI");
 }
 
 #[test]
-fn faults_of_requests_over_http() {
+fn survives_faults_of_requests_over_http() {
     sweep_all("HTTP");
 }
 
 #[test]
-fn faults_of_a_touch() {
+fn survives_faults_of_a_touch() {
     sweep_all("touch");
 }
 
 #[test]
-fn faults_of_a_new_version() {
+fn survives_faults_of_a_new_version() {
     sweep_all("new version");
 }
 
 #[test]
-fn faults_of_a_crash() {
+fn survives_faults_of_a_crash() {
     sweep_all("crash");
 }
 
 #[test]
-fn faults_at_the_end() {
+fn survives_faults_at_the_end() {
     sweep_all("SIGTERM");
 }
 
 /// For example without /proc: a touch then has no effect, and the log says why.
 #[test]
-fn a_process_that_cannot_find_its_own_path_says_what_it_will_not_notice() {
+fn without_proc_the_log_says_that_new_versions_go_unnoticed() {
     let mut site = Site::new();
     let trace = site.path("trace");
     site.start(Some((

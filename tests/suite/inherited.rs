@@ -79,7 +79,7 @@ fn systemd_starts_it_with_the_first_connection() {
 
 /// What was handed to another process is not ours: a shell's children inherit the variables, too.
 #[test]
-fn what_systemd_left_to_another_process_is_left_alone() {
+fn sockets_meant_for_another_process_are_ignored() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
     let mut program = Start::new(folder.program(), folder.path().join("run/app.log"))
         .variable("LISTEN_PID", "1")
@@ -92,7 +92,7 @@ fn what_systemd_left_to_another_process_is_left_alone() {
 
 /// The words of the units in docs/deploying.md, as far as systemd can judge them without running.
 #[test]
-fn the_units_are_what_systemd_understands() {
+fn systemd_accepts_the_documented_units() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
     let units = ["toolshed.socket", "toolshed.service"];
     for unit in units {
@@ -122,7 +122,7 @@ fn the_units_are_what_systemd_understands() {
 }
 
 #[test]
-fn what_is_printed_without_a_line_end_is_in_the_log_when_its_answer_is_over() {
+fn unterminated_output_is_logged_when_its_response_is_complete() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     connection.get(id(1), true, "/print?without-line-end").expect("an answer comes");
@@ -132,7 +132,7 @@ fn what_is_printed_without_a_line_end_is_in_the_log_when_its_answer_is_over() {
 }
 
 #[test]
-fn a_proxy_header_and_the_password_are_inherited_by_nobody_over_cgi() {
+fn over_cgi_children_inherit_neither_a_proxy_header_nor_the_password() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
     let ask = |name: &str| {
         let output = Command::new(folder.program())

@@ -135,7 +135,7 @@ fn stay(program: &External, moments: &mut Moments) -> Result<(), String> {
 }
 
 #[test]
-fn whoever_leaves_at_an_odd_moment_harms_nobody() {
+fn clients_that_leave_at_odd_moments_leave_nothing_behind() {
     let total = if end_to_end::is_long() { 1_000_000 } else { 100_000 };
     let setup = Setup::new(App::Toolshed, "")
         .with_upgrade()
