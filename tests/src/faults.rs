@@ -1,8 +1,8 @@
-//! What bad code does: real faults, in the process that calls them.
+//! Real faults, in the process that calls them.
 
 use std::hint::black_box;
 
-/// Ways in which code goes wrong for good. None but `Panic` comes back.
+/// The faults that end a process. [`happen`] also knows "panic" and "loop".
 pub const FAULTS: &[&str] = &[
     "abort",
     "null",
@@ -16,10 +16,10 @@ pub const FAULTS: &[&str] = &[
     "memory",
 ];
 
-/// Goes wrong in the way of that name.
+/// Makes the fault of this name happen.
 ///
 /// # Panics
-/// For `panic`, for a name that is none, and when the fault did no harm.
+/// For "panic", for an unknown name, and if the fault did no harm.
 pub fn happen(how: &str) {
     match how {
         "panic" => panic!("this code panics, as the test wants"),
@@ -36,7 +36,7 @@ pub fn happen(how: &str) {
         "loop" => loop {
             black_box(());
         },
-        other => panic!("there is no fault called {other:?}"),
+        other => panic!("unknown fault {other:?}"),
     }
     panic!("the fault {how:?} did no harm");
 }
@@ -62,9 +62,9 @@ fn free_twice() {
     }
 }
 
-/// Writes far behind an allocation: what the allocator has noted there is gone.
+/// Writes far beyond an allocation, over the allocator's own data.
 fn overrun() {
-    // SAFETY: the overrun is the fault; the allocator finds its own notes destroyed.
+    // SAFETY: the overrun is the fault; the allocator finds its own data destroyed.
     unsafe {
         let pointer = black_box(libc::malloc(40)).cast::<u8>();
         for at in 0..100_000 {
@@ -76,9 +76,9 @@ fn overrun() {
     }
 }
 
-/// Destroys the allocator's list of free pieces, and asks it for more: it crashes in its own midst.
+/// Destroys the allocator's list of free chunks, then allocates: the crash is inside malloc.
 fn crash_inside_malloc() {
-    // SAFETY: the write behind the free is the fault; malloc follows the pointer that it finds there.
+    // SAFETY: the write after the free is the fault; malloc follows the pointer that it finds there.
     unsafe {
         let large = black_box(libc::malloc(5000)).cast::<usize>();
         let _border = black_box(libc::malloc(5000));
@@ -110,7 +110,7 @@ struct PanicsInDrop;
 
 impl Drop for PanicsInDrop {
     fn drop(&mut self) {
-        panic!("a drop panics while another panic is under way");
+        panic!("a drop panics during another panic");
     }
 }
 

@@ -1,5 +1,5 @@
-//! A FastCGI client on a unix socket, as a web server that multiplexes would be: the bytes are
-//! `fastcgi_server::client`'s, the waiting is plain blocking reads.
+//! A FastCGI client on a unix socket, like a web server that multiplexes: `fastcgi_server::client` does the
+//! protocol, over plain blocking reads and writes.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
@@ -11,34 +11,34 @@ use bytes::Bytes;
 use fastcgi_server::client::{Connection, Event};
 use fastcgi_server::{Params, ProtocolStatus, RequestId, Role};
 
-/// How long a silent program is waited for: longer than any test has it wait before it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for a silent program: longer than any test lets it wait before it responds.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One connection to a FastCGI program.
 #[derive(Debug)]
 pub struct FastCgi {
     stream: UnixStream,
     core: Connection,
-    /// Answers begun, by request.
-    answers: HashMap<RequestId, Answer>,
+    /// Responses that are complete or in flight, by request.
+    responses: HashMap<RequestId, Response>,
     /// Requests in the order in which they ended.
     ended: Vec<RequestId>,
     values: Option<Params>,
 }
 
-/// What a program answered to one request.
+/// A program's response to one request.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
-    /// STDOUT as it came.
+pub struct Response {
+    /// The content of the STDOUT stream.
     pub stdout: Vec<u8>,
-    /// STDERR as it came.
+    /// The content of the STDERR stream.
     pub stderr: Vec<u8>,
-    /// END_REQUEST's two numbers, once it came.
+    /// END_REQUEST's application and protocol status, once it has arrived.
     pub end: Option<(u32, ProtocolStatus)>,
 }
 
-impl Answer {
-    /// The `Status:` of the answer; 200 when there is none.
+impl Response {
+    /// The status in the `Status:` line; 200 without one.
     pub fn status(&self) -> u16 {
         self.head()
             .lines()
@@ -46,7 +46,7 @@ impl Answer {
             .unwrap_or(200)
     }
 
-    /// What follows the head.
+    /// The body: what follows the head.
     pub fn body(&self) -> &[u8] {
         self.split().1
     }
@@ -62,10 +62,10 @@ impl Answer {
     }
 }
 
-/// Makes a request's id of a number above 0.
+/// Makes a request id from a number above 0.
 ///
 /// # Panics
-/// At 0.
+/// If the number is 0.
 pub fn id(number: u16) -> RequestId {
     RequestId::new(number).expect("ids begin at 1")
 }
@@ -74,22 +74,21 @@ impl FastCgi {
     /// Connects to the program that listens on `socket`.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// If no process listens there.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self {
             stream,
             core: Connection::new(),
-            answers: HashMap::new(),
+            responses: HashMap::new(),
             ended: Vec::new(),
             values: None,
         })
     }
 
-    /// Begins a request and sends its parameters; STDIN stays open. Nothing is written yet: see
-    /// [`flush`](Self::flush).
+    /// Starts a request and queues its parameters; STDIN stays open. [`flush`](Self::flush) writes them.
     pub fn begin(
         &mut self,
         id: RequestId,
@@ -131,28 +130,28 @@ impl FastCgi {
         let pairs = pairs.iter().chain(more);
         self.core.params(id, pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         self.core.params_end(id);
-        self.answers.insert(id, Answer::default());
+        self.responses.insert(id, Response::default());
     }
 
-    /// Sends a part of a request's body.
+    /// Queues a part of a request's body.
     pub fn stdin(&mut self, id: RequestId, data: Bytes) {
         self.core.stdin(id, data);
     }
 
-    /// Ends a request's body.
+    /// Queues the end of a request's body.
     pub fn stdin_end(&mut self, id: RequestId) {
         self.core.stdin_end(id);
     }
 
-    /// Says that an answer is not wanted any more.
+    /// Queues an ABORT_REQUEST.
     pub fn abort(&mut self, id: RequestId) {
         self.core.abort(id);
     }
 
-    /// Asks for management values.
+    /// Queries management values (GET_VALUES).
     ///
     /// # Errors
-    /// When the connection fails.
+    /// If the connection fails.
     pub fn values(&mut self, names: &[&str]) -> io::Result<Params> {
         self.core.get_values(names.iter().map(|name| name.as_bytes()));
         self.flush()?;
@@ -164,52 +163,52 @@ impl FastCgi {
         }
     }
 
-    /// Writes all that waits.
+    /// Writes everything that is queued.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// If the connection fails.
     pub fn flush(&mut self) -> io::Result<()> {
         while self.core.unsent() > 0 {
             let written = {
                 let mut slices = [IoSlice::new(&[]); 16];
                 let count = self.core.transmit(&mut slices);
-                undisturbed(|| (&self.stream).write_vectored(&slices[..count]))?
+                retry_interrupted(|| (&self.stream).write_vectored(&slices[..count]))?
             };
             self.core.transmitted(written);
         }
         Ok(())
     }
 
-    /// Sends a whole request without a body and waits for its answer.
+    /// Sends a whole request without a body and waits for its response.
     ///
     /// # Errors
-    /// When the connection fails.
-    pub fn get(&mut self, id: RequestId, keep: bool, target: &str) -> io::Result<Answer> {
+    /// If the connection fails.
+    pub fn get(&mut self, id: RequestId, keep: bool, target: &str) -> io::Result<Response> {
         self.begin(id, keep, "GET", target, None);
         self.stdin_end(id);
         self.flush()?;
         self.finish(id)
     }
 
-    /// Waits for the end of this request's answer.
+    /// Waits for the end of this request's response.
     ///
     /// # Errors
-    /// When the connection fails or ends before.
-    pub fn finish(&mut self, id: RequestId) -> io::Result<Answer> {
-        while self.answers.get(&id).is_some_and(|answer| answer.end.is_none()) {
+    /// If the connection fails or ends before.
+    pub fn finish(&mut self, id: RequestId) -> io::Result<Response> {
+        while self.responses.get(&id).is_some_and(|response| response.end.is_none()) {
             self.read()?;
         }
         self.ended.retain(|ended| *ended != id);
-        self.answers
+        self.responses
             .remove(&id)
             .ok_or_else(|| io::Error::other(format!("request {id} was never begun")))
     }
 
-    /// Waits for the end of any answer.
+    /// Waits for the end of any response.
     ///
     /// # Errors
-    /// When the connection fails or ends before.
-    pub fn finish_any(&mut self) -> io::Result<(RequestId, Answer)> {
+    /// If the connection fails or ends before.
+    pub fn finish_any(&mut self) -> io::Result<(RequestId, Response)> {
         while self.ended.is_empty() {
             self.read()?;
         }
@@ -217,18 +216,18 @@ impl FastCgi {
         Ok((id, self.finish(id)?))
     }
 
-    /// How much of an answer came so far.
+    /// How many bytes of STDOUT have arrived so far.
     pub fn received(&self, id: RequestId) -> usize {
-        self.answers.get(&id).map_or(0, |answer| answer.stdout.len())
+        self.responses.get(&id).map_or(0, |response| response.stdout.len())
     }
 
-    /// Reads once and takes what came.
+    /// Reads once and handles what arrived.
     ///
     /// # Errors
-    /// When the connection fails or has ended.
+    /// If the connection fails or has ended.
     pub fn read(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 256 * 1024];
-        let got = undisturbed(|| (&self.stream).read(&mut buffer))?;
+        let got = retry_interrupted(|| (&self.stream).read(&mut buffer))?;
         if got == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -240,13 +239,13 @@ impl FastCgi {
         while let Some(event) = self.core.poll_event() {
             match event {
                 Event::Stdout { id, data } => {
-                    self.answers.entry(id).or_default().stdout.extend_from_slice(&data);
+                    self.responses.entry(id).or_default().stdout.extend_from_slice(&data);
                 }
                 Event::Stderr { id, data } => {
-                    self.answers.entry(id).or_default().stderr.extend_from_slice(&data);
+                    self.responses.entry(id).or_default().stderr.extend_from_slice(&data);
                 }
                 Event::End { id, app_status, protocol_status } => {
-                    self.answers.entry(id).or_default().end = Some((app_status, protocol_status));
+                    self.responses.entry(id).or_default().end = Some((app_status, protocol_status));
                     self.ended.push(id);
                 }
                 Event::Values(values) => self.values = Some(values),
@@ -257,18 +256,18 @@ impl FastCgi {
         Ok(())
     }
 
-    /// The socket itself, for conversations no state machine would hold.
+    /// The socket itself, for conversations that violate the protocol.
     pub fn stream(&self) -> &UnixStream {
         &self.stream
     }
 }
 
-/// Begins anew when a signal has come. Sockets with a timeout say so whatever the handler asked for
-/// (signal(7)); tests of child processes have SIGCHLD handled.
+/// Repeats `call` while a signal interrupts it. Sockets with a timeout return EINTR even with SA_RESTART
+/// (signal(7)), and tests of child processes handle SIGCHLD.
 ///
 /// # Errors
-/// Those of `call`, but for Interrupted.
-pub fn undisturbed<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Those of `call`, except Interrupted.
+pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,8 +1,8 @@
-//! A small HTTP/1.1 client that sends exactly what a test says: any path byte for byte, chunked or
-//! counted bodies of any size made up on the fly, and connections hung up in the middle.
+//! A small HTTP/1.1 client that sends exactly what a test specifies: any path byte for byte, bodies of any size
+//! with Content-Length or chunked, and connections closed in the middle.
 //!
-//! One connection a request. The request is written on a second thread while the answer is read, so
-//! that a server which answers before it has read everything is heard.
+//! One connection per request. A second thread writes the request while the response is read, so that a
+//! response that comes before the request was read completely is not lost.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use ring::digest;
 
-use crate::fcgi_client::undisturbed;
+use crate::fcgi_client::retry_interrupted;
 
-/// Answer bodies up to this many bytes are kept; of longer ones only length and checksum.
+/// How many bytes of a response's body are kept; of the rest, only length and checksum.
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long a silent server is waited for. mod_fcgid alone may take 64 s to find a process.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long to wait for a silent server: mod_fcgid may take 64 s to find a process.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One request, as it will be on the wire.
 #[derive(Clone, Debug)]
@@ -25,9 +25,9 @@ pub struct Request {
     pub method: String,
     /// Path and query, sent byte for byte.
     pub target: Vec<u8>,
-    /// Further header lines; the body's own are added, and Host where there is none.
+    /// Further header lines. The body's own are added, and Host if it is missing.
     pub headers: Vec<(String, String)>,
-    /// What follows the head.
+    /// The body.
     pub body: Upload,
 }
 
@@ -36,15 +36,15 @@ pub struct Request {
 pub enum Upload {
     /// None, and no Content-Length either.
     Nothing,
-    /// These many bytes of the [`pattern`], counted by Content-Length.
+    /// This many bytes of the [`pattern`], with Content-Length.
     Counted(u64),
-    /// These many bytes of the [`pattern`] in chunks, without Content-Length.
+    /// This many bytes of the [`pattern`] in chunks, without Content-Length.
     Chunked(u64),
-    /// These very bytes, counted by Content-Length.
+    /// These bytes, with Content-Length.
     Text(Vec<u8>),
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code.
@@ -94,25 +94,24 @@ impl Request {
         self
     }
 
-    /// Sends the request to `server` and reads the answer to its end.
+    /// Sends the request to `server` and reads the response to its end.
     ///
     /// # Errors
-    /// When the connection fails, the server is silent too long, or answers no HTTP, or its answer
-    /// ends early.
+    /// If the connection fails, the server is silent too long, its response is not HTTP, or it ends early.
     pub fn send(&self, server: SocketAddr) -> io::Result<Response> {
         let connection = self.connect(server)?;
         std::thread::scope(|scope| {
             let upload = connection.stream.try_clone()?;
-            // A server may answer and close without reading all: what counts is the answer.
+            // A server may respond and close without reading everything: only the response counts.
             let writer = scope.spawn(move || self.write(&upload));
-            let answer = connection.read_answer(self.method == "HEAD");
-            if answer.is_err() {
-                // The writer must not wait for a reader that is not there.
+            let response = connection.read_response(self.method == "HEAD");
+            if response.is_err() {
+                // Nobody reads any more: the writer must not wait.
                 let _ = connection.stream.shutdown(Shutdown::Both);
             }
             let written = writer.join().expect("the writing thread does not panic");
-            match (answer, written) {
-                (Ok(answer), _) => Ok(answer),
+            match (response, written) {
+                (Ok(response), _) => Ok(response),
                 (Err(error), Err(cause)) => {
                     Err(io::Error::new(error.kind(), format!("{error} (while sending: {cause})")))
                 }
@@ -121,10 +120,10 @@ impl Request {
         })
     }
 
-    /// Sends the request and returns with the connection open and the answer unread.
+    /// Sends the request; leaves the connection open and the response unread.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// If the connection fails.
     pub fn begin(&self, server: SocketAddr) -> io::Result<Connection> {
         let connection = self.connect(server)?;
         self.write(&connection.stream)?;
@@ -134,7 +133,7 @@ impl Request {
     /// Sends the head and `bytes` of a counted body, then leaves the connection open.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// If the connection fails.
     pub fn begin_upload(&self, server: SocketAddr, bytes: u64) -> io::Result<Connection> {
         let connection = self.connect(server)?;
         (&connection.stream).write_all(&self.head())?;
@@ -144,8 +143,8 @@ impl Request {
 
     fn connect(&self, server: SocketAddr) -> io::Result<Connection> {
         let stream = TcpStream::connect(server)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream })
     }
@@ -223,63 +222,62 @@ impl Response {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The kept part of the body as text.
+    /// The body, as far as it was kept, as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// A connection on which a request has been sent. Dropping it hangs up.
+/// A connection on which a request has been sent. Dropping it closes it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
 }
 
 impl Connection {
-    /// Sends `bytes` of the [`pattern`], from its beginning, as the rest of a body, and reads the answer to
-    /// its end.
+    /// Sends the rest of a body, `bytes` of the [`pattern`] from its beginning, and reads the response to its end.
     ///
     /// # Errors
     /// See [`Request::send`].
     pub fn finish_upload(self, bytes: u64) -> io::Result<Response> {
         write_pattern(&self.stream, bytes, |mut stream, piece| stream.write_all(piece))?;
-        self.read_answer(false)
+        self.read_response(false)
     }
 
-    /// Reads the answer to its end.
+    /// Reads the response to its end.
     ///
     /// # Errors
     /// See [`Request::send`].
     pub fn finish(self) -> io::Result<Response> {
-        self.read_answer(false)
+        self.read_response(false)
     }
 
-    /// Reads at least `bytes` of the raw answer, then leaves the rest unread.
+    /// Reads at least `bytes` of the raw response and leaves the rest unread.
     ///
     /// # Errors
-    /// When the answer ends before.
+    /// If the response ends before.
     pub fn read_at_least(&self, bytes: usize) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
         let mut got = 0;
         while got < bytes {
-            match undisturbed(|| (&self.stream).read(&mut buffer))? {
-                0 => return Err(early_end("the answer")),
+            match retry_interrupted(|| (&self.stream).read(&mut buffer))? {
+                0 => return Err(early_end("the response")),
                 more => got += more,
             }
         }
         Ok(())
     }
 
-    fn read_answer(&self, head_only: bool) -> io::Result<Response> {
+    fn read_response(&self, head_only: bool) -> io::Result<Response> {
         let mut reader = BufReader::with_capacity(256 * 1024, &self.stream);
         let mut response = read_head(&mut reader)?;
-        // An interim answer (100 Continue) precedes the real one.
+        // An interim response (100 Continue) precedes the final one.
         while (100..200).contains(&response.status) {
             response = read_head(&mut reader)?;
         }
         let mut body = BodyReader { response: &mut response, checksum: Checksum::default() };
         if head_only || matches!(body.response.status, 204 | 304) {
-            // Nothing follows.
+            // No body follows.
         } else if body
             .response
             .header("transfer-encoding")
@@ -298,7 +296,7 @@ impl Connection {
     }
 }
 
-/// Reads a body into a response: keeps the first part, counts and sums all.
+/// Reads a body into a response: keeps the first part, counts and checksums everything.
 struct BodyReader<'a> {
     response: &'a mut Response,
     checksum: Checksum,
@@ -316,7 +314,7 @@ impl BodyReader<'_> {
         while left > 0 {
             let buffer = reader.fill_buf()?;
             if buffer.is_empty() {
-                return Err(early_end("the answer's body"));
+                return Err(early_end("the response's body"));
             }
             let used = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             self.take(&buffer[..used]);
@@ -378,7 +376,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line)?;
     if line.pop() != Some(b'\n') {
-        return Err(early_end("the answer's head"));
+        return Err(early_end("the response's head"));
     }
     if line.last() == Some(&b'\r') {
         line.pop();
@@ -391,7 +389,7 @@ fn early_end(what: &str) -> io::Error {
 }
 
 fn not_http(line: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("this is no HTTP: {line:?}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {line:?}"))
 }
 
 /// A running SHA-256.
@@ -409,7 +407,7 @@ impl Checksum {
         self.0.update(piece);
     }
 
-    /// The sum in hexadecimal.
+    /// The checksum in hexadecimal.
     pub fn hex(self) -> String {
         use std::fmt::Write as _;
         self.0.finish().as_ref().iter().fold(String::new(), |mut hex, byte| {
@@ -419,11 +417,11 @@ impl Checksum {
     }
 }
 
-/// The length of the pattern's period in bytes: a prime, so that no buffer's size divides it and a
-/// piece that is lost, doubled or moved changes the checksum.
+/// The pattern's period in bytes: a prime, which is no multiple of a buffer's size, so that a lost, repeated or
+/// moved piece changes the checksum.
 const PERIOD: usize = 65_521;
 
-/// The bytes uploads are made of, over and over.
+/// The bytes that uploads repeat.
 pub fn pattern() -> &'static [u8] {
     static PATTERN: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     PATTERN.get_or_init(|| {
@@ -439,7 +437,7 @@ pub fn pattern() -> &'static [u8] {
     })
 }
 
-/// Hands out `bytes` bytes of the pattern, piece by piece.
+/// Calls `take` with `bytes` bytes of the pattern, piece by piece.
 pub fn for_each_piece(bytes: u64, mut take: impl FnMut(&[u8])) {
     let mut left = bytes;
     while left > 0 {

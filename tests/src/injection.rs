@@ -1,7 +1,7 @@
 //! Makes system calls fail: strace attaches to a program and makes the n-th call of a given name return an
-//! error, so that the program sees what it would with a full disk, a full table or a signal at that moment.
+//! error, as with a full disk, a full table or a signal at that moment.
 //!
-//! Calls are counted per process, including children; an exec keeps counting.
+//! Calls are counted per process, and an exec continues the count.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crate::process_table;
 use crate::program::Start;
 
-/// How long strace may take to attach to a program, or to detach.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long strace may take to attach or detach.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One error to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ pub struct Fault {
     pub errno: &'static str,
     /// Which call fails; the first is 1.
     pub nth: u32,
-    /// Whether all later ones fail, too.
+    /// Whether all later ones fail as well.
     pub lasting: bool,
-    /// Whether to follow children, too: in each the n-th call fails.
+    /// Whether to follow children: in each, its n-th call fails.
     pub in_children: bool,
 }
 
@@ -42,15 +42,15 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// strace's arguments for it.
+    /// strace's arguments for this fault.
     pub fn arguments(self, trace: &Path) -> Vec<String> {
         let Fault { call, errno, nth, lasting, in_children } = self;
         let follow = if in_children { "-f" } else { "-" };
         let on = if lasting { "+" } else { "" };
         let trace = trace.display();
-        // Descriptors with what they refer to: the consequences depend on which file was hit.
+        // With the file of each descriptor: the consequences depend on it.
         let mut arguments = vec![format!("{follow}qyo{trace}"), format!("--trace={call}")];
-        // Each call is counted on its own, whatever is listed beside it.
+        // Each name has its own count.
         arguments.extend(call.split(',').map(|call| {
             // brk(2) returns no error, only the current break; the C library turns 0 into ENOMEM.
             let outcome = if call == "brk" { "retval=0".into() } else { format!("error={errno}") };
@@ -60,15 +60,15 @@ impl Fault {
     }
 }
 
-/// What was injected: the lines of the trace that say so.
+/// What was injected, by the lines of the trace.
 #[derive(Clone, Debug, Default)]
 pub struct Injected {
-    /// A line for each call that failed on purpose.
+    /// A line for each call that strace made fail.
     pub lines: Vec<String>,
 }
 
 impl Injected {
-    /// Reads them from a trace.
+    /// Reads the injected calls from a trace.
     ///
     /// # Errors
     /// If there is no trace.
@@ -76,22 +76,23 @@ impl Injected {
         let text = fs::read(trace)?;
         let text = String::from_utf8_lossy(&text);
         let mut injected = Self::default();
-        // If another process' call came in between, the arguments are in an earlier line.
-        let mut begun = HashMap::new();
+        // If another process made a call in between, the arguments are in an earlier line.
+        let mut unfinished = HashMap::new();
         for line in text.lines() {
             let process = line.split_ascii_whitespace().next();
             if line.ends_with("<unfinished ...>") {
-                begun.insert(process, line);
+                unfinished.insert(process, line);
             } else if line.contains("(INJECTED)") {
-                let begun = if line.contains(" resumed>") { begun.remove(&process) } else { None };
-                injected.lines.push([begun.unwrap_or(""), line].concat());
+                let unfinished =
+                    if line.contains(" resumed>") { unfinished.remove(&process) } else { None };
+                injected.lines.push([unfinished.unwrap_or(""), line].concat());
             }
         }
         Ok(injected)
     }
 
-    /// Whether the program has met no error except its own.
-    pub fn is_nothing(&self) -> bool {
+    /// Whether nothing was injected.
+    pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
@@ -101,8 +102,8 @@ impl Injected {
     }
 }
 
-/// A start of `program` with a fault from its first call on. The caller is its parent and knows its process
-/// number; strace is its grandchild.
+/// A start of `program` with a fault, counted from its first call. The program is the caller's child, and
+/// strace the caller's grandchild.
 pub fn start(program: &Path, fault: Fault, trace: &Path, log: PathBuf) -> Start {
     let start = Start::new("/usr/bin/strace", log).argument("-D");
     let start = fault.arguments(trace).into_iter().fold(start, Start::argument);
@@ -130,7 +131,7 @@ impl Injector {
             .stderr(Stdio::null())
             .spawn()?;
         let injector = Self { strace, trace: trace.to_owned() };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         // A harmless signal: once it is in the trace, calls are being traced.
         while !fs::read_to_string(trace).is_ok_and(|trace| trace.contains("SIGWINCH")) {
             if Instant::now() > deadline {
@@ -156,12 +157,12 @@ impl Injector {
     fn end(&mut self) -> io::Result<()> {
         // It may have ended with the program.
         let _ = process_table::signal(self.strace.id(), libc::SIGINT);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.strace.try_wait()?.is_none() {
             if Instant::now() > deadline {
                 self.strace.kill()?;
                 self.strace.wait()?;
-                return Err(io::Error::other("strace did not let go"));
+                return Err(io::Error::other("strace did not detach"));
             }
             thread::sleep(Duration::from_millis(1));
         }

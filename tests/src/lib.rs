@@ -1,10 +1,10 @@
-//! What the end-to-end tests stand on: real web servers started from their own configuration in their
-//! own folder, our programs started with the limits and the user a test wants, and an HTTP client
-//! that sends what it is told byte for byte.
+//! What the end-to-end tests build on: real web servers, each with its own configuration in its own folder; our
+//! programs, started with the limits and the user that a test asks for; and an HTTP client that sends requests
+//! byte for byte.
 //!
-//! The tests themselves are in `suite/`. The data flows test → [`http_client`] → web server
-//! ([`fixtures`]) → our program ([`program`], [`bin/test_app.rs`](../src/bin/test_app.rs) or the real
-//! `toolshed`) and back; [`process_table`] looks at the programs from outside meanwhile.
+//! The tests themselves are in `suite/`. A request goes from the test through [`http_client`] and the web server
+//! ([`fixtures`]) to our program ([`program`], [`bin/test_app.rs`](../src/bin/test_app.rs) or the real
+//! `toolshed`); [`process_table`] looks at the programs from outside meanwhile.
 
 pub mod faults;
 pub mod fcgi_client;
@@ -15,7 +15,7 @@ pub mod process_table;
 pub mod program;
 pub mod seccomp;
 
-/// Whether to include what takes long: `tests/run --long`.
+/// Whether the long variants run: `tests/run --long`.
 pub fn is_long() -> bool {
     std::env::var_os("TOOLSHED_TESTS_LONG").is_some()
 }

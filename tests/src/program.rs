@@ -1,5 +1,5 @@
-//! Starts programs for a test: ours and the web servers, each in its own process group, with the
-//! limits and the user the test wants, its output in a file, and ended when the test is over.
+//! Starts programs for a test, ours and the web servers: each in its own process group, with the limits and
+//! the user that the test asks for, and its output in a file. Each ends with its test.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -50,16 +50,16 @@ pub struct User {
 }
 
 impl User {
-    /// The user web servers run as here, when the tests run as root; else everything runs as whoever
-    /// runs the tests.
+    /// The user that web servers run as if the tests run as root; `None` otherwise: everything then runs as the
+    /// user who runs the tests.
     pub fn web_server() -> Option<Self> {
         is_root().then(|| Self::named("www-data").expect("Debian has a user www-data"))
     }
 
-    /// A user who has no other process, when the tests run as root.
+    /// A user without any other process, if the tests run as root.
     pub fn with_nothing_running() -> Option<Self> {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        // Numbers that Debian gives to nobody; no entry in /etc/passwd is needed.
+        // Numbers that Debian does not assign; no entry in /etc/passwd is needed.
         let number = 70_000
             + std::process::id() % 10_000 * 16
             + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 16;
@@ -80,7 +80,7 @@ impl User {
     /// Makes `path` belong to this user.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn own(self, path: &Path) -> io::Result<()> {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
     }
@@ -93,7 +93,7 @@ pub fn is_root() -> bool {
 }
 
 impl Start {
-    /// A start of `program` that writes what it says to `log`.
+    /// A start of `program`, whose standard output and error go to `log`.
     pub fn new(program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -122,7 +122,7 @@ impl Start {
         self
     }
 
-    /// Passes nothing of the test's own environment on.
+    /// Does not pass on the test's own environment.
     #[must_use]
     pub fn without_environment(mut self) -> Self {
         self.clear_environment = true;
@@ -143,14 +143,14 @@ impl Start {
         self
     }
 
-    /// Starts as this user; without one, as whoever runs the tests.
+    /// Starts as this user; without one, as the user who runs the tests.
     #[must_use]
     pub fn user(mut self, user: Option<User>) -> Self {
         self.user = user;
         self
     }
 
-    /// Makes the program write its messages there instead: to a pipe, for example.
+    /// Redirects the program's output to this path instead, such as a pipe.
     #[must_use]
     pub fn output(mut self, path: PathBuf) -> Self {
         self.log = path;
@@ -167,17 +167,17 @@ impl Start {
     /// Starts the program.
     ///
     /// # Errors
-    /// When the program or its log cannot be opened.
+    /// If the program or its log cannot be opened.
     pub fn start(self) -> io::Result<Program> {
         let name = self.program.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
-        let said = |error: io::Error| {
+        let explain = |error: io::Error| {
             io::Error::new(
                 error.kind(),
                 format!("{} cannot be started: {error}", self.program.display()),
             )
         };
-        let log = File::options().create(true).append(true).open(&self.log).map_err(said)?;
+        let log = File::options().create(true).append(true).open(&self.log).map_err(explain)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
         if self.clear_environment {
@@ -194,22 +194,17 @@ impl Start {
             command.uid(user.uid).gid(user.gid);
         }
         // SAFETY: the closure runs between fork and exec and makes one system call with numbers; it
-        // allocates nothing and takes no lock.
+        // does not allocate or take locks.
         unsafe { command.pre_exec(end_with_the_test) };
         // SAFETY: the closure runs between fork and exec and makes system calls with numbers; it does not
         // allocate or take locks.
         unsafe { command.pre_exec(default_signal_actions) };
         for (limit, value) in self.limits {
             // SAFETY: the closure runs between fork and exec and makes one system call with data it
-            // owns; it allocates nothing and takes no lock.
+            // owns; it does not allocate or take locks.
             unsafe { command.pre_exec(move || set_limit(limit, value)) };
         }
-        let child = command.spawn().map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("{} cannot be started: {error}", self.program.display()),
-            )
-        })?;
+        let child = command.spawn().map_err(explain)?;
         Ok(Program { child, name, log: self.log })
     }
 }
@@ -224,9 +219,9 @@ fn default_signal_actions() -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for SIGTERM when the thread that started this process ends, also when the tests are killed.
+/// Asks for SIGTERM when the thread that started this process ends, even if the tests are killed.
 fn end_with_the_test() -> io::Result<()> {
-    // SAFETY: PR_SET_PDEATHSIG takes a number alone.
+    // SAFETY: PR_SET_PDEATHSIG takes only a number.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -256,23 +251,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// The process's number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the program has printed so far, if that is a file.
-    pub fn said(&self) -> String {
+    /// Everything the program has written so far; empty if its output is not a file.
+    pub fn output(&self) -> String {
         if !self.log.is_file() {
             return String::new();
         }
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// How the program ended, when it has.
+    /// The program's exit status, if it has ended.
     ///
     /// # Errors
-    /// When the system cannot tell.
+    /// If the system cannot tell.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
@@ -280,7 +275,7 @@ impl Program {
     /// Sends the program a signal.
     ///
     /// # Errors
-    /// When the program has ended.
+    /// If the program has ended.
     pub fn signal(&mut self, signal: i32) -> io::Result<()> {
         if let Some(status) = self.ended()? {
             return Err(io::Error::other(format!("{} has ended: {status}", self.name)));
@@ -291,9 +286,9 @@ impl Program {
     /// Waits until the program has ended.
     ///
     /// # Errors
-    /// When that takes longer than `patience`.
-    pub fn wait(&mut self, patience: Duration) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+    /// If that takes longer than `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
@@ -301,21 +296,21 @@ impl Program {
             if Instant::now() > deadline {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("{} is still running after {patience:?}", self.name),
+                    format!("{} is still running after {timeout:?}", self.name),
                 ));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits until `ready` says yes.
+    /// Waits until `ready` returns true.
     ///
     /// # Errors
-    /// When the program ends before, or it takes longer than 15 s; the error holds what it said.
+    /// If the program ends before, or it takes longer than 15 s; the error includes the program's output.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         while !ready() {
-            let trouble = match self.ended()? {
+            let problem = match self.ended()? {
                 Some(status) => format!("ended ({status})"),
                 None if Instant::now() > deadline => "took longer than 15 s".to_owned(),
                 None => {
@@ -324,18 +319,18 @@ impl Program {
                 }
             };
             return Err(io::Error::other(format!(
-                "{} {trouble} before {what}; it said:\n{}",
+                "{} {problem} before {what}; its output:\n{}",
                 self.name,
-                self.said()
+                self.output()
             )));
         }
         Ok(())
     }
 
-    /// Asks the program to end by SIGTERM and waits.
+    /// Sends SIGTERM and waits for the program to end.
     ///
     /// # Errors
-    /// When it has not ended in time; it is killed then.
+    /// If it does not end in time; it is then killed.
     pub fn terminate(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
@@ -356,9 +351,9 @@ impl Drop for Program {
             eprintln!("{} had to be killed: {error}", self.name);
         }
         if std::thread::panicking() {
-            let said = self.said();
-            let tail: Vec<_> = said.lines().rev().take(40).collect();
-            eprintln!("--- {} said last:", self.name);
+            let output = self.output();
+            let tail: Vec<_> = output.lines().rev().take(40).collect();
+            eprintln!("--- last output of {}:", self.name);
             for line in tail.iter().rev() {
                 eprintln!("    {line}");
             }
@@ -366,9 +361,9 @@ impl Drop for Program {
     }
 }
 
-/// Finds a program of this package, or `toolshed`, beside the test that is running.
+/// Finds a program of this package, or `toolshed`, next to the running test.
 ///
-/// `TOOLSHED_PROGRAM` names the `toolshed` to be tested; tests/run sets it to the static one.
+/// `TOOLSHED_PROGRAM` is the path of the `toolshed` to test; tests/run sets it to the static one.
 pub fn find(name: &str) -> PathBuf {
     if name == "toolshed"
         && let Some(path) = std::env::var_os("TOOLSHED_PROGRAM")
@@ -387,13 +382,13 @@ pub fn find(name: &str) -> PathBuf {
     path
 }
 
-/// Writes a file that can be run at once.
+/// Writes a file that can be executed at once.
 ///
-/// Another process writes it: were it open for writing here, a program that another test starts at
-/// that moment would inherit it for an instant, and the system would say "Text file busy".
+/// Another process writes it: if it were open for writing here, a program that another test starts at that
+/// moment would briefly inherit it, and executing it would fail with "Text file busy".
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut install = Command::new("install")
         .args(["-m", "755", "/dev/stdin"])
@@ -406,10 +401,10 @@ pub fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
     written(path, install.wait()?)
 }
 
-/// Copies a program, for the same reason by another process.
+/// Copies a program, in another process for the same reason.
 ///
 /// # Errors
-/// When it cannot be copied.
+/// If it cannot be copied.
 pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
     let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status()?;
     written(to, status)
@@ -418,7 +413,7 @@ pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
 /// Changes a file's time stamp to now, as `touch` does.
 ///
 /// # Errors
-/// When the file is not there or belongs to somebody else.
+/// If the file does not exist or belongs to another user.
 pub fn touch(path: &Path) -> io::Result<()> {
     let status = Command::new("touch").arg(path).status()?;
     written(path, status)
@@ -434,7 +429,7 @@ fn written(path: &Path, status: ExitStatus) -> io::Result<()> {
 /// A listening unix socket to hand to a program as its descriptor 0, as mod_fcgid does.
 ///
 /// # Errors
-/// When the path cannot be bound.
+/// If the path cannot be bound.
 pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     Ok(listener.into())
@@ -443,15 +438,15 @@ pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
 /// Duplicates a descriptor, so that the test keeps one and the program gets the other.
 ///
 /// # Errors
-/// When the descriptor table is full.
+/// If the descriptor table is full.
 pub fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor.as_fd().try_clone_to_owned()
 }
 
-/// Lets this process, and what it starts, have that many descriptors: the tests of a crowd are a crowd.
+/// Raises the descriptor limit of this process and its children, for tests with many connections.
 ///
 /// # Errors
-/// When the hard limit is lower.
+/// If the hard limit is lower.
 pub fn allow_descriptors(count: u64) -> io::Result<()> {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limits` outlives the call, which writes to it.

@@ -1,7 +1,7 @@
-//! Filters for system calls, to make this machine as poor as a shared host: one that refuses threads, one
-//! that knows no call that is younger than Linux 3.10, and one whose disk has no locks.
+//! System call filters (seccomp) that make this machine as limited as a shared host: without threads, without
+//! calls newer than Linux 3.10, or without file locks.
 //!
-//! A filter is inherited by every program started from here, and can never be taken off.
+//! A filter is inherited by all children and can never be removed.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,13 +13,13 @@ const ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
 
-/// The first system call that Linux 3.10 does not have: sched_setattr, of 3.14. Numbers grow with time.
+/// The first system call that Linux 3.10 does not have: sched_setattr, of 3.14. Later calls have higher numbers.
 #[cfg(target_arch = "x86_64")]
 const FIRST_AFTER_LINUX_3_10: u32 = 314;
 #[cfg(target_arch = "aarch64")]
 const FIRST_AFTER_LINUX_3_10: u32 = 274;
 
-/// Where the filter finds things in `struct seccomp_data`, in bytes.
+/// Byte offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 /// The low halves of the first two arguments, on a little-endian machine.
@@ -30,8 +30,8 @@ const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 
-/// Installs a filter and becomes the program that the arguments name; `name` is what we are called.
-/// Returns only when that fails.
+/// Installs a filter and executes the program in the arguments; `name` is our own, for messages. Returns only if
+/// that fails.
 pub fn become_filtered(
     name: &str,
     install: fn() -> io::Result<()>,
@@ -50,11 +50,11 @@ pub fn become_filtered(
     ExitCode::from(127)
 }
 
-/// Answers `clone3` with ENOSYS, so that the C library falls back to `clone`, and `clone` with
-/// CLONE_THREAD with EAGAIN, which is what a shared host's process limit answers. Fork still works.
+/// Makes `clone3` fail with ENOSYS, so that the C library falls back to `clone`, and `clone` with CLONE_THREAD
+/// fail with EAGAIN, as at a shared host's process limit. Fork still works.
 ///
 /// # Errors
-/// When the kernel has no seccomp filters.
+/// If the kernel has no seccomp filters.
 pub fn refuse_threads() -> io::Result<()> {
     install(&mut [
         load(ARCH),
@@ -72,10 +72,10 @@ pub fn refuse_threads() -> io::Result<()> {
     ])
 }
 
-/// Answers every system call that Linux 3.10 does not have with ENOSYS, as that kernel would.
+/// Makes every system call that Linux 3.10 does not have fail with ENOSYS, as on that kernel.
 ///
 /// # Errors
-/// When the kernel has no seccomp filters.
+/// If the kernel has no seccomp filters.
 pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
     install(&mut [
         load(ARCH),
@@ -88,10 +88,10 @@ pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
     ])
 }
 
-/// Answers `fcntl` with F_SETLK or F_SETLKW with ENOLCK, as a network file system without a lock service does.
+/// Makes `fcntl` with F_SETLK or F_SETLKW fail with ENOLCK, as on a network file system without a lock service.
 ///
 /// # Errors
-/// When the kernel has no seccomp filters.
+/// If the kernel has no seccomp filters.
 pub fn refuse_locks() -> io::Result<()> {
     install(&mut [
         load(ARCH),
@@ -110,10 +110,10 @@ pub fn refuse_locks() -> io::Result<()> {
 
 fn install(filter: &mut [libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).expect("the filter has a dozen steps"),
+        len: u16::try_from(filter.len()).expect("the filter is short"),
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers alone.
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes only numbers.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -127,7 +127,7 @@ fn install(filter: &mut [libc::sock_filter]) -> io::Result<()> {
 }
 
 fn system_call(number: libc::c_long) -> u32 {
-    u32::try_from(number).expect("system calls are numbered from 0")
+    u32::try_from(number).expect("system call numbers are not negative")
 }
 
 fn load(offset: u32) -> libc::sock_filter {

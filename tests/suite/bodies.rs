@@ -1,4 +1,4 @@
-//! Large bodies move through little memory, and who does not read holds the writer up.
+//! Large bodies use little memory, and a reader that stops makes the writer stop.
 
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn large() -> u64 {
     if end_to_end::is_long() { 1 << 30 } else { 256 << 20 }
 }
 
-/// A program that has served a request of each kind, so that what it keeps anyway is there.
+/// A program that has served a request of each kind, so that its permanent buffers exist.
 fn warm() -> external::External {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     upload(&program, 4 << 20);
@@ -58,17 +58,17 @@ fn upload(program: &external::External, bytes: u64) {
         let piece = &pattern()[..piece];
         checksum.update(piece);
         connection.stdin(id(1), Bytes::from_static(piece));
-        connection.flush().expect("the program reads on");
+        connection.flush().expect("the program reads");
         left -= piece.len() as u64;
     }
     connection.stdin_end(id(1));
-    connection.flush().expect("the program reads on");
-    let answer = connection.finish(id(1)).expect("an answer comes");
-    let said = String::from_utf8_lossy(answer.body()).into_owned();
-    assert!(said.contains(&checksum.hex()), "{said}");
+    connection.flush().expect("the program reads");
+    let response = connection.finish(id(1)).expect("a response arrives");
+    let output = String::from_utf8_lossy(response.body()).into_owned();
+    assert!(output.contains(&checksum.hex()), "{output}");
 }
 
-/// Reads the answer as it comes, keeping nothing.
+/// Reads a response and discards it.
 fn download(program: &external::External, mib: u64) {
     use std::io::{Read, Write};
     let mut connection = program.connect().expect("it listens");
@@ -76,17 +76,17 @@ fn download(program: &external::External, mib: u64) {
     connection.stdin_end(id(1));
     connection.flush().expect("the program reads");
     let mut stream = connection.stream();
-    stream.flush().expect("nothing waits");
+    stream.flush().expect("nothing is buffered");
     let mut buffer = vec![0; 256 * 1024];
     let mut got = 0;
     loop {
-        match stream.read(&mut buffer).expect("the answer goes on") {
+        match stream.read(&mut buffer).expect("the response continues") {
             0 => break,
             more => got += more as u64,
         }
     }
-    // The records' headers come on top.
-    assert!(got > mib << 20, "{got} bytes came");
+    // More than the body, because of the record headers.
+    assert!(got > mib << 20, "{got} bytes arrived");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_client_that_stops_reading_blocks_the_handler() {
     connection.begin(id(1), false, "GET", "/large?mib=512", None);
     connection.stdin_end(id(1));
     connection.flush().expect("the program reads");
-    connection.read().expect("the answer begins");
+    connection.read().expect("the response begins");
     thread::sleep(Duration::from_millis(300));
     let busy = process_table::processor_time(program.app.pid()).expect("it runs");
     thread::sleep(Duration::from_secs(1));
@@ -105,7 +105,7 @@ fn a_client_that_stops_reading_blocks_the_handler() {
     assert!(used < Duration::from_millis(50), "the handler waits: {used:?} in 1 s");
     let growth = peak(&program) - before;
     assert!(growth <= GROWTH_KIB, "memory grew by {growth} KiB");
-    // The others are served meanwhile.
+    // Others are served meanwhile.
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
@@ -124,7 +124,7 @@ fn a_handler_that_does_not_read_blocks_the_client() {
     let mut sent = 0;
     while stream.write_all(&record).is_ok() {
         sent += record.len();
-        assert!(sent < 64 << 20, "the program takes what nobody reads");
+        assert!(sent < 64 << 20, "the program keeps reading what no handler reads");
     }
     let growth = peak(&program) - before;
     assert!(growth <= GROWTH_KIB, "memory grew by {growth} KiB");

@@ -1,6 +1,6 @@
-//! The login in a real browser, by keyboard alone: Chromium, led through WebDriver.
+//! The site in Chromium, driven through WebDriver.
 //!
-//! `TOOLSHED_SCREENSHOTS=FOLDER` keeps a picture of each page.
+//! With `TOOLSHED_SCREENSHOTS=FOLDER`, it saves a screenshot of each page.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -17,12 +17,12 @@ const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const BACKSPACE: &str = "\u{e003}";
 
-/// Chromium in a folder of its own.
+/// Chromium with its own profile.
 struct Browser {
     driver: SocketAddr,
     session: String,
     site: String,
-    // The browser ends with its driver.
+    // The browser exits with its driver.
     _program: Program,
     _folder: tempfile::TempDir,
 }
@@ -69,18 +69,18 @@ impl Browser {
         browser
     }
 
-    /// One command of WebDriver; returns its value.
+    /// Sends a WebDriver command and returns its value.
     fn ask(&self, path: &str, command: &Value) -> Value {
         let body = Upload::Text(command.to_string().into_bytes());
-        // chromedriver answers to no other name.
+        // chromedriver accepts no other host name.
         let request =
             Request::post(format!("{}{path}", self.session), body).header("Host", "localhost");
-        let answer = request
+        let response = request
             .header("Content-Type", "application/json")
             .send(self.driver)
-            .expect("an answer");
-        let mut answer: Value = serde_json::from_str(&answer.text()).expect("JSON");
-        let value = answer["value"].take();
+            .expect("a response");
+        let mut response: Value = serde_json::from_str(&response.text()).expect("JSON");
+        let value = response["value"].take();
         assert!(value["error"].is_null(), "{path}: {value}");
         value
     }
@@ -89,7 +89,7 @@ impl Browser {
         self.ask("/url", &json!({ "url": format!("{}{path}", self.site) }));
     }
 
-    /// What a script returns; for looking, never for doing.
+    /// Evaluates an expression on the page. Only for checks, never to act.
     fn look(&self, script: &str) -> String {
         let found =
             self.ask("/execute/sync", &json!({ "script": format!("return {script}"), "args": [] }));
@@ -104,7 +104,7 @@ impl Browser {
         self.look("document.body.innerText")
     }
 
-    /// Presses these keys, one after another. What they load is loaded when this returns.
+    /// Presses keys, one after another; returns when any page that they load is loaded.
     fn keys(&self, keys: &str) {
         let presses = keys.chars().flat_map(|key| {
             let key = key.to_string();
@@ -115,7 +115,7 @@ impl Browser {
         self.ask("/actions", &json!({ "actions": actions }));
     }
 
-    /// Goes on with Tab until what has the focus says or is called this.
+    /// Presses Tab until the focus is on the element with this text or label.
     fn tab_to(&self, name: &str) {
         const WHO: &str = "(e => e.labels?.length ? e.labels[0].innerText : e.innerText || e.tagName)(document.activeElement)";
         for _ in 0..40 {
@@ -134,34 +134,39 @@ impl Browser {
         self.leave(|| self.keys(ENTER));
     }
 
-    /// Does something that leads to another page, and waits until that one is there.
+    /// Does something that loads another page, and waits for it.
     fn leave(&self, action: impl FnOnce()) {
         self.look("(window.before = true)");
         action();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while self.look("window.before || document.readyState != 'complete'") != "false" {
-            assert!(std::time::Instant::now() < deadline, "no other page came: {}", self.text());
+            assert!(
+                std::time::Instant::now() < deadline,
+                "no other page was loaded: {}",
+                self.text()
+            );
         }
     }
 
-    /// Types into the field that has the focus, and Enter.
+    /// Types into the focused field, and presses Enter.
     fn enter(&self, text: &str) {
         self.leave(|| self.keys(&format!("{text}{ENTER}")));
     }
 
     fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("TOOLSHED_SCREENSHOTS") else { return };
-        let answer = Request::get(format!("{}/screenshot", self.session))
+        let response = Request::get(format!("{}/screenshot", self.session))
             .header("Host", "localhost")
             .send(self.driver)
-            .expect("an answer");
-        let answer: Value = serde_json::from_str(&answer.text()).expect("JSON");
+            .expect("a response");
+        let response: Value = serde_json::from_str(&response.text()).expect("JSON");
         let file = Path::new(&folder).join(format!("{name}.base64"));
-        std::fs::write(file, answer["value"].as_str().expect("a picture")).expect("it is written");
+        std::fs::write(file, response["value"].as_str().expect("a picture"))
+            .expect("it is written");
     }
 
-    /// What the browser complains about: a policy that forbids, a script that fails. That a page has the
-    /// status 401 it says as well.
+    /// The errors in the browser's console, such as violations of the policy and failed scripts; not those about a
+    /// page's status (401).
     fn complaints(&self) -> Vec<String> {
         let lines = self.ask("/se/log", &json!({ "type": "browser" }));
         let lines = lines.as_array().cloned().unwrap_or_default();
@@ -173,7 +178,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         let end = Request::with_method("DELETE", self.session.clone()).header("Host", "localhost");
-        // A browser that is gone needs no end.
+        // It may be gone already.
         let _ = end.send(self.driver);
     }
 }
@@ -240,7 +245,7 @@ fn the_login_works_in_chromium_by_keyboard_only() {
     browser.picture("second-factor-login");
     browser.keys(PASSWORD);
     browser.tab_to("Code");
-    // A code of the next half minute, for the one of this was used to turn it on.
+    // The code of the next half minute: the current one was used to turn it on.
     browser.enter(&code(&key, 1));
     assert_eq!(browser.path(), "/");
 
@@ -266,11 +271,11 @@ fn the_login_works_in_chromium_by_keyboard_only() {
     browser.tab_to("Show");
     browser.keys(ENTER);
     assert_eq!(browser.look("document.getElementById('end-password').type"), "text");
-    // Behind the button of the same name at the top.
+    // Not the button of the same name at the top.
     browser.tab_to("Log out");
     browser.keys(TAB);
     browser.tab_to("Log out");
-    assert_eq!(browser.look("document.activeElement.value"), "", "nothing is chosen beforehand");
+    assert_eq!(browser.look("document.activeElement.value"), "", "nothing is preselected");
     browser.keys("Every");
     browser.tab_to("Your password");
     browser.enter(PASSWORD);
@@ -281,7 +286,7 @@ fn the_login_works_in_chromium_by_keyboard_only() {
     );
 
     browser.go("/login");
-    // Five are free, and then the waits are 1, 2, 4, … seconds: sooner or later one has to wait.
+    // Five attempts are free, then the waits are 1, 2, 4, … seconds.
     for _ in 0..15 {
         browser.keys("a guess");
         browser.tab_to("Code");
@@ -297,7 +302,7 @@ fn the_login_works_in_chromium_by_keyboard_only() {
     assert_eq!(running.check_tasks(), Ok(()));
 }
 
-/// The set-up page and the account page accept new passwords.
+/// On both pages that accept new passwords: the set-up page and the account page.
 #[test]
 fn a_new_password_is_rated_as_it_is_typed() {
     const TOKEN: &str = "only I can upload this";
@@ -309,10 +314,10 @@ fn a_new_password_is_rated_as_it_is_typed() {
     browser.go("/set-up");
     browser.keys(TOKEN);
     browser.tab_to("A password for the site");
-    let all_gone = BACKSPACE.repeat(12);
-    for (typed, said) in [
+    let clear = BACKSPACE.repeat(12);
+    for (typed, rating) in [
         ("aaaaaaaaaaaa", "Weak."),
-        (&*all_gone, ""),
+        (&*clear, ""),
         ("cor", "At least 9 more characters."),
         ("rect hor", "At least 1 more character."),
         ("s", "Fair."),
@@ -320,12 +325,12 @@ fn a_new_password_is_rated_as_it_is_typed() {
         ("tery staple", "Strong."),
     ] {
         browser.keys(typed);
-        assert_eq!(hint(), said, "{typed:?}");
+        assert_eq!(hint(), rating, "{typed:?}");
     }
     assert_ne!(browser.look("document.querySelector('meter').value"), "0");
     browser.picture("set-up");
 
-    // What is not a password need not be typed again.
+    // All fields but the passwords keep their values.
     browser.tab_to("The password again");
     browser.enter("correct horse batteries");
     assert!(browser.text().contains("The two passwords don't match."), "{}", browser.text());
@@ -336,7 +341,7 @@ fn a_new_password_is_rated_as_it_is_typed() {
     browser.enter(PASSWORD);
     assert_eq!(browser.path(), "/", "{}", browser.text());
 
-    // The message about a change is next to its form, far down the page, and the page opens there.
+    // The message is next to its form, far down the page, and is scrolled into view.
     let change = |present: &str| {
         browser.tab_to("Current password");
         browser.keys(present);
@@ -382,8 +387,8 @@ fn the_login_pages_fit_a_phone() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// The Content-Security-Policy forbids everything it does not name; here a browser says whether anything that a
-/// page needs is missing. In both colour schemes, because each has its own images.
+/// The Content-Security-Policy forbids everything it does not name; a browser shows whether a page lacks anything.
+/// In both color schemes, because each has its own images.
 #[test]
 fn no_page_needs_what_its_policy_forbids() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD", PASSWORD);
@@ -410,12 +415,12 @@ fn no_page_needs_what_its_policy_forbids() {
             let shown =
                 browser.look(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches"));
             assert_eq!(shown, "true", "{scheme}");
-            // A refused file has no entry with a status.
+            // A blocked file has no entry with a status.
             let wanted = "new Set([...document.querySelectorAll('link[href], script[src], img[src], use[href]')]\
                  .map(e => new URL(e.getAttribute('href') || e.src, location).href.split('#')[0])).size";
-            let came = "new Set(performance.getEntriesByType('resource')\
+            let loaded = "new Set(performance.getEntriesByType('resource')\
                  .filter(e => e.responseStatus == 200).map(e => e.name.split('#')[0])).size";
-            let missing = format!("({wanted}) - ({came})");
+            let missing = format!("({wanted}) - ({loaded})");
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
             while browser.look(&missing) != "0" {
                 let entries =
@@ -428,7 +433,7 @@ fn no_page_needs_what_its_policy_forbids() {
     }
 }
 
-/// The code that an authenticator app shows so many half minutes from now (RFC 6238).
+/// The code that an authenticator app shows `later` half minutes from now (RFC 6238).
 fn code(key: &str, later: u64) -> String {
     let bits: String = key
         .bytes()

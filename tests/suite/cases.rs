@@ -1,7 +1,7 @@
-//! The one table of cases, asked of every web server: name, request, expectation.
+//! The table of cases for every web server: name, request, expectation.
 //!
-//! Where a web server answers by itself, before our program is asked, the row says so for that server,
-//! with the reason. Nothing is skipped.
+//! If a web server responds itself, without our program, the row has another expectation for that server, with the
+//! reason. Nothing is skipped.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,44 +15,44 @@ use crate::echo::Echo;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     what: What,
-    differently: Vec<Different>,
+    exceptions: Vec<Exception>,
 }
 
 /// What a row does.
 enum What {
     Ask(Request, Expect),
-    /// More than one request, or one that is not waited for.
+    /// Several requests, or one whose response is not read.
     Check(fn(&Running) -> Result<(), String>),
 }
 
-/// What the answer has to be.
+/// The expected response.
 pub(crate) enum Expect {
-    /// `test-app` saw this very path, query, method and body.
+    /// `test-app` got exactly this path, query, method and body.
     Echo,
-    /// It saw this path, and the rest as it was sent.
+    /// `test-app` got this path, and the rest as sent.
     EchoAt(&'static str),
-    /// It saw this header with this value, once.
+    /// `test-app` got this header once, with this value.
     EchoHeader(&'static str, &'static str),
-    /// It did not see this header.
+    /// `test-app` did not get this header.
     EchoWithout(&'static str),
     /// This status.
     Status(u16),
     /// 200 and this text.
     Text(&'static str),
-    /// This status, and no body.
+    /// This status without a body.
     Bare(u16),
-    /// 200, a length as a GET would have it or none, and no body.
+    /// 200 without a body.
     Head,
-    /// 200 and these many bytes of the pattern.
+    /// 200 and this many bytes of the pattern.
     Pattern(u64),
-    /// A redirect to a place that ends so.
+    /// A redirect to this path below the base.
     Redirect(&'static str),
-    /// Whatever this finds right.
-    Answer(fn(&Running, &Response) -> Result<(), String>),
+    /// A response that passes this check.
+    Response(fn(&Running, &Response) -> Result<(), String>),
 }
 
-/// What a web server answers by itself, and why.
-struct Different {
+/// What one web server does differently, and why.
+struct Exception {
     who: Kind,
     expect: Expect,
     why: &'static str,
@@ -60,21 +60,21 @@ struct Different {
 
 impl Case {
     pub(crate) fn ask(name: &'static str, request: Request, expect: Expect) -> Self {
-        Self { name, what: What::Ask(request, expect), differently: Vec::new() }
+        Self { name, what: What::Ask(request, expect), exceptions: Vec::new() }
     }
 
     pub(crate) fn check(name: &'static str, check: fn(&Running) -> Result<(), String>) -> Self {
-        Self { name, what: What::Check(check), differently: Vec::new() }
+        Self { name, what: What::Check(check), exceptions: Vec::new() }
     }
 
-    /// Says what one web server answers by itself, and why.
+    /// Adds what one web server does differently, and why.
     pub(crate) fn but(mut self, who: Kind, expect: Expect, why: &'static str) -> Self {
-        assert!(!why.is_empty(), "{}: a difference has a reason", self.name);
-        self.differently.push(Different { who, expect, why });
+        assert!(!why.is_empty(), "{}: an exception needs a reason", self.name);
+        self.exceptions.push(Exception { who, expect, why });
         self
     }
 
-    /// Says what Apache answers by itself where its owner has nothing but .htaccess, and why.
+    /// Adds the status with which Apache responds itself if the owner has only .htaccess, and why.
     fn but_on_shared_apaches(self, status: u16, why: &'static str) -> Self {
         [Kind::ApacheFcgid, Kind::ApacheFcgidVirtual, Kind::ApacheCgi]
             .into_iter()
@@ -85,14 +85,15 @@ impl Case {
         match &self.what {
             What::Check(check) => check(running),
             What::Ask(request, expect) => {
-                let different = self.differently.iter().find(|row| row.who == running.kind);
+                let exception = self.exceptions.iter().find(|row| row.who == running.kind);
                 let sent = request.clone().below(running.base);
-                let answer = sent.send(running.address).map_err(|error| error.to_string())?;
-                match different {
-                    None => expect.check(running, request, &answer),
-                    Some(row) => row.expect.check(running, request, &answer).map_err(|error| {
-                        format!("{error} (a difference is expected: {})", row.why)
-                    }),
+                let response = sent.send(running.address).map_err(|error| error.to_string())?;
+                match exception {
+                    None => expect.check(running, request, &response),
+                    Some(row) => row
+                        .expect
+                        .check(running, request, &response)
+                        .map_err(|error| format!("{error} (an exception: {})", row.why)),
                 }
             }
         }
@@ -100,47 +101,47 @@ impl Case {
 }
 
 impl Expect {
-    fn check(&self, running: &Running, sent: &Request, answer: &Response) -> Result<(), String> {
+    fn check(&self, running: &Running, sent: &Request, response: &Response) -> Result<(), String> {
         let target = || String::from_utf8_lossy(&sent.target).into_owned();
         match self {
-            Self::Echo => same_echo(running, sent, &target(), &Echo::read(answer)?),
-            Self::EchoAt(path) => same_echo(running, sent, path, &Echo::read(answer)?),
+            Self::Echo => same_echo(running, sent, &target(), &Echo::read(response)?),
+            Self::EchoAt(path) => same_echo(running, sent, path, &Echo::read(response)?),
             Self::EchoHeader(name, value) => {
-                same("header", Echo::read(answer)?.header(name), vec![*value])
+                same("header", Echo::read(response)?.header(name), vec![*value])
             }
             Self::EchoWithout(name) => {
-                same("header", Echo::read(answer)?.header(name), Vec::<&str>::new())
+                same("header", Echo::read(response)?.header(name), Vec::<&str>::new())
             }
-            Self::Status(status) => same("status", answer.status, *status),
+            Self::Status(status) => same("status", response.status, *status),
             Self::Text(text) => {
-                same("status", answer.status, 200)?;
-                same("text", answer.text(), *text)
+                same("status", response.status, 200)?;
+                same("text", response.text(), *text)
             }
             Self::Head => {
-                same("status", answer.status, 200)?;
-                same("body", answer.body_bytes, 0)
+                same("status", response.status, 200)?;
+                same("body", response.body_bytes, 0)
             }
             Self::Bare(status) => {
-                same("status", answer.status, *status)?;
-                same("body", answer.body_bytes, 0)
+                same("status", response.status, *status)?;
+                same("body", response.body_bytes, 0)
             }
             Self::Pattern(bytes) => {
-                same("status", answer.status, 200)?;
-                same("length", answer.body_bytes, *bytes)?;
-                same("checksum", answer.sha256.clone(), Upload::Counted(*bytes).sha256())
+                same("status", response.status, 200)?;
+                same("length", response.body_bytes, *bytes)?;
+                same("checksum", response.sha256.clone(), Upload::Counted(*bytes).sha256())
             }
-            Self::Redirect(place) => {
-                same("redirect", (301..=308).contains(&answer.status), true)?;
-                let location = answer.header("location").unwrap_or("nowhere");
-                let place = format!("{}{place}", running.base);
-                // The host may stand before it, never anything else.
-                let rest = location.strip_suffix(place.as_str());
+            Self::Redirect(path) => {
+                same("redirect", (301..=308).contains(&response.status), true)?;
+                let location = response.header("location").unwrap_or("nowhere");
+                let target = format!("{}{path}", running.base);
+                // Only the host may precede it.
+                let rest = location.strip_suffix(target.as_str());
                 match rest.map(|host| host.strip_prefix("http://").unwrap_or(host)) {
                     Some(host) if !host.contains('/') => Ok(()),
-                    _ => Err(format!("a redirect to {location}, not to {place}")),
+                    _ => Err(format!("a redirect to {location}, not to {target}")),
                 }
             }
-            Self::Answer(check) => check(running, answer),
+            Self::Response(check) => check(running, response),
         }
     }
 }
@@ -158,7 +159,7 @@ fn same_echo(running: &Running, sent: &Request, target: &str, echo: &Echo) -> Re
     same("body checksum", echo.text("sha256"), Some(sent.body.sha256().as_str()))
 }
 
-/// Compares, and says what differs.
+/// Compares two values; the error says what differs.
 pub(crate) fn same<L, R>(what: &str, found: L, wanted: R) -> Result<(), String>
 where
     L: PartialEq<R> + std::fmt::Debug,
@@ -170,10 +171,10 @@ where
     Err(format!("{what} is {found:.200?}, not {wanted:.200?}"))
 }
 
-/// Asks all of `cases`, then looks at our processes, then ends everything.
+/// Runs all cases, checks our processes, and ends everything.
 ///
 /// # Panics
-/// When anything is not as the table says; all failures are listed.
+/// With a list of all failures, if there are any.
 pub(crate) fn run_all(running: Running, cases: Vec<Case>) {
     let mut failures = Vec::new();
     // mod_fcgid starts our program with the first request.
@@ -187,13 +188,13 @@ pub(crate) fn run_all(running: Running, cases: Vec<Case>) {
         if took > Duration::from_secs(2) {
             println!("{}: {took:.1?}", case.name);
         }
-        // A thread may live for one request only.
+        // After each case: a thread may live for only one request.
         if let Err(error) = running.check_tasks() {
             failures.push(format!("after {}: {error}", case.name));
         }
     }
     if !failures.is_empty() {
-        eprintln!("{}", tail(&running.said()));
+        eprintln!("{}", tail(&running.output()));
     }
     if let Err(error) = running.stop() {
         failures.push(format!("at the end: {error}"));
@@ -206,9 +207,9 @@ fn tail(text: &str) -> String {
     lines.into_iter().rev().map(|line| format!("{line}\n")).collect()
 }
 
-/// What `test-app` is asked behind every web server.
+/// The cases for `test-app`.
 pub(crate) fn table() -> Vec<Case> {
-    [methods(), bodies(), paths(), queries(), headers(), answers(), many()]
+    [methods(), bodies(), paths(), queries(), headers(), responses(), many()]
         .into_iter()
         .flatten()
         .collect()
@@ -236,7 +237,7 @@ fn methods() -> Vec<Case> {
             Request::get("/static/from-the-file.txt"),
             Expect::Text("a static file\n"),
         )
-        .but(Kind::Serve, Expect::Status(404), "no web server is there, and test-app has no files")
+        .but(Kind::Serve, Expect::Status(404), "there is no web server, and test-app has no files")
         .but(
             Kind::Haproxy,
             Expect::Status(404),
@@ -272,7 +273,7 @@ fn bodies() -> Vec<Case> {
             Expect::Text("not read"),
         ),
         Case::ask(
-            "a body to a page that is not there",
+            "a body to a page that does not exist",
             Request::post("/no-such-page", Upload::Counted(1 << 20)),
             Expect::Status(404),
         ),
@@ -309,17 +310,13 @@ fn paths() -> Vec<Case> {
             .but(Kind::Lighttpd, Expect::Status(400), "lighttpd refuses it in every path"),
         get("UTF-8, encoded", "/echo/%E2%82%AC%C3%A4"),
         get("UTF-8, raw", "/echo/€ä")
-            .but(
-                Kind::Caddy,
-                Expect::EchoAt("/echo/%E2%82%AC%C3%A4"),
-                "caddy encodes what a URL may not hold raw",
-            )
+            .but(Kind::Caddy, Expect::EchoAt("/echo/%E2%82%AC%C3%A4"), "caddy encodes them")
             .but(
                 Kind::Haproxy,
                 Expect::Status(400),
-                "haproxy refuses what a URL may not hold raw (accept-invalid-http-request)",
+                "haproxy refuses unencoded characters (accept-invalid-http-request)",
             ),
-        get("an encoded byte that is no UTF-8", "/echo/%FF").but(
+        get("an encoded byte that is not UTF-8", "/echo/%FF").but(
             Kind::Lighttpd,
             Expect::Status(400),
             "lighttpd refuses overlong and broken UTF-8 in URLs",
@@ -370,7 +367,7 @@ fn headers() -> Vec<Case> {
             Expect::EchoHeader("authorization", "Bearer a b=c"),
         ),
         Case::ask(
-            "no Authorization is none",
+            "no Authorization",
             Request::get("/echo/headers"),
             Expect::EchoWithout("authorization"),
         ),
@@ -380,7 +377,7 @@ fn headers() -> Vec<Case> {
             Expect::EchoHeader("host", "tools.test"),
         ),
         Case::ask(
-            "a header of our own arrives",
+            "an unknown header arrives",
             with("X-Some-Thing", "a, b"),
             Expect::EchoHeader("x-some-thing", "a, b"),
         ),
@@ -390,14 +387,14 @@ fn headers() -> Vec<Case> {
             Expect::EchoHeader("cookie", "a=b; c=d"),
         ),
         Case::ask(
-            "a Proxy header never looks like a setting",
+            "a Proxy header does not become HTTP_PROXY",
             with("Proxy", "http://evil.test"),
             Expect::EchoWithout("proxy"),
         )
         .but(
             Kind::Serve,
             Expect::EchoHeader("proxy", "http://evil.test"),
-            "over HTTP no header ever becomes a variable, so it is a header like others",
+            "over HTTP, headers do not become variables",
         ),
         Case::ask(
             "a content type arrives",
@@ -408,57 +405,57 @@ fn headers() -> Vec<Case> {
         Case::ask(
             "a header of 6,000 bytes arrives",
             with("X-Long", Box::leak("v".repeat(6000).into_boxed_str())),
-            Expect::Answer(|_, answer| {
-                same("length", Echo::read(answer)?.header("x-long").concat().len(), 6000)
+            Expect::Response(|_, response| {
+                same("length", Echo::read(response)?.header("x-long").concat().len(), 6000)
             }),
         ),
     ]
 }
 
-fn answers() -> Vec<Case> {
+fn responses() -> Vec<Case> {
     vec![
-        Case::ask("an answer of 1 MiB", Request::get("/large?mib=1"), Expect::Pattern(1 << 20)),
-        Case::ask("an answer of 64 MiB", Request::get("/large?mib=64"), Expect::Pattern(64 << 20)),
-        Case::ask("a slow answer", Request::get("/slow?milliseconds=300"), Expect::Text("slow")),
+        Case::ask("a response of 1 MiB", Request::get("/large?mib=1"), Expect::Pattern(1 << 20)),
+        Case::ask("a response of 64 MiB", Request::get("/large?mib=64"), Expect::Pattern(64 << 20)),
+        Case::ask("a slow response", Request::get("/slow?milliseconds=300"), Expect::Text("slow")),
         Case::ask(
-            "two cookies are two",
+            "two cookies",
             Request::get("/head/cookies"),
-            Expect::Answer(|_, answer| {
-                let cookies = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
+            Expect::Response(|_, response| {
+                let cookies = response.headers.iter().filter(|(name, _)| name == "set-cookie");
                 let values: Vec<_> = cookies.map(|(_, value)| value.as_str()).collect();
                 same("cookies", values, vec!["a=1; Path=/; HttpOnly", "b=2"])?;
-                same("text", answer.text(), "baked")
+                same("text", response.text(), "baked")
             }),
         ),
         Case::ask(
-            "a redirect arrives as it was written",
+            "a redirect arrives unchanged",
             Request::get("/head/elsewhere"),
-            Expect::Answer(|_, answer| {
-                same("status", answer.status, 303)?;
-                same("place", answer.header("location"), Some("/else%2Fwhere/?a=%20b&c=/#d"))
+            Expect::Response(|_, response| {
+                same("status", response.status, 303)?;
+                same("location", response.header("location"), Some("/else%2Fwhere/?a=%20b&c=/#d"))
             }),
         ),
         Case::ask(
-            "an answer's header of 3,000 bytes",
+            "a response's header of 3,000 bytes",
             Request::get("/head/long?bytes=3000"),
-            Expect::Answer(|_, answer| {
-                same("status", answer.status, 200)?;
-                same("length", answer.header("x-long").map(str::len), Some(3000))
+            Expect::Response(|_, response| {
+                same("status", response.status, 200)?;
+                same("length", response.header("x-long").map(str::len), Some(3000))
             }),
         ),
         Case::ask(
-            "one that web servers would cut is a failure with a reference",
+            "a response's header that web servers would truncate",
             Request::get("/head/long?bytes=8192"),
-            Expect::Answer(|_, answer| {
-                same("status", answer.status, 500)?;
-                same("a reference", answer.text().contains("Reference: "), true)
+            Expect::Response(|_, response| {
+                same("status", response.status, 500)?;
+                same("a reference", response.text().contains("Reference: "), true)
             }),
         )
-        .but(Kind::Serve, Expect::Status(200), "over HTTP nobody cuts it"),
+        .but(Kind::Serve, Expect::Status(200), "over HTTP there is no such limit"),
         Case::ask("204", Request::get("/head/nothing"), Expect::Bare(204)),
         Case::ask("304", Request::get("/head/not-modified"), Expect::Bare(304)),
         Case::ask(
-            "HEAD of what is not there",
+            "HEAD of a page that does not exist",
             Request::with_method("HEAD", "/no-such-page"),
             Expect::Bare(404),
         ),
@@ -470,27 +467,27 @@ fn answers() -> Vec<Case> {
 
 fn many() -> Vec<Case> {
     vec![
-        Case::check("a client that hangs up in the middle of an answer", |running| {
+        Case::check("a client that hangs up in the middle of a response", |running| {
             let hang_up = |running: &Running| {
                 let request = Request::get("/drip").below(running.base);
                 let connection = request.begin(running.address)?;
                 connection.read_at_least(64 * 1024)
             };
             if running.kind == Kind::ApacheCgi {
-                // Apache ends the process, and nobody is left to count.
+                // Apache ends the process, which cannot count the handler then.
                 hang_up(running).map_err(|error| error.to_string())?;
-                return soon("our process has gone", || Ok(running.our_processes().is_empty()));
+                return soon("our process ended", || Ok(running.our_processes().is_empty()));
             }
             if running.kind == Kind::Haproxy {
-                // haproxy 2.6 ends the connection when this was all that was on it, and else reads what
-                // still comes and drops it: FCGI_ABORT_REQUEST never comes. Others are served meanwhile.
+                // haproxy 2.6 closes the connection if it carries no other request; otherwise it reads and
+                // discards the rest. It never sends FCGI_ABORT_REQUEST. Others are served meanwhile.
                 hang_up(running).map_err(|error| error.to_string())?;
                 let healthz = Request::get("/healthz").below(running.base).send(running.address);
                 return same("status", healthz.map_err(|error| error.to_string())?.status, 200);
             }
             cancels(running, hang_up)
         }),
-        Case::check("a client that hangs up before an answer", |running| match running.kind {
+        Case::check("a client that hangs up before a response", |running| match running.kind {
             Kind::ApacheFcgid
             | Kind::ApacheFcgidVirtual
             | Kind::ApacheCgi
@@ -498,15 +495,15 @@ fn many() -> Vec<Case> {
             | Kind::Caddy
             | Kind::Haproxy
             | Kind::Lighttpd => {
-                // These notice a vanished client when they write to it, which the row above shows.
-                // Here the handler comes to its end, and nobody is harmed.
+                // These notice that a client has hung up only when they write to it, as in the row above.
+                // Here the handler runs to its end.
                 let before = cancelled(running)?;
                 let request = Request::get("/slow?seconds=1").below(running.base);
                 drop(request.begin(running.address).map_err(|error| error.to_string())?);
                 thread::sleep(Duration::from_millis(1500));
                 let after = cancelled(running)?;
                 match running.kind {
-                    // It may only now have let go of the request of the row above.
+                    // haproxy may only now have closed the connection of the row above.
                     Kind::Haproxy => Ok(()),
                     _ => same("cancelled handlers", after, before),
                 }
@@ -522,27 +519,27 @@ fn many() -> Vec<Case> {
         Case::check("50 clients at once", |running| {
             at_once(running, 50, |client| {
                 let target = format!("/echo/client/{client}?{client}");
-                let answer = Request::post(target.as_str(), Upload::Counted(client * 100))
+                let response = Request::post(target.as_str(), Upload::Counted(client * 100))
                     .below(running.base)
                     .send(running.address)
                     .map_err(|error| error.to_string())?;
-                let echo = Echo::read(&answer)?;
+                let echo = Echo::read(&response)?;
                 same("query", echo.text("query"), Some(client.to_string().as_str()))?;
                 same("body length", echo.body_bytes(), Some(client * 100))
             })
         }),
-        Case::ask("after all that", Request::get("/healthz"), Expect::Text("ok")),
+        Case::ask("after everything else", Request::get("/healthz"), Expect::Text("ok")),
     ]
 }
 
-/// Checks that `hang_up` makes one more handler be dropped before its end.
+/// Checks that `hang_up` causes one more handler to be dropped before its end.
 fn cancels(running: &Running, hang_up: fn(&Running) -> std::io::Result<()>) -> Result<(), String> {
     let before = cancelled(running)?;
     hang_up(running).map_err(|error| error.to_string())?;
     soon("the handler was cancelled", || Ok(cancelled(running)? > before))
 }
 
-/// Looks until it is so.
+/// Waits until `is_so`, at most 10 s.
 fn soon(what: &str, is_so: impl Fn() -> Result<bool, String>) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so()? {
@@ -556,12 +553,12 @@ fn soon(what: &str, is_so: impl Fn() -> Result<bool, String>) -> Result<(), Stri
 
 /// How many handlers have been dropped before their end.
 pub(crate) fn cancelled(running: &Running) -> Result<u64, String> {
-    let answer = Request::get("/cancelled").below(running.base).send(running.address);
-    let answer = answer.map_err(|error| error.to_string())?;
-    answer.text().parse().map_err(|_| format!("/cancelled says {:?}", answer.text()))
+    let response = Request::get("/cancelled").below(running.base).send(running.address);
+    let response = response.map_err(|error| error.to_string())?;
+    response.text().parse().map_err(|_| format!("/cancelled says {:?}", response.text()))
 }
 
-/// Runs `client` this many times at once and lists who failed.
+/// Runs `client` that many times in parallel; the error lists those that failed.
 pub(crate) fn at_once(
     _running: &Running,
     clients: u64,

@@ -1,4 +1,4 @@
-//! Many who are slow or silent cost the others nothing that they would notice.
+//! Many slow or idle clients do not noticeably delay others.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -20,15 +20,15 @@ const IDLE: usize = 1000;
 const DRIPPING: usize = 200;
 const REQUESTS: usize = 3000;
 
-/// The 99th percentile of requests on one kept connection, one after another.
+/// The 99th percentile of the times of consecutive requests on a keep-alive connection.
 fn p99(program: &External) -> Duration {
     let mut connection = program.connect().expect("it listens");
     let mut times: Vec<Duration> = (0..REQUESTS)
         .map(|_| {
-            let begun = Instant::now();
-            let answer = connection.get(id(1), true, "/healthz").expect("an answer comes");
-            assert_eq!(answer.body(), b"ok");
-            begun.elapsed()
+            let started = Instant::now();
+            let response = connection.get(id(1), true, "/healthz").expect("a response arrives");
+            assert_eq!(response.body(), b"ok");
+            started.elapsed()
         })
         .collect();
     times.sort();
@@ -46,20 +46,20 @@ fn a_thousand_idle_and_two_hundred_dripping_connections_delay_no_request() {
     let idle: Vec<FastCgi> = (0..IDLE)
         .map(|_| {
             let mut connection = program.connect().expect("it listens");
-            connection.get(id(1), true, "/healthz").expect("an answer comes");
+            connection.get(id(1), true, "/healthz").expect("a response arrives");
             connection
         })
         .collect();
     let mut dripping: Vec<UnixStream> =
         (0..DRIPPING).map(|_| UnixStream::connect(program.socket()).expect("it listens")).collect();
-    // BEGIN_REQUEST, then PARAMS of 60,000 bytes, which will never be whole.
+    // BEGIN_REQUEST, then PARAMS of 60,000 bytes, which are never complete.
     let begin = b"\x01\x01\x00\x01\x00\x08\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00";
     let params = b"\x01\x04\x00\x01\xea\x60\x00\x00";
     for connection in &mut dripping {
         connection.write_all(&[&begin[..], params].concat()).expect("it is read");
     }
     let over = AtomicBool::new(false);
-    let in_the_crowd = thread::scope(|scope| {
+    let crowded = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 for connection in &mut dripping {
@@ -72,31 +72,31 @@ fn a_thousand_idle_and_two_hundred_dripping_connections_delay_no_request() {
         over.store(true, Ordering::Relaxed);
         measured
     });
-    println!("p99 {alone:?} alone, {in_the_crowd:?} among {IDLE} idle and {DRIPPING} dripping");
+    println!("p99 {alone:?} alone, {crowded:?} among {IDLE} idle and {DRIPPING} dripping");
     let open = process_table::descriptors(program.app.pid()).expect("it runs");
     assert!(open > IDLE + DRIPPING, "all of them are still connected: {open}");
     let used = |pid| process_table::processor_time(pid).expect("it runs");
     let before = used(program.app.pid());
     thread::sleep(Duration::from_secs(1));
     let idle_cost = used(program.app.pid()) - before;
-    assert!(idle_cost < Duration::from_millis(300), "a crowd that is silent costs {idle_cost:?}");
+    assert!(idle_cost < Duration::from_millis(300), "idle connections cost {idle_cost:?} in 1 s");
     drop(idle);
     assert_eq!(program.check_unharmed(), Ok(()));
     assert!(fs::exists(program.socket()).expect("the folder is there"));
 }
 
-/// How long a crowd stays: past the minute after which who drips is too slow, with `tests/run --long`.
+/// How long a crowd stays. With `tests/run --long`, longer than the minute after which slow requests end with 408.
 fn stay() -> Duration {
     let is_long = std::env::var_os("TOOLSHED_TESTS_LONG").is_some();
     Duration::from_secs(if is_long { 75 } else { 8 })
 }
 
-/// A connection that has sent the beginning of a request, and sends a byte of the rest now and then.
+/// A connection that has sent the beginning of a request and sends the rest byte by byte.
 struct Dripping(TcpStream);
 
 impl Dripping {
     fn begin(server: SocketAddr, from: Ipv4Addr, start: &str) -> io::Result<Self> {
-        // Else programs that other tests start keep it open.
+        // Otherwise, programs that other tests start would inherit it.
         const CLOEXEC: SocketFlags = SocketFlags::CLOEXEC;
         let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, CLOEXEC, None)?;
         net::bind(&socket, &SocketAddrV4::new(from, 0))?;
@@ -107,12 +107,12 @@ impl Dripping {
         Ok(Dripping(stream))
     }
 
-    /// Whether somebody still listens.
+    /// Sends a byte; returns whether the connection is still open.
     fn drip(&mut self) -> bool {
         self.0.write(b"x").is_ok()
     }
 
-    /// The status it was answered with, if it was; empty when the connection was closed without an answer.
+    /// The status of the response, if there is one; empty if the connection was closed without a response.
     fn status(&mut self) -> Option<String> {
         let mut buffer = [0; 12];
         match self.0.read(&mut buffer) {
@@ -123,12 +123,12 @@ impl Dripping {
     }
 }
 
-/// Visitors who send the beginning of a request and then a byte every ten seconds.
+/// Clients that send the beginning of a request and then a byte every ten seconds.
 struct Crowd<'a> {
     size: usize,
     beginning: &'a str,
-    /// Each from an address of its own, and back as soon as it is turned away; else all from one, and back at
-    /// its next byte.
+    /// True: each has its own address and reconnects as soon as it is refused. False: all have the same address and
+    /// reconnect when their next byte is due.
     is_spread: bool,
 }
 
@@ -142,7 +142,7 @@ impl Crowd<'_> {
         Dripping::begin(server, self.address(index), self.beginning).ok()
     }
 
-    /// Does this until `over`; returns the statuses that its last requests were answered with by then.
+    /// Runs until `over`; returns the statuses of the last requests' responses.
     fn stay(&self, server: SocketAddr, over: &AtomicBool) -> Vec<String> {
         let mut crowd: Vec<_> = (0..self.size).map(|index| self.begin(server, index)).collect();
         for tick in 0.. {
@@ -167,47 +167,47 @@ impl Crowd<'_> {
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_BYTE: usize = 100;
 
-/// What an honest visitor has met: the slowest answer, and how many there were.
+/// The result of an honest client.
 #[derive(Debug)]
 struct Visit {
     slowest: Duration,
-    answers: usize,
+    responses: usize,
 }
 
-/// Sends an honest request from one address, again and again, while a crowd is there.
+/// Repeats an honest request from one address while a crowd is connected.
 fn visit_among(crowd: &Crowd<'_>, running: &Running, request: Request) -> Visit {
     let server = running.address;
     let request = request.below(running.base);
-    let begun = Instant::now();
+    let started = Instant::now();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let attack = scope.spawn(|| crowd.stay(server, &over));
-        let mut visit = Visit { slowest: Duration::ZERO, answers: 0 };
-        let mut trouble = None;
-        while begun.elapsed() < stay() && trouble.is_none() {
+        let mut visit = Visit { slowest: Duration::ZERO, responses: 0 };
+        let mut failure = None;
+        while started.elapsed() < stay() && failure.is_none() {
             let asked = Instant::now();
             match request.send(server) {
-                Ok(answer) if answer.status == 200 => visit.answers += 1,
-                Ok(answer) => trouble = Some(answer.status.to_string()),
-                Err(error) => trouble = Some(error.to_string()),
+                Ok(response) if response.status == 200 => visit.responses += 1,
+                Ok(response) => failure = Some(response.status.to_string()),
+                Err(error) => failure = Some(error.to_string()),
             }
             visit.slowest = visit.slowest.max(asked.elapsed());
             thread::sleep(TICK);
         }
-        let after = begun.elapsed();
+        let after = started.elapsed();
         over.store(true, Ordering::Relaxed);
         let statuses = attack.join().expect("the crowd does not panic");
         let count = |status: &str| statuses.iter().filter(|it| *it == status).count();
         let (none, overload, slow) = (count(""), count("503"), count("408"));
         let size = crowd.size;
         println!("{visit:?}; of {size}: closed {none}, answered 503 {overload}, 408 {slow}");
-        assert_eq!(trouble, None, "after {after:?}, {visit:?}");
+        assert_eq!(failure, None, "after {after:?}, {visit:?}");
         visit
     })
 }
 
-/// How long an honest visitor may have to wait: the second that each newcomer is given to say what it wants,
-/// and what a busy machine adds.
+/// How long an honest client may have to wait: the second that each new connection has to send its request, and
+/// what a busy machine adds.
 const NOTICEABLE: Duration = Duration::from_millis(2500);
 
 fn slow_body(base: &str) -> String {
@@ -225,7 +225,7 @@ fn start(is_behind_nginx: bool) -> Running {
     }
 }
 
-/// Whether somebody who sends `request` notices a crowd of `size` whose bodies are slow.
+/// Checks that a client that sends `request` does not notice `size` slow uploads.
 fn check_among_slow_bodies(size: usize, is_spread: bool, running: Running, request: Request) {
     let crowd = Crowd { size, beginning: &slow_body(running.base), is_spread };
     let visit = visit_among(&crowd, &running, request);
@@ -297,9 +297,9 @@ fn a_slow_but_honest_upload_succeeds() {
                     stream.write_all(piece).expect("it reads");
                     checksum.update(piece);
                 }
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer).expect("it answers");
-                assert!(answer.contains(&checksum.hex()), "{answer}");
+                let mut response = String::new();
+                stream.read_to_string(&mut response).expect("it answers");
+                assert!(response.contains(&checksum.hex()), "{response}");
                 assert_eq!(running.stop(), Ok(()));
             });
         }

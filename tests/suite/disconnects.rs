@@ -1,6 +1,5 @@
-//! Conversations that end at odd moments: web servers and visitors leave in the middle of a record, a body or a
-//! response, while the program restarts in place again and again. 100,000 conversations; a million with
-//! `tests/run --long`.
+//! Clients that hang up in the middle of a record, a body or a response, while the program keeps restarting in place.
+//! 100,000 conversations; a million with `tests/run --long`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -20,16 +19,16 @@ use fastcgi_server::{RequestId, Role};
 
 const CLIENTS: u64 = 2;
 
-/// One conversation in this many is complete, and must be answered.
-const WHOLE: u64 = 50;
+/// One conversation in this many is complete and must get its response.
+const COMPLETE: u64 = 50;
 
-/// No complete one takes longer, whoever else leaves meanwhile.
+/// The longest that a complete conversation may take.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// Between two restarts.
+/// The time between two restarts.
 const BETWEEN_TOUCHES: Duration = Duration::from_millis(300);
 
-/// The same moments in every run (xorshift).
+/// Random numbers, the same in every run (xorshift).
 struct Moments(u64);
 
 impl Moments {
@@ -41,7 +40,7 @@ impl Moments {
     }
 }
 
-/// What a web server would send, as bytes to be cut.
+/// The bytes of a web server's side of a conversation.
 fn script(moments: &mut Moments) -> Vec<u8> {
     let mut connection = Connection::new();
     match moments.below(6) {
@@ -91,14 +90,14 @@ fn request(connection: &mut Connection, id: RequestId, method: &str, target: &st
     connection.stdin_end(id);
 }
 
-/// One conversation that ends somewhere.
+/// Has a conversation that ends at a random byte.
 fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     let script = script(moments);
     let cut = moments.below(script.len() + 1);
     let mut stream = UnixStream::connect(program.socket())?;
     stream.set_read_timeout(Some(BOUND))?;
     stream.set_write_timeout(Some(BOUND))?;
-    // In two pieces, so that the program sees the first one alone.
+    // In two pieces, so that the program reads the first one separately.
     let first = moments.below(cut + 1);
     stream.write_all(&script[..first])?;
     if moments.below(4) == 0 {
@@ -106,12 +105,12 @@ fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     }
     stream.write_all(&script[first..cut])?;
     match moments.below(4) {
-        // A part of the response, since there must be one.
+        // Read a part of the response: the request is complete.
         0 if cut == script.len() => {
             let _ = stream.read(&mut vec![0; 1 + moments.below(5000)])?;
         }
         1 => {
-            // Sends no more, but listens to the end.
+            // Send no more, but read to the end.
             stream.shutdown(Shutdown::Write)?;
             io::copy(&mut stream, &mut io::sink())?;
         }
@@ -121,15 +120,15 @@ fn leave(program: &External, moments: &mut Moments) -> io::Result<()> {
     Ok(())
 }
 
-/// One complete conversation, on its own connection.
+/// Has a complete conversation, on its own connection.
 fn stay(program: &External, moments: &mut Moments) -> Result<(), String> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let target = ["/healthz", "/", "/tools/checksum"][moments.below(3)];
     let mut connection = FastCgi::connect(&program.socket()).map_err(|error| error.to_string())?;
-    let answer = connection.get(id(1), false, target);
-    let answer = answer.map_err(|error| format!("{target}: {error}"))?;
-    if answer.status() != 200 || begun.elapsed() > BOUND {
-        return Err(format!("{target}: {} after {:?}", answer.status(), begun.elapsed()));
+    let response = connection.get(id(1), false, target);
+    let response = response.map_err(|error| format!("{target}: {error}"))?;
+    if response.status() != 200 || started.elapsed() > BOUND {
+        return Err(format!("{target}: {} after {:?}", response.status(), started.elapsed()));
     }
     Ok(())
 }
@@ -145,7 +144,7 @@ fn clients_that_leave_at_odd_moments_leave_nothing_behind() {
     })
     .expect("the program starts");
     assert_eq!(program.check_unharmed(), Ok(()));
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = AtomicU64::new(0);
     let mut touches = 0;
     thread::scope(|scope| {
@@ -155,12 +154,12 @@ fn clients_that_leave_at_odd_moments_leave_nothing_behind() {
                 scope.spawn(move || {
                     let mut moments = Moments(0x9e37_79b9_7f4a_7c15 + client);
                     for number in 0..total / CLIENTS {
-                        if number % WHOLE == 0 {
-                            stay(program, &mut moments).unwrap_or_else(|trouble| {
-                                panic!("client {client}, conversation {number}: {trouble}")
+                        if number % COMPLETE == 0 {
+                            stay(program, &mut moments).unwrap_or_else(|failure| {
+                                panic!("client {client}, conversation {number}: {failure}")
                             });
                         } else if let Err(error) = leave(program, &mut moments) {
-                            // It has closed first, because what it received no longer made sense.
+                            // The program may close first, because of a malformed record.
                             let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
                             assert!(
                                 is_closed.contains(&error.kind()),
@@ -178,15 +177,15 @@ fn clients_that_leave_at_odd_moments_leave_nothing_behind() {
             thread::sleep(BETWEEN_TOUCHES);
         }
     });
-    let upgrades = program.app.said().matches("Upgraded; serving").count();
+    let upgrades = program.app.output().matches("Upgraded; serving").count();
     println!(
         "{total} conversations, {touches} touches, {upgrades} upgrades in {:?}",
-        begun.elapsed()
+        started.elapsed()
     );
-    assert!(upgrades > 0, "{}", program.app.said());
+    assert!(upgrades > 0, "{}", program.app.output());
     assert_eq!(done.into_inner(), total);
     assert_eq!(program.check_unharmed(), Ok(()));
-    // Clients that hang up leave nothing behind: no descriptor, no copy of the process, no growing memory.
+    // Nothing is left behind: no descriptor, no draining child, no memory.
     let deadline = Instant::now() + BOUND;
     let pid = program.app.pid();
     loop {

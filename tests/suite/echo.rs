@@ -1,4 +1,4 @@
-//! What `test-app` says it saw, read back from its JSON.
+//! The request as `test-app` reports it, parsed from its JSON.
 
 use end_to_end::http_client::Response;
 use serde_json::Value;
@@ -8,14 +8,14 @@ use serde_json::Value;
 pub(crate) struct Echo(Value);
 
 impl Echo {
-    /// Reads an answer of `/echo/…`.
+    /// Parses a response of `/echo/…`.
     pub(crate) fn read(response: &Response) -> Result<Self, String> {
         if response.status != 200 {
             return Err(format!("status {} and body {:.300}", response.status, response.text()));
         }
         serde_json::from_slice(&response.body)
             .map(Self)
-            .map_err(|error| format!("no JSON ({error}): {:.300}", response.text()))
+            .map_err(|error| format!("not JSON ({error}): {:.300}", response.text()))
     }
 
     pub(crate) fn text(&self, field: &str) -> Option<&str> {

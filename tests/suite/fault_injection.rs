@@ -2,8 +2,8 @@
 //! until the phase runs without a fault. strace's own trace proves that the last run injected nothing and every
 //! one before it did. docs/faults.md has the table.
 //!
-//! Always run: one error per call, and some of the numbers. `tests/run --long`: all of them. With
-//! `TOOLSHED_TESTS_CALL=openat`: the rows whose call contains that name.
+//! By default, one error per call and a few values of n; with `tests/run --long`, all of them. With
+//! `TOOLSHED_TESTS_CALL=openat`, the rows whose call contains that name.
 
 mod checks;
 mod engine;
@@ -21,7 +21,7 @@ use phases::PHASES;
 use site::Site;
 use table::{ERRORS, LASTING};
 
-/// docs/faults.md lists exactly what is covered.
+/// docs/faults.md lists exactly the rows and phases of this test.
 #[test]
 fn docs_list_every_row_and_every_phase() {
     let page = fs::read_to_string(project().join("docs/faults.md")).expect("the page is there");
@@ -83,7 +83,7 @@ fn survives_faults_of_an_isolated_request() {
     sweep_all("isolated");
 }
 
-/// If a call fails in both parent and child, it does not show how each handles it.
+/// A call that fails in parent and child alike does not show how each handles it.
 #[test]
 fn survives_faults_of_an_isolated_request_in_its_parent() {
     sweep_all("isolated, parent");
@@ -119,7 +119,7 @@ fn survives_faults_at_the_end() {
     sweep_all("SIGTERM");
 }
 
-/// For example without /proc: a touch then has no effect, and the log says why.
+/// A touch then has no effect; without /proc, for example.
 #[test]
 fn without_proc_the_log_says_that_new_versions_go_unnoticed() {
     let mut site = Site::new();
@@ -128,8 +128,8 @@ fn without_proc_the_log_says_that_new_versions_go_unnoticed() {
         Fault { call: "readlink", errno: "ENOENT", nth: 1, lasting: true, in_children: false },
         &trace,
     )));
-    assert_eq!(site.get("/").status(), Some(200), "{}", site.said());
-    let said = site.said();
-    assert!(said.contains("New versions will not be noticed"), "{said}");
-    assert!(said.contains("Is /proc mounted?"), "{said}");
+    assert_eq!(site.get("/").status(), Some(200), "{}", site.log());
+    let log = site.log();
+    assert!(log.contains("New versions will not be noticed"), "{log}");
+    assert!(log.contains("Is /proc mounted?"), "{log}");
 }

@@ -11,7 +11,7 @@ fn every_file_is_a_module_of_the_suite() {
     check_modules(&project().join("tests/suite"), "main.rs");
 }
 
-/// Checks that `parent` declares every other file of its folder, and every one of those their folders.
+/// Checks that `parent` declares all modules in its folder, and so on in folders below.
 fn check_modules(folder: &Path, parent: &str) {
     let source = fs::read_to_string(folder.join(parent)).expect("the parent can be read");
     let declared: BTreeSet<_> = source

@@ -1,5 +1,5 @@
-//! What `.htaccess` gives to Apache, what it gives to the site, and what it gives to nobody.
-//! docs/rewriting.md has the measurements behind it.
+//! Which URLs `.htaccess` leaves to Apache, which it passes to the site, and which it denies. docs/rewriting.md has
+//! the measurements behind it.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use end_to_end::program::write_executable;
 
 use crate::cases::{Case, Expect, run_all, same};
 
-/// Files somebody might put into the document root, and the text in all of them.
+/// Files that may be in a document root and must not be served; all contain [`TEXT`].
 const PRIVATE: [&str; 31] = [
     ".env",
     ".git/config",
@@ -54,7 +54,7 @@ const PUBLIC: [&str; 7] = [
 ];
 const TEXT: &str = "the text of the file";
 
-/// Other ways to ask for `secret.key`.
+/// Other spellings of `secret.key`.
 const DETOURS: [&str; 9] = [
     "//secret.key",
     "/./secret.key",
@@ -78,7 +78,7 @@ fn private_files_stay_private_in_a_folder() {
 }
 
 fn private_files_stay_private(base: &'static str) {
-    // With MultiViews, which hosts may have on, Apache finds files by half their name.
+    // With MultiViews, which hosts may enable, Apache finds files by a part of their names.
     let setup = Setup::new(App::TestApp, base)
         .with_server_lines("<Location />\nOptions +MultiViews\n</Location>");
     let running = apache_fcgid::start(&setup).expect("Apache starts");
@@ -88,7 +88,7 @@ fn private_files_stay_private(base: &'static str) {
         fs::create_dir_all(path.parent().expect("it is below the site")).expect("a folder");
         fs::write(path, TEXT).expect("a file");
     }
-    // The program itself may lie there: the launcher looks beside itself first.
+    // The program itself may be there: the launcher looks next to itself first.
     let program = running.folder().join("start-app");
     let script = format!("#!/bin/sh\n# {TEXT}\nexec {}\n", program.display());
     fs::remove_file(site.join("toolshed")).expect("it was there");
@@ -100,17 +100,17 @@ fn private_files_stay_private(base: &'static str) {
     let asked = PRIVATE.iter().map(|name| format!("/{name}"));
     for target in asked.chain(DETOURS.iter().map(|&target| target.to_owned())) {
         let name: &'static str = Box::leak(target.clone().into_boxed_str());
-        cases.push(Case::ask(name, Request::get(target), Expect::Answer(is_refused)));
+        cases.push(Case::ask(name, Request::get(target), Expect::Response(is_refused)));
     }
     cases.push(Case::ask(
         "folders are not listed",
         Request::get("/sub/folder/"),
-        Expect::Answer(is_refused),
+        Expect::Response(is_refused),
     ));
     run_all(running, cases);
 }
 
-/// The second form, without rewriting: nothing outside of `static/` is a file, whatever its name.
+/// The second form, without rewriting: no file outside of `static/` is served.
 #[test]
 fn with_fcgid_wrapper_virtual_only_static_files_are_served() {
     let base = "/project";
@@ -129,7 +129,7 @@ fn with_fcgid_wrapper_virtual_only_static_files_are_served() {
         .chain(DETOURS.iter().map(|&target| target.to_owned()))
         .map(|target| {
             let name: &'static str = Box::leak(target.clone().into_boxed_str());
-            Case::ask(name, Request::get(target), Expect::Answer(is_refused))
+            Case::ask(name, Request::get(target), Expect::Response(is_refused))
         })
         .collect();
     cases.push(Case::ask(
@@ -140,7 +140,7 @@ fn with_fcgid_wrapper_virtual_only_static_files_are_served() {
     run_all(running, cases);
 }
 
-/// The pages' files are in the program: nobody has to upload `static/`.
+/// The pages' files are embedded in the program.
 #[test]
 fn the_site_needs_no_static_folder() {
     let base = "/project";
@@ -150,7 +150,7 @@ fn the_site_needs_no_static_folder() {
             .expect("it was there");
         let ask = |path: &str| {
             let request = Request::get(path).below(base);
-            request.send(running.address).expect("an answer")
+            request.send(running.address).expect("a response")
         };
         let page = ask("/").text();
         let files: Vec<_> = page
@@ -160,16 +160,16 @@ fn the_site_needs_no_static_folder() {
             .collect();
         assert!(files.len() >= 3, "{page}");
         for file in files {
-            let answer = ask(&format!("/static/{file}"));
-            assert_eq!(answer.status, 200, "{file}");
+            let response = ask(&format!("/static/{file}"));
+            assert_eq!(response.status, 200, "{file}");
             let name = file.split('?').next().expect("a name");
             let content = fs::read_to_string(project().join("static").join(name)).expect("a file");
-            assert_eq!(answer.text(), content, "{file}");
-            // So these are the program's own responses.
+            assert_eq!(response.text(), content, "{file}");
+            // These are the program's own responses.
             let caching = Some("public, max-age=31536000, immutable");
-            assert_eq!(answer.header("cache-control"), caching, "{file}");
+            assert_eq!(response.header("cache-control"), caching, "{file}");
             assert_eq!(
-                answer.header("cross-origin-resource-policy"),
+                response.header("cross-origin-resource-policy"),
                 Some("same-origin"),
                 "{file}"
             );
@@ -177,19 +177,19 @@ fn the_site_needs_no_static_folder() {
     }
 }
 
-fn is_refused(_: &Running, answer: &Response) -> Result<(), String> {
-    same("it leaks", answer.text().contains(TEXT), false)?;
-    if matches!(answer.status, 403 | 404) {
+fn is_refused(_: &Running, response: &Response) -> Result<(), String> {
+    same("it leaks", response.text().contains(TEXT), false)?;
+    if matches!(response.status, 403 | 404) {
         return Ok(());
     }
-    Err(format!("status {} refuses nothing", answer.status))
+    Err(format!("status {} is no refusal", response.status))
 }
 
 #[test]
 fn urls_with_the_launchers_name_redirect() {
     let running =
         apache_fcgid::start(&Setup::new(App::TestApp, "/project")).expect("Apache starts");
-    let ask = |target: &str, place| Case::ask(place, Request::get(target), Expect::Redirect(place));
+    let ask = |target: &str, path| Case::ask(path, Request::get(target), Expect::Redirect(path));
     run_all(
         running,
         vec![

@@ -1,5 +1,5 @@
-//! The program started with what somebody else left to it: a listening socket at descriptor 0
-//! (spawn-fcgi) or 3 (systemd), a request in the environment (CGI).
+//! Programs that start with what another program passes to them: a listening socket as descriptor 0 (spawn-fcgi)
+//! or 3 (systemd), or a request in the environment (CGI).
 
 use std::fs;
 use std::path::Path;
@@ -11,23 +11,23 @@ use end_to_end::fixtures::{App, Folder, Setup, external, snippet};
 use end_to_end::process_table;
 use end_to_end::program::{Program, Start};
 
-const SOON: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A program that waits for connections on `socket`; checks that it serves, and ends as it should.
+/// Checks that a program serves `socket` and exits on SIGTERM.
 fn serves(mut program: Program, socket: &Path) {
-    // The socket's file exists a moment before anybody listens.
+    // The socket's file exists a moment before the program listens.
     let mut first = None;
     program
         .wait_until("it listened", || {
             first = FastCgi::connect(socket).ok();
             first.is_some()
         })
-        .expect("somebody listens");
+        .expect("it listens");
     for _ in 0..3 {
         let connection = first.take().map_or_else(|| FastCgi::connect(socket), Ok);
         let mut connection = connection.expect("it listens");
-        let answer = connection.get(id(1), false, "/healthz").expect("an answer comes");
-        assert_eq!(answer.body(), b"ok");
+        let response = connection.get(id(1), false, "/healthz").expect("a response arrives");
+        assert_eq!(response.body(), b"ok");
     }
     let pid = program.pid();
     assert_eq!(process_table::tasks(pid).expect("it runs"), 1);
@@ -37,15 +37,15 @@ fn serves(mut program: Program, socket: &Path) {
             .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
         let name = entry.file_name().to_string_lossy().into_owned();
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).unwrap_or_default();
-        // A connection may have been closed meanwhile.
+        // The descriptor may have been closed meanwhile.
         if let Some(flags) = info.lines().find_map(|line| line.strip_prefix("flags:")) {
             let flags = i32::from_str_radix(flags.trim(), 8).expect("an octal number");
             assert!(!is_socket || flags & libc::O_CLOEXEC != 0, "descriptor {name} is inherited");
         }
     }
     program.signal(libc::SIGTERM).expect("it runs");
-    let status = program.wait(SOON).expect("it ends");
-    assert_eq!(status.code(), Some(0), "it said:\n{}", program.said());
+    let status = program.wait(TIMEOUT).expect("it ends");
+    assert_eq!(status.code(), Some(0), "output:\n{}", program.output());
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn spawn_fcgi_starts_it() {
     serves(program, &socket);
 }
 
-/// As a systemd unit without StandardInput: the socket is descriptor 3, and LISTEN_FDS says so.
+/// Like a systemd unit without StandardInput: the socket is descriptor 3, announced by LISTEN_FDS.
 #[test]
 fn systemd_starts_it_with_the_first_connection() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
@@ -77,7 +77,7 @@ fn systemd_starts_it_with_the_first_connection() {
     serves(program, &socket);
 }
 
-/// What was handed to another process is not ours: a shell's children inherit the variables, too.
+/// A shell's children inherit the variables, but LISTEN_PID names another process.
 #[test]
 fn sockets_meant_for_another_process_are_ignored() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
@@ -86,11 +86,11 @@ fn sockets_meant_for_another_process_are_ignored() {
         .variable("LISTEN_FDS", "1")
         .start()
         .expect("it starts");
-    assert_eq!(program.wait(SOON).expect("it ends").code(), Some(1));
-    assert!(program.said().contains("nobody listens"), "{}", program.said());
+    assert_eq!(program.wait(TIMEOUT).expect("it ends").code(), Some(1));
+    assert!(program.output().contains("not a listening socket"), "{}", program.output());
 }
 
-/// The words of the units in docs/deploying.md, as far as systemd can judge them without running.
+/// Verifies the units in docs/deploying.md with systemd-analyze.
 #[test]
 fn systemd_accepts_the_documented_units() {
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
@@ -100,21 +100,21 @@ fn systemd_accepts_the_documented_units() {
         folder.write(&format!("run/{unit}"), text).expect("a file");
     }
     let verify = |service: &Path| {
-        let said = Command::new("/usr/bin/systemd-analyze")
+        let analyzed = Command::new("/usr/bin/systemd-analyze")
             .args(["verify", "--man=no", "--recursive-errors=no"])
             .arg(folder.path().join("run/toolshed.socket"))
             .arg(service)
             .output()
             .expect("systemd-analyze starts; tests/run installs it");
-        String::from_utf8_lossy(&said.stderr).into_owned()
+        String::from_utf8_lossy(&analyzed.stderr).into_owned()
     };
     let service = folder.path().join("run/toolshed.service");
-    let about_ours = |said: &str| {
-        let lines = said.lines().filter(|line| line.contains("toolshed")).map(str::to_owned);
+    let about_ours = |output: &str| {
+        let lines = output.lines().filter(|line| line.contains("toolshed")).map(str::to_owned);
         lines.collect::<Vec<_>>()
     };
     assert_eq!(about_ours(&verify(&service)), Vec::<String>::new());
-    // It would tell.
+    // A mistake is reported.
     let text = fs::read_to_string(&service).expect("it was written");
     fs::write(&service, text.replace("StandardInput=socket", "StandardInput=sokcet"))
         .expect("a file");
@@ -125,10 +125,10 @@ fn systemd_accepts_the_documented_units() {
 fn unterminated_output_is_logged_when_its_response_is_complete() {
     let program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
-    connection.get(id(1), true, "/print?without-line-end").expect("an answer comes");
-    // The connection is kept, and the program idle. The second answer comes after the first is over.
-    connection.get(id(1), true, "/healthz").expect("an answer comes");
-    assert!(program.app.said().contains("a stray piece"), "{}", program.app.said());
+    connection.get(id(1), true, "/print?without-line-end").expect("a response arrives");
+    // A keep-alive connection: the second response comes after the first is complete.
+    connection.get(id(1), true, "/healthz").expect("a response arrives");
+    assert!(program.app.output().contains("a stray piece"), "{}", program.app.output());
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn over_cgi_children_inherit_neither_a_proxy_header_nor_the_password() {
     let other = ask("HTTP_X_OTHER");
     assert!(other.ends_with("\r\n\r\nstays"), "{other}");
     for gone in ["HTTP_PROXY", "APP_PASSWORD", "REDIRECT_APP_PASSWORD"] {
-        let said = ask(gone);
-        assert!(said.starts_with("Status: 200 ") && said.ends_with("\r\n\r\nnone"), "{said}");
+        let output = ask(gone);
+        assert!(output.starts_with("Status: 200 ") && output.ends_with("\r\n\r\nnone"), "{output}");
     }
 }

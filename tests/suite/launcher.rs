@@ -1,4 +1,4 @@
-//! `dispatch.fcgi` finds the program, or says in one sentence what is missing.
+//! `dispatch.fcgi` finds the program, or prints one sentence that says what is missing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,10 @@ use std::process::{Command, Output};
 use end_to_end::fixtures::project;
 use end_to_end::program::write_executable;
 
-/// A program that says how it was started, in the shell's own words.
+/// A program that prints how it was started.
 const PROGRAM: &str = "#!/bin/sh\necho \"started $0 with $# arguments from $TOOLSHED_LAUNCHER\"\n";
 
-/// One row: what lies where, and what the launcher does about it.
+/// One row: the files of an account, and what the launcher does.
 struct Case {
     name: &'static str,
     /// Files below the account's folder: name, text, mode.
@@ -22,26 +22,26 @@ struct Case {
 }
 
 enum Expect {
-    /// The program at this place was started.
+    /// The program at this path is started.
     Started(&'static str),
-    /// This exit code, and a sentence with these words.
+    /// The launcher exits with this code and prints a sentence that contains these texts.
     Refused(i32, &'static [&'static str]),
 }
 
-const BESIDE: &str = "public_html/toolshed";
+const NEXT_TO_LAUNCHER: &str = "public_html/toolshed";
 const NEXT_TO_ROOT: &str = "toolshed-home/toolshed";
 const IN_HOME: &str = "toolshed/toolshed";
 const HOME: (&str, &str) = ("HOME", "~");
 
-/// An ELF header for a machine that this is not (s390), with nothing behind it.
+/// An ELF header for another machine (s390), without a program.
 const FOREIGN: &[u8] = b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x16\0\0\0\x01 and so on";
 
 const CASES: &[Case] = &[
     Case {
-        name: "beside the launcher",
-        files: &[(BESIDE, PROGRAM.as_bytes(), 0o755)],
+        name: "next to the launcher",
+        files: &[(NEXT_TO_LAUNCHER, PROGRAM.as_bytes(), 0o755)],
         environment: &[],
-        expect: Expect::Started(BESIDE),
+        expect: Expect::Started(NEXT_TO_LAUNCHER),
     },
     Case {
         name: "next to the document root",
@@ -65,21 +65,21 @@ const CASES: &[Case] = &[
         name: "TOOLSHED_HOME comes first",
         files: &[
             ("elsewhere/toolshed", PROGRAM.as_bytes(), 0o755),
-            (BESIDE, PROGRAM.as_bytes(), 0o755),
+            (NEXT_TO_LAUNCHER, PROGRAM.as_bytes(), 0o755),
             (NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755),
         ],
         environment: &[("TOOLSHED_HOME", "~/elsewhere/")],
         expect: Expect::Started("elsewhere/toolshed"),
     },
     Case {
-        name: "then beside the launcher",
+        name: "then next to the launcher",
         files: &[
-            (BESIDE, PROGRAM.as_bytes(), 0o755),
+            (NEXT_TO_LAUNCHER, PROGRAM.as_bytes(), 0o755),
             (NEXT_TO_ROOT, PROGRAM.as_bytes(), 0o755),
             (IN_HOME, PROGRAM.as_bytes(), 0o755),
         ],
         environment: &[HOME],
-        expect: Expect::Started(BESIDE),
+        expect: Expect::Started(NEXT_TO_LAUNCHER),
     },
     Case {
         name: "then next to the document root",
@@ -102,44 +102,44 @@ const CASES: &[Case] = &[
         ),
     },
     Case {
-        name: "not in TOOLSHED_HOME, though elsewhere",
-        files: &[(BESIDE, PROGRAM.as_bytes(), 0o755)],
+        name: "not in TOOLSHED_HOME, only elsewhere",
+        files: &[(NEXT_TO_LAUNCHER, PROGRAM.as_bytes(), 0o755)],
         environment: &[("TOOLSHED_HOME", "~/elsewhere")],
         expect: Expect::Refused(127, &["no file at", "/elsewhere/toolshed"]),
     },
     Case {
-        name: "a folder is no program",
+        name: "a folder at the program's path",
         files: &[("toolshed-home/toolshed/x", b"", 0o644)],
         environment: &[],
         expect: Expect::Refused(127, &["the program is missing"]),
     },
     Case {
         name: "not executable",
-        files: &[(BESIDE, PROGRAM.as_bytes(), 0o644)],
+        files: &[(NEXT_TO_LAUNCHER, PROGRAM.as_bytes(), 0o644)],
         environment: &[],
-        expect: Expect::Refused(126, &["cannot be executed", "chmod 755", BESIDE]),
+        expect: Expect::Refused(126, &["cannot be executed", "chmod 755", NEXT_TO_LAUNCHER]),
     },
     Case {
         name: "empty",
-        files: &[(BESIDE, b"", 0o755)],
+        files: &[(NEXT_TO_LAUNCHER, b"", 0o755)],
         environment: &[],
         expect: Expect::Refused(126, &["is empty", "upload it again"]),
     },
     Case {
-        name: "a web page in its place",
-        files: &[(BESIDE, b"<!doctype html>\n<h1>404</h1>\n", 0o755)],
+        name: "a web page at the program's path",
+        files: &[(NEXT_TO_LAUNCHER, b"<!doctype html>\n<h1>404</h1>\n", 0o755)],
         environment: &[],
         expect: Expect::Refused(126, &["is not a program", "binary mode"]),
     },
     Case {
         name: "for another machine",
-        files: &[(BESIDE, FOREIGN, 0o755)],
+        files: &[(NEXT_TO_LAUNCHER, FOREIGN, 0o755)],
         environment: &[],
         expect: Expect::Refused(126, &["cannot run on this machine", "another kind"]),
     },
     Case {
         name: "its interpreter is missing",
-        files: &[(BESIDE, b"#!/no/such/interpreter\n", 0o755)],
+        files: &[(NEXT_TO_LAUNCHER, b"#!/no/such/interpreter\n", 0o755)],
         environment: &[],
         expect: Expect::Refused(126, &["cannot run on this machine"]),
     },
@@ -151,27 +151,25 @@ fn the_launcher_starts_the_program_or_says_what_is_missing() {
         for case in CASES {
             let account = account(case);
             let output = run(shell, case, account.path());
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let context = format!("{} in {shell}: {output:?}", case.name);
             match case.expect {
-                Expect::Started(place) => {
+                Expect::Started(path) => {
                     let launcher = account.path().join("public_html/dispatch.fcgi");
-                    let program = account.path().join(place);
+                    let program = account.path().join(path);
                     let wanted = format!(
                         "started {} with 0 arguments from {}\n",
                         program.display(),
                         launcher.display()
                     );
-                    assert_eq!(said, wanted, "{context}");
-                    assert_eq!(complained, "", "{context}");
+                    assert_eq!(stdout, wanted, "{context}");
+                    assert_eq!(stderr, "", "{context}");
                 }
                 Expect::Refused(code, words) => {
                     assert_eq!(output.status.code(), Some(code), "{context}");
-                    let ours: Vec<_> = complained
-                        .lines()
-                        .filter(|line| line.starts_with("dispatch.fcgi: "))
-                        .collect();
+                    let ours: Vec<_> =
+                        stderr.lines().filter(|line| line.starts_with("dispatch.fcgi: ")).collect();
                     assert_eq!(ours.len(), 1, "one sentence, {context}");
                     for word in words {
                         assert!(ours[0].contains(word), "{word:?} is missing, {context}");
@@ -182,7 +180,7 @@ fn the_launcher_starts_the_program_or_says_what_is_missing() {
     }
 }
 
-/// An account's folder with the launcher in `public_html` and the files of the case.
+/// Creates an account's folder, with the launcher in `public_html` and the files of the case.
 fn account(case: &Case) -> tempfile::TempDir {
     let account = tempfile::tempdir().expect("a folder");
     let root = account.path().join("public_html");
@@ -198,7 +196,7 @@ fn account(case: &Case) -> tempfile::TempDir {
     account
 }
 
-/// Runs the launcher as web servers do: by its whole path, and with nearly no environment.
+/// Runs the launcher like a web server: by its absolute path, with hardly any environment.
 fn run(shell: &str, case: &Case, account: &Path) -> Output {
     let mut command = Command::new(shell);
     command.arg(account.join("public_html/dispatch.fcgi"));
@@ -209,8 +207,8 @@ fn run(shell: &str, case: &Case, account: &Path) -> Output {
     command.output().expect("the shell runs")
 }
 
-/// A program with another time stamp than that of the last good version has not passed its check: the good
-/// one is started, which sees to it.
+/// A program whose time stamp differs from that of the last good version has not passed its check. The launcher
+/// starts the good version, which checks the new one.
 #[test]
 fn the_last_good_version_is_started_until_the_program_passes_its_check() {
     const GOOD: &str = "toolshed-home/toolshed.good";
@@ -229,8 +227,8 @@ fn the_last_good_version_is_started_until_the_program_passes_its_check() {
         let (program, good) = (account.path().join(NEXT_TO_ROOT), account.path().join(GOOD));
         let started = |case: &Case, path: &Path| {
             let output = run(shell, case, account.path());
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(said.starts_with(&format!("started {} ", path.display())), "{output:?}");
+            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(stdout.starts_with(&format!("started {} ", path.display())), "{output:?}");
             assert!(output.stderr.is_empty(), "{output:?}");
         };
         let set_time = |path: &Path, seconds: u64| {
@@ -266,27 +264,27 @@ fn without_home_the_launcher_looks_up_the_account() {
         let fields: Vec<_> = line.split(':').collect();
         (fields.get(2) == Some(&uid.as_str())).then(|| fields[5].to_owned())
     });
-    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
-    // A user without an entry has no home folder: then there are two places, not three.
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    // A user without an entry has no home folder: the launcher looks in two folders instead of three.
     let wanted = home.map_or_else(
         || "/toolshed-home/toolshed; upload".to_owned(),
         |home| format!("{}/toolshed/toolshed", home.trim_end_matches('/')),
     );
-    assert!(complained.contains(&wanted), "{wanted:?} is missing in {complained:?}");
+    assert!(stderr.contains(&wanted), "{wanted:?} is missing in {stderr:?}");
 }
 
 #[test]
 fn the_launcher_works_with_a_relative_path() {
-    // suexec starts it so.
+    // As suexec does.
     let account = account(&CASES[0]);
     let output = Command::new("sh")
         .arg("dispatch.fcgi")
         .current_dir(account.path().join("public_html"))
         .output()
         .expect("the shell runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let launcher = account.path().join("public_html/dispatch.fcgi");
-    assert!(said.ends_with(&format!("from {}\n", launcher.display())), "{output:?}");
+    assert!(stdout.ends_with(&format!("from {}\n", launcher.display())), "{output:?}");
 }
 
 #[test]
@@ -305,6 +303,6 @@ fn the_launcher_never_forks() {
     assert!(status.success());
     let calls = fs::read_to_string(log).expect("strace wrote its log");
     assert!(!calls.contains("fork(") && !calls.contains("clone"), "{calls}");
-    // The first is strace's own, then the launcher becomes the program.
+    // The first is strace's own; then the launcher executes the program.
     assert!(calls.matches("execve(").count() >= 2, "{calls}");
 }

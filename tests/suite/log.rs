@@ -1,5 +1,5 @@
-//! A log that cannot be written, that nobody reads, or that a visitor tries to fill: no request waits for it or
-//! fails because of it, and the disk does not fill up.
+//! A log that cannot be written, that nobody reads, or that a client floods: no request waits for it or fails
+//! because of it, and the disk does not fill up.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use end_to_end::fixtures::{App, Setup, apache_fcgid};
 use end_to_end::http_client::{Request, Upload};
 use end_to_end::program::Limit;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The status of the response to a request without a body.
 fn ask(program: &External, method: &str, target: &str) -> u16 {
@@ -23,19 +23,19 @@ fn ask(program: &External, method: &str, target: &str) -> u16 {
     connection.begin(id(1), false, method, target, None);
     connection.stdin_end(id(1));
     connection.flush().expect("the program reads");
-    let answer = connection.finish(id(1));
-    answer.unwrap_or_else(|error| panic!("{method} {target}: {error}")).status()
+    let response = connection.finish(id(1));
+    response.unwrap_or_else(|error| panic!("{method} {target}: {error}")).status()
 }
 
-/// Where the program is in memory: at another address after each exec.
+/// The program's address in memory, which differs after each exec.
 fn image(program: &External) -> String {
     let maps = fs::read_to_string(format!("/proc/{}/maps", program.app.pid())).expect("it runs");
     maps.lines().next().expect("it has memory").to_owned()
 }
 
-/// Everything that is logged: a malformed request, failures of tools, crashes, an upgrade, the exit. `prints`:
-/// also what tools print.
-fn everything_is_answered(mut program: External, prints: bool) {
+/// Checks everything that is logged: malformed requests, failures of tools, crashes, an upgrade, the exit; with
+/// `prints`, also what tools print.
+fn check_all_messages(mut program: External, prints: bool) {
     for _ in 0..3 {
         assert_eq!(ask(&program, "GET", "/healthz"), 200);
         assert_eq!(ask(&program, "G T", "/"), 400);
@@ -54,9 +54,9 @@ fn everything_is_answered(mut program: External, prints: bool) {
     assert_ne!(image(&program), before, "it has restarted in place");
     let before = image(&program);
     program.app.signal(libc::SIGHUP).expect("it runs");
-    let begun = Instant::now();
+    let started = Instant::now();
     while image(&program) == before {
-        assert!(begun.elapsed() < PATIENCE, "it takes the new version");
+        assert!(started.elapsed() < TIMEOUT, "it does not upgrade");
         assert_eq!(ask(&program, "GET", "/healthz"), 200);
     }
     assert_eq!(program.check_unharmed(), Ok(()));
@@ -70,17 +70,17 @@ fn setup() -> Setup {
 #[test]
 fn a_full_disk_blocks_no_request() {
     let setup = setup().with_variable("TOOLSHED_LOG", "/dev/full");
-    everything_is_answered(external::start(&setup).expect("the program starts"), true);
+    check_all_messages(external::start(&setup).expect("the program starts"), true);
 }
 
 #[test]
 fn a_file_size_limit_blocks_no_request() {
-    // Like a quota. Everything that the program keeps in files is lost, too.
+    // Like a quota. It also applies to all other files that the program writes.
     let started = external::start_with(&setup(), |start, folder| {
         fs::write(folder.join("run/app.log"), "there is a line already\n").expect("it is written");
         start.variable("TOOLSHED_LOG", folder.join("run/app.log")).limit(Limit::FileSize, 10)
     });
-    everything_is_answered(started.expect("the program starts"), true);
+    check_all_messages(started.expect("the program starts"), true);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn an_unread_pipe_blocks_no_request() {
     let started = external::start_with(&setup(), |start, folder| {
         let path = folder.join("run/pipe");
         assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
-        // Open in both directions, so that it has a reader, who never reads.
+        // Opened in both directions: the pipe has a reader, which never reads.
         let mut options = fs::File::options();
         let mut filled = options
             .read(true)
@@ -102,12 +102,12 @@ fn an_unread_pipe_blocks_no_request() {
         pipe = Some(filled);
         start.output(path)
     });
-    // What a tool prints itself blocks there, until the watchdog ends it.
-    everything_is_answered(started.expect("the program starts"), false);
+    // Without `prints`: a tool that prints would block until the watchdog ends it.
+    check_all_messages(started.expect("the program starts"), false);
     drop(pipe);
 }
 
-/// An application whose `println!` fails has panicked, and its visitor gets a response.
+/// A failed `println!` panics, and the client gets a response.
 #[test]
 fn a_failed_print_fails_only_its_own_request() {
     let setup = Setup::new(App::TestApp, "");
@@ -121,12 +121,12 @@ fn a_failed_print_fails_only_its_own_request() {
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
-/// An application whose log panics, as tracing-subscriber does by default on a full disk.
+/// tracing-subscriber panics by default if the disk is full.
 #[test]
 fn a_log_that_panics_ends_no_process() {
     let setup = Setup::new(App::TestApp, "");
     let started = external::start_with(&setup, |start, _| {
-        // Room for the messages at the start.
+        // Enough for the messages at startup.
         start.variable("TEST_APP_LOG_PANICS", "1").limit(Limit::FileSize, 2000)
     });
     let mut program = started.expect("the program starts");
@@ -138,7 +138,7 @@ fn a_log_that_panics_ends_no_process() {
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
-/// The size of all files in a folder whose names start like this.
+/// The total size of the files in a folder whose names start with `name`.
 fn bytes(folder: &Path, name: &str) -> u64 {
     let entries = fs::read_dir(folder).expect("it is there").flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(name));
@@ -160,7 +160,7 @@ fn a_flood_of_refused_forms_neither_fills_the_disk_nor_hides_other_messages() {
             .header("Sec-Fetch-Site", "cross-site")
             .header("User-Agent", &"long ".repeat(100))
             .send(running.address)
-            .expect("an answer")
+            .expect("a response")
             .status
     };
     thread::scope(|scope| {
@@ -168,26 +168,26 @@ fn a_flood_of_refused_forms_neither_fills_the_disk_nor_hides_other_messages() {
             scope.spawn(|| (0..1500).for_each(|_| assert_eq!(cross_site(), 403)));
         }
     });
-    let said = || running.log_of_programs();
-    let refusals = said().matches("Cross-site request blocked").count();
+    let output = || running.program_logs();
+    let refusals = output().matches("Cross-site request blocked").count();
     let processes = running.our_processes().len();
     assert!(refusals >= 100 && refusals <= 130 * processes, "{refusals} of {processes} processes");
     assert!(bytes(&logs, "toolshed.log") <= 2 * LIMIT, "{}", bytes(&logs, "toolshed.log"));
-    // Another kind of message is still written.
+    // Messages of other kinds are still written.
     let panicked = Request::post("/tools/diagnostics/crash?how=panic&runs=inline", Upload::Nothing);
-    assert_eq!(panicked.send(running.address).expect("an answer").status, 500);
-    assert!(said().contains("panicked"), "{}", said());
-    // And how many of the flood were suppressed, with the next one written.
-    let begun = Instant::now();
-    while !said().contains("more like this") {
-        assert!(begun.elapsed() < PATIENCE, "{}", said());
+    assert_eq!(panicked.send(running.address).expect("a response").status, 500);
+    assert!(output().contains("panicked"), "{}", output());
+    // The next message of the flood says how many were suppressed.
+    let started = Instant::now();
+    while !output().contains("more like this") {
+        assert!(started.elapsed() < TIMEOUT, "{}", output());
         assert_eq!(cross_site(), 403);
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(running.stop(), Ok(()));
 }
 
-/// What tools print counts, too, although it does not pass through the log's code.
+/// What tools print does not pass through the log's code.
 #[test]
 fn printed_lines_count_towards_log_rotation() {
     const LIMIT: u64 = 64 * 1024;
@@ -197,14 +197,14 @@ fn printed_lines_count_towards_log_rotation() {
     });
     let program = started.expect("the program starts");
     let folder = program.folder().join("run");
-    let begun = Instant::now();
+    let started = Instant::now();
     while !folder.join("log.1").exists() {
-        assert!(begun.elapsed() < PATIENCE, "{} bytes", bytes(&folder, "log"));
+        assert!(started.elapsed() < TIMEOUT, "{} bytes", bytes(&folder, "log"));
         assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
     }
     // A few thousand requests fit into the second between two checks.
     assert!(bytes(&folder, "log") <= 64 * LIMIT, "{} bytes", bytes(&folder, "log"));
     let before = bytes(&folder, "log.1");
     assert_eq!(ask(&program, "POST", "/tools/diagnostics/stdout"), 200);
-    assert_eq!(bytes(&folder, "log.1"), before, "what is printed follows");
+    assert_eq!(bytes(&folder, "log.1"), before, "printed lines go to the new file");
 }

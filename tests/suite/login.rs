@@ -1,5 +1,5 @@
-//! The login behind real Apache mod_fcgid: the password by `SetEnv`, the sessions in all processes at once,
-//! and the login for a folder of plain files.
+//! The login behind Apache mod_fcgid: the password set with `SetEnv`, sessions shared by all processes, and the login
+//! for a folder of plain files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,11 +16,11 @@ use end_to_end::process_table::parent;
 use crate::cases::same;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const PASSWORD: &str = "a long password, with 100% of signs";
 
-/// The lines of docs/login.md for a folder beside the site.
+/// The snippet of docs/login.md for a folder next to the site.
 fn guard() -> String {
     let text = include_str!("../../docs/login.md");
     let (_, after) = text.split_once("<!-- snippet: guarded folder -->").expect("the snippet");
@@ -28,7 +28,7 @@ fn guard() -> String {
     block.split_once("```").expect("its end").0.to_owned()
 }
 
-/// A browser as far as the login needs one.
+/// As much of a browser as the login needs.
 struct Browser<'a> {
     running: &'a Running,
     cookies: Vec<(String, String)>,
@@ -45,8 +45,8 @@ impl<'a> Browser<'a> {
             let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
             request = request.header("Cookie", &pairs.collect::<Vec<_>>().join("; "));
         }
-        let answer = request.send(self.running.address).expect("an answer");
-        for (_, line) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
+        let response = request.send(self.running.address).expect("a response");
+        for (_, line) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
             let (pair, attributes) = line.split_once(';').expect("attributes");
             let (name, value) = pair.split_once('=').expect("a value");
             self.cookies.retain(|(known, _)| known != name);
@@ -54,7 +54,7 @@ impl<'a> Browser<'a> {
                 self.cookies.push((name.to_owned(), value.to_owned()));
             }
         }
-        answer
+        response
     }
 
     fn get(&mut self, path: &str) -> Response {
@@ -71,7 +71,7 @@ impl<'a> Browser<'a> {
         self.send(request.header("Content-Type", "application/x-www-form-urlencoded"))
     }
 
-    /// Fills the form at this address and sends it.
+    /// Loads the form at this path, fills it in and submits it.
     fn log_in(&mut self, form: &str, password: &str) -> Response {
         let to = format!("{}/login", self.running.base);
         let page = self.get(form);
@@ -86,7 +86,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-/// The value of a field of the form in the middle of a page.
+/// The value of a form field in the main part of a page.
 fn field(page: &Response, name: &str) -> String {
     let text = page.text();
     let (_, main) = text.split_once("<main").unwrap_or_else(|| panic!("{}: {text}", page.status));
@@ -94,11 +94,11 @@ fn field(page: &Response, name: &str) -> String {
     rest.split('"').next().expect("its end").replace("&#x2F;", "/").replace("&amp;", "&")
 }
 
-fn location(answer: &Response) -> String {
-    answer.header("location").unwrap_or("nowhere").to_owned()
+fn location(response: &Response) -> String {
+    response.header("location").unwrap_or("nowhere").to_owned()
 }
 
-/// Apache with the site in /project, its password by SetEnv, and a guarded folder beside it.
+/// Starts Apache with the site in /project, its password set with SetEnv, and a guarded folder next to it.
 fn start() -> Running {
     let setup = Setup::new(App::Toolshed, "/project");
     let running = apache_fcgid::start(&setup).expect("Apache starts");
@@ -118,7 +118,7 @@ fn start() -> Running {
     running
 }
 
-/// An owner who can upload files and nothing else.
+/// For owners who can only upload files.
 #[test]
 fn an_uploaded_file_opens_the_set_up_page_once() {
     const TOKEN: &str = "only I can upload this";
@@ -145,7 +145,7 @@ fn an_uploaded_file_opens_the_set_up_page_once() {
     let done = set_up(&mut owner, TOKEN, PASSWORD);
     assert_eq!((done.status, &*location(&done)), (303, "/project/"), "{}", done.text());
     assert_eq!(owner.get("/project/tools/inspect").status, 200, "the owner is logged in");
-    // Closed for everybody and for ever, also when the file comes again.
+    // Closed for everyone from now on, even if the file is uploaded again.
     fs::write(&file, TOKEN).expect("it is uploaded again");
     for browser in [&mut owner, &mut stranger] {
         assert_eq!(browser.get("/project/set-up").status, 404);
@@ -169,7 +169,7 @@ fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
     let entered = browser.log_in(&location(&refused), PASSWORD);
     assert_eq!((entered.status, &*location(&entered)), (303, "/project/tools/inspect"));
 
-    // Neither page nor variables show the password, and every process knows the session.
+    // The password is in no page or variable, and every process knows the session.
     let inspect = browser.get("/project/tools/inspect");
     assert_eq!(inspect.status, 200);
     assert!(!inspect.text().contains(PASSWORD) && inspect.text().contains("SERVER_SOFTWARE"));
@@ -194,13 +194,13 @@ fn a_password_set_with_setenv_opens_the_tools_behind_mod_fcgid() {
     let out = browser.post("/project/account/sessions", &fields);
     assert_eq!((out.status, &*location(&out)), (303, "/project/"));
     assert_eq!(browser.get("/project/tools/inspect").status, 303);
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
 #[test]
 fn all_processes_of_mod_fcgid_count_guesses_together() {
     let running = start();
-    // Eight at once: so many processes are started for them.
+    // Eight at once, so that mod_fcgid starts several processes.
     let statuses = thread::scope(|scope| {
         let guesser = |_| {
             let running = &running;
@@ -218,17 +218,17 @@ fn all_processes_of_mod_fcgid_count_guesses_together() {
             .collect::<Vec<_>>()
     });
     assert!(running.our_processes().len() > 1, "mod_fcgid started several");
-    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let checked = statuses.iter().filter(|status| **status == 401).count();
     let refused = statuses.iter().filter(|status| **status == 429).count();
-    assert_eq!(looked_at + refused, 40, "{statuses:?}");
-    // Five are free; after 1, 2, 4, … seconds one more each.
-    assert!((5..=13).contains(&looked_at), "{statuses:?}");
+    assert_eq!(checked + refused, 40, "{statuses:?}");
+    // Five are free; then one more each after 1, 2, 4, … seconds.
+    assert!((5..=13).contains(&checked), "{statuses:?}");
     let waits = Browser::new(&running).log_in("/project/login", PASSWORD);
     assert_eq!(waits.status, 429);
     let seconds: u32 =
         waits.header("retry-after").and_then(|text| text.parse().ok()).expect("a number");
     assert!((1..=300).contains(&seconds) && waits.text().contains("Try again in"));
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
 #[test]
@@ -250,19 +250,19 @@ fn a_guarded_folder_of_plain_files_leads_to_the_login_and_back() {
     }
     let posted = browser.post("/members/a.txt", &[("a", "b")]);
     assert!(matches!(posted.status, 302 | 401) && !posted.text().contains("for the owner"));
-    let plain = Request::get("/members/a.txt").send(running.address).expect("an answer");
-    assert_eq!(plain.status, 401, "programs get words");
+    let plain = Request::get("/members/a.txt").send(running.address).expect("a response");
+    assert_eq!(plain.status, 401, "clients that are not browsers get no redirect");
     for (name, value) in [
         ("Cookie", "toolshed=forged"),
         ("Cookie", "toolshed="),
         ("REDIRECT_STATUS", "200"),
         ("Authorization", "Basic b3duZXI6"),
     ] {
-        let answer = Request::get("/members/a.txt")
+        let response = Request::get("/members/a.txt")
             .header(name, value)
             .send(running.address)
-            .expect("an answer");
-        assert_eq!(answer.status, 401, "{name}");
+            .expect("a response");
+        assert_eq!(response.status, 401, "{name}");
     }
 
     let refused = browser.get("/members/a.txt?x=1");
@@ -280,11 +280,11 @@ fn a_guarded_folder_of_plain_files_leads_to_the_login_and_back() {
     let account = browser.get("/project/account");
     browser.post("/project/logout", &[("csrf", &field(&account, "csrf"))]);
     assert_eq!(browser.get("/members/a.txt").status, 302);
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
-/// On a file system without locks several processes would spoil the store: so it is not used, what needs none
-/// of it goes on, and the owner reads what to do.
+/// Without file locks, several processes would corrupt the store. So it is not used, and the log tells the owner what
+/// to do.
 #[test]
 fn without_locks_public_pages_work_and_the_log_says_what_to_do() {
     let setup =
@@ -299,26 +299,26 @@ fn without_locks_public_pages_work_and_the_log_says_what_to_do() {
     assert!(
         !login.text().contains("ENOLCK") && login.text().contains("can find the cause in the log")
     );
-    let said = running.said();
-    for words in ["has no locks (ENOLCK)", "set data to a folder of your own on a local disk"] {
-        assert!(said.contains(words), "{words}: {said}");
+    let output = running.output();
+    for text in ["has no locks (ENOLCK)", "set data to a folder of your own on a local disk"] {
+        assert!(output.contains(text), "{text}: {output}");
     }
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
-/// So many addresses try a password at the same moment.
+/// How many addresses try a password at the same moment.
 const CROWD: usize = 44;
 
-/// What came of a crowd's tries.
-struct Tried {
-    /// Status and `Retry-After`, in the order of the answers.
-    answers: Vec<(u16, Option<String>)>,
-    /// The most passwords that were checked by children at one moment.
+/// The result of a crowd's attempts.
+struct Attempts {
+    /// Status and `Retry-After` of each response.
+    responses: Vec<(u16, Option<String>)>,
+    /// The maximum number of children that checked passwords at the same time.
     max_checked: usize,
 }
 
-/// Each of a crowd loads the form, and then all send it at once. Meanwhile the site is well.
-fn crowd(running: &Running) -> Tried {
+/// Each client loads the form, then all submit it at once; meanwhile, another client checks that the site answers.
+fn crowd(running: &Running) -> Attempts {
     let (is_over, at_once) = (AtomicBool::new(false), Barrier::new(CROWD));
     thread::scope(|scope| {
         let one = |number: usize| {
@@ -334,8 +334,8 @@ fn crowd(running: &Running) -> Tried {
                     .header("Cookie", cookie.expect("its value"))
                     .header("Content-Type", "application/x-www-form-urlencoded");
                 at_once.wait();
-                let answer = request.send(running.address).expect("an answer");
-                (answer.status, answer.header("retry-after").map(str::to_owned))
+                let response = request.send(running.address).expect("a response");
+                (response.status, response.header("retry-after").map(str::to_owned))
             })
         };
         let watch = || {
@@ -351,24 +351,24 @@ fn crowd(running: &Running) -> Tried {
         let visit = || {
             while !is_over.load(Ordering::Relaxed) {
                 let healthy = Request::get(format!("{}/healthz", running.base));
-                assert_eq!(healthy.send(running.address).expect("an answer").status, 200);
+                assert_eq!(healthy.send(running.address).expect("a response").status, 200);
             }
         };
         let (watcher, visitor) = (scope.spawn(watch), scope.spawn(visit));
         let crowd: Vec<_> = (0..CROWD).map(one).collect();
-        let answers = crowd.into_iter().map(|one| one.join().expect("it ends")).collect();
+        let responses = crowd.into_iter().map(|one| one.join().expect("it ends")).collect();
         is_over.store(true, Ordering::Relaxed);
-        visitor.join().expect("the site is well");
-        Tried { answers, max_checked: watcher.join().expect("it ends") }
+        visitor.join().expect("the site answers");
+        Attempts { responses, max_checked: watcher.join().expect("it ends") }
     })
 }
 
-/// Of "correct horse".
+/// The hash of "correct horse".
 const HASH: &str =
     "pbkdf2-sha256:600000:MDEyMzQ1Njc4OWFiY2RlZg:kYKAg_dg7WC7VQ4k8-iaopu8snxCGdA0xMTwPC5tudk";
 
-/// Whoever floods the login with passwords delays neither the visitors of other pages nor, for long, the owner:
-/// however many processes there are. `in_children`: of the checks those that are a child's work.
+/// Checks that a flood of login attempts delays neither other pages nor, for long, the owner, with any number of
+/// processes. `in_children`: how many checks may run in children at the same time.
 fn check_two_at_a_time(
     start: impl Fn(&Setup) -> io::Result<Running>,
     base: &'static str,
@@ -378,20 +378,20 @@ fn check_two_at_a_time(
         .with_variable("APP_PASSWORD_HASH", HASH)
         .with_variable("TOOLSHED_TRUSTED_PROXIES", "127.0.0.1");
     let running = start(&setup).expect("it starts");
-    let Tried { answers, max_checked } = crowd(&running);
+    let Attempts { responses, max_checked } = crowd(&running);
     assert!(in_children.contains(&max_checked), "{max_checked} at a time");
-    for (status, retry_after) in &answers {
-        let is_said = *status == 401 || (*status == 503 && retry_after.as_deref() == Some("5"));
-        assert!(is_said, "{answers:?}");
+    for (status, retry_after) in &responses {
+        let is_expected = *status == 401 || (*status == 503 && retry_after.as_deref() == Some("5"));
+        assert!(is_expected, "{responses:?}");
     }
-    let looked_at = answers.iter().filter(|(status, _)| *status == 401).count();
-    assert!((2..CROWD).contains(&looked_at), "{answers:?}");
-    let said = running.said() + &running.log_of_programs();
-    assert!(said.contains("Login busy"), "{said}");
+    let checked = responses.iter().filter(|(status, _)| *status == 401).count();
+    assert!((2..CROWD).contains(&checked), "{responses:?}");
+    let output = running.output() + &running.program_logs();
+    assert!(output.contains("Login busy"), "{output}");
     let mut owner = Browser::new(&running);
     assert_eq!(owner.log_in(&format!("{base}/login"), "correct horse").status, 303);
     assert_eq!(running.check_tasks(), Ok(()));
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
 #[test]
@@ -405,7 +405,8 @@ fn passwords_are_checked_two_at_a_time_across_all_processes_of_mod_fcgid() {
     check_two_at_a_time(start, "/project", 1..=2);
 }
 
-/// The first process that mod_fcgid starts checks its own version in a child, which would be counted, too.
+/// The first process that mod_fcgid starts checks its own version in a child, which would be counted as a password
+/// check.
 fn wait_until_version_is_checked(running: &Running) {
     let verdicts = running.folder().join("data/upgrade");
     let has_passed = |entry: io::Result<fs::DirEntry>| {
@@ -414,42 +415,42 @@ fn wait_until_version_is_checked(running: &Running) {
     };
     let started = Instant::now();
     while !fs::read_dir(&verdicts).is_ok_and(|mut entries| entries.any(has_passed)) {
-        assert!(started.elapsed() < PATIENCE, "there is no verdict in {}", verdicts.display());
+        assert!(started.elapsed() < TIMEOUT, "no verdict in {}", verdicts.display());
         let healthy = Request::get(format!("{}/healthz", running.base));
-        assert_eq!(healthy.send(running.address).expect("an answer").status, 200);
+        assert_eq!(healthy.send(running.address).expect("a response").status, 200);
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Each computes for itself, but not all at once.
+/// Under CGI, each process computes itself, but not all at once.
 #[test]
 fn passwords_are_checked_two_at_a_time_over_cgi() {
     check_two_at_a_time(apache_fcgid::start_cgi, "/project", 0..=0);
 }
 
-/// Where the account may have no process more a password is not looked at, rather than in the loop.
+/// At the process limit, a password is not checked at all, rather than in the event loop.
 #[test]
 fn without_processes_the_login_says_when_to_retry() {
     let setup = Setup::new(App::Toolshed, "").with_variable("APP_PASSWORD_HASH", HASH);
     let running = serve::start(&setup.with_processes(1)).expect("it starts");
-    let answer = Browser::new(&running).log_in("/login", "correct horse");
+    let response = Browser::new(&running).log_in("/login", "correct horse");
     assert_eq!(
-        (answer.status, answer.header("retry-after")),
+        (response.status, response.header("retry-after")),
         (503, Some("5")),
         "{}",
-        answer.text()
+        response.text()
     );
-    assert!(answer.text().contains("Too many login attempts right now"), "{}", answer.text());
-    let said = running.said();
+    assert!(response.text().contains("Too many login attempts right now"), "{}", response.text());
+    let output = running.output();
     assert!(
-        said.contains("Login busy: ") && said.contains("no process could be created"),
-        "{said}"
+        output.contains("Login busy: ") && output.contains("no process could be created"),
+        "{output}"
     );
     assert_eq!(running.check_tasks(), Ok(()));
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }
 
-/// The store, the computing in a child and the cookies need nothing that a poor host does not have.
+/// Store, child processes and cookies work on limited hosts, too.
 #[test]
 fn the_login_works_without_threads_on_an_old_kernel() {
     let setup = Setup::new(App::Toolshed, "").without_threads().on_an_old_kernel();
@@ -458,7 +459,7 @@ fn the_login_works_without_threads_on_an_old_kernel() {
     assert_eq!(browser.log_in("/login", "wrong").status, 401);
     assert_eq!(browser.log_in("/login", "correct horse").status, 303);
     assert_eq!(browser.get("/tools/inspect").status, 200);
-    assert!(!running.said().contains("in place"), "checked in a child: {}", running.said());
+    assert!(!running.output().contains("in place"), "checked in a child: {}", running.output());
     assert_eq!(running.check_tasks(), Ok(()));
-    same("it stops", running.stop(), Ok(())).expect("nothing is left running");
+    same("it stops", running.stop(), Ok(())).expect("no process is left");
 }

@@ -1,5 +1,5 @@
-//! Malformed conversations over a real socket: each gets the answer that docs/fastcgi-support.md
-//! promises, and the program goes on for everybody else.
+//! Malformed conversations over a real socket: each gets the reply that docs/fastcgi-support.md
+//! documents, and the program continues to serve others.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -27,7 +27,7 @@ const COMPLETE: u8 = 0;
 const OVERLOADED: u8 = 2;
 const UNKNOWN_ROLE: u8 = 3;
 
-/// One row. Its name is that of the row in docs/fastcgi-support.md.
+/// One row, with the name that it has in docs/fastcgi-support.md.
 struct Case {
     name: &'static str,
     steps: Vec<Step>,
@@ -36,22 +36,22 @@ struct Case {
 
 enum Step {
     Send(Vec<u8>),
-    /// Read until this request is ended.
+    /// Read until the END_REQUEST of this id.
     AwaitEnd(u16),
 }
 
 /// What happens on the connection.
 enum Expect {
-    /// Nothing is said about it, and the next request is answered.
-    GoesOn,
-    /// A record of this type comes, with content that begins so, and the next request is answered.
-    Answer(u8, Vec<u8>),
-    /// Request 1 is answered with this status and ended, and the next request is answered.
+    /// No reply, and the next request is answered.
+    Ignored,
+    /// A record of this type whose content starts with these bytes, and the next request is answered.
+    Reply(u8, Vec<u8>),
+    /// Request 1 gets this status, and the next request is answered.
     Status(&'static str),
-    /// Request 1 is ended with these application and protocol statuses.
+    /// An END_REQUEST of this id, with these application and protocol statuses.
     Ended(u16, u8, u8),
-    /// The program closes the connection, and the log says why.
-    Ends,
+    /// The program closes the connection and logs why.
+    Closed,
 }
 
 fn record(kind: u8, id: u16, content: &[u8]) -> Vec<u8> {
@@ -91,7 +91,7 @@ fn whole(id: u16, target: &str) -> Vec<u8> {
 }
 
 fn table() -> Vec<Case> {
-    use Expect::{Answer, Ended, Ends, GoesOn, Status};
+    use Expect::{Closed, Ended, Ignored, Reply, Status};
     let case = |name, bytes: Vec<Vec<u8>>, expect| Case {
         name,
         steps: vec![Step::Send(bytes.concat())],
@@ -111,7 +111,7 @@ fn table() -> Vec<Case> {
     let mut version_2 = whole(1, "/healthz");
     version_2[0] = 2;
     vec![
-        case("a record for an id that was never begun", vec![record(STDIN, 5, b"x")], GoesOn),
+        case("a record for an id that was never begun", vec![record(STDIN, 5, b"x")], Ignored),
         Case {
             name: "a record for an id whose request is over",
             steps: vec![
@@ -119,29 +119,29 @@ fn table() -> Vec<Case> {
                 Step::AwaitEnd(1),
                 Step::Send(record(STDIN, 1, b"late")),
             ],
-            expect: GoesOn,
+            expect: Ignored,
         },
         case(
             "a management record of an unknown type",
             vec![record(77, 0, b"x")],
-            Answer(UNKNOWN_TYPE, vec![77]),
+            Reply(UNKNOWN_TYPE, vec![77]),
         ),
         case(
             "a request's record with id 0",
             vec![begin(0, RESPONDER)],
-            Answer(UNKNOWN_TYPE, vec![BEGIN]),
+            Reply(UNKNOWN_TYPE, vec![BEGIN]),
         ),
         case(
             "GET_VALUES with an id",
             vec![record(GET_VALUES, 3, &pair("FCGI_MAX_REQS", ""))],
-            GoesOn,
+            Ignored,
         ),
         case(
             "GET_VALUES_RESULT or UNKNOWN_TYPE, though nobody asked",
             vec![record(GET_VALUES_RESULT, 0, b""), record(UNKNOWN_TYPE, 0, &[0; 8])],
-            GoesOn,
+            Ignored,
         ),
-        case("a record of an unknown type with an id", vec![record(99, 1, b"xyz")], GoesOn),
+        case("a record of an unknown type with an id", vec![record(99, 1, b"xyz")], Ignored),
         case("a role that does not exist", vec![begin(1, 9)], Ended(1, 0, UNKNOWN_ROLE)),
         case("more requests than the limit", too_many, Ended(65, 0, OVERLOADED)),
         case(
@@ -192,47 +192,51 @@ fn table() -> Vec<Case> {
             vec![begin(1, RESPONDER), record(PARAMS, 1, b""), record(STDIN, 1, b"")],
             Status("400"),
         ),
-        case("a version other than 1", vec![version_2], Ends),
-        case("HTTP instead of FastCGI", vec![b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()], Ends),
-        case("BEGIN_REQUEST of a length other than 8", vec![record(BEGIN, 1, &[0, 1, 1])], Ends),
+        case("a version other than 1", vec![version_2], Closed),
+        case(
+            "HTTP instead of FastCGI",
+            vec![b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()],
+            Closed,
+        ),
+        case("BEGIN_REQUEST of a length other than 8", vec![record(BEGIN, 1, &[0, 1, 1])], Closed),
         case(
             "ABORT_REQUEST of a length other than 0",
             vec![head(1, "/hang"), record(ABORT, 1, b"now")],
-            Ends,
+            Closed,
         ),
-        case("BEGIN_REQUEST for an active id", vec![head(1, "/hang"), begin(1, RESPONDER)], Ends),
+        case("BEGIN_REQUEST for an active id", vec![head(1, "/hang"), begin(1, RESPONDER)], Closed),
         case(
             "PARAMS that end within a pair",
             vec![begin(1, RESPONDER), record(PARAMS, 1, &[200, 1, b'x']), record(PARAMS, 1, b"")],
-            Ends,
+            Closed,
         ),
         case(
             "GET_VALUES with an impossible length",
             vec![record(GET_VALUES, 0, &[200, 1, b'x'])],
-            Ends,
+            Closed,
         ),
         case(
             "STDIN or DATA before the end of PARAMS",
             vec![begin(1, RESPONDER), params(1, "/healthz"), record(STDIN, 1, b"x")],
-            Ends,
+            Closed,
         ),
         case(
             "content for a stream that was ended",
             vec![whole(1, "/hang"), record(STDIN, 1, b"more")],
-            Ends,
+            Closed,
         ),
         case(
             "END_REQUEST, STDOUT or STDERR for an active id",
             vec![head(1, "/hang"), record(STDOUT, 1, b"x"), record(STDERR, 1, b"x")],
-            Ends,
+            Closed,
         ),
     ]
 }
 
-/// Rows that the protocol's own tests have and a real socket cannot show, with the reason.
+/// Rows that only the protocol's own tests can test, with the reason.
 const NOT_HERE: [(&str, &str); 1] = [(
     "a thousand questions and no reader",
-    "the system's socket buffers hold the answers first; unread_replies_to_get_values_are_bounded is its own test",
+    "socket buffers hold the replies first; unread_replies_to_get_values_are_bounded tests it",
 )];
 
 #[test]
@@ -259,13 +263,13 @@ fn each_malformed_conversation_gets_its_documented_reply() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut failures = Vec::new();
     for case in table() {
-        let said_before = program.app.said().len();
+        let length_before = program.app.output().len();
         let mut result = converse(&program, &case).map_err(|error| error.to_string());
-        if result.is_ok() && matches!(case.expect, Expect::Ends) {
-            // The log has one line more, and soon.
+        if result.is_ok() && matches!(case.expect, Expect::Closed) {
+            // The log line may come a little later.
             std::thread::sleep(Duration::from_millis(50));
-            let said = program.app.said();
-            if said.len() == said_before {
+            let output = program.app.output();
+            if output.len() == length_before {
                 result = Err("the log does not say why".to_owned());
             }
         }
@@ -284,7 +288,7 @@ fn converse(program: &external::External, case: &Case) -> io::Result<()> {
         match step {
             Step::Send(bytes) => match (&wire.stream).write_all(bytes) {
                 // The program may have closed already.
-                Err(_) if matches!(case.expect, Expect::Ends) => {}
+                Err(_) if matches!(case.expect, Expect::Closed) => {}
                 sent => sent?,
             },
             Step::AwaitEnd(id) => while !wire.read_record()?.is(END, *id) {},
@@ -292,11 +296,11 @@ fn converse(program: &external::External, case: &Case) -> io::Result<()> {
     }
     let wrong = |what: String| Err(io::Error::other(what));
     match &case.expect {
-        Expect::GoesOn => wire.next_request(),
-        Expect::Answer(kind, content) => {
+        Expect::Ignored => wire.next_request(),
+        Expect::Reply(kind, content) => {
             let record = wire.read_record()?;
             if record.kind != *kind || !record.content.starts_with(content) {
-                return wrong(format!("the answer is {record:?}"));
+                return wrong(format!("the reply is {record:?}"));
             }
             wire.next_request()
         }
@@ -311,7 +315,7 @@ fn converse(program: &external::External, case: &Case) -> io::Result<()> {
             }
             let head = String::from_utf8_lossy(&seen).into_owned();
             if !head.starts_with(&format!("Status: {status}")) {
-                return wrong(format!("the answer begins {head:.100?}"));
+                return wrong(format!("the response begins {head:.100?}"));
             }
             wire.next_request()
         }
@@ -319,15 +323,15 @@ fn converse(program: &external::External, case: &Case) -> io::Result<()> {
             let record = wire.read_record()?;
             let wanted = [0, 0, 0, *app_status, *protocol_status];
             if !record.is(END, *id) || !record.content.starts_with(&wanted.map(|byte: u8| byte)) {
-                return wrong(format!("the answer is {record:?}"));
+                return wrong(format!("the response is {record:?}"));
             }
             if *protocol_status == OVERLOADED {
-                // The connection is full of requests that never go on.
+                // The connection is at its limit of requests.
                 return Ok(());
             }
             wire.next_request()
         }
-        Expect::Ends => loop {
+        Expect::Closed => loop {
             match wire.read_record() {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -338,7 +342,7 @@ fn converse(program: &external::External, case: &Case) -> io::Result<()> {
     }
 }
 
-/// A connection on which anything can be said.
+/// A connection for arbitrary bytes.
 struct Wire {
     stream: UnixStream,
 }
@@ -374,7 +378,7 @@ impl Wire {
         Ok(Record { kind: header[1], id: u16::from_be_bytes([header[2], header[3]]), content })
     }
 
-    /// Sends a good request and waits for its whole answer.
+    /// Sends a valid request and waits for its response.
     fn next_request(&mut self) -> io::Result<()> {
         (&self.stream).write_all(&whole(200, "/healthz"))?;
         let mut body = Vec::new();
@@ -391,7 +395,7 @@ impl Wire {
             return Ok(());
         }
         Err(io::Error::other(format!(
-            "the next request is answered {:?}",
+            "the response to the next request is {:?}",
             String::from_utf8_lossy(&body)
         )))
     }
@@ -402,12 +406,12 @@ fn unread_replies_to_get_values_are_bounded() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let wire = Wire::connect(&program).expect("it listens");
     wire.stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-    let question = record(GET_VALUES, 0, &pair("FCGI_MAX_REQS", "")).repeat(100);
+    let query = record(GET_VALUES, 0, &pair("FCGI_MAX_REQS", "")).repeat(100);
     let mut sent = 0;
-    // Until the program closes, or does not read on: both bound what it has to hold.
-    while (&wire.stream).write_all(&question).is_ok() {
-        sent += question.len();
-        assert!(sent < 64 << 20, "the program swallows questions without end");
+    // Until the program closes the connection or stops reading: both bound its memory.
+    while (&wire.stream).write_all(&query).is_ok() {
+        sent += query.len();
+        assert!(sent < 64 << 20, "the program keeps reading without a limit");
     }
     assert_eq!(program.check_unharmed(), Ok(()));
 }
@@ -422,7 +426,7 @@ fn hanging_up_at_any_byte_leaves_nothing_behind() {
         (&wire.stream).write_all(&request[..cut]).expect("the program reads");
     }
     assert_eq!(program.check_unharmed(), Ok(()));
-    // The table of descriptors must not fill up with what hung up.
+    // No descriptor of a closed connection is left open.
     let open = || process_table::descriptors(program.app.pid()).expect("it runs");
     let deadline = Instant::now() + Duration::from_secs(5);
     while open() > 20 {

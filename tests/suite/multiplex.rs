@@ -1,4 +1,4 @@
-//! Many requests at once on one connection, through a real socket.
+//! Many concurrent requests on one connection, over a real socket.
 
 use bytes::Bytes;
 use end_to_end::fcgi_client::id;
@@ -38,17 +38,17 @@ fn a_slow_request_does_not_delay_interleaved_ones() {
     connection.flush().expect("the program reads on");
     let sum = Upload::Counted(4 * pattern().len() as u64).sha256();
     for count in 1..=63 {
-        let (ended, answer) = connection.finish_any().expect("an answer comes");
-        assert_ne!(ended, slow, "the slow one comes last, not as number {count}");
-        let body = String::from_utf8_lossy(answer.body()).into_owned();
-        assert_eq!(answer.status(), 200, "{body}");
+        let (ended, response) = connection.finish_any().expect("a response arrives");
+        assert_ne!(ended, slow, "the slow one is the last, not number {count}");
+        let body = String::from_utf8_lossy(response.body()).into_owned();
+        assert_eq!(response.status(), 200, "{body}");
         assert!(body.contains(&format!("\"/echo/{}\"", ended.get())), "{body}");
         assert!(body.contains(&sum), "{body}");
-        assert_eq!(answer.end, COMPLETE);
+        assert_eq!(response.end, COMPLETE);
     }
-    assert!(begin.elapsed() < Duration::from_secs(2), "the slow one delays nobody");
-    let (ended, answer) = connection.finish_any().expect("an answer comes");
-    assert_eq!((ended, answer.body()), (slow, &b"slow"[..]));
+    assert!(begin.elapsed() < Duration::from_secs(2), "the slow one delays no other");
+    let (ended, response) = connection.finish_any().expect("a response arrives");
+    assert_eq!((ended, response.body()), (slow, &b"slow"[..]));
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
@@ -58,10 +58,11 @@ fn request_ids_can_be_reused() {
     let mut connection = program.connect().expect("it listens");
     for round in 0..200 {
         let id = id([1, 2, 65_535][round % 3]);
-        let answer = connection.get(id, true, &format!("/echo/{round}")).expect("an answer comes");
-        let body = String::from_utf8_lossy(answer.body()).into_owned();
+        let response =
+            connection.get(id, true, &format!("/echo/{round}")).expect("a response arrives");
+        let body = String::from_utf8_lossy(response.body()).into_owned();
         assert!(body.contains(&format!("\"/echo/{round}\"")), "{body}");
-        assert_eq!(answer.end, COMPLETE);
+        assert_eq!(response.end, COMPLETE);
     }
 }
 
@@ -77,14 +78,14 @@ fn an_aborted_request_is_cancelled_and_the_others_continue() {
     connection.abort(id(1));
     connection.flush().expect("the program reads");
     connection.finish(id(1)).expect("an aborted request is ended");
-    let count = connection.get(id(3), true, "/cancelled").expect("an answer comes");
+    let count = connection.get(id(3), true, "/cancelled").expect("a response arrives");
     assert_eq!(count.body(), b"1");
-    // Whoever hangs up takes the rest with him.
+    // Closing the connection cancels its other requests.
     drop(connection);
     let mut connection = program.connect().expect("it listens");
     let deadline = Instant::now() + Duration::from_secs(5);
-    while connection.get(id(1), true, "/cancelled").expect("an answer comes").body() != b"2" {
-        assert!(Instant::now() < deadline, "the other is cancelled, too");
+    while connection.get(id(1), true, "/cancelled").expect("a response arrives").body() != b"2" {
+        assert!(Instant::now() < deadline, "the other is not cancelled");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -104,11 +105,11 @@ fn requests_above_the_limit_are_overloaded() {
     connection.begin(id(65), true, "GET", "/slow?milliseconds=500", None);
     connection.stdin_end(id(65));
     connection.flush().expect("the program reads");
-    let refused = connection.finish(id(65)).expect("an answer comes");
+    let refused = connection.finish(id(65)).expect("a response arrives");
     assert_eq!(refused.end.map(|(_, status)| status), Some(ProtocolStatus::Overloaded));
     for _ in 1..=64 {
-        let (_, answer) = connection.finish_any().expect("an answer comes");
-        assert_eq!(answer.body(), b"slow");
+        let (_, response) = connection.finish_any().expect("a response arrives");
+        assert_eq!(response.body(), b"slow");
     }
     assert_eq!(program.check_unharmed(), Ok(()));
 }

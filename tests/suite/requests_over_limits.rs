@@ -1,4 +1,4 @@
-//! What a web server's own limit looks like from outside, so that nobody looks for it in our program.
+//! The effect of a web server's own limit, to tell it from limits of our program.
 
 use end_to_end::fixtures::{App, Setup, apache_fcgid};
 use end_to_end::http_client::{Request, Upload};
@@ -16,7 +16,7 @@ fn mod_fcgid_refuses_bodies_over_128_kib_by_itself() {
             Case::ask("128 KiB", post(131_072), Expect::Echo),
             Case::ask("1 byte more", post(131_073), Expect::Status(500)),
             Case::ask("1 MiB", post(1 << 20), Expect::Status(500)),
-            Case::ask("the site goes on", Request::get("/healthz"), Expect::Text("ok")),
+            Case::ask("the site works", Request::get("/healthz"), Expect::Text("ok")),
         ],
     );
 }

@@ -1,5 +1,4 @@
-//! Where no thread can be started, and on old kernels, everything works: shared hosts refuse threads, by
-//! limits or else, and run Linux 3.10.
+//! Everything works without threads and on old kernels: shared hosts refuse threads and run Linux 3.10.
 
 use std::process::Command;
 use std::time::Duration;
@@ -19,9 +18,9 @@ fn the_filter_refuses_threads() {
     assert_eq!(String::from_utf8_lossy(&free.stdout), "started\n", "{free:?}");
     let refused =
         Command::new(find("no-threads")).arg(find("starts-a-thread")).output().expect("it runs");
-    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    let output = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(said.contains("Resource temporarily unavailable"), "{said}");
+    assert!(output.contains("Resource temporarily unavailable"), "{output}");
 }
 
 #[test]
@@ -42,7 +41,7 @@ fn all_cases_pass_behind_mod_fcgid_without_threads() {
 
 #[test]
 fn all_cases_pass_behind_nginx_without_threads() {
-    let name = "nginx, connections kept";
+    let name = "nginx, keep-alive";
     let start = |app| start_with(name, |base| Setup::new(app, base).without_threads());
     run_all(start(App::TestApp), table());
     run_all(start(App::Toolshed), site());
@@ -61,13 +60,13 @@ fn the_filter_refuses_newer_system_calls() {
     assert_eq!(String::from_utf8_lossy(&new.stdout), "random\n", "{new:?}");
     let old =
         Command::new(find("old-kernel")).arg(find("asks-an-old-kernel")).output().expect("it runs");
-    let said = String::from_utf8_lossy(&old.stdout).into_owned();
-    assert!(said.contains("Function not implemented"), "{said}");
+    let output = String::from_utf8_lossy(&old.stdout).into_owned();
+    assert!(output.contains("Function not implemented"), "{output}");
 }
 
 #[test]
 fn all_cases_pass_on_an_old_kernel() {
-    for name in ["mod_fcgid at /", "nginx, connections kept", "serve"] {
+    for name in ["mod_fcgid at /", "nginx, keep-alive", "serve"] {
         let start = |app| start_with(name, |base| Setup::new(app, base).on_an_old_kernel());
         run_all(start(App::TestApp), table());
         run_all(start(App::Toolshed), site());
@@ -82,14 +81,14 @@ fn site() -> Vec<Case> {
         Case::ask(
             "the front page",
             Request::get("/"),
-            Expect::Answer(|_, answer| crate::cases::same("status", answer.status, 200)),
+            Expect::Response(|_, response| crate::cases::same("status", response.status, 200)),
         ),
         Case::ask(
             "a checksum",
             upload,
-            Expect::Answer(|_, answer| {
+            Expect::Response(|_, response| {
                 let sum = Upload::Counted(1 << 20).sha256();
-                crate::cases::same("answer", answer.text(), format!("{sum}\n"))
+                crate::cases::same("response", response.text(), format!("{sum}\n"))
             }),
         ),
     ]
@@ -97,9 +96,9 @@ fn site() -> Vec<Case> {
 
 #[test]
 fn the_program_serves_at_the_process_limit() {
-    // The limit counts all of the user's tasks. Started by root the program gets a user who has no
-    // other process, so 1 is exactly enough for it; for anybody else 1 is less than there is. In both
-    // cases one more is refused.
+    // The limit counts all of the user's tasks. As root, the tests start the program as a user without other
+    // processes, and 1 is exactly enough; for any other user, 1 is less than there are. In both cases, another
+    // process is refused.
     let user = User::with_nothing_running();
     let log = tempfile::NamedTempFile::new().expect("a file");
     let refused = Start::new("/bin/sh", log.path())
@@ -109,7 +108,7 @@ fn the_program_serves_at_the_process_limit() {
         .user(user)
         .start()
         .and_then(|mut shell| {
-            shell.wait(Duration::from_secs(5)).map(|status| (status, shell.said()))
+            shell.wait(Duration::from_secs(5)).map(|status| (status, shell.output()))
         })
         .expect("the shell itself starts");
     assert!(!refused.0.success() && refused.1.contains("fork"), "fork is refused: {refused:?}");
@@ -120,7 +119,7 @@ fn the_program_serves_at_the_process_limit() {
             .unwrap_or_else(|error| panic!("{app:?} starts: {error}"));
         assert_eq!(program.check_unharmed(), Ok(()));
         let mut connection = program.connect().expect("it listens");
-        let front = connection.get(id(1), true, "/").expect("an answer comes");
+        let front = connection.get(id(1), true, "/").expect("a response arrives");
         assert_eq!(front.status(), 200);
         assert_eq!(process_table::tasks(program.app.pid()).expect("it runs"), 1);
     }
@@ -128,7 +127,7 @@ fn the_program_serves_at_the_process_limit() {
 
 #[test]
 fn the_program_serves_at_the_process_limit_behind_mod_fcgid() {
-    // The web server's user has processes already, so with 1 no fork succeeds.
+    // The web server's user already has processes, so with a limit of 1 no fork succeeds.
     for app in [App::TestApp, App::Toolshed] {
         let running =
             apache_fcgid::start(&Setup::new(app, "").with_processes(1)).expect("Apache starts");

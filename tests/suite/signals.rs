@@ -1,4 +1,4 @@
-//! Signals and the descriptor table's limit: what a host does to programs.
+//! Signals and the limit on descriptors.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use end_to_end::http_client::Request;
 use end_to_end::process_table;
 use end_to_end::program::{Limit, Start, listening_socket};
 
-const SOON: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 fn external() -> external::External {
     external::start(&Setup::new(App::TestApp, "")).expect("the program starts")
@@ -22,13 +22,13 @@ fn sigterm_ends_an_idle_program_at_once() {
     for app in [App::TestApp, App::Toolshed] {
         let mut program = external::start(&Setup::new(app, "")).expect("the program starts");
         assert_eq!(program.check_unharmed(), Ok(()));
-        // A kept connection that is idle holds nothing up.
+        // An idle keep-alive connection does not delay the exit.
         let mut kept = program.connect().expect("it listens");
-        kept.get(id(1), true, "/healthz").expect("an answer comes");
+        kept.get(id(1), true, "/healthz").expect("a response arrives");
         thread::sleep(Duration::from_millis(200));
         program.app.signal(libc::SIGTERM).expect("it runs");
-        let status = program.app.wait(SOON).expect("an idle program ends at once");
-        assert_eq!(status.code(), Some(0), "{app:?} said:\n{}", program.app.said());
+        let status = program.app.wait(TIMEOUT).expect("an idle program exits at once");
+        assert_eq!(status.code(), Some(0), "{app:?} output:\n{}", program.app.output());
         assert!(!program.socket().exists(), "the socket's file is removed");
     }
 }
@@ -37,11 +37,11 @@ fn sigterm_ends_an_idle_program_at_once() {
 fn sigterm_ends_an_idle_http_server_at_once() {
     let running =
         end_to_end::fixtures::serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
-    let answer = Request::get("/healthz").send(running.address).expect("an answer comes");
-    assert_eq!(answer.status, 200);
+    let response = Request::get("/healthz").send(running.address).expect("a response arrives");
+    assert_eq!(response.status, 200);
     let begin = Instant::now();
     assert_eq!(running.stop(), Ok(()));
-    assert!(begin.elapsed() < SOON);
+    assert!(begin.elapsed() < TIMEOUT);
 }
 
 #[test]
@@ -53,13 +53,13 @@ fn a_slow_response_completes_despite_two_sigterms() {
     connection.flush().expect("the program reads");
     thread::sleep(Duration::from_millis(300));
     for _ in 0..2 {
-        program.app.signal(libc::SIGTERM).expect("it still runs");
+        program.app.signal(libc::SIGTERM).expect("it is draining");
         thread::sleep(Duration::from_millis(400));
     }
-    let answer = connection.finish(id(1)).expect("the answer comes whole");
-    assert_eq!(answer.body(), b"slow");
-    let status = program.app.wait(SOON).expect("then the program ends");
-    assert_eq!(status.code(), Some(0), "it said:\n{}", program.app.said());
+    let response = connection.finish(id(1)).expect("the response is complete");
+    assert_eq!(response.body(), b"slow");
+    let status = program.app.wait(TIMEOUT).expect("the program exits");
+    assert_eq!(status.code(), Some(0), "output:\n{}", program.app.output());
 }
 
 #[test]
@@ -70,13 +70,13 @@ fn a_large_response_completes_while_draining() {
     connection.stdin_end(id(1));
     connection.flush().expect("the program reads");
     while connection.received(id(1)) == 0 {
-        connection.read().expect("the answer begins");
+        connection.read().expect("the response begins");
     }
     program.app.signal(libc::SIGTERM).expect("it runs");
     thread::sleep(Duration::from_millis(300));
-    let answer = connection.finish(id(1)).expect("the answer comes whole");
-    assert_eq!(answer.body().len(), 32 << 20);
-    assert_eq!(program.app.wait(SOON).expect("then the program ends").code(), Some(0));
+    let response = connection.finish(id(1)).expect("the response is complete");
+    assert_eq!(response.body().len(), 32 << 20);
+    assert_eq!(program.app.wait(TIMEOUT).expect("the program exits").code(), Some(0));
 }
 
 #[test]
@@ -88,16 +88,16 @@ fn sigpipe_does_not_end_the_program() {
         connection.begin(id(1), false, "GET", "/large?mib=8", None);
         connection.stdin_end(id(1));
         connection.flush().expect("the program reads");
-        // Hung up with the answer half written.
-        connection.read().expect("the answer begins");
+        // Hang up in the middle of the response.
+        connection.read().expect("the response begins");
     }
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
 #[test]
 fn a_spawned_program_serves_its_backlog_before_it_exits() {
-    // As under mod_fcgid: the listening socket is descriptor 0, and its name is the parent's number
-    // and a count.
+    // As under mod_fcgid: the listening socket is descriptor 0, named by the parent's process id and a
+    // count.
     let folder = Folder::new(&Setup::new(App::TestApp, "")).expect("a folder");
     let socket = folder.path().join(format!("run/{}.0", std::process::id()));
     let listener = listening_socket(&socket).expect("a socket");
@@ -106,13 +106,13 @@ fn a_spawned_program_serves_its_backlog_before_it_exits() {
         .start()
         .expect("the program starts");
     let mut first = FastCgi::connect(&socket).expect("it listens");
-    assert_eq!(first.get(id(1), false, "/healthz").expect("an answer comes").body(), b"ok");
+    assert_eq!(first.get(id(1), false, "/healthz").expect("a response arrives").body(), b"ok");
     let mut slow = FastCgi::connect(&socket).expect("it listens");
     slow.begin(id(1), false, "GET", "/slow?seconds=1", None);
     slow.stdin_end(id(1));
     slow.flush().expect("the program reads");
     thread::sleep(Duration::from_millis(300));
-    // Connected, but nothing said yet: these must be answered, too.
+    // These wait in the backlog, and must be answered as well.
     let mut waiting: Vec<_> =
         (0..3).map(|_| FastCgi::connect(&socket).expect("it listens")).collect();
     for connection in &mut waiting {
@@ -121,12 +121,12 @@ fn a_spawned_program_serves_its_backlog_before_it_exits() {
         connection.flush().expect("the program reads");
     }
     app.signal(libc::SIGTERM).expect("it runs");
-    assert_eq!(slow.finish(id(1)).expect("an answer comes").body(), b"slow");
+    assert_eq!(slow.finish(id(1)).expect("a response arrives").body(), b"slow");
     for mut connection in waiting {
-        assert_eq!(connection.finish(id(1)).expect("an answer comes").body(), b"ok");
+        assert_eq!(connection.finish(id(1)).expect("a response arrives").body(), b"ok");
     }
-    assert_eq!(app.wait(SOON).expect("then it ends").code(), Some(0), "it said:\n{}", app.said());
-    assert!(UnixStream::connect(&socket).is_err(), "nobody takes new connections");
+    assert_eq!(app.wait(TIMEOUT).expect("it exits").code(), Some(0), "output:\n{}", app.output());
+    assert!(UnixStream::connect(&socket).is_err(), "new connections are refused");
 }
 
 #[test]
@@ -139,14 +139,14 @@ fn accepting_pauses_while_the_descriptor_table_is_full() {
     );
     let mut program = limited.expect("the program starts");
     let pid = program.app.pid();
-    // The backlog holds the rest. Some connect only when others have been accepted.
+    // The rest wait in the backlog. Some can connect only when others have been accepted.
     let socket = program.socket();
     let held: Vec<_> = (0..200)
         .map(|_| {
             let socket = socket.clone();
             thread::spawn(move || {
-                let stream = UnixStream::connect(&socket).expect("a place in the backlog");
-                // Begun, never ended: it stays open.
+                let stream = UnixStream::connect(&socket).expect("it connects");
+                // A request that never ends keeps the connection open.
                 (&stream).write_all(&[1, 1, 0, 1, 0, 8, 0, 0]).expect("the program reads");
                 stream
             })
@@ -158,13 +158,13 @@ fn accepting_pauses_while_the_descriptor_table_is_full() {
     let before = process_table::processor_time(pid).expect("it runs");
     thread::sleep(Duration::from_secs(2));
     let used = process_table::processor_time(pid).expect("it runs") - before;
-    assert!(used < Duration::from_millis(100), "a full program does not spin: {used:?} in 2 s");
-    // As those hang up, the next get in, and in the end everybody is served.
+    assert!(used < Duration::from_millis(100), "it spins while the table is full: {used:?} in 2 s");
+    // As these hang up, the next are accepted, until all are served.
     for stream in held {
         drop(stream.join().expect("it connected"));
     }
     assert_eq!(program.check_unharmed(), Ok(()));
-    // The owner hears of it, but the log is not filled with it.
-    let said = program.app.said().matches("Accepting paused").count();
-    assert!((1..=3).contains(&said), "said {said} times:\n{}", program.app.said());
+    // It is logged, but does not fill the log.
+    let count = program.app.output().matches("Accepting paused").count();
+    assert!((1..=3).contains(&count), "logged {count} times:\n{}", program.app.output());
 }

@@ -1,5 +1,5 @@
-//! A long mixed load with culprits, crashes and touches in it: everybody is answered, and nothing is left
-//! behind. 20,000 requests; 200,000 with `tests/run --long`.
+//! A long mixed load with panics, crashes and touches: every request is answered, and nothing leaks. 20,000 requests;
+//! 200,000 with `tests/run --long`.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use end_to_end::fcgi_client::{Answer, FastCgi, id};
+use end_to_end::fcgi_client::{FastCgi, Response, id};
 use end_to_end::fixtures::external::{self, External};
 use end_to_end::fixtures::{App, Setup};
 use end_to_end::http_client::pattern;
@@ -18,11 +18,11 @@ use end_to_end::process_table;
 
 const CLIENTS: u64 = 8;
 
-/// A tool that crashes three times in this time is closed for a minute: crashes are rarer here.
+/// A tool that crashes three times in this time is quarantined for a minute. The test has fewer crashes.
 const QUARANTINE_WINDOW: Duration = Duration::from_secs(30);
-const CRASHES_IN_IT: usize = 2;
+const MAX_CRASHES_IN_WINDOW: usize = 2;
 
-/// What one client asks for.
+/// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Health,
@@ -34,12 +34,12 @@ enum Kind {
     Slow,
     Panic,
     IsolatedFault,
-    /// Ends the program's image, and takes others' unfinished answers along.
+    /// Makes the process restart in place, which cuts off other requests.
     Crash,
 }
 
 impl Kind {
-    /// The usual mixture; crashes come by the clock.
+    /// The usual mix, without crashes, which depend on time.
     fn of(number: u64) -> Self {
         match number % 100 {
             0..50 => Kind::Health,
@@ -97,24 +97,24 @@ struct Load<'a> {
     program: &'a Path,
     socket: &'a Path,
     total: u64,
-    /// Culprits, crashes and touches take part.
+    /// With panics, crashes and touches.
     rough: bool,
-    begun: AtomicU64,
+    started: AtomicU64,
     answered: AtomicU64,
-    /// Answers that a crash took along: 503, or cut off.
+    /// Responses that a crash affected: 503, or truncated.
     disturbed: AtomicU64,
-    /// Requests that were sent again, for a kept connection had been closed before.
+    /// Requests that were sent again, because their keep-alive connection had been closed.
     repeated: AtomicU64,
     touches: AtomicU64,
     crashes: Mutex<Vec<Instant>>,
 }
 
 impl Load<'_> {
-    /// One client, until all have been asked for.
+    /// Runs one client until all requests have been sent.
     fn client(&self) {
         let mut kept = None;
         loop {
-            let number = self.begun.fetch_add(1, Ordering::Relaxed);
+            let number = self.started.fetch_add(1, Ordering::Relaxed);
             if number >= self.total {
                 return;
             }
@@ -128,7 +128,7 @@ impl Load<'_> {
             if self.rough && number % 1000 == 700 && self.may_crash() {
                 kind = Kind::Crash;
             }
-            // A third comes on connections of their own, as behind mod_fcgid.
+            // A third of the requests have their own connections, as behind mod_fcgid.
             let keep = !number.is_multiple_of(3);
             self.ask(kind, keep, &mut kept);
         }
@@ -139,22 +139,27 @@ impl Load<'_> {
         let was_kept = connection.is_some();
         let asked = connection.map_or_else(|| FastCgi::connect(self.socket), Ok).and_then(|it| {
             let mut connection = it;
-            exchange(&mut connection, kind, keep).map(|answer| (connection, answer))
+            exchange(&mut connection, kind, keep).map(|response| (connection, response))
         });
         match asked {
-            Ok((connection, answer)) => {
-                let status = answer.status();
+            Ok((connection, response)) => {
+                let status = response.status();
                 if status == kind.status() {
                     self.answered.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    assert_eq!(status, 503, "{kind:?}: {}", String::from_utf8_lossy(answer.body()));
+                    assert_eq!(
+                        status,
+                        503,
+                        "{kind:?}: {}",
+                        String::from_utf8_lossy(response.body())
+                    );
                     self.disturbed.fetch_add(1, Ordering::Relaxed);
                 }
                 if keep {
                     *kept = Some(connection);
                 }
             }
-            // As web servers do: it may have been closed while it was idle.
+            // Like a web server, retry: the connection may have been closed while it was idle.
             Err(_) if was_kept => {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
                 self.ask(kind, keep, kept);
@@ -167,10 +172,10 @@ impl Load<'_> {
         }
     }
 
-    /// Gives the program's file a new time: every process is to be upgraded.
+    /// Changes the time stamp of the program's file, to make every process upgrade.
     fn touch(&self) {
         let file = File::options().append(true).open(self.program);
-        // A program that runs cannot be written to, and need not be.
+        // A running program cannot be opened for writing.
         let file = file.or_else(|_| File::open(self.program)).expect("the program is there");
         file.set_modified(SystemTime::now()).expect("the file is ours");
         self.touches.fetch_add(1, Ordering::Relaxed);
@@ -180,14 +185,14 @@ impl Load<'_> {
         let mut crashes = self.crashes.lock().expect("no client has panicked");
         let now = Instant::now();
         let lately = crashes.iter().filter(|at| now - **at < QUARANTINE_WINDOW).count();
-        if lately < CRASHES_IN_IT {
+        if lately < MAX_CRASHES_IN_WINDOW {
             crashes.push(now);
         }
-        lately < CRASHES_IN_IT
+        lately < MAX_CRASHES_IN_WINDOW
     }
 }
 
-fn exchange(connection: &mut FastCgi, kind: Kind, keep: bool) -> io::Result<Answer> {
+fn exchange(connection: &mut FastCgi, kind: Kind, keep: bool) -> io::Result<Response> {
     let body = kind.body();
     let length = (kind.method() == "POST").then_some(body.len() as u64);
     connection.begin(id(1), keep, kind.method(), kind.target(), length);
@@ -196,25 +201,25 @@ fn exchange(connection: &mut FastCgi, kind: Kind, keep: bool) -> io::Result<Answ
     }
     connection.stdin_end(id(1));
     connection.flush()?;
-    let answer = connection.finish(id(1))?;
-    if answer.stdout.is_empty() || answer.end.is_none_or(|(status, _)| status != 0) {
-        return Err(io::Error::other("the answer was cut off"));
+    let response = connection.finish(id(1))?;
+    if response.stdout.is_empty() || response.end.is_none_or(|(status, _)| status != 0) {
+        return Err(io::Error::other("the response was truncated"));
     }
-    Ok(answer)
+    Ok(response)
 }
 
-/// What a process holds.
+/// The resources that a process uses.
 #[derive(Debug)]
-struct Holds {
+struct Resources {
     descriptors: usize,
     kib: u64,
     processes: usize,
 }
 
-impl Holds {
+impl Resources {
     fn of(program: &External, folder: &Path) -> Self {
         let pid = program.app.pid();
-        Holds {
+        Resources {
             descriptors: process_table::descriptors(pid).expect("it runs"),
             kib: process_table::kib(pid, "RssAnon").expect("it runs"),
             processes: process_table::running_from(folder).len(),
@@ -230,26 +235,26 @@ fn run(program: &mut External, total: u64, rough: bool) {
         socket: &socket,
         total,
         rough,
-        begun: AtomicU64::new(0),
+        started: AtomicU64::new(0),
         answered: AtomicU64::new(0),
         disturbed: AtomicU64::new(0),
         repeated: AtomicU64::new(0),
         touches: AtomicU64::new(0),
         crashes: Mutex::default(),
     };
-    let before = Holds::of(program, &folder);
-    let begun = Instant::now();
+    let before = Resources::of(program, &folder);
+    let started = Instant::now();
     thread::scope(|scope| (0..CLIENTS).for_each(|_| drop(scope.spawn(|| load.client()))));
-    let seconds = begun.elapsed().as_secs_f64();
-    // Copies that finish something, and children that are isolated, go when they have finished.
-    let others_left = || process_table::running_from(&folder.join("bin")).len() == 1;
-    program.app.wait_until("the others have gone", others_left).expect("nothing stays behind");
-    // On a busy machine the last connections close a little later.
-    let most = before.descriptors + 2;
+    let seconds = started.elapsed().as_secs_f64();
+    // Draining children and isolated processes exit when they have finished.
+    let is_single = || process_table::running_from(&folder.join("bin")).len() == 1;
+    program.app.wait_until("the children exit", is_single).expect("no process is left");
+    // On a busy machine, the last connections close a little later.
+    let max = before.descriptors + 2;
     let pid = program.app.pid();
-    let are_closed = || process_table::descriptors(pid).is_ok_and(|open| open <= most);
-    program.app.wait_until("descriptors are closed", are_closed).expect("none is left open");
-    let after = Holds::of(program, &folder);
+    let are_closed = || process_table::descriptors(pid).is_ok_and(|open| open <= max);
+    program.app.wait_until("its connections are closed", are_closed).expect("none is left open");
+    let after = Resources::of(program, &folder);
     let crashes = load.crashes.into_inner().expect("no client has panicked").len() as u64;
     let [answered, disturbed, repeated, touches] =
         [load.answered, load.disturbed, load.repeated, load.touches].map(AtomicU64::into_inner);
@@ -258,9 +263,9 @@ fn run(program: &mut External, total: u64, rough: bool) {
          crashes, {repeated} repeated, {touches} touches; before {before:?}, after {after:?}"
     );
     assert_eq!(answered + disturbed, total);
-    assert!(disturbed <= crashes * CLIENTS, "a crash disturbs what is in progress and no more");
-    assert_eq!(after.processes, before.processes, "processes are left");
-    assert!(after.kib <= before.kib + 4096, "memory is kept");
+    assert!(disturbed <= crashes * CLIENTS, "a crash disturbs only requests in flight");
+    assert_eq!(after.processes, before.processes, "processes are left behind");
+    assert!(after.kib <= before.kib + 4096, "memory leaks");
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
@@ -269,7 +274,7 @@ fn no_request_is_lost_and_nothing_leaks() {
     let total = if end_to_end::is_long() { 200_000 } else { 20_000 };
     let setup = Setup::new(App::Toolshed, "").with_variable("TOOLSHED_PUBLIC", "all,diagnostics");
     let mut program = external::start(&setup).expect("the program starts");
-    // What is made at the first request of its kind.
+    // Allocates what the first request of each kind needs.
     run(&mut program, 500, false);
     run(&mut program, total, true);
     run(&mut program, total / 4, false);

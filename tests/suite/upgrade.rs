@@ -1,5 +1,5 @@
-//! A process becomes a newer version of its program under load, behind every kind of web server, and nobody
-//! notices but by the version: `test-app` is told apart by its file, its configuration and when it began.
+//! A process upgrades to a newer version of its program under load, behind several web servers, without losing a
+//! request. `test-app` reports its version, its configuration and its start time.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,18 +21,17 @@ use crate::servers::start_with;
 
 const CLIENTS: usize = 16;
 
-/// Far more than a change takes: it is an error then.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far more than an upgrade takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn touches() -> usize {
     if is_long() { 200 } else { 15 }
 }
 
-/// Clients that ask without a pause, each on a connection a request, or on one that is kept as long as the
-/// server keeps it.
+/// Clients that send requests without a pause, each on a new connection or, with `keep`, on a keep-alive connection.
 struct Load {
     stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
+    responses: Arc<AtomicU64>,
     failures: Arc<Mutex<Vec<String>>>,
     clients: Vec<JoinHandle<()>>,
 }
@@ -40,48 +39,48 @@ struct Load {
 impl Load {
     fn start(address: SocketAddr, target: String, keep: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(AtomicU64::new(0));
+        let responses = Arc::new(AtomicU64::new(0));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..CLIENTS).map(|_| {
-            let (stop, answers) = (stop.clone(), answers.clone());
+            let (stop, responses) = (stop.clone(), responses.clone());
             let (failures, target) = (failures.clone(), target.clone());
             thread::spawn(move || {
-                let mut kept = None;
+                let mut idle = None;
                 while !stop.load(Ordering::Relaxed) {
                     let asked = if keep {
-                        ask_kept(&mut kept, address, &target)
+                        ask_on_keep_alive(&mut idle, address, &target)
                     } else {
                         ask(address, &target)
                     };
                     match asked {
-                        Ok(_) => drop(answers.fetch_add(1, Ordering::Relaxed)),
+                        Ok(_) => drop(responses.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => failures.lock().expect("no panic").push(error),
                     }
                 }
             })
         });
         let clients = clients.collect();
-        Self { stop, answers, failures, clients }
+        Self { stop, responses, failures, clients }
     }
 
-    /// Ends the clients; none of their requests may have failed.
+    /// Stops the clients; checks that none of their requests failed.
     fn finish(self, running: &Running, what: &str) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.join().expect("a client does not panic");
         }
-        let answers = self.answers.load(Ordering::Relaxed);
+        let responses = self.responses.load(Ordering::Relaxed);
         let failures = self.failures.lock().expect("no panic");
         let some: Vec<_> = failures.iter().take(5).collect();
         assert!(
             failures.is_empty(),
             "{what}: {} of {} requests failed: {some:?}\n{}",
             failures.len(),
-            answers as usize + failures.len(),
-            tail(&running.said())
+            responses as usize + failures.len(),
+            tail(&running.output())
         );
-        assert!(answers > CLIENTS as u64, "{what}: only {answers} answers");
-        answers
+        assert!(responses > CLIENTS as u64, "{what}: only {responses} responses");
+        responses
     }
 }
 
@@ -91,26 +90,26 @@ fn tail(text: &str) -> String {
 }
 
 fn ask(address: SocketAddr, target: &str) -> Result<String, String> {
-    let answer = Request::get(target).send(address).map_err(|error| error.to_string())?;
-    match answer.status {
-        200 => Ok(answer.text()),
-        status => Err(format!("{status}: {}", answer.text())),
+    let response = Request::get(target).send(address).map_err(|error| error.to_string())?;
+    match response.status {
+        200 => Ok(response.text()),
+        status => Err(format!("{status}: {}", response.text())),
     }
 }
 
-/// Asks on a connection that is kept. A server may say that it closes after an answer; a connection that it
-/// closes without a word while we ask is a failure.
-fn ask_kept(
-    kept: &mut Option<BufReader<TcpStream>>,
+/// Sends a request on a keep-alive connection. A server may announce that it closes the connection after a response;
+/// closing it without `Connection: close` is a failure.
+fn ask_on_keep_alive(
+    idle: &mut Option<BufReader<TcpStream>>,
     address: SocketAddr,
     target: &str,
 ) -> Result<String, String> {
     let text = |error: std::io::Error| error.to_string();
-    let mut connection = match kept.take() {
+    let mut connection = match idle.take() {
         Some(connection) => connection,
         None => {
             let stream = TcpStream::connect(address).map_err(text)?;
-            stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+            stream.set_read_timeout(Some(TIMEOUT)).map_err(text)?;
             BufReader::new(stream)
         }
     };
@@ -136,7 +135,7 @@ fn ask_kept(
     let mut body = vec![0; length.ok_or("no length")?];
     connection.read_exact(&mut body).map_err(text)?;
     if !closes {
-        *kept = Some(connection);
+        *idle = Some(connection);
     }
     String::from_utf8(body).map_err(|error| error.to_string())
 }
@@ -145,36 +144,36 @@ fn target(running: &Running) -> String {
     format!("{}/version", running.base)
 }
 
-/// What `/version` says: the version with its beginning, the configuration, the process.
+/// What `/version` reports: the version with its start time, the configuration, the process id.
 fn version(running: &Running) -> (String, String, String) {
-    let said = ask(running.address, &target(running)).expect("an answer");
-    let mut words = said.split(' ').map(str::to_owned);
+    let output = ask(running.address, &target(running)).expect("a response");
+    let mut words = output.split(' ').map(str::to_owned);
     let mut next = || words.next().unwrap_or_default();
     (next(), next(), next())
 }
 
-/// Waits until a version is served that `is_new` takes for one; returns how long that took.
+/// Waits until `is_new` accepts the version that is served; returns how long that took.
 fn until(
     running: &Running,
     what: &str,
     is_new: impl Fn(&(String, String, String)) -> bool,
 ) -> Duration {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let found = version(running);
         if is_new(&found) {
-            return begun.elapsed();
+            return started.elapsed();
         }
         assert!(
-            begun.elapsed() < PATIENCE,
+            started.elapsed() < TIMEOUT,
             "{what}: {found:?} is still served\n{}",
-            tail(&running.said())
+            tail(&running.output())
         );
         thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A visitor who takes a large answer slowly, until told to hurry.
+/// A client that reads a large response slowly, until `hurry` is set.
 struct Download {
     hurry: Arc<AtomicBool>,
     client: JoinHandle<Result<u64, String>>,
@@ -191,7 +190,7 @@ impl Download {
         let client = thread::spawn(move || {
             let text = |error: std::io::Error| error.to_string();
             let mut stream = TcpStream::connect(address).map_err(text)?;
-            stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+            stream.set_read_timeout(Some(TIMEOUT)).map_err(text)?;
             stream.write_all(head.as_bytes()).map_err(text)?;
             let mut buffer = vec![0; 64 * 1024];
             let mut got = 0;
@@ -210,39 +209,39 @@ impl Download {
 
     fn finish(self, mib: u64) {
         self.hurry.store(true, Ordering::Relaxed);
-        let got = self.client.join().expect("no panic").expect("the download goes on");
-        assert!(got > mib << 20, "the download broke off after {got} of {} bytes", mib << 20);
+        let got = self.client.join().expect("no panic").expect("the download continues");
+        assert!(got > mib << 20, "the download ended after {got} of {} bytes", mib << 20);
     }
 }
 
-fn start(way: &str) -> Running {
-    start_with(way, |base| Setup::new(App::TestApp, base).with_upgrade())
+fn start(deployment: &str) -> Running {
+    start_with(deployment, |base| Setup::new(App::TestApp, base).with_upgrade())
 }
 
-/// Touches, swaps of the binary and edits of the configuration, under load and with a download running
-/// through all of it.
-fn check_upgrades(way: &str, keep: bool) {
-    let running = start(way);
+/// Touches, replaces the program and edits the configuration, under load and with a download in flight all the time.
+fn check_upgrades(deployment: &str, keep: bool) {
+    let running = start(deployment);
     let mib = if is_long() { 1024 } else { 64 };
     let (first, _, process) = version(&running);
     assert!(first.starts_with("none@"), "{first}");
     let download = Download::start(&running, mib);
     let load = Load::start(running.address, target(&running), keep);
-    let several = way.starts_with("mod_fcgid");
+    let several = deployment.starts_with("mod_fcgid");
 
     let mut longest = Duration::ZERO;
     for round in 0..touches() {
-        // Behind mod_fcgid several processes answer: what counts is the moment in which one began.
+        // Behind mod_fcgid there are several processes: what counts is when the one that responds was started.
         let since = now();
         touch(&running.launcher()).expect("the launcher is there");
-        let took = until(&running, &format!("touch {round}"), |(found, ..)| begun(found) > since);
+        let took =
+            until(&running, &format!("touch {round}"), |(found, ..)| start_time(found) > since);
         longest = longest.max(took);
     }
     for version in ["two", "three"] {
         let name = if version == "two" { "test-app.new" } else { "test-app" };
         let installed = running.installed();
         if name == "test-app" {
-            // As by hand: another file is renamed into its place.
+            // As done by hand: rename another file to the program's path.
             installed.install_version(&find("test-app"), "another", version).expect("it is copied");
             let bin = running.folder().join("bin");
             fs::rename(bin.join("another"), bin.join("test-app")).expect("it is renamed");
@@ -252,33 +251,40 @@ fn check_upgrades(way: &str, keep: bool) {
         touch(&running.launcher()).expect("the launcher is there");
         until(&running, version, |(found, ..)| found.starts_with(&format!("{version}@")));
     }
-    assert!(running.folder().join("bin/test-app.previous").is_file(), "the one before is kept");
+    assert!(
+        running.folder().join("bin/test-app.previous").is_file(),
+        "the previous version is saved"
+    );
     let configuration = running.folder().join("run/configuration");
     for text in ["first", "second"] {
         fs::write(&configuration, text).expect("it is written");
         until(&running, text, |(_, found, _)| *found == format!("[{text}]"));
     }
-    // One that does not pass changes nothing.
+    // A configuration that does not pass changes nothing.
     fs::write(&configuration, "broken").expect("it is written");
-    let said = Instant::now();
-    while !running.log_of_programs().contains("the configuration is broken") {
-        assert!(said.elapsed() < PATIENCE, "the log says why\n{}", tail(&running.said()));
+    let started = Instant::now();
+    while !running.program_logs().contains("the configuration is broken") {
+        assert!(
+            started.elapsed() < TIMEOUT,
+            "the log does not say why\n{}",
+            tail(&running.output())
+        );
         thread::sleep(Duration::from_millis(10));
     }
-    // Behind mod_fcgid one that had little to do may be as it was before the edits, and one that is spawned
-    // now knows no other: test-app keeps no last good configuration. The program does (`versions.rs`).
+    // Behind mod_fcgid, an idle process may still have the configuration from before the edits, and one that is
+    // spawned now has the broken one: test-app saves no last good configuration. The program does (`versions.rs`).
     if !several {
         assert_eq!(version(&running).1, "[second]");
     }
 
-    let answers = load.finish(&running, way);
+    let responses = load.finish(&running, deployment);
     download.finish(mib);
     if !several {
         assert_eq!(version(&running).2, process, "it is the same process");
     }
-    println!("{way}: {answers} answers, none failed; a touch took {longest:?} at the longest");
-    let said = running.log_of_programs();
-    assert!(!said.contains("panicked"), "{}", tail(&said));
+    println!("{deployment}: {responses} responses, no failures; a touch took at most {longest:?}");
+    let output = running.program_logs();
+    assert!(!output.contains("panicked"), "{}", tail(&output));
     assert_eq!(running.stop(), Ok(()));
 }
 
@@ -287,9 +293,9 @@ fn now() -> u128 {
     now.expect("it is after 1970").as_nanos()
 }
 
-/// When a version began, by what it says.
-fn begun(version: &str) -> u128 {
-    version.rsplit_once('@').and_then(|(_, begun)| begun.parse().ok()).unwrap_or(0)
+/// When a version was started, in nanoseconds since 1970.
+fn start_time(version: &str) -> u128 {
+    version.rsplit_once('@').and_then(|(_, started)| started.parse().ok()).unwrap_or(0)
 }
 
 #[test]
@@ -299,12 +305,12 @@ fn upgrades_behind_mod_fcgid_lose_no_request() {
 
 #[test]
 fn upgrades_behind_nginx_with_keep_alive_lose_no_request() {
-    check_upgrades("nginx, connections kept", true);
+    check_upgrades("nginx, keep-alive", true);
 }
 
 #[test]
 fn upgrades_behind_nginx_without_keep_alive_lose_no_request() {
-    check_upgrades("nginx, a connection a request", false);
+    check_upgrades("nginx, one request per connection", false);
 }
 
 #[test]
@@ -317,8 +323,8 @@ fn upgrades_over_http_with_keep_alive_lose_no_request() {
     check_upgrades("serve", true);
 }
 
-/// With an answer in progress that takes longer than the moment it gets, each upgrade needs a copy of the
-/// process; where none can be made, the old version goes on until nothing is in progress.
+/// With a slow response in flight, an upgrade needs a draining child; if none can be created, the old version
+/// continues until nothing is in flight.
 #[test]
 fn a_draining_child_completes_what_is_in_flight_or_the_upgrade_waits() {
     for can_fork in [true, false] {
@@ -335,40 +341,40 @@ fn a_draining_child_completes_what_is_in_flight_or_the_upgrade_waits() {
         thread::sleep(Duration::from_millis(100));
         touch(&running.launcher()).expect("the launcher is there");
         if can_fork {
-            until(&running, "with a copy", |(found, ..)| *found != before);
-            assert_eq!(running.our_processes().len(), 2, "the process and its copy");
+            until(&running, "with a draining child", |(found, ..)| *found != before);
+            assert_eq!(running.our_processes().len(), 2, "the process and its draining child");
         } else {
             thread::sleep(Duration::from_millis(1500));
-            assert_eq!(version(&running).0, before, "the old version goes on");
+            assert_eq!(version(&running).0, before, "the old version continues");
         }
-        let answer = slow.finish().expect("the slow answer comes whole");
-        assert_eq!((answer.status, answer.text().as_str()), (200, "slow"));
+        let response = slow.finish().expect("the slow response is complete");
+        assert_eq!((response.status, response.text().as_str()), (200, "slow"));
         until(&running, "afterwards", |(found, ..)| *found != before);
         assert_eq!(version(&running).2, process);
-        // The copy is gone and reaped: a zombie would count as a process of the account.
-        let begun = Instant::now();
+        // The draining child has exited and was reaped: a zombie would count as a process of the account.
+        let started = Instant::now();
         while running.our_processes().len() > 1 {
-            assert!(begun.elapsed() < PATIENCE, "{:?}", running.our_processes());
+            assert!(started.elapsed() < TIMEOUT, "{:?}", running.our_processes());
             thread::sleep(Duration::from_millis(5));
         }
         let children = format!("/proc/{process}/task/{process}/children");
-        let begun = Instant::now();
+        let started = Instant::now();
         while !fs::read_to_string(&children).expect("it runs").is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "the copy is not reaped");
+            assert!(started.elapsed() < TIMEOUT, "the draining child is not reaped");
             thread::sleep(Duration::from_millis(5));
         }
-        let said = running.log_of_programs();
-        assert_eq!(said.contains("no process could be created"), !can_fork, "{}", tail(&said));
+        let output = running.program_logs();
+        assert_eq!(output.contains("no process could be created"), !can_fork, "{}", tail(&output));
         assert_eq!(running.stop(), Ok(()));
     }
 }
 
-/// SIGTERM at any moment of an upgrade: every request on a connection that was made is answered whole, and
-/// the process ends well and soon, with its copies.
+/// Every request on an open connection gets a complete response, and the process exits soon, with its draining
+/// children.
 #[test]
 fn sigterm_at_any_moment_of_an_upgrade_loses_no_request() {
     let rounds = if is_long() { 1_000 } else { 40 };
-    // The same moments in each run.
+    // The same moments in every run.
     let mut state = 0x9e37_79b9_u32;
     for round in 0..rounds {
         let setup = Setup::new(App::TestApp, "").with_upgrade();
@@ -381,9 +387,9 @@ fn sigterm_at_any_moment_of_an_upgrade_loses_no_request() {
             connection.flush().expect("it is sent");
             connection
         };
-        // One kept and idle, some in progress, some that only begin.
+        // An idle connection, some requests in flight, and some that have just started.
         let mut idle = program.connect().expect("it listens");
-        idle.get(id(1), true, "/healthz").expect("an answer comes");
+        idle.get(id(1), true, "/healthz").expect("a response arrives");
         let mut asked = vec![ask("/slow?milliseconds=60"), ask("/slow?milliseconds=5")];
         touch(&launcher).expect("the launcher is there");
         asked.push(ask("/version"));
@@ -398,44 +404,44 @@ fn sigterm_at_any_moment_of_an_upgrade_loses_no_request() {
         }
         program.app.signal(libc::SIGTERM).expect("it runs");
         for connection in &mut asked {
-            let answer = connection.finish(id(1));
-            let answer = answer.unwrap_or_else(|error| {
-                panic!("round {round}, {moment:?}: {error}\n{}", program.app.said())
+            let response = connection.finish(id(1));
+            let response = response.unwrap_or_else(|error| {
+                panic!("round {round}, {moment:?}: {error}\n{}", program.app.output())
             });
-            assert_eq!(answer.status(), 200, "round {round}");
+            assert_eq!(response.status(), 200, "round {round}");
         }
-        let status = program.app.wait(PATIENCE).expect("it ends");
-        assert_eq!(status.code(), Some(0), "round {round}: {}", program.app.said());
-        let begun = Instant::now();
+        let status = program.app.wait(TIMEOUT).expect("it ends");
+        assert_eq!(status.code(), Some(0), "round {round}: {}", program.app.output());
+        let started = Instant::now();
         while !process_table::running_from(&program.folder().join("bin")).is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "round {round}: a copy is left");
+            assert!(started.elapsed() < TIMEOUT, "round {round}: a draining child is left");
             thread::sleep(Duration::from_millis(2));
         }
     }
 }
 
-/// SIGHUP asks for what a touch asks for.
+/// SIGHUP has the effect of a touch.
 #[test]
 fn sighup_starts_an_upgrade() {
     let setup = Setup::new(App::TestApp, "").with_upgrade();
     let mut program = external::start(&setup).expect("the program starts");
-    let mut kept = program.connect().expect("it listens");
+    let mut connection = program.connect().expect("it listens");
     let version = |connection: &mut FastCgi| {
-        let answer = connection.get(id(1), true, "/version").expect("an answer comes");
-        String::from_utf8_lossy(answer.body()).into_owned()
+        let response = connection.get(id(1), true, "/version").expect("a response arrives");
+        String::from_utf8_lossy(response.body()).into_owned()
     };
-    let first = version(&mut kept);
+    let first = version(&mut connection);
     program.app.signal(libc::SIGHUP).expect("it runs");
-    let begun = Instant::now();
-    // The connection goes along.
-    while version(&mut kept) == first {
-        assert!(begun.elapsed() < PATIENCE, "{}", program.app.said());
+    let started = Instant::now();
+    // The connection is handed over.
+    while version(&mut connection) == first {
+        assert!(started.elapsed() < TIMEOUT, "{}", program.app.output());
         thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(program.check_unharmed(), Ok(()));
 }
 
-/// A process that a web server has started and that nobody asks ends by itself.
+/// A spawned process exits after a time without requests.
 #[test]
 fn an_idle_spawned_process_exits() {
     let setup = Setup::new(App::Toolshed, "").with_upgrade();
@@ -447,43 +453,43 @@ fn an_idle_spawned_process_exits() {
         .stdin(listening_socket(&socket).expect("a socket"))
         .start()
         .expect("the program starts");
-    // Requests put it off.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    // Requests postpone the exit.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) {
         let mut connection = FastCgi::connect(&socket).expect("it listens");
-        let answer = connection.get(id(1), false, "/healthz").expect("an answer comes");
-        assert_eq!(answer.body(), b"ok");
+        let response = connection.get(id(1), false, "/healthz").expect("a response arrives");
+        assert_eq!(response.body(), b"ok");
         thread::sleep(Duration::from_millis(200));
     }
-    let status = app.wait(PATIENCE).expect("it ends");
+    let status = app.wait(TIMEOUT).expect("it ends");
     assert_eq!(status.code(), Some(0));
-    assert!(app.said().contains("idle_exit"), "{}", app.said());
+    assert!(app.output().contains("idle_exit"), "{}", app.output());
 }
 
-/// Connections that were made before the signal and bring their request only after it are served, too.
+/// Connections from before the signal are served even if their request comes after it.
 #[test]
 fn sigterm_waits_for_the_first_request_of_an_accepted_connection() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut late = program.connect().expect("it listens");
-    // Accepted for sure: the next one is answered.
+    // It has been accepted: a later connection was served.
     assert_eq!(program.check_unharmed(), Ok(()));
     program.app.signal(libc::SIGTERM).expect("it runs");
-    while !program.app.said().contains("received; draining") {
+    while !program.app.output().contains("received; draining") {
         thread::sleep(Duration::from_millis(1));
     }
-    let answer = late.get(id(1), false, "/healthz").expect("an answer comes");
-    assert_eq!(answer.body(), b"ok");
-    let status = program.app.wait(PATIENCE).expect("it ends");
+    let response = late.get(id(1), false, "/healthz").expect("a response arrives");
+    assert_eq!(response.body(), b"ok");
+    let status = program.app.wait(TIMEOUT).expect("it ends");
     assert_eq!(status.code(), Some(0));
 }
 
-/// While somebody has the program open for writing the system refuses to run it: the old version serves
-/// on, and the new one comes when the file is closed.
+/// While the program is open for writing, it cannot be executed. The old version continues to serve until the file is
+/// closed.
 #[test]
 fn an_upgrade_waits_until_the_program_is_written() {
     let running = start_with("serve", |base| Setup::new(App::TestApp, base).with_upgrade());
     let before = version(&running).0;
-    // A file that nobody runs can be opened for writing.
+    // A file can be opened for writing while no process runs it.
     let bin = running.folder().join("bin");
     let installed = running.installed();
     installed.install_version(&find("test-app"), "another", "written").expect("it is copied");

@@ -1,6 +1,6 @@
-//! Broken versions of the real program behind Apache mod_fcgid, as owners upload them: the last good one
-//! serves, also where no process runs and many clients ask at once, and the log says why. Once the version
-//! is mended, the next touch takes it.
+//! Broken versions of the real program behind Apache mod_fcgid, as owners upload them. The last good version serves,
+//! even if no process is running and many clients connect at once, and the log says why. Once the version is fixed,
+//! the next touch upgrades to it.
 
 use std::fs;
 use std::io;
@@ -15,67 +15,67 @@ use end_to_end::http_client::Request;
 use end_to_end::process_table;
 use end_to_end::program::{find, touch, write_executable};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What lies in the program's place, and what the log says of it.
+/// A broken version, and what the log says about it.
 struct Broken {
     name: &'static str,
-    put: fn(&Site),
-    said: &'static str,
+    install: fn(&Site),
+    message: &'static str,
 }
 
 const BROKEN: &[Broken] = &[
     Broken {
         name: "garbage",
-        put: |site| site.put(b"\x7fELF and then nothing that makes sense"),
-        said: "it is not a program for this machine",
+        install: |site| site.install(b"\x7fELF and then nothing that makes sense"),
+        message: "it is not a program for this machine",
     },
     Broken {
         name: "cut off",
-        put: |site| {
+        install: |site| {
             let whole = fs::read(find("toolshed")).expect("the program");
-            site.put(&whole[..whole.len() / 50]);
+            site.install(&whole[..whole.len() / 50]);
         },
-        said: "was rejected",
+        message: "was rejected",
     },
     Broken {
         name: "for another machine",
-        put: |site| {
+        install: |site| {
             let mut foreign = fs::read(find("toolshed")).expect("the program");
             // e_machine of the ELF header: s390.
             foreign[18..20].copy_from_slice(&[0x16, 0]);
-            site.put(&foreign);
+            site.install(&foreign);
         },
-        said: "it is not a program for this machine",
+        message: "it is not a program for this machine",
     },
     Broken {
         name: "not executable",
-        put: |site| {
-            site.put(&fs::read(find("toolshed")).expect("the program"));
+        install: |site| {
+            site.install(&fs::read(find("toolshed")).expect("the program"));
             let program = site.program();
             fs::set_permissions(program, fs::Permissions::from_mode(0o644)).expect("its mode");
         },
-        said: "permission denied; make it executable",
+        message: "permission denied; make it executable",
     },
     Broken {
         name: "another program",
-        put: |site| site.put(b"#!/bin/sh\nexit 0\n"),
-        said: "it is a different program",
+        install: |site| site.install(b"#!/bin/sh\nexit 0\n"),
+        message: "it is a different program",
     },
     Broken {
         name: "crashes at the start",
-        put: |site| site.put(b"#!/bin/sh\nkill -SEGV $$\n"),
-        said: "was killed by signal 11",
+        install: |site| site.install(b"#!/bin/sh\nkill -SEGV $$\n"),
+        message: "was killed by signal 11",
     },
     Broken {
         name: "hangs at the start",
-        put: |site| site.put(b"#!/bin/sh\nexec sleep 1000\n"),
-        said: "timed out after 10 s",
+        install: |site| site.install(b"#!/bin/sh\nexec sleep 1000\n"),
+        message: "timed out after 10 s",
     },
     Broken {
         name: "its configuration is wrong",
-        put: |site| fs::write(site.configuration(), "publik = 1\n").expect("it is written"),
-        said: "unknown setting `publik`; did you mean `public`?",
+        install: |site| fs::write(site.configuration(), "publik = 1\n").expect("it is written"),
+        message: "unknown setting `publik`; did you mean `public`?",
     },
 ];
 
@@ -107,58 +107,58 @@ impl Site {
         self.running.folder().join("toolshed.toml")
     }
 
-    /// Puts a file into the program's place, by rename, as careful uploads do.
-    fn put(&self, content: &[u8]) {
-        let begun = self.running.folder().join("bin/upload");
-        write_executable(&begun, content).expect("it is written");
-        fs::rename(begun, self.program()).expect("it is renamed");
+    /// Renames a file to the program's path, like a careful upload.
+    fn install(&self, content: &[u8]) {
+        let temporary = self.running.folder().join("bin/upload");
+        write_executable(&temporary, content).expect("it is written");
+        fs::rename(temporary, self.program()).expect("it is renamed");
     }
 
-    fn mend(&self) {
+    fn fix(&self) {
         self.write_configuration();
-        self.put(&fs::read(find("toolshed")).expect("the program"));
+        self.install(&fs::read(find("toolshed")).expect("the program"));
         touch(&self.running.launcher()).expect("it is there");
     }
 
     fn ask(&self) -> u16 {
-        Request::get("/healthz").send(self.running.address).expect("an answer").status
+        Request::get("/healthz").send(self.running.address).expect("a response").status
     }
 
-    /// Many clients at once, so that new processes are spawned.
-    fn ask_by_many(&self, name: &str) {
+    /// Sends requests from many clients at once, so that new processes are spawned.
+    fn ask_in_parallel(&self, name: &str) {
         thread::scope(|scope| {
             let clients: Vec<_> = (0..16)
                 .map(|_| scope.spawn(|| (0..4).map(|_| self.ask()).collect::<Vec<_>>()))
                 .collect();
             for client in clients {
-                assert_eq!(client.join().expect("no panic"), [200; 4], "{name}: {}", self.said());
+                assert_eq!(client.join().expect("no panic"), [200; 4], "{name}: {}", self.output());
             }
         });
     }
 
     fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let begun = Instant::now();
+        let started = Instant::now();
         while !is_so() {
-            assert!(begun.elapsed() < PATIENCE, "{what}\n{}", self.said());
+            assert!(started.elapsed() < TIMEOUT, "{what}\n{}", self.output());
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    fn said(&self) -> String {
-        self.running.log_of_programs()
+    fn output(&self) -> String {
+        self.running.program_logs()
     }
 
-    /// Ends all processes of the program, as a host does; no upgrade is lost by it.
+    /// Ends all processes of the program, as hosts do.
     fn end_all(&self) {
         for process in self.running.our_processes() {
-            // It may have ended by itself meanwhile.
+            // It may have exited meanwhile.
             let _ = process_table::signal(process, libc::SIGTERM);
         }
         self.until("all processes end", || self.running.our_processes().is_empty());
     }
 
-    /// Whether a process runs the very file that lies in the program's place.
-    fn is_taken(&self) -> bool {
+    /// Whether a process runs the file at the program's path.
+    fn is_running(&self) -> bool {
         let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
         let program = identity(&self.program());
         let processes = self.running.our_processes();
@@ -167,7 +167,7 @@ impl Site {
     }
 }
 
-/// One test each: they wait for checks, and so run beside one another.
+/// One test per version, so that they run in parallel while they wait for checks.
 macro_rules! the_last_good_version_serves {
     ($($test:ident: $name:literal,)*) => {
         $(
@@ -197,32 +197,33 @@ the_last_good_version_serves! {
 }
 
 fn the_last_good_version_serves(name: &str) {
-    let Broken { put, said, .. } = BROKEN.iter().find(|it| it.name == name).expect("it is there");
+    let Broken { install, message, .. } =
+        BROKEN.iter().find(|it| it.name == name).expect("it is there");
     let site = Site::start();
     assert_eq!(site.ask(), 200);
-    site.until("a good version is kept", || {
+    site.until("a good version is saved", || {
         site.ask();
         site.good().is_file()
     });
-    let before = site.said().len();
-    put(&site);
+    let before = site.output().len();
+    install(&site);
     touch(&site.running.launcher()).expect("it is there");
     assert_eq!(site.ask(), 200, "a running process");
-    site.until(&format!("the log says {said:?}"), || {
+    site.until(&format!("the log says {message:?}"), || {
         assert_eq!(site.ask(), 200);
-        site.said()[before..].contains(said)
+        site.output()[before..].contains(message)
     });
     site.end_all();
-    site.ask_by_many(name);
-    // Once more, for the processes that were spawned have had their checks by now.
-    site.ask_by_many(name);
-    site.mend();
-    site.until("the mended version is taken", || {
-        // A process sees it before it accepts its next request.
-        site.ask_by_many(name);
-        site.is_taken()
+    site.ask_in_parallel(name);
+    // Once more: the new processes have done their checks by now.
+    site.ask_in_parallel(name);
+    site.fix();
+    site.until("the fixed version is running", || {
+        // A process notices it before it accepts its next connection.
+        site.ask_in_parallel(name);
+        site.is_running()
     });
-    assert!(!site.said().contains("panicked"), "{}", site.said());
+    assert!(!site.output().contains("panicked"), "{}", site.output());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
@@ -233,28 +234,29 @@ fn a_wrong_first_configuration_answers_503_until_it_is_fixed() {
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     assert_eq!(site.ask(), 503);
     site.write_configuration();
-    site.until("it is put right", || site.ask() == 200);
+    site.until("it is fixed", || site.ask() == 200);
     assert_eq!(site.running.stop(), Ok(()));
 }
 
-/// Without a login nobody may open a tool, and the site is up.
+/// Checks that the site is up, and that tools require a login.
 fn check_is_closed(site: &Site, when: &str) {
-    let asked = Request::get("/tools/checksum").send(site.running.address).expect("an answer");
-    assert_eq!((site.ask(), asked.status), (200, 401), "{when}: {}", site.said());
+    let asked = Request::get("/tools/checksum").send(site.running.address).expect("a response");
+    assert_eq!((site.ask(), asked.status), (200, 401), "{when}: {}", site.output());
 }
 
 #[test]
 fn a_withdrawn_configuration_does_not_come_back() {
     let site = Site::start();
     let is_open = || {
-        Request::get("/tools/checksum").send(site.running.address).expect("an answer").status == 200
+        Request::get("/tools/checksum").send(site.running.address).expect("a response").status
+            == 200
     };
-    assert!(is_open(), "{}", site.said());
-    site.until("it is kept as good", || site.ask() == 200 && site.good().is_file());
+    assert!(is_open(), "{}", site.output());
+    site.until("it is saved as good", || site.ask() == 200 && site.good().is_file());
     fs::remove_file(site.configuration()).expect("it is there");
     touch(&site.running.launcher()).expect("it is there");
     check_is_closed(&site, "without the file");
-    // In either order: with a process that sees the mistake, and with none.
+    // Both with a process that notices the mistake, and without one.
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     touch(&site.running.launcher()).expect("it is there");
     check_is_closed(&site, "with a mistake in the next file");
@@ -265,7 +267,7 @@ fn a_withdrawn_configuration_does_not_come_back() {
     check_is_closed(&site, "without the file, in another process");
     site.write_configuration();
     touch(&site.running.launcher()).expect("it is there");
-    assert!(is_open(), "{}", site.said());
+    assert!(is_open(), "{}", site.output());
     site.end_all();
     fs::remove_file(site.configuration()).expect("it is there");
     check_is_closed(&site, "withdrawn while no process ran");
@@ -283,17 +285,17 @@ fn a_mistake_in_the_first_configuration_does_not_take_the_site_down() {
     site.end_all();
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     check_is_closed(&site, "with a mistake in it");
-    assert!(site.said().contains("the previous configuration stays in use"), "{}", site.said());
+    assert!(site.output().contains("the previous configuration stays in use"), "{}", site.output());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
-/// Replaces the launcher by another file, as rsync, git and SFTP do.
+/// Replaces the launcher with another file, as rsync, git and SFTP do.
 fn replace_launcher(site: &Site) {
     let launcher = site.running.launcher();
-    let begun = launcher.with_extension("begun");
+    let temporary = launcher.with_extension("new");
     let content = fs::read(&launcher).expect("it is there");
-    write_executable(&begun, &content).expect("it is written");
-    fs::rename(begun, launcher).expect("it is renamed");
+    write_executable(&temporary, &content).expect("it is written");
+    fs::rename(temporary, launcher).expect("it is renamed");
 }
 
 #[test]
@@ -304,14 +306,14 @@ fn replacing_the_launcher_at_the_process_cap_is_noticed_soon() {
     site.write_configuration();
     for round in 0..3 {
         site.until("the cap is reached", || {
-            site.ask_by_many("filling up");
+            site.ask_in_parallel("filling up");
             site.running.our_processes().len() == 3
         });
         let before = site.running.our_processes();
         replace_launcher(&site);
         let asked = Instant::now();
-        // No request is lost, and the web server does not run into its 64 s.
-        site.ask_by_many(&format!("round {round}"));
+        // No request is lost, and mod_fcgid's limit of 64 s is not reached.
+        site.ask_in_parallel(&format!("round {round}"));
         assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
         println!("round {round}: {:.1} s", asked.elapsed().as_secs_f64());
         let after = site.running.our_processes();
@@ -323,9 +325,11 @@ fn replacing_the_launcher_at_the_process_cap_is_noticed_soon() {
 #[test]
 fn a_saved_configuration_that_cannot_be_replaced_is_not_used() {
     let site = Site::start();
-    let kept = site.running.folder().join("data/upgrade");
-    site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
-    let set_mode = |mode| fs::set_permissions(&kept, fs::Permissions::from_mode(mode));
+    let saved = site.running.folder().join("data/upgrade");
+    site.until("it is saved as good", || {
+        site.ask() == 200 && saved.join("toolshed.toml").is_file()
+    });
+    let set_mode = |mode| fs::set_permissions(&saved, fs::Permissions::from_mode(mode));
     set_mode(0o500).expect("it is there");
     site.end_all();
     fs::remove_file(site.configuration()).expect("it is there");
@@ -333,7 +337,7 @@ fn a_saved_configuration_that_cannot_be_replaced_is_not_used() {
     site.end_all();
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
     check_is_closed(&site, "with a mistake in the next one");
-    assert!(site.said().contains("could not be kept as the last good one"), "{}", site.said());
+    assert!(site.output().contains("could not be kept as the last good one"), "{}", site.output());
     set_mode(0o700).expect("it is there");
     assert_eq!(site.running.stop(), Ok(()));
 }
@@ -341,22 +345,22 @@ fn a_saved_configuration_that_cannot_be_replaced_is_not_used() {
 #[test]
 fn an_unreadable_configuration_does_not_take_the_site_down() {
     let site = Site::start();
-    let kept = site.running.folder().join("data/upgrade/toolshed.toml");
-    site.until("it is kept as good", || site.ask() == 200 && kept.is_file());
+    let saved = site.running.folder().join("data/upgrade/toolshed.toml");
+    site.until("it is saved as good", || site.ask() == 200 && saved.is_file());
     fs::remove_file(site.configuration()).expect("it is there");
     for make in [
-        // Opening a pipe would block.
+        // Opening a pipe blocks.
         (|path| Command::new("mkfifo").arg(path).status()) as fn(&Path) -> io::Result<_>,
         |path| Command::new("mkdir").arg(path).status(),
         |path| Command::new("truncate").args(["-s", "3G"]).arg(path).status(),
     ] {
         assert!(make(&site.configuration()).expect("it runs").success());
         site.end_all();
-        assert_eq!(site.ask(), 200, "{}", site.said());
+        assert_eq!(site.ask(), 200, "{}", site.output());
         let _ = fs::remove_file(site.configuration());
         let _ = fs::remove_dir(site.configuration());
     }
-    assert!(site.said().contains("the previous configuration stays in use"), "{}", site.said());
+    assert!(site.output().contains("the previous configuration stays in use"), "{}", site.output());
     assert_eq!(site.running.stop(), Ok(()));
 }
 
@@ -364,15 +368,17 @@ fn an_unreadable_configuration_does_not_take_the_site_down() {
 fn a_saved_configuration_that_other_accounts_can_change_is_not_used() {
     let site = Site::start();
     let data = site.running.folder().join("data");
-    let kept = data.join("upgrade");
-    site.until("it is kept as good", || site.ask() == 200 && kept.join("toolshed.toml").is_file());
+    let saved = data.join("upgrade");
+    site.until("it is saved as good", || {
+        site.ask() == 200 && saved.join("toolshed.toml").is_file()
+    });
     site.end_all();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("it is there");
-    fs::write(kept.join("toolshed.toml"), "public = [\"all\", \"inspect\"]\n")
+    fs::write(saved.join("toolshed.toml"), "public = [\"all\", \"inspect\"]\n")
         .expect("it is written");
     fs::write(site.configuration(), "publik = 1\n").expect("it is written");
-    assert_eq!(site.ask(), 503, "{}", site.said());
-    assert!(site.said().contains("can be changed by other accounts"), "{}", site.said());
+    assert_eq!(site.ask(), 503, "{}", site.output());
+    assert!(site.output().contains("can be changed by other accounts"), "{}", site.output());
     let mode = || fs::metadata(&data).expect("it is there").mode() & 0o777;
     site.until("it is closed", || mode() == 0o755);
     assert_eq!(site.running.stop(), Ok(()));

@@ -1,5 +1,5 @@
-//! Several processes for one socket: what dies is started anew, what is old is upgraded, and nobody waits
-//! in vain meanwhile.
+//! Several processes on one socket: a worker that exits is replaced, old versions are upgraded, and no request is lost
+//! meanwhile.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +14,8 @@ use end_to_end::http_client::{Checksum, Request, Upload, for_each_piece};
 use end_to_end::process_table;
 use end_to_end::program::{Program, Start};
 
-/// More than anything here takes, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// More than anything here takes, even on a machine that is busy with other tests.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A supervisor with its workers.
 struct Site {
@@ -29,7 +29,7 @@ impl Site {
     fn start(workers: &str) -> Self {
         let folder = Folder::new(&Setup::new(App::Toolshed, "")).expect("a folder");
         let program = folder.path().join("bin/toolshed");
-        // Freed at once for the supervisor; a neighbour that takes it makes the start fail, and say so.
+        // The port is free now; if another process takes it meanwhile, the start fails and says so.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("a free port");
         let mut supervisor = Start::new(&program, folder.path().join("run/app.log"))
@@ -42,7 +42,7 @@ impl Site {
             .variable("TOOLSHED_PUBLIC", "all")
             .start()
             .expect("the supervisor starts");
-        supervisor.wait_until("a worker answers", || answers(address)).expect("the site stands");
+        supervisor.wait_until("a worker answers", || answers(address)).expect("the site answers");
         Site { supervisor, address, program, folder }
     }
 
@@ -55,8 +55,7 @@ impl Site {
         self.supervisor.wait_until(what, || ready(&children(pid))).expect(what);
     }
 
-    /// Asks again and again from four clients while `work` goes on. Returns how many were answered; fails
-    /// when one was not.
+    /// Sends requests from four clients during `work`. Returns how many there were; panics if one failed.
     fn under_load(&mut self, work: impl FnOnce(&mut Self)) -> u32 {
         let (over, answered) = (AtomicBool::new(false), AtomicU32::new(0));
         let address = self.address;
@@ -64,8 +63,8 @@ impl Site {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
-                        let answer = Request::get("/healthz").send(address).expect("an answer");
-                        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+                        let response = Request::get("/healthz").send(address).expect("a response");
+                        assert_eq!((response.status, response.text().as_str()), (200, "ok"));
                         answered.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -78,10 +77,10 @@ impl Site {
 }
 
 fn answers(address: SocketAddr) -> bool {
-    Request::get("/healthz").send(address).is_ok_and(|answer| answer.status == 200)
+    Request::get("/healthz").send(address).is_ok_and(|response| response.status == 200)
 }
 
-/// The processes whose parent this is, but for those that have ended and were not waited for yet.
+/// The children of a process, without zombies.
 fn children(parent: u32) -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").expect("/proc");
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -101,13 +100,13 @@ fn a_dead_worker_is_replaced_while_the_others_serve() {
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
     let victim = *before.first().expect("a worker");
-    // Stopped first, it holds no connection that would die with it.
+    // Stop it first, so that it accepts no connection that would be lost.
     process_table::signal(victim, libc::SIGSTOP).expect("it runs");
     process_table::signal(victim, libc::SIGKILL).expect("it runs");
     site.wait_for("another one", |workers| workers.len() == 2 && !workers.contains(&victim));
     assert!(answers(site.address));
-    let said = site.supervisor.said();
-    assert!(said.contains("Worker exited") && said.contains("signal: 9"), "{said}");
+    let output = site.supervisor.output();
+    assert!(output.contains("Worker exited") && output.contains("signal: 9"), "{output}");
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
 }
 
@@ -123,7 +122,7 @@ fn sighup_replaces_all_workers_without_losing_a_request() {
             site.wait_for("two others", |now| now.len() == 2 && now.is_disjoint(&old));
         }
     });
-    println!("{answered} requests were answered through three upgrades.");
+    println!("{answered} requests were answered during three upgrades.");
     assert!(answered > 0);
     assert!(site.workers().is_disjoint(&before));
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
@@ -136,14 +135,14 @@ fn a_touch_upgrades_each_worker_in_place_without_losing_a_request() {
     let before = site.workers();
     let log = site.folder.path().join("run/app.log");
     let upgraded = |worker: &u32| {
-        let said = fs::read_to_string(&log).unwrap_or_default();
+        let output = fs::read_to_string(&log).unwrap_or_default();
         let of_it = format!(" {worker}  INFO Upgraded; serving");
-        said.lines().any(|line| line.contains(&of_it))
+        output.lines().any(|line| line.contains(&of_it))
     };
     site.under_load(|site| {
         let file = fs::File::open(&site.program).expect("it is there");
         file.set_modified(std::time::SystemTime::now()).expect("the file is ours");
-        site.wait_for("both have begun anew", |now| now.iter().all(upgraded));
+        site.wait_for("both are upgraded", |now| now.iter().all(upgraded));
     });
     assert_eq!(site.workers(), before);
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
@@ -154,26 +153,26 @@ fn a_broken_program_does_not_replace_serving_workers() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let before = site.workers();
-    let kept = site.folder.path().join("kept");
+    let saved = site.folder.path().join("saved");
     for (content, expected) in [
         (&b"#!/no/such/interpreter\n"[..], "Cannot start a worker"),
         (b"#!/bin/sh\nexit 3\n", "exited before it served (exit status: 3)"),
     ] {
-        fs::rename(&site.program, &kept).expect("it is there");
+        fs::rename(&site.program, &saved).expect("it is there");
         end_to_end::program::write_executable(&site.program, content).expect("a broken one");
         site.supervisor.signal(libc::SIGHUP).expect("it runs");
         let pid = site.supervisor.pid();
         let log = site.folder.path().join("run/app.log");
         site.supervisor
             .wait_until("the log says why", || {
-                fs::read_to_string(&log).is_ok_and(|said| said.contains(expected))
+                fs::read_to_string(&log).is_ok_and(|output| output.contains(expected))
             })
             .expect(expected);
         site.supervisor
             .wait_until("the broken one is gone", || children(pid) == before)
             .expect("the old ones stay");
         assert!(answers(site.address));
-        fs::rename(&kept, &site.program).expect("it is put back");
+        fs::rename(&saved, &site.program).expect("it is put back");
     }
     site.supervisor.signal(libc::SIGHUP).expect("it runs");
     site.wait_for("two others", |now| now.len() == 2 && now.is_disjoint(&before));
@@ -185,9 +184,9 @@ fn waiting_connections_start_another_worker_up_to_the_maximum() {
     let mut site = Site::start("1-2");
     let first = *site.workers().first().expect("a worker");
     process_table::signal(first, libc::SIGSTOP).expect("it runs");
-    // Waits in the backlog until there is a worker for it.
-    let answer = Request::get("/healthz").send(site.address).expect("another worker answers");
-    assert_eq!(answer.status, 200);
+    // The connection waits in the backlog for a worker.
+    let response = Request::get("/healthz").send(site.address).expect("another worker answers");
+    assert_eq!(response.status, 200);
     site.wait_for("two workers", |workers| workers.len() == 2);
     process_table::signal(first, libc::SIGCONT).expect("it runs");
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
@@ -198,20 +197,20 @@ fn sigterm_completes_requests_in_flight_and_ends_all_workers() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let workers = site.workers();
-    // A request that is in progress when the signal comes: half of its body is there.
+    // A request in flight when the signal arrives: half of its body has been sent.
     let request = Request::post("/tools/checksum?alg=sha256", Upload::Counted(2 << 20));
     let mut expected = Checksum::default();
     (0..2).for_each(|_| for_each_piece(1 << 20, |piece| expected.update(piece)));
     let upload = request.begin_upload(site.address, 1 << 20).expect("half an upload");
     site.supervisor.signal(libc::SIGTERM).expect("it runs");
     site.supervisor
-        .wait_until("no connection is taken any more", || !answers(site.address))
+        .wait_until("new connections are refused", || !answers(site.address))
         .expect("the socket closes");
-    let answer = upload.finish_upload(1 << 20).expect("the rest is read and answered");
-    assert!(answer.text().contains(&expected.hex()), "{}", answer.text());
-    assert_eq!(site.supervisor.wait(PATIENCE).expect("it ends").code(), Some(0));
+    let response = upload.finish_upload(1 << 20).expect("the rest is read and answered");
+    assert!(response.text().contains(&expected.hex()), "{}", response.text());
+    assert_eq!(site.supervisor.wait(TIMEOUT).expect("it ends").code(), Some(0));
     for worker in workers {
-        assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists(), "{worker} goes on");
+        assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists(), "{worker} still runs");
     }
 }
 
@@ -221,11 +220,11 @@ fn workers_exit_when_their_supervisor_is_killed() {
     site.wait_for("two workers", |workers| workers.len() == 2);
     let workers = site.workers();
     site.supervisor.signal(libc::SIGKILL).expect("it runs");
-    site.supervisor.wait(PATIENCE).expect("it is dead");
-    let begun = std::time::Instant::now();
+    site.supervisor.wait(TIMEOUT).expect("it is dead");
+    let started = std::time::Instant::now();
     let folder = site.folder.path().to_owned();
     while !process_table::running_from(&folder).is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "{workers:?} go on without a supervisor");
+        assert!(started.elapsed() < TIMEOUT, "{workers:?} still run without a supervisor");
         thread::sleep(Duration::from_millis(20));
     }
 }

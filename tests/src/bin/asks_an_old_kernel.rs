@@ -1,5 +1,5 @@
-//! Asks the kernel for random bytes by a system call of Linux 3.17, and says what it answers: what shows that
-//! the filter of old-kernel works.
+//! Makes a system call of Linux 3.17 (getrandom) and prints the result, to show that the filter of old-kernel
+//! works.
 
 fn main() {
     let mut byte = 0u8;

@@ -1,4 +1,4 @@
-//! `no-locks PROGRAM ARGUMENTS…` becomes the program, in a process where no file can be locked.
+//! `no-locks PROGRAM ARGUMENTS…` executes the program where no file can be locked.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `no-threads PROGRAM ARGUMENTS…` becomes the program, in a process where no thread can be started.
+//! `no-threads PROGRAM ARGUMENTS…` executes the program where no thread can be started.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! `old-kernel PROGRAM ARGUMENTS…` becomes the program, in a process where every system call that is younger
-//! than Linux 3.10 is answered with ENOSYS.
+//! `old-kernel PROGRAM ARGUMENTS…` executes the program where every system call that is newer than Linux
+//! 3.10 fails with ENOSYS.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Tries to start a thread, says how that went, and exits with 0 when it was started, 1 when not.
+//! Tries to start a thread, prints the result, and exits with 0 if it was started, otherwise with 1.
 
 use std::process::ExitCode;
 

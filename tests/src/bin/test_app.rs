@@ -1,18 +1,18 @@
-//! The application that web servers are put in front of: it says what it saw.
+//! The application behind the web servers: it reports the requests it gets.
 //!
-//! `test-app` serves its inherited listening socket; `test-app WAY-IN` (for example
-//! `fastcgi:unix:PATH` or `http:127.0.0.1:8080`) opens one. It has two settings: `TEST_APP_CANCELLED`,
-//! a file to which one byte is added for each handler that was dropped before its end (a file, because
-//! behind mod_fcgid another process may be asked for the count); and `TEST_APP_STATE`, the folder in
-//! which its processes tell one another what crashed.
+//! `test-app` serves its inherited listening socket; `test-app TRANSPORT` (such as `fastcgi:unix:PATH` or
+//! `http:127.0.0.1:8080`) opens one. Environment variables:
 //!
-//! With `TEST_APP_TOKIO` it runs inside a tokio runtime. With `TEST_APP_LOG_PANICS` it logs as tracing-subscriber
-//! does by default, which panics where standard error cannot be written.
-//!
-//! With `TEST_APP_UPGRADE`, a folder, it gives way to newer versions of itself: it watches the launcher
-//! (`TOOLSHED_LAUNCHER`, else the file `launcher` there), its own file, and the file `configuration`
-//! there, which it reads at its start; when that says "broken" the check fails. What stands behind the last
-//! `VERSION=` of its own file is its version.
+//! - `TEST_APP_CANCELLED`: a file that gets one byte for each handler that was dropped before its end (a file,
+//!   because behind mod_fcgid another process may get the request for the count).
+//! - `TEST_APP_STATE`: the folder in which its processes share what has crashed.
+//! - `TEST_APP_TOKIO`: it runs inside a tokio runtime.
+//! - `TEST_APP_LOG_PANICS`: it logs as tracing-subscriber does by default, which panics if standard error cannot
+//!   be written.
+//! - `TEST_APP_UPGRADE`: a folder; it upgrades to newer versions. It watches the launcher (`TOOLSHED_LAUNCHER`,
+//!   or the file `launcher` in the folder), its own file, and the file `configuration` in the folder, which it
+//!   reads at startup; if that says "broken", the check fails. Its version follows the last `VERSION=` in its
+//!   own file.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,18 +37,19 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 fn main() -> ExitCode {
-    // Reported by a macro that panics when standard error cannot be written.
+    // Log errors are reported by a macro that panics if standard error cannot be written.
     let log_panics = std::env::var_os("TEST_APP_LOG_PANICS").is_some();
     let log = tracing_subscriber::fmt().log_internal_errors(log_panics);
     log.with_writer(std::io::stderr).with_ansi(false).init();
-    let upgrade = Upgraded::begin();
+    let upgrade = Upgraded::init();
     if std::env::args().nth(1).as_deref() == Some("--check") {
         return check();
     }
     let transport = match std::env::args().nth(1) {
         Some(text) => text.parse::<Transport>().map_err(|error| error.to_string()),
         None => Transport::inherited().ok_or_else(|| {
-            "nobody listens on descriptor 0; say where: test-app fastcgi:unix:PATH".to_owned()
+            "descriptor 0 is not a listening socket; name one: test-app fastcgi:unix:PATH"
+                .to_owned()
         }),
     };
     let result = transport.and_then(|transport| {
@@ -68,11 +69,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says in the log when a crash was for want of memory.
+/// Lets the log say that a crash was due to a lack of memory.
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// Each way to crash is a part of its own.
+/// Each fault is a part of its own.
 struct Crashing;
 
 impl Host for Crashing {
@@ -90,10 +91,10 @@ fn settings() -> Settings {
     settings
 }
 
-/// What a version says that has passed its own check.
+/// What a version prints that has passed its own check.
 const MARKER: &str = "this test-app can serve";
 
-/// What was there at the start, and how often the program has begun in this process.
+/// What this version found at startup.
 struct Upgraded {
     version: String,
     configuration: String,
@@ -102,25 +103,25 @@ struct Upgraded {
 static UPGRADED: OnceLock<Upgraded> = OnceLock::new();
 
 impl Upgraded {
-    /// Learns what this version is, and begins to watch, when that is asked for.
-    fn begin() -> Option<Upgrade> {
+    /// Finds out the version, and starts watching, if upgrades are enabled.
+    fn init() -> Option<Upgrade> {
         let folder = PathBuf::from(std::env::var_os("TEST_APP_UPGRADE")?);
         let program = std::env::current_exe().ok()?;
         let launcher = std::env::var_os("TOOLSHED_LAUNCHER").map(PathBuf::from);
         let configuration = folder.join("configuration");
-        // First what is watched, then what is read.
+        // Watch first, read afterwards: no change in between is missed.
         let upgrade = Upgrade::new(program, ["--check"], MARKER)
             .launcher(Some(launcher.unwrap_or_else(|| folder.join("launcher"))))
             .file(configuration.clone())
             .verdicts(folder.join("verdicts"));
-        let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let own = std::fs::read("/proc/self/exe").unwrap_or_default();
         let tail = String::from_utf8_lossy(&own[own.len().saturating_sub(64)..]).into_owned();
         UPGRADED.get_or_init(|| Upgraded {
             version: format!(
                 "{}@{}",
                 tail.rsplit_once("VERSION=").map_or("none", |(_, version)| version),
-                begun.map_or(0, |begun| begun.as_nanos()),
+                start.map_or(0, |start| start.as_nanos()),
             ),
             configuration: std::fs::read_to_string(configuration).unwrap_or_default(),
         });
@@ -141,7 +142,7 @@ fn check() -> ExitCode {
     }
 }
 
-/// The version, when it began, the configuration, the process.
+/// The version, its start time, the configuration, the process id.
 async fn version() -> String {
     let (version, configuration) =
         UPGRADED.get().map_or(("none", ""), |it| (it.version.as_str(), it.configuration.trim()));
@@ -174,8 +175,8 @@ fn router() -> Router {
         .route("/head/{what}", any(head))
 }
 
-/// Says what arrived, as JSON.
-async fn echo(Extension(exchange): Extension<RequestContext>, request: Request) -> Response {
+/// Reports the request as JSON.
+async fn echo(Extension(request_context): Extension<RequestContext>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
     let mut checksum = Checksum::default();
     let mut bytes = 0_u64;
@@ -195,25 +196,25 @@ async fn echo(Extension(exchange): Extension<RequestContext>, request: Request) 
         .iter()
         .map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()])
         .collect();
-    let said = serde_json::json!({
+    let report = serde_json::json!({
         "method": head.method.as_str(),
         "path": head.uri.path(),
         "query": head.uri.query(),
-        "base": exchange.base().as_str(),
+        "base": request_context.base().as_str(),
         "headers": headers,
         "body_bytes": bytes,
         "sha256": checksum.hex(),
     });
-    ([(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], report.to_string()).into_response()
 }
 
-/// `mib` MiB of the pattern that clients upload.
+/// Responds with `mib` MiB of the pattern that clients upload.
 async fn large(RawQuery(query): RawQuery) -> Response {
     let mib: u64 = number(query.as_deref(), "mib").unwrap_or(1);
     Response::new(axum::body::Body::new(Pattern { left: mib << 20 }))
 }
 
-/// Answers after `seconds`, or `milliseconds`.
+/// Responds after `seconds`, or `milliseconds`.
 async fn slow(RawQuery(query): RawQuery) -> String {
     let guard = CountIfDropped;
     let seconds = number(query.as_deref(), "seconds").unwrap_or(0);
@@ -223,7 +224,7 @@ async fn slow(RawQuery(query): RawQuery) -> String {
     "slow".to_owned()
 }
 
-/// Responds after `seconds` in which a tokio task computes, and lets everything else run as it should.
+/// Responds after `seconds` in which a tokio task computes, but yields to all others.
 async fn busy(RawQuery(query): RawQuery) -> &'static str {
     let end =
         Instant::now() + Duration::from_secs(number(query.as_deref(), "seconds").unwrap_or(1));
@@ -244,15 +245,14 @@ async fn hold(RawQuery(query): RawQuery, request: Request) -> &'static str {
     "held"
 }
 
-/// Never answers.
+/// Never responds.
 async fn hang() -> &'static str {
     let _guard = CountIfDropped;
     std::future::pending::<()>().await;
     "never"
 }
 
-/// Answers without an end, a little every 20 ms: behind mod_fcgid a vanished visitor shows only when
-/// something is written.
+/// Responds without end, a piece every 20 ms: mod_fcgid notices a closed connection only when it writes to it.
 async fn drip() -> Response {
     Response::new(axum::body::Body::new(Drip {
         _guard: CountIfDropped,
@@ -264,8 +264,8 @@ async fn panic() -> &'static str {
     panic!("this handler panics, as the test wants")
 }
 
-/// Goes wrong as the path says (see `faults.rs`): at once; with `after=N` when so many bytes of the answer
-/// have gone (of `length=N`, if that is to be announced); with `read=N` when so many bytes of the body have come.
+/// Makes a fault happen, named by the path (see `faults.rs`): at once; with `after=N`, after that many bytes of
+/// the response (`length=N` announces its length); with `read=N`, after that many bytes of the request's body.
 async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Request) -> Response {
     let wanted = number(query.as_deref(), "read").unwrap_or(0);
     let mut body = request.into_body();
@@ -273,7 +273,7 @@ async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Requ
     while read < wanted {
         match body.frame().await {
             Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len) as u64,
-            _ => return (StatusCode::BAD_REQUEST, "too little was sent").into_response(),
+            _ => return (StatusCode::BAD_REQUEST, "the body is too short").into_response(),
         }
     }
     match number(query.as_deref(), "after") {
@@ -295,14 +295,14 @@ async fn crash(Path(how): Path<String>, RawQuery(query): RawQuery, request: Requ
     }
 }
 
-/// Which start of the program this is: another after each execve.
+/// A value that differs after each execve.
 async fn image() -> String {
     static STARTED: OnceLock<String> = OnceLock::new();
     let new = || format!("{:?}", std::time::SystemTime::now());
     STARTED.get_or_init(new).clone()
 }
 
-/// How many handlers were dropped before their end, in all processes.
+/// How many handlers were dropped before their end, over all processes.
 async fn cancelled() -> String {
     let count = std::env::var_os("TEST_APP_CANCELLED")
         .and_then(|path| std::fs::metadata(path).ok())
@@ -315,7 +315,7 @@ async fn tasks() -> String {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count).to_string()
 }
 
-/// Writes where an application must not reach the protocol: descriptor 1.
+/// Writes to descriptor 1, which must not reach the response.
 async fn print(RawQuery(query): RawQuery) -> &'static str {
     match query.as_deref() {
         Some("without-line-end") => print!("a stray piece"),
@@ -324,7 +324,7 @@ async fn print(RawQuery(query): RawQuery) -> &'static str {
     "printed"
 }
 
-/// Answers whose head is what counts.
+/// Responses to test what becomes of their heads.
 async fn head(Path(what): Path<String>, RawQuery(query): RawQuery) -> Response {
     let bytes = || usize::try_from(number(query.as_deref(), "bytes").unwrap_or(0)).unwrap_or(0);
     match what.as_str() {
@@ -343,10 +343,10 @@ async fn head(Path(what): Path<String>, RawQuery(query): RawQuery) -> Response {
     }
 }
 
-/// As it stands in the header, so it has to arrive.
+/// A location that has to arrive unchanged.
 const ELSEWHERE: &str = "/else%2Fwhere/?a=%20b&c=/#d";
 
-/// What this process, and so its children, find in the environment under the name that is the query.
+/// The environment variable named by the query, as children of this process inherit it.
 async fn variable(RawQuery(query): RawQuery) -> String {
     std::env::var(query.unwrap_or_default()).unwrap_or_else(|_| "none".to_owned())
 }
@@ -383,7 +383,7 @@ impl http_body::Body for CrashesAfter {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.left == 0 {
-            // What there is so far goes out first.
+            // First send what there is.
             std::task::ready!(Pin::new(&mut self.pause).poll(context));
             faults::happen(&self.how);
         }
@@ -439,5 +439,5 @@ impl http_body::Body for Drip {
     }
 }
 
-// The body that arrives is the server's own; naming it here shows which one.
+// Documents the type of a request's body: the server's own.
 const _: fn(Request<Body>) = |_| {};

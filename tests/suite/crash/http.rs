@@ -13,13 +13,13 @@ fn server() -> Running {
 }
 
 pub(super) fn get(server: &Running, target: &str) -> String {
-    let answer = Request::get(target).send(server.address);
-    answer.unwrap_or_else(|error| panic!("{target}: {error}\n{}", server.said())).text()
+    let response = Request::get(target).send(server.address);
+    response.unwrap_or_else(|error| panic!("{target}: {error}\n{}", server.output())).text()
 }
 
-pub(super) fn check_server_went_on(server: &Running, pid: &str, image: &str) {
+pub(super) fn check_restarted(server: &Running, pid: &str, image: &str) {
     assert_eq!(get(server, "/pid"), pid);
-    assert_ne!(get(server, "/image"), image, "it has started anew");
+    assert_ne!(get(server, "/image"), image, "it has restarted in place");
     assert_eq!(get(server, "/healthz"), "ok");
     assert_eq!(server.check_tasks(), Ok(()));
 }
@@ -39,7 +39,7 @@ fn every_fault_is_answered_and_so_are_other_requests() {
         let healthz = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
         let read = |stream: &mut TcpStream| {
             let mut bytes = [0; 4096];
-            let count = stream.read(&mut bytes).expect("an answer comes");
+            let count = stream.read(&mut bytes).expect("a response arrives");
             String::from_utf8_lossy(&bytes[..count]).into_owned()
         };
         idle.write_all(healthz).expect("it reads");
@@ -47,23 +47,24 @@ fn every_fault_is_answered_and_so_are_other_requests() {
         let mut closing = request_and_close(&server, "/hang");
         assert_eq!(get(&server, "/healthz"), "ok", "all of these have been read");
 
-        let answer = Request::get(format!("/crash/{fault}")).send(server.address);
-        let answer = answer.unwrap_or_else(|error| panic!("{fault}: {error}\n{}", server.said()));
-        assert_eq!(answer.status, 500, "{fault}");
-        assert!(answer.text().contains("-crash"), "{fault}: {}", answer.text());
-        assert_eq!(hanging.finish().expect("an answer comes").status, 503, "{fault}");
-        assert_eq!(uploading.finish().expect("an answer comes").status, 503, "{fault}");
+        let response = Request::get(format!("/crash/{fault}")).send(server.address);
+        let response =
+            response.unwrap_or_else(|error| panic!("{fault}: {error}\n{}", server.output()));
+        assert_eq!(response.status, 500, "{fault}");
+        assert!(response.text().contains("-crash"), "{fault}: {}", response.text());
+        assert_eq!(hanging.finish().expect("a response arrives").status, 503, "{fault}");
+        assert_eq!(uploading.finish().expect("a response arrives").status, 503, "{fault}");
         assert!(read(&mut half).starts_with("HTTP/1.1 503 "), "{fault}");
         assert!(read_until_closed(&mut closing).starts_with("HTTP/1.1 503 "), "{fault}");
         idle.write_all(healthz).expect("an idle connection is kept");
         assert!(read(&mut idle).ends_with("ok"), "{fault}");
-        check_server_went_on(&server, &pid, &image);
+        check_restarted(&server, &pid, &image);
     }
-    // No body where none is to be.
+    // A response to HEAD has no body.
     let image = get(&server, "/image");
-    let answer = Request::with_method("HEAD", "/crash/null").send(server.address);
-    assert_eq!(answer.expect("an answer comes").status, 500);
-    check_server_went_on(&server, &pid, &image);
+    let response = Request::with_method("HEAD", "/crash/null").send(server.address);
+    assert_eq!(response.expect("a response arrives").status, 500);
+    check_restarted(&server, &pid, &image);
 }
 
 #[test]
@@ -72,19 +73,19 @@ fn a_started_response_is_truncated_and_uploads_are_read_to_the_end() {
     let pid = get(&server, "/pid");
     for bytes in [1, 10_000, 10_000_000] {
         let image = get(&server, "/image");
-        let answer = Request::get(format!("/crash/null?after={bytes}")).send(server.address);
-        assert!(answer.is_err(), "it ends early: {answer:?}");
-        check_server_went_on(&server, &pid, &image);
+        let response = Request::get(format!("/crash/null?after={bytes}")).send(server.address);
+        assert!(response.is_err(), "it ends early: {response:?}");
+        check_restarted(&server, &pid, &image);
     }
     let image = get(&server, "/image");
     let upload = Request::post("/crash/null?read=100000", Upload::Counted(64 << 20));
-    // All of it first, then the answer is read.
-    let answer = upload.begin(server.address).expect("it is read to its end").finish();
-    assert_eq!(answer.expect("the answer has not been taken back").status, 500);
-    check_server_went_on(&server, &pid, &image);
+    // The whole body is sent before the response is read.
+    let response = upload.begin(server.address).expect("the body is read to its end").finish();
+    assert_eq!(response.expect("the response is still there").status, 500);
+    check_restarted(&server, &pid, &image);
     let image = get(&server, "/image");
-    assert_eq!(Request::get("/crash/loop").send(server.address).expect("in the end").status, 504);
-    check_server_went_on(&server, &pid, &image);
+    assert_eq!(Request::get("/crash/loop").send(server.address).expect("a response").status, 504);
+    check_restarted(&server, &pid, &image);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use end_to_end::fixtures::external::{self, External};
 use end_to_end::fixtures::{App, Setup};
 use end_to_end::process_table;
 
-use super::{ask, begin, check_went_on, program};
+use super::{ask, begin, check_restarted, program};
 
 #[test]
 fn the_watchdog_ends_an_endless_loop() {
@@ -18,11 +18,11 @@ fn the_watchdog_ends_an_endless_loop() {
     begin(&mut other, 1, "/hang");
     let mut culprit = program.connect().expect("it listens");
     begin(&mut culprit, 1, "/crash/loop");
-    assert_eq!(culprit.finish(id(1)).expect("an answer comes").status(), 504);
-    assert_eq!(other.finish(id(1)).expect("an answer comes").status(), 503);
-    check_went_on(&mut program, &image);
-    let said = program.app.said();
-    assert!(said.contains("(watchdog) in loop: GET /crash/loop"), "{said}");
+    assert_eq!(culprit.finish(id(1)).expect("a response arrives").status(), 504);
+    assert_eq!(other.finish(id(1)).expect("a response arrives").status(), 503);
+    check_restarted(&mut program, &image);
+    let output = program.app.output();
+    assert!(output.contains("(watchdog) in loop: GET /crash/loop"), "{output}");
 }
 
 /// The program on each of the two event loops.
@@ -42,13 +42,13 @@ fn waiting_and_idling_do_not_trip_the_watchdog_of_either_loop() {
             let seconds = time.as_secs();
             assert_eq!(ask(&program, &format!("/slow?seconds={seconds}")), "slow", "{name}");
             thread::sleep(time);
-            assert_eq!(ask(&program, "/image"), image, "{name}: {}", program.app.said());
+            assert_eq!(ask(&program, "/image"), image, "{name}: {}", program.app.output());
             assert_eq!(program.check_unharmed(), Ok(()), "{name}");
             wait_until_nothing_wakes_it(&mut program);
         })
     });
     for checked in each {
-        checked.join().expect("it goes on");
+        checked.join().expect("it keeps running");
     }
 }
 
@@ -57,11 +57,11 @@ fn a_busy_tokio_task_does_not_trip_the_watchdog_but_an_endless_loop_does() {
     let [_, (_, mut program)] = on_each_loop();
     let image = ask(&program, "/image");
     assert_eq!(ask(&program, "/busy?seconds=5"), "busy");
-    assert_eq!(ask(&program, "/image"), image, "{}", program.app.said());
+    assert_eq!(ask(&program, "/image"), image, "{}", program.app.output());
     let mut culprit = program.connect().expect("it listens");
     begin(&mut culprit, 1, "/crash/loop");
-    assert_eq!(culprit.finish(id(1)).expect("an answer comes").status(), 504);
-    check_went_on(&mut program, &image);
+    assert_eq!(culprit.finish(id(1)).expect("a response arrives").status(), 504);
+    check_restarted(&mut program, &image);
 }
 
 #[test]
@@ -75,18 +75,18 @@ fn a_stopped_process_does_not_trip_the_watchdog_and_an_idle_one_sleeps() {
     // Longer than the watchdog's limit.
     thread::sleep(Duration::from_secs(4));
     process_table::signal(pid, libc::SIGCONT).expect("it runs");
-    let answer = waiting.finish(id(1)).expect("an answer comes");
-    assert_eq!(answer.body(), b"slow");
-    assert_eq!(ask(&program, "/image"), image, "nothing has started anew");
+    let response = waiting.finish(id(1)).expect("a response arrives");
+    assert_eq!(response.body(), b"slow");
+    assert_eq!(ask(&program, "/image"), image, "it has not restarted");
     wait_until_nothing_wakes_it(&mut program);
 }
 
-/// Waits until the watchdog's timer stops: a few seconds after the last request.
+/// Waits until the watchdog's timer stops, a few seconds after the last request.
 fn wait_until_nothing_wakes_it(program: &mut External) {
     let pid = program.app.pid();
     program
         .app
-        .wait_until("its timer stood still", || {
+        .wait_until("its timer has stopped", || {
             let before = process_table::processor_time(pid).expect("it runs");
             let switches = switches(pid);
             thread::sleep(Duration::from_millis(1500));
@@ -100,5 +100,5 @@ fn wait_until_nothing_wakes_it(program: &mut External) {
 fn switches(pid: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-    line.expect("Linux tells").to_owned()
+    line.expect("Linux has this line").to_owned()
 }

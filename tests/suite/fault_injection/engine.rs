@@ -1,4 +1,4 @@
-//! Runs a phase again and again, with the n-th call of each row of the table failing.
+//! Repeats a phase, with the n-th call of each row of the table failing.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,12 @@ use end_to_end::injection::Fault;
 use end_to_end::is_long;
 
 use super::checks::*;
-use super::phases::{PHASES, Phase, Sweeping};
+use super::phases::{Injection, PHASES, Phase};
 use super::site::Site;
 use super::table::{ERRORS, LASTING};
 
 pub(super) fn sweep_all(name: &str) {
-    let phase = PHASES.iter().find(|phase| phase.name == name).expect("it is in the table");
+    let phase = PHASES.iter().find(|phase| phase.name == name).expect("the phase exists");
     let only = std::env::var("TOOLSHED_TESTS_CALL").ok();
     let mut site = Site::new();
     let mut before = None;
@@ -26,7 +26,7 @@ pub(super) fn sweep_all(name: &str) {
         if only.as_ref().is_some_and(|only| !call.contains(only.as_str())) {
             continue;
         }
-        // Otherwise one of them, not the same in every phase.
+        // Without --long, one of the errors, which varies with the phase.
         let chosen = (call.len() + name.len()) % errors.len();
         for errno in if is_long() { *errors } else { &errors[chosen..=chosen] } {
             let row = sweep(phase, &mut site, &mut before, (call, errno, lasting));
@@ -40,22 +40,21 @@ pub(super) fn sweep_all(name: &str) {
             }
             failures.extend(row.failures);
             if row.injections == 0 {
-                // The call is not made here.
+                // The phase does not make the call.
                 break;
             }
         }
     }
-    // An strace that injects nothing finds nothing.
-    assert!(rows_met >= LEAST_ROWS || only.is_some(), "{name}: {rows_met} rows were met");
+    // A check that strace injects at all.
+    assert!(rows_met >= MIN_ROWS || only.is_some(), "{name}: {rows_met} rows had faults");
     assert!(failures.is_empty(), "{name}: {} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Every phase makes at least this many of the calls: a request on a keep-alive connection reads, writes and
-/// waits.
-pub(super) const LEAST_ROWS: u32 = 3;
+/// The fewest rows that a phase meets: a request on a keep-alive connection reads, writes and waits.
+pub(super) const MIN_ROWS: u32 = 3;
 
-/// A sweep that needs more would never end.
-pub(super) const MOST_CALLS: u32 = 600;
+/// The highest n; a sweep that gets there would never end.
+pub(super) const MAX_CALLS: u32 = 600;
 
 /// The outcome of a row of the table.
 #[derive(Debug, Default)]
@@ -64,7 +63,7 @@ pub(super) struct Row {
     pub(super) failures: Vec<String>,
 }
 
-/// Lets the n-th call fail, n = 1, 2, 3 … until a run is clean.
+/// Makes the n-th call fail, n = 1, 2, 3 … until a run meets no fault.
 pub(super) fn sweep(
     phase: &Phase,
     site: &mut Site,
@@ -75,18 +74,18 @@ pub(super) fn sweep(
     let mut row = Row::default();
     for nth in numbers() {
         if before.is_none() {
-            *before = Some(without_fault(phase, site, trace));
+            *before = Some(run_without_fault(phase, site, trace));
         }
         let fault = Fault { call, errno, nth, lasting, in_children: phase.in_children };
         site.died = None;
-        site.said_before = site.all_said().map(|text| text.len());
+        site.log_lengths = site.all_logs().map(|text| text.len());
         let _ = fs::remove_file(trace);
-        let mut sweeping = Sweeping { fault: Some(fault), trace, injector: None };
-        let outcome = (phase.drive)(site, &mut sweeping);
-        let injected = sweeping.end();
-        if injected.is_nothing() {
-            if !outcome.is_as_without_faults() {
-                row.failures.push(format!("{fault}, not met: {outcome:?}\n{}", site.said()));
+        let mut injection = Injection { fault: Some(fault), trace, injector: None };
+        let outcome = (phase.drive)(site, &mut injection);
+        let injected = injection.end();
+        if injected.is_empty() {
+            if !outcome.is_normal() {
+                row.failures.push(format!("{fault}, not injected: {outcome:?}\n{}", site.log()));
             }
             return row;
         }
@@ -98,37 +97,37 @@ pub(super) fn sweep(
         let checked = check_conversations(site, &outcome, &injected)
             .and_then(|()| check_end(site, phase, fault))
             .and_then(|()| check_log(site, fault, &outcome, &injected))
-            .and_then(|()| check_serves_on(site))
-            .and_then(|()| check_once_more(site, phase, trace))
+            .and_then(|()| check_next_request(site))
+            .and_then(|()| check_again(site, phase, trace))
             .and_then(|()| check_one_task(site))
-            .and_then(|()| check_nothing_left(site, *before))
+            .and_then(|()| check_no_leaks(site, *before))
             .and_then(|()| check_store(site));
-        if let Err(trouble) = checked {
+        if let Err(failure) = checked {
             let lines = injected.lines.join("\n    ");
-            let said = indented(&site.said());
-            row.failures.push(format!("{fault}: {trouble}\n    {lines}\n{said}"));
-            // What it left behind does not count for the next one.
-            site.begin_anew();
+            let log = indented(&site.log());
+            row.failures.push(format!("{fault}: {failure}\n    {lines}\n{log}"));
+            // Start afresh: what this run left behind must not affect the next.
+            site.reset();
             *before = None;
         }
     }
     if is_long() {
-        row.failures.push(format!("{errno} from {call}: no run is clean"));
+        row.failures.push(format!("{errno} from {call}: every run met the fault"));
     }
     row
 }
 
-/// How many descriptors are open after the phase when nothing fails.
-pub(super) fn without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
-    let outcome = (phase.drive)(site, &mut Sweeping { fault: None, trace, injector: None });
-    assert!(outcome.is_as_without_faults(), "{}: {outcome:?}\n{}", phase.name, site.said());
+/// Runs the phase without a fault and returns the number of open descriptors afterwards.
+pub(super) fn run_without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
+    let outcome = (phase.drive)(site, &mut Injection { fault: None, trace, injector: None });
+    assert!(outcome.is_normal(), "{}: {outcome:?}\n{}", phase.name, site.log());
     assert_eq!(site.get("/healthz").status(), Some(200), "{}", phase.name);
-    check_nothing_left(site, None).expect("nothing is left without a fault");
-    held(site.pid()).expect("it runs")
+    check_no_leaks(site, None).expect("nothing leaks without a fault");
+    count_descriptors(site.pid()).expect("it runs")
 }
 
-/// What the kernel never returns: reading and setting flags needs nothing that could run out, nor does changing
-/// an entry in a poll set, and our own pipe accepts a byte while it is not full.
+/// Whether the kernel cannot return this error: flags and existing entries of a poll set need no memory, and a
+/// pipe that is not full accepts a byte.
 pub(super) fn is_impossible(line: &str) -> bool {
     let certain = ["F_GETFD", "F_SETFD", "F_GETFL", "F_SETFL", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL"];
     certain.iter().any(|what| line.contains(what)) || line.contains("\"!\", 1)")
@@ -145,11 +144,11 @@ pub(super) fn indented(text: &str) -> String {
         .collect()
 }
 
-/// The calls of each row that fail when not all do.
-pub(super) const SOME: [u32; 3] = [1, 3, 8];
+/// The values of n without `--long`.
+pub(super) const SAMPLE: [u32; 3] = [1, 3, 8];
 
-/// Which calls fail: all, or some of them.
+/// The values of n: all, or a sample.
 pub(super) fn numbers() -> impl Iterator<Item = u32> {
     let every = is_long();
-    (1..=MOST_CALLS).filter(move |number| every || SOME.contains(number))
+    (1..=MAX_CALLS).filter(move |number| every || SAMPLE.contains(number))
 }

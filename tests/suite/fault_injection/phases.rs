@@ -1,4 +1,4 @@
-//! The phases of the program's life: what is done in each, and how it went.
+//! The phases of the program's life: the requests of each, and their outcome.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use end_to_end::fcgi_client::{Answer, FastCgi, id};
+use end_to_end::fcgi_client::{FastCgi, Response, id};
 use end_to_end::http_client::{Request, Upload};
 use end_to_end::injection::{Fault, Injected, Injector};
 use end_to_end::process_table;
@@ -16,12 +16,12 @@ use end_to_end::program::{copy_executable, find, touch};
 
 use super::site::{BOUND, Heard, PASSWORD, SETTLED, Site};
 
-/// The phases, in the order of the page's columns.
+/// All phases, in the order of the columns in docs/faults.md.
 pub(super) const PHASES: &[Phase] = &[
     Phase { name: "start", drive: start, is_repeated: false, executes: true, in_children: true },
     Phase {
         name: "keep-alive connection",
-        drive: on_a_kept_connection,
+        drive: on_a_keep_alive_connection,
         is_repeated: true,
         executes: false,
         in_children: true,
@@ -79,30 +79,30 @@ pub(super) const PHASES: &[Phase] = &[
 /// A part of the program's life.
 pub(super) struct Phase {
     pub(super) name: &'static str,
-    pub(super) drive: fn(&mut Site, &mut Sweeping<'_>) -> Outcome,
-    /// It is repeated after each fault, by the same process.
+    pub(super) drive: fn(&mut Site, &mut Injection<'_>) -> Outcome,
+    /// Whether the same process repeats it after each fault.
     pub(super) is_repeated: bool,
-    /// A program is executed in it.
+    /// Whether a program is executed in it.
     pub(super) executes: bool,
-    /// Its children meet faults, too, each its own.
+    /// Whether faults are injected into children, too: in each, its n-th call.
     pub(super) in_children: bool,
 }
 
-/// The fault of one run, before and after it is injected.
-pub(super) struct Sweeping<'a> {
-    /// `None`: to see how it goes without.
+/// The fault of one run, and the strace that injects it.
+pub(super) struct Injection<'a> {
+    /// `None`: a run without a fault.
     pub(super) fault: Option<Fault>,
     pub(super) trace: &'a Path,
     pub(super) injector: Option<Injector>,
 }
 
-impl Sweeping<'_> {
-    /// From here on, calls of the running program count.
-    pub(super) fn begin(&mut self, site: &Site) {
-        self.begin_with(site.pid());
+impl Injection<'_> {
+    /// Starts counting the calls of the running program.
+    pub(super) fn attach(&mut self, site: &Site) {
+        self.attach_to(site.pid());
     }
 
-    pub(super) fn begin_with(&mut self, pid: u32) {
+    pub(super) fn attach_to(&mut self, pid: u32) {
         if let Some(fault) = self.fault {
             let injector = Injector::attach(pid, fault, self.trace);
             self.injector = Some(injector.expect("strace follows the program"));
@@ -121,7 +121,7 @@ impl Sweeping<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) conversations: Vec<Conversation>,
-    /// The purpose of the phase, which no visitor sees, was achieved: the upgrade happened, the process exited.
+    /// Whether the phase did what its responses do not show: the upgrade happened, the process exited.
     pub(super) is_done: bool,
 }
 
@@ -130,8 +130,7 @@ pub(super) struct Conversation {
     pub(super) what: &'static str,
     pub(super) expected: u16,
     pub(super) heard: Heard,
-    /// On a connection that was idle before: it may be closed at any time, and its web server tries again on
-    /// another.
+    /// Whether the connection was idle before: it may be closed at any time, and the web server retries on another.
     pub(super) was_idle: bool,
 }
 
@@ -145,7 +144,7 @@ impl Outcome {
         self.conversations.push(Conversation { what, expected: 200, heard, was_idle: true });
     }
 
-    pub(super) fn is_as_without_faults(&self) -> bool {
+    pub(super) fn is_normal(&self) -> bool {
         let mut conversations = self.conversations.iter();
         let is_fine = |one: &Conversation| {
             one.heard.status() == Some(one.expected)
@@ -156,78 +155,81 @@ impl Outcome {
 }
 
 /// The program starts and answers its first request.
-pub(super) fn start(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
-    site.begin_anew();
+pub(super) fn start(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+    site.reset();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    site.start(sweeping.fault.map(|fault| (fault, sweeping.trace)));
+    site.start(injection.fault.map(|fault| (fault, injection.trace)));
     outcome.heard("first request", 200, site.get("/"));
     outcome
 }
 
-pub(super) fn on_a_kept_connection(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn on_a_keep_alive_connection(
+    site: &mut Site,
+    injection: &mut Injection<'_>,
+) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    let mut kept = site.connect().expect("it listens");
-    kept.get(id(1), true, "/healthz").expect("an answer comes");
-    sweeping.begin(site);
-    begin_get(&mut kept, 1, "/");
-    outcome.heard("on a keep-alive connection", 200, site.hear(&mut kept, 1));
+    let mut idle = site.connect().expect("it listens");
+    idle.get(id(1), true, "/healthz").expect("a response arrives");
+    injection.attach(site);
+    start_get(&mut idle, 1, "/");
+    outcome.heard("on a keep-alive connection", 200, site.wait_for(&mut idle, 1));
     outcome
 }
 
-pub(super) fn begin_get(connection: &mut FastCgi, number: u16, target: &str) {
+pub(super) fn start_get(connection: &mut FastCgi, number: u16, target: &str) {
     connection.begin(id(number), true, "GET", target, None);
     connection.stdin_end(id(number));
 }
 
-pub(super) fn on_new_connections(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn on_new_connections(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    sweeping.begin(site);
+    injection.attach(site);
     outcome.heard("page", 200, site.get("/"));
     outcome.heard("file", 200, site.get("/static/site.css"));
     outcome.heard("POST", 200, site.post("/tools/checksum", "text=abc&expected=", ""));
     outcome
 }
 
-/// A body that waits on disk: its request waits for another to end, and its connection carries that one, too.
-pub(super) fn with_a_body_on_disk(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+/// A body is spilled to disk: its request is queued behind another on the same connection.
+pub(super) fn with_a_body_on_disk(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     const PIECES: usize = 24;
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    sweeping.begin(site);
+    injection.attach(site);
     let mut connection = site.connect().expect("it listens");
-    begin_get(&mut connection, 1, "/tools/diagnostics/sleep?seconds=0.2&runs=isolated");
+    start_get(&mut connection, 1, "/tools/diagnostics/sleep?seconds=0.2&runs=isolated");
     let target = "/tools/diagnostics/sleep?seconds=0&runs=isolated";
     connection.begin(id(2), true, "GET", target, Some((PIECES << 15) as u64));
     for _ in 0..PIECES {
         connection.stdin(id(2), Bytes::from(vec![b'x'; 1 << 15]));
     }
     connection.stdin_end(id(2));
-    outcome.heard("beside the body", 200, site.hear(&mut connection, 1));
-    outcome.heard("with the body", 200, site.hear(&mut connection, 2));
+    outcome.heard("beside the body", 200, site.wait_for(&mut connection, 1));
+    outcome.heard("with the body", 200, site.wait_for(&mut connection, 2));
     outcome
 }
 
-/// A process opens the store that another has created.
-pub(super) fn login_again(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
-    if let Some(fault) = sweeping.fault.take() {
-        // Without the attempts of earlier runs, since their number is limited.
+/// A login by a process that opens an existing store.
+pub(super) fn login_again(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+    if let Some(fault) = injection.fault.take() {
+        // Remove the login attempts of earlier runs, since their number is limited.
         forget_store(site);
-        let outcome = log_in(site, sweeping);
-        assert!(outcome.is_as_without_faults(), "{}", site.said());
+        let outcome = log_in(site, injection);
+        assert!(outcome.is_normal(), "{}", site.log());
         site.program = None;
-        sweeping.fault = Some(fault);
+        injection.fault = Some(fault);
     }
-    log_in(site, sweeping)
+    log_in(site, injection)
 }
 
-/// The store's file is created.
-pub(super) fn login(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
-    if sweeping.fault.is_some() {
+/// A login that creates the store.
+pub(super) fn login(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+    if injection.fault.is_some() {
         forget_store(site);
     }
-    log_in(site, sweeping)
+    log_in(site, injection)
 }
 
 pub(super) fn forget_store(site: &mut Site) {
@@ -237,11 +239,11 @@ pub(super) fn forget_store(site: &mut Site) {
     }
 }
 
-/// A session is started and viewed.
-pub(super) fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+/// Logs in and opens the account page.
+pub(super) fn log_in(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    sweeping.begin(site);
+    injection.attach(site);
     let form = site.get("/login");
     let text = form.text();
     let cookies = cookies(&text);
@@ -257,7 +259,6 @@ pub(super) fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     if has_form {
         let logged_in = site.post("/login", &body, &cookies);
         let cookies = self::cookies(&logged_in.text());
-        // "See other", which is 303.
         outcome.heard("login", 303, logged_in);
         if !cookies.is_empty() {
             outcome.heard("session", 200, site.ask("GET", "/account", "", &cookies));
@@ -266,35 +267,35 @@ pub(super) fn log_in(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     outcome
 }
 
-/// The cookies that a response sets, as a browser sends them.
-pub(super) fn cookies(answer: &str) -> String {
-    let lines = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+/// The cookies that a response sets, formatted as a request's `Cookie`.
+pub(super) fn cookies(response: &str) -> String {
+    let lines = response.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
     let pairs =
         lines.filter(|line| !line.contains("Max-Age=0")).filter_map(|line| line.split(';').next());
     pairs.collect::<Vec<_>>().join("; ")
 }
 
-pub(super) fn isolated(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn isolated(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    sweeping.begin(site);
-    let answer = site.get("/tools/diagnostics/sleep?seconds=0&runs=isolated");
-    outcome.heard("isolated", 200, answer);
-    // It waits for its body.
+    injection.attach(site);
+    let response = site.get("/tools/diagnostics/sleep?seconds=0&runs=isolated");
+    outcome.heard("isolated", 200, response);
+    // This request waits for its body.
     let target = "/tools/diagnostics/crash?how=panic&when=receiving&runs=isolated";
     outcome.heard("isolated, with a body", 500, site.post(target, "a=b", ""));
     outcome
 }
 
 /// A web server runs the program for each of two requests, beside a process that keeps running.
-pub(super) fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn cgi(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     for (what, method, target, body) in
         [("page", "GET", "/", ""), ("POST", "POST", "/tools/checksum", "text=abc&expected=")]
     {
-        let trace = sweeping.trace.with_extension(method);
-        let mut command = match sweeping.fault {
+        let trace = injection.trace.with_extension(method);
+        let mut command = match injection.fault {
             Some(fault) => {
                 let mut command = Command::new("/usr/bin/strace");
                 command.arg("-D").args(fault.arguments(&trace)).arg(site.path("toolshed"));
@@ -315,19 +316,19 @@ pub(super) fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
             .stdin(File::open(site.path("body")).expect("it was written"))
             .output()
             .expect("it starts");
-        site.says(&output.stderr);
-        // strace has written everything: the pipes are closed with it.
+        site.append_log(&output.stderr);
+        // The trace is complete: strace has exited, or the pipes would still be open.
         let traced = fs::read(&trace).unwrap_or_default();
-        let mut traces = File::options().create(true).append(true).open(sweeping.trace);
+        let mut traces = File::options().create(true).append(true).open(injection.trace);
         traces.as_mut().expect("a file").write_all(&traced).expect("it is written");
         let _ = fs::remove_file(&trace);
         let heard = match output.stdout.is_empty() {
-            // The web server has its own page for it.
+            // A web server would send its own error page.
             true => {
                 site.died = Some(output.status);
                 Heard::Closed
             }
-            false => Heard::Answer(Answer { stdout: output.stdout, ..Answer::default() }),
+            false => Heard::Response(Response { stdout: output.stdout, ..Response::default() }),
         };
         outcome.heard(what, 200, heard);
     }
@@ -335,11 +336,11 @@ pub(super) fn cgi(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
 }
 
 /// Requests over HTTP, to their own process.
-pub(super) fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn over_http(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     let (pid, address) = site.over_http();
-    sweeping.begin_with(pid);
+    injection.attach_to(pid);
     let form = "application/x-www-form-urlencoded";
     let text = Upload::Text(b"text=abc&expected=".to_vec());
     for (what, request) in [
@@ -347,9 +348,9 @@ pub(super) fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome
         ("file", Request::get("/static/site.css")),
         ("POST", Request::post("/tools/checksum", text).header("Content-Type", form)),
     ] {
-        let heard = request.send(address).map(|answer| Answer {
-            stdout: format!("Status: {}\r\n\r\n{}", answer.status, answer.text()).into(),
-            ..Answer::default()
+        let heard = request.send(address).map(|response| Response {
+            stdout: format!("Status: {}\r\n\r\n{}", response.status, response.text()).into(),
+            ..Response::default()
         });
         outcome.heard(what, 200, heard.into());
     }
@@ -360,28 +361,28 @@ pub(super) fn over_http(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome
 }
 
 /// The launcher is touched; a keep-alive connection is handed over.
-pub(super) fn touched(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+pub(super) fn touched(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     site.running();
-    upgrade(site, sweeping, |_| {})
+    upgrade(site, injection, |_| {})
 }
 
-/// A new program arrives, is checked by a child and takes its place.
-pub(super) fn replaced(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+/// A new version arrives, is checked by a child, and replaces the old one.
+pub(super) fn replaced(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     site.running();
-    upgrade(site, sweeping, |site| {
+    upgrade(site, injection, |site| {
         let new = site.path("toolshed.new");
         copy_executable(&find("toolshed"), &new).expect("it is copied");
     })
 }
 
-pub(super) fn upgrade(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Site)) -> Outcome {
+pub(super) fn upgrade(site: &mut Site, injection: &mut Injection<'_>, more: fn(&Site)) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut kept = site.connect().expect("it listens");
-    kept.get(id(1), true, "/healthz").expect("an answer comes");
+    let mut idle = site.connect().expect("it listens");
+    idle.get(id(1), true, "/healthz").expect("a response arrives");
     let before = site.upgrades();
-    sweeping.begin(site);
+    injection.attach(site);
     more(site);
     touch(&site.path("dispatch.fcgi")).expect("the launcher is there");
     outcome.heard("after the touch", 200, site.get("/healthz"));
@@ -389,40 +390,40 @@ pub(super) fn upgrade(site: &mut Site, sweeping: &mut Sweeping<'_>, more: fn(&Si
     let is_upgraded = |site: &Site| site.upgrades() > before;
     while !is_upgraded(site) && site.died.is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
-        site.start_another_if_ended();
+        site.restart_if_ended();
     }
     outcome.is_done = is_upgraded(site);
-    begin_get(&mut kept, 1, "/healthz");
-    outcome.heard_on_idle(site.hear(&mut kept, 1));
+    start_get(&mut idle, 1, "/healthz");
+    outcome.heard_on_idle(site.wait_for(&mut idle, 1));
     outcome
 }
 
-/// A tool's code crashes while another request is in flight and a keep-alive connection idle.
-pub(super) fn crash(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+/// A tool crashes while another request is in flight and a keep-alive connection is idle.
+pub(super) fn crash(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     let _ = fs::remove_file(site.path("data/crashes"));
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
-    let mut kept = site.connect().expect("it listens");
-    kept.get(id(1), true, "/healthz").expect("an answer comes");
+    let mut idle = site.connect().expect("it listens");
+    idle.get(id(1), true, "/healthz").expect("a response arrives");
     let mut other = site.connect().expect("it listens");
-    begin_get(&mut other, 1, "/tools/diagnostics/sleep?seconds=2");
+    start_get(&mut other, 1, "/tools/diagnostics/sleep?seconds=2");
     other.flush().expect("it is read");
-    assert_eq!(site.get("/healthz").status(), Some(200), "the other has begun");
-    sweeping.begin(site);
+    assert_eq!(site.get("/healthz").status(), Some(200), "the other has started");
+    injection.attach(site);
     let culprit = site.post("/tools/diagnostics/crash?how=segv&runs=inline", "a=b", "");
-    // If there was no crash, the other is answered as usual.
-    let due = if culprit.status() == Some(500) { 503 } else { 200 };
+    // Without the crash, the other request gets its normal response.
+    let expected = if culprit.status() == Some(500) { 503 } else { 200 };
     outcome.heard("the culprit", 500, culprit);
-    outcome.heard("another under way", due, site.hear(&mut other, 1));
+    outcome.heard("another in flight", expected, site.wait_for(&mut other, 1));
     outcome.heard("after it", 200, site.get("/healthz"));
-    begin_get(&mut kept, 1, "/healthz");
-    outcome.heard_on_idle(site.hear(&mut kept, 1));
+    start_get(&mut idle, 1, "/healthz");
+    outcome.heard_on_idle(site.wait_for(&mut idle, 1));
     outcome
 }
 
-/// SIGTERM with a body half sent.
-pub(super) fn end(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
+/// SIGTERM arrives in the middle of a request body.
+pub(super) fn end(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     site.running();
     let mut outcome = Outcome::default();
@@ -431,13 +432,13 @@ pub(super) fn end(site: &mut Site, sweeping: &mut Sweeping<'_>) -> Outcome {
     uploading.begin_with(id(1), false, "POST", "/tools/checksum", Some(6), &more);
     uploading.stdin(id(1), Bytes::from_static(b"abc"));
     uploading.flush().expect("it is read");
-    assert_eq!(site.get("/healthz").status(), Some(200), "the upload has begun");
-    sweeping.begin(site);
+    assert_eq!(site.get("/healthz").status(), Some(200), "the upload has started");
+    injection.attach(site);
     process_table::signal(site.pid(), libc::SIGTERM).expect("it runs");
     uploading.stdin(id(1), Bytes::from_static(b"def"));
     uploading.stdin_end(id(1));
     let uploaded = uploading.flush().and_then(|()| uploading.finish(id(1)));
-    outcome.heard("under way", 200, uploaded.into());
+    outcome.heard("in flight", 200, uploaded.into());
     let ended = site.program.as_mut().expect("it was started").wait(BOUND);
     outcome.is_done = ended.is_ok_and(|status| status.success());
     site.program = None;

@@ -1,4 +1,4 @@
-//! The program under test: its installation, what is asked of it, and what it writes.
+//! The program under test: its installation, its requests and its log.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,15 +10,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use end_to_end::fcgi_client::{Answer, FastCgi, id};
+use end_to_end::fcgi_client::{FastCgi, Response, id};
 use end_to_end::fixtures::free_port;
 use end_to_end::injection::{self, Fault};
 use end_to_end::program::{Program, Start, copy_executable, duplicate, find, listening_socket};
 
-/// No conversation takes longer, whatever fails.
+/// The longest that any conversation may take.
 pub(super) const BOUND: Duration = Duration::from_secs(10);
 
-/// How long work behind the responses may take: reaping a child, an upgrade.
+/// The longest that work after the response may take: reaping a child, an upgrade.
 pub(super) const SETTLED: Duration = Duration::from_secs(3);
 
 /// An installation in its own folder, and the socket that its web server would have.
@@ -26,9 +26,9 @@ pub(super) struct Site {
     pub(super) folder: tempfile::TempDir,
     pub(super) listener: OwnedFd,
     pub(super) program: Option<Program>,
-    /// How long [`Site::SAID`] were when this run started.
-    pub(super) said_before: [usize; 2],
-    /// How this run's process exited early; another was then started.
+    /// The lengths of [`Site::LOGS`] when this run started.
+    pub(super) log_lengths: [usize; 2],
+    /// The status with which this run's process exited early; another was then started.
     pub(super) died: Option<ExitStatus>,
     /// The same program as an HTTP server, and where it listens.
     pub(super) http: Option<(Program, SocketAddr)>,
@@ -43,7 +43,7 @@ impl Site {
         copy_executable(&find("toolshed"), &folder.path().join("toolshed")).expect("a copy");
         fs::write(folder.path().join("dispatch.fcgi"), "touch me\n").expect("a file");
         let listener = listening_socket(&folder.path().join("sock")).expect("a socket");
-        Site { folder, listener, program: None, said_before: [0; 2], died: None, http: None }
+        Site { folder, listener, program: None, log_lengths: [0; 2], died: None, http: None }
     }
 
     pub(super) fn path(&self, below: &str) -> PathBuf {
@@ -55,13 +55,13 @@ impl Site {
             .without_environment()
             .folder(self.folder.path())
             .variable("TOOLSHED_PUBLIC", "all,diagnostics")
-            // So that a second one waits.
+            // A second isolated request is queued.
             .variable("TOOLSHED_MAX_ISOLATED", "1")
             .variable("TOOLSHED_LAUNCHER", self.path("dispatch.fcgi"))
             .variable("APP_PASSWORD", PASSWORD)
     }
 
-    /// Starts the program, with a fault from its first call on if there is one.
+    /// Starts the program; a fault counts from its first call.
     pub(super) fn start(&mut self, fault: Option<(Fault, &Path)>) {
         let program = self.path("toolshed");
         let log = self.path("stderr");
@@ -73,30 +73,35 @@ impl Site {
         self.program = Some(self.with_settings(start).stdin(stdin).start().expect("it starts"));
     }
 
-    /// The running program; started if there is none.
+    /// The running program; starts it if necessary.
     pub(super) fn running(&mut self) -> &mut Program {
-        if self.has_ended().is_some() {
+        if self.exit_status().is_some() {
             self.program = None;
         }
         if self.program.is_none() {
             self.start(None);
-            let answer = self.get("/healthz");
-            assert_eq!(answer.status(), Some(200), "{answer:?}\n{}", self.said());
-            self.until_checked();
+            let response = self.get("/healthz");
+            assert_eq!(response.status(), Some(200), "{response:?}\n{}", self.log());
+            self.wait_until_checked();
         }
         self.program.as_mut().expect("it was started")
     }
 
-    /// The running version is checked by a child a second after the first start, and kept as the last good one.
-    pub(super) fn until_checked(&self) {
+    /// Waits until the running version is saved as the last good one: a child checks it one second after the first
+    /// start.
+    pub(super) fn wait_until_checked(&self) {
         let deadline = Instant::now() + BOUND;
         while !self.path("toolshed.good").exists() {
-            assert!(Instant::now() < deadline, "what runs was not checked: {}", self.said());
+            assert!(
+                Instant::now() < deadline,
+                "the running version was not checked: {}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    pub(super) fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
         self.program.as_mut()?.ended().expect("the system can tell")
     }
 
@@ -104,7 +109,7 @@ impl Site {
         self.program.as_ref().expect("it runs").pid()
     }
 
-    /// The program that serves HTTP, started if there is none: its process number and address.
+    /// The process id and address of the HTTP server; starts it if necessary.
     pub(super) fn over_http(&mut self) -> (u32, SocketAddr) {
         if self.http.as_mut().is_some_and(|http| http.0.ended().is_ok_and(|ended| ended.is_some()))
         {
@@ -123,14 +128,14 @@ impl Site {
         (program.pid(), *address)
     }
 
-    /// Adds the output of a process that served one request.
-    pub(super) fn says(&self, text: &[u8]) {
+    /// Appends to the log the output of a process that served one request.
+    pub(super) fn append_log(&self, text: &[u8]) {
         let file = File::options().create(true).append(true).open(self.path("stderr"));
         file.and_then(|mut file| file.write_all(text)).expect("it is written");
     }
 
-    /// Ends the program and forgets everything it has written.
-    pub(super) fn begin_anew(&mut self) {
+    /// Ends the program and removes everything it has written.
+    pub(super) fn reset(&mut self) {
         self.program = None;
         self.http = None;
         for below in ["data", "logs"] {
@@ -139,27 +144,27 @@ impl Site {
         for below in ["stderr", "toolshed.good", "toolshed.previous", "toolshed.new"] {
             let _ = fs::remove_file(self.path(below));
         }
-        self.said_before = [0; 2];
+        self.log_lengths = [0; 2];
     }
 
-    /// Where the program writes its messages.
-    pub(super) const SAID: [&str; 2] = ["stderr", "logs/toolshed.log"];
+    /// The files with the program's messages.
+    pub(super) const LOGS: [&str; 2] = ["stderr", "logs/toolshed.log"];
 
-    pub(super) fn all_said(&self) -> [String; 2] {
+    pub(super) fn all_logs(&self) -> [String; 2] {
         let read = |below| fs::read(self.path(below)).unwrap_or_default();
-        Self::SAID.map(|below| String::from_utf8_lossy(&read(below)).into_owned())
+        Self::LOGS.map(|below| String::from_utf8_lossy(&read(below)).into_owned())
     }
 
-    /// All messages since this run started.
-    pub(super) fn said(&self) -> String {
-        let texts = self.all_said();
+    /// The messages since this run started.
+    pub(super) fn log(&self) -> String {
+        let texts = self.all_logs();
         let new =
-            texts.iter().zip(self.said_before).filter_map(|(text, before)| text.get(before..));
+            texts.iter().zip(self.log_lengths).filter_map(|(text, before)| text.get(before..));
         new.collect()
     }
 
     pub(super) fn upgrades(&self) -> usize {
-        self.all_said().concat().matches("Upgraded; serving").count()
+        self.all_logs().concat().matches("Upgraded; serving").count()
     }
 
     pub(super) fn connect(&self) -> io::Result<FastCgi> {
@@ -180,16 +185,15 @@ impl Site {
         let kind = ("CONTENT_TYPE", "application/x-www-form-urlencoded");
         let more = [kind, ("HTTP_COOKIE", cookies), ("HTTP_ACCEPT", "text/html")];
         let length = (!body.is_empty()).then_some(body.len() as u64);
-        let mut connection = self.connect().expect("the socket is there whoever listens");
+        let mut connection = self.connect().expect("the socket exists as long as the test");
         connection.begin_with(id(1), false, method, target, length, &more);
         connection.stdin(id(1), Bytes::copy_from_slice(body.as_bytes()));
         connection.stdin_end(id(1));
-        self.hear(&mut connection, 1)
+        self.wait_for(&mut connection, 1)
     }
 
-    /// Sends what is started and waits for the response, as a web server does: when the process exits, it
-    /// starts another.
-    pub(super) fn hear(&mut self, connection: &mut FastCgi, number: u16) -> Heard {
+    /// Sends what is queued and waits for the response. Like a web server, starts another process if this one exits.
+    pub(super) fn wait_for(&mut self, connection: &mut FastCgi, number: u16) -> Heard {
         if let Err(error) = connection.flush() {
             return Heard::from(Err(error));
         }
@@ -197,14 +201,14 @@ impl Site {
         connection.stream().set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         loop {
             match Heard::from(connection.finish(id(number))) {
-                Heard::Silence if Instant::now() < deadline => self.start_another_if_ended(),
+                Heard::Silence if Instant::now() < deadline => self.restart_if_ended(),
                 heard => return heard,
             }
         }
     }
 
-    pub(super) fn start_another_if_ended(&mut self) {
-        if let Some(status) = self.has_ended() {
+    pub(super) fn restart_if_ended(&mut self) {
+        if let Some(status) = self.exit_status() {
             self.died = Some(status);
             self.program = None;
             self.start(None);
@@ -212,31 +216,31 @@ impl Site {
     }
 }
 
-/// How one conversation ended.
+/// How a conversation ended.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// With a complete response.
-    Answer(Answer),
-    /// With a connection that was closed or reset.
+    /// A complete response.
+    Response(Response),
+    /// The connection was closed or reset.
     Closed,
-    /// Not within [`BOUND`].
+    /// No response within [`BOUND`].
     Silence,
-    /// With something else.
-    #[allow(dead_code, reason = "it is printed")]
-    Trouble(io::Error),
+    /// Another error.
+    #[allow(dead_code, reason = "printed by Debug")]
+    Failure(io::Error),
 }
 
-impl From<io::Result<Answer>> for Heard {
-    fn from(answer: io::Result<Answer>) -> Heard {
+impl From<io::Result<Response>> for Heard {
+    fn from(response: io::Result<Response>) -> Heard {
         use io::ErrorKind::{
             BrokenPipe, ConnectionReset, NotConnected, TimedOut, UnexpectedEof, WouldBlock,
         };
-        match answer {
-            Ok(answer) => Heard::Answer(answer),
+        match response {
+            Ok(response) => Heard::Response(response),
             Err(error) => match error.kind() {
                 UnexpectedEof | ConnectionReset | BrokenPipe | NotConnected => Heard::Closed,
                 TimedOut | WouldBlock => Heard::Silence,
-                _ => Heard::Trouble(error),
+                _ => Heard::Failure(error),
             },
         }
     }
@@ -245,14 +249,14 @@ impl From<io::Result<Answer>> for Heard {
 impl Heard {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
-            Heard::Answer(answer) => Some(answer.status()),
+            Heard::Response(response) => Some(response.status()),
             _ => None,
         }
     }
 
     pub(super) fn text(&self) -> String {
         match self {
-            Heard::Answer(answer) => String::from_utf8_lossy(&answer.stdout).into_owned(),
+            Heard::Response(response) => String::from_utf8_lossy(&response.stdout).into_owned(),
             _ => String::new(),
         }
     }

@@ -1,12 +1,12 @@
 //! The rows of the table: which calls fail, and with which errors.
 
-/// The errors that a call can really return, and the program encounter. Those of sockets and of files are not
-/// told apart: what cannot happen in one place is survived there as well.
+/// The errors that each call can return in practice. Sockets and files are not distinguished: the program
+/// survives errors that one of them cannot have, too.
 ///
-/// Not here: `EAGAIN` from a `read` or `write` that could make progress, because polling is edge-triggered and
-/// the edge never comes; `close` and `munmap`, which strace skips but the real kernel performs even when it
-/// returns an error; and calls that can only fail for wrong arguments. `brk` only where no program is executed:
-/// the C library cannot start without it.
+/// Left out: `EAGAIN` from a `read` or `write` that could make progress, because polling is edge-triggered and
+/// the edge never comes; `close` and `munmap`, which strace skips but the kernel performs even if it returns an
+/// error; and calls that fail only for wrong arguments. `brk` fails only in phases that execute no program: the
+/// C library cannot start without it.
 pub(super) const ERRORS: &[(&str, &[&str])] = &[
     ("accept4", &["EMFILE", "ENFILE", "ENOMEM", "ECONNABORTED", "EINTR", "EAGAIN"]),
     ("brk", &["ENOMEM"]),
@@ -45,7 +45,7 @@ pub(super) const ERRORS: &[(&str, &[&str])] = &[
     ("write,writev", &["EIO", "ENOSPC", "EINTR"]),
 ];
 
-/// Rows in which the fault persists: a full disk, no memory or a full table.
+/// Rows in which the fault lasts: a full disk, no memory, a full table.
 pub(super) const LASTING: &[(&str, &[&str])] = &[
     ("brk,mmap", &["ENOMEM"]),
     ("openat", &["EMFILE", "ENFILE"]),
@@ -53,8 +53,8 @@ pub(super) const LASTING: &[(&str, &[&str])] = &[
     ("fsync,fdatasync", &["EIO"]),
 ];
 
-/// The C library's text for an error; Rust's `io::Error` prints it, too.
-pub(super) fn words(errno: &str) -> &'static [&'static str] {
+/// What the log says for an error, by Rust's `io::Error`, the C library, or SQLite.
+pub(super) fn messages(errno: &str) -> &'static [&'static str] {
     match errno {
         "EAGAIN" => &["os error 11)", "temporarily unavailable"],
         "ECONNABORTED" => &["os error 103)"],
