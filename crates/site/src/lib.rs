@@ -4,26 +4,26 @@
 //! one site of a table of them: the front page, `/healthz`, the static files, each tool under
 //! `/tools/NAME`, and pages for everything that goes wrong.
 //!
-//! The crate is built in floors; each imports only those below it (`tests/floors.rs` keeps that). From the top:
+//! The crate is built in floors; each imports only those below it (`tests/floors.rs` checks that). From the top:
 //!
 //! - `router.rs` the site as one router;
 //! - `middleware.rs` what happens to every request before its handler and to every response after it, `settings.rs`
 //!   what the owner decides;
-//! - `login/` who the owner is, and what is the owner's alone;
-//! - `pages/` templates, the frame of all pages, and failures as pages: they take values and ask nobody;
+//! - `login/` who the owner is, and what only the owner may use;
+//! - `pages/` templates, the frame of all pages, and failures as pages: values in, pages out;
 //! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
 //!   bodies, errors as values;
-//! - `store/` what the site remembers, in one SQLite file for all its processes;
-//! - `tool.rs` the entry of the table, `server.rs` what the program tells about itself, `password.rs`, `random.rs`,
+//! - `store/` the site's data, in one SQLite file for all its processes;
+//! - `tool.rs` the entry of the table, `server.rs` what the program reports about itself, `password.rs`, `random.rs`,
 //!   `pause.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
 //!
-//! What does not live here: sockets, FastCGI, an async runtime, any one tool. The program that serves
-//! the router describes a request by its extensions ([`BasePath`], [`Server`]).
+//! Not here: sockets, FastCGI, an async runtime, any particular tool. The program that serves the router describes a
+//! request by its extensions ([`BasePath`], [`Server`]).
 
 #![forbid(unsafe_code)]
-// They panic when nobody reads the output, and visitors never see it: log through `tracing` instead.
+// They panic if nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod http;

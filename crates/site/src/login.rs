@@ -2,11 +2,11 @@
 //!
 //! `middleware.rs` asks the `Gate` who sends a request before the router sees it. What lives where:
 //!
-//! - `gate.rs` identifies the visitor, `visitor.rs` is what the rest of the site knows of that, `settings.rs` what the
-//!   owner decides, `authorizer.rs` the login for folders that the web server serves itself;
+//! - `gate.rs` identifies the visitor, `visitor.rs` is what the rest of the site knows about the visitor, `settings.rs`
+//!   what the owner decides, `authorizer.rs` the login for folders that the web server serves itself;
 //! - `session.rs` and `cookies.rs` who is logged in, `secrets.rs` the key that everything is derived from, `facts.rs`
 //!   single values, `clock.rs` the time;
-//! - `hashing.rs` checks a password, `queue.rs` decides when; `throttle.rs` how often somebody (`client.rs`) may try
+//! - `hashing.rs` checks a password, `queue.rs` decides when; `throttle.rs` how often a client (`client.rs`) may try
 //!   one, `draw.rs` who is next under load;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
 //! - `forgery.rs` whether a form is ours, `next.rs` where to go after the login;

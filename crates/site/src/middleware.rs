@@ -1,7 +1,7 @@
 //! What happens to every request before its handler, and to every response after it: who the visitor is, HTTPS, pages
 //! for failures, headers that protect visitors, no body for HEAD.
 //!
-//! The outermost layer of `router.rs` but for compression. Errors are values (`http/error.rs`), which
+//! The outermost layer of `router.rs` except compression. Errors are values (`http/error.rs`), which
 //! `pages/error_page.rs` renders.
 
 mod https;
@@ -64,7 +64,7 @@ impl Middleware {
         if let Some(redirect) = self.redirect_to_https(&request, &base, is_https) {
             return redirect;
         }
-        let asked = Asked::of(&request);
+        let asked = RequestSummary::of(&request);
         let admitted = self.admit(&mut request).await;
         let visitor = admitted.as_ref().cloned().unwrap_or_default();
         let frame = visitor.frame(base);
@@ -107,7 +107,7 @@ impl Middleware {
         }
     }
 
-    /// Tells the web server about a request of its own. Without a login nobody passes.
+    /// Answers an authorizer request of the web server. Without a login, all are refused.
     async fn authorize(&self, head: &Parts, query: &AuthorizerQuery, is_https: bool) -> Response {
         let response = match &self.gate {
             Some(gate) => gate.authorize(head, query, is_https).await,
@@ -149,18 +149,18 @@ impl Middleware {
 #[derive(Clone, Copy)]
 pub(crate) struct MadeBy(pub(crate) &'static Tool);
 
-/// What is still needed of a request once its handler has it.
-struct Asked {
+/// What is needed of a request after its handler has consumed it.
+struct RequestSummary {
     server: Server,
     method: Method,
     uri: Uri,
     accept: HeaderMap,
 }
 
-impl Asked {
-    fn of(request: &Request) -> Asked {
+impl RequestSummary {
+    fn of(request: &Request) -> RequestSummary {
         let accept = request.headers().get_all(ACCEPT).iter().cloned();
-        Asked {
+        RequestSummary {
             server: Server::of(request.extensions()),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -181,7 +181,11 @@ fn describe_visitor(request: &mut Request, visitor: Visitor, frame: &Frame) {
 }
 
 /// Replaces a failure without a page of its own by its page, and logs it.
-async fn with_error_page(mut response: Response, asked: &Asked, frame: &Frame) -> Response {
+async fn with_error_page(
+    mut response: Response,
+    asked: &RequestSummary,
+    frame: &Frame,
+) -> Response {
     let error = match bare_error(&mut response) {
         None => plain_text_error(&mut response, &asked.accept).await,
         error => error,

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_text_is_compared_whole() {
+    fn clear_text_is_compared_completely() {
         let password = Password::clear("pässword").unwrap();
         for (text, expected) in
             [("pässword", true), ("pässwor", false), ("", false), ("PÄSSWORD", false)]

@@ -1,8 +1,8 @@
-//! Waiting without blocking anybody: by the loop's timer where there is a loop.
+//! Waiting without blocking the event loop.
 
 use std::time::Duration;
 
-/// Waits. Where no loop runs (a command at the terminal, a test) nobody else is served, so the thread sleeps.
+/// Waits, by the loop's timer. Without a loop (in a command at the terminal, or a test), the thread sleeps.
 pub(crate) async fn pause(length: Duration) {
     if event_loop::is_running() {
         event_loop::time::sleep(length).await;

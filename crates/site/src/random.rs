@@ -4,7 +4,7 @@ use std::fmt;
 
 use ring::rand::SecureRandom;
 
-/// Returns bytes that nobody can predict.
+/// Returns unpredictable bytes.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;

@@ -1,6 +1,7 @@
 //! The whole site as one router: front page, health, static files, tools.
 //!
-//! What happens before and after a handler is in `middleware.rs`; who serves the router is not known here.
+//! What happens before and after a handler is in `middleware.rs`. Nothing here depends on the program that serves the
+//! router.
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,9 +86,9 @@ impl Login {
 struct Mounted {
     tool: &'static Tool,
     is_public: bool,
-    /// The response when the tool is not public and nobody can log in.
+    /// The response if the tool is not public and nobody can log in.
     refusal: HttpError,
-    /// What the site remembers.
+    /// The site's data.
     store: Option<Store>,
     /// Everything below `/tools/NAME`, built on the first request.
     routes: OnceLock<Router>,
@@ -168,7 +169,7 @@ fn refusal(tool: &Tool, settings: &SiteSettings) -> HttpError {
         .line(format!("TOOLSHED_PUBLIC={}", names.join(",")))
 }
 
-/// Lists all tools for the owner, the public ones for everybody else.
+/// Lists all tools for the owner, and the public ones for visitors.
 async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
     let is_shown = |mounted: &&Mounted| mounted.is_public || page.is_owner();
     let tools: Vec<_> =
@@ -276,7 +277,7 @@ mod tests {
         }
     }
 
-    /// A program's name in a path is an ordinary name, and there is no such page.
+    /// A program's name in a path has no special meaning.
     #[test]
     fn a_path_with_the_name_of_a_program_is_not_the_front_page() {
         for base in ["", "/project"] {
@@ -299,7 +300,7 @@ mod tests {
 
     /// If the web server builds BASE from what the visitor sent, none of it gets into links or headers.
     #[test]
-    fn a_base_that_a_visitor_made_up_is_in_no_link_and_no_header() {
+    fn a_forged_base_is_in_no_link_and_no_header() {
         for base in [
             "/;Domain=evil.example;/x.cgi",
             "/a,</evil.example>;rel=preload",
@@ -449,7 +450,7 @@ mod tests {
         }
     }
 
-    /// What a web server shows in our name, for a folder outside the site.
+    /// The page that a web server shows on our behalf, for a folder outside the site.
     #[test]
     fn a_refusal_for_the_web_server_protects_the_visitor_too() {
         for asks in
@@ -509,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_the_site_has_a_reference_and_a_mistake_has_none() {
+    fn server_errors_have_a_reference_and_client_errors_do_not() {
         const FAILS: &[Tool] = &[Tool {
             name: "fails",
             title: "Fails",

@@ -1,7 +1,7 @@
-//! What the program tells the site about itself and about a request.
+//! What the program reports to the site about itself and about a request.
 //!
-//! The site knows no web server and no FastCGI. The program passes one pointer with each request, and what is behind
-//! it is computed only when a page shows it.
+//! The site does not know web servers or FastCGI. The program passes one pointer with each request; the values behind
+//! it are computed only when a page shows them.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -14,15 +14,15 @@ use crate::password::{BadHash, Password};
 
 /// The program that serves the site, as a request extension: `extensions.insert(Server(&FACTS))`.
 ///
-/// As an extractor it never fails: without the extension the program has nothing to tell.
+/// As an extractor it never fails: without the extension, the program reports nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Server(pub &'static ServerFacts);
 
-/// What a program can tell. It costs a request nothing; each function is called only when its result is needed.
+/// What a program can report. It costs a request nothing; each function is called only when its result is needed.
 #[derive(Debug)]
 pub struct ServerFacts {
     /// Makes an id by which an error is found in the log, in the format of the server's own. A server error (5xx) gets
-    /// one, in its page and in the log; a client error (4xx) needs none. Empty when there is no log.
+    /// one, in its page and in the log; a client error (4xx) needs none. Empty if there is no log.
     pub reference: fn() -> String,
     /// The variables of a request (CGI's), by name and value, in their order. Secrets included: mask them before
     /// showing any.
@@ -30,19 +30,19 @@ pub struct ServerFacts {
     /// What else there is to know about the program and a request, for people: a short name and a value. For example
     /// the transport and the visitor's address.
     pub facts: fn(&Extensions) -> Vec<(&'static str, String)>,
-    /// The visitor's address, by which attempts at a password are counted; `None` where it is unknown.
+    /// The visitor's address, by which attempts at a password are counted; `None` if it is unknown.
     pub address: fn(&Extensions) -> Option<IpAddr>,
     /// Whether the visitor came by HTTPS.
     pub is_https: fn(&Extensions) -> bool,
     /// Whether the process serves only this request and then exits (CGI): then it may do slow work itself.
     pub is_alone: fn(&Extensions) -> bool,
-    /// The owner's password, where the web server sends it with each request (Apache's `SetEnv` in
-    /// .htaccess). Only from trusted web servers: whoever can set it is the owner.
+    /// The owner's password, if the web server sends it with each request (Apache's `SetEnv` in .htaccess). Only from
+    /// trusted web servers: anyone who can set it is the owner.
     pub password: fn(&Extensions) -> Option<Result<Password, BadHash>>,
 }
 
 impl Server {
-    /// A program that tells nothing.
+    /// A program that reports nothing.
     pub const SILENT: Server = Server(&ServerFacts {
         reference: String::new,
         variables: |_| Vec::new(),
@@ -58,7 +58,7 @@ impl Server {
         extensions.get().copied().unwrap_or(Server::SILENT)
     }
 
-    /// Makes the id of an error; `None` when there is no log to find it in.
+    /// Makes the id of an error; `None` if there is no log to find it in.
     pub(crate) fn reference(self) -> Option<String> {
         Some((self.0.reference)()).filter(|reference| !reference.is_empty())
     }

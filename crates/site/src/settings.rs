@@ -17,11 +17,11 @@ pub struct SiteSettings {
     /// Whether pages are compressed (gzip, brotli) for clients that accept it. For a program that speaks HTTP itself;
     /// web servers in front of a CGI or FastCGI program do it their own way.
     pub compress: bool,
-    /// The login, by which the owner reaches what is not public. Without one nobody can.
+    /// The login, by which the owner reaches what is not public. Without one, they are out of reach.
     pub login: Option<LoginSettings>,
     /// Whether every request is the owner's: in a shell of the account itself.
     pub asked_by_owner: bool,
-    /// How long browsers are told to use HTTPS only, once they have (HSTS); zero: they are not told.
+    /// How long browsers are told to use HTTPS only, once they have (HSTS); zero: not at all.
     pub hsts: Duration,
     /// Whether requests over HTTP are redirected to HTTPS. There are no loops: a request that shows in any way that the
     /// visitor used HTTPS is not redirected.

@@ -220,7 +220,7 @@ impl Store {
         &self,
         mut attempt: impl FnMut(&mut Connection) -> Result<T, Refusal>,
     ) -> Result<T, StoreError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let (mut refusals, mut length) = (0, FIRST_PAUSE);
         loop {
             match self.with_connection(&mut attempt) {
@@ -232,7 +232,7 @@ impl Store {
             if refusals == REFUSALS_BEFORE_DOUBT {
                 open::has_locks(&self.inner.file)?;
             }
-            if begun.elapsed() >= PATIENCE {
+            if started.elapsed() >= PATIENCE {
                 return Err(StoreError::Busy);
             }
             pause(length + jitter(length)).await;

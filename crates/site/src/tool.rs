@@ -85,7 +85,7 @@ pub struct Template {
 pub enum Access {
     /// Everybody, on a site whose owner makes `all` public.
     Open,
-    /// Everybody, once the owner has made it public by name: a tool that shows what is the owner's.
+    /// Everybody, once the owner has made it public by name: a tool that shows private data.
     Named,
 }
 

@@ -1,5 +1,4 @@
-//! Checks that pages of docs/ are true: headers.md lists the headers that are sent, and the tests that pages
-//! name exist.
+//! Checks pages of docs/: headers.md lists the headers that are sent, and the tests that pages name exist.
 
 use std::collections::HashSet;
 use std::fs;
@@ -34,12 +33,12 @@ fn the_headers_of_the_page_are_those_that_are_sent() {
 const NO_TESTS: [&str; 1] = ["requests_per_connection"];
 
 #[test]
-fn every_test_that_a_page_names_is_there() {
+fn every_test_that_a_page_names_exists() {
     let tests = names_of_tests();
-    for (page, least) in [("security", 40), ("headers", 30), ("fastcgi-support", 10)] {
+    for (page, min) in [("security", 40), ("headers", 30), ("fastcgi-support", 10)] {
         let file = project().join(format!("docs/{page}.md"));
         let page_text = fs::read_to_string(file).expect("the page");
-        // What is between lines of code is not inline code.
+        // Drop code blocks: only inline code names tests.
         let text: String = page_text.split("```").step_by(2).collect();
         let of_names =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -47,14 +46,14 @@ fn every_test_that_a_page_names_is_there() {
             name.bytes().all(of_names) && name.matches('_').count() >= 2 && !NO_TESTS.contains(name)
         };
         let names: Vec<_> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
-        assert!(names.len() >= least, "{page}: {names:?}");
+        assert!(names.len() >= min, "{page}: {names:?}");
         for name in names {
             assert!(tests.contains(name), "{page}: there is no test {name}");
         }
     }
 }
 
-/// In all crates and in the end-to-end tests.
+/// The names of all tests, in the crates and the end-to-end tests.
 fn names_of_tests() -> HashSet<String> {
     let mut names = HashSet::new();
     let mut folders = vec![project().join("crates"), project().join("tests")];

@@ -5,7 +5,7 @@
 //! it, is in the crate `site`; no tool knows how requests reach it.
 
 #![forbid(unsafe_code)]
-// They panic when nobody reads the output, and visitors never see it: log through `tracing` instead.
+// They panic if nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod checksum;

@@ -1,6 +1,6 @@
 //! The plugin table: every tool of the site, in the order of the front page.
 //!
-//! One line a tool; the tests below hold for all of them.
+//! One line per tool; the tests below apply to all of them.
 
 use site::Tool;
 
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_carries_its_tools_name() {
+    fn every_template_has_its_tools_name() {
         for tool in TABLE {
             for page in tool.pages {
                 let prefix = format!("{}/", tool.name);
@@ -91,9 +91,9 @@ mod tests {
         }
     }
 
-    /// Whatever a tool's fields are called, and whatever else is requested.
+    /// For any field names and any request.
     #[test]
-    fn nothing_that_a_visitor_sends_comes_back_as_markup() {
+    fn visitors_input_never_becomes_markup() {
         const MARKUP: &str = "<i id=x>\"'&";
         let (site, sent) = (site(), "%3Ci+id%3Dx%3E%22%27%26");
         let mut came_back = 0;
@@ -114,8 +114,8 @@ mod tests {
                     (posted, format!("text=a&{query}")),
                 ] {
                     let request = request.header("accept", "text/html");
-                    let answer = send(&site, request.body(body.into()).unwrap());
-                    let html = answer.text();
+                    let response = send(&site, request.body(body.into()).unwrap());
+                    let html = response.text();
                     assert!(!html.contains("<i id"), "{} {query}: {html}", tool.name);
                     assert!(!html.contains("&lt;i id=x&gt;\""), "{} {query}: {html}", tool.name);
                     came_back += usize::from(html.contains("&lt;i id=x&gt;&quot;"));
@@ -127,7 +127,7 @@ mod tests {
 
     /// Otherwise the owner's own form is refused as cross-site.
     #[test]
-    fn every_form_that_is_posted_begins_with_its_token() {
+    fn every_posted_form_starts_with_its_token() {
         const FIELD: &str = "<input type=\"hidden\" name=\"csrf\" value=\"{{ csrf }}\">";
         for tool in TABLE {
             for page in tool.pages {
@@ -145,22 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn every_front_page_answers_with_its_title() {
+    fn every_tools_page_has_its_title() {
         let site = site();
         for tool in TABLE {
-            let answer = get(&site, &tool.path());
-            assert_eq!(answer.status, 200, "{}", tool.name);
-            assert!(answer.text().contains(&format!("{}</h1>", tool.title)), "{}", tool.name);
+            let response = get(&site, &tool.path());
+            assert_eq!(response.status, 200, "{}", tool.name);
+            assert!(response.text().contains(&format!("{}</h1>", tool.title)), "{}", tool.name);
         }
     }
 
     #[test]
-    fn every_front_page_works_below_a_base_without_inline_code() {
+    fn every_tools_page_works_below_a_base_without_inline_code() {
         let site = site();
         for tool in TABLE {
             let request = request("GET", &tool.path()).extension(site::BasePath::new("/project"));
-            let answer = send(&site, request.body(Default::default()).unwrap());
-            let html = answer.text();
+            let response = send(&site, request.body(Default::default()).unwrap());
+            let html = response.text();
             for attribute in ["href=\"/", "src=\"/", "action=\"/"] {
                 for (at, _) in html.match_indices(attribute) {
                     let link = &html[at + attribute.len() - 1..];

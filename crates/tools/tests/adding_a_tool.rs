@@ -1,5 +1,5 @@
-//! docs/adding-a-tool.md is true: its tool is compiled and tested here exactly as on the page, and its line for
-//! the table is the real table's with one more tool.
+//! Checks docs/adding-a-tool.md: its tool is compiled and tested here exactly as on the page, and its lines for the
+//! table are the real table's with one more tool.
 
 use std::fs;
 use std::path::Path;

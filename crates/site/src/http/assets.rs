@@ -172,7 +172,7 @@ fn one_part(asset: &'static Asset, part: &Range<usize>) -> Response {
 
 /// Returns 206 with several parts, each with headers of its own (RFC 9110 §14.6).
 fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
-    // It occurs in no file: a file that contained it would have another hash.
+    // No file contains it: a file that did would have another hash.
     let boundary = format!("part-of-{:016x}", asset.version);
     let mut body = Vec::new();
     for part in parts {
@@ -191,7 +191,7 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
     (StatusCode::PARTIAL_CONTENT, headers, Body::from(Bytes::from(body))).into_response()
 }
 
-/// Returns 416 with the length of the file: it has nothing in the requested ranges.
+/// Returns 416 with the length of the file, for ranges that are all outside of it.
 fn nothing_of(asset: &Asset) -> Response {
     let length = format!("bytes */{}", asset.content.len());
     let page = HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_in_static_is_forgotten_and_the_table_is_in_order() {
+    fn every_static_file_is_in_the_table_in_order() {
         let mut on_disk = Vec::new();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static");
         files_below(&folder, "", &mut on_disk);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_not_there_is_416_and_a_header_that_is_wrong_is_none() {
+    fn a_range_outside_the_file_is_416_and_an_invalid_header_is_ignored() {
         let length = find("site.css").unwrap().content.len();
         let response = ask("GET", "site.css", &[("range", &format!("bytes={length}-"))]);
         assert_eq!(response.status, 416);

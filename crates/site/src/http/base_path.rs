@@ -1,6 +1,6 @@
 //! Where the site is mounted.
 //!
-//! The program, which knows the web server, finds that out; here it is validated and prefixed to links.
+//! The program, which knows the web server, determines it; here it is validated and prefixed to links.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_base_path_is_a_path_of_this_host_or_the_root() {
-        for (given, kept) in [
+        for (given, expected) in [
             ("", ""),
             ("/", ""),
             ("/project", "/project"),
@@ -106,7 +106,7 @@ mod tests {
             ("/a\r\nb", ""),
             ("https://evil.example", ""),
         ] {
-            assert_eq!(BasePath::new(given).as_str(), kept, "{given:?}");
+            assert_eq!(BasePath::new(given).as_str(), expected, "{given:?}");
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) enum Wanted {
     Whole,
     /// These parts, none of them empty, in the order of the header.
     Parts(Vec<Range<usize>>),
-    /// Nothing that is in the file: 416.
+    /// Every range is outside of the file: 416.
     Nothing,
 }
 

@@ -3,8 +3,8 @@
 //! A layer around `middleware.rs`. It compresses only text whose whole body is available at once: a stream stays a
 //! stream, and a large response is not delayed. Static files are compressed beforehand (`assets.rs`).
 //!
-//! The length after compression reveals something about the content (BREACH). A page that shows a secret beside text
-//! that a stranger can choose sets `Cache-Control: no-transform` and is not compressed.
+//! The length after compression reveals something about the content (BREACH). A page that shows a secret next to text
+//! that an attacker can choose sets `Cache-Control: no-transform` and is not compressed.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ use super::put_back::put_back;
 /// Smaller responses fit into one or two packets and are sent as they are.
 const MIN_BYTES: u64 = 1024;
 
-/// Larger responses are sent as they are: compressing this much takes about 8 ms, during which nobody else is served.
+/// Larger responses are sent as they are: compressing this much takes about 8 ms, during which no other request is served.
 const MAX_BYTES: u64 = 512 * 1024;
 
 /// Beyond these levels more effort costs much and gains little: a page of 5 KB becomes 1.4 KB in 0.1 ms with brotli,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_text_of_moderate_length_is_compressed() {
+    fn only_complete_text_of_moderate_length_is_compressed() {
         for (name, length) in [
             ("image", 3400),
             ("events", 3400),

@@ -81,8 +81,8 @@ impl HttpError {
         HttpError { fault, ..self }
     }
 
-    /// Sets the requested path, for the log: for handlers that respond instead of all others. The page then links to
-    /// nothing, because there is nothing else.
+    /// Sets the requested path, for the log: for a handler that replaces all others. The page then has no links, because
+    /// there are no other pages.
     pub fn asked_for(self, path: impl Into<String>) -> Self {
         HttpError { asked_for: Some(path.into().into()), ..self }
     }
@@ -137,7 +137,7 @@ impl HttpError {
     }
 }
 
-/// The words alone: `Title. Message.`
+/// Only the words: `Title. Message.`
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (title, message) = self.words();

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_reads_the_same_however_it_is_cut() {
+    fn a_form_parses_the_same_however_it_is_split() {
         let whole = fields_of(Body::from(FORM)).unwrap();
         assert_eq!(
             whole,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_nobody_reads_may_be_large() {
+    fn an_unread_field_may_be_large() {
         let mut pieces =
             vec!["--X\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n".to_owned()];
         pieces.extend(vec!["x".repeat(64 * 1024); 10]);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::HeaderValue;
 
-/// The weight of an element that names none: 1, in thousandths.
+/// The weight of an element without one: 1, in thousandths.
 const FULL_WEIGHT: u16 = 1000;
 
 /// One element of a list.

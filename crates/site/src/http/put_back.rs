@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_is_whole_and_of_known_length_again() {
+    fn the_body_is_complete_and_keeps_its_length() {
         let body = put_back(frame("ab"), Body::from("cd"));
         assert_eq!(body.size_hint().exact(), Some(4));
         assert_eq!(block_on(Chunks::new(body).collect(4)).unwrap(), b"abcd");

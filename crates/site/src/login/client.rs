@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-/// Somebody who tries a password, as far as attempts are counted.
+/// Who tries a password: attempts are counted per client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Client {
     /// A browser in which the owner has logged in before, by its number. Other clients' attempts do not delay it.
     Known(String),
-    /// Any other, by its address; `None` where it is unknown.
+    /// Any other, by its address; `None` if it is unknown.
     Unknown(Option<IpAddr>),
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum Lot {
     Drawn(Seconds),
 }
 
-/// Returns whether attempts are drawn by lot: somebody has asked in this round or the previous one.
+/// Returns whether attempts are drawn by lot: a client has asked in this round or the previous one.
 pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let last = now / ROUND_SECONDS - 1;
     let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN (?1, ?1 + 1))";

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::clock::Seconds;
 
-/// How many are kept; the oldest are removed first.
+/// The maximum number of events; the oldest are removed first.
 const MAX_EVENTS: i64 = 20;
 
 /// Something the owner should know about, as worded on the account page.
@@ -120,16 +120,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::at(folder.path().join("store.db"));
         let origin = Origin { browser: "Firefox on Linux".into(), address: "192.0.2.1".into() };
-        let kept = block_on(store.write(|store| {
+        let events = block_on(store.write(|store| {
             for now in 0..MAX_EVENTS + 5 {
                 record(store, now, NEW_BROWSER, &origin)?;
             }
             list(store)
         }));
-        let kept = kept.unwrap();
-        assert_eq!(kept.len() as i64, MAX_EVENTS);
+        let events = events.unwrap();
+        assert_eq!(events.len() as i64, MAX_EVENTS);
         let last = Event { at: MAX_EVENTS + 4, what: NEW_BROWSER.to_owned(), origin };
-        assert_eq!(kept[0], last);
+        assert_eq!(events[0], last);
     }
 
     #[test]

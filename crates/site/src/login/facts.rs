@@ -1,4 +1,4 @@
-//! Single values that the login remembers, by name.
+//! Single values that the login stores, by name.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_found_and_the_body_stays_whole() {
+    fn the_token_is_found_and_the_body_stays_complete() {
         const FORM: &str = "application/x-www-form-urlencoded; charset=UTF-8";
         const FILES: &str = "multipart/form-data; boundary=x";
         let field = "--x\r\nContent-Disposition: form-data; name=\"csrf\"\r\n\r\nabc-_\r\n--x\r\n";

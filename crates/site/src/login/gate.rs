@@ -1,7 +1,7 @@
 //! Identifies the visitor of each request, and refuses cross-site requests in the owner's name.
 //!
 //! `middleware.rs` asks it before the router sees a request; the login's own pages get everything else from it. A
-//! request to a public page that brings none of our cookies opens and computes nothing here.
+//! request to a public page without any of our cookies costs nothing here.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -64,7 +64,7 @@ impl Gate {
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let visitor = self.recognize(request.headers(), request.extensions()).await?;
         let Some(session) = visitor.session() else { return Ok(visitor) };
-        // The login form has a token of its own, and somebody who has logged in meanwhile is only redirected.
+        // The login form has a token of its own, and a visitor who has logged in meanwhile is only redirected.
         let is_login = request.uri().path() == "/login";
         if forgery::changes(request.method()) && !is_login {
             let body = std::mem::replace(request.body_mut(), Body::empty());

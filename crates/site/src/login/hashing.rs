@@ -119,8 +119,8 @@ mod tests {
     use super::*;
     use crate::http::error::HttpError;
 
-    /// With several threads, as in a test, no process can be forked, like on a host that refuses processes. Computed in
-    /// this process the check would have succeeded.
+    /// With several threads, as in a test, no process can be forked, as on a host that refuses processes. A check in this
+    /// process would have succeeded.
     #[test]
     fn without_a_child_nothing_is_computed_in_the_loop() {
         let hash = Password::make_hash("correct horse").unwrap();
@@ -130,12 +130,12 @@ mod tests {
         event_loop::run(async move {
             let permit = async || hashing.permit(&password).await.unwrap();
             let checked = is(&password, "correct horse", permit().await, Process::Shared).await;
-            let page = HttpError::from(checked.expect_err("it is not looked at"));
+            let page = HttpError::from(checked.expect_err("it is not checked"));
             assert_eq!(page.status(), 503);
             assert!(hashing.hash_of("correct horse", Process::Shared).await.is_err());
             let process = Process::OfThisRequest;
-            let alone = is(&password, "correct horse", permit().await, process).await;
-            assert!(alone.is_ok_and(|is| is), "a process of its own may");
+            let checked = is(&password, "correct horse", permit().await, process).await;
+            assert!(checked.is_ok_and(|is| is), "a process for one request computes itself");
         })
         .unwrap();
     }

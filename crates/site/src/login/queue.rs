@@ -225,9 +225,9 @@ mod tests {
                 permits.push(process.enter().await.unwrap());
             }
             let mut line: Vec<_> = processes[2..6].iter().map(waiting).collect();
-            let begun = Instant::now();
+            let started = Instant::now();
             let busy = processes[6].enter().await.err().unwrap();
-            assert!(begun.elapsed() < PATIENCE / 2 && format!("{busy:?}").contains("queue full"));
+            assert!(started.elapsed() < PATIENCE / 2 && format!("{busy:?}").contains("queue full"));
             permits.pop();
             pause(2 * POLL_EVERY).await;
             assert!(line[1..].iter_mut().all(is_waiting), "the first one has not left");

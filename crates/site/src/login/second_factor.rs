@@ -2,7 +2,7 @@
 //!
 //! SHA-1, six digits and 30 s are what every app supports. Every code, recovery codes included, is accepted once. The
 //! store holds the key, encrypted with the site's secret because codes are computed from it, and the hashes of recovery
-//! codes: a copy of the store alone is of no use for a login.
+//! codes: a copy of the store is not enough for a login.
 
 use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
@@ -49,14 +49,14 @@ pub(crate) fn take(
     secrets: &Secrets,
     is_password: bool,
 ) -> rusqlite::Result<bool> {
-    let Some(kept) = fact(store, KEY_FACT)? else { return Ok(is_password) };
-    let key = opened(store, &kept, secrets)?;
+    let Some(stored) = fact(store, KEY_FACT)? else { return Ok(is_password) };
+    let key = opened(store, &stored, secrets)?;
     let typed = normalized(typed);
     let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
-    let present = now / STEP_SECONDS;
-    if last > present + STEPS_OFF {
+    let current = now / STEP_SECONDS;
+    if last > current + STEPS_OFF {
         // From a clock that was ahead. If it were forgotten entirely, a code used just now would work again.
-        last = present;
+        last = current;
         set_fact(store, STEP_FACT, Some(&last.to_string()))?;
     }
     let step = key.and_then(|key| step_of(&key, &typed, last, now));
@@ -72,12 +72,12 @@ pub(crate) fn take(
 /// since, no code is accepted, and only recovery codes are left.
 fn opened(
     store: &Transaction<'_>,
-    kept: &str,
+    stored: &str,
     secrets: &Secrets,
 ) -> rusqlite::Result<Option<String>> {
-    let Some(sealed) = kept.strip_prefix(SEALED) else {
-        set_fact(store, KEY_FACT, Some(&seal(kept, secrets)))?;
-        return Ok(Some(kept.to_owned()));
+    let Some(sealed) = stored.strip_prefix(SEALED) else {
+        set_fact(store, KEY_FACT, Some(&seal(stored, secrets)))?;
+        return Ok(Some(stored.to_owned()));
     };
     let key = secrets.open(KEY_FACT, sealed);
     if key.is_none() {
@@ -95,8 +95,8 @@ pub(crate) fn seal(key: &str, secrets: &Secrets) -> String {
 }
 
 /// Returns the key that [`seal`] has encrypted with this secret.
-pub(crate) fn unsealed(kept: &str, secrets: &Secrets) -> Option<String> {
-    secrets.open(KEY_FACT, kept.strip_prefix(SEALED)?)
+pub(crate) fn unsealed(stored: &str, secrets: &Secrets) -> Option<String> {
+    secrets.open(KEY_FACT, stored.strip_prefix(SEALED)?)
 }
 
 /// Turns the second factor on, if the code matches the key; returns whether it did.
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_ahead_for_a_moment_keeps_nobody_out() {
+    fn a_clock_that_was_briefly_ahead_locks_nobody_out() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
         let store = Store::at(folder.path().join("store.db"));
@@ -290,7 +290,7 @@ mod tests {
         let secrets = Secrets::of_key(&[7; 64]);
         let store = Store::at(folder.path().join("store.db"));
         let (key, now) = (new_key().unwrap(), 1_700_000_000);
-        let kept = || block_on(store.read(|store| fact(store, KEY_FACT))).unwrap().unwrap();
+        let stored = || block_on(store.read(|store| fact(store, KEY_FACT))).unwrap().unwrap();
         let try_to_take = |typed: &str, now, secrets: &Secrets| {
             block_on(store.write(|store| take(store, typed, now, secrets, true))).unwrap()
         };
@@ -299,12 +299,12 @@ mod tests {
             turn_on(store, &key, &code, now, &secrets, &["abcd-efgh".to_owned()])
         };
         assert!(block_on(store.write(on)).unwrap());
-        assert!(!kept().contains(&key), "{}", kept());
+        assert!(!stored().contains(&key), "{}", stored());
         assert!(try_to_take(&code_at(&key, now + 30), now, &secrets));
         // One that an older version stored unencrypted.
         block_on(store.write(|store| set_fact(store, KEY_FACT, Some(&key)))).unwrap();
         assert!(try_to_take(&code_at(&key, now + 60), now + 60, &secrets));
-        assert!(kept().starts_with(SEALED) && !kept().contains(&key), "{}", kept());
+        assert!(stored().starts_with(SEALED) && !stored().contains(&key), "{}", stored());
         // With another secret.key no code is accepted, but recovery codes still work.
         let other = Secrets::of_key(&[8; 64]);
         assert!(!try_to_take(&code_at(&key, now + 90), now + 90, &other));

@@ -197,13 +197,13 @@ mod tests {
                         .unwrap()
                 })
                 .collect();
-            let said = children.drain(..).map(|child| {
+            let outputs = children.drain(..).map(|child| {
                 let output = child.wait_with_output().unwrap();
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
                 text.lines()
                     .find_map(|line| line.split_once("derived=").map(|(_, key)| key.to_owned()))
             });
-            let keys: std::collections::BTreeSet<_> = said.collect();
+            let keys: std::collections::BTreeSet<_> = outputs.collect();
             assert_eq!(keys.len(), 1, "{keys:?}");
             assert!(keys.iter().all(Option::is_some));
         }

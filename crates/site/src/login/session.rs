@@ -94,11 +94,11 @@ impl Session {
                 ))
             })
             .optional()?;
-        Ok(row.and_then(|(kept, begun, seen)| {
+        Ok(row.and_then(|(stored_proof, begun, seen)| {
             // A clock that was briefly ahead must not extend anything.
             let begun = begun.min(now);
             let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.max;
-            (is_fresh && bool::from(kept.ct_eq(proof))).then(|| Session {
+            (is_fresh && bool::from(stored_proof.ct_eq(proof))).then(|| Session {
                 token: secrets.code("form", number.as_bytes()).into(),
                 number: number.to_owned(),
                 hash,
@@ -148,15 +148,19 @@ impl Session {
         Ok(())
     }
 
-    /// Stores a value with the session, or removes it.
-    pub(crate) fn keep(&self, store: &Transaction<'_>, what: Option<&str>) -> rusqlite::Result<()> {
+    /// Stores a pending value with the session, or removes it.
+    pub(crate) fn set_pending(
+        &self,
+        store: &Transaction<'_>,
+        what: Option<&str>,
+    ) -> rusqlite::Result<()> {
         store
             .execute("UPDATE sessions SET pending = ?2 WHERE id = ?1", params![self.hash, what])?;
         Ok(())
     }
 
-    /// Returns the value that was stored with the session.
-    pub(crate) fn kept(&self, store: &Connection) -> rusqlite::Result<Option<String>> {
+    /// Returns the session's pending value.
+    pub(crate) fn pending(&self, store: &Connection) -> rusqlite::Result<Option<String>> {
         let found = store
             .query_row("SELECT pending FROM sessions WHERE id = ?1", [&self.hash], |row| row.get(0))
             .optional()?;

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_ahead_for_a_moment_keeps_nobody_out() {
+    fn a_clock_that_was_briefly_ahead_locks_nobody_out() {
         let (_folder, store) = store();
         let who = address("192.0.2.1");
         for _ in 0..FREE_ATTEMPTS {
@@ -368,7 +368,7 @@ mod tests {
     /// Sixty networks and a rented /48 ask at every useful moment, always before the owner, whose login page
     /// reloads every five seconds.
     #[test]
-    fn a_crowd_that_asks_all_the_time_does_not_keep_the_owner_out_of_a_new_browser() {
+    fn constant_polling_by_a_crowd_does_not_lock_the_owner_out() {
         const CROWD: u8 = 60;
         let (_folder, store) = store();
         let (secrets, owner) = (secrets(), address("192.0.2.1"));

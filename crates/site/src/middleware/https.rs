@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_redirected_to_an_invalid_host() {
+    fn an_invalid_host_is_not_redirected_to() {
         for host in [
             "",
             ":80",

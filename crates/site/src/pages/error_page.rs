@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stand_for_themselves_in_every_form() {
+    fn extra_lines_stay_separate_in_every_format() {
         let error = HttpError::new(StatusCode::FORBIDDEN).line("a = <b>").line("c");
         let body = |format| {
             let response = render(&error, &Frame::default(), None, None, format);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_that_is_asked_for_has_words_of_its_own() {
+    fn every_status_in_use_has_its_own_words() {
         let general = [words_for(StatusCode::IM_A_TEAPOT), words_for(StatusCode::LOOP_DETECTED)];
         for status in [400, 403, 404, 405, 408, 413, 414, 431, 501, 503, 504] {
             let words = words_for(StatusCode::from_u16(status).unwrap());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_chooses_the_form() {
+    fn the_client_chooses_the_format() {
         let site = crate::router(&[]);
         for (accept, content_type) in [
             ("*/*", "text/html; charset=utf-8"),

@@ -128,8 +128,8 @@ pub(super) fn remove_unfinished(store: &Path) {
 /// How an SQLite file starts.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// Refuses to replace a file that is not a copy of a store: a mistyped name. An empty file is no loss; of a link only
-/// the link is replaced.
+/// Refuses to replace a file that is not a copy of a store: a mistyped name. An empty file may be replaced; of a
+/// link, only the link is.
 ///
 /// # Errors
 /// [`StoreError::NotACopy`].

@@ -29,7 +29,7 @@ fn is_regular(is_file: bool) -> io::Result<()> {
 /// Whether the owner of the folder is trusted, whichever account runs this.
 static TRUSTS_OWNER: AtomicBool = AtomicBool::new(false);
 
-/// Lets this process use a folder of another account: for a command that root runs in the owner's place. A process that
+/// Lets this process use a folder of another account: for a command that root runs on behalf of the owner. A process that
 /// serves visitors uses folders of its own account and of root only, because the owner of the folder can choose the
 /// password.
 pub fn trust_the_owner_of_data() {
@@ -37,7 +37,7 @@ pub fn trust_the_owner_of_data() {
 }
 
 /// Makes sure that the folder of a file exists and that no other account can create files in it: creates it (0700), or
-/// tightens its permissions. Who can create files there can replace the store or the key.
+/// tightens its permissions. An account that can create files there can replace the store or the key.
 ///
 /// # Errors
 /// If it cannot be created, or is open to others and cannot be tightened ([`StoreError::Exposed`]); if folder or file
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_instead_of_a_file_is_refused_without_waiting() {
+    fn a_pipe_instead_of_a_file_is_refused_without_blocking() {
         for name in ["secret.key", "toolshed.db", "toolshed.db-journal"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join(name);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_private_is_refused_with_the_cure() {
+    fn a_folder_that_cannot_be_made_private_is_refused_with_advice() {
         let folder = tempfile::tempdir().unwrap();
         let everybodys = folder.path().join("tmp");
         fs::create_dir(&everybodys).unwrap();

@@ -10,8 +10,8 @@ use sha1::Sha1;
 use sha2::digest::Digest as _;
 use sha2::{Sha256, Sha512};
 
-/// Bytes of a chunk that each algorithm gets before the next one gets the same: they are still in the processor's
-/// first-level cache then (32 KiB on most).
+/// Bytes of a chunk that all algorithms process before the next ones: small enough to stay in the processor's
+/// first-level cache (32 KiB on most).
 const BYTES_A_ROUND: usize = 16 * 1024;
 
 /// A digest algorithm.
@@ -111,7 +111,7 @@ impl Digester {
 /// The digests of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checksums {
-    /// How many bytes they are of.
+    /// The length of the input in bytes.
     pub(crate) bytes: u64,
     /// One for each algorithm that was asked for.
     pub(crate) digests: Vec<Digest>,
@@ -137,16 +137,16 @@ impl Digest {
 /// The result of comparing digests with the one a visitor expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// It equals this one.
+    /// It matches this one.
     Match(Algorithm),
-    /// It has the length of these and differs.
+    /// It has the length of these but differs.
     Different(Vec<Algorithm>),
     /// It is not a digest.
     NotADigest,
 }
 
 /// Compares digests with what a visitor pasted: a digest in any case, or a line of a checksum file
-/// (`DIGEST  NAME`, `sha256:DIGEST`, `SHA256 (NAME) = DIGEST`). `None` when nothing was pasted.
+/// (`DIGEST  NAME`, `sha256:DIGEST`, `SHA256 (NAME) = DIGEST`). `None` if nothing was pasted.
 pub(crate) fn compare(digests: &[Digest], pasted: &str) -> Option<Comparison> {
     let pasted = pasted.trim();
     if pasted.is_empty() {

@@ -76,13 +76,13 @@ async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
 
     Ok(match Format::wanted(&head.headers, default_format) {
         Format::Html if is_form => result_page(&page, &submission),
-        Format::Json => json_answer(&submission.checksums, wish.is_some()),
-        Format::Html | Format::Text => text_answer(&submission.checksums, wish.is_some()),
+        Format::Json => json_response(&submission.checksums, wish.is_some()),
+        Format::Html | Format::Text => text_response(&submission.checksums, wish.is_some()),
     })
 }
 
-/// `POST compare`: the result page again, with what was pasted into it. The digests come from the page itself,
-/// because the input is gone.
+/// `POST compare`: the result page again, with the result of the comparison. The digests come from the page itself,
+/// because the input was not stored.
 async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     let body = Chunks::new(body).collect(COMPARE_BYTES).await?;
     let value = |name: &str| {
@@ -106,7 +106,7 @@ async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     Ok(result_page(&page, &submission))
 }
 
-/// What a visitor sent, digested.
+/// The digests of a visitor's input.
 struct Submission {
     /// The file's name; a text has none.
     name: Option<String>,
@@ -166,7 +166,7 @@ async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submiss
     Ok(Submission { name: None, expected, checksums: of_text(&text, algorithms) })
 }
 
-/// Takes the body as it is.
+/// Digests the body as it is.
 async fn from_raw_body(body: Body, algorithms: &[Algorithm]) -> Result<Submission, HttpError> {
     let mut chunks = Chunks::new(body);
     let mut digester = Digester::new(algorithms);
@@ -213,7 +213,7 @@ fn result_page(page: &Page, submission: &Submission) -> Response {
 }
 
 /// Only the digest if one algorithm was chosen, otherwise a line for each.
-fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
+fn text_response(checksums: &Checksums, one_was_chosen: bool) -> Response {
     let lines = checksums.digests.iter().map(|Digest { algorithm, hex }| {
         if one_was_chosen { format!("{hex}\n") } else { format!("{}  {hex}\n", algorithm.name()) }
     });
@@ -221,7 +221,7 @@ fn text_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
 }
 
 /// One object if one algorithm was chosen, otherwise a list.
-fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
+fn json_response(checksums: &Checksums, one_was_chosen: bool) -> Response {
     #[derive(Serialize)]
     struct Object<'a> {
         algorithm: &'a str,
@@ -238,13 +238,13 @@ fn json_answer(checksums: &Checksums, one_was_chosen: bool) -> Response {
             bytes: checksums.bytes,
         })
         .collect();
-    let answer = match &*objects {
+    let response = match &*objects {
         [object] if one_was_chosen => serde_json::to_string(object),
         objects => serde_json::to_string(objects),
     };
     // Numbers and strings cannot fail to become JSON.
-    let answer = answer.unwrap_or_default() + "\n";
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
+    let response = response.unwrap_or_default() + "\n";
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], response).into_response()
 }
 
 /// Describes the result of a comparison: whether it is good, a headline, and what it means.

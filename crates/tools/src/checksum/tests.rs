@@ -68,7 +68,7 @@ fn post_for(accept: &str, query: &str, content_type: &str, body: impl Into<Body>
 // The logic.
 
 #[test]
-fn digests_are_the_known_ones_however_the_bytes_are_cut() {
+fn digests_match_known_values_however_the_input_is_split() {
     let digest = |chunks: &[&[u8]]| {
         let mut digester = Digester::new(&Algorithm::ALL);
         chunks.iter().for_each(|chunk| digester.update(chunk));
@@ -87,7 +87,7 @@ fn digests_are_the_known_ones_however_the_bytes_are_cut() {
             assert_eq!(checksums.digests[index].hex, expected, "{name} of {chunks:?}");
         }
     }
-    // Longer than a round, at odd places.
+    // Longer than a round, split at odd positions.
     let long: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
     let whole = digest(&[&long]);
     assert_eq!(digest(&long.chunks(33_333).collect::<Vec<_>>()), whole);
@@ -139,7 +139,7 @@ fn a_pasted_digest_is_compared_in_the_forms_people_find() {
 }
 
 #[test]
-fn sizes_are_words() {
+fn sizes_are_formatted_with_units() {
     for (bytes, words) in [
         (0, "0 bytes"),
         (1, "1 byte"),
@@ -159,68 +159,71 @@ fn a_shell_gets_the_digest_and_a_newline() {
     for (name, _, of_abc) in KNOWN {
         for content_type in [URLENCODED, "application/octet-stream", "text/html", ""] {
             let query = format!("?alg={name}");
-            let answer = post_for("*/*", &query, content_type, body_of_chunks(["a", "bc"]));
-            assert_eq!(answer.status, 200, "{name} {content_type}");
-            assert_eq!(answer.text(), format!("{of_abc}\n"), "{name} {content_type}");
-            assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+            let response = post_for("*/*", &query, content_type, body_of_chunks(["a", "bc"]));
+            assert_eq!(response.status, 200, "{name} {content_type}");
+            assert_eq!(response.text(), format!("{of_abc}\n"), "{name} {content_type}");
+            assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
         }
     }
 }
 
 #[test]
 fn a_raw_body_is_hashed_as_it_is() {
-    // What would be a form, and line breaks that a form's text would lose.
-    let answer = post_for("*/*", "?alg=md5", URLENCODED, "text=a+b%20c\r\n");
-    assert_eq!(answer.text(), "35128f5b0f032898b00b990137bf3163\n");
+    // Text that looks like a form, with line breaks that a form would change.
+    let response = post_for("*/*", "?alg=md5", URLENCODED, "text=a+b%20c\r\n");
+    assert_eq!(response.text(), "35128f5b0f032898b00b990137bf3163\n");
 }
 
 #[test]
-fn without_a_wish_a_raw_body_gets_all_five() {
-    let answer = post_for("*/*", "", "application/octet-stream", "abc");
+fn without_alg_a_raw_body_gets_all_five() {
+    let response = post_for("*/*", "", "application/octet-stream", "abc");
     let expected: String = KNOWN.iter().map(|(name, _, hex)| format!("{name}  {hex}\n")).collect();
-    assert_eq!(answer.text(), expected);
+    assert_eq!(response.text(), expected);
 }
 
 #[test]
-fn json_is_an_object_for_a_wish_and_else_a_list() {
-    let answer = post_for("application/json", "?alg=MD5", URLENCODED, "abc");
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    insta::assert_snapshot!(answer.text(), @r#"{"algorithm":"md5","hex":"900150983cd24fb0d6963f7d28e17f72","bytes":3}"#);
-    let answer = post_for("application/json", "", "text/plain", "abc");
-    let list: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+fn json_is_an_object_for_one_algorithm_and_otherwise_a_list() {
+    let response = post_for("application/json", "?alg=MD5", URLENCODED, "abc");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    insta::assert_snapshot!(response.text(), @r#"{"algorithm":"md5","hex":"900150983cd24fb0d6963f7d28e17f72","bytes":3}"#);
+    let response = post_for("application/json", "", "text/plain", "abc");
+    let list: serde_json::Value = serde_json::from_str(response.text()).unwrap();
     assert_eq!(list.as_array().unwrap().len(), 5);
     assert_eq!(list[4]["hex"], known("blake3"));
-    let answer = post_for("application/json", "", MULTIPART, form(&[("text", None, "abc")]));
-    assert_eq!(answer.text().parse::<serde_json::Value>().unwrap()[1]["hex"], known("sha1"));
+    let response = post_for("application/json", "", MULTIPART, form(&[("text", None, "abc")]));
+    assert_eq!(response.text().parse::<serde_json::Value>().unwrap()[1]["hex"], known("sha1"));
 }
 
 #[test]
 fn an_unknown_algorithm_is_one_clear_sentence() {
     for query in ["?alg=sha3", "?alg=", "?alg=%00"] {
-        let answer = post_for("*/*", query, URLENCODED, "abc");
-        assert_eq!(answer.status, 400, "{query}");
+        let response = post_for("*/*", query, URLENCODED, "abc");
+        assert_eq!(response.status, 400, "{query}");
         assert_eq!(
-            answer.text(),
+            response.text(),
             "Unknown algorithm. The known ones are md5, sha1, sha256, sha512 and blake3.\n",
         );
     }
-    let answer = post_for("text/html", "?alg=sha3", URLENCODED, "abc");
-    assert!(answer.text().starts_with("<!DOCTYPE html>"));
+    let response = post_for("text/html", "?alg=sha3", URLENCODED, "abc");
+    assert!(response.text().starts_with("<!DOCTYPE html>"));
 }
 
 #[test]
-fn a_shell_that_forgot_the_wish_is_told_about_it() {
-    let answer = post(&site(), ADDRESS, URLENCODED, "abc");
-    assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("add ?alg=NAME to the address"), "{}", answer.text());
+fn a_shell_that_forgets_alg_gets_a_hint() {
+    let response = post(&site(), ADDRESS, URLENCODED, "abc");
+    assert_eq!(response.status, 400);
+    assert!(response.text().contains("add ?alg=NAME to the address"), "{}", response.text());
 }
 
 #[test]
-fn a_large_body_goes_through_in_pieces() {
+fn a_large_body_is_streamed() {
     let piece = "0123456789abcdef".repeat(4096);
-    let answer = post_for("*/*", "?alg=sha256", URLENCODED, body_of_chunks(vec![piece; 160]));
+    let response = post_for("*/*", "?alg=sha256", URLENCODED, body_of_chunks(vec![piece; 160]));
     // 10 MiB: `for i in $(seq 655360); do printf 0123456789abcdef; done | sha256sum`.
-    assert_eq!(answer.text(), "3f5862181da2da49ce240dea1c5cfdafda27f0864f7576b59b0b437c3e463bfd\n");
+    assert_eq!(
+        response.text(),
+        "3f5862181da2da49ce240dea1c5cfdafda27f0864f7576b59b0b437c3e463bfd\n"
+    );
 }
 
 #[test]
@@ -232,21 +235,21 @@ fn a_body_that_breaks_off_is_a_400_with_a_sentence() {
         ("", URLENCODED, "text=abc"),
         ("", MULTIPART, &form[..80]),
     ] {
-        let answer = post_for("*/*", query, content_type, body_that_breaks_off([body]));
-        assert_eq!(answer.status, 400, "{query} {content_type}");
-        assert!(answer.text().contains("did not arrive in full"), "{query} {content_type}");
+        let response = post_for("*/*", query, content_type, body_that_breaks_off([body]));
+        assert_eq!(response.status, 400, "{query} {content_type}");
+        assert!(response.text().contains("did not arrive in full"), "{query} {content_type}");
     }
-    let answer = post_for("*/*", "", MULTIPART, form[..form.len() - 8].to_owned());
-    assert_eq!(answer.status, 400);
-    assert!(answer.text().contains("ended before its last part"), "{}", answer.text());
+    let response = post_for("*/*", "", MULTIPART, form[..form.len() - 8].to_owned());
+    assert_eq!(response.status, 400);
+    assert!(response.text().contains("ended before its last part"), "{}", response.text());
 }
 
 // A browser.
 
 #[test]
 fn the_form_needs_no_script_and_has_a_label_for_each_field() {
-    let answer = get(&site(), ADDRESS);
-    let html = answer.text();
+    let response = get(&site(), ADDRESS);
+    let html = response.text();
     assert!(html.contains("enctype=\"multipart/form-data\""));
     for id in ["text", "file", "expected"] {
         assert!(html.contains(&format!("<label for=\"{id}\"")), "{id}");
@@ -263,20 +266,20 @@ fn a_text_or_a_file_gets_a_page_with_all_five() {
             &[("text", None, ""), ("file", Some("a &amp; b.txt"), "abc")],
             "<strong class=\"file-name\">a &amp;amp; b.txt</strong>, 3 bytes",
         ),
-        // A file counts more than a text, in any order.
+        // A file takes precedence over a text, in any order.
         (&[("text", None, "x"), ("file", Some("f"), "abc")], "f</strong>, 3 bytes"),
         (&[("file", Some("f"), "abc"), ("text", None, "x")], "f</strong>, 3 bytes"),
         (&[("file", None, "abc")], "A file without a name</strong>, 3 bytes"),
         (&[("other", None, "y"), ("text", None, "abc")], "Your text, 3 bytes"),
     ] {
-        let answer = post(&site(), ADDRESS, MULTIPART, form(fields));
-        assert_eq!(answer.status, 200, "{fields:?}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        assert!(answer.text().contains(subject), "{fields:?}: {}", answer.text());
+        let response = post(&site(), ADDRESS, MULTIPART, form(fields));
+        assert_eq!(response.status, 200, "{fields:?}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(response.text().contains(subject), "{fields:?}: {}", response.text());
         for (name, _, hex) in KNOWN {
-            assert!(answer.text().contains(&format!(">{hex}</dd>")), "{fields:?}: {name}");
+            assert!(response.text().contains(&format!(">{hex}</dd>")), "{fields:?}: {name}");
         }
-        assert!(!answer.text().contains("role=\"status\""), "{fields:?}");
+        assert!(!response.text().contains("role=\"status\""), "{fields:?}");
     }
 }
 
@@ -286,9 +289,9 @@ fn nothing_and_an_empty_file_have_digests_too() {
         (&[("text", None, ""), ("file", Some(""), "")] as &[_], "Your text, 0 bytes"),
         (&[("file", Some("empty"), ""), ("text", None, "abc")], "empty</strong>, 0 bytes"),
     ] {
-        let answer = post(&site(), ADDRESS, MULTIPART, form(fields));
-        assert!(answer.text().contains(subject), "{fields:?}");
-        assert!(answer.text().contains(KNOWN[0].1), "{fields:?}");
+        let response = post(&site(), ADDRESS, MULTIPART, form(fields));
+        assert!(response.text().contains(subject), "{fields:?}");
+        assert!(response.text().contains(KNOWN[0].1), "{fields:?}");
     }
 }
 
@@ -305,16 +308,16 @@ fn line_breaks_of_a_text_count_once_and_those_of_a_file_stay() {
 
 #[test]
 fn a_form_without_files_works_up_to_its_limit() {
-    let answer = post(&site(), ADDRESS, URLENCODED, "text=ab%63&expected=");
-    assert!(answer.text().contains(known("sha256")), "{}", answer.text());
+    let response = post(&site(), ADDRESS, URLENCODED, "text=ab%63&expected=");
+    assert!(response.text().contains(known("sha256")), "{}", response.text());
     let large = format!("text={}", "x".repeat(super::TEXT_BYTES));
-    let answer = post(&site(), ADDRESS, URLENCODED, large.clone());
-    assert_eq!(answer.status, 413);
-    assert!(answer.text().contains("larger than the limit of 1 MiB"), "{}", answer.text());
-    let answer = post(&site(), ADDRESS, MULTIPART, form(&[("text", None, &large)]));
-    assert_eq!(answer.status, 413);
-    let answer = post(&site(), ADDRESS, MULTIPART, form(&[("file", Some("f"), &large)]));
-    assert_eq!(answer.status, 200);
+    let response = post(&site(), ADDRESS, URLENCODED, large.clone());
+    assert_eq!(response.status, 413);
+    assert!(response.text().contains("larger than the limit of 1 MiB"), "{}", response.text());
+    let response = post(&site(), ADDRESS, MULTIPART, form(&[("text", None, &large)]));
+    assert_eq!(response.status, 413);
+    let response = post(&site(), ADDRESS, MULTIPART, form(&[("file", Some("f"), &large)]));
+    assert_eq!(response.status, 200);
 }
 
 #[test]
@@ -326,9 +329,9 @@ fn the_form_compares_at_once() {
         ("hello", "This is not a digest", false),
     ] {
         let fields = [("text", None, "abc"), ("expected", None, expected)];
-        let answer = post(&site(), ADDRESS, MULTIPART, form(&fields));
-        assert!(answer.text().contains(words), "{expected}: {}", answer.text());
-        assert_eq!(answer.text().contains("class=\"badge\""), badge, "{expected}");
+        let response = post(&site(), ADDRESS, MULTIPART, form(&fields));
+        assert!(response.text().contains(words), "{expected}: {}", response.text());
+        assert_eq!(response.text().contains("class=\"badge\""), badge, "{expected}");
     }
 }
 
@@ -336,7 +339,7 @@ fn the_form_compares_at_once() {
 fn the_result_page_compares_again() {
     let fields = [("file", Some("a\\\"b.txt"), "abc")];
     let page = post(&site(), ADDRESS, MULTIPART, form(&fields));
-    // Send back what the page's form holds.
+    // Submit the page's form.
     let mut pairs = form_urlencoded::Serializer::new(String::new());
     for hidden in page.text().split("<input type=\"hidden\" name=\"").skip(1) {
         let (name, rest) = hidden.split_once("\" value=\"").unwrap();
@@ -344,29 +347,29 @@ fn the_result_page_compares_again() {
         pairs.append_pair(name, &value);
     }
     pairs.append_pair("expected", known("sha512"));
-    let answer = post(&site(), "/tools/checksum/compare", URLENCODED, pairs.finish());
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("It matches: SHA-512."), "{}", answer.text());
-    assert!(answer.text().contains("</strong>, 3 bytes"), "{}", answer.text());
+    let response = post(&site(), "/tools/checksum/compare", URLENCODED, pairs.finish());
+    assert_eq!(response.status, 200);
+    assert!(response.text().contains("It matches: SHA-512."), "{}", response.text());
+    assert!(response.text().contains("</strong>, 3 bytes"), "{}", response.text());
 }
 
 #[test]
 fn the_result_page_compares_only_digests() {
     let path = "/tools/checksum/compare";
     for body in ["", "expected=abc", "bytes=3&md5=zz", "md5=900150983cd24fb0d6963f7d28e17f72"] {
-        let answer = post(&site(), path, URLENCODED, body);
-        assert_eq!(answer.status, 400, "{body}");
-        assert!(answer.text().contains("nothing to compare with"), "{body}");
+        let response = post(&site(), path, URLENCODED, body);
+        assert_eq!(response.status, 400, "{body}");
+        assert!(response.text().contains("nothing to compare with"), "{body}");
     }
-    let answer = get(&site(), path);
-    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST")));
+    let response = get(&site(), path);
+    assert_eq!((response.status.as_u16(), response.header("allow")), (405, Some("POST")));
 }
 
 #[test]
 fn what_visitors_send_is_escaped() {
     let nasty = "<script>alert(1)</script>";
     let fields = [("file", Some(nasty), "abc"), ("expected", None, nasty)];
-    let answer = post(&site(), ADDRESS, MULTIPART, form(&fields));
-    assert_eq!(answer.status, 200);
-    assert!(!answer.text().contains("<script>"), "{}", answer.text());
+    let response = post(&site(), ADDRESS, MULTIPART, form(&fields));
+    assert_eq!(response.status, 200);
+    assert!(!response.text().contains("<script>"), "{}", response.text());
 }

@@ -1,4 +1,4 @@
-//! What can be asked of *diagnostics*, and within which limits: query in, values out.
+//! The parameters of *diagnostics* and their limits: query in, values out.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
     file_size: 1 << 20,
 };
 
-/// One way to fail, with its description.
+/// A fault, with its description.
 #[derive(Debug, Serialize)]
 pub(crate) struct Culprit {
     pub(crate) how: &'static str,
@@ -39,7 +39,7 @@ const GUARDED: &str = "500 for you, 503 for the other requests in flight, and th
                        minute.";
 const ONE_PAGE: &str = "500 for you. Nobody else notices.";
 
-/// Every way to fail that is built in, in the order of the page.
+/// Every fault that is built in, in the order of the page.
 pub(crate) const CULPRITS: &[Culprit] = &[
     Culprit {
         how: "panic",
@@ -116,11 +116,11 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     },
 ];
 
-/// Ways to fail that this program was built without: those in C.
+/// The faults that this program was built without: those in C.
 pub(crate) const LEFT_OUT: &[&str] =
     if cfg!(feature = "culprits") { &[] } else { &["segv", "double-free", "overrun", "malloc"] };
 
-/// How to build a program that has them all.
+/// How to build the program with all of them.
 pub(crate) const BUILD_WITH_ALL: &str = "cargo build --release -p toolshed --features culprits";
 
 #[allow(unconditional_recursion, reason = "that is what it is for")]

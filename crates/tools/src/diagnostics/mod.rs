@@ -1,6 +1,6 @@
 //! The tool *diagnostics*: what the host and the server do with slow, large and broken responses.
 //!
-//! Everything here is bad on purpose; what can be asked for is in `logic.rs`. A request decides itself whether it is
+//! Everything here is bad on purpose; the parameters are in `logic.rs`. A request chooses whether it is
 //! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that crashes on purpose is the crate `culprits`, built in only with the feature of that
 //! name; without it the page says what is missing.
 
@@ -135,7 +135,7 @@ async fn crash(RawQuery(query): RawQuery, request: Request) -> Result<Response, 
 }
 
 async fn stdout() -> Response {
-    // `println!` and `eprintln!` panic when their reader has gone. Here a lost line is a valid result.
+    // Not `println!` and `eprintln!`, which panic if their reader is gone: here a lost line is a valid result.
     let _ = writeln!(
         io::stdout(),
         "diagnostics: a line on standard output, which is not part of any response"

@@ -19,7 +19,7 @@ fn site() -> Router {
     site::router_with(const { &[TOOL] }, &SiteSettings::default().public(["diagnostics"]))
 }
 
-/// Answers inside a loop, for what waits in it.
+/// Sends a request inside an event loop, for handlers that wait.
 fn send(method: &str, path: &str) -> (u16, String) {
     event_loop::run(async {
         let request = Request::builder().method(method).uri(format!("{ADDRESS}{path}"));
@@ -32,7 +32,7 @@ fn send(method: &str, path: &str) -> (u16, String) {
 }
 
 #[test]
-fn what_can_be_asked_for_has_bounds() {
+fn parameters_have_limits() {
     for (query, expected) in [
         ("", Some(1.0)),
         ("seconds=1.5", Some(1.5)),
@@ -74,7 +74,7 @@ fn every_culprit_is_found_by_its_name() {
 }
 
 #[test]
-fn a_request_says_itself_where_it_runs() {
+fn a_request_chooses_where_it_runs() {
     for (uri, isolated) in [
         ("/tools/diagnostics/crash?how=abort&runs=isolated", true),
         ("/tools/diagnostics/crash?how=abort&runs=inline", false),
@@ -86,20 +86,20 @@ fn a_request_says_itself_where_it_runs() {
 }
 
 #[test]
-fn the_page_says_beforehand_what_will_happen() {
-    let answer = get(&site(), ADDRESS);
-    assert_eq!(answer.status, 200);
+fn the_page_describes_every_culprit() {
+    let response = get(&site(), ADDRESS);
+    assert_eq!(response.status, 200);
     for culprit in CULPRITS {
-        assert!(answer.text().contains(culprit.what), "{}", culprit.how);
+        assert!(response.text().contains(culprit.what), "{}", culprit.how);
         for runs in ["inline", "isolated"] {
             let action = format!("{ADDRESS}/crash?how={}&amp;runs={runs}", culprit.how);
-            assert!(answer.text().contains(&action), "{action}");
+            assert!(response.text().contains(&action), "{action}");
         }
     }
 }
 
 #[test]
-fn what_was_left_out_is_said_with_the_way_to_have_it() {
+fn the_page_says_how_to_build_missing_culprits_in() {
     let text = get(&site(), ADDRESS).text().replace("&#x2F;", "/");
     assert_eq!(text.contains(BUILD_WITH_ALL), cfg!(not(feature = "culprits")), "{text}");
     for how in ["segv", "double-free", "overrun", "malloc"] {
@@ -124,7 +124,7 @@ fn nobody_crashes_a_site_by_following_links() {
 }
 
 #[test]
-fn slow_and_large_answers() {
+fn sleep_and_stream_have_limits() {
     assert_eq!(send("GET", "/sleep?seconds=0.01"), (200, "Slept 0.01 s.\n".to_owned()));
     let (status, text) = send("GET", "/sleep?seconds=1e9");
     assert_eq!(status, 400);
@@ -137,19 +137,19 @@ fn slow_and_large_answers() {
 }
 
 #[test]
-fn a_program_is_started_and_its_output_shown() {
+fn a_child_program_runs_and_its_output_is_shown() {
     let (status, text) = send("POST", "/child");
     assert_eq!(status, 200);
     for words in ["line 1 of process", "line 5 of process", "It exited: exit status: 0."] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    // Its three descriptors, and the one that `ls` looks with.
+    // Its three descriptors, and the one that `ls` opens.
     let open = text.lines().filter(|line| line.contains(" -> ")).count();
     assert_eq!(open, 4, "{text}");
 }
 
 #[test]
-fn a_panic_is_the_simplest_of_them() {
+fn a_panic_is_a_500() {
     let culprit = CULPRITS.iter().find(|culprit| culprit.how == "panic").unwrap();
     assert!(std::panic::catch_unwind(culprit.run).is_err());
 }

@@ -39,10 +39,10 @@ const PAGE: &str = "inspect/page.html";
 
 /// Any method and any path below: how they arrive is what people want to see.
 fn router() -> Router {
-    Router::new().route("/", any(answer)).route("/{*rest}", any(answer))
+    Router::new().route("/", any(respond)).route("/{*rest}", any(respond))
 }
 
-async fn answer(
+async fn respond(
     page: Page,
     server: Server,
     OriginalUri(uri): OriginalUri,
@@ -72,7 +72,7 @@ struct Report {
     limits: Vec<Limit>,
 }
 
-/// A name and what is said of it.
+/// A name and its value.
 #[derive(Serialize)]
 struct Fact {
     name: String,
@@ -168,7 +168,7 @@ fn process() -> Vec<Fact> {
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let running = logic::seconds_running(&proc_file("stat"), &uptime);
     let memory = |name| logic::memory(&status, name).map(size_in_words);
-    // Reading the folder opens one more.
+    // Reading the folder itself opens one more.
     let descriptors = entries("fd").map(|count| count.saturating_sub(1).to_string());
     let facts = [
         ("Process", Some(std::process::id().to_string())),

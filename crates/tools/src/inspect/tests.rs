@@ -20,7 +20,7 @@ fn site() -> Router {
 // Masking.
 
 #[test]
-fn secrets_are_known_by_their_names() {
+fn secrets_are_recognized_by_their_names() {
     for name in [
         "Authorization",
         "AUTH_PW",
@@ -44,9 +44,9 @@ fn secrets_are_known_by_their_names() {
     }
 }
 
-/// What hosts put into the environment of an account's programs, and what nobody has thought of yet.
+/// Variables that hosts set for an account's programs, and unknown ones.
 #[test]
-fn of_variables_that_are_not_known_the_name_is_shown_and_nothing_else() {
+fn unknown_variables_are_shown_without_their_values() {
     for (name, value) in [
         ("DB_PASS", "TOP"),
         ("PGPASS", "TOP"),
@@ -95,7 +95,7 @@ fn known_variables_are_shown_without_the_secrets_in_them() {
 }
 
 #[test]
-fn of_headers_what_is_harmless_is_shown() {
+fn only_harmless_headers_are_shown() {
     for (name, value, expected) in [
         ("authorization", "Basic dXNlcjpwYXNz", "Basic (hidden)"),
         ("authorization", "my secret words", "(hidden)"),
@@ -117,7 +117,7 @@ fn of_headers_what_is_harmless_is_shown() {
 }
 
 #[test]
-fn secrets_in_a_text_are_masked_however_they_are_spelt() {
+fn secrets_in_a_text_are_masked_in_any_spelling() {
     for (text, expected) in [
         ("", ""),
         ("a", "a"),
@@ -144,13 +144,13 @@ fn secrets_in_a_text_are_masked_however_they_are_spelt() {
 /// A visitor decides how deep it goes: at a URL's maximum length it must neither exhaust the stack nor take
 /// long.
 #[test]
-fn what_is_encoded_again_and_again_is_masked_unread() {
+fn repeatedly_encoded_values_are_masked_undecoded() {
     let levels = 20_000;
     let text = format!("a={}%{}3Da", "=".repeat(levels), "25".repeat(levels));
     assert_eq!(without_secrets(&text), "a=(hidden)");
 }
 
-// What Linux says.
+// What Linux reports.
 
 #[test]
 fn limits_are_read_by_their_columns() {
@@ -236,18 +236,18 @@ fn ask(accept: &str) -> TestResponse {
 #[test]
 fn no_secret_is_shown_in_any_form() {
     for accept in ["text/html", "application/json", "text/plain"] {
-        let answer = ask(accept);
-        assert_eq!(answer.status, 200, "{accept}");
-        assert!(!answer.text().contains("TOP"), "{accept}: {}", answer.text());
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{accept}");
+        let response = ask(accept);
+        assert_eq!(response.status, 200, "{accept}");
+        assert!(!response.text().contains("TOP"), "{accept}: {}", response.text());
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{accept}");
         for shown in ["session=(hidden); theme=(hidden)", "/project/dispatch.fcgi", "FastCGI"] {
-            assert!(answer.text().contains(shown), "{accept}: {shown}: {}", answer.text());
+            assert!(response.text().contains(shown), "{accept}: {shown}: {}", response.text());
         }
     }
 }
 
 #[test]
-fn json_says_what_came_and_what_the_process_is() {
+fn json_has_the_request_and_the_process() {
     let json: serde_json::Value = serde_json::from_slice(&ask("application/json").body).unwrap();
     let value = |list: &str, name: &str| {
         let list = json[list].as_array().unwrap();
@@ -277,7 +277,7 @@ fn the_page_escapes_what_it_shows() {
 }
 
 #[test]
-fn it_has_to_be_named_to_be_open() {
+fn the_tool_is_public_only_if_named() {
     let closed = get(&site::router(const { &[TOOL] }), ADDRESS);
     assert_eq!(closed.status, 403);
     assert!(closed.text().contains("TOOLSHED_PUBLIC=all,inspect"), "{}", closed.text());

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::random::{Dice, NoRandomness};
 
-/// The words of passphrases, one a line, in the order of the alphabet.
+/// The words of passphrases, one per line, in alphabetical order.
 ///
 /// Written for this project: everyday English words of three to eight letters, one spelling of each and none that
 /// offends. Not taken from another list; it has the license of the project.
@@ -132,8 +132,8 @@ impl Class {
         }
     }
 
-    /// Returns its characters. Of the symbols those are left out that shells, markup and forms trip over
-    /// most: quotes, backslash, `<`, `>`, `$`, the backtick and the space.
+    /// Returns its characters. Symbols that cause trouble in shells, markup and forms are left
+    /// out: quotes, backslash, `<`, `>`, `$`, the backtick and the space.
     pub(crate) fn characters(self) -> &'static str {
         match self {
             Class::Lower => "abcdefghijklmnopqrstuvwxyz",
@@ -148,8 +148,8 @@ impl Class {
 pub(crate) const LOOKALIKES: &str = "0O1Il|5S2Z8B";
 
 impl Characters {
-    /// Makes one. Passwords that lack a class are discarded, so that all others remain equally likely, which they
-    /// would not be if a missing character were put in.
+    /// Makes one. Passwords that lack a class are discarded: adding the missing character would make some passwords more
+    /// likely than others.
     pub(crate) fn make(&self, dice: &mut Dice) -> Result<String, NoRandomness> {
         let alphabets = self.alphabets();
         let all = alphabets.concat();
@@ -159,7 +159,7 @@ impl Characters {
                 password.extend(dice.pick(&all)?);
             }
             let has = |alphabet: &Vec<char>| alphabet.iter().any(|&known| password.contains(known));
-            // A password too short for all classes would never come.
+            // The loop would never end for a password too short for all classes.
             if self.length < alphabets.len() || alphabets.iter().all(has) {
                 return Ok(password);
             }
@@ -199,7 +199,7 @@ impl Characters {
     }
 }
 
-/// Says how long guessing takes at 10¹² guesses a second: a rack of graphics cards against a stolen list
+/// Describes how long guessing takes at 10¹² guesses per second: a rack of graphics cards against a stolen list
 /// of fast hashes. Against a login page it is far longer. On average half of all have to be tried.
 pub(crate) fn time_to_guess(entropy: f64) -> String {
     const UNITS: [(f64, &str); 6] = [

@@ -43,11 +43,11 @@ const LENGTH: (usize, usize, usize) = (8, 128, 20);
 const COUNT: (usize, usize, usize) = (1, 50, 5);
 
 fn router() -> Router {
-    Router::new().route("/", get(answer))
+    Router::new().route("/", get(respond))
 }
 
 /// `GET`: passwords as requested. With a query, clients without a preference get plain text.
-async fn answer(
+async fn respond(
     page: Page,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -60,7 +60,7 @@ async fn answer(
     })?;
     let mut response = match Format::wanted(&headers, default_format) {
         Format::Html => made_page(&page, &wish, &made),
-        Format::Json => json_answer(&made),
+        Format::Json => json_response(&made),
         Format::Text => made
             .passwords
             .iter()
@@ -99,7 +99,7 @@ impl Kind {
     }
 }
 
-/// What was made.
+/// The passwords that were made.
 struct Made {
     kind: Kind,
     entropy: f64,
@@ -127,7 +127,7 @@ impl Wish {
             .find(|known| known.name() == separator)
             .ok_or_else(|| unknown("separator", separator, &Separator::ALL.map(Separator::name)))?;
         let mut classes = Vec::new();
-        // One by one, or several in one value: `chars=lower,digits`.
+        // Repeated, or several in one value: `chars=lower,digits`.
         for name in values("chars").iter().flat_map(|value| value.split(',')).map(str::trim) {
             let class = Class::ALL.into_iter().find(|known| known.name() == name);
             let class =
@@ -264,7 +264,7 @@ fn class_title(class: Class) -> &'static str {
     }
 }
 
-fn json_answer(made: &Made) -> Response {
+fn json_response(made: &Made) -> Response {
     #[derive(Serialize)]
     struct Object<'a> {
         kind: &'a str,
@@ -278,6 +278,6 @@ fn json_answer(made: &Made) -> Response {
         passwords: &made.passwords,
     };
     // Numbers and strings cannot fail to become JSON.
-    let answer = serde_json::to_string(&object).unwrap_or_default() + "\n";
-    ([(CONTENT_TYPE, "application/json")], answer).into_response()
+    let response = serde_json::to_string(&object).unwrap_or_default() + "\n";
+    ([(CONTENT_TYPE, "application/json")], response).into_response()
 }

@@ -31,10 +31,10 @@ fn characters(length: usize, classes: &[Class]) -> Characters {
     Characters { length, classes: classes.to_vec(), without_lookalikes: false }
 }
 
-// Chance.
+// Randomness.
 
 #[test]
-fn every_side_of_every_dice_has_the_same_chance() {
+fn every_side_of_every_die_has_the_same_chance() {
     for sides in [1, 2, 3, 6, 10, 26, 52, 62, 87, 1000, 2048, words().len() as u16, 40_000, 65_535]
     {
         let mut seen = vec![0_u32; sides.into()];
@@ -49,7 +49,7 @@ fn every_side_of_every_dice_has_the_same_chance() {
 }
 
 #[test]
-fn unfair_numbers_are_thrown_away_and_the_next_one_counts() {
+fn biased_numbers_are_discarded_and_the_next_one_is_used() {
     // 65,535 is above the last multiple of ten, 65,530; the next number is 7.
     let mut dice = Dice::new(|buffer| {
         buffer.fill(0);
@@ -70,7 +70,7 @@ fn without_randomness_there_are_no_passwords() {
 // The list of words.
 
 #[test]
-fn the_words_are_many_short_plain_and_all_different() {
+fn the_words_are_short_plain_and_unique() {
     let words = words();
     assert!(words.len() >= 2048, "{}", words.len());
     let unique: HashSet<_> = words.iter().collect();
@@ -85,7 +85,7 @@ fn the_words_are_many_short_plain_and_all_different() {
 // Entropy.
 
 #[test]
-fn the_entropy_of_a_passphrase_is_that_of_its_choices() {
+fn the_entropy_of_a_passphrase_counts_its_choices() {
     let list = vec!["word"; 2048];
     assert_eq!(phrase(6).entropy(&list), 66.0);
     assert_eq!(Passphrase { capitals: true, ..phrase(6) }.entropy(&list), 66.0);
@@ -95,7 +95,7 @@ fn the_entropy_of_a_passphrase_is_that_of_its_choices() {
 }
 
 #[test]
-fn all_passphrases_are_different_so_none_has_two_chances() {
+fn different_choices_make_different_passphrases() {
     let mut dice = Dice::new(system);
     let list = ["a", "ab", "b", "ba"];
     let wish = Passphrase { digit: true, ..phrase(2) };
@@ -106,9 +106,8 @@ fn all_passphrases_are_different_so_none_has_two_chances() {
 }
 
 #[test]
-fn the_entropy_of_characters_leaves_out_what_lacks_a_class() {
-    // Counted by hand: two digits and eight letters are not to be had in this small a number; so count
-    // passwords of three characters, letters a digit and a capital.
+fn the_entropy_of_characters_excludes_passwords_that_lack_a_class() {
+    // Counted by hand, for passwords of three characters.
     for (length, classes, expected) in [
         (3, &[Class::Digits] as &[Class], 1000.0_f64),
         // All of 36³, less the 26³ without a digit and the 10³ without a letter.
@@ -120,7 +119,7 @@ fn the_entropy_of_characters_leaves_out_what_lacks_a_class() {
         let entropy = characters(length, classes).entropy();
         assert!((entropy - expected.log2()).abs() < 1e-9, "{classes:?}: {entropy}");
     }
-    // Of a long password nearly none lacks a class.
+    // Hardly any long password lacks a class.
     let long = characters(100, &Class::ALL).entropy();
     assert!((long - 100.0 * 87_f64.log2()).abs() < 0.01, "{long}");
 }
@@ -135,7 +134,7 @@ fn every_password_that_has_all_classes_can_be_made() {
 }
 
 #[test]
-fn time_and_strength_are_said_in_words() {
+fn time_and_strength_are_described_in_words() {
     for (bits, time, is) in [
         (20.0, "less than a second", "weak"),
         (42.0, "2 seconds", "fair"),
@@ -159,19 +158,19 @@ fn large_numbers_are_written_in_groups() {
     }
 }
 
-// Wishes.
+// Options.
 
 #[test]
-fn passphrases_are_as_wished() {
+fn passphrases_follow_the_options() {
     for (query, separator, capital, digits) in [
         ("kind=words", '-', false, 0),
         ("kind=words&separator=space&capitals=on", ' ', true, 0),
         ("separator=dot&digit=on", '.', false, 1),
         ("separator=underscore&digit=yes&capitals=true", '_', true, 1),
     ] {
-        let answer = ask(&format!("?words=7&count=20&{query}"), "*/*");
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
-        let lines: Vec<_> = answer.text().lines().collect();
+        let response = ask(&format!("?words=7&count=20&{query}"), "*/*");
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
+        let lines: Vec<_> = response.text().lines().collect();
         assert_eq!(lines.len(), 20, "{query}");
         for line in lines {
             let parts: Vec<_> = line.split(separator).collect();
@@ -187,15 +186,15 @@ fn passphrases_are_as_wished() {
 }
 
 #[test]
-fn random_passwords_are_as_wished() {
+fn random_passwords_follow_the_options() {
     for (query, length, classes) in [
         ("", 20, &[Class::Lower, Class::Upper, Class::Digits] as &[Class]),
         ("&length=8&chars=digits", 8, &[Class::Digits]),
         ("&length=128&chars=lower&chars=symbols", 128, &[Class::Lower, Class::Symbols]),
         ("&length=8&chars=lower,upper,digits,symbols&no-lookalikes=on", 8, &Class::ALL),
     ] {
-        let answer = ask(&format!("?kind=random&count=50{query}"), "text/plain");
-        let lines: Vec<_> = answer.text().lines().collect();
+        let response = ask(&format!("?kind=random&count=50{query}"), "text/plain");
+        let lines: Vec<_> = response.text().lines().collect();
         assert_eq!(lines.len(), 50, "{query}");
         for line in lines {
             assert_eq!(line.chars().count(), length, "{line}");
@@ -211,7 +210,7 @@ fn random_passwords_are_as_wished() {
 }
 
 #[test]
-fn a_wish_that_cannot_be_met_is_a_400_that_names_it() {
+fn an_invalid_option_is_a_400_that_names_it() {
     for (query, words) in [
         ("kind=pin", "\"kind\" cannot be \"pin\". It is one of these: words, random."),
         ("words=2", "\"words\" has to be a number from 3 to 20."),
@@ -227,15 +226,15 @@ fn a_wish_that_cannot_be_met_is_a_400_that_names_it() {
         ("chars=", "lower, upper, digits, symbols"),
         ("digit=maybe", "\"digit\" is either \"on\" or \"off\"."),
     ] {
-        let answer = ask(&format!("?{query}"), "text/plain");
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(answer.text().contains(words), "{query}: {}", answer.text());
+        let response = ask(&format!("?{query}"), "text/plain");
+        assert_eq!(response.status, 400, "{query}");
+        assert!(response.text().contains(words), "{query}: {}", response.text());
         assert_eq!(ask(&format!("?{query}"), "text/html").status, 400, "{query}");
     }
 }
 
 #[test]
-fn an_empty_field_is_one_that_was_not_filled_in() {
+fn an_empty_field_has_its_default() {
     let usual = Wish::read("").unwrap();
     assert_eq!((usual.kind, usual.count), (Kind::Words, COUNT.2));
     assert_eq!((usual.words.words, usual.characters.length), (WORDS.2, LENGTH.2));
@@ -245,7 +244,7 @@ fn an_empty_field_is_one_that_was_not_filled_in() {
 // Requests.
 
 #[test]
-fn nothing_is_kept_on_the_way() {
+fn passwords_are_never_cached() {
     for (query, accept) in [
         ("", "text/html"),
         ("?kind=random", "text/html"),
@@ -253,49 +252,49 @@ fn nothing_is_kept_on_the_way() {
         ("?kind=words", "*/*"),
         ("?kind=nonsense", "*/*"),
     ] {
-        let answer = ask(query, accept);
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{query} {accept}");
+        let response = ask(query, accept);
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{query} {accept}");
     }
 }
 
 #[test]
-fn every_request_gets_others() {
+fn every_request_gets_different_passwords() {
     let first = ask("?kind=words", "*/*");
     assert_ne!(first.text(), ask("?kind=words", "*/*").text());
 }
 
 #[test]
 fn json_has_the_entropy() {
-    let answer = ask("?kind=random&length=8&chars=digits&count=2", "application/json");
-    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let response = ask("?kind=random&length=8&chars=digits&count=2", "application/json");
+    let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(json["kind"], "random");
     assert_eq!(json["entropy_bits"], 26.5);
     assert_eq!(json["passwords"].as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn the_page_keeps_what_was_chosen() {
+fn the_page_keeps_the_chosen_options() {
     let html = get(&site(), ADDRESS);
     let html = html.text();
     assert_eq!(html.matches("data-copy=").count(), 5, "{html}");
     for part in ["68 bits of entropy: strong", "value=\"6\"", "value=\"hyphen\" selected"] {
         assert!(html.contains(part), "{part} is missing in {html}");
     }
-    let answer = ask("?kind=words&words=9&separator=dot&digit=on&count=2", "text/html");
+    let response = ask("?kind=words&words=9&separator=dot&digit=on&count=2", "text/html");
     for part in ["value=\"9\"", "value=\"dot\" selected", "name=\"digit\" checked", "value=\"2\""] {
-        assert!(answer.text().contains(part), "{part} is missing in {}", answer.text());
+        assert!(response.text().contains(part), "{part} is missing in {}", response.text());
     }
-    assert!(!answer.text().contains("name=\"capitals\" checked"));
-    let answer = ask("?kind=random&chars=digits&chars=symbols&no-lookalikes=on", "text/html");
+    assert!(!response.text().contains("name=\"capitals\" checked"));
+    let response = ask("?kind=random&chars=digits&chars=symbols&no-lookalikes=on", "text/html");
     for part in ["value=\"symbols\" checked", "value=\"lower\">", "name=\"no-lookalikes\" checked"]
     {
-        assert!(answer.text().contains(part), "{part} is missing in {}", answer.text());
+        assert!(response.text().contains(part), "{part} is missing in {}", response.text());
     }
 }
 
 #[test]
 fn symbols_are_escaped_in_the_page() {
-    let answer = ask("?kind=random&chars=symbols&length=128&count=5", "text/html");
-    let html = answer.text();
+    let response = ask("?kind=random&chars=symbols&length=128&count=5", "text/html");
+    let html = response.text();
     assert!(html.contains("&amp;"), "{html}");
 }

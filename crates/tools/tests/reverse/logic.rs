@@ -1,4 +1,4 @@
-//! Reversing a text: characters in, characters out.
+//! Reverses a text: characters in, characters out.
 
 /// Returns the text with its characters in the opposite order.
 pub(crate) fn reverse(text: &str) -> String {

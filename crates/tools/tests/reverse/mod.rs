@@ -1,4 +1,4 @@
-//! The tool *reverse*: a text from its end to its beginning. The turning itself is in `logic.rs`.
+//! The tool *reverse*: reverses a text. The reversing itself is in `logic.rs`.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "reverse",
     title: "Reverse",
-    summary: "Turns a text round.",
+    summary: "Reverses a text.",
     icon: "reverse",
     access: Access::Open,
     runs: Runs::Inline,
@@ -25,14 +25,14 @@ pub(crate) const TOOL: Tool = Tool {
 };
 
 fn router() -> Router {
-    Router::new().route("/", get(form).post(answer))
+    Router::new().route("/", get(form).post(respond))
 }
 
 async fn form(page: Page) -> Response {
     page.show("reverse/page.html", context! { text => "", reversed => "" })
 }
 
-async fn answer(page: Page, Form(fields): Form<HashMap<String, String>>) -> Response {
+async fn respond(page: Page, Form(fields): Form<HashMap<String, String>>) -> Response {
     let text = fields.get("text").map_or("", String::as_str);
     page.show("reverse/page.html", context! { text => text, reversed => &logic::reverse(text) })
 }

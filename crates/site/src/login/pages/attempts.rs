@@ -59,7 +59,7 @@ impl Admission {
 
 /// Counts an attempt and then returns whether this is the password, or how long to wait.
 ///
-/// A client that has to wait is told so before the queue, and takes no slot in it. The attempt is counted once there
+/// A client that has to wait gets that response before the queue, and takes no slot in it. The attempt is counted once there
 /// is a permit, before the password is checked, and taken back if it could not be checked.
 pub(super) async fn try_password(
     request: &LoginRequest,

@@ -117,8 +117,8 @@ impl LoginRequest {
     pub(super) fn client(&self, secrets: &Secrets, proof: &[u8]) -> Client {
         let expected = BASE64URL_NOPAD.encode(proof);
         for known in cookies::ours(&self.head.headers, cookies::KNOWN, secrets) {
-            if let Some((number, kept)) = known.split_once(' ')
-                && bool::from(kept.as_bytes().ct_eq(expected.as_bytes()))
+            if let Some((number, proof_in_cookie)) = known.split_once(' ')
+                && bool::from(proof_in_cookie.as_bytes().ct_eq(expected.as_bytes()))
             {
                 return Client::Known(number.to_owned());
             }
@@ -129,14 +129,14 @@ impl LoginRequest {
     /// Refuses a form that this browser did not get from us: it has to send its cookie and its token.
     pub(super) fn refuse_forgery(&self) -> Result<(), HttpError> {
         let secrets = self.gate.secrets()?;
-        let kept = cookies::ours(&self.head.headers, cookies::FORM, secrets);
+        let cookies = cookies::ours(&self.head.headers, cookies::FORM, secrets);
         let token = self.field(forgery::FIELD);
-        let expected = kept.iter().map(|kept| form_token(secrets, kept));
+        let expected = cookies.iter().map(|number| form_token(secrets, number));
         let expected = expected
             .into_iter()
             .find(|expected| token.as_bytes().ct_eq(expected.as_bytes()).into());
         let headers = &self.head.headers;
-        if kept.is_empty() && !token.is_empty() && forgery::sender(headers) == Sender::Own {
+        if cookies.is_empty() && !token.is_empty() && forgery::sender(headers) == Sender::Own {
             return Err(HttpError::new(StatusCode::FORBIDDEN).title("Cookies are blocked").message(
                 "Logging in needs a cookie, and your browser sent none. Please allow cookies for this site, go back \
                  and reload the page.",
@@ -150,8 +150,8 @@ impl LoginRequest {
         let (secrets, scope) = (self.gate.secrets()?, self.scope()?);
         let mut headers = HeaderMap::new();
         // Several forms may be open in one browser.
-        let kept = cookies::ours(&self.head.headers, cookies::FORM, secrets).into_iter().next();
-        let number = match kept {
+        let sent = cookies::ours(&self.head.headers, cookies::FORM, secrets).into_iter().next();
+        let number = match sent {
             Some(number) => number,
             None => {
                 let number = random::<16>().map_err(no_randomness)?;

@@ -31,8 +31,8 @@ async fn show(
 ) -> Result<Response, HttpError> {
     let session = session_of(request)?;
     let store = &request.gate.store;
-    let (is_on, kept) =
-        store.read(|store| Ok((second_factor::is_on(store)?, session.kept(store)?))).await?;
+    let (is_on, pending) =
+        store.read(|store| Ok((second_factor::is_on(store)?, session.pending(store)?))).await?;
     let mut values = context! {
         trouble => &trouble,
         is_on => &is_on,
@@ -41,7 +41,7 @@ async fn show(
         picture => &None::<Value>,
     };
     if !is_on {
-        let key = key_to_show(request, session, kept).await?;
+        let key = key_to_show(request, session, pending).await?;
         let host = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let uri = second_factor::address(&key, host.unwrap_or("site"));
         let picture = second_factor::picture(&uri);
@@ -58,15 +58,15 @@ async fn show(
 async fn key_to_show(
     request: &LoginRequest,
     session: &Session,
-    kept: Option<String>,
+    pending: Option<String>,
 ) -> Result<String, HttpError> {
     let secrets = request.gate.secrets()?;
-    if let Some(key) = kept.and_then(|kept| second_factor::unsealed(&kept, secrets)) {
+    if let Some(key) = pending.and_then(|pending| second_factor::unsealed(&pending, secrets)) {
         return Ok(key);
     }
     let key = second_factor::new_key().map_err(no_randomness)?;
     let sealed = second_factor::seal(&key, secrets);
-    request.gate.store.write(|store| session.keep(store, Some(&sealed))).await?;
+    request.gate.store.write(|store| session.set_pending(store, Some(&sealed))).await?;
     Ok(key)
 }
 
@@ -163,15 +163,15 @@ fn turn_on(
     proof: &Proof<'_>,
     codes: &[String],
 ) -> rusqlite::Result<bool> {
-    let kept = session.kept(store)?;
-    let key = kept.and_then(|kept| second_factor::unsealed(&kept, proof.secrets));
+    let pending = session.pending(store)?;
+    let key = pending.and_then(|pending| second_factor::unsealed(&pending, proof.secrets));
     let Some(key) = key else { return Ok(false) };
     if second_factor::is_on(store)?
         || !second_factor::turn_on(store, &key, proof.code, proof.now, proof.secrets, codes)?
     {
         return Ok(false);
     }
-    session.keep(store, None)?;
+    session.set_pending(store, None)?;
     session.end_others(store)?;
     Ok(true)
 }

@@ -212,20 +212,20 @@ mod tests {
             (vec![b'a'; 5000], "longer than 4096"),
         ] {
             std::fs::write(&file, content).unwrap();
-            assert!(token(&file).is_err_and(|said| said.contains(words)), "{words}");
+            assert!(token(&file).is_err_and(|message| message.contains(words)), "{words}");
         }
     }
 
     /// A neighbour or an upload may create anything under that name; the loop must not wait for it.
     #[test]
-    fn a_pipe_is_not_waited_for() {
+    fn a_pipe_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("toolshed.setup");
-        assert!(token(&file).is_err_and(|said| said.contains("not arrived")));
+        assert!(token(&file).is_err_and(|message| message.contains("not arrived")));
         mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(token(&file)));
-        let said = result.recv_timeout(Duration::from_secs(20)).expect("it waits for the pipe");
-        assert!(said.is_err_and(|said| said.contains("regular file")));
+        let message = result.recv_timeout(Duration::from_secs(20)).expect("it waits for the pipe");
+        assert!(message.is_err_and(|message| message.contains("regular file")));
     }
 }

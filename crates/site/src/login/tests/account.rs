@@ -34,7 +34,10 @@ fn the_second_factor_is_required_once_it_is_on() {
         .map(|rest| rest.split('<').next().unwrap().to_owned())
         .collect();
     assert_eq!(codes.len(), 10);
-    assert!(browser.is_owner() && !other.is_owner(), "other sessions were begun without it");
+    assert!(
+        browser.is_owner() && !other.is_owner(),
+        "sessions that were started without it have ended"
+    );
 
     let mut fresh = Browser::new(&site.router);
     assert!(fresh.get("/login").text().contains("name=\"code\""));

@@ -34,7 +34,7 @@ fn forgery_another_sites_form_does_nothing() {
             ("a token, but another site", &[FORM, CROSS], format!("csrf={good}")),
             ("a token, but another origin", &[FORM, ORIGIN], format!("csrf={good}")),
             ("a token in another form", &[("content-type", "text/plain")], format!("csrf={good}")),
-            ("a token in the address alone", &[FORM], String::new()),
+            ("a token only in the URL", &[FORM], String::new()),
         ] {
             let path = if what.contains("address") {
                 format!("{path}?csrf={good}")

@@ -59,7 +59,7 @@ fn a_wrong_password_opens_nothing_and_says_so() {
 }
 
 #[test]
-fn programs_get_words_instead_of_forms() {
+fn programs_get_plain_text_instead_of_forms() {
     let site = Site::new();
     for (accept, kind) in
         [("*/*", "text/plain; charset=utf-8"), ("application/json", "application/json")]
@@ -78,7 +78,7 @@ fn programs_get_words_instead_of_forms() {
 }
 
 #[test]
-fn a_hash_opens_too() {
+fn a_password_hash_works_too() {
     let site = Site::with(|login| {
         let hash = Password::make_hash(PASSWORD).unwrap();
         login.password = Some(Password::from_hash(&hash).unwrap());
@@ -238,7 +238,7 @@ fn the_pages_have_no_inline_code_and_link_below_the_base() {
 }
 
 #[test]
-fn an_unusable_store_is_in_the_log_and_public_pages_stay() {
+fn with_an_unusable_store_public_pages_work_and_the_log_says_why() {
     let site = Site::with(|login| {
         login.password = Password::clear(PASSWORD);
         login.data = "/proc/nowhere".into();
