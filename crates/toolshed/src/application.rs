@@ -1,4 +1,4 @@
-//! The site as the server's application: what the server knows of a request becomes what the site knows.
+//! The site as the server's application: passes what the server knows about a request to the site.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -64,12 +64,12 @@ pub(crate) fn login(settings: &Settings) -> LoginSettings {
     }
 }
 
-/// The folder of what the processes of a site share.
+/// The folder of the data that the processes of a site share.
 fn data_folder(settings: &Settings) -> Option<PathBuf> {
     settings.data.clone().or_else(|| Some(DATA.within(&installation::home()?)))
 }
 
-/// The workers to supervise, unless this process serves by itself or is a worker.
+/// The workers to supervise; `None` if this process serves itself.
 pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     if *settings.workers.end() == 1 || app_server::is_worker() {
         return None;
@@ -91,8 +91,7 @@ pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
     server
 }
 
-/// What the server asks of the program: which tool a request is for, and the site's pages for the server's own
-/// responses.
+/// The program as the server's host: which tool a request is for, and the site's pages for the server's own responses.
 pub(crate) struct SiteHost {
     /// The configured base.
     base: Option<String>,
@@ -148,7 +147,7 @@ pub(crate) struct Site {
     router: Router,
     /// Where the site is mounted if a request does not show it.
     base: Option<String>,
-    /// What the site may ask.
+    /// What the program reports to the site.
     facts: &'static ServerFacts,
     /// Set while the configuration is wrong.
     setup: Option<setup::Setup>,
@@ -183,8 +182,8 @@ impl Service<Request<Body>> for Site {
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
-        let exchange = RequestContext::of(request.extensions());
-        if let Some(asks) = asked_by_web_server(exchange, self.base.as_deref()) {
+        let context = RequestContext::of(request.extensions());
+        if let Some(asks) = asked_by_web_server(context, self.base.as_deref()) {
             request.extensions_mut().insert(asks);
             request.extensions_mut().insert(site::Server(self.facts));
             return match &mut self.setup {
@@ -192,7 +191,7 @@ impl Service<Request<Body>> for Site {
                 None => self.router.call(request),
             };
         }
-        let base = exchange.base();
+        let base = context.base();
         if !base.as_str().is_empty() {
             let base = site::BasePath::new(base.as_str());
             request.extensions_mut().insert(base);
@@ -207,15 +206,15 @@ impl Service<Request<Body>> for Site {
     }
 }
 
-/// Tells whether the web server asks about a folder beside the site, which the login guards.
+/// Returns the web server's query about a folder next to the site that the login guards, if the request is one.
 ///
-/// The first question comes as a role. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, comes
-/// as a request for the folder's own path that was redirected to our launcher; clients cannot set these
-/// variables, whose names have no `HTTP_` before them.
-fn asked_by_web_server(exchange: &RequestContext, base: Option<&str>) -> Option<AuthorizerQuery> {
-    let variables = exchange.variables()?;
+/// The first query has the role authorizer. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, is a
+/// request for the folder's own path that was redirected to our launcher. Clients cannot set these variables, whose
+/// names do not start with `HTTP_`.
+fn asked_by_web_server(context: &RequestContext, base: Option<&str>) -> Option<AuthorizerQuery> {
+    let variables = context.variables()?;
     let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
-    if exchange.role() == Some(Role::Authorizer) {
+    if context.role() == Some(Role::Authorizer) {
         let site = text("TOOLSHED_BASE").or(base).unwrap_or("");
         return Some(AuthorizerQuery::Check(site::BasePath::new(site)));
     }
@@ -227,7 +226,7 @@ fn asked_by_web_server(exchange: &RequestContext, base: Option<&str>) -> Option<
     is_for_login.then(|| AuthorizerQuery::Refusal(site::BasePath::new(site)))
 }
 
-/// Mounts the site of this one request at `base`. A proxy may have taken the base off already.
+/// Mounts the site at `base`, for this request. A proxy may have removed the base already.
 fn mount<B>(request: &mut Request<B>, base: &str) {
     if let Some(uri) = without_base(request.uri(), base) {
         *request.uri_mut() = uri;
@@ -246,7 +245,7 @@ fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
     PathAndQuery::from_maybe_shared(Bytes::from(rest)).ok().map(Uri::from)
 }
 
-/// What the site can ask about the program and a request.
+/// What the program reports about itself and a request.
 static FACTS: ServerFacts = ServerFacts {
     reference: app_server::reference,
     variables: variables_of,
@@ -255,8 +254,8 @@ static FACTS: ServerFacts = ServerFacts {
     is_https: |extensions| RequestContext::of(extensions).scheme() == Scheme::Https,
     is_alone: |extensions| {
         // Each FastCGI transport names a role; over HTTP there are no variables.
-        let exchange = RequestContext::of(extensions);
-        exchange.variables().is_some() && exchange.role().is_none()
+        let context = RequestContext::of(extensions);
+        context.variables().is_some() && context.role().is_none()
     },
     password: password_of,
 };
@@ -285,22 +284,22 @@ fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Version, transport, and who asks.
+/// Version, transport, scheme, and the client's address.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-    let exchange = RequestContext::of(extensions);
-    let transport = match (exchange.variables(), exchange.role()) {
+    let context = RequestContext::of(extensions);
+    let transport = match (context.variables(), context.role()) {
         (None, _) => "HTTP",
         (Some(_), None) => "CGI",
         (Some(_), Some(_)) => "FastCGI",
     };
     let mut facts = vec![("Program", program.to_owned()), ("Transport", transport.to_owned())];
-    let scheme = match exchange.scheme() {
+    let scheme = match context.scheme() {
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
     facts.push(("Scheme", scheme.to_owned()));
-    if let Some(address) = exchange.remote_address() {
+    if let Some(address) = context.remote_address() {
         facts.push(("Visitor's address", address.to_string()));
     }
     facts
@@ -332,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_for_the_tool_that_the_router_finds() {
+    fn a_request_belongs_to_the_tool_that_the_router_finds() {
         for (base, path, tool) in [
             (None, "/tools/checksum", Some("checksum")),
             (None, "/tools/checksum/", Some("checksum")),
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_is_taken_off_where_it_is() {
+    fn the_base_is_removed_where_it_is_present() {
         for (uri, rest) in [
             ("/project", Some("/")),
             ("/project?a=b", Some("/?a=b")),

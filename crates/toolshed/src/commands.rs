@@ -22,7 +22,7 @@ use crate::report::Failure;
 /// Loads the settings for a command run at a terminal.
 ///
 /// # Errors
-/// When any of them is wrong.
+/// If any of them is wrong.
 pub(crate) fn right_settings(typed: &Typed) -> Result<Configuration, Failure> {
     let configuration = config::load(typed);
     if configuration.problems.is_empty() {

@@ -25,7 +25,7 @@ use toml::de::DeTable;
 
 pub(crate) use edit::with_text;
 pub(crate) use keys::{KEYS, Key};
-pub(crate) use problem::{Place, Problem};
+pub(crate) use problem::{Location, Problem};
 use value::Value;
 
 use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
@@ -135,7 +135,7 @@ pub(crate) struct Configuration {
     /// Its text as it was read; empty without a file.
     pub(crate) text: String,
     /// What was set, by key: the value as written, and where.
-    pub(crate) set: BTreeMap<&'static str, (Value, Place)>,
+    pub(crate) set: BTreeMap<&'static str, (Value, Location)>,
     /// The mistakes, in the order in which they were written.
     pub(crate) problems: Vec<Problem>,
     /// What looks like a mistake but may be intended.
@@ -183,7 +183,7 @@ fn environment() -> Vec<(String, OsString)> {
 pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     match configuration.set.get("password_hash") {
-        Some((_, Place::Variable(name))) => Some(name),
+        Some((_, Location::Variable(name))) => Some(name),
         _ => Some(PASSWORD_VARIABLE).filter(is_set),
     }
 }
@@ -232,7 +232,7 @@ fn gather_with(
     }
     configuration.read_environment(environment);
     for (flag, key, value) in &typed.keys {
-        configuration.put(key, Value::Text(value.clone()), Place::Flag(flag));
+        configuration.put(key, Value::Text(value.clone()), Location::Flag(flag));
     }
     configuration
 }
@@ -241,7 +241,7 @@ impl Configuration {
     /// Whether there is a mistake on the command line, which is reported at the terminal.
     pub(crate) fn has_wrong_flags(&self) -> bool {
         self.problems.iter().any(|problem| match problem {
-            Problem::BadValue { place, .. } => matches!(place, Place::Flag(_)),
+            Problem::BadValue { location, .. } => matches!(location, Location::Flag(_)),
             Problem::Unreadable { named_by, .. } => *named_by == Some("--config"),
             Problem::UnknownKey { .. }
             | Problem::Syntax { .. }
@@ -303,9 +303,10 @@ impl Configuration {
             if unreadable.iter().any(|at| (line..=last).contains(at)) {
                 continue;
             }
-            let place = Place::Line { file: file.to_owned(), line, key: key.get_ref().to_string() };
+            let location =
+                Location::Line { file: file.to_owned(), line, key: key.get_ref().to_string() };
             let problems = self.problems.len();
-            self.put(key.get_ref(), Value::from_toml(value.get_ref()), place);
+            self.put(key.get_ref(), Value::from_toml(value.get_ref()), location);
             at.resize(at.len() + self.problems.len() - problems, line);
         }
         // The parser sorts by key.
@@ -326,7 +327,7 @@ impl Configuration {
             if name == HASH_VARIABLE {
                 if !value.is_empty() {
                     let value = Value::Secret(value.to_string_lossy().into_owned());
-                    self.put("password_hash", value, Place::Variable(name));
+                    self.put("password_hash", value, Location::Variable(name));
                 }
                 continue;
             }
@@ -338,18 +339,18 @@ impl Configuration {
                 continue;
             }
             let value = value.into_string().map_or(Value::Other("not UTF-8"), Value::Text);
-            self.put(key.name, value, Place::Variable(name));
+            self.put(key.name, value, Location::Variable(name));
         }
     }
 
-    fn put(&mut self, name: &str, value: Value, place: Place) {
+    fn put(&mut self, name: &str, value: Value, location: Location) {
         let Some(key) = Key::named(name) else {
             let problem = if value == Value::Other("a table") {
                 let advice = "write its settings without a section".to_owned();
-                Problem::BadValue { key: None, place, value: Value::Other("a section"), advice }
+                Problem::BadValue { key: None, location, value: Value::Other("a section"), advice }
             } else {
                 Problem::UnknownKey {
-                    place,
+                    location,
                     nearest: nearest(name, KEYS.iter().map(|key| key.name)),
                 }
             };
@@ -360,10 +361,15 @@ impl Configuration {
             Value::Text(text) if key.is_secret() => Value::Secret(text),
             value => value,
         };
-        match key.take(&mut self.settings, &value, &place) {
-            Ok(()) => drop(self.set.insert(key.name, (value, place))),
+        match key.take(&mut self.settings, &value, &location) {
+            Ok(()) => drop(self.set.insert(key.name, (value, location))),
             Err(advice) => {
-                self.problems.push(Problem::BadValue { key: Some(key.name), place, value, advice });
+                self.problems.push(Problem::BadValue {
+                    key: Some(key.name),
+                    location,
+                    value,
+                    advice,
+                });
             }
         }
     }
@@ -468,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_writing_a_value_means_the_same() {
+    fn each_spelling_of_a_value_means_the_same() {
         for text in [
             "idle_timeout = 90",
             "idle_timeout = \"90\"",
@@ -487,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_named_with_both_lines() {
+    fn a_duplicate_key_is_reported_with_both_lines() {
         let file =
             "hsts = 1\n\nlog = \"a\"\n'hsts' = 2\n\"log\" = \"\"\"\nb\"\"\"\n# x\nlog = \"c\"\n";
         insta::assert_snapshot!(sentences(&gathered(file, &[], &[])).join("\n"), @r"
@@ -498,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_of_a_file_begin_where_it_is() {
+    fn relative_paths_in_a_file_are_relative_to_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("other.toml");
         std::fs::write(&file, "log = \"my.log\"\nlisten = \"unix:s\"").unwrap();
@@ -511,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_named_in_the_order_of_the_file() {
+    fn all_mistakes_are_reported_in_the_order_of_the_file() {
         let file = "# a comment
 send_timeout = \"5 parsecs\"
 idel_timeout = 5
@@ -539,7 +545,7 @@ log = 1
 
     /// Files are cut off by uploads and typed by people.
     #[test]
-    fn no_slip_in_a_file_is_more_than_a_sentence() {
+    fn every_mistake_in_a_file_is_one_sentence() {
         const FILE: &str =
             "# ä\npublic = [\"all\", 'inspect']\nlog = \"\"\"a\nb\"\"\"\r\nbody_bytes=0x2000";
         let check = |text: &str| {

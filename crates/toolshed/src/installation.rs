@@ -1,8 +1,8 @@
 //! What an installation has on disk: the one list of file names and modes, and their folders.
 //!
 //! The launcher (`dispatch.fcgi`) and the rewrite rules (`htaccess`) spell some of these names again; the tests
-//! below parse both files and compare. Who writes a file, and when, is not known here. The layout in prose, for
-//! owners: docs/deploying.md and docs/reloading.md.
+//! below parse both files and compare. The code that writes the files is elsewhere. For owners, docs/deploying.md and
+//! docs/reloading.md describe the layout.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 /// One file or folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    /// Its name; for a file [beside](Within::BesideProgram) another one, the ending after that file's name.
+    /// Its name; for a file [beside](Within::BesideProgram) another one, the suffix after that file's name.
     pub(crate) name: &'static str,
     /// The mode it is created with. Not every reader needs it: some files are created by other crates.
     pub(crate) mode: u32,
-    /// The folder, or the file that lends its name.
+    /// The folder, or the file to whose name this is a suffix.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the comparison with the rewrite rules"))]
     within: Within,
 }
@@ -24,17 +24,17 @@ pub(crate) struct Entry {
 enum Within {
     /// In the installation's folder, see [`home`].
     Home,
-    /// Beside the program, which lends its name: `toolshed` and this.
+    /// Beside the program: `toolshed` and this suffix.
     BesideProgram,
     /// In the folder `data`, or the one that the setting `data` names.
     Data,
-    /// Beside the store, which lends its name.
+    /// Beside the store: its name and this suffix.
     BesideStore,
     /// In the folder of upgrades. Verdicts there have names of their own, of mode 600.
     Upgrade,
     /// In the folder `logs`.
     Logs,
-    /// Beside the log file, which lends its name.
+    /// Beside the log file: its name and this suffix.
     BesideLog,
     /// In the site's folder, beside the launcher: where the web server looks.
     Site,
@@ -46,14 +46,14 @@ impl Entry {
         folder.join(self.name)
     }
 
-    /// Returns the path of this entry beside the file that lends its name.
+    /// Returns the path of this entry beside the file to whose name it is a suffix.
     pub(crate) fn beside(self, file: &Path) -> PathBuf {
         let mut path = OsString::from(file);
         path.push(self.name);
         path.into()
     }
 
-    /// Returns a file name without this ending; `None` if it ends otherwise.
+    /// Returns a file name without this suffix; `None` if it has another one.
     pub(crate) fn stem(self, name: &str) -> Option<&str> {
         name.strip_suffix(self.name)
     }
@@ -92,7 +92,7 @@ macro_rules! entries {
 entries! {
     /// The program. Its file may have another name; the names of the files beside it follow.
     PROGRAM: Home, "toolshed", 0o755;
-    /// A newer program that has arrived and waits for its check.
+    /// A newer program that waits for its check.
     ARRIVING: BesideProgram, ".new", 0o755;
     /// The program that was replaced last.
     PREVIOUS: BesideProgram, ".previous", 0o755;
@@ -103,7 +103,7 @@ entries! {
     /// The owner creates it to open the set-up page.
     SET_UP: Home, "toolshed.setup", 0o600;
 
-    /// What the processes of a site share.
+    /// The data that the processes of a site share.
     DATA: Home, "data", 0o700;
     /// Verdicts on versions, and the settings that passed last.
     UPGRADE: Home, "data/upgrade", 0o700;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_launcher_spells_names_as_they_are_spelled_here() {
+    fn the_launcher_uses_the_same_names() {
         let code = launcher_code();
         let endings = found(r"\$(?:program|place)(\.[a-z]+)", &code);
         assert!(!endings.is_empty() && endings.iter().all(|it| it == GOOD.name), "{endings:?}");
@@ -252,8 +252,8 @@ mod tests {
         }
     }
 
-    /// What the rewrite rules withhold from visitors though the file exists.
-    fn withheld() -> Vec<Regex> {
+    /// What the rewrite rules deny to visitors although the file exists.
+    fn denied() -> Vec<Regex> {
         let rules = RULES_TEXT.lines().filter_map(|line| line.strip_prefix("RewriteCond $1 !"));
         let patterns = rules.map(|rule| match rule.strip_suffix(" [NC]") {
             Some(pattern) => Regex::new(&format!("(?i){pattern}")),
@@ -263,25 +263,25 @@ mod tests {
     }
 
     #[test]
-    fn the_rewrite_rules_withhold_every_file_but_those_for_visitors() {
-        let rules = withheld();
+    fn the_rewrite_rules_deny_every_file_but_those_for_visitors() {
+        let rules = denied();
         assert_eq!(rules.len(), 5, "the form of the rules has changed");
-        let is_withheld = |path: &str| rules.iter().any(|rule| rule.is_match(path).unwrap());
+        let is_denied = |path: &str| rules.iter().any(|rule| rule.is_match(path).unwrap());
         let mut seen = 0;
         for entry in ALL.iter().copied().filter(|entry| entry.within != Within::Site) {
             let path = entry.path();
             let path = if is_folder(entry) { path + "/file" } else { path };
             // The installation's folder is the site's own, or is inside it.
             for path in [path.clone(), format!("{FOLDER_NEXT_TO_SITE}/{path}")] {
-                assert!(is_withheld(&path), "{path} would be sent to visitors");
+                assert!(is_denied(&path), "{path} would be sent to visitors");
             }
             seen += 1;
         }
         assert_eq!(seen, ALL.len() - 3);
-        assert!(is_withheld(RULES.name));
+        assert!(is_denied(RULES.name));
         // This has rules of its own, above.
-        assert!(!is_withheld(LAUNCHER.name) && RULES_TEXT.contains("<Files \"dispatch.fcgi\">"));
-        assert!(!is_withheld(&format!("{}/site.css", STATIC.name)));
+        assert!(!is_denied(LAUNCHER.name) && RULES_TEXT.contains("<Files \"dispatch.fcgi\">"));
+        assert!(!is_denied(&format!("{}/site.css", STATIC.name)));
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(crate) fn begin(settings: &Settings) -> Terminal {
     if to_file(file, settings) { terminal } else { Terminal::default() }
 }
 
-/// The terminal that a command was started at, kept when its output goes to the log: the greeting, and the reason for
+/// The terminal at which a command was started, saved when its output goes to the log: the greeting, and the reason for
 /// exiting, belong there.
 #[derive(Debug, Default)]
 pub(crate) struct Terminal {
@@ -122,7 +122,7 @@ impl Terminal {
     pub(crate) fn greet(&self, text: &str) {
         let stdout = io::stdout();
         let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
-        // Without a reader there is nobody to greet.
+        // The greeting is lost if standard output has no reader.
         let _ = descriptors::write_at_once(output, text.as_bytes());
     }
 
@@ -189,7 +189,7 @@ mod tests {
     const LINES: usize = 100;
 
     #[test]
-    fn several_processes_write_whole_lines_and_stray_output_is_among_them() {
+    fn several_processes_write_complete_lines_and_stray_output_is_included() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made/log");
         let writers: Vec<_> = ["a", "b", "c"]
@@ -214,14 +214,14 @@ mod tests {
             assert_eq!(ends(&format!(" WARN {word}")), LINES, "messages of {letter}");
             assert_eq!(ends(&format!("stray output of {letter}")), LINES);
             assert_eq!(ends(&format!("stray error of {letter}")), LINES);
-            // Nothing of one line within another.
+            // No line is inside another.
             assert_eq!(log.matches(&word).count(), LINES, "messages of {letter}");
         }
     }
 
     /// Not a test: the test above runs it, several at once, each in a process of its own.
     #[test]
-    #[ignore = "is run by several_processes_write_whole_lines_and_stray_output_is_among_them"]
+    #[ignore = "is run by several_processes_write_complete_lines_and_stray_output_is_included"]
     fn writer() {
         let Some(file) = std::env::var_os(FILE_FOR_WRITER) else { return };
         let letter = std::env::var("LETTER").unwrap();

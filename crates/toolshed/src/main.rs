@@ -27,7 +27,7 @@ use crate::flags::{Command, Flags};
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    // It fails for no existing signal.
+    // It cannot fail for an existing signal.
     let _ = event_loop::signals::ignore_failed_writes();
     // A web server that starts the program passes no arguments that matter, so they are not even parsed. For CGI this
     // is also a matter of security, since a query may become arguments (RFC 3875 §4.4). A worker's socket comes from

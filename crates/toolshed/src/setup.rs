@@ -23,7 +23,7 @@ const RETRY_AFTER_SECONDS: u32 = 30;
 /// The site while it is being set up.
 pub(crate) struct Setup {
     typed: Typed,
-    /// The mistakes at the last look.
+    /// The mistakes when the configuration was last read.
     sentences: Vec<String>,
     shown: bool,
     router: Router,

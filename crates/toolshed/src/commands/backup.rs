@@ -38,7 +38,7 @@ pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     report::print(&format!("Backed up {file} to {}.\n", target.display()))
 }
 
-/// The site's own files, whether they exist yet or not: a backup in their place would be mistaken for them.
+/// The site's own files, even those that do not exist yet: a backup with their name would be mistaken for them.
 fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();

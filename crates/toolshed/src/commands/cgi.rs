@@ -1,7 +1,7 @@
 //! A web server runs the program as plain CGI: one request, then exit.
 //!
-//! Slower than FastCGI by the start of a process for each request, so nothing is opened that this request does not
-//! need: the log file by the first message, a tool's pages when they are requested.
+//! Each request starts a process, so nothing is opened until it is needed: the log file by the first message, a tool's
+//! pages when they are requested.
 
 use app_server::{Server, Transport};
 

@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 
 use super::serve;
 use crate::application;
-use crate::config::{self, Configuration, Place, Typed};
+use crate::config::{self, Configuration, Location, Typed};
 use crate::installation::{
     HOME_VARIABLE, KEY, LAUNCHER, RULES, SETTINGS, STATIC, STORE, default_log, find_site_folder,
     launched_programs,
@@ -32,7 +32,7 @@ const RULES_TEXT: &str = include_str!("../../../../htaccess");
 /// Prints what was found.
 ///
 /// # Errors
-/// Exit code 2 when the settings are wrong, 1 when something else would not work.
+/// Exit code 2 if the settings are wrong, 1 if something else would not work.
 pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
     let configuration = config::load(typed);
     let mut findings = Findings::default();
@@ -161,7 +161,7 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
         ),
         Ok(_) => findings.ok("Log", format!("{shown}")),
         Err(_) => {
-            let folder = nearest_that_is_there(&file);
+            let folder = nearest_existing_folder(&file);
             if folder.is_dir() && access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
                 findings.ok("Log", format!("{shown}, not yet created"));
             } else {
@@ -175,11 +175,11 @@ fn log_file(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// Where the password is set: the first place that takes effect (docs/login.md).
+/// Where the password is set: the first source that takes effect (docs/login.md).
 fn password(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
     const SUBJECT: &str = "Login";
     let variable = config::password_variable(configuration);
-    if let (Some((_, Place::Line { file, .. })), Some(name)) =
+    if let (Some((_, Location::Line { file, .. })), Some(name)) =
         (configuration.set.get("password_hash"), variable)
     {
         return findings.note(
@@ -191,7 +191,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
             format!("Remove {name} from the environment to use the password in the file."),
         );
     }
-    if let Some((_, Place::Line { file, .. })) = configuration.set.get("password_hash") {
+    if let Some((_, Location::Line { file, .. })) = configuration.set.get("password_hash") {
         let shown = file.display();
         return match fs::metadata(file) {
             Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
@@ -251,7 +251,7 @@ fn sets_password(rules: &Path) -> bool {
     })
 }
 
-/// Where the site keeps its data: sessions, and which tool keeps crashing.
+/// The site's data: sessions, and which tools have crashed.
 fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     const SUBJECT: &str = "Data";
     let folder = application::login(&configuration.settings).data;
@@ -303,7 +303,7 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
             ),
             None => findings.ok(SUBJECT, format!("{shown}")),
         },
-        Err(_) if is_writable(&nearest_that_is_there(&folder)) => {
+        Err(_) if is_writable(&nearest_existing_folder(&folder)) => {
             findings.ok(SUBJECT, format!("{shown}, not yet created"));
         }
         Err(_) => findings.wrong(
@@ -314,7 +314,7 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// What backups have left behind that were killed.
+/// What killed backups have left behind.
 fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
     for left in application::login(&configuration.settings).store().unfinished_copies() {
         let kib = left.bytes.div_ceil(1024);
@@ -326,7 +326,7 @@ fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// A file of the site's that is there and that this account cannot use: made by another one, say.
+/// A file of the site that exists but that this account cannot use, for example because another account created it.
 fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
     let files = [(STORE, Access::READ_OK | Access::WRITE_OK), (KEY, Access::READ_OK)];
     let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();
@@ -552,23 +552,23 @@ fn some_of(names: &[&str]) -> String {
     }
 }
 
-/// Neither this account's nor root's.
+/// Whether it belongs neither to this account nor to root.
 fn is_foreign(metadata: &Metadata) -> bool {
     ![geteuid().as_raw(), 0].contains(&metadata.uid())
 }
 
-/// suexec runs nothing that its group or everybody may change.
+/// Whether its group or everybody may change it: suexec does not run such files.
 fn may_be_changed_by_others(metadata: &Metadata) -> bool {
     metadata.mode() & 0o022 != 0
 }
 
-/// As chmod takes it: `755`.
+/// The mode as chmod takes it: `755`.
 fn mode(metadata: &Metadata) -> String {
     format!("{:o}", metadata.mode() & 0o7777)
 }
 
-/// The nearest folder above a file that exists; what is not there yet would be made in it.
-fn nearest_that_is_there(file: &Path) -> PathBuf {
+/// The nearest existing folder above a file: missing folders would be created in it.
+fn nearest_existing_folder(file: &Path) -> PathBuf {
     let above = file.ancestors().skip(1).map(|folder| match folder.as_os_str().is_empty() {
         true => Path::new("."),
         false => folder,

@@ -25,10 +25,10 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);
-    let upgrade = upgrade::or_say_why_not(upgrade);
+    let upgrade = upgrade::log_if_unavailable(upgrade);
     let mut host = SiteHost::new(&configuration.settings);
     if typed.config.is_none() {
-        host = host.on_listening(upgrade::keeps_when_listening(&configuration));
+        host = host.on_listening(upgrade::save_when_listening(&configuration));
     }
     let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {

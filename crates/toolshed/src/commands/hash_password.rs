@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let password = typed()?;
     if let Some(words) = Password::weakness(&password) {
-        // Without a reader there is nobody to warn.
+        // The warning is lost if standard error has no reader.
         let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
     }
     let hash = Password::make_hash(&password).map_err(Failure::refused)?;

@@ -30,7 +30,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let made_up = make_up_password(&listen, &mut configuration);
     let transport = Transport::Http(listen);
     let settings = application::server_settings(&configuration.settings);
-    let upgrade = upgrade::or_say_why_not(upgrade);
+    let upgrade = upgrade::log_if_unavailable(upgrade);
     let upgrade = match &made_up {
         // It is printed once, so an upgrade does not change it.
         Some(made_up) => {
@@ -57,15 +57,15 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
 /// A generated password, printed at the terminal.
 enum MadeUp {
     /// By the previous version of this process, or by the supervisor.
-    Before(String),
-    Now(login::MadeUp),
+    Inherited(String),
+    New(login::MadeUp),
 }
 
 impl MadeUp {
     fn password(&self) -> &str {
         match self {
-            MadeUp::Before(password) => password,
-            MadeUp::Now(made_up) => made_up.password(),
+            MadeUp::Inherited(password) => password,
+            MadeUp::New(made_up) => made_up.password(),
         }
     }
 }
@@ -82,8 +82,8 @@ fn make_up_password(listen: &Address, configuration: &mut Configuration) -> Opti
     let made_up = match event_loop::run(login.has_set_up()) {
         Ok(Ok(true)) => return None,
         Ok(Ok(false)) => match before {
-            Some(password) => Ok(MadeUp::Before(password)),
-            None => login.make_up_password().map(MadeUp::Now).map_err(|error| error.to_string()),
+            Some(password) => Ok(MadeUp::Inherited(password)),
+            None => login.make_up_password().map(MadeUp::New).map_err(|error| error.to_string()),
         },
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
@@ -104,8 +104,8 @@ pub(crate) const MADE_UP_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
 fn greet(terminal: &Terminal, made_up: Option<&MadeUp>, address: &str) {
     // Only once the site is served: a failed start leaves nothing behind.
     let kept = |made_up: &&MadeUp| match made_up {
-        MadeUp::Before(_) => true,
-        MadeUp::Now(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),
+        MadeUp::Inherited(_) => true,
+        MadeUp::New(made_up) => made_up.keep().inspect_err(|error| cannot_log_in(error)).is_ok(),
     };
     let log_in = made_up.filter(kept).map_or(String::new(), |made_up| {
         format!("\n  Log in with:   {} (generated, because none is set)", made_up.password())

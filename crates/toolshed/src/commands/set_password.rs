@@ -48,7 +48,7 @@ fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure
     };
     // A named file that does not exist yet is created.
     let file = config::file_of(typed).ok_or_else(|| {
-        Failure::refused("The installation's folder cannot be found; is /proc there?")
+        Failure::refused("The installation's folder cannot be found; is /proc mounted?")
     })?;
     if file.exists() && configuration.problems.iter().any(is_unreadable) {
         return Err(Failure::configuration(configuration));

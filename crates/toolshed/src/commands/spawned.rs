@@ -21,9 +21,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);
-    let upgrade = upgrade::or_say_why_not(upgrade);
+    let upgrade = upgrade::log_if_unavailable(upgrade);
     let host = SiteHost::new(&configuration.settings);
-    let host = host.on_listening(upgrade::keeps_when_listening(&configuration));
+    let host = host.on_listening(upgrade::save_when_listening(&configuration));
     let mut site = application::site(configuration);
     if !is_unix_socket() {
         site = site.reached_over_tcp();

@@ -7,7 +7,7 @@ use crate::application;
 use crate::config::Typed;
 use crate::report::{self, Failure};
 
-/// Prints a line a tool: name, who may use it, path, title.
+/// Prints a line per tool: name, who may use it, path, title.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
     let site = application::site_settings(&configuration.settings);
@@ -25,7 +25,7 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     report::print(&table(["NAME", "FOR", "PATH", "TITLE"], &rows))
 }
 
-/// Lines with their columns below each other.
+/// Formats lines with aligned columns.
 fn table(head: [&str; 4], rows: &[[String; 4]]) -> String {
     let head = head.map(str::to_owned);
     let lines = || [&head].into_iter().chain(rows);

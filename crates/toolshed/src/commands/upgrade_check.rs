@@ -1,8 +1,8 @@
 //! `toolshed check --upgrade`: how a running process checks a version, including its own, before it upgrades to it. The
 //! output is for a program: one line, and the exit code.
 //!
-//! Everything that a start needs is tried, and one page is made. Nothing of a site changes except the copies of what has
-//! passed.
+//! It does everything that a start does, and renders one page. It changes nothing of a site except the copies of the
+//! version and settings that passed.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -17,10 +17,10 @@ use crate::{commands, upgrade};
 /// Checks; `keep`: keeps a copy of this version, for the launcher.
 ///
 /// # Errors
-/// When this version, with this configuration, could not serve.
+/// If this version, with this configuration, could not serve.
 pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
     let configuration = commands::right_settings(typed)?;
-    let kept = upgrade::keep_configuration;
+    let save = upgrade::save_configuration;
     let settings = application::server_settings(&configuration.settings);
     let mut request = http::Request::new(None);
     let host = http::HeaderValue::from_static("localhost");
@@ -32,8 +32,8 @@ pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
     if status.is_server_error() {
         return Err(Failure::refused(format!("The front page was answered with {status}.")));
     }
-    // The version serves without a copy, too; only a later broken one has nothing to fall back to.
-    let copies = [kept(&configuration), if keep { upgrade::keep_program() } else { Ok(()) }];
+    // The version serves without a copy, too; but a later broken version then has nothing to fall back to.
+    let copies = [save(&configuration), if keep { upgrade::save_program() } else { Ok(()) }];
     for error in copies.into_iter().filter_map(Result::err) {
         report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;
     }

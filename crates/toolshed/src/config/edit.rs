@@ -17,11 +17,11 @@ pub(crate) fn with_text(text: &str, key: &str, value: &str) -> Option<String> {
     }
     let before = parsed(&text)?;
     let quoted = format!("{value:?}");
-    let place = before.get(key).map(|value| value.span());
-    let candidates = match place {
-        Some(place) => {
+    let location = before.get(key).map(|value| value.span());
+    let candidates = match location {
+        Some(location) => {
             let mut changed = text.clone();
-            changed.replace_range(place, &quoted);
+            changed.replace_range(location, &quoted);
             vec![changed]
         }
         None => {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_left_alone() {
+    fn invalid_files_are_not_changed() {
         for text in [
             "a = 1 2",
             "password_hash = \"no end",
@@ -148,7 +148,7 @@ mod tests {
 
     /// Files are truncated by uploads and typed by people.
     #[test]
-    fn whatever_is_in_the_file_stays() {
+    fn everything_else_in_the_file_stays() {
         const FILE: &str = "# ä\npublic = [\"all\", 'inspect']\npassword_hash = \"\"\"a\nb\"\"\" # c\r\nbody_bytes=0x2000";
         let check = |text: &str| {
             let Some(changed) = with_text(text, KEY, "new") else { return };

@@ -12,7 +12,7 @@ use site::Password;
 use site::login::CookiePath;
 
 use super::Settings;
-use super::problem::Place;
+use super::problem::Location;
 use super::quantity::{parse_size, parse_time, show_size, show_time};
 use super::value::Value;
 
@@ -52,7 +52,7 @@ enum Kind {
     Own {
         write: &'static str,
         default: &'static str,
-        take: fn(&mut Settings, &Value, &Place) -> Result<(), Advice>,
+        take: fn(&mut Settings, &Value, &Location) -> Result<(), Advice>,
     },
 }
 
@@ -461,7 +461,7 @@ pub(crate) const KEYS: &[Key] = &[
             set: |settings, value| settings.server.crash_guard = value,
         },
         what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered: 500 for \
-               its own request, 503 for the others, and a restart in place. A tool that crashes 3 times in \
+               its own request, 503 for the others, and a restart in location. A tool that crashes 3 times in \
                30 s is quarantined: its requests get 503 for a minute.",
         why: "Without it the process dies, its requests are lost, and mod_fcgid starts fewer and fewer new \
               ones. Turn it off to examine a crash with a debugger.",
@@ -476,7 +476,7 @@ pub(crate) const KEYS: &[Key] = &[
             },
         },
         what: "How long one tool may stall the event loop by computing without a pause before its request \
-               gets 504 and the process restarts in place. 0 is forever. Needs `crash_guard`.",
+               gets 504 and the process restarts in location. 0 is forever. Needs `crash_guard`.",
         why: "There is one thread: an endless loop would end the site. Less than web servers wait for a \
               response (mod_fcgid 40 s, nginx 60 s).",
     },
@@ -523,7 +523,7 @@ impl Key {
         &self,
         settings: &mut Settings,
         value: &Value,
-        place: &Place,
+        location: &Location,
     ) -> Result<(), String> {
         let write = || format!("write {}", self.write());
         match &self.kind {
@@ -559,7 +559,7 @@ impl Key {
                 take(settings, items).map_err(|advice| advice.or_else(write))?;
             }
             Kind::Own { take, .. } => {
-                take(settings, value, place).map_err(|advice| advice.or_else(write))?;
+                take(settings, value, location).map_err(|advice| advice.or_else(write))?;
             }
         }
         Ok(())
@@ -658,37 +658,37 @@ fn take_trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(
     Ok(())
 }
 
-fn take_log(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+fn take_log(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
     let Value::Text(path) = value else { return Err(Advice::Usual) };
     if path.trim().is_empty() || path.ends_with('/') {
         return Err(Advice::Usual);
     }
-    settings.log = Some(relative_to(place, path));
+    settings.log = Some(relative_to(location, path));
     Ok(())
 }
 
-fn take_password_hash(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_password_hash(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Usual) };
     settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Usual)?);
     Ok(())
 }
 
-fn take_data(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+fn take_data(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
     let Value::Text(path) = value else { return Err(Advice::Usual) };
     if path.trim().is_empty() {
         return Err(Advice::Usual);
     }
-    settings.data = Some(relative_to(place, path));
+    settings.data = Some(relative_to(location, path));
     Ok(())
 }
 
-fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Usual) };
     settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Usual)?);
     Ok(())
 }
 
-fn take_https(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Usual) };
     settings.redirects_to_https = match &**text {
         "redirect" => true,
@@ -698,7 +698,7 @@ fn take_https(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), A
     Ok(())
 }
 
-fn take_hsts(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     /// Two years: what preload lists ask for.
     const LONGEST: Duration = Duration::from_secs(17_520 * HOUR);
     let time = value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= LONGEST);
@@ -706,20 +706,20 @@ fn take_hsts(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Ad
     Ok(())
 }
 
-fn take_listen(settings: &mut Settings, value: &Value, place: &Place) -> Result<(), Advice> {
+fn take_listen(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Usual) };
     let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
     let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
     let address = match text.parse().map_err(|_| Advice::Usual)? {
-        Address::Unix(path) => Address::Unix(relative_to(place, path)),
+        Address::Unix(path) => Address::Unix(relative_to(location, path)),
         address => address,
     };
     settings.listen = Some(address);
     Ok(())
 }
 
-fn take_workers(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let text = value.as_scalar().ok_or(Advice::Usual)?;
     let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
     settings.workers = if text == "auto" {
@@ -745,7 +745,7 @@ fn take_workers(settings: &mut Settings, value: &Value, _: &Place) -> Result<(),
 /// More would be a typo: each takes memory of its own.
 const WORKERS: RangeInclusive<usize> = 1..=256;
 
-fn take_base(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Advice> {
+fn take_base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Usual) };
     let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
     if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
@@ -757,8 +757,8 @@ fn take_base(settings: &mut Settings, value: &Value, _: &Place) -> Result<(), Ad
 }
 
 /// A path, relative to the file it is written in.
-fn relative_to(place: &Place, path: impl AsRef<Path>) -> PathBuf {
-    place.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
+fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
+    location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
 }
 
 #[cfg(test)]
@@ -767,8 +767,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place::Variable("TEST".to_owned())
+    fn location() -> Location {
+        Location::Variable("TEST".to_owned())
     }
 
     #[test]
@@ -797,7 +797,7 @@ mod tests {
             let table = toml::de::DeTable::parse(&text).unwrap();
             let value = Value::from_toml(table.get_ref()[key.name].get_ref());
             let mut settings = Settings::default();
-            assert_eq!(key.take(&mut settings, &value, &place()), Ok(()), "{text}");
+            assert_eq!(key.take(&mut settings, &value, &location()), Ok(()), "{text}");
             assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()), "{text}");
             assert_eq!(key.default_in_words(), default, "{text}");
         }
@@ -814,7 +814,7 @@ mod tests {
             };
             let take = |number: u64| {
                 let value = Value::Text(format!("{number}{unit}"));
-                key.take(&mut Settings::default(), &value, &place())
+                key.take(&mut Settings::default(), &value, &location())
             };
             assert_eq!(take(*range.start()), Ok(()), "{}", key.name);
             assert_eq!(take(*range.end()), Ok(()), "{}", key.name);
@@ -838,7 +838,7 @@ mod tests {
                     continue;
                 }
                 let mut settings = Settings::default();
-                let advice = key.take(&mut settings, value, &place()).unwrap_err();
+                let advice = key.take(&mut settings, value, &location()).unwrap_err();
                 assert!(advice.contains("write "), "{}: {advice}", key.name);
                 assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
             }

@@ -7,7 +7,7 @@ use super::value::Value;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// On the command line, as this flag: `--listen`.
     Flag(&'static str),
     /// In the environment, as this variable: `TOOLSHED_LISTEN`.
@@ -23,35 +23,35 @@ pub(crate) enum Place {
     },
 }
 
-impl Place {
+impl Location {
     /// The folder that a relative path is relative to, if it is not the current one. The paths in a file are
     /// relative to the file, because it is unknown in which folder a web server starts programs.
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
-            Place::Line { file, .. } => file.parent(),
-            Place::Flag(_) | Place::Variable(_) => None,
+            Location::Line { file, .. } => file.parent(),
+            Location::Flag(_) | Location::Variable(_) => None,
         }
     }
 }
 
-impl Place {
+impl Location {
     /// Without the key: `toolshed.toml, line 3`.
     pub(crate) fn in_short(&self) -> String {
         match self {
-            Place::Flag(name) => (*name).to_owned(),
-            Place::Variable(name) => name.clone(),
-            Place::Line { file, line, .. } => format!("{}, line {line}", name_of(file)),
+            Location::Flag(name) => (*name).to_owned(),
+            Location::Variable(name) => name.clone(),
+            Location::Line { file, line, .. } => format!("{}, line {line}", name_of(file)),
         }
     }
 }
 
 /// `--listen`, `TOOLSHED_LISTEN`, or `toolshed.toml, line 3: listen`.
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Flag(name) => formatter.write_str(name),
-            Place::Variable(name) => formatter.write_str(name),
-            Place::Line { file, line, key } => {
+            Location::Flag(name) => formatter.write_str(name),
+            Location::Variable(name) => formatter.write_str(name),
+            Location::Line { file, line, key } => {
                 write!(formatter, "{}, line {line}: {key}", name_of(file))
             }
         }
@@ -66,7 +66,7 @@ pub(crate) enum Problem {
         /// The key, if it exists.
         key: Option<&'static str>,
         /// Where it was written.
-        place: Place,
+        location: Location,
         /// The value as written.
         value: Value,
         /// What to write, starting with "write".
@@ -75,7 +75,7 @@ pub(crate) enum Problem {
     /// A key that does not exist.
     UnknownKey {
         /// Where it was written.
-        place: Place,
+        location: Location,
         /// The most similar known key.
         nearest: Option<&'static str>,
     },
@@ -134,15 +134,15 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::BadValue { place, value, advice, .. } => {
-                write!(formatter, "{place} is {value}; {advice}.")
+            Problem::BadValue { location, value, advice, .. } => {
+                write!(formatter, "{location} is {value}; {advice}.")
             }
-            Problem::UnknownKey { place, nearest } => {
-                match place {
-                    Place::Flag(name) => write!(formatter, "unknown setting `{name}`")?,
-                    Place::Variable(name) => write!(formatter, "unknown setting `{name}`")?,
-                    Place::Line { key, .. } => {
-                        write!(formatter, "{}: unknown setting `{key}`", place.in_short())?;
+            Problem::UnknownKey { location, nearest } => {
+                match location {
+                    Location::Flag(name) => write!(formatter, "unknown setting `{name}`")?,
+                    Location::Variable(name) => write!(formatter, "unknown setting `{name}`")?,
+                    Location::Line { key, .. } => {
+                        write!(formatter, "{}: unknown setting `{key}`", location.in_short())?;
                     }
                 }
                 match nearest {

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_as_the_same() {
+    fn written_quantities_parse_to_the_same_value() {
         for value in [0, 1, 59, 60, 90, 300, 3600, 86_400, 1023, 1024, 65_536, 1 << 30] {
             assert_eq!(parse_size(&show_size(value)), Some(value));
             let time = Duration::from_secs(value);

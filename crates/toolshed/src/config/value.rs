@@ -1,4 +1,4 @@
-//! A value as it was written, before anybody knows what its key takes.
+//! A value as it was written, before it is parsed by its key.
 
 use std::fmt;
 

@@ -144,7 +144,7 @@ impl LogFile {
     /// another file.
     fn put_aside(&self, own: &Metadata) -> bool {
         let Ok(lock) = File::open(&self.path) else { return false };
-        // Without locks two processes might do it at once, and the log before is lost.
+        // Without locks, two processes might rename it at once, and the previous log would be lost.
         if descriptors::try_lock(lock.as_fd()).is_err_and(|error| error.kind() == WouldBlock) {
             return false;
         }
@@ -194,7 +194,7 @@ impl LogFile {
     }
 }
 
-/// Makes the folder unless it is there, and closes the usual one to other accounts.
+/// Creates the folder if it is missing, and closes the default one to other accounts.
 fn make(folder: &Path, is_usual: bool) -> io::Result<Option<Exposed>> {
     DirBuilder::new().recursive(true).mode(LOGS.mode).create(folder)?;
     if is_usual && close_to_others(folder)? == Access::Tightened {
@@ -203,7 +203,7 @@ fn make(folder: &Path, is_usual: bool) -> io::Result<Option<Exposed>> {
     Ok(lets_others_replace(folder).map(|mode| Exposed::Left(folder.to_owned(), mode)))
 }
 
-/// Where the log goes that was too large.
+/// The path of the previous log file.
 pub(super) fn before(path: &Path) -> PathBuf {
     LOG_BEFORE.beside(path)
 }
@@ -224,7 +224,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     let file =
         options.create(true).append(true).mode(LOG.mode).custom_flags(nonblocking).open(path)?;
     let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
-    // What cannot be read, such as a terminal, has no half lines of others.
+    // What cannot be read, such as a terminal, has no incomplete lines of other processes.
     let is_broken = reader.and_then(|file| ends_within_a_line(&file)).unwrap_or(false);
     Ok((file, is_broken))
 }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn two_files_hold_the_newest_lines() {
+    fn two_files_have_the_newest_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/log");
         let mut log = LogFile::open(&path, None, 100).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn several_who_write_follow_one_another() {
+    fn all_writers_follow_a_rotation() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut logs: Vec<_> = (0..3).map(|_| LogFile::open(&path, None, 1000).unwrap()).collect();
@@ -290,7 +290,7 @@ mod tests {
         let kept = read(&before(&path)) + &read(&path);
         let expected: String = (0..300).map(|number| format!("line {number:>4}\n")).collect();
         assert!(kept.len() >= 1000 && expected.ends_with(&kept), "{kept}");
-        // And if something else renames or removes it.
+        // The same if something else renames or removes it.
         fs::rename(&path, folder.path().join("elsewhere")).unwrap();
         logs[0].append(b"first\n").unwrap();
         logs[1].append(b"second\n").unwrap();
@@ -301,9 +301,9 @@ mod tests {
         assert_eq!(read(&path), "third\nfourth\n");
     }
 
-    /// Such as /var/log, or a folder that a project's people share.
+    /// Such as /var/log, or a folder that a team shares.
     #[test]
-    fn a_folder_that_somebody_has_chosen_keeps_its_mode() {
+    fn a_folder_that_the_owner_chose_keeps_its_mode() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("logs");
         fs::create_dir(&folder).unwrap();
@@ -334,9 +334,9 @@ mod tests {
         assert_eq!(LogFile::open(&made, None, 100).unwrap().take_exposed(), None);
     }
 
-    /// A disk that was full, and a process that ended with it.
+    /// For example, the disk was full, and the process exited.
     #[test]
-    fn half_a_line_of_somebody_else_is_ended_first() {
+    fn an_incomplete_line_of_another_process_is_ended_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         for (found, expected) in
@@ -345,7 +345,7 @@ mod tests {
             fs::write(&path, found).unwrap();
             LogFile::open(&path, None, 100).unwrap().append(b"ours\n").unwrap();
             assert_eq!(read(&path), expected);
-            // And of a file that is followed to.
+            // The same in a file that it follows to.
             let mut log = LogFile::open(&path, None, 100).unwrap();
             fs::remove_file(&path).unwrap();
             fs::write(&path, found).unwrap();
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_put_there_is_not_written_to() {
+    fn files_of_other_accounts_are_not_written_to() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("logs");
         fs::create_dir(&folder).unwrap();
@@ -372,11 +372,11 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_renamed_it_ends_at_twice_its_size() {
+    fn without_renaming_the_log_ends_at_twice_its_size() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = LogFile::open(&path, None, 100).unwrap();
-        // A folder that is not empty gives way to no file.
+        // A file cannot replace a folder that is not empty.
         fs::create_dir_all(before(&path).join("full")).unwrap();
         let appended = (0..100).filter(|_| log.append(b"a line\n").is_ok()).count();
         assert!(appended < 100 && read(&path).len() <= 220, "{appended}");

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_message_passes_for_another() {
+    fn a_message_cannot_imitate_another() {
         for (message, expected) in [
             ("plain\n", "plain\n"),
             ("no end", "no end\n"),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_cut_at_a_whole_letter() {
+    fn a_message_is_truncated_at_a_character_boundary() {
         for letter in ["x", "ä", "\u{1b}", "\nx"] {
             let long = line(letter.repeat(3 * LONGEST).as_bytes(), " (more)");
             assert!(long.len() < LONGEST + 32, "{}", long.len());

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_written_then_one_in_a_while_and_what_was_left_out_is_counted() {
+    fn after_a_burst_messages_are_limited_and_the_suppressed_are_counted() {
         let mut rates = Rates::default();
         let begin = Instant::now();
         for _ in 0..BURST {
@@ -98,7 +98,7 @@ mod tests {
         let told = rates.admit("login", begin + REFILL);
         assert_eq!(told, Some(LeftOut { count: 8, since: Some(begin) }));
         assert_eq!(rates.admit("login", begin + REFILL), None);
-        // After a long pause everything is as at the start.
+        // After a long pause, a burst is allowed again.
         let later = begin + REFILL * BURST * 2;
         let told = rates.admit("login", later);
         assert_eq!(told, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_a_day_is_some_thousand_lines() {
+    fn a_flood_of_a_day_writes_some_thousand_lines() {
         let mut rates = Rates::default();
         let begin = Instant::now();
         let moments = (0..86_400).flat_map(|second| [second; 10]);

@@ -1,4 +1,4 @@
-//! What tracing writes its messages with: nothing that goes wrong here stops the code that logs.
+//! tracing's writer. No failure here stops the code that logs.
 //!
 //! A message passes its kind's rate limit (`rate.rs`), becomes a line (`line.rs`) and is appended to a file
 //! (`file.rs`) or to standard error. Messages that cannot be written are counted, and reported once writing
@@ -122,7 +122,7 @@ impl Sink {
         match self {
             Sink::File(file) => file.append(line),
             Sink::StandardError => descriptors::write_at_once(io::stderr().as_fd(), line),
-            // What other accounts could do in the folder is said where processes last: here each would say it.
+            // Permissions of the folder are not reported here: under CGI, every process would do so.
             Sink::Later { path, limit } => {
                 match LogFile::open(path, default_log().as_deref(), *limit) {
                     Ok(file) => {

@@ -35,7 +35,7 @@ fn a_version_is_installed_only_when_it_passes() {
     let before = std::fs::read(installation.program()).unwrap();
     let (code, said) = installation.run(&["install", "broken"], &[]);
     assert_eq!(code, 1, "{said}");
-    let why = "! toolshed: broken was not taken: its check ended with exit code 3";
+    let why = "! toolshed: broken was not installed: its check ended with exit code 3";
     assert!(said.contains(why), "{said}");
     assert!(said.contains("! Hint: The version before goes on"), "{said}");
     assert!(!installation.path().join("toolshed.new").exists());
