@@ -179,7 +179,7 @@ impl FastCgi {
         Ok(())
     }
 
-    /// Sends a whole request without a body and waits for its response.
+    /// Sends a complete request without a body and waits for its response.
     ///
     /// # Errors
     /// If the connection fails.

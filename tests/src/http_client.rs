@@ -417,7 +417,7 @@ impl Checksum {
     }
 }
 
-/// The pattern's period in bytes: a prime, which is no multiple of a buffer's size, so that a lost, repeated or
+/// The pattern's period in bytes: a prime, and so not a multiple of a buffer's size, so that a lost, repeated or
 /// moved piece changes the checksum.
 const PERIOD: usize = 65_521;
 

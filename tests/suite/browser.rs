@@ -351,8 +351,8 @@ fn a_new_password_is_rated_as_it_is_typed() {
         browser.enter(NEW);
     };
     let is_in_sight = |notice: &str| {
-        let place = format!("document.querySelector('{notice}').getBoundingClientRect()");
-        browser.look(&format!("(at => at.top >= 0 && at.bottom <= innerHeight)({place})"))
+        let rectangle = format!("document.querySelector('{notice}').getBoundingClientRect()");
+        browser.look(&format!("(at => at.top >= 0 && at.bottom <= innerHeight)({rectangle})"))
     };
     browser.ask("/window/rect", &json!({ "width": 500, "height": 600 }));
     browser.go("/account");

@@ -180,11 +180,11 @@ pub(crate) fn run_all(running: Running, cases: Vec<Case>) {
     // mod_fcgid starts our program with the first request.
     let first = Case::ask("the first request", Request::get("/healthz"), Expect::Text("ok"));
     for case in [first].iter().chain(&cases) {
-        let begin = Instant::now();
+        let started = Instant::now();
         if let Err(error) = case.run(&running) {
             failures.push(format!("{}: {error}", case.name));
         }
-        let took = begin.elapsed();
+        let took = started.elapsed();
         if took > Duration::from_secs(2) {
             println!("{}: {took:.1?}", case.name);
         }

@@ -41,7 +41,7 @@ fn a_thousand_idle_and_two_hundred_dripping_connections_delay_no_request() {
     let setup = Setup::new(App::Toolshed, "").with_variable("TOOLSHED_MAX_CONNECTIONS", "2000");
     let mut program = external::start_limited(&setup, Limit::Descriptors, 4096, None)
         .expect("the program starts");
-    let alone = p99(&program);
+    let quiet = p99(&program);
 
     let idle: Vec<FastCgi> = (0..IDLE)
         .map(|_| {
@@ -72,7 +72,7 @@ fn a_thousand_idle_and_two_hundred_dripping_connections_delay_no_request() {
         over.store(true, Ordering::Relaxed);
         measured
     });
-    println!("p99 {alone:?} alone, {crowded:?} among {IDLE} idle and {DRIPPING} dripping");
+    println!("p99 {quiet:?} without, {crowded:?} among {IDLE} idle and {DRIPPING} dripping");
     let open = process_table::descriptors(program.app.pid()).expect("it runs");
     assert!(open > IDLE + DRIPPING, "all of them are still connected: {open}");
     let used = |pid| process_table::processor_time(pid).expect("it runs");

@@ -85,8 +85,8 @@ fn head(id: u16, target: &str) -> Vec<u8> {
     [begin(id, RESPONDER), params(id, target), record(PARAMS, id, b"")].concat()
 }
 
-/// A whole request.
-fn whole(id: u16, target: &str) -> Vec<u8> {
+/// A complete request.
+fn complete(id: u16, target: &str) -> Vec<u8> {
     [head(id, target), record(STDIN, id, b"")].concat()
 }
 
@@ -108,14 +108,14 @@ fn table() -> Vec<Case> {
     flags[7] = 0xff;
     flags[10] = 0xff;
     flags[15] = 0xff;
-    let mut version_2 = whole(1, "/healthz");
+    let mut version_2 = complete(1, "/healthz");
     version_2[0] = 2;
     vec![
         case("a record for an id that was never begun", vec![record(STDIN, 5, b"x")], Ignored),
         Case {
             name: "a record for an id whose request is over",
             steps: vec![
-                Step::Send(whole(1, "/healthz")),
+                Step::Send(complete(1, "/healthz")),
                 Step::AwaitEnd(1),
                 Step::Send(record(STDIN, 1, b"late")),
             ],
@@ -222,7 +222,7 @@ fn table() -> Vec<Case> {
         ),
         case(
             "content for a stream that was ended",
-            vec![whole(1, "/hang"), record(STDIN, 1, b"more")],
+            vec![complete(1, "/hang"), record(STDIN, 1, b"more")],
             Closed,
         ),
         case(
@@ -380,7 +380,7 @@ impl Wire {
 
     /// Sends a valid request and waits for its response.
     fn next_request(&mut self) -> io::Result<()> {
-        (&self.stream).write_all(&whole(200, "/healthz"))?;
+        (&self.stream).write_all(&complete(200, "/healthz"))?;
         let mut body = Vec::new();
         loop {
             let record = self.read_record()?;

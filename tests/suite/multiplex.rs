@@ -14,7 +14,7 @@ fn a_slow_request_does_not_delay_interleaved_ones() {
     let mut program = external::start(&Setup::new(App::TestApp, "")).expect("the program starts");
     let mut connection = program.connect().expect("it listens");
     let slow = id(7);
-    let begin = Instant::now();
+    let started = Instant::now();
     for number in 1..=64 {
         let id = id(number);
         if id == slow {
@@ -46,7 +46,7 @@ fn a_slow_request_does_not_delay_interleaved_ones() {
         assert!(body.contains(&sum), "{body}");
         assert_eq!(response.end, COMPLETE);
     }
-    assert!(begin.elapsed() < Duration::from_secs(2), "the slow one delays no other");
+    assert!(started.elapsed() < Duration::from_secs(2), "the slow one delays no other");
     let (ended, response) = connection.finish_any().expect("a response arrives");
     assert_eq!((ended, response.body()), (slow, &b"slow"[..]));
     assert_eq!(program.check_unharmed(), Ok(()));

@@ -23,8 +23,8 @@ fn sigterm_ends_an_idle_program_at_once() {
         let mut program = external::start(&Setup::new(app, "")).expect("the program starts");
         assert_eq!(program.check_unharmed(), Ok(()));
         // An idle keep-alive connection does not delay the exit.
-        let mut kept = program.connect().expect("it listens");
-        kept.get(id(1), true, "/healthz").expect("a response arrives");
+        let mut idle = program.connect().expect("it listens");
+        idle.get(id(1), true, "/healthz").expect("a response arrives");
         thread::sleep(Duration::from_millis(200));
         program.app.signal(libc::SIGTERM).expect("it runs");
         let status = program.app.wait(TIMEOUT).expect("an idle program exits at once");
@@ -39,9 +39,9 @@ fn sigterm_ends_an_idle_http_server_at_once() {
         end_to_end::fixtures::serve::start(&Setup::new(App::Toolshed, "")).expect("it starts");
     let response = Request::get("/healthz").send(running.address).expect("a response arrives");
     assert_eq!(response.status, 200);
-    let begin = Instant::now();
+    let started = Instant::now();
     assert_eq!(running.stop(), Ok(()));
-    assert!(begin.elapsed() < TIMEOUT);
+    assert!(started.elapsed() < TIMEOUT);
 }
 
 #[test]

@@ -112,7 +112,7 @@ struct Load<'a> {
 impl Load<'_> {
     /// Runs one client until all requests have been sent.
     fn client(&self) {
-        let mut kept = None;
+        let mut idle = None;
         loop {
             let number = self.started.fetch_add(1, Ordering::Relaxed);
             if number >= self.total {
@@ -130,12 +130,12 @@ impl Load<'_> {
             }
             // A third of the requests have their own connections, as behind mod_fcgid.
             let keep = !number.is_multiple_of(3);
-            self.ask(kind, keep, &mut kept);
+            self.ask(kind, keep, &mut idle);
         }
     }
 
-    fn ask(&self, kind: Kind, keep: bool, kept: &mut Option<FastCgi>) {
-        let connection = if keep { kept.take() } else { None };
+    fn ask(&self, kind: Kind, keep: bool, idle: &mut Option<FastCgi>) {
+        let connection = if keep { idle.take() } else { None };
         let was_kept = connection.is_some();
         let asked = connection.map_or_else(|| FastCgi::connect(self.socket), Ok).and_then(|it| {
             let mut connection = it;
@@ -156,13 +156,13 @@ impl Load<'_> {
                     self.disturbed.fetch_add(1, Ordering::Relaxed);
                 }
                 if keep {
-                    *kept = Some(connection);
+                    *idle = Some(connection);
                 }
             }
             // Like a web server, retry: the connection may have been closed while it was idle.
             Err(_) if was_kept => {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
-                self.ask(kind, keep, kept);
+                self.ask(kind, keep, idle);
             }
             Err(error) => {
                 let crashes = self.crashes.lock().expect("no client has panicked").len();

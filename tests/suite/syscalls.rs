@@ -72,9 +72,9 @@ fn a_small_request_on_a_new_connection_takes_five_or_six_system_calls() {
 fn watching_for_upgrades_costs_one_system_call_per_accept() {
     let setup = Setup::new(App::TestApp, "").with_upgrade();
     let program = external::start(&setup).expect("the program starts");
-    let mut kept = program.connect().expect("it listens");
-    let mut ask_kept = || {
-        kept.get(id(1), true, "/healthz").expect("a response arrives");
+    let mut keep_alive = program.connect().expect("it listens");
+    let mut ask_on_keep_alive = || {
+        keep_alive.get(id(1), true, "/healthz").expect("a response arrives");
         thread::sleep(Duration::from_millis(5));
     };
     let ask_new = || {
@@ -82,7 +82,7 @@ fn watching_for_upgrades_costs_one_system_call_per_accept() {
         connection.get(id(1), false, "/healthz").expect("a response arrives");
         thread::sleep(Duration::from_millis(5));
     };
-    ask_kept();
+    ask_on_keep_alive();
     ask_new();
     let launcher = program.launcher();
     let launcher = launcher.to_str().expect("it is ASCII");
@@ -96,7 +96,8 @@ fn watching_for_upgrades_costs_one_system_call_per_accept() {
     let (looks, accepts, log) = count(&trace(&program, || (0..REQUESTS).for_each(|_| ask_new())));
     assert!(accepts >= REQUESTS, "{log}");
     assert_eq!(looks, accepts, "{log}");
-    let (looks, accepts, log) = count(&trace(&program, || (0..REQUESTS).for_each(|_| ask_kept())));
+    let (looks, accepts, log) =
+        count(&trace(&program, || (0..REQUESTS).for_each(|_| ask_on_keep_alive())));
     assert_eq!((looks, accepts), (0, 0), "{log}");
 }
 

@@ -33,8 +33,8 @@ const BROKEN: &[Broken] = &[
     Broken {
         name: "cut off",
         install: |site| {
-            let whole = fs::read(find("toolshed")).expect("the program");
-            site.install(&whole[..whole.len() / 50]);
+            let program = fs::read(find("toolshed")).expect("the program");
+            site.install(&program[..program.len() / 50]);
         },
         message: "was rejected",
     },

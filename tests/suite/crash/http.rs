@@ -56,7 +56,7 @@ fn every_fault_is_answered_and_so_are_other_requests() {
         assert_eq!(uploading.finish().expect("a response arrives").status, 503, "{fault}");
         assert!(read(&mut half).starts_with("HTTP/1.1 503 "), "{fault}");
         assert!(read_until_closed(&mut closing).starts_with("HTTP/1.1 503 "), "{fault}");
-        idle.write_all(healthz).expect("an idle connection is kept");
+        idle.write_all(healthz).expect("the idle connection is handed over");
         assert!(read(&mut idle).ends_with("ok"), "{fault}");
         check_restarted(&server, &pid, &image);
     }

@@ -16,7 +16,7 @@ use super::table::messages;
 pub(super) type Failure = String;
 
 /// Whether a fault hit a connection, which can then get no response.
-pub(super) fn hit_connection(injected: &Injected) -> bool {
+fn hit_connection(injected: &Injected) -> bool {
     let of_connections = ["read(", "write(", "writev(", "epoll_ctl(", "fcntl(", "brk(", "mmap("];
     injected.lines.iter().any(|line| {
         let is_socket = line.contains("<socket:") || line.contains("<UNIX");
@@ -79,7 +79,7 @@ pub(super) fn check_log(
 }
 
 /// Whether writing the log failed.
-pub(super) fn hit_log(injected: &Injected) -> bool {
+fn hit_log(injected: &Injected) -> bool {
     injected.hit("toolshed.log") || injected.hit("/logs\"") || injected.hit("/stderr>")
 }
 
@@ -107,7 +107,7 @@ pub(super) fn check_end(site: &Site, phase: &Phase, fault: Fault) -> Result<(), 
 
 /// Whether the process must survive the fault, because it may be the only one that listens: brief shortages, for
 /// which another attempt is enough.
-pub(super) fn must_survive(fault: Fault) -> bool {
+fn must_survive(fault: Fault) -> bool {
     let retried = ["epoll_create1", "eventfd2", "execve", "fcntl", "pipe2"];
     let is_shortage = ["EMFILE", "ENFILE", "ENOMEM"].contains(&fault.errno);
     !fault.lasting && retried.contains(&fault.call) && (is_shortage || fault.call == "execve")

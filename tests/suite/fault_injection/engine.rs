@@ -6,7 +6,10 @@ use std::path::Path;
 use end_to_end::injection::Fault;
 use end_to_end::is_long;
 
-use super::checks::*;
+use super::checks::{
+    check_again, check_conversations, check_end, check_log, check_next_request, check_no_leaks,
+    check_one_task, check_store, count_descriptors, descriptors,
+};
 use super::phases::{Injection, PHASES, Phase};
 use super::site::Site;
 use super::table::{ERRORS, LASTING};
@@ -51,16 +54,16 @@ pub(super) fn sweep_all(name: &str) {
 }
 
 /// The fewest rows that a phase meets: a request on a keep-alive connection reads, writes and waits.
-pub(super) const MIN_ROWS: u32 = 3;
+const MIN_ROWS: u32 = 3;
 
 /// The highest n; a sweep that gets there would never end.
-pub(super) const MAX_CALLS: u32 = 600;
+const MAX_CALLS: u32 = 600;
 
 /// The outcome of a row of the table.
 #[derive(Debug, Default)]
-pub(super) struct Row {
-    pub(super) injections: u32,
-    pub(super) failures: Vec<String>,
+struct Row {
+    injections: u32,
+    failures: Vec<String>,
 }
 
 /// Makes the n-th call fail, n = 1, 2, 3 … until a run meets no fault.
@@ -118,7 +121,7 @@ pub(super) fn sweep(
 }
 
 /// Runs the phase without a fault and returns the number of open descriptors afterwards.
-pub(super) fn run_without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
+fn run_without_fault(phase: &Phase, site: &mut Site, trace: &Path) -> usize {
     let outcome = (phase.drive)(site, &mut Injection { fault: None, trace, injector: None });
     assert!(outcome.is_normal(), "{}: {outcome:?}\n{}", phase.name, site.log());
     assert_eq!(site.get("/healthz").status(), Some(200), "{}", phase.name);
@@ -128,12 +131,12 @@ pub(super) fn run_without_fault(phase: &Phase, site: &mut Site, trace: &Path) ->
 
 /// Whether the kernel cannot return this error: flags and existing entries of a poll set need no memory, and a
 /// pipe that is not full accepts a byte.
-pub(super) fn is_impossible(line: &str) -> bool {
+fn is_impossible(line: &str) -> bool {
     let certain = ["F_GETFD", "F_SETFD", "F_GETFL", "F_SETFL", "EPOLL_CTL_MOD", "EPOLL_CTL_DEL"];
     certain.iter().any(|what| line.contains(what)) || line.contains("\"!\", 1)")
 }
 
-pub(super) fn indented(text: &str) -> String {
+fn indented(text: &str) -> String {
     text.lines()
         .rev()
         .take(25)
@@ -145,10 +148,10 @@ pub(super) fn indented(text: &str) -> String {
 }
 
 /// The values of n without `--long`.
-pub(super) const SAMPLE: [u32; 3] = [1, 3, 8];
+const SAMPLE: [u32; 3] = [1, 3, 8];
 
 /// The values of n: all, or a sample.
-pub(super) fn numbers() -> impl Iterator<Item = u32> {
+fn numbers() -> impl Iterator<Item = u32> {
     let every = is_long();
     (1..=MAX_CALLS).filter(move |number| every || SAMPLE.contains(number))
 }

@@ -98,11 +98,11 @@ pub(super) struct Injection<'a> {
 
 impl Injection<'_> {
     /// Starts counting the calls of the running program.
-    pub(super) fn attach(&mut self, site: &Site) {
+    fn attach(&mut self, site: &Site) {
         self.attach_to(site.pid());
     }
 
-    pub(super) fn attach_to(&mut self, pid: u32) {
+    fn attach_to(&mut self, pid: u32) {
         if let Some(fault) = self.fault {
             let injector = Injector::attach(pid, fault, self.trace);
             self.injector = Some(injector.expect("strace follows the program"));
@@ -122,7 +122,7 @@ impl Injection<'_> {
 pub(super) struct Outcome {
     pub(super) conversations: Vec<Conversation>,
     /// Whether the phase did what its responses do not show: the upgrade happened, the process exited.
-    pub(super) is_done: bool,
+    is_done: bool,
 }
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Outcome {
         self.conversations.push(Conversation { what, expected, heard, was_idle: false });
     }
 
-    pub(super) fn heard_on_idle(&mut self, heard: Heard) {
+    fn heard_on_idle(&mut self, heard: Heard) {
         let what = "on a keep-alive connection";
         self.conversations.push(Conversation { what, expected: 200, heard, was_idle: true });
     }
@@ -163,10 +163,7 @@ pub(super) fn start(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     outcome
 }
 
-pub(super) fn on_a_keep_alive_connection(
-    site: &mut Site,
-    injection: &mut Injection<'_>,
-) -> Outcome {
+fn on_a_keep_alive_connection(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     let mut idle = site.connect().expect("it listens");
@@ -177,12 +174,12 @@ pub(super) fn on_a_keep_alive_connection(
     outcome
 }
 
-pub(super) fn start_get(connection: &mut FastCgi, number: u16, target: &str) {
+fn start_get(connection: &mut FastCgi, number: u16, target: &str) {
     connection.begin(id(number), true, "GET", target, None);
     connection.stdin_end(id(number));
 }
 
-pub(super) fn on_new_connections(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn on_new_connections(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     injection.attach(site);
@@ -193,7 +190,7 @@ pub(super) fn on_new_connections(site: &mut Site, injection: &mut Injection<'_>)
 }
 
 /// A body is spilled to disk: its request is queued behind another on the same connection.
-pub(super) fn with_a_body_on_disk(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn with_a_body_on_disk(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     const PIECES: usize = 24;
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
@@ -212,7 +209,7 @@ pub(super) fn with_a_body_on_disk(site: &mut Site, injection: &mut Injection<'_>
 }
 
 /// A login by a process that opens an existing store.
-pub(super) fn login_again(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn login_again(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     if let Some(fault) = injection.fault.take() {
         // Remove the login attempts of earlier runs, since their number is limited.
         forget_store(site);
@@ -232,7 +229,7 @@ pub(super) fn login(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     log_in(site, injection)
 }
 
-pub(super) fn forget_store(site: &mut Site) {
+fn forget_store(site: &mut Site) {
     site.program = None;
     for below in ["toolshed.db", "toolshed.db-journal", "secret.key"] {
         let _ = fs::remove_file(site.path("data").join(below));
@@ -240,7 +237,7 @@ pub(super) fn forget_store(site: &mut Site) {
 }
 
 /// Logs in and opens the account page.
-pub(super) fn log_in(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn log_in(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     injection.attach(site);
@@ -288,7 +285,7 @@ pub(super) fn isolated(site: &mut Site, injection: &mut Injection<'_>) -> Outcom
 }
 
 /// A web server runs the program for each of two requests, beside a process that keeps running.
-pub(super) fn cgi(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn cgi(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     for (what, method, target, body) in
@@ -361,14 +358,14 @@ pub(super) fn over_http(site: &mut Site, injection: &mut Injection<'_>) -> Outco
 }
 
 /// The launcher is touched; a keep-alive connection is handed over.
-pub(super) fn touched(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn touched(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     site.running();
     upgrade(site, injection, |_| {})
 }
 
 /// A new version arrives, is checked by a child, and replaces the old one.
-pub(super) fn replaced(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
+fn replaced(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.program = None;
     site.running();
     upgrade(site, injection, |site| {

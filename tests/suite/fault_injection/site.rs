@@ -24,7 +24,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(3);
 /// An installation in its own folder, and the socket that its web server would have.
 pub(super) struct Site {
     pub(super) folder: tempfile::TempDir,
-    pub(super) listener: OwnedFd,
+    listener: OwnedFd,
     pub(super) program: Option<Program>,
     /// The lengths of [`Site::LOGS`] when this run started.
     pub(super) log_lengths: [usize; 2],
@@ -39,7 +39,7 @@ pub(super) const PASSWORD: &str = "a long password, for a sweep";
 impl Site {
     pub(super) fn new() -> Site {
         let folder =
-            tempfile::Builder::new().prefix("toolshed-swept-").tempdir().expect("a folder");
+            tempfile::Builder::new().prefix("toolshed-faults-").tempdir().expect("a folder");
         copy_executable(&find("toolshed"), &folder.path().join("toolshed")).expect("a copy");
         fs::write(folder.path().join("dispatch.fcgi"), "touch me\n").expect("a file");
         let listener = listening_socket(&folder.path().join("sock")).expect("a socket");
@@ -50,7 +50,7 @@ impl Site {
         self.folder.path().join(below)
     }
 
-    pub(super) fn with_settings(&self, start: Start) -> Start {
+    fn with_settings(&self, start: Start) -> Start {
         start
             .without_environment()
             .folder(self.folder.path())
@@ -89,7 +89,7 @@ impl Site {
 
     /// Waits until the running version is saved as the last good one: a child checks it one second after the first
     /// start.
-    pub(super) fn wait_until_checked(&self) {
+    fn wait_until_checked(&self) {
         let deadline = Instant::now() + BOUND;
         while !self.path("toolshed.good").exists() {
             assert!(
@@ -101,7 +101,7 @@ impl Site {
         }
     }
 
-    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
+    fn exit_status(&mut self) -> Option<ExitStatus> {
         self.program.as_mut()?.ended().expect("the system can tell")
     }
 
@@ -148,7 +148,7 @@ impl Site {
     }
 
     /// The files with the program's messages.
-    pub(super) const LOGS: [&str; 2] = ["stderr", "logs/toolshed.log"];
+    const LOGS: [&str; 2] = ["stderr", "logs/toolshed.log"];
 
     pub(super) fn all_logs(&self) -> [String; 2] {
         let read = |below| fs::read(self.path(below)).unwrap_or_default();

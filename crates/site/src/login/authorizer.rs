@@ -62,7 +62,7 @@ impl Gate {
         Ok(response)
     }
 
-    /// Redirects a browser to the login, and from there back to the path it asked for. That path lies outside the site,
+    /// Redirects a browser to the login, and from there back to the path it asked for. That path is outside the site,
     /// so it is signed.
     fn lead_to_login(&self, head: &Parts, site: &BasePath) -> Result<Response, HttpError> {
         let is_page = [Method::GET, Method::HEAD].contains(&head.method);

@@ -32,7 +32,7 @@ pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
         let mut name = file.as_os_str().to_owned();
         name.push(beside);
         refuse_odd(Path::new(&name))?;
-        // SQLite rolls it back into the store, whoever wrote it.
+        // SQLite rolls it back into the store, no matter who wrote it.
         refuse_foreign(Path::new(&name))?;
         if let Ok(found) = fs::metadata(&name) {
             close(Path::new(&name), found.permissions().mode())?;

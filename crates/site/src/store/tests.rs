@@ -1,4 +1,4 @@
-//! The store on its own: what it promises to several processes, and its errors.
+//! The store: what it guarantees to several processes, and its errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn nothing_is_opened_before_its_first_use_and_then_private() {
+fn files_are_created_on_first_use_and_private() {
     let (folder, store) = store();
     assert!(!folder.path().join("data").exists());
     put(&store, "a", "1").unwrap();
@@ -51,7 +51,7 @@ fn nothing_is_opened_before_its_first_use_and_then_private() {
 
 /// Each waits for the disk, and all visitors with it.
 #[test]
-fn concurrent_writes_take_one_turn_of_the_loop_each() {
+fn each_concurrent_write_takes_its_own_turn_of_the_loop() {
     let (_folder, store) = store();
     let turns = Rc::new(RefCell::new(BTreeSet::new()));
     event_loop::run(async {
@@ -74,9 +74,10 @@ fn concurrent_writes_take_one_turn_of_the_loop_each() {
     assert_eq!(turns.borrow().len(), 200);
 }
 
-/// SQLite opens read-only what cannot be opened for writing at that moment, for want of a descriptor for example.
+/// SQLite opens a file read-only if it cannot be opened for writing at that moment, for example without a free
+/// descriptor.
 #[test]
-fn a_connection_that_can_only_read_is_not_kept() {
+fn a_read_only_connection_is_not_reused() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     block_on(store.read(|store| store.execute_batch("PRAGMA query_only = ON"))).unwrap();
@@ -160,7 +161,7 @@ fn waiting_for_a_lock_does_not_block_the_loop() {
                     .map_err(|error| error.to_string())
             }
         });
-        // The loop keeps running while somebody waits; were it blocked, the lock would never be released.
+        // The loop keeps running during the wait; if it were blocked, the lock would never be released.
         for _ in 0..20 {
             event_loop::time::sleep(Duration::from_millis(1)).await;
         }
@@ -177,7 +178,7 @@ fn a_reader_does_not_see_half_a_change() {
     let other = Store::at(store.file());
     let seen = block_on(store.read(|reader| {
         let before: i64 = reader.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))?;
-        // While somebody reads, nobody can write.
+        // During a read, no process can write.
         let refused = Connection::open(other.file())?.execute("DELETE FROM facts", []);
         assert_eq!(
             refused.unwrap_err().sqlite_error_code(),
@@ -190,14 +191,14 @@ fn a_reader_does_not_see_half_a_change() {
 }
 
 #[test]
-fn errors_name_the_cure() {
+fn errors_say_what_to_do() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let whole = fs::read(store.file()).unwrap();
     for (what, bytes, words) in [
         (
             "no database",
-            b"this is no database at all, but a text of some length".to_vec(),
+            b"this is not a database at all, but a text of some length".to_vec(),
             "damaged",
         ),
         ("cut off", whole[..whole.len() / 2].to_vec(), "damaged"),
@@ -247,7 +248,7 @@ fn without_rights<T: Send + 'static>(
 }
 
 #[test]
-fn unwritable_files_are_named_with_the_cure() {
+fn errors_of_unwritable_files_say_what_to_do() {
     for (name, mode, is_open) in [
         ("data", 0o500, false),
         ("data", 0o500, true),
@@ -296,7 +297,7 @@ fn a_copy_is_complete_private_and_moved_into_place_at_once() {
 }
 
 #[test]
-fn a_copy_replaces_nothing_but_a_copy() {
+fn a_copy_replaces_only_a_copy() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let target = folder.path().join("target");
@@ -342,7 +343,7 @@ fn leftovers_of_killed_backups_are_removed_by_the_next() {
     assert_eq!(fs::read_dir(data.join("copy.own")).unwrap().count(), 2);
 }
 
-/// Two at once: neither takes the other's unfinished copy for a leftover, however long it takes.
+/// Of two at once, neither removes the other's unfinished copy as a leftover, however long it takes.
 #[test]
 fn an_unfinished_copy_is_locked() {
     let (_folder, store) = store();
@@ -416,7 +417,7 @@ fn a_copy_in_a_shared_folder_leaks_nothing_and_overwrites_nothing() {
 }
 
 #[test]
-fn no_copy_is_made_where_others_could_replace_it() {
+fn a_copy_that_others_could_replace_is_refused() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
     let shared = folder.path().join("shared");
@@ -464,7 +465,7 @@ fn others_can_never_read_a_copy() {
                         let Ok(found) = entry.metadata() else { continue };
                         let name = entry.file_name();
                         *seen += u32::from(name.as_bytes().starts_with(b".copy."));
-                        // A folder of ours beside the copy could be replaced by anybody who can write there.
+                        // A folder of ours beside the copy could be replaced by anyone who can write there.
                         let is_exchangeable = place != data && found.is_dir() && name != "data";
                         if found.permissions().mode() & 0o077 != 0 || is_exchangeable {
                             exposed.insert(name);
@@ -479,7 +480,10 @@ fn others_can_never_read_a_copy() {
         }
         over.store(true, Ordering::Relaxed);
         let (in_the_making, exposed) = watcher.join().unwrap();
-        assert!(!in_the_making.contains(&0), "the watcher has seen nothing: {in_the_making:?}");
+        assert!(
+            !in_the_making.contains(&0),
+            "the watcher has seen no unfinished copy: {in_the_making:?}"
+        );
         assert!(exposed.is_empty(), "{exposed:?}");
     });
 }
@@ -536,7 +540,7 @@ fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     for kill in 0..KILLS {
         // A process is killed right after its report: usually in the middle of its next write.
         let at = kill * 7 % PROCESSES;
-        let heard = writers[at].hear().expect("a writer ended by itself");
+        let heard = writers[at].hear().expect("a writer exited by itself");
         acknowledged.insert(heard);
         let killed = std::mem::replace(&mut writers[at], start());
         acknowledged.extend(killed.kill());
@@ -575,7 +579,7 @@ impl Writer {
     fn hear(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.output.read_line(&mut line).unwrap() > 0 {
-            // A line that was cut off by the kill does not count.
+            // An incomplete line does not count: the process was killed while it wrote.
             if let Some((_, name)) = line.split_once("wrote ")
                 && let Some(name) = name.strip_suffix('\n')
             {

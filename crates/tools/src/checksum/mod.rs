@@ -61,12 +61,13 @@ async fn form(page: Page) -> Response {
 /// every body a form (`application/x-www-form-urlencoded`): there `?alg=` makes the difference.
 async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
-    let wish = query_value(head.uri.query(), "alg");
+    let requested = query_value(head.uri.query(), "alg");
     let is_multipart = Multipart::is_in(&head.headers);
-    let is_form = is_multipart || wish.is_none() && is_urlencoded(&head.headers);
-    let default_format = if is_form && wish.is_none() { Format::Html } else { Format::Text };
+    let is_form = is_multipart || requested.is_none() && is_urlencoded(&head.headers);
+    let default_format = if is_form && requested.is_none() { Format::Html } else { Format::Text };
 
-    let algorithms = chosen(wish.as_deref()).map_err(|page| page.default_format(default_format))?;
+    let algorithms =
+        chosen(requested.as_deref()).map_err(|page| page.default_format(default_format))?;
     let submission = match (is_multipart, is_form) {
         (true, _) => from_multipart(&head.headers, body, &algorithms).await,
         (_, true) => from_urlencoded(body, &algorithms).await,
@@ -76,8 +77,8 @@ async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
 
     Ok(match Format::wanted(&head.headers, default_format) {
         Format::Html if is_form => result_page(&page, &submission),
-        Format::Json => json_response(&submission.checksums, wish.is_some()),
-        Format::Html | Format::Text => text_response(&submission.checksums, wish.is_some()),
+        Format::Json => json_response(&submission.checksums, requested.is_some()),
+        Format::Html | Format::Text => text_response(&submission.checksums, requested.is_some()),
     })
 }
 
@@ -288,9 +289,9 @@ fn size_in_words(bytes: u64) -> String {
 }
 
 /// The requested algorithm, or all of them.
-fn chosen(wish: Option<&str>) -> Result<Vec<Algorithm>, HttpError> {
-    let Some(wish) = wish else { return Ok(Algorithm::ALL.to_vec()) };
-    wish.parse().map(|algorithm| vec![algorithm]).map_err(|_| {
+fn chosen(requested: Option<&str>) -> Result<Vec<Algorithm>, HttpError> {
+    let Some(requested) = requested else { return Ok(Algorithm::ALL.to_vec()) };
+    requested.parse().map(|algorithm| vec![algorithm]).map_err(|_| {
         HttpError::new(StatusCode::BAD_REQUEST)
             .title("Unknown algorithm")
             .message(format!("The known ones are {}.", known_names()))

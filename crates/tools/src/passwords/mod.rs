@@ -54,14 +54,14 @@ async fn respond(
 ) -> Result<Response, HttpError> {
     let query = query.unwrap_or_default();
     let default_format = if query.is_empty() { Format::Html } else { Format::Text };
-    let wish = Wish::read(&query).map_err(|page| page.default_format(default_format))?;
-    let made = wish.make().map_err(|error: NoRandomness| {
+    let options = Options::read(&query).map_err(|page| page.default_format(default_format))?;
+    let generated = options.make().map_err(|error: NoRandomness| {
         HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error)
     })?;
     let mut response = match Format::wanted(&headers, default_format) {
-        Format::Html => made_page(&page, &wish, &made),
-        Format::Json => json_response(&made),
-        Format::Text => made
+        Format::Html => page_of(&page, &options, &generated),
+        Format::Json => json_response(&generated),
+        Format::Text => generated
             .passwords
             .iter()
             .map(|line| format!("{line}\n"))
@@ -74,7 +74,7 @@ async fn respond(
 
 /// The options.
 #[derive(Clone, Debug, PartialEq)]
-struct Wish {
+struct Options {
     kind: Kind,
     count: usize,
     /// The options of both kinds are read, so that the page can show them.
@@ -100,15 +100,15 @@ impl Kind {
 }
 
 /// The passwords that were made.
-struct Made {
+struct Generated {
     kind: Kind,
     entropy: f64,
     passwords: Vec<String>,
 }
 
-impl Wish {
+impl Options {
     /// Parses the query. What is missing has its default; what is invalid is a 400 that names it.
-    fn read(query: &str) -> Result<Wish, HttpError> {
+    fn read(query: &str) -> Result<Options, HttpError> {
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let values = |name: &str| {
             let of_name = pairs.iter().filter(move |(key, _)| key == name);
@@ -139,7 +139,7 @@ impl Wish {
         if classes.is_empty() {
             classes = vec![Class::Lower, Class::Upper, Class::Digits];
         }
-        Ok(Wish {
+        Ok(Options {
             kind,
             count: number("count", last("count"), COUNT)?,
             words: Passphrase {
@@ -156,7 +156,7 @@ impl Wish {
         })
     }
 
-    fn make(&self) -> Result<Made, NoRandomness> {
+    fn make(&self) -> Result<Generated, NoRandomness> {
         let mut dice = Dice::new(random::system);
         let (entropy, passwords) = match self.kind {
             Kind::Words => {
@@ -169,7 +169,7 @@ impl Wish {
                 (self.characters.entropy(), (0..self.count).map(one).collect::<Result<_, _>>()?)
             }
         };
-        Ok(Made { kind: self.kind, entropy, passwords })
+        Ok(Generated { kind: self.kind, entropy, passwords })
     }
 }
 
@@ -203,8 +203,8 @@ fn refused(message: String) -> HttpError {
     HttpError::new(StatusCode::BAD_REQUEST).title("Invalid request").message(message)
 }
 
-fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
-    let Wish { words, characters, .. } = wish;
+fn page_of(page: &Page, options: &Options, generated: &Generated) -> Response {
+    let Options { words, characters, .. } = options;
     let separators = Separator::ALL.map(|separator| {
         let sample = format!("two{}words", separator.character());
         json!({
@@ -224,12 +224,12 @@ fn made_page(page: &Page, wish: &Wish, made: &Made) -> Response {
     page.show(
         PAGE,
         context! {
-            kind => made.kind.name(),
-            passwords => &made.passwords,
-            bits => &format!("{:.0}", made.entropy.floor()),
-            strength => strength(made.entropy),
-            time => &time_to_guess(made.entropy),
-            count => &wish.count,
+            kind => generated.kind.name(),
+            passwords => &generated.passwords,
+            bits => &format!("{:.0}", generated.entropy.floor()),
+            strength => strength(generated.entropy),
+            time => &time_to_guess(generated.entropy),
+            count => &options.count,
             words => &words.words,
             list_length => &grouped(logic::words().len()),
             separators => &separators,
@@ -264,7 +264,7 @@ fn class_title(class: Class) -> &'static str {
     }
 }
 
-fn json_response(made: &Made) -> Response {
+fn json_response(generated: &Generated) -> Response {
     #[derive(Serialize)]
     struct Object<'a> {
         kind: &'a str,
@@ -273,9 +273,9 @@ fn json_response(made: &Made) -> Response {
     }
 
     let object = Object {
-        kind: made.kind.name(),
-        entropy_bits: (made.entropy * 10.0).floor() / 10.0,
-        passwords: &made.passwords,
+        kind: generated.kind.name(),
+        entropy_bits: (generated.entropy * 10.0).floor() / 10.0,
+        passwords: &generated.passwords,
     };
     // Numbers and strings cannot fail to become JSON.
     let response = serde_json::to_string(&object).unwrap_or_default() + "\n";

@@ -10,7 +10,7 @@ use super::logic::{
     Characters, Class, LOOKALIKES, Passphrase, Separator, strength, time_to_guess, words,
 };
 use super::random::{Dice, NoRandomness, fair, system};
-use super::{COUNT, Kind, LENGTH, TOOL, WORDS, Wish, grouped};
+use super::{COUNT, Kind, LENGTH, Options, TOOL, WORDS, grouped};
 
 const ADDRESS: &str = "/tools/passwords";
 
@@ -98,11 +98,11 @@ fn the_entropy_of_a_passphrase_counts_its_choices() {
 fn different_choices_make_different_passphrases() {
     let mut dice = Dice::new(system);
     let list = ["a", "ab", "b", "ba"];
-    let wish = Passphrase { digit: true, ..phrase(2) };
-    let made: HashSet<_> = (0..20_000).map(|_| wish.make(&list, &mut dice).unwrap()).collect();
+    let options = Passphrase { digit: true, ..phrase(2) };
+    let made: HashSet<_> = (0..20_000).map(|_| options.make(&list, &mut dice).unwrap()).collect();
     // Four words, twice; a digit of ten after one of the two.
     assert_eq!(made.len(), 4 * 4 * 10 * 2);
-    assert_eq!(wish.entropy(&list), (made.len() as f64).log2());
+    assert_eq!(options.entropy(&list), (made.len() as f64).log2());
 }
 
 #[test]
@@ -127,10 +127,10 @@ fn the_entropy_of_characters_excludes_passwords_that_lack_a_class() {
 #[test]
 fn every_password_that_has_all_classes_can_be_made() {
     let mut dice = Dice::new(system);
-    let wish = characters(2, &[Class::Lower, Class::Digits]);
-    let made: HashSet<_> = (0..20_000).map(|_| wish.make(&mut dice).unwrap()).collect();
+    let options = characters(2, &[Class::Lower, Class::Digits]);
+    let made: HashSet<_> = (0..20_000).map(|_| options.make(&mut dice).unwrap()).collect();
     assert_eq!(made.len(), 26 * 10 * 2);
-    assert_eq!(wish.entropy(), (made.len() as f64).log2());
+    assert_eq!(options.entropy(), (made.len() as f64).log2());
 }
 
 #[test]
@@ -235,10 +235,10 @@ fn an_invalid_option_is_a_400_that_names_it() {
 
 #[test]
 fn an_empty_field_has_its_default() {
-    let usual = Wish::read("").unwrap();
+    let usual = Options::read("").unwrap();
     assert_eq!((usual.kind, usual.count), (Kind::Words, COUNT.2));
     assert_eq!((usual.words.words, usual.characters.length), (WORDS.2, LENGTH.2));
-    assert_eq!(Wish::read("kind=&words=&length=&count=&separator=&capitals=").unwrap(), usual);
+    assert_eq!(Options::read("kind=&words=&length=&count=&separator=&capitals=").unwrap(), usual);
 }
 
 // Requests.

@@ -226,8 +226,8 @@ pub(crate) const KEYS: &[Key] = &[
         },
         what: "Where `serve` and `fastcgi` listen: HOST:PORT or unix:PATH. HOST is an IP address or \
                localhost. Ignored by a process that a web server started: it has the web server's socket.",
-        why: "By default only this machine can connect: whoever reaches a FastCGI socket can claim to be \
-              anybody.",
+        why: "By default only this machine can connect: anyone who reaches a FastCGI socket can claim to \
+        be anyone.",
     },
     Key {
         name: "workers",
@@ -266,7 +266,7 @@ pub(crate) const KEYS: &[Key] = &[
         what: "Proxies that are trusted to name the visitor's address and to report HTTPS \
                (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, networks such as `10.0.0.0/8`, and \
                `unix` for anyone who can connect to our Unix socket.",
-        why: "Anybody can send these headers, so only named proxies are trusted.",
+        why: "Anyone can send these headers, so only named proxies are trusted.",
     },
     Key {
         name: "show_configuration_errors",
@@ -277,7 +277,7 @@ pub(crate) const KEYS: &[Key] = &[
         what: "Whether the page that says the site is being set up also shows, to every visitor, what is \
                wrong.",
         why: "For owners who cannot read the log file. Off by default because the messages contain file \
-              names and values. There is no exception for local visitors: behind a proxy everybody seems \
+              names and values. There is no exception for local visitors: behind a proxy everyone seems \
               to be local.",
     },
     Key {

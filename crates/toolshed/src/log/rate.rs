@@ -95,13 +95,13 @@ mod tests {
         assert_eq!(rates.admit("another", begin), Some(LeftOut::default()), "a kind of its own");
         let almost = begin + REFILL - Duration::from_millis(1);
         assert_eq!(rates.admit("login", almost), None);
-        let told = rates.admit("login", begin + REFILL);
-        assert_eq!(told, Some(LeftOut { count: 8, since: Some(begin) }));
+        let admitted = rates.admit("login", begin + REFILL);
+        assert_eq!(admitted, Some(LeftOut { count: 8, since: Some(begin) }));
         assert_eq!(rates.admit("login", begin + REFILL), None);
         // After a long pause, a burst is allowed again.
         let later = begin + REFILL * BURST * 2;
-        let told = rates.admit("login", later);
-        assert_eq!(told, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));
+        let admitted = rates.admit("login", later);
+        assert_eq!(admitted, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));
         let written = (0..2 * BURST).filter(|_| rates.admit("login", later).is_some()).count();
         assert_eq!(written as u32, BURST - 1);
     }

@@ -118,7 +118,7 @@ fn event_row(Event { at, what, origin }: Event, now: Seconds) -> Value {
     })
 }
 
-/// Returns the message for the change that led here. The URL alone, which anybody can link to, proves nothing.
+/// Returns the message for the change that led here. The URL, which anyone can link to, proves nothing.
 fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Said> {
     let last = last.filter(|last| {
         request.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))

@@ -47,19 +47,22 @@ fn the_second_factor_is_required_once_it_is_on() {
     assert_eq!(
         fresh.log_in_and_go(PASSWORD, &format!("&code={}", codes[0])).status,
         303,
-        "a wrong password used no code up"
+        "a wrong password used up a code"
     );
     let mut next = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
     assert_eq!(
         next.log_in_and_go(PASSWORD, &format!("&code={}", codes[0])).status,
         401,
-        "a recovery code counts once"
+        "a recovery code works once"
     );
     let code = code_at(&key, now() + 30);
     for (password, status) in [("wrong", 401), (PASSWORD, 303), (PASSWORD, 401)] {
         let mut browser = Browser { address: "198.51.100.8", ..Browser::new(&site.router) };
         let response = browser.log_in_and_go(password, &format!("&code={code}"));
-        assert_eq!(response.status, status, "{password}: a code is no password, and counts once");
+        assert_eq!(
+            response.status, status,
+            "{password}: a code is not a password, and counts once"
+        );
     }
     let account = fresh.get("/account");
     assert!(account.text().contains("9 recovery codes"));
@@ -215,11 +218,7 @@ fn sessions_are_listed_and_ended_one_by_one() {
     let end = |id: &str| format!("csrf={}&end={id}&password={TYPED}", token(&account));
     assert_eq!(here.post("/account/sessions", &end("nonsense")).status, 422);
     assert!(there.is_owner());
-    assert_eq!(
-        here.post("/account/sessions", &end("")).status,
-        422,
-        "nothing is chosen beforehand"
-    );
+    assert_eq!(here.post("/account/sessions", &end("")).status, 422, "nothing is preselected");
     assert!(here.is_owner() && there.is_owner());
     let ended = here.post("/account/sessions", &end(&id));
     assert_eq!(location(&ended), "/account?done#end-sessions");

@@ -74,7 +74,7 @@ fn sessions_end_by_time_by_password_and_everywhere_at_once() {
         assert!(left.is_owner());
         assert!(
             left.set.iter().any(|cookie| cookie.starts_with("toolshed=")),
-            "the cookie goes on, too"
+            "the cookie is extended, too"
         );
     }
     assert!(left.is_owner() && left.set.is_empty(), "but not with every request");
@@ -110,7 +110,10 @@ fn a_session_started_while_the_clock_was_ahead_is_like_any_other() {
     assert_eq!(browser.log_in(PASSWORD).status, 303);
     site.let_pass(-365 * DAY);
     assert!(browser.is_owner());
-    assert!(browser.set.iter().any(|cookie| cookie.starts_with("toolshed=")), "its cookie goes on");
+    assert!(
+        browser.set.iter().any(|cookie| cookie.starts_with("toolshed=")),
+        "its cookie is extended"
+    );
     assert!(browser.is_owner() && browser.set.is_empty(), "once");
     for _ in 0..5 {
         site.let_pass(6 * DAY);

@@ -60,7 +60,7 @@ fn too_many_attempts_are_reported_on_the_set_up_page() {
     let csrf = token(&browser.get("/set-up")).to_owned();
     let form = format!("csrf={csrf}&token={}&password={TYPED}", GUESS.replace(' ', "+"));
     let mut tries = std::iter::repeat_with(|| browser.post("/set-up", &form)).take(10);
-    let waits = tries.find(|response| response.status != 422).expect("nobody guesses for ever");
+    let waits = tries.find(|response| response.status != 422).expect("guesses are limited");
     assert_eq!(waits.status, 429);
     assert!(waits.header("retry-after").is_some());
     for words in ["Too many attempts. Try again in", "action=\"/set-up\"", GUESS] {

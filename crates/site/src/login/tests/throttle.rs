@@ -81,7 +81,7 @@ fn a_full_queue_of_password_checks_costs_neither_an_attempt_nor_a_write() {
         );
     }
     assert_eq!(tries(), before);
-    // A client that has to wait anyway is told that.
+    // A client that has to wait anyway gets that response.
     let many = "UPDATE attempts SET failures = 9 WHERE who = '192.0.2.1'";
     block_on(site.store().write(|store| store.execute(many, []))).unwrap();
     assert_eq!(try_password(TYPED).0.status, 429);
@@ -127,7 +127,7 @@ fn under_load_the_login_waits_for_the_draw() {
     assert_eq!(turn.status, 200);
     assert!(turn.text().contains("It is your turn"), "{}", turn.text());
     assert!(known.log_in_if_there_is_a_form(PASSWORD).is_none(), "another waits");
-    assert!(owner.get("/login").text().contains("It is your turn"), "loading it again is no harm");
+    assert!(owner.get("/login").text().contains("It is your turn"), "reloading it does no harm");
     assert_eq!(owner.log_in("wrong").status, 401);
     block_on(site.store().write(lose)).unwrap();
     assert_eq!(owner.get("/login").status, 429, "one try");
