@@ -8,7 +8,7 @@ use end_to_end::is_long;
 
 use super::checks::{
     check_again, check_conversations, check_end, check_log, check_next_request, check_no_leaks,
-    check_one_task, check_store, count_descriptors, descriptors,
+    check_one_task, check_store, count_descriptors,
 };
 use super::phases::{Injection, PHASES, Phase};
 use super::site::Site;
@@ -67,7 +67,7 @@ struct Row {
 }
 
 /// Makes the n-th call fail, n = 1, 2, 3 … until a run meets no fault.
-pub(super) fn sweep(
+fn sweep(
     phase: &Phase,
     site: &mut Site,
     before: &mut Option<usize>,
