@@ -182,76 +182,34 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Truncated>>> {
         let mut this = self.project();
-        let cause = match this.source.as_mut().project() {
+        let piece = match this.source.as_mut().project() {
             SourceProjection::Over => return Poll::Ready(None),
             SourceProjection::Page { page } => {
                 let page = std::mem::take(page);
-                this.source.set(BodySource::Over);
-                return Poll::Ready((!page.is_empty()).then(|| Ok(Frame::data(page))));
+                Piece::Last((!page.is_empty()).then(|| Frame::data(page)))
             }
-            SourceProjection::Isolated { relay } => match ready!(relay.poll_event(context)) {
-                ChildEvent::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                ChildEvent::Head(_) | ChildEvent::End => {
-                    this.source.set(BodySource::Over);
-                    *this.permit = None;
-                    return Poll::Ready(None);
+            SourceProjection::Isolated { relay } => ready!(relay.poll_event(context)).into(),
+            SourceProjection::Application { body } => {
+                ready!(poll_application(body, this.left, context))
+            }
+        };
+        let last = match piece {
+            Piece::Frame(frame) => return Poll::Ready(Some(Ok(frame))),
+            Piece::Last(frame) => {
+                *this.permit = None;
+                frame.map(Ok)
+            }
+            Piece::Failed(cause) => {
+                let truncated = Truncated(cause);
+                if let Some(about) = this.about {
+                    report(&truncated, about);
                 }
-                ChildEvent::Truncated(message) => {
-                    // The isolated process has logged it.
-                    this.source.set(BodySource::Over);
-                    return Poll::Ready(Some(Err(Truncated(Cause::BadResponse(message)))));
-                }
-                ChildEvent::Failed(cause) => cause,
-            },
-            SourceProjection::Application { body } => match body.run(|it| {
-                // Formatting an error runs the application's code too.
-                it.poll_frame(context).map_err(|error| error.to_string())
-            }) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Some(Ok(frame)))) => {
-                    // For the usual `Bytes`, this shares the data instead of copying it.
-                    let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
-                    let Some(left) = this.left else { return Poll::Ready(Some(Ok(frame))) };
-                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    match left.checked_sub(length) {
-                        Some(rest) => {
-                            *left = rest;
-                            return Poll::Ready(Some(Ok(frame)));
-                        }
-                        None => {
-                            let room = *left as usize;
-                            *left = 0;
-                            this.source.set(BodySource::Over);
-                            *this.permit = None;
-                            return Poll::Ready(
-                                (room > 0).then(|| Ok(frame.map_data(|data| data.slice(..room)))),
-                            );
-                        }
-                    }
-                }
-                Ok(Poll::Ready(None)) => match this.left {
-                    Some(left) if *left > 0 => Cause::BadResponse(format!(
-                        "response body ended {left} bytes before its Content-Length"
-                    )),
-                    _ => {
-                        this.source.set(BodySource::Over);
-                        *this.permit = None;
-                        return Poll::Ready(None);
-                    }
-                },
-                Ok(Poll::Ready(Some(Err(error)))) => Cause::BadResponse(error),
-                Err(panic) => Cause::BadResponse(format!("panic: {panic}")),
-            },
+                Some(Err(truncated))
+            }
+            Piece::FailedInChild(message) => Some(Err(Truncated(Cause::BadResponse(message)))),
         };
         this.source.set(BodySource::Over);
-        let broken = Truncated(cause);
-        if let Some(About { method, uri, .. }) = this.about {
-            let reference = reference();
-            let (path, message) = (uri.path(), broken.message());
-            tracing::error!(%reference, %method, path, "Response truncated: {message}.");
-            panics::log_backtrace(&reference);
-        }
-        Poll::Ready(Some(Err(broken)))
+        Poll::Ready(last)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -279,4 +237,71 @@ where
             BodySource::Over => SizeHint::with_exact(0),
         }
     }
+}
+
+/// What comes next of a response.
+enum Piece {
+    Frame(Frame<Bytes>),
+    /// The end, possibly with a last frame.
+    Last(Option<Frame<Bytes>>),
+    /// Not logged yet.
+    Failed(Cause),
+    /// The isolated process has logged it.
+    FailedInChild(String),
+}
+
+impl From<ChildEvent> for Piece {
+    fn from(event: ChildEvent) -> Self {
+        match event {
+            ChildEvent::Data(data) => Piece::Frame(Frame::data(data)),
+            ChildEvent::Head(_) | ChildEvent::End => Piece::Last(None),
+            ChildEvent::Failed(cause) => Piece::Failed(cause),
+            ChildEvent::Truncated(message) => Piece::FailedInChild(message),
+        }
+    }
+}
+
+/// Polls the application's body. `left`: the bytes of its Content-Length still to come.
+fn poll_application<B: HttpBody<Error: fmt::Display>>(
+    body: Pin<&mut Foreign<B>>,
+    left: &mut Option<u64>,
+    context: &mut Context<'_>,
+) -> Poll<Piece> {
+    // Formatting an error runs the application's code too.
+    let polled = body.run(|body| body.poll_frame(context).map_err(|error| error.to_string()));
+    Poll::Ready(match polled {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(Some(Ok(frame)))) => {
+            // For the usual `Bytes`, this shares the data instead of copying it.
+            let frame = frame.map_data(|mut data| data.copy_to_bytes(data.remaining()));
+            let Some(left) = left else { return Poll::Ready(Piece::Frame(frame)) };
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(rest) => {
+                    *left = rest;
+                    Piece::Frame(frame)
+                }
+                None => {
+                    let room = std::mem::take(left) as usize;
+                    Piece::Last((room > 0).then(|| frame.map_data(|data| data.slice(..room))))
+                }
+            }
+        }
+        Ok(Poll::Ready(None)) => match left {
+            Some(left) if *left > 0 => Piece::Failed(Cause::BadResponse(format!(
+                "response body ended {left} bytes before its Content-Length"
+            ))),
+            _ => Piece::Last(None),
+        },
+        Ok(Poll::Ready(Some(Err(error)))) => Piece::Failed(Cause::BadResponse(error)),
+        Err(panic) => Piece::Failed(Cause::BadResponse(format!("panic: {panic}"))),
+    })
+}
+
+/// Logs why a response was cut short.
+fn report(truncated: &Truncated, About { method, uri, .. }: &About) {
+    let reference = reference();
+    let (path, message) = (uri.path(), truncated.message());
+    tracing::error!(%reference, %method, path, "Response truncated: {message}.");
+    panics::log_backtrace(&reference);
 }
