@@ -37,8 +37,8 @@ use rusqlite::{Connection, Transaction};
 
 pub use copy::Unfinished;
 pub use error::StoreError;
+pub use files::Trust;
 use files::refuse_replaceable;
-pub use files::trust_the_owner_of_data;
 pub(crate) use files::{close_folder_of, private_folder_of};
 use refusal::{Refusal, refusal};
 
@@ -65,6 +65,7 @@ pub struct Store {
 
 struct Inner {
     file: PathBuf,
+    trust: Trust,
     handle: Mutex<Handle>,
     /// The turn of the loop with the last write.
     written_in: AtomicU64,
@@ -89,9 +90,16 @@ impl Store {
     /// Makes a handle on the store in this file. Neither the file nor its folder has to exist: the first use creates
     /// them, private to this account.
     pub fn at(file: impl Into<PathBuf>) -> Store {
+        Store::trusting(Trust::default(), file)
+    }
+
+    /// Like [`Store::at`], in a folder of which this says whose it may be.
+    pub fn trusting(trust: Trust, file: impl Into<PathBuf>) -> Store {
         let handle = Handle { pid: 0, identity: (0, 0), connection: None };
         let (file, handle) = (file.into(), Mutex::new(handle));
-        Store { inner: Arc::new(Inner { file, handle, written_in: AtomicU64::new(u64::MAX) }) }
+        Store {
+            inner: Arc::new(Inner { file, trust, handle, written_in: AtomicU64::new(u64::MAX) }),
+        }
     }
 
     /// Returns the file.
@@ -257,7 +265,7 @@ impl Store {
             handle.connection = None;
         }
         if handle.connection.is_none() {
-            let connection = open::open(&self.inner.file)?;
+            let connection = open::open(&self.inner.file, self.inner.trust)?;
             handle.identity = identity(&self.inner.file).unwrap_or_default();
             handle.connection = Some(connection);
         }

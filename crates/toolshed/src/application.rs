@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, Uri};
 use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
+use site::store::Trust;
 use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
@@ -30,8 +31,9 @@ pub(crate) fn site(configuration: Configuration) -> Site {
 
 /// The same for a shell of the account, which is the owner's.
 pub(crate) fn site_for_the_owner(configuration: Configuration) -> Site {
-    let site_settings =
-        SiteSettings { asked_by_owner: true, ..site_settings(&configuration.settings) };
+    let login = LoginSettings { trust: Trust::of_command(), ..login(&configuration.settings) };
+    let settings = site_settings(&configuration.settings);
+    let site_settings = SiteSettings { asked_by_owner: true, login: Some(login), ..settings };
     Site::new(configuration, site_settings)
 }
 

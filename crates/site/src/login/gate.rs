@@ -49,7 +49,7 @@ impl fmt::Debug for Gate {
 impl Gate {
     pub(crate) fn new(settings: LoginSettings) -> Self {
         let store = settings.store();
-        let hashing = Hashing::new(settings.data.join(QUEUE_FOLDER));
+        let hashing = Hashing::new(settings.data.join(QUEUE_FOLDER), settings.trust);
         Gate { settings, store, secrets: OnceLock::new(), hashing }
     }
 
@@ -191,7 +191,7 @@ impl Gate {
         if let Some(secrets) = self.secrets.get() {
             return Ok(secrets);
         }
-        let loaded = Secrets::load(&self.settings.data.join(KEY_FILE))?;
+        let loaded = Secrets::load(&self.settings.data.join(KEY_FILE), self.settings.trust)?;
         Ok(self.secrets.get_or_init(|| loaded))
     }
 

@@ -13,6 +13,7 @@ use process::Failure;
 use super::queue::{Busy, PATIENCE, Permit, Queue};
 use crate::password::Password;
 use crate::pause::pause;
+use crate::store::Trust;
 
 /// How long to wait before asking the system again for a process that it refused.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -41,8 +42,8 @@ pub(crate) enum Process {
 
 impl Hashing {
     /// `queue` is the folder of the queue's files, one for all processes of the site.
-    pub(crate) fn new(queue: PathBuf) -> Self {
-        Hashing { queue: Queue::new(queue) }
+    pub(crate) fn new(queue: PathBuf, trust: Trust) -> Self {
+        Hashing { queue: Queue::new(queue, trust) }
     }
 
     /// Waits for a permit to check this password; `None` for one that takes no time. Get it before the attempt is
@@ -126,7 +127,7 @@ mod tests {
         let hash = Password::make_hash("correct horse").unwrap();
         let password = Password::from_hash(&hash).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let hashing = Hashing::new(folder.path().join("queue"));
+        let hashing = Hashing::new(folder.path().join("queue"), Trust::default());
         event_loop::run(async move {
             let permit = async || hashing.permit(&password).await.unwrap();
             let checked = is(&password, "correct horse", permit().await, Process::Shared).await;

@@ -108,7 +108,9 @@ mod tests {
     #[test]
     fn paths_outside_the_site_have_to_be_signed() {
         let folder = tempfile::tempdir().unwrap();
-        let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
+        let secrets =
+            Secrets::load(&folder.path().join("secret.key"), crate::store::Trust::default())
+                .unwrap();
         let base = BasePath::new("/project");
         let signature = sign(&secrets, "/members/a");
         for (next, signature, expected) in [

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use crate::http::error::HttpError;
 use crate::pause::pause;
-use crate::store::private_folder_of;
+use crate::store::{Trust, private_folder_of};
 
 /// Concurrent checks. Two, so that one that hangs does not close the login.
 const MAX_PERMITS: usize = 2;
@@ -44,14 +44,15 @@ const POLL_EVERY: Duration = Duration::from_millis(25);
 pub(super) struct Queue {
     /// The folder of the slots' files, which are named by number. Created when first needed.
     folder: PathBuf,
+    trust: Trust,
     /// Which slots this process holds: all that is known where files cannot be locked.
     taken: Mutex<[bool; SLOTS]>,
     warned: Once,
 }
 
 impl Queue {
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Queue { folder, taken: Mutex::default(), warned: Once::new() }
+    pub(super) fn new(folder: PathBuf, trust: Trust) -> Self {
+        Queue { folder, trust, taken: Mutex::default(), warned: Once::new() }
     }
 
     /// Waits for a permit.
@@ -108,7 +109,7 @@ impl Queue {
         };
         let file = open().or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                private_folder_of(&path).map_err(io::Error::other)?;
+                private_folder_of(&path, self.trust).map_err(io::Error::other)?;
                 open()
             }
             _ => Err(error),
@@ -219,7 +220,8 @@ mod tests {
     #[test]
     fn two_get_permits_four_wait_in_order_and_the_rest_are_refused_at_once() {
         in_a_loop(async |folder| {
-            let processes: Vec<_> = (0..7).map(|_| Queue::new(folder.clone())).collect();
+            let processes: Vec<_> =
+                (0..7).map(|_| Queue::new(folder.clone(), Trust::default())).collect();
             let mut permits = Vec::new();
             for process in &processes[..2] {
                 permits.push(process.enter().await.unwrap());
@@ -252,7 +254,10 @@ mod tests {
     #[test]
     fn a_permit_ends_even_if_its_file_is_open_elsewhere() {
         in_a_loop(async |folder| {
-            let (process, other) = (Queue::new(folder.clone()), Queue::new(folder));
+            let (process, other) = (
+                Queue::new(folder.clone(), Trust::default()),
+                Queue::new(folder, Trust::default()),
+            );
             let permits = [process.enter().await.unwrap(), process.enter().await.unwrap()];
             let copy = |permit: &Permit<'_>| permit._slot.lock.as_ref().unwrap().0.try_clone();
             let _copies = permits.each_ref().map(|permit| copy(permit).unwrap());
@@ -266,7 +271,7 @@ mod tests {
         in_a_loop(async |folder| {
             fs::write(folder.parent().unwrap().parent().unwrap().join("data"), "no folder")
                 .unwrap();
-            let processes = [(); 2].map(|()| Queue::new(folder.clone()));
+            let processes = [(); 2].map(|()| Queue::new(folder.clone(), Trust::default()));
             let mut permits = Vec::new();
             for process in &processes {
                 permits.push(process.enter().await.unwrap());

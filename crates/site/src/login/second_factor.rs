@@ -212,7 +212,7 @@ pub(crate) fn code_at(key: &str, now: Seconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Store, Trust};
     use crate::testing::block_on;
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn every_code_is_accepted_once() {
         let folder = tempfile::tempdir().unwrap();
-        let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
+        let secrets = Secrets::load(&folder.path().join("secret.key"), Trust::default()).unwrap();
         let store = Store::at(folder.path().join("store.db"));
         let (key, codes) = (new_key().unwrap(), new_recovery_codes().unwrap());
         let now = 1_700_000_000;
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_briefly_ahead_locks_nobody_out() {
         let folder = tempfile::tempdir().unwrap();
-        let secrets = Secrets::load(&folder.path().join("secret.key")).unwrap();
+        let secrets = Secrets::load(&folder.path().join("secret.key"), Trust::default()).unwrap();
         let store = Store::at(folder.path().join("store.db"));
         let key = new_key().unwrap();
         let (now, ahead) = (1_700_000_000, 1_800_000_000);

@@ -13,7 +13,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 
 use crate::random::random;
-use crate::store::{StoreError, close_folder_of, private_folder_of};
+use crate::store::{StoreError, Trust, close_folder_of, private_folder_of};
 
 /// The file's length.
 const KEY_BYTES: usize = 64;
@@ -27,27 +27,30 @@ pub(crate) struct Secrets {
 
 impl Secrets {
     /// Reads the key from this file, and creates it if it is missing.
-    pub(crate) fn load(file: &Path) -> Result<Secrets, StoreError> {
-        private_folder_of(file)?;
-        match Secrets::load_or_new(file)? {
+    pub(crate) fn load(file: &Path, trust: Trust) -> Result<Secrets, StoreError> {
+        private_folder_of(file, trust)?;
+        match Secrets::load_or_new(file, trust)? {
             (secrets, None) => Ok(secrets),
             (_, Some(new)) => {
                 new.keep()?;
                 // Another process may have been faster.
-                Ok(Secrets::load_or_new(file)?.0)
+                Ok(Secrets::load_or_new(file, trust)?.0)
             }
         }
     }
 
     /// Reads the key from this file; if it is missing, generates one that is not in a file yet.
-    pub(crate) fn load_or_new(file: &Path) -> Result<(Secrets, Option<NewKey>), StoreError> {
+    pub(crate) fn load_or_new(
+        file: &Path,
+        trust: Trust,
+    ) -> Result<(Secrets, Option<NewKey>), StoreError> {
         let at_file = |error| StoreError::File { path: file.to_owned(), error };
-        close_folder_of(file)?;
+        close_folder_of(file, trust)?;
         match read(file) {
             Ok(key) => Ok((Secrets::derive(&key), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let bytes = random().map_err(|error| at_file(io::Error::other(error)))?;
-                let new = NewKey { bytes, file: file.to_owned() };
+                let new = NewKey { bytes, file: file.to_owned(), trust };
                 Ok((Secrets::derive(&new.bytes), Some(new)))
             }
             Err(error) => Err(at_file(error)),
@@ -123,12 +126,13 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 pub(crate) struct NewKey {
     bytes: [u8; KEY_BYTES],
     file: PathBuf,
+    trust: Trust,
 }
 
 impl NewKey {
     /// Creates the file, completely or not at all, and its folder. If another process was faster, its key stays.
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
-        private_folder_of(&self.file)?;
+        private_folder_of(&self.file, self.trust)?;
         let write = |file: &mut File| file.write_all(&self.bytes);
         match atomic_file::create(&self.file, 0o600, Durability::Synced, write) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -147,8 +151,8 @@ mod tests {
     fn the_key_is_created_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("data/secret.key");
-        let first = Secrets::load(&file).unwrap();
-        let again = Secrets::load(&file).unwrap();
+        let first = Secrets::load(&file, Trust::default()).unwrap();
+        let again = Secrets::load(&file, Trust::default()).unwrap();
         assert_eq!(first.mac("a", b"x"), again.mac("a", b"x"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
         let parent = file.parent().unwrap();
@@ -162,7 +166,7 @@ mod tests {
         let file = folder.path().join("secret.key");
         fs::write(&file, [7; KEY_BYTES]).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Secrets::load(&file).is_ok());
+        assert!(Secrets::load(&file, Trust::default()).is_ok());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 
@@ -172,8 +176,10 @@ mod tests {
         let file = folder.path().join("secret.key");
         for length in [0, KEY_BYTES - 1, KEY_BYTES + 1] {
             fs::write(&file, vec![7; length]).unwrap();
-            let error =
-                Secrets::load(&file).err().map(|error| error.to_string()).unwrap_or_default();
+            let error = Secrets::load(&file, Trust::default())
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
             assert!(
                 error.contains("secret.key") && error.contains("remove it"),
                 "{length}: {error}"
@@ -215,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = std::env::var_os("TEST_KEY_FILE");
         let file = file.map_or_else(|| folder.path().join("secret.key"), Into::into);
-        let secrets = Secrets::load(&file).unwrap();
+        let secrets = Secrets::load(&file, Trust::default()).unwrap();
         println!("\nderived={}", secrets.code("test", b""));
     }
 }

@@ -9,7 +9,7 @@ use super::facts::{PASSWORD, fact};
 use super::secrets::{NewKey, Secrets};
 use super::session::Lifetime;
 use crate::password::Password;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Trust};
 
 /// The name of the store's file in the folder `data`.
 pub const STORE_FILE: &str = "toolshed.db";
@@ -23,6 +23,8 @@ pub struct LoginSettings {
     /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to
     /// this account.
     pub data: PathBuf,
+    /// Whose folder that may be.
+    pub trust: Trust,
     /// The password, if it is in the program's configuration. Otherwise the one that came with a request counts
     /// ([`ServerFacts::password`](crate::ServerFacts::password)), and then the one of the set-up page.
     pub password: Option<Password>,
@@ -43,6 +45,7 @@ impl LoginSettings {
         const DAY: u64 = 24 * 3600;
         LoginSettings {
             data: data.into(),
+            trust: Trust::default(),
             password: None,
             session_idle: Duration::from_secs(7 * DAY),
             session_longest: Duration::from_secs(30 * DAY),
@@ -53,7 +56,7 @@ impl LoginSettings {
 
     /// Returns the store of this login.
     pub fn store(&self) -> Store {
-        Store::at(self.data.join(STORE_FILE))
+        Store::trusting(self.trust, self.data.join(STORE_FILE))
     }
 
     /// Returns whether the set-up page has set a password in the past. Creates nothing.
@@ -89,7 +92,7 @@ impl LoginSettings {
     /// # Errors
     /// If the secret key cannot be read.
     pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
-        let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE))?;
+        let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE), self.trust)?;
         let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
         let groups = random.to_ascii_lowercase();
         let groups: Vec<&str> = (0..5).filter_map(|at| groups.get(at * 4..at * 4 + 4)).collect();

@@ -29,7 +29,7 @@ use super::*;
 use crate::http::base_path::BasePath;
 use crate::server::Server;
 use crate::settings::SiteSettings;
-use crate::store::Store;
+use crate::store::{Store, Trust};
 use crate::testing::{TestResponse, block_on, request, send};
 use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 

@@ -5,7 +5,6 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use atomic_file::{Access, close_to_others, lets_others_replace};
 
@@ -26,14 +25,24 @@ fn is_regular(is_file: bool) -> io::Result<()> {
     is_file.then_some(()).ok_or_else(odd)
 }
 
-/// Whether the owner of the folder is trusted, whichever account runs this.
-static TRUSTS_OWNER: AtomicBool = AtomicBool::new(false);
+/// Whose folder is used: its owner can choose the password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// That of this account or of root, for a process that serves visitors.
+    #[default]
+    OwnAccount,
+    /// Anybody's, for a command that root runs on behalf of the owner.
+    FolderOwner,
+}
 
-/// Lets this process use a folder of another account: for a command that root runs on behalf of the owner. A process that
-/// serves visitors uses folders of its own account and of root only, because the owner of the folder can choose the
-/// password.
-pub fn trust_the_owner_of_data() {
-    TRUSTS_OWNER.store(rustix::process::geteuid().is_root(), Ordering::Relaxed);
+impl Trust {
+    /// For a command: as root on behalf of the owner, otherwise for this account.
+    pub fn of_command() -> Trust {
+        match rustix::process::geteuid().is_root() {
+            true => Trust::FolderOwner,
+            false => Trust::OwnAccount,
+        }
+    }
 }
 
 /// Makes sure that the folder of a file exists and that no other account can create files in it: creates it (0700), or
@@ -42,28 +51,24 @@ pub fn trust_the_owner_of_data() {
 /// # Errors
 /// If it cannot be created, or is open to others and cannot be tightened ([`StoreError::Exposed`]); if folder or file
 /// belong to another account ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
-pub(crate) fn private_folder_of(file: &Path) -> Result<(), StoreError> {
+pub(crate) fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| StoreError::file(folder, error))?;
-    close_folder_of(file)
+    close_folder_of(file, trust)
 }
 
 /// Like [`private_folder_of`], for a folder that may be missing and is not created.
 ///
 /// # Errors
 /// As for [`private_folder_of`].
-pub(crate) fn close_folder_of(file: &Path) -> Result<(), StoreError> {
-    close_folder(file, TRUSTS_OWNER.load(Ordering::Relaxed))
-}
-
-fn close_folder(file: &Path, trusts_owner: bool) -> Result<(), StoreError> {
+pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match close_to_others(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(StoreError::file(folder, error)),
         Ok(Access::OursAlone) => {}
-        Ok(Access::Foreign(_)) if trusts_owner => {}
+        Ok(Access::Foreign(_)) if trust == Trust::FolderOwner => {}
         Ok(Access::Foreign(account)) => {
             return Err(StoreError::ForeignFolder { folder: folder.to_owned(), account });
         }
@@ -235,19 +240,20 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
+        use Trust::{FolderOwner, OwnAccount};
         let own = rustix::process::geteuid().as_raw();
         let target = tempfile::NamedTempFile::new().unwrap();
-        for (folders, files, trusts_owner, is_taken) in [
-            (own, own, false, true),
-            (own, 4242, false, false),
-            (own, 4242, true, false),
+        for (folders, files, trust, is_taken) in [
+            (own, own, OwnAccount, true),
+            (own, 4242, OwnAccount, false),
+            (own, 4242, FolderOwner, false),
             // Root serves from a folder that another account has created.
-            (4242, 4242, false, false),
-            (4242, own, false, false),
+            (4242, 4242, OwnAccount, false),
+            (4242, own, OwnAccount, false),
             // Root in the shell, for the site's account.
-            (4242, 4242, true, true),
-            (4242, own, true, true),
-            (4242, 4243, true, false),
+            (4242, 4242, FolderOwner, true),
+            (4242, own, FolderOwner, true),
+            (4242, 4243, FolderOwner, false),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let (file, link) = (folder.path().join("a"), folder.path().join("b"));
@@ -257,11 +263,11 @@ mod tests {
             chown(folder.path(), Some(folders), None).unwrap();
             for path in [file, link] {
                 lchown(&path, Some(files), None).unwrap();
-                let taken = close_folder(&path, trusts_owner);
+                let taken = close_folder_of(&path, trust);
                 assert_eq!(
                     taken.is_ok(),
                     is_taken,
-                    "{} {folders} {files} {trusts_owner}: {taken:?}",
+                    "{} {folders} {files} {trust:?}: {taken:?}",
                     path.display()
                 );
             }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
 
 use super::error::StoreError;
-use super::files::{private_folder_of, refuse_foreign, refuse_odd};
+use super::files::{Trust, private_folder_of, refuse_foreign, refuse_odd};
 use super::migrations::migrate;
 use super::refusal::{Refusal, refusal};
 
@@ -26,8 +26,8 @@ const PRAGMAS: &str = "PRAGMA journal_mode = TRUNCATE;
     PRAGMA cache_size = -512;";
 
 /// Opens the file, and creates it if it is missing.
-pub(super) fn open(file: &Path) -> Result<Connection, Refusal> {
-    make(file)?;
+pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
+    make(file, trust)?;
     for beside in ["-journal", "-wal", "-shm"] {
         let mut name = file.as_os_str().to_owned();
         name.push(beside);
@@ -69,8 +69,8 @@ pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
 
 /// Creates the folder (0700) and the file (0600) unless they exist; a file that others can read is made private. SQLite
 /// gives its journal the file's mode.
-fn make(file: &Path) -> Result<(), StoreError> {
-    private_folder_of(file)?;
+fn make(file: &Path, trust: Trust) -> Result<(), StoreError> {
+    private_folder_of(file, trust)?;
     refuse_odd(file)?;
     let mode = match fs::metadata(file) {
         Ok(metadata) => metadata.permissions().mode(),

@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use site::LoginSettings;
+use site::store::Trust;
+
 use super::right_settings;
 use crate::application;
 use crate::config::{self, Configuration, Typed};
@@ -13,8 +16,8 @@ use crate::report::{self, Failure};
 /// Writes the copy.
 pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
-    site::store::trust_the_owner_of_data();
-    let store = application::login(&configuration.settings).store();
+    let login = application::login(&configuration.settings);
+    let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let file = store.file().display();
     if let Some(own) = own_files(&configuration).iter().find(|own| is_same(own, target)) {
         return Err(Failure::refused(format!(

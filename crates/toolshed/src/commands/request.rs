@@ -24,7 +24,6 @@ use crate::report::Failure;
 pub(crate) fn run(typed: &Typed, flags: &RequestFlags) -> Result<(), Failure> {
     let configuration = right_settings(typed)?;
     let request = request(flags)?;
-    site::store::trust_the_owner_of_data();
     log::to_stderr();
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;

@@ -233,7 +233,8 @@ fn with_a_second_factor_a_right_password_takes_as_much_work_as_a_wrong_one() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
-    let secrets = Secrets::load(&site.folder.path().join("data/secret.key")).unwrap();
+    let secrets =
+        Secrets::load(&site.folder.path().join("data/secret.key"), Trust::default()).unwrap();
     let key = second_factor::seal("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", &secrets);
     block_on(site.store().write(|store| {
         set_fact(store, "totp_key", Some(&key))?;
