@@ -65,6 +65,7 @@ pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
 pub use host::Host;
 pub use part::Part;
+pub use recovery::CRASHES_FILE;
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;
@@ -74,6 +75,7 @@ pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
 pub use transport::Transport;
 pub use upgrade::Upgrade;
+pub use upgrade::watch::{ARRIVING_SUFFIX, PREVIOUS_SUFFIX};
 pub use worker::is_worker;
 
 /// The example in the README compiles.

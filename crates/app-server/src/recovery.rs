@@ -32,6 +32,7 @@ use crate::cgi_vars::base_path::BasePath;
 use crate::host::Host;
 use crate::settings::Settings;
 use pages::Pages;
+pub use quarantine::CRASHES_FILE;
 use quarantine::Quarantine;
 
 /// One server's side of recovery.

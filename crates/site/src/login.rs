@@ -41,5 +41,6 @@ pub use crate::password::{BadHash, Password, ROUNDS};
 pub use crate::random::NoRandomness;
 pub use cookies::CookiePath;
 pub(crate) use gate::Gate;
+pub use gate::QUEUE_FOLDER;
 pub use settings::{KEY_FILE, LoginSettings, MadeUp, STORE_FILE};
 pub use visitor::Visitor;

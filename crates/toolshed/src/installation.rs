@@ -7,6 +7,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, PREVIOUS_SUFFIX};
+use site::login::{KEY_FILE, QUEUE_FOLDER, STORE_FILE};
+
 /// One file or folder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -75,7 +78,7 @@ impl Entry {
 
 /// Declares a constant for each entry, and a list of all of them.
 macro_rules! entries {
-    ($($(#[$doc:meta])+ $constant:ident: $within:ident, $name:literal, $mode:literal;)+) => {
+    ($($(#[$doc:meta])+ $constant:ident: $within:ident, $name:expr, $mode:literal;)+) => {
         $(
             $(#[$doc])+
             #[allow(dead_code, reason = "some are created by other crates; the tests compare all")]
@@ -92,10 +95,10 @@ macro_rules! entries {
 entries! {
     /// The program. Its file may have another name; the names of the files beside it follow.
     PROGRAM: Home, "toolshed", 0o755;
-    /// A newer program that waits for its check.
-    ARRIVING: BesideProgram, ".new", 0o755;
+    /// A newer program that has arrived and waits for its check.
+    ARRIVING: BesideProgram, ARRIVING_SUFFIX, 0o755;
     /// The program that was replaced last.
-    PREVIOUS: BesideProgram, ".previous", 0o755;
+    PREVIOUS: BesideProgram, PREVIOUS_SUFFIX, 0o755;
     /// A copy of the last program that passed its check, with its time stamp.
     GOOD: BesideProgram, ".good", 0o755;
     /// The settings.
@@ -110,7 +113,7 @@ entries! {
     /// The settings that passed last.
     GOOD_SETTINGS: Upgrade, "toolshed.toml", 0o600;
     /// The SQLite database.
-    STORE: Data, "toolshed.db", 0o600;
+    STORE: Data, STORE_FILE, 0o600;
     /// SQLite's rollback journal.
     STORE_JOURNAL: BesideStore, "-journal", 0o600;
     /// SQLite creates it in WAL mode, which the site does not use; a foreign tool may.
@@ -118,11 +121,11 @@ entries! {
     /// As above.
     STORE_SHM: BesideStore, "-shm", 0o600;
     /// The key of cookies and second factors.
-    KEY: Data, "secret.key", 0o600;
+    KEY: Data, KEY_FILE, 0o600;
     /// Locks that limit how many passwords are checked at once.
-    LOGIN_QUEUE: Data, "login-queue", 0o700;
+    LOGIN_QUEUE: Data, QUEUE_FOLDER, 0o700;
     /// Crashes by tool, for the quarantine.
-    CRASHES: Data, "crashes", 0o600;
+    CRASHES: Data, CRASHES_FILE, 0o600;
     /// The same, before the file grew too large.
     CRASHES_OLD: Data, "crashes.old", 0o600;
 
@@ -290,11 +293,6 @@ mod tests {
         let mut targets = found(r"(?m)^RewriteRule \^ (\S+) \[L\]$", RULES_TEXT);
         targets.extend(files);
         assert_eq!(targets, [LAUNCHER.name, LAUNCHER.name]);
-    }
-
-    #[test]
-    fn the_site_has_the_same_names() {
-        assert_eq!((STORE.name, KEY.name), (site::login::STORE_FILE, site::login::KEY_FILE));
     }
 
     #[test]

@@ -31,9 +31,13 @@ const TAIL_BYTES: u64 = 8 * 1024;
 /// A longer file is renamed to `crashes.old`, and a new one is started.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
+/// The file of crashes in [`Settings::state_folder`](crate::Settings::state_folder). When it has grown too large it is
+/// renamed, with `.old` appended.
+pub const CRASHES_FILE: &str = "crashes";
+
 /// Returns the path of the file of crashes in a state folder.
 pub(crate) fn file_in(folder: &Path) -> PathBuf {
-    folder.join("crashes")
+    folder.join(CRASHES_FILE)
 }
 
 /// The quarantined parts, as far as this process knows.

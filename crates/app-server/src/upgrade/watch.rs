@@ -23,17 +23,23 @@ pub(crate) enum Version {
     Arriving,
 }
 
+/// What follows the program's name in that of a version that has arrived beside it.
+pub const ARRIVING_SUFFIX: &str = ".new";
+
+/// What follows the program's name in that of the version before.
+pub const PREVIOUS_SUFFIX: &str = ".previous";
+
 impl Paths {
     pub(crate) fn of(&self, version: Version) -> PathBuf {
         match version {
             Version::Installed => self.program.clone(),
-            Version::Arriving => with_suffix(&self.program, ".new"),
+            Version::Arriving => with_suffix(&self.program, ARRIVING_SUFFIX),
         }
     }
 
     /// Where the previous version is kept.
     pub(crate) fn previous(&self) -> PathBuf {
-        with_suffix(&self.program, ".previous")
+        with_suffix(&self.program, PREVIOUS_SUFFIX)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::server::Server;
 use crate::store::{Store, StoreError};
 
 /// The name of the folder of the queue for password checks, in the folder `data`.
-pub(super) const QUEUE_FOLDER: &str = "login-queue";
+pub const QUEUE_FOLDER: &str = "login-queue";
 
 /// Identifies the owner.
 pub(crate) struct Gate {
