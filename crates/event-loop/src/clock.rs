@@ -1,4 +1,4 @@
-//! The clock of a loop: read at most once a turn, unless a wait is about to begin.
+//! The clock of a loop: read at most once per turn, except right before a wait.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -15,12 +15,12 @@ impl Clock {
         Clock { turn: Cell::new(None) }
     }
 
-    /// Forgets the time, for a new turn has begun.
+    /// Forgets the time at the start of a turn.
     pub(crate) fn begin_turn(&self) {
         self.turn.set(None);
     }
 
-    /// Returns the turn's time; reads the clock for the first who asks.
+    /// Returns the turn's time; the first call in a turn reads the clock.
     pub(crate) fn now(&self) -> Instant {
         self.turn.get().unwrap_or_else(|| {
             let now = self.read();

@@ -1,14 +1,13 @@
-//! What this thread's loop has done so far, in plain numbers.
+//! Counters of what this thread's loop has done, for tests.
 //!
-//! Every file of the crate counts here; tests read. Counting costs an addition to
-//! a thread-local number, no atomic and no allocation. The numbers start at zero with each
-//! [`run`](crate::run) and can still be read after it.
+//! Counting costs an addition to a thread-local number, no atomic operation and no allocation. Each
+//! [`run`](crate::run) resets the counters; they can still be read after it.
 
 use std::cell::Cell;
 
 macro_rules! counters {
     ($($(#[$documentation:meta])* $name:ident,)*) => {
-        /// A reading of the loop's counters; all of them count since the last [`run`](crate::run) began.
+        /// The loop's counters since the last [`run`](crate::run) started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Counters {
@@ -38,35 +37,35 @@ macro_rules! counters {
 counters! {
     /// Turns of the loop.
     turns,
-    /// Looks at the sockets: calls of `epoll_wait(2)`.
+    /// Calls of `epoll_wait(2)`.
     waits,
-    /// Looks that were allowed to sleep, for nothing was ready to run.
+    /// Calls of `epoll_wait(2)` that were allowed to sleep, because nothing was ready to run.
     idle_waits,
-    /// Events that `epoll_wait(2)` brought.
+    /// Events returned by `epoll_wait(2)`.
     events,
     /// Tasks spawned.
     spawned,
-    /// Polls of tasks, the future given to `run` included.
+    /// Polls of tasks, including the future passed to `run`.
     polls,
     /// Tasks whose poll panicked.
     panics,
-    /// Wakes that came from another thread.
+    /// Wakes by other threads.
     foreign_wakes,
-    /// Readings of the clock.
+    /// Reads of the clock.
     clock_reads,
-    /// Timers set, moved ones included.
+    /// Timers set, including rescheduled ones.
     timers_set,
-    /// Timers that came due.
+    /// Timers that fired.
     timers_fired,
     /// Descriptors added to the poll set.
     registrations,
-    /// Changes of what is asked of a descriptor in the poll set.
+    /// Changes of a descriptor's interest in the poll set.
     modifications,
-    /// Descriptors taken out of the poll set.
+    /// Descriptors removed from the poll set.
     deregistrations,
     /// Calls of `accept4(2)`.
     accepts,
-    /// Calls of `accept4(2)` that found no connection waiting.
+    /// Calls of `accept4(2)` that found no connection.
     accepts_in_vain,
     /// Calls of `read(2)` on sockets and pipes.
     reads,
@@ -76,13 +75,13 @@ counters! {
     writes,
     /// Calls of `write(2)` and `writev(2)` that would have blocked.
     writes_in_vain,
-    /// Signals that were handed to a listener.
+    /// Signals delivered to a listener.
     signals,
 }
 
-/// Returns what this thread's loop has done since its last [`run`](crate::run) began.
+/// Returns what this thread's loop has done since its last [`run`](crate::run) started.
 ///
-/// All zero on a thread that never ran a loop.
+/// All zero on a thread that has never run a loop.
 pub fn counters() -> Counters {
     CELLS.try_with(Cells::read).unwrap_or_default()
 }
@@ -94,7 +93,7 @@ pub(crate) fn count(which: impl FnOnce(&Cells) -> &Cell<u64>) {
 
 /// Adds `number` to a counter.
 pub(crate) fn count_many(number: u64, which: impl FnOnce(&Cells) -> &Cell<u64>) {
-    // A thread at its end counts no more.
+    // Fails while the thread exits: nothing is counted then.
     let _ = CELLS.try_with(|cells| {
         let counter = which(cells);
         counter.set(counter.get().wrapping_add(number));

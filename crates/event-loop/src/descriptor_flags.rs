@@ -1,4 +1,4 @@
-//! The flags of a descriptor (`fcntl(2)`): whether it blocks, whether it passes into the next program.
+//! The flags of a descriptor (`fcntl(2)`): non-blocking and close-on-exec.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Sets O_NONBLOCK on the open file that `fd` refers to (all its duplicates share the flag).
+/// Sets O_NONBLOCK on the open file that `fd` refers to; all its duplicates share the flag.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = fcntl_getfl(fd)?;
     if !flags.contains(OFlags::NONBLOCK) {
@@ -20,7 +20,7 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfd(fd, FdFlags::CLOEXEC)?)
 }
 
-/// Says whether `fd` is close-on-exec and whether it is non-blocking.
+/// Returns whether `fd` is close-on-exec and whether it is non-blocking.
 #[cfg(test)]
 pub(crate) fn flags(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     let close_on_exec = rustix::io::fcntl_getfd(fd)?.contains(FdFlags::CLOEXEC);

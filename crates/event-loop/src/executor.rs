@@ -1,8 +1,8 @@
-//! The tasks of a loop, and how one is polled.
+//! The tasks of a loop, and polling them.
 //!
-//! A spawned task is two allocations: the boxed future and the waker that all its clones share. Which
-//! task is polled next is decided in `ready_queue.rs`; when, in the turn of the loop in `lib.rs`. A panic
-//! of a task ends here: it is kept for whoever awaits the [`Task`](crate::Task). The handles are in `task.rs`.
+//! A spawned task takes two allocations: the boxed future and the waker shared by all its clones. `ready_queue.rs`
+//! decides which task is polled next; the turn of the loop in `lib.rs`, when. A panic of a task is caught here and
+//! kept for what awaits the [`Task`](crate::Task). The handles are in `task.rs`.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -24,18 +24,18 @@ pub(crate) struct Executor {
 struct Row {
     stage: Stage,
     waker: Arc<TaskWaker>,
-    /// Nobody will ask for the output.
+    /// Whether the output is not wanted.
     detached: bool,
-    /// Who awaits the task.
+    /// The waker of what awaits the task.
     joiner: Option<Waker>,
 }
 
 enum Stage {
-    /// Between two polls. The waker is the row's own, ready to be lent to a poll.
+    /// Between two polls. The waker is the row's own, for use in a poll.
     Waiting(BoxedTask, Waker),
-    /// Its poll is somewhere below us on the stack, which has the future.
+    /// Being polled, further up the call stack, which owns the future meanwhile.
     Running,
-    /// As `Running`, and to be dropped after it.
+    /// Like `Running`, but to be dropped after the poll.
     Cancelled,
     Ended(Outcome),
 }
@@ -43,14 +43,14 @@ enum Stage {
 pub(crate) type BoxedTask = Pin<Box<dyn AnyTask>>;
 pub(crate) type Outcome = Result<Box<dyn Any>, Box<dyn Any + Send>>;
 
-/// A future of any output. The output is boxed only if somebody wants it.
+/// A future with any output, which is only boxed if it is wanted.
 pub(crate) trait AnyTask {
     fn poll_any(self: Pin<&mut Self>, cx: &mut Context<'_>, wanted: bool) -> Poll<Box<dyn Any>>;
 }
 
 impl<F: Future + 'static> AnyTask for F {
     fn poll_any(self: Pin<&mut Self>, cx: &mut Context<'_>, wanted: bool) -> Poll<Box<dyn Any>> {
-        // Boxing a type without size, as `()`, allocates nothing.
+        // Boxing a zero-sized type such as `()` allocates nothing.
         self.poll(cx)
             .map(|output| if wanted { Box::new(output) as Box<dyn Any> } else { Box::new(()) })
     }
@@ -75,7 +75,7 @@ impl Executor {
         (key, waker)
     }
 
-    /// Polls a task once. A task that has ended or is just being polled is left alone.
+    /// Polls a task once. Does nothing if it has ended or is being polled.
     pub(crate) fn poll(&self, key: Key) {
         let Some((mut future, waker, wanted)) = self.start(key) else { return };
         let mut context = Context::from_waker(&waker);
@@ -87,7 +87,7 @@ impl Executor {
                 self.drop_quietly(cancelled);
             }
             Ok(Poll::Ready(output)) => {
-                // What the future held is gone before anybody hears of its end.
+                // Dropped before the joiner is woken.
                 self.drop_quietly(future);
                 self.end(key, Ok(output));
             }
@@ -115,7 +115,7 @@ impl Executor {
         }
     }
 
-    /// Puts the future back after a poll; returns what is to be dropped if the task was cancelled.
+    /// Puts the future back after a poll; if the task was cancelled, returns what to drop.
     fn pause(&self, key: Key, future: BoxedTask, waker: Waker) -> Option<(BoxedTask, Option<Row>)> {
         let mut tasks = self.tasks.borrow_mut();
         match tasks.get_mut(key) {
@@ -127,7 +127,7 @@ impl Executor {
         }
     }
 
-    /// Keeps the outcome for whoever awaits the task, or forgets the task when nobody will.
+    /// Keeps the outcome for what awaits the task, or removes the task if its output is not wanted.
     fn end(&self, key: Key, outcome: Outcome) {
         let mut tasks = self.tasks.borrow_mut();
         match tasks.get_mut(key) {
@@ -147,8 +147,8 @@ impl Executor {
         }
     }
 
-    /// Returns the outcome of an ended task, which is forgotten with it, or notes who waits for it; `None`
-    /// when there is no such task.
+    /// Returns the outcome of an ended task and removes the task, or registers the waker; `None` if there is no such
+    /// task.
     pub(crate) fn poll_join(&self, key: Key, cx: &Context<'_>) -> Option<Poll<Outcome>> {
         let mut tasks = self.tasks.borrow_mut();
         let row = tasks.get_mut(key)?;
@@ -162,7 +162,7 @@ impl Executor {
         }
         if !row.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(cx.waker())) {
             drop(tasks);
-            // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+            // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
             let joiner = cx.waker().clone();
             let old = self.tasks.borrow_mut().get_mut(key)?.joiner.replace(joiner);
             drop(old);
@@ -170,7 +170,7 @@ impl Executor {
         Some(Poll::Pending)
     }
 
-    /// Lets a task run alone; returns what is left of one that has ended, to be dropped.
+    /// Marks a task's output as not wanted. If the task has ended, returns what is left of it, to be dropped.
     pub(crate) fn detach(&self, key: Key) -> Option<impl Sized + use<>> {
         let mut tasks = self.tasks.borrow_mut();
         let row = tasks.get_mut(key)?;
@@ -178,8 +178,8 @@ impl Executor {
         if matches!(row.stage, Stage::Ended(_)) { tasks.remove(key) } else { None }
     }
 
-    /// Ends a task; returns what is left of it, to be dropped. One that is being polled loses its future
-    /// after that poll.
+    /// Ends a task; returns what is left of it, to be dropped. If it is being polled, its future is dropped after
+    /// that poll.
     pub(crate) fn cancel(&self, key: Key) -> Option<impl Sized + use<>> {
         let mut tasks = self.tasks.borrow_mut();
         let row = tasks.get_mut(key)?;
@@ -194,7 +194,7 @@ impl Executor {
         self.tasks.borrow().get(key).is_some_and(|row| !matches!(row.stage, Stage::Ended(_)))
     }
 
-    /// Drops all tasks, those too that are spawned by the drops of others.
+    /// Drops all tasks, including those spawned by the drop of others.
     pub(crate) fn drop_all(&self) {
         loop {
             let row = {
@@ -208,12 +208,11 @@ impl Executor {
         }
     }
 
-    /// Drops what a task has left. A panic in there is the task's own; the hook has printed it, and the
-    /// loop goes on.
+    /// Drops what is left of a task. A panic in its drop does not end the loop; the panic hook has reported it.
     fn drop_quietly<T>(&self, leftover: T) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(leftover))) {
             count(|counters| &counters.panics);
-            // A payload whose own drop panics would be malice.
+            // Dropping the payload could panic, too.
             std::mem::forget(payload);
         }
     }

@@ -1,18 +1,17 @@
-//! An event loop and futures executor for one thread, without starting another.
+//! An event loop and futures executor for one thread.
 //!
-//! [`run`] builds the loop on the calling thread and runs a future to its end; [`spawn`] starts more.
-//! Sockets are in [`net`], timers in [`time`], pipes in [`pipe`], signals in [`signals`]; sockets and pipes speak
-//! the traits of `tokio::io` and `hyper::rt`, which need no runtime. Child processes are awaited with the crate
-//! `process`.
+//! [`run`] builds the loop on the calling thread and runs a future to completion; [`spawn`] starts further ones.
+//! Sockets are in [`net`], timers in [`time`], pipes in [`pipe`], signals in [`signals`]. Sockets and pipes implement
+//! the traits of `tokio::io` and `hyper::rt`, which need no runtime. The crate `process` awaits child processes.
 //!
 //! * **No thread is ever started**, and Linux 3.10 is enough.
-//! * **Everything that can be awaited is `Send`**, without unsafe code: it holds ids into tables of the
-//!   thread, not pointers. On another thread it finds no table. (A test keeps this.) Futures given to
-//!   [`spawn`] need not be `Send`.
-//! * **Wakers are `Send` and `Sync`**, as std demands: one inlet takes the wakes of other threads.
-//! * **Fairness**: after [`POLLS_A_TURN`] polls the sockets are looked at again; a task that wakes itself
-//!   goes to the end of the queue; and one whose sockets are always ready waits for its next turn after 32
-//!   reads and writes.
+//! * **Everything that can be awaited is `Send`**, without unsafe code: it holds ids of rows in thread-local
+//!   tables, not pointers, and finds no row on another thread. (A test ensures this.) Futures passed to [`spawn`]
+//!   need not be `Send`.
+//! * **Wakers are `Send` and `Sync`**, as std requires: wakes by other threads go through a queue behind a lock.
+//! * **Fairness**: after [`POLLS_A_TURN`] polls the loop checks the sockets again; a task that wakes itself goes to
+//!   the end of the queue; and a task whose sockets are always ready has to wait for its next turn after 32 reads
+//!   and writes.
 //! * **A panic of a task** ends that task, not the loop.
 //! * Unsafe code is in the crate `sys`.
 //!
@@ -30,8 +29,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! This file is the loop itself: everything that can wake us is one closed enum, `Wakeup`, and a turn
-//! goes through what there is of each. The state behind it is in `loop_state.rs`.
+//! This file is the loop itself: everything that can wake it is in one enum, `Wakeup`, and a turn handles each kind
+//! in order. The state is in `loop_state.rs`.
 #![forbid(unsafe_code)]
 
 mod clock;
@@ -75,36 +74,36 @@ use reactor::{Occurrence, Readiness};
 use ready_queue::{ROOT, TaskWaker, begin_poll};
 use table::Key;
 
-/// How many polls of tasks there are at most between two looks at the sockets.
+/// The maximum number of polls of tasks between two checks of the sockets.
 ///
-/// A look costs about as much as a few polls, so that a smaller number would be felt; and 128 polls of
-/// well-behaved tasks take some 100 µs, so that a larger one would. tokio looks after 61.
+/// A check costs about as much as a few polls, so a much smaller number would be slower; 128 polls of well-behaved
+/// tasks take about 100 µs, so a much larger one would delay events noticeably. tokio uses 61.
 pub const POLLS_A_TURN: usize = 128;
 
-/// Builds an event loop on this thread and runs it until `future` is done; then drops the tasks that are
-/// left, and returns the output.
+/// Builds an event loop on this thread and runs it until `future` completes; then drops the remaining tasks and
+/// returns the output.
 ///
 /// # Errors
 ///
-/// When a loop runs on this thread already, or when the system refuses to wait (the first wait takes two
-/// descriptors; a future that waits for nothing takes none). The future is dropped then.
+/// If a loop already runs on this thread, or waiting fails (the first wait takes two descriptors; a future that never
+/// waits takes none). The future is dropped then.
 ///
 /// # Panics
 ///
-/// When `future` panics. Panics of spawned tasks stay in the task.
+/// If `future` panics. A panic of a spawned task only ends that task.
 pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
     let state = Entered::new()?;
     let future = pin!(future);
     let mut root = Root::new(&state, future);
     loop {
-        let patience = state.patience();
-        if let Some(output) = state.turn(&mut root, patience)?.finished {
+        let timeout = state.timeout();
+        if let Some(output) = state.turn(&mut root, timeout)?.finished {
             return Ok(output);
         }
     }
 }
 
-/// Says whether a loop runs on this thread, so that what is awaited by it (timers, sockets) may be used.
+/// Returns whether a loop runs on this thread, so that timers and sockets can be awaited.
 pub fn is_running() -> bool {
     loop_state::with_current(|_| ()).is_some()
 }
@@ -113,33 +112,33 @@ pub fn is_running() -> bool {
 enum Wakeup {
     /// Another thread woke tasks.
     ForeignThread,
-    /// A signal has come.
+    /// A signal has arrived.
     Signal,
-    /// A socket or pipe has something to tell.
+    /// The readiness of a socket or pipe has changed.
     Readiness(Key, Readiness),
     /// A timer is due.
     Deadline(Waker),
     /// A task is ready to be polled.
     Task(Key),
-    /// The future given to `run` is ready to be polled.
+    /// The future passed to `run` is ready to be polled.
     Root,
 }
 
 impl Loop {
-    /// One turn: wait, hear what happened, run what is ready.
+    /// One turn: wait, handle events and timers, poll what is ready.
     fn turn<F: Future>(
         &self,
         root: &mut Root<'_, F>,
-        patience: Option<Duration>,
+        timeout: Option<Duration>,
     ) -> io::Result<Turn<F::Output>> {
-        let patience = self.hear_threads(patience)?;
-        let events = self.reactor.look(patience, self.ready.is_empty())?;
+        let timeout = self.take_remote_wakes(timeout)?;
+        let events = self.reactor.wait(timeout, self.ready.is_empty())?;
         self.clock.begin_turn();
         counters::count(|counters| &counters.turns);
 
-        let mut heard = false;
+        let mut had_events = false;
         let occurrences = events.iter().map(|event| {
-            heard = true;
+            had_events = true;
             Wakeup::from(Occurrence::from(event))
         });
         let deadlines = iter::from_fn(|| {
@@ -148,13 +147,13 @@ impl Loop {
         });
         let ready = iter::from_fn(|| self.ready.pop().map(Wakeup::from)).take(POLLS_A_TURN);
 
-        // Each part is asked only when the one before has nothing more.
+        // Lazy: each iterator starts only when the one before it is exhausted.
         let mut finished = None;
         for wakeup in occurrences.chain(deadlines).chain(ready) {
             match wakeup {
-                Wakeup::ForeignThread => self.ready.take_arrivals(),
+                Wakeup::ForeignThread => self.ready.take_remote_wakes(),
                 Wakeup::Signal => self.signals.deliver(),
-                Wakeup::Readiness(key, readiness) => self.reactor.note(key, readiness),
+                Wakeup::Readiness(key, readiness) => self.reactor.set_ready(key, readiness),
                 Wakeup::Deadline(waker) => {
                     counters::count(|counters| &counters.timers_fired);
                     waker.wake();
@@ -169,23 +168,23 @@ impl Loop {
             }
         }
         self.reactor.put_back(events);
-        Ok(Turn { finished, heard })
+        Ok(Turn { finished, had_events })
     }
 }
 
-/// What a turn has led to.
+/// The result of a turn.
 struct Turn<T> {
-    /// The output of the future given to `run`.
+    /// The output of the future passed to `run`, if it has completed.
     finished: Option<T>,
-    /// There was an event, and there may be more.
+    /// Whether there was an event, so that there may be more.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
-    heard: bool,
+    had_events: bool,
 }
 
 impl From<Occurrence> for Wakeup {
     fn from(occurrence: Occurrence) -> Self {
         match occurrence {
-            Occurrence::Inlet => Wakeup::ForeignThread,
+            Occurrence::RemoteWake => Wakeup::ForeignThread,
             Occurrence::Signals => Wakeup::Signal,
             Occurrence::Source(key, readiness) => Wakeup::Readiness(key, readiness),
         }
@@ -198,7 +197,7 @@ impl From<Key> for Wakeup {
     }
 }
 
-/// The future given to `run`, which stays where it is and is no row of the task table.
+/// The future passed to `run`, which is pinned by the caller and has no row in the task table.
 struct Root<'a, F> {
     future: Pin<&'a mut F>,
     header: Arc<TaskWaker>,
@@ -229,13 +228,13 @@ mod tests {
     use super::*;
     use crate::net::Stream;
 
-    /// Allocations of a loop that runs `future` from its start to its end.
+    /// Returns the number of allocations of a loop that runs `future` to completion.
     fn allocations_of<F: Future>(future: F) -> u64 {
         allocation_counter::measure(|| drop(run(future).unwrap())).count_total
     }
 
-    /// Some turns of two tasks that throw a byte to one another, with a sleep each.
-    async fn throw_a_byte(turns: usize) {
+    /// Two tasks pass a byte back and forth, with a timer each time.
+    async fn pass_a_byte(turns: usize) {
         let (mut near, mut far) = Stream::pair().unwrap();
         spawn(async move {
             let mut buffer = BytesMut::with_capacity(16);
@@ -259,8 +258,8 @@ mod tests {
 
     #[test]
     fn turns_allocate_nothing() {
-        // After some ten the tables have grown.
-        assert_eq!(allocations_of(throw_a_byte(10)), allocations_of(throw_a_byte(1010)));
+        // After about ten turns the tables have grown.
+        assert_eq!(allocations_of(pass_a_byte(10)), allocations_of(pass_a_byte(1010)));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Which loop: handles remember it, so that they never meet another loop's row under the same key.
+//! The identity of a loop: handles store it, so that they never use another loop's row with the same key.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tells the loops of a process apart, those that have ended included.
+/// Identifies a loop among all loops of the process, including those that have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LoopId(u64);
 

@@ -1,11 +1,11 @@
-//! The whole state of one thread's loop, in one struct, and how this thread finds it.
+//! The whole state of one thread's loop, and how the thread finds it.
 //!
-//! Handles (`Task`, `Stream`, `Sleep`, …) hold a [`LoopId`] and a table key; every use of them comes
-//! through [`with_loop`]. Two rules keep the state sound although user code runs everywhere:
+//! Handles (`Task`, `Stream`, `Sleep`, …) hold a [`LoopId`] and a table key, and use the state through [`with_loop`].
+//! Two rules keep the state consistent although user code runs everywhere:
 //!
-//! 1. No `RefCell` of the state is borrowed while foreign code runs: no poll, no drop of a future or an
-//!    output, no wake, clone or drop of a waker inside a borrow. Take it out, let go, then act.
-//! 2. A handle of another thread or of an earlier loop meets `None`, never somebody else's row.
+//! 1. No `RefCell` of the state is borrowed while foreign code runs: no poll, no drop of a future or an output, no
+//! wake, clone or drop of a waker inside a borrow. Take the value out, end the borrow, then act.
+//! 2. A handle of another thread or of an earlier loop gets `None`, never another handle's row.
 //!
 //! What the loop *does* with the state is in `lib.rs`.
 
@@ -23,7 +23,7 @@ use crate::ready_queue::{self, ReadyQueue};
 use crate::signal_inbox::Inbox;
 use crate::timers::Timers;
 
-/// One thread's world.
+/// The state of one thread's loop.
 pub(crate) struct Loop {
     pub(crate) id: LoopId,
     pub(crate) clock: Clock,
@@ -32,7 +32,7 @@ pub(crate) struct Loop {
     pub(crate) ready: Rc<ReadyQueue>,
     pub(crate) executor: Executor,
     pub(crate) signals: Inbox,
-    /// It lives inside another executor, which has a poll set of its own.
+    /// Whether it runs inside another executor, which has its own poll set.
     pub(crate) hosted: Cell<bool>,
 }
 
@@ -51,30 +51,33 @@ impl Loop {
         }
     }
 
-    /// To be asked before each look, which may take `patience`: the first that waits needs the bell, and
-    /// who came before there was one could not ring. Returns the patience that is left.
-    pub(crate) fn hear_threads(&self, patience: Option<Duration>) -> io::Result<Option<Duration>> {
-        if self.ready.has_bell() {
-            return Ok(patience);
+    /// Prepares a wait of up to `timeout`: creates the waker for other threads before the first wait that can
+    /// sleep, and takes the wakes that came before there was one. Returns the timeout to use.
+    pub(crate) fn take_remote_wakes(
+        &self,
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<Duration>> {
+        if self.ready.has_loop_waker() {
+            return Ok(timeout);
         }
-        if let Some(bell) = self.reactor.take_bell(patience != Some(Duration::ZERO))? {
-            self.ready.hang_bell(bell);
+        if let Some(waker) = self.reactor.take_loop_waker(timeout != Some(Duration::ZERO))? {
+            self.ready.set_loop_waker(waker);
         }
-        self.ready.take_arrivals();
-        Ok(if self.ready.is_empty() { patience } else { Some(Duration::ZERO) })
+        self.ready.take_remote_wakes();
+        Ok(if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) })
     }
 
-    /// Returns how long the loop may sleep; `None` for as long as it takes.
-    pub(crate) fn patience(&self) -> Option<Duration> {
+    /// Returns how long the loop may sleep; `None` for no limit.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadline = self.timers.borrow().next_deadline()?;
-        // The turn's own time would do, but after a long turn the timers would come late by its length.
+        // With the turn's time, timers would fire late by the length of the turn.
         Some(deadline.saturating_duration_since(self.clock.read()))
     }
 
-    /// Returns the turn's time, if there is a timer at all: else nobody needs the clock.
+    /// Returns the turn's time if there is a timer; otherwise the clock need not be read.
     pub(crate) fn now_if_timers(&self) -> Option<Instant> {
         (!self.timers.borrow().is_empty()).then(|| self.clock.now())
     }
@@ -84,20 +87,20 @@ thread_local! {
     static CURRENT: RefCell<Option<Rc<Loop>>> = const { RefCell::new(None) };
 }
 
-/// The loop of this thread, from here to the drop, which ends all that the loop still holds.
+/// Keeps a loop as this thread's current one. The drop drops everything that the loop still holds.
 pub(crate) struct Entered {
     state: Rc<Loop>,
 }
 
 impl Entered {
-    /// Builds a loop and makes it this thread's.
+    /// Builds a loop and makes it this thread's current one.
     pub(crate) fn new() -> io::Result<Self> {
         CURRENT.with(|current| {
-            // A borrow that fails is user code running inside `with_loop`: there is a loop.
+            // A failed borrow means that user code runs inside `with_loop`, so there is a loop.
             let Some(mut current) =
                 current.try_borrow_mut().ok().filter(|current| current.is_none())
             else {
-                return Err(io::Error::other("an event loop runs on this thread already"));
+                return Err(io::Error::other("an event loop already runs on this thread"));
             };
             counters::reset();
             let state = Rc::new(Loop::new());
@@ -117,7 +120,7 @@ impl std::ops::Deref for Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // Futures are dropped while the loop can still be found: their sockets and timers sign off.
+        // Futures are dropped while the loop can still be found, so that their sockets and timers deregister.
         self.state.executor.drop_all();
         ready_queue::leave();
         let state = CURRENT.with(|current| current.borrow_mut().take());
@@ -125,31 +128,31 @@ impl Drop for Entered {
     }
 }
 
-/// Forgets this thread's loop without ending it, in a child that has a copy of it: none of its futures is
-/// dropped, and its descriptors are closed by whoever calls this.
+/// Forgets this thread's loop in a forked child without dropping any of its futures. The caller has to close its
+/// descriptors.
 pub(crate) fn forget() {
     ready_queue::forget();
     CURRENT.with(|current| std::mem::forget(current.borrow_mut().take()));
 }
 
-/// Gives `action` this thread's loop, or returns `None` when there is none.
+/// Calls `action` with this thread's loop; `None` if there is none.
 ///
-/// `action` must not run foreign code that starts a loop; all of it is code of this crate.
+/// `action` must not run foreign code that starts a loop; all callers are in this crate.
 pub(crate) fn with_current<R>(action: impl FnOnce(&Loop) -> R) -> Option<R> {
     CURRENT.try_with(|current| current.borrow().as_deref().map(action)).ok().flatten()
 }
 
-/// Gives `action` this thread's loop if it is the one called `id`.
+/// Calls `action` with this thread's loop if that is `id`.
 pub(crate) fn with_loop<R>(id: LoopId, action: impl FnOnce(&Loop) -> R) -> Option<R> {
     with_current(|state| (state.id == id).then(|| action(state))).flatten()
 }
 
-/// Returns this thread's loop, for work that runs foreign code.
+/// Returns this thread's loop, for code that runs foreign code.
 pub(crate) fn current() -> Option<Rc<Loop>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// The error of everything that needs a loop where there is none.
+/// The error if there is no loop.
 pub(crate) fn no_loop() -> io::Error {
     io::Error::other("no event loop runs on this thread; call this inside event_loop::run")
 }

@@ -1,8 +1,7 @@
-//! Sockets: listeners and streams, unix and TCP alike.
+//! Sockets: listeners and streams, unix and TCP.
 //!
-//! `net/address.rs` says where, `net/listener.rs` takes connections, `net/stream.rs` reads and writes them,
-//! `net/socket.rs` makes and asks them.
-//! When to ask the kernel what is decided in `source.rs` for streams. No protocol is known here.
+//! `net/address.rs` has addresses, `net/listener.rs` accepts connections, `net/stream.rs` reads and writes them,
+//! `net/socket.rs` creates and queries sockets. When to make which system call on a stream is decided in `source.rs`.
 
 mod address;
 mod listener;

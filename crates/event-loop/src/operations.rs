@@ -1,5 +1,5 @@
-//! How many reads and writes a task does before others run: a task that finds its sockets always ready must not
-//! keep the loop.
+//! How many reads and writes a task may do before others run, so that a task whose sockets are always ready does not
+//! monopolize the loop.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
@@ -12,13 +12,13 @@ thread_local! {
     static OPERATIONS_LEFT: Cell<u32> = const { Cell::new(OPERATIONS_A_POLL) };
 }
 
-/// Grants the operations of a poll that begins.
+/// Renews the budget at the start of a poll.
 pub(crate) fn grant_operations() {
     OPERATIONS_LEFT.set(OPERATIONS_A_POLL);
 }
 
-/// Takes one of the operations of this poll. When they are used up, the task waits for its next turn; one
-/// that is no task of ours, and gets no new grant when polled, gets it here.
+/// Takes one operation from the budget of this poll. If it is used up, the task has to wait for its next turn; the
+/// budget is renewed here for futures that are not polled as tasks of this loop.
 pub(crate) fn poll_operation(cx: &Context<'_>) -> Poll<()> {
     match OPERATIONS_LEFT.get().checked_sub(1) {
         Some(left) => {

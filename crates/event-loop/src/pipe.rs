@@ -1,6 +1,6 @@
-//! Pipes: one-way streams of bytes, inside the process, to children, and over inherited descriptors.
+//! Pipes: one-way byte streams within the process, to children, and on inherited descriptors.
 //!
-//! The rules of reading and writing are in `source.rs`; here are the faces.
+//! The rules of reading and writing are in `source.rs`; this file has the public types.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::descriptor_flags::{set_close_on_exec, set_nonblocking};
 use crate::source::Descriptor;
 
-/// Makes a pipe, both ends non-blocking and close-on-exec. It holds 64 KiB on Linux.
+/// Creates a pipe with both ends non-blocking and close-on-exec. It holds 64 KiB on Linux.
 ///
 /// # Errors
 ///
-/// When descriptors are short.
+/// If descriptors are short.
 pub fn pipe() -> io::Result<(Reader, Writer)> {
     let (reader, writer) = ends()?;
     Ok((
@@ -29,24 +29,23 @@ pub fn pipe() -> io::Result<(Reader, Writer)> {
     ))
 }
 
-/// As [`pipe()`], as bare descriptors: (read end, write end). For giving one to a child;
+/// Same as [`pipe()`], but returns descriptors: (read end, write end). For passing one to a child;
 /// [`Reader::from_fd`] and [`Writer::from_fd`] take the other.
 ///
 /// # Errors
 ///
-/// When descriptors are short.
+/// If descriptors are short.
 pub fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
 }
 
-/// The end of a pipe that is read. `Send` and `Unpin`; dropping it closes it.
+/// The read end of a pipe. `Send` and `Unpin`; dropping it closes it.
 #[derive(Debug)]
 pub struct Reader {
     descriptor: Descriptor,
 }
 
-/// The end of a pipe that is written. `Send` and `Unpin`; dropping it closes it, and the other end then
-/// reads the end of the stream.
+/// The write end of a pipe. `Send` and `Unpin`; dropping it closes it, and the reader then gets end-of-file.
 #[derive(Debug)]
 pub struct Writer {
     /// `None` after a shutdown.
@@ -54,14 +53,14 @@ pub struct Writer {
 }
 
 impl Reader {
-    /// Takes a descriptor that can be read: a pipe, a terminal, a regular file. Makes it non-blocking (for
-    /// all who share the open file) and close-on-exec.
+    /// Takes a readable descriptor: a pipe, a terminal, a regular file. Makes it non-blocking (for all processes that
+    /// share the open file) and close-on-exec.
     ///
-    /// Regular files are always ready: reading them may wait for the disk.
+    /// Regular files are always ready: reading them may block on the disk.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` answers; the descriptor is closed then.
+    /// Any from `fcntl(2)`; the descriptor is closed then.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let (fd, kind) = prepare(fd)?;
         Ok(Reader {
@@ -73,13 +72,13 @@ impl Reader {
         })
     }
 
-    /// Reads into the spare capacity of `buffer` and returns how many bytes came; `Ok(0)` is the end of
-    /// the stream. Nothing is zeroed beforehand.
+    /// Reads into the spare capacity of `buffer`, without zeroing it first, and returns the number of bytes;
+    /// `Ok(0)` is the end of the stream.
     ///
     /// # Errors
     ///
-    /// What `read(2)` answers; `InvalidInput` when `buffer` has no spare capacity, for that could not be
-    /// told from the end.
+    /// Any from `read(2)`; `InvalidInput` if `buffer` has no spare capacity, because an empty read would look like
+    /// the end.
     pub fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,39 +87,39 @@ impl Reader {
         self.descriptor.poll_read_bytes(cx, buffer)
     }
 
-    /// Ready when the other end is closed, though bytes of it may still wait to be read. Never, for what the
-    /// kernel does not watch (a regular file).
+    /// Ready once the write end is closed, even if there are still bytes to read. Never ready for what the kernel
+    /// cannot watch (a regular file).
     ///
-    /// It waits as a read does: of the two, the one polled last is woken.
+    /// Shares the waker of reads: of the two, the one polled last is woken.
     ///
     /// # Errors
     ///
-    /// When the pipe cannot be watched (no memory).
+    /// If the pipe cannot be watched (no memory).
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.descriptor.poll_read_closed(cx)
     }
 }
 
 impl Writer {
-    /// Takes a descriptor that can be written: a pipe, a terminal, a regular file. Makes it non-blocking
-    /// (for all who share the open file) and close-on-exec.
+    /// Takes a writable descriptor: a pipe, a terminal, a regular file. Makes it non-blocking (for all processes that
+    /// share the open file) and close-on-exec.
     ///
-    /// Regular files are always ready: writing them may wait for the disk.
+    /// Regular files are always ready: writing them may block on the disk.
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` answers; the descriptor is closed then.
+    /// Any from `fcntl(2)`; the descriptor is closed then.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let (fd, _) = prepare(fd)?;
         Ok(Writer { descriptor: Some(Descriptor::new(fd)) })
     }
 
-    /// Writes the start of `slices` and returns how many bytes were taken, at least one unless all slices
-    /// are empty.
+    /// Writes the start of `slices` and returns the number of bytes written, at least one unless all slices are
+    /// empty.
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` when nobody reads any more, or after a shutdown.
+    /// `BrokenPipe` if the read end is closed, or after a shutdown.
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -133,7 +132,7 @@ impl Writer {
     }
 }
 
-/// Makes a descriptor fit for the loop and says what kind of file it is.
+/// Makes a descriptor non-blocking and close-on-exec, and returns its file type.
 fn prepare(fd: OwnedFd) -> io::Result<(OwnedFd, std::fs::FileType)> {
     set_nonblocking(fd.as_fd())?;
     set_close_on_exec(fd.as_fd())?;
@@ -193,7 +192,7 @@ impl AsyncWrite for Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Closes the pipe: there is no other way to tell the reader of its end.
+    /// Closes the pipe, which is the only way to signal end-of-file.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.descriptor = None;
         Poll::Ready(Ok(()))

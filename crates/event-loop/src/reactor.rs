@@ -1,9 +1,9 @@
-//! The poll set: which descriptors the kernel watches for us, and who waits for each.
+//! The poll set: which descriptors the kernel watches, and what waits for each.
 //!
-//! A row of the source table is either an *edge* (streams, pipes: the kernel tells a change once, and the
-//! row remembers it until a read or write says "would block") or a *level* (listeners: the kernel tells
-//! again in each look, as long as connections wait). The rules when to read, to write and to register are
-//! in `source.rs`, those of accepting in `net/listener.rs`; this file keeps the readiness and wakes.
+//! A row of the source table is either an *edge* (streams, pipes: the kernel reports a change once, and the row
+//! keeps it until a read or write would block) or a *level* (listeners: the kernel reports in each wait, as long as
+//! connections are pending). The rules when to read, write and register are in `source.rs`, those of accepting in
+//! `net/listener.rs`; this file keeps the readiness and wakes.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -19,21 +19,21 @@ use sys::{epoll, turn};
 use crate::counters::count;
 use crate::table::{Key, Table};
 
-/// How many events one look can bring. More are brought by the next look; 256 of them are 3 KiB, and
-/// more connections than that at once is beyond what one process of a shared host is given.
+/// How many events one wait can return; the next wait returns the others. 256 of them take 3 KiB, and a process on a
+/// shared host rarely has more active connections at once.
 const EVENTS: usize = 256;
 
-/// Rung by other threads.
-const INLET: Key = Key::reserved(1);
-/// Rung by the signal handler.
+/// The loop waker, used by other threads.
+const REMOTE_WAKE: Key = Key::reserved(1);
+/// The self-pipe, written by the signal handler.
 const SIGNALS: Key = Key::reserved(2);
 
-/// What one event says.
+/// What one event means.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Occurrence {
-    /// Another thread has put something into the inlet.
-    Inlet,
-    /// The signal handler has rung.
+    /// Another thread has woken a task.
+    RemoteWake,
+    /// The signal handler has written to the self-pipe.
     Signals,
     /// A source's readiness has changed.
     Source(Key, Readiness),
@@ -42,25 +42,25 @@ pub(crate) enum Occurrence {
 impl From<&Event> for Occurrence {
     fn from(event: &Event) -> Self {
         match Key::from_token(event.token()) {
-            INLET => Occurrence::Inlet,
+            REMOTE_WAKE => Occurrence::RemoteWake,
             SIGNALS => Occurrence::Signals,
             key => Occurrence::Source(key, Readiness::from(event)),
         }
     }
 }
 
-/// What an event says about a source.
+/// What an event reports about a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
-    /// The other end writes no more: reads go on to the end of the stream and need no further event.
+    /// The peer has stopped writing: reads continue to the end of the stream without a further event.
     pub(crate) read_closed: bool,
     pub(crate) writable: bool,
 }
 
 impl From<&Event> for Readiness {
     fn from(event: &Event) -> Self {
-        // What the error is, is found out by trying.
+        // The next read or write returns the error itself.
         let failed = event.is_error();
         Readiness {
             readable: event.is_readable() || event.is_read_closed() || failed,
@@ -70,7 +70,7 @@ impl From<&Event> for Readiness {
     }
 }
 
-/// Which end of a source somebody waits for.
+/// What a waker waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
@@ -79,19 +79,19 @@ pub(crate) enum Direction {
 
 /// The poll set of one loop.
 pub(crate) struct Reactor {
-    /// Made when there is something to watch or to wait for: a program that answers one exchange from
-    /// files that are ready (CGI) pays no system call for it.
+    /// Created when there is something to watch or wait for, so that a program that answers one request from files
+    /// (CGI) needs no system call for it.
     poll: RefCell<Option<mio::Poll>>,
-    /// Made with the poll set, so that no wait can lack a descriptor later; until it is taken.
-    bell: Cell<Option<mio::Waker>>,
-    /// Taken out while a turn walks over them.
+    /// Created with the poll set, so that no descriptor is missing later; `None` once it has been taken.
+    loop_waker: Cell<Option<mio::Waker>>,
+    /// `None` while a turn iterates over them.
     events: Cell<Option<mio::Events>>,
     sources: RefCell<Table<Source>>,
-    /// Nothing was ready to run when the last look began.
+    /// Whether nothing was ready to run when the last wait started.
     was_idle: Cell<bool>,
 }
 
-/// One descriptor that the kernel watches, or did. Its owner removes the row before it closes `fd`.
+/// A descriptor that is or was watched. Its owner removes the row before it closes `fd`.
 struct Source {
     fd: RawFd,
     kind: Kind,
@@ -104,32 +104,32 @@ enum Kind {
 
 /// A stream or a pipe.
 struct Edge {
-    /// A read may be tried.
+    /// Whether a read is worth trying.
     readable: bool,
     read_closed: bool,
-    /// A write would block.
+    /// Whether a write would block.
     write_blocked: bool,
-    /// The kernel has been asked to tell when a write would not block any more.
+    /// Whether it is registered for write readiness.
     asks_writable: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// What a look says about a listener.
+/// What an event reports about a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// Connections wait.
+    /// Connections are pending.
     Connections,
-    /// The socket was shut down, by whoever shares it: what waits still can be had, and no more will come.
-    /// The kernel goes on telling.
+    /// The socket was shut down, here or by another process: pending connections can still be accepted, and no
+    /// further ones arrive. The kernel keeps reporting this.
     TheLast,
 }
 
 /// A listener.
 struct Level {
-    /// What the last look said, if nobody has taken that as a leave to accept yet.
+    /// What the last event reported, until [`Reactor::take_waiting`] takes it.
     waiting: Option<Waiting>,
-    /// It is in the poll set.
+    /// Whether it is in the poll set.
     watched: bool,
     acceptor: Option<Waker>,
 }
@@ -138,51 +138,51 @@ impl Reactor {
     pub(crate) fn new() -> Self {
         Reactor {
             poll: RefCell::new(None),
-            bell: Cell::new(None),
+            loop_waker: Cell::new(None),
             events: Cell::new(None),
             sources: RefCell::new(Table::new()),
             was_idle: Cell::new(false),
         }
     }
 
-    /// Returns the bell that other threads ring, once. Before there is a poll set there is none;
-    /// `now` makes both.
-    pub(crate) fn take_bell(&self, now: bool) -> io::Result<Option<mio::Waker>> {
+    /// Returns the waker with which other threads wake the loop, once. There is none before the poll set is created;
+    /// `now` creates both.
+    pub(crate) fn take_loop_waker(&self, now: bool) -> io::Result<Option<mio::Waker>> {
         if now {
             self.with_registry(|_| Ok(()))?;
         }
-        Ok(self.bell.take())
+        Ok(self.loop_waker.take())
     }
 
     /// Watches the read end of the self-pipe, which the signal handler writes to.
-    pub(crate) fn watch_signals(&self, door: BorrowedFd<'_>) -> io::Result<()> {
-        let mut door = SourceFd(&door.as_raw_fd());
+    pub(crate) fn watch_signals(&self, read_end: BorrowedFd<'_>) -> io::Result<()> {
+        let mut read_end = SourceFd(&read_end.as_raw_fd());
         self.with_registry(|registry| {
-            registry.register(&mut door, SIGNALS.to_token(), Interest::READABLE)
+            registry.register(&mut read_end, SIGNALS.to_token(), Interest::READABLE)
         })
     }
 
-    /// Looks at the sockets, for at most `patience`, and returns what was seen, to be given back to
-    /// [`put_back`](Self::put_back). A signal cuts the wait short; that is no error.
-    pub(crate) fn look(&self, patience: Option<Duration>, idle: bool) -> io::Result<mio::Events> {
+    /// Waits for events for at most `timeout` and returns them; pass them to [`put_back`](Self::put_back)
+    /// afterwards. A signal ends the wait early, which is not an error.
+    pub(crate) fn wait(&self, timeout: Option<Duration>, idle: bool) -> io::Result<mio::Events> {
         let mut events = self.events.take().unwrap_or_else(|| mio::Events::with_capacity(EVENTS));
         self.was_idle.set(idle);
         let mut poll = self.poll.borrow_mut();
-        if patience != Some(Duration::ZERO) {
+        if timeout != Some(Duration::ZERO) {
             count(|counters| &counters.idle_waits);
         } else if poll.is_none() {
-            // Nothing is watched, and there is nothing to wait for.
+            // Nothing is watched, and there is no need to sleep.
             turn::waits();
             turn::works();
             events.clear();
             return Ok(events);
         }
         count(|counters| &counters.waits);
-        let made = self.made(&mut poll)?;
+        let poll = self.get_or_create(&mut poll)?;
         turn::waits();
-        let looked = made.poll(&mut events, patience);
+        let result = poll.poll(&mut events, timeout);
         turn::works();
-        match looked {
+        match result {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
             Err(error) => return Err(error),
@@ -190,26 +190,26 @@ impl Reactor {
         Ok(events)
     }
 
-    /// Keeps the list of events for the next look.
+    /// Keeps the list of events for the next wait.
     pub(crate) fn put_back(&self, events: mio::Events) {
         self.events.set(Some(events));
     }
 
-    /// Notes what an event said and wakes who waits for it.
+    /// Records what an event reported and wakes what waits for it.
     ///
-    /// The source may have been dropped after the event was fetched. Its place may even have a new
-    /// tenant: the key tells them apart.
-    pub(crate) fn note(&self, key: Key, readiness: Readiness) {
+    /// The source may have been dropped since the event was returned, and its index may even have been reused: the
+    /// generation in the key tells them apart.
+    pub(crate) fn set_ready(&self, key: Key, readiness: Readiness) {
         count(|counters| &counters.events);
         let mut sources = self.sources.borrow_mut();
         let Some(source) = sources.get_mut(key) else { return };
         let fd = source.fd;
         let wakers = match &mut source.kind {
             Kind::Edge(edge) => {
-                let wakers = edge.note(readiness);
+                let wakers = edge.set_ready(readiness);
                 if readiness.writable && edge.asks_writable && wakers[1].is_none() {
-                    // Nobody waits to write. On unix sockets each read of the other end is an edge of
-                    // ours: we would be woken once a request.
+                    // Nothing waits to write. On unix sockets each read by the peer is a write-readiness edge, which
+                    // would wake the loop once per request.
                     edge.asks_writable = false;
                     self.modify(fd, key, Interest::READABLE);
                 }
@@ -222,8 +222,8 @@ impl Reactor {
                 });
                 let acceptor = level.acceptor.take();
                 if acceptor.is_none() && level.watched && self.was_idle.get() {
-                    // No task was ready to run and none waits for connections: nobody is about to
-                    // accept, and the kernel would tell us again and again.
+                    // No task was ready to run and none waits for connections: nothing is about to accept, and each
+                    // wait would return at once.
                     level.watched = false;
                     self.unwatch_level(fd);
                 }
@@ -238,11 +238,11 @@ impl Reactor {
 
     // Edges.
 
-    /// Adds a stream or pipe to the poll set. If it is ready, the next look says so.
+    /// Adds a stream or pipe to the poll set. If it is ready, the next wait reports that.
     ///
     /// # Errors
     ///
-    /// `EPERM` for files that cannot be watched since they are always ready.
+    /// `EPERM` for files that cannot be watched, because they are always ready.
     pub(crate) fn add_edge(
         &self,
         fd: RawFd,
@@ -273,7 +273,7 @@ impl Reactor {
         }))
     }
 
-    /// Says whether a read or write may be tried; `None` when there is no such source.
+    /// Returns whether a read or write is worth trying; `None` if there is no such source.
     pub(crate) fn may_try(&self, key: Key, direction: Direction) -> Option<bool> {
         self.with_edge(key, |edge, _| match direction {
             Direction::Read => edge.readable,
@@ -281,13 +281,12 @@ impl Reactor {
         })
     }
 
-    /// Says whether the other end writes no more, as far as an event has told; `None` when there is no such
-    /// source.
+    /// Returns whether an event has reported that the peer has stopped writing; `None` if there is no such source.
     pub(crate) fn read_is_closed(&self, key: Key) -> Option<bool> {
         self.with_edge(key, |edge, _| edge.read_closed)
     }
 
-    /// Notes that a read would block: nothing is readable before the next event.
+    /// Records that a read would block: nothing is readable before the next event.
     pub(crate) fn read_would_block(&self, key: Key) {
         self.with_edge(key, |edge, _| {
             edge.readable = false;
@@ -295,19 +294,19 @@ impl Reactor {
         });
     }
 
-    /// Notes that a read brought less than it could have: the next would block, unless the other end
-    /// writes no more, for then there may be no further event.
+    /// Records that a read did not fill its buffer: the next would block, unless the peer has stopped writing and
+    /// there may be no further event.
     pub(crate) fn read_was_short(&self, key: Key) {
         self.with_edge(key, |edge, _| edge.readable = edge.read_closed);
     }
 
-    /// Notes that a write would block or took less than it was given.
+    /// Records that a write would block or was partial.
     pub(crate) fn write_would_block(&self, key: Key) {
         self.with_edge(key, |edge, _| edge.write_blocked = true);
     }
 
-    /// Notes who waits. The caller has made sure that the source is not ready.
-    pub(crate) fn wait(&self, key: Key, direction: Direction, waker: &Waker) {
+    /// Registers a waker. The caller has checked that the source is not ready.
+    pub(crate) fn wait_edge(&self, key: Key, direction: Direction, waker: &Waker) {
         let known = self.with_edge(key, |edge, fd| {
             if direction == Direction::Write && !edge.asks_writable {
                 edge.asks_writable = true;
@@ -316,7 +315,7 @@ impl Reactor {
             edge.waiter(direction).as_ref().is_some_and(|known| known.will_wake(waker))
         });
         if known == Some(false) {
-            // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+            // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
             let waker = waker.clone();
             let old = self.with_edge(key, |edge, _| edge.waiter(direction).replace(waker));
             drop(old);
@@ -325,24 +324,24 @@ impl Reactor {
 
     // Levels.
 
-    /// Makes a row for a listener; it is watched from the first [`wait_level`](Self::wait_level) on.
+    /// Adds a row for a listener, which is watched from the first [`wait_level`](Self::wait_level) on. Creates the
+    /// poll set now, because connections may take all descriptors later.
     ///
     /// # Errors
     ///
-    /// When there is no poll set yet and no descriptor is left for it: connections take them all.
+    /// If there is no poll set yet and no descriptor is left for it.
     pub(crate) fn add_level(&self, fd: RawFd) -> io::Result<Key> {
         self.with_registry(|_| Ok(()))?;
         let level = Level { waiting: None, watched: false, acceptor: None };
         Ok(self.sources.borrow_mut().insert(Source { fd, kind: Kind::Level(level) }))
     }
 
-    /// Says whether connections waited in the last look, and forgets it; the outer `None` when there is no
-    /// such listener.
+    /// Takes what the last event reported about connections; the outer `None` if there is no such listener.
     pub(crate) fn take_waiting(&self, key: Key) -> Option<Option<Waiting>> {
         self.with_level(key, |level, _| level.waiting.take())
     }
 
-    /// Notes who waits for connections, and watches for them.
+    /// Registers a waker for connections, and watches for them.
     pub(crate) fn wait_level(&self, key: Key, waker: &Waker) -> io::Result<()> {
         let known = self.with_level(key, |level, fd| {
             if !level.watched {
@@ -374,20 +373,20 @@ impl Reactor {
 
     // Both.
 
-    /// Watches everything in a new poll set: in the child of a fork, which shares the former one with its parent, so
-    /// that what one takes out is gone for both.
+    /// Moves everything to a new poll set: a forked child shares the old one with its parent, where a removal by one
+    /// would affect both.
     pub(crate) fn remake(&self) -> io::Result<()> {
         let poll = mio::Poll::new()?;
         let sources = self.sources.borrow();
-        for place in 0..sources.places() {
-            let Some(key) = sources.key_at(place) else { continue };
+        for index in 0..sources.capacity() {
+            let Some(key) = sources.key_at(index) else { continue };
             match sources.get(key) {
                 Some(Source { fd, kind: Kind::Edge(edge) }) => {
                     let interest = match edge.asks_writable {
                         true => Interest::READABLE | Interest::WRITABLE,
                         false => Interest::READABLE,
                     };
-                    // What is ready already is told by the next look.
+                    // If it is ready already, the next wait reports that.
                     poll.registry().register(&mut SourceFd(fd), key.to_token(), interest)?;
                 }
                 Some(Source { fd, kind: Kind::Level(level) }) if level.watched => {
@@ -396,13 +395,13 @@ impl Reactor {
                 _ => {}
             }
         }
-        self.bell.set(Some(mio::Waker::new(poll.registry(), INLET.to_token())?));
+        self.loop_waker.set(Some(mio::Waker::new(poll.registry(), REMOTE_WAKE.to_token())?));
         *self.poll.borrow_mut() = Some(poll);
         Ok(())
     }
 
-    /// Takes a source out of the poll set and forgets it. To be called before its descriptor is closed:
-    /// a forked child may still hold the open file, and then closing ours would not take it out.
+    /// Removes a source from the poll set and the table. Call it before closing the descriptor: a forked child may
+    /// still hold the open file, and then closing ours would not remove it from the poll set.
     pub(crate) fn remove(&self, key: Key) {
         let source = self.sources.borrow_mut().remove(key);
         match &source {
@@ -416,7 +415,7 @@ impl Reactor {
             }
             _ => {}
         }
-        // With its wakers, outside of the borrow.
+        // The source may hold wakers, so it is dropped outside the borrow.
         drop(source);
     }
 
@@ -434,16 +433,16 @@ impl Reactor {
         }
     }
 
-    /// Uses the poll set, which is made if there is none.
+    /// Calls `action` with the registry of the poll set, which is created if there is none.
     fn with_registry<R>(&self, action: impl FnOnce(&Registry) -> io::Result<R>) -> io::Result<R> {
-        action(self.made(&mut self.poll.borrow_mut())?.registry())
+        action(self.get_or_create(&mut self.poll.borrow_mut())?.registry())
     }
 
-    /// The poll set, made now if there is none.
-    fn made<'a>(&self, poll: &'a mut Option<mio::Poll>) -> io::Result<&'a mut mio::Poll> {
+    /// Returns the poll set, which is created if there is none.
+    fn get_or_create<'a>(&self, poll: &'a mut Option<mio::Poll>) -> io::Result<&'a mut mio::Poll> {
         if poll.is_none() {
             let new = mio::Poll::new()?;
-            self.bell.set(Some(mio::Waker::new(new.registry(), INLET.to_token())?));
+            self.loop_waker.set(Some(mio::Waker::new(new.registry(), REMOTE_WAKE.to_token())?));
             return Ok(poll.insert(new));
         }
         poll.as_mut().ok_or_else(|| unreachable!("it was there a line above"))
@@ -453,7 +452,7 @@ impl Reactor {
         let done = self.with_registry(|registry| {
             registry.reregister(&mut SourceFd(&fd), key.to_token(), interest)
         });
-        // The descriptor is in the set; only a lack of kernel memory could say no.
+        // The descriptor is in the set, so this fails only if the kernel has no memory.
         debug_assert!(done.is_ok(), "the poll set could not be changed: {done:?}");
         count(|counters| &counters.modifications);
     }
@@ -464,7 +463,7 @@ impl Reactor {
         count(|counters| &counters.deregistrations);
     }
 
-    /// Returns another descriptor of the poll set, for whoever hosts the loop.
+    /// Returns a duplicate descriptor of the poll set, for the runtime that hosts the loop.
     #[cfg(feature = "tokio")]
     pub(crate) fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
         use std::os::fd::AsFd;
@@ -473,8 +472,8 @@ impl Reactor {
 }
 
 impl Edge {
-    /// Takes in what an event said; returns who waits for it: reader, writer.
-    fn note(&mut self, readiness: Readiness) -> [Option<Waker>; 2] {
+    /// Records what an event reported; returns the wakers to wake: reader, writer.
+    fn set_ready(&mut self, readiness: Readiness) -> [Option<Waker>; 2] {
         let mut wakers = [None, None];
         if readiness.readable {
             self.readable = true;
@@ -513,8 +512,8 @@ mod tests {
         }
     }
 
-    fn look(reactor: &Reactor) -> Vec<(Key, Readiness)> {
-        let events = reactor.look(Some(Duration::ZERO), true).unwrap();
+    fn wait(reactor: &Reactor) -> Vec<(Key, Readiness)> {
+        let events = reactor.wait(Some(Duration::ZERO), true).unwrap();
         let seen = events.iter().filter_map(|event| match Occurrence::from(event) {
             Occurrence::Source(key, readiness) => Some((key, readiness)),
             _ => None,
@@ -525,22 +524,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_event_meets_nobody() {
+    fn a_stale_event_wakes_nothing() {
         let reactor = Reactor::new();
         let (reader, writer) = crate::pipe::ends().unwrap();
         rustix::io::write(&writer, b"x").unwrap();
         let old = reactor.add_edge(reader.as_raw_fd(), false, false).unwrap();
-        let seen = look(&reactor);
+        let seen = wait(&reactor);
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].0, old);
-        // Dropped between the look and the note; the next one takes its place.
+        // Dropped between the wait and `set_ready`; the next source reuses its index.
         reactor.remove(old);
         let (quiet, _other) = crate::pipe::ends().unwrap();
         let new = reactor.add_edge(quiet.as_raw_fd(), false, false).unwrap();
         let woken = Arc::new(Woken::default());
-        reactor.wait(new, Direction::Read, &Waker::from(Arc::clone(&woken)));
+        reactor.wait_edge(new, Direction::Read, &Waker::from(Arc::clone(&woken)));
         for (key, readiness) in seen {
-            reactor.note(key, readiness);
+            reactor.set_ready(key, readiness);
         }
         assert_eq!(reactor.may_try(new, Direction::Read), Some(false));
         assert_eq!(reactor.may_try(old, Direction::Read), None);
@@ -555,16 +554,16 @@ mod tests {
         let (near, far) = crate::net::socket::pair().unwrap();
         let key = reactor.add_edge(near.as_raw_fd(), false, true).unwrap();
         let (reads, writes) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
-        reactor.wait(key, Direction::Read, &Waker::from(Arc::clone(&reads)));
-        reactor.wait(key, Direction::Write, &Waker::from(Arc::clone(&writes)));
-        for (key, readiness) in look(&reactor) {
-            reactor.note(key, readiness);
+        reactor.wait_edge(key, Direction::Read, &Waker::from(Arc::clone(&reads)));
+        reactor.wait_edge(key, Direction::Write, &Waker::from(Arc::clone(&writes)));
+        for (key, readiness) in wait(&reactor) {
+            reactor.set_ready(key, readiness);
         }
         let counts = || (reads.0.load(Ordering::Relaxed), writes.0.load(Ordering::Relaxed));
         assert_eq!(counts(), (0, 1), "it is writable");
         rustix::io::write(&far, b"x").unwrap();
-        for (key, readiness) in look(&reactor) {
-            reactor.note(key, readiness);
+        for (key, readiness) in wait(&reactor) {
+            reactor.set_ready(key, readiness);
         }
         assert_eq!(counts(), (1, 1));
         reactor.remove(key);

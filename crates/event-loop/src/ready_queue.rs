@@ -1,8 +1,8 @@
-//! Which tasks are to be polled next, and how wakers put them there.
+//! The queue of tasks to poll next, and the wakers that add to it.
 //!
-//! On the loop's own thread a wake is a push on a queue, once per task until it is polled: a flag in the
-//! waker says that the task is queued already. A wake from any other thread goes through the [`Inlet`],
-//! the only door of the loop that other threads can use. The tasks themselves are in `executor.rs`.
+//! On the loop's own thread a wake pushes the task onto the queue, at most once until it is polled: a flag in the
+//! waker records that the task is queued. A wake from another thread goes through the [`RemoteQueue`], the only
+//! part of the loop that other threads use. The tasks themselves are in `executor.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::loop_id::LoopId;
 use crate::operations::grant_operations;
 use crate::table::Key;
 
-/// What stands for the future given to `run`, which is no row of the task table.
+/// The key of the future passed to `run`, which has no row in the task table.
 pub(crate) const ROOT: Key = Key::reserved(0);
 
 thread_local! {
@@ -25,18 +25,18 @@ thread_local! {
     static HERE: RefCell<Option<Rc<ReadyQueue>>> = const { RefCell::new(None) };
 }
 
-/// Wakers find no queue on this thread any more.
+/// Ends the queue's life on this thread: wakers no longer find it.
 pub(crate) fn leave() {
     let queue = HERE.with(|here| here.borrow_mut().take());
     drop(queue);
 }
 
-/// As [`leave`], without dropping anything, in a child that has a copy of the loop.
+/// Same as [`leave`] for a forked child, without dropping anything.
 pub(crate) fn forget() {
     HERE.with(|here| std::mem::forget(here.borrow_mut().take()));
 }
 
-/// Puts a task into the queue of its loop; says whether that runs on this thread.
+/// Queues a task if its loop runs on this thread; returns whether it does.
 fn push_here(owner: LoopId, key: Key) -> bool {
     let push = |here: &RefCell<Option<Rc<ReadyQueue>>>| match here.borrow().as_deref() {
         Some(queue) if queue.owner == owner => {
@@ -52,18 +52,18 @@ fn push_here(owner: LoopId, key: Key) -> bool {
 pub(crate) struct ReadyQueue {
     owner: LoopId,
     queue: RefCell<VecDeque<Key>>,
-    inlet: Arc<Inlet>,
-    /// Other threads can ring.
-    has_bell: Cell<bool>,
-    /// Empties the inlet without allocating; always empty itself between two uses.
+    remote: Arc<RemoteQueue>,
+    /// Whether other threads can wake the loop.
+    has_loop_waker: Cell<bool>,
+    /// Swapped with the remote queue to empty it without allocating; otherwise empty.
     exchange: RefCell<Vec<Key>>,
-    /// Who has to be woken so that the loop takes its next turn: set while the loop is a future that
-    /// waits inside another executor, and nothing otherwise.
+    /// What to wake so that the loop takes its next turn: set only while the loop is a future that waits inside
+    /// another executor.
     host: RefCell<Option<Waker>>,
 }
 
 impl ReadyQueue {
-    /// Makes the queue of a loop, which wakers on this thread find until [`leave`] or [`forget`].
+    /// Creates the queue of a loop, which wakers on this thread find until [`leave`] or [`forget`].
     pub(crate) fn enter(owner: LoopId) -> Rc<Self> {
         let queue = Rc::new(ReadyQueue::new(owner));
         HERE.with(|here| *here.borrow_mut() = Some(Rc::clone(&queue)));
@@ -74,20 +74,20 @@ impl ReadyQueue {
         ReadyQueue {
             owner,
             queue: RefCell::new(VecDeque::new()),
-            inlet: Arc::default(),
-            has_bell: Cell::new(false),
+            remote: Arc::default(),
+            has_loop_waker: Cell::new(false),
             exchange: RefCell::new(Vec::new()),
             host: RefCell::new(None),
         }
     }
 
-    /// Makes the waker of the task `key`: one allocation, shared by all its clones.
+    /// Creates the waker of the task `key`: one allocation, shared by all its clones.
     pub(crate) fn waker(&self, key: Key) -> Arc<TaskWaker> {
         Arc::new(TaskWaker {
             owner: self.owner,
             key,
             queued: AtomicBool::new(false),
-            inlet: Arc::clone(&self.inlet),
+            remote: Arc::clone(&self.remote),
         })
     }
 
@@ -95,7 +95,7 @@ impl ReadyQueue {
         self.queue.borrow().is_empty()
     }
 
-    /// Takes out the task that waits longest. It may have ended since: its key then finds nobody.
+    /// Takes the task that has waited longest. It may have ended in the meantime, and its key may find no row.
     pub(crate) fn pop(&self) -> Option<Key> {
         self.queue.borrow_mut().pop_front()
     }
@@ -105,26 +105,26 @@ impl ReadyQueue {
         self.wake_host();
     }
 
-    /// Gives other threads a bell to ring. Who came before could not: look after them once.
-    pub(crate) fn hang_bell(&self, bell: mio::Waker) {
-        self.inlet.lock().bell = Some(bell);
-        self.has_bell.set(true);
+    /// Lets other threads wake the loop. Call [`take_remote_wakes`](Self::take_remote_wakes) afterwards: earlier
+    /// wakes could not do so.
+    pub(crate) fn set_loop_waker(&self, waker: mio::Waker) {
+        self.remote.lock().loop_waker = Some(waker);
+        self.has_loop_waker.set(true);
     }
 
-    pub(crate) fn has_bell(&self) -> bool {
-        self.has_bell.get()
+    pub(crate) fn has_loop_waker(&self) -> bool {
+        self.has_loop_waker.get()
     }
 
-    /// Moves what other threads woke into the queue.
-    pub(crate) fn take_arrivals(&self) {
+    /// Moves the tasks woken by other threads into the queue.
+    pub(crate) fn take_remote_wakes(&self) {
         let mut exchange = self.exchange.borrow_mut();
-        std::mem::swap(&mut *exchange, &mut self.inlet.lock().keys);
+        std::mem::swap(&mut *exchange, &mut self.remote.lock().keys);
         count_many(exchange.len() as u64, |counters| &counters.foreign_wakes);
         self.queue.borrow_mut().extend(exchange.drain(..));
     }
 
-    /// Notes who has to be woken when something becomes ready between two turns; returns the waker that
-    /// was noted before, to be dropped.
+    /// Sets what to wake when a task becomes ready between two turns; returns the former waker, to be dropped.
     #[cfg(feature = "tokio")]
     pub(crate) fn set_host(&self, host: Option<Waker>) -> Option<Waker> {
         std::mem::replace(&mut *self.host.borrow_mut(), host)
@@ -139,35 +139,34 @@ impl ReadyQueue {
     }
 }
 
-/// The only way into a loop from another thread. Several threads may come: it is behind a lock, which the
-/// loop itself takes only after the bell rang, and before there is one.
+/// The tasks woken by other threads. The loop itself only takes the lock after it was woken for that, and in each
+/// turn until there is a loop waker.
 #[derive(Debug, Default)]
-struct Inlet(Mutex<Arrivals>);
+struct RemoteQueue(Mutex<RemoteWakes>);
 
 #[derive(Debug, Default)]
-struct Arrivals {
+struct RemoteWakes {
     keys: Vec<Key>,
-    /// None before the loop first waits: it comes and looks.
-    bell: Option<mio::Waker>,
+    /// `None` until the loop first waits; until then, it checks `keys` in each turn.
+    loop_waker: Option<mio::Waker>,
 }
 
-impl Inlet {
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
-        // A push or a swap cannot leave the list half-done.
+impl RemoteQueue {
+    fn lock(&self) -> MutexGuard<'_, RemoteWakes> {
+        // A panic cannot interrupt a push or a swap halfway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, key: Key) {
-        let mut arrivals = self.lock();
-        arrivals.keys.push(key);
-        // The bell of the first arrival rings for all that come before the loop looks.
-        if arrivals.keys.len() == 1
-            && let Some(bell) = &arrivals.bell
+        let mut wakes = self.lock();
+        wakes.keys.push(key);
+        // Only the first key since the loop emptied the list has to wake it.
+        if wakes.keys.len() == 1
+            && let Some(loop_waker) = &wakes.loop_waker
         {
-            let rung: io::Result<()> = bell.wake();
-            // It fails only when the process is out of memory for an eight-byte counter; the next
-            // arrival would not ring, but the loop's next turn for any other reason looks too.
-            debug_assert!(rung.is_ok(), "the loop could not be woken: {rung:?}");
+            let woken: io::Result<()> = loop_waker.wake();
+            // Fails only if the kernel has no memory for an eight-byte counter.
+            debug_assert!(woken.is_ok(), "the loop could not be woken: {woken:?}");
         }
     }
 }
@@ -177,15 +176,15 @@ impl Inlet {
 pub(crate) struct TaskWaker {
     owner: LoopId,
     key: Key,
-    /// The task is in the queue, or on its way through the inlet.
+    /// Whether the task is in the queue or the remote queue.
     queued: AtomicBool,
-    inlet: Arc<Inlet>,
+    remote: Arc<RemoteQueue>,
 }
 
 impl TaskWaker {
-    /// Notes that the task left the queue and is about to be polled; from here on a wake queues it again.
+    /// Records that the task has left the queue and is about to be polled; from here on, a wake queues it again.
     ///
-    /// Acquire: what another thread wrote before it woke the task is seen by the poll.
+    /// Acquire: the poll sees what another thread wrote before it woke the task.
     pub(crate) fn leave_queue(&self) {
         self.queued.swap(false, Ordering::AcqRel);
     }
@@ -201,12 +200,12 @@ impl Wake for TaskWaker {
             return;
         }
         if !push_here(self.owner, self.key) {
-            self.inlet.push(self.key);
+            self.remote.push(self.key);
         }
     }
 }
 
-/// Counts a poll, grants its share of reads and writes, and says goodbye to the queue.
+/// Counts a poll, renews the task's budget of reads and writes, and records that it has left the queue.
 pub(crate) fn begin_poll(waker: &TaskWaker) {
     count(|counters| &counters.polls);
     grant_operations();

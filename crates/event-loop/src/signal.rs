@@ -1,32 +1,32 @@
-//! The signals there are.
+//! The signals that can be listened for.
 
 use std::fmt;
 
-/// The signals that can be listened to.
+/// A signal that can be listened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM: terminate.
     Terminate,
-    /// SIGHUP: the terminal is gone; for servers by custom: read the configuration again.
+    /// SIGHUP: the terminal was closed; for servers, by convention: reload.
     Hangup,
     /// SIGINT: Ctrl+C.
     Interrupt,
     /// SIGQUIT: Ctrl+\.
     Quit,
-    /// SIGUSR1: free for use; mod_fcgid's way to ask for a graceful end.
+    /// SIGUSR1: application-defined; sent by mod_fcgid for a graceful shutdown.
     User1,
-    /// SIGUSR2: free for use.
+    /// SIGUSR2: application-defined.
     User2,
-    /// SIGALRM: a timer of the process.
+    /// SIGALRM: the process's interval timer.
     Alarm,
-    /// SIGCHLD: a child process has ended. The crate `process` listens to it by itself.
+    /// SIGCHLD: a child process has exited. The crate `process` listens for it itself.
     Child,
-    /// SIGWINCH: the terminal has another size; Apache's way to ask for a graceful stop.
+    /// SIGWINCH: the terminal was resized; sent by Apache for a graceful shutdown.
     WindowChange,
 }
 
-/// All of them, in the order in which kept ones are received.
+/// All signals, in the order in which pending ones are received.
 pub(crate) const ALL: [Signal; 9] = [
     Signal::Terminate,
     Signal::Hangup,
@@ -55,7 +55,7 @@ impl Signal {
         }
     }
 
-    /// Its bit in a mask of signals.
+    /// Returns its bit in a mask of signals.
     pub(crate) fn bit(self) -> u32 {
         1 << self.number()
     }

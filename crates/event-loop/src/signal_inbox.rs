@@ -1,8 +1,7 @@
-//! The signals of one loop on their way from the handler to the listeners, and what the process does with each.
+//! Passes signals from the handler to a loop's listeners, and installs the handler.
 //!
-//! What the process does with a signal is a matter of the whole process: it is kept in one list behind a
-//! lock (which the handler never touches), so that the first listener installs the handler and the last
-//! one puts back what was before.
+//! A signal's action belongs to the whole process: it is kept in one list behind a lock (which the handler never
+//! takes), so that the first listener installs the handler and the last one restores the former action.
 
 use std::cell::RefCell;
 use std::ffi::c_int;
@@ -17,7 +16,7 @@ use crate::reactor::Reactor;
 use crate::signal::{ALL, Signal};
 use crate::table::{Key, Table};
 
-/// Forgets who listens, in a child that has put all actions back to the default ones.
+/// Forgets all listeners, in a forked child that has reset all actions to the default.
 pub(crate) fn forget() {
     for entry in Caught::lock().iter_mut() {
         *entry = Catch { listeners: 0, previous: None };
@@ -26,47 +25,47 @@ pub(crate) fn forget() {
 
 /// The signals of one loop.
 pub(crate) struct Inbox {
-    /// Claimed by the first who listens, kept until the loop ends.
-    pipe: RefCell<Option<SignalSlot>>,
+    /// Claimed by the first listener, kept until the loop ends.
+    slot: RefCell<Option<SignalSlot>>,
     listeners: RefCell<Table<Listener>>,
 }
 
 #[derive(Debug)]
 struct Listener {
     mask: u32,
-    /// How often each signal came, in the order of `ALL`.
+    /// How often each signal is pending, in the order of `ALL`.
     pending: [u32; ALL.len()],
     waiter: Option<Waker>,
 }
 
 impl Inbox {
     pub(crate) const fn new() -> Self {
-        Inbox { pipe: RefCell::new(None), listeners: RefCell::new(Table::new()) }
+        Inbox { slot: RefCell::new(None), listeners: RefCell::new(Table::new()) }
     }
 
-    fn open_pipe(&self, reactor: &Reactor) -> io::Result<()> {
-        let mut pipe = self.pipe.borrow_mut();
-        if pipe.is_none() {
+    fn claim_slot(&self, reactor: &Reactor) -> io::Result<()> {
+        let mut slot = self.slot.borrow_mut();
+        if slot.is_none() {
             let claimed = SignalSlot::claim()?;
             reactor.watch_signals(claimed.read_end())?;
-            *pipe = Some(claimed);
+            *slot = Some(claimed);
         }
         Ok(())
     }
 
-    /// Makes the self-pipe again, in the child of a fork, and watches it.
+    /// Replaces the self-pipe in a forked child, and watches it.
     pub(crate) fn remake(&self, reactor: &Reactor) -> io::Result<()> {
-        match &*self.pipe.borrow() {
-            Some(pipe) => {
-                pipe.remake_pipe()?;
-                reactor.watch_signals(pipe.read_end())
+        match &*self.slot.borrow() {
+            Some(slot) => {
+                slot.remake_pipe()?;
+                reactor.watch_signals(slot.read_end())
             }
             None => Ok(()),
         }
     }
 
     pub(super) fn subscribe(&self, reactor: &Reactor, mask: u32) -> io::Result<Key> {
-        self.open_pipe(reactor)?;
+        self.claim_slot(reactor)?;
         let listener = Listener { mask, pending: [0; ALL.len()], waiter: None };
         let key = self.listeners.borrow_mut().insert(listener);
         self.update_interest();
@@ -81,28 +80,28 @@ impl Inbox {
 
     fn update_interest(&self) {
         let listeners = self.listeners.borrow();
-        let keys = (0..listeners.places()).filter_map(|place| listeners.key_at(place));
+        let keys = (0..listeners.capacity()).filter_map(|index| listeners.key_at(index));
         let rows = keys.filter_map(|key| listeners.get(key));
         let mask = rows.fold(0, |all, one| all | one.mask);
-        if let Some(pipe) = &*self.pipe.borrow() {
-            pipe.set_interest(mask);
+        if let Some(slot) = &*self.slot.borrow() {
+            slot.set_interest(mask);
         }
     }
 
-    /// Takes what the handler has left and hands it to the listeners.
+    /// Takes the pending signals from the slot and passes them to the listeners.
     pub(crate) fn deliver(&self) {
         let mut arrived = [0; ALL.len()];
-        if let Some(pipe) = &*self.pipe.borrow() {
-            pipe.empty_pipe();
+        if let Some(slot) = &*self.slot.borrow() {
+            slot.empty_pipe();
             for (count, signal) in arrived.iter_mut().zip(ALL) {
-                *count = pipe.take_pending(signal.number());
+                *count = slot.take_pending(signal.number());
             }
         }
-        let places = self.listeners.borrow().places();
-        for place in 0..places {
+        let capacity = self.listeners.borrow().capacity();
+        for index in 0..capacity {
             let waiter = {
                 let mut listeners = self.listeners.borrow_mut();
-                let Some(key) = listeners.key_at(place) else { continue };
+                let Some(key) = listeners.key_at(index) else { continue };
                 listeners.get_mut(key).and_then(|listener| listener.receive(&arrived))
             };
             if let Some(waiter) = waiter {
@@ -111,7 +110,7 @@ impl Inbox {
         }
     }
 
-    /// Takes one kept signal, or notes who waits.
+    /// Takes one pending signal, or registers the waker.
     pub(super) fn take(&self, key: Key, cx: &Context<'_>) -> Option<Signal> {
         let mut listeners = self.listeners.borrow_mut();
         let listener = listeners.get_mut(key)?;
@@ -123,7 +122,7 @@ impl Inbox {
         }
         if !listener.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker())) {
             drop(listeners);
-            // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+            // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
             let waiter = cx.waker().clone();
             let old = self.listeners.borrow_mut().get_mut(key)?.waiter.replace(waiter);
             drop(old);
@@ -133,7 +132,7 @@ impl Inbox {
 }
 
 impl Listener {
-    /// Keeps what it listens to; returns whom to wake if that was anything.
+    /// Adds the signals that it listens for; returns the waker to wake if there were any.
     fn receive(&mut self, arrived: &[u32; ALL.len()]) -> Option<Waker> {
         let mut received = 0;
         for ((pending, count), signal) in self.pending.iter_mut().zip(arrived).zip(ALL) {
@@ -153,7 +152,8 @@ pub(super) struct Caught {
     mask: u32,
 }
 
-/// Who of the process wants each signal caught, and what to put back after the last: by signal number.
+/// The listeners for each signal in the whole process, and the action to restore after the last one; by signal
+/// number.
 static CAUGHT: Mutex<[Catch; 32]> =
     Mutex::new([const { Catch { listeners: 0, previous: None } }; 32]);
 
@@ -165,7 +165,7 @@ struct Catch {
 impl Caught {
     pub(super) fn new(mask: u32) -> io::Result<Self> {
         let mut all = Self::lock();
-        // Grows signal by signal, so that a failure gives back exactly what was taken.
+        // Grows signal by signal, so that after a failure the drop restores exactly what was changed.
         let mut caught = 0;
         for signal in ALL.into_iter().filter(|signal| mask & signal.bit() != 0) {
             let number = signal.number();
@@ -187,7 +187,7 @@ impl Caught {
     }
 
     fn lock() -> MutexGuard<'static, [Catch; 32]> {
-        // Numbers and options: no panic can leave them half-changed.
+        // No panic can leave the entries half-changed.
         CAUGHT.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -203,7 +203,7 @@ impl Drop for Caught {
                 && let Some(previous) = entry.previous.take()
             {
                 let restored = sys::signals::restore_action(number, &previous);
-                debug_assert!(restored.is_ok(), "{signal} could not be given back: {restored:?}");
+                debug_assert!(restored.is_ok(), "{signal} was not restored: {restored:?}");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Signals as a stream of values.
 //!
-//! The handler (in `sys`) does async-signal-safe work alone: it counts the signal and writes a byte into
-//! the self-pipe, which the poll set watches. The turn of the loop then calls `Inbox::deliver`, which
-//! hands the counts to the [`Signals`] that asked for them (`signal_inbox.rs`).
+//! The handler (in `sys`) only counts the signal and writes a byte to the self-pipe, which is in the poll set. The
+//! turn of the loop then calls `Inbox::deliver`, which passes the counts to the [`Signals`] that listen for them
+//! (`signal_inbox.rs`).
 
 use std::future::poll_fn;
 use std::io;
@@ -17,19 +17,18 @@ use crate::loop_state::{no_loop, with_current, with_loop};
 use crate::signal_inbox::Caught;
 use crate::table::Key;
 
-/// Catches these signals from now on, instead of what the process did with them.
+/// Catches these signals from now on, in place of their former actions.
 ///
-/// Several listeners may ask for the same signal: each hears of it. When the last is dropped, the signal
-/// does again what it did before: after the [`Signals`] of SIGTERM is gone, SIGTERM ends the process.
+/// Several listeners may listen for the same signal; each receives it. When the last one is dropped, the former
+/// action is restored: without a listener for SIGTERM, SIGTERM terminates the process.
 ///
 /// # Errors
 ///
-/// When no loop runs on this thread, or the self-pipe cannot be made (no descriptors left). Nothing is
-/// caught then.
+/// If no loop runs on this thread, or descriptors are short. No signal is caught then.
 pub fn listen(signals: &[Signal]) -> io::Result<Signals> {
     let mask = signals.iter().fold(0, |mask, signal| mask | signal.bit());
     with_current(|state| {
-        // First the ear, then the handler: no signal falls in between.
+        // Subscribe before the handler is installed, so that no signal is lost.
         let key = state.signals.subscribe(&state.reactor, mask)?;
         match Caught::new(mask) {
             Ok(caught) => Ok(Signals { owner: state.id, key, caught: Some(caught) }),
@@ -47,31 +46,31 @@ pub fn listen(signals: &[Signal]) -> io::Result<Signals> {
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn ignore_failed_writes() -> io::Result<()> {
     sys::signals::ignore(libc::SIGPIPE)?;
     sys::signals::ignore(libc::SIGXFSZ)
 }
 
-/// What the process does with a signal at present.
+/// What the process currently does with a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disposition {
-    /// What the kernel does with it when nobody cares.
+    /// The default action.
     Default,
     /// Nothing.
     Ignored,
-    /// Somebody listens through this module.
+    /// It is caught by this module for a listener.
     Listened,
-    /// A handler that is not ours.
+    /// It is caught by another handler.
     Foreign,
 }
 
-/// Asks the kernel what the process does with a signal at present.
+/// Returns what the process currently does with a signal.
 ///
 /// # Errors
 ///
-/// None in practice; what `sigaction(2)` answers.
+/// None in practice; any from `sigaction(2)`.
 pub fn disposition(signal: Signal) -> io::Result<Disposition> {
     Ok(match sys::signals::action(signal.number())? {
         Action::Default => Disposition::Default,
@@ -81,15 +80,15 @@ pub fn disposition(signal: Signal) -> io::Result<Disposition> {
     })
 }
 
-/// Hands out at once what the handler has caught so far, instead of in the loop's next turn: for whoever
-/// is about to replace the program and must not take a signal along unheard.
+/// Delivers the signals caught so far, now rather than in the loop's next turn: for code that is about to execute
+/// another program and must not lose a signal.
 pub fn look_now() {
     with_current(|state| state.signals.deliver());
 }
 
 /// Receives signals. From [`listen`].
 #[derive(Debug)]
-#[must_use = "signals are caught only as long as somebody listens"]
+#[must_use = "signals are only caught until this is dropped"]
 pub struct Signals {
     owner: LoopId,
     key: Key,
@@ -98,16 +97,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Waits for the next signal. Those that came while nobody waited are kept.
+    /// Waits for the next signal. Signals that arrive while nothing waits stay pending.
     ///
-    /// Of several that are kept, SIGTERM comes first. A signal that was sent again before the kernel could
-    /// deliver it comes once, as always with signals. Waits for ever when the loop it belongs to is none of
-    /// this thread's.
+    /// Of several pending signals, SIGTERM comes first. As always with signals, one that is sent again before the
+    /// kernel has delivered it arrives once. Waits forever if the loop it belongs to does not run on this thread.
     pub async fn recv(&mut self) -> Signal {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// As [`recv`](Self::recv), for hand-written futures.
+    /// Same as [`recv`](Self::recv), for hand-written futures.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Signal> {
         let taken = with_loop(self.owner, |state| state.signals.take(self.key, cx));
         match taken.flatten() {
@@ -119,7 +117,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // First the handler, then the ear, as above.
+        // In the reverse order of `listen`.
         self.caught = None;
         let leftover = with_loop(self.owner, |state| state.signals.unsubscribe(self.key));
         drop(leftover);

@@ -1,15 +1,14 @@
-//! A descriptor that is read and written, and the rules when to ask the kernel what.
+//! A descriptor that is read and written, and the rules when to make which system call.
 //!
-//! * Not in the poll set until a read or write said "would block", or a read came back short and more is
-//!   wanted: a connection whose request is wholly there never enters it.
-//! * After a short read the next one would block; it is not tried before the next event. The exception:
-//!   the last event said that the other end writes no more.
-//! * Interest in writing is asked for only after a write would block, and taken back when an event comes
-//!   that no writer waits for (in `reactor.rs`).
-//! * A task that finds its sockets always ready lets others run after a number of reads and
-//!   writes (`operations.rs`).
+//! * It is not in the poll set until a read or write would block, or a read was short and more is wanted: a
+//!   connection whose request has arrived completely is never registered.
+//! * After a short read the next one would block, so it is not tried before the next event, unless the last event
+//!   reported that the peer has stopped writing.
+//! * Write readiness is requested only after a write would block, and no longer once an event arrives that no writer
+//!   waits for (in `reactor.rs`).
+//! * A task whose sockets are always ready lets others run after a number of reads and writes (`operations.rs`).
 //!
-//! `net/stream.rs` and `pipe.rs` put their faces in front of this; readiness is kept by `reactor.rs`.
+//! `net/stream.rs` and `pipe.rs` have the public types on top of this; `reactor.rs` keeps the readiness.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,36 +24,37 @@ use crate::operations::poll_operation;
 use crate::reactor::Direction;
 use crate::table::Key;
 
-/// An open, non-blocking descriptor and its place in the poll set. `Send`: an id, no pointer.
+/// An open, non-blocking descriptor and its registration in the poll set. `Send`, because that is an id, not a
+/// pointer.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     fd: OwnedFd,
-    place: Place,
-    /// A short read means that nothing is left. Not so for terminals, which hand out line by line.
-    short_reads_tell: bool,
+    watch: Watch,
+    /// Whether a short read means that nothing is left. Not for terminals, which return one line at a time.
+    short_read_is_last: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Watch {
     /// Not in the poll set, or in that of a loop that has ended.
-    Outside { read_blocked: bool, write_blocked: bool },
+    Unregistered { read_blocked: bool, write_blocked: bool },
     /// In the poll set of this loop.
-    Watched(LoopId, Key),
-    /// The kernel refuses to watch it: a regular file, say, which is always ready.
-    Unwatchable,
+    Registered(LoopId, Key),
+    /// The kernel cannot watch it, such as a regular file, which is always ready.
+    Unsupported,
 }
 
-const FRESH: Place = Place::Outside { read_blocked: false, write_blocked: false };
+const FRESH: Watch = Watch::Unregistered { read_blocked: false, write_blocked: false };
 
 impl Descriptor {
-    /// Takes a descriptor that is non-blocking already.
+    /// Takes a descriptor, which must be non-blocking.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Descriptor { fd, place: FRESH, short_reads_tell: true }
+        Descriptor { fd, watch: FRESH, short_read_is_last: true }
     }
 
-    /// As [`new`](Self::new), for files where a short read says nothing about what is left.
+    /// Same as [`new`](Self::new), for files where more data may be left after a short read.
     pub(crate) fn with_short_reads(fd: OwnedFd) -> Self {
-        Descriptor { fd, place: FRESH, short_reads_tell: false }
+        Descriptor { fd, watch: FRESH, short_read_is_last: false }
     }
 
     /// Reads into the spare capacity of `buffer`.
@@ -70,7 +70,7 @@ impl Descriptor {
         self.poll_read(cx, room, |fd| read_into_bytes(fd, buffer))
     }
 
-    /// Reads into the spare capacity of `buffer`, whatever is known of the descriptor's readiness.
+    /// Reads into the spare capacity of `buffer` without checking the recorded readiness.
     pub(crate) fn read_bytes_now(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         if buffer.capacity() == buffer.len() {
             return Err(full_buffer());
@@ -84,20 +84,20 @@ impl Descriptor {
         }
     }
 
-    /// Waits until the other end writes no more.
+    /// Waits until the peer has stopped writing.
     pub(crate) fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            match self.place {
-                // Without a poll set nobody tells; a read will.
-                Place::Unwatchable => return Poll::Pending,
-                Place::Outside { read_blocked, write_blocked } => {
-                    self.enter(read_blocked, write_blocked)?;
+            match self.watch {
+                // Without the poll set, only a read finds out.
+                Watch::Unsupported => return Poll::Pending,
+                Watch::Unregistered { read_blocked, write_blocked } => {
+                    self.register(read_blocked, write_blocked)?;
                 }
-                Place::Watched(owner, key) => {
+                Watch::Registered(owner, key) => {
                     let closed = with_loop(owner, |state| {
                         let closed = state.reactor.read_is_closed(key);
                         if closed == Some(false) {
-                            state.reactor.wait(key, Direction::Read, cx.waker());
+                            state.reactor.wait_edge(key, Direction::Read, cx.waker());
                         }
                         closed
                     });
@@ -105,14 +105,14 @@ impl Descriptor {
                         Some(true) => return Poll::Ready(Ok(())),
                         Some(false) => return Poll::Pending,
                         // The loop that watched it is not this thread's.
-                        None => self.place = FRESH,
+                        None => self.watch = FRESH,
                     }
                 }
             }
         }
     }
 
-    /// Reads into what is unfilled of tokio's buffer.
+    /// Reads into the unfilled part of tokio's buffer.
     pub(crate) fn poll_read_buf(
         &mut self,
         cx: &mut Context<'_>,
@@ -122,7 +122,7 @@ impl Descriptor {
         self.poll_read(cx, room, |fd| read_into_read_buf(fd, buffer)).map_ok(|_| ())
     }
 
-    /// Reads into what is unfilled of hyper's buffer.
+    /// Reads into the unfilled part of hyper's buffer.
     pub(crate) fn poll_read_cursor(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,7 +132,7 @@ impl Descriptor {
         self.poll_read(cx, room, |fd| read_into_cursor(fd, &mut cursor))
     }
 
-    /// Writes the start of `slices`; returns how many bytes were taken.
+    /// Writes the start of `slices`; returns the number of bytes written.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl Descriptor {
             match write_slices(self.fd.as_fd(), slices) {
                 Ok(written) => {
                     if written < total && slices.len() <= libc::UIO_MAXIOV as usize {
-                        self.note(Direction::Write);
+                        self.record_blocked(Direction::Write);
                     }
                     return Poll::Ready(Ok(written));
                 }
@@ -163,9 +163,9 @@ impl Descriptor {
         self.poll_ready(cx, Direction::Write)
     }
 
-    /// Notes that a connect is under way, as if a write had blocked.
+    /// Records that a connect is in progress, as if a write had blocked.
     pub(crate) fn connect_would_block(&mut self) {
-        self.note(Direction::Write);
+        self.record_blocked(Direction::Write);
     }
 
     fn poll_read(
@@ -179,28 +179,28 @@ impl Descriptor {
             ready!(self.poll_ready(cx, Direction::Read))?;
             count(|counters| &counters.reads);
             match read(self.fd.as_fd()) {
-                Ok(got) => {
-                    if 0 < got && got < room && self.short_reads_tell {
-                        self.note_short_read();
+                Ok(count) => {
+                    if 0 < count && count < room && self.short_read_is_last {
+                        self.record_short_read();
                     }
-                    return Poll::Ready(Ok(got));
+                    return Poll::Ready(Ok(count));
                 }
                 Err(error) => self.after_error(error, Direction::Read)?,
             }
         }
     }
 
-    /// Decides after a failed read or write: `Ok` to go on (and wait, when it would block).
+    /// Handles the error of a read or write; `Ok` to try again (and wait, if it would block).
     fn after_error(&mut self, error: io::Error, direction: Direction) -> io::Result<()> {
         match error.kind() {
             io::ErrorKind::Interrupted => Ok(()),
-            // Who is always ready and says otherwise cannot be waited for.
-            io::ErrorKind::WouldBlock if !matches!(self.place, Place::Unwatchable) => {
+            // What cannot be watched cannot be waited for.
+            io::ErrorKind::WouldBlock if !matches!(self.watch, Watch::Unsupported) => {
                 count(|counters| match direction {
                     Direction::Read => &counters.reads_in_vain,
                     Direction::Write => &counters.writes_in_vain,
                 });
-                self.note(direction);
+                self.record_blocked(direction);
                 Ok(())
             }
             _ => Err(error),
@@ -210,9 +210,9 @@ impl Descriptor {
     /// Waits until a read or write is worth trying.
     fn poll_ready(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
         loop {
-            match self.place {
-                Place::Unwatchable => return Poll::Ready(Ok(())),
-                Place::Outside { read_blocked, write_blocked } => {
+            match self.watch {
+                Watch::Unsupported => return Poll::Ready(Ok(())),
+                Watch::Unregistered { read_blocked, write_blocked } => {
                     let blocked = match direction {
                         Direction::Read => read_blocked,
                         Direction::Write => write_blocked,
@@ -220,48 +220,48 @@ impl Descriptor {
                     if !blocked {
                         return Poll::Ready(Ok(()));
                     }
-                    self.enter(read_blocked, write_blocked)?;
+                    self.register(read_blocked, write_blocked)?;
                 }
-                Place::Watched(owner, key) => {
+                Watch::Registered(owner, key) => {
                     let may_try = with_loop(owner, |state| {
                         let may_try = state.reactor.may_try(key, direction);
                         if may_try == Some(false) {
-                            state.reactor.wait(key, direction, cx.waker());
+                            state.reactor.wait_edge(key, direction, cx.waker());
                         }
                         may_try
                     });
                     match may_try.flatten() {
                         Some(true) => return Poll::Ready(Ok(())),
                         Some(false) => return Poll::Pending,
-                        // The loop that watched it is not this thread's. Try, and enter this one's.
-                        None => self.place = FRESH,
+                        // The loop that watched it is not this thread's. Try, and register with this one.
+                        None => self.watch = FRESH,
                     }
                 }
             }
         }
     }
 
-    fn enter(&mut self, read_blocked: bool, write_blocked: bool) -> io::Result<()> {
-        let entered = with_current(|state| {
+    fn register(&mut self, read_blocked: bool, write_blocked: bool) -> io::Result<()> {
+        let registered = with_current(|state| {
             let key = state.reactor.add_edge(self.fd.as_raw_fd(), !read_blocked, write_blocked)?;
-            Ok(Place::Watched(state.id, key))
+            Ok(Watch::Registered(state.id, key))
         });
-        self.place = match entered.unwrap_or_else(|| Err(no_loop())) {
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Place::Unwatchable,
+        self.watch = match registered.unwrap_or_else(|| Err(no_loop())) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Watch::Unsupported,
             other => other?,
         };
         Ok(())
     }
 
-    /// Notes that a read or write would block.
-    fn note(&mut self, direction: Direction) {
-        match &mut self.place {
-            Place::Unwatchable => {}
-            Place::Outside { read_blocked, write_blocked } => match direction {
+    /// Records that a read or write would block.
+    fn record_blocked(&mut self, direction: Direction) {
+        match &mut self.watch {
+            Watch::Unsupported => {}
+            Watch::Unregistered { read_blocked, write_blocked } => match direction {
                 Direction::Read => *read_blocked = true,
                 Direction::Write => *write_blocked = true,
             },
-            Place::Watched(owner, key) => {
+            Watch::Registered(owner, key) => {
                 with_loop(*owner, |state| match direction {
                     Direction::Read => state.reactor.read_would_block(*key),
                     Direction::Write => state.reactor.write_would_block(*key),
@@ -270,19 +270,20 @@ impl Descriptor {
         }
     }
 
-    /// Notes that a read brought less than there was room for.
-    fn note_short_read(&mut self) {
-        match &mut self.place {
-            Place::Unwatchable => {}
-            Place::Outside { read_blocked, .. } => *read_blocked = true,
-            Place::Watched(owner, key) => {
+    /// Records that a read did not fill its buffer.
+    fn record_short_read(&mut self) {
+        match &mut self.watch {
+            Watch::Unsupported => {}
+            Watch::Unregistered { read_blocked, .. } => *read_blocked = true,
+            Watch::Registered(owner, key) => {
                 with_loop(*owner, |state| state.reactor.read_was_short(*key));
             }
         }
     }
 }
 
-/// `write(2)` for one slice, `writev(2)` for more; slices beyond the system's 1,024 wait for the next call.
+/// `write(2)` for one slice, `writev(2)` for more; slices beyond the system's limit of 1,024 are left for the next
+/// call.
 fn write_slices(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match slices {
         [one] => rustix::io::write(fd, one)?,
@@ -290,17 +291,17 @@ fn write_slices(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize>
     })
 }
 
-/// An empty read could not be told from the end of the stream.
+/// The error for a full buffer: an empty read would look like the end of the stream.
 fn full_buffer() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        "a read was asked for with a buffer that is full; reserve() some room",
+        "the read buffer is full; reserve() some capacity first",
     )
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if let Place::Watched(owner, key) = self.place {
+        if let Watch::Registered(owner, key) = self.watch {
             with_loop(owner, |state| state.reactor.remove(key));
         }
     }

@@ -1,16 +1,15 @@
-//! A table whose keys are never mistaken for one another.
+//! A table with generational keys.
 //!
-//! Tasks, sources, timers and children are rows of such tables, and what the public handles hold is a
-//! [`Key`]: plain numbers, hence `Send`. A row's place is used again after its removal; the generation
-//! inside the key tells the old tenant from the new one, so that a late event or a late waker meets
-//! nobody instead of a stranger. What the rows mean is the business of the files that own a table.
+//! Tasks, sources and timers are rows of such tables, and public handles hold a [`Key`]: plain numbers, hence
+//! `Send`. The index of a removed row is reused; the generation in the key distinguishes the old row from the new
+//! one, so that a late event or waker finds no row instead of another one.
 
 use slab::Slab;
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("a Key travels through epoll as a 64-bit token");
+compile_error!("epoll carries a Key as a 64-bit token");
 
-/// Names one row of one [`Table`].
+/// Identifies a row of a [`Table`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     index: u32,
@@ -18,33 +17,33 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// A key that no table ever hands out; see [`Table::insert`].
+    /// A key that no table ever returns; see [`Table::insert`].
     pub(crate) const fn reserved(number: u32) -> Self {
         Key { index: u32::MAX, generation: number }
     }
 
-    /// Packs the key into what epoll carries for us.
+    /// Packs the key into an epoll token.
     pub(crate) const fn to_token(self) -> mio::Token {
         mio::Token(self.index as usize | (self.generation as usize) << 32)
     }
 
-    /// As [`to_token`](Self::to_token), as the number that it is for the kernel.
+    /// Same as [`to_token`](Self::to_token), as the number that the kernel stores.
     pub(crate) const fn to_u64(self) -> u64 {
         self.to_token().0 as u64
     }
 
-    /// Unpacks what epoll carried for us.
+    /// Unpacks an epoll token.
     pub(crate) const fn from_token(token: mio::Token) -> Self {
         Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 }
     }
 }
 
-/// Rows of `T`, found by [`Key`].
+/// Rows of `T` by [`Key`].
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     rows: Slab<Row<T>>,
-    /// Given to the next row, whatever its place: a key comes back only after 2^32 insertions that end
-    /// in the same place.
+    /// The generation of the next row, whatever its index: a key recurs only after exactly 2^32 insertions, and
+    /// only if the last one gets the same index.
     generation: u32,
 }
 
@@ -64,7 +63,7 @@ impl<T> Table<T> {
         Key { index: self.rows.vacant_key() as u32, generation: self.generation }
     }
 
-    /// Adds a row. Descriptors, children and memory end long before the 2^32 - 1 rows a table can hold.
+    /// Adds a row. Descriptors and memory run out long before the 2^32 - 1 rows that a table can hold.
     pub(crate) fn insert(&mut self, value: T) -> Key {
         let key = self.next_key();
         assert!(key.index != u32::MAX, "a table of the event loop is full");
@@ -88,21 +87,21 @@ impl<T> Table<T> {
         Some(self.rows.remove(key.index as usize).value)
     }
 
-    /// Returns the key of some row, or `None` when the table is empty.
+    /// Returns the key of some row, or `None` if the table is empty.
     pub(crate) fn any_key(&self) -> Option<Key> {
         let (index, row) = self.rows.iter().next()?;
         Some(Key { index: index as u32, generation: row.generation })
     }
 
-    /// Returns the key of the row at `place`, for walks that let go of the table between rows: ask for
-    /// every place below [`places`](Self::places).
-    pub(crate) fn key_at(&self, place: usize) -> Option<Key> {
-        let row = self.rows.get(place)?;
-        Some(Key { index: place as u32, generation: row.generation })
+    /// Returns the key of the row at `index`, for iterations that end the borrow between rows: `index` goes from 0 to
+    /// [`capacity`](Self::capacity).
+    pub(crate) fn key_at(&self, index: usize) -> Option<Key> {
+        let row = self.rows.get(index)?;
+        Some(Key { index: index as u32, generation: row.generation })
     }
 
-    /// Returns how many places a walk has to visit.
-    pub(crate) fn places(&self) -> usize {
+    /// Returns an upper bound of the indexes.
+    pub(crate) fn capacity(&self) -> usize {
         self.rows.capacity()
     }
 
@@ -117,19 +116,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reused_place_has_a_new_key() {
+    fn a_reused_index_has_a_new_key() {
         let mut table = Table::new();
         let old = table.insert("old");
         assert_eq!(table.remove(old), Some("old"));
         let new = table.insert("new");
-        assert_eq!(old.index, new.index, "the place is used again");
+        assert_eq!(old.index, new.index, "the index is reused");
         assert_eq!(table.get(old), None);
         assert_eq!(table.remove(old), None);
         assert_eq!(table.get(new), Some(&"new"));
     }
 
     #[test]
-    fn keys_survive_the_way_through_epoll() {
+    fn keys_survive_the_conversion_to_tokens() {
         for key in [
             Key { index: 0, generation: 0 },
             Key { index: 7, generation: u32::MAX },
@@ -141,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn the_next_key_is_foretold() {
+    fn next_key_predicts_the_key_of_the_next_row() {
         let mut table = Table::new();
         for _ in 0..3 {
-            let foretold = table.next_key();
-            assert_eq!(table.insert(()), foretold);
+            let predicted = table.next_key();
+            assert_eq!(table.insert(()), predicted);
         }
         assert_eq!(table.len(), 3);
     }

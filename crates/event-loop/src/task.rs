@@ -1,5 +1,4 @@
-//! The handles to tasks: starting one, awaiting its output, cancelling it. The tasks themselves are in
-//! `executor.rs`.
+//! The handles of tasks: spawning, awaiting the output, cancelling. The tasks themselves are in `executor.rs`.
 
 use std::any::Any;
 use std::fmt;
@@ -13,15 +12,14 @@ use crate::loop_id::LoopId;
 use crate::loop_state::{current, with_loop};
 use crate::table::Key;
 
-/// Starts a task on this thread's loop; it is polled for the first time in its turn, behind the tasks that
-/// are ready now.
+/// Spawns a task on this thread's loop. It is first polled after the tasks that are ready now.
 ///
-/// Neither the future nor its output has to be `Send`; the returned handle is. The task ends when its
-/// future does, when the [`Task`] is dropped, or with the loop. Costs two allocations.
+/// Neither the future nor its output has to be `Send`; the returned handle is. The task ends when its future
+/// completes, when the [`Task`] is dropped, or with the loop. Costs two allocations.
 ///
 /// # Panics
 ///
-/// When no loop runs on this thread.
+/// If no loop runs on this thread.
 #[track_caller]
 pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
     let state = current().expect(NO_LOOP);
@@ -30,14 +28,14 @@ pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
     Task::new(state.id, key)
 }
 
-/// As [`spawn`], but polls the future once at once, inside the caller.
+/// Same as [`spawn`], but polls the future once before it returns.
 ///
-/// What can be done without waiting is done when this returns; the turn of the loop is saved. The poll has
-/// the new task's own waker and its own panic guard. Meant for a server that has just read a request.
+/// What does not need to wait is done by then, without another turn of the loop. The poll uses the new task's
+/// waker, and a panic only ends the new task. Meant for a server that has just read a request.
 ///
 /// # Panics
 ///
-/// When no loop runs on this thread.
+/// If no loop runs on this thread.
 #[track_caller]
 pub fn spawn_now<F: Future + 'static>(future: F) -> Task<F::Output> {
     let state = current().expect(NO_LOOP);
@@ -47,7 +45,8 @@ pub fn spawn_now<F: Future + 'static>(future: F) -> Task<F::Output> {
     task
 }
 
-/// Lets all other ready tasks run once before the caller goes on; the sockets are looked at in time too.
+/// Lets all other ready tasks run once before the caller continues. The sockets are checked meanwhile if it is time
+/// to.
 pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|cx| {
@@ -62,19 +61,19 @@ pub async fn yield_now() {
 
 const NO_LOOP: &str = "no event loop runs on this thread; call this inside event_loop::run";
 
-/// A handle to a spawned task, and a future of its output.
+/// The handle of a spawned task, and a future of its output.
 ///
-/// * **Dropping it cancels the task**: its future is dropped at once, or right after the poll that is
-///   running. [`detach`](Self::detach) lets the task go on alone instead.
-/// * Awaiting it yields the output. If the task panicked, the panic goes on in whoever awaits;
-///   [`outcome`](Self::outcome) hands it over as a value. (The panic hook has printed it by then.)
-/// * It is `Send` whatever the output is, for it is an id. It is of use on its own thread alone: elsewhere
-///   its drop cancels nothing and awaiting it panics.
+/// * **Dropping it cancels the task**: its future is dropped at once, or right after the poll that is running.
+///   [`detach`](Self::detach) lets the task continue instead.
+/// * Awaiting it yields the output. If the task panicked, the panic is resumed; [`outcome`](Self::outcome) returns
+///   it as a value. (The panic hook has run by then.)
+/// * It is `Send` whatever the output is, because it is an id. It only works on its own thread: elsewhere its drop
+///   cancels nothing, and awaiting it panics.
 #[must_use = "a task is cancelled when its handle is dropped; call detach() to let it run"]
 pub struct Task<T> {
     owner: LoopId,
     key: Key,
-    /// The output has been taken, or the task was detached.
+    /// Whether the output has been taken, or the task detached.
     done: bool,
     output: PhantomData<fn() -> T>,
 }
@@ -89,39 +88,39 @@ impl<T> Task<T> {
         Task { owner, key, done: false, output: PhantomData }
     }
 
-    /// Lets the task run to its end by itself; its output is dropped.
+    /// Lets the task run to completion; its output is dropped.
     pub fn detach(mut self) {
         self.done = true;
         let leftover = with_loop(self.owner, |state| state.executor.detach(self.key));
-        // An output that nobody will ask for: foreign code runs here, outside of any borrow.
+        // The drop of the output is foreign code, so it runs outside any borrow.
         drop(leftover);
     }
 
-    /// Says whether the task has ended, by its output or a panic.
+    /// Returns whether the task has completed or panicked.
     pub fn is_finished(&self) -> bool {
         with_loop(self.owner, |state| state.executor.is_running(self.key)) != Some(true)
     }
 }
 
 impl<T: 'static> Task<T> {
-    /// Waits for the task's end and returns its output, or what it panicked with.
+    /// Waits until the task has ended and returns its output, or what it panicked with.
     ///
     /// # Errors
     ///
-    /// [`Panic`] when the task panicked.
+    /// [`Panic`] if the task panicked.
     ///
     /// # Panics
     ///
-    /// When the task is none of this thread's running loop.
+    /// If the task does not belong to the loop that runs on this thread.
     pub async fn outcome(mut self) -> Result<T, Panic> {
         poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
-        assert!(!self.done, "a task was awaited again after its end");
+        assert!(!self.done, "a task was awaited again after it had ended");
         let state = current().filter(|state| state.id == self.owner);
         let Some(outcome) = state.and_then(|state| state.executor.poll_join(self.key, cx)) else {
-            panic!("a task was awaited that is none of the event loop running on this thread");
+            panic!("a task was awaited that does not belong to the event loop on this thread");
         };
         outcome.map(|outcome| {
             self.done = true;
@@ -153,7 +152,7 @@ impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if !self.done {
             let leftover = with_loop(self.owner, |state| state.executor.cancel(self.key));
-            // The future, its output and its wakers: foreign code runs here, outside of any borrow.
+            // The drops of the future, its output and its wakers are foreign code, so they run outside any borrow.
             drop(leftover);
         }
     }
@@ -166,25 +165,25 @@ impl<T> fmt::Debug for Task<T> {
 }
 
 impl From<Box<dyn Any + Send + 'static>> for Panic {
-    /// Takes what `catch_unwind` has caught.
+    /// Wraps what `catch_unwind` has caught.
     fn from(payload: Box<dyn Any + Send + 'static>) -> Self {
         Panic { payload }
     }
 }
 
 impl Panic {
-    /// Returns the message of the panic; a fixed text when it was raised with something else than text.
+    /// Returns the panic message; a fixed text if the payload is not a string.
     pub fn message(&self) -> &str {
         if let Some(text) = self.payload.downcast_ref::<&'static str>() {
             text
         } else if let Some(text) = self.payload.downcast_ref::<String>() {
             text
         } else {
-            "a panic without a text"
+            "a panic without a message"
         }
     }
 
-    /// Returns what the panic was raised with, for `std::panic::resume_unwind`.
+    /// Returns the panic payload, for `std::panic::resume_unwind`.
     pub fn into_payload(self) -> Box<dyn Any + Send + 'static> {
         self.payload
     }

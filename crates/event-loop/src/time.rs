@@ -1,7 +1,6 @@
-//! Time as futures: sleeping, deadlines, and hyper's clock.
+//! Time as futures: sleeping, timeouts, and hyper's timer.
 //!
-//! Which timer is due when is computed in `timers.rs`, which reads no clock; the clock is read here, at
-//! most once a turn unless a wait is about to begin.
+//! `timers.rs` keeps the deadlines and reads no clock.
 
 use std::fmt;
 use std::future::Future;
@@ -14,42 +13,40 @@ use crate::loop_id::LoopId;
 use crate::loop_state::{with_current, with_loop};
 use crate::table::Key;
 
-/// Returns the loop's time: the moment at which the present turn first asked for it.
+/// Returns the loop's time: when the current turn first asked for it.
 ///
-/// Costs no reading of the clock after the first in a turn, and is as old as the turn. Outside of a loop it
-/// reads the clock.
+/// Reads the clock once per turn, so the result may be as old as the turn. Outside a loop, reads the clock.
 pub fn now() -> Instant {
     with_current(|state| state.clock.now()).unwrap_or_else(Instant::now)
 }
 
-/// Returns a future that is done after at least `duration`, and not before.
+/// Returns a future that completes after at least `duration`.
 ///
-/// Reads the clock: the loop's own time may be older by the length of the turn. The resolution is a
-/// millisecond, rounded up.
+/// Reads the clock, because the loop's time may be as old as the turn. The resolution is a millisecond, rounded up.
 pub fn sleep(duration: Duration) -> Sleep {
     let now = with_current(|state| state.clock.read()).unwrap_or_else(Instant::now);
     sleep_until(after(now, duration))
 }
 
-/// Returns a future that is done when `deadline` has come. The resolution is a millisecond, rounded up.
+/// Returns a future that completes at `deadline`. The resolution is a millisecond, rounded up.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, timer: None }
 }
 
-/// Returns a future that is done when `future` is, or fails when `duration` is over before.
+/// Returns a future that completes with `future`, or fails if that takes longer than `duration`.
 ///
-/// The future is polled first: one that is done at once never times out, and costs no timer.
+/// `future` is polled first: if it completes at once, it never times out, and no timer is set.
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     Timeout { future, sleep: sleep(duration) }
 }
 
-/// Waits for a moment. From [`sleep`] and [`sleep_until`].
+/// Completes at a deadline. From [`sleep`] and [`sleep_until`].
 ///
-/// The timer is set by the first poll and taken out by the drop; both cost O(log n) of all timers.
+/// The timer is set by the first poll and removed by the drop; both take O(log n) of the number of timers.
 ///
 /// # Panics
 ///
-/// A poll before the deadline panics when no loop runs on this thread.
+/// A poll before the deadline panics if no loop runs on this thread.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Sleep {
@@ -58,44 +55,43 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// Returns the moment it waits for.
+    /// Returns the deadline.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Says whether the moment has come, by the loop's time.
+    /// Returns whether the deadline has passed, by the loop's time.
     pub fn is_elapsed(&self) -> bool {
         now() >= self.deadline
     }
 
-    /// Waits for another moment from now on. Whoever polled the old wait is woken at the new deadline
-    /// without polling again.
+    /// Changes the deadline. The task that polled before is woken at the new deadline without polling again.
     pub fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
         if let Some((owner, key)) = self.timer {
-            let moved = with_loop(owner, |state| {
-                let moved = state.timers.borrow_mut().set_deadline(key, deadline);
-                if moved {
+            let was_set = with_loop(owner, |state| {
+                let was_set = state.timers.borrow_mut().set_deadline(key, deadline);
+                if was_set {
                     count(|counters| &counters.timers_set);
                     state.ready.wake_host();
                 }
-                moved
+                was_set
             });
-            if moved != Some(true) {
-                // It has fired; the next poll sets a new one.
+            if was_set != Some(true) {
+                // The timer has fired; the next poll sets a new one.
                 self.timer = None;
             }
         }
     }
 
-    /// Sets the timer, or makes sure that it wakes this context's task.
+    /// Sets the timer, or replaces its waker by that of this context.
     fn set_timer(&mut self, cx: &Context<'_>) {
         if let Some((owner, key)) = self.timer {
             let known = with_loop(owner, |state| state.timers.borrow().will_wake(key, cx.waker()));
             match known.flatten() {
                 Some(true) => return,
                 Some(false) => {
-                    // Clones and drops of foreign wakers are foreign code: outside of any borrow.
+                    // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
                     let waker = cx.waker().clone();
                     let old = with_loop(owner, |state| {
                         state.timers.borrow_mut().replace_waker(key, waker)
@@ -148,7 +144,7 @@ impl Drop for Sleep {
 }
 
 pin_project_lite::pin_project! {
-    /// Waits for a future, but not for ever. From [`timeout`].
+    /// Waits for a future up to a deadline. From [`timeout`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Timeout<F> {
@@ -159,7 +155,7 @@ pin_project_lite::pin_project! {
 }
 
 impl<F> Timeout<F> {
-    /// Moves the end of the wait.
+    /// Changes the deadline.
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
         self.project().sleep.reset(deadline);
     }
@@ -178,13 +174,13 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The error of a [`Timeout`]: the time was over before the future was done.
+/// The error of a [`Timeout`]: the deadline passed before the future completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed(());
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the time allowed was over")
+        formatter.write_str("deadline has elapsed")
     }
 }
 
@@ -196,7 +192,7 @@ impl From<Elapsed> for std::io::Error {
     }
 }
 
-/// Gives hyper the loop's timers: `Builder::timer(HyperTimer)`.
+/// The loop's timers for hyper: `Builder::timer(HyperTimer)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HyperTimer;
 
@@ -211,8 +207,7 @@ impl hyper::rt::Timer for HyperTimer {
         Box::pin(sleep_until(deadline))
     }
 
-    /// Reads the clock: hyper adds its timeouts to this, and they shall not be shorter by the age of the
-    /// turn.
+    /// Reads the clock: hyper adds its timeouts to this, and the age of the turn must not shorten them.
     fn now(&self) -> Instant {
         with_current(|state| state.clock.read()).unwrap_or_else(Instant::now)
     }
@@ -225,7 +220,7 @@ impl hyper::rt::Timer for HyperTimer {
     }
 }
 
-/// Some 30 years: what "for ever" means where an [`Instant`] cannot hold it.
+/// About 30 years: replaces a duration that is too long for an [`Instant`].
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 fn after(now: Instant, duration: Duration) -> Instant {

@@ -1,8 +1,8 @@
-//! Which waker is due when. Reads no clock: time comes in as an argument.
+//! Deadlines and the wakers to wake at them. Reads no clock: the time is an argument.
 //!
-//! An indexed binary heap: setting, moving and removing a timer cost O(log n) comparisons and no
-//! allocation once the heap has grown; the next deadline is at hand without a search. `time.rs` makes
-//! futures of it; the turn of the loop pops what is due.
+//! An indexed binary heap: setting, changing and removing a timer take O(log n) comparisons and no allocation once
+//! the heap has grown; the next deadline is the first entry. `time.rs` has the futures; the turn of the loop pops
+//! the timers that are due.
 
 use std::task::Waker;
 use std::time::Instant;
@@ -25,7 +25,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Row {
-    /// Where the timer's entry is: `heap[position].key` is the row's key.
+    /// The index of the timer's entry: `heap[position].key` is the row's key.
     position: usize,
     waker: Waker,
 }
@@ -44,7 +44,7 @@ impl Timers {
         key
     }
 
-    /// Moves a timer; says whether it was still there.
+    /// Changes a timer's deadline; returns whether the timer still exists.
     pub(crate) fn set_deadline(&mut self, key: Key, deadline: Instant) -> bool {
         let Some(row) = self.rows.get(key) else { return false };
         let position = row.position;
@@ -54,12 +54,12 @@ impl Timers {
         true
     }
 
-    /// Says whether the timer wakes the same task as `waker`; `None` when it is gone.
+    /// Returns whether the timer wakes the same task as `waker`; `None` if it no longer exists.
     pub(crate) fn will_wake(&self, key: Key, waker: &Waker) -> Option<bool> {
         Some(self.rows.get(key)?.waker.will_wake(waker))
     }
 
-    /// Gives the timer another waker and returns the one to be dropped.
+    /// Replaces the timer's waker; returns the one to be dropped.
     pub(crate) fn replace_waker(&mut self, key: Key, waker: Waker) -> Waker {
         match self.rows.get_mut(key) {
             Some(row) => std::mem::replace(&mut row.waker, waker),
@@ -67,12 +67,12 @@ impl Timers {
         }
     }
 
-    /// Takes a timer out; returns its waker to be dropped, or `None` when it was gone already.
+    /// Removes a timer; returns its waker to be dropped, or `None` if it no longer exists.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waker> {
         let row = self.rows.remove(key)?;
         self.heap.swap_remove(row.position);
         if row.position < self.heap.len() {
-            self.note_position(row.position);
+            self.record_position(row.position);
             self.sift_up(row.position);
             self.sift_down(row.position);
         }
@@ -84,7 +84,7 @@ impl Timers {
         Some(self.heap.first()?.deadline)
     }
 
-    /// Takes out one timer whose deadline is not after `now`, the earliest first.
+    /// Removes the earliest timer if its deadline is not after `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Waker> {
         let first = self.heap.first()?;
         if first.deadline > now {
@@ -104,10 +104,10 @@ impl Timers {
                 break;
             }
             self.heap.swap(parent, position);
-            self.note_position(position);
+            self.record_position(position);
             position = parent;
         }
-        self.note_position(position);
+        self.record_position(position);
     }
 
     fn sift_down(&mut self, mut position: usize) {
@@ -122,13 +122,13 @@ impl Timers {
                 break;
             }
             self.heap.swap(position, earlier);
-            self.note_position(position);
+            self.record_position(position);
             position = earlier;
         }
-        self.note_position(position);
+        self.record_position(position);
     }
 
-    fn note_position(&mut self, position: usize) {
+    fn record_position(&mut self, position: usize) {
         if let Some(row) = self.rows.get_mut(self.heap[position].key) {
             row.position = position;
         }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn due_ones_come_out_and_others_stay() {
+    fn due_timers_are_popped_and_others_stay() {
         let start = Instant::now();
         let mut timers = Timers::new();
         for milliseconds in [30, 10, 20, 10] {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fired_timer_is_gone_for_its_key() {
+    fn a_fired_timer_is_not_found_by_its_key() {
         let start = Instant::now();
         let mut timers = Timers::new();
         let key = timers.insert(start, Waker::noop().clone());
@@ -180,13 +180,13 @@ mod tests {
         assert!(timers.remove(key).is_none());
     }
 
-    /// Any mixture of insertions, moves and removals keeps the heap in order.
+    /// Any mixture of insertions, changes and removals keeps the heap in order.
     #[test]
-    fn ten_thousand_random_moves() {
+    fn ten_thousand_random_operations() {
         let start = Instant::now();
         let mut timers = Timers::new();
         let mut keys = Vec::new();
-        // A xorshift generator: the same moves in each run.
+        // A xorshift generator: the same operations in each run.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: u64| {
             state ^= state << 13;

@@ -1,13 +1,12 @@
-//! The loop as a guest inside a tokio current_thread runtime, for applications that use tokio's time or
-//! sockets.
+//! The loop inside a tokio current_thread runtime, for applications that use tokio's timers or sockets.
 //!
-//! The runtime's thread is the calling one; none is started. The loop is one future of the runtime: its
-//! poll set is watched by tokio's (an epoll descriptor is readable when it has events), and its next
-//! deadline by a timer of tokio's. All tasks are polled inside the runtime's context, so that tokio's
-//! sleeps and sockets work in them, and `tokio::spawn` does. What the loop does in a turn is told in
-//! `lib.rs`; here is only when a turn is due.
-//! The watchdog must not mistake a waiting guest for a stalled one: the loop runs whenever the runtime does,
-//! and turns at least once a second while it is watched.
+//! The runtime uses the calling thread; none is started. The loop is one future of the runtime: tokio watches its
+//! poll set (an epoll descriptor is readable when it has events), and a tokio timer its next deadline. All tasks
+//! are polled in the runtime's context, so that tokio's timers, sockets and `tokio::spawn` work in them. `lib.rs`
+//! says what a turn does; this file only decides when one is due.
+//!
+//! The watchdog must not mistake a waiting loop for a stalled one, so the loop counts as working whenever the runtime
+//! works, and takes a turn at least once a second while it is watched.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -24,22 +23,22 @@ use tokio::time::{Instant, Sleep};
 use crate::Root;
 use crate::loop_state::{Entered, Loop};
 
-/// The longest time between two turns of a watched loop: a watchdog's shortest limit, since it counts whole
+/// The maximum time between two turns of a watched loop: the watchdog's minimum limit, because it counts whole
 /// seconds.
 const WATCHED_TURN: Duration = Duration::from_secs(1);
 
-/// As [`run`](crate::run), but inside a tokio current_thread runtime with time and io enabled.
+/// Same as [`run`](crate::run), but inside a tokio current_thread runtime with time and io enabled.
 ///
-/// Costs some system calls more a turn than [`run`](crate::run). What starts threads in tokio
-/// (`spawn_blocking`, and so `tokio::fs` and looking up names) is not prevented and not supported.
+/// Needs a few more system calls per turn than [`run`](crate::run). What starts threads in tokio (`spawn_blocking`,
+/// and therefore `tokio::fs` and name resolution) is not prevented and not supported.
 ///
 /// # Errors
 ///
-/// As [`run`](crate::run), and when the runtime cannot be built.
+/// Same as [`run`](crate::run), and if the runtime cannot be built.
 ///
 /// # Panics
 ///
-/// When `future` panics, or when called inside a tokio runtime.
+/// If `future` panics, or if called inside a tokio runtime.
 pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
     let runtime = Builder::new_current_thread()
         .enable_io()
@@ -67,7 +66,7 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
     })
 }
 
-/// Takes one turn of the loop without waiting, and arranges for the next.
+/// Takes one turn of the loop without waiting, and arranges to be woken for the next.
 fn poll_turn<F: Future>(
     state: &Loop,
     root: &mut Root<'_, F>,
@@ -75,10 +74,10 @@ fn poll_turn<F: Future>(
     mut alarm: Pin<&mut Sleep>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<F::Output>> {
-    // As long as this runs, nobody has to tell us that something became ready.
+    // During the turn, tasks that become ready need not wake us.
     drop(state.ready.set_host(None));
     let turn = state.turn(root, Some(Duration::ZERO));
-    // What runs before our next turn and asks for the time shall not get that of this one.
+    // Code that runs before our next turn must not get the time of this one.
     state.clock.begin_turn();
     let turn = turn?;
     if let Some(output) = turn.finished {
@@ -86,12 +85,12 @@ fn poll_turn<F: Future>(
     }
 
     // There may be more, but tokio's tasks and driver come first.
-    if turn.heard || !state.ready.is_empty() {
+    if turn.had_events || !state.ready.is_empty() {
         cx.waker().wake_by_ref();
         return Poll::Pending;
     }
-    // tokio hears of changes of our poll set alone, and a waiting connection is told in each look without
-    // being one. Only now, after a look that found nothing, the next change is sure to be heard.
+    // tokio is only woken by changes of our poll set, and a pending connection is reported in each wait without
+    // being a change. Only after a wait without events is the next event certain to be a change.
     while let Poll::Ready(guard) = watch.poll_read_ready(cx) {
         guard?.clear_ready();
     }
@@ -109,8 +108,8 @@ fn poll_turn<F: Future>(
     Poll::Pending
 }
 
-/// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy and yield to all
-/// others without giving us a turn.
+/// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy and yield to each other
+/// without waking us.
 fn poll_tick(mut tick: Pin<&mut Sleep>, cx: &mut Context<'_>) {
     while tick.as_mut().poll(cx).is_ready() {
         tick.as_mut().reset(Instant::now() + WATCHED_TURN);

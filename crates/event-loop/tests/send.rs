@@ -1,5 +1,5 @@
-//! Everything that can be awaited is `Send`, so that handlers that hold it across an await are: axum asks
-//! for that. This file is a promise that the compiler keeps; there is nothing to run.
+//! Everything that can be awaited is `Send`, so that handlers that hold it across an await are, as axum
+//! requires. The compiler checks this file; there is nothing to run.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn handles_are_send() {
     is_send::<pipe::Writer>();
     is_send::<Signals>();
     is_send::<Panic>();
-    // Whatever the output is: it never leaves the thread with the handle.
+    // Whatever the output is, because the handle does not carry it to another thread.
     is_send::<Task<Rc<()>>>();
     is_unpin::<Task<Rc<()>>>();
 }

@@ -1,4 +1,4 @@
-//! Programs as child processes: endings, streams, kills, no zombies.
+//! Programs as child processes: exit statuses, streams, kills, no zombies.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
 
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +11,7 @@ use event_loop::time::{sleep, timeout};
 use process::{Child, Command, Stdio, counters};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-/// Runs a test's future on a loop; fails when it hangs.
+/// Runs a test's future on a loop; fails if it hangs.
 fn run<F: Future>(future: F) -> F::Output {
     let in_time = async { timeout(Duration::from_secs(30), future).await.expect("the test hangs") };
     event_loop::run(in_time).unwrap()
@@ -23,7 +23,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Whether the process is there, a zombie included.
+/// Returns whether the process exists, possibly as a zombie.
 fn exists(process: u32) -> bool {
     PathBuf::from(format!("/proc/{process}")).exists()
 }
@@ -44,7 +44,7 @@ fn exit_status_and_signals() {
         assert_eq!(shell("kill -9 $$").status().await.unwrap().signal(), Some(9));
         let mut child = shell("exit 3").spawn().unwrap();
         for _ in 0..2 {
-            assert_eq!(child.wait().await.unwrap().code(), Some(3), "the answer can be had again");
+            assert_eq!(child.wait().await.unwrap().code(), Some(3), "the status is returned again");
         }
         assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(3));
         child.kill().unwrap();
@@ -125,7 +125,7 @@ fn a_dropped_child_is_killed_and_leaves_no_zombie() {
         assert!(exists(process));
         drop(child);
         until_gone(process).await;
-        // One that has ended before.
+        // One that has already exited.
         let child = shell("exit 0").spawn().unwrap();
         let process = child.id();
         sleep(Duration::from_millis(50)).await;
@@ -199,7 +199,7 @@ fn a_group_is_killed_with_its_leader() {
         let grandchild: u32 = line.trim().parse().unwrap();
         assert!(exists(grandchild));
         drop(child);
-        // Its zombie belongs to init, which may be slow here: dead is enough.
+        // init reaps the zombie, possibly late; being dead is enough.
         let start = Instant::now();
         loop {
             let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat"));

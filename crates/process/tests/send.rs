@@ -1,5 +1,5 @@
-//! Children can be awaited in handlers that have to be `Send`: axum asks for that. This file is a promise that the
-//! compiler keeps; there is nothing to run.
+//! Children can be awaited in handlers that have to be `Send`, as axum requires. The compiler checks this file;
+//! there is nothing to run.
 
 use process::{Child, Command, Computation};
 

@@ -1,4 +1,4 @@
-//! Where a listener listens and a stream connects to. No name is looked up: that would block the loop.
+//! The addresses of listeners and streams. Names are not resolved, because that would block the loop.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 /// An address of a stream socket.
 ///
-/// As text: `unix:PATH` or `tcp:HOST:PORT`, where HOST is an IP address (IPv6 in brackets) or `localhost`,
-/// which is taken as 127.0.0.1.
+/// As text: `unix:PATH` or `tcp:HOST:PORT`, where HOST is an IP address (IPv6 in brackets) or `localhost`, which
+/// means 127.0.0.1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A unix socket by the path of its file: at most 107 bytes. Empty for a socket without a name.
+    /// A unix socket by the path of its file: at most 107 bytes. Empty for an unnamed socket.
     Unix(PathBuf),
     /// An IPv4 or IPv6 address and port.
     Tcp(SocketAddr),
@@ -29,12 +29,12 @@ impl FromStr for Address {
             return Ok(Address::Unix(path.into()));
         }
         let Some(host_and_port) = text.strip_prefix("tcp:") else {
-            return failed("it begins with neither unix: nor tcp:");
+            return failed("it starts with neither unix: nor tcp:");
         };
         if let Some(port) = host_and_port.strip_prefix("localhost:") {
             return match port.parse() {
                 Ok(port) => Ok(Address::Tcp((Ipv4Addr::LOCALHOST, port).into())),
-                Err(_) => failed("the port is no number from 0 to 65535"),
+                Err(_) => failed("the port is not a number from 0 to 65535"),
             };
         }
         match host_and_port.parse() {
@@ -59,7 +59,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     text: String,
@@ -70,7 +70,7 @@ impl fmt::Display for AddressError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{:?} is no address: {}. Write unix:PATH or tcp:HOST:PORT",
+            "{:?} is not an address: {}. Write unix:PATH or tcp:HOST:PORT",
             self.text, self.problem
         )
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_why() {
+    fn errors_name_the_problem_and_the_syntax() {
         for (text, problem) in [
             ("", "neither"),
             ("/run/toolshed.sock", "neither"),

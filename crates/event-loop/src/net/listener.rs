@@ -1,8 +1,7 @@
-//! Listening sockets: making them, and taking connections from them.
+//! Listening sockets: creating them, and accepting connections.
 //!
-//! A listener is watched level-triggered: the kernel tells in each look whether connections wait, so that
-//! no `accept4(2)` is spent on hearing that none does. How many are taken after each look is the
-//! [`Budget`]'s affair. What is done with a connection is up to the caller; it continues in `stream.rs`.
+//! A listener is watched level-triggered: each wait reports whether connections are pending, so that no
+//! `accept4(2)` is needed to find out that none is. [`Budget`] decides how many are accepted after each wait.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -27,22 +26,22 @@ use crate::loop_state::{no_loop, with_current, with_loop};
 use crate::reactor::Waiting;
 use crate::table::Key;
 
-/// How many connections may wait to be accepted. The kernel lowers it to its own limit,
-/// `net.core.somaxconn`: 128 on old kernels, 4,096 since Linux 5.4. nginx asks for 511, Apache too.
+/// How many connections may be pending. The kernel lowers it to its own limit, `net.core.somaxconn`: 128 on old
+/// kernels, 4,096 since Linux 5.4. nginx and Apache use 511.
 const BACKLOG: i32 = 1024;
 
-/// A listening unix or TCP socket. `Send`; of use on the thread whose loop it waits in.
+/// A listening unix or TCP socket. `Send`; registers with the loop of the thread that polls it.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
     family: Family,
     /// Its row in a loop's source table.
-    place: Option<(LoopId, Key)>,
+    registration: Option<(LoopId, Key)>,
     budget: Budget,
-    /// It was shut down, by us or by another process that shares it. Atomic only to be changed by
-    /// [`stop_connects`](Self::stop_connects) through a shared reference that may cross an await.
+    /// Whether it was shut down, by us or by another process that shares it. Atomic only so that
+    /// [`stop_connects`](Self::stop_connects) can change it through a shared reference that is `Send`.
     stopped: AtomicBool,
-    /// The socket's file, if it is ours to remove.
+    /// The socket's file, if the drop has to remove it.
     file: Option<SocketFile>,
 }
 
@@ -56,18 +55,16 @@ enum Family {
 impl Listener {
     /// Binds and listens, non-blocking and close-on-exec.
     ///
-    /// A unix socket's file can be used by this account alone (mode 0600), from the first moment in which
-    /// anybody can connect, and is removed when the listener is dropped, if it is still the same file and
-    /// the process is still the same. A stale file (a socket that nobody listens on) is replaced. A TCP
-    /// listener may take a port whose old connections linger (SO_REUSEADDR); its connections send small
-    /// answers at once (TCP_NODELAY).
+    /// A unix socket's file has mode 0600 before the first connect is possible. Dropping the listener removes it,
+    /// if it is still the same file and this is still the same process. A stale file (a socket without a listener)
+    /// is replaced. A TCP listener can bind a port with connections in TIME_WAIT (SO_REUSEADDR); its connections
+    /// send small writes at once (TCP_NODELAY).
     ///
     /// # Errors
     ///
-    /// * `AddrInUse`: another process listens there, or the path is some other file; the message says
-    ///   which.
+    /// * `AddrInUse`: another process listens there, or the path is another kind of file; the message says which.
     /// * `InvalidInput`: the path is longer than 107 bytes.
-    /// * What `bind(2)` answers, with the address in the message.
+    /// * Any from `bind(2)`, with the address in the message.
     pub fn bind(address: &Address) -> io::Result<Self> {
         let about = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -89,7 +86,7 @@ impl Listener {
 
     fn bind_unix(address: &Address, path: &Path) -> io::Result<Self> {
         let socket = socket::stream_socket(address)?;
-        // Between bind and listen our file looks stale to another server that starts just now.
+        // Between bind and listen our file looks stale to another server that starts at the same time.
         let _lock = lock_folder(path);
         match socket::bind(socket.as_fd(), address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -99,26 +96,25 @@ impl Listener {
             other => other?,
         }
         let file = SocketFile::of(path)?;
-        // Nobody can connect before listen: the file is private from the first moment. (umask would do it
-        // in one step, but holds for the whole process.)
+        // Nothing can connect before listen, so the mode is set in time. (umask affects the whole process.)
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         socket::listen(socket.as_fd(), BACKLOG)?;
         Self::new(socket, Family::Unix, Some(file))
     }
 
-    /// Takes a socket that listens already: inherited, say. Makes it non-blocking and close-on-exec.
+    /// Takes a socket that already listens, such as an inherited one. Makes it non-blocking and close-on-exec.
     ///
-    /// Its file, if it has one, is left alone when the listener is dropped. A socket of another family than
-    /// unix and TCP can be accepted from, but has no [`local_address`](Self::local_address).
+    /// Dropping the listener does not remove the socket's file. A socket of a family other than unix and TCP can be
+    /// accepted from, but has no [`local_address`](Self::local_address).
     ///
     /// # Errors
     ///
-    /// `InvalidInput` when the descriptor is no listening socket; it is closed then.
+    /// `InvalidInput` if the descriptor is not a listening socket; it is closed then.
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
         if !socket::accepts_connections(socket.as_fd()).unwrap_or(false) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the descriptor is no listening socket",
+                "the descriptor is not a listening socket",
             ));
         }
         set_nonblocking(socket.as_fd())?;
@@ -134,32 +130,39 @@ impl Listener {
         Self::new(socket, family, None)
     }
 
-    /// As [`from_fd`](Self::from_fd), for a socket that this process has bound before it became this program: its file is removed when the listener is dropped.
+    /// Same as [`from_fd`](Self::from_fd), for a socket that this process bound before it executed this program:
+    /// dropping the listener removes its file.
     ///
     /// # Errors
     ///
-    /// As [`from_fd`](Self::from_fd).
+    /// Same as [`from_fd`](Self::from_fd).
     pub fn from_fd_with_file(socket: OwnedFd) -> io::Result<Self> {
         let mut listener = Self::from_fd(socket)?;
         if let Ok(Address::Unix(path)) = listener.local_address() {
-            // Another server may have taken the place of a file that somebody removed: nobody connects to
-            // us then, and there is nothing to remove.
+            // The file may have been removed: then nothing can connect to us, and there is nothing to remove.
             listener.file = SocketFile::of(&path).ok();
         }
         Ok(listener)
     }
 
-    /// Inside a loop it has its place there at once: what the loop needs for it, it has before the first
-    /// connection, which may take the last descriptor.
+    /// Registers at once if a loop runs: the loop then has its descriptors before connections can take the last ones.
     fn new(socket: OwnedFd, family: Family, file: Option<SocketFile>) -> io::Result<Self> {
         let fd = socket.as_raw_fd();
-        let place = with_current(|state| state.reactor.add_level(fd).map(|key| (state.id, key)));
+        let registration =
+            with_current(|state| state.reactor.add_level(fd).map(|key| (state.id, key)));
         let budget = Budget::default();
         let stopped = AtomicBool::new(false);
-        Ok(Listener { socket, family, place: place.transpose()?, budget, stopped, file })
+        Ok(Listener {
+            socket,
+            family,
+            registration: registration.transpose()?,
+            budget,
+            stopped,
+            file,
+        })
     }
 
-    /// Returns where it listens; with port 0 bound, the port that the system chose.
+    /// Returns the address it listens on; if port 0 was bound, with the port that the system chose.
     ///
     /// # Errors
     ///
@@ -168,28 +171,28 @@ impl Listener {
         socket::local_address(self.socket.as_fd())
     }
 
-    /// Waits for a connection. A TCP one comes with the address of its other end.
+    /// Waits for a connection. A TCP connection comes with the peer's address.
     ///
-    /// Connections that ended while they waited are passed over.
+    /// Connections that were closed while they were pending are skipped.
     ///
     /// # Errors
     ///
-    /// * `EMFILE`, `ENFILE`, `ENOMEM`, …: the connection still waits, and the next accept would fail again
-    ///   at once. Call [`pause`](Self::pause), make room or sleep, then accept again.
-    /// * `NotConnected` when the listener was stopped ([`stop_connects`](Self::stop_connects), here or in a
-    ///   process that shares the socket) and the last waiting connection has been taken.
+    /// * `EMFILE`, `ENFILE`, `ENOMEM`, …: the connection is still pending, and the next accept would fail at once.
+    ///   Call [`pause`](Self::pause), make room or sleep, then accept again.
+    /// * `NotConnected` if the listener was stopped ([`stop_connects`](Self::stop_connects), here or in a process
+    ///   that shares the socket) and the last pending connection has been accepted.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
-    /// Waits until an accept is worth trying: connections wait, as far as the kernel has told. For whoever
-    /// has to look at something between that and the accept.
+    /// Waits until an accept is worth trying: connections are pending, according to the last event. For callers
+    /// that have to check something between that and the accept.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be watched (no memory).
+    /// If the socket cannot be watched (no memory).
     pub fn poll_acceptable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.enter()?;
+        self.register()?;
         if self.budget.is_used_up() {
             ready!(self.poll_waiting(cx))?;
             self.budget.grant();
@@ -197,11 +200,11 @@ impl Listener {
         Poll::Ready(Ok(()))
     }
 
-    /// As [`accept`](Self::accept), for hand-written futures.
+    /// Same as [`accept`](Self::accept), for hand-written futures.
     ///
     /// # Errors
     ///
-    /// As [`accept`](Self::accept).
+    /// Same as [`accept`](Self::accept).
     pub fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
@@ -213,7 +216,7 @@ impl Listener {
                     self.budget.accepted();
                     return Poll::Ready(Ok(connection));
                 }
-                Ok(None) => self.budget.found_nobody(),
+                Ok(None) => self.budget.found_none(),
                 Err(error) => {
                     self.budget.failed();
                     if !concerns_one_connection(&error) {
@@ -224,12 +227,11 @@ impl Listener {
         }
     }
 
-    /// Takes a connection that waits already, or returns `None`. Never waits itself: to empty the backlog
-    /// before closing.
+    /// Accepts a pending connection, or returns `None`. Never waits: for emptying the backlog before closing.
     ///
     /// # Errors
     ///
-    /// As [`accept`](Self::accept), except that a stopped listener with an empty backlog is `None`.
+    /// Same as [`accept`](Self::accept), except that a stopped listener with an empty backlog returns `None`.
     pub fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Option<SocketAddr>)>> {
         loop {
             match self.accept_once() {
@@ -240,31 +242,31 @@ impl Listener {
         }
     }
 
-    /// Takes the listener out of the poll set until the next accept: connections wait in the kernel and
-    /// do not wake the loop. For when descriptors are short.
+    /// Removes the listener from the poll set until the next accept, so that pending connections do not wake the
+    /// loop. For when descriptors are short.
     pub fn pause(&mut self) {
-        self.budget.used_up();
-        if let Some((owner, key)) = self.place {
+        self.budget.use_up();
+        if let Some((owner, key)) = self.registration {
             with_loop(owner, |state| state.reactor.pause_level(key));
         }
     }
 
-    /// Says whether a connection waits to be accepted now, without accepting it.
+    /// Returns whether a connection is pending, without accepting it.
     ///
     /// # Errors
     ///
-    /// What `poll(2)` answers.
+    /// Any from `poll(2)`.
     pub fn has_waiting(&self) -> io::Result<bool> {
         socket::is_readable(self.socket.as_fd())
     }
 
-    /// Lets the kernel refuse new connects to a unix socket; those that wait can still be accepted.
+    /// Makes the kernel refuse new connections to a unix socket; pending ones can still be accepted.
     ///
-    /// This holds for the socket itself, in all processes that share it.
+    /// Affects the socket itself, in all processes that share it.
     ///
     /// # Errors
     ///
-    /// `Unsupported` for TCP, where it would throw away the connections that wait.
+    /// `Unsupported` for TCP, where it would drop the pending connections.
     pub fn stop_connects(&self) -> io::Result<()> {
         if self.family != Family::Unix {
             return Err(io::Error::new(
@@ -290,11 +292,11 @@ impl Listener {
             Ok(connection) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 count(|counters| &counters.accepts_in_vain);
-                if self.is_stopped() { Err(last_was_taken()) } else { Ok(None) }
+                if self.is_stopped() { Err(stopped_and_empty()) } else { Ok(None) }
             }
-            // What some kernels say of a socket that was shut down.
+            // Some kernels return this for a socket that was shut down.
             Err(error) if self.is_stopped() && error.raw_os_error() == Some(libc::EINVAL) => {
-                Err(last_was_taken())
+                Err(stopped_and_empty())
             }
             Err(error) => Err(error),
         }
@@ -304,27 +306,27 @@ impl Listener {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// The listener's place in this thread's loop.
-    fn enter(&mut self) -> io::Result<(LoopId, Key)> {
-        if let Some(place) = self.place {
-            return Ok(place);
+    /// Registers with this thread's loop unless that has been done.
+    fn register(&mut self) -> io::Result<(LoopId, Key)> {
+        if let Some(registration) = self.registration {
+            return Ok(registration);
         }
         let fd = self.socket.as_raw_fd();
-        let entered = with_current(|state| Ok((state.id, state.reactor.add_level(fd)?)));
-        let place = entered.unwrap_or_else(|| Err(no_loop()))?;
-        self.place = Some(place);
-        Ok(place)
+        let registered = with_current(|state| Ok((state.id, state.reactor.add_level(fd)?)));
+        let registration = registered.unwrap_or_else(|| Err(no_loop()))?;
+        self.registration = Some(registration);
+        Ok(registration)
     }
 
-    /// Waits until the kernel says that connections wait.
+    /// Waits for an event of pending connections.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let (owner, key) = self.enter()?;
-            let asked = with_loop(owner, |state| match state.reactor.take_waiting(key)? {
+            let (owner, key) = self.register()?;
+            let polled = with_loop(owner, |state| match state.reactor.take_waiting(key)? {
                 None => Some(state.reactor.wait_level(key, cx.waker()).map(|()| None)),
                 waiting => Some(Ok(waiting)),
             });
-            match asked.flatten() {
+            match polled.flatten() {
                 Some(Ok(Some(waiting))) => {
                     if waiting == Waiting::TheLast {
                         self.stopped.store(true, Ordering::Relaxed);
@@ -333,8 +335,8 @@ impl Listener {
                 }
                 Some(Ok(None)) => return Poll::Pending,
                 Some(Err(error)) => return Poll::Ready(Err(error)),
-                // The loop it waited in is not this thread's.
-                None => self.place = None,
+                // The loop it was registered with is not this thread's.
+                None => self.registration = None,
             }
         }
     }
@@ -342,7 +344,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some((owner, key)) = self.place {
+        if let Some((owner, key)) = self.registration {
             with_loop(owner, |state| state.reactor.remove(key));
         }
         if let Some(file) = &self.file {
@@ -357,34 +359,34 @@ impl AsFd for Listener {
     }
 }
 
-/// How many connections are taken after one look at the sockets.
+/// How many connections are accepted after one event.
 ///
-/// It begins with one: under light load exactly one waits, and asking for a second would be a system call
-/// in vain. It doubles, up to 32, while the whole budget is used: then more wait. When nobody is found it
-/// falls back to one and grows more slowly next time, so that a steady trickle of single connections costs
-/// a vain accept in 64 connections, not in two.
+/// Starts with one: under light load exactly one is pending, and trying a second accept would waste a system call.
+/// Doubles, up to 32, while the whole budget is used, because then more are pending. Falls back to one when an accept
+/// finds none, and grows more slowly next time, so that a steady trickle of single connections wastes one accept in
+/// 64, not one in two.
 #[derive(Debug)]
 struct Budget {
-    /// What the next look grants.
+    /// What the next event grants.
     size: u32,
     /// What is left of the last grant.
     left: u32,
-    /// How many grants in a row were used whole at this size.
-    whole: u32,
-    /// How many of those it takes to double.
-    patience: u32,
+    /// How many grants in a row were used up at this size.
+    used_up: u32,
+    /// How many of those it takes to double the size.
+    needed: u32,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget { size: 1, left: 0, whole: 0, patience: 1 }
+        Budget { size: 1, left: 0, used_up: 0, needed: 1 }
     }
 }
 
 impl Budget {
-    /// The web servers' values are of this order; 32 connections are some 3 ms of serving.
-    const MOST: u32 = 32;
-    const MOST_PATIENCE: u32 = 64;
+    /// Web servers use values of this order; serving 32 connections takes about 3 ms.
+    const MAX_SIZE: u32 = 32;
+    const MAX_NEEDED: u32 = 64;
 
     fn is_used_up(&self) -> bool {
         self.left == 0
@@ -394,7 +396,7 @@ impl Budget {
         self.left = self.size;
     }
 
-    fn used_up(&mut self) {
+    fn use_up(&mut self) {
         self.left = 0;
     }
 
@@ -404,21 +406,21 @@ impl Budget {
             return;
         }
         if self.size > 1 {
-            // It was right to ask for more than one.
-            self.patience = 1;
+            // Trying more than one was worthwhile.
+            self.needed = 1;
         }
-        self.whole += 1;
-        if self.whole >= self.patience {
-            self.whole = 0;
-            self.size = (self.size * 2).min(Self::MOST);
+        self.used_up += 1;
+        if self.used_up >= self.needed {
+            self.used_up = 0;
+            self.size = (self.size * 2).min(Self::MAX_SIZE);
         }
     }
 
-    fn found_nobody(&mut self) {
+    fn found_none(&mut self) {
         self.left = 0;
-        self.whole = 0;
+        self.used_up = 0;
         self.size = 1;
-        self.patience = (self.patience * 2).min(Self::MOST_PATIENCE);
+        self.needed = (self.needed * 2).min(Self::MAX_NEEDED);
     }
 
     fn failed(&mut self) {
@@ -426,15 +428,15 @@ impl Budget {
     }
 }
 
-fn last_was_taken() -> io::Error {
+fn stopped_and_empty() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
-        "the listener was stopped, and its last connection has been taken",
+        "the listener was stopped, and its last connection has been accepted",
     )
 }
 
-/// Says whether an error of accept(2) is that of the connection that was to be taken: it is gone, and the
-/// next may be well. Linux reports errors of the network here too (accept(2), "Error handling").
+/// Returns whether an error of `accept(2)` only concerns the connection that was to be accepted, so that the next
+/// accept may succeed. Linux also returns network errors of the new connection here (accept(2), "Error handling").
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -451,10 +453,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Keeps other servers that start at the same moment from binding in the same folder, until the drop.
+/// Locks the folder until the drop, so that other servers that start at the same time do not bind in it.
 ///
-/// Not every file system can lock a folder (NFS cannot), and somebody may hold the lock for reasons of
-/// their own: after a while it goes without.
+/// Not every file system can lock a folder (NFS cannot), and another program may hold the lock for long, so this
+/// continues without the lock after a while.
 fn lock_folder(path: &Path) -> Option<File> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -463,7 +465,7 @@ fn lock_folder(path: &Path) -> Option<File> {
     let folder = File::open(folder).ok()?;
     for _ in 0..100 {
         match try_lock(&folder) {
-            // The others hold it for some 100 µs. A server that starts may sleep; no loop runs yet.
+            // Other servers hold it for about 100 µs. Sleeping is fine on startup: no loop runs yet.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -478,7 +480,7 @@ fn try_lock(folder: &File) -> io::Result<()> {
     Ok(flock(folder, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// Removes a socket's file if nobody listens on it.
+/// Removes a socket's file if no process listens on it.
 fn remove_stale_file(address: &Address, path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -487,9 +489,9 @@ fn remove_stale_file(address: &Address, path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if !found.file_type().is_socket() {
-        return Err(in_use("there is a file at that path, and it is no socket"));
+        return Err(in_use("there is a file at that path that is not a socket"));
     }
-    // Asks without waiting: a full backlog answers EAGAIN, and somebody listens then.
+    // Does not wait: if the backlog is full, this returns EAGAIN, which means that there is a listener.
     let probe = socket::stream_socket(address)?;
     match socket::connect(probe.as_fd(), address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -497,9 +499,9 @@ fn remove_stale_file(address: &Address, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
         _ => return Err(in_use("another process listens there")),
     }
-    // Only the very file that was asked: another server may have replaced it in the meantime.
+    // Only the file that was checked: another server may have replaced it in the meantime.
     let stale =
-        SocketFile { path: path.to_owned(), identity: identity(&found), maker: process::id() };
+        SocketFile { path: path.to_owned(), identity: identity(&found), creator: process::id() };
     stale.remove_if_ours();
     Ok(())
 }
@@ -508,21 +510,21 @@ fn in_use(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::AddrInUse, problem.to_owned())
 }
 
-/// A unix socket's file, to be told from one that another process put in its place.
+/// A unix socket's file, with its identity, because another process may have replaced it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// A forked child drops its copies too, and must not remove its parent's file.
-    maker: u32,
+    /// The pid of the process that created it: a forked child drops its copy too, and must not remove the file.
+    creator: u32,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        // Absolute, for the working directory may change before the drop.
+        // Absolute, because the working directory may change before the drop.
         let path = std::path::absolute(path)?;
         let identity = identity(&fs::symlink_metadata(&path)?);
-        Ok(SocketFile { path, identity, maker: process::id() })
+        Ok(SocketFile { path, identity, creator: process::id() })
     }
 
     fn is_still_there(&self) -> bool {
@@ -530,8 +532,8 @@ impl SocketFile {
     }
 
     fn remove_if_ours(&self) {
-        if self.maker == process::id() && self.is_still_there() {
-            // A file that cannot be removed is replaced as a stale one by the next bind.
+        if self.creator == process::id() && self.is_still_there() {
+            // If this fails, the next bind replaces the file as stale.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -575,8 +577,8 @@ mod tests {
         .unwrap();
     }
 
-    /// Lets looks happen in which `waiting` connections are there; returns (accepts, accepts in vain).
-    fn look(budget: &mut Budget, mut waiting: u32) -> (u32, u32) {
+    /// Handles one event with `waiting` pending connections; returns (accepts, accepts in vain).
+    fn handle_event(budget: &mut Budget, mut waiting: u32) -> (u32, u32) {
         let (mut accepts, mut in_vain) = (0, 0);
         budget.grant();
         while !budget.is_used_up() {
@@ -586,33 +588,33 @@ mod tests {
                 budget.accepted();
             } else {
                 in_vain += 1;
-                budget.found_nobody();
+                budget.found_none();
             }
         }
         (accepts, in_vain)
     }
 
     #[test]
-    fn a_crowd_is_taken_in_growing_groups() {
+    fn many_connections_are_accepted_in_growing_batches() {
         let mut budget = Budget::default();
-        let groups: Vec<u32> = (0..8).map(|_| look(&mut budget, u32::MAX).0).collect();
-        assert_eq!(groups, [1, 2, 4, 8, 16, 32, 32, 32]);
+        let batches: Vec<u32> = (0..8).map(|_| handle_event(&mut budget, u32::MAX).0).collect();
+        assert_eq!(batches, [1, 2, 4, 8, 16, 32, 32, 32]);
     }
 
     #[test]
     fn single_connections_cost_few_accepts_in_vain() {
         let mut budget = Budget::default();
-        let in_vain: u32 = (0..10_000).map(|_| look(&mut budget, 1).1).sum();
+        let in_vain: u32 = (0..10_000).map(|_| handle_event(&mut budget, 1).1).sum();
         assert!(in_vain <= 10_000 / 64 + 8, "{in_vain} accepts in vain");
     }
 
     #[test]
-    fn after_a_quiet_time_a_crowd_is_noticed() {
+    fn the_budget_grows_again_after_light_load() {
         let mut budget = Budget::default();
         for _ in 0..1_000 {
-            look(&mut budget, 1);
+            handle_event(&mut budget, 1);
         }
-        let most = (0..80).map(|_| look(&mut budget, u32::MAX).0).max();
-        assert_eq!(most, Some(Budget::MOST));
+        let max = (0..80).map(|_| handle_event(&mut budget, u32::MAX).0).max();
+        assert_eq!(max, Some(Budget::MAX_SIZE));
     }
 }

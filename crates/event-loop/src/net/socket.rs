@@ -1,5 +1,5 @@
-//! Sockets as the kernel has them: made, bound, accepted from, asked. Non-blocking and close-on-exec from the
-//! first moment. When they are used is decided in `net/listener.rs` and `net/stream.rs`.
+//! The system calls on sockets. All sockets are created non-blocking and close-on-exec. `net/listener.rs` and
+//! `net/stream.rs` decide when to use which.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +15,7 @@ use rustix::net::{
 
 use super::Address;
 
-/// The longest path that fits into `sockaddr_un`, with its zero byte left over.
+/// The longest path that fits into `sockaddr_un` with a terminating zero byte.
 const UNIX_PATH_MAX: usize = 107;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -50,7 +50,7 @@ pub(super) fn connect(fd: BorrowedFd<'_>, address: &Address) -> io::Result<()> {
     Ok(rustix::net::connect(fd, &raw_address(address)?)?)
 }
 
-/// An address as the kernel wants it.
+/// Converts an address to the kernel's form.
 fn raw_address(address: &Address) -> io::Result<SocketAddrAny> {
     Ok(match address {
         Address::Tcp(address) => (*address).into(),
@@ -73,29 +73,29 @@ fn unix_address(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
 
-/// `accept4(2)`, without asking who is at the other end.
+/// `accept4(2)` without the peer's address.
 #[inline]
 pub(super) fn accept(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::net::accept_with(fd, FLAGS)?)
 }
 
-/// `accept4(2)`, with the address of the other end if it is a TCP one.
+/// `accept4(2)` with the peer's address if it is TCP.
 pub(super) fn accept_with_peer(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let (accepted, peer) = rustix::net::acceptfrom_with(fd, FLAGS)?;
     Ok((accepted, peer.and_then(|peer| peer.try_into().ok())))
 }
 
-/// Returns which family the socket is of.
+/// Returns the socket's address family.
 pub(super) fn family(fd: BorrowedFd<'_>) -> io::Result<AddressFamily> {
     Ok(rustix::net::getsockname(fd)?.address_family())
 }
 
-/// Returns where the socket is bound.
+/// Returns the address that the socket is bound to.
 pub(super) fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
     decode(rustix::net::getsockname(fd)?)
 }
 
-/// Returns who is at the socket's other end.
+/// Returns the peer's address.
 pub(super) fn peer_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
     match rustix::net::getpeername(fd)? {
         Some(name) => decode(name),
@@ -122,12 +122,12 @@ fn decode(name: SocketAddrAny) -> io::Result<Address> {
     }
 }
 
-/// Says whether the socket listens (`SO_ACCEPTCONN`).
+/// Returns whether the socket listens (`SO_ACCEPTCONN`).
 pub(super) fn accepts_connections(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(fd)?)
 }
 
-/// Takes the socket's pending error (`SO_ERROR`), which tells how a connect ended.
+/// Takes the socket's pending error (`SO_ERROR`): the result of a connect.
 pub(super) fn take_error(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::socket_error(fd)??)
 }
@@ -137,18 +137,18 @@ pub(super) fn set_no_delay(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::set_tcp_nodelay(fd, true)?)
 }
 
-/// Says whether TCP_NODELAY is set.
+/// Returns whether TCP_NODELAY is set.
 #[cfg(test)]
 pub(super) fn no_delay(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::tcp_nodelay(fd)?)
 }
 
-/// Sets SO_REUSEADDR: a server may bind again while old connections linger.
+/// Sets SO_REUSEADDR: a server may bind again while old connections are in TIME_WAIT.
 pub(super) fn set_reuse_address(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::set_socket_reuseaddr(fd, true)?)
 }
 
-/// `shutdown(2)` for writing: the other end reads an end of stream.
+/// `shutdown(2)` for writing: the peer reads end-of-file.
 pub(super) fn shutdown_write(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::shutdown(fd, Shutdown::Write)?)
 }
@@ -158,7 +158,7 @@ pub(super) fn shutdown_read(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::shutdown(fd, Shutdown::Read)?)
 }
 
-/// `poll(2)` without waiting: whether reading, or accepting, would find something.
+/// `poll(2)` without waiting: returns whether a read, or an accept, would find something.
 pub(super) fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut entries = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
     poll(&mut entries, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;

@@ -1,4 +1,4 @@
-//! Connected sockets. The rules of reading and writing are in `source.rs`; here are the faces: our own
+//! Connected sockets. The rules of reading and writing are in `source.rs`; this file has the public type with its
 //! methods, tokio's traits and hyper's.
 
 use std::future::poll_fn;
@@ -18,8 +18,8 @@ use crate::time;
 
 /// A connected unix or TCP socket, non-blocking and close-on-exec.
 ///
-/// Not in the poll set until it has to be waited for. `Send` and `Unpin`; waits in the loop of the thread
-/// that polls it. Dropping it closes it.
+/// Only registered with the poll set once it has to be waited for. `Send` and `Unpin`; registers with the loop of the
+/// thread that polls it. Dropping it closes it.
 #[derive(Debug)]
 pub struct Stream {
     descriptor: Descriptor,
@@ -28,12 +28,12 @@ pub struct Stream {
 impl Stream {
     /// Connects.
     ///
-    /// Waits as long as the system lets it, for TCP some two minutes, and on a unix socket whose backlog is
-    /// full for ever: put it into a [`timeout`](crate::time::timeout).
+    /// Waits as long as the system does: about two minutes for TCP, and forever for a unix socket whose backlog is
+    /// full. Use a [`timeout`](crate::time::timeout).
     ///
     /// # Errors
     ///
-    /// What `connect(2)` answers; `InvalidInput` for a path longer than 107 bytes.
+    /// Any from `connect(2)`; `InvalidInput` for a path longer than 107 bytes.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         let socket = socket::stream_socket(address)?;
         if let Address::Tcp(_) = address {
@@ -43,7 +43,7 @@ impl Stream {
         loop {
             match socket::connect(stream.as_fd(), address) {
                 Ok(()) => return Ok(stream),
-                // An interrupted connect goes on by itself, as one in progress.
+                // An interrupted connect continues in the background, like one in progress.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) =>
                 {
@@ -52,9 +52,9 @@ impl Stream {
                     socket::take_error(stream.as_fd())?;
                     return Ok(stream);
                 }
-                // A unix socket's backlog is full, and no event will tell when it is not.
+                // The backlog of a unix socket is full, and no event reports when that changes.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    time::sleep(CONNECT_AGAIN).await;
+                    time::sleep(CONNECT_RETRY).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -65,35 +65,35 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What `fcntl(2)` answers; the descriptor is closed then.
+    /// Any from `fcntl(2)`; the descriptor is closed then.
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
         set_nonblocking(socket.as_fd())?;
         set_close_on_exec(socket.as_fd())?;
         Ok(Stream::accepted(socket))
     }
 
-    /// Makes two streams that are connected to one another (unix sockets).
+    /// Creates two streams that are connected to each other (unix sockets).
     ///
     /// # Errors
     ///
-    /// When descriptors are short.
+    /// If descriptors are short.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = socket::pair()?;
         Ok((Stream::accepted(one), Stream::accepted(other)))
     }
 
-    /// Takes a socket that is non-blocking and close-on-exec already.
+    /// Takes a socket that is already non-blocking and close-on-exec.
     pub(crate) fn accepted(socket: OwnedFd) -> Self {
         Stream { descriptor: Descriptor::new(socket) }
     }
 
-    /// Reads into the spare capacity of `buffer` and returns how many bytes came; `Ok(0)` is the end of
-    /// the stream. Nothing is zeroed beforehand.
+    /// Reads into the spare capacity of `buffer`, without zeroing it first, and returns the number of bytes;
+    /// `Ok(0)` is the end of the stream.
     ///
     /// # Errors
     ///
-    /// What `read(2)` answers; `InvalidInput` when `buffer` has no spare capacity, for that could not be
-    /// told from the end.
+    /// Any from `read(2)`; `InvalidInput` if `buffer` has no spare capacity, because an empty read would look like
+    /// the end.
     pub fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -107,7 +107,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// As for [`poll_read_into`](Self::poll_read_into).
+    /// Same as [`poll_read_into`](Self::poll_read_into).
     pub fn poll_read_cursor(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,33 +116,33 @@ impl Stream {
         self.descriptor.poll_read_cursor(cx, cursor)
     }
 
-    /// Reads what is there now, whatever was heard of it before: a last look before closing. Never waits.
+    /// Reads what has arrived, regardless of the recorded readiness: a last check before closing. Never waits.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when nothing is there, else as [`poll_read_into`](Self::poll_read_into).
+    /// `WouldBlock` if nothing has arrived; otherwise the same as [`poll_read_into`](Self::poll_read_into).
     pub fn read_now(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         self.descriptor.read_bytes_now(buffer)
     }
 
-    /// Ready when the other end has closed or writes no more, though bytes of it may still wait to be read:
-    /// for those who do not want to read now and still want to know that nobody is there any more.
+    /// Ready once the peer has closed the connection or stopped writing, even if there are still bytes to read: for
+    /// callers that do not want to read now but need to know when the peer is gone.
     ///
-    /// It waits as a read does: of the two, the one polled last is woken.
+    /// Shares the waker of reads: of the two, the one polled last is woken.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be watched (no memory).
+    /// If the socket cannot be watched (no memory).
     pub fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.descriptor.poll_read_closed(cx)
     }
 
-    /// Writes the start of `slices` and returns how many bytes were taken, at least one unless all slices
-    /// are empty.
+    /// Writes the start of `slices` and returns the number of bytes written, at least one unless all slices are
+    /// empty.
     ///
     /// # Errors
     ///
-    /// What `write(2)` answers; `BrokenPipe` when the other end is closed.
+    /// Any from `write(2)`; `BrokenPipe` if the peer has closed the connection.
     pub fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -151,11 +151,11 @@ impl Stream {
         self.descriptor.poll_write(cx, slices)
     }
 
-    /// Tells the other end that nothing more will be written.
+    /// Shuts down the write direction: the peer reads end-of-file. Does nothing if the connection is already gone.
     ///
     /// # Errors
     ///
-    /// What `shutdown(2)` answers, except that a connection that is gone already is well.
+    /// Any from `shutdown(2)`, except `NotConnected`.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         match socket::shutdown_write(self.as_fd()) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -163,7 +163,7 @@ impl Stream {
         }
     }
 
-    /// Returns the address of the other end.
+    /// Returns the peer's address.
     ///
     /// # Errors
     ///
@@ -172,7 +172,7 @@ impl Stream {
         socket::peer_address(self.as_fd())
     }
 
-    /// Returns the address of this end.
+    /// Returns the local address.
     ///
     /// # Errors
     ///
@@ -182,8 +182,8 @@ impl Stream {
     }
 }
 
-/// How long a connect waits for room in a unix socket's backlog before it tries again.
-const CONNECT_AGAIN: Duration = Duration::from_millis(5);
+/// The pause between two attempts to connect to a unix socket whose backlog is full.
+const CONNECT_RETRY: Duration = Duration::from_millis(5);
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -1,4 +1,4 @@
-//! Tasks: order, cancelling, panics, wakes.
+//! Tasks: order, cancellation, panics, wakes.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -65,7 +65,7 @@ fn tasks_take_turns() {
 }
 
 #[test]
-fn spawn_now_polls_inside_the_caller_and_goes_on_alone() {
+fn spawn_now_polls_inside_the_caller_and_the_task_continues() {
     run(async {
         let steps = Rc::new(Cell::new(0));
         let task = spawn_now({
@@ -118,7 +118,7 @@ fn a_task_can_be_cancelled_while_it_is_queued() {
         });
         drop(task);
         assert_eq!(drops.get(), 1);
-        // Takes the place of the cancelled one in the table while that one's key is in the queue.
+        // Reuses the row of the cancelled task while that task's key is in the queue.
         let successor = spawn(async { 1 });
         assert_eq!(successor.await, 1);
         settle().await;
@@ -213,7 +213,7 @@ fn drops_may_cancel_and_spawn() {
 }
 
 #[test]
-fn what_is_left_is_dropped_with_the_loop_even_if_drops_spawn() {
+fn remaining_tasks_are_dropped_with_the_loop_even_if_drops_spawn() {
     let drops = Rc::new(Cell::new(0));
     run(async {
         for _ in 0..10 {
@@ -229,7 +229,7 @@ fn what_is_left_is_dropped_with_the_loop_even_if_drops_spawn() {
 }
 
 #[test]
-fn a_detached_task_runs_to_its_end() {
+fn a_detached_task_runs_to_completion() {
     let drops = Rc::new(Cell::new(0));
     run(async {
         let witness = Dropped(Rc::clone(&drops));
@@ -251,7 +251,7 @@ fn a_detached_task_runs_to_its_end() {
 }
 
 #[test]
-fn a_panic_ends_its_task_alone() {
+fn a_panic_only_ends_its_task() {
     run(async {
         let failing = spawn(async {
             yield_now().await;
@@ -279,16 +279,16 @@ fn a_panic_in_spawn_now_stays_in_the_task() {
 }
 
 #[test]
-fn awaiting_a_panicked_task_goes_on_panicking() {
+fn awaiting_a_panicked_task_resumes_the_panic() {
     let caught = catch_unwind(|| run(async { spawn(async { panic!("passed on") }).await }));
     let payload = caught.unwrap_err();
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"passed on"));
-    // The thread can go on with another loop.
+    // The thread can run another loop.
     assert_eq!(run(async { spawn(async { 3 }).await }), 3);
 }
 
 #[test]
-fn a_panicking_drop_of_a_future_ends_nothing_else() {
+fn a_panicking_drop_of_a_future_does_not_end_the_loop() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -301,7 +301,7 @@ fn a_panicking_drop_of_a_future_ends_nothing_else() {
             let _bomb = bomb;
             pending::<()>().await;
         });
-        // Cancelled by us: the panic is ours.
+        // Cancelled by this task, so this task panics.
         assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
         let bomb = Bomb;
         spawn(async move {
@@ -310,7 +310,7 @@ fn a_panicking_drop_of_a_future_ends_nothing_else() {
         })
         .detach();
         settle().await;
-        // Dropped by the loop's end, where nobody catches.
+        // Dropped at the end of the loop, outside any task.
     });
 }
 
@@ -344,7 +344,7 @@ fn a_loop_in_a_loop_is_refused() {
 }
 
 #[test]
-fn spawning_without_a_loop_says_so() {
+fn spawning_without_a_loop_panics_with_a_clear_message() {
     let payload = catch_unwind(|| spawn(async {}).detach()).unwrap_err();
     let message = payload.downcast_ref::<String>().cloned();
     let message = message.or(payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -379,7 +379,7 @@ fn another_thread_can_wake() {
                     })
                 });
                 if number % 2 == 1 {
-                    // Odd ones look again until the thread has gone.
+                    // Odd ones check again until the thread has exited.
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending
@@ -415,7 +415,7 @@ fn a_foreign_wake_reaches_the_sleeping_root() {
 }
 
 #[test]
-fn a_foreign_wake_before_the_first_wait_is_heard() {
+fn a_foreign_wake_before_the_first_wait_is_not_lost() {
     let woken_by_a_thread = || {
         let mut polled = false;
         poll_fn(move |cx| {
@@ -430,7 +430,7 @@ fn a_foreign_wake_before_the_first_wait_is_heard() {
     };
     // The loop is about to wait.
     event_loop::run(woken_by_a_thread()).unwrap();
-    // It has no time to: another task is always ready.
+    // It never sleeps, because another task is always ready.
     event_loop::run(async {
         let task = spawn(woken_by_a_thread());
         while !task.is_finished() {
@@ -453,7 +453,7 @@ fn wakers_outlive_their_task_and_their_loop() {
     };
     run(async {
         spawn(keep()).await;
-        // The next task takes the place in the table.
+        // The next task reuses the row.
         let successor = spawn(pending::<()>());
         settle().await;
         let polls = counters().polls;
@@ -520,7 +520,7 @@ fn a_task_that_always_yields_starves_no_socket_and_no_timer() {
         }
         echo.await;
         sleep(Duration::from_millis(5)).await;
-        // One look a budget, and none that could sleep.
+        // One wait per budget of polls, and none that could sleep.
         let counters = counters();
         assert!(counters.polls / counters.waits >= 100, "{counters:?}");
         assert_eq!(counters.idle_waits, 0, "{counters:?}");
@@ -549,7 +549,7 @@ fn wakes_on_the_own_thread_make_no_system_call() {
 }
 
 #[test]
-fn a_handle_of_another_loop_finds_nobody() {
+fn a_handle_of_another_loop_finds_no_row() {
     let task = run(async { spawn(pending::<()>()) });
     assert!(task.is_finished());
     run(async {

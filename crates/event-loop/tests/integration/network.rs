@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{run, settle};
 
-/// A folder with a place for a socket.
+/// A temporary folder and the address of a socket in it.
 fn place() -> (TempDir, Address) {
     let folder = tempfile::tempdir().unwrap();
     let address = Address::Unix(folder.path().join("socket"));
@@ -33,7 +33,7 @@ fn path(address: &Address) -> &std::path::Path {
 }
 
 #[test]
-fn a_crowd_is_accepted_in_groups() {
+fn many_connections_are_accepted_in_batches() {
     let (_folder, address) = place();
     run(async {
         let mut listener = Listener::bind(&address).unwrap();
@@ -52,7 +52,7 @@ fn a_crowd_is_accepted_in_groups() {
 }
 
 #[test]
-fn single_connections_are_accepted_without_asking_in_vain() {
+fn single_connections_are_accepted_without_wasted_accepts() {
     let (_folder, address) = place();
     run(async {
         let mut listener = Listener::bind(&address).unwrap();
@@ -72,11 +72,11 @@ fn single_connections_are_accepted_without_asking_in_vain() {
 }
 
 #[test]
-fn a_listener_that_nobody_accepts_from_does_not_keep_the_loop_awake() {
+fn a_listener_without_accepts_does_not_keep_the_loop_awake() {
     let (_folder, address) = place();
     run(async {
         let mut listener = Listener::bind(&address).unwrap();
-        // Enters the poll set, and gives up.
+        // Registers with the poll set, then stops waiting.
         let gave_up = timeout(Duration::from_millis(1), listener.accept()).await;
         assert!(gave_up.is_err());
         let mut client = UnixStream::connect(path(&address)).unwrap();
@@ -85,7 +85,7 @@ fn a_listener_that_nobody_accepts_from_does_not_keep_the_loop_awake() {
         sleep(Duration::from_millis(50)).await;
         let after = counters();
         assert!(after.turns - before.turns <= 4, "{:?} {:?}", before, after);
-        // And yet the connection is not forgotten.
+        // The connection is still accepted later.
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut text = [0; 5];
         stream.read_exact(&mut text).await.unwrap();
@@ -106,7 +106,7 @@ fn a_paused_listener_is_silent_until_the_next_accept() {
         settle().await;
         assert_eq!(counters().events, before.events);
         listener.accept().await.unwrap();
-        // Pausing twice, or before the first accept, is well.
+        // Pausing twice, or before the first accept, is allowed.
         listener.pause();
         listener.pause();
         drop((first, second));
@@ -114,7 +114,7 @@ fn a_paused_listener_is_silent_until_the_next_accept() {
 }
 
 #[test]
-fn stopping_refuses_the_new_and_keeps_the_waiting() {
+fn stopping_refuses_new_connections_and_keeps_pending_ones() {
     let (_folder, address) = place();
     run(async {
         let mut listener = Listener::bind(&address).unwrap();
@@ -131,7 +131,7 @@ fn stopping_refuses_the_new_and_keeps_the_waiting() {
         assert_eq!(end.kind(), io::ErrorKind::NotConnected);
         drop(waiting);
 
-        // Another process that shares the socket may have stopped it: dead, but not in a circle.
+        // Another process that shares the socket may have stopped it: that is an error, not a busy loop.
         let (_folder, address) = place();
         let shared = UnixListener::bind(path(&address)).unwrap();
         let mut listener = Listener::from_fd(shared.try_clone().unwrap().into()).unwrap();
@@ -150,7 +150,7 @@ fn stopping_refuses_the_new_and_keeps_the_waiting() {
 }
 
 #[test]
-fn a_unix_socket_is_private_and_tidied_up() {
+fn a_unix_socket_is_private_and_removed() {
     let (_folder, address) = place();
     let listener = Listener::bind(&address).unwrap();
     assert_eq!(listener.local_address().unwrap(), address);
@@ -171,7 +171,7 @@ fn a_stale_socket_file_is_replaced() {
 }
 
 #[test]
-fn a_second_server_is_refused_and_harms_nobody() {
+fn a_second_server_is_refused_and_does_not_affect_the_first() {
     let (_folder, address) = place();
     let listener = Listener::bind(&address).unwrap();
     let before = fs::metadata(path(&address)).unwrap().ino();
@@ -191,17 +191,17 @@ fn a_second_server_is_refused_and_harms_nobody() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_not_a_socket_is_kept() {
     let (_folder, address) = place();
     fs::write(path(&address), "precious").unwrap();
     let error = Listener::bind(&address).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert!(error.to_string().contains("no socket"), "{error}");
+    assert!(error.to_string().contains("not a socket"), "{error}");
     assert_eq!(fs::read_to_string(path(&address)).unwrap(), "precious");
 }
 
 #[test]
-fn a_file_that_somebody_else_put_there_is_not_removed() {
+fn a_file_that_replaced_the_socket_is_not_removed() {
     let (_folder, address) = place();
     let listener = Listener::bind(&address).unwrap();
     fs::remove_file(path(&address)).unwrap();
@@ -212,7 +212,7 @@ fn a_file_that_somebody_else_put_there_is_not_removed() {
 }
 
 #[test]
-fn impossible_addresses_say_so() {
+fn invalid_addresses_are_errors_that_name_the_problem() {
     let long = Address::Unix(format!("/tmp/{}", "x".repeat(200)).into());
     let error = Listener::bind(&long).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
@@ -322,7 +322,7 @@ fn hyper_serves_on_this_loop() {
             }
             assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
         }
-        // A silent client is shown the door by hyper's timer.
+        // hyper's timer closes the connection of a silent client.
         let mut silent = Stream::connect(&address).await.unwrap();
         silent.write_all(b"GET / HT").await.unwrap();
         let mut answer = String::new();

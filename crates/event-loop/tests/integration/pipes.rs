@@ -1,4 +1,4 @@
-//! Pipes, and descriptors that are something else.
+//! Pipes, and other descriptors used as pipes.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{run, settle};
 
 #[test]
-fn what_is_written_is_read_beyond_what_a_pipe_holds() {
+fn more_than_a_pipe_holds_is_written_and_read() {
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
         let sent: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
@@ -52,7 +52,7 @@ fn a_pipe_without_a_reader_is_an_error() {
 }
 
 #[test]
-fn several_slices_go_out_in_one_call() {
+fn several_slices_are_written_in_one_call() {
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
         let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
@@ -86,7 +86,7 @@ fn regular_files_are_always_ready() {
 }
 
 #[test]
-fn what_is_always_ready_starves_nobody() {
+fn a_descriptor_that_is_always_ready_does_not_starve_others() {
     run(async {
         let open =
             || OwnedFd::from(File::options().read(true).write(true).open("/dev/zero").unwrap());
@@ -110,7 +110,7 @@ fn what_is_always_ready_starves_nobody() {
 }
 
 #[test]
-fn dev_null_takes_all_and_has_nothing() {
+fn dev_null_accepts_writes_and_is_empty() {
     run(async {
         let open =
             || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());

@@ -1,4 +1,4 @@
-//! Streams: what asks the kernel when. The numbers come from the loop's own counters.
+//! Streams: when which system call is made, by the loop's counters.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{run, settle};
 
-/// A stream of ours and the other end, which the test moves by hand.
+/// A stream of the loop and its peer, which the test uses directly.
 fn pair() -> (Stream, UnixStream) {
     let (ours, other) = UnixStream::pair().unwrap();
     (Stream::from_fd(ours.into()).unwrap(), other)
@@ -26,7 +26,7 @@ async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     Ok(buffer.to_vec())
 }
 
-/// What was counted since `before`: (reads, in vain, registrations, modifications).
+/// Returns what was counted since `before`: (reads, in vain, registrations, modifications).
 fn since(before: Counters) -> (u64, u64, u64, u64) {
     let now = counters();
     (
@@ -50,7 +50,7 @@ fn a_whole_request_is_served_without_the_poll_set() {
             let address = listener.local_address().unwrap();
             let accepting = spawn(async move { listener.accept().await.unwrap() });
             yield_now().await;
-            // The client is no part of the count: std's sockets.
+            // The client uses std's sockets, which are not counted.
             let mut client: Box<dyn ReadWrite> = match &address {
                 Address::Unix(path) => Box::new(UnixStream::connect(path).unwrap()),
                 Address::Tcp(address) => Box::new(std::net::TcpStream::connect(address).unwrap()),
@@ -78,7 +78,7 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 #[test]
-fn after_a_short_read_nothing_is_read_in_vain() {
+fn after_a_short_read_no_read_is_wasted() {
     run(async {
         let (mut stream, mut other) = pair();
         other.write_all(b"one").unwrap();
@@ -114,7 +114,7 @@ fn a_read_that_fills_the_buffer_is_followed_by_another() {
         assert_eq!(since(before), (2, 0, 0, 0));
         let waiting = spawn(async move { read(&mut stream).await.unwrap() });
         settle().await;
-        // It cannot know that nothing is left.
+        // The stream cannot know that nothing is left.
         assert_eq!(since(before), (3, 1, 1, 0));
         other.write_all(b"7").unwrap();
         assert_eq!(waiting.await, b"7");
@@ -122,7 +122,7 @@ fn a_read_that_fills_the_buffer_is_followed_by_another() {
 }
 
 #[test]
-fn the_end_behind_a_short_read_is_found() {
+fn the_end_after_a_short_read_is_found() {
     run(async {
         // The last bytes and the end in one event.
         let (mut stream, mut other) = pair();
@@ -136,7 +136,7 @@ fn the_end_behind_a_short_read_is_found() {
         drop(other);
         waiting.await;
 
-        // The same for a stream that is not in the poll set.
+        // The same for a stream that is not registered.
         let (mut stream, mut other) = pair();
         other.write_all(b"last words").unwrap();
         drop(other);
@@ -155,7 +155,7 @@ fn the_end_behind_a_short_read_is_found() {
 }
 
 #[test]
-fn a_connection_reset_is_an_error_for_who_waits() {
+fn a_connection_reset_is_an_error_for_a_waiting_reader() {
     run(async {
         let (mut stream, mut other) = pair();
         stream.write_all(b"never read").await.unwrap();
@@ -174,7 +174,7 @@ fn a_connection_reset_is_an_error_for_who_waits() {
 }
 
 #[test]
-fn interest_in_writing_comes_and_goes() {
+fn write_readiness_is_only_watched_while_needed() {
     run(async {
         let (mut stream, mut other) = pair();
         other.set_nonblocking(true).unwrap();
@@ -203,7 +203,7 @@ fn interest_in_writing_comes_and_goes() {
         settle().await;
         assert_eq!(counters().modifications, 1, "taken back, and not asked for in between");
 
-        // From now on the other end's reads wake nobody.
+        // From now on, the peer's reads wake nothing.
         let before = counters();
         for _ in 0..20 {
             stream.write_all(&[1; 100]).await.unwrap();
@@ -218,7 +218,7 @@ fn interest_in_writing_comes_and_goes() {
 }
 
 #[test]
-fn much_in_both_directions_over_both_kinds() {
+fn large_transfers_in_both_directions_over_unix_and_tcp() {
     const SIZE: usize = 5_000_000;
     async fn transfer(near: Stream, far: Stream) {
         async fn side(stream: Stream, seed: u8) {
@@ -269,7 +269,7 @@ fn vectored_writes() {
             let slices: Vec<_> = rest.chunks(7).map(IoSlice::new).collect();
             sent += poll_fn(|cx| stream.poll_write_vectored(cx, &slices)).await.unwrap();
         }
-        // More slices than the system takes at once are no sign that the socket is full.
+        // More slices than the system accepts at once do not mean that the socket is full.
         assert_eq!(counters().registrations, 0);
         drop(stream);
         let mut received = String::new();
@@ -279,7 +279,7 @@ fn vectored_writes() {
 }
 
 #[test]
-fn a_full_buffer_is_no_end_of_the_stream() {
+fn a_full_buffer_is_not_the_end_of_the_stream() {
     run(async {
         let (mut stream, _other) = pair();
         let mut buffer = BytesMut::new();
@@ -289,13 +289,13 @@ fn a_full_buffer_is_no_end_of_the_stream() {
 }
 
 #[test]
-fn a_dropped_stream_leaves_the_poll_set_and_its_place_starts_anew() {
+fn a_dropped_stream_is_deregistered_and_its_row_is_reused_clean() {
     run(async {
         for round in 0..10 {
             let (mut stream, mut other) = pair();
             let waiting = spawn(async move { read(&mut stream).await.unwrap() });
             settle().await;
-            // Readable now; the event is fetched in the look after we cancel.
+            // Readable now; the event is returned by the wait after the cancellation.
             other.write_all(b"too late").unwrap();
             drop(waiting);
             let (mut stream, _quiet) = pair();
@@ -344,7 +344,7 @@ fn without_a_loop_waiting_is_an_error_and_reading_is_not() {
 }
 
 #[test]
-fn the_end_is_heard_without_reading() {
+fn the_end_is_reported_without_reading() {
     run(async {
         let (mut stream, mut other) = pair();
         other.write_all(b"not read").unwrap();
@@ -364,7 +364,7 @@ fn the_end_is_heard_without_reading() {
 }
 
 #[test]
-fn a_last_look_sees_what_no_event_has_told() {
+fn read_now_sees_what_no_event_has_reported() {
     run(async {
         let (mut stream, mut other) = pair();
         other.write_all(b"one").unwrap();

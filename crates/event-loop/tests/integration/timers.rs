@@ -1,4 +1,4 @@
-//! Sleeping, deadlines, many timers.
+//! Sleeps, timeouts, many timers.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
@@ -18,14 +18,14 @@ fn milliseconds(number: u64) -> Duration {
 }
 
 #[test]
-fn sleeps_are_not_short() {
+fn sleeps_are_not_too_short() {
     event_loop::run(async {
         for number in [0, 1, 5, 17] {
             let start = Instant::now();
             sleep(milliseconds(number)).await;
             assert!(start.elapsed() >= milliseconds(number));
         }
-        // A long turn makes no later sleep shorter.
+        // A long turn does not shorten a sleep that starts in it.
         let before = now();
         std::thread::sleep(milliseconds(20));
         assert_eq!(now(), before, "the loop's time stands still during a turn");
@@ -37,7 +37,7 @@ fn sleeps_are_not_short() {
 }
 
 #[test]
-fn sleeps_end_in_the_order_of_their_deadlines() {
+fn sleeps_complete_in_the_order_of_their_deadlines() {
     let order = Rc::new(std::cell::RefCell::new(Vec::new()));
     run(async {
         let start = Instant::now();
@@ -73,7 +73,7 @@ fn ten_thousand_sleepers_are_cheap() {
             sleep(milliseconds(1)).await;
         }
         let after = counters();
-        // Nobody is polled who is not due.
+        // Only tasks whose timers are due are polled.
         assert_eq!(after.polls - before.polls, 50);
         assert!(after.turns - before.turns <= 110, "{after:?}");
         assert!(start.elapsed() < milliseconds(1000));
@@ -82,7 +82,7 @@ fn ten_thousand_sleepers_are_cheap() {
 }
 
 #[test]
-fn a_dropped_sleep_wakes_nobody() {
+fn a_dropped_sleep_wakes_nothing() {
     event_loop::run(async {
         let polls = Rc::new(Cell::new(0));
         let task = spawn({
@@ -121,7 +121,7 @@ fn without_timers_the_clock_is_not_read() {
 }
 
 #[test]
-fn a_sleep_can_be_moved_both_ways() {
+fn a_deadline_can_be_moved_both_ways() {
     run(async {
         let start = Instant::now();
         let mut earlier = sleep(Duration::from_secs(3600));
@@ -143,7 +143,7 @@ fn a_sleep_can_be_moved_both_ways() {
 }
 
 #[test]
-fn a_sleep_can_be_used_again_after_its_end() {
+fn a_sleep_can_be_reset_after_it_has_completed() {
     run(async {
         let mut again = sleep(milliseconds(1));
         (&mut again).await;
@@ -175,9 +175,9 @@ fn timeouts() {
     run(async {
         assert_eq!(timeout(milliseconds(1000), async { 5 }).await, Ok(5));
         let elapsed = timeout(milliseconds(5), pending::<()>()).await.unwrap_err();
-        assert_eq!(elapsed.to_string(), "the time allowed was over");
+        assert_eq!(elapsed.to_string(), "deadline has elapsed");
         assert_eq!(std::io::Error::from(elapsed).kind(), std::io::ErrorKind::TimedOut);
-        // Done at once wins over no time at all.
+        // A future that completes at once wins over a timeout of zero.
         assert_eq!(timeout(Duration::ZERO, async { 6 }).await, Ok(6));
         assert_eq!(timeout(Duration::MAX, async { 7 }).await, Ok(7));
 
@@ -203,7 +203,7 @@ fn hyper_sleeps_too() {
 }
 
 #[test]
-fn a_sleep_of_an_ended_loop_sleeps_on_in_the_next() {
+fn a_sleep_of_an_ended_loop_continues_in_the_next() {
     let mut sleeping: Sleep = event_loop::run(async {
         let mut sleeping = sleep(milliseconds(30));
         poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! The loop inside a tokio runtime: both worlds in one task.
+//! The loop inside a tokio runtime, with timers and sockets of both in one task.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn milliseconds(number: u64) -> Duration {
 }
 
 #[test]
-fn both_kinds_of_sleep_in_one_task() {
+fn sleeps_of_both_kinds_in_one_task() {
     let elapsed = run_in_tokio(in_time(async {
         let start = Instant::now();
         let task = spawn(async {
@@ -32,7 +32,7 @@ fn both_kinds_of_sleep_in_one_task() {
 }
 
 #[test]
-fn our_server_and_tokios_client() {
+fn a_server_of_this_loop_with_a_client_of_tokio() {
     run_in_tokio(in_time(async {
         let mut listener = Listener::bind(&"tcp:127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = listener.local_address().unwrap() else { unreachable!() };
@@ -49,7 +49,7 @@ fn our_server_and_tokios_client() {
         });
         let mut clients = Vec::new();
         for number in 0..200 {
-            // Half of them are tasks of tokio's, half of ours.
+            // Half of them are tokio tasks, half ours.
             let client = async move {
                 let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
                 let text = format!("client {number}").repeat(1000);
@@ -75,7 +75,7 @@ fn our_server_and_tokios_client() {
 }
 
 #[test]
-fn tasks_of_tokios_use_our_things() {
+fn tokio_tasks_use_this_loop() {
     run_in_tokio(in_time(async {
         let (mut near, mut far) = Stream::pair().unwrap();
         let one = tokio::spawn(async move {
@@ -93,12 +93,12 @@ fn tasks_of_tokios_use_our_things() {
 }
 
 #[test]
-fn an_idle_guest_sleeps() {
+fn an_idle_hosted_loop_sleeps() {
     run_in_tokio(async {
-        // Without the deadline of `in_time`: nothing but tokio's timer wakes us.
+        // Without the timeout of `in_time`, so that only tokio's timer wakes the loop.
         tokio::time::sleep(milliseconds(100)).await;
         assert!(counters().turns < 10, "{:?}", counters());
-        // A task spawned from outside our turns wakes the host, an earlier timer moves its alarm.
+        // A task spawned outside a turn wakes the host, and an earlier timer changes its alarm.
         let late = spawn(time::sleep(Duration::from_secs(3600)));
         yield_now().await;
         let start = Instant::now();
@@ -115,7 +115,7 @@ fn an_idle_guest_sleeps() {
 }
 
 #[test]
-fn a_busy_guest_starves_neither_world() {
+fn a_busy_hosted_loop_does_not_starve_tokio_or_itself() {
     run_in_tokio(in_time(async {
         spawn(async {
             loop {
@@ -153,7 +153,7 @@ fn foreign_wakes_and_panics() {
 }
 
 #[test]
-fn a_waiting_crowd_is_accepted_without_further_arrivals() {
+fn pending_connections_are_accepted_without_further_arrivals() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     run_in_tokio(in_time(async {

@@ -1,5 +1,5 @@
-//! What concerns the whole process: signals, the number of threads, descriptors, system calls. Each case runs in a
-//! process of its own, in which there is one thread, the loop's.
+//! What concerns the whole process: signals, the number of threads, descriptors, system calls. Each case runs in
+//! its own process with one thread, the loop's.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
 #![allow(clippy::async_yields_async, reason = "what outlives its loop is tested")]
 
@@ -10,14 +10,14 @@ use std::process::ExitCode;
 
 use case_runner::{Case, Ending, Helper};
 
-/// (name, what runs in the process of its own, how that ends)
+/// (name, what runs in its own process, how that ends)
 const CASES: &[Case] = &[
     ("a_signal_wakes_the_idle_loop", signals::a_signal_wakes_the_idle_loop, Ending::Success),
     ("terminate_twice", signals::terminate_twice, Ending::Success),
-    ("each_listener_hears", signals::each_listener_hears, Ending::Success),
+    ("each_listener_receives", signals::each_listener_receives, Ending::Success),
     (
-        "without_a_listener_it_is_as_before",
-        signals::without_a_listener_it_is_as_before,
+        "without_a_listener_the_former_action_is_restored",
+        signals::without_a_listener_the_former_action_is_restored,
         Ending::Signal(15),
     ),
     ("an_ended_loop_catches_nothing", signals::an_ended_loop_catches_nothing, Ending::Signal(1)),
@@ -29,8 +29,8 @@ const CASES: &[Case] = &[
     ("one_of_many_servers_binds", sockets::one_of_many_servers_binds, Ending::Success),
     ("system_calls_of_a_request", sockets::system_calls_of_a_request, Ending::Success),
     (
-        "who_waits_for_nothing_opens_nothing",
-        sockets::who_waits_for_nothing_opens_nothing,
+        "a_future_that_never_waits_opens_no_descriptor",
+        sockets::a_future_that_never_waits_opens_no_descriptor,
         Ending::Success,
     ),
 ];

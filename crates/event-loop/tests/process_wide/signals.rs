@@ -1,4 +1,4 @@
-//! Signals as the loop hears them, and what the process does with them.
+//! Signals as the loop receives them, and their actions in the process.
 
 use std::process::Command;
 use std::time::Duration;
@@ -42,11 +42,11 @@ pub(crate) fn terminate_twice() {
         let mut child = signal_later("0.05", "TERM");
         assert_eq!(signals.recv().await, Signal::Terminate);
         child.wait().unwrap();
-        // The drain goes on; the second one is heard too.
+        // Listening continues, and the second one is received, too.
         let mut child = signal_later("0.05", "TERM");
         assert_eq!(signals.recv().await, Signal::Terminate);
         child.wait().unwrap();
-        // Two that come while nobody listens are both kept.
+        // Two that arrive while nothing waits both stay pending.
         raise("TERM");
         raise("TERM");
         assert_eq!(signals.recv().await, Signal::Terminate);
@@ -57,7 +57,7 @@ pub(crate) fn terminate_twice() {
     .unwrap();
 }
 
-pub(crate) fn each_listener_hears() {
+pub(crate) fn each_listener_receives() {
     event_loop::run(async {
         let mut both = listen(&[Signal::User1, Signal::Terminate]).unwrap();
         let mut one = listen(&[Signal::User1]).unwrap();
@@ -86,7 +86,7 @@ pub(crate) fn each_listener_hears() {
     .unwrap();
 }
 
-pub(crate) fn without_a_listener_it_is_as_before() {
+pub(crate) fn without_a_listener_the_former_action_is_restored() {
     event_loop::run(async {
         let mut signals = listen(&[Signal::Terminate]).unwrap();
         raise("TERM");
@@ -108,7 +108,7 @@ pub(crate) fn an_ended_loop_catches_nothing() {
 
 pub(crate) fn dispositions() {
     assert_eq!(disposition(Signal::Terminate).unwrap(), Disposition::Default);
-    // A shell without job control starts what it starts in the background with this one ignored.
+    // A shell without job control starts background commands with this signal ignored.
     let quit_before = disposition(Signal::Quit).unwrap();
     let error = listen(&[Signal::Terminate]).unwrap_err();
     assert!(error.to_string().contains("inside event_loop::run"));
@@ -127,7 +127,7 @@ pub(crate) fn dispositions() {
     assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Default);
 }
 
-/// Reads and writes go on while signals rain; none is lost for good.
+/// Reads and writes continue under a flood of signals, and none is lost.
 pub(crate) fn signals_under_fire() {
     event_loop::run(async {
         let mut signals = listen(&[Signal::User2, Signal::Terminate]).unwrap();
@@ -146,7 +146,7 @@ pub(crate) fn signals_under_fire() {
         let mut received = 0;
         let hearing = spawn(async move {
             let mut terminated = false;
-            // SIGTERM comes before what else is kept, and may be first of all on a busy machine.
+            // SIGTERM is received before other pending signals, and may even come first on a busy machine.
             while !terminated || received == 0 {
                 match signals.recv().await {
                     Signal::Terminate => terminated = true,

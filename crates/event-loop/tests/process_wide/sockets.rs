@@ -20,7 +20,7 @@ fn one_thread() {
     assert_eq!(sys::threads::count().unwrap(), 1);
 }
 
-/// How many descriptors this process has open, without the one that the look itself takes.
+/// Returns how many descriptors this process has open, without the one used for listing.
 fn open_count() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
@@ -113,7 +113,7 @@ pub(crate) fn few_descriptors_helper() {
     .unwrap();
 }
 
-pub(crate) fn who_waits_for_nothing_opens_nothing() {
+pub(crate) fn a_future_that_never_waits_opens_no_descriptor() {
     let before = open_count();
     event_loop::run(async {
         let task = spawn(async {
@@ -123,7 +123,7 @@ pub(crate) fn who_waits_for_nothing_opens_nothing() {
         drop(task.await);
         assert_eq!(open_count(), before);
         assert_eq!(counters().waits, 0);
-        // The poll set and the bell.
+        // The poll set and the loop waker.
         sleep(Duration::from_millis(1)).await;
         assert_eq!(open_count(), before + 2);
     })
@@ -131,7 +131,7 @@ pub(crate) fn who_waits_for_nothing_opens_nothing() {
     assert_eq!(open_count(), before);
 }
 
-/// Of servers that start at once on one path, over a stale file, exactly one serves.
+/// Of servers that start at the same time on one path with a stale file, exactly one serves.
 pub(crate) fn one_of_many_servers_binds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -169,14 +169,14 @@ pub(crate) fn bind_helper() {
         Err(error) => print!("{error}"),
     }
     std::io::stdout().flush().unwrap();
-    // Until everybody has answered.
+    // Until all helpers have answered.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     drop(listener);
 }
 
 const REQUESTS: usize = 100;
 
-/// A connection whose request is wholly there costs accept4, read, write, close, and its share of looks.
+/// A connection whose request has arrived completely costs accept4, read, write, close, and its share of waits.
 pub(crate) fn system_calls_of_a_request() {
     let folder = tempfile::tempdir().unwrap();
     let (path, trace) = (folder.path().join("socket"), folder.path().join("trace"));
@@ -199,12 +199,12 @@ pub(crate) fn system_calls_of_a_request() {
         assert_eq!(answer, "answer");
     }
     let trace = std::fs::read_to_string(trace).unwrap();
-    // From when the loop stands to the end of the last connection. A line is: number, name(arguments).
+    // From the start of the loop to the end of the last connection. A line is: pid, name(arguments).
     let calls: Vec<&str> = trace
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1)?.split_once('(').map(|parts| parts.0))
         .skip_while(|name| *name != "eventfd2")
-        // And puts it into the poll set.
+        // And registers it with the poll set.
         .skip(2)
         .collect();
     let last_write = calls.iter().rposition(|name| *name == "write").unwrap();
@@ -218,7 +218,7 @@ pub(crate) fn system_calls_of_a_request() {
     assert_eq!(count("epoll_ctl"), 1, "the listener enters the poll set: {calls:?}");
     let looks = count("epoll_wait") + count("epoll_pwait");
     assert!(looks <= 10, "{looks} looks");
-    // std looks whether a descriptor is open before it closes it, in debug builds.
+    // In debug builds, std checks that a descriptor is open before it closes it.
     let checks = if cfg!(debug_assertions) { REQUESTS } else { 0 };
     assert_eq!(calls.len(), 4 * REQUESTS + 1 + looks + checks, "{calls:?}");
 }

@@ -1,4 +1,4 @@
-//! What the cases have in common.
+//! What the cases share.
 
 pub(crate) use case_runner::{CASE, itself, run_case};
 pub(crate) use event_loop::net::{Address, Listener, Stream};
@@ -22,26 +22,26 @@ pub(crate) fn one_thread() {
     assert_eq!(descriptors::task_count().unwrap(), 1);
 }
 
-/// The descriptors that a child finds open, the one it looks with included. Whoever started the tests may
+/// Returns the descriptors that a child finds open, including the one used for listing. What started the tests may
 /// have left more than 0, 1 and 2 open.
 pub(crate) fn open_in_child() -> Vec<String> {
-    // exec: the shell would keep descriptors of its own.
+    // exec, because the shell would keep its own descriptors.
     let script = "exec ls /proc/self/fd";
     let output = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
-/// The children of this process, zombies included: lines of /proc.
+/// Returns the children of this process, including zombies, as lines of /proc.
 pub(crate) fn children() -> Vec<String> {
     let parent = format!(" {} ", std::process::id());
     let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     let lines = processes.filter_map(|path| std::fs::read_to_string(path.join("stat")).ok());
-    // number (name) state parent …
+    // pid (name) state parent …
     lines
         .filter(|line| {
-            let behind_name = line.rsplit(") ").next().unwrap_or_default();
-            behind_name.get(1..).is_some_and(|rest| rest.starts_with(&parent))
+            let after_name = line.rsplit(") ").next().unwrap_or_default();
+            after_name.get(1..).is_some_and(|rest| rest.starts_with(&parent))
         })
         .collect()
 }
@@ -61,7 +61,7 @@ pub(crate) async fn until_no_children() {
     }
 }
 
-/// How `replaced_helper` comes to execute itself anew.
+/// What `replaced_helper` re-executes itself from.
 pub(crate) const FROM: &str = "FROM";
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

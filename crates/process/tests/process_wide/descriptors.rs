@@ -31,7 +31,7 @@ pub(crate) fn listener_on_stdin_helper() {
         let mut listener = Listener::from_fd(socket).unwrap();
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"served").await.unwrap();
-        // And back, to be inherited by a renewed program.
+        // And back, to be inherited by the next program.
         descriptors::put_on_stdin(listener.as_fd()).unwrap();
     })
     .unwrap();

@@ -1,24 +1,24 @@
-//! A copy of the process that finishes what is in flight.
+//! A draining child, which completes what is in flight.
 
 use super::common::*;
 
-/// The original becomes another program; the copy goes on with its tasks, sockets and timers, hears of
-/// signals by itself, and ends. The new program reaps it.
-pub(crate) fn a_copy_finishes_what_is_in_progress() {
+/// The original executes another program; the child continues with its tasks, sockets and timers, receives signals
+/// itself, and exits. The new program reaps it.
+pub(crate) fn a_draining_child_completes_what_is_in_flight() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let mut clients: Vec<_> = (0..4).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let mut helper = Command::new(std::env::current_exe().unwrap());
-    helper.env(CASE, "copied_helper").env(FROM, "copy").stdin(OwnedFd::from(listener));
+    helper.env(CASE, "draining_helper").env(FROM, "copy").stdin(OwnedFd::from(listener));
     let mut helper = helper.stdout(Stdio::piped()).spawn().unwrap();
     let mut said = [0; 5];
     for client in &mut clients {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.read_exact(&mut said).unwrap();
-        assert_eq!(&said, b"begun");
+        assert_eq!(&said, b"start");
     }
-    // The new program answers on the same socket while the copy still works.
+    // The new program serves on the same socket while the child still works.
     let mut newcomer = UnixStream::connect(&path).unwrap();
     newcomer.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = String::new();
@@ -28,13 +28,13 @@ pub(crate) fn a_copy_finishes_what_is_in_progress() {
         client.write_all(b"go on").unwrap();
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).unwrap();
-        assert_eq!(rest.len(), LARGE, "the rest of the answer");
+        assert_eq!(rest.len(), LARGE, "the rest of the response");
     }
     assert!(helper.wait().unwrap().success());
 }
 
-/// Without another program to become, there is no copy in the end, and the original is unharmed.
-pub(crate) fn a_copy_ends_when_the_original_goes_on() {
+/// If the original does not execute another program, the child exits, and the original is unaffected.
+pub(crate) fn a_draining_child_exits_when_the_original_continues() {
     event_loop::run(async {
         let (mut near, mut far) = Stream::pair().unwrap();
         let echo = spawn(async move {
@@ -46,7 +46,7 @@ pub(crate) fn a_copy_ends_when_the_original_goes_on() {
         for _ in 0..3 {
             match draining_child::fork().unwrap() {
                 Forked::Original(original) => drop(original),
-                Forked::DrainingChild => panic!("the copy goes on"),
+                Forked::DrainingChild => panic!("the child continues"),
             }
         }
         near.write_all(b"word").await.unwrap();
@@ -68,7 +68,7 @@ pub(crate) fn a_copy_ends_when_the_original_goes_on() {
 
 const LARGE: usize = 4 << 20;
 
-pub(crate) fn copied_helper() {
+pub(crate) fn draining_helper() {
     if reexec::take_inherited().is_some() {
         event_loop::run(async {
             let _signals = listen(&[Signal::Terminate]).unwrap();
@@ -99,12 +99,12 @@ pub(crate) fn copied_helper() {
         for _ in 0..4 {
             streams.push(listener.accept().await.unwrap().0);
         }
-        // Watched from here on.
+        // Registered with the poll set from here on.
         assert!(timeout(Duration::from_millis(10), listener.accept()).await.is_err());
         let mut answers = Vec::new();
         for mut stream in streams {
             answers.push(spawn(async move {
-                stream.write_all(b"begun").await.unwrap();
+                stream.write_all(b"start").await.unwrap();
                 let mut word = [0; 5];
                 stream.read_exact(&mut word).await.unwrap();
                 assert_eq!(&word, b"go on");
@@ -113,7 +113,7 @@ pub(crate) fn copied_helper() {
                 stream.write_all(&vec![7; LARGE]).await.unwrap();
             }));
         }
-        // Each answer begins and waits to be told on; a timer is set before and due after.
+        // Each response starts and waits for the client; a timer is set before the fork and fires after it.
         yield_now().await;
         let mut timer = sleep(Duration::from_millis(200));
         assert!(timeout(Duration::from_millis(1), &mut timer).await.is_err());
@@ -131,12 +131,12 @@ pub(crate) fn copied_helper() {
                 for answer in answers {
                     timeout(PATIENCE, answer).await.unwrap();
                 }
-                // Its own pipe of signals.
+                // It has its own self-pipe.
                 let own = std::process::id();
                 assert!(Command::new("kill").arg(own.to_string()).status().unwrap().success());
                 assert_eq!(timeout(PATIENCE, signals.recv()).await.unwrap(), Signal::Terminate);
                 let mut child = process::Command::new("true");
-                assert!(child.status().await.unwrap().success(), "children of its own");
+                assert!(child.status().await.unwrap().success(), "it has its own children");
                 draining_child::leave(0);
             }
         }

@@ -1,4 +1,4 @@
-//! Forked children: values, limits, crashes, what is left of them.
+//! Forked children: values, limits, crashes, leftovers.
 
 use super::common::*;
 
@@ -14,13 +14,13 @@ pub(crate) fn values_are_computed() {
             large.unwrap(),
             (0..2_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()
         );
-        // Several at once; the loop goes on meanwhile.
+        // Several at once, while the loop continues.
         let (sender, mut receiver) = Stream::pair().unwrap();
         let number = sender.as_fd().as_raw_fd();
         let begun: Vec<_> = (0..10u8)
             .map(|which| {
                 compute(SMALL, move || {
-                    // Not given: closed.
+                    // Not in `given`, so it is closed.
                     let path = format!("/proc/self/fd/{number}");
                     let same = std::fs::read_link(path).is_ok_and(|to| !is_named(&Ok(to)));
                     vec![which, u8::from(same)]
@@ -46,7 +46,7 @@ pub(crate) fn computing_has_limits() {
                 std::hint::spin_loop();
             }
         });
-        // Whoever waits is not held up.
+        // The loop is not blocked.
         yield_now().await;
         assert!(start.elapsed() < Duration::from_secs(1));
         let failure = looping.await.unwrap_err();
@@ -63,7 +63,7 @@ pub(crate) fn computing_has_limits() {
         assert!(matches!(failure, Failure::Memory(limit) if limit == SMALL.memory), "{failure}");
         let failure = compute(SMALL, || vec![1; 1 << 40]).await.unwrap_err();
         assert!(matches!(failure, Failure::Memory(_)), "{failure}");
-        // What this process has already does not count.
+        // The memory that this process already has does not count.
         let mine = vec![7u8; 100 << 20];
         assert_eq!(compute(SMALL, || vec![mine[99 << 20]]).await.unwrap(), [7]);
 
@@ -87,7 +87,7 @@ pub(crate) fn computing_has_limits() {
     .unwrap();
 }
 
-pub(crate) fn a_crash_is_the_childs_alone() {
+pub(crate) fn a_crash_only_affects_the_child() {
     event_loop::run(async {
         let failure = compute(SMALL, || panic!("of {}", "purpose")).await.unwrap_err();
         assert!(matches!(&failure, Failure::Panicked(message) if message == "of purpose"));
@@ -104,7 +104,7 @@ pub(crate) fn a_crash_is_the_childs_alone() {
         assert!(matches!(failure, Failure::Crashed(11)), "{failure}");
         let number = std::process::id();
         let killed = move || {
-            // By its own hand, from the outside.
+            // Killed by another process on its own behalf.
             let me = std::process::id();
             assert_ne!(me, number);
             Command::new("kill").arg("-9").arg(me.to_string()).status().unwrap();
@@ -112,12 +112,12 @@ pub(crate) fn a_crash_is_the_childs_alone() {
         };
         let failure = compute(SMALL, killed).await.unwrap_err();
         assert!(matches!(failure, Failure::Crashed(9)), "{failure}");
-        assert_eq!(compute(SMALL, || vec![1]).await.unwrap(), [1], "life goes on");
+        assert_eq!(compute(SMALL, || vec![1]).await.unwrap(), [1], "the parent is unaffected");
     })
     .unwrap();
 }
 
-/// What is different in a child: signals, group, descriptors, and no loop.
+/// What differs in a child: signals, group, descriptors, and no loop.
 pub(crate) fn a_forked_child_is_fresh() {
     let folder = tempfile::tempdir().unwrap();
     let file = File::create(folder.path().join("named")).unwrap();
@@ -142,7 +142,7 @@ pub(crate) fn a_forked_child_is_fresh() {
                 .collect();
             found.sort_unstable();
             found.retain(|number| *number > 2);
-            // The test's own output may have a name and a third number.
+            // The test's own output may be a file with a path on a third descriptor.
             found
                 .retain(|number| *number == given || *number == named || !is_named(&open(*number)));
             let mut expected = vec![named, given];
@@ -158,7 +158,7 @@ pub(crate) fn a_forked_child_is_fresh() {
             let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
             let me = std::process::id();
             assert_eq!((fields[1], fields[2]), (&*parents.to_string(), &*me.to_string()));
-            // A loop of its own, with signals and children.
+            // Its own loop, with signals and children.
             let answer = event_loop::run(async {
                 let mut signals = listen(&[Signal::User1]).unwrap();
                 let script = format!("kill -USR1 {me}");
@@ -180,7 +180,7 @@ pub(crate) fn a_forked_child_is_fresh() {
         let printed = String::from_utf8(printed).unwrap();
         assert_eq!(child.wait().await.unwrap().code(), Some(4), "{printed}");
         assert_eq!(printed, "said by the child\n");
-        // And nothing has changed here.
+        // Nothing has changed in the parent.
         assert_eq!(disposition(Signal::Terminate).unwrap(), Disposition::Listened);
         drop(writer);
         assert_eq!(reader.read(&mut [0]).await.unwrap(), 0);
@@ -201,7 +201,7 @@ pub(crate) fn a_forked_child_dies_with_its_parent() {
     assert!(Path::new(&format!("/proc/{}", line.trim())).exists());
     parent.kill().unwrap();
     parent.wait().unwrap();
-    // The child holds the other end, too: its end is that of the output.
+    // The child holds the write end, too: the output ends when it exits.
     assert_eq!(output.read_to_end(&mut Vec::new()).unwrap(), 0);
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn parent_helper() {
 pub(crate) fn a_dropped_computation_leaves_nothing() {
     event_loop::run(async {
         let computation = compute(SMALL, || {
-            // With a child of its own, which is of the group.
+            // With its own child, which is in the group.
             Command::new("sleep").arg("1000").status().unwrap();
             Vec::new()
         });
@@ -273,8 +273,8 @@ pub(crate) fn threads_refuse_a_fork() {
     assert_eq!(computed.unwrap().unwrap(), [1]);
 }
 
-/// RLIMIT_NPROC counts the processes of an account, which are more than one already; but root has none: so
-/// as somebody else, whom nobody else is.
+/// RLIMIT_NPROC counts the processes of an account, which already has more than one. It does not apply to root, which
+/// therefore uses an account that nothing else runs as.
 pub(crate) fn no_more_processes() {
     let mut command = Command::new("prlimit");
     command.arg("--nproc=1:1");

@@ -1,5 +1,5 @@
-//! What concerns the whole process: children, forks, re-exec, the standard descriptors. Each case runs in a process of
-//! its own, in which there is one thread, the loop's.
+//! What concerns the whole process: children, forks, re-exec, the standard descriptors. Each case runs in its own
+//! process with one thread, the loop's.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
 #![allow(clippy::async_yields_async, reason = "what outlives its loop is tested")]
 
@@ -14,14 +14,14 @@ use std::process::ExitCode;
 
 use case_runner::{Case, Ending, Helper};
 
-/// (name, what runs in the process of its own, how that ends)
+/// (name, what runs in its own process, how that ends)
 const CASES: &[Case] = &[
     ("a_listener_on_stdin", descriptors::a_listener_on_stdin, Ending::Success),
     ("output_is_redirected", descriptors::output_is_redirected, Ending::Success),
     ("children_start_no_thread", programs::children_start_no_thread, Ending::Success),
     (
-        "children_are_heard_of_from_the_first_on",
-        programs::children_are_heard_of_from_the_first_on,
+        "sigchld_is_caught_from_the_first_child_on",
+        programs::sigchld_is_caught_from_the_first_child_on,
         Ending::Success,
     ),
     ("children_inherit_nothing", programs::children_inherit_nothing, Ending::Success),
@@ -31,21 +31,17 @@ const CASES: &[Case] = &[
         Ending::Success,
     ),
     (
-        "children_of_others_are_left_alone",
-        programs::children_of_others_are_left_alone,
+        "children_of_other_code_are_not_reaped",
+        programs::children_of_other_code_are_not_reaped,
         Ending::Success,
     ),
     ("programs_have_three_descriptors", programs::programs_have_three_descriptors, Ending::Success),
     ("programs_have_limits", programs::programs_have_limits, Ending::Success),
     ("programs_have_a_deadline", programs::programs_have_a_deadline, Ending::Success),
-    (
-        "what_is_left_of_a_group_is_killed",
-        programs::what_is_left_of_a_group_is_killed,
-        Ending::Success,
-    ),
+    ("the_rest_of_a_group_is_killed", programs::the_rest_of_a_group_is_killed, Ending::Success),
     ("values_are_computed", forks::values_are_computed, Ending::Success),
     ("computing_has_limits", forks::computing_has_limits, Ending::Success),
-    ("a_crash_is_the_childs_alone", forks::a_crash_is_the_childs_alone, Ending::Success),
+    ("a_crash_only_affects_the_child", forks::a_crash_only_affects_the_child, Ending::Success),
     ("a_forked_child_is_fresh", forks::a_forked_child_is_fresh, Ending::Success),
     (
         "a_forked_child_dies_with_its_parent",
@@ -66,13 +62,13 @@ const CASES: &[Case] = &[
     ("no_more_processes", forks::no_more_processes, Ending::Success),
     ("a_program_replaces_itself", reexec::a_program_replaces_itself, Ending::Success),
     (
-        "a_copy_finishes_what_is_in_progress",
-        draining::a_copy_finishes_what_is_in_progress,
+        "a_draining_child_completes_what_is_in_flight",
+        draining::a_draining_child_completes_what_is_in_flight,
         Ending::Success,
     ),
     (
-        "a_copy_ends_when_the_original_goes_on",
-        draining::a_copy_ends_when_the_original_goes_on,
+        "a_draining_child_exits_when_the_original_continues",
+        draining::a_draining_child_exits_when_the_original_continues,
         Ending::Success,
     ),
 ];
@@ -84,7 +80,7 @@ const HELPERS: &[Helper] = &[
     ("parent_helper", forks::parent_helper),
     ("no_more_processes_helper", forks::no_more_processes_helper),
     ("replaced_helper", reexec::replaced_helper),
-    ("copied_helper", draining::copied_helper),
+    ("draining_helper", draining::draining_helper),
 ];
 
 fn main() -> ExitCode {

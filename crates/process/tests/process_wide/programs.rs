@@ -11,7 +11,7 @@ pub(crate) fn children_start_no_thread() {
     .unwrap();
 }
 
-pub(crate) fn children_are_heard_of_from_the_first_on() {
+pub(crate) fn sigchld_is_caught_from_the_first_child_on() {
     assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Default);
     event_loop::run(async {
         assert_eq!(disposition(Signal::Child).unwrap(), Disposition::Default);
@@ -45,7 +45,7 @@ pub(crate) fn children_inherit_nothing() {
     .unwrap();
 }
 
-/// Gives a descriptor through `Reader::from_fd`, which makes it close-on-exec.
+/// Passes a descriptor through `Reader::from_fd`, which makes it close-on-exec.
 fn pipe_reader_fd(fd: OwnedFd) -> OwnedFd {
     let reader = pipe::Reader::from_fd(fd).unwrap();
     reader.as_fd().try_clone_to_owned().unwrap()
@@ -79,27 +79,27 @@ pub(crate) fn no_zombies_and_no_descriptors_are_left() {
     }
 }
 
-pub(crate) fn children_of_others_are_left_alone() {
+pub(crate) fn children_of_other_code_are_not_reaped() {
     event_loop::run(async {
         let mut foreign = Command::new("true").spawn().unwrap();
         for _ in 0..5 {
             assert!(process::Command::new("true").status().await.unwrap().success());
         }
         sleep(Duration::from_millis(50)).await;
-        // Still there to be waited for.
+        // It has not been reaped.
         assert!(foreign.wait().unwrap().success());
     })
     .unwrap();
 }
 
-/// Even what somebody else has opened without close-on-exec is not inherited.
+/// Even descriptors that are not close-on-exec are not inherited.
 pub(crate) fn programs_have_three_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     event_loop::run(async {
         let unix = Address::Unix(folder.path().join("socket"));
         let listener = Listener::bind(&unix).unwrap();
         let _client = Stream::connect(&unix).await.unwrap();
-        // The standard descriptors of a Command are inherited: this one opens 7 and 8 for its child.
+        // The shell inherits only the standard descriptors, and opens 7 and 8 for its child.
         let socket = listener.as_fd().try_clone_to_owned().unwrap();
         let mut shell = Command::new("sh");
         shell
@@ -112,7 +112,7 @@ pub(crate) fn programs_have_three_descriptors() {
         let text = String::from_utf8(output.stdout).unwrap();
         let (before, after) = text.split_once("then\n").unwrap();
         assert!(before.lines().any(|line| line == "7"), "nothing was to be held back: {before}");
-        // The last is the folder that `ls` itself looks at.
+        // The last one is the folder that `ls` reads.
         assert_eq!(after.lines().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
     })
     .unwrap();
@@ -121,7 +121,7 @@ pub(crate) fn programs_have_three_descriptors() {
 /// Has a listener and /dev/null on 7 and 8, not close-on-exec.
 pub(crate) fn descriptors_helper() {
     event_loop::run(async {
-        // std's own way hands them on.
+        // std passes them on.
         assert!(Command::new("ls").arg("/proc/self/fd").status().unwrap().success());
         println!("then");
         let mut ls = process::Command::new("ls");
@@ -143,7 +143,7 @@ pub(crate) fn programs_have_limits() {
         };
         let looping = failure("while :; do :; done").await;
         assert!(matches!(looping, Failure::CpuTime(limit) if limit == SMALL.cpu), "{looping}");
-        // A child of the child, too; and who ignores the first signal gets the second.
+        // One that ignores the first signal gets the second.
         let stubborn = failure("trap '' XCPU; while :; do :; done").await;
         assert!(matches!(stubborn, Failure::CpuTime(_)), "{stubborn}");
         let file = failure("exec head -c 200000 /dev/zero > large").await;
@@ -162,11 +162,11 @@ pub(crate) fn programs_have_limits() {
 pub(crate) fn programs_have_a_deadline() {
     event_loop::run(async {
         let mut shell = process::Command::new("sh");
-        // The shell waits for a child of its own, which holds the pipe.
+        // The shell waits for its own child, which holds the pipe.
         shell.arg("-c").arg("sleep 1000; echo late").stdout(Stdio::piped());
         let mut child = shell.deadline(Duration::from_millis(100)).spawn().unwrap();
         let mut text = String::new();
-        // Nobody waits for the child itself.
+        // Nothing waits for the child itself.
         child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "");
         assert_eq!(child.wait().await.unwrap().signal(), Some(9));
@@ -181,12 +181,12 @@ pub(crate) fn programs_have_a_deadline() {
     assert_eq!(children(), Vec::<String>::new());
 }
 
-pub(crate) fn what_is_left_of_a_group_is_killed() {
+pub(crate) fn the_rest_of_a_group_is_killed() {
     event_loop::run(async {
         let mut shell = process::Command::new("sh");
         shell.arg("-c").arg("sleep 1000 & exit 3").stdout(Stdio::piped()).lead_group();
         let child = shell.spawn().unwrap();
-        // The end of the output is the end of the one that was left.
+        // The output ends when the process left behind is killed.
         let output = timeout(Duration::from_secs(20), child.wait_with_output(100)).await.unwrap();
         assert_eq!(output.unwrap().status.code(), Some(3));
     })

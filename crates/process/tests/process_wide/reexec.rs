@@ -2,9 +2,9 @@
 
 use super::common::*;
 
-/// The same process, its listening socket on descriptor 0 with who waits there, an idle connection, and a
-/// signal that came in between: all of it is there after `execve`, from normal code and from the handler of
-/// a fault.
+/// The same process, its listening socket on descriptor 0 with its pending connections, an idle connection, and a
+/// signal that arrived in between: all of it is there after `execve`, from normal code and from the handler of a
+/// fault.
 pub(crate) fn a_program_replaces_itself() {
     for from in ["code", "handler"] {
         let folder = tempfile::tempdir().unwrap();
@@ -33,12 +33,12 @@ pub(crate) fn a_program_replaces_itself() {
 static IMAGE: std::sync::OnceLock<reexec::Image> = std::sync::OnceLock::new();
 static KEPT: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
 
-/// Executes this program anew. Async-signal-safe.
+/// Re-executes this program. Async-signal-safe.
 pub(crate) fn replace() -> std::io::Error {
     let mut words = reexec::HandoverWords::new();
     let kept = KEPT.load(std::sync::atomic::Ordering::Relaxed);
     assert!(words.number("keep", kept as u64) && words.text("why", "renewed"));
-    // What comes from here on has to wait for the next handlers.
+    // Signals from here on stay pending until the next program has its handlers.
     let held = reexec::Held::begin();
     // SAFETY: raise takes an integer.
     unsafe { libc::raise(libc::SIGTERM) };
@@ -58,7 +58,7 @@ pub(crate) fn replaced_helper() {
         let (kept, _) = UnixListener::from(listener).accept().unwrap();
         KEPT.store(kept.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
         IMAGE.get_or_init(|| reexec::Image::of_this_process().unwrap());
-        // A timer that goes off in the next program, whose handlers do not stand, would end it.
+        // A timer that fires in the next program before it has handlers would terminate it.
         let soon = libc::timeval { tv_sec: 0, tv_usec: 200_000 };
         let timer = libc::itimerval { it_interval: soon, it_value: soon };
         // SAFETY: the timer outlives the call.
@@ -100,7 +100,7 @@ pub(crate) fn replaced_helper() {
             let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
             stream.write_all(format!("{number} waited").as_bytes()).await.unwrap();
         }
-        // A fault is still one: its signal is not blocked.
+        // The signals of faults are not blocked.
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
         assert_eq!(blocked.trim(), "0000000000000000");
