@@ -16,14 +16,14 @@ const STICKY: u32 = 0o1000;
 /// What [`close_to_others`] has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No other account but root may write there.
+    /// No other account except root can write there.
     OursAlone,
     /// Others could write there, but no longer can.
     Tightened,
-    /// The folder belongs to this other account, which may write there, and nobody else.
+    /// The folder belongs to this other account, the only other one that can write there.
     Foreign(u32),
-    /// Others may, and it stays so: the folder is another account's, is everybody's on purpose, or its file
-    /// system keeps no modes. Its mode.
+    /// Others still can write there, because the folder belongs to another account, is sticky (shared on purpose), or
+    /// is on a file system without modes. Contains its mode.
     Open(u32),
 }
 
@@ -47,8 +47,8 @@ pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     }
 }
 
-/// Whether another account created or can change what is there: the file, the folder, or the link in its place.
-/// Root does not count. `false` if nothing is there.
+/// Returns whether another account, except root, created or can change what is at `path`: a file, a folder, or a link
+/// itself. `false` if nothing is there.
 pub fn is_in_other_hands(path: &Path) -> bool {
     let own = own_account();
     fs::symlink_metadata(path).is_ok_and(|found| {
@@ -57,9 +57,9 @@ pub fn is_in_other_hands(path: &Path) -> bool {
     })
 }
 
-/// The mode of a folder in which another account can replace this account's files: others may write to it and
-/// it is not sticky, or it belongs to another account (except root; and for root, any owner is fine). `None`
-/// otherwise, and for a folder that cannot be checked. Does not check the folders above it.
+/// Returns the mode of a folder in which another account can replace this account's files: others may write to it and
+/// it is not sticky, or it belongs to another account (except root; and for root, any owner is fine). `None` otherwise,
+/// and for a folder that cannot be checked. Does not check the folders above it.
 pub fn lets_others_replace(folder: &Path) -> Option<u32> {
     let found = fs::metadata(folder).ok()?;
     let own = own_account();
@@ -68,8 +68,8 @@ pub fn lets_others_replace(folder: &Path) -> Option<u32> {
     (is_foreign || is_open).then_some(found.mode() & 0o7777)
 }
 
-/// Reads a small file whole. Anybody may be able to create a file of that name: opening a pipe without a writer
-/// would block, and a device may be endless.
+/// Reads a small file whole. Safe even if another account can create a file of that name: opening a pipe without a
+/// writer would block, and a device may be endless.
 ///
 /// # Errors
 /// If it cannot be read; `InvalidInput` if it is not a regular file; `FileTooLarge` if it is longer than
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_ours_is_closed_and_one_of_everybody_is_not() {
+    fn a_folder_of_ours_is_closed_to_others_and_a_shared_one_is_not() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("folder");
         fs::create_dir(&folder).unwrap();
@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, after, "{mode:o}");
         }
         assert!(close_to_others(&folder.join("missing")).is_err());
-        // What root alone can give away, and could change all the same.
+        // Only root can give folders away, and it could still change their mode.
         if own_account() == 0 {
             fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
             std::os::unix::fs::chown(&folder, Some(4242), None).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_made_or_may_change_is_in_their_hands() {
+    fn files_that_others_created_or_can_change_are_in_other_hands() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         assert!(!is_in_other_hands(&file), "it is missing");
@@ -139,7 +139,7 @@ mod tests {
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             assert_eq!(is_in_other_hands(&file), expected, "{mode:o}");
         }
-        assert!(!is_in_other_hands(Path::new("/etc")), "root's is nobody's");
+        assert!(!is_in_other_hands(Path::new("/etc")), "root does not count");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(!is_in_other_hands(&link));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn files_can_be_replaced_where_others_write_and_nothing_is_sticky() {
+    fn files_can_be_replaced_in_a_folder_that_others_can_write_to_unless_it_is_sticky() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("folder");
         assert_eq!(lets_others_replace(&folder), None, "it is missing");

@@ -2,14 +2,14 @@
 //!
 //! The content goes to a temporary file beside the target, which is then renamed to the target. The temporary
 //! file has a name that cannot be guessed, is created with `O_EXCL` (so it is never a file or link that
-//! somebody else put there) and mode 600, and gets its final mode once it is complete. The target is replaced,
+//! another account put there) and mode 600, and gets its final mode once it is complete. The target is replaced,
 //! not written to: if it is a link, the link is replaced and what it points to is untouched. On any failure the
 //! target is unchanged and the temporary file is removed.
 //!
 //! Anyone who may write to the folder can replace a finished file, unless the folder is sticky. Callers for
 //! whom that matters ask [`lets_others_replace`] first.
 //!
-//! `access.rs` says which other accounts can affect a file, and reads files that anybody may have put there.
+//! `access.rs` says which other accounts can affect a file, and reads files that any account may have put there.
 //!
 //! *Absent on purpose*: locks (the later of two writers wins), owner and group.
 
@@ -27,7 +27,8 @@ use tempfile::{Builder, TempPath};
 
 pub use access::{Access, close_to_others, is_in_other_hands, lets_others_replace, read_small};
 
-/// Letters and digits that are varied until there is no such file, after 64 bits of the system's randomness.
+/// How many letters and digits at the end of the temporary name vary until there is no such file. They follow 64 bits
+/// of the system's randomness.
 const TRIED_CHARACTERS: usize = 6;
 
 /// A longer file name is left out of the temporary name, which is limited to 255 bytes.
@@ -65,8 +66,8 @@ pub fn replace(
     Ok(())
 }
 
-/// Why there is no randomness, in the system's words: `getrandom` itself only shows the number.
-fn in_words(error: getrandom::Error) -> io::Error {
+/// Converts to an error with the system's message: `getrandom` only shows the number.
+fn system_error(error: getrandom::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
 }
 
@@ -104,11 +105,11 @@ fn write_beside(
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<TempPath> {
     let Some(name) = path.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
     };
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(if name.len() <= MAX_NAME_BYTES { name } else { OsStr::new("tmp") });
-    prefix.push(format!(".{:016x}", getrandom::u64().map_err(in_words)?));
+    prefix.push(format!(".{:016x}", getrandom::u64().map_err(system_error)?));
     let mut builder = Builder::new();
     builder.prefix(&prefix).rand_bytes(TRIED_CHARACTERS);
     let mut file = builder.tempfile_in(folder_of(path))?;
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_or_not_at_all() {
+    fn a_file_is_written_completely_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         replace(&path, 0o640, Durability::Synced, text("first")).unwrap();
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays_when_it_is_only_created() {
+    fn create_keeps_an_existing_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         create(&path, 0o600, Durability::Synced, text("first")).unwrap();
@@ -214,25 +215,25 @@ mod tests {
 
     /// Watches a folder as fast as it can; a file that others may read must have all of its content.
     #[test]
-    fn nobody_else_reads_a_file_in_the_making() {
+    fn others_cannot_read_an_incomplete_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let watcher = scope.spawn(|| {
-                let (mut in_the_making, mut open_to_others) = (0, Vec::new());
+                let (mut incomplete, mut open_to_others) = (0, Vec::new());
                 while !over.load(Ordering::Relaxed) {
                     for entry in fs::read_dir(folder.path()).unwrap().flatten() {
                         let Ok(found) = entry.metadata() else { continue };
                         if entry.file_name() != "file" {
-                            in_the_making += 1;
+                            incomplete += 1;
                             if found.mode() & 0o077 != 0 && found.len() < 4 {
                                 open_to_others.push(entry.file_name());
                             }
                         }
                     }
                 }
-                (in_the_making, open_to_others)
+                (incomplete, open_to_others)
             });
             for _ in 0..300 {
                 let slowly = |file: &mut File| {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_temporary_names_are_alike() {
+    fn temporary_names_are_unique() {
         let folder = tempfile::tempdir().unwrap();
         let mut seen = BTreeSet::new();
         for _ in 0..50 {
@@ -265,8 +266,8 @@ mod tests {
             .unwrap();
         }
         assert!(seen.iter().all(|name| name.starts_with(".file.") && name.len() == 28), "{seen:?}");
-        // The letters at the end are not the system's randomness and can be foretold.
-        let unforeseeable: BTreeSet<_> = seen.iter().map(|name| &name[..22]).collect();
-        assert_eq!(unforeseeable.len(), 50, "{seen:?}");
+        // The characters at the end are not from the system's randomness and can be predicted.
+        let random: BTreeSet<_> = seen.iter().map(|name| &name[..22]).collect();
+        assert_eq!(random.len(), 50, "{seen:?}");
     }
 }
