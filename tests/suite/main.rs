@@ -1,7 +1,7 @@
-//! The end-to-end tests: one binary, one module a subject.
+//! The end-to-end tests: one binary, one module per subject.
 //!
-//! `cases.rs` is the table of what is asked of every web server; `servers.rs` runs it. The other
-//! modules test what a table cannot say.
+//! `cases.rs` is the table of requests for every web server; `servers.rs` runs it. The other modules test what does
+//! not fit into a table.
 
 mod bodies;
 mod browser;
