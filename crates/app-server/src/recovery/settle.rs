@@ -252,7 +252,7 @@ impl Settling<'_> {
             let without_body = request.without_body.load(Ordering::Relaxed);
             is_well = is_well && self.send(descriptor, reply, id, without_body);
         }
-        // Over HTTP the replies say so (`pages.rs`), and whoever reads until then would wait.
+        // HTTP replies have `Connection: close` (`pages.rs`), and a client that reads until then would wait.
         let is_to_close = format == ReplyFormat::Http as usize && unanswered > 0;
         if !is_well {
             shutdown(descriptor, Direction::Both);
