@@ -4,7 +4,7 @@
 //! Two rules keep the state consistent although user code runs everywhere:
 //!
 //! 1. No `RefCell` of the state is borrowed while foreign code runs: no poll, no drop of a future or an output, no
-//! wake, clone or drop of a waker inside a borrow. Take the value out, end the borrow, then act.
+//!    wake, clone or drop of a waker inside a borrow. Take the value out, end the borrow, then act.
 //! 2. A handle of another thread or of an earlier loop gets `None`, never another handle's row.
 //!
 //! What the loop *does* with the state is in `lib.rs`.

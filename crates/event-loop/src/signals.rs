@@ -82,7 +82,7 @@ pub fn disposition(signal: Signal) -> io::Result<Disposition> {
 
 /// Delivers the signals caught so far, now rather than in the loop's next turn: for code that is about to execute
 /// another program and must not lose a signal.
-pub fn look_now() {
+pub fn deliver_now() {
     with_current(|state| state.signals.deliver());
 }
 

@@ -219,8 +219,8 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Delivers the signals caught so far and reaps the children that have exited, now rather than in the loop's next
 /// turn: for code that is about to execute another program and must not lose a signal.
-pub fn look_now() {
-    signals::look_now();
+pub fn reap_now() {
+    signals::deliver_now();
     reap();
 }
 

@@ -34,7 +34,7 @@ pub use std::process::{ExitStatus, Output, Stdio};
 
 pub use child::Child;
 pub use children::{
-    Counters, adopt_inherited, counters, look_now, running, running_in_background, stop_with_parent,
+    Counters, adopt_inherited, counters, reap_now, running, running_in_background, stop_with_parent,
 };
 pub use command::Command;
 pub use compute::{Computation, compute};

@@ -54,7 +54,7 @@ impl<S: HttpService> ServingProcess<S> {
         // From here on, a signal stays pending for the new program's handlers, or for ours if the exec
         // fails.
         let held = reexec::Held::begin();
-        process::look_now();
+        process::reap_now();
         if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
             return Trigger::Shutdown;
         }
