@@ -461,7 +461,7 @@ pub(crate) const KEYS: &[Key] = &[
             set: |settings, value| settings.server.crash_guard = value,
         },
         what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered: 500 for \
-               its own request, 503 for the others, and a restart in location. A tool that crashes 3 times in \
+               its own request, 503 for the others, and a restart in place. A tool that crashes 3 times in \
                30 s is quarantined: its requests get 503 for a minute.",
         why: "Without it the process dies, its requests are lost, and mod_fcgid starts fewer and fewer new \
               ones. Turn it off to examine a crash with a debugger.",
@@ -476,7 +476,7 @@ pub(crate) const KEYS: &[Key] = &[
             },
         },
         what: "How long one tool may stall the event loop by computing without a pause before its request \
-               gets 504 and the process restarts in location. 0 is forever. Needs `crash_guard`.",
+               gets 504 and the process restarts in place. 0 is forever. Needs `crash_guard`.",
         why: "There is one thread: an endless loop would end the site. Less than web servers wait for a \
               response (mod_fcgid 40 s, nginx 60 s).",
     },
