@@ -65,8 +65,10 @@ for place; do
 done
 [ -n "$program" ] ||
     fail 127 "the program is missing: no file at $places; upload 'toolshed' to one of these places and make it executable (chmod 755)."
-# Not as CGI: there nobody would check the new one, and the old one would be started forever.
-if [ -x "$program.good" ] && [ -z "${GATEWAY_INTERFACE-}" ]; then
+# Not as CGI: there nobody would check the new one, and the old one would be started forever. Nor a copy that
+# another account may have put there, in a folder where everybody can create files.
+if [ -x "$program.good" ] && [ -z "${GATEWAY_INTERFACE-}" ] &&
+    { [ ! -k "${program%/*}" ] || [ -O "$program.good" ]; }; then
     if [ ! -x "$program" ] || [ "$program" -nt "$program.good" ] || [ "$program" -ot "$program.good" ]; then
         program=$program.good
     fi

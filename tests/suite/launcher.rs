@@ -1,7 +1,7 @@
 //! `dispatch.fcgi` finds the program, or prints one sentence that says what is missing.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -244,6 +244,16 @@ fn the_last_good_version_is_started_until_the_program_passes_its_check() {
             started(&case, &good);
             started(&as_cgi, &program);
         }
+        // Where everybody can create files, another account may have put the copy there.
+        let home = program.parent().expect("it is in a folder");
+        fs::set_permissions(home, fs::Permissions::from_mode(0o1777)).expect("its mode");
+        started(&case, &good);
+        if fs::metadata("/proc/self").expect("it is mounted").uid() == 0 {
+            chown(&good, Some(4242), None).expect("root may");
+            started(&case, &program);
+            chown(&good, Some(0), None).expect("root may");
+        }
+        fs::set_permissions(home, fs::Permissions::from_mode(0o755)).expect("its mode");
         set_time(&program, 1_000_000);
         fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).expect("its mode");
         started(&case, &good);

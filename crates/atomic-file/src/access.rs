@@ -57,6 +57,24 @@ pub fn is_in_other_hands(path: &Path) -> bool {
     })
 }
 
+/// The account that a file, or the link in its place, belongs to, if it may have put it there against the owner's
+/// will: it is neither this account, nor root, nor the owner of the folder or of the running program. Where several
+/// accounts can create files (`/tmp`), anybody can choose what is found there.
+///
+/// Call it after the file was opened: before, it could still be replaced.
+///
+/// # Errors
+/// If the file or its folder is missing or cannot be examined.
+pub fn foreign_owner(file: &Path) -> io::Result<Option<u32>> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = fs::metadata(folder.unwrap_or(Path::new(".")))?.uid();
+    // Without /proc, the running program's owner is nobody special.
+    let program = fs::metadata("/proc/self/exe").map_or(0, |program| program.uid());
+    let trusted = [own_account(), 0, folder, program];
+    let owners = [fs::symlink_metadata(file)?.uid(), fs::metadata(file)?.uid()];
+    Ok(owners.into_iter().find(|owner| !trusted.contains(owner)))
+}
+
 /// Returns the mode of a folder in which another account can replace this account's files: others may write to it and
 /// it is not sticky, or it belongs to another account (except root; and for root, any owner is fine). `None` otherwise,
 /// and for a folder that cannot be checked. Does not check the folders above it.
@@ -126,6 +144,31 @@ mod tests {
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o777);
             fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
             assert_eq!(close_to_others(&folder).unwrap(), Access::Foreign(4242));
+        }
+    }
+
+    #[test]
+    fn files_of_accounts_that_own_neither_folder_nor_program_are_foreign() {
+        use std::os::unix::fs::{chown, lchown, symlink};
+        if own_account() != 0 {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "").unwrap();
+        symlink(&file, &link).unwrap();
+        assert!(foreign_owner(&folder.path().join("missing")).is_err());
+        for (folders, files, links, expected) in [
+            (0, 0, 0, None),
+            (0, 4242, 0, Some(4242)),
+            (0, 0, 4242, Some(4242)),
+            (4242, 4242, 4242, None),
+            (4242, 0, 4243, Some(4243)),
+        ] {
+            chown(folder.path(), Some(folders), None).unwrap();
+            chown(&file, Some(files), None).unwrap();
+            lchown(&link, Some(links), None).unwrap();
+            assert_eq!(foreign_owner(&link).unwrap(), expected, "{folders} {files} {links}");
         }
     }
 

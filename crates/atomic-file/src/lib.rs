@@ -25,7 +25,9 @@ use std::path::Path;
 
 use tempfile::{Builder, TempPath};
 
-pub use access::{Access, close_to_others, is_in_other_hands, lets_others_replace, read_small};
+pub use access::{
+    Access, close_to_others, foreign_owner, is_in_other_hands, lets_others_replace, read_small,
+};
 
 /// How many letters and digits at the end of the temporary name vary until there is no such file. They follow 64 bits
 /// of the system's randomness.

@@ -250,10 +250,16 @@ impl Configuration {
         })
     }
 
-    /// Reads a file. The default one may be missing.
+    /// Reads a file. The default one may be missing, and nobody has named it: another account may have put it there.
     fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
-        let bytes = match atomic_file::read_small(&file, LONGEST_FILE) {
-            Ok((_, bytes)) => bytes,
+        let read = atomic_file::read_small(&file, LONGEST_FILE).and_then(|(_, bytes)| {
+            if named_by.is_none() {
+                refuse_foreign(&file)?;
+            }
+            Ok(bytes)
+        });
+        let bytes = match read {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && named_by.is_none() => return,
             Err(error) => {
                 let message = in_words(&error);
@@ -392,6 +398,20 @@ fn twice(
     Some((key.to_owned(), first.span().start))
 }
 
+/// Refuses a file that another account may have put there against the owner's will.
+fn refuse_foreign(file: &Path) -> io::Result<()> {
+    match atomic_file::foreign_owner(file)? {
+        None => Ok(()),
+        Some(owner) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns its \
+                 folder"
+            ),
+        )),
+    }
+}
+
 /// An error of the operating system, worded to fit into a sentence.
 pub(crate) fn in_words(error: &io::Error) -> String {
     match error.kind() {
@@ -471,6 +491,28 @@ mod tests {
             assert_eq!(sentences(&found), [""; 0]);
             assert_eq!(found.settings.listen.map(|at| at.to_string()).as_deref(), expected);
         }
+    }
+
+    /// Nobody has named it: in a folder where others can create files, anybody may have put it there.
+    #[test]
+    fn a_default_file_of_another_account_is_a_problem_and_is_not_read() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = SETTINGS.within(folder.path());
+        std::fs::write(&file, "public = [\"all\"]").unwrap();
+        std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+        let gathered_as = |typed: &Typed| gather(typed, Vec::new(), Some(folder.path()));
+        let found = gathered_as(&Typed::default());
+        assert!(found.settings.public.is_empty());
+        assert!(sentences(&found)[0].contains("another account (uid 4242)"), "{found:?}");
+        let named = Typed { config: Some(file.clone()), ..Typed::default() };
+        assert_eq!(sentences(&gathered_as(&named)), [""; 0], "it is named on the command line");
+        std::os::unix::fs::chown(folder.path(), Some(4242), None).unwrap();
+        let found = gathered_as(&Typed::default());
+        assert_eq!(sentences(&found), [""; 0], "the folder's owner uploaded it");
+        assert!(!found.settings.public.is_empty());
     }
 
     #[test]

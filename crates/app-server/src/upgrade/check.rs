@@ -1,9 +1,7 @@
 //! The check of a version: a child process that runs it with dedicated arguments, and a deadline.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -41,9 +39,6 @@ const EXEC_FAILED: &str = "app-server: execve failed: ";
 /// How many bytes of a check's output are kept.
 const OUTPUT_BYTES: usize = 8 * 1024;
 
-/// The program that is running.
-const RUNNING: &str = "/proc/self/exe";
-
 impl Check {
     /// Checks the version at `program`.
     pub(crate) async fn run(&self, program: &Path) -> Verdict {
@@ -59,10 +54,10 @@ impl Check {
     }
 
     async fn run_once(&self, program: &Path) -> Verdict {
-        if let Some(owner) = foreign_owner(program) {
+        if let Ok(Some(owner)) = atomic_file::foreign_owner(program) {
             return Verdict::Failed(format!(
-                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns the \
-                 program that is running"
+                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns its \
+                 folder"
             ));
         }
         let arguments = [program.as_os_str()].into_iter();
@@ -128,16 +123,6 @@ impl Check {
     }
 }
 
-/// Who owns a program, or the link in its place, if that is not this account, root, or the owner of the program
-/// that is running: where several accounts can create files, anybody may have put it there.
-fn foreign_owner(program: &Path) -> Option<u32> {
-    let owner = |found: io::Result<Metadata>| found.ok().map(|found| found.uid());
-    let own = rustix::process::geteuid().as_raw();
-    let trusted = [Some(own), Some(0), owner(fs::metadata(RUNNING))];
-    let owners = [owner(fs::symlink_metadata(program)), owner(fs::metadata(program))];
-    owners.into_iter().find(|owner| owner.is_some() && !trusted.contains(owner)).flatten()
-}
-
 /// Maps an error of execve(2) to a verdict.
 fn not_executed(error: &io::Error) -> Verdict {
     match (error.kind(), error.raw_os_error()) {
@@ -176,6 +161,7 @@ async fn read_output(reader: Option<Reader>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

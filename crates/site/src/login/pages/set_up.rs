@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use atomic_file::read_small;
+use atomic_file::{foreign_owner, read_small};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::StatusCode;
 use subtle::ConstantTimeEq;
@@ -158,6 +158,9 @@ fn token(file: &Path) -> Result<String, &'static str> {
         io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
         _ => "The site is not allowed to read the file. Set its mode to 644.",
     })?;
+    if !foreign_owner(file).is_ok_and(|owner| owner.is_none()) {
+        return Err("The file belongs to another account on this machine.");
+    }
     let text = decoded(&bytes).ok_or("The file is not plain UTF-8 text.")?;
     let text = text.trim();
     match text.len() {
@@ -214,6 +217,21 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             assert!(token(&file).is_err_and(|message| message.contains(words)), "{words}");
         }
+    }
+
+    /// In a folder where others can create files, the file does not prove that the owner has uploaded it.
+    #[test]
+    fn a_file_of_another_account_unlocks_nothing() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("toolshed.setup");
+        std::fs::write(&file, TEXT).unwrap();
+        std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+        assert!(token(&file).is_err_and(|message| message.contains("another account")));
+        std::os::unix::fs::chown(folder.path(), Some(4242), None).unwrap();
+        assert_eq!(token(&file).as_deref(), Ok(TEXT), "uploaded by the folder's owner");
     }
 
     /// A neighbour or an upload may create anything under that name; the loop must not wait for it.
