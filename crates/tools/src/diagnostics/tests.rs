@@ -39,6 +39,7 @@ fn parameters_have_limits() {
         ("seconds=0", Some(0.0)),
         ("seconds=600", Some(600.0)),
         ("seconds=600.1", None),
+        ("seconds=2&seconds=3", Some(2.0)),
         ("seconds=-1", None),
         ("seconds=nan", None),
         ("seconds=inf", None),

@@ -298,3 +298,9 @@ fn symbols_are_escaped_in_the_page() {
     let html = response.text();
     assert!(html.contains("&amp;"), "{html}");
 }
+
+#[test]
+fn the_last_value_of_a_repeated_parameter_counts() {
+    assert_eq!(ask("?separator=bogus&separator=space", "text/plain").status, 200);
+    assert_eq!(ask("?separator=space&separator=bogus", "text/plain").status, 400);
+}
