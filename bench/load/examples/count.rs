@@ -1,8 +1,8 @@
-//! Ours for the scenarios with bodies: reads a post to its end and answers how many bytes it had, as
-//! the peers do. (`hello` does not read bodies: the server throws them away.)
+//! Our server for the scenarios with bodies: reads a POST to its end and responds with the number of bytes, as
+//! the peers do. (`hello` does not read bodies: the server discards them.)
 //!
-//! `count service` is a bare tower service, `count axum` an axum Router; both on descriptor 0.
-//! `count cgi` greets one visitor by CGI.
+//! `count service` is a bare tower service, `count axum` an axum Router; both listen on descriptor 0.
+//! `count cgi` answers one request over CGI.
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, poll_fn, ready};
@@ -20,7 +20,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 fn main() -> ExitCode {
-    let ended = match std::env::args().nth(1).as_deref() {
+    let result = match std::env::args().nth(1).as_deref() {
         Some("service") => Server::new(Count).run(Transport::Spawned),
         Some("axum") => {
             let router = Router::new()
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("count: {error}");
@@ -74,7 +74,7 @@ impl Service<Request<app_server::Body>> for Hello {
     }
 }
 
-/// The number of a body's bytes, as text.
+/// Returns the number of bytes of a body, as text.
 async fn count(body: impl Body<Data = Bytes>) -> String {
     let mut body = pin!(body);
     let mut bytes = 0;

@@ -1,10 +1,10 @@
-//! One answer as it comes in: is it what was expected?
+//! Checks one response as it arrives: is it what was expected?
 
 use bytes::Bytes;
 
 use crate::options::Options;
 
-/// What a good answer is.
+/// What a correct response looks like.
 #[derive(Clone, Debug)]
 pub struct Expected {
     status: u16,
@@ -13,7 +13,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Takes it from the command line.
+    /// Builds it from the command line.
     pub fn of(options: &Options) -> Expected {
         Expected {
             status: options.expect_status,
@@ -22,7 +22,7 @@ impl Expected {
         }
     }
 
-    /// Says what is wrong with an answer's status and body, if anything is.
+    /// Returns what is wrong with a response's status and body, if anything.
     fn fault(&self, status: Option<u16>, body: &Body) -> Option<String> {
         match status {
             None => return Some("the answer has no head".to_owned()),
@@ -45,7 +45,7 @@ impl Expected {
     }
 }
 
-/// The body so far. Compared as it comes, not kept.
+/// The body so far. Compared as it arrives, not kept.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
     bytes: u64,
@@ -57,38 +57,38 @@ impl Body {
         if let Some(text) = &expected.text
             && !self.differs
         {
-            // Only what fits into the text is compared; what is longer differs by its length.
+            // Only as much as the expected text is compared; a longer body differs in length.
             let rest = text.get(self.bytes as usize..).unwrap_or_default();
             self.differs = !rest.starts_with(data);
         }
         self.bytes += data.len() as u64;
     }
 
-    /// Bytes so far.
+    /// Returns how many bytes have arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// More than any head here.
+/// Larger than any response head here.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 
-/// A CGI answer (RFC 3875 §6) in the pieces of a stream.
+/// A CGI response (RFC 3875 §6), parsed from the chunks of a stream.
 #[derive(Clone, Debug, Default)]
 pub struct CgiAnswer {
-    /// What came of the head while it is not complete.
+    /// The part of the head that has arrived, until it is complete.
     head: Vec<u8>,
     status: Option<u16>,
     body: Body,
 }
 
 impl CgiAnswer {
-    /// Takes the next piece.
+    /// Takes the next chunk.
     pub fn add(&mut self, data: &[u8], expected: &Expected) {
         if self.status.is_some() {
             return self.body.add(data, expected);
         }
-        // The usual answer comes whole: nothing is copied.
+        // A typical response arrives in one chunk: nothing is copied.
         if self.head.is_empty()
             && let Some(end) = end_of_head(data)
         {
@@ -105,13 +105,13 @@ impl CgiAnswer {
         }
     }
 
-    /// Says what is wrong now that the answer is complete.
+    /// Returns what is wrong with the response, now that it is complete.
     pub fn fault(&self, expected: &Expected) -> Option<String> {
         expected.fault(self.status, &self.body)
     }
 }
 
-/// An answer whose status is known, for HTTP.
+/// An HTTP response whose status is known.
 #[derive(Clone, Debug)]
 pub struct HttpAnswer {
     status: u16,
@@ -119,42 +119,42 @@ pub struct HttpAnswer {
 }
 
 impl HttpAnswer {
-    /// Begins one.
+    /// Creates one without a body yet.
     pub fn new(status: u16) -> HttpAnswer {
         HttpAnswer { status, body: Body::default() }
     }
 
-    /// Takes the next piece of the body.
+    /// Takes the next chunk of the body.
     pub fn add(&mut self, data: &[u8], expected: &Expected) {
         self.body.add(data, expected);
     }
 
-    /// The body so far.
+    /// Returns the body so far.
     pub fn body(&self) -> &Body {
         &self.body
     }
 
-    /// Says what is wrong now that the answer is complete.
+    /// Returns what is wrong with the response, now that it is complete.
     pub fn fault(&self, expected: &Expected) -> Option<String> {
         expected.fault(Some(self.status), &self.body)
     }
 }
 
-/// Returns where the body begins: behind the first empty line. Programs end lines with CR LF or LF.
+/// Returns where the body starts: after the first empty line. Programs end lines with CR LF or LF.
 pub fn end_of_head(data: &[u8]) -> Option<usize> {
-    let mut line_begin = 0;
+    let mut line_start = 0;
     loop {
-        let line_end = line_begin + data[line_begin..].iter().position(|&byte| byte == b'\n')?;
+        let line_end = line_start + data[line_start..].iter().position(|&byte| byte == b'\n')?;
         let line =
-            data[line_begin..line_end].strip_suffix(b"\r").unwrap_or(&data[line_begin..line_end]);
+            data[line_start..line_end].strip_suffix(b"\r").unwrap_or(&data[line_start..line_end]);
         if line.is_empty() {
             return Some(line_end + 1);
         }
-        line_begin = line_end + 1;
+        line_start = line_end + 1;
     }
 }
 
-/// The status a head tells: 200 when it tells none, 0 when it is no number.
+/// Returns a head's status: 200 if it has none, 0 if it is not a number.
 fn cgi_status(head: &[u8]) -> u16 {
     value(head, b"status").map_or(200, |value| number(value).unwrap_or(0))
 }
@@ -167,7 +167,7 @@ pub fn value<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Reads the number that a text begins with.
+/// Parses the number at the start of a text.
 pub fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
@@ -182,9 +182,9 @@ mod tests {
     }
 
     fn fault(answer: &[u8], cut: usize, expected: &Expected) -> Option<String> {
-        let mut came = CgiAnswer::default();
-        answer.chunks(cut).for_each(|piece| came.add(piece, expected));
-        came.fault(expected)
+        let mut parsed = CgiAnswer::default();
+        answer.chunks(cut).for_each(|piece| parsed.add(piece, expected));
+        parsed.fault(expected)
     }
 
     #[test]

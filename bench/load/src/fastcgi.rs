@@ -1,4 +1,4 @@
-//! One FastCGI connection of the load: requests out, answers in.
+//! One FastCGI connection of the load: requests out, responses in.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,29 +16,29 @@ use fastcgi_server::{ProtocolStatus, RequestId, Role};
 use crate::answer::CgiAnswer;
 use crate::run::{Run, Served};
 
-/// Bytes of one read.
+/// The size of one read, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Segments of one vectored write.
 const SLICES: usize = 64;
 
-/// Sends requests on one connection until there is no more to send, or, with a connection per
-/// request, until the first is answered.
+/// Sends requests on one connection until none is left to send or, with a connection per request,
+/// until the first has been answered.
 ///
 /// # Errors
-/// When the connect fails or the connection breaks.
+/// If the connect fails or the connection breaks.
 pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     let stream = connect(&run.options.to, run.options.patience).await?;
     let mut connection = Connection::new(run, stream, !run.options.new_connections);
     poll_fn(|context| connection.poll_work(context, served)).await
 }
 
-/// Sends one request on a kept connection, and then nothing more. Ends when the server closes.
+/// Sends one request on a keep-alive connection, then nothing more. Returns when the server closes it.
 pub async fn idle(run: Rc<Run>, served: Rc<Cell<bool>>) {
     let Ok(stream) = connect(&run.options.to, run.options.patience).await else { return };
     let mut connection = Connection::new(&run, stream, true);
     connection.begin(0, Instant::now());
-    // The end of the connection, whatever it is, ends this.
+    // How the connection ends does not matter.
     let _: io::Result<()> = poll_fn(|context| {
         ready!(connection.poll_send(context))?;
         loop {
@@ -56,7 +56,7 @@ pub async fn idle(run: Rc<Run>, served: Rc<Cell<bool>>) {
     .await;
 }
 
-/// Connects, for at most so many seconds.
+/// Connects; gives up after `patience` seconds.
 ///
 /// # Errors
 /// As `connect(2)`, or `TimedOut`.
@@ -69,13 +69,13 @@ struct Connection<'a> {
     stream: Stream,
     keep: bool,
     protocol: Protocol,
-    /// By id less one.
+    /// Indexed by request id minus one.
     slots: Vec<Slot>,
     active: usize,
     begun: u64,
 }
 
-/// A request in progress, or the place of one.
+/// A request in flight, or room for one.
 #[derive(Default)]
 struct Slot {
     begun: Option<Instant>,
@@ -89,7 +89,7 @@ impl<'a> Connection<'a> {
         Connection { run, stream, keep, protocol: Protocol::new(), slots, active: 0, begun: 0 }
     }
 
-    /// Begins, sends and reads until nothing is left to do.
+    /// Starts requests, sends and reads until nothing is left to do.
     fn poll_work(
         &mut self,
         context: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(Ok(()));
             }
             if let Poll::Ready(Err(error)) = self.poll_send(context) {
-                // The answer may say why.
+                // The response may say why.
                 if self.poll_read(context).is_pending() {
                     return Poll::Ready(Err(error));
                 }
@@ -179,7 +179,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Returns when the request began that is over now, and what is wrong with its answer.
+    /// If the event completes a request, returns when it was started and what is wrong with its response.
     fn handle(&mut self, event: Event) -> Option<(Instant, Option<String>)> {
         match event {
             Event::Stdout { id, data } => {
@@ -206,7 +206,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Makes room for a read in the shared buffer.
+/// Reserves room for a read in the shared buffer.
 pub(crate) fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < READ_BYTES / 2 {
         buffer.reserve(READ_BYTES);

@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection of the load, for what is behind a web server.
+//! One HTTP/1.1 connection of the load, for programs behind a web server.
 //!
-//! As little of HTTP as our own web servers' answers need: a head, then a body by Content-Length, in
-//! chunks, or to the end of the connection.
+//! Implements only as much of HTTP as the responses of our own web servers need: a head, then a body
+//! delimited by Content-Length, by chunks, or by the end of the connection.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,11 +15,11 @@ use crate::answer::{HttpAnswer, end_of_head, number, value};
 use crate::fastcgi::{connect, make_room};
 use crate::run::{Run, Served};
 
-/// Sends requests on one connection until there is no more to send, or, with a connection per
-/// request, until the first is answered.
+/// Sends requests on one connection until none is left to send or, with a connection per request,
+/// until the first has been answered.
 ///
 /// # Errors
-/// When the connect fails or the connection breaks.
+/// If the connect fails or the connection breaks.
 pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     let mut stream = connect(&run.options.to, run.options.patience).await?;
     let head = request_head(run);
@@ -38,7 +38,7 @@ pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     Ok(())
 }
 
-/// The head of every request.
+/// Builds the head of every request.
 fn request_head(run: &Run) -> Bytes {
     let options = &run.options;
     let method = if options.body.is_some() { "POST" } else { "GET" };
@@ -63,12 +63,12 @@ fn request_head(run: &Run) -> Bytes {
 struct Reader<'a> {
     stream: &'a mut Stream,
     run: &'a Run,
-    /// Read and not yet used.
+    /// What has been read and not yet parsed.
     input: &'a mut BytesMut,
 }
 
 impl Reader<'_> {
-    /// Sends one request and reads its answer; says whether the connection stays open.
+    /// Sends one request and reads its response. Returns whether the connection stays open.
     async fn exchange(&mut self, head: &Bytes) -> io::Result<(HttpAnswer, bool)> {
         self.send(head).await?;
         let mut left = self.run.options.body.unwrap_or(0);
@@ -79,7 +79,7 @@ impl Reader<'_> {
         }
         let head = loop {
             match end_of_head(self.input) {
-                // `100 Continue` and its like are no answers.
+                // `100 Continue` and other interim responses do not count.
                 Some(end) if self.input.starts_with(b"HTTP/1.1 1") => {
                     drop(self.input.split_to(end))
                 }
@@ -115,7 +115,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// RFC 9112 §7.1, without trailers.
+    /// Reads a chunked body (RFC 9112 §7.1), without trailers.
     async fn chunks(&mut self, answer: &mut HttpAnswer) -> io::Result<()> {
         loop {
             let line = self.line().await?;

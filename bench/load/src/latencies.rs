@@ -1,17 +1,17 @@
-//! How long answers took: every one is kept, so that the tail is exact.
+//! How long responses took. Every latency is kept, so that the tail is exact.
 
 use std::time::Duration;
 
-/// The latencies of the measured requests. Eight bytes each.
+/// The latencies of the measured requests: eight bytes each.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
     nanoseconds: Vec<u64>,
 }
 
-/// What is told of them, in microseconds.
+/// Their percentiles, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Percentiles {
-    /// Half of the answers took no longer.
+    /// Half of the responses took no longer.
     pub p50: f64,
     /// 90 % took no longer.
     pub p90: f64,
@@ -26,17 +26,17 @@ pub struct Percentiles {
 }
 
 impl Latencies {
-    /// Notes one.
+    /// Records one.
     pub fn add(&mut self, latency: Duration) {
         self.nanoseconds.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Forgets all.
+    /// Removes all.
     pub fn clear(&mut self) {
         self.nanoseconds.clear();
     }
 
-    /// Computes the percentiles by nearest rank; all zero when there is no latency.
+    /// Computes the percentiles by nearest rank; all are zero if nothing was recorded.
     pub fn percentiles(mut self) -> Percentiles {
         self.nanoseconds.sort_unstable();
         let sorted = &self.nanoseconds;

@@ -1,9 +1,9 @@
-//! A load generator: one thread, every answer checked, always bounded.
+//! A load generator: one thread, every response checked, always bounded.
 //!
-//! What lives here: what is sent ([`parameters`]), how it is sent and the answers taken
-//! ([`fastcgi`], [`http`]), when to begin, measure and stop ([`run`]), what is read of the server
-//! from outside ([`process`]), the figures ([`latencies`], [`report`]). The words of the command
-//! line are in [`options`].
+//! What lives here: what is sent ([`parameters`]), sending it and reading the responses
+//! ([`fastcgi`], [`http`]), when to start, measure and stop ([`run`]), what is observed of the server
+//! from outside ([`process`]), and the results ([`latencies`], [`report`]). The command line is in
+//! [`options`].
 //!
 //! What does not: starting servers and comparing them, which `bench/run` does.
 

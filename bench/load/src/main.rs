@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use load::options::Options;
 
-/// 0: all answers were good. 1: not one request could be made. 3: some answers were bad or missing.
+/// Exit codes: 0: all responses were correct. 1: no request could be made. 3: some responses were wrong or missing.
 fn main() -> ExitCode {
     let options = Options::parse();
     let report = match event_loop::run(load::run::run(options)) {

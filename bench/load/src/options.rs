@@ -1,11 +1,11 @@
-//! The command line: what to send where, for how long, and what to expect.
+//! The command line: what to send, where, for how long, and what to expect.
 
 use clap::Parser;
 use event_loop::net::Address;
 
 /// Sends load to a FastCGI (or HTTP) server and prints what it measured as JSON.
 ///
-/// Always bounded: by --requests or --seconds, and by --patience when nothing is answered.
+/// Always bounded: by --requests or --seconds, and by --patience if no response arrives.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "load", version)]
 pub struct Options {
@@ -15,52 +15,52 @@ pub struct Options {
     /// Speak HTTP/1.1 instead of FastCGI.
     #[arg(long)]
     pub http: bool,
-    /// Connections that work at once.
+    /// Connections that send requests at the same time.
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub connections: usize,
-    /// Requests in progress at once on each connection (FastCGI alone).
+    /// Requests in flight at once on each connection (FastCGI only).
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
     pub in_flight: u16,
-    /// A new connection for each request, as mod_fcgid and nginx by default do.
+    /// Open a new connection for each request, as mod_fcgid and, by default, nginx do.
     #[arg(long)]
     pub new_connections: bool,
-    /// Wait so many milliseconds before each further connection, so that the server has gone to sleep.
+    /// Wait this many milliseconds before each further connection, so that the server is idle by then.
     #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
     pub pause: u64,
-    /// Further connections that are kept open after one request each and send nothing more.
+    /// Additional connections that stay open after one request each and send nothing more.
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub idle: usize,
-    /// Answers to wait for before measuring begins.
+    /// Responses to wait for before measuring starts.
     #[arg(long, default_value_t = 0, value_name = "REQUESTS")]
     pub warm_up: u64,
-    /// Measure this many requests; the time is bounded still.
+    /// Measure this many requests; the time limit still applies.
     #[arg(long, value_name = "NUMBER")]
     pub requests: Option<u64>,
     /// Measure for at most this long. Default: 3 s, or 60 s with --requests.
     #[arg(long, value_name = "SECONDS")]
     pub seconds: Option<f64>,
-    /// Stop when no answer has come for so long.
+    /// Stop if no response has arrived for this long.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub patience: f64,
-    /// Send a body of so many bytes, by POST.
+    /// Send a body of this many bytes, by POST.
     #[arg(long, value_name = "BYTES")]
     pub body: Option<u64>,
-    /// Bytes of a body in one record. nginx sends its buffers of 32 KiB, lighttpd 65,535.
+    /// Bytes of a body per record. nginx sends its buffers of 32 KiB, lighttpd 65,535.
     #[arg(long, default_value_t = 32 * 1024, value_name = "BYTES")]
     pub record: usize,
-    /// The path to ask for.
+    /// The path to request.
     #[arg(long, default_value = "/", value_name = "PATH")]
     pub path: String,
-    /// Set a FastCGI parameter besides the usual ones, or instead of one.
+    /// Set a FastCGI parameter, in addition to the usual ones or in place of one.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair)]
     pub parameters: Vec<(String, String)>,
-    /// The status of a good answer.
+    /// The expected status.
     #[arg(long, default_value_t = 200, value_name = "STATUS")]
     pub expect_status: u16,
-    /// The body of a good answer.
+    /// The expected body.
     #[arg(long, value_name = "TEXT")]
     pub expect_text: Option<String>,
-    /// How many bytes the body of a good answer has.
+    /// The expected length of the body, in bytes.
     #[arg(long, value_name = "BYTES")]
     pub expect_length: Option<u64>,
     /// Measure the processor time and the memory of this process and its descendants. May be
@@ -70,7 +70,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with nothing but an address: one request at a time on one kept connection.
+    /// Options with nothing but an address: one request at a time on one keep-alive connection.
     pub fn to(address: Address) -> Options {
         Options {
             to: address,
@@ -95,7 +95,7 @@ impl Options {
         }
     }
 
-    /// How long is measured at most, in seconds.
+    /// Returns the longest time to measure, in seconds.
     pub fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(if self.requests.is_some() { 60.0 } else { 3.0 })
     }

@@ -2,10 +2,10 @@
 
 use crate::options::Options;
 
-/// Makes the parameters of one request: about 25 variables, about 1 KB.
+/// Builds the parameters of one request: about 25 variables, about 1 KB.
 ///
 /// The names, their order and the lengths of the values are those of Apache 2.4 with mod_fcgid 2.3.9
-/// and a request by a usual browser.
+/// and a request from a typical browser.
 pub fn of(options: &Options) -> Vec<(String, String)> {
     let method = if options.body.is_some() { "POST" } else { "GET" };
     let path = options.path.as_str();

@@ -1,11 +1,11 @@
 //! The server as `/proc` shows it: processor time and memory of a process and its descendants.
 //!
-//! Nothing is asked of the server itself, so that all servers are measured alike.
+//! The server itself is not queried, so that all servers are measured alike.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Processor time since the beginning of a process tree.
+/// Processor time that a process tree has used since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Processor {
     /// In user mode, in microseconds, in steps of the kernel's clock tick.
@@ -21,13 +21,13 @@ pub struct Processor {
 pub struct Memory {
     /// What is resident now (VmRSS).
     pub resident_kib: u64,
-    /// The sum of the most that each of those who live has had (VmHWM).
+    /// The sum of the peaks of all processes that are still running (VmHWM).
     pub peak_kib: u64,
     /// How many processes there are.
     pub processes: usize,
 }
 
-/// Microseconds of a tick in `/proc/PID/stat`: USER_HZ is 100 on every architecture Debian has.
+/// Microseconds per tick in `/proc/PID/stat`: USER_HZ is 100 on every architecture of Debian.
 const TICK_US: f64 = 10_000.0;
 
 /// Reads the processor time of these processes and all their descendants, reaped ones included.
@@ -55,7 +55,7 @@ pub fn memory(roots: &[u32]) -> Memory {
     sum
 }
 
-/// Says whether a process is there.
+/// Returns whether a process exists.
 pub fn exists(pid: u32) -> bool {
     read(pid, "stat").is_some()
 }
@@ -68,7 +68,7 @@ fn tree(roots: &[u32]) -> BTreeSet<u32> {
         if !all.insert(pid) {
             continue;
         }
-        // A child is told by the thread that made it.
+        // A child is listed under the thread that created it.
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for thread in threads.flatten() {
             let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
@@ -80,8 +80,8 @@ fn tree(roots: &[u32]) -> BTreeSet<u32> {
     all
 }
 
-/// What the scheduler has counted for a process' only thread. (With several threads those that have
-/// ended would be missing.)
+/// Returns what the scheduler has counted for a process with one thread. (With several, threads that have
+/// exited would be missing.)
 fn exact_us(pid: u32, threads: u64) -> Option<f64> {
     if threads != 1 {
         return None;
@@ -105,7 +105,7 @@ struct Stat {
     threads: u64,
 }
 
-/// Reads `proc_pid_stat(5)`. The name in parentheses may hold blanks and parentheses itself.
+/// Parses `proc_pid_stat(5)`. The name in parentheses may itself contain spaces and parentheses.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;
     // The first field after the name is the third of the manual page's list.
@@ -117,7 +117,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { user, system, reaped_user, reaped_system, threads })
 }
 
-/// The value of a line like `VmHWM:     1234 kB`.
+/// Returns the value of a line like `VmHWM:     1234 kB`.
 fn kib(status: &str, name: &str) -> u64 {
     status
         .lines()
@@ -159,10 +159,10 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         let wait_until = |condition: &dyn Fn() -> bool| {
             while !condition() {
-                assert!(begun.elapsed() < Duration::from_secs(30), "the child works");
+                assert!(started.elapsed() < Duration::from_secs(30), "the child works");
                 std::thread::sleep(Duration::from_millis(10));
             }
         };

@@ -1,4 +1,4 @@
-//! What a run has measured, and its JSON.
+//! The results of a run, also as JSON.
 
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ use crate::process::{Memory, Processor};
 /// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Answers in the measured part.
+    /// Responses in the measured part.
     pub answers: u64,
     /// Those that were as expected.
     pub good_answers: u64,
-    /// How long the measured part was.
+    /// The duration of the measured part.
     pub seconds: f64,
-    /// How long the answers took.
+    /// How long the responses took.
     pub latencies: Percentiles,
     /// The server's processor time in the measured part.
     pub processor: Processor,
@@ -31,29 +31,29 @@ pub struct Report {
 /// What went wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
-    /// Answers with another status or body than expected, and requests that were refused.
+    /// Responses with an unexpected status or body, and requests that were refused.
     pub bad_answers: u64,
     /// Requests that were sent and never answered.
     pub missing_answers: u64,
-    /// Connections, idle ones too, that were open for the whole run without one answer.
+    /// Connections, including idle ones, that were open for the whole run without a single response.
     pub connections_never_served: u64,
-    /// Connects that failed and connections that broke.
+    /// Connects that failed, and connections that broke.
     pub failed_connections: u64,
     /// Idle connections that the server closed.
     pub idle_connections_lost: u64,
-    /// The first of them in words.
+    /// The first of them, as a sentence.
     pub first: String,
 }
 
 impl Errors {
-    /// Keeps the first error's words.
+    /// Keeps the message of the first error.
     pub fn note(&mut self, what: String) {
         if self.first.is_empty() {
             self.first = what;
         }
     }
 
-    /// Whether all went well.
+    /// Whether nothing went wrong.
     pub fn is_empty(&self) -> bool {
         let Errors {
             bad_answers,
@@ -76,7 +76,7 @@ impl Errors {
 }
 
 impl Report {
-    /// The server's processor time per answer, in microseconds.
+    /// Returns the server's processor time per response, in microseconds.
     pub fn processor_us_per_request(&self) -> f64 {
         self.per_request(self.processor.total_us)
     }
@@ -85,7 +85,7 @@ impl Report {
         if self.answers == 0 { 0.0 } else { sum / self.answers as f64 }
     }
 
-    /// Writes it all down.
+    /// Converts everything to JSON.
     pub fn to_json(&self) -> Value {
         let latencies = &self.latencies;
         let requests_per_second =

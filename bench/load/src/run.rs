@@ -1,8 +1,8 @@
 //! One run: idle connections, warm-up, the measured part, the end.
 //!
-//! The drivers (`fastcgi.rs`, `http.rs`) ask [`Run::may_begin`] before each request and tell
-//! [`Run::answered`] after it; both are cheap. The server is looked at (`process.rs`) at the two
-//! borders of the measured part alone.
+//! The drivers (`fastcgi.rs`, `http.rs`) call [`Run::may_begin`] before each request and
+//! [`Run::answered`] after it; both are cheap. The server is observed (`process.rs`) only at the start
+//! and the end of the measured part.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,23 +18,23 @@ use crate::process::{self, Memory, Processor};
 use crate::report::{Errors, Report};
 use crate::{fastcgi, http, parameters};
 
-/// How often the run looks whether it is over when no answer tells it.
+/// How often to check whether the run is over while no response arrives.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Pause after a connect that failed, so that a server that is not there costs no processor.
+/// The pause after a failed connect, so that a missing server does not cause a busy loop.
 const CONNECT_AGAIN: Duration = Duration::from_millis(10);
 
 /// What all connections of a run share.
 pub struct Run {
-    /// What was asked for.
+    /// The command line.
     pub options: Options,
-    /// What a good answer is.
+    /// What a correct response looks like.
     pub expected: Expected,
     /// The parameters of every request.
     pub parameters: Vec<(String, String)>,
-    /// A piece of a body.
+    /// One chunk of a body.
     pub piece: Bytes,
-    /// All connections read into this one.
+    /// The buffer that all connections read into.
     pub buffer: RefCell<BytesMut>,
     phase: Cell<Phase>,
     issued: Cell<u64>,
@@ -53,7 +53,7 @@ enum Phase {
     Over,
 }
 
-/// What belongs to the measured part.
+/// What is recorded in the measured part.
 #[derive(Default)]
 struct Measured {
     begin: Option<(Instant, Processor)>,
@@ -63,23 +63,23 @@ struct Measured {
     latencies: Latencies,
 }
 
-/// How one connection's task ended.
+/// The progress of one connection's task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Served {
     /// Requests sent.
     pub sent: u64,
-    /// Answers that came, good or bad.
+    /// Responses received, correct or not.
     pub answered: u64,
     /// When the first request was sent, or the first connect failed.
     pub since: Option<Instant>,
-    /// When the first answer came.
+    /// When the first response arrived.
     pub first_answer: Option<Instant>,
 }
 
 /// Sends the load and returns what was measured.
 ///
 /// # Errors
-/// A sentence when a process to measure is not there, or not one connection could be made.
+/// A sentence, if a process to measure does not exist or no connection could be made.
 pub async fn run(options: Options) -> Result<Report, String> {
     if let Some(pid) = options.server_pids.iter().find(|pid| !process::exists(**pid)) {
         return Err(format!("there is no process {pid}"));
@@ -101,7 +101,7 @@ pub async fn run(options: Options) -> Result<Report, String> {
         run.look();
     }
     let never_served = progress.iter().filter(|served| run.is_starved(served.get())).count() as u64;
-    // What is in flight may still be answered.
+    // Requests in flight may still be answered.
     while run.is_patient() && !tasks.is_empty() {
         tasks.retain(|task| !task.is_finished());
         time::sleep(LOOK / 10).await;
@@ -113,14 +113,14 @@ pub async fn run(options: Options) -> Result<Report, String> {
 }
 
 impl Served {
-    /// Notes that a request is sent.
+    /// Records that a request is sent.
     pub fn begin(served: &Cell<Served>) {
         let before = served.get();
         let since = before.since.or_else(|| Some(Instant::now()));
         served.set(Served { sent: before.sent + 1, since, ..before });
     }
 
-    /// Notes an answer.
+    /// Records a response.
     pub fn answer(served: &Cell<Served>) {
         let before = served.get();
         let first_answer = before.first_answer.or_else(|| Some(Instant::now()));
@@ -128,7 +128,7 @@ impl Served {
     }
 }
 
-/// Keeps one place of a connection busy until the run is over.
+/// Keeps one connection busy, reopening it as needed, until the run is over.
 async fn work(run: Rc<Run>, served: Rc<Cell<Served>>) {
     while run.may_go_on() {
         let worked = if run.options.http {
@@ -164,7 +164,7 @@ impl Run {
         }
     }
 
-    /// Takes leave to send one request.
+    /// Returns whether one more request may be sent, and counts it.
     pub fn may_begin(&self) -> bool {
         let may = self.may_go_on();
         if may {
@@ -173,7 +173,7 @@ impl Run {
         may
     }
 
-    /// Whether there is a request left to be sent.
+    /// Whether a request is left to be sent.
     pub fn may_go_on(&self) -> bool {
         if !matches!(self.phase.get(), Phase::WarmingUp | Phase::Measuring) {
             return false;
@@ -182,7 +182,7 @@ impl Run {
         all.is_none_or(|all| self.issued.get() < all)
     }
 
-    /// Notes an answer: when its request began, and what is wrong with it.
+    /// Records a response: when its request was started, and what is wrong with it.
     pub fn answered(&self, begun: Instant, fault: Option<String>) {
         let now = Instant::now();
         self.last_answer.set(now);
@@ -214,7 +214,7 @@ impl Run {
         }
     }
 
-    /// Notes an idle connection's one answer, which is no part of the load.
+    /// Records an idle connection's only response, which is not part of the load.
     pub fn prepared(&self, fault: Option<String>) {
         self.last_answer.set(Instant::now());
         if let Some(fault) = fault {
@@ -224,7 +224,7 @@ impl Run {
         }
     }
 
-    /// Notes that a server broke the protocol.
+    /// Records that a server violated the protocol.
     pub fn broken(&self, how: &str) {
         self.errors.borrow_mut().note(format!("the protocol was broken: {how}"));
     }
@@ -234,7 +234,7 @@ impl Run {
         errors.failed_connections += 1;
         errors.note(format!("a connection failed: {error}"));
         drop(errors);
-        // One that cannot even connect is not served.
+        // A connection that cannot even be opened counts as not served.
         let before = served.get();
         served.set(Served { since: before.since.or_else(|| Some(Instant::now())), ..before });
     }
@@ -293,9 +293,9 @@ impl Run {
         self.last_answer.get().elapsed().as_secs_f64() < self.options.patience
     }
 
-    /// Whether a connection was left alone while others were served: no answer before the end of
-    /// the measured part, in more than half of its time. (When the load ends, a server that takes
-    /// one connection at a time comes to the next.)
+    /// Whether a connection was starved while others were served: no response before the end of the
+    /// measured part, for more than half of its duration. (When the load ends, a server that handles
+    /// one connection at a time turns to the next.)
     fn is_starved(&self, served: Served) -> bool {
         let measured = self.measured.borrow();
         let end = measured.end.map_or_else(Instant::now, |(end, _)| end);

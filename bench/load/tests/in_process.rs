@@ -1,4 +1,4 @@
-//! The load against services of our own server, on the same loop: is everything counted that should be?
+//! The load generator against services on our own server, on the same loop: is everything counted that should be?
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -19,7 +19,7 @@ use load::options::Options;
 use load::report::Report;
 use tower_service::Service;
 
-/// Greets; counts the bytes of a post; refuses `/refused`; never answers `/never`.
+/// Says hello; counts the bytes of a POST; refuses `/refused`; never answers `/never`.
 struct Hello;
 
 impl Service<Request<Body>> for Hello {
@@ -130,11 +130,11 @@ fn time_bounds_a_run() {
     let report = send(false, |it| (it.requests, it.seconds) = (None, Some(0.3)));
     assert!(report.errors.is_empty(), "{:?}", report.errors);
     assert!((0.3..5.0).contains(&report.seconds), "{}", report.seconds);
-    // Server and load are one process here and share the processor.
+    // Here, server and load generator are one process and share the processor.
     assert!(report.processor.total_us > 30_000.0, "{:?}", report.processor);
 }
 
-/// A server that takes one connection at a time, as libfcgi's loop does, here without an answer.
+/// A server that handles one connection at a time, as libfcgi's loop does.
 #[test]
 fn connections_that_are_never_served_are_counted() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! How many instructions a request takes in the real programs, counted by callgrind, against the
-//! numbers in `bench/instructions.toml`.
+//! How many instructions a request takes in the real programs, counted by callgrind and compared with
+//! the numbers in `bench/instructions.toml`.
 //!
-//! Processor time is noisy; instructions in user mode are repeatable to a fraction of a percent with
-//! the same compiler. A conversation of 200 requests less one of 100 leaves start and end out.
-//! Instructions of the kernel are not seen: `bench/run` counts system calls.
+//! Processor time is noisy; instruction counts in user mode are reproducible to a fraction of a percent
+//! with the same compiler. The difference between runs of 200 and of 100 requests excludes startup and
+//! exit. Instructions in the kernel are not counted: `bench/run` counts system calls.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -15,16 +15,16 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A rise beyond this fails.
+/// A larger increase fails the test.
 const MOST_RISE: f64 = 1.05;
 
-/// Asks for new numbers instead of a comparison.
+/// Set this variable to write new numbers instead of comparing.
 const UPDATE: &str = "UPDATE_INSTRUCTIONS";
 
-/// Program, conversation, and the load's words for it.
+/// Program, scenario, and the arguments of the load generator for it.
 const CASES: [(&str, &str, &[&str]); 7] = [
     ("hello", "kept_connection", &[]),
-    // With pauses: whether the next connection waits already would be chance.
+    // With pauses: otherwise it would be chance whether the next connection is already pending.
     ("hello", "new_connections", &["--new-connections", "--pause", "5"]),
     ("hello", "32_in_flight", &["--in-flight", "32"]),
     ("hello", "post_of_16_kib", &["--body", "16384"]),
@@ -78,7 +78,7 @@ fn no_request_takes_more_instructions_than_it_did() {
     );
 }
 
-/// Builds the programs as their users do, so that no feature another package wants comes along.
+/// Builds the programs as their users do, one by one, so that no feature of another package is enabled.
 fn build() -> BTreeMap<&'static str, PathBuf> {
     let cargo = |arguments: &[&str]| {
         let built = Command::new(env!("CARGO"))
@@ -93,7 +93,7 @@ fn build() -> BTreeMap<&'static str, PathBuf> {
     let target = this.ancestors().nth(3).unwrap();
     let folder = target.join("instructions");
     fs::create_dir_all(&folder).unwrap();
-    // The tests of the workspace leave programs with other features in the same places: copied at once.
+    // The workspace's tests leave programs with other features in the same places, so copy at once.
     let keep = |from: &str, name| {
         let program = folder.join(name);
         fs::copy(target.join("release").join(from), &program).unwrap();
@@ -105,7 +105,7 @@ fn build() -> BTreeMap<&'static str, PathBuf> {
     [hello, axum, keep("toolshed", "site")].into()
 }
 
-/// The instructions of a program from its start to its end, with so many requests in between.
+/// Counts the instructions of a program from start to exit, with this many requests in between.
 fn count(program: &Path, arguments: &[&str], requests: u32) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
@@ -139,13 +139,13 @@ fn count(program: &Path, arguments: &[&str], requests: u32) -> u64 {
     total.expect("callgrind writes a total").trim().parse().unwrap()
 }
 
-/// A program that is ended in good order: callgrind writes its numbers then.
+/// A program that is shut down gracefully, because only then callgrind writes its numbers.
 struct Server(Child);
 
 impl Server {
     fn end(&mut self) {
-        let told = Command::new("kill").arg(self.0.id().to_string()).status();
-        assert!(told.unwrap().success());
+        let killed = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(killed.unwrap().success());
         self.0.wait().unwrap();
     }
 }
@@ -180,8 +180,8 @@ fn written(counted: &[u64]) -> String {
     text
 }
 
-/// Returns the compiler and the numbers by `program.conversation`. The file is plain enough to need
-/// no reader of TOML.
+/// Returns the compiler, and the numbers by `program.scenario`. The file is so simple that it needs no TOML
+/// parser.
 fn read(text: &str) -> (String, BTreeMap<String, u64>) {
     let (mut compiler, mut numbers, mut section) = (String::new(), BTreeMap::new(), "");
     for line in text.lines() {
