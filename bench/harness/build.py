@@ -1,5 +1,5 @@
-"""Installs what the peers need and builds everything. What fails is noted with its reason, and the
-comparison goes on without it."""
+"""Installs what the peers need and builds everything. A failure is recorded with its reason, and the
+comparison continues without that peer."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ PACKAGES = {
 
 
 class Built:
-    """Where things are, and why some are not."""
+    """Where the programs are, and why some are missing."""
 
     def __init__(self, target):
         self.target = target
@@ -79,7 +79,7 @@ def install_packages():
         say(f"not root, so these packages are not installed: {' '.join(missing)}.")
         return
     say(f"installing {' '.join(missing)}")
-    # dpkg asks this file before it starts a service; 101 is "no".
+    # dpkg runs this file before it starts a service; exit code 101 forbids it.
     policy = Path("/usr/sbin/policy-rc.d")
     ours_to_remove = not policy.exists()
     if ours_to_remove:
@@ -88,7 +88,7 @@ def install_packages():
     try:
         quietly(["apt-get", "update", "-q"])
         environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        for package in missing:  # one by one: one that cannot be installed stops no other
+        for package in missing:  # one by one, so that a failure does not affect the others
             command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", package]
             if quietly(command, env=environment):
                 say(f"{package} cannot be installed; without it: {PACKAGES[package]}.")
@@ -98,7 +98,7 @@ def install_packages():
 
 
 def quietly(command, **more):
-    """Runs a command; returns the last lines of what it said if it failed, else None."""
+    """Runs a command; returns the last lines of its output if it failed, else None."""
     try:
         done = subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, timeout=1800, **more
@@ -113,8 +113,8 @@ def quietly(command, **more):
 
 def ours(built):
     say("building ours")
-    # Each package by itself, so that no feature another one wants comes along; and what is
-    # compared is linked statically, as it is uploaded to a host.
+    # Each package separately, so that no feature of another one is enabled; and statically linked, as the
+    # program is uploaded to a host.
     cargo = ["cargo", "rustc", "--release", "--quiet"]
     static = ["--", "-C", "target-feature=+crt-static"]
     for command in [
@@ -165,7 +165,7 @@ def peers(built):
 
 
 def versions(built):
-    """The versions of what was compared, as (name, text)."""
+    """Returns the versions of what was compared, as (name, text)."""
 
     def first_line(*command):
         try:

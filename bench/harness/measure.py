@@ -54,9 +54,9 @@ class Pace:
 QUICK = Pace(seconds=0.4, rounds=1, starts=3)
 FULL = Pace(seconds=1.2, rounds=3, starts=15)
 
-# Beyond this drift of the limit server within one round, the machine was disturbed.
+# A larger drift of the limit server within one round means that the machine was disturbed.
 MOST_DRIFT = 1.3
-# Repeats of disturbed rounds in a whole run, so that its length is bounded.
+# How many disturbed rounds are repeated in a whole run, which bounds its length.
 MOST_REPEATS = 6
 
 
@@ -107,11 +107,11 @@ def compare(built, servers, scenarios, pace):
 
 
 def one_round(built, servers, scenario, pace, number, compared):
-    """Measures all servers once, the limit before and after; returns samples and the limit's drift."""
+    """Measures all servers once, and the limit before and after them; returns samples and the limit's drift."""
     cells = compared[scenario.letter]
     limit = next(server for server in servers if server.name == "limit")
     others = [server for server in servers if server is not limit]
-    # Another order each round: nobody always comes after the same neighbour.
+    # Another order in each round, so that no server always follows the same one.
     shift = number * 5 % len(others) if others else 0
     order = [limit, *others[shift:], *others[:shift], limit]
     samples, limits = {}, []
@@ -162,7 +162,7 @@ def one_sample(built, server, scenario, pace):
         ]
         for name, value in server.parameters:
             command += ["--param", f"{name}={value}"]
-        # One that was given its socket may not have begun yet: its memory is that of a server at work.
+        # A server that got its socket may not be running yet: its memory is to be that of a server at work.
         hello = [str(built.load), "--to", f"unix:{running.socket}", "--path", server.path_asked]
         for name, value in server.parameters:
             hello += ["--param", f"{name}={value}"]
@@ -173,7 +173,7 @@ def one_sample(built, server, scenario, pace):
         if bodies:
             command += ["--body", str(scenario.body)]
         if scenario.requests:
-            # Few and large: the time only bounds it.
+            # Few and large requests: the time is only a limit.
             command += ["--requests", str(scenario.requests if pace is FULL else 3)]
             seconds = 20.0
         command += ["--seconds", str(seconds)]
@@ -187,7 +187,7 @@ def load(command, timeout):
     return json.loads(done.stdout)
 
 
-# Spawn to first answer.
+# Spawn to first response.
 
 
 def first_answers(built, servers, pace):
@@ -216,7 +216,7 @@ def first_answer(built, server):
                     connection.settimeout(10)
                     connection.connect(str(running.socket))
                     connection.sendall(request(server))
-                    # The answer ends with END_REQUEST and the server's close.
+                    # The response ends with END_REQUEST and the server's close.
                     answer = b""
                     while piece := connection.recv(65536):
                         answer += piece
@@ -236,7 +236,7 @@ END = struct.pack(">BBHHBB", 1, 3, 1, 8, 0, 0) + bytes(8)
 
 
 def request(server):
-    """A small GET in FastCGI's words."""
+    """Encodes a small GET as FastCGI records."""
     parameters = {
         "REQUEST_METHOD": "GET", "REQUEST_URI": server.path_asked, "SCRIPT_NAME": "/dispatch.fcgi",
         "PATH_INFO": server.path_asked, "QUERY_STRING": "", "SERVER_PROTOCOL": "HTTP/1.1",

@@ -1,4 +1,4 @@
-"""RESULTS.md and the picture, from what was measured."""
+"""RESULTS.md and the chart, from what was measured."""
 
 import datetime
 import os
@@ -9,7 +9,7 @@ from .measure import MOST_DRIFT
 
 # The targets, as multiples of the limit's processor time in the same run.
 TARGETS = {"B": (1.8, 2.2), "C": (1.3, 1.5), "E": (1.8, 2.2), "F": (1.3, 1.5)}
-# D is told as a part of tokio-fastcgi's processor time.
+# D is given as a fraction of tokio-fastcgi's processor time.
 TARGET_D = (0.15, 0.2)
 
 
@@ -115,7 +115,7 @@ def targets(results):
 
 
 def grown(results, letter, name):
-    """MiB by which the peak in a scenario exceeds the peak before it."""
+    """Returns by how many MiB the peak in a scenario exceeds the peak before it."""
     cell = cell_of(results, letter, name)
     if not cell or not cell.samples:
         return None
@@ -123,7 +123,7 @@ def grown(results, letter, name):
 
 
 def idle_bytes(results, name):
-    """KiB that each of the 1,000 idle connections of E takes in the process."""
+    """Returns how many KiB each of the 1,000 idle connections of E takes in the process."""
     cell = cell_of(results, "E", name)
     if not cell or not cell.samples:
         return None
@@ -177,7 +177,7 @@ def table(results, servers, scenario):
 
 
 def failures(cell, needs_multiplexing=False):
-    """What went wrong in the worst round, in words."""
+    """Returns what went wrong in the worst round, as phrases."""
     said = []
     if cell.reason:
         said.append(plain(cell.reason))
@@ -293,7 +293,7 @@ def end_to_end(results):
     return lines
 
 
-# The picture: a panel a scenario, a bar a server, on a logarithmic scale of the limit's multiples.
+# The chart: one panel per scenario, one bar per server, multiples of the limit on a logarithmic scale.
 
 BAR, GAP, LABEL, PANEL, MARGIN = 13, 3, 150, 330, 24
 OURS, THEIRS, TEXT, FAINT = "#b3432b", "#8a97a3", "#222222", "#999999"

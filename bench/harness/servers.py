@@ -1,7 +1,7 @@
 """Which servers are compared, and how each is started.
 
-A server is a process (with children, perhaps) that serves FastCGI on a unix socket of ours: given as
-descriptor 0, as mod_fcgid does, or by its path where the server wants to make it itself."""
+A server is a process, possibly with children, that serves FastCGI on a unix socket: ours, passed as
+descriptor 0, as mod_fcgid does, or its own at a path that we choose."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ HELLO = "Hello, world!\n"
 
 
 class Server:
-    """What there is to know about one."""
+    """The description of one server."""
 
     def __init__(self, name, label, command, *, path=None, posts="count", parameters=(),
                  multiplexes=False, ours=False, path_asked="/", text=HELLO, bodies=None, note=""):
@@ -25,13 +25,13 @@ class Server:
         self.label = label
         self.command = command  # (built, folder) -> argv; for `path` servers the socket is folder/s
         self.makes_socket = path is not None
-        self.posts = posts  # what a POST is answered with: "count", "hello", None: not taken
+        self.posts = posts  # how it responds to a POST: "count", "hello"; None: not supported
         self.parameters = parameters
         self.multiplexes = multiplexes
         self.ours = ours
         self.path_asked = path_asked
         self.text = text
-        self.bodies = bodies  # the server that stands for this one where bodies are posted
+        self.bodies = bodies  # the command to use instead in scenarios with bodies
         self.note = note
 
 
@@ -99,7 +99,7 @@ ALL = [
 
 
 class Running:
-    """A started server; ends with the `with` block."""
+    """A running server; stopped at the end of the `with` block."""
 
     def __init__(self, server, built, bodies=False):
         self.server = server
@@ -144,7 +144,7 @@ class Running:
         return self
 
     def __exit__(self, *_):
-        # The process leads a session of its own, which nothing else is in.
+        # The process leads its own session, which contains nothing else.
         for number, patience in [(signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)]:
             try:
                 os.killpg(self.process.pid, number)

@@ -1,5 +1,5 @@
-"""End to end: the same programs behind Apache mod_fcgid and behind nginx, beside a static file of the
-same web server, over HTTP/1.1 on 127.0.0.1."""
+"""End to end: the same programs behind Apache mod_fcgid and behind nginx, compared with a static file
+of the same web server, over HTTP/1.1 on 127.0.0.1."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from .servers import ALL, HELLO, Running
 
 CONNECTIONS = 8
 
-# What is asked for.
+# What is requested.
 ROWS = ["static", "hello", "axum", "site", "libfcgi", "perl"]
 LABELS = {"static": "a static file of 14 bytes"} | {
     server.name: server.label for server in ALL if server.name in ROWS
@@ -74,7 +74,7 @@ def one_sample(built, web, row, pace):
 
 
 class Web:
-    """A web server in a folder of its own, started in the foreground."""
+    """A web server in its own folder, running in the foreground."""
 
     def __init__(self, built, row):
         self.built = built
@@ -139,7 +139,7 @@ class Web:
 
 
 class Apache(Web):
-    """Event MPM as Debian has it; the program is started by mod_fcgid."""
+    """Event MPM, as on Debian; mod_fcgid starts the program."""
 
     def begin(self):
         folder, row = self.folder, self.row
@@ -177,7 +177,7 @@ class Apache(Web):
 
 
 class Nginx(Web):
-    """One worker; the program listens on a socket of its own."""
+    """One worker; the program listens on its own socket."""
 
     def __init__(self, built, row, *, keep):
         super().__init__(built, row)

@@ -1,12 +1,12 @@
 /* The limit: what a FastCGI server on Linux cannot be cheaper than.
  *
- * One thread, one epoll. It reads, finds where records end, and writes a canned answer when the
- * empty STDIN record of a request has come. It parses no parameter, keeps no request, checks
- * nothing, and spends the fewest system calls there are: epoll_wait, read, write for a request on a
- * kept connection; epoll_wait, accept, read, write, close for one on a connection of its own.
- * All answers to what one read brought go out in one write.
+ * One thread, one epoll. It reads, finds where records end, and writes a canned response when the
+ * empty STDIN record of a request has arrived. It parses no parameters, stores no request, checks
+ * nothing, and makes as few system calls as possible: epoll_wait, read, write for a request on a
+ * keep-alive connection; epoll_wait, accept, read, write, close for one on a new connection.
+ * All responses to what one read returned are sent in one write.
  *
- * Started with the listening socket as descriptor 0 (FastCGI 1.0, section 2.2). Ended by SIGTERM.
+ * Started with the listening socket as descriptor 0 (FastCGI 1.0, section 2.2). Stopped by SIGTERM.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,10 +25,10 @@ struct connection {
     int fd;
     int watched;
     int keep;
-    /* Bytes of the present record that are still to come; the header while it is incomplete. */
+    /* Bytes of the current record still to come; of the header while that is incomplete. */
     uint32_t left;
     uint32_t header_bytes;
-    /* Bytes of the present BEGIN_REQUEST body seen so far; more than 8 otherwise. */
+    /* Bytes of the current BEGIN_REQUEST body seen so far; more than 8 otherwise. */
     uint32_t body_bytes;
     unsigned char header[8];
 };
@@ -64,7 +64,7 @@ static int write_all(int fd)
         ssize_t count = write(fd, output + written, output_bytes - written);
         if (count < 0) {
             if (errno == EAGAIN || errno == EINTR)
-                continue; /* Answers are small: the buffer of the socket takes them. */
+                continue; /* Responses are small: they fit into the socket's buffer. */
             return -1;
         }
         written += (size_t)count;
@@ -73,7 +73,7 @@ static int write_all(int fd)
     return 0;
 }
 
-/* Queues the answer under the id of the request. */
+/* Queues the response, with the request's id. */
 static int put_answer(int fd, unsigned char high, unsigned char low)
 {
     if (output_bytes + answer_bytes > sizeof output && write_all(fd) < 0)
@@ -90,7 +90,7 @@ static int put_answer(int fd, unsigned char high, unsigned char low)
     return 0;
 }
 
-/* Goes through what was read. Returns whether a request is complete, or -1. */
+/* Scans what was read. Returns whether a request is complete, or -1. */
 static int take(struct connection *it, size_t bytes)
 {
     int complete = 0;

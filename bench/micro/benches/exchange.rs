@@ -1,5 +1,5 @@
-//! A request on its way through routers, and whole exchanges over a unix socket inside one loop (server and
-//! client together, so that they tell changes, not costs).
+//! A request through the routers, and whole requests over a unix socket within one loop. Server and client
+//! run together there, so the numbers show changes, not costs.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -85,7 +85,7 @@ fn exchanges(criterion: &mut Criterion) {
                 });
                 let begun = Instant::now();
                 let report = load::run::run(options).await.expect("it is answered");
-                // A run ends by looking now and then: its own clock is exact.
+                // The end of a run is noticed by polling, but its own clock is exact.
                 assert!(report.errors.is_empty(), "{:?}", report.errors);
                 begun.elapsed().min(std::time::Duration::from_secs_f64(report.seconds))
             });

@@ -1,4 +1,4 @@
-//! The protocol alone: bytes in, events out, answers in, bytes out. No socket.
+//! Only the protocol: bytes in, events out, responses in, bytes out. No socket.
 
 use std::hint::black_box;
 use std::io::IoSlice;
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastcgi_server::{Connection, Event, Limits, RequestId, Role, client};
 
-/// The parameters that the load generator sends: Apache's.
+/// The parameters that the load generator sends, which are Apache's.
 fn parameters() -> Vec<(String, String)> {
     let address = "unix:/none".parse().expect("it is an address");
     load::parameters::of(&load::options::Options::to(address))
 }
 
-/// What a web server sends for one request on a kept connection.
+/// What a web server sends for one request on a keep-alive connection.
 fn request(parameters: &[(String, String)], body: usize) -> Bytes {
     let mut web_server = client::Connection::new();
     send(&mut web_server, parameters, body);
@@ -32,7 +32,7 @@ fn send(web_server: &mut client::Connection, parameters: &[(String, String)], bo
     web_server.stdin_end(id);
 }
 
-/// Takes the events of one request and answers it.
+/// Takes the events of one request and responds to it.
 fn serve(connection: &mut Connection, input: &Bytes) -> usize {
     connection.handle_input(input.clone());
     let mut bytes = 0;
