@@ -122,36 +122,21 @@ fn give_up(cause: CrashCause) {
         return;
     }
     interval::disarm();
-    let mut reference = [0; PLACEHOLDER.len()];
     let now = Time::now();
+    let mut reference = [0; PLACEHOLDER.len()];
     now.reference(&mut reference);
     let is_stall = matches!(cause, CrashCause::Stall(_));
-    let mut words = HandoverWords::new();
-    Item::Reason(if is_stall { Reason::Stall } else { Reason::Crash }).encode(&mut words);
-    hand_over_listener(&mut words);
-    let mut origin = [0; 64];
-    let length = read_text(&ORIGIN, &mut origin);
-    if length > 0
-        && let Ok(origin) = std::str::from_utf8(&origin[..length])
-    {
-        Item::Origin(origin).encode(&mut words);
-    }
-
     let running = RUNNING.load(Ordering::Relaxed);
     let culprit = running.checked_sub(1).and_then(|index| REQUEST_ROWS.get(index as usize));
     let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
     let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
-    if let Some(culprit) = culprit {
-        let mut part = [0; PART_BYTES];
-        let length = read_text(&culprit.part, &mut part);
-        if length > 0 {
-            let part = &part[..length];
-            Item::Part(std::str::from_utf8(part).unwrap_or("unknown")).encode(&mut words);
-            record_crash(part, &now);
-        }
-    }
 
+    let mut words = HandoverWords::new();
+    hand_over_process(if is_stall { Reason::Stall } else { Reason::Crash }, &mut words);
+    if let Some(culprit) = culprit {
+        accuse(culprit, &now, &mut words);
+    }
     let mut settling = Settling {
         culprit: running,
         is_stall,
@@ -160,22 +145,39 @@ fn give_up(cause: CrashCause) {
         handed_over: 0,
         words: &mut words,
     };
-    let touched = FREE_CONNECTION_ROWS.touched.load(Ordering::Relaxed) as usize;
-    let mut is_cgi = false;
-    for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
-        if row.descriptor.load(Ordering::Acquire) >= 0 {
-            is_cgi |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
-            settling.settle(index as u32, row);
-        }
-    }
+    let is_cgi = settling.settle_all();
     let Some(image) = image.filter(|_| !is_cgi) else { exit_at_once(1) };
     lift_limit();
     signals::hold_for_exec_alone();
     let error = try_repeatedly(
-        || image.exec(settling.words).raw_os_error().unwrap_or(0),
+        || image.exec(&mut words).raw_os_error().unwrap_or(0),
         || thread::sleep(EXEC_PAUSE),
     );
     write_exec_failure(&now, error);
+}
+
+/// Hands over why the image ended, the listen socket and the launcher's file.
+fn hand_over_process(reason: Reason, words: &mut HandoverWords) {
+    Item::Reason(reason).encode(words);
+    hand_over_listener(words);
+    let mut origin = [0; 64];
+    let length = read_text(&ORIGIN, &mut origin);
+    if length > 0
+        && let Ok(origin) = std::str::from_utf8(&origin[..length])
+    {
+        Item::Origin(origin).encode(words);
+    }
+}
+
+/// Records the part that was running, for the next image's log and for the quarantine.
+fn accuse(culprit: &RequestRow, now: &Time, words: &mut HandoverWords) {
+    let mut part = [0; PART_BYTES];
+    let length = read_text(&culprit.part, &mut part);
+    if length > 0 {
+        let part = &part[..length];
+        Item::Part(std::str::from_utf8(part).unwrap_or("unknown")).encode(words);
+        record_crash(part, now);
+    }
 }
 
 /// More than one, because memory or descriptors may be short for a moment, and the clients queued at the listening
@@ -208,6 +210,19 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
+    /// Settles every connection. Returns whether one of them is a CGI request, whose process serves no other.
+    fn settle_all(&mut self) -> bool {
+        let touched = FREE_CONNECTION_ROWS.touched.load(Ordering::Relaxed) as usize;
+        let mut is_cgi = false;
+        for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
+            if row.descriptor.load(Ordering::Acquire) >= 0 {
+                is_cgi |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
+                self.settle(index as u32, row);
+            }
+        }
+        is_cgi
+    }
+
     /// Replies to the requests of one connection, then hands it over or closes it.
     fn settle(&mut self, index: u32, row: &ConnectionRow) {
         let descriptor = row.descriptor.load(Ordering::Relaxed);

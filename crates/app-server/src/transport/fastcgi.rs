@@ -1,15 +1,17 @@
 //! One FastCGI connection: bytes from the socket become requests, and responses become bytes.
 //!
 //! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in
-//! `respond.rs`. Here is what lies between them and a socket: reading with backpressure, batching writes,
+//! `respond.rs`, which writes to the connection by `fastcgi/output.rs`. Here is what lies between them and a socket: reading with backpressure, batching writes,
 //! deadlines, closing.
 
-use std::cell::{Cell, RefCell, RefMut};
+mod output;
+
+use std::cell::{RefCell, RefMut};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
@@ -17,9 +19,10 @@ use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
 use event_loop::time;
-use fastcgi_server::{CloseWhen, Connection as State, Event, Limits, Refusal, RequestId, Role};
-use http::{Method, response};
+use fastcgi_server::{CloseWhen, Event, Limits, Refusal, RequestId, Role};
+use http::Method;
 
+use self::output::{Link, Stdout};
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
@@ -46,103 +49,13 @@ const READS_A_TURN: u32 = 8;
 pub(crate) fn serve<S: HttpService>(
     application: Rc<Application<S>>,
     stream: Stream,
-    place: Registration,
+    registration: Registration,
     is_new: bool,
 ) -> impl Future<Output = ()> {
-    let mut connection = Connection::new(application, stream, place, is_new);
+    let mut connection = Connection::new(application, stream, registration, is_new);
     async move {
         let end = poll_fn(|context| connection.poll(context)).await;
         connection.finish(end);
-    }
-}
-
-/// What the requests of a connection share with it: the protocol state, which holds the output.
-struct Link {
-    protocol: RefCell<State>,
-    /// Wakes the connection to send.
-    connection: RefCell<Option<Waker>>,
-    /// Whether the connection is running and will notice by itself what a request does now.
-    at_work: Cell<bool>,
-    /// Requests that wait for room in the output.
-    writers: RefCell<Vec<Waker>>,
-    /// Unsent bytes at which requests wait.
-    response_bytes: usize,
-    /// A response was truncated and nothing else is in flight: only closing the connection signals it.
-    broken: Cell<bool>,
-    /// Whether the peer is mod_fcgid.
-    is_mod_fcgids: bool,
-}
-
-/// The STDOUT stream of one request.
-struct Stdout {
-    link: Rc<Link>,
-    id: RequestId,
-    mark: Mark,
-}
-
-impl ResponseSink for Stdout {
-    fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
-        let mut shared = None;
-        let mut protocol = self.link.protocol.borrow_mut();
-        self.mark.set_starts_at(protocol.queued());
-        let mut active = protocol.stdout_in_place(self.id, |output| {
-            shared = respond::write_beginning(head, length, first, output);
-        });
-        if let Some(data) = shared {
-            active = protocol.stdout(self.id, data);
-        }
-        drop(protocol);
-        self.link.changed();
-        active
-    }
-
-    fn data(&self, data: Bytes) -> bool {
-        let active = self.link.protocol.borrow_mut().stdout(self.id, data);
-        self.link.changed();
-        active
-    }
-
-    async fn writable(&self) {
-        poll_fn(|context| {
-            if self.link.protocol.borrow().unsent() < self.link.response_bytes {
-                return Poll::Ready(());
-            }
-            self.link.writers.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn end(&self) {
-        self.link.protocol.borrow_mut().end_request(self.id, 0);
-        self.link.changed();
-    }
-
-    /// Web servers ignore the application status, so only closing the connection signals the truncation;
-    /// unless that would truncate other responses too, or make mod_fcgid kill the process.
-    fn break_off(&self) {
-        let alone = self.link.protocol.borrow().active_requests() == 1;
-        if alone && !self.link.is_mod_fcgids {
-            self.link.broken.set(true);
-        } else {
-            self.link.protocol.borrow_mut().end_request(self.id, 1);
-        }
-        self.link.changed();
-    }
-}
-
-impl Link {
-    fn changed(&self) {
-        if !self.at_work.get()
-            && let Some(connection) = &*self.connection.borrow()
-        {
-            connection.wake_by_ref();
-        }
-    }
-
-    fn wake_writers(&self) {
-        let writers = std::mem::take(&mut *self.writers.borrow_mut());
-        writers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -184,7 +97,7 @@ struct Connection<S> {
     guard: ConnectionGuard,
     application: Rc<Application<S>>,
     stream: Stream,
-    place: Registration,
+    registration: Registration,
     link: Rc<Link>,
     in_flight: Vec<InFlightRequest>,
     /// A request that starts with the next event, which may be the end of its body.
@@ -234,7 +147,7 @@ impl<S: HttpService> Connection<S> {
     fn new(
         application: Rc<Application<S>>,
         stream: Stream,
-        place: Registration,
+        registration: Registration,
         is_new: bool,
     ) -> Self {
         let settings = &application.settings;
@@ -244,22 +157,15 @@ impl<S: HttpService> Connection<S> {
             connections: u32::try_from(settings.max_connections).unwrap_or(u32::MAX),
             ..Limits::default()
         };
-        let link = Rc::new(Link {
-            protocol: RefCell::new(State::new(limits)),
-            connection: RefCell::new(None),
-            at_work: Cell::new(false),
-            writers: RefCell::new(Vec::new()),
-            response_bytes: settings.response_bytes,
-            broken: Cell::new(false),
-            is_mod_fcgids: application.surroundings.is_behind_mod_fcgid,
-        });
+        let is_mod_fcgids = application.surroundings.is_behind_mod_fcgid;
+        let link = Link::new(limits, settings.response_bytes, is_mod_fcgids);
         let last_progress = time::now();
         let taking = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
             guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
             application,
             stream,
-            place,
+            registration,
             link,
             in_flight: Vec::new(),
             beginning: None,
@@ -395,7 +301,7 @@ impl<S: HttpService> Connection<S> {
         });
         if held != self.held {
             self.held = held;
-            self.place.set_held(held, self.application.settings.total_head_bytes);
+            self.registration.set_held(held, self.application.settings.total_head_bytes);
         }
     }
 
@@ -438,8 +344,8 @@ impl<S: HttpService> Connection<S> {
                     self.head = Some((None, time::now()));
                 }
                 let since = self.head.map_or(self.last_progress, |(_, since)| since);
-                self.place.set_doing(Doing::Receiving(since));
-                let wanted = self.place.poll_wanted(context);
+                self.registration.set_doing(Doing::Receiving(since));
+                let wanted = self.registration.poll_wanted(context);
                 return (wanted == Some(Wanted::CloseNow)).then_some(End::MadeRoom);
             }
             CloseWhen::KeepOpen => {}
@@ -447,14 +353,14 @@ impl<S: HttpService> Connection<S> {
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
         let is_answering = !self.in_flight.is_empty() || self.beginning.is_some();
-        self.place.set_doing(if idle {
+        self.registration.set_doing(if idle {
             Doing::Idle(self.last_progress + grace)
         } else if is_answering {
             Doing::Answering
         } else {
             Doing::Receiving(self.head.map_or(self.last_progress, |(_, since)| since))
         });
-        let wanted = self.place.poll_wanted(context);
+        let wanted = self.registration.poll_wanted(context);
         self.is_leaving = wanted == Some(Wanted::Close);
         match wanted {
             Some(Wanted::CloseNow) => Some(End::MadeRoom),
@@ -577,7 +483,7 @@ impl<S: HttpService> Connection<S> {
     /// Passes a request to the application. `no_body`: its body has already ended.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
-        self.place.set_doing(Doing::Answering);
+        self.registration.set_doing(Doing::Answering);
         self.is_new = false;
         let Settings { trusted_proxies, secret_variables, .. } = &self.application.settings;
         let head = cgi_to_http::head(params, Some(role), trusted_proxies, secret_variables);
@@ -588,20 +494,7 @@ impl<S: HttpService> Connection<S> {
                 return self.stdout(id).page(&Method::GET, page);
             }
         };
-        let (stdin, body) = match (role, no_body) {
-            // An authorizer does not get the body of the request it decides about.
-            (Role::Authorizer, _) => (None, Body::empty()),
-            (_, true) if length.unwrap_or(0) == 0 => (None, Body::empty()),
-            (_, true) => {
-                let (sender, body) = Body::arriving(length, &self.application.settings);
-                sender.end();
-                (None, body)
-            }
-            (_, false) => {
-                let (sender, body) = Body::arriving(length, &self.application.settings);
-                (Some(sender), body)
-            }
-        };
+        let (stdin, body) = self.body(role, length, no_body);
         let mut request = request.map(|()| body);
         self.application.classify(&mut request, gateway);
         let data = (role == Role::Filter).then(|| {
@@ -640,6 +533,20 @@ impl<S: HttpService> Connection<S> {
             _task: task,
             _guard: guard,
         });
+    }
+
+    /// Makes a request's body, and its sender unless it has ended.
+    fn body(&self, role: Role, length: Option<u64>, has_ended: bool) -> (Option<Sender>, Body) {
+        // An authorizer does not get the body of the request it decides about.
+        if role == Role::Authorizer || has_ended && length.unwrap_or(0) == 0 {
+            return (None, Body::empty());
+        }
+        let (sender, body) = Body::arriving(length, &self.application.settings);
+        if has_ended {
+            sender.end();
+            return (None, body);
+        }
+        (Some(sender), body)
     }
 
     /// The web server no longer wants the response: cancels the handler and ends the request.
@@ -741,7 +648,7 @@ impl<S: HttpService> Connection<S> {
             End::HandedOver => {
                 self.guard.unregister();
                 let idle = IdleConnection::new(self.stream, None, ReplyFormat::FastCgi);
-                return self.place.hand_over(idle);
+                return self.registration.hand_over(idle);
             }
             End::Done | End::Asked | End::Failed | End::Truncated => {}
             End::MadeRoom => {
