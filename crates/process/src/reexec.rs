@@ -3,8 +3,8 @@
 //! The process keeps its pid, its open sockets and its signal mask. The handover state is in the variable
 //! `APP_SERVER_INHERITED`: `NAME=VALUE` words separated by spaces.
 //!
-//! The values of [`DESCRIPTOR_WORDS`] are descriptors; [`Image::exec`] adds `pid=NUMBER`, the process that the words
-//! are for. The meaning of all others is up to the two programs.
+//! The caller names the words whose values are descriptors; [`Image::exec`] adds `pid=NUMBER`, the process that the
+//! words are for. The meaning of all others is up to the two programs.
 //!
 //! [`Image::exec`] and [`HandoverWords`] are async-signal-safe and allocate nothing, so that a handler of a fatal
 //! signal can use them too. The caller decides which words to pass, and when.
@@ -25,9 +25,6 @@ pub use sys::signals::{Held, release_held as release_signals};
 const VARIABLE: &str = "APP_SERVER_INHERITED";
 const VARIABLE_PREFIX: &[u8] = b"APP_SERVER_INHERITED=";
 
-/// The words whose values are descriptors that pass across `execve(2)`. The names are those of earlier versions.
-pub const DESCRIPTOR_WORDS: [&str; 3] = ["listen", "keep", "drain"];
-
 /// The word with the pid of the process that the words are for. A child that inherits the variable by accident has
 /// another pid, and takes nothing.
 const PROCESS_WORD: &str = "pid";
@@ -39,6 +36,8 @@ pub struct HandoverWords {
     /// The whole variable, including its name; zero bytes after what is used.
     buffer: [u8; HandoverWords::CAPACITY],
     used: usize,
+    /// The words whose values are descriptors that pass across `execve(2)`.
+    descriptor_words: &'static [&'static str],
     /// Whether a word did not fit.
     overflowed: bool,
 }
@@ -47,19 +46,24 @@ impl HandoverWords {
     /// The maximum size of the variable in bytes: room for about a thousand descriptors.
     pub const CAPACITY: usize = 16 * 1024;
 
-    /// Creates an empty list of words.
-    pub const fn new() -> Self {
+    /// Creates an empty list of words. `descriptor_words`: those whose values are descriptors.
+    pub const fn new(descriptor_words: &'static [&'static str]) -> Self {
         let mut buffer = [0; HandoverWords::CAPACITY];
         let mut used = 0;
         while used < VARIABLE_PREFIX.len() {
             buffer[used] = VARIABLE_PREFIX[used];
             used += 1;
         }
-        HandoverWords { buffer, used, overflowed: false }
+        HandoverWords { buffer, used, descriptor_words, overflowed: false }
     }
 
-    /// Adds a word with a number, such as a descriptor's. Returns whether it fitted.
-    pub fn number(&mut self, name: &str, value: u64) -> bool {
+    /// Adds a word with a descriptor, which passes across `execve(2)`. Returns whether it fitted.
+    pub fn descriptor(&mut self, name: &str, fd: RawFd) -> bool {
+        debug_assert!(self.descriptor_words.contains(&name), "{name}");
+        self.number(name, fd as u64)
+    }
+
+    fn number(&mut self, name: &str, value: u64) -> bool {
         let mut digits = [0; 20];
         let mut at = digits.len();
         let mut rest = value;
@@ -135,15 +139,9 @@ impl HandoverWords {
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.as_bytes().split(|byte| *byte == b' ').filter_map(|word| {
             let (name, value) = split_word(word)?;
-            DESCRIPTOR_WORDS.iter().any(|known| known.as_bytes() == name).then_some(())?;
+            self.descriptor_words.iter().any(|known| known.as_bytes() == name).then_some(())?;
             descriptors::number(value)
         })
-    }
-}
-
-impl Default for HandoverWords {
-    fn default() -> Self {
-        HandoverWords::new()
     }
 }
 
@@ -190,7 +188,7 @@ impl Image {
 
     /// Replaces this process's program; returns only if that failed, and then everything is as it was.
     ///
-    /// The descriptors named by `listen`, `keep` and `drain` pass across; all others are close-on-exec. Interval
+    /// The descriptors among the words pass across; all others are close-on-exec. Interval
     /// timers are stopped first, because they would keep running without their handlers. SIGTERM, SIGHUP, SIGINT,
     /// SIGCHLD and SIGALRM are blocked: they stay pending until the new program has installed its handlers and calls
     /// [`release_signals`]. Signals of faults are unblocked, because a handler of one may call this.
@@ -250,16 +248,17 @@ pub enum InheritedWord {
 }
 
 /// Takes the handover state that the previous program in this process has left; `None` if there is none.
+/// `descriptor_words`: the words whose values are descriptors.
 ///
 /// Call it once, on startup, before anything is opened and while there is one thread: it removes the variable from
 /// the environment, so that no child mistakes it for its own. It also restores the process name, which `ps` and
 /// `top` show.
-pub fn take_inherited() -> Option<Vec<InheritedWord>> {
+pub fn take_inherited(descriptor_words: &[&str]) -> Option<Vec<InheritedWord>> {
     let value = std::env::var_os(VARIABLE)?;
     if !sys::environment::remove_at_start(VARIABLE.as_ref()) {
         return None;
     }
-    let inherited = parse(&value)?;
+    let inherited = parse(&value, descriptor_words)?;
     restore_process_name();
     Some(inherited)
 }
@@ -277,7 +276,7 @@ fn restore_process_name() {
 }
 
 /// Parses the words and takes the descriptors; `None` if they are for another process.
-fn parse(value: &OsString) -> Option<Vec<InheritedWord>> {
+fn parse(value: &OsString, descriptor_words: &[&str]) -> Option<Vec<InheritedWord>> {
     let words = || {
         let words = value.as_bytes().split(|byte| *byte == b' ');
         words.filter_map(split_word)
@@ -287,7 +286,7 @@ fn parse(value: &OsString) -> Option<Vec<InheritedWord>> {
     let mut taken = Vec::new();
     let inherited = words().filter_map(|(name, value)| {
         let name_text = String::from_utf8_lossy(name).into_owned();
-        if !DESCRIPTOR_WORDS.contains(&name_text.as_str()) {
+        if !descriptor_words.contains(&name_text.as_str()) {
             let value = OsString::from_vec(value.to_owned()).to_string_lossy().into_owned();
             return Some(InheritedWord::Text(name_text, value));
         }
@@ -307,15 +306,17 @@ mod tests {
 
     use super::*;
 
+    const DESCRIPTOR_WORDS: &[&str] = &["listen", "keep"];
+
     fn text(words: &HandoverWords) -> &str {
         std::str::from_utf8(words.as_bytes()).unwrap()
     }
 
     #[test]
     fn words_are_encoded_and_sanitized() {
-        let mut words = HandoverWords::new();
-        assert!(words.number("listen", 10));
-        assert!(words.number("keep", 0));
+        let mut words = HandoverWords::new(DESCRIPTOR_WORDS);
+        assert!(words.descriptor("listen", 10));
+        assert!(words.descriptor("keep", 0));
         assert!(words.text("why", "crashed"));
         assert!(words.text("label", "Ä b=c\n7"));
         assert_eq!(text(&words), "listen=10 keep=0 why=crashed label=___b_c_7");
@@ -325,8 +326,8 @@ mod tests {
 
     #[test]
     fn words_that_do_not_fit_are_refused_and_prevent_the_exec() {
-        let mut words = HandoverWords::new();
-        while words.number("keep", 12345) {}
+        let mut words = HandoverWords::new(DESCRIPTOR_WORDS);
+        while words.descriptor("keep", 12345) {}
         assert!(!words.are_complete());
         assert!(words.used < HandoverWords::CAPACITY - 16);
         assert!(text(&words).ends_with("keep=12345"));
@@ -336,11 +337,14 @@ mod tests {
 
     #[test]
     fn words_for_another_process_are_not_taken() {
-        assert!(parse(&"keep=0 pid=1".into()).is_none());
-        assert!(parse(&"keep=0".into()).is_none());
+        assert!(parse(&"keep=0 pid=1".into(), DESCRIPTOR_WORDS).is_none());
+        assert!(parse(&"keep=0".into(), DESCRIPTOR_WORDS).is_none());
         // Standard descriptors and those that are not open are not taken.
         let own = std::process::id();
-        let words = parse(&format!("keep=1 keep=99999 keep=x why=renewed pid={own}").into());
+        let words = parse(
+            &format!("keep=1 keep=99999 keep=x why=renewed pid={own}").into(),
+            DESCRIPTOR_WORDS,
+        );
         let words = words.unwrap();
         let shown = format!("{words:?}");
         assert_eq!(shown, format!("[Text(\"why\", \"renewed\"), Text(\"pid\", \"{own}\")]"));
@@ -350,8 +354,8 @@ mod tests {
     fn a_failed_exec_changes_nothing() {
         let image = Image::prepare(Path::new("/no/such/program"), ["x"], [("A", "b")]).unwrap();
         let (end, _other) = event_loop::pipe::ends().unwrap();
-        let mut words = HandoverWords::new();
-        words.number("keep", end.as_raw_fd() as u64);
+        let mut words = HandoverWords::new(DESCRIPTOR_WORDS);
+        words.descriptor("keep", end.as_raw_fd());
         let before = text(&words).to_owned();
         for _ in 0..2 {
             assert_eq!(image.exec(&mut words).kind(), io::ErrorKind::NotFound);

@@ -32,7 +32,7 @@ use super::in_flight::{
 use super::prepared::{PreparedReply, prepared};
 use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_log};
 use crate::error_report::PLACEHOLDER;
-use crate::upgrade::handover::{Item, Reason};
+use crate::upgrade::handover::{self, Item, Reason};
 
 /// How long to wait, over all connections together, for peers that do not read their replies.
 const PATIENCE_MILLISECONDS: i64 = 2000;
@@ -132,7 +132,7 @@ fn give_up(cause: CrashCause) {
     let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
 
-    let mut words = HandoverWords::new();
+    let mut words = handover::nothing();
     hand_over_process(if is_stall { Reason::Stall } else { Reason::Crash }, &mut words);
     if let Some(culprit) = culprit {
         accuse(culprit, &now, &mut words);

@@ -17,7 +17,7 @@ use crate::phase::Trigger;
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
 use crate::upgrade::decide::Obstacle;
-use crate::upgrade::handover::{Item, Reason};
+use crate::upgrade::handover::{self, Item, Reason};
 
 /// How long accepting pauses for requests in flight to complete before they are left to a draining child.
 const GRACE: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ impl<S: HttpService> ServingProcess<S> {
         let Some(upgrader) = &mut self.upgrader else {
             return io::Error::other("no executable is being watched");
         };
-        let mut words = reexec::HandoverWords::new();
+        let mut words = handover::nothing();
         Item::Reason(Reason::Upgrade).encode(&mut words);
         if let Some(origin) = upgrader.origin() {
             Item::Origin(origin).encode(&mut words);

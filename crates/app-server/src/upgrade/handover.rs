@@ -35,9 +35,10 @@ pub(crate) enum Reason {
 }
 
 // The words are those of earlier versions of the program, which hand over to this one and, after a downgrade, take over.
-const LISTENER: &str = reexec::DESCRIPTOR_WORDS[0];
-const KEEP_ALIVE: &str = reexec::DESCRIPTOR_WORDS[1];
-const UNREAD: &str = reexec::DESCRIPTOR_WORDS[2];
+const LISTENER: &str = "listen";
+const KEEP_ALIVE: &str = "keep";
+const UNREAD: &str = "drain";
+const DESCRIPTORS: &[&str] = &[LISTENER, KEEP_ALIVE, UNREAD];
 const REASON: &str = "why";
 const PART: &str = "label";
 const ORIGIN: &str = "origin";
@@ -54,13 +55,18 @@ impl Reason {
     }
 }
 
+/// An empty handover state.
+pub(crate) const fn nothing() -> HandoverWords {
+    HandoverWords::new(DESCRIPTORS)
+}
+
 impl Item<'_> {
     /// Appends this item to the handover state. Returns whether there was room. Async-signal-safe.
     pub(crate) fn encode(self, words: &mut HandoverWords) -> bool {
         match self {
-            Item::Listener(fd) => words.number(LISTENER, fd as u64),
-            Item::KeepAlive(fd) => words.number(KEEP_ALIVE, fd as u64),
-            Item::Unread(fd) => words.number(UNREAD, fd as u64),
+            Item::Listener(fd) => words.descriptor(LISTENER, fd),
+            Item::KeepAlive(fd) => words.descriptor(KEEP_ALIVE, fd),
+            Item::Unread(fd) => words.descriptor(UNREAD, fd),
             Item::Reason(reason) => words.text(REASON, reason.word()),
             Item::Part(name) => words.text(PART, name),
             Item::Origin(file) => words.text(ORIGIN, file),
@@ -88,7 +94,7 @@ pub(crate) struct HandoverState {
 impl HandoverState {
     /// Takes the handover state, once, at startup; `None` in a process that has just been started.
     pub(crate) fn take() -> Option<HandoverState> {
-        Some(HandoverState::decode(reexec::take_inherited()?))
+        Some(HandoverState::decode(reexec::take_inherited(DESCRIPTORS)?))
     }
 
     fn decode(words: Vec<Word>) -> HandoverState {
@@ -123,7 +129,7 @@ mod tests {
 
     /// Decodes items as the next image does, with other descriptors.
     fn decoded(items: &[Item<'_>]) -> HandoverState {
-        let mut words = HandoverWords::new();
+        let mut words = nothing();
         for item in items {
             assert!(item.encode(&mut words), "{item:?}");
         }

@@ -69,7 +69,7 @@ pub(crate) fn a_draining_child_exits_when_the_original_continues() {
 const LARGE: usize = 4 << 20;
 
 pub(crate) fn draining_helper() {
-    if reexec::take_inherited().is_some() {
+    if reexec::take_inherited(&[]).is_some() {
         event_loop::run(async {
             let _signals = listen(&[Signal::Terminate]).unwrap();
             reexec::release_signals();
@@ -121,7 +121,7 @@ pub(crate) fn draining_helper() {
         match draining_child::fork().unwrap() {
             Forked::Original(original) => {
                 descriptors::put_on_stdin(listener.as_fd()).unwrap();
-                let error = image.exec(&mut reexec::HandoverWords::new());
+                let error = image.exec(&mut reexec::HandoverWords::new(&[]));
                 drop(original);
                 panic!("{error}");
             }

@@ -35,9 +35,9 @@ static KEPT: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1
 
 /// Re-executes this program. Async-signal-safe.
 pub(crate) fn replace() -> std::io::Error {
-    let mut words = reexec::HandoverWords::new();
+    let mut words = reexec::HandoverWords::new(&["keep"]);
     let kept = KEPT.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(words.number("keep", kept as u64) && words.text("why", "renewed"));
+    assert!(words.descriptor("keep", kept) && words.text("why", "renewed"));
     // Signals from here on stay pending until the next program has its handlers.
     let held = reexec::Held::begin();
     // SAFETY: raise takes an integer.
@@ -53,7 +53,7 @@ extern "C" fn on_fault(_: i32) {
 }
 
 pub(crate) fn replaced_helper() {
-    let Some(inherited) = reexec::take_inherited() else {
+    let Some(inherited) = reexec::take_inherited(&["keep"]) else {
         let listener = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
         let (kept, _) = UnixListener::from(listener).accept().unwrap();
         KEPT.store(kept.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
