@@ -132,7 +132,7 @@ impl Found {
 
     fn scan_use(&mut self, file: &File, module: &File, tokens: &[TokenTree], from: usize) -> usize {
         let length = tokens[from..].iter().take_while(|token| token.to_string() != ";").count();
-        // `use<'_>` in a type is no import.
+        // `use<'_>` in a type is not an import.
         if tokens.get(from + 1).is_none_or(|token| token.to_string() == "<") {
             return from + 1;
         }
@@ -217,7 +217,7 @@ fn expand(tokens: &[TokenTree], before: &mut Vec<String>, paths: &mut Vec<(Vec<S
     paths.push((path, name.unwrap_or(last)));
 }
 
-/// `a::b::c` from here on; a single word, or nothing, if it is no path.
+/// Returns the path `a::b::c` that starts here; a single word, or nothing, if there is no path.
 fn path_at(tokens: &[TokenTree], from: usize) -> Vec<String> {
     let mut path = Vec::new();
     let mut at = from;

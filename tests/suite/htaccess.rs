@@ -182,7 +182,7 @@ fn is_refused(_: &Running, response: &Response) -> Result<(), String> {
     if matches!(response.status, 403 | 404) {
         return Ok(());
     }
-    Err(format!("status {} is no refusal", response.status))
+    Err(format!("status {} is not a refusal", response.status))
 }
 
 #[test]

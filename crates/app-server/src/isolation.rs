@@ -1,10 +1,10 @@
 //! Requests that a child process answers: for handlers that compute for long, need much memory, or may
 //! crash.
 //!
-//! [`Host::classify`](crate::Host::classify) selects them. An isolated request waits for its permit
-//! (`queue.rs`); then the process forks, and the child, which has the request's head in its memory, calls
-//! the same service (`child.rs`). Body and response pass through two pipes in frames (`frames.rs`), which
-//! `relay.rs` serves on the parent's side.
+//! [`Host::classify`](crate::Host::classify) selects them, and `dispatch.rs` sends them here. An isolated
+//! request waits for its permit (`request/process_queue.rs`); then the process forks, and the child, which
+//! has the request's head in its memory, calls the same service (`child.rs`). Body and response pass through
+//! two pipes in frames (`frames.rs`), which `relay.rs` serves on the parent's side.
 //!
 //! The end of a response is a frame, not the child's exit: by then, another process may have the pipe
 //! open.

@@ -3,7 +3,7 @@
 /// The phase a process is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Opens the listen socket; accepts nothing yet.
+    /// Takes over what the previous image of the process has left; accepts nothing yet.
     #[default]
     Starting,
     /// Accepts connections and answers requests.
@@ -21,7 +21,7 @@ pub(crate) enum Phase {
 /// What moves a process from one phase to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// The listen socket is open.
+    /// The listen socket is open, and what the previous image has left is taken over.
     Listening,
     /// A newer version is ready to run in place of this one.
     UpgradeReady,

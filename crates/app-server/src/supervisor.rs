@@ -397,10 +397,13 @@ mod tests {
     fn measures_processor_time() {
         let me = std::process::id();
         let before = processor_time(me).unwrap();
-        let begun = Instant::now();
+        let started = Instant::now();
         // The kernel counts in ticks; a tenth of a second is ten of them.
         while processor_time(me).unwrap() < before + 10 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "busy loop uses no processor time");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "busy loop uses no processor time"
+            );
         }
         assert_eq!(processor_time(u32::MAX), None);
     }

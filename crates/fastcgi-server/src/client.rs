@@ -366,7 +366,7 @@ impl Connection {
 
 /// Getters.
 impl Connection {
-    /// Returns how many requests are active: begun here and not ended by the application.
+    /// Returns how many requests are active: started here and not ended by the application.
     pub fn active_requests(&self) -> usize {
         self.requests.len()
     }

@@ -517,7 +517,7 @@ impl Connection {
 
 /// Getters.
 impl Connection {
-    /// Returns how many requests are active: begun and not ended by the application. Includes those whose
+    /// Returns how many requests are active: started and not ended by the application. Includes those whose
     /// parameters are still arriving.
     pub fn active_requests(&self) -> usize {
         self.active

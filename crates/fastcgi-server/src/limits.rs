@@ -7,7 +7,7 @@
 /// What one connection accepts. The defaults suit a site behind any known web server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes of one request's PARAMS stream, lengths included. Default: 128 KiB.
+    /// The maximum number of bytes of one request's PARAMS stream, lengths included. Default: 128 KiB.
     ///
     /// A larger request is reported as [`Event::Refused`](crate::Event::Refused), for the
     /// application to respond to. Memory for it is allocated as the bytes arrive, so a high limit costs
@@ -16,7 +16,7 @@ pub struct Limits {
     /// 16 KiB; PHP has no limit. Twice what mod_fcgid can send leaves room for all of them.
     pub params_bytes: usize,
 
-    /// The most requests active at once on one connection. Default: 64.
+    /// The maximum number of requests active at once on one connection. Default: 64.
     ///
     /// One more is answered with OVERLOADED or, if this is 1, with CANT_MPX_CONN (FastCGI 1.0 §5.5);
     /// GET_VALUES tells the web server beforehand (§4.1). Others: only haproxy multiplexes (`max-reqs`,
@@ -29,7 +29,7 @@ pub struct Limits {
     /// Only announced, not enforced: a connection does not know about the others.
     pub connections: u32,
 
-    /// The most bytes of unread replies that the connection makes by itself (to GET_VALUES, to unknown
+    /// The maximum number of bytes of unread replies that the connection makes by itself (to GET_VALUES, to unknown
     /// types, to requests it refuses). Default: 32 KiB.
     ///
     /// Beyond it the connection fails: a peer that sends a thousand queries and never reads does not want

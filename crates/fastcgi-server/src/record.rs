@@ -12,10 +12,10 @@ pub(crate) const VERSION: u8 = 1;
 /// Bytes in a record's header (§8, `FCGI_HEADER_LEN`).
 pub(crate) const HEADER_LENGTH: usize = 8;
 
-/// The most content bytes that one record can carry: its length is a 16-bit number (§3.3).
+/// The maximum number of content bytes of one record: its length is a 16-bit number (§3.3).
 pub(crate) const MAX_CONTENT: usize = 65_535;
 
-/// The most content bytes that this crate puts into one record of several: the largest multiple of eight
+/// The maximum number of content bytes that this crate puts into one record of several: the largest multiple of eight
 /// that fits, so that the following records stay aligned as §3.3 recommends, without padding.
 pub(crate) const FULL_CONTENT: usize = 65_528;
 

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 pub fn read_into_bytes(fd: BorrowedFd<'_>, buffer: &mut BytesMut) -> io::Result<usize> {
     let (read, _) = rustix::io::read(fd, buffer.spare_capacity_mut())?;
     let read = read.len();
-    // SAFETY: the kernel has initialised `read` bytes right after the current length, within capacity.
+    // SAFETY: the kernel has initialized `read` bytes right after the current length, within capacity.
     unsafe { buffer.set_len(buffer.len() + read) };
     Ok(read)
 }
@@ -19,7 +19,7 @@ pub fn read_into_read_buf(
     fd: BorrowedFd<'_>,
     buffer: &mut tokio::io::ReadBuf<'_>,
 ) -> io::Result<usize> {
-    // SAFETY: no byte is de-initialised: the kernel only writes some.
+    // SAFETY: no byte is de-initialized: the kernel only writes some.
     let (read, _) = rustix::io::read(fd, unsafe { buffer.unfilled_mut() })?;
     let read = read.len();
     // SAFETY: the first `read` bytes of the unfilled part have just been written by the kernel.
@@ -33,7 +33,7 @@ pub fn read_into_cursor(
     fd: BorrowedFd<'_>,
     cursor: &mut hyper::rt::ReadBufCursor<'_>,
 ) -> io::Result<usize> {
-    // SAFETY: no byte is de-initialised: the kernel only writes some.
+    // SAFETY: no byte is de-initialized: the kernel only writes some.
     let (read, _) = rustix::io::read(fd, unsafe { cursor.as_mut() })?;
     let read = read.len();
     // SAFETY: the first `read` bytes of the cursor have just been written by the kernel.

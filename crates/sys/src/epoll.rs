@@ -10,7 +10,7 @@ use crate::errno::check;
 pub fn add_level(epoll: RawFd, fd: RawFd, token: u64) -> io::Result<()> {
     let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
     let mut event = libc::epoll_event { events, u64: token };
-    // SAFETY: `event` is initialised and outlives the call; a descriptor that is closed is an error.
+    // SAFETY: `event` is initialized and outlives the call; a descriptor that is closed is an error.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
     Ok(())
 }
@@ -19,7 +19,7 @@ pub fn add_level(epoll: RawFd, fd: RawFd, token: u64) -> io::Result<()> {
 pub fn remove(epoll: RawFd, fd: RawFd) -> io::Result<()> {
     // Kernels before 2.6.9 required a pointer here; passing one costs nothing.
     let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: `event` is initialised and outlives the call; a descriptor that is closed is an error.
+    // SAFETY: `event` is initialized and outlives the call; a descriptor that is closed is an error.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, &raw mut event) })?;
     Ok(())
 }

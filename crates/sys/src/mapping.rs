@@ -36,7 +36,7 @@ pub fn seal(bytes: &[u8]) -> io::Result<&'static [u8]> {
     unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len()) };
     // SAFETY: the mapping is ours, and nothing writes to it from now on.
     check(unsafe { libc::mprotect(memory, bytes.len(), libc::PROT_READ) })?;
-    // SAFETY: the mapping has that many initialised bytes, is never written to again and never unmapped.
+    // SAFETY: the mapping has that many initialized bytes, is never written to again and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), bytes.len()) })
 }
 

@@ -26,13 +26,13 @@ fn application() -> Router {
         .layer(limit)
 }
 
-/// Sleeps by tokio's clock; past half a second the layer answers 504.
+/// Sleeps by tokio's clock; after half a second the layer responds with 504.
 async fn sleep(Path(milliseconds): Path<u64>) -> String {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     format!("slept {milliseconds} ms\n")
 }
 
-/// Sends a message through a socket of tokio's to a task of tokio's and back.
+/// Sends a message through a tokio socket to a tokio task and back.
 async fn socket() -> Result<String, StatusCode> {
     through_a_socket().await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -48,22 +48,22 @@ async fn through_a_socket() -> std::io::Result<String> {
     });
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(b"there").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    let mut echoed = String::new();
+    stream.read_to_string(&mut echoed).await?;
     echo.await.map_err(std::io::Error::other)??;
-    Ok(format!("{answer} and back\n"))
+    Ok(format!("{echoed} and back\n"))
 }
 
 fn main() -> ExitCode {
     // A log that cannot be written must not cause a panic.
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_writer(std::io::stderr).init();
-    let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
-    let served =
-        Transport::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|transport| {
+    let argument = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
+    let result =
+        Transport::inherited().map_or_else(|| argument.parse(), Ok).and_then(|transport| {
             Server::new(application()).run_in_tokio(transport).map_err(|error| error.to_string())
         });
-    match served {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("axum-on-tokio: {error}");

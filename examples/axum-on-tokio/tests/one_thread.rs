@@ -1,4 +1,4 @@
-//! The program as it is: tokio's clock, tokio's sockets and tower-http's layer, and one thread.
+//! The real program: tokio's clock, tokio's sockets and tower-http's layer, on one thread.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-/// The program on a free port; ended when dropped.
+/// The program on a free port; killed when dropped.
 struct Program {
     child: Child,
     address: String,
@@ -20,7 +20,7 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It says where it listens as soon as it does.
+        // It logs its address as soon as it listens.
         let mut line = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let at = line.find("http://").unwrap_or_else(|| panic!("{line:?}")) + "http://".len();
@@ -28,21 +28,21 @@ impl Program {
         Program { child, address }
     }
 
-    /// Status and body of a GET.
+    /// Returns status and body of a GET.
     fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head["HTTP/1.1 ".len()..][..3].parse().unwrap(), body.to_owned())
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Ended already: nothing to do.
+        // Fails only if it has already exited.
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
@@ -61,11 +61,11 @@ fn an_application_of_tokios_runs_unchanged_on_one_thread() {
         assert_eq!(program.get(path), (status, body.to_owned()), "{path}");
     }
     // Many at once: tokio's clock wakes our loop while nothing else does.
-    let answers: Vec<u16> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| program.get("/sleep/50").0)).collect();
-        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..20).map(|_| scope.spawn(|| program.get("/sleep/50").0)).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
-    assert_eq!(answers, [200; 20]);
+    assert_eq!(statuses, [200; 20]);
     let tasks = std::fs::read_dir(format!("/proc/{}/task", program.child.id())).unwrap();
     assert_eq!(tasks.count(), 1);
 }

@@ -28,12 +28,12 @@ fn main() -> ExitCode {
     // A log that cannot be written must not cause a panic.
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_writer(std::io::stderr).init();
-    let asked_for = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
-    let served =
-        Transport::inherited().map_or_else(|| asked_for.parse(), Ok).and_then(|transport| {
+    let argument = std::env::args().nth(1).unwrap_or("http:127.0.0.1:8080".to_owned());
+    let result =
+        Transport::inherited().map_or_else(|| argument.parse(), Ok).and_then(|transport| {
             Server::new(application()).run(transport).map_err(|error| error.to_string())
         });
-    match served {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("axum: {error}");

@@ -2,7 +2,7 @@
 //!
 //! | who | what | rule |
 //! | --- | --- | --- |
-//! | anybody | `Proxy: …` becomes HTTP_PROXY, which libraries read as a setting (httpoxy) | [`is_no_header`] |
+//! | any client | `Proxy: …` becomes HTTP_PROXY, which libraries read as a setting (httpoxy) | [`is_no_header`] |
 //! | web servers | length, type and coding of the body are in HTTP_… too | [`is_no_header`] |
 //! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
 //! | Apache | Authorization is withheld, or passed on under another name, or empty | [`is_no_header`], `cgi_to_http.rs` |

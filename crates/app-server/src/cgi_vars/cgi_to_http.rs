@@ -11,8 +11,8 @@
 //! | nginx | REMOTE_ADDR is `unix:` | [`peer`] |
 //! | Apache | the site's password comes with every request (SetEnv) | [`divide`] |
 //!
-//! BASE and what each web server makes of SCRIPT_NAME is `base_path.rs`' business, `HTTP_…` variables
-//! are `cgi_headers.rs`'s, proxies `forwarded.rs`'s. Values share the memory of the request's variables.
+//! BASE and each web server's SCRIPT_NAME are handled in `base_path.rs`, `HTTP_…` variables in
+//! `cgi_headers.rs`, proxies in `forwarded.rs`. Values share the memory of the request's variables.
 
 use bytes::Bytes;
 use fastcgi_server::{Params, Role};

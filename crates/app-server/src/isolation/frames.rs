@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 /// One letter, and the length of what follows.
 const HEADER: usize = 5;
 
-/// Bytes of the longest frame: the most that a handler yields at once.
+/// The maximum length of a frame in bytes; longer data is split.
 const LONGEST: usize = 1 << 30;
 
 /// Room for a read: the capacity of a pipe.

@@ -52,7 +52,7 @@ pub(crate) enum Symbolize {
     Here,
 }
 
-/// Installs the hook, once a process.
+/// Installs the hook, once per process.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -107,13 +107,15 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
 }
 
 /// Called by the handler of the timer signal, with all signals blocked, when the loop has not completed a turn for
-/// `ticks` ticks. Exits if a restart is not wanted or not possible.
+/// `ticks` ticks. Exits if the program is not restarted.
 pub(super) fn on_stall(ticks: u32) -> ! {
     give_up(CrashCause::Stall(ticks));
     exit_at_once(1)
 }
 
-/// Replies to every request and restarts in place. Returns if that is not wanted or not possible.
+/// Replies to every request and restarts in place, or exits if a restart is not wanted. Returns, without replies, in a
+/// process that the handlers do not work for, before the first request and during another crash; and after the replies
+/// if the program cannot be executed.
 fn give_up(cause: CrashCause) {
     if std::process::id() != OWNER.load(Ordering::Relaxed)
         || RAN_LAST.load(Ordering::Relaxed) == 0

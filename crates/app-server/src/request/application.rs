@@ -23,10 +23,10 @@ use crate::request::permits::{Arrival, Permit, Permits};
 use crate::request::process_queue::ProcessQueue;
 use crate::settings::Settings;
 
-/// The most bytes read from a socket at once: as many as a unix socket delivers.
+/// The maximum number of bytes read from a socket at once: as many as a unix socket delivers.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
-/// The least room for a read while body chunks hold the rest of the buffer: twice what Apache sends at
+/// The minimum room for a read while body chunks hold the rest of the buffer: twice what Apache sends at
 /// once.
 pub(crate) const SMALLEST_READ_BYTES: usize = 16 * 1024;
 

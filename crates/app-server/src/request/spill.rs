@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-/// The most bytes returned by one read: as many as a socket read takes.
+/// The maximum number of bytes returned by one read: as many as a socket read takes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The queue. Its file is unlinked, so it disappears with the process in any case.

@@ -25,12 +25,12 @@ impl<S: HttpService> ServingProcess<S> {
     /// Accepts connections until the process is asked to exit, a newer version is ready, or another
     /// process that shares the socket has shut it down, after which no connection can arrive.
     pub(super) async fn accept_connections(&mut self) -> Trigger {
-        let said = Cell::new(None);
+        let warned_at = Cell::new(None);
         loop {
             let limit = self.application.settings.max_connections;
             // Wait for room first: a connection accepted beyond the limit would stay beyond it.
             while self.connections.len() >= limit {
-                if is_to_be_said(&said) {
+                if is_to_be_said(&warned_at) {
                     tracing::warn!(
                         "Connection limit reached (max_connections = {limit}); closing idle and \
                          incomplete connections to make room."
@@ -67,7 +67,7 @@ impl<S: HttpService> ServingProcess<S> {
                 Ok(Ok((stream, peer))) => self.start_connection(stream, peer),
                 Ok(Err(error)) if listen::is_short(&error) => {
                     let open = self.connections.len();
-                    if is_to_be_said(&said) {
+                    if is_to_be_said(&warned_at) {
                         tracing::warn!(open, "Accepting paused: {error}.");
                     }
                     if let Some(next) = self.make_room(open).await {

@@ -11,7 +11,7 @@ use process::draining_child;
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
 
-/// The most connections that can wait in the backlog: Linux's default maximum (somaxconn). Bounds the
+/// The maximum number of connections in the backlog: Linux's default limit (somaxconn). Bounds the
 /// draining of a socket to which new connections keep arriving.
 const MAX_BACKLOG: usize = 4096;
 

@@ -22,7 +22,7 @@ use crate::upgrade::handover::{self, Item, Reason};
 /// How long accepting pauses for requests in flight to complete before they are left to a draining child.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The most draining children at once. Hosts limit the number of processes.
+/// The maximum number of draining children at once. Hosts limit the number of processes.
 const MAX_DRAINING: usize = 4;
 
 /// How long an upgrade waits for requests that run child processes.

@@ -115,10 +115,10 @@ impl Check {
         };
         let lines: Vec<&str> =
             output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let said: String = lines.join(" ").chars().take(400).collect();
-        Verdict::Failed(match said.trim_end_matches('.') {
+        let printed: String = lines.join(" ").chars().take(400).collect();
+        Verdict::Failed(match printed.trim_end_matches('.') {
             "" => how,
-            said => format!("{how} with the output: {said}"),
+            printed => format!("{how} with the output: {printed}"),
         })
     }
 }

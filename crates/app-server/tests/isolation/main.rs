@@ -286,7 +286,7 @@ const LIMITS: Limits = Limits {
     file_size: 1_000_000,
 };
 
-/// The result of each culprit: status, and words of the cause.
+/// The result of each culprit: the status, and part of the cause.
 const CULPRITS: &[(&str, u16, &str)] = &[
     ("panic", 500, "the application panicked: on purpose"),
     ("abort", 500, "SIGABRT"),

@@ -321,7 +321,7 @@ fn incomplete_variables_share_one_limit() {
     });
 }
 
-/// Many connections each send hundreds of requests at once and read no answer; somebody else asks one at a time.
+/// Many connections each send hundreds of requests at once and read no response; another client sends one at a time.
 #[test]
 fn pipelined_requests_take_turns_with_those_of_others() {
     const ASKED: usize = 5;

@@ -139,7 +139,7 @@ fn replace_action(
     new.sa_flags = flags;
     new.sa_mask = blocked;
     let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: `new` is initialised; its handler is SIG_DFL, SIG_IGN or a function of this crate with the type
+    // SAFETY: `new` is initialized; its handler is SIG_DFL, SIG_IGN or a function of this crate with the type
     // that the flags announce; `previous` has room for the former one.
     check(unsafe { libc::sigaction(signal, &raw const new, previous.as_mut_ptr()) })?;
     // SAFETY: sigaction succeeded and has filled it.

@@ -24,7 +24,7 @@ impl AllBlocked {
     pub fn begin() -> io::Result<Self> {
         let all = full_set();
         let mut previous = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: the set is initialised; sigprocmask fills in the other.
+        // SAFETY: the set is initialized; sigprocmask fills in the other.
         check(unsafe {
             libc::sigprocmask(libc::SIG_SETMASK, &raw const all, previous.as_mut_ptr())
         })?;
@@ -123,7 +123,7 @@ pub(super) fn full_set() -> libc::sigset_t {
 fn set_of(signals: &[c_int]) -> libc::sigset_t {
     let mut set = empty_set();
     for signal in signals {
-        // SAFETY: the set is initialised.
+        // SAFETY: the set is initialized.
         unsafe { libc::sigaddset(&raw mut set, *signal) };
     }
     set
@@ -133,7 +133,7 @@ fn set_of(signals: &[c_int]) -> libc::sigset_t {
 fn change_mask(how: c_int, signals: &[c_int]) -> Option<libc::sigset_t> {
     let set = set_of(signals);
     let mut previous = MaybeUninit::uninit();
-    // SAFETY: the set is initialised, and there is room for the previous mask.
+    // SAFETY: the set is initialized, and there is room for the previous mask.
     match unsafe { libc::sigprocmask(how, &raw const set, previous.as_mut_ptr()) } {
         // SAFETY: sigprocmask succeeded and has filled it in.
         0 => Some(unsafe { previous.assume_init() }),
@@ -142,6 +142,6 @@ fn change_mask(how: c_int, signals: &[c_int]) -> Option<libc::sigset_t> {
 }
 
 fn set_mask(mask: &libc::sigset_t) {
-    // SAFETY: the mask is initialised; a null pointer: the current one is not wanted.
+    // SAFETY: the mask is initialized; a null pointer: the current one is not wanted.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }

@@ -89,7 +89,7 @@ fn the_entropy_of_a_passphrase_counts_its_choices() {
     let list = vec!["word"; 2048];
     assert_eq!(phrase(6).entropy(&list), 66.0);
     assert_eq!(Passphrase { capitals: true, ..phrase(6) }.entropy(&list), 66.0);
-    // A digit of ten, after one word of four.
+    // One of ten digits, after one of four words.
     let with_digit = Passphrase { digit: true, ..phrase(4) };
     assert!((with_digit.entropy(&list) - (44.0 + 40_f64.log2())).abs() < 1e-9);
 }

@@ -1,4 +1,4 @@
-//! `toolshed check`, and `./dispatch.fcgi` in a shell: installations good and bad.
+//! `toolshed check`, and `./dispatch.fcgi` in a shell: correct and broken installations.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::login::set_up;
 use crate::program::Installation;
 
-/// A whole and right installation, with the document root beside the program's folder.
+/// A complete, correct installation, with the document root next to the program's folder.
 fn installed() -> Installation {
     let installation = Installation::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

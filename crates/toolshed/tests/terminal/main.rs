@@ -329,12 +329,12 @@ fn a_taken_address_is_named() {
          End that process or choose another address.\n"
     );
     assert_eq!(run(&["serve", "--listen", &address], &[]), (1, expected.clone()));
-    // Whoever sits at the terminal is told, too, when messages go to a file.
+    // The terminal shows it even if messages go to a file.
     let installation = Installation::new();
-    let told = installation.run(&["serve", "--listen", &address, "--log", "my.log"], &[]);
-    assert_eq!(told, (1, expected));
+    let shown = installation.run(&["serve", "--listen", &address, "--log", "my.log"], &[]);
+    assert_eq!(shown, (1, expected));
     assert!(installation.read("my.log").contains("another process listens there already"));
-    // And once only, when they cannot.
+    // Only once if they cannot be written to it.
     installation.write("file", "");
     let arguments = ["serve", "--listen", &address, "--log", "file/my.log"];
     let (code, text) = installation.run(&arguments, &[]);

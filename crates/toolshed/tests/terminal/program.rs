@@ -1,4 +1,4 @@
-//! The program as a test starts it: in a folder of its own, with an environment of its own.
+//! The program as tests start it: in its own folder, with its own environment.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fastcgi_server::client::{Connection, Event};
 use fastcgi_server::{RequestId, Role};
 
-/// An installation: a folder with the program in it, and whatever a test puts beside.
+/// An installation: a folder with the program in it, and whatever a test adds.
 pub(crate) struct Installation {
     folder: tempfile::TempDir,
 }

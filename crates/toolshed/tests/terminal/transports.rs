@@ -81,7 +81,7 @@ fn of_a_failure_the_shell_gets_the_page_and_the_cause() {
     assert!(text.contains("500 Internal Server Error\n"), "{text}");
     let (_, rest) = text.split_once("Reference: ").expect(&text);
     let reference = rest.lines().next().unwrap_or_default();
-    // Once more beside the cause.
+    // It appears again with the cause.
     let cause = text.lines().find(|line| line.contains(&format!("reference={reference}")));
     let cause = cause.expect(&text);
     assert!(cause.contains(" ERROR ") && cause.contains("panicked"), "{cause}");

@@ -298,7 +298,7 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
             assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
             let (code, said) = running.end();
             assert_eq!(code, 0, "{file}: {said}");
-            // A process that was started by hand has no log of its own unless it is told.
+            // A process started by hand logs to standard error unless told otherwise.
             let log = if external { said } else { installation.read("logs/toolshed.log") };
             let errors = log.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1));
             let named: Vec<_> =

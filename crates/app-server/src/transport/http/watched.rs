@@ -73,7 +73,7 @@ impl WatchedConnection {
         }
     }
 
-    /// Tells the crash guard that the socket is about to be closed.
+    /// Notifies the crash guard that the socket is about to be closed.
     pub(super) fn unregister(&self) {
         self.guard.unregister();
     }
@@ -96,7 +96,7 @@ impl WatchedConnection {
     }
 
     /// Records in the list of connections what arrives between two requests.
-    pub(super) fn note_receiving(&self, registration: &Registration, most_held: usize) {
+    pub(super) fn note_receiving(&self, registration: &Registration, max_held: usize) {
         // The end of a response may still be unsent.
         if self.in_flight.get() > 0 || self.blocked.get() {
             return;
@@ -114,7 +114,7 @@ impl WatchedConnection {
             Some(_) => Doing::Receiving(since),
             None => Doing::Idle(since),
         });
-        registration.set_held(held, most_held);
+        registration.set_held(held, max_held);
     }
 
     /// The deadline for a request, or the rest of its head, to arrive. Bodies and responses have their
@@ -134,7 +134,7 @@ impl WatchedConnection {
     pub(super) fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
         let guard = application.register(&self.guard, 0, request);
         let mark = guard.mark();
-        // What is left of the previous response is sent first.
+        // The rest of the previous response is sent first: with 0, this response counts as started.
         mark.set_starts_at(if self.blocked.get() { 0 } else { self.sent.get() });
         self.guard.record_input_after_request(|| match request.body().is_end_stream() {
             true => InputState::Settled,
