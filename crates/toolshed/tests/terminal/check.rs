@@ -44,10 +44,10 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The address of the one setting that could depend on what else runs on this machine.
+/// The `listen` setting, whose check would otherwise depend on what else runs on this machine.
 const LISTEN: (&str, &str) = ("TOOLSHED_LISTEN", "unix:own.sock");
 
-/// The line about one subject, and the hint below it.
+/// Returns the line about one subject, and the hint below it.
 fn about(text: &str, subject: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     let at =
@@ -347,7 +347,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
     }
 }
 
-/// As an account without privileges, since root may write everywhere.
+/// Runs as an unprivileged account, because root may write everywhere.
 #[test]
 fn what_the_account_cannot_write_is_wrong() {
     type Case = (&'static str, fn(&Path), &'static str);
@@ -402,7 +402,7 @@ fn what_the_account_cannot_write_is_wrong() {
     }
 }
 
-/// Root serves from no folder of another account's, but copies the store of one in the shell.
+/// Root does not serve from another account's folder, but may copy its store in the shell.
 #[test]
 fn a_folder_of_another_account_is_for_that_account() {
     let installation = installed();
@@ -433,7 +433,7 @@ fn what_a_killed_backup_has_left_is_named_with_its_size() {
     assert!(text.contains(expected), "{text}");
 }
 
-/// An account that has nothing; for tests that run as root.
+/// An account that owns nothing, for tests that run as root.
 const NOBODY: u32 = 65_534;
 
 #[test]

@@ -8,7 +8,7 @@ const IS_BUILT_IN: bool = cfg!(feature = "culprits");
 fn the_program_contains_no_c_code_that_crashes_on_purpose_unless_asked_for() {
     let program = std::fs::read(env!("CARGO_BIN_EXE_toolshed")).unwrap();
     let contains = |name: &str| program.windows(name.len()).any(|bytes| bytes == name.as_bytes());
-    // A name that is there in any case: the program is not stripped, so the others would show, too.
+    // A name that is always there: the program is not stripped, so the others would be visible, too.
     assert!(contains("sqlite3_open_v2"));
     for name in ["culprit_segv", "culprit_double_free", "culprit_overrun", "culprit_malloc"] {
         assert_eq!(contains(name), IS_BUILT_IN, "{name}");

@@ -1,4 +1,4 @@
-//! What the program creates is in its list of files, with the mode given there.
+//! Every file that the program creates is in its list of files, with the mode given there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +41,7 @@ fn every_file_that_a_site_creates_is_listed_with_its_mode() {
     }
 }
 
-/// The modes of what is in a folder and below, by path. The web server's socket is not ours.
+/// Returns the modes of everything in and below a folder, by path, without the web server's socket.
 fn modes(root: &Path, folder: &Path, found: &mut BTreeMap<String, u32>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

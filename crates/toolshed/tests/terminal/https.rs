@@ -23,7 +23,7 @@ fn https_for_everybody_is_a_redirect_and_half_a_year() {
     assert!(answer.starts_with("Status: 404"), "{answer}");
     assert!(has(&answer, "strict-transport-security: max-age=15768000"), "{answer}");
 
-    // A proxy that is not configured terminates HTTPS: no redirect loop, and the owner learns the cure.
+    // A proxy that is not configured terminates HTTPS: no redirect loop, and the log tells the owner what to do.
     let answer = running.ask(&[BY_HTTP, &[("HTTP_X_FORWARDED_PROTO", "https")]].concat());
     assert!(answer.starts_with("Status: 404"), "{answer}");
     running.end();

@@ -82,7 +82,7 @@ fn the_greeting_of_serve_stays_at_the_terminal() {
     assert!(installation.read("my.log").contains("Serving HTTP on unix:own.sock."));
 }
 
-/// The reader of the program's standard output has gone: what is printed then is lost, but the request is not.
+/// Nothing reads the program's standard output any more: what is printed is lost, but the request is answered.
 #[test]
 fn a_tool_that_prints_to_nobody_answers() {
     let installation = Installation::new();

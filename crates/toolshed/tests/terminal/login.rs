@@ -1,4 +1,4 @@
-//! The owner's password: made at the terminal, taken from wherever it is set, shown nowhere.
+//! The owner's password: set at the terminal, read from wherever it is set, shown nowhere.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,12 +11,12 @@ use crate::program::{Installation, Running};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-/// What the program makes of a password on standard input.
+/// Runs a command with a password on standard input.
 fn hashed(installation: &Installation, typed: &str) -> (i32, String, String) {
     typed_to(installation.command(&["hash-password"], &[]), typed)
 }
 
-/// Runs a command with this on standard input; returns exit code, standard output and error.
+/// Runs a command with this standard input; returns exit code, standard output and standard error.
 fn typed_to(mut command: Command, typed: &str) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -27,7 +27,7 @@ fn typed_to(mut command: Command, typed: &str) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Logs in as a browser would, over FastCGI; returns the answer to the form and the session's cookie.
+/// Logs in like a browser, over FastCGI; returns the response to the form and the session's cookie.
 pub(crate) fn log_in(
     running: &Running,
     typed: &str,
@@ -40,7 +40,7 @@ pub(crate) fn log_in(
     (answer, session)
 }
 
-/// Sets the site's first password in the set-up page.
+/// Sets the site's first password on the set-up page.
 pub(crate) fn set_up(running: &Running, token: &str, password: &str) {
     let [token, password] = [token, password].map(|text| text.replace(' ', "+"));
     let fields = format!("token={token}&password={password}&again={password}");
@@ -48,7 +48,7 @@ pub(crate) fn set_up(running: &Running, token: &str, password: &str) {
     assert!(answer.contains("\r\nStatus: 303"), "{answer}");
 }
 
-/// Gets a form and sends it with these fields.
+/// Loads a form and submits it with these fields.
 fn fill_in(running: &Running, path: &str, fields: &str, more: &[(&str, &str)]) -> String {
     let ask = |variables: &[(&str, &str)], body: &str| {
         running.ask_with_body(&[variables, more, &[("HTTP_ACCEPT", "text/html")]].concat(), body)
@@ -86,7 +86,7 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
         running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", &session.unwrap())]);
     assert!(tool.starts_with("Status: 200"), "{tool}");
 
-    // What the site has made is this account's alone.
+    // Only this account has access to what the site has created.
     for (name, mode) in [
         ("data", 0o700),
         ("data/toolshed.db", 0o600),
@@ -105,7 +105,7 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
 
     assert!(!log.contains("in place"), "the password is checked in a child: {log}");
 
-    // The computing left nothing behind, and no thread was started.
+    // The check left no process behind, and no thread was started.
     assert_eq!(fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap().count(), 1);
     let (code, _) = running.end();
     assert_eq!(code, 0);
@@ -125,7 +125,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     assert!(said.starts_with("The password is set in ") && said.lines().count() == 2, "{said}");
     assert_eq!((mode(), files()), (0o600, 2));
 
-    // A running site picks up the next one, and the rest of the file is as it was written.
+    // A running site picks up the next one, and the rest of the file is unchanged.
     let running = installation.spawn_by_web_server(&[]);
     assert!(log_in(&running, PASSWORD, &[]).0.contains("\r\nStatus: 303"));
     let hash = installation.read("toolshed.toml").trim().to_owned();
@@ -147,7 +147,7 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     }
     running.end();
 
-    // Through a link, which changes the file it points to; with two of them, as the other command makes them.
+    // Through a link: the file it points to changes.
     fs::rename(&file, installation.path().join("elsewhere.toml")).unwrap();
     std::os::unix::fs::symlink("elsewhere.toml", &file).unwrap();
     installation.write("elsewhere.toml", &format!("{hash}\nhsts = \"1 h\"\n{hash}\n"));
@@ -159,14 +159,14 @@ fn a_password_is_set_in_the_file_and_all_else_stays() {
     assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
     let lines = installation.read("elsewhere.toml").lines().count();
     assert_eq!((installation.run(&["settings"], &[]).0, lines), (0, 2));
-    // What takes precedence over the file.
+    // Sources that take precedence over the file.
     let command = installation.command(&["set-password"], &[("APP_PASSWORD", "x")]);
     let (_, said, _) = typed_to(command, PASSWORD);
     assert!(said.contains("while APP_PASSWORD is in the environment, that one takes"), "{said}");
     assert!(!said.contains("session"), "none ends: {said}");
 }
 
-/// Else the site could not read its settings any more.
+/// Otherwise the site could no longer read its settings.
 #[test]
 fn a_file_that_root_writes_belongs_to_the_sites_account() {
     if !is_root() {
@@ -210,7 +210,7 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
         assert!(error.contains(expected), "{error}");
         assert_eq!(installation.read("toolshed.toml"), text);
     }
-    // A wrong value of another setting does not matter, nor does a wrong hash.
+    // Neither a wrong value of another setting nor a wrong hash matters.
     installation.write("toolshed.toml", "idle_timeout = \"never\"\npassword_hash = \"x\"\n");
     let (code, _, error) = typed_to(installation.command(&["set-password"], &[]), PASSWORD);
     assert_eq!(code, 0, "{error}");
@@ -225,7 +225,7 @@ fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
         assert_eq!((code, said.as_str(), installation.read("toolshed.toml")), (2, "", before));
         assert!(error.contains(expected) && error.contains("Nothing was changed."), "{error}");
     }
-    // Another file; one that does not exist is created.
+    // Another file, which is created if it does not exist.
     let arguments = ["set-password", "--config", "other.toml"];
     let (code, said, error) = typed_to(installation.command(&arguments, &[]), PASSWORD);
     assert_eq!(code, 0, "{said}{error}");
@@ -251,7 +251,7 @@ fn a_hash_is_not_appended_to_a_file_that_has_one() {
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    // A last line without an end stays a line.
+    // A last line without a newline stays a separate line.
     installation.write("toolshed.toml", "# password_hash = \"x\"\nhsts = \"1 h\"");
     assert_eq!(append(), (Some(0), String::new()));
     let (code, said) = installation.run(&["settings"], &[]);
@@ -307,13 +307,13 @@ fn the_password_comes_from_the_environment_or_with_the_request() {
             "of the environment",
             true,
         ),
-        // Whoever reaches the socket cannot replace what is configured.
+        // Reaching the socket is not enough to replace the configured password.
         (&[("APP_PASSWORD", "of the environment")], &[sent], "sent with it", false),
         (&[], &[sent], "sent with it", true),
         (&[], &[redirected], "sent with it", true),
         (&[], &[sent], "another", false),
     ] {
-        // Each has a folder and so a throttle of its own.
+        // Each has its own folder, and therefore its own throttle.
         let installation = Installation::new();
         let running = installation.spawn_by_web_server(environment);
         let (answer, session) = log_in(&running, typed, more);
@@ -325,7 +325,7 @@ fn the_password_comes_from_the_environment_or_with_the_request() {
             assert!(page.starts_with("Status: 200") && !page.contains("sent with it"), "{page}");
         }
     }
-    // Over TCP anybody on the machine could have sent it.
+    // Over TCP, anyone on the machine could have sent it.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut command = installation.command(&[], &[]);
@@ -423,7 +423,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     let copy = installation.path().join("copy.db");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
 
-    // Nothing of the installation's own is replaced, by whatever name.
+    // No file of the installation is replaced, by whatever name it is reached.
     let link = installation.path().join("another-name.db");
     fs::hard_link(installation.path().join("data/toolshed.db"), &link).unwrap();
     std::os::unix::fs::symlink("data", installation.path().join("link")).unwrap();
@@ -439,7 +439,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     }
     fs::remove_file(link).unwrap();
 
-    // Where others could replace it, none is made.
+    // Not created where others could replace it.
     let shared = installation.path().join("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
@@ -448,7 +448,7 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     assert!(text.contains("could replace the copy in HOME/shared (mode 777)"), "{text}");
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
 
-    // Put back while the site is in use, it is taken: the session is in it, and none from after it.
+    // Restored while the site is in use, it takes effect: it has the session, and none created after it.
     let (_, later) = log_in(&running, PASSWORD, &[]);
     fs::rename(&copy, installation.path().join("data/toolshed.db")).unwrap();
     let ask =
@@ -477,7 +477,7 @@ fn in_the_shell_everything_is_the_owners() {
     assert!(!installation.path().join("data").exists(), "nothing was opened for that");
 }
 
-/// Another account reads neither the key nor the store nor the log, and does not reach the socket.
+/// Another account can neither read the key, the store or the log, nor reach the socket.
 #[test]
 fn another_account_gets_at_nothing() {
     let installation = Installation::new();

@@ -1,4 +1,4 @@
-//! What the program says at a terminal, to the letter: help, slips, a machine that refuses.
+//! The exact output of the program at a terminal: help, mistakes, failures of the machine.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -21,8 +21,8 @@ use std::process::Stdio;
 
 use program::Installation;
 
-/// Runs the program in an installation without anything else; returns its exit code and what it wrote,
-/// each line of standard error marked.
+/// Runs the program in an otherwise empty installation; returns its exit code and its output, with each
+/// line of standard error marked.
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     Installation::new().run(arguments, environment)
 }
@@ -41,7 +41,7 @@ fn a_version_is_installed_only_when_it_passes() {
     assert!(!installation.path().join("toolshed.new").exists());
     assert_eq!(std::fs::read(installation.program()).unwrap(), before);
 
-    // This version with something behind it is another file, and passes.
+    // This version with bytes appended is a different file, and passes.
     let mut newer = before.clone();
     newer.extend_from_slice(b"newer");
     std::fs::write(installation.path().join("newer"), &newer).unwrap();
@@ -57,7 +57,7 @@ fn a_version_is_installed_only_when_it_passes() {
     let (code, said) = installation.run(&["install", "no-such-file"], &[]);
     assert_eq!(code, 1, "{said}");
 
-    // With a wrong configuration no version passes.
+    // With a wrong configuration, no version passes.
     installation.write("toolshed.toml", "publik = 1\n");
     let (code, said) = installation.run(&["install", "newer"], &[]);
     assert_eq!(code, 1, "{said}");

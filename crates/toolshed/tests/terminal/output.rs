@@ -1,5 +1,5 @@
-//! Every command with an output that cannot be written: a full disk, a reader that has gone, a closed
-//! descriptor. That is a failure with a message, never a panic.
+//! Every command whose output cannot be written: a full disk, a closed pipe, a closed descriptor. The result is a
+//! failure with a message, never a panic.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::program::Installation;
 
-/// Commands that finish by themselves and print a result, with their input.
+/// Commands that exit on their own and print a result, with their input.
 const COMMANDS: &[(&[&str], &str)] = &[
     (&["--help"], ""),
     (&["--version"], ""),
@@ -38,19 +38,19 @@ const FAILING: &[(&[&str], i32)] = &[
     (&["backup", "nowhere/copy.db"], 1),
 ];
 
-/// An installation in which each of them works, or fails for its own reason.
+/// An installation in which each of them succeeds, or fails for its own reason.
 fn installation() -> Installation {
     let installation = Installation::new();
     let mut newer = std::fs::read(installation.program()).unwrap();
     newer.extend_from_slice(b"newer");
     std::fs::write(installation.path().join("newer"), newer).unwrap();
-    // A store that is still empty.
+    // An empty store.
     std::fs::create_dir(installation.path().join("data")).unwrap();
     installation.write("data/toolshed.db", "");
     installation
 }
 
-/// Runs a command; returns its exit code and what it wrote to those outputs that are pipes.
+/// Runs a command; returns its exit code and what it wrote to those of its outputs that are pipes.
 fn run(mut command: Command, input: &str) -> (Option<i32>, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -67,7 +67,7 @@ fn without_reader() -> Stdio {
     std::io::pipe().unwrap().1.into()
 }
 
-/// The same command with a descriptor closed before the program starts.
+/// Runs the same command with a descriptor closed before the program starts.
 fn closed(installation: &Installation, arguments: &[&str], redirection: &str) -> Command {
     let mut command = installation.command(&[], &[]);
     let mut shell = Command::new("/bin/sh");

@@ -19,7 +19,7 @@ pub(crate) struct Installation {
 impl Installation {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // A link would be followed to the real program; a second name of the same file is not.
+        // The program would follow a symbolic link to its real folder, but not a hard link.
         let program = folder.path().join("toolshed");
         if std::fs::hard_link(env!("CARGO_BIN_EXE_toolshed"), &program).is_err() {
             std::fs::copy(env!("CARGO_BIN_EXE_toolshed"), &program).unwrap();
@@ -43,8 +43,8 @@ impl Installation {
         std::fs::read_to_string(self.path().join(name)).unwrap_or_default()
     }
 
-    /// A run of the program that ends by itself, in the installation's folder: exit code and what it
-    /// wrote, each line of standard error marked and the folder's name taken out.
+    /// Runs the program until it exits on its own, in the installation's folder: returns the exit code and the
+    /// output, with each line of standard error marked and the folder's name removed.
     pub(crate) fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
         let output = self.command(arguments, environment).output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
@@ -73,7 +73,7 @@ impl Installation {
         Running { child: command.spawn().unwrap(), socket, address: None }
     }
 
-    /// Starts `toolshed fastcgi` on a socket of its own.
+    /// Starts `toolshed fastcgi` on its own socket.
     pub(crate) fn start_external(&self, environment: &[(&str, &str)]) -> Running {
         let socket = self.path().join("own.sock");
         let mut command = self.command(&["fastcgi", "--listen", "unix:own.sock"], environment);
@@ -82,11 +82,11 @@ impl Installation {
     }
 }
 
-/// A program that serves FastCGI; ended when dropped.
+/// A program that serves FastCGI; killed when dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
     socket: PathBuf,
-    /// Where it listens when that is no unix socket.
+    /// Where it listens, unless that is a unix socket.
     address: Option<SocketAddr>,
 }
 
@@ -96,7 +96,7 @@ impl Running {
         Running { child, socket: PathBuf::new(), address: Some(address) }
     }
 
-    /// Sends a request and returns the whole answer, head and body.
+    /// Sends a request and returns the whole response, head and body.
     pub(crate) fn ask(&self, variables: &[(&str, &str)]) -> String {
         self.ask_with_body(variables, "")
     }
@@ -121,7 +121,7 @@ impl Running {
         converse(stream, variables, body)
     }
 
-    /// Ends the program by SIGTERM; returns its exit code and what it wrote outside the log.
+    /// Stops the program with SIGTERM; returns its exit code and what it wrote outside the log.
     pub(crate) fn end(mut self) -> (i32, String) {
         let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
@@ -140,13 +140,13 @@ impl Drop for Running {
     }
 }
 
-/// One exchange over FastCGI.
+/// Sends one request over FastCGI and returns the response.
 fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &str) -> String {
     let id = RequestId::new(1).unwrap();
     let mut connection = Connection::new();
     connection.begin(id, Role::Responder, false);
     let variables = [("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")].iter().chain(variables);
-    // The last of a name wins here, so that a test can replace the usual ones.
+    // Of equal names the last one wins here, so that a test can replace the usual values.
     let variables: std::collections::BTreeMap<_, _> = variables.copied().collect();
     connection
         .params(id, variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
@@ -159,7 +159,7 @@ fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &st
     let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
     loop {
         let length = match stream.read(&mut buffer) {
-            // A read with a deadline is not taken up again after a signal or a frozen machine.
+            // A read with a timeout is not restarted after a signal or when the machine was suspended.
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             length => length.unwrap(),
         };

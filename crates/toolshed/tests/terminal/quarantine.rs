@@ -1,4 +1,4 @@
-//! After its crashes a tool is answered 503 for a while, and nothing else is; nobody else has a hand in that.
+//! After repeated crashes, a tool gets 503 for a while, and nothing else does; other accounts cannot cause that.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ fn only_the_tool_that_crashed_is_left_alone_wherever_the_site_is() {
     assert_eq!((code, said.as_str()), (0, ""));
 }
 
-/// The login closes the folder, too; but a public site may never ask it.
+/// The login closes the folder, too, but on a public site it may never run.
 #[test]
 fn where_crashes_are_noted_nobody_else_can_write() {
     let installation = Installation::new();

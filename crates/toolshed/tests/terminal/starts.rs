@@ -1,4 +1,4 @@
-//! How a start goes: a failed one leaves nothing behind and says why; one in the background keeps running.
+//! Starting: a failed start leaves nothing behind and reports why; a server in the background keeps running.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,8 +18,8 @@ fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The command, started by a shell that does this first. Signals that the tests were started with as ignored
-/// (`nohup`, a background job) are reset: a shell cannot do that.
+/// Builds the command, started by a shell that runs `first`. Signals that were ignored when the tests were started
+/// (`nohup`, a background job) are reset, which a shell cannot do.
 fn after(first: &str, installation: &Installation, arguments: &[&str]) -> Command {
     let mut shell = Command::new("/usr/bin/env");
     shell
@@ -30,14 +30,14 @@ fn after(first: &str, installation: &Installation, arguments: &[&str]) -> Comman
     shell
 }
 
-/// What a start that fails has written. One that does not fail is killed.
+/// Returns the output of a start that fails. One that does not fail is killed.
 fn output(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     ended_or_killed(&mut child);
     child.wait_with_output().unwrap()
 }
 
-/// Waits for a process to end by itself, for a while; kills it then.
+/// Waits for a process to exit on its own; kills it after a while.
 fn ended_or_killed(child: &mut Child) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while child.try_wait().unwrap().is_none() && Instant::now() < deadline {
@@ -63,7 +63,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
         (":", &["fastcgi"]),
         ("ulimit -n 10", &["serve", "--listen", "127.0.0.1:0"]),
         ("ulimit -n 10", &["fastcgi", "--listen", "unix:own.sock"]),
-        // Too little memory for the stack of the crash guard's handler, or for the loop, or for everything.
+        // Not enough memory for the alternate stack, for the loop, or for anything.
         ("ulimit -v 40000", &["serve", "--listen", &taken]),
     ] {
         let installation = Installation::new();
@@ -103,7 +103,7 @@ fn too_few_descriptors_are_said_with_the_cure() {
             assert_eq!((output.status.code(), &*error), (Some(1), &*expected), "{arguments:?}");
         }
     }
-    // With just enough the site is served.
+    // With just enough, the site is served.
     let serving = Serving::start(after("ulimit -n 20", &installation, SERVE));
     for _ in 0..3 {
         assert!(serving.ask().starts_with("HTTP/1.1 200"));
@@ -111,7 +111,7 @@ fn too_few_descriptors_are_said_with_the_cure() {
     assert_eq!(serving.end(), Some(0));
 }
 
-/// `nohup` and a shell without job control ignore signals: what they protect from must not end the server.
+/// `nohup` and a shell without job control ignore signals, which must not stop the server then.
 #[test]
 fn signals_that_are_ignored_at_the_start_end_nothing() {
     let installation = Installation::new();
@@ -138,7 +138,7 @@ fn signals_that_are_ignored_at_the_start_end_nothing() {
 const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0"];
 const SERVE_BY_WORKERS: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--workers", "2"];
 
-/// `toolshed serve`; ended when dropped.
+/// `toolshed serve`; killed when dropped.
 struct Serving {
     child: Child,
     address: String,
@@ -174,7 +174,7 @@ impl Serving {
         self.ended()
     }
 
-    /// Its exit code; that of a killed process, which is none, when it does not end by itself.
+    /// Returns its exit code; none, as for a killed process, if it does not exit on its own.
     fn ended(mut self) -> Option<i32> {
         ended_or_killed(&mut self.child);
         self.child.wait().unwrap().code()

@@ -11,7 +11,7 @@ const CGI: [(&str, &str); 3] = [
     ("SCRIPT_NAME", "/project/dispatch.fcgi"),
 ];
 
-/// Asks as a CGI web server does.
+/// Sends a request as a CGI web server does.
 fn ask(installation: &Installation, uri: &str) -> (i32, String) {
     let variables = [CGI[0], CGI[1], CGI[2], ("REQUEST_URI", uri)];
     installation.run(&[], &variables)
@@ -30,7 +30,7 @@ fn the_site_over_cgi() {
     let (code, text) = ask(&installation, "/project/nowhere");
     assert_eq!(code, 0, "an answer went out");
     assert!(text.starts_with("Status: 404 Not Found\r\n"), "{text}");
-    // Nothing was said, so there is no log.
+    // Nothing was logged, so there is no file.
     assert!(!installation.path().join("logs").exists());
 }
 
@@ -87,7 +87,7 @@ fn of_a_failure_the_shell_gets_the_page_and_the_cause() {
     assert!(cause.contains(" ERROR ") && cause.contains("panicked"), "{cause}");
 }
 
-/// The shell has no crash guard; but what a tool isolates is isolated, and the site draws the page.
+/// The shell has no crash guard, but isolated tools are isolated, and the site renders the page.
 #[test]
 fn an_isolated_crash_is_a_page_in_the_shell_too() {
     let crash = "/tools/diagnostics/crash?how=abort&runs=isolated";

@@ -7,15 +7,15 @@ use std::process::{Command, Stdio};
 /// GET_VALUES without a name (§4.1): any FastCGI server answers it.
 const QUESTION: [u8; 8] = [1, 9, 0, 0, 0, 0, 0, 0];
 
-/// Asks a program started with this list from 127.0.0.1; returns how many bytes it answered, and
-/// what it said until then.
+/// Sends a query from 127.0.0.1 to a program started with this list; returns how many bytes it replied, and what it
+/// has logged so far.
 fn ask(list: Option<&str>) -> (usize, String) {
     let (answer, said) = send(list, &QUESTION);
     (answer.len(), said)
 }
 
-/// Sends this to a program started with this list; returns its answer, to the end of the connection or
-/// to eight bytes, and what it said until then.
+/// Sends this to a program started with this list; returns its reply, up to eight bytes or the end of the
+/// connection, and what it has logged so far.
 fn send(list: Option<&str>, bytes: &[u8]) -> (Vec<u8>, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_toolshed"));
     program.args(["fastcgi", "--listen", "tcp:127.0.0.1:0"]).stderr(Stdio::piped());
@@ -35,11 +35,11 @@ fn send(list: Option<&str>, bytes: &[u8]) -> (Vec<u8>, String) {
         }
     };
     let mut stream = TcpStream::connect(address).unwrap();
-    // Refused, it may be closed before it could write: then reading tells.
+    // A refused connection may be closed before this writes to it: then the read shows it.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     if bytes == QUESTION {
-        // The connection is kept.
+        // The connection stays open.
         answer.resize(64, 0);
         let answered = stream.read(&mut answer).unwrap_or(0);
         answer.truncate(answered);
@@ -52,8 +52,7 @@ fn send(list: Option<&str>, bytes: &[u8]) -> (Vec<u8>, String) {
     (answer, said)
 }
 
-/// A list that cannot be read was to protect something: nobody is served, and everybody is told why
-/// there is nothing to see.
+/// A list that cannot be parsed was meant to restrict access: no request is served, and page and log say why.
 #[test]
 fn with_a_list_that_cannot_be_read_every_request_is_answered_503() {
     let record = |kind: u8, content: &[u8]| {
@@ -70,7 +69,7 @@ fn with_a_list_that_cannot_be_read_every_request_is_answered_503() {
         assert!(answer.contains("Status: 503 "), "{list:?}: {answer}\n{said}");
         assert!(answer.contains("<html") && !answer.contains("FCGI_WEB"), "{list:?}: {answer}");
         let cause = format!("FCGI_WEB_SERVER_ADDRS is {list:?}, which is not a list");
-        // At the start, and under the reference of the page.
+        // On startup, and with the reference of the page.
         assert_eq!(said.matches(&cause).count(), 2, "{said}");
     }
 }

@@ -210,7 +210,7 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
             assert!(answer.to_lowercase().contains("retry-after: 30"), "{answer}");
             assert!(answer.contains("<h1>This site is being set up</h1>"), "{uri}: {answer}");
             assert!(!answer.contains("parsecs") && !answer.contains("toml"), "{uri}: {answer}");
-            // Every other address of the site has this same page.
+            // Every other address of the site shows the same page.
             assert!(!answer.contains("ways-on") && !answer.contains("Back to"), "{answer}");
             let (_, rest) = answer.split_once("<code>").expect("a reference");
             let (reference, _) = rest.split_once("</code>").unwrap();
@@ -305,7 +305,7 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
                 errors.take_while(|line| !line.starts_with("Every request")).collect();
             assert_eq!(named, *sentences, "{file}, external: {external}");
         }
-        // Over CGI, where the one request is the start.
+        // Over CGI, where each request starts the program.
         let installation = Installation::new();
         installation.write("toolshed.toml", file);
         let request = [

@@ -77,8 +77,8 @@ impl ResponseSink for Stdout {
     /// Web servers ignore the application status, so only closing the connection signals the truncation;
     /// unless that would truncate other responses too, or make mod_fcgid kill the process.
     fn break_off(&self) {
-        let alone = self.link.protocol.borrow().active_requests() == 1;
-        if alone && !self.link.is_mod_fcgids {
+        let is_only = self.link.protocol.borrow().active_requests() == 1;
+        if is_only && !self.link.is_mod_fcgids {
             self.link.broken.set(true);
         } else {
             self.link.protocol.borrow_mut().end_request(self.id, 1);
