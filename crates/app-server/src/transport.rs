@@ -138,7 +138,7 @@ impl fmt::Display for Listen {
 impl FromStr for Transport {
     type Err = String;
 
-    /// Parses `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT` or `http:HOST:PORT`.
+    /// Parses `fastcgi:unix:PATH`, `fastcgi:tcp:HOST:PORT`, `http:unix:PATH` or `http:HOST:PORT`.
     fn from_str(text: &str) -> Result<Transport, String> {
         let address = |text: &str| text.parse().map_err(|error| format!("{error}"));
         if let Some(rest) = text.strip_prefix("fastcgi:") {
