@@ -18,10 +18,10 @@ use crate::table::{Key, Table};
 
 /// The tasks of one loop.
 pub(crate) struct Executor {
-    tasks: RefCell<Table<Row>>,
+    tasks: RefCell<Table<TaskRow>>,
 }
 
-struct Row {
+struct TaskRow {
     stage: Stage,
     waker: Arc<TaskWaker>,
     /// Whether the output is not wanted.
@@ -66,7 +66,7 @@ impl Executor {
         let mut tasks = self.tasks.borrow_mut();
         let header = ready.waker(tasks.next_key());
         let waker = Waker::from(Arc::clone(&header));
-        let key = tasks.insert(Row {
+        let key = tasks.insert(TaskRow {
             stage: Stage::Waiting(future, waker.clone()),
             waker: header,
             detached: false,
@@ -116,7 +116,12 @@ impl Executor {
     }
 
     /// Puts the future back after a poll; if the task was cancelled, returns what to drop.
-    fn pause(&self, key: Key, future: BoxedTask, waker: Waker) -> Option<(BoxedTask, Option<Row>)> {
+    fn pause(
+        &self,
+        key: Key,
+        future: BoxedTask,
+        waker: Waker,
+    ) -> Option<(BoxedTask, Option<TaskRow>)> {
         let mut tasks = self.tasks.borrow_mut();
         match tasks.get_mut(key) {
             Some(row) if matches!(row.stage, Stage::Running) => {

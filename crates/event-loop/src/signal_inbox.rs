@@ -27,11 +27,11 @@ pub(crate) fn forget() {
 pub(crate) struct Inbox {
     /// Claimed by the first listener, kept until the loop ends.
     slot: RefCell<Option<SignalSlot>>,
-    listeners: RefCell<Table<Listener>>,
+    listeners: RefCell<Table<SignalListener>>,
 }
 
 #[derive(Debug)]
-struct Listener {
+struct SignalListener {
     mask: u32,
     /// How often each signal is pending, in the order of `ALL`.
     pending: [u32; ALL.len()],
@@ -66,7 +66,7 @@ impl Inbox {
 
     pub(super) fn subscribe(&self, reactor: &Reactor, mask: u32) -> io::Result<Key> {
         self.claim_slot(reactor)?;
-        let listener = Listener { mask, pending: [0; ALL.len()], waiter: None };
+        let listener = SignalListener { mask, pending: [0; ALL.len()], waiter: None };
         let key = self.listeners.borrow_mut().insert(listener);
         self.update_interest();
         Ok(key)
@@ -131,7 +131,7 @@ impl Inbox {
     }
 }
 
-impl Listener {
+impl SignalListener {
     /// Adds the signals that it listens for; returns the waker to wake if there were any.
     fn receive(&mut self, arrived: &[u32; ALL.len()]) -> Option<Waker> {
         let mut received = 0;

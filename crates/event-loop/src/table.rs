@@ -41,14 +41,14 @@ impl Key {
 /// Rows of `T` by [`Key`].
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    rows: Slab<Row<T>>,
+    rows: Slab<TableRow<T>>,
     /// The generation of the next row, whatever its index: a key recurs only after exactly 2^32 insertions, and
     /// only if the last one gets the same index.
     generation: u32,
 }
 
 #[derive(Debug)]
-struct Row<T> {
+struct TableRow<T> {
     generation: u32,
     value: T,
 }
@@ -68,7 +68,7 @@ impl<T> Table<T> {
         let key = self.next_key();
         assert!(key.index != u32::MAX, "a table of the event loop is full");
         self.generation = self.generation.wrapping_add(1);
-        self.rows.insert(Row { generation: key.generation, value });
+        self.rows.insert(TableRow { generation: key.generation, value });
         key
     }
 

@@ -14,7 +14,7 @@ use crate::table::{Key, Table};
 pub(crate) struct Timers {
     /// `heap[0]` is the earliest; `heap[(i - 1) / 2].deadline <= heap[i].deadline`.
     heap: Vec<Entry>,
-    rows: Table<Row>,
+    rows: Table<TimerRow>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-struct Row {
+struct TimerRow {
     /// The index of the timer's entry: `heap[position].key` is the row's key.
     position: usize,
     waker: Waker,
@@ -38,7 +38,7 @@ impl Timers {
     /// Sets a timer.
     pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
         let position = self.heap.len();
-        let key = self.rows.insert(Row { position, waker });
+        let key = self.rows.insert(TimerRow { position, waker });
         self.heap.push(Entry { deadline, key });
         self.sift_up(position);
         key

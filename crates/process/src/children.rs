@@ -47,7 +47,7 @@ thread_local! {
 /// The children of one thread. No row is borrowed while foreign code runs, so wakers are never woken, cloned or
 /// dropped inside a borrow.
 struct Table {
-    rows: RefCell<BTreeMap<Key, Row>>,
+    rows: RefCell<BTreeMap<Key, ChildRow>>,
     /// Whether the reaping task is on the loop.
     is_watched: Cell<bool>,
     started: Cell<u64>,
@@ -55,7 +55,7 @@ struct Table {
 }
 
 #[derive(Debug)]
-struct Row {
+struct ChildRow {
     number: u32,
     recipient: Recipient,
     /// How it ended, once it has been reaped.
@@ -86,7 +86,7 @@ impl Ending {
     }
 }
 
-impl Row {
+impl ChildRow {
     /// Reaps the child if it has exited. Returns whether it has.
     fn reap(&mut self) -> bool {
         if self.ending.is_none() {
@@ -228,7 +228,7 @@ fn keys() -> Vec<Key> {
     with_rows(|rows| rows.keys().copied().collect())
 }
 
-fn with_rows<R>(action: impl FnOnce(&mut BTreeMap<Key, Row>) -> R) -> R {
+fn with_rows<R>(action: impl FnOnce(&mut BTreeMap<Key, ChildRow>) -> R) -> R {
     TABLE.with(|table| action(&mut table.rows.borrow_mut()))
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn insert(number: u32, recipient: Recipient) -> io::Result<Key> {
 
 fn insert_row(number: u32, recipient: Recipient, in_background: bool) -> Key {
     let key = Key::next();
-    let row = Row {
+    let row = ChildRow {
         number,
         recipient,
         ending: None,
@@ -403,7 +403,7 @@ pub fn running_in_background() -> usize {
     count(|row| row.in_background)
 }
 
-fn count(which: impl Fn(&Row) -> bool) -> usize {
+fn count(which: impl Fn(&ChildRow) -> bool) -> usize {
     with_rows(|rows| rows.values().filter(|row| row.ending.is_none() && which(row)).count())
 }
 

@@ -28,10 +28,10 @@ const HASH_BYTES: usize = 32;
 
 /// The owner's password. `Debug` reveals nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(Form);
+pub struct Password(PasswordForm);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Form {
+enum PasswordForm {
     Clear(String),
     Hash { rounds: NonZeroU32, salt: Vec<u8>, hash: Vec<u8> },
 }
@@ -43,7 +43,7 @@ impl Password {
     /// Accepts a password in clear text; `None` for an empty one, which means that there is none.
     pub fn clear(text: impl Into<String>) -> Option<Password> {
         let text = text.into();
-        (!text.is_empty()).then_some(Password(Form::Clear(text)))
+        (!text.is_empty()).then_some(Password(PasswordForm::Clear(text)))
     }
 
     /// Parses the output of [`Password::make_hash`].
@@ -62,7 +62,7 @@ impl Password {
         {
             return Err(BadHash);
         }
-        Ok(Password(Form::Hash { rounds, salt, hash }))
+        Ok(Password(PasswordForm::Hash { rounds, salt, hash }))
     }
 
     /// Makes the hash of a password with a fresh salt, at the current cost ([`ROUNDS`]): some tenths of a second.
@@ -75,18 +75,18 @@ impl Password {
 
     /// Returns whether checking it takes too long for the loop.
     pub(crate) fn is_slow(&self) -> bool {
-        matches!(self.0, Form::Hash { .. })
+        matches!(self.0, PasswordForm::Hash { .. })
     }
 
     /// Returns whether this is the password, in a time that does not depend on where it differs.
     pub(crate) fn is(&self, text: &str) -> bool {
         match &self.0 {
-            Form::Clear(password) => {
+            PasswordForm::Clear(password) => {
                 // Digests are of equal length, so the comparison does not reveal the password's.
                 let digest = |text: &str| digest(&SHA256, text.as_bytes());
                 digest(password).as_ref().ct_eq(digest(text).as_ref()).into()
             }
-            Form::Hash { rounds, salt, hash } => {
+            PasswordForm::Hash { rounds, salt, hash } => {
                 let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
                 pbkdf2::verify(algorithm, *rounds, salt, text.as_bytes(), hash).is_ok()
             }
@@ -96,8 +96,8 @@ impl Password {
     /// Returns what identifies it, for a session's proof: the form it has, and its bytes.
     pub(crate) fn identity(&self) -> (&'static str, Cow<'_, [u8]>) {
         match &self.0 {
-            Form::Clear(password) => ("password", password.as_bytes().into()),
-            Form::Hash { salt, hash, .. } => ("hash", [&salt[..], hash].concat().into()),
+            PasswordForm::Clear(password) => ("password", password.as_bytes().into()),
+            PasswordForm::Hash { salt, hash, .. } => ("hash", [&salt[..], hash].concat().into()),
         }
     }
 }
@@ -112,8 +112,8 @@ fn hash_with(text: &str, salt: &[u8]) -> String {
 impl fmt::Debug for Password {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            Form::Clear(_) => "Password(clear text)",
-            Form::Hash { .. } => "Password(hash)",
+            PasswordForm::Clear(_) => "Password(clear text)",
+            PasswordForm::Hash { .. } => "Password(hash)",
         })
     }
 }

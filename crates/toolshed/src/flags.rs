@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Tools,
     Check(Check),
     Install(Install),
-    Settings(Settings),
+    Settings(SettingsFlags),
     /// Set the owner's password in toolshed.toml.
     #[command(after_help = "Asks for the password, or reads it from standard input:\n\
                       printf %s 'my long password' | toolshed set-password\n\
@@ -110,7 +110,7 @@ pub(crate) struct Install {
 /// List the settings and where each is set, or explain one.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Set them in toolshed.toml, or as TOOLSHED_NAME in the environment.")]
-pub(crate) struct Settings {
+pub(crate) struct SettingsFlags {
     /// The setting to explain.
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,

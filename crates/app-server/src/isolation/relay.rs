@@ -90,7 +90,7 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>)
 /// The response of a child process, as it arrives. Dropping it kills the child, unless the response is
 /// complete.
 pub(crate) struct Relay {
-    state: State,
+    state: RelayState,
     answer: Reader,
     frames: Frames,
     limits: Limits,
@@ -100,7 +100,7 @@ pub(crate) struct Relay {
     left: Option<u64>,
 }
 
-enum State {
+enum RelayState {
     Answering(Running),
     /// The response was cut short; the cause is being determined.
     Dying(Pin<Box<dyn Future<Output = Cause>>>),
@@ -124,7 +124,7 @@ impl Relay {
         let printed = event_loop::spawn(output::pass_on(stderr, output::to_stderr));
         let body = event_loop::spawn(send_body(body, pipe, shared.clone()));
         Relay {
-            state: State::Answering(Running { child, printed, _body: body, _permit: permit }),
+            state: RelayState::Answering(Running { child, printed, _body: body, _permit: permit }),
             answer,
             frames: Frames::default(),
             limits,
@@ -171,7 +171,9 @@ impl Relay {
 
     /// The child has sent everything: lets it exit on its own.
     fn let_go(&mut self) {
-        let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
+        let RelayState::Answering(mut running) =
+            std::mem::replace(&mut self.state, RelayState::Over)
+        else {
             return;
         };
         let leaving = async move {
@@ -184,11 +186,13 @@ impl Relay {
 
     /// The response has stopped: the child is dead, or about to be.
     fn find_out(&mut self) {
-        let State::Answering(mut running) = std::mem::replace(&mut self.state, State::Over) else {
+        let RelayState::Answering(mut running) =
+            std::mem::replace(&mut self.state, RelayState::Over)
+        else {
             return;
         };
         let limits = self.limits;
-        self.state = State::Dying(Box::pin(async move {
+        self.state = RelayState::Dying(Box::pin(async move {
             let Ok(ending) = time::timeout(EXIT_PATIENCE, running.child.wait()).await else {
                 return Cause::ChildBroke(
                     "its process stopped in the middle of the response".to_owned(),
@@ -213,7 +217,7 @@ impl Relay {
 impl IsolatedResponse for Relay {
     fn left(&self) -> Option<u64> {
         match self.state {
-            State::Over => Some(0),
+            RelayState::Over => Some(0),
             _ => self.left,
         }
     }
@@ -221,20 +225,20 @@ impl IsolatedResponse for Relay {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<ChildEvent> {
         loop {
             match &mut self.state {
-                State::Over => return Poll::Ready(ChildEvent::End),
-                State::Dying(why) => {
+                RelayState::Over => return Poll::Ready(ChildEvent::End),
+                RelayState::Dying(why) => {
                     let cause = ready!(why.as_mut().poll(context));
-                    self.state = State::Over;
+                    self.state = RelayState::Over;
                     return Poll::Ready(ChildEvent::Failed(cause));
                 }
-                State::Answering(_) => {}
+                RelayState::Answering(_) => {}
             }
             match self.frames.next() {
                 Ok(Some(frame)) => return Poll::Ready(self.take(frame)),
                 Ok(None) => {}
                 Err(why) => {
                     // Dropping the state kills the child.
-                    self.state = State::Over;
+                    self.state = RelayState::Over;
                     return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
                 }
             }
@@ -247,7 +251,7 @@ impl IsolatedResponse for Relay {
                 }
                 Poll::Pending => {
                     ready!(self.poll_patience(context));
-                    self.state = State::Over;
+                    self.state = RelayState::Over;
                     let text = self.explain(&Failure::WallTime(self.limits.wall));
                     return Poll::Ready(ChildEvent::Failed(Cause::ChildTooSlow(text)));
                 }

@@ -19,7 +19,7 @@ use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::request::patience::Alarm;
-use crate::request::permits::{Arrival, Verdict};
+use crate::request::permits::{Arrival, Eviction};
 use crate::request::spill::Spill;
 use crate::settings::Settings;
 
@@ -276,7 +276,7 @@ impl HttpIncoming {
                     return Poll::Pending;
                 }
                 // This drops the handler that reads the body, and the server responds to the client.
-                if !self.unwanted && self.arrival.end(Verdict::TooSlow(self.receive_timeout)) {
+                if !self.unwanted && self.arrival.end(Eviction::TooSlow(self.receive_timeout)) {
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Err(BodyError::TimedOut(self.receive_timeout))))
@@ -347,9 +347,9 @@ impl Sender {
     /// Ends the request whose body arrived too slowly or, if its response has started, only the body.
     pub(crate) fn give_up(&self, receive_timeout: Duration) {
         if let Some(arrival) = &self.arrival {
-            arrival.end(Verdict::TooSlow(receive_timeout));
+            arrival.end(Eviction::TooSlow(receive_timeout));
         }
-        lock(&self.queue).end(End::Failed(BodyError::TimedOut(receive_timeout)));
+        lock(&self.queue).end(BodyEnd::Failed(BodyError::TimedOut(receive_timeout)));
     }
 
     /// From now on, spills to disk what arrives while `memory` bytes wait in memory; `disk` is the limit
@@ -362,9 +362,9 @@ impl Sender {
     pub(crate) fn end(self) {
         let end = match self.expected {
             Some(expected) if self.received < expected => {
-                End::Failed(BodyError::Incomplete { expected, received: self.received })
+                BodyEnd::Failed(BodyError::Incomplete { expected, received: self.received })
             }
-            _ => End::Complete,
+            _ => BodyEnd::Complete,
         };
         self.set_over();
         lock(&self.queue).end(end);
@@ -373,7 +373,7 @@ impl Sender {
     /// Ends the body with an error.
     pub(crate) fn fail(self, error: BodyError) {
         self.set_over();
-        lock(&self.queue).end(End::Failed(error));
+        lock(&self.queue).end(BodyEnd::Failed(error));
     }
 
     fn set_over(&self) {
@@ -403,7 +403,7 @@ struct Queue {
     /// Follows `pieces`, if it is not empty.
     spill: Option<Spill>,
     spill_limits: Option<(usize, u64)>,
-    end: Option<End>,
+    end: Option<BodyEnd>,
     reader: Option<Waker>,
     /// Woken once at most this many bytes are in memory.
     writer: Option<(Waker, usize)>,
@@ -412,11 +412,11 @@ struct Queue {
 }
 
 #[derive(Debug)]
-enum End {
+enum BodyEnd {
     Complete,
     Failed(BodyError),
     /// The error has been returned.
-    Told,
+    Reported,
 }
 
 impl Queue {
@@ -428,7 +428,7 @@ impl Queue {
         match self.spill_limits {
             Some((memory, disk)) if spilling || self.in_memory >= memory => {
                 if let Err(error) = self.push_to_disk(&data, disk) {
-                    self.end = Some(End::Failed(error));
+                    self.end = Some(BodyEnd::Failed(error));
                 }
             }
             _ => {
@@ -450,7 +450,7 @@ impl Queue {
         spill.push(data).map_err(BodyError::Spill)
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: BodyEnd) {
         // A failure must not be reported as an end of stream, nor hidden behind what waits.
         self.end.get_or_insert(end);
         self.wake_reader();
@@ -470,7 +470,7 @@ impl Queue {
             Some(Ok(Some(piece))) => return Poll::Ready(Some(Ok(piece))),
             Some(Err(error)) => {
                 self.spill = None;
-                self.end = Some(End::Told);
+                self.end = Some(BodyEnd::Reported);
                 return Poll::Ready(Some(Err(BodyError::Spill(error))));
             }
             Some(Ok(None)) | None => {}
@@ -482,10 +482,10 @@ impl Queue {
                 }
                 Poll::Pending
             }
-            Some(End::Complete | End::Told) => Poll::Ready(None),
-            Some(failed) => match std::mem::replace(failed, End::Told) {
-                End::Failed(error) => Poll::Ready(Some(Err(error))),
-                End::Complete | End::Told => Poll::Ready(None),
+            Some(BodyEnd::Complete | BodyEnd::Reported) => Poll::Ready(None),
+            Some(failed) => match std::mem::replace(failed, BodyEnd::Reported) {
+                BodyEnd::Failed(error) => Poll::Ready(Some(Err(error))),
+                BodyEnd::Complete | BodyEnd::Reported => Poll::Ready(None),
             },
         }
     }
@@ -493,7 +493,7 @@ impl Queue {
     fn is_at_end(&self) -> bool {
         self.pieces.is_empty()
             && self.spill.as_ref().is_none_or(Spill::is_empty)
-            && matches!(self.end, Some(End::Complete | End::Told))
+            && matches!(self.end, Some(BodyEnd::Complete | BodyEnd::Reported))
     }
 
     fn abandon(&mut self) {

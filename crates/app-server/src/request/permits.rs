@@ -131,7 +131,7 @@ impl Permits {
         let ended = self.arriving.borrow_mut().remove(&place);
         if let Some((_, arrival)) = ended {
             self.taken.set(self.taken.get() - 1);
-            arrival.end(Verdict::OthersCome(self.limit));
+            arrival.end(Eviction::OthersCome(self.limit));
         }
     }
 
@@ -171,10 +171,10 @@ impl Drop for Permit {
 /// A body that is still arriving, shared by three parties: the receiver of the body, the counter of
 /// requests, and the task that waits for the response.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrival(Arc<Mutex<State>>);
+pub(crate) struct Arrival(Arc<Mutex<ArrivalState>>);
 
 #[derive(Debug)]
-struct State {
+struct ArrivalState {
     pace: Pace,
     stage: Stage,
     /// Whether more of it will arrive, wanted or not.
@@ -193,12 +193,12 @@ enum Stage {
     /// The body is complete or unwanted.
     Over,
     /// The request is to end.
-    Ended(Verdict),
+    Ended(Eviction),
 }
 
 /// Why a request ends before its body is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Eviction {
     /// Its body has been too slow for this long.
     TooSlow(Duration),
     /// Others need the permit; the limit on requests in flight.
@@ -207,7 +207,7 @@ pub(crate) enum Verdict {
 
 impl Arrival {
     pub(crate) fn new(settings: &Settings) -> Self {
-        Arrival(Arc::new(Mutex::new(State {
+        Arrival(Arc::new(Mutex::new(ArrivalState {
             pace: Pace::new(settings.receive_timeout, settings.min_rate),
             stage: Stage::OnItsWay,
             still_comes: true,
@@ -251,11 +251,11 @@ impl Arrival {
     }
 
     /// Ends the request, if its response has not started. Returns whether it ends.
-    pub(crate) fn end(&self, verdict: Verdict) -> bool {
+    pub(crate) fn end(&self, eviction: Eviction) -> bool {
         let (waiter, ends) = {
             let mut state = self.lock();
             match state.stage {
-                Stage::OnItsWay => state.stage = Stage::Ended(verdict),
+                Stage::OnItsWay => state.stage = Stage::Ended(eviction),
                 Stage::Answered => state.stage = Stage::Over,
                 Stage::Over | Stage::Ended(_) => {}
             }
@@ -271,10 +271,10 @@ impl Arrival {
     /// that changes.
     pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Option<Cause> {
         let mut state = self.lock();
-        if let Stage::Ended(verdict) = state.stage {
-            return Some(match verdict {
-                Verdict::TooSlow(patience) => Cause::BodyTooSlow(patience),
-                Verdict::OthersCome(limit) => Cause::MadeRoom(limit),
+        if let Stage::Ended(eviction) = state.stage {
+            return Some(match eviction {
+                Eviction::TooSlow(patience) => Cause::BodyTooSlow(patience),
+                Eviction::OthersCome(limit) => Cause::MadeRoom(limit),
             });
         }
         if state.stage == Stage::OnItsWay
@@ -303,14 +303,14 @@ impl Arrival {
     }
 
     fn has_lost_its_place(&self) -> bool {
-        matches!(self.lock().stage, Stage::Ended(Verdict::OthersCome(_)))
+        matches!(self.lock().stage, Stage::Ended(Eviction::OthersCome(_)))
     }
 
     fn behind(&self, now: Instant) -> Duration {
         self.lock().pace.behind(now)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ArrivalState> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

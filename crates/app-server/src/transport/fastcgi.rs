@@ -60,7 +60,7 @@ pub(crate) fn serve<S: HttpService>(
 }
 
 /// Why a connection ends.
-enum End {
+enum ConnectionEnd {
     /// Every request was completed.
     Done,
     /// The connection is idle, and its descriptor is needed or the process drains.
@@ -182,7 +182,7 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
         {
             let mut waker = self.link.connection.borrow_mut();
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -196,13 +196,13 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Sends and reads in turn until neither is possible.
-    fn work(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn work(&mut self, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
         for _ in 0..READS_A_TURN {
             match self.poll_send(context) {
-                Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(ConnectionEnd::Gone(Some(error))),
                 Poll::Ready(Ok(())) => match self.over(context) {
                     // A request may be on its way; do not lose it.
-                    Some(End::Asked) if self.take_last_look() => continue,
+                    Some(ConnectionEnd::Asked) if self.take_last_look() => continue,
                     Some(end) => return Poll::Ready(end),
                     None => {}
                 },
@@ -215,19 +215,19 @@ impl<S: HttpService> Connection<S> {
             if self.a_body_is_full(context) {
                 // While nothing is read, still notice a peer that has gone, and cancel its handlers.
                 if let Poll::Ready(closed) = self.stream.poll_read_closed(context) {
-                    return Poll::Ready(End::Gone(closed.err()));
+                    return Poll::Ready(ConnectionEnd::Gone(closed.err()));
                 }
                 return self.poll_deadline(context, false);
             }
             match self.poll_read(context) {
                 Poll::Pending => return self.poll_deadline(context, true),
-                Poll::Ready(Ok(0)) => return Poll::Ready(End::Gone(None)),
-                Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(Some(error))),
+                Poll::Ready(Ok(0)) => return Poll::Ready(ConnectionEnd::Gone(None)),
+                Poll::Ready(Err(error)) => return Poll::Ready(ConnectionEnd::Gone(Some(error))),
                 Poll::Ready(Ok(_)) => {
                     if !self.handle_events() {
                         // A refusal may be pending; it is small.
                         let _ = self.poll_send(context);
-                        return Poll::Ready(End::Failed);
+                        return Poll::Ready(ConnectionEnd::Failed);
                     }
                 }
             }
@@ -321,17 +321,17 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Returns why the connection ends, if it does, now that everything is sent.
-    fn over(&mut self, context: &mut Context<'_>) -> Option<End> {
+    fn over(&mut self, context: &mut Context<'_>) -> Option<ConnectionEnd> {
         let protocol = self.link.protocol.borrow();
         self.in_flight.retain(|request| protocol.is_active(request.id));
         if self.link.broken.get() {
-            return Some(End::Truncated);
+            return Some(ConnectionEnd::Truncated);
         }
         match protocol.close_when() {
-            CloseWhen::Now => return Some(End::Done),
+            CloseWhen::Now => return Some(ConnectionEnd::Done),
             CloseWhen::AfterInput => {
                 if self.thrown_away > self.application.settings.unread_body_bytes {
-                    return Some(End::Done);
+                    return Some(ConnectionEnd::Done);
                 }
                 // Without keep-alive, nginx takes the end of the connection for the end of the response,
                 // and stops sending the body once a response starts: shut down writing while the rest is
@@ -339,14 +339,14 @@ impl<S: HttpService> Connection<S> {
                 if !self.said_everything {
                     self.said_everything = true;
                     if let Err(error) = self.stream.shutdown_write() {
-                        return Some(End::Gone(Some(error)));
+                        return Some(ConnectionEnd::Gone(Some(error)));
                     }
                     self.head = Some((None, time::now()));
                 }
                 let since = self.head.map_or(self.last_progress, |(_, since)| since);
                 self.registration.set_doing(Doing::Receiving(since));
                 let wanted = self.registration.poll_wanted(context);
-                return (wanted == Some(Wanted::CloseNow)).then_some(End::MadeRoom);
+                return (wanted == Some(Wanted::CloseNow)).then_some(ConnectionEnd::MadeRoom);
             }
             CloseWhen::KeepOpen => {}
         }
@@ -363,10 +363,10 @@ impl<S: HttpService> Connection<S> {
         let wanted = self.registration.poll_wanted(context);
         self.is_leaving = wanted == Some(Wanted::Close);
         match wanted {
-            Some(Wanted::CloseNow) => Some(End::MadeRoom),
-            Some(Wanted::HandOver) if idle => Some(End::HandedOver),
+            Some(Wanted::CloseNow) => Some(ConnectionEnd::MadeRoom),
+            Some(Wanted::HandOver) if idle => Some(ConnectionEnd::HandedOver),
             // A new connection may take its time to send its first request; a deadline bounds that.
-            Some(Wanted::Close) if idle && !self.is_new => Some(End::Asked),
+            Some(Wanted::Close) if idle && !self.is_new => Some(ConnectionEnd::Asked),
             _ => None,
         }
     }
@@ -603,7 +603,7 @@ impl<S: HttpService> Connection<S> {
         first
     }
 
-    fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<End> {
+    fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<ConnectionEnd> {
         if !reading {
             self.in_flight.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
             if let Some((_, since)) = &mut self.head {
@@ -625,7 +625,7 @@ impl<S: HttpService> Connection<S> {
                 }
                 // The connection's other requests continue, and the client gets a response.
                 WaitingFor::Body => self.give_up_slow_bodies(deadline),
-                _ => return Poll::Ready(End::TimedOut(waiting)),
+                _ => return Poll::Ready(ConnectionEnd::TimedOut(waiting)),
             }
         }
     }
@@ -641,37 +641,42 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Ends what is in flight, and logs the reason where it is not obvious.
-    fn finish(self, end: End) {
+    fn finish(self, end: ConnectionEnd) {
         let in_flight = self.in_flight.len();
         let settings = &self.application.settings;
         match end {
-            End::HandedOver => {
+            ConnectionEnd::HandedOver => {
                 self.guard.unregister();
                 let idle = IdleConnection::new(self.stream, None, ReplyFormat::FastCgi);
                 return self.registration.hand_over(idle);
             }
-            End::Done | End::Asked | End::Failed | End::Truncated => {}
-            End::MadeRoom => {
+            ConnectionEnd::Done
+            | ConnectionEnd::Asked
+            | ConnectionEnd::Failed
+            | ConnectionEnd::Truncated => {}
+            ConnectionEnd::MadeRoom => {
                 tracing::debug!("Incomplete request dropped to make room.");
             }
-            End::Gone(_) if in_flight == 0 => {}
-            End::Gone(error) => {
+            ConnectionEnd::Gone(_) if in_flight == 0 => {}
+            ConnectionEnd::Gone(error) => {
                 let why = error.map_or_else(|| "it closed".to_owned(), |error| error.to_string());
                 tracing::debug!(in_flight, "Web server closed a connection: {why}.");
             }
-            End::TimedOut(WaitingFor::NextRequest) => {}
-            End::TimedOut(WaitingFor::Head) => tracing::warn!(
+            ConnectionEnd::TimedOut(WaitingFor::NextRequest) => {}
+            ConnectionEnd::TimedOut(WaitingFor::Head) => tracing::warn!(
                 in_flight,
                 "FastCGI connection closed: request headers incomplete after {} s (head_timeout).",
                 settings.head_timeout.as_secs()
             ),
-            End::TimedOut(WaitingFor::RestOfRequest | WaitingFor::Body) => tracing::warn!(
-                in_flight,
-                "FastCGI connection closed: nothing received of an incomplete request for {} s \
+            ConnectionEnd::TimedOut(WaitingFor::RestOfRequest | WaitingFor::Body) => {
+                tracing::warn!(
+                    in_flight,
+                    "FastCGI connection closed: nothing received of an incomplete request for {} s \
                  (receive_timeout).",
-                settings.receive_timeout.as_secs()
-            ),
-            End::TimedOut(WaitingFor::Peer) => tracing::warn!(
+                    settings.receive_timeout.as_secs()
+                )
+            }
+            ConnectionEnd::TimedOut(WaitingFor::Peer) => tracing::warn!(
                 in_flight,
                 "FastCGI connection closed: responses not read, or read too slowly, for {} s \
                  (send_timeout, min_rate).",

@@ -90,7 +90,7 @@ async fn serve_until_wanted<S: HttpService>(
     watched.was_asked.set(grace.is_none());
     let service = service_fn(|request| answer(application, request, peer, &watched, registration));
     let mut connection = protocol(settings).serve_connection(stream, service);
-    let mut ending = Ending::new(&watched, registration, settings, grace);
+    let mut trigger = ShutdownTrigger::new(&watched, registration, settings, grace);
     let end = poll_fn(|context| {
         let mut connection = Pin::new(&mut connection);
         watched.has_had_its_turn.set(false);
@@ -98,9 +98,9 @@ async fn serve_until_wanted<S: HttpService>(
             if let Poll::Ready(end) = connection.as_mut().poll(context) {
                 return Poll::Ready(Some(end));
             }
-            match ending.poll(context) {
-                Poll::Ready(End::Graceful) => connection.as_mut().graceful_shutdown(),
-                Poll::Ready(End::Abrupt) => return Poll::Ready(None),
+            match trigger.poll(context) {
+                Poll::Ready(Shutdown::Graceful) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(Shutdown::Abrupt) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -179,7 +179,7 @@ fn answer<S: HttpService>(
 }
 
 /// How to end a connection.
-enum End {
+enum Shutdown {
     /// After the response in flight.
     Graceful,
     /// At once: nothing that is in flight could be completed.
@@ -187,7 +187,7 @@ enum End {
 }
 
 /// When to end a connection that hyper would keep.
-struct Ending<'a> {
+struct ShutdownTrigger<'a> {
     watched: &'a WatchedConnection,
     registration: &'a Registration,
     settings: &'a Settings,
@@ -199,7 +199,7 @@ struct Ending<'a> {
     is_graceful: bool,
 }
 
-impl<'a> Ending<'a> {
+impl<'a> ShutdownTrigger<'a> {
     fn new(
         watched: &'a WatchedConnection,
         registration: &'a Registration,
@@ -207,24 +207,32 @@ impl<'a> Ending<'a> {
         grace: Option<Instant>,
     ) -> Self {
         let (first_request, alarm, is_graceful) = (None, Alarm::default(), false);
-        Ending { watched, registration, settings, grace, first_request, alarm, is_graceful }
+        ShutdownTrigger {
+            watched,
+            registration,
+            settings,
+            grace,
+            first_request,
+            alarm,
+            is_graceful,
+        }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Shutdown> {
         self.watched.note_receiving(self.registration, self.settings.total_head_bytes);
         if let Some(deadline) = self.watched.deadline(self.settings)
             && self.alarm.poll_past(context, deadline)
         {
-            return Poll::Ready(End::Abrupt);
+            return Poll::Ready(Shutdown::Abrupt);
         }
         let wanted = self.registration.poll_wanted(context);
         if wanted == Some(Wanted::CloseNow) {
-            return Poll::Ready(End::Abrupt);
+            return Poll::Ready(Shutdown::Abrupt);
         }
         // Once asked, hyper sends the response, and the rest of a body may still be arriving.
         if !self.is_graceful && wanted.is_some_and(|wanted| self.can_end(wanted, context)) {
             self.is_graceful = true;
-            return Poll::Ready(End::Graceful);
+            return Poll::Ready(Shutdown::Graceful);
         }
         Poll::Pending
     }
