@@ -54,10 +54,16 @@ else
     [ -z "$home" ] || set -- "$@" "${home%/}/toolshed/toolshed"
 fi
 
+# Whether the good copy beside a program counts: in a folder where everybody can create files, another account may have
+# put it there.
+has_good_copy() {
+    [ -f "$1.good" ] && { [ ! -k "${1%/*}" ] || [ -O "$1.good" ]; }
+}
+
 program=
 places=
 for place; do
-    if [ -f "$place" ] || [ -f "$place.good" ]; then
+    if [ -f "$place" ] || has_good_copy "$place"; then
         program=$place
         break
     fi
@@ -65,10 +71,8 @@ for place; do
 done
 [ -n "$program" ] ||
     fail 127 "the program is missing: no file at $places; upload 'toolshed' to one of these places and make it executable (chmod 755)."
-# Not as CGI: there nobody would check the new one, and the old one would be started forever. Nor a copy that
-# another account may have put there, in a folder where everybody can create files.
-if [ -x "$program.good" ] && [ -z "${GATEWAY_INTERFACE-}" ] &&
-    { [ ! -k "${program%/*}" ] || [ -O "$program.good" ]; }; then
+# Not as CGI: there nobody would check the new one, and the old one would be started forever.
+if [ -x "$program.good" ] && has_good_copy "$program" && [ -z "${GATEWAY_INTERFACE-}" ]; then
     if [ ! -x "$program" ] || [ "$program" -nt "$program.good" ] || [ "$program" -ot "$program.good" ]; then
         program=$program.good
     fi

@@ -1,6 +1,6 @@
 //! Which other accounts on the machine can affect a file or its folder.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -17,7 +17,7 @@ const STICKY: u32 = 0o1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// No other account except root can write there.
-    OursAlone,
+    Private,
     /// Others could write there, but no longer can.
     Tightened,
     /// The folder belongs to this other account, the only other one that can write there.
@@ -35,7 +35,7 @@ pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     let found = fs::metadata(folder)?;
     if found.mode() & WRITABLE_BY_OTHERS == 0 {
         let is_foreign = ![own_account(), 0].contains(&found.uid());
-        return Ok(if is_foreign { Access::Foreign(found.uid()) } else { Access::OursAlone });
+        return Ok(if is_foreign { Access::Foreign(found.uid()) } else { Access::Private });
     }
     let is_ours = found.uid() == own_account() && found.mode() & STICKY == 0;
     let closed = Permissions::from_mode(found.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
@@ -57,21 +57,24 @@ pub fn is_in_other_hands(path: &Path) -> bool {
     })
 }
 
-/// The account that a file, or the link in its place, belongs to, if it may have put it there against the owner's
-/// will: it is neither this account, nor root, nor the owner of the folder or of the running program. Where several
-/// accounts can create files (`/tmp`), anybody can choose what is found there.
+/// Returns the account that a file, or the link in its place, belongs to, if it may have put it there against the
+/// owner's will: where others can create files (`/tmp`), anybody can choose what is found under a name. Such an account is
+/// neither this one, nor root, nor the owner of the folder or of the running program.
 ///
-/// Call it after the file was opened: before, it could still be replaced.
+/// `found` is of the file after it was opened, so that it cannot be replaced in between.
 ///
 /// # Errors
 /// If the file or its folder is missing or cannot be examined.
-pub fn foreign_owner(file: &Path) -> io::Result<Option<u32>> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = fs::metadata(folder.unwrap_or(Path::new(".")))?.uid();
+pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<u32>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    if folder.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(None);
+    }
     // Without /proc, the running program's owner is nobody special.
     let program = fs::metadata("/proc/self/exe").map_or(0, |program| program.uid());
-    let trusted = [own_account(), 0, folder, program];
-    let owners = [fs::symlink_metadata(file)?.uid(), fs::metadata(file)?.uid()];
+    let trusted = [own_account(), 0, folder.uid(), program];
+    let owners = [fs::symlink_metadata(path)?.uid(), found.uid()];
     Ok(owners.into_iter().find(|owner| !trusted.contains(owner)))
 }
 
@@ -124,8 +127,8 @@ mod tests {
         let folder = outer.path().join("folder");
         fs::create_dir(&folder).unwrap();
         for (mode, found, after) in [
-            (0o700, Access::OursAlone, 0o700),
-            (0o755, Access::OursAlone, 0o755),
+            (0o700, Access::Private, 0o700),
+            (0o755, Access::Private, 0o755),
             (0o777, Access::Tightened, 0o755),
             (0o775, Access::Tightened, 0o755),
             (0o757, Access::Tightened, 0o755),
@@ -157,18 +160,23 @@ mod tests {
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         fs::write(&file, "").unwrap();
         symlink(&file, &link).unwrap();
-        assert!(foreign_owner(&folder.path().join("missing")).is_err());
-        for (folders, files, links, expected) in [
-            (0, 0, 0, None),
-            (0, 4242, 0, Some(4242)),
-            (0, 0, 4242, Some(4242)),
-            (4242, 4242, 4242, None),
-            (4242, 0, 4243, Some(4243)),
+        let foreign = |path: &Path| foreign_owner(path, &fs::metadata(&file)?);
+        assert!(foreign(&folder.path().join("missing/file")).is_err());
+        for (mode, folders, files, links, expected) in [
+            (0o1777, 0, 0, 0, None),
+            (0o1777, 0, 4242, 0, Some(4242)),
+            (0o1777, 0, 0, 4242, Some(4242)),
+            (0o1777, 4242, 4242, 4242, None),
+            (0o775, 4242, 0, 4243, Some(4243)),
+            // Nobody else can create files there.
+            (0o755, 0, 4242, 4242, None),
         ] {
+            fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
             chown(folder.path(), Some(folders), None).unwrap();
             chown(&file, Some(files), None).unwrap();
             lchown(&link, Some(links), None).unwrap();
-            assert_eq!(foreign_owner(&link).unwrap(), expected, "{folders} {files} {links}");
+            let found = foreign(&link).unwrap();
+            assert_eq!(found, expected, "{mode:o} {folders} {files} {links}");
         }
     }
 

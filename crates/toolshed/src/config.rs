@@ -12,6 +12,7 @@ mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -252,9 +253,9 @@ impl Configuration {
 
     /// Reads a file. The default one may be missing, and nobody has named it: another account may have put it there.
     fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
-        let read = atomic_file::read_small(&file, LONGEST_FILE).and_then(|(_, bytes)| {
+        let read = atomic_file::read_small(&file, LONGEST_FILE).and_then(|(opened, bytes)| {
             if named_by.is_none() {
-                refuse_foreign(&file)?;
+                refuse_foreign(&file, &opened)?;
             }
             Ok(bytes)
         });
@@ -399,8 +400,8 @@ fn twice(
 }
 
 /// Refuses a file that another account may have put there against the owner's will.
-fn refuse_foreign(file: &Path) -> io::Result<()> {
-    match atomic_file::foreign_owner(file)? {
+fn refuse_foreign(file: &Path, opened: &File) -> io::Result<()> {
+    match atomic_file::foreign_owner(file, &opened.metadata()?)? {
         None => Ok(()),
         Some(owner) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -502,6 +503,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = SETTINGS.within(folder.path());
         std::fs::write(&file, "public = [\"all\"]").unwrap();
+        let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(folder.path(), open_to_all).unwrap();
         std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
         let gathered_as = |typed: &Typed| gather(typed, Vec::new(), Some(folder.path()));
         let found = gathered_as(&Typed::default());

@@ -1,6 +1,7 @@
 //! The check of a version: a child process that runs it with dedicated arguments, and a deadline.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -54,7 +55,11 @@ impl Check {
     }
 
     async fn run_once(&self, program: &Path) -> Verdict {
-        if let Ok(Some(owner)) = atomic_file::foreign_owner(program) {
+        // Missing, it cannot be executed, which is said below.
+        let foreign = fs::metadata(program)
+            .and_then(|found| atomic_file::foreign_owner(program, &found))
+            .unwrap_or_default();
+        if let Some(owner) = foreign {
             return Verdict::Failed(format!(
                 "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns its \
                  folder"
@@ -161,7 +166,6 @@ async fn read_output(reader: Option<Reader>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -216,6 +220,7 @@ mod tests {
         };
         fs::write(&program, "#!/bin/sh\n>\"$1\"\necho marker\n").unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         let verdict = || event_loop::run(check.run(&program)).unwrap();
         let is_refused =
             |verdict| matches!(verdict, Verdict::Failed(why) if why.contains("another account"));

@@ -152,13 +152,15 @@ fn show(
 
 /// Returns the text in the file, or what is wrong with the file.
 fn token(file: &Path) -> Result<String, &'static str> {
-    let (_, bytes) = read_small(file, MAX_TOKEN_BYTES).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "The file has not arrived yet.",
-        io::ErrorKind::InvalidInput => "The file is not a regular file.",
-        io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
-        _ => "The site is not allowed to read the file. Set its mode to 644.",
-    })?;
-    if !foreign_owner(file).is_ok_and(|owner| owner.is_none()) {
+    let (opened, bytes) =
+        read_small(file, MAX_TOKEN_BYTES).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => "The file has not arrived yet.",
+            io::ErrorKind::InvalidInput => "The file is not a regular file.",
+            io::ErrorKind::FileTooLarge => "The text in the file is longer than 4096 bytes.",
+            _ => "The site is not allowed to read the file. Set its mode to 644.",
+        })?;
+    let foreign = opened.metadata().and_then(|found| foreign_owner(file, &found));
+    if !foreign.is_ok_and(|owner| owner.is_none()) {
         return Err("The file belongs to another account on this machine.");
     }
     let text = decoded(&bytes).ok_or("The file is not plain UTF-8 text.")?;
@@ -229,6 +231,8 @@ mod tests {
         let file = folder.path().join("toolshed.setup");
         std::fs::write(&file, TEXT).unwrap();
         std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
+        let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(folder.path(), open_to_all).unwrap();
         assert!(token(&file).is_err_and(|message| message.contains("another account")));
         std::os::unix::fs::chown(folder.path(), Some(4242), None).unwrap();
         assert_eq!(token(&file).as_deref(), Ok(TEXT), "uploaded by the folder's owner");
