@@ -45,7 +45,7 @@ pub enum Cause {
     /// The process of an isolated request took too long; what it took.
     ChildTooSlow(String),
     /// The process of an isolated request failed, for this reason.
-    ChildBroke(String),
+    ChildFailed(String),
 }
 
 impl fmt::Display for Cause {
@@ -86,7 +86,7 @@ impl fmt::Display for Cause {
                 formatter,
                 "{part} is quarantined for {seconds} s more after repeated crashes"
             ),
-            Cause::NoProcess(why) | Cause::ChildTooSlow(why) | Cause::ChildBroke(why) => {
+            Cause::NoProcess(why) | Cause::ChildTooSlow(why) | Cause::ChildFailed(why) => {
                 formatter.write_str(why)
             }
         }
@@ -96,7 +96,7 @@ impl fmt::Display for Cause {
 impl Cause {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildBroke(_) => {
+            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildFailed(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Cause::Overload(_)

@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{ConnectionGuard, ReplyFormat};
 use event_loop::net::Stream;
 use event_loop::time;
 use slab::Slab;
 
 use crate::phase::{Phase, Wanted};
+use crate::recovery::{ConnectionGuard, ReplyFormat};
 use crate::request::fairness::{self, ClientNet, Connected, Loss};
 use crate::upgrade::upgrader::RequestActivity;
 
@@ -145,7 +145,7 @@ impl Connections {
             most.filter(|(_, entry)| entry.held / 2 > entries[newest].held)
                 .map_or(newest, |(key, _)| key)
         };
-        if is_to_be_said(&self.said) {
+        if should_warn(&self.said) {
             tracing::warn!(
                 "Incomplete request heads exceed {limit} bytes (total_head_bytes); closing the connections \
                  that hold the most."
@@ -198,12 +198,12 @@ impl Connections {
 }
 
 /// How often a persistent condition is logged: logging every occurrence would fill the log.
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whether to log a persistent condition again; records that it was.
-pub(crate) fn is_to_be_said(said: &Cell<Option<Instant>>) -> bool {
+pub(crate) fn should_warn(said: &Cell<Option<Instant>>) -> bool {
     let now = time::now();
-    let again = said.get().is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN);
+    let again = said.get().is_none_or(|said| now.saturating_duration_since(said) >= WARN_INTERVAL);
     if again {
         said.set(Some(now));
     }

@@ -63,7 +63,7 @@ impl ErrorReport {
                 Cause::Quarantined { .. },
                 Cause::NoProcess(_),
                 Cause::ChildTooSlow(_),
-                Cause::ChildBroke(_),
+                Cause::ChildFailed(_),
             }
             warn {
                 Cause::BadRequest(_),

@@ -20,7 +20,6 @@ use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use crate::recovery::Mark;
 use event_loop::pipe::{self, Reader, Writer};
 use event_loop::time;
 use http::{Request, Response};
@@ -30,6 +29,7 @@ use process::fork::{self, ForkOptions};
 
 use self::relay::{Relay, Started};
 use crate::cause::Cause;
+use crate::recovery::Mark;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::process_queue::ProcessPermit;
@@ -54,10 +54,10 @@ pub(crate) async fn answer<S: HttpService>(
     mark: Mark,
 ) -> Result<Response<Relay>, Cause> {
     let Some(request) = request else {
-        return Err(Cause::ChildBroke("its request has already been taken".to_owned()));
+        return Err(Cause::ChildFailed("its request has already been taken".to_owned()));
     };
     let settings = &application.settings;
-    let limits = limits.at_least(&least(settings));
+    let limits = limits.at_least(&min_limits(settings));
     let deadline = time::now() + settings.isolated_wait;
     let Some(permit) = enter(application, deadline).await else {
         return Err(Cause::NoProcess(format!(
@@ -89,7 +89,7 @@ pub(crate) async fn answer<S: HttpService>(
                 )));
             }
             Err(error) => {
-                return Err(Cause::ChildBroke(format!("it cannot run isolated: {error}")));
+                return Err(Cause::ChildFailed(format!("it cannot run isolated: {error}")));
             }
         }
     };
@@ -102,7 +102,7 @@ pub(crate) async fn answer<S: HttpService>(
         ChildEvent::Failed(cause) => Err(cause),
         ChildEvent::Truncated(message) => Err(Cause::BadResponse(message)),
         ChildEvent::Data(_) | ChildEvent::End => {
-            Err(Cause::ChildBroke("its process sent a body without a head".to_owned()))
+            Err(Cause::ChildFailed("its process sent a body without a head".to_owned()))
         }
     }
 }
@@ -125,7 +125,7 @@ async fn enter<S>(application: &Application<S>, deadline: Instant) -> Option<Pro
 }
 
 /// The minimum limits of every isolated request.
-fn least(settings: &Settings) -> Limits {
+fn min_limits(settings: &Settings) -> Limits {
     Limits {
         cpu: settings.isolated_cpu,
         wall: settings.isolated_time,

@@ -65,7 +65,7 @@ pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
 pub use host::Host;
 pub use part::Part;
-pub use recovery::CRASHES_FILE;
+pub use recovery::{CRASHES_FILE, OLD_CRASHES_FILE};
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;

@@ -24,7 +24,7 @@ pub(crate) struct Listening {
     /// The peers whose connections are accepted.
     pub(crate) web_servers: WebServers,
     /// Whether no other process listens on this socket, so that it may be shut down when draining.
-    pub(crate) ours_alone: bool,
+    pub(crate) is_exclusive: bool,
 }
 
 /// Who may connect (`FCGI_WEB_SERVER_ADDRS`, FastCGI 1.0 §3.2).
@@ -74,14 +74,14 @@ pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening,
     match &on.at {
         ListenAt::Stdin => {
             let listener = take_from_stdin().map_err(Error::NotSpawned)?;
-            let ours_alone = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
-            Ok(Listening { listener, on: on.clone(), web_servers, ours_alone })
+            let is_exclusive = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
+            Ok(Listening { listener, on: on.clone(), web_servers, is_exclusive })
         }
         ListenAt::Address(_) if is_worker() => {
             let listener = inherited.map_or_else(take_from_stdin, Listener::from_fd);
             let listener = listener.map_err(Error::NotSpawned)?;
             // Other workers and the supervisor listen on it too.
-            Ok(Listening { listener, on: on.clone(), web_servers, ours_alone: false })
+            Ok(Listening { listener, on: on.clone(), web_servers, is_exclusive: false })
         }
         ListenAt::Address(address) => {
             let (listener, address) = bind(address, inherited)?;
@@ -96,7 +96,7 @@ pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening,
                 );
             }
             let on = Listen { protocol, at: ListenAt::Address(address) };
-            Ok(Listening { listener, on, web_servers, ours_alone: true })
+            Ok(Listening { listener, on, web_servers, is_exclusive: true })
         }
     }
 }
@@ -108,7 +108,7 @@ fn take_from_stdin() -> io::Result<Listener> {
 impl Listening {
     /// Whether mod_fcgid has spawned this process.
     pub(crate) fn is_mod_fcgids(&self) -> bool {
-        self.on.is_on_stdin() && self.ours_alone
+        self.on.is_on_stdin() && self.is_exclusive
     }
 
     /// Why every request has to be refused, if it has to.

@@ -28,12 +28,13 @@ pub(crate) use in_flight::{
     ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard, set_listener, set_origin,
 };
 
+pub use quarantine::{CRASHES_FILE, OLD_CRASHES_FILE};
+
+use self::pages::Pages;
+use self::quarantine::Quarantine;
 use crate::cgi_vars::base_path::BasePath;
 use crate::host::Host;
 use crate::settings::Settings;
-use pages::Pages;
-pub use quarantine::CRASHES_FILE;
-use quarantine::Quarantine;
 
 /// One server's side of recovery.
 pub(crate) struct Recovery {

@@ -46,8 +46,8 @@ pub struct Workers {
     pub min: usize,
     /// The maximum, under load. Less than `min` counts as `min`.
     pub max: usize,
-    /// The program to start. It must call [`Server::run`](crate::Server::run) with
-    /// [`Transport::Spawned`].
+    /// The program to start. It must call [`Server::run`](crate::Server::run) with the same transport, or with
+    /// [`Transport::Spawned`]: it finds the socket at descriptor 0.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -263,7 +263,7 @@ impl Supervisor {
             Some(LoadChange::Fewer) => {
                 tracing::info!(workers = self.workers.len(), "Workers are idle; stopping one.");
                 if let Some(worker) = self.workers.pop() {
-                    self.let_go(worker);
+                    self.drain_worker(worker);
                 }
             }
             None => {}
@@ -271,7 +271,7 @@ impl Supervisor {
     }
 
     /// Asks a worker to drain.
-    fn let_go(&mut self, mut worker: Worker) {
+    fn drain_worker(&mut self, mut worker: Worker) {
         if let Err(error) = worker.child.signal(Signal::Terminate) {
             tracing::warn!(pid = worker.child.id(), "Cannot signal a worker to drain: {error}.");
         }
@@ -293,7 +293,7 @@ impl Supervisor {
             };
             match serves(&mut successor, signals).await {
                 StartOutcome::Serves => {}
-                StartOutcome::ToldToEnd(signal) => {
+                StartOutcome::Terminated(signal) => {
                     self.workers.push(successor);
                     return Some(signal);
                 }
@@ -305,7 +305,7 @@ impl Supervisor {
             }
             if !self.workers.is_empty() {
                 let old = self.workers.remove(0);
-                self.let_go(old);
+                self.drain_worker(old);
             }
             self.workers.push(successor);
         }
@@ -319,7 +319,7 @@ impl Supervisor {
         // workers accept. With TCP they accept it before they close.
         let _ = self.listening.listener.stop_connects();
         for worker in std::mem::take(&mut self.workers) {
-            self.let_go(worker);
+            self.drain_worker(worker);
         }
         let leaving = self.leaving;
         drop(self.listening);
@@ -340,7 +340,7 @@ impl Supervisor {
 enum StartOutcome {
     Serves,
     Failed(String),
-    ToldToEnd(Signal),
+    Terminated(Signal),
 }
 
 /// Waits until a worker has taken its socket from descriptor 0, which it does once everything else is set
@@ -353,7 +353,7 @@ async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
         if let Poll::Ready(signal) = signals.poll_recv(context)
             && signal != Signal::Hangup
         {
-            return Poll::Ready(StartOutcome::ToldToEnd(signal));
+            return Poll::Ready(StartOutcome::Terminated(signal));
         }
         if let Poll::Ready(status) = worker.child.poll_wait(context) {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());

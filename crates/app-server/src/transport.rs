@@ -175,6 +175,7 @@ mod tests {
             ("fastcgi:unix:/run/a.sock", "FastCGI on unix:/run/a.sock"),
             ("fastcgi:tcp:127.0.0.1:9000", "FastCGI on tcp:127.0.0.1:9000"),
             ("http:127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http:unix:/run/a.sock", "HTTP on unix:/run/a.sock"),
         ] {
             assert_eq!(text.parse::<Transport>().unwrap().to_string(), shown);
         }

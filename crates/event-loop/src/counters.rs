@@ -66,7 +66,7 @@ counters! {
     /// Calls of `accept4(2)`.
     accepts,
     /// Calls of `accept4(2)` that found no connection.
-    accepts_in_vain,
+    empty_accepts,
     /// Calls of `read(2)` on sockets and pipes.
     reads,
     /// Calls of `read(2)` that would have blocked.

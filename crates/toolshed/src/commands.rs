@@ -23,7 +23,7 @@ use crate::report::Failure;
 ///
 /// # Errors
 /// If any of them is wrong.
-pub(crate) fn right_settings(typed: &Typed) -> Result<Configuration, Failure> {
+pub(crate) fn valid_settings(typed: &Typed) -> Result<Configuration, Failure> {
     let configuration = config::load(typed);
     if configuration.problems.is_empty() {
         Ok(configuration)

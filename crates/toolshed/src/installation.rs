@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, PREVIOUS_SUFFIX};
+use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX};
 use site::login::{KEY_FILE, QUEUE_FOLDER, STORE_FILE};
 
 /// One file or folder.
@@ -127,7 +127,7 @@ entries! {
     /// Crashes by tool, for the quarantine.
     CRASHES: Data, CRASHES_FILE, 0o600;
     /// The same, before the file grew too large.
-    CRASHES_OLD: Data, "crashes.old", 0o600;
+    CRASHES_OLD: Data, OLD_CRASHES_FILE, 0o600;
 
     /// The log's folder.
     LOGS: Home, "logs", 0o700;

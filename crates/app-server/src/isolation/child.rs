@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use crate::recovery::Mark;
 use event_loop::pipe::{Reader, Writer};
 use http::{Request, Response, request};
 use http_body::Body as HttpBody;
 
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::isolation::frames::{Frames, PipeFrame};
+use crate::recovery::Mark;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::service::HttpService;

@@ -37,14 +37,14 @@ pub(crate) struct Started {
 #[derive(Default)]
 struct SharedWithBody {
     /// Whether the body is waiting for the client, which does not count as the child's time.
-    waits_for_visitor: Cell<bool>,
+    is_waiting_for_client: Cell<bool>,
     /// Woken when that changes.
     relay: RefCell<Option<Waker>>,
 }
 
 impl SharedWithBody {
-    fn set_waits_for_visitor(&self, waits: bool) {
-        if self.waits_for_visitor.replace(waits) != waits {
+    fn set_is_waiting_for_client(&self, waits: bool) {
+        if self.is_waiting_for_client.replace(waits) != waits {
             let relay = self.relay.borrow_mut().take();
             if let Some(relay) = relay {
                 relay.wake();
@@ -59,7 +59,7 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>)
     loop {
         let piece = poll_fn(|context| {
             let polled = Pin::new(&mut body).poll_frame(context);
-            shared.set_waits_for_visitor(polled.is_pending());
+            shared.set_is_waiting_for_client(polled.is_pending());
             polled
         });
         let (frame, is_last) = match piece.await {
@@ -137,7 +137,7 @@ impl Relay {
     /// Ready when the child has taken too long; time spent waiting for the client does not count.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
         *self.shared.relay.borrow_mut() = Some(context.waker().clone());
-        if self.shared.waits_for_visitor.get() {
+        if self.shared.is_waiting_for_client.get() {
             self.clock.stop();
             return Poll::Pending;
         }
@@ -194,7 +194,7 @@ impl Relay {
         let limits = self.limits;
         self.state = RelayState::Dying(Box::pin(async move {
             let Ok(ending) = time::timeout(EXIT_PATIENCE, running.child.wait()).await else {
-                return Cause::ChildBroke(
+                return Cause::ChildFailed(
                     "its process stopped in the middle of the response".to_owned(),
                 );
             };
@@ -204,7 +204,7 @@ impl Relay {
             let text = explain(&failure, usage.cpu);
             match failure {
                 Failure::CpuTime(_) => Cause::ChildTooSlow(text),
-                _ => Cause::ChildBroke(text),
+                _ => Cause::ChildFailed(text),
             }
         }));
     }
@@ -239,7 +239,7 @@ impl IsolatedResponse for Relay {
                 Err(why) => {
                     // Dropping the state kills the child.
                     self.state = RelayState::Over;
-                    return Poll::Ready(ChildEvent::Failed(Cause::ChildBroke(why.to_owned())));
+                    return Poll::Ready(ChildEvent::Failed(Cause::ChildFailed(why.to_owned())));
                 }
             }
             match self.answer.poll_read_into(context, self.frames.buffer()) {

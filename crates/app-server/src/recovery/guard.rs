@@ -68,7 +68,7 @@ pub(super) fn make_folder(settings: &Settings) {
         return;
     }
     match close_to_others(folder) {
-        Ok(Access::OursAlone) => {}
+        Ok(Access::Private) => {}
         Ok(Access::Tightened) => tracing::warn!(
             "{} was writable by other accounts; permissions tightened.",
             folder.display()

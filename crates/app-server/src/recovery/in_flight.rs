@@ -28,7 +28,7 @@ pub(crate) enum ReplyFormat {
     Cgi,
 }
 
-pub(crate) const REPLY_FORMATS: usize = 3;
+pub(crate) const REPLY_FORMATS: usize = ReplyFormat::Cgi as usize + 1;
 
 /// How many connections are recorded; any beyond that are closed without a reply when the process cannot continue.
 /// Eight times the default limit of open connections. Each row takes 48 bytes; rows never used take no memory.

@@ -35,6 +35,9 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// renamed, with `.old` appended.
 pub const CRASHES_FILE: &str = "crashes";
 
+/// The file of crashes before the present one.
+pub const OLD_CRASHES_FILE: &str = "crashes.old";
+
 /// Returns the path of the file of crashes in a state folder.
 pub(crate) fn file_in(folder: &Path) -> PathBuf {
     folder.join(CRASHES_FILE)
@@ -108,7 +111,7 @@ impl Quarantine {
         }
         if length > MAX_FILE_BYTES {
             // Another process may have done it. If it fails, the file grows until the next try.
-            let _ = fs::rename(file, file.with_extension("old"));
+            let _ = fs::rename(file, file.with_file_name(OLD_CRASHES_FILE));
         }
     }
 }

@@ -150,7 +150,7 @@ fn give_up(cause: CrashCause) {
     let is_cgi = settling.settle_all();
     let Some(image) = image.filter(|_| !is_cgi) else { exit_at_once(1) };
     lift_limit();
-    signals::hold_for_exec_alone();
+    signals::hold_for_exec_only();
     let error = try_repeatedly(
         || image.exec(&mut words).raw_os_error().unwrap_or(0),
         || thread::sleep(EXEC_PAUSE),

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Context;
 
-use crate::recovery::{ConnectionGuard, Recovery, RequestGuard};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 
@@ -16,6 +15,7 @@ use crate::cgi_vars::gateway::Gateway;
 use crate::error_report::{self, About, ErrorReport, reference};
 use crate::host::Host;
 use crate::recovery::panics;
+use crate::recovery::{ConnectionGuard, Recovery, RequestGuard};
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::fairness::ClientNet;

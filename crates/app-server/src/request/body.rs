@@ -45,6 +45,8 @@ struct HttpIncoming {
     arrival: Arrival,
     alarm: Alarm,
     receive_timeout: Duration,
+    /// Bytes of an unread body that are still read, so that the client, still sending, gets to read the response.
+    unread_body_bytes: u64,
     /// The handler has dropped the body.
     unwanted: bool,
     /// Whether the body is still read for a while after its request has ended.
@@ -53,10 +55,6 @@ struct HttpIncoming {
     /// body is first polled.
     held_back: bool,
 }
-
-/// Bytes of an unwanted body that are read and dropped so that the client, still sending, gets to read
-/// the response. Closing at once would reset the connection and lose the response.
-const UNWANTED_BYTES: u64 = 256 << 20;
 
 /// How long data that follows a refusal is read and dropped. Closing immediately would discard the
 /// refusal. nginx waits 5 s for more data, 30 s in total.
@@ -165,6 +163,7 @@ impl Body {
             arrival: Arrival::new(settings),
             alarm: Alarm::default(),
             receive_timeout: settings.receive_timeout,
+            unread_body_bytes: settings.unread_body_bytes,
             unwanted: false,
             lingers: false,
             held_back,
@@ -240,7 +239,7 @@ impl Drop for Body {
             Kind::Http(http) if http.held_back || http.incoming.is_end_stream() => {
                 http.arrival.set_over();
             }
-            Kind::Http(http) => event_loop::spawn(http.throw_away()).detach(),
+            Kind::Http(http) => event_loop::spawn(http.discard()).detach(),
         }
     }
 }
@@ -284,20 +283,20 @@ impl HttpIncoming {
         }
     }
 
-    async fn throw_away(mut self) {
+    async fn discard(mut self) {
         self.unwanted = true;
         self.lingers = self.arrival.wait().is_none();
         let arrival = self.arrival.clone();
         if self.lingers {
-            let _ = time::timeout(LINGERING, self.take_rest()).await;
+            let _ = time::timeout(LINGERING, self.read_rest()).await;
         } else {
-            self.take_rest().await;
+            self.read_rest().await;
         }
         arrival.set_over();
     }
 
-    async fn take_rest(&mut self) {
-        let mut left = UNWANTED_BYTES;
+    async fn read_rest(&mut self) {
+        let mut left = self.unread_body_bytes;
         while let Some(Ok(frame)) = poll_fn(|context| self.poll_frame(context)).await {
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             let Some(rest) = left.checked_sub(length) else { return };

@@ -4,11 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Poll, ready};
 
-use crate::recovery::Mark;
 use http::{Request, Response};
 
 use crate::cause::Cause;
 use crate::error_report::About;
+use crate::recovery::Mark;
 use crate::request::application::{Application, is_ended};
 use crate::request::body::Body;
 use crate::request::panic_guard::{Foreign, catch};

@@ -4,10 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 
-use crate::recovery::Mark;
 use http_body::{Body as HttpBody, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::recovery::Mark;
 use crate::recovery::panics;
 
 pin_project! {

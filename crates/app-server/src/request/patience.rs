@@ -19,14 +19,14 @@ use event_loop::time::{self, Sleep};
 pub(crate) struct Pace {
     patience: Duration,
     /// Bytes per second. 0: any byte earns back the full patience.
-    least_rate: u32,
+    min_rate: u32,
     left: Duration,
     waiting_since: Option<Instant>,
 }
 
 impl Pace {
-    pub(crate) fn new(patience: Duration, least_rate: u32) -> Self {
-        Pace { patience, least_rate, left: patience, waiting_since: None }
+    pub(crate) fn new(patience: Duration, min_rate: u32) -> Self {
+        Pace { patience, min_rate, left: patience, waiting_since: None }
     }
 
     /// Starts waiting, unless already waiting. Returns the deadline.
@@ -51,7 +51,7 @@ impl Pace {
 
     fn earn(&mut self, bytes: usize, now: Instant) {
         self.rest(now);
-        self.left = match self.least_rate {
+        self.left = match self.min_rate {
             0 => self.patience,
             rate => {
                 let earned = Duration::from_secs_f64(bytes as f64 / f64::from(rate));
@@ -104,8 +104,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    pub(crate) fn new(limit: Duration, least_rate: u32) -> Self {
-        Patience { pace: Pace::new(limit, least_rate), alarm: Alarm::default() }
+    pub(crate) fn new(limit: Duration, min_rate: u32) -> Self {
+        Patience { pace: Pace::new(limit, min_rate), alarm: Alarm::default() }
     }
 
     /// How long the peer may be silent.

@@ -40,13 +40,13 @@ impl Permits {
 
     /// How many requests at once may have bodies that are still arriving: three quarters of all, so that
     /// some permits stay reserved for complete requests.
-    fn most_arriving(&self) -> usize {
+    fn max_arriving(&self) -> usize {
         self.limit - self.limit / 4
     }
 
     /// How many of the reserved permits bodies may hold on probation: until the body is complete, or
     /// until the next one needs a permit. A body sent in one piece is complete before that.
-    fn most_on_probation(&self) -> usize {
+    fn max_on_probation(&self) -> usize {
         self.limit / 8
     }
 
@@ -65,7 +65,7 @@ impl Permits {
         };
         let net = net();
         let is_full = || {
-            self.taken.get() >= self.limit || self.arriving.borrow().len() >= self.most_arriving()
+            self.taken.get() >= self.limit || self.arriving.borrow().len() >= self.max_arriving()
         };
         if is_full() {
             self.forget_arrived();
@@ -88,14 +88,14 @@ impl Permits {
 
     /// Whether one more body is admitted on probation, when the permits for bodies are taken.
     fn admits_on_probation(&self) -> bool {
-        let most = self.most_arriving() + self.most_on_probation();
+        let most = self.max_arriving() + self.max_on_probation();
         let has_room = self.taken.get() < self.limit && self.arriving.borrow().len() < most;
         has_room || self.end_on_probation()
     }
 
     /// Ends the request that has been on probation the longest.
     fn end_on_probation(&self) -> bool {
-        let first = self.arriving.borrow().keys().nth(self.most_arriving()).copied();
+        let first = self.arriving.borrow().keys().nth(self.max_arriving()).copied();
         first.is_some_and(|place| {
             self.end(place);
             true
@@ -131,7 +131,7 @@ impl Permits {
         let ended = self.arriving.borrow_mut().remove(&place);
         if let Some((_, arrival)) = ended {
             self.taken.set(self.taken.get() - 1);
-            arrival.end(Eviction::OthersCome(self.limit));
+            arrival.end(Eviction::PermitNeeded(self.limit));
         }
     }
 
@@ -159,7 +159,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Permits { taken, arriving, .. } = &*self.permits;
         if let Some((place, arrival)) = &self.arriving {
-            if arrival.has_lost_its_place() {
+            if arrival.was_evicted() {
                 return;
             }
             arriving.borrow_mut().remove(place);
@@ -178,7 +178,7 @@ struct ArrivalState {
     pace: Pace,
     stage: Stage,
     /// Whether more of it will arrive, wanted or not.
-    still_comes: bool,
+    is_incomplete: bool,
     /// Whether an isolated process waits for it.
     holds_process: bool,
     /// The task that waits for the response.
@@ -187,7 +187,7 @@ struct ArrivalState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    OnItsWay,
+    Arriving,
     /// The body is still arriving, but its response has started.
     Answered,
     /// The body is complete or unwanted.
@@ -202,15 +202,15 @@ pub(crate) enum Eviction {
     /// Its body has been too slow for this long.
     TooSlow(Duration),
     /// Others need the permit; the limit on requests in flight.
-    OthersCome(usize),
+    PermitNeeded(usize),
 }
 
 impl Arrival {
     pub(crate) fn new(settings: &Settings) -> Self {
         Arrival(Arc::new(Mutex::new(ArrivalState {
             pace: Pace::new(settings.receive_timeout, settings.min_rate),
-            stage: Stage::OnItsWay,
-            still_comes: true,
+            stage: Stage::Arriving,
+            is_incomplete: true,
             holds_process: false,
             waiter: None,
         })))
@@ -219,7 +219,7 @@ impl Arrival {
     /// Starts waiting for more. Returns the deadline; `None` if no more is expected.
     pub(crate) fn wait(&self) -> Option<Instant> {
         let mut state = self.lock();
-        matches!(state.stage, Stage::OnItsWay | Stage::Answered)
+        matches!(state.stage, Stage::Arriving | Stage::Answered)
             .then(|| state.pace.wait(time::now()))
     }
 
@@ -235,7 +235,7 @@ impl Arrival {
     /// Records that no more of the body will arrive or is wanted.
     pub(crate) fn set_over(&self) {
         let mut state = self.lock();
-        state.still_comes = false;
+        state.is_incomplete = false;
         if !matches!(state.stage, Stage::Ended(_)) {
             state.stage = Stage::Over;
         }
@@ -244,7 +244,7 @@ impl Arrival {
     /// Records that the response has started: from now on the request ends on its own.
     pub(crate) fn set_answered(&self) {
         let mut state = self.lock();
-        if state.stage == Stage::OnItsWay {
+        if state.stage == Stage::Arriving {
             state.stage = Stage::Answered;
         }
         state.waiter = None;
@@ -255,7 +255,7 @@ impl Arrival {
         let (waiter, ends) = {
             let mut state = self.lock();
             match state.stage {
-                Stage::OnItsWay => state.stage = Stage::Ended(eviction),
+                Stage::Arriving => state.stage = Stage::Ended(eviction),
                 Stage::Answered => state.stage = Stage::Over,
                 Stage::Over | Stage::Ended(_) => {}
             }
@@ -274,10 +274,10 @@ impl Arrival {
         if let Stage::Ended(eviction) = state.stage {
             return Some(match eviction {
                 Eviction::TooSlow(patience) => Cause::BodyTooSlow(patience),
-                Eviction::OthersCome(limit) => Cause::MadeRoom(limit),
+                Eviction::PermitNeeded(limit) => Cause::MadeRoom(limit),
             });
         }
-        if state.stage == Stage::OnItsWay
+        if state.stage == Stage::Arriving
             && !state.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(context.waker()))
         {
             state.waiter = Some(context.waker().clone());
@@ -286,8 +286,8 @@ impl Arrival {
     }
 
     /// Whether more of the body will arrive, wanted or not.
-    pub(crate) fn still_comes(&self) -> bool {
-        self.lock().still_comes
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.lock().is_incomplete
     }
 
     pub(crate) fn set_holds_process(&self) {
@@ -299,11 +299,11 @@ impl Arrival {
     }
 
     fn is_on_its_way(&self) -> bool {
-        self.lock().stage == Stage::OnItsWay
+        self.lock().stage == Stage::Arriving
     }
 
-    fn has_lost_its_place(&self) -> bool {
-        matches!(self.lock().stage, Stage::Ended(Eviction::OthersCome(_)))
+    fn was_evicted(&self) -> bool {
+        matches!(self.lock().stage, Stage::Ended(Eviction::PermitNeeded(_)))
     }
 
     fn behind(&self, now: Instant) -> Duration {
@@ -340,7 +340,7 @@ mod tests {
         let _bodies: Vec<_> =
             (1..=6).map(|last| permits.enter(arrival().as_ref(), || net(last)).unwrap()).collect();
         assert_eq!(permits.arriving.borrow().len(), 6);
-        assert_eq!(permits.most_arriving(), 6);
+        assert_eq!(permits.max_arriving(), 6);
         let _whole: Vec<_> = (0..2).map(|_| permits.enter(None, || net(9)).unwrap()).collect();
         assert_eq!(permits.taken.get(), 8);
     }
@@ -381,10 +381,10 @@ mod tests {
         // without one.
         let without: Vec<_> = std::iter::from_fn(|| permits.enter(None, || net(9))).collect();
         assert_eq!(without.len(), 3);
-        let have_left = crowd.iter().filter(|it| it.has_lost_its_place()).count();
+        let have_left = crowd.iter().filter(|it| it.was_evicted()).count();
         assert_eq!(
             have_left,
-            60 - permits.most_arriving(),
+            60 - permits.max_arriving(),
             "the first to arrive keep their permits"
         );
         drop((held, without));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use event_loop::signals::Signal;
 use event_loop::time;
 
-use crate::connections::is_to_be_said;
+use crate::connections::should_warn;
 use crate::listen;
 use crate::phase::Trigger;
 use crate::request::service::HttpService;
@@ -30,7 +30,7 @@ impl<S: HttpService> ServingProcess<S> {
             let limit = self.application.settings.max_connections;
             // Wait for room first: a connection accepted beyond the limit would stay beyond it.
             while self.connections.len() >= limit {
-                if is_to_be_said(&warned_at) {
+                if should_warn(&warned_at) {
                     tracing::warn!(
                         "Connection limit reached (max_connections = {limit}); closing idle and \
                          incomplete connections to make room."
@@ -67,7 +67,7 @@ impl<S: HttpService> ServingProcess<S> {
                 Ok(Ok((stream, peer))) => self.start_connection(stream, peer),
                 Ok(Err(error)) if listen::is_short(&error) => {
                     let open = self.connections.len();
-                    if is_to_be_said(&warned_at) {
+                    if should_warn(&warned_at) {
                         tracing::warn!(open, "Accepting paused: {error}.");
                     }
                     if let Some(next) = self.make_room(open).await {

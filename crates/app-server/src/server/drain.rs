@@ -18,7 +18,7 @@ const MAX_BACKLOG: usize = 4096;
 impl<S: HttpService> ServingProcess<S> {
     /// Accepts what is in the backlog, completes all requests, and returns.
     pub(super) async fn drain(mut self) {
-        if self.listening.ours_alone {
+        if self.listening.is_exclusive {
             // A unix socket refuses new connections at once and keeps its backlog.
             if let Err(error) = self.listening.listener.stop_connects() {
                 tracing::debug!("Cannot shut down the listen socket: {error}.");

@@ -22,7 +22,7 @@ use crate::transport::Listen;
 use crate::upgrade::Upgrade;
 use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
-use crate::worker::end_with_supervisor;
+use crate::worker::{end_with_supervisor, is_worker};
 
 /// Opens the listen socket. Returns the process, still in phase starting, and what it has to take over.
 ///
@@ -77,7 +77,8 @@ fn upgrader(
     host: &Rc<dyn Host>,
 ) -> Option<Upgrader> {
     let circumstances = Circumstances {
-        idle_exit: listening.on.is_on_stdin().then_some(settings.idle_exit),
+        // The supervisor would only start another worker.
+        idle_exit: (listening.on.is_on_stdin() && !is_worker()).then_some(settings.idle_exit),
         origin,
         is_known_by_launcher: listening.is_mod_fcgids(),
         host: host.clone(),

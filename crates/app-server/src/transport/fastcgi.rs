@@ -14,7 +14,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
 use bytes::{Bytes, BytesMut};
 use event_loop::Task;
 use event_loop::net::Stream;
@@ -28,6 +27,7 @@ use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
+use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
 use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
@@ -109,16 +109,16 @@ struct Connection<S> {
     /// Whether several requests were in flight at once: from then on, no body may stop reading.
     multiplexed: bool,
     /// Bytes read after the last response of a connection that is being closed.
-    thrown_away: u64,
+    discarded: u64,
     /// Whether the write side has been shut down while still reading.
-    said_everything: bool,
+    write_is_shut_down: bool,
     last_progress: Instant,
     /// Something other than a body is arriving: the request, if these are its variables; since when.
     head: Option<(Option<RequestId>, Instant)>,
     /// The bytes recorded for it in the list of connections.
     held: usize,
     /// How fast the peer reads responses.
-    taking: Pace,
+    reading_pace: Pace,
     alarm: Alarm,
 }
 
@@ -160,7 +160,7 @@ impl<S: HttpService> Connection<S> {
         let is_mod_fcgids = application.surroundings.is_behind_mod_fcgid;
         let link = Link::new(limits, settings.response_bytes, is_mod_fcgids);
         let last_progress = time::now();
-        let taking = Pace::new(settings.send_timeout, settings.min_rate);
+        let reading_pace = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
             guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
             application,
@@ -172,12 +172,12 @@ impl<S: HttpService> Connection<S> {
             is_new,
             is_leaving: false,
             multiplexed: false,
-            thrown_away: 0,
-            said_everything: false,
+            discarded: 0,
+            write_is_shut_down: false,
             last_progress,
             head: None,
             held: 0,
-            taking,
+            reading_pace,
             alarm: Alarm::default(),
         }
     }
@@ -189,9 +189,9 @@ impl<S: HttpService> Connection<S> {
                 *waker = Some(context.waker().clone());
             }
         }
-        self.link.at_work.set(true);
+        self.link.is_running.set(true);
         let polled = self.work(context);
-        self.link.at_work.set(false);
+        self.link.is_running.set(false);
         polled
     }
 
@@ -249,14 +249,14 @@ impl<S: HttpService> Connection<S> {
                 match self.stream.poll_write_vectored(context, &slices[..count]) {
                     Poll::Ready(sent) => sent?,
                     Poll::Pending => {
-                        self.taking.wait(time::now());
+                        self.reading_pace.wait(time::now());
                         return Poll::Pending;
                     }
                 }
             };
             self.record_sent(sent);
             self.last_progress = time::now();
-            self.taking.progress(sent, || self.last_progress);
+            self.reading_pace.progress(sent, || self.last_progress);
             if self.unsent() < self.link.response_bytes / 2 {
                 self.link.wake_writers();
             }
@@ -330,14 +330,14 @@ impl<S: HttpService> Connection<S> {
         match protocol.close_when() {
             CloseWhen::Now => return Some(ConnectionEnd::Done),
             CloseWhen::AfterInput => {
-                if self.thrown_away > self.application.settings.unread_body_bytes {
+                if self.discarded > self.application.settings.unread_body_bytes {
                     return Some(ConnectionEnd::Done);
                 }
                 // Without keep-alive, nginx takes the end of the connection for the end of the response,
                 // and stops sending the body once a response starts: shut down writing while the rest is
                 // awaited.
-                if !self.said_everything {
-                    self.said_everything = true;
+                if !self.write_is_shut_down {
+                    self.write_is_shut_down = true;
                     if let Err(error) = self.stream.shutdown_write() {
                         return Some(ConnectionEnd::Gone(Some(error)));
                     }
@@ -410,7 +410,7 @@ impl<S: HttpService> Connection<S> {
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
-            self.thrown_away += input.len() as u64;
+            self.discarded += input.len() as u64;
         }
         protocol.handle_input(input);
     }
@@ -573,7 +573,7 @@ impl<S: HttpService> Connection<S> {
             }
         };
         if protocol.unsent() > 0 {
-            add(self.taking.wait(time::now()), WaitingFor::Peer);
+            add(self.reading_pace.wait(time::now()), WaitingFor::Peer);
         } else if protocol.is_between_requests() {
             let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
             add(self.last_progress + limit, WaitingFor::NextRequest);

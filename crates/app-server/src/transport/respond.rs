@@ -12,13 +12,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::thread;
 
-use crate::recovery::Mark;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::{Body as HttpBody, Frame};
 
 use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::{announced_length, check_lines, has_body, write_head};
+use crate::recovery::Mark;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::service::HttpService;

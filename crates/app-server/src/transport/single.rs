@@ -15,11 +15,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::recovery::{ConnectionGuard, ReplyFormat};
 use bytes::{Bytes, BytesMut};
 use event_loop::pipe;
 use http::{Request, StatusCode, response};
 
+use crate::recovery::{ConnectionGuard, ReplyFormat};
 use crate::request::application::{Application, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::patience::Patience;
@@ -90,7 +90,7 @@ pub(crate) async fn run<S: HttpService>(
     .await?;
     output.close();
     if let Some(input) = input {
-        input.throw_away(settings).await;
+        input.discard_rest(settings).await;
     }
     Ok(if output.broken.get() { Ended::Truncated } else { Ended::Complete })
 }
@@ -171,7 +171,7 @@ impl Input {
     }
 
     /// Reads and discards what is left, within limits.
-    async fn throw_away(mut self, settings: &Settings) {
+    async fn discard_rest(mut self, settings: &Settings) {
         let mut room = settings.unread_body_bytes;
         while let Ok(Some(piece)) = poll_fn(|context| self.poll_piece(context)).await {
             let Some(rest) = room.checked_sub(piece.len() as u64) else { return };

@@ -176,7 +176,7 @@ fn ask(folder: &Path) {
 
 /// Crashes while it responds; the restarted program reports that it continues.
 fn crashing_helper() {
-    if let Some(inherited) = reexec::take_inherited(&["listen", "keep", "drain"]) {
+    if let Some(inherited) = reexec::take_inherited(&[]) {
         let why = inherited.into_iter().find_map(|word| match word {
             reexec::InheritedWord::Text(name, value) if name == "why" => Some(value),
             _ => None,

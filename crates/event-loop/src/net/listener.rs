@@ -291,7 +291,7 @@ impl Listener {
         match accepted {
             Ok(connection) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                count(|counters| &counters.accepts_in_vain);
+                count(|counters| &counters.empty_accepts);
                 if self.is_stopped() { Err(stopped_and_empty()) } else { Ok(None) }
             }
             // Some kernels return this for a socket that was shut down.

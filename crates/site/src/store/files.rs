@@ -67,7 +67,7 @@ pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreErro
     match close_to_others(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(StoreError::file(folder, error)),
-        Ok(Access::OursAlone) => {}
+        Ok(Access::Private) => {}
         Ok(Access::Foreign(_)) if trust == Trust::FolderOwner => {}
         Ok(Access::Foreign(account)) => {
             return Err(StoreError::ForeignFolder { folder: folder.to_owned(), account });

@@ -73,7 +73,7 @@ pub fn hold_for_exec() -> MaskBefore {
 
 /// Same as [`hold_for_exec`], but unblocks all other signals: for a handler that runs with all of them blocked.
 /// Async-signal-safe.
-pub fn hold_for_exec_alone() {
+pub fn hold_for_exec_only() {
     set_mask(&set_of(&HELD));
 }
 

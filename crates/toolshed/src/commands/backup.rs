@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use site::LoginSettings;
 use site::store::Trust;
 
-use super::right_settings;
+use super::valid_settings;
 use crate::application;
 use crate::config::{self, Configuration, Typed};
 use crate::installation::{KEY, STORE_JOURNAL, STORE_SHM, STORE_WAL, default_log};
@@ -15,7 +15,7 @@ use crate::report::{self, Failure};
 
 /// Writes the copy.
 pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
-    let configuration = right_settings(typed)?;
+    let configuration = valid_settings(typed)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let file = store.file().display();

@@ -139,7 +139,7 @@ fn configured(findings: &mut Findings, configuration: &Configuration) {
         findings.note(
             "Configuration",
             warning.trim_end_matches('.'),
-            "docs/configuration.md has all.",
+            "`toolshed settings` lists all settings.",
         );
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::Typed;
+use crate::installation::PREVIOUS;
 use crate::report::{self, Failure};
 use crate::{log, upgrade};
 
@@ -14,9 +15,9 @@ pub(crate) fn run(typed: &Typed, file: &Path) -> Result<(), Failure> {
     log::to_stderr_from(tracing::Level::WARN);
     let program = upgrade::install(typed, file)?;
     report::print(&format!(
-        "Installed {}; the previous version is kept as {}.previous.\n\
+        "Installed {}; the previous version is kept as {}.\n\
          Running processes upgrade within a few seconds.\n",
         program.display(),
-        program.display(),
+        PREVIOUS.beside(&program).display(),
     ))
 }

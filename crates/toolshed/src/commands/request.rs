@@ -13,7 +13,7 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::right_settings;
+use super::valid_settings;
 use crate::application::{self, SiteHost};
 use crate::config::Typed;
 use crate::flags::RequestFlags;
@@ -22,7 +22,7 @@ use crate::report::Failure;
 
 /// Sends the request and prints the response.
 pub(crate) fn run(typed: &Typed, flags: &RequestFlags) -> Result<(), Failure> {
-    let configuration = right_settings(typed)?;
+    let configuration = valid_settings(typed)?;
     let request = request(flags)?;
     log::to_stderr();
     log::configuration(&configuration);

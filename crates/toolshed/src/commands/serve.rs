@@ -5,7 +5,7 @@ use std::rc::Rc;
 use app_server::{Address, Server, Transport};
 use site::{Password, login};
 
-use super::right_settings;
+use super::valid_settings;
 use crate::application::{self, SiteHost};
 use crate::config::{Configuration, Typed};
 use crate::log::Terminal;
@@ -19,7 +19,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let upgrade = upgrade::begin(typed, false);
-    let mut configuration = right_settings(typed)?;
+    let mut configuration = valid_settings(typed)?;
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     if let Err(error) = app_server::check_descriptors() {

@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
-use super::right_settings;
+use super::valid_settings;
 use crate::config::{Configuration, KEYS, Key, Typed, nearest};
 use crate::report::{self, Failure};
 
 /// Prints a line per setting, or the description of one.
 pub(crate) fn run(typed: &Typed, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else {
-        return report::print(&list(&right_settings(typed)?));
+        return report::print(&list(&valid_settings(typed)?));
     };
     let names = || KEYS.iter().map(|key| key.name);
     match KEYS.iter().find(|key| key.name == name || key.variable() == name) {

@@ -2,14 +2,14 @@
 
 use site::Access;
 
-use super::right_settings;
+use super::valid_settings;
 use crate::application;
 use crate::config::Typed;
 use crate::report::{self, Failure};
 
 /// Prints a line per tool: name, who may use it, path, title.
 pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let configuration = right_settings(typed)?;
+    let configuration = valid_settings(typed)?;
     let site = application::site_settings(&configuration.settings);
     let rows: Vec<[String; 4]> = tools::TABLE
         .iter()

@@ -19,7 +19,7 @@ use crate::{commands, upgrade};
 /// # Errors
 /// If this version, with this configuration, could not serve.
 pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
-    let configuration = commands::right_settings(typed)?;
+    let configuration = commands::valid_settings(typed)?;
     let save = upgrade::save_configuration;
     let settings = application::server_settings(&configuration.settings);
     let mut request = http::Request::new(None);

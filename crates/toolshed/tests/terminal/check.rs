@@ -59,7 +59,7 @@ fn about(text: &str, subject: &str) -> String {
 }
 
 #[test]
-fn a_whole_installation_is_well() {
+fn a_complete_installation_passes() {
     let (code, text) =
         installed().run(&["check", "www"], &[LISTEN, ("APP_PASSWORD", "a password")]);
     let files = site_files();
@@ -118,7 +118,7 @@ fn listing(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_would_not_work_is_named_with_what_to_do() {
+fn problems_are_reported_with_a_cure() {
     type Case = (&'static str, fn(&Path), &'static str, i32, &'static str);
     let cases: &[Case] = &[
         (
@@ -349,7 +349,7 @@ fn what_would_not_work_is_named_with_what_to_do() {
 
 /// Runs as an unprivileged account, because root may write everywhere.
 #[test]
-fn what_the_account_cannot_write_is_wrong() {
+fn unwritable_paths_are_reported() {
     type Case = (&'static str, fn(&Path), &'static str);
     let cases: [Case; 4] = [
         (
@@ -404,7 +404,7 @@ fn what_the_account_cannot_write_is_wrong() {
 
 /// Root does not serve from another account's folder, but may copy its store in the shell.
 #[test]
-fn a_folder_of_another_account_is_for_that_account() {
+fn a_folder_of_another_account_is_reported() {
     let installation = installed();
     let data = installation.path().join("data");
     std::fs::create_dir(&data).unwrap();
@@ -422,7 +422,7 @@ fn a_folder_of_another_account_is_for_that_account() {
 }
 
 #[test]
-fn what_a_killed_backup_has_left_is_named_with_its_size() {
+fn leftovers_of_a_killed_backup_are_reported_with_their_size() {
     let installation = installed();
     let left = installation.path().join("data/.copy.a1b2c3");
     std::fs::create_dir_all(&left).unwrap();
@@ -437,14 +437,14 @@ fn what_a_killed_backup_has_left_is_named_with_its_size() {
 const NOBODY: u32 = 65_534;
 
 #[test]
-fn without_a_launcher_the_usual_address_is_looked_at() {
+fn without_a_launcher_the_default_address_is_checked() {
     let (code, text) = Installation::new().run(&["check"], &[]);
     assert_eq!(code, 0, "{text}");
     assert!(about(&text, "Listening").contains("127.0.0.1:8080 is "), "{text}");
 }
 
 #[test]
-fn a_password_of_the_set_up_page_is_known_and_nothing_is_changed_by_the_look() {
+fn a_password_from_the_set_up_page_is_found_without_changing_anything() {
     let installation = installed();
     installation.write("toolshed.setup", "a text of 16 characters");
     let running = installation.start_external(&[]);
@@ -460,7 +460,7 @@ fn a_password_of_the_set_up_page_is_known_and_nothing_is_changed_by_the_look() {
 }
 
 #[test]
-fn a_taken_address_may_be_this_very_site() {
+fn an_address_in_use_is_only_a_note() {
     let installation = installed();
     let _taken =
         std::os::unix::net::UnixListener::bind(installation.path().join("own.sock")).unwrap();
@@ -474,7 +474,7 @@ fn a_taken_address_may_be_this_very_site() {
 }
 
 #[test]
-fn a_variable_that_is_nearly_a_setting_is_named() {
+fn a_variable_similar_to_a_setting_is_reported() {
     let (code, text) = installed().run(&["check", "www"], &[("TOOLSHED_PUBILC", "all")]);
     assert_eq!(code, 0, "{text}");
     assert!(
@@ -486,7 +486,7 @@ fn a_variable_that_is_nearly_a_setting_is_named() {
 }
 
 #[test]
-fn run_by_hand_the_launcher_explains_itself_and_checks() {
+fn the_launcher_in_a_shell_explains_itself_and_runs_the_check() {
     let installation = installed();
     let launcher = installation.path().join("www/dispatch.fcgi");
     let (code, text) = installation.run(&[], &[("TOOLSHED_LAUNCHER", launcher.to_str().unwrap())]);

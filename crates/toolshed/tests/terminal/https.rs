@@ -10,7 +10,7 @@ fn has(answer: &str, line: &str) -> bool {
 }
 
 #[test]
-fn https_for_everybody_is_a_redirect_and_half_a_year() {
+fn https_redirect_also_raises_hsts_to_half_a_year() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "https = \"redirect\"\n");
     let running = installation.spawn_by_web_server(&[]);

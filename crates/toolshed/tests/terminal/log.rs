@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::program::Installation;
 
 #[test]
-fn of_a_spawned_process_it_is_beside_the_program_and_for_the_owner_alone() {
+fn a_spawned_process_logs_beside_the_program_for_the_owner_only() {
     let installation = Installation::new();
     let running = installation.spawn_by_web_server(&[]);
     assert!(running.ask(&[("REQUEST_URI", "/healthz")]).starts_with("Status: 200"));
@@ -51,7 +51,7 @@ fn the_environment_and_the_file_name_another() {
 }
 
 #[test]
-fn when_it_cannot_be_written_standard_error_says_so_and_the_site_is_served() {
+fn an_unwritable_log_is_reported_on_standard_error_and_the_site_is_served() {
     let installation = Installation::new();
     installation.write("logs", "a file where a folder should be");
     let running = installation.spawn_by_web_server(&[]);
@@ -84,7 +84,7 @@ fn the_greeting_of_serve_stays_at_the_terminal() {
 
 /// Nothing reads the program's standard output any more: what is printed is lost, but the request is answered.
 #[test]
-fn a_tool_that_prints_to_nobody_answers() {
+fn a_tool_that_prints_to_a_closed_pipe_responds() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "public = [\"diagnostics\"]\n");
     let mut running = installation.start_external(&[]);

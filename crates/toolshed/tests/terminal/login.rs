@@ -112,7 +112,7 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
 }
 
 #[test]
-fn a_password_is_set_in_the_file_and_all_else_stays() {
+fn set_password_changes_nothing_else_in_the_file() {
     let installation = Installation::new();
     let file = installation.path().join("toolshed.toml");
     let set = |typed: &str| typed_to(installation.command(&["set-password"], &[]), typed);
@@ -193,7 +193,7 @@ fn a_file_that_root_writes_belongs_to_the_sites_account() {
 }
 
 #[test]
-fn a_file_that_cannot_be_changed_stays_and_nobody_types_in_vain() {
+fn an_unwritable_file_is_reported_before_the_password_is_asked_for() {
     let installation = Installation::new();
     for (text, expected) in [
         ("a = 1 2\n", "toolshed.toml, line 1: invalid TOML"),
@@ -267,7 +267,7 @@ fn a_hash_is_not_appended_to_a_file_that_has_one() {
 }
 
 #[test]
-fn short_and_empty_passwords_are_told() {
+fn short_and_empty_passwords_are_rejected() {
     let installation = Installation::new();
     let (code, line, said) = hashed(&installation, "short");
     assert_eq!(code, 0);
@@ -358,7 +358,7 @@ fn a_wrong_hash_is_named_and_not_shown() {
 }
 
 #[test]
-fn serve_on_this_machine_makes_a_password_up_and_says_it_at_the_terminal_alone() {
+fn serve_on_loopback_generates_a_password_and_prints_it_only_at_the_terminal() {
     let installation = Installation::new();
     let mut seen = Vec::new();
     for environment in [&[] as &[_], &[], &[("APP_PASSWORD", "one of my own")]] {
@@ -479,7 +479,7 @@ fn in_the_shell_everything_is_the_owners() {
 
 /// Another account can neither read the key, the store or the log, nor reach the socket.
 #[test]
-fn another_account_gets_at_nothing() {
+fn another_account_has_no_access() {
     let installation = Installation::new();
     let running =
         installation.start_external(&[("APP_PASSWORD", PASSWORD), ("TOOLSHED_LOG", "logs/my.log")]);

@@ -37,7 +37,7 @@ fn a_version_is_installed_only_when_it_passes() {
     assert_eq!(code, 1, "{said}");
     let why = "! toolshed: broken was not installed: its check ended with exit code 3";
     assert!(said.contains(why), "{said}");
-    assert!(said.contains("! Hint: The version before goes on"), "{said}");
+    assert!(said.contains("! Hint: The previous version continues unchanged."), "{said}");
     assert!(!installation.path().join("toolshed.new").exists());
     assert_eq!(std::fs::read(installation.program()).unwrap(), before);
 
@@ -282,7 +282,7 @@ For bash, in ~/.bashrc: source <(toolshed completions bash)
 ];
 
 #[test]
-fn help_is_to_the_letter_and_fits_a_screen() {
+fn help_is_exact_and_fits_a_screen() {
     for (arguments, expected) in HELP {
         let (code, text) = run(&[*arguments, &["--help"]].concat(), &[]);
         assert_eq!(text, *expected, "{arguments:?}");
@@ -306,7 +306,7 @@ fn every_command_has_its_help_tested() {
 }
 
 #[test]
-fn slips_are_named() {
+fn mistakes_are_reported() {
     let cases: [(&[&str], &str); 4] = [
         (&["sevre"], "! error: unrecognized subcommand 'sevre'"),
         (&["serve", "--lisen", "x"], "a similar argument exists: '--listen'"),
@@ -321,7 +321,7 @@ fn slips_are_named() {
 }
 
 #[test]
-fn a_taken_address_is_named() {
+fn an_address_in_use_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let expected = format!(
@@ -344,7 +344,7 @@ fn a_taken_address_is_named() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_folder_is_reported() {
     let (code, text) = run(&["fastcgi", "--listen", "unix:/nowhere/at/all/socket"], &[]);
     assert_eq!(code, 1);
     assert!(
@@ -354,7 +354,7 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_reader_that_has_gone_away_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     let installation = Installation::new();
     for arguments in
         [&["tools"][..], &["settings"], &["check"], &["completions", "bash"], &["--help"]]
@@ -369,7 +369,7 @@ fn a_reader_that_has_gone_away_is_no_failure() {
 }
 
 #[test]
-fn tools_are_listed_with_what_is_open() {
+fn tools_are_listed_with_their_access() {
     let (code, text) = run(&["tools"], &[]);
     assert_eq!(code, 0, "{text}");
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -383,7 +383,7 @@ fn tools_are_listed_with_what_is_open() {
 }
 
 #[test]
-fn settings_are_listed_with_where_they_stand() {
+fn settings_are_listed_with_their_source() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "\nidle_timeout = 90\npublic = \"all\"");
     let (code, text) = installation.run(&["settings"], &[("TOOLSHED_PUBLIC", "checksum")]);

@@ -78,7 +78,7 @@ fn closed(installation: &Installation, arguments: &[&str], redirection: &str) ->
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_a_failure_and_said_once() {
+fn an_unwritable_result_fails_with_one_message() {
     let installation = installation();
     for (arguments, input) in COMMANDS {
         let mut command = installation.command(arguments, &[]);
@@ -94,7 +94,7 @@ fn a_result_that_cannot_be_written_is_a_failure_and_said_once() {
 }
 
 #[test]
-fn a_reader_that_has_gone_and_a_closed_output_are_no_failure() {
+fn closed_pipes_and_outputs_are_not_failures() {
     let installation = installation();
     for (arguments, input) in COMMANDS {
         let mut command = installation.command(arguments, &[]);
@@ -109,7 +109,7 @@ fn a_reader_that_has_gone_and_a_closed_output_are_no_failure() {
 }
 
 #[test]
-fn without_anybody_to_tell_the_result_and_the_exit_code_are_the_same() {
+fn without_standard_error_result_and_exit_code_are_the_same() {
     let installation = installation();
     for (arguments, input) in COMMANDS {
         for (what, mut command) in with_each_bad_error(&installation, arguments) {

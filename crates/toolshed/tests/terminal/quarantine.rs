@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::program::Installation;
 
 #[test]
-fn only_the_tool_that_crashed_is_left_alone_wherever_the_site_is() {
+fn only_the_tool_that_crashed_is_quarantined_wherever_the_site_is_mounted() {
     let installation = Installation::new();
     let data = installation.path().join("data");
     std::fs::DirBuilder::new().mode(0o700).create(data).unwrap();
@@ -34,7 +34,7 @@ fn only_the_tool_that_crashed_is_left_alone_wherever_the_site_is() {
 
 /// The login closes the folder, too, but on a public site it may never run.
 #[test]
-fn where_crashes_are_noted_nobody_else_can_write() {
+fn other_accounts_cannot_write_where_crashes_are_recorded() {
     let installation = Installation::new();
     let data = installation.path().join("data");
     std::fs::create_dir(&data).unwrap();

@@ -85,7 +85,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn too_few_descriptors_are_said_with_the_cure() {
+fn too_few_descriptors_are_reported_with_a_cure() {
     let installation = Installation::new();
     for limit in 4..20 {
         for arguments in [
@@ -113,7 +113,7 @@ fn too_few_descriptors_are_said_with_the_cure() {
 
 /// `nohup` and a shell without job control ignore signals, which must not stop the server then.
 #[test]
-fn signals_that_are_ignored_at_the_start_end_nothing() {
+fn signals_ignored_at_startup_stay_ignored() {
     let installation = Installation::new();
     for arguments in [SERVE, SERVE_BY_WORKERS] {
         let serving = Serving::start(after("trap '' HUP INT QUIT", &installation, arguments));

@@ -35,7 +35,7 @@ fn the_site_over_cgi() {
 }
 
 #[test]
-fn over_cgi_too_a_wrong_setting_is_a_page_and_the_cause_in_the_log() {
+fn over_cgi_a_wrong_setting_gets_a_page_and_the_log_has_the_cause() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "listen = 7");
     let (code, text) = ask(&installation, "/project/");
@@ -72,7 +72,7 @@ fn one_request_in_the_shell() {
 }
 
 #[test]
-fn of_a_failure_the_shell_gets_the_page_and_the_cause() {
+fn the_shell_shows_page_and_cause_of_a_failure() {
     let installation = Installation::new();
     let panics = "/tools/diagnostics/crash?how=panic&runs=inline";
     let (code, text) =
@@ -116,7 +116,7 @@ fn a_body_from_a_file_or_standard_input() {
 }
 
 #[test]
-fn slips_of_request_are_named() {
+fn mistakes_in_request_are_reported() {
     for (arguments, code, expected) in [
         (&["request", "G T", "/"][..], 2, "! toolshed: Invalid method: \"G T\".\n"),
         (

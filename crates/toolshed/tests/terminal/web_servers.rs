@@ -75,7 +75,7 @@ fn with_a_list_that_cannot_be_read_every_request_is_answered_503() {
 }
 
 #[test]
-fn only_those_named_are_served() {
+fn only_listed_web_servers_are_served() {
     for list in ["127.0.0.1", "192.0.2.1, 127.0.0.1", "::ffff:127.0.0.1"] {
         let (answered, said) = ask(Some(list));
         assert_eq!(answered, 8, "{list}: {said}");
@@ -91,7 +91,7 @@ fn only_those_named_are_served() {
 }
 
 #[test]
-fn without_a_list_everybody_is_served_and_the_owner_is_warned() {
+fn without_a_list_all_are_served_with_a_warning() {
     let (answered, said) = ask(None);
     assert_eq!(answered, 8, "{said}");
     assert!(said.contains("WARN") && said.contains("Prefer unix:PATH"), "{said}");

@@ -159,7 +159,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
 }
 
 #[test]
-fn files_that_cannot_be_read_are_named() {
+fn unreadable_files_are_reported() {
     let installation = Installation::new();
     let file = installation.path().join("toolshed.toml");
     std::fs::write(&file, b"# one\n# caf\xe9\n").unwrap();
@@ -183,7 +183,7 @@ fn what_editors_on_windows_leave_behind_does_no_harm() {
 }
 
 #[test]
-fn a_tool_that_there_is_not_is_answered_with_those_that_there_are() {
+fn an_unknown_tool_is_reported_with_the_known_ones() {
     let installation = Installation::new();
     let (code, text) = installation.run(&["tools"], &[("TOOLSHED_PUBLIC", "all,chekcsum")]);
     let start = "! toolshed: TOOLSHED_PUBLIC is \"all,chekcsum\"; no such tool: \"chekcsum\"; write \
@@ -231,7 +231,7 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
 }
 
 #[test]
-fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process() {
+fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
     // file, environment, what the log says
     type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
     let cases: &[Case] = &[
@@ -326,7 +326,7 @@ fn under_fastcgi_each_is_named_in_the_log_at_the_start_and_none_ends_the_process
 }
 
 #[test]
-fn the_page_says_more_only_when_the_setting_asks_for_it() {
+fn the_page_shows_mistakes_only_if_the_setting_allows_it() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "idle_timeout = \"<5>\"\nshow_configuration_errors = true");
     let running = installation.spawn_by_web_server(&[]);
@@ -344,7 +344,7 @@ fn the_page_says_more_only_when_the_setting_asks_for_it() {
 }
 
 #[test]
-fn once_it_is_right_the_site_is_served_by_the_same_process() {
+fn once_fixed_the_same_process_serves_the_site() {
     let installation = Installation::new();
     installation.write("toolshed.toml", WRONG);
     let running = installation.spawn_by_web_server(&[]);
@@ -364,7 +364,7 @@ fn once_it_is_right_the_site_is_served_by_the_same_process() {
 }
 
 #[test]
-fn a_right_file_sets_what_it_says() {
+fn a_valid_file_takes_effect() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "public = [\"checksum\"]");
     let running = installation.spawn_by_web_server(&[]);

@@ -18,7 +18,7 @@ pub(super) struct Link {
     /// Wakes the connection to send.
     pub(super) connection: RefCell<Option<Waker>>,
     /// Whether the connection is running and will notice by itself what a request does now.
-    pub(super) at_work: Cell<bool>,
+    pub(super) is_running: Cell<bool>,
     /// Requests that wait for room in the output.
     writers: RefCell<Vec<Waker>>,
     /// Unsent bytes at which requests wait.
@@ -93,7 +93,7 @@ impl Link {
         Rc::new(Link {
             protocol: RefCell::new(State::new(limits)),
             connection: RefCell::new(None),
-            at_work: Cell::new(false),
+            is_running: Cell::new(false),
             writers: RefCell::new(Vec::new()),
             response_bytes,
             broken: Cell::new(false),
@@ -102,7 +102,7 @@ impl Link {
     }
 
     fn changed(&self) {
-        if !self.at_work.get()
+        if !self.is_running.get()
             && let Some(connection) = &*self.connection.borrow()
         {
             connection.wake_by_ref();

@@ -80,7 +80,7 @@ impl WatchedConnection {
 
     /// Records that bytes have arrived.
     pub(super) fn received(&self, bytes: usize) {
-        if self.in_flight.get() == 0 && bytes > 0 && !self.body_still_comes() {
+        if self.in_flight.get() == 0 && bytes > 0 && !self.body_is_incomplete() {
             let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
             self.head.set(Some((since, before + bytes)));
         }
@@ -91,8 +91,8 @@ impl WatchedConnection {
     }
 
     /// Whether what arrives belongs to a request that has been answered.
-    pub(super) fn body_still_comes(&self) -> bool {
-        self.body.borrow().as_ref().is_some_and(Arrival::still_comes)
+    pub(super) fn body_is_incomplete(&self) -> bool {
+        self.body.borrow().as_ref().is_some_and(Arrival::is_incomplete)
     }
 
     /// Records in the list of connections what arrives between two requests.
@@ -102,7 +102,7 @@ impl WatchedConnection {
             return;
         }
         let receiving = match self.head.get() {
-            None if self.body_still_comes() => Some((self.idle_since.get(), 0)),
+            None if self.body_is_incomplete() => Some((self.idle_since.get(), 0)),
             head => head,
         };
         let before = self.receiving.replace(receiving);
@@ -120,7 +120,7 @@ impl WatchedConnection {
     /// The deadline for a request, or the rest of its head, to arrive. Bodies and responses have their
     /// own deadlines.
     pub(super) fn deadline(&self, settings: &Settings) -> Option<Instant> {
-        if self.in_flight.get() > 0 || self.blocked.get() || self.body_still_comes() {
+        if self.in_flight.get() > 0 || self.blocked.get() || self.body_is_incomplete() {
             return None;
         }
         Some(match self.head.get() {
