@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body::Body as _;
 
+use self::https::HttpsRedirect;
 use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
 use crate::http::format::Format;
@@ -39,7 +40,7 @@ use crate::tool::Tool;
 pub(crate) struct Middleware {
     gate: Option<Arc<Gate>>,
     asked_by_owner: bool,
-    redirects_to_https: bool,
+    https_redirect: Option<HttpsRedirect>,
     hsts: Option<HeaderValue>,
 }
 
@@ -49,8 +50,9 @@ impl Middleware {
         let hsts =
             hsts.and_then(|hsts| HeaderValue::try_from(format!("max-age={}", hsts.as_secs())).ok());
         let asked_by_owner = settings.asked_by_owner;
-        let redirects_to_https = settings.redirects_to_https && !asked_by_owner;
-        Middleware { gate, asked_by_owner, redirects_to_https, hsts }
+        let redirects = settings.redirects_to_https && !asked_by_owner;
+        let https_redirect = redirects.then(HttpsRedirect::new);
+        Middleware { gate, asked_by_owner, https_redirect, hsts }
     }
 
     /// Handles a request: identifies the visitor, runs the handler, completes its response.
@@ -89,8 +91,8 @@ impl Middleware {
         base: &BasePath,
         is_https: bool,
     ) -> Option<Response> {
-        let is_wanted = self.redirects_to_https && !is_https;
-        let mut response = is_wanted.then(|| https::redirect(request, base)).flatten()?;
+        let https_redirect = self.https_redirect.as_ref().filter(|_| !is_https)?;
+        let mut response = https_redirect.redirect(request, base)?;
         add_security_headers(response.headers_mut());
         Some(response)
     }

@@ -14,38 +14,49 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::http::base_path::BasePath;
 
-/// Returns where to redirect a request that came over HTTP; `None` if it is to be answered as it is.
-///
-/// `/healthz` is not redirected: monitors on the machine itself ask for it.
-pub(crate) fn redirect(request: &Request, base: &BasePath) -> Option<Response> {
-    let (uri, headers) = (request.uri(), request.headers());
-    let host = host_of(headers).filter(|host| !is_this_machine(host))?;
-    if uri.path() == "/healthz" {
-        return None;
+/// Redirects visitors who use HTTP.
+pub(crate) struct HttpsRedirect {
+    /// Whether the log says already that a proxy is not trusted.
+    warned: Once,
+}
+
+impl HttpsRedirect {
+    pub(crate) const fn new() -> Self {
+        HttpsRedirect { warned: Once::new() }
     }
-    if let Some(hint) = hint_of_https(headers) {
-        static SAID: Once = Once::new();
-        SAID.call_once(|| {
-            tracing::warn!(
-                "https = \"redirect\" not applied: {hint} says the visitor already uses HTTPS. Add the \
-                 proxy to trusted_proxies."
-            );
-        });
-        return None;
+
+    /// Returns where to redirect a request that came over HTTP; `None` if it is to be answered as it is.
+    ///
+    /// `/healthz` is not redirected: monitors on the machine itself ask for it.
+    pub(crate) fn redirect(&self, request: &Request, base: &BasePath) -> Option<Response> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let host = host_of(headers).filter(|host| !is_this_machine(host))?;
+        if uri.path() == "/healthz" {
+            return None;
+        }
+        if let Some(hint) = hint_of_https(headers) {
+            self.warned.call_once(|| {
+                tracing::warn!(
+                    "https = \"redirect\" not applied: {hint} says the visitor already uses HTTPS. Add the \
+                     proxy to trusted_proxies."
+                );
+            });
+            return None;
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = if path.starts_with('/') { path } else { "/" };
+        let location = HeaderValue::try_from(format!("https://{host}{}", base.link(path))).ok()?;
+        let is_read = [Method::GET, Method::HEAD].contains(request.method());
+        let mut response = Response::new(Body::empty());
+        // For all other methods, the status that preserves method and body; older clients do not know it.
+        *response.status_mut() =
+            if is_read { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+        let headers = response.headers_mut();
+        headers.insert(LOCATION, location);
+        // Browsers cache both indefinitely: an owner could not go back.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(response)
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = if path.starts_with('/') { path } else { "/" };
-    let location = HeaderValue::try_from(format!("https://{host}{}", base.link(path))).ok()?;
-    let is_read = [Method::GET, Method::HEAD].contains(request.method());
-    let mut response = Response::new(Body::empty());
-    // For all other methods, the status that preserves method and body; older clients do not know it.
-    *response.status_mut() =
-        if is_read { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, location);
-    // Browsers cache both indefinitely: an owner could not go back.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
 }
 
 /// The host name that the visitor used, without its port, since HTTPS has another one.
