@@ -393,6 +393,30 @@ fn a_refusal_is_not_lost_while_more_arrives() {
 }
 
 #[test]
+fn discarding_an_unread_body_is_limited() {
+    test(async {
+        let mut settings = Settings::default();
+        settings.unread_body_bytes = 1 << 20;
+        let server = Server::http(router(), settings);
+        let mut stream = server.connect_raw().await;
+        let head = "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 16777216\r\n\r\n";
+        write(&mut stream, head.as_bytes()).await.unwrap();
+        let mut left = 16 << 20;
+        let error = loop {
+            match write(&mut stream, &vec![0; left]).await {
+                Ok(written) => left -= written,
+                Err(error) => break error,
+            }
+            assert!(left > 0, "all of it was read, but 1 MiB is the limit");
+        };
+        assert!(
+            [std::io::ErrorKind::BrokenPipe, std::io::ErrorKind::ConnectionReset]
+                .contains(&error.kind())
+        );
+    });
+}
+
+#[test]
 fn continue_is_sent_before_the_body() {
     test(async {
         let server = Server::http(router(), Settings::default());
