@@ -231,6 +231,9 @@ fn bare_error(response: &mut Response) -> Option<HttpError> {
 /// written for programmers.
 async fn plain_text_error(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
     let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
     let media_type = MediaType::of(response.headers());
     let is_text = media_type.is_some_and(|media_type| media_type.is("text/plain"));
     let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
