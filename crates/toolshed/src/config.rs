@@ -406,8 +406,8 @@ fn refuse_foreign(file: &Path, opened: &File) -> io::Result<()> {
         Some(owner) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns its \
-                 folder"
+                "it belongs to another account (uid {owner}), and others can create files in its folder; if you \
+                 trust it, make this account its owner"
             ),
         )),
     }

@@ -61,8 +61,8 @@ impl Check {
             .unwrap_or_default();
         if let Some(owner) = foreign {
             return Verdict::Failed(format!(
-                "it belongs to another account (uid {owner}); if you trust it, give it to the account that owns its \
-                 folder"
+                "it belongs to another account (uid {owner}), and others can create files in its folder; if you \
+                 trust it, make this account its owner"
             ));
         }
         let arguments = [program.as_os_str()].into_iter();
