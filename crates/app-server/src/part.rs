@@ -30,6 +30,11 @@ impl Part {
         self
     }
 
+    /// Has the process that calls this answer the request: it is the child that was made for it.
+    pub(crate) fn answer_here(&mut self) {
+        self.limits = None;
+    }
+
     /// The name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()

@@ -15,6 +15,7 @@ use crate::isolation::frames::{Frames, PipeFrame};
 use crate::recovery::Mark;
 use crate::request::application::Application;
 use crate::request::body::{Body, BodyError, Sender};
+use crate::request::context::RequestContext;
 use crate::request::service::HttpService;
 
 /// The child's ends of the two pipes.
@@ -47,8 +48,11 @@ pub(super) fn run<S: HttpService>(
             sender,
             room: application.settings.body_bytes,
         };
-        let mut responding =
-            pin!(respond(application, Request::from_parts(head, body), mark, &mut answer));
+        let mut request = Request::from_parts(head, body);
+        if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+            context.part.answer_here();
+        }
+        let mut responding = pin!(respond(application, request, mark, &mut answer));
         poll_fn(|context| {
             if let Poll::Ready(written) = responding.as_mut().poll(context) {
                 return Poll::Ready(written);
@@ -75,8 +79,8 @@ async fn respond<S: HttpService>(
     pipe: &mut Writer,
 ) -> io::Result<()> {
     let method = request.method().clone();
-    let (head, body) =
-        application.answer_here(&mut Some(request), mark.of_last_request()).await.into_parts();
+    let response = application.answer(&mut Some(request), mark.of_last_request()).await;
+    let (head, body) = response.into_parts();
     let mut body = pin!(body);
     let is_all = !has_body(&method, head.status) || body.is_end_stream();
     let exact = body.size_hint().exact();

@@ -6,12 +6,15 @@ use std::task::Poll;
 
 use http::{Request, Response};
 
+use crate::cause::Cause;
 use crate::error_report::About;
+use crate::isolation::relay::Relay;
 use crate::isolation::{self, Limits};
 use crate::recovery::Mark;
-use crate::request::application::{Application, is_ended};
+use crate::request::application::{Application, InFlight, is_ended};
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
+use crate::request::permits::Arrival;
 use crate::request::response::ResponseBody;
 use crate::request::service::HttpService;
 
@@ -26,44 +29,65 @@ impl<S: HttpService> Application<S> {
         request: &mut Option<Request<Body>>,
         mark: Mark,
     ) -> Response<ResponseBody<S::Content>> {
-        let isolation = |request: &Request<Body>| {
-            let context = RequestContext::of(request.extensions());
-            let limits = context.part.limits()?;
-            // A filter's second body cannot be passed to another process, and no web server sends one.
-            context.filter_data().is_none().then_some(limits)
+        let (about, limits, entered) = self.admit(request.as_ref());
+        let permit = match entered {
+            Ok(permit) => permit,
+            Err(refused) => return self.page(refused, &about).map(ResponseBody::page),
         };
-        match request.as_ref().and_then(isolation) {
-            None => self.answer_here(request, mark).await,
+        let answered = match limits {
+            None => match self.answer_here(request, mark, permit.arrival(), &about).await {
+                Ok((response, length)) => {
+                    return response
+                        .map(|body| ResponseBody::application(body, length, about, permit));
+                }
+                Err(cause) => Err(cause),
+            },
             // Boxed, so that inline requests do not pay for the size of this future.
-            Some(limits) => Box::pin(self.answer_isolated(limits, request, mark)).await,
+            Some(limits) => {
+                Box::pin(self.answer_isolated(limits, request, mark, permit.arrival())).await
+            }
+        };
+        match answered {
+            Ok(response) => response.map(|relay| ResponseBody::isolated(relay, about, permit)),
+            Err(cause) => self.page(cause, &about).map(ResponseBody::page),
         }
     }
 
-    /// Has the service answer a request in a process of its own.
+    /// Describes a request for reports, returns the limits of an isolated one, and counts it as started.
+    fn admit(
+        &self,
+        request: Option<&Request<Body>>,
+    ) -> (About, Option<Limits>, Result<InFlight, Cause>) {
+        let Some(request) = request else {
+            return (About::unknown(), None, self.enter(&RequestContext::default(), None));
+        };
+        let context = RequestContext::of(request.extensions());
+        // A filter's second body cannot be passed to another process, and no web server sends one.
+        let limits = context.part.limits().filter(|_| context.filter_data().is_none());
+        let entered = self.enter(context, request.body().arrival());
+        (About::new(request, context.base()), limits, entered)
+    }
+
+    /// Has the service answer a request in a process of its own. `arrival` belongs to the request's body.
+    ///
+    /// # Errors
+    /// The process failed, or the request was ended because of its body.
     async fn answer_isolated(
         &self,
         limits: Limits,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<ResponseBody<S::Content>> {
-        let about = request.as_ref().map_or_else(About::unknown, About::request);
-        let permit = match self.enter(request.as_ref()) {
-            Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(ResponseBody::page),
-        };
+        arrival: Option<&Arrival>,
+    ) -> Result<Response<Relay>, Cause> {
         let mut answer = pin!(isolation::answer(self, limits, request.take(), mark));
-        let answered = poll_fn(|context| match is_ended(permit.arrival(), context) {
+        let response = poll_fn(|context| match is_ended(arrival, context) {
             Some(cause) => Poll::Ready(Err(cause)),
             None => answer.as_mut().poll(context),
-        });
-        match answered.await {
-            Ok(response) => {
-                if let Some(arrival) = permit.arrival() {
-                    arrival.set_answered();
-                }
-                response.map(|relay| ResponseBody::isolated(relay, about, permit))
-            }
-            Err(cause) => self.page(cause, &about).map(ResponseBody::page),
+        })
+        .await?;
+        if let Some(arrival) = arrival {
+            arrival.set_answered();
         }
+        Ok(response)
     }
 }

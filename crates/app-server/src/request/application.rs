@@ -16,7 +16,6 @@ use crate::error_report::{self, About, ErrorReport, reference};
 use crate::host::Host;
 use crate::recovery::panics;
 use crate::recovery::{ConnectionGuard, Recovery, RequestGuard};
-use crate::request::body::Body;
 use crate::request::context::RequestContext;
 use crate::request::fairness::ClientNet;
 use crate::request::permits::{Arrival, Permit, Permits};
@@ -120,23 +119,25 @@ impl<S> Application<S> {
         })
     }
 
-    /// Counts a request that starts.
+    /// Counts a request that starts. `arrival` belongs to its body.
     ///
     /// # Errors
     /// When every request is refused, this part of the program is quarantined, or there are too many
     /// requests.
-    pub(crate) fn enter(&self, request: Option<&Request<Body>>) -> Result<InFlight, Cause> {
+    pub(crate) fn enter(
+        &self,
+        context: &RequestContext,
+        arrival: Option<&Arrival>,
+    ) -> Result<InFlight, Cause> {
         if let Some(cause) = &self.surroundings.refuses_all {
             return Err(cause.clone());
         }
-        let context = request.map(|request| RequestContext::of(request.extensions()));
-        if let Some(part) = context.and_then(|context| context.part.name())
+        if let Some(part) = context.part.name()
             && let Some(seconds) = self.recovery.seconds_of_quarantine(part)
         {
             return Err(Cause::Quarantined { part: part.to_owned(), seconds });
         }
-        let arrival = request.and_then(|request| request.body().arrival());
-        let net = || ClientNet::of(context.and_then(RequestContext::remote_address));
+        let net = || ClientNet::of(context.remote_address());
         match self.permits.enter(arrival, net) {
             Some(permit) => Ok(InFlight(permit)),
             None => Err(Cause::Overload(self.settings.max_requests)),

@@ -13,44 +13,29 @@ use crate::request::application::{Application, is_ended};
 use crate::request::body::Body;
 use crate::request::panic_guard::{Foreign, catch};
 use crate::request::permits::Arrival;
-use crate::request::response::{ResponseBody, stated_length};
+use crate::request::response::stated_length;
 use crate::request::service::HttpService;
 
 impl<S: HttpService> Application<S> {
-    /// Has the service answer `request`, which is taken, in this process. Every failure becomes a
-    /// response. `mark` names the request while the service's code runs.
+    /// Has the service answer `request`, which is taken, in this process. Returns the response, with the
+    /// length its body must have, if it states one. `mark` names the request while the service's code
+    /// runs; `arrival` belongs to the request's body.
     ///
-    /// The request stays with the caller until the service gets it, because each future it passes through
-    /// by value would reserve room for it twice.
+    /// # Errors
+    /// The service panicked, its response cannot be sent, or the request was ended because of its body.
     pub(crate) async fn answer_here(
         &self,
         request: &mut Option<Request<Body>>,
         mark: Mark,
-    ) -> Response<ResponseBody<S::Content>> {
-        let about = request.as_ref().map_or_else(About::unknown, About::request);
-        let permit = match self.enter(request.as_ref()) {
-            Ok(permit) => permit,
-            Err(refused) => return self.page(refused, &about).map(ResponseBody::page),
-        };
-        let cause = match self.call(request, mark, permit.arrival()).await {
-            Ok(mut response) => match stated_length(&mut response, &about) {
-                Ok(length) => {
-                    return response.map(|body| {
-                        let body = Foreign::new(body, mark);
-                        ResponseBody::application(body, length, about, permit)
-                    });
-                }
-                Err(why) => Cause::BadResponse(why),
-            },
-            Err(cause) => cause,
-        };
-        self.page(cause, &about).map(ResponseBody::page)
+        arrival: Option<&Arrival>,
+        about: &About,
+    ) -> Result<(Response<Foreign<S::Content>>, Option<u64>), Cause> {
+        let mut response = self.call(request, mark, arrival).await?;
+        let length = stated_length(&mut response, about).map_err(Cause::BadResponse)?;
+        Ok((response.map(|body| Foreign::new(body, mark)), length))
     }
 
-    /// Calls the service. `arrival` belongs to the request's body.
-    ///
-    /// # Errors
-    /// The service panicked, or the request was ended because of its body.
+    /// Calls the service.
     async fn call(
         &self,
         request: &mut Option<Request<Body>>,
