@@ -156,17 +156,16 @@ struct RequestSummary {
     server: Server,
     method: Method,
     uri: Uri,
-    accept: HeaderMap,
+    accept: Vec<HeaderValue>,
 }
 
 impl RequestSummary {
     fn of(request: &Request) -> RequestSummary {
-        let accept = request.headers().get_all(ACCEPT).iter().cloned();
         RequestSummary {
             server: Server::of(request.extensions()),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            accept: accept.map(|value| (ACCEPT, value)).collect(),
+            accept: request.headers().get_all(ACCEPT).iter().cloned().collect(),
         }
     }
 }
@@ -193,7 +192,7 @@ async fn with_error_page(
         error => error,
     };
     let Some(error) = error else { return response };
-    let format = Format::wanted(&asked.accept, error.format_without_preference());
+    let format = Format::wanted_by(&asked.accept, error.format_without_preference());
     let is_the_sites = error.status().is_server_error();
     let reference = is_the_sites.then(|| asked.server.reference()).flatten();
     // The query may hold secrets and stays out.
@@ -229,7 +228,7 @@ fn bare_error(response: &mut Response) -> Option<HttpError> {
 /// return (`Form`, `Query`, `Json`, `Path`). For a client error the words become the message, unless the client
 /// accepts plain text as well. For a server error they become the cause, for the log only, since they are often
 /// written for programmers.
-async fn plain_text_error(response: &mut Response, accept: &HeaderMap) -> Option<HttpError> {
+async fn plain_text_error(response: &mut Response, accept: &[HeaderValue]) -> Option<HttpError> {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
         return None;
@@ -238,7 +237,7 @@ async fn plain_text_error(response: &mut Response, accept: &HeaderMap) -> Option
     let is_text = media_type.is_some_and(|media_type| media_type.is("text/plain"));
     let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
     let is_clients =
-        status.is_client_error() && Format::wanted(accept, Format::Text) != Format::Text;
+        status.is_client_error() && Format::wanted_by(accept, Format::Text) != Format::Text;
     if !(is_text && is_short && (is_clients || status.is_server_error())) {
         return None;
     }
