@@ -11,7 +11,7 @@ use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Extensions, Request, Response, Uri};
+use http::{Extensions, Request, Response, StatusCode, Uri};
 use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
 use site::store::Trust;
@@ -214,14 +214,14 @@ impl Service<Request<Body>> for Site {
 /// request for the folder's own path that was redirected to our launcher. Clients cannot set these variables, whose
 /// names do not start with `HTTP_`.
 fn asked_by_web_server(context: &RequestContext, base: Option<&str>) -> Option<AuthorizerQuery> {
-    let variables = context.variables()?;
+    let is_check = context.role() == Some(Role::Authorizer);
+    let is_refusal = context.redirect_status() == Some(StatusCode::UNAUTHORIZED);
+    // Looking variables up takes time, and hardly any request is one of the two.
+    let variables = context.variables().filter(|_| is_check || is_refusal)?;
     let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
-    if context.role() == Some(Role::Authorizer) {
+    if is_check {
         let site = text("TOOLSHED_BASE").or(base).unwrap_or("");
         return Some(AuthorizerQuery::Check(site::BasePath::new(site)));
-    }
-    if text("REDIRECT_STATUS") != Some("401") {
-        return None;
     }
     let (site, _) = text("SCRIPT_NAME")?.rsplit_once('/')?;
     let is_for_login = text("REDIRECT_URL")?.strip_prefix(site) == Some("/login");

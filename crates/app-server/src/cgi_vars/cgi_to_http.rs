@@ -17,7 +17,7 @@
 use bytes::Bytes;
 use fastcgi_server::{Params, Role};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use crate::cgi_vars::base_path::{self, MountVariables};
@@ -59,6 +59,7 @@ pub(crate) fn head(
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     let Variables { content_type, content_length: length, .. } = variables;
+    let redirect_status = StatusCode::from_bytes(variables.redirect_status).ok();
     let authorization = variables.authorization.value();
     cgi_headers::complete(&params, content_type, length, authorization, request.headers_mut());
     let visitor = forwarded::visitor(trusted, peer(variables.remote_address), request.headers());
@@ -73,6 +74,7 @@ pub(crate) fn head(
         base,
         scheme,
         remote_address: visitor.address,
+        redirect_status,
         role,
         variables: Some(variables),
         secrets,
@@ -92,6 +94,7 @@ pub(crate) struct Variables<'a> {
     https: Nearest<'a>,
     request_scheme: &'a [u8],
     remote_address: &'a [u8],
+    redirect_status: &'a [u8],
     mount: MountVariables<'a>,
     /// Set by the owner: where the site is mounted.
     base: Nearest<'a>,
@@ -122,6 +125,10 @@ impl<'a> Variables<'a> {
     fn note(&mut self, name: &[u8], redirects: usize, value: &'a [u8], secret: &[&str]) {
         let place = match name.len() {
             5 if name == b"HTTPS" => return self.https.offer(value, redirects),
+            6 if name == b"STATUS" && redirects == 1 => {
+                self.redirect_status = value;
+                return;
+            }
             9 if name == b"PATH_INFO" => &mut self.mount.path_info,
             11 if name == b"REQUEST_URI" => &mut self.request_uri,
             11 if name == b"SCRIPT_NAME" => &mut self.mount.script_name,
@@ -470,6 +477,22 @@ pub(crate) mod tests {
         // Without secrets, the variables are not copied.
         let none = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/")]).unwrap();
         assert!(none.gateway.secrets.is_none());
+    }
+
+    /// Apache: of two redirects, the last one counts.
+    #[test]
+    fn knows_what_an_error_document_is_for() {
+        for (name, value, expected) in [
+            ("REDIRECT_STATUS", "401", Some(StatusCode::UNAUTHORIZED)),
+            ("REDIRECT_STATUS", "200", Some(StatusCode::OK)),
+            ("REDIRECT_REDIRECT_STATUS", "401", None),
+            ("STATUS", "401", None),
+            ("HTTP_REDIRECT_STATUS", "401", None),
+            ("REDIRECT_STATUS", "4O1", None),
+        ] {
+            let head = head_of(&[("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/"), (name, value)]);
+            assert_eq!(head.unwrap().gateway.redirect_status, expected, "{name}={value}");
+        }
     }
 
     #[test]

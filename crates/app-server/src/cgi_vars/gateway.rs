@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use fastcgi_server::{Params, Role};
+use http::StatusCode;
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::forwarded::Scheme;
@@ -19,6 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) scheme: Scheme,
     /// The client's address, if it is known.
     pub(crate) remote_address: Option<IpAddr>,
+    /// The status of an internal redirect in the web server.
+    pub(crate) redirect_status: Option<StatusCode>,
     /// The requested role; only over FastCGI.
     pub(crate) role: Option<Role>,
     /// Only over FastCGI and CGI.
@@ -33,6 +36,7 @@ impl Gateway {
         base: BasePath::root(),
         scheme: Scheme::Http,
         remote_address: None,
+        redirect_status: None,
         role: None,
         variables: None,
         secrets: None,

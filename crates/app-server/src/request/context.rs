@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use fastcgi_server::Role;
-use http::{Extensions, Request};
+use http::{Extensions, Request, StatusCode};
 
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::forwarded::Scheme;
@@ -72,6 +72,12 @@ impl RequestContext {
     /// [`Settings::trusted_proxies`]: crate::Settings::trusted_proxies
     pub fn remote_address(&self) -> Option<IpAddr> {
         self.gateway.remote_address
+    }
+
+    /// The status with which Apache redirected the request internally (REDIRECT_STATUS): 200 after a
+    /// rewrite, that of the failure if this request is for its `ErrorDocument`. Only over FastCGI and CGI.
+    pub fn redirect_status(&self) -> Option<StatusCode> {
+        self.gateway.redirect_status
     }
 
     /// The role that the web server requests (FastCGI 1.0 §6). Only over FastCGI.
