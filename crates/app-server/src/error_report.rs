@@ -151,24 +151,21 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
 /// named alike.
 pub fn reference() -> String {
     thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
-    let count = COUNT.get();
-    COUNT.set(count.wrapping_add(1));
+    let count = COUNT.get().wrapping_add(1);
+    COUNT.set(count);
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut text = base_36(since_1970.as_millis() as u64 % 36u64.pow(7));
-    text.push('-');
-    text.push_str(&base_36(u64::from(std::process::id()) % 36u64.pow(4)));
-    text.push('-');
-    text.push_str(&base_36(u64::from(count)));
-    text
+    let (mut time, mut process, mut number) = ([0; 7], [0; 4], [0; 7]);
+    base_36(since_1970.as_millis() as u64, &mut time);
+    base_36(u64::from(std::process::id()), &mut process);
+    base_36(u64::from(count), &mut number);
+    let text = |digits: &[u8]| String::from_utf8_lossy(digits).trim_start_matches('0').to_owned();
+    format!("{}-{}-{}", text(&time), text(&process), text(&number))
 }
 
-fn base_36(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize] as char);
+/// Writes as many of a number's last digits as fit, in base 36. May be called in a signal handler.
+pub(crate) fn base_36(mut number: u64, to: &mut [u8]) {
+    for digit in to.iter_mut().rev() {
+        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
         number /= 36;
-        if number == 0 {
-            return digits.into_iter().rev().collect();
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sys::unblocked::write_within;
 
 use super::in_flight::{RequestRow, in_flight, ran_last, read_text};
-use crate::error_report::PLACEHOLDER;
+use crate::error_report::{PLACEHOLDER, base_36};
 
 /// Why the process cannot continue.
 #[derive(Clone, Copy)]
@@ -187,14 +187,6 @@ impl Time {
         let (time, process) = to.split_at_mut(8);
         base_36(self.milliseconds() as u64, &mut time[..7]);
         base_36(u64::from(std::process::id()), &mut process[..4]);
-    }
-}
-
-/// Writes as many of a number's last digits as fit.
-fn base_36(mut number: u64, to: &mut [u8]) {
-    for digit in to.iter_mut().rev() {
-        *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
-        number /= 36;
     }
 }
 

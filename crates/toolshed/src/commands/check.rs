@@ -356,7 +356,7 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
         Address::Tcp(address) => match TcpListener::bind(address) {
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return taken(findings),
-            Err(error) => Some(in_words(&error)),
+            Err(error) => Some(config::in_words(&error)),
         },
         Address::Unix(path) => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -395,7 +395,7 @@ fn site_folder(findings: &mut Findings, folder: &Path) {
         Err(error) => {
             findings.wrong(
                 "Launcher",
-                format!("{} cannot be read: {}", launcher.display(), in_words(&error)),
+                format!("{} cannot be read: {}", launcher.display(), config::in_words(&error)),
                 "Upload dispatch.fcgi into the site's folder, or name that folder: toolshed check FOLDER",
             );
             return;
@@ -574,13 +574,4 @@ fn nearest_existing_folder(file: &Path) -> PathBuf {
         false => folder,
     });
     above.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new(".")).to_owned()
-}
-
-fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-        _ => error.to_string(),
-    }
 }
