@@ -242,8 +242,17 @@ pub(crate) fn without_secrets(text: &str) -> String {
 }
 
 fn masked(text: &str, depth: usize) -> String {
+    if is_quoted(text) && is_secret(text) {
+        return HIDDEN.to_owned();
+    }
     let text = without_userinfo(text);
     text.split_inclusive(DELIMITERS).map(|parameter| masked_parameter(parameter, depth)).collect()
+}
+
+/// Whether this is JSON, or a connection string with quotes or with spaces around `=`. It is not taken
+/// apart: with anything like the name of a secret in it, all of it is hidden.
+fn is_quoted(text: &str) -> bool {
+    text.contains(['"', '\'', '{']) || text.contains(" =") || text.contains("= ")
 }
 
 /// What ends a parameter: in a query, a fragment, a list, a connection string.

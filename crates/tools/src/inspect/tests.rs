@@ -136,6 +136,14 @@ fn secrets_in_a_text_are_masked_in_any_spelling() {
         ("a://b c://d:e@f", "a://b c://(hidden)@f"),
         ("https://a.example/@me?mail=a@b.example", "https://a.example/@me?mail=a@b.example"),
         ("://", "://"),
+        ("host=h password = TOP", "(hidden)"),
+        ("password='T OP'", "(hidden)"),
+        (r#"{"password":"TOP"}"#, "(hidden)"),
+        ("q=%7B%22password%22%3A%22TOP%22%7D&b=1", "q=(hidden)&b=1"),
+        (
+            r#""Chromium";v="130", "Not?A_Brand";v="99""#,
+            r#""Chromium";v="130", "Not?A_Brand";v="99""#,
+        ),
     ] {
         assert_eq!(without_secrets(text), expected, "{text}");
     }
