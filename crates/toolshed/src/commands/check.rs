@@ -529,7 +529,7 @@ fn static_files(findings: &mut Findings, folder: &Path) {
         findings.wrong(
             "Static files",
             format!("{shown} is not from this version: {}", some_of(&other)),
-            "Upload the folder static/ that came with the program.",
+            "Remove that folder (the program has these files in it), or upload the one that came with it.",
         );
     } else if !unreadable.is_empty() {
         findings.wrong(

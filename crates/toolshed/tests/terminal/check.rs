@@ -200,7 +200,7 @@ fn problems_are_reported_with_a_cure() {
             |home| std::fs::write(home.join("www/static/site.css"), "old").unwrap(),
             "Static files",
             1,
-            "wrong Static files www/static is not from this version: site.css.\nHint: Upload the folder static/ that came with the program.",
+            "wrong Static files www/static is not from this version: site.css.\nHint: Remove that folder (the program has these files in it), or upload the one that came with it.",
         ),
         (
             "no static files",
