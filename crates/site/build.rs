@@ -1,5 +1,5 @@
 //! Compiles the top-level folder `static/` into the site: each file with a hash of its content and, where it pays off,
-//! compressed. Doing this at build time costs a starting process nothing.
+//! compressed. Activity this at build time costs a starting process nothing.
 //!
 //! Writes `static_files.rs`, which `src/http/assets.rs` includes.
 

@@ -27,7 +27,7 @@ use crate::pages::page::Page;
 use crate::pages::templates::{ToolPages, describe};
 use crate::settings::SiteSettings;
 use crate::store::Store;
-use crate::tool::Tool;
+use crate::tool::{Tool, tool_name};
 
 /// Makes the site of a table of tools, in the order of the table, with the default settings.
 ///
@@ -127,13 +127,12 @@ impl Mounted {
 /// Dispatches everything but the site's own pages: to the tool that the path names, to the login, or to 404. A tool
 /// that is not public is the owner's.
 async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Request) -> Response {
-    let Some(below) = request.uri().path().strip_prefix("/tools/") else {
+    let Some(name) = tool_name(request.uri().path()) else {
         return match login {
             Some(login) => login.respond(request).await,
             None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         };
     };
-    let name = below.split('/').next().unwrap_or("");
     match mounted.iter().find(|mounted| mounted.tool.name == name) {
         None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         Some(mounted) if !mounted.is_public && !is_owner(&request) => match login {

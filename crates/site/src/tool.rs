@@ -119,9 +119,13 @@ impl Runs {
 
 /// Returns the tool that a path below BASE belongs to, if any: `/tools/NAME…`.
 pub fn tool_at<'a>(tools: &'a [Tool], path: &str) -> Option<&'a Tool> {
-    let below = path.strip_prefix("/tools/")?;
-    let name = below.split('/').next()?;
+    let name = tool_name(path)?;
     tools.iter().find(|tool| tool.name == name)
+}
+
+/// Returns the NAME in `/tools/NAME…`, whether or not there is such a tool.
+pub(crate) fn tool_name(path: &str) -> Option<&str> {
+    path.strip_prefix("/tools/")?.split('/').next()
 }
 
 impl Tool {
