@@ -16,15 +16,15 @@ pub(crate) mod spawned;
 pub(crate) mod tools;
 pub(crate) mod upgrade_check;
 
-use crate::config::{self, Configuration, Typed};
+use crate::config::{self, CommandLine, Configuration};
 use crate::report::Failure;
 
 /// Loads the settings for a command run at a terminal.
 ///
 /// # Errors
 /// If any of them is wrong.
-pub(crate) fn valid_settings(typed: &Typed) -> Result<Configuration, Failure> {
-    let configuration = config::load(typed);
+pub(crate) fn valid_settings(command_line: &CommandLine) -> Result<Configuration, Failure> {
+    let configuration = config::load(command_line);
     if configuration.problems.is_empty() {
         Ok(configuration)
     } else {

@@ -35,7 +35,7 @@ use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
 /// Bytes of a settings file. A longer file is not one.
-const LONGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the names of our variables start with.
 const PREFIX: &str = "TOOLSHED_";
@@ -117,7 +117,7 @@ impl Settings {
 
 /// The part of the command line that concerns settings.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Typed {
+pub(crate) struct CommandLine {
     /// `--config`
     pub(crate) config: Option<PathBuf>,
     /// The flags that are keys, as the flag, the key's name and the value.
@@ -128,7 +128,7 @@ pub(crate) struct Typed {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Configuration {
     /// The command line, to load them again.
-    pub(crate) typed: Typed,
+    pub(crate) command_line: CommandLine,
     /// All valid settings, and defaults for the rest.
     pub(crate) settings: Settings,
     /// The file that was read.
@@ -146,18 +146,18 @@ pub(crate) struct Configuration {
 }
 
 /// Loads the settings of this process.
-pub(crate) fn load(typed: &Typed) -> Configuration {
-    gather(typed, environment(), home().as_deref())
+pub(crate) fn load(command_line: &CommandLine) -> Configuration {
+    gather(command_line, environment(), home().as_deref())
 }
 
 /// The same, as if `text` were the content of the default file.
-pub(crate) fn load_as(typed: &Typed, text: &str) -> Configuration {
-    gather_with(typed, environment(), home().as_deref(), Some(text))
+pub(crate) fn load_as(command_line: &CommandLine, text: &str) -> Configuration {
+    gather_with(command_line, environment(), home().as_deref(), Some(text))
 }
 
 /// Returns the file that [`load`] reads; it may be missing.
-pub(crate) fn file_of(typed: &Typed) -> Option<PathBuf> {
-    which_file(typed, &environment(), home().as_deref()).0
+pub(crate) fn file_of(command_line: &CommandLine) -> Option<PathBuf> {
+    which_file(command_line, &environment(), home().as_deref()).0
 }
 
 /// Reads a whole settings file, without blocking if it is a pipe.
@@ -165,7 +165,7 @@ pub(crate) fn file_of(typed: &Typed) -> Option<PathBuf> {
 /// # Errors
 /// Any from the file system; also if it is not a regular file, too long, or not UTF-8.
 pub(crate) fn read_text(file: &Path) -> io::Result<String> {
-    let (_, bytes) = atomic_file::read_small(file, LONGEST_FILE)?;
+    let (_, bytes) = atomic_file::read_small(file, MAX_FILE_BYTES)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
@@ -191,13 +191,13 @@ pub(crate) fn password_variable(configuration: &Configuration) -> Option<&str> {
 
 /// Returns the file that is read, if any, and what named it.
 fn which_file(
-    typed: &Typed,
+    command_line: &CommandLine,
     environment: &[(String, OsString)],
     home: Option<&Path>,
 ) -> (Option<PathBuf>, Option<&'static str>) {
     let variable =
         environment.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
-    match (&typed.config, variable) {
+    match (&command_line.config, variable) {
         (Some(file), _) => (Some(file.clone()), Some("--config")),
         (None, Some((_, file))) => (Some(PathBuf::from(file)), Some(FILE_VARIABLE)),
         (None, None) => (home.map(|home| SETTINGS.within(home)), None),
@@ -205,23 +205,24 @@ fn which_file(
 }
 
 fn gather(
-    typed: &Typed,
+    command_line: &CommandLine,
     environment: Vec<(String, OsString)>,
     home: Option<&Path>,
 ) -> Configuration {
-    gather_with(typed, environment, home, None)
+    gather_with(command_line, environment, home, None)
 }
 
 /// `instead`: read this text in place of the file's.
 fn gather_with(
-    typed: &Typed,
+    command_line: &CommandLine,
     mut environment: Vec<(String, OsString)>,
     home: Option<&Path>,
     instead: Option<&str>,
 ) -> Configuration {
-    let mut configuration = Configuration { typed: typed.clone(), ..Configuration::default() };
+    let mut configuration =
+        Configuration { command_line: command_line.clone(), ..Configuration::default() };
     environment.sort();
-    let (file, named_by) = which_file(typed, &environment, home);
+    let (file, named_by) = which_file(command_line, &environment, home);
     if let Some(file) = file {
         match instead {
             Some(text) => {
@@ -232,7 +233,7 @@ fn gather_with(
         }
     }
     configuration.read_environment(environment);
-    for (flag, key, value) in &typed.keys {
+    for (flag, key, value) in &command_line.keys {
         configuration.put(key, Value::Text(value.clone()), Location::Flag(flag));
     }
     configuration
@@ -253,7 +254,7 @@ impl Configuration {
 
     /// Reads a file. The default one may be missing, and nobody has named it: another account may have put it there.
     fn read_file(&mut self, file: PathBuf, named_by: Option<&'static str>) {
-        let read = atomic_file::read_small(&file, LONGEST_FILE).and_then(|(opened, bytes)| {
+        let read = atomic_file::read_small(&file, MAX_FILE_BYTES).and_then(|(opened, bytes)| {
             if named_by.is_none() {
                 refuse_foreign(&file, &opened)?;
             }
@@ -466,10 +467,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(SETTINGS.within(folder.path()), file).unwrap();
         let keys = flags.iter().map(|(flag, key, value)| (*flag, *key, (*value).to_owned()));
-        let typed = Typed { config: None, keys: keys.collect() };
+        let command_line = CommandLine { config: None, keys: keys.collect() };
         let environment =
             environment.iter().map(|(name, value)| ((*name).to_owned(), value.into()));
-        gather(&typed, environment.collect(), Some(folder.path()))
+        gather(&command_line, environment.collect(), Some(folder.path()))
     }
 
     fn sentences(configuration: &Configuration) -> Vec<String> {
@@ -507,14 +508,15 @@ mod tests {
         let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         std::fs::set_permissions(folder.path(), open_to_all).unwrap();
         std::os::unix::fs::chown(&file, Some(4242), None).unwrap();
-        let gathered_as = |typed: &Typed| gather(typed, Vec::new(), Some(folder.path()));
-        let found = gathered_as(&Typed::default());
+        let gathered_as =
+            |command_line: &CommandLine| gather(command_line, Vec::new(), Some(folder.path()));
+        let found = gathered_as(&CommandLine::default());
         assert!(found.settings.public.is_empty());
         assert!(sentences(&found)[0].contains("another account (uid 4242)"), "{found:?}");
-        let named = Typed { config: Some(file.clone()), ..Typed::default() };
+        let named = CommandLine { config: Some(file.clone()), ..CommandLine::default() };
         assert_eq!(sentences(&gathered_as(&named)), [""; 0], "it is named on the command line");
         std::os::unix::fs::chown(folder.path(), Some(4242), None).unwrap();
-        let found = gathered_as(&Typed::default());
+        let found = gathered_as(&CommandLine::default());
         assert_eq!(sentences(&found), [""; 0], "the folder's owner uploaded it");
         assert!(!found.settings.public.is_empty());
     }
@@ -554,8 +556,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("other.toml");
         std::fs::write(&file, "log = \"my.log\"\nlisten = \"unix:s\"").unwrap();
-        let typed = Typed { config: Some(file), ..Typed::default() };
-        let settings = gather(&typed, vec![], None).settings;
+        let command_line = CommandLine { config: Some(file), ..CommandLine::default() };
+        let settings = gather(&command_line, vec![], None).settings;
         assert_eq!(settings.log, Some(folder.path().join("my.log")));
         assert_eq!(settings.listen, Some(Address::Unix(folder.path().join("s"))));
         let settings = gathered("", &[("TOOLSHED_LOG", "my.log")], &[]).settings;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Typed;
+use crate::config::CommandLine;
 
 /// A tools site, and a server for it, for the hosting most people can afford.
 #[derive(Debug, Parser)]
@@ -138,7 +138,7 @@ pub(crate) struct Completions {
 
 impl Flags {
     /// The part that concerns settings.
-    pub(crate) fn typed(&self) -> Typed {
+    pub(crate) fn command_line(&self) -> CommandLine {
         let (listen, log, workers) = match &self.command {
             Some(Command::Serve(Serve { listen, log, workers })) => (listen, log, workers),
             Some(Command::Fastcgi(Fastcgi { listen, log, workers })) => (listen, log, workers),
@@ -161,7 +161,10 @@ impl Flags {
             ("--workers", "workers", workers),
         ];
         let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
-        Typed { config: self.config.clone(), keys: keys.into_iter().filter_map(given).collect() }
+        CommandLine {
+            config: self.config.clone(),
+            keys: keys.into_iter().filter_map(given).collect(),
+        }
     }
 }
 

@@ -119,7 +119,7 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Prints to the original standard output, if it has a reader.
-    pub(crate) fn greet(&self, text: &str) {
+    pub(crate) fn print(&self, text: &str) {
         let stdout = io::stdout();
         let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
         // The greeting is lost if standard output has no reader.
@@ -127,7 +127,7 @@ impl Terminal {
     }
 
     /// Reports why the server exited, on the original standard error and in the log.
-    pub(crate) fn tell(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
+    pub(crate) fn report(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
         let (Err(error), Some(terminal)) = (&served, self.error.as_ref()) else {
             return Ok(served?);
         };

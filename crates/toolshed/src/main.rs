@@ -42,25 +42,25 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => return report::usage(&error),
     };
-    let typed = flags.typed();
+    let command_line = flags.command_line();
     report::exit_code(match &flags.command {
-        Some(Command::Serve(_)) => commands::serve::run(&typed),
-        Some(Command::Fastcgi(_)) => commands::fastcgi::run(&typed),
-        Some(Command::Request(request)) => commands::request::run(&typed, request),
-        Some(Command::Tools) => commands::tools::run(&typed),
+        Some(Command::Serve(_)) => commands::serve::run(&command_line),
+        Some(Command::Fastcgi(_)) => commands::fastcgi::run(&command_line),
+        Some(Command::Request(request)) => commands::request::run(&command_line, request),
+        Some(Command::Tools) => commands::tools::run(&command_line),
         Some(Command::Check(check)) if check.upgrade => {
-            commands::upgrade_check::run(&typed, check.keep)
+            commands::upgrade_check::run(&command_line, check.keep)
         }
-        Some(Command::Check(check)) => commands::check::run(&typed, check.folder.as_deref()),
-        Some(Command::Install(install)) => commands::install::run(&typed, &install.file),
+        Some(Command::Check(check)) => commands::check::run(&command_line, check.folder.as_deref()),
+        Some(Command::Install(install)) => commands::install::run(&command_line, &install.file),
         Some(Command::Settings(settings)) => {
-            commands::settings::run(&typed, settings.name.as_deref())
+            commands::settings::run(&command_line, settings.name.as_deref())
         }
-        Some(Command::SetPassword) => commands::set_password::run(&typed),
+        Some(Command::SetPassword) => commands::set_password::run(&command_line),
         Some(Command::HashPassword) => commands::hash_password::run(),
-        Some(Command::Backup(backup)) => commands::backup::run(&typed, &backup.file),
+        Some(Command::Backup(backup)) => commands::backup::run(&command_line, &backup.file),
         Some(Command::Completions(completions)) => commands::completions::run(completions.shell),
         None if commands::launched::is_asked_for() => commands::launched::run(),
-        None => commands::serve::run(&typed),
+        None => commands::serve::run(&command_line),
     })
 }

@@ -14,7 +14,7 @@ use http::{Request, StatusCode, Uri};
 use site::{Access, HttpError, Runs, Tool};
 use tower_service::Service;
 
-use crate::config::{self, Configuration, Typed};
+use crate::config::{self, CommandLine, Configuration};
 use crate::log;
 
 /// When to retry: the owner is probably working on it.
@@ -22,7 +22,7 @@ const RETRY_AFTER_SECONDS: u32 = 30;
 
 /// The site while it is being set up.
 pub(crate) struct Setup {
-    typed: Typed,
+    command_line: CommandLine,
     /// The mistakes when the configuration was last read.
     sentences: Vec<String>,
     shown: bool,
@@ -45,7 +45,7 @@ impl Setup {
     /// The site of a configuration with problems.
     pub(crate) fn new(configuration: Configuration) -> Self {
         let mut setup = Setup {
-            typed: configuration.typed.clone(),
+            command_line: configuration.command_line.clone(),
             sentences: Vec::new(),
             shown: false,
             router: site::router(PAGE),
@@ -57,7 +57,7 @@ impl Setup {
     /// Reads the configuration again; returns it once it has no mistakes. The server's limits and the log stay as they
     /// were when the process started.
     pub(crate) fn look_again(&mut self) -> Option<Configuration> {
-        let configuration = config::load(&self.typed);
+        let configuration = config::load(&self.command_line);
         if configuration.problems.is_empty() {
             tracing::info!(
                 "Configuration fixed; serving the site. Limits and the log file take effect when the \

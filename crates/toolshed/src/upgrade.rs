@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use app_server::Upgrade;
 use atomic_file::Durability;
 
-use crate::config::{self, Configuration, Typed};
+use crate::config::{self, CommandLine, Configuration};
 use crate::installation::{
     ARRIVING, GOOD, GOOD_SETTINGS, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, SETTINGS, UPGRADE,
     find_site_folder, home,
@@ -62,13 +62,13 @@ pub(crate) fn is_good_copy() -> bool {
 ///
 /// # Errors
 /// If the program's own path cannot be found, for example without /proc.
-pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
+pub(crate) fn begin(command_line: &CommandLine, spawned: bool) -> io::Result<Upgrade> {
     let program = ProgramFile::find()?;
     let mut arguments: Vec<_> = ["check", "--upgrade"].map(Into::into).into();
     if spawned {
         arguments.push("--keep".into());
     }
-    if let Some(file) = &typed.config {
+    if let Some(file) = &command_line.config {
         arguments.extend(["--config".into(), file.clone().into_os_string()]);
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
@@ -77,7 +77,7 @@ pub(crate) fn begin(typed: &Typed, spawned: bool) -> io::Result<Upgrade> {
         .launcher(launcher)
         .check_running_version(spawned)
         .is_stand_in(program.is_good_copy);
-    if let Some(file) = config::file_of(typed) {
+    if let Some(file) = config::file_of(command_line) {
         upgrade = upgrade.file(file);
     }
     if let Some(folder) = folder() {
@@ -132,11 +132,11 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     if configuration.has_wrong_flags() {
         return configuration;
     }
-    if !config::file_of(&configuration.typed).is_some_and(|file| is_default_file(&file)) {
+    if !config::file_of(&configuration.command_line).is_some_and(|file| is_default_file(&file)) {
         return configuration;
     }
     let Ok(text) = config::read_text(&GOOD_SETTINGS.within(&folder)) else { return configuration };
-    let mut good = config::load_as(&configuration.typed, &text);
+    let mut good = config::load_as(&configuration.command_line, &text);
     if !good.problems.is_empty() {
         return configuration;
     }
@@ -199,7 +199,8 @@ pub(crate) fn save_program() -> io::Result<()> {
 /// # Errors
 /// Any from the file system; the one that was saved before is not used any more then.
 pub(crate) fn save_configuration(configuration: &Configuration) -> io::Result<()> {
-    let (Some(folder), Some(file)) = (folder(), config::file_of(&configuration.typed)) else {
+    let (Some(folder), Some(file)) = (folder(), config::file_of(&configuration.command_line))
+    else {
         return Ok(());
     };
     if !is_default_file(&file) {
@@ -237,7 +238,7 @@ fn replace(
 ///
 /// # Errors
 /// If it cannot be copied, or does not pass its check.
-pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn install(command_line: &CommandLine, file: &Path) -> Result<PathBuf, Failure> {
     let Ok(program) = ProgramFile::find() else {
         return Err(Failure::refused(
             "The path of this program cannot be found; is /proc mounted?",
@@ -262,7 +263,7 @@ pub(crate) fn install(typed: &Typed, file: &Path) -> Result<PathBuf, Failure> {
         replace(&arriving, ARRIVING.mode, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
     }
-    let upgrade = begin(typed, GOOD.beside(&program.path).exists()).map_err(|error| {
+    let upgrade = begin(command_line, GOOD.beside(&program.path).exists()).map_err(|error| {
         Failure::refused(format!("The program's own path is unknown: {error}."))
     })?;
     match event_loop::run(async move { upgrade.install().await }) {
@@ -288,7 +289,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let folder = UPGRADE.within(outer.path());
         let text = "# as it is served\npublic = [\"checksum\"]\n";
-        let configuration = config::load_as(&Typed::default(), text);
+        let configuration = config::load_as(&CommandLine::default(), text);
         assert_eq!(configuration.text, text);
         save_in(&folder, &configuration.text).unwrap();
         assert_eq!(fs::read_to_string(GOOD_SETTINGS.within(&folder)).unwrap(), text);

@@ -9,13 +9,13 @@ use site::store::Trust;
 
 use super::valid_settings;
 use crate::application;
-use crate::config::{self, Configuration, Typed};
+use crate::config::{self, CommandLine, Configuration};
 use crate::installation::{KEY, STORE_JOURNAL, STORE_SHM, STORE_WAL, default_log};
 use crate::report::{self, Failure};
 
 /// Writes the copy.
-pub(crate) fn run(typed: &Typed, target: &Path) -> Result<(), Failure> {
-    let configuration = valid_settings(typed)?;
+pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failure> {
+    let configuration = valid_settings(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let file = store.file().display();
@@ -51,7 +51,7 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let others = [
         login.set_up_file,
         configuration.file.clone(),
-        config::file_of(&configuration.typed),
+        config::file_of(&configuration.command_line),
         settings.log.clone().or_else(default_log),
         std::env::current_exe().ok(),
         Some(KEY.within(&login.data)),

@@ -6,13 +6,13 @@
 use app_server::{Server, Transport};
 
 use crate::application::{self, SiteHost};
-use crate::config::{self, Typed};
+use crate::config::{self, CommandLine};
 use crate::log;
 use crate::report::Failure;
 
 /// Answers the one request.
 pub(crate) fn run() -> Result<(), Failure> {
-    let configuration = config::load(&Typed::default());
+    let configuration = config::load(&CommandLine::default());
     log::to_file_when_needed(&configuration.settings);
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);

@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 
 use super::serve;
 use crate::application;
-use crate::config::{self, Configuration, Location, Typed};
+use crate::config::{self, CommandLine, Configuration, Location};
 use crate::installation::{
     HOME_VARIABLE, KEY, LAUNCHER, RULES, SETTINGS, STATIC, STORE, default_log, find_site_folder,
     launched_programs,
@@ -33,8 +33,8 @@ const RULES_TEXT: &str = include_str!("../../../../htaccess");
 ///
 /// # Errors
 /// Exit code 2 if the settings are wrong, 1 if something else would not work.
-pub(crate) fn run(typed: &Typed, folder: Option<&Path>) -> Result<(), Failure> {
-    let configuration = config::load(typed);
+pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(), Failure> {
+    let configuration = config::load(command_line);
     let mut findings = Findings::default();
     program(&mut findings);
     configured(&mut findings, &configuration);

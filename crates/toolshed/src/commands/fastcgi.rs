@@ -3,15 +3,15 @@
 use app_server::{Address, Server, Transport};
 
 use crate::application::{self, SiteHost};
-use crate::config::{self, Typed};
+use crate::config::{self, CommandLine};
 use crate::report::Failure;
 use crate::{log, upgrade};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
 /// address: a page and the log report them.
-pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let upgrade = upgrade::begin(typed, false);
-    let configuration = upgrade::or_last_good(config::load(typed));
+pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
+    let upgrade = upgrade::begin(command_line, false);
+    let configuration = upgrade::or_last_good(config::load(command_line));
     if configuration.has_wrong_flags() {
         return Err(Failure::configuration(&configuration));
     }
@@ -27,16 +27,16 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     let settings = application::server_settings(&configuration.settings);
     let upgrade = upgrade::log_if_unavailable(upgrade);
     let mut host = SiteHost::new(&configuration.settings);
-    if typed.config.is_none() {
+    if command_line.config.is_none() {
         host = host.on_listening(upgrade::save_when_listening(&configuration));
     }
     let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.tell(app_server::supervise(transport, workers, &settings, &host));
+        return log.report(app_server::supervise(transport, workers, &settings, &host));
     }
     let mut site = application::site(configuration);
     if matches!(transport, Transport::FastCgi(Address::Tcp(_))) {
         site = site.reached_over_tcp();
     }
-    log.tell(Server::new(site).settings(settings).upgrade(upgrade).host(host).run(transport))
+    log.report(Server::new(site).settings(settings).upgrade(upgrade).host(host).run(transport))
 }

@@ -14,7 +14,7 @@ use crate::report::{self, Failure};
 pub(super) const KEY: &str = "password_hash";
 
 /// A file longer than this is not a settings file.
-const LONGEST_FILE: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads the password and prints the line.
 /// # Errors
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         ))
         .hint("toolshed set-password replaces it."));
     }
-    let password = typed()?;
+    let password = new_password()?;
     if let Some(words) = Password::weakness(&password) {
         // The warning is lost if standard error has no reader.
         let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
@@ -46,7 +46,8 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// Returns the content of the file that standard output is appended to, if any: `>> toolshed.toml`.
 fn file_of_output() -> Option<String> {
     let output = io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()?;
-    let metadata = output.metadata().ok().filter(|it| it.is_file() && it.len() <= LONGEST_FILE)?;
+    let metadata =
+        output.metadata().ok().filter(|it| it.is_file() && it.len() <= MAX_FILE_BYTES)?;
     if metadata.len() == 0 {
         return None;
     }
@@ -54,7 +55,7 @@ fn file_of_output() -> Option<String> {
     let number = io::stdout().as_fd().as_raw_fd();
     let mut text = Vec::new();
     let file = File::open(format!("/proc/self/fd/{number}")).ok()?;
-    file.take(LONGEST_FILE).read_to_end(&mut text).ok()?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -62,7 +63,7 @@ fn file_of_output() -> Option<String> {
 ///
 /// # Errors
 /// If it is empty or longer than a login accepts, or was not typed the same way twice.
-pub(super) fn typed() -> Result<String, Failure> {
+pub(super) fn new_password() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
         if asked("Repeat password: ")? != password {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::Typed;
+use crate::config::CommandLine;
 use crate::installation::PREVIOUS;
 use crate::report::{self, Failure};
 use crate::{log, upgrade};
@@ -11,9 +11,9 @@ use crate::{log, upgrade};
 ///
 /// # Errors
 /// If the file is rejected; the program is unchanged then.
-pub(crate) fn run(typed: &Typed, file: &Path) -> Result<(), Failure> {
+pub(crate) fn run(command_line: &CommandLine, file: &Path) -> Result<(), Failure> {
     log::to_stderr_from(tracing::Level::WARN);
-    let program = upgrade::install(typed, file)?;
+    let program = upgrade::install(command_line, file)?;
     report::print(&format!(
         "Installed {}; the previous version is kept as {}.\n\
          Running processes upgrade within a few seconds.\n",

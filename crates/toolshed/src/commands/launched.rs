@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::commands::check;
-use crate::config::Typed;
+use crate::config::CommandLine;
 use crate::installation::LAUNCHER_VARIABLE;
 use crate::report::{self, Failure};
 use crate::upgrade;
@@ -34,5 +34,5 @@ pub(crate) fn run() -> Result<(), Failure> {
         )?;
     }
     let launcher = std::env::var_os(LAUNCHER_VARIABLE).unwrap_or_default();
-    check::run(&Typed::default(), Path::new(&launcher).parent())
+    check::run(&CommandLine::default(), Path::new(&launcher).parent())
 }

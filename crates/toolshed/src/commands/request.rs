@@ -15,14 +15,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::valid_settings;
 use crate::application::{self, SiteHost};
-use crate::config::Typed;
+use crate::config::CommandLine;
 use crate::flags::RequestFlags;
 use crate::log;
 use crate::report::Failure;
 
 /// Sends the request and prints the response.
-pub(crate) fn run(typed: &Typed, flags: &RequestFlags) -> Result<(), Failure> {
-    let configuration = valid_settings(typed)?;
+pub(crate) fn run(command_line: &CommandLine, flags: &RequestFlags) -> Result<(), Failure> {
+    let configuration = valid_settings(command_line)?;
     let request = request(flags)?;
     log::to_stderr();
     log::configuration(&configuration);

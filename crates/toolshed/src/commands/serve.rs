@@ -7,7 +7,7 @@ use site::{Password, login};
 
 use super::valid_settings;
 use crate::application::{self, SiteHost};
-use crate::config::{Configuration, Typed};
+use crate::config::{CommandLine, Configuration};
 use crate::log::Terminal;
 use crate::report::Failure;
 use crate::{log, upgrade};
@@ -17,13 +17,13 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// Serves until SIGTERM or Ctrl-C.
-pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let upgrade = upgrade::begin(typed, false);
-    let mut configuration = valid_settings(typed)?;
+pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
+    let upgrade = upgrade::begin(command_line, false);
+    let mut configuration = valid_settings(command_line)?;
     let log = log::begin(&configuration.settings);
     log::configuration(&configuration);
     if let Err(error) = app_server::check_descriptors() {
-        return log.tell(Err(error));
+        return log.report(Err(error));
     }
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
@@ -48,10 +48,10 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     }
     if let Some(mut workers) = application::workers(&configuration.settings) {
         workers.variables.extend(password.map(|it| (MADE_UP_VARIABLE.into(), it.into())));
-        return terminal.tell(app_server::supervise(transport, workers, &settings, &host));
+        return terminal.report(app_server::supervise(transport, workers, &settings, &host));
     }
     let server = Server::new(application::site_over_http(configuration));
-    terminal.tell(server.settings(settings).upgrade(upgrade).host(host).run(transport))
+    terminal.report(server.settings(settings).upgrade(upgrade).host(host).run(transport))
 }
 
 /// A generated password, printed at the terminal.
@@ -110,7 +110,7 @@ fn greet(terminal: &Terminal, made_up: Option<&MadeUp>, address: &str) {
     let log_in = made_up.filter(kept).map_or(String::new(), |made_up| {
         format!("\n  Log in with:   {} (generated, because none is set)", made_up.password())
     });
-    terminal.greet(&format!(
+    terminal.print(&format!(
         "Toolshed serves the site at {address}\n\
          \n  Look at it:    open that address in a browser{log_in}\
          \n  Stop it:       Ctrl-C\

@@ -11,7 +11,7 @@ use atomic_file::Durability;
 use site::Password;
 
 use super::hash_password::{self, KEY};
-use crate::config::{self, Configuration, Problem, Typed};
+use crate::config::{self, CommandLine, Configuration, Problem};
 use crate::installation::SETTINGS;
 use crate::report::{self, Failure};
 
@@ -20,13 +20,13 @@ use crate::report::{self, Failure};
 /// # Errors
 /// If the password is too short, too long or too common, or if the file cannot be read, changed or written; it
 /// is then unchanged.
-pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let configuration = config::load(typed);
-    let file = file(typed, &configuration)?;
+pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
+    let configuration = config::load(command_line);
+    let file = file(command_line, &configuration)?;
     // Before anyone types: a file that cannot be changed.
     let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
     changed(&file, "").map_err(nothing_changed)?;
-    let password = hash_password::typed().map_err(nothing_changed)?;
+    let password = hash_password::new_password().map_err(nothing_changed)?;
     if let Some(words) = Password::weakness(&password) {
         return Err(nothing_changed(Failure::wrong(words)));
     }
@@ -35,11 +35,11 @@ pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
     write(&file, &text, metadata.as_ref())
         .map_err(|error| unwritable(&file, &error))
         .map_err(nothing_changed)?;
-    report::print(&said(&file, metadata.as_ref(), &configuration))
+    report::print(&confirmation(&file, metadata.as_ref(), &configuration))
 }
 
 /// The file to change; if it is a link, what it points to.
-fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure> {
+fn file(command_line: &CommandLine, configuration: &Configuration) -> Result<PathBuf, Failure> {
     let is_unreadable = |problem: &Problem| match problem {
         Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => true,
         // The password's own line is replaced, however often it appears.
@@ -47,7 +47,7 @@ fn file(typed: &Typed, configuration: &Configuration) -> Result<PathBuf, Failure
         _ => false,
     };
     // A named file that does not exist yet is created.
-    let file = config::file_of(typed).ok_or_else(|| {
+    let file = config::file_of(command_line).ok_or_else(|| {
         Failure::refused("The installation's folder cannot be found; is /proc mounted?")
     })?;
     if file.exists() && configuration.problems.iter().any(is_unreadable) {
@@ -108,22 +108,22 @@ fn unwritable(file: &Path, error: &io::Error) -> Failure {
 }
 
 /// Confirms the change, and says what may keep the password from taking effect or being secret.
-fn said(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
+fn confirmation(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
     let shown = file.display();
-    let mut said = format!("The password is set in {shown}.\n");
+    let mut text = format!("The password is set in {shown}.\n");
     match config::password_variable(configuration) {
         None => {
-            said +=
+            text +=
                 "Running processes pick it up within a few seconds; all sessions are logged out.\n";
         }
         Some(name) => {
-            said +=
+            text +=
                 &format!("Note: while {name} is in the environment, that one takes precedence.\n");
         }
     }
     if let Some(before) = before.filter(|before| before.mode() & 0o077 != 0) {
         let mode = before.mode() & 0o7777;
-        said += &format!("Note: others can read that file (mode {mode:o}): chmod 600 {shown}\n");
+        text += &format!("Note: others can read that file (mode {mode:o}): chmod 600 {shown}\n");
     }
-    said
+    text
 }

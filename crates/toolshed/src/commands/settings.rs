@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use super::valid_settings;
-use crate::config::{Configuration, KEYS, Key, Typed, nearest};
+use crate::config::{CommandLine, Configuration, KEYS, Key, nearest};
 use crate::report::{self, Failure};
 
 /// Prints a line per setting, or the description of one.
-pub(crate) fn run(typed: &Typed, name: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn run(command_line: &CommandLine, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else {
-        return report::print(&list(&valid_settings(typed)?));
+        return report::print(&list(&valid_settings(command_line)?));
     };
     let names = || KEYS.iter().map(|key| key.name);
     match KEYS.iter().find(|key| key.name == name || key.variable() == name) {

@@ -3,16 +3,16 @@
 use app_server::{Server, Transport};
 
 use crate::application::{self, SiteHost};
-use crate::config::{self, Typed};
+use crate::config::{self, CommandLine};
 use crate::report::Failure;
 use crate::{installation, log, upgrade};
 
 /// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it again,
 /// and visitors would see "500".
 pub(crate) fn run() -> Result<(), Failure> {
-    let typed = Typed::default();
-    let upgrade = upgrade::begin(&typed, true);
-    let configuration = upgrade::or_last_good(config::load(&typed));
+    let command_line = CommandLine::default();
+    let upgrade = upgrade::begin(&command_line, true);
+    let configuration = upgrade::or_last_good(config::load(&command_line));
     match configuration.settings.log.clone().or_else(installation::default_log) {
         Some(file) => {
             log::to_file(&file, &configuration.settings);

@@ -4,12 +4,12 @@ use site::Access;
 
 use super::valid_settings;
 use crate::application;
-use crate::config::Typed;
+use crate::config::CommandLine;
 use crate::report::{self, Failure};
 
 /// Prints a line per tool: name, who may use it, path, title.
-pub(crate) fn run(typed: &Typed) -> Result<(), Failure> {
-    let configuration = valid_settings(typed)?;
+pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
+    let configuration = valid_settings(command_line)?;
     let site = application::site_settings(&configuration.settings);
     let rows: Vec<[String; 4]> = tools::TABLE
         .iter()

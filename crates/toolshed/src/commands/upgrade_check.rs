@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use app_server::Server;
 
 use crate::application::{self, SiteHost};
-use crate::config::Typed;
+use crate::config::CommandLine;
 use crate::report::{self, Failure};
 use crate::{commands, upgrade};
 
@@ -18,8 +18,8 @@ use crate::{commands, upgrade};
 ///
 /// # Errors
 /// If this version, with this configuration, could not serve.
-pub(crate) fn run(typed: &Typed, keep: bool) -> Result<(), Failure> {
-    let configuration = commands::valid_settings(typed)?;
+pub(crate) fn run(command_line: &CommandLine, keep: bool) -> Result<(), Failure> {
+    let configuration = commands::valid_settings(command_line)?;
     let save = upgrade::save_configuration;
     let settings = application::server_settings(&configuration.settings);
     let mut request = http::Request::new(None);

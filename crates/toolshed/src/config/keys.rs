@@ -700,8 +700,9 @@ fn take_https(settings: &mut Settings, value: &Value, _: &Location) -> Result<()
 
 fn take_hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     /// Two years: what preload lists ask for.
-    const LONGEST: Duration = Duration::from_secs(17_520 * HOUR);
-    let time = value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= LONGEST);
+    const MAX_DURATION: Duration = Duration::from_secs(17_520 * HOUR);
+    let time =
+        value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
     settings.hsts = Some(time.ok_or(Advice::Usual)?);
     Ok(())
 }

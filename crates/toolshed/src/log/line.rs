@@ -1,7 +1,7 @@
 //! A message as a line of the log: limited in length, and nothing in it can pass for another line.
 
 /// Bytes of one message. A backtrace takes about 6,000; paths and panics may quote what visitors sent.
-const LONGEST: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 
 /// The prefix of each line of a message except the first.
 const CONTINUED: &str = "    ";
@@ -15,7 +15,7 @@ pub(super) fn line(message: &[u8], more: &str) -> Vec<u8> {
     let message = message.trim_end_matches('\n');
     let mut line = String::with_capacity(message.len() + more.len() + 1);
     for letter in message.chars() {
-        if line.len() >= LONGEST {
+        if line.len() >= MAX_BYTES {
             line.push('…');
             break;
         }
@@ -54,8 +54,8 @@ mod tests {
     #[test]
     fn a_message_is_truncated_at_a_character_boundary() {
         for letter in ["x", "ä", "\u{1b}", "\nx"] {
-            let long = line(letter.repeat(3 * LONGEST).as_bytes(), " (more)");
-            assert!(long.len() < LONGEST + 32, "{}", long.len());
+            let long = line(letter.repeat(3 * MAX_BYTES).as_bytes(), " (more)");
+            assert!(long.len() < MAX_BYTES + 32, "{}", long.len());
             assert!(String::from_utf8(long).unwrap().ends_with("… (more)\n"));
         }
     }
