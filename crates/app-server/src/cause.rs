@@ -14,7 +14,7 @@ pub enum Cause {
     /// Too many requests at once; the limit.
     Overload(usize),
     /// The request's body was still arriving and others needed the permit; the number of permits.
-    MadeRoom(usize),
+    Evicted(usize),
     /// The request's body stalled or was too slow for this long.
     BodyTooSlow(Duration),
     /// The web server sent something that is not an HTTP request, for this reason.
@@ -55,7 +55,7 @@ impl fmt::Display for Cause {
             Cause::Overload(limit) => {
                 write!(formatter, "{limit} requests are already in flight (max_requests)")
             }
-            Cause::MadeRoom(limit) => write!(
+            Cause::Evicted(limit) => write!(
                 formatter,
                 "slow request body evicted in favor of other requests (max_requests = {limit})"
             ),
@@ -100,7 +100,7 @@ impl Cause {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Cause::Overload(_)
-            | Cause::MadeRoom(_)
+            | Cause::Evicted(_)
             | Cause::NoProcess(_)
             | Cause::WebServerAddresses(_)
             | Cause::Interrupted

@@ -65,7 +65,7 @@ impl IdleConnection {
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Doing {
+pub(crate) enum Activity {
     /// A request is being answered.
     #[default]
     Answering,
@@ -80,7 +80,7 @@ pub(crate) enum Doing {
 struct Entry {
     waker: Option<Waker>,
     net: ClientNet,
-    doing: Doing,
+    activity: Activity,
     /// Bytes of incomplete heads.
     held: usize,
     asked_to_close: bool,
@@ -90,8 +90,13 @@ impl Connections {
     /// Registers a new connection from an address, until the returned value is dropped.
     pub(crate) fn enter(self: &Rc<Self>, address: Option<IpAddr>) -> Registration {
         let net = ClientNet::of(address);
-        let entry =
-            Entry { waker: None, net, doing: Doing::default(), held: 0, asked_to_close: false };
+        let entry = Entry {
+            waker: None,
+            net,
+            activity: Activity::default(),
+            held: 0,
+            asked_to_close: false,
+        };
         let key = self.entries.borrow_mut().insert(entry);
         Registration { connections: self.clone(), key }
     }
@@ -106,11 +111,11 @@ impl Connections {
             let entries = self.entries.borrow();
             let open = entries.iter().filter(|(_, entry)| !entry.asked_to_close);
             let open = open.map(|(key, entry)| {
-                let would_lose = match entry.doing {
-                    Doing::Answering => None,
-                    Doing::Idle(since) => Some(Loss::Nothing(since)),
+                let would_lose = match entry.activity {
+                    Activity::Answering => None,
+                    Activity::Idle(since) => Some(Loss::Nothing(since)),
                     // The rest of a request that has just started to arrive may follow.
-                    Doing::Receiving(since) => Some(Loss::PartOfRequest(since + FIRST_REQUEST)),
+                    Activity::Receiving(since) => Some(Loss::PartOfRequest(since + FIRST_REQUEST)),
                 };
                 (key, Connected { net: entry.net, would_lose })
             });
@@ -225,7 +230,7 @@ impl RequestActivity for Connections {
     }
 
     fn is_busy(&self) -> bool {
-        self.entries.borrow().iter().any(|(_, entry)| !matches!(entry.doing, Doing::Idle(_)))
+        self.entries.borrow().iter().any(|(_, entry)| !matches!(entry.activity, Activity::Idle(_)))
     }
 }
 
@@ -240,7 +245,7 @@ impl Registration {
         let mut entries = self.connections.entries.borrow_mut();
         let entry = &mut entries[self.key];
         if entry.asked_to_close {
-            let is_receiving = matches!(entry.doing, Doing::Receiving(_)) || entry.held > 0;
+            let is_receiving = matches!(entry.activity, Activity::Receiving(_)) || entry.held > 0;
             return Some(if is_receiving { Wanted::CloseNow } else { Wanted::Close });
         }
         // Registered even while it is to be handed over: that may be put off.
@@ -256,14 +261,14 @@ impl Registration {
     }
 
     /// Records what the connection is doing.
-    pub(crate) fn set_doing(&self, doing: Doing) {
-        if !matches!(doing, Doing::Idle(_))
+    pub(crate) fn set_activity(&self, activity: Activity) {
+        if !matches!(activity, Activity::Idle(_))
             && !self.connections.active.replace(true)
             && let Some(watcher) = self.connections.watcher.take()
         {
             watcher.wake();
         }
-        self.connections.entries.borrow_mut()[self.key].doing = doing;
+        self.connections.entries.borrow_mut()[self.key].activity = activity;
     }
 
     /// Records how many bytes of incomplete heads the connection holds; `limit` bounds their sum over all
@@ -313,9 +318,9 @@ mod tests {
         let (old, young, busy) =
             (connections.enter(None), connections.enter(None), connections.enter(None));
         let new = connections.enter(None);
-        old.set_doing(Doing::Idle(now - Duration::from_secs(1)));
-        young.set_doing(Doing::Idle(now));
-        new.set_doing(Doing::Idle(now + FIRST_REQUEST));
+        old.set_activity(Activity::Idle(now - Duration::from_secs(1)));
+        young.set_activity(Activity::Idle(now));
+        new.set_activity(Activity::Idle(now + FIRST_REQUEST));
         assert!(connections.make_room());
         assert_eq!(old.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(young.poll_wanted(&mut context), None);
@@ -336,12 +341,12 @@ mod tests {
         let long_ago = Instant::now() - Duration::from_secs(9);
         let mut context = Context::from_waker(Waker::noop());
         let (half, answering) = (connections.enter(None), connections.enter(None));
-        half.set_doing(Doing::Receiving(long_ago));
+        half.set_activity(Activity::Receiving(long_ago));
         assert!(connections.make_room());
         assert!(!connections.make_room());
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::CloseNow));
         // The request has become complete in the meantime and is answered first.
-        half.set_doing(Doing::Answering);
+        half.set_activity(Activity::Answering);
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::Close));
         assert_eq!(answering.poll_wanted(&mut context), None);
     }
@@ -360,7 +365,7 @@ mod tests {
         let mut context = Context::from_waker(&waker);
         let connections = Rc::new(Connections::default());
         let half = connections.enter(None);
-        half.set_doing(Doing::Receiving(Instant::now() - Duration::from_secs(9)));
+        half.set_activity(Activity::Receiving(Instant::now() - Duration::from_secs(9)));
         connections.set_phase(Phase::HandingOver);
         assert_eq!(half.poll_wanted(&mut context), Some(Wanted::HandOver));
         connections.set_phase(Phase::Serving);

@@ -54,7 +54,7 @@ impl ErrorReport {
             error {
                 Cause::Panic(_),
                 Cause::Overload(_),
-                Cause::MadeRoom(_),
+                Cause::Evicted(_),
                 Cause::BadResponse(_),
                 Cause::WebServerAddresses(_),
                 Cause::Crashed,

@@ -49,7 +49,7 @@ pub struct Published<T>(AtomicPtr<T>);
 
 impl<T: Copy + Sync + 'static> Published<T> {
     /// Creates a cell without a value.
-    pub const fn nothing() -> Self {
+    pub const fn empty() -> Self {
         Published(AtomicPtr::new(ptr::null_mut()))
     }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_published_value_outlives_its_successor() {
-        static VALUE: Published<[u8; 3]> = Published::nothing();
+        static VALUE: Published<[u8; 3]> = Published::empty();
         assert_eq!(VALUE.get(), None);
         VALUE.publish(*b"old").unwrap();
         let old = VALUE.get().unwrap();

@@ -33,8 +33,8 @@ pub(crate) fn add(
 ) -> Result<(), String> {
     let Some(name) = header_name(name) else { return Ok(()) };
     let Some(value) = header_value(params, value) else { return Ok(()) };
-    if headers.len() == MOST_HEADERS {
-        return Err(format!("more than {MOST_HEADERS} headers"));
+    if headers.len() == MAX_HEADERS {
+        return Err(format!("more than {MAX_HEADERS} headers"));
     }
     match headers.entry(name) {
         Entry::Vacant(entry) => {
@@ -70,7 +70,7 @@ pub(crate) fn complete(
 }
 
 /// Headers of one request. Apache takes 100; `http` cannot hold more than 24,576.
-const MOST_HEADERS: usize = 16_384;
+const MAX_HEADERS: usize = 16_384;
 
 /// Rule: of a header that may occur only once, the first counts; of any other, each is a value of its
 /// own. (Cookies are joined at the end.)

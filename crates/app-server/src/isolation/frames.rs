@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 const HEADER: usize = 5;
 
 /// The maximum length of a frame in bytes; longer data is split.
-const LONGEST: usize = 1 << 30;
+const MAX_FRAME_BYTES: usize = 1 << 30;
 
 /// Room for a read: the capacity of a pipe.
 const READ: usize = 64 * 1024;
@@ -45,8 +45,8 @@ impl PipeFrame {
             PipeFrame::End => (b'E', Bytes::new()),
             PipeFrame::Failed(message) => (b'F', message.into()),
         };
-        while bytes.len() > LONGEST {
-            let part = bytes.split_to(LONGEST);
+        while bytes.len() > MAX_FRAME_BYTES {
+            let part = bytes.split_to(MAX_FRAME_BYTES);
             write(kind, part, pipe).await?;
         }
         write(kind, bytes, pipe).await
@@ -124,7 +124,7 @@ impl Frames {
                 return Ok(None);
             };
             let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]) as usize;
-            if length > LONGEST {
+            if length > MAX_FRAME_BYTES {
                 return Err(NONSENSE);
             }
             let kind = header[0];

@@ -56,7 +56,7 @@ pub(super) fn prepared(format: usize) -> &'static PreparedReplies {
 
 /// By [`ReplyFormat`].
 static PREPARED: [Published<PreparedReplies>; REPLY_FORMATS] =
-    [const { Published::nothing() }; REPLY_FORMATS];
+    [const { Published::empty() }; REPLY_FORMATS];
 
 /// [`Replies`] as the handler finds them.
 #[derive(Clone, Copy)]

@@ -134,7 +134,7 @@ fn give_up(cause: CrashCause) {
     let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
     write_to_log(cause, culprit, &now, &reference, image.is_some());
 
-    let mut words = handover::nothing();
+    let mut words = handover::no_words();
     hand_over_process(if is_stall { Reason::Stall } else { Reason::Crash }, &mut words);
     if let Some(culprit) = culprit {
         accuse(culprit, &now, &mut words);

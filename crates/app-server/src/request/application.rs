@@ -27,7 +27,7 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// The minimum room for a read while body chunks hold the rest of the buffer: twice what Apache sends at
 /// once.
-pub(crate) const SMALLEST_READ_BYTES: usize = 16 * 1024;
+pub(crate) const MIN_READ_BYTES: usize = 16 * 1024;
 
 /// The service, its settings, and what all its requests share.
 pub(crate) struct Application<S> {

@@ -274,7 +274,7 @@ impl Arrival {
         if let Stage::Ended(eviction) = state.stage {
             return Some(match eviction {
                 Eviction::TooSlow(patience) => Cause::BodyTooSlow(patience),
-                Eviction::PermitNeeded(limit) => Cause::MadeRoom(limit),
+                Eviction::PermitNeeded(limit) => Cause::Evicted(limit),
             });
         }
         if state.stage == Stage::Arriving
@@ -399,7 +399,7 @@ mod tests {
         let context = Context::from_waker(Waker::noop());
         assert_eq!(slow.poll_ended(&context), None);
         let next = permits.enter(None, || net(2)).unwrap();
-        assert_eq!(slow.poll_ended(&context), Some(Cause::MadeRoom(1)));
+        assert_eq!(slow.poll_ended(&context), Some(Cause::Evicted(1)));
         assert_eq!(permits.taken.get(), 1);
         drop(held);
         assert_eq!(permits.taken.get(), 1);

@@ -135,7 +135,7 @@ impl<S: HttpService> ServingProcess<S> {
         let Some(upgrader) = &mut self.upgrader else {
             return io::Error::other("no executable is being watched");
         };
-        let mut words = handover::nothing();
+        let mut words = handover::no_words();
         Item::Reason(Reason::Upgrade).encode(&mut words);
         if let Some(origin) = upgrader.origin() {
             Item::Origin(origin).encode(&mut words);

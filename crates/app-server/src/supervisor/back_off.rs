@@ -10,7 +10,7 @@ const GOOD_START: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_millis(100);
 
 /// The longest wait. Once the cause is fixed, a worker starts within this time.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Counts failed starts in a row.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl BackOff {
         }
         let wait = FIRST.saturating_mul(1 << self.bad_starts.min(16));
         self.bad_starts += 1;
-        wait.min(LONGEST)
+        wait.min(MAX_WAIT)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         assert_eq!(back_off.ended(GOOD_START), Duration::ZERO);
         assert_eq!(back_off.ended(at_once), FIRST);
-        (0..100).for_each(|_| assert!(back_off.ended(at_once) <= LONGEST));
-        assert_eq!(back_off.ended(at_once), LONGEST);
+        (0..100).for_each(|_| assert!(back_off.ended(at_once) <= MAX_WAIT));
+        assert_eq!(back_off.ended(at_once), MAX_WAIT);
     }
 }

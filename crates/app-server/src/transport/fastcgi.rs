@@ -24,11 +24,11 @@ use http::Method;
 use self::output::{Link, Stdout};
 use crate::cause::Cause;
 use crate::cgi_vars::cgi_to_http::{self, Head};
-use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
+use crate::connections::{Activity, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
 use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
-use crate::request::application::{Application, READ_BYTES, SMALLEST_READ_BYTES};
+use crate::request::application::{Application, MIN_READ_BYTES, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
 use crate::request::patience::{Alarm, Pace};
@@ -64,9 +64,9 @@ enum ConnectionEnd {
     /// Every request was completed.
     Done,
     /// The connection is idle, and its descriptor is needed or the process drains.
-    Asked,
+    Unneeded,
     /// The connection was closed for another one; its request stays incomplete.
-    MadeRoom,
+    Evicted,
     /// The process upgrades, and the connection is idle.
     HandedOver,
     /// The peer closed or the socket failed.
@@ -200,9 +200,9 @@ impl<S: HttpService> Connection<S> {
         for _ in 0..READS_A_TURN {
             match self.poll_send(context) {
                 Poll::Ready(Err(error)) => return Poll::Ready(ConnectionEnd::Gone(Some(error))),
-                Poll::Ready(Ok(())) => match self.over(context) {
+                Poll::Ready(Ok(())) => match self.poll_end(context) {
                     // A request may be on its way; do not lose it.
-                    Some(ConnectionEnd::Asked) if self.take_last_look() => continue,
+                    Some(ConnectionEnd::Unneeded) if self.take_last_look() => continue,
                     Some(end) => return Poll::Ready(end),
                     None => {}
                 },
@@ -212,7 +212,7 @@ impl<S: HttpService> Connection<S> {
                 }
                 Poll::Pending => {}
             }
-            if self.a_body_is_full(context) {
+            if self.poll_body_full(context) {
                 // While nothing is read, still notice a peer that has gone, and cancel its handlers.
                 if let Poll::Ready(closed) = self.stream.poll_read_closed(context) {
                     return Poll::Ready(ConnectionEnd::Gone(closed.err()));
@@ -321,7 +321,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     /// Returns why the connection ends, if it does, now that everything is sent.
-    fn over(&mut self, context: &mut Context<'_>) -> Option<ConnectionEnd> {
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Option<ConnectionEnd> {
         let protocol = self.link.protocol.borrow();
         self.in_flight.retain(|request| protocol.is_active(request.id));
         if self.link.broken.get() {
@@ -344,35 +344,35 @@ impl<S: HttpService> Connection<S> {
                     self.head = Some((None, time::now()));
                 }
                 let since = self.head.map_or(self.last_progress, |(_, since)| since);
-                self.registration.set_doing(Doing::Receiving(since));
+                self.registration.set_activity(Activity::Receiving(since));
                 let wanted = self.registration.poll_wanted(context);
-                return (wanted == Some(Wanted::CloseNow)).then_some(ConnectionEnd::MadeRoom);
+                return (wanted == Some(Wanted::CloseNow)).then_some(ConnectionEnd::Evicted);
             }
             CloseWhen::KeepOpen => {}
         }
         let idle = protocol.is_between_requests() && self.beginning.is_none();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
         let is_answering = !self.in_flight.is_empty() || self.beginning.is_some();
-        self.registration.set_doing(if idle {
-            Doing::Idle(self.last_progress + grace)
+        self.registration.set_activity(if idle {
+            Activity::Idle(self.last_progress + grace)
         } else if is_answering {
-            Doing::Answering
+            Activity::Answering
         } else {
-            Doing::Receiving(self.head.map_or(self.last_progress, |(_, since)| since))
+            Activity::Receiving(self.head.map_or(self.last_progress, |(_, since)| since))
         });
         let wanted = self.registration.poll_wanted(context);
         self.is_leaving = wanted == Some(Wanted::Close);
         match wanted {
-            Some(Wanted::CloseNow) => Some(ConnectionEnd::MadeRoom),
+            Some(Wanted::CloseNow) => Some(ConnectionEnd::Evicted),
             Some(Wanted::HandOver) if idle => Some(ConnectionEnd::HandedOver),
             // A new connection may take its time to send its first request; a deadline bounds that.
-            Some(Wanted::Close) if idle && !self.is_new => Some(ConnectionEnd::Asked),
+            Some(Wanted::Close) if idle && !self.is_new => Some(ConnectionEnd::Unneeded),
             _ => None,
         }
     }
 
     /// Whether a handler has to catch up before more is read.
-    fn a_body_is_full(&mut self, context: &mut Context<'_>) -> bool {
+    fn poll_body_full(&mut self, context: &mut Context<'_>) -> bool {
         let settings = &self.application.settings;
         let mut senders = self.in_flight.iter().flat_map(InFlightRequest::senders);
         if self.multiplexed {
@@ -483,7 +483,7 @@ impl<S: HttpService> Connection<S> {
     /// Passes a request to the application. `no_body`: its body has already ended.
     fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
-        self.registration.set_doing(Doing::Answering);
+        self.registration.set_activity(Activity::Answering);
         self.is_new = false;
         let Settings { trusted_proxies, secret_variables, .. } = &self.application.settings;
         let head = cgi_to_http::head(params, Some(role), trusted_proxies, secret_variables);
@@ -651,10 +651,10 @@ impl<S: HttpService> Connection<S> {
                 return self.registration.hand_over(idle);
             }
             ConnectionEnd::Done
-            | ConnectionEnd::Asked
+            | ConnectionEnd::Unneeded
             | ConnectionEnd::Failed
             | ConnectionEnd::Truncated => {}
-            ConnectionEnd::MadeRoom => {
+            ConnectionEnd::Evicted => {
                 tracing::debug!("Incomplete request dropped to make room.");
             }
             ConnectionEnd::Gone(_) if in_flight == 0 => {}
@@ -699,7 +699,7 @@ fn room_to_read(buffer: &RefCell<BytesMut>) -> RefMut<'_, BytesMut> {
     let mut buffer = buffer.borrow_mut();
     if buffer.capacity() < READ_BYTES
         && !buffer.try_reclaim(READ_BYTES)
-        && buffer.capacity() < SMALLEST_READ_BYTES
+        && buffer.capacity() < MIN_READ_BYTES
     {
         buffer.reserve(READ_BYTES);
     }

@@ -28,7 +28,7 @@ use self::stream::PatientStream;
 use self::watched::{InFlightGuard, ResponseEnd, WatchedConnection, WatchedResponse};
 use crate::cause::Cause;
 use crate::cgi_vars::http_to_cgi::remove_hop_by_hop;
-use crate::connections::{Doing, FIRST_REQUEST, IdleConnection, Registration};
+use crate::connections::{Activity, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
 use crate::recovery::ReplyFormat;
@@ -53,7 +53,7 @@ pub(crate) async fn serve<S: HttpService>(
     let mut stream = PatientStream::new(stream, Bytes::new(), &application.settings);
     let mut grace = is_new.then(|| time::now() + FIRST_REQUEST);
     loop {
-        registration.set_doing(Doing::Idle(grace.unwrap_or_else(time::now)));
+        registration.set_activity(Activity::Idle(grace.unwrap_or_else(time::now)));
         match serve_until_wanted(&application, stream, peer, &registration, grace).await {
             None => return,
             Some(idle) if idle.first.is_empty() => {

@@ -5,14 +5,14 @@ use std::future::poll_fn;
 use bytes::BytesMut;
 use event_loop::net::Stream;
 
-use crate::request::application::SMALLEST_READ_BYTES;
+use crate::request::application::MIN_READ_BYTES;
 
 /// Ends our side of a connection, then reads and discards what the peer still sends: to its end, or up to `limit` bytes.
 pub(crate) async fn discard(mut stream: Stream, limit: u64) {
     if stream.shutdown_write().is_err() {
         return;
     }
-    let mut buffer = BytesMut::with_capacity(SMALLEST_READ_BYTES);
+    let mut buffer = BytesMut::with_capacity(MIN_READ_BYTES);
     let mut taken = 0;
     while taken <= limit {
         buffer.clear();

@@ -56,7 +56,7 @@ impl Reason {
 }
 
 /// An empty handover state.
-pub(crate) const fn nothing() -> HandoverWords {
+pub(crate) const fn no_words() -> HandoverWords {
     HandoverWords::new(DESCRIPTORS)
 }
 
@@ -129,7 +129,7 @@ mod tests {
 
     /// Decodes items as the next image does, with other descriptors.
     fn decoded(items: &[Item<'_>]) -> HandoverState {
-        let mut words = nothing();
+        let mut words = no_words();
         for item in items {
             assert!(item.encode(&mut words), "{item:?}");
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use site::Limits;
 
 /// The longest sleep, longer than any web server waits.
-pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(600);
 
 /// The largest stream, in MiB.
 pub(crate) const LARGEST_STREAM: u64 = 4096;
@@ -182,9 +182,9 @@ pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
     let seconds = parameter(query, "seconds").map_or(Some(1.0), |text| text.parse::<f64>().ok());
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|duration| *duration <= LONGEST_SLEEP)
+        .filter(|duration| *duration <= MAX_SLEEP)
         .ok_or_else(|| {
-            format!("seconds= is a number from 0 to {}, such as 1.5.", LONGEST_SLEEP.as_secs())
+            format!("seconds= is a number from 0 to {}, such as 1.5.", MAX_SLEEP.as_secs())
         })
 }
 

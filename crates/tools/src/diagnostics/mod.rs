@@ -60,7 +60,7 @@ async fn page(page: Page) -> Response {
             culprits => CULPRITS,
             left_out => &LEFT_OUT.join(", "),
             build_with_all => logic::BUILD_WITH_ALL,
-            longest => &logic::LONGEST_SLEEP.as_secs(),
+            longest => &logic::MAX_SLEEP.as_secs(),
             largest => &logic::LARGEST_STREAM
         },
     )

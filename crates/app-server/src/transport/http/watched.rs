@@ -17,7 +17,7 @@ use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::connections::{Doing, Registration};
+use crate::connections::{Activity, Registration};
 use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
 use crate::request::application::Application;
 use crate::request::body::Body;
@@ -110,9 +110,9 @@ impl WatchedConnection {
             return;
         }
         let (since, held) = receiving.unwrap_or((self.idle_since.get(), 0));
-        registration.set_doing(match receiving {
-            Some(_) => Doing::Receiving(since),
-            None => Doing::Idle(since),
+        registration.set_activity(match receiving {
+            Some(_) => Activity::Receiving(since),
+            None => Activity::Idle(since),
         });
         registration.set_held(held, max_held);
     }
@@ -179,7 +179,7 @@ impl InFlightGuard {
         if watched.receiving.take().is_some() {
             registration.set_held(0, usize::MAX);
         }
-        registration.set_doing(Doing::Answering);
+        registration.set_activity(Activity::Answering);
         InFlightGuard { watched: watched.clone(), registration: registration.clone() }
     }
 }
@@ -190,7 +190,7 @@ impl Drop for InFlightGuard {
         if self.watched.in_flight.get() == 0 {
             let now = time::now();
             self.watched.idle_since.set(now);
-            self.registration.set_doing(Doing::Idle(now));
+            self.registration.set_activity(Activity::Idle(now));
         }
     }
 }
