@@ -7,17 +7,25 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// The unit that shares are counted by: one IPv4 address, the /64 of an IPv6 address (what one customer gets),
-/// or all clients without a known address.
+/// The unit that shares are counted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct ClientNet(Option<u128>);
+pub(crate) enum ClientNet {
+    /// All clients without a known address.
+    #[default]
+    Unknown,
+    /// One address.
+    V4(u32),
+    /// The /64 of an address: what one customer gets.
+    V6(u64),
+}
 
 impl ClientNet {
     pub(crate) fn of(address: Option<IpAddr>) -> Self {
-        ClientNet(address.map(|address| match address.to_canonical() {
-            IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
-            IpAddr::V6(address) => u128::from(address) >> 64 << 64,
-        }))
+        match address.map(|address| address.to_canonical()) {
+            None => ClientNet::Unknown,
+            Some(IpAddr::V4(address)) => ClientNet::V4(u32::from(address)),
+            Some(IpAddr::V6(address)) => ClientNet::V6((u128::from(address) >> 64) as u64),
+        }
     }
 }
 

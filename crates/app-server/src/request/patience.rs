@@ -44,9 +44,14 @@ impl Pace {
     /// Records that bytes arrived or were read.
     #[inline]
     pub(crate) fn progress(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
-        if self.waiting_since.is_some() || self.left != self.patience {
+        if !self.is_full() {
             self.earn(bytes, now());
         }
+    }
+
+    /// Whether the peer has its full patience again, and nothing is awaited.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting_since.is_none() && self.left == self.patience
     }
 
     fn earn(&mut self, bytes: usize, now: Instant) {

@@ -20,6 +20,7 @@ use event_loop::net::Stream;
 use event_loop::time;
 use fastcgi_server::{CloseWhen, Event, Limits, Refusal, RequestId, Role};
 use http::Method;
+use smallvec::SmallVec;
 
 use self::output::{Link, Stdout};
 use crate::cause::Cause;
@@ -99,9 +100,8 @@ struct Connection<S> {
     stream: Stream,
     registration: Registration,
     link: Rc<Link>,
-    in_flight: Vec<InFlightRequest>,
-    /// A request that starts with the next event, which may be the end of its body.
-    beginning: Option<fastcgi_server::Request>,
+    /// Most connections never carry two requests at once.
+    in_flight: SmallVec<[InFlightRequest; 1]>,
     /// No request has arrived yet, and one is expected soon.
     is_new: bool,
     /// Whether to close once the connection is between requests.
@@ -117,8 +117,8 @@ struct Connection<S> {
     head: Option<(Option<RequestId>, Instant)>,
     /// The bytes recorded for it in the list of connections.
     held: usize,
-    /// How fast the peer reads responses.
-    reading_pace: Pace,
+    /// How fast the peer reads responses, if it has ever kept one waiting and not caught up since.
+    reading_pace: Option<Box<Pace>>,
     alarm: Alarm,
 }
 
@@ -160,15 +160,13 @@ impl<S: HttpService> Connection<S> {
         let is_mod_fcgids = application.surroundings.is_behind_mod_fcgid;
         let link = Link::new(limits, settings.response_bytes, is_mod_fcgids);
         let last_progress = time::now();
-        let reading_pace = Pace::new(settings.send_timeout, settings.min_rate);
         Connection {
             guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
             application,
             stream,
             registration,
             link,
-            in_flight: Vec::new(),
-            beginning: None,
+            in_flight: SmallVec::new(),
             is_new,
             is_leaving: false,
             multiplexed: false,
@@ -177,7 +175,7 @@ impl<S: HttpService> Connection<S> {
             last_progress,
             head: None,
             held: 0,
-            reading_pace,
+            reading_pace: None,
             alarm: Alarm::default(),
         }
     }
@@ -249,14 +247,20 @@ impl<S: HttpService> Connection<S> {
                 match self.stream.poll_write_vectored(context, &slices[..count]) {
                     Poll::Ready(sent) => sent?,
                     Poll::Pending => {
-                        self.reading_pace.wait(time::now());
+                        pace_of(&mut self.reading_pace, &self.application.settings)
+                            .wait(time::now());
                         return Poll::Pending;
                     }
                 }
             };
             self.record_sent(sent);
             self.last_progress = time::now();
-            self.reading_pace.progress(sent, || self.last_progress);
+            if let Some(pace) = &mut self.reading_pace {
+                pace.progress(sent, || self.last_progress);
+                if pace.is_full() {
+                    self.reading_pace = None;
+                }
+            }
             if self.unsent() < self.link.response_bytes / 2 {
                 self.link.wake_writers();
             }
@@ -314,7 +318,6 @@ impl<S: HttpService> Connection<S> {
             |it: &&InFlightRequest| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
         let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
         protocol.is_between_records()
-            && self.beginning.is_none()
             && protocol.close_when() == CloseWhen::KeepOpen
             // Data of any other request may have arrived already.
             && live.filter(nothing_comes).count() + beginning == protocol.active_requests()
@@ -350,9 +353,9 @@ impl<S: HttpService> Connection<S> {
             }
             CloseWhen::KeepOpen => {}
         }
-        let idle = protocol.is_between_requests() && self.beginning.is_none();
+        let idle = protocol.is_between_requests();
         let grace = if self.is_new { FIRST_REQUEST } else { Duration::ZERO };
-        let is_answering = !self.in_flight.is_empty() || self.beginning.is_some();
+        let is_answering = !self.in_flight.is_empty();
         self.registration.set_activity(if idle {
             Activity::Idle(self.last_progress + grace)
         } else if is_answering {
@@ -417,9 +420,11 @@ impl<S: HttpService> Connection<S> {
 
     /// Passes what was read to the requests. Returns whether the connection can continue.
     fn handle_events(&mut self) -> bool {
+        // A request that starts with the next event, which may be the end of its body.
+        let mut beginning: Option<fastcgi_server::Request> = None;
         loop {
             let event = self.link.protocol.borrow_mut().poll_event();
-            if let Some(request) = self.beginning.take() {
+            if let Some(request) = beginning.take() {
                 let no_body = matches!(&event, Some(Event::StdinEnd { id }) if *id == request.id);
                 self.begin(request, no_body);
                 if no_body {
@@ -435,7 +440,7 @@ impl<S: HttpService> Connection<S> {
                 Some(Event::Request(request)) => {
                     // The id may be reused immediately, for a new head.
                     self.head = None;
-                    self.beginning = Some(request);
+                    beginning = Some(request);
                 }
                 Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
                     let cause = Cause::VariablesTooLarge(limit);
@@ -521,10 +526,6 @@ impl<S: HttpService> Connection<S> {
             request,
             mark,
         ));
-        if self.in_flight.capacity() == 0 {
-            // Most connections never carry two requests at once, and an idle one keeps this memory.
-            self.in_flight.reserve_exact(1);
-        }
         self.in_flight.push(InFlightRequest {
             id,
             stdin,
@@ -573,7 +574,8 @@ impl<S: HttpService> Connection<S> {
             }
         };
         if protocol.unsent() > 0 {
-            add(self.reading_pace.wait(time::now()), WaitingFor::Peer);
+            let pace = pace_of(&mut self.reading_pace, settings);
+            add(pace.wait(time::now()), WaitingFor::Peer);
         } else if protocol.is_between_requests() {
             let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
             add(self.last_progress + limit, WaitingFor::NextRequest);
@@ -689,6 +691,11 @@ impl<S: HttpService> Connection<S> {
             }
         }
     }
+}
+
+/// Returns how fast the peer reads responses, from now on if nothing was known.
+fn pace_of<'a>(pace: &'a mut Option<Box<Pace>>, settings: &Settings) -> &'a mut Pace {
+    pace.get_or_insert_with(|| Box::new(Pace::new(settings.send_timeout, settings.min_rate)))
 }
 
 /// Returns the shared read buffer with room for a read.
