@@ -4,7 +4,7 @@
 //! same pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use tera::context;
@@ -41,6 +41,7 @@ pub fn page_of(
     let format = Format::wanted_by(accept, Format::Html);
     let frame = Frame::at(BasePath::new(base));
     let mut response = render(error, &frame, None, reference, format);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     add_security_headers(response.headers_mut());
     response
 }
@@ -148,6 +149,7 @@ mod tests {
             let accept = accept.map(HeaderValue::from_static);
             let response = page(StatusCode::BAD_REQUEST, "", "7f3a", accept.as_ref());
             assert_eq!(response.headers()[CONTENT_TYPE], expected, "{accept:?}");
+            assert_eq!(response.headers().get(VARY).unwrap(), "accept", "{accept:?}");
             assert!(String::from_utf8_lossy(response.body()).contains("7f3a"), "{accept:?}");
         }
     }
