@@ -66,7 +66,7 @@ pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<
                 Ok(()) => catch_unwind(AssertUnwindSafe(main)).unwrap_or(PANICKED),
                 Err(error) => {
                     // Unlike `eprintln!`, which panics if it cannot be written.
-                    let _ = writeln!(io::stderr(), "A child process could not start: {error}.");
+                    let _ = writeln!(io::stderr(), "{NOT_STARTED}{error}.");
                     PANICKED
                 }
             };
@@ -82,6 +82,10 @@ pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<
     child.stderr = output.map(|(reader, _writer)| Reader::from_fd(reader)).transpose()?;
     Ok(child)
 }
+
+/// How the one line starts that a child prints if it lacks descriptors or memory to start; its `main` is not called, and
+/// its exit code is 101.
+pub const NOT_STARTED: &str = "A child process could not start: ";
 
 /// The exit code after a panic, as in every Rust program.
 const PANICKED: u8 = 101;

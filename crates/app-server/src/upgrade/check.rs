@@ -14,6 +14,7 @@ use event_loop::time;
 use process::fork::{self, ForkOptions};
 use process::reexec::Image;
 
+use crate::listen::is_short;
 use crate::upgrade::verdicts::Verdict;
 
 /// How a version is checked.
@@ -105,6 +106,12 @@ impl Check {
         if let Some(code) = output.lines().find_map(|line| line.strip_prefix(EXEC_FAILED)) {
             return not_executed(&io::Error::from_raw_os_error(code.parse().unwrap_or_default()));
         }
+        if let Some(why) = output.lines().find_map(|line| line.strip_prefix(fork::NOT_STARTED))
+            && error_in(why).is_some_and(|error| is_short(&error))
+        {
+            let why = why.trim_end_matches('.');
+            return Verdict::Unknown(format!("no process could be started for it: {why}"));
+        }
         if status.success() {
             return match output.lines().any(|line| line == self.marker) {
                 true => Verdict::Passed,
@@ -139,11 +146,18 @@ fn not_executed(error: &io::Error) -> Verdict {
             "it is not a program for this machine: it is damaged, or was built for another kind"
                 .to_owned(),
         ),
-        (io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock, _) => {
+        (kind, _) if kind == io::ErrorKind::WouldBlock || is_short(error) => {
             Verdict::Unknown(format!("it cannot be executed now: {error}"))
         }
         _ => Verdict::Failed(format!("it cannot be executed: {error}")),
     }
+}
+
+/// Returns the system's error that a text ends with, as `io::Error` shows it: `… (os error 24)`.
+fn error_in(text: &str) -> Option<io::Error> {
+    let (_, code) = text.rsplit_once("(os error ")?;
+    let (code, _) = code.split_once(')')?;
+    code.parse().ok().map(io::Error::from_raw_os_error)
 }
 
 /// Reads a check's output to its end and keeps the first part.
@@ -202,6 +216,30 @@ mod tests {
                 exit(1),
                 "app-server: execve failed: 13\n",
                 failed("permission denied; make it executable with: chmod 755"),
+            ),
+            (
+                exit(101),
+                "A child process could not start: Operation not permitted (os error 1).\n",
+                failed(
+                    "its check ended with exit code 101 with the output: A child process could not \
+                     start: Operation not permitted (os error 1)",
+                ),
+            ),
+            // A shortage says nothing about the version.
+            (
+                exit(101),
+                "A child process could not start: Too many open files (os error 24).\n",
+                Verdict::Unknown(
+                    "no process could be started for it: Too many open files (os error 24)"
+                        .to_owned(),
+                ),
+            ),
+            (
+                exit(1),
+                "app-server: execve failed: 24\n",
+                Verdict::Unknown(
+                    "it cannot be executed now: Too many open files (os error 24)".to_owned(),
+                ),
             ),
         ] {
             assert_eq!(check.judge(status, output), verdict, "{output:?}");
