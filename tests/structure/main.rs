@@ -1,6 +1,6 @@
 //! What the compiler does not check of the project's structure: `circles.rs`, that the files of a crate can be read
 //! one by one; `crates.rs`, that docs/architecture.md names the crates' real dependencies; `dependencies.rs`, that
-//! these build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist.
+//! these say they build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist.
 //!
 //! Nothing is built or run here but `cargo metadata`, so it takes a second.
 

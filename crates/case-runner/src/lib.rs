@@ -1,8 +1,8 @@
 //! Runs each case of a test in a process of its own: signals, standard descriptors, limits and the number of
 //! threads belong to a whole process, and the usual harness starts threads.
 //!
-//! A test that uses this has `harness = false`, and its `main` is [`main`]: the program starts itself once a case,
-//! and in the case's process there is one thread. It understands `--list` and a part of a name, as the usual
+//! A test that uses this has `harness = false`, and its `main` is [`main`]: the program starts itself once per case,
+//! and each of these processes has a single thread. It understands `--list` and part of a name, as the usual
 //! harness does. Nothing of this ships.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
@@ -11,10 +11,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A case: its name, what runs in the process of its own, how that ends.
+/// A case: its name, what its process runs, and how that process ends.
 pub type Case = (&'static str, fn(), Ending);
 
-/// A program that cases start with [`itself`]; the runner does not.
+/// A function that only cases run, in another process ([`itself`]); the runner never does.
 pub type Helper = (&'static str, fn());
 
 /// How the process of a case ends.
@@ -22,14 +22,14 @@ pub type Helper = (&'static str, fn());
 pub enum Ending {
     /// With exit code 0.
     Success,
-    /// By this signal.
+    /// Killed by this signal.
     Signal(i32),
 }
 
-/// The variable that names the case, or helper, which a process is to run.
+/// The variable that names the case or helper that a process is to run.
 pub const CASE: &str = "TEST_CASE";
 
-/// The variable with the path of a file, empty at first, that is each case's own.
+/// The variable with the path of a file, empty at first, that belongs to one case.
 pub const NOTES: &str = "TEST_NOTES";
 
 /// How long a case may take.
@@ -70,8 +70,8 @@ fn passes(name: &str, ending: Ending) -> bool {
     is_well
 }
 
-/// Returns this program, to run a case or a helper. Signals that whoever runs the tests ignores (`nohup`) are
-/// not ignored there.
+/// Returns this program, to run a case or a helper. Signals that are ignored here (as under `nohup`) get their default
+/// action there.
 pub fn itself(case: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     // A backtrace of a program with all its debugging symbols takes more memory than some cases' limits.

@@ -13,25 +13,25 @@ unsafe extern "C" {
     fn culprit_malloc();
 }
 
-/// Writes where there is no memory: SIGSEGV.
+/// Writes to an address that is not mapped: SIGSEGV.
 pub fn segv() {
     // SAFETY: none. The process is ended by the kernel, which is what the caller wants to see.
     unsafe { culprit_segv() }
 }
 
-/// Gives the same block of memory back twice: the allocator ends the process.
+/// Frees the same block twice: the allocator aborts the process.
 pub fn double_free() {
-    // SAFETY: none. The allocator finds it out and ends the process, which the caller wants to see.
+    // SAFETY: none. The allocator notices and aborts the process, which the caller wants to see.
     unsafe { culprit_double_free() }
 }
 
-/// Writes past the end of a block of memory: the allocator finds out when the next one is given back.
+/// Writes past the end of a block: the allocator notices when the next one is freed.
 pub fn overrun() {
     // SAFETY: none. As above.
     unsafe { culprit_overrun() }
 }
 
-/// Writes past the end of the heap: the allocator finds out inside of `malloc`, with its lock held.
+/// Writes past the end of the heap: the allocator notices inside `malloc`, with its lock held.
 pub fn malloc() {
     // SAFETY: none. As above.
     unsafe { culprit_malloc() }

@@ -150,6 +150,7 @@ pub struct Header {
 
 impl Header {
     /// Creates the header of a record without padding.
+    ///
     /// # Panics
     /// If the content has more than 65,535 bytes. A length truncated to 16 bits would make the peer parse the
     /// rest of the content as records.

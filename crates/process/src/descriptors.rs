@@ -1,4 +1,6 @@
-//! The descriptors that every process starts with: 0, 1 and 2. Only this file changes them.
+//! The descriptors that every process starts with: 0, 1 and 2. Only this file changes them, except in a signal handler
+//! (`sys::descriptors`) and between fork and exec. What else is known of descriptors is here, too: how many there are
+//! and may be, and locks on files.
 //!
 //! All other descriptors are opened close-on-exec and have owners; these three belong to the process. `app-server`
 //! decides when to move them.

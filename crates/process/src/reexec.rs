@@ -43,7 +43,7 @@ pub struct HandoverWords {
 }
 
 impl HandoverWords {
-    /// The maximum size of the variable in bytes: room for about a thousand descriptors.
+    /// The maximum size of the variable in bytes: room for some 1,400 descriptors.
     pub const CAPACITY: usize = 16 * 1024;
 
     /// Creates an empty list of words. `descriptor_words`: those whose values are descriptors.

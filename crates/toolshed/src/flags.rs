@@ -87,7 +87,8 @@ pub(crate) struct Check {
     /// The site's folder, the one with dispatch.fcgi in it.
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
-    /// For running processes: whether this version can take their place. Those of before its name say --renewal.
+    /// For running processes: whether this version can take their place.
+    // Processes of older versions pass --renewal.
     #[arg(long, alias = "renewal", hide = true)]
     pub(crate) upgrade: bool,
     /// With --upgrade: keep a copy of a version that can.

@@ -26,7 +26,7 @@ use crate::config::{Configuration, Settings};
 use crate::installation::default_log;
 use crate::report::Failure;
 
-/// This process' log, for code that it cannot be passed to.
+/// This process's log, for code that it cannot be passed to.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Starts writing messages to standard error.
@@ -77,7 +77,7 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
     }
 }
 
-/// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process'
+/// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process's
 /// default, is opened by the first message. Standard output and error are unchanged.
 pub(crate) fn to_file_when_needed(settings: &Settings) {
     let file = settings.log.clone().or_else(default_log);

@@ -147,7 +147,7 @@ impl<S: HttpService> ServingProcess<S> {
             Item::Listener(listener.as_raw_fd()).encode(&mut words);
             Ok(())
         };
-        // Beyond some thousands, the handover state does not fit. The rest is closed, as idle connections
+        // Beyond some 1,400, they do not fit into the handover state. The rest is closed, as idle connections
         // may be at any time.
         let collected = self.connections.collected();
         let fits = |kept: &IdleConnection| {

@@ -1,8 +1,8 @@
 //! One FastCGI connection: bytes from the socket become requests, and responses become bytes.
 //!
-//! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in
-//! `respond.rs`, which writes to the connection by `fastcgi/output.rs`. Here is what lies between them and a socket: reading with backpressure, batching writes,
-//! deadlines, closing.
+//! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in `respond.rs`, which
+//! writes to the connection by way of `fastcgi/output.rs`. Here is what lies between them and a socket: reading with
+//! backpressure, batching writes, deadlines, closing.
 
 mod output;
 

@@ -1,8 +1,9 @@
 //! The tool *diagnostics*: what the host and the server do with slow, large and broken responses.
 //!
 //! Everything here is bad on purpose; the parameters are in `logic.rs`. A request chooses whether it is
-//! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that crashes on purpose is the crate `culprits`, built in only with the feature of that
-//! name; without it the page says what is missing.
+//! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that
+//! crashes on purpose is the crate `culprits`, built in only with the feature of that name; without it the page says
+//! what is missing.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};

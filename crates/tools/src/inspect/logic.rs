@@ -295,7 +295,7 @@ fn without_userinfo(text: &str) -> Cow<'_, str> {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Limit {
     pub(crate) name: String,
-    /// A number or `unlimited`; the process may raise it up to `hard`.
+    /// A number or `unlimited`; the process may raise it to `hard`.
     pub(crate) soft: String,
     pub(crate) hard: String,
     /// May be empty.
@@ -332,10 +332,10 @@ pub(crate) fn memory(status: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Returns for how many seconds a process has run: from `/proc/self/stat`, where field 22 says when it
-/// began in hundredths of a second since the machine did, and `/proc/uptime`.
+/// Returns for how many seconds a process has run: from `/proc/self/stat`, whose field 22 is its start time in
+/// hundredths of a second since boot, and `/proc/uptime`.
 pub(crate) fn seconds_running(stat: &str, uptime: &str) -> Option<u64> {
-    /// The unit of `/proc`'s times on every Linux of today (`USER_HZ`).
+    /// The unit of `/proc`'s times on every current Linux (`USER_HZ`).
     const TICKS_A_SECOND: f64 = 100.0;
     // The second field is the program's name in parentheses, and may have spaces and more of them.
     let (_, fields) = stat.rsplit_once(") ")?;

@@ -17,6 +17,7 @@ pub(super) const KEY: &str = "password_hash";
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads the password and prints the line.
+///
 /// # Errors
 /// Also if standard output is appended to a file that already has the setting: twice is not valid TOML.
 pub(crate) fn run() -> Result<(), Failure> {

@@ -23,7 +23,7 @@ use super::line::line;
 use super::rate::{LeftOut, Rates};
 use crate::installation::default_log;
 
-/// This process' log.
+/// This process's log.
 #[derive(Debug)]
 pub(super) struct Log(Mutex<State>);
 
