@@ -30,7 +30,7 @@ pub(crate) struct Connections {
     /// The sum of all `held`, except for connections that were asked to close.
     held: Cell<usize>,
     /// When the warning about exceeding the limit was last logged.
-    said: Cell<Option<Instant>>,
+    warned_at: Cell<Option<Instant>>,
     phase: Cell<Phase>,
     /// Connections handed over so far.
     collected: RefCell<Vec<IdleConnection>>,
@@ -150,7 +150,7 @@ impl Connections {
             most.filter(|(_, entry)| entry.held / 2 > entries[newest].held)
                 .map_or(newest, |(key, _)| key)
         };
-        if should_warn(&self.said) {
+        if should_warn(&self.warned_at) {
             tracing::warn!(
                 "Incomplete request heads exceed {limit} bytes (total_head_bytes); closing the connections \
                  that hold the most."
@@ -206,13 +206,14 @@ impl Connections {
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whether to log a persistent condition again; records that it was.
-pub(crate) fn should_warn(said: &Cell<Option<Instant>>) -> bool {
+pub(crate) fn should_warn(warned_at: &Cell<Option<Instant>>) -> bool {
     let now = time::now();
-    let again = said.get().is_none_or(|said| now.saturating_duration_since(said) >= WARN_INTERVAL);
-    if again {
-        said.set(Some(now));
+    let is_due =
+        warned_at.get().is_none_or(|at| now.saturating_duration_since(at) >= WARN_INTERVAL);
+    if is_due {
+        warned_at.set(Some(now));
     }
-    again
+    is_due
 }
 
 /// A connection's entry in the list.

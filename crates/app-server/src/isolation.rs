@@ -143,14 +143,14 @@ fn is_transient(error: &io::Error) -> bool {
 /// Forks.
 fn start(limits: Limits, main: impl FnOnce(child::Pipes) -> u8) -> io::Result<Started> {
     let (body_reader, body_writer) = pipe::ends()?;
-    let (answer_reader, answer_writer) = pipe::ends()?;
-    let given = [body_reader.as_raw_fd(), answer_writer.as_raw_fd()];
-    let pipes = child::Pipes { body: body_reader, answer: answer_writer };
+    let (response_reader, response_writer) = pipe::ends()?;
+    let given = [body_reader.as_raw_fd(), response_writer.as_raw_fd()];
+    let pipes = child::Pipes { body: body_reader, response: response_writer };
     let options = ForkOptions { limits: Some(limits), given: &given, captures_output: true };
     let child = fork::fresh(options, || main(pipes))?;
     Ok(Started {
         child,
         body: Writer::from_fd(body_writer)?,
-        answer: Reader::from_fd(answer_reader)?,
+        response: Reader::from_fd(response_reader)?,
     })
 }

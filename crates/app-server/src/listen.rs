@@ -74,7 +74,7 @@ pub(crate) fn open(on: &Listen, inherited: Option<OwnedFd>) -> Result<Listening,
     match &on.at {
         ListenAt::Stdin => {
             let listener = take_from_stdin().map_err(Error::NotSpawned)?;
-            let is_exclusive = listener.local_address().is_ok_and(|at| is_mod_fcgids(&at));
+            let is_exclusive = listener.local_address().is_ok_and(|at| is_socket_of_mod_fcgid(&at));
             Ok(Listening { listener, on: on.clone(), web_servers, is_exclusive })
         }
         ListenAt::Address(_) if is_worker() => {
@@ -107,7 +107,7 @@ fn take_from_stdin() -> io::Result<Listener> {
 
 impl Listening {
     /// Whether mod_fcgid has spawned this process.
-    pub(crate) fn is_mod_fcgids(&self) -> bool {
+    pub(crate) fn is_behind_mod_fcgid(&self) -> bool {
         self.on.is_on_stdin() && self.is_exclusive
     }
 
@@ -125,7 +125,7 @@ fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Addr
     if let Some(socket) = inherited {
         let listener = Listener::from_fd_with_file(socket).map_err(failed)?;
         let bound = listener.local_address().map_err(failed)?;
-        if is_the_one(address, &bound) {
+        if is_same_address(address, &bound) {
             return Ok((listener, bound));
         }
         // The configuration names another address. The socket's file is removed with it, and connections
@@ -138,7 +138,7 @@ fn bind(address: &Address, inherited: Option<OwnedFd>) -> Result<(Listener, Addr
 }
 
 /// Whether a bound socket is the requested one; port 0 matches any port.
-fn is_the_one(asked: &Address, bound: &Address) -> bool {
+fn is_same_address(asked: &Address, bound: &Address) -> bool {
     match (asked, bound) {
         (Address::Tcp(asked), Address::Tcp(bound)) => {
             asked.ip() == bound.ip() && [0, bound.port()].contains(&asked.port())
@@ -158,7 +158,7 @@ fn is_the_one(asked: &Address, bound: &Address) -> bool {
 /// Whether the socket is one of mod_fcgid's, which creates one socket per process, names it
 /// `…/PARENT.COUNTER` after its process manager (our parent), and closes its own copy after the fork: no
 /// other process listens on it.
-fn is_mod_fcgids(address: &Address) -> bool {
+fn is_socket_of_mod_fcgid(address: &Address) -> bool {
     let Address::Unix(path) = address else { return false };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let Some((parent, counter)) = name.split_once('.') else { return false };
@@ -201,8 +201,8 @@ mod tests {
     fn recognizes_sockets_of_mod_fcgid() {
         let parent = std::os::unix::process::parent_id();
         let unix = |path: String| Address::Unix(path.into());
-        assert!(is_mod_fcgids(&unix(format!("/var/lib/apache2/fcgid/sock/{parent}.12"))));
-        assert!(!is_mod_fcgids(&unix(format!("/tmp/{parent}.sock"))));
-        assert!(!is_mod_fcgids(&unix("/tmp/1234567890.1".to_owned())));
+        assert!(is_socket_of_mod_fcgid(&unix(format!("/var/lib/apache2/fcgid/sock/{parent}.12"))));
+        assert!(!is_socket_of_mod_fcgid(&unix(format!("/tmp/{parent}.sock"))));
+        assert!(!is_socket_of_mod_fcgid(&unix("/tmp/1234567890.1".to_owned())));
     }
 }

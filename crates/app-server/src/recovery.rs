@@ -83,7 +83,7 @@ impl Recovery {
     }
 
     /// Returns for how many more seconds a part is quarantined after repeated crashes; `None` if it is not.
-    pub(crate) fn seconds_of_quarantine(&self, part: &str) -> Option<u64> {
+    pub(crate) fn quarantined_for(&self, part: &str) -> Option<u64> {
         self.quarantine.seconds_left(part)
     }
 }

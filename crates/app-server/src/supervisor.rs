@@ -191,8 +191,8 @@ impl Supervisor {
                     tracing::info!("{signal} received; draining workers.");
                     return;
                 }
-                WorkerEvent::Ended(place, status) => self.replace(place, status),
-                WorkerEvent::Left(place) => drop(self.leaving.swap_remove(place)),
+                WorkerEvent::Ended(index, status) => self.replace(index, status),
+                WorkerEvent::Left(index) => drop(self.leaving.swap_remove(index)),
                 WorkerEvent::Time => {
                     let now = time::now();
                     let due = self.start_at.iter().filter(|at| **at <= now).count();
@@ -214,14 +214,14 @@ impl Supervisor {
             if let Poll::Ready(signal) = signals.poll_recv(context) {
                 return Poll::Ready(WorkerEvent::Signal(signal));
             }
-            for (place, worker) in self.workers.iter_mut().enumerate() {
+            for (index, worker) in self.workers.iter_mut().enumerate() {
                 if let Poll::Ready(status) = worker.child.poll_wait(context) {
-                    return Poll::Ready(WorkerEvent::Ended(place, status));
+                    return Poll::Ready(WorkerEvent::Ended(index, status));
                 }
             }
-            for (place, worker) in self.leaving.iter_mut().enumerate() {
+            for (index, worker) in self.leaving.iter_mut().enumerate() {
                 if worker.child.poll_wait(context).is_ready() {
-                    return Poll::Ready(WorkerEvent::Left(place));
+                    return Poll::Ready(WorkerEvent::Left(index));
                 }
             }
             Pin::new(&mut alarm).poll(context).map(|()| WorkerEvent::Time)
@@ -230,8 +230,8 @@ impl Supervisor {
     }
 
     /// Replaces a worker that has ended on its own.
-    fn replace(&mut self, place: usize, status: io::Result<ExitStatus>) {
-        let worker = self.workers.swap_remove(place);
+    fn replace(&mut self, index: usize, status: io::Result<ExitStatus>) {
+        let worker = self.workers.swap_remove(index);
         let lifetime = time::now().saturating_duration_since(worker.started);
         let wait = self.back_off.ended(lifetime);
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());

@@ -122,7 +122,7 @@ pub(crate) enum Waiting {
     Connections,
     /// The socket was shut down, here or by another process: pending connections can still be accepted, and no
     /// further ones arrive. The kernel keeps reporting this.
-    TheLast,
+    Last,
 }
 
 /// A listener.
@@ -217,7 +217,7 @@ impl Reactor {
             }
             Kind::Level(level) => {
                 level.waiting = Some(match readiness.read_closed {
-                    true => Waiting::TheLast,
+                    true => Waiting::Last,
                     false => Waiting::Connections,
                 });
                 let acceptor = level.acceptor.take();

@@ -282,7 +282,7 @@ impl Connection {
         let refused = match Role::from_number(begin.role) {
             None => ProtocolStatus::UnknownRole,
             Some(role) if self.active < usize::from(self.limits.requests_per_connection) => {
-                self.requests.insert(RequestState::begun(id, role, begin.keep_connection));
+                self.requests.insert(RequestState::new(id, role, begin.keep_connection));
                 self.active += 1;
                 return Ok(());
             }
@@ -295,7 +295,7 @@ impl Connection {
             // The web server keeps sending until it learns of the refusal. An unknown role most likely
             // has a responder's streams.
             let role = Role::from_number(begin.role).unwrap_or(Role::Responder);
-            let mut request = RequestState::begun(id, role, false);
+            let mut request = RequestState::new(id, role, false);
             request.end();
             self.closing = true;
             self.drain(request);

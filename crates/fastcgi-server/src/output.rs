@@ -55,7 +55,7 @@ pub(crate) struct Output {
     partly_sent: bool,
     /// The record that is partly sent, and how many of its bytes, header and padding included, are not.
     /// `None` if what is sent ends with a complete record.
-    begun: Option<(Header, usize)>,
+    partial: Option<(Header, usize)>,
     /// Bytes queued since the connection was made.
     queued: u64,
 }
@@ -207,9 +207,9 @@ impl Output {
     /// sent.
     fn follow_records(&mut self, bytes: usize) {
         let mut left = bytes;
-        let mut position = match self.begun {
+        let mut position = match self.partial {
             Some((header, rest)) if left < rest => {
-                self.begun = Some((header, rest - left));
+                self.partial = Some((header, rest - left));
                 return;
             }
             Some((_, rest)) => {
@@ -218,7 +218,7 @@ impl Output {
             }
             None => 0,
         };
-        self.begun = None;
+        self.partial = None;
         // Headers are never shared: they are in the buffer, in front of their content.
         let mut payloads = self.shared.iter();
         let mut next = payloads.next();
@@ -241,7 +241,7 @@ impl Output {
                 + usize::from(header.content_length)
                 + usize::from(header.padding_length);
             if left < length {
-                self.begun = Some((header, length - left));
+                self.partial = Some((header, length - left));
                 return;
             }
             left -= length;
@@ -251,7 +251,7 @@ impl Output {
 
     /// The record that is partly sent, and how many of its bytes, header and padding included, are not.
     pub(crate) fn record_begun(&self) -> Option<(Header, usize)> {
-        self.begun
+        self.partial
     }
 
     /// Takes all unsent bytes in one copied piece.
@@ -307,7 +307,7 @@ impl Output {
         }
         self.claimed = 0;
         self.shared_bytes = 0;
-        self.begun = None;
+        self.partial = None;
         let mut buffer = std::mem::take(&mut self.buffer);
         // After a partial send, `capacity` no longer reflects the size of the allocation.
         let partly_sent = std::mem::take(&mut self.partly_sent);

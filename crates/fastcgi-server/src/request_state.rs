@@ -182,7 +182,7 @@ impl WithId for RequestState {
 
 impl RequestState {
     /// A request whose BEGIN_REQUEST has arrived.
-    pub(crate) fn begun(id: RequestId, role: Role, keep_connection: bool) -> RequestState {
+    pub(crate) fn new(id: RequestId, role: Role, keep_connection: bool) -> RequestState {
         RequestState {
             id,
             role,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn request(role: Role, phase: Phase) -> RequestState {
-        RequestState { phase, ..RequestState::begun(RequestId::ONE, role, false) }
+        RequestState { phase, ..RequestState::new(RequestId::ONE, role, false) }
     }
 
     #[test]

@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn request(number: u16) -> RequestState {
-        RequestState::begun(id(number), Role::Responder, true)
+        RequestState::new(id(number), Role::Responder, true)
     }
 
     #[test]

@@ -349,7 +349,7 @@ pub(crate) fn keep_in_background(number: u32) {
 /// If no loop runs on this thread, or SIGCHLD cannot be caught.
 pub fn adopt_inherited() -> io::Result<usize> {
     watch()?;
-    let children = all_of_this_process();
+    let children = child_pids();
     for child in &children {
         keep_in_background(*child);
     }
@@ -456,7 +456,7 @@ fn has_ended(child: u32) -> io::Result<bool> {
 }
 
 /// Returns the pids of this process's children, including those from before this program was executed.
-fn all_of_this_process() -> Vec<u32> {
+fn child_pids() -> Vec<u32> {
     let own = std::process::id();
     // A single file, if the kernel has it (since Linux 3.5, depending on its configuration).
     if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {

@@ -2,10 +2,10 @@
 //!
 //! | who | what | rule |
 //! | --- | --- | --- |
-//! | any client | `Proxy: …` becomes HTTP_PROXY, which libraries read as a setting (httpoxy) | [`is_no_header`] |
-//! | web servers | length, type and coding of the body are in HTTP_… too | [`is_no_header`] |
-//! | lighttpd | the same variable twice | [`again`], [`join_cookies`] |
-//! | Apache | Authorization is withheld, or passed on under another name, or empty | [`is_no_header`], `cgi_to_http.rs` |
+//! | any client | `Proxy: …` becomes HTTP_PROXY, which libraries read as a setting (httpoxy) | [`is_not_a_header`] |
+//! | web servers | length, type and coding of the body are in HTTP_… too | [`is_not_a_header`] |
+//! | lighttpd | the same variable twice | [`add_repeated`], [`join_cookies`] |
+//! | Apache | Authorization is withheld, or passed on under another name, or empty | [`is_not_a_header`], `cgi_to_http.rs` |
 //!
 //! Values share the memory of the request's variables.
 
@@ -40,7 +40,7 @@ pub(crate) fn add(
         Entry::Vacant(entry) => {
             entry.insert(value);
         }
-        Entry::Occupied(entry) => again(entry, value),
+        Entry::Occupied(entry) => add_repeated(entry, value),
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ const MAX_HEADERS: usize = 16_384;
 
 /// Rule: of a header that may occur only once, the first counts; of any other, each is a value of its
 /// own. (Cookies are joined at the end.)
-fn again(mut entry: OccupiedEntry<'_, HeaderValue>, value: HeaderValue) {
+fn add_repeated(mut entry: OccupiedEntry<'_, HeaderValue>, value: HeaderValue) {
     if !ONLY_ONCE.contains(entry.key()) {
         entry.append(value);
     }
@@ -118,7 +118,7 @@ fn header_name(name: &[u8]) -> Option<HeaderName> {
     if let Some(known) = usual_header(name) {
         return Some(known);
     }
-    if is_no_header(name) {
+    if is_not_a_header(name) {
         return None;
     }
     let to_lower = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
@@ -159,7 +159,7 @@ fn usual_header(name: &[u8]) -> Option<HeaderName> {
 /// passes it on as HTTP_AUTHORIZATION, which is empty if the client sent none, and is prefixed with
 /// REDIRECT_ once rewriting has redirected: of the non-empty ones, the one with the fewest prefixes
 /// counts.
-fn is_no_header(name: &[u8]) -> bool {
+fn is_not_a_header(name: &[u8]) -> bool {
     matches!(
         name,
         b"PROXY" | b"AUTHORIZATION" | b"CONTENT_LENGTH" | b"CONTENT_TYPE" | b"TRANSFER_ENCODING"

@@ -19,8 +19,8 @@ pub(crate) fn write_head(head: &response::Parts, length: Option<u64>, output: &m
     }
     let has_connection = head.headers.contains_key(CONNECTION);
     for (name, value) in &head.headers {
-        let for_neighbour = has_connection && is_named_by_connection(&head.headers, name);
-        if !for_neighbour && !is_left_out(name) {
+        let is_hop_by_hop = has_connection && is_named_by_connection(&head.headers, name);
+        if !is_hop_by_hop && !is_left_out(name) {
             output.put_slice(name.as_str().as_bytes());
             output.put_slice(b": ");
             output.put_slice(value.as_bytes());

@@ -21,7 +21,7 @@ use crate::request::service::HttpService;
 /// The child's ends of the two pipes.
 pub(super) struct Pipes {
     pub(super) body: OwnedFd,
-    pub(super) answer: OwnedFd,
+    pub(super) response: OwnedFd,
 }
 
 /// Answers one request and returns the process's exit code. `length` is the body's, if known; the outer
@@ -34,7 +34,7 @@ pub(super) fn run<S: HttpService>(
     pipes: Pipes,
 ) -> u8 {
     let served = event_loop::run(async {
-        let mut answer = Writer::from_fd(pipes.answer)?;
+        let mut response = Writer::from_fd(pipes.response)?;
         let (sender, body) = match length {
             Some(length) => {
                 let (sender, body) = Body::queue(length);
@@ -52,7 +52,7 @@ pub(super) fn run<S: HttpService>(
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.part.answer_here();
         }
-        let mut responding = pin!(respond(application, request, mark, &mut answer));
+        let mut responding = pin!(respond(application, request, mark, &mut response));
         poll_fn(|context| {
             if let Poll::Ready(written) = responding.as_mut().poll(context) {
                 return Poll::Ready(written);

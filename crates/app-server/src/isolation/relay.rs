@@ -30,7 +30,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Started {
     pub(crate) child: Child,
     pub(crate) body: Writer,
-    pub(crate) answer: Reader,
+    pub(crate) response: Reader,
 }
 
 /// What both tasks of a request share.
@@ -91,7 +91,7 @@ async fn send_body(mut body: Body, mut pipe: Writer, shared: Rc<SharedWithBody>)
 /// complete.
 pub(crate) struct Relay {
     state: RelayState,
-    answer: Reader,
+    response: Reader,
     frames: Frames,
     limits: Limits,
     clock: ChildClock,
@@ -118,14 +118,14 @@ struct Running {
 
 impl Relay {
     pub(crate) fn new(started: Started, limits: Limits, permit: ProcessPermit, body: Body) -> Self {
-        let Started { mut child, body: pipe, answer } = started;
+        let Started { mut child, body: pipe, response } = started;
         let shared = Rc::<SharedWithBody>::default();
         let stderr = child.stderr.take();
         let printed = event_loop::spawn(output::pass_on(stderr, output::to_stderr));
         let body = event_loop::spawn(send_body(body, pipe, shared.clone()));
         Relay {
             state: RelayState::Answering(Running { child, printed, _body: body, _permit: permit }),
-            answer,
+            response,
             frames: Frames::default(),
             limits,
             clock: ChildClock { left: limits.wall, running: None },
@@ -242,7 +242,7 @@ impl IsolatedResponse for Relay {
                     return Poll::Ready(ChildEvent::Failed(Cause::ChildFailed(why.to_owned())));
                 }
             }
-            match self.answer.poll_read_into(context, self.frames.buffer()) {
+            match self.response.poll_read_into(context, self.frames.buffer()) {
                 Poll::Ready(Ok(1..)) => self.clock.stop(),
                 Poll::Ready(Ok(0)) => self.find_out(),
                 Poll::Ready(Err(error)) => {

@@ -133,7 +133,7 @@ impl<S> Application<S> {
             return Err(cause.clone());
         }
         if let Some(part) = context.part.name()
-            && let Some(seconds) = self.recovery.seconds_of_quarantine(part)
+            && let Some(seconds) = self.recovery.quarantined_for(part)
         {
             return Err(Cause::Quarantined { part: part.to_owned(), seconds });
         }

@@ -23,7 +23,7 @@ pub(crate) struct Permits {
     /// Requests whose bodies were arriving when they started, or when last checked, oldest first.
     arriving: RefCell<BTreeMap<u64, (ClientNet, Arrival)>>,
     /// How many requests with a body have arrived so far.
-    came: Cell<u64>,
+    arrived: Cell<u64>,
     patience: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Permits {
             limit: settings.max_requests,
             taken: Cell::new(0),
             arriving: RefCell::default(),
-            came: Cell::new(0),
+            arrived: Cell::new(0),
             patience: settings.receive_timeout,
         })
     }
@@ -74,10 +74,10 @@ impl Permits {
             }
         }
         self.taken.set(self.taken.get() + 1);
-        let place = self.came.get();
-        self.came.set(place + 1);
-        self.arriving.borrow_mut().insert(place, (net, arrival.clone()));
-        Some(Permit { permits: self.clone(), arriving: Some((place, arrival.clone())) })
+        let key = self.arrived.get();
+        self.arrived.set(key + 1);
+        self.arriving.borrow_mut().insert(key, (net, arrival.clone()));
+        Some(Permit { permits: self.clone(), arriving: Some((key, arrival.clone())) })
     }
 
     /// Ends a request with a slow body in favor of a request without one or of a new connection. Returns
@@ -88,16 +88,16 @@ impl Permits {
 
     /// Whether one more body is admitted on probation, when the permits for bodies are taken.
     fn admits_on_probation(&self) -> bool {
-        let most = self.max_arriving() + self.max_on_probation();
-        let has_room = self.taken.get() < self.limit && self.arriving.borrow().len() < most;
+        let max = self.max_arriving() + self.max_on_probation();
+        let has_room = self.taken.get() < self.limit && self.arriving.borrow().len() < max;
         has_room || self.end_on_probation()
     }
 
     /// Ends the request that has been on probation the longest.
     fn end_on_probation(&self) -> bool {
         let first = self.arriving.borrow().keys().nth(self.max_arriving()).copied();
-        first.is_some_and(|place| {
-            self.end(place);
+        first.is_some_and(|key| {
+            self.end(key);
             true
         })
     }
@@ -111,24 +111,22 @@ impl Permits {
     fn end_one(&self, newcomer: Option<ClientNet>, may_end: fn(&Arrival) -> bool) -> bool {
         self.forget_arrived();
         let now = time::now();
-        let (places, uploads): (Vec<u64>, Vec<Upload>) = self
+        let (keys, uploads): (Vec<u64>, Vec<Upload>) = self
             .arriving
             .borrow()
             .iter()
             .filter(|(_, (_, arrival))| may_end(arrival))
-            .map(|(&place, (net, arrival))| {
-                (place, Upload { net: *net, behind: arrival.behind(now) })
-            })
+            .map(|(&key, (net, arrival))| (key, Upload { net: *net, behind: arrival.behind(now) }))
             .unzip();
         let Some(index) = fairness::upload_to_end(&uploads, newcomer, self.patience) else {
             return false;
         };
-        self.end(places[index]);
+        self.end(keys[index]);
         true
     }
 
-    fn end(&self, place: u64) {
-        let ended = self.arriving.borrow_mut().remove(&place);
+    fn end(&self, key: u64) {
+        let ended = self.arriving.borrow_mut().remove(&key);
         if let Some((_, arrival)) = ended {
             self.taken.set(self.taken.get() - 1);
             arrival.end(Eviction::PermitNeeded(self.limit));
@@ -158,11 +156,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Permits { taken, arriving, .. } = &*self.permits;
-        if let Some((place, arrival)) = &self.arriving {
+        if let Some((key, arrival)) = &self.arriving {
             if arrival.was_evicted() {
                 return;
             }
-            arriving.borrow_mut().remove(place);
+            arriving.borrow_mut().remove(key);
         }
         taken.set(taken.get() - 1);
     }

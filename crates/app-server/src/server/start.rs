@@ -53,7 +53,8 @@ pub(super) fn open<S: HttpService>(
         tracing::error!("{cause}.");
     }
     announce(&listening, &inherited, &*host);
-    let surroundings = Surroundings { refuses_all, is_behind_mod_fcgid: listening.is_mod_fcgids() };
+    let surroundings =
+        Surroundings { refuses_all, is_behind_mod_fcgid: listening.is_behind_mod_fcgid() };
     let application = Application::new(service, settings, host, recovery, surroundings);
     let (application, connections) = (Rc::new(application), Rc::default());
     Ok((ServingProcess { application, listening, connections, signals, upgrader }, inherited))
@@ -80,7 +81,7 @@ fn upgrader(
         // The supervisor would only start another worker.
         idle_exit: (listening.on.is_on_stdin() && !is_worker()).then_some(settings.idle_exit),
         origin,
-        is_known_by_launcher: listening.is_mod_fcgids(),
+        is_known_by_launcher: listening.is_behind_mod_fcgid(),
         host: host.clone(),
     };
     let upgrader = Upgrader::new(upgrade, circumstances)

@@ -50,9 +50,9 @@ pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Re
 /// Takes descriptor 1 for the response. From then on standard output is standard error, so that a stray
 /// `println!` does not end up in the response.
 fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output>> {
-    let answer = io::stdout().as_fd().try_clone_to_owned()?;
+    let response = io::stdout().as_fd().try_clone_to_owned()?;
     descriptors::redirect_output(io::stderr().as_fd())?;
-    Output::new(answer, false, write_beginning, &application.settings)
+    Output::new(response, false, write_beginning, &application.settings)
 }
 
 /// Builds the request from the environment and descriptor 0.

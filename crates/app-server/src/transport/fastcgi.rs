@@ -157,8 +157,8 @@ impl<S: HttpService> Connection<S> {
             connections: u32::try_from(settings.max_connections).unwrap_or(u32::MAX),
             ..Limits::default()
         };
-        let is_mod_fcgids = application.surroundings.is_behind_mod_fcgid;
-        let link = Link::new(limits, settings.response_bytes, is_mod_fcgids);
+        let is_behind_mod_fcgid = application.surroundings.is_behind_mod_fcgid;
+        let link = Link::new(limits, settings.response_bytes, is_behind_mod_fcgid);
         let last_progress = time::now();
         Connection {
             guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
@@ -200,7 +200,7 @@ impl<S: HttpService> Connection<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(ConnectionEnd::Gone(Some(error))),
                 Poll::Ready(Ok(())) => match self.poll_end(context) {
                     // A request may be on its way; do not lose it.
-                    Some(ConnectionEnd::Unneeded) if self.take_last_look() => continue,
+                    Some(ConnectionEnd::Unneeded) if self.read_once_more() => continue,
                     Some(end) => return Poll::Ready(end),
                     None => {}
                 },
@@ -314,13 +314,13 @@ impl<S: HttpService> Connection<S> {
     /// knows this.
     fn is_settled(&self, beginning: usize) -> bool {
         let protocol = self.link.protocol.borrow();
-        let nothing_comes =
+        let is_received =
             |it: &&InFlightRequest| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
         let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
         protocol.is_between_records()
             && protocol.close_when() == CloseWhen::KeepOpen
             // Data of any other request may have arrived already.
-            && live.filter(nothing_comes).count() + beginning == protocol.active_requests()
+            && live.filter(is_received).count() + beginning == protocol.active_requests()
     }
 
     /// Returns why the connection ends, if it does, now that everything is sent.
@@ -387,12 +387,12 @@ impl<S: HttpService> Connection<S> {
 
     /// Reads once more before an idle connection is closed, whatever the poll set has reported. Returns
     /// whether anything arrived.
-    fn take_last_look(&mut self) -> bool {
+    fn read_once_more(&mut self) -> bool {
         let application = self.application.clone();
         let mut buffer = room_to_read(&application.read_buffer);
         match self.stream.read_now(&mut buffer) {
             Ok(count) if count > 0 => {
-                self.take_in(buffer.split_to(count).freeze());
+                self.receive(buffer.split_to(count).freeze());
                 drop(buffer);
                 self.handle_events()
             }
@@ -404,11 +404,11 @@ impl<S: HttpService> Connection<S> {
         let application = self.application.clone();
         let mut buffer = room_to_read(&application.read_buffer);
         let count = ready!(self.stream.poll_read_into(context, &mut buffer))?;
-        self.take_in(buffer.split_to(count).freeze());
+        self.receive(buffer.split_to(count).freeze());
         Poll::Ready(Ok(count))
     }
 
-    fn take_in(&mut self, input: Bytes) {
+    fn receive(&mut self, input: Bytes) {
         self.guard.input_changed();
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
@@ -621,7 +621,7 @@ impl<S: HttpService> Connection<S> {
                 return Poll::Pending;
             }
             match waiting {
-                WaitingFor::NextRequest if self.take_last_look() => {
+                WaitingFor::NextRequest if self.read_once_more() => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }

@@ -74,7 +74,7 @@ async fn answer<S: HttpService>(
     request: &mut Option<Request<Body>>,
     mark: Mark,
 ) {
-    let sink = EndOnPanic { sink, method, begun: Cell::new(false) };
+    let sink = EndOnPanic { sink, method, has_started: Cell::new(false) };
     let (head, body) = application.answer(request, mark).await.into_parts();
     let mut body = pin!(body);
     if let Err(why) = check_lines(&head.headers) {
@@ -116,12 +116,12 @@ async fn answer<S: HttpService>(
 struct EndOnPanic<'a, O: ResponseSink> {
     sink: O,
     method: &'a Method,
-    begun: Cell<bool>,
+    has_started: Cell<bool>,
 }
 
 impl<O: ResponseSink> ResponseSink for EndOnPanic<'_, O> {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
-        self.begun.set(true);
+        self.has_started.set(true);
         self.sink.begin(head, length, first)
     }
 
@@ -147,7 +147,7 @@ impl<O: ResponseSink> Drop for EndOnPanic<'_, O> {
         if !thread::panicking() {
             return;
         }
-        if self.begun.get() {
+        if self.has_started.get() {
             return self.sink.break_off();
         }
         // The plainest page cannot depend on whatever failed.

@@ -328,7 +328,7 @@ impl Listener {
             });
             match polled.flatten() {
                 Some(Ok(Some(waiting))) => {
-                    if waiting == Waiting::TheLast {
+                    if waiting == Waiting::Last {
                         self.stopped.store(true, Ordering::Relaxed);
                     }
                     return Poll::Ready(Ok(()));

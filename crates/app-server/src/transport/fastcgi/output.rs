@@ -26,7 +26,7 @@ pub(super) struct Link {
     /// A response was truncated and nothing else is in flight: only closing the connection signals it.
     pub(super) broken: Cell<bool>,
     /// Whether the peer is mod_fcgid.
-    is_mod_fcgids: bool,
+    is_behind_mod_fcgid: bool,
 }
 
 /// The STDOUT stream of one request.
@@ -78,7 +78,7 @@ impl ResponseSink for Stdout {
     /// unless that would truncate other responses too, or make mod_fcgid kill the process.
     fn break_off(&self) {
         let is_only = self.link.protocol.borrow().active_requests() == 1;
-        if is_only && !self.link.is_mod_fcgids {
+        if is_only && !self.link.is_behind_mod_fcgid {
             self.link.broken.set(true);
         } else {
             self.link.protocol.borrow_mut().end_request(self.id, 1);
@@ -89,7 +89,11 @@ impl ResponseSink for Stdout {
 
 impl Link {
     /// `response_bytes`: the unsent bytes at which requests wait.
-    pub(super) fn new(limits: Limits, response_bytes: usize, is_mod_fcgids: bool) -> Rc<Link> {
+    pub(super) fn new(
+        limits: Limits,
+        response_bytes: usize,
+        is_behind_mod_fcgid: bool,
+    ) -> Rc<Link> {
         Rc::new(Link {
             protocol: RefCell::new(State::new(limits)),
             connection: RefCell::new(None),
@@ -97,7 +101,7 @@ impl Link {
             writers: RefCell::new(Vec::new()),
             response_bytes,
             broken: Cell::new(false),
-            is_mod_fcgids,
+            is_behind_mod_fcgid,
         })
     }
 
