@@ -200,7 +200,7 @@ fn the_login_works_in_chromium_by_keyboard_only() {
     browser.enter("not the password");
     assert!(browser.text().contains("Wrong password."), "{}", browser.text());
     assert_eq!(browser.look("document.querySelector('[role=alert]').innerText"), "Wrong password.");
-    assert_eq!(browser.look("document.activeElement.getAttribute('aria-describedby')"), "trouble");
+    assert_eq!(browser.look("document.activeElement.getAttribute('aria-describedby')"), "failure");
     browser.picture("wrong-password");
 
     browser.enter(PASSWORD);

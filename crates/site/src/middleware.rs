@@ -193,8 +193,8 @@ async fn with_error_page(
     };
     let Some(error) = error else { return response };
     let format = Format::wanted_by(&asked.accept, error.format_without_preference());
-    let is_the_sites = error.status().is_server_error();
-    let reference = is_the_sites.then(|| asked.server.reference()).flatten();
+    let is_our_fault = error.status().is_server_error();
+    let reference = is_our_fault.then(|| asked.server.reference()).flatten();
     // The query may hold secrets and stays out.
     error.log(&asked.method, asked.uri.path(), reference.as_deref());
     let tool = response.extensions().get().map(|MadeBy(tool)| *tool);
@@ -236,9 +236,9 @@ async fn plain_text_error(response: &mut Response, accept: &[HeaderValue]) -> Op
     let media_type = MediaType::of(response.headers());
     let is_text = media_type.is_some_and(|media_type| media_type.is("text/plain"));
     let is_short = response.body().size_hint().exact().is_some_and(|size| size <= WORDS_BYTES);
-    let is_clients =
+    let is_for_visitor =
         status.is_client_error() && Format::wanted_by(accept, Format::Text) != Format::Text;
-    if !(is_text && is_short && (is_clients || status.is_server_error())) {
+    if !(is_text && is_short && (is_for_visitor || status.is_server_error())) {
         return None;
     }
     let words = Chunks::new(std::mem::take(response.body_mut())).collect(WORDS_BYTES as usize);
@@ -247,7 +247,7 @@ async fn plain_text_error(response: &mut Response, accept: &[HeaderValue]) -> Op
     let page = HttpError::new(status);
     Some(if status.is_server_error() {
         page.cause(words.trim_end_matches('.')).default_format(Format::Text)
-    } else if WORDS_OF_AXUM.iter().any(|opening| words.starts_with(opening)) {
+    } else if AXUM_PREFIXES.iter().any(|opening| words.starts_with(opening)) {
         page.line(words)
     } else {
         page.message(words)
@@ -259,7 +259,7 @@ const WORDS_BYTES: u64 = 2048;
 
 /// How the errors of axum's extractors start. They are written for programmers, so the page's own words come first.
 /// A test provokes each.
-const WORDS_OF_AXUM: &[&str] = &[
+const AXUM_PREFIXES: &[&str] = &[
     "Expected request with",
     "Failed to ",
     "Form requests must have",

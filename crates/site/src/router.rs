@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    const OF_ALL: [(&str, &str); 3] = [
+    const FOR_ALL: [(&str, &str); 3] = [
         (
             "content-security-policy",
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -372,7 +372,7 @@ mod tests {
         ("cross-origin-resource-policy", "same-origin"),
         ("x-content-type-options", "nosniff"),
     ];
-    const OF_PAGES: [(&str, &str); 4] = [
+    const FOR_PAGES: [(&str, &str); 4] = [
         ("cross-origin-opener-policy", "same-origin"),
         (
             "permissions-policy",
@@ -434,8 +434,8 @@ mod tests {
                 let server = if is_https { Server(&OVER_TLS) } else { Server::SILENT };
                 let request = request(method, path).extension(server);
                 let response = send(&site, request.body(Default::default()).unwrap());
-                let mut expected: Vec<_> = OF_ALL.into_iter().chain(own.iter().copied()).collect();
-                expected.extend(OF_PAGES.into_iter().filter(|_| is_page));
+                let mut expected: Vec<_> = FOR_ALL.into_iter().chain(own.iter().copied()).collect();
+                expected.extend(FOR_PAGES.into_iter().filter(|_| is_page));
                 if is_https {
                     expected.push(("strict-transport-security", "max-age=15768000"));
                 }
@@ -460,8 +460,8 @@ mod tests {
                 let request = request.extension(asks.clone()).body(Default::default()).unwrap();
                 let response = send(&site(), request);
                 assert_eq!(response.status, 403, "{asks:?}");
-                let of_pages = OF_PAGES.into_iter().filter(|_| accept == "text/html");
-                for (name, value) in OF_ALL.into_iter().chain(of_pages) {
+                let for_pages = FOR_PAGES.into_iter().filter(|_| accept == "text/html");
+                for (name, value) in FOR_ALL.into_iter().chain(for_pages) {
                     assert_eq!(response.header(name), Some(value), "{asks:?} {accept}: {name}");
                 }
             }

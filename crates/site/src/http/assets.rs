@@ -94,7 +94,7 @@ pub(crate) fn serve(
         let range = range.filter(|_| fits).and_then(|range| range.to_str().ok());
         match range.map_or(Wanted::Whole, |range| parse(range, asset.content.len())) {
             Wanted::Whole => form.whole(),
-            Wanted::Nothing => nothing_of(asset),
+            Wanted::Nothing => not_satisfiable(asset),
             Wanted::Parts(parts) => match &*parts {
                 [part] => one_part(asset, part),
                 parts => several_parts(asset, parts),
@@ -192,7 +192,7 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
 }
 
 /// Returns 416 with the length of the file, for ranges that are all outside of it.
-fn nothing_of(asset: &Asset) -> Response {
+fn not_satisfiable(asset: &Asset) -> Response {
     let length = format!("bytes */{}", asset.content.len());
     let page = HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE);
     ([(CONTENT_RANGE, length)], page).into_response()

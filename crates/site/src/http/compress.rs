@@ -83,11 +83,11 @@ fn is_text(media_type: MediaType<'_>) -> bool {
     media_type.has_prefix("text/") && !media_type.is("text/event-stream")
         || media_type.has_suffix("+json")
         || media_type.has_suffix("+xml")
-        || TEXT_OF_APPLICATIONS.iter().any(|text| media_type.is(text))
+        || TEXT_APPLICATIONS.iter().any(|text| media_type.is(text))
 }
 
 /// Text whose media type does not say so.
-const TEXT_OF_APPLICATIONS: [&str; 3] =
+const TEXT_APPLICATIONS: [&str; 3] =
     ["application/json", "application/javascript", "application/xml"];
 
 /// Adjusts the headers to the compressed body: it has another length, and its ETag is no longer a strong validator

@@ -10,15 +10,15 @@ use super::media_type::MediaType;
 /// Adds them, unless the handler has set its own.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     let is_page = MediaType::of(headers).is_some_and(|media_type| media_type.is("text/html"));
-    let of_pages = if is_page { &OF_PAGES[..] } else { &[] };
-    for (name, value) in OF_ALL.iter().chain(of_pages) {
+    let for_pages = if is_page { &FOR_PAGES[..] } else { &[] };
+    for (name, value) in FOR_ALL.iter().chain(for_pages) {
         headers.entry(name).or_insert_with(|| value.clone());
     }
 }
 
 /// The headers of every response. Together with the three that most responses have (type, length, caching) they fill
 /// the smallest `HeaderMap`: a seventh header would make every response use a larger, slower one.
-static OF_ALL: [(HeaderName, HeaderValue); 3] = [
+static FOR_ALL: [(HeaderName, HeaderValue); 3] = [
     // Only scripts, styles and images from this site's files; nothing inline, no frames, no connections, no form that
     // submits elsewhere.
     (
@@ -38,7 +38,7 @@ static OF_ALL: [(HeaderName, HeaderValue); 3] = [
 ];
 
 /// The additional headers of pages.
-static OF_PAGES: [(HeaderName, HeaderValue); 4] = [
+static FOR_PAGES: [(HeaderName, HeaderValue); 4] = [
     // Only pages have links: the address of a private one is not revealed to other sites.
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
     // Neither our pages nor anything they load may use these. A tool that needs one sets the header itself.

@@ -4,11 +4,11 @@
 //! - `toolshed-form`: ties the login form to the browser that asked for it;
 //! - `toolshed-known`: the owner has logged in with this browser before (see `throttle.rs`).
 //!
-//! Over HTTPS, if they are valid for the whole host, their names start with `__Host-`: no neighbouring
+//! Over HTTPS, if they are valid for the whole host, their names start with `__Host-`: no neighboring
 //! subdomain and no page over HTTP can set such a cookie (RFC 6265bis §4.1.3.2). Otherwise browsers refuse the
 //! name. Both are read, since a browser may have older cookies.
 //!
-//! A browser may send several of one name (from a site above ours, or set by a neighbour on another port): the first
+//! A browser may send several of one name (from a site above ours, or set by a neighbor on another port): the first
 //! one that is ours counts.
 //!
 //! The path at which the site is mounted may come from a visitor's URL. So the one attribute built from it is a
@@ -47,7 +47,7 @@ pub(crate) fn ours(headers: &HeaderMap, name: &'static str, secrets: &Secrets) -
     decrypted.map(|cookie| cookie.value().to_owned()).collect()
 }
 
-/// Returns the values of a cookie; first those that no neighbour can have set.
+/// Returns the values of a cookie; first those that no neighbor can have set.
 fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
     let protected = pairs(headers)
         .filter(move |(found, _)| found.strip_prefix(PROTECTED).is_some_and(|found| found == name));

@@ -220,7 +220,7 @@ impl Gate {
     }
 
     /// Returns where cookies are valid; `None` if the site is mounted at a path that a cookie cannot contain. Then
-    /// there are no cookies: with a wider path they would be sent to neighbouring sites.
+    /// there are no cookies: with a wider path they would be sent to neighboring sites.
     pub(super) fn scope(&self, base: &BasePath, is_https: bool) -> Option<Scope> {
         let mounted = || match base.as_str() {
             "" => CookiePath::new("/"),

@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 2000;
 
 /// Returns where to go: `next` if it is a path below BASE, otherwise the front page.
 pub(crate) fn safe(base: &BasePath, next: &str) -> String {
-    if is_path(next) && is_below(base, next) && !is_of_login(base, next) {
+    if is_path(next) && is_below(base, next) && !leads_to_login(base, next) {
         next.to_owned()
     } else {
         base.link("/")
@@ -61,7 +61,7 @@ fn is_below(base: &BasePath, next: &str) -> bool {
 }
 
 /// Returns whether it leads back to the login, in a loop.
-fn is_of_login(base: &BasePath, next: &str) -> bool {
+fn leads_to_login(base: &BasePath, next: &str) -> bool {
     let rest = next.strip_prefix(base.as_str()).unwrap_or(next);
     let path = rest.split(['?', '#']).next().unwrap_or("");
     ["/login", "/logout", "/set-up"].contains(&path)

@@ -22,10 +22,10 @@ const MAX_WAIT: i64 = 300;
 const FORGOTTEN_AFTER: i64 = 3600;
 
 /// Attempts of all unknown browsers together without waiting …
-const FREE_ATTEMPTS_OF_ALL: i64 = 50;
+const FREE_ATTEMPTS_TOGETHER: i64 = 50;
 
 /// … and how many seconds each further one takes: one round of the draw.
-const SECONDS_PER_ATTEMPT_OF_ALL: i64 = ROUND_SECONDS;
+const SECONDS_PER_ATTEMPT: i64 = ROUND_SECONDS;
 
 /// Rows that are kept. Given the other rules, more would be of no use to anybody.
 const MAX_ROWS: i64 = 2000;
@@ -100,7 +100,7 @@ fn count_among_all(
         return Ok(Err(seconds));
     }
     let all = row(store, ALL)?;
-    put(store, ALL, all.next_of_all(now))?;
+    put(store, ALL, all.next_together(now))?;
     Ok(Ok(()))
 }
 
@@ -108,7 +108,7 @@ fn count_among_all(
 pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
     let all = row(store, ALL)?;
     // While others wait, an attempt that becomes available is theirs.
-    Ok(all.wait_of_all(now) > 0 || draw::is_on(store, now)?)
+    Ok(all.wait_together(now) > 0 || draw::is_on(store, now)?)
 }
 
 /// Returns how long this client has to wait for its own attempts. Only reads, and ignores a last attempt in the future:
@@ -141,7 +141,7 @@ pub(crate) fn ask_for_pass(
         Lot::Drawn(seconds) => Ok(Err(Wait::Crowd(u32::try_from(seconds).unwrap_or(u32::MAX)))),
         Lot::Won => {
             let all = row(store, ALL)?;
-            put(store, ALL, all.next_of_all(now))?;
+            put(store, ALL, all.next_together(now))?;
             draw::give_pass(store, who, now)?;
             Ok(Ok(()))
         }
@@ -197,26 +197,25 @@ impl Row {
         now - self.last >= FORGOTTEN_AFTER
     }
 
-    /// The wait of all together: a leaky bucket.
-    fn wait_of_all(self, now: Seconds) -> i64 {
-        let beyond = self.level(now) - FREE_ATTEMPTS_OF_ALL;
+    /// How long all together have to wait: a leaky bucket.
+    fn wait_together(self, now: Seconds) -> i64 {
+        let beyond = self.level(now) - FREE_ATTEMPTS_TOGETHER;
         if beyond < 0 {
             return 0;
         }
-        let since = (now - self.last).max(0) % SECONDS_PER_ATTEMPT_OF_ALL;
-        ((beyond + 1) * SECONDS_PER_ATTEMPT_OF_ALL - since).clamp(1, SECONDS_PER_ATTEMPT_OF_ALL)
+        let since = (now - self.last).max(0) % SECONDS_PER_ATTEMPT;
+        ((beyond + 1) * SECONDS_PER_ATTEMPT - since).clamp(1, SECONDS_PER_ATTEMPT)
     }
 
-    fn next_of_all(self, now: Seconds) -> Row {
+    fn next_together(self, now: Seconds) -> Row {
         let level = self.level(now);
         // The part of the next one that has already leaked is not lost.
-        let since =
-            if level == 0 { 0 } else { (now - self.last).max(0) % SECONDS_PER_ATTEMPT_OF_ALL };
+        let since = if level == 0 { 0 } else { (now - self.last).max(0) % SECONDS_PER_ATTEMPT };
         Row { attempts: level + 1, last: now - since }
     }
 
     fn level(self, now: Seconds) -> i64 {
-        (self.attempts - (now - self.last).max(0) / SECONDS_PER_ATTEMPT_OF_ALL).max(0)
+        (self.attempts - (now - self.last).max(0) / SECONDS_PER_ATTEMPT).max(0)
     }
 }
 
@@ -302,7 +301,7 @@ mod tests {
     fn an_attempt_that_was_not_checked_is_taken_back() {
         let (_folder, store) = store();
         let who = address("192.0.2.1");
-        for _ in 0..3 * FREE_ATTEMPTS_OF_ALL {
+        for _ in 0..3 * FREE_ATTEMPTS_TOGETHER {
             assert_eq!(tries(&store, &who, 100), Ok(()));
             block_on(store.write(|store| take_back(store, &who))).unwrap();
         }
@@ -336,7 +335,10 @@ mod tests {
             }
         }
         // A winner does not always come back from the same address: some attempts go unused.
-        assert!((FREE_ATTEMPTS_OF_ALL..=FREE_ATTEMPTS_OF_ALL + 59).contains(&allowed), "{allowed}");
+        assert!(
+            (FREE_ATTEMPTS_TOGETHER..=FREE_ATTEMPTS_TOGETHER + 59).contains(&allowed),
+            "{allowed}"
+        );
         // A known browser does not wait with them.
         let known = Client::Known("7".to_owned());
         for _ in 0..FREE_ATTEMPTS {
@@ -357,7 +359,7 @@ mod tests {
         assert_eq!(tries(&store, &who, 10), Err(1));
         assert_eq!(tries(&store, &who, 11), Ok(()), "as long as it would have been, no longer");
         let (_folder, store) = self::store();
-        for number in 0..FREE_ATTEMPTS_OF_ALL {
+        for number in 0..FREE_ATTEMPTS_TOGETHER {
             let other = Client::Unknown(Some(IpAddr::from([10, 0, 0, number as u8])));
             assert_eq!(tries(&store, &other, 1_000_000), Ok(()));
         }
@@ -385,7 +387,7 @@ mod tests {
                     let who = Client::Unknown(Some(IpAddr::from(rented)));
                     guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
                 }
-                if began == 0 && guesses < FREE_ATTEMPTS_OF_ALL {
+                if began == 0 && guesses < FREE_ATTEMPTS_TOGETHER {
                     continue;
                 }
                 began = began.max(now);
@@ -394,7 +396,7 @@ mod tests {
                     assert!(count(store, &owner, now + 1, &secrets)?.is_err(), "one try");
                     // One chance in 62 every ten seconds: ten minutes, give or take.
                     assert!(now < 3600, "after {now} s");
-                    assert!(guesses <= FREE_ATTEMPTS_OF_ALL + now / SECONDS_PER_ATTEMPT_OF_ALL);
+                    assert!(guesses <= FREE_ATTEMPTS_TOGETHER + now / SECONDS_PER_ATTEMPT);
                     return Ok(());
                 }
             }

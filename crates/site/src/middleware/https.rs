@@ -87,8 +87,7 @@ fn is_this_machine(host: &str) -> bool {
 
 /// Returns the header that shows, trusted or not, that the visitor used HTTPS.
 fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
-    // Headers from proxies.
-    const OF_PROXIES: [&str; 10] = [
+    const PROXY_HEADERS: [&str; 10] = [
         "forwarded",
         "x-forwarded-proto",
         "x-forwarded-protocol",
@@ -102,7 +101,7 @@ fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
     ];
     // Browsers send it only over HTTPS and to their own machine (W3C Fetch Metadata §2): behind a proxy that
     // sends no header, this one prevents the loop.
-    const OF_BROWSERS: &str = "sec-fetch-site";
+    const BROWSER_HEADER: &str = "sec-fetch-site";
 
     let says_https = |name: &&'static str| {
         headers.get_all(*name).iter().any(|value| {
@@ -111,8 +110,8 @@ fn hint_of_https(headers: &HeaderMap) -> Option<&'static str> {
                 || value.windows(5).any(|word| word == b"https")
         })
     };
-    let of_browsers = || headers.contains_key(OF_BROWSERS).then_some(OF_BROWSERS);
-    OF_PROXIES.into_iter().find(says_https).or_else(of_browsers)
+    let from_browser = || headers.contains_key(BROWSER_HEADER).then_some(BROWSER_HEADER);
+    PROXY_HEADERS.into_iter().find(says_https).or_else(from_browser)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ fn is_common(text: &str) -> bool {
 }
 
 fn is_common_by_rule(text: &str) -> bool {
-    is_repetition(text) || is_sequence(text) || is_of_common_words(text)
+    is_repetition(text) || is_sequence(text) || consists_of_common_words(text)
 }
 
 /// Matches `abcabcabcabc`: a prefix of at most a third, repeated.
@@ -62,7 +62,7 @@ fn is_sequence(text: &str) -> bool {
 }
 
 /// Matches `Password2024!`: common words, and otherwise only digits and symbols.
-fn is_of_common_words(text: &str) -> bool {
+fn consists_of_common_words(text: &str) -> bool {
     let mut rest = text.replace('0', "o").replace('@', "a").replace('$', "s");
     for word in COMMON_WORDS {
         rest = rest.replace(word, "1");

@@ -204,7 +204,7 @@ mod tests {
         for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
-            // A neighbour may have created one there already.
+            // A neighbor may have created one there already.
             let inside = format!("{}/", everybodys.display());
             assert!(!said.contains(&inside), "{said}");
             assert_eq!(mode(&everybodys), 0o1777, "it is not ours to close");

@@ -56,14 +56,14 @@ pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
 }
 
 /// How long reading waits for other processes' locks, which are short. No loop runs yet.
-const PATIENCE_OF_A_LOOK: Duration = Duration::from_secs(2);
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Opens the file read-only: nothing is created or migrated, and its tables may be those of any version. Waits
 /// for locks, so not for use in a loop.
 pub(super) fn look(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(PATIENCE_OF_A_LOOK)?;
+    connection.busy_timeout(READ_PATIENCE)?;
     Ok(connection)
 }
 

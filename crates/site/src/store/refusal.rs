@@ -32,7 +32,7 @@ impl StoreError {
     /// Finds out which file or folder cannot be written, and why, if that is the error. SQLite itself only says
     /// "readonly", and the system's last error is from something that it tried later.
     pub(super) fn at(self, file: &Path) -> StoreError {
-        let is_of_files = match &self {
+        let concerns_files = match &self {
             StoreError::Disk { .. } => true,
             StoreError::Sql(error) => matches!(
                 error.sqlite_error_code(),
@@ -40,7 +40,7 @@ impl StoreError {
             ),
             _ => false,
         };
-        if !is_of_files {
+        if !concerns_files {
             return self;
         }
         // The journal is created in the folder.
@@ -72,7 +72,7 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
         ) => Refusal::Busy,
         // SQLite reports an unreadable page as a corrupt one. An owner who then removed the file would lose its
         // contents.
-        Some(code) if is_of_the_system(code, &system) => {
+        Some(code) if is_system_error(code, &system) => {
             Refusal::Failed(StoreError::Disk { said: error.to_string(), error: system })
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -84,7 +84,7 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
 }
 
 /// Returns whether the system's last error is the reason, as far as that can be known.
-fn is_of_the_system(code: ErrorCode, system: &io::Error) -> bool {
+fn is_system_error(code: ErrorCode, system: &io::Error) -> bool {
     // Errors of read(2) that SQLite reports as corruption.
     const UNREADABLE: [Errno; 3] = [Errno::IO, Errno::NXIO, Errno::RANGE];
     // Errors of what SQLite does afterwards: it looks for files that do not exist, and uses one that it has not opened.

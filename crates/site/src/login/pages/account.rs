@@ -33,18 +33,18 @@ const PASSWORD: &str = "password";
 
 /// A failure or success message, and the section of the page that it belongs to.
 #[derive(Clone, Copy, Serialize)]
-struct Said {
+struct Notice {
     at: &'static str,
-    words: &'static str,
+    text: &'static str,
 }
 
 /// The message after a change, by the event that was recorded for it.
-const DONE: [(&str, Said); 3] = [
-    (events::ENDED, Said { at: SESSIONS, words: "That browser has been logged out." }),
-    (events::SECOND_FACTOR_OFF, Said { at: SECOND_FACTOR, words: "The second factor is off." }),
+const DONE: [(&str, Notice); 3] = [
+    (events::ENDED, Notice { at: SESSIONS, text: "That browser has been logged out." }),
+    (events::SECOND_FACTOR_OFF, Notice { at: SECOND_FACTOR, text: "The second factor is off." }),
     (
         events::PASSWORD_CHANGED,
-        Said { at: PASSWORD, words: "Password changed. All other browsers have been logged out." },
+        Notice { at: PASSWORD, text: "Password changed. All other browsers have been logged out." },
     ),
 ];
 
@@ -52,7 +52,7 @@ const DONE: [(&str, Said); 3] = [
 const AFTER_A_CHANGE: &str = "done";
 
 /// How long after a change the page confirms it, in seconds.
-const SAID_FOR: Seconds = 60;
+const CONFIRMED_FOR: Seconds = 60;
 
 /// `GET /account`
 pub(super) async fn page(WithoutBody(request): WithoutBody) -> Result<Response, HttpError> {
@@ -62,7 +62,7 @@ pub(super) async fn page(WithoutBody(request): WithoutBody) -> Result<Response, 
     show(&request, None).await
 }
 
-async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response, HttpError> {
+async fn show(request: &LoginRequest, failure: Option<Notice>) -> Result<Response, HttpError> {
     let (gate, now, own) = (&request.gate, now(), session_of(request)?.id());
     let (lifetime, proof) = (gate.settings.lifetime(), proof(request).await?);
     let state = gate.store.read(|store| {
@@ -74,7 +74,7 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
         ))
     });
     let (sessions, has_second_factor, codes_left, events) = state.await?;
-    let done = done(request, events.first(), now).filter(|_| trouble.is_none());
+    let done = done(request, events.first(), now).filter(|_| failure.is_none());
     let sessions = sessions.into_iter().map(|session| session_row(session, &own, now));
     let events = events.into_iter().map(|event| event_row(event, now));
     let is_ours = gate.configured_password(&request.head.extensions).is_none();
@@ -86,11 +86,11 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
             codes_left => &codes_left,
             events => &events.collect::<Vec<_>>(),
             shortest => &is_ours.then_some(MIN_CHARACTERS),
-            trouble => &trouble,
+            failure => &failure,
             done => &done,
         },
     );
-    if trouble.is_some() {
+    if failure.is_some() {
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Ok(response)
@@ -100,7 +100,7 @@ async fn show(request: &LoginRequest, trouble: Option<Said>) -> Result<Response,
 fn session_row(session: Listed, own: &str, now: Seconds) -> Value {
     json!({
         "is_this": session.id == own,
-        "begun": ago(session.begun, now),
+        "started": ago(session.begun, now),
         "seen": ago(session.seen, now),
         "id": session.id,
         "browser": session.origin.browser,
@@ -119,11 +119,12 @@ fn event_row(Event { at, what, origin }: Event, now: Seconds) -> Value {
 }
 
 /// Returns the message for the change that led here. The URL, which anyone can link to, proves nothing.
-fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Said> {
+fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Notice> {
     let last = last.filter(|last| {
-        request.head.uri.query() == Some(AFTER_A_CHANGE) && (0..SAID_FOR).contains(&(now - last.at))
+        request.head.uri.query() == Some(AFTER_A_CHANGE)
+            && (0..CONFIRMED_FOR).contains(&(now - last.at))
     })?;
-    DONE.iter().find(|(what, _)| *what == last.what).map(|(_, said)| *said)
+    DONE.iter().find(|(what, _)| *what == last.what).map(|(_, notice)| *notice)
 }
 
 /// Redirects to the page after a change in this section.
@@ -163,7 +164,7 @@ pub(super) fn client_of(request: &LoginRequest) -> Result<Client, HttpError> {
 
 /// `POST /account/sessions`
 pub(super) async fn end_sessions(request: LoginRequest) -> Result<Response, HttpError> {
-    let refused = async |words| show(&request, Some(Said { at: SESSIONS, words })).await;
+    let refused = async |text| show(&request, Some(Notice { at: SESSIONS, text })).await;
     if !is_owner_present(&request).await? {
         return refused(WRONG_PASSWORD).await;
     }
@@ -205,7 +206,7 @@ pub(super) async fn change_password(request: LoginRequest) -> Result<Response, H
             "The password is set in the program's configuration or in .htaccess. Change it there.",
         ));
     }
-    let refused = async |words| show(&request, Some(Said { at: PASSWORD, words })).await;
+    let refused = async |text| show(&request, Some(Notice { at: PASSWORD, text })).await;
     if !is_owner_present(&request).await? {
         return refused(WRONG_PASSWORD).await;
     }

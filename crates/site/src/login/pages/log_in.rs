@@ -47,17 +47,17 @@ pub(super) async fn form(
 async fn show_form(
     request: &LoginRequest,
     status: StatusCode,
-    trouble: Option<&str>,
+    failure: Option<&str>,
 ) -> Result<Response, HttpError> {
-    show_form_with(request, status, trouble, None).await
+    show_form_with(request, status, failure, None).await
 }
 
 /// Shows the form, with failure and success messages.
 async fn show_form_with(
     request: &LoginRequest,
     status: StatusCode,
-    trouble: Option<&str>,
-    good: Option<&str>,
+    failure: Option<&str>,
+    notice: Option<&str>,
 ) -> Result<Response, HttpError> {
     let gate = &request.gate;
     let configured = gate.configured_password(&request.head.extensions);
@@ -69,15 +69,15 @@ async fn show_form_with(
         let context = context! { can_set_up => &set_up::is_possible(gate) };
         return Ok(request.page.show("no-password.html", context));
     }
-    if let (Some(trouble), true) = (trouble, request.is_program()) {
-        return Err(HttpError::new(status).message(trouble));
+    if let (Some(failure), true) = (failure, request.is_program()) {
+        return Err(HttpError::new(status).message(failure));
     }
     let (token, cookie) = request.new_form()?;
     let mut response = request.page.show(
         "login.html",
         context! {
-            trouble => &trouble,
-            good => &good,
+            failure => &failure,
+            notice => &notice,
             form_token => &token,
             next => request.field("next"),
             signed => request.field("signed"),
@@ -119,11 +119,11 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
     if !is_owner {
         tracing::warn!("Login failed from {from}.");
         let asks_for_code = gate.store.read(second_factor::is_on).await?;
-        let trouble = match asks_for_code {
+        let failure = match asks_for_code {
             true => "Wrong password or code.",
             false => "Wrong password.",
         };
-        return show_form(&request, StatusCode::UNAUTHORIZED, Some(trouble)).await;
+        return show_form(&request, StatusCode::UNAUTHORIZED, Some(failure)).await;
     }
     tracing::info!("The owner logged in from {from}.");
     if matches!(client, Client::Unknown(_)) {

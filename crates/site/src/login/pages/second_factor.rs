@@ -26,7 +26,7 @@ pub(super) async fn page(WithoutBody(request): WithoutBody) -> Result<Response, 
 async fn show(
     request: &LoginRequest,
     status: StatusCode,
-    trouble: Option<&str>,
+    failure: Option<&str>,
     recovery_codes: &[String],
 ) -> Result<Response, HttpError> {
     let session = session_of(request)?;
@@ -34,7 +34,7 @@ async fn show(
     let (is_on, pending) =
         store.read(|store| Ok((second_factor::is_on(store)?, session.pending(store)?))).await?;
     let mut values = context! {
-        trouble => &trouble,
+        failure => &failure,
         is_on => &is_on,
         recovery_codes => &recovery_codes,
         key => &None::<String>,
@@ -90,9 +90,9 @@ pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError>
         Ok(true)
     });
     if !written.await? {
-        let trouble = "Wrong password or code. Codes change every 30 seconds and depend on the phone's clock.";
+        let failure = "Wrong password or code. Codes change every 30 seconds and depend on the phone's clock.";
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return show(&request, status, Some(trouble), &[]).await;
+        return show(&request, status, Some(failure), &[]).await;
     }
     tracing::info!("The owner changed the second factor: {change:?}.");
     match change {

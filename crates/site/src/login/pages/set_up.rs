@@ -61,21 +61,21 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     if let Err(wait) = counted.await? {
         return too_many_attempts(&request, wait);
     }
-    let trouble = |words: &str| show(&request, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
+    let failure = |words: &str| show(&request, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
     let token = match token(&file) {
         Ok(token) => token,
-        Err(words) => return trouble(words),
+        Err(words) => return failure(words),
     };
     let typed = request.field("token").trim();
     if !bool::from(token.as_bytes().ct_eq(typed.as_bytes())) {
-        return trouble("This is not the text in the file.");
+        return failure("This is not the text in the file.");
     }
     let password = request.field("password");
     if let Some(words) = Password::weakness(password) {
-        return trouble(words);
+        return failure(words);
     }
     if password != request.field("again") {
-        return trouble("The two passwords don't match.");
+        return failure("The two passwords don't match.");
     }
     let hash = hash_of(&request, &client, password).await?;
     let origin = request.origin();
@@ -130,7 +130,7 @@ fn closed() -> HttpError {
 fn show(
     request: &LoginRequest,
     status: StatusCode,
-    trouble: Option<&str>,
+    failure: Option<&str>,
 ) -> Result<Response, HttpError> {
     let (token, cookie) = request.new_form()?;
     let name = request.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
@@ -138,7 +138,7 @@ fn show(
     let mut response = request.page.show(
         "set-up.html",
         context! {
-            trouble => &trouble,
+            failure => &failure,
             form_token => &token,
             file => &name,
             typed => request.field("token"),
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(token(&file).as_deref(), Ok(TEXT), "uploaded by the folder's owner");
     }
 
-    /// A neighbour or an upload may create anything under that name; the loop must not wait for it.
+    /// A neighbor or an upload may create anything under that name; the loop must not wait for it.
     #[test]
     fn a_pipe_does_not_block() {
         let folder = tempfile::tempdir().unwrap();

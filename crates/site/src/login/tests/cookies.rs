@@ -1,4 +1,4 @@
-//! Cookies: where they are valid, and that no path or neighbour changes that.
+//! Cookies: where they are valid, and that no path or neighbor changes that.
 
 use super::*;
 
@@ -27,9 +27,9 @@ fn cookies_are_for_the_site_only() {
     assert_eq!(Browser::new(&site.router).get("/").header("strict-transport-security"), None);
 }
 
-/// Over HTTPS and for the whole host no neighbour can set them; the new names log nobody out.
+/// Over HTTPS and for the whole host no neighbor can set them; the new names log nobody out.
 #[test]
-fn cookies_that_no_neighbour_can_set() {
+fn cookies_that_no_neighbor_can_set() {
     let site = Site::new();
     let mut browser = Browser::new(&site.router);
     assert_eq!(browser.log_in(PASSWORD).status, 303);
@@ -50,7 +50,7 @@ fn cookies_that_no_neighbour_can_set() {
     assert_eq!(names, ["__Host-toolshed", "__Host-toolshed-known"]);
     assert!(browser.set.iter().all(|line| line.contains("; Path=/") && line.contains("; Secure")));
     assert!(browser.is_owner());
-    // A neighbour's cookie with the plain name does not take precedence.
+    // A neighbor's cookie with the plain name does not take precedence.
     browser.cookies.insert("toolshed".to_owned(), "planted".to_owned());
     assert!(browser.is_owner());
     // Below a path browsers would reject the name.

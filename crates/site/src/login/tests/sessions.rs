@@ -46,7 +46,7 @@ fn forged_stale_and_foreign_cookies_open_nothing() {
         assert!(!browser.is_owner(), "{what}");
         assert_eq!(browser.get("/").status, 200, "{what}");
     }
-    // A neighbour's cookie before ours does not lock the owner out.
+    // A neighbor's cookie before ours does not lock the owner out.
     let mut browser = Browser::new(&site.router);
     browser.cookies.insert("a".to_owned(), format!("b; toolshed=forged; toolshed={good}"));
     assert!(browser.is_owner());
