@@ -34,6 +34,9 @@ use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
 /// Names the file, in the environment.
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
+/// Holds the password that `serve` has generated, for its workers and for later versions of the process.
+pub(crate) const GENERATED_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
+
 /// Bytes of a settings file. A longer file is not one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -427,8 +430,7 @@ pub(crate) fn in_words(error: &io::Error) -> String {
 
 /// A variable similar to one of ours is a typo; others are somebody else's business.
 fn warning_about(name: &str) -> Option<String> {
-    const OTHERS: [&str; 4] =
-        [FILE_VARIABLE, HOME_VARIABLE, LAUNCHER_VARIABLE, "TOOLSHED_MADE_UP_PASSWORD"];
+    const OTHERS: [&str; 4] = [FILE_VARIABLE, HOME_VARIABLE, LAUNCHER_VARIABLE, GENERATED_VARIABLE];
     let known: Vec<String> =
         KEYS.iter().map(Key::variable).chain(OTHERS.map(str::to_owned)).collect();
     if known.iter().any(|known| known == name) {

@@ -148,7 +148,7 @@ entries! {
 const FOLDER_NEXT_TO_SITE: &str = "toolshed-home";
 
 /// The folder in the account's home folder in which the launcher looks for the program.
-const FOLDER_OF_ACCOUNT: &str = "toolshed";
+const ACCOUNT_FOLDER: &str = "toolshed";
 
 /// Names the only folder in which the launcher looks for the program, in the environment.
 pub(crate) const HOME_VARIABLE: &str = "TOOLSHED_HOME";
@@ -195,7 +195,7 @@ pub(crate) fn launched_programs(
         return vec![PROGRAM.within(&home)];
     }
     let next_to_site = site.parent().map(|above| above.join(FOLDER_NEXT_TO_SITE));
-    let of_account = account.map(|account| account.join(FOLDER_OF_ACCOUNT));
+    let of_account = account.map(|account| account.join(ACCOUNT_FOLDER));
     let folders = [Some(site.to_owned()), next_to_site, of_account];
     folders.into_iter().flatten().map(|folder| PROGRAM.within(&folder)).collect()
 }

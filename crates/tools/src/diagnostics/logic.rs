@@ -10,7 +10,7 @@ use site::Limits;
 pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(600);
 
 /// The largest stream, in MiB.
-pub(crate) const LARGEST_STREAM: u64 = 4096;
+pub(crate) const MAX_STREAM_MIB: u64 = 4096;
 
 /// The limits of an isolated culprit, unless the owner's settings allow more.
 const LIMITS: Limits = Limits {
@@ -191,8 +191,8 @@ pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
 /// Parses how many MiB to stream; the error names the valid values.
 pub(crate) fn stream(query: &str) -> Result<u64, String> {
     let mib = parameter(query, "mib").map_or(Some(1), |text| text.parse().ok());
-    mib.filter(|mib| *mib <= LARGEST_STREAM)
-        .ok_or_else(|| format!("mib= is a whole number from 0 to {LARGEST_STREAM}."))
+    mib.filter(|mib| *mib <= MAX_STREAM_MIB)
+        .ok_or_else(|| format!("mib= is a whole number from 0 to {MAX_STREAM_MIB}."))
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {

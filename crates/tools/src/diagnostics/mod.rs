@@ -62,7 +62,7 @@ async fn page(page: Page) -> Response {
             left_out => &LEFT_OUT.join(", "),
             build_with_all => logic::BUILD_WITH_ALL,
             longest => &logic::MAX_SLEEP.as_secs(),
-            largest => &logic::LARGEST_STREAM
+            largest => &logic::MAX_STREAM_MIB
         },
     )
 }

@@ -153,7 +153,7 @@ const KNOWN_HEADERS: &[&str] = &[
 ];
 
 /// Name prefixes of more such headers and variables.
-const KNOWN_BEGINNINGS: &[&str] = &["ACCEPT", "SEC_CH_", "SEC_FETCH_", "SEC_GPC", "TOOLSHED_"];
+const KNOWN_PREFIXES: &[&str] = &["ACCEPT", "SEC_CH_", "SEC_FETCH_", "SEC_GPC", "TOOLSHED_"];
 
 /// What the names of secrets contain, where names are arbitrary: in queries, in cookies, in settings.
 const SECRET_WORDS: &[&str] = &[
@@ -187,12 +187,12 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 /// Returns what may be shown of a web server variable's value.
-pub(crate) fn shown_of_variable(name: &str, value: &str) -> String {
-    let name = spelt_as_variable(name);
+pub(crate) fn mask_variable(name: &str, value: &str) -> String {
+    let name = variable_name(name);
     // After an internal redirect Apache sets every variable again, with this prefix.
     let name = name.trim_start_matches("REDIRECT_");
     match name.strip_prefix("HTTP_") {
-        Some(header) => shown_of_header(header, value),
+        Some(header) => mask_header(header, value),
         None if KNOWN_VARIABLES.contains(&name) => without_secrets(value),
         None => shown_if_harmless(name, value),
     }
@@ -200,8 +200,8 @@ pub(crate) fn shown_of_variable(name: &str, value: &str) -> String {
 
 /// Returns what may be shown of a header's value. For cookies the names are shown, for `Authorization` the
 /// scheme.
-pub(crate) fn shown_of_header(name: &str, value: &str) -> String {
-    match &*spelt_as_variable(name) {
+pub(crate) fn mask_header(name: &str, value: &str) -> String {
+    match &*variable_name(name) {
         "AUTHORIZATION" | "PROXY_AUTHORIZATION" => match value.split_once(' ') {
             Some((scheme, _))
                 if ["basic", "bearer", "digest"].contains(&&*scheme.to_ascii_lowercase()) =>
@@ -223,11 +223,11 @@ pub(crate) fn shown_of_header(name: &str, value: &str) -> String {
 
 /// For a name that is in no list: only if its prefix says what it is.
 fn shown_if_harmless(name: &str, value: &str) -> String {
-    let is_known = KNOWN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    let is_known = KNOWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if is_known && !is_secret(name) { without_secrets(value) } else { HIDDEN.to_owned() }
 }
 
-fn spelt_as_variable(name: &str) -> String {
+fn variable_name(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
 }
 

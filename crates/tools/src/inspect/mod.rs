@@ -15,8 +15,7 @@ use serde::Serialize;
 use site::{Access, Format, Page, Runs, Server, Template, Tool, context};
 
 use logic::{
-    HIDDEN, Limit, duration_in_words, shown_of_header, shown_of_variable, size_in_words,
-    without_secrets,
+    HIDDEN, Limit, duration_in_words, mask_header, mask_variable, size_in_words, without_secrets,
 };
 
 mod logic;
@@ -111,12 +110,12 @@ impl Report {
             headers: headers
                 .map(|(name, value)| {
                     let value = String::from_utf8_lossy(value.as_bytes());
-                    Fact::new(name.as_str(), shown_of_header(name.as_str(), &value))
+                    Fact::new(name.as_str(), mask_header(name.as_str(), &value))
                 })
                 .collect(),
             variables: variables
                 .iter()
-                .map(|(name, value)| Fact::new(name, shown_of_variable(name, value)))
+                .map(|(name, value)| Fact::new(name, mask_variable(name, value)))
                 .collect(),
             program,
             limits: logic::limits(&proc_file("limits")),

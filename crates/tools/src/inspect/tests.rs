@@ -7,8 +7,8 @@ use site::{BasePath, Server, ServerFacts, SiteSettings};
 
 use super::TOOL;
 use super::logic::{
-    Limit, duration_in_words, is_secret, limits, memory, seconds_running, shown_of_header,
-    shown_of_variable, size_in_words, without_secrets,
+    Limit, duration_in_words, is_secret, limits, mask_header, mask_variable, memory,
+    seconds_running, size_in_words, without_secrets,
 };
 
 const ADDRESS: &str = "/tools/inspect";
@@ -70,7 +70,7 @@ fn unknown_variables_are_shown_without_their_values() {
         ("HTTP_X_ORIGIN_VERIFY", "TOP"),
         ("HTTP_PROXY_AUTHORIZATION", "TOP"),
     ] {
-        assert_eq!(shown_of_variable(name, value), "(hidden)", "{name}");
+        assert_eq!(mask_variable(name, value), "(hidden)", "{name}");
     }
 }
 
@@ -90,7 +90,7 @@ fn known_variables_are_shown_without_the_secrets_in_them() {
         ("REDIRECT_HTTP_AUTHORIZATION", "Basic TOP", "Basic (hidden)"),
         ("HTTP_COOKIE", "a=TOP=TOP", "a=(hidden)"),
     ] {
-        assert_eq!(shown_of_variable(name, value), expected, "{name}: {value}");
+        assert_eq!(mask_variable(name, value), expected, "{name}: {value}");
     }
 }
 
@@ -112,7 +112,7 @@ fn only_harmless_headers_are_shown() {
         ("referer", "https://a.example/b?password=x#c", "https://a.example/b?password=(hidden)#c"),
         ("referer", "https://me:abc@a.example/b", "https://(hidden)@a.example/b"),
     ] {
-        assert_eq!(shown_of_header(name, value), expected, "{name}: {value}");
+        assert_eq!(mask_header(name, value), expected, "{name}: {value}");
     }
 }
 

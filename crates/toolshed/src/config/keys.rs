@@ -41,7 +41,7 @@ enum Kind {
         set: fn(&mut Settings, Duration),
     },
     /// `true` or `false`.
-    Truth { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
+    Bool { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
     /// Strings, as a list or separated by commas.
     List {
         write: &'static str,
@@ -49,7 +49,7 @@ enum Kind {
         take: fn(&mut Settings, Vec<String>) -> Result<(), Advice>,
     },
     /// Anything else: what to write, and a function that takes it. The function's error may say more.
-    Own {
+    Custom {
         write: &'static str,
         default: &'static str,
         take: fn(&mut Settings, &Value, &Location) -> Result<(), Advice>,
@@ -116,7 +116,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "password_hash",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "the line that `toolshed hash-password` prints \
                     (`toolshed set-password` writes it into toolshed.toml)",
             default: "none: nobody can log in",
@@ -129,7 +129,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "data",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "the path of a folder such as \"data\"",
             default: "`data` beside the program",
             take: take_data,
@@ -154,7 +154,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "cookie_path",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "a path such as \"/\", only letters, digits and - . _ ~ %",
             default: "where the site is mounted",
             take: take_cookie_path,
@@ -165,7 +165,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "https",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "\"redirect\" or \"optional\"",
             default: "`\"optional\"`",
             take: take_https,
@@ -179,7 +179,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "hsts",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "a time from 0 s to 17520 h such as \"4380 h\"",
             default: "`\"24 h\"`; `\"4380 h\"` if `https` is redirect",
             take: take_hsts,
@@ -191,7 +191,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "log",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "the path of a file such as \"logs/toolshed.log\"",
             default: "`logs/toolshed.log` beside the program if a web server started it, otherwise \
                       standard error",
@@ -219,7 +219,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "listen",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\"",
             default: "`127.0.0.1:8080` for `serve`; `fastcgi` has none",
             take: take_listen,
@@ -231,7 +231,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "workers",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "a number such as 2, a range such as \"1-4\", or \"auto\"",
             default: "`1`",
             take: take_workers,
@@ -246,7 +246,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "base",
-        kind: Kind::Own {
+        kind: Kind::Custom {
             write: "a path such as \"/project\"",
             default: "found for each request",
             take: take_base,
@@ -270,7 +270,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "show_configuration_errors",
-        kind: Kind::Truth {
+        kind: Kind::Bool {
             get: |settings| settings.show_configuration_errors,
             set: |settings, value| settings.show_configuration_errors = value,
         },
@@ -456,7 +456,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         name: "crash_guard",
-        kind: Kind::Truth {
+        kind: Kind::Bool {
             get: |settings| settings.server.crash_guard,
             set: |settings, value| settings.server.crash_guard = value,
         },
@@ -548,8 +548,8 @@ impl Key {
                 }
                 set(settings, time);
             }
-            Kind::Truth { set, .. } => match value {
-                Value::Truth(truth) => set(settings, *truth),
+            Kind::Bool { set, .. } => match value {
+                Value::Bool(value) => set(settings, *value),
                 Value::Text(text) if text == "true" || text == "1" => set(settings, true),
                 Value::Text(text) if text == "false" || text == "0" => set(settings, false),
                 _ => return Err(write()),
@@ -558,7 +558,7 @@ impl Key {
                 let items = value.as_list().ok_or_else(write)?;
                 take(settings, items).map_err(|advice| advice.or_else(write))?;
             }
-            Kind::Own { take, .. } => {
+            Kind::Custom { take, .. } => {
                 take(settings, value, location).map_err(|advice| advice.or_else(write))?;
             }
         }
@@ -580,8 +580,8 @@ impl Key {
             }
             Kind::Size { .. } => "a size such as \"128 KiB\" or \"1 MiB\"".to_owned(),
             Kind::Time { .. } => "a time such as \"5 min\" or \"90 s\"".to_owned(),
-            Kind::Truth { .. } => "true or false".to_owned(),
-            Kind::List { write, .. } | Kind::Own { write, .. } => (*write).to_owned(),
+            Kind::Bool { .. } => "true or false".to_owned(),
+            Kind::List { write, .. } | Kind::Custom { write, .. } => (*write).to_owned(),
         }
     }
 
@@ -593,7 +593,7 @@ impl Key {
                 let show = |seconds: &u64| show_time(Duration::from_secs(*seconds));
                 (show(range.start()), show(range.end()))
             }
-            Kind::Count { .. } | Kind::Truth { .. } | Kind::List { .. } | Kind::Own { .. } => {
+            Kind::Count { .. } | Kind::Bool { .. } | Kind::List { .. } | Kind::Custom { .. } => {
                 return None;
             }
         };
@@ -607,16 +607,16 @@ impl Key {
             Kind::Count { get, .. } => format!("`{}`", get(&settings)),
             Kind::Size { get, .. } => format!("`\"{}\"`", show_size(get(&settings))),
             Kind::Time { get, .. } => format!("`\"{}\"`", show_time(get(&settings))),
-            Kind::Truth { get, .. } => format!("`{}`", get(&settings)),
+            Kind::Bool { get, .. } => format!("`{}`", get(&settings)),
             Kind::List { default, .. } => format!("`{default}`"),
-            Kind::Own { default, .. } => (*default).to_owned(),
+            Kind::Custom { default, .. } => (*default).to_owned(),
         }
     }
 
     /// Returns the default for a line in a list: the value, or "-" if it is described in words.
     pub(crate) fn default_in_short(&self) -> String {
         match self.kind {
-            Kind::Own { .. } => "-".to_owned(),
+            Kind::Custom { .. } => "-".to_owned(),
             _ => self.default_in_words().replace('`', ""),
         }
     }
@@ -811,7 +811,7 @@ mod tests {
                 Kind::Count { range, .. } => (range, ""),
                 Kind::Size { range, .. } => (range, " B"),
                 Kind::Time { range, .. } => (range, " s"),
-                Kind::Truth { .. } | Kind::List { .. } | Kind::Own { .. } => continue,
+                Kind::Bool { .. } | Kind::List { .. } | Kind::Custom { .. } => continue,
             };
             let take = |number: u64| {
                 let value = Value::Text(format!("{number}{unit}"));

@@ -12,7 +12,7 @@ pub(crate) enum Value {
     /// A whole number.
     Number(i64),
     /// `true` or `false`.
-    Truth(bool),
+    Bool(bool),
     /// A list of texts.
     List(Vec<String>),
     /// A string that is never shown: a password, or what may be one.
@@ -28,7 +28,7 @@ impl Value {
             DeValue::String(text) => Value::Text(text.clone().into_owned()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or(Value::Other("a number that is too large"), Value::Number),
-            DeValue::Boolean(truth) => Value::Truth(*truth),
+            DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Array(items) => items
                 .iter()
                 .map(|item| item.get_ref().as_str().map(str::to_owned))
@@ -45,7 +45,7 @@ impl Value {
         match self {
             Value::Text(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
-            Value::Truth(_) | Value::List(_) | Value::Secret(_) | Value::Other(_) => None,
+            Value::Bool(_) | Value::List(_) | Value::Secret(_) | Value::Other(_) => None,
         }
     }
 
@@ -55,7 +55,7 @@ impl Value {
             Value::List(items) => Some(items.clone()),
             Value::Text(text) if text.trim().is_empty() => Some(Vec::new()),
             Value::Text(text) => Some(text.split(',').map(|item| item.trim().to_owned()).collect()),
-            Value::Number(_) | Value::Truth(_) | Value::Secret(_) | Value::Other(_) => None,
+            Value::Number(_) | Value::Bool(_) | Value::Secret(_) | Value::Other(_) => None,
         }
     }
 }
@@ -66,7 +66,7 @@ impl fmt::Display for Value {
         match self {
             Value::Text(text) => write!(formatter, "{text:?}"),
             Value::Number(number) => write!(formatter, "{number}"),
-            Value::Truth(truth) => write!(formatter, "{truth}"),
+            Value::Bool(value) => write!(formatter, "{value}"),
             Value::List(items) => write!(formatter, "{items:?}"),
             Value::Secret(_) => formatter.write_str("a secret that is not shown"),
             Value::Other(kind) => formatter.write_str(kind),

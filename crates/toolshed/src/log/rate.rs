@@ -28,12 +28,12 @@ struct Budget {
     left: u32,
     /// The time up to which refills are counted in `left`.
     refilled: Instant,
-    left_out: LeftOut,
+    suppressed: Suppressed,
 }
 
 /// Messages of one kind that were suppressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct Suppressed {
     pub(super) count: u64,
     /// When the first of them came.
     pub(super) since: Option<Instant>,
@@ -47,20 +47,20 @@ impl<K> Default for Rates<K> {
 
 impl<K: Eq + Hash> Rates<K> {
     /// Decides on a message: `None` to suppress it; otherwise how many before it were suppressed.
-    pub(super) fn admit(&mut self, kind: K, now: Instant) -> Option<LeftOut> {
+    pub(super) fn admit(&mut self, kind: K, now: Instant) -> Option<Suppressed> {
         let budget = self.0.entry(kind).or_insert(Budget {
             left: BURST,
             refilled: now,
-            left_out: LeftOut::default(),
+            suppressed: Suppressed::default(),
         });
         budget.refill(now);
         if budget.left == 0 {
-            budget.left_out.count += 1;
-            budget.left_out.since.get_or_insert(now);
+            budget.suppressed.count += 1;
+            budget.suppressed.since.get_or_insert(now);
             return None;
         }
         budget.left -= 1;
-        Some(std::mem::take(&mut budget.left_out))
+        Some(std::mem::take(&mut budget.suppressed))
     }
 }
 
@@ -87,21 +87,21 @@ mod tests {
         let mut rates = Rates::default();
         let begin = Instant::now();
         for _ in 0..BURST {
-            assert_eq!(rates.admit("login", begin), Some(LeftOut::default()));
+            assert_eq!(rates.admit("login", begin), Some(Suppressed::default()));
         }
         for _ in 0..7 {
             assert_eq!(rates.admit("login", begin), None);
         }
-        assert_eq!(rates.admit("another", begin), Some(LeftOut::default()), "a kind of its own");
+        assert_eq!(rates.admit("another", begin), Some(Suppressed::default()), "a kind of its own");
         let almost = begin + REFILL - Duration::from_millis(1);
         assert_eq!(rates.admit("login", almost), None);
         let admitted = rates.admit("login", begin + REFILL);
-        assert_eq!(admitted, Some(LeftOut { count: 8, since: Some(begin) }));
+        assert_eq!(admitted, Some(Suppressed { count: 8, since: Some(begin) }));
         assert_eq!(rates.admit("login", begin + REFILL), None);
         // After a long pause, a burst is allowed again.
         let later = begin + REFILL * BURST * 2;
         let admitted = rates.admit("login", later);
-        assert_eq!(admitted, Some(LeftOut { count: 1, since: Some(begin + REFILL) }));
+        assert_eq!(admitted, Some(Suppressed { count: 1, since: Some(begin + REFILL) }));
         let written = (0..2 * BURST).filter(|_| rates.admit("login", later).is_some()).count();
         assert_eq!(written as u32, BURST - 1);
     }

@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use super::TimeAndProcess;
 use super::file::LogFile;
 use super::line::line;
-use super::rate::{LeftOut, Rates};
+use super::rate::{Rates, Suppressed};
 use crate::installation::default_log;
 
 /// This process's log.
@@ -82,11 +82,11 @@ impl State {
     fn take(&mut self, kind: Option<&Identifier>, message: &[u8], now: Instant) {
         let admitted = match kind {
             Some(kind) => self.rates.admit(kind.clone(), now),
-            None => Some(LeftOut::default()),
+            None => Some(Suppressed::default()),
         };
-        let Some(left_out) = admitted else { return };
+        let Some(suppressed) = admitted else { return };
         let mut lines = self.lost.line();
-        lines.extend(line(message, &in_words(left_out, now)));
+        lines.extend(line(message, &in_words(suppressed, now)));
         match self.sink.append(&lines) {
             Ok(()) => self.lost = Lost::default(),
             Err(error) => {
@@ -111,7 +111,7 @@ impl Lost {
 }
 
 /// What is added to a message after others of its kind were suppressed.
-fn in_words(LeftOut { count, since }: LeftOut, now: Instant) -> String {
+fn in_words(Suppressed { count, since }: Suppressed, now: Instant) -> String {
     let Some(since) = since else { return String::new() };
     let seconds = now.saturating_duration_since(since).as_secs();
     format!(" ({count} more like this suppressed in the last {seconds} s)")
