@@ -11,14 +11,14 @@ use fastcgi_server::{Limits, Problem, RequestId, Role, server};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
-    let Some((&mood, input)) = input.split_first() else { return };
+    let Some((&behavior, input)) = input.split_first() else { return };
     let mut connection = Connection::new();
     for id in [1, 2, 3].into_iter().filter_map(RequestId::new) {
         assert!(connection.begin(id, Role::Responder, true));
     }
     let mut application = server::Connection::new(Limits::default());
-    let mut mood = usize::from(mood);
-    for piece in input.chunks(mood % 37 + 1) {
+    let mut behavior = usize::from(behavior);
+    for piece in input.chunks(behavior % 37 + 1) {
         connection.handle_input(Bytes::copy_from_slice(piece));
         while let Some(event) = connection.poll_event() {
             let mut about = RequestId::ONE;
@@ -45,17 +45,17 @@ pub fn run(input: &[u8]) {
                     return;
                 }
             }
-            mood = mood.wrapping_mul(31).wrapping_add(7);
-            let large = vec![b'x'; mood % 70_000];
+            behavior = behavior.wrapping_mul(31).wrapping_add(7);
+            let large = vec![b'x'; behavior % 70_000];
             let unsent = connection.unsent();
             // What the table of moves does not allow does nothing.
-            match mood % 8 {
+            match behavior % 8 {
                 0 => drop(connection.params(about, [(&b"NAME"[..], &large[..])])),
                 1 => drop(connection.params_end(about)),
                 2 => drop(connection.stdin(about, Bytes::from(large))),
                 3 => drop(connection.stdin_end(about)),
                 4 => drop(connection.abort(about)),
-                5 => drop(connection.begin(about, Role::Responder, mood % 3 == 0)),
+                5 => drop(connection.begin(about, Role::Responder, behavior % 3 == 0)),
                 6 => write(&mut connection, unsent / 2, &mut application),
                 _ => write(&mut connection, unsent, &mut application),
             }

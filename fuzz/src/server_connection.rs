@@ -10,7 +10,7 @@ use fastcgi_server::{CloseWhen, Connection, Event, Limits, client};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
-    let Some((&mood, input)) = input.split_first() else { return };
+    let Some((&behavior, input)) = input.split_first() else { return };
     let limits = Limits {
         params_bytes: 300,
         requests_per_connection: 3,
@@ -19,8 +19,8 @@ pub fn run(input: &[u8]) {
     };
     let mut connection = Connection::new(limits);
     let mut web_server = client::Connection::new();
-    let mut mood = usize::from(mood);
-    for piece in input.chunks(mood % 37 + 1) {
+    let mut behavior = usize::from(behavior);
+    for piece in input.chunks(behavior % 37 + 1) {
         connection.handle_input(Bytes::copy_from_slice(piece));
         while let Some(event) = connection.poll_event() {
             let id = match event {
@@ -48,11 +48,11 @@ pub fn run(input: &[u8]) {
                 }
             };
             assert!(connection.is_active(id));
-            mood = mood.wrapping_mul(31).wrapping_add(7);
+            behavior = behavior.wrapping_mul(31).wrapping_add(7);
             let unsent = connection.unsent();
-            match mood % 6 {
+            match behavior % 6 {
                 0 => assert!(connection.end_request(id, 0)),
-                1 => assert!(connection.stdout(id, Bytes::from(vec![0; mood % 70_000]))),
+                1 => assert!(connection.stdout(id, Bytes::from(vec![0; behavior % 70_000]))),
                 2 => assert!(connection.stderr(id, b"a message\nof two lines")),
                 3 => write(&mut connection, unsent / 2, &mut web_server),
                 4 => write(&mut connection, unsent, &mut web_server),

@@ -93,8 +93,8 @@ fn every_fault_is_answered_and_so_are_other_requests() {
             response.unwrap_or_else(|error| panic!("{fault}: {error}\n{}", program.app.output()));
         assert_eq!((response.status(), response.end), (500, Some(COMPLETE)), "{fault}");
         check_reference(fault, &program.app.output(), &response);
-        let neighbour = culprit.finish(id(7)).expect("a response arrives");
-        assert_eq!((neighbour.status(), neighbour.end), (503, Some(COMPLETE)), "{fault}");
+        let neighbor = culprit.finish(id(7)).expect("a response arrives");
+        assert_eq!((neighbor.status(), neighbor.end), (503, Some(COMPLETE)), "{fault}");
 
         assert_eq!(other.finish(id(1)).expect("a response arrives").status(), 503, "{fault}");
         // The client may continue to send the rest of its body.

@@ -26,11 +26,11 @@ pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     let mut input = BytesMut::new();
     while run.may_begin() {
         Served::begin(served);
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut reader = Reader { stream: &mut stream, run, input: &mut input };
         let (answer, kept) = reader.exchange(&head).await?;
         Served::answer(served);
-        run.answered(begun, answer.fault(&run.expected));
+        run.answered(start, answer.fault(&run.expected));
         if run.options.new_connections || !kept {
             break;
         }

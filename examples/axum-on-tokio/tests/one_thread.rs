@@ -49,7 +49,7 @@ impl Drop for Program {
 }
 
 #[test]
-fn an_application_of_tokios_runs_unchanged_on_one_thread() {
+fn an_application_that_uses_tokio_runs_unchanged_on_one_thread() {
     let program = Program::start();
     let cases = [
         ("/", 200, "Hello from tokio on one thread\n"),

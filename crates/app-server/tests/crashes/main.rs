@@ -137,9 +137,9 @@ fn a_crash_is_recorded_only_in_a_regular_file() {
         helper.env(FOLDER, state).stdout(Stdio::null()).stderr(Stdio::null());
         let mut helper = helper.spawn().unwrap();
         ask(state);
-        let begun = Instant::now();
+        let start = Instant::now();
         // Opening a pipe may block until there is a reader.
-        while helper.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(10) {
+        while helper.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(2));
         }
         let _ = helper.kill();
@@ -160,11 +160,11 @@ fn socket_in(folder: &Path) -> std::path::PathBuf {
 
 /// Requests the page that crashes from the server in this folder; returns when the connection has ended.
 fn ask(folder: &Path) {
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut client = loop {
         match UnixStream::connect(socket_in(folder)) {
             Ok(client) => break client,
-            Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
         }
         std::thread::sleep(Duration::from_millis(2));
     };

@@ -46,7 +46,7 @@ const CASES: &[Case] = &[
         Success,
     ),
     ("a_culprit_while_a_body_arrives", a_culprit_while_a_body_arrives, Success),
-    ("a_vanishing_client_takes_the_child_along", a_vanishing_client_takes_the_child_along, Success),
+    ("a_client_that_disconnects_ends_its_child", a_client_that_disconnects_ends_its_child, Success),
     ("requests_wait_in_order", requests_wait_in_order, Success),
     ("waiting_times_out", waiting_times_out, Success),
     ("a_slow_body_gives_up_its_process", a_slow_body_gives_up_its_process, Success),
@@ -82,14 +82,14 @@ fn application() -> Router {
 fn routes() -> Router {
     Router::new()
         .route("/process", any(async || std::process::id().to_string()))
-        .route("/request", any(request_in_words))
+        .route("/request", any(describe_request))
         .route("/count", any(count))
         .route("/echo", any(async |request: Request| Response::new(request.into_body())))
         .route("/stream", get(async || body_of(64, |_| {})))
         .route("/empty", any(async || http::StatusCode::NO_CONTENT))
         .route("/said", get(async || println!("a line of the handler")))
         .route(
-            "/begun/{how}",
+            "/started/{how}",
             get(async |Below(how): Below<String>| {
                 body_of(2, move |piece| {
                     if piece == 1 {
@@ -115,7 +115,7 @@ fn routes() -> Router {
         .route("/sleep", get(async || time::sleep(Duration::from_millis(200)).await))
 }
 
-async fn request_in_words(request: Request) -> String {
+async fn describe_request(request: Request) -> String {
     let address = RequestContext::of(request.extensions()).remote_address();
     let (method, uri) = (request.method().clone(), request.uri().to_string());
     let header = request.headers().get("x-sample").map(|value| value.to_str().unwrap().to_owned());
@@ -168,9 +168,9 @@ fn body_of(pieces: usize, before: impl Fn(usize) + Send + 'static) -> Response<A
 
 /// Responds with the pid and never ends.
 async fn forever(Below(how): Below<String>) -> Response<AxumBody> {
-    let mut begun = false;
+    let mut has_started = false;
     let stream = futures_util::stream::poll_fn(move |_| {
-        if std::mem::replace(&mut begun, true) {
+        if std::mem::replace(&mut has_started, true) {
             if how == "loop" {
                 culprit("loop");
             }
@@ -512,22 +512,22 @@ fn after_the_head_a_culprit_truncates_its_response() {
         let http = http_server(settings());
         for (how, ..) in CULPRITS {
             let mut client = fastcgi.connect().await;
-            let answer = client.get(true, &format!("/isolated/begun/{how}")).await;
+            let answer = client.get(true, &format!("/isolated/started/{how}")).await;
             assert!(!answer.ended, "{how}");
             assert_eq!(answer.body(), vec![1; PIECE], "{how}");
             assert_eq!(fastcgi.connect().await.get(false, "/process").await.status(), 200);
 
-            let answer = http_get(&http, &format!("/isolated/begun/{how}")).await;
+            let answer = http_get(&http, &format!("/isolated/started/{how}")).await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{how}");
-            assert!(!answer.ends_with("0\r\n\r\n"), "{how}: the answer looks complete");
+            assert!(!answer.ends_with("0\r\n\r\n"), "{how}: the response looks complete");
             assert!(http_get(&http, "/process").await.starts_with("HTTP/1.1 200 "));
         }
         // One that does nothing is complete.
         let mut client = fastcgi.connect().await;
-        let answer = client.get(true, "/isolated/begun/quickly").await;
+        let answer = client.get(true, "/isolated/started/quickly").await;
         assert!(answer.ended);
         assert_eq!(answer.body().len(), 2 * PIECE);
-        assert!(http_get(&http, "/isolated/begun/quickly").await.ends_with("0\r\n\r\n"));
+        assert!(http_get(&http, "/isolated/started/quickly").await.ends_with("0\r\n\r\n"));
         until_no_children().await;
     });
 }
@@ -577,7 +577,7 @@ fn a_culprit_while_a_body_arrives() {
     });
 }
 
-fn a_vanishing_client_takes_the_child_along() {
+fn a_client_that_disconnects_ends_its_child() {
     test(async {
         let mut settings = settings();
         // Nothing else ends them.
@@ -722,7 +722,7 @@ fn waiting_times_out() {
         assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
         let words = "it waited 0.1 s (isolated_wait) for one of 1 processes (max_isolated)";
         assert!(answer.text().contains(words), "{}", answer.text());
-        // A waiting request gets the permit of one whose client vanishes.
+        // A waiting request gets the permit of one whose client disconnects.
         let mut second = server.connect().await;
         second.begin(1, true, "GET", "/isolated/process");
         second.protocol.stdin_end(id(1));

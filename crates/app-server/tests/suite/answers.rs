@@ -52,7 +52,7 @@ async fn headers() -> Response<AxumBody> {
         .header("location", "/else where?%2F")
         .header("connection", "x-hop, keep-alive")
         .header("keep-alive", "timeout=9")
-        .header("x-hop", "for the neighbour")
+        .header("x-hop", "for the neighbor")
         .header("te", "trailers")
         .header("trailer", "x")
         .header("upgrade", "h2c")

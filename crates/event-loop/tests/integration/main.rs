@@ -1,4 +1,4 @@
-//! The public behaviour of the crate. What concerns the whole process (signals, descriptors 0 to 2,
+//! The public behavior of the crate. What concerns the whole process (signals, descriptors 0 to 2,
 //! the number of threads) is in `tests/process_wide/`, which runs each case in a process of its own.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure, in its helpers too")]
 #![allow(clippy::async_yields_async, reason = "what outlives its loop is tested")]

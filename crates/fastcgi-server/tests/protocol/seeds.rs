@@ -21,7 +21,7 @@ mod server_connection;
 const WRITE: &str = "WRITE_SEEDS";
 
 /// Pieces of 37 bytes, the largest possible.
-const MOOD: u8 = 36;
+const BEHAVIOR: u8 = 36;
 
 /// A target by name, what it runs, and its seeds by name.
 type Target = (&'static str, fn(&[u8]), BTreeMap<String, Vec<u8>>);
@@ -39,7 +39,7 @@ fn seeds(cases: Vec<Case>) -> BTreeMap<String, Vec<u8>> {
         .into_iter()
         .map(|Case { mistake, case, wire, .. }| {
             let name = format!("{mistake}: {case}").replace(' ', "-");
-            (name.replace([',', ':', '\''], ""), [&[MOOD], &wire.bytes[..]].concat())
+            (name.replace([',', ':', '\''], ""), [&[BEHAVIOR], &wire.bytes[..]].concat())
         })
         .collect();
     assert_eq!(seeds.len(), count, "two seeds have one name");
@@ -81,14 +81,14 @@ fn every_case_is_a_seed_and_every_seed_a_case() {
 }
 
 #[test]
-fn the_targets_survive_every_seed_in_many_moods() {
+fn the_targets_survive_every_seed_with_many_behaviors() {
     for (target, run, _) in targets() {
         for (name, mut seed) in checked_in(target) {
             // A panic inside says where, but not for which seed.
             println!("{target}/{name}");
             // Long ones with 16 behaviors, which takes as long as all others together.
-            for mood in (0..=255).step_by(if seed.len() > 50_000 { 17 } else { 1 }) {
-                seed[0] = mood;
+            for behavior in (0..=255).step_by(if seed.len() > 50_000 { 17 } else { 1 }) {
+                seed[0] = behavior;
                 run(&seed);
             }
         }

@@ -17,7 +17,7 @@ pub(crate) fn values_are_computed() {
         // Several at once, while the loop continues.
         let (sender, mut receiver) = Stream::pair().unwrap();
         let number = sender.as_fd().as_raw_fd();
-        let begun: Vec<_> = (0..10u8)
+        let started: Vec<_> = (0..10u8)
             .map(|which| {
                 compute(SMALL, move || {
                     // Not in `given`, so it is closed.
@@ -29,7 +29,7 @@ pub(crate) fn values_are_computed() {
             .collect();
         drop(sender);
         assert_eq!(receiver.read(&mut [0]).await.unwrap(), 0, "a child held the pipe");
-        for (which, computation) in begun.into_iter().enumerate() {
+        for (which, computation) in started.into_iter().enumerate() {
             assert_eq!(computation.await.unwrap(), [which as u8, 0]);
         }
         one_thread();
