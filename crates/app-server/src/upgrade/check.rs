@@ -98,8 +98,23 @@ impl Check {
                 self.deadline.as_secs_f64()
             )),
             Ok(Err(error)) => Verdict::Unknown(error.to_string()),
-            Ok(Ok(status)) => self.judge(status, &String::from_utf8_lossy(&output.await)),
+            Ok(Ok(status)) => {
+                let output = output.await;
+                let output = String::from_utf8_lossy(&output);
+                let verdict = self.judge(status, &output);
+                if verdict == Verdict::Passed {
+                    for line in self.remarks(&output) {
+                        tracing::warn!("Check passed with a remark: {line}");
+                    }
+                }
+                verdict
+            }
         }
+    }
+
+    /// What a check printed besides its marker.
+    fn remarks<'a>(&self, output: &'a str) -> impl Iterator<Item = &'a str> {
+        output.lines().map(str::trim).filter(|line| !line.is_empty() && *line != self.marker)
     }
 
     fn judge(&self, status: ExitStatus, output: &str) -> Verdict {
@@ -125,8 +140,7 @@ impl Check {
             (Some(signal), _) => format!("its check was killed by signal {signal}"),
             (None, code) => format!("its check ended with exit code {}", code.unwrap_or(-1)),
         };
-        let lines: Vec<&str> =
-            output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = self.remarks(output).collect();
         let printed: String = lines.join(" ").chars().take(400).collect();
         Verdict::Failed(match printed.trim_end_matches('.') {
             "" => how,

@@ -115,7 +115,9 @@ impl Verdicts {
             remove_oldest(&self.0)
         };
         if let Err(error) = written() {
-            tracing::debug!("Cannot keep a verdict: {error}.");
+            tracing::warn!(
+                "The verdict on a version could not be kept: {error}. Each process checks it again."
+            );
         }
     }
 }
