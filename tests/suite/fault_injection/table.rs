@@ -18,6 +18,7 @@ pub(super) const ERRORS: &[(&str, &[&str])] = &[
     ("epoll_wait,epoll_pwait", &["EINTR"]),
     ("eventfd2", &["EMFILE", "ENOMEM"]),
     ("execve", &["ENOMEM", "EIO", "EMFILE", "EAGAIN"]),
+    ("fchmod", &["EIO", "EPERM"]),
     ("fchown", &["EIO", "EPERM"]),
     ("fcntl", &["EMFILE", "EINTR", "EAGAIN", "ENOLCK"]),
     ("flock", &["EINTR", "EAGAIN", "ENOLCK"]),
@@ -30,14 +31,14 @@ pub(super) const ERRORS: &[(&str, &[&str])] = &[
     ("mmap", &["ENOMEM"]),
     ("mprotect", &["ENOMEM"]),
     ("newfstatat,fstat,stat,lstat,statx", &["EIO", "ENOMEM"]),
-    ("openat", &["EMFILE", "ENOMEM", "ENOSPC", "EIO", "EINTR"]),
+    ("open,openat", &["EMFILE", "ENOMEM", "ENOSPC", "EIO", "EINTR"]),
     ("pipe2", &["EMFILE", "ENFILE"]),
     ("poll", &["EINTR", "ENOMEM"]),
     ("pread64", &["EIO", "EINTR"]),
     ("pwrite64", &["EIO", "ENOSPC", "EINTR"]),
     ("read", &["EIO", "EINTR", "ENOMEM"]),
     ("readlink", &["EIO", "ENOMEM"]),
-    ("rename", &["EIO", "ENOSPC"]),
+    ("rename,renameat", &["EIO", "ENOSPC"]),
     ("sigaltstack", &["ENOMEM"]),
     ("unlink", &["EIO"]),
     ("utimensat", &["EIO"]),
@@ -48,7 +49,7 @@ pub(super) const ERRORS: &[(&str, &[&str])] = &[
 /// Rows in which the fault lasts: a full disk, no memory, a full table.
 pub(super) const LASTING: &[(&str, &[&str])] = &[
     ("brk,mmap", &["ENOMEM"]),
-    ("openat", &["EMFILE", "ENFILE"]),
+    ("open,openat", &["EMFILE", "ENFILE"]),
     ("pwrite64", &["ENOSPC"]),
     ("fsync,fdatasync", &["EIO"]),
 ];
