@@ -128,6 +128,32 @@ fn sighup_replaces_all_workers_without_losing_a_request() {
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
 }
 
+/// Otherwise the workers that were replaced first would keep the version in the middle.
+#[test]
+fn a_second_sighup_during_a_rolling_upgrade_replaces_all_workers_again() {
+    let mut site = Site::start("2");
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    let middle = site.folder.path().join("middle");
+    fs::copy(&site.program, &middle).expect("it is there");
+    let newest = site.folder.path().join("newest");
+    fs::rename(&site.program, &newest).expect("it is there");
+    let slow = format!("#!/bin/sh\nsleep 1\nexec '{}' \"$@\"\n", middle.display());
+    end_to_end::program::write_executable(&site.program, slow.as_bytes()).expect("a slow one");
+    site.supervisor.signal(libc::SIGHUP).expect("it runs");
+    site.wait_for("the first slow one", |now| !now.is_subset(&before));
+    fs::rename(&newest, &site.program).expect("it is put back");
+    site.supervisor.signal(libc::SIGHUP).expect("it runs");
+    let executes = |worker: &u32| fs::read_link(format!("/proc/{worker}/exe")).unwrap_or_default();
+    let program = site.program.clone();
+    site.wait_for("two of the newest version", |now| {
+        now.len() == 2
+            && now.is_disjoint(&before)
+            && now.iter().all(|worker| executes(worker) == program)
+    });
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
 #[test]
 fn a_touch_upgrades_each_worker_in_place_without_losing_a_request() {
     let mut site = Site::start("2");

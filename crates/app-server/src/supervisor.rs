@@ -278,9 +278,21 @@ impl Supervisor {
         self.leaving.push(worker);
     }
 
-    /// Replaces the workers one by one, each only once its successor serves. Returns a shutdown signal
-    /// that arrives meanwhile.
+    /// Replaces all workers, and once more if the program has become newer meanwhile. Returns a shutdown
+    /// signal that arrives during that.
     async fn upgrade(&mut self, signals: &mut Signals) -> Option<Signal> {
+        loop {
+            let mut once_more = false;
+            let shutdown = self.replace_all(signals, &mut once_more).await;
+            if shutdown.is_some() || !once_more {
+                return shutdown;
+            }
+        }
+    }
+
+    /// Replaces the workers one by one, each only once its successor serves. Returns a shutdown signal
+    /// that arrives meanwhile; another SIGHUP sets `hangup`.
+    async fn replace_all(&mut self, signals: &mut Signals, hangup: &mut bool) -> Option<Signal> {
         let count = self.workers.len();
         tracing::info!(workers = count, "SIGHUP received; replacing workers one by one.");
         for _ in 0..count {
@@ -291,7 +303,7 @@ impl Supervisor {
                     return None;
                 }
             };
-            match serves(&mut successor, signals).await {
+            match serves(&mut successor, signals, hangup).await {
                 StartOutcome::Serves => {}
                 StartOutcome::Terminated(signal) => {
                     self.workers.push(successor);
@@ -344,16 +356,17 @@ enum StartOutcome {
 }
 
 /// Waits until a worker has taken its socket from descriptor 0, which it does once everything else is set
-/// up.
-async fn serves(worker: &mut Worker, signals: &mut Signals) -> StartOutcome {
+/// up. A SIGHUP meanwhile sets `hangup`.
+async fn serves(worker: &mut Worker, signals: &mut Signals, hangup: &mut bool) -> StartOutcome {
     let deadline = worker.started + START_PATIENCE;
     let entry = format!("/proc/{}/fd/0", worker.child.id());
     let mut again = time::sleep(Duration::ZERO);
     poll_fn(|context| {
-        if let Poll::Ready(signal) = signals.poll_recv(context)
-            && signal != Signal::Hangup
-        {
-            return Poll::Ready(StartOutcome::Terminated(signal));
+        while let Poll::Ready(signal) = signals.poll_recv(context) {
+            match signal {
+                Signal::Hangup => *hangup = true,
+                signal => return Poll::Ready(StartOutcome::Terminated(signal)),
+            }
         }
         if let Poll::Ready(status) = worker.child.poll_wait(context) {
             let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());

@@ -149,8 +149,8 @@ impl FromStr for Transport {
             address(&format!("tcp:{rest}")).map(Transport::Http)
         } else {
             Err(format!(
-                "{text:?} is not a transport; write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT or \
-                 http:HOST:PORT"
+                "{text:?} is not a transport; write fastcgi:unix:PATH, fastcgi:tcp:HOST:PORT, \
+                 http:HOST:PORT or http:unix:PATH"
             ))
         }
     }
