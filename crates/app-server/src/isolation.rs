@@ -26,6 +26,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 pub use process::Limits;
 use process::fork::{self, ForkOptions};
+use process::is_short_for_process;
 
 use self::relay::{Relay, Started};
 use crate::cause::Cause;
@@ -79,10 +80,10 @@ pub(crate) async fn answer<S: HttpService>(
         });
         match tried {
             Ok(started) => break started,
-            Err(error) if is_transient(&error) && time::now() < deadline => {
+            Err(error) if is_short_for_process(&error) && time::now() < deadline => {
                 time::sleep(FORK_AGAIN.min(settings.isolated_wait)).await;
             }
-            Err(error) if is_transient(&error) => {
+            Err(error) if is_short_for_process(&error) => {
                 return Err(Cause::NoProcess(format!(
                     "cannot create a process for it within {} s (isolated_wait): {error}",
                     settings.isolated_wait.as_secs_f32(),
@@ -132,12 +133,6 @@ fn min_limits(settings: &Settings) -> Limits {
         memory: settings.isolated_memory,
         file_size: settings.isolated_file_size,
     }
-}
-
-/// Whether processes or descriptors are exhausted for now.
-fn is_transient(error: &io::Error) -> bool {
-    let codes = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Forks.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use event_loop::net::{Address, Listener};
-use process::descriptors;
+use process::{descriptors, is_short};
 
 use crate::cause::Cause;
 use crate::error::Error;
@@ -55,12 +55,6 @@ pub(crate) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Resul
         }
     }
     make()
-}
-
-/// Whether the descriptor table of the process or the system is full, or there is no memory for a socket.
-pub(crate) fn is_short(error: &io::Error) -> bool {
-    use libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
 }
 
 /// Opens the listen socket of a transport that has one. `inherited` is the socket of the previous image

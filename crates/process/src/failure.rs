@@ -9,13 +9,14 @@ use std::{fmt, io};
 use sys::wait::Usage;
 
 use crate::limits::Limits;
+use crate::shortage::is_short_for_process;
 
 /// Why a child has no result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No child could be created. `WouldBlock` (EAGAIN, "Resource temporarily unavailable") and `OutOfMemory` are
-    /// worth another try later; `Unsupported` is not: there is more than one thread.
+    /// No child could be created. A shortage ([`is_short_for_process`]) is worth another try later; `Unsupported` is
+    /// not: there is more than one thread.
     CannotFork(io::Error),
     /// The code panicked, with this message.
     Panicked(String),
@@ -60,8 +61,7 @@ impl Failure {
 
     /// Returns whether no child could be created for a reason that may be temporary.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Failure::CannotFork(error)
-            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory))
+        matches!(self, Failure::CannotFork(error) if is_short_for_process(error))
     }
 }
 

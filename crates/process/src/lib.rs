@@ -29,6 +29,7 @@ mod limits;
 pub mod memory_limit;
 pub mod output;
 pub mod reexec;
+mod shortage;
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
@@ -40,4 +41,5 @@ pub use command::Command;
 pub use compute::{Computation, compute};
 pub use failure::Failure;
 pub use limits::Limits;
+pub use shortage::{is_short, is_short_for_process};
 pub use sys::wait::Usage;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use event_loop::signals::Signal;
 use event_loop::time;
+use process::is_short;
 
 use crate::connections::should_warn;
-use crate::listen;
 use crate::phase::Trigger;
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
@@ -65,7 +65,7 @@ impl<S: HttpService> ServingProcess<S> {
             match accepted {
                 Err(next) => return next,
                 Ok(Ok((stream, peer))) => self.start_connection(stream, peer),
-                Ok(Err(error)) if listen::is_short(&error) => {
+                Ok(Err(error)) if is_short(&error) => {
                     let open = self.connections.len();
                     if should_warn(&warned_at) {
                         tracing::warn!(open, "Accepting paused: {error}.");

@@ -13,8 +13,8 @@ use event_loop::pipe::Reader;
 use event_loop::time;
 use process::fork::{self, ForkOptions};
 use process::reexec::Image;
+use process::{is_short, is_short_for_process};
 
-use crate::listen::is_short;
 use crate::upgrade::verdicts::Verdict;
 
 /// How a version is checked.
@@ -160,7 +160,7 @@ fn not_executed(error: &io::Error) -> Verdict {
             "it is not a program for this machine: it is damaged, or was built for another kind"
                 .to_owned(),
         ),
-        (kind, _) if kind == io::ErrorKind::WouldBlock || is_short(error) => {
+        _ if is_short_for_process(error) => {
             Verdict::Unknown(format!("it cannot be executed now: {error}"))
         }
         _ => Verdict::Failed(format!("it cannot be executed: {error}")),
