@@ -242,7 +242,7 @@ pub(crate) fn without_secrets(text: &str) -> String {
 }
 
 fn masked(text: &str, depth: usize) -> String {
-    if is_quoted(text) && is_secret(text) {
+    if is_quoted(text) && is_secret(&percent_decode_str(text).decode_utf8_lossy()) {
         return HIDDEN.to_owned();
     }
     let text = without_userinfo(text);

@@ -139,6 +139,7 @@ fn secrets_in_a_text_are_masked_in_any_spelling() {
         ("host=h password = TOP", "(hidden)"),
         ("password='T OP'", "(hidden)"),
         (r#"{"password":"TOP"}"#, "(hidden)"),
+        (r#"{"p%61ssword":"TOP"}"#, "(hidden)"),
         ("q=%7B%22password%22%3A%22TOP%22%7D&b=1", "q=(hidden)&b=1"),
         (
             r#""Chromium";v="130", "Not?A_Brand";v="99""#,
