@@ -7,7 +7,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 use fastcgi_server::client::{Connection, Event};
-use fastcgi_server::{Limits, Problem, RequestId, Role, server};
+use fastcgi_server::{Limits, Problem, RequestId, Role};
 
 /// Runs one input.
 pub fn run(input: &[u8]) {
@@ -16,7 +16,7 @@ pub fn run(input: &[u8]) {
     for id in [1, 2, 3].into_iter().filter_map(RequestId::new) {
         assert!(connection.begin(id, Role::Responder, true));
     }
-    let mut application = server::Connection::new(Limits::default());
+    let mut application = fastcgi_server::Connection::new(Limits::default());
     let mut behavior = usize::from(behavior);
     for piece in input.chunks(behavior % 37 + 1) {
         connection.handle_input(Bytes::copy_from_slice(piece));
@@ -66,7 +66,7 @@ pub fn run(input: &[u8]) {
 
 /// Writes this many bytes to an application. It may reject what is asked of it (the ends of requests come from
 /// the input, not from the program), but never where records start.
-fn write(connection: &mut Connection, bytes: usize, application: &mut server::Connection) {
+fn write(connection: &mut Connection, bytes: usize, application: &mut fastcgi_server::Connection) {
     let mut left = bytes;
     while left > 0 {
         let mut slices = [IoSlice::new(&[])];
@@ -76,7 +76,7 @@ fn write(connection: &mut Connection, bytes: usize, application: &mut server::Co
         connection.transmitted(written);
         left -= written;
         while let Some(event) = application.poll_event() {
-            if let server::Event::Failed(error) = event {
+            if let fastcgi_server::Event::Failed(error) = event {
                 assert!(!matches!(error.problem, Problem::Version { .. }), "{error}");
             }
         }

@@ -1,9 +1,9 @@
 //! FastCGI 1.0, both sides, as sans-IO state machines: bytes in, events out; responses in, bytes out.
 //!
-//! [`Connection`] (module [`server`]) is the application's end of one connection from a web
-//! server; [`client::Connection`] is the web server's end, for tests, load generation and relays.
-//! Neither has a socket, a clock, a log or a thread: the caller reads and writes, counts time and
-//! writes the log. Both have the same four families of methods, to be called in this order:
+//! [`Connection`] is the application's end of one connection from a web server; [`client::Connection`] is
+//! the web server's end, for tests, load generation and relays. Neither has a socket, a clock, a log or a
+//! thread: the caller reads and writes, counts time and writes the log. Both have the same four families
+//! of methods, to be called in this order:
 //!
 //! 1. **input**: `handle_input` with the bytes just read, then `poll_event` until it returns `None`;
 //! 2. **commands**: `stdout`, `end_request` and so on, whenever there is something to send;
@@ -68,16 +68,11 @@ mod record;
 mod request_state;
 mod requests;
 
-pub mod server {
-    //! The application's end of a connection: what a web server talks to.
-    pub use crate::connection::Connection;
-    pub use crate::event::{CloseWhen, Event, Refusal, Request};
-    pub use crate::limits::Limits;
-}
-
 pub use bodies::{ProtocolStatus, Role};
+pub use connection::Connection;
 pub use error::{ConnectionError, Problem};
+pub use event::{CloseWhen, Event, Refusal, Request};
+pub use limits::Limits;
 pub use one_line::one_line;
 pub use params::{Pairs, Params};
 pub use record::{Header, RecordType, RequestId};
-pub use server::{CloseWhen, Connection, Event, Limits, Refusal, Request};
