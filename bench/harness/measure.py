@@ -209,7 +209,7 @@ def first_answers(built, servers, pace):
 
 def first_answer(built, server):
     with Running(server, built) as running:
-        deadline = running.begun + 10
+        deadline = running.started + 10
         while True:
             try:
                 with socket.socket(socket.AF_UNIX) as connection:
@@ -222,7 +222,7 @@ def first_answer(built, server):
                         answer += piece
                         if answer.endswith(END):
                             break
-                took = time.perf_counter() - running.begun
+                took = time.perf_counter() - running.started
                 if server.text.encode() not in answer:
                     raise RuntimeError(f"the first answer was {answer[:200]!r}")
                 return took * 1000
@@ -286,14 +286,14 @@ def one_cgi(built, command, text):
         "SERVER_SOFTWARE": "bench", "PATH": "/usr/bin:/bin", "HOME": str(built.folder),
         "TOOLSHED_LOG": "/dev/null", "TOOLSHED_HOME": str(built.folder),
     }
-    begun = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, env=environment,
     )
     answer = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
-    took = time.perf_counter() - begun
+    took = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
     if process.returncode != 0 or not answer.endswith(text.encode()):

@@ -116,7 +116,7 @@ class Running:
             listener.listen(1024)
             standard_input = listener
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
-        self.begun = time.perf_counter()
+        self.started = time.perf_counter()
         self.process = subprocess.Popen(
             argv, stdin=standard_input, stdout=open(self.folder / "output", "wb"),
             stderr=subprocess.STDOUT, cwd=self.folder, env=environment, start_new_session=True,

@@ -201,7 +201,7 @@ impl FastCgi {
         self.ended.retain(|ended| *ended != id);
         self.responses
             .remove(&id)
-            .ok_or_else(|| io::Error::other(format!("request {id} was never begun")))
+            .ok_or_else(|| io::Error::other(format!("request {id} was never started")))
     }
 
     /// Waits for the end of any response.

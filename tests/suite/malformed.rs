@@ -111,7 +111,7 @@ fn table() -> Vec<Case> {
     let mut version_2 = complete(1, "/healthz");
     version_2[0] = 2;
     vec![
-        case("a record for an id that was never begun", vec![record(STDIN, 5, b"x")], Ignored),
+        case("a record for an id that was never started", vec![record(STDIN, 5, b"x")], Ignored),
         Case {
             name: "a record for an id whose request is over",
             steps: vec![

@@ -72,13 +72,13 @@ struct Connection<'a> {
     /// Indexed by request id minus one.
     slots: Vec<Slot>,
     active: usize,
-    begun: u64,
+    started: u64,
 }
 
 /// A request in flight, or room for one.
 #[derive(Default)]
 struct Slot {
-    begun: Option<Instant>,
+    started: Option<Instant>,
     answer: CgiAnswer,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Connection<'a> {
     fn new(run: &'a Run, stream: Stream, keep: bool) -> Self {
         let in_flight = if keep { run.options.in_flight.max(1) } else { 1 };
         let slots = (0..in_flight).map(|_| Slot::default()).collect();
-        Connection { run, stream, keep, protocol: Protocol::new(), slots, active: 0, begun: 0 }
+        Connection { run, stream, keep, protocol: Protocol::new(), slots, active: 0, started: 0 }
     }
 
     /// Starts requests, sends and reads until nothing is left to do.
@@ -119,8 +119,8 @@ impl<'a> Connection<'a> {
         }
         let now = Instant::now();
         for index in 0..self.slots.len() {
-            let once = !self.keep && self.begun > 0;
-            if self.slots[index].begun.is_some() || once {
+            let once = !self.keep && self.started > 0;
+            if self.slots[index].started.is_some() || once {
                 continue;
             }
             if !self.run.may_begin() {
@@ -133,9 +133,9 @@ impl<'a> Connection<'a> {
 
     fn begin(&mut self, index: usize, now: Instant) {
         let Some(id) = RequestId::new(index as u16 + 1) else { return };
-        self.slots[index] = Slot { begun: Some(now), answer: CgiAnswer::default() };
+        self.slots[index] = Slot { started: Some(now), answer: CgiAnswer::default() };
         self.active += 1;
-        self.begun += 1;
+        self.started += 1;
         let parameters = &self.run.parameters;
         self.protocol.begin(id, Role::Responder, self.keep);
         let pairs = parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -172,9 +172,9 @@ impl<'a> Connection<'a> {
 
     fn handle_events(&mut self, served: &Cell<Served>) {
         while let Some(event) = self.protocol.poll_event() {
-            if let Some((begun, fault)) = self.handle(event) {
+            if let Some((started, fault)) = self.handle(event) {
                 Served::answer(served);
-                self.run.answered(begun, fault);
+                self.run.answered(started, fault);
             }
         }
     }
@@ -189,13 +189,13 @@ impl<'a> Connection<'a> {
             }
             Event::End { id, protocol_status, .. } => {
                 let slot = self.slots.get_mut(usize::from(id.get()) - 1)?;
-                let begun = slot.begun.take()?;
+                let started = slot.started.take()?;
                 self.active -= 1;
                 let fault = match protocol_status {
                     ProtocolStatus::RequestComplete => slot.answer.fault(&self.run.expected),
                     other => Some(format!("the request was refused: {other:?}")),
                 };
-                Some((begun, fault))
+                Some((started, fault))
             }
             Event::Failed(error) => {
                 self.run.broken(&error.to_string());

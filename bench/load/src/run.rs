@@ -183,7 +183,7 @@ impl Run {
     }
 
     /// Records a response: when its request was started, and what is wrong with it.
-    pub fn answered(&self, begun: Instant, fault: Option<String>) {
+    pub fn answered(&self, started: Instant, fault: Option<String>) {
         let now = Instant::now();
         self.last_answer.set(now);
         self.answers.set(self.answers.get() + 1);
@@ -202,7 +202,7 @@ impl Run {
             }
             Phase::Measuring => {
                 let mut measured = self.measured.borrow_mut();
-                measured.latencies.add(now - begun);
+                measured.latencies.add(now - started);
                 measured.good += u64::from(good);
                 measured.answers += 1;
                 let enough = self.options.requests == Some(measured.answers);

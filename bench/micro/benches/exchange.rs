@@ -83,11 +83,11 @@ fn exchanges(criterion: &mut Criterion) {
                         Server::new(Hello).serve(Transport::FastCgi(address));
                     served.await.expect("it serves");
                 });
-                let begun = Instant::now();
+                let started = Instant::now();
                 let report = load::run::run(options).await.expect("it is answered");
                 // The end of a run is noticed by polling, but its own clock is exact.
                 assert!(report.errors.is_empty(), "{:?}", report.errors);
-                begun.elapsed().min(std::time::Duration::from_secs_f64(report.seconds))
+                started.elapsed().min(std::time::Duration::from_secs_f64(report.seconds))
             });
             ended.expect("the loop runs")
         }

@@ -67,13 +67,13 @@ pub enum Event {
 pub struct Connection {
     framing: Framing,
     awaiting: Awaiting,
-    requests: Requests<Asked>,
+    requests: Requests<SentRequest>,
     output: Output,
 }
 
 /// The state of a request on the web server's side.
 #[derive(Debug)]
-struct Asked {
+struct SentRequest {
     id: RequestId,
     role: Role,
     /// What has been sent so far.
@@ -82,7 +82,7 @@ struct Asked {
     stderr_ended: bool,
 }
 
-impl WithId for Asked {
+impl WithId for SentRequest {
     fn id(&self) -> RequestId {
         self.id
     }
@@ -124,7 +124,13 @@ impl Connection {
         let body = BeginRequest { role: role.number(), keep_connection }.encode();
         self.output.record(RecordType::BeginRequest, Some(id), &body);
         let phase = Phase::Params;
-        self.requests.insert(Asked { id, role, phase, stdout_ended: false, stderr_ended: false });
+        self.requests.insert(SentRequest {
+            id,
+            role,
+            phase,
+            stdout_ended: false,
+            stderr_ended: false,
+        });
         true
     }
 
@@ -134,11 +140,11 @@ impl Connection {
         id: RequestId,
         pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> bool {
-        let may = self.move_to(id, Move::Params);
-        if may {
+        let allowed = self.move_to(id, Move::Params);
+        if allowed {
             self.output.in_place(RecordType::Params, id, |out| append_pairs(out, pairs));
         }
-        may
+        allowed
     }
 
     /// Ends the parameters.
@@ -148,11 +154,11 @@ impl Connection {
 
     /// Sends a part of the request's body. An empty part is ignored.
     pub fn stdin(&mut self, id: RequestId, data: Bytes) -> bool {
-        let may = self.move_to(id, Move::Stdin);
-        if may {
+        let allowed = self.move_to(id, Move::Stdin);
+        if allowed {
             self.output.stream(RecordType::Stdin, id, data);
         }
-        may
+        allowed
     }
 
     /// Ends the body. Authorizers have none and need no end of it.
@@ -162,11 +168,11 @@ impl Connection {
 
     /// Sends a part of the file that a filter processes. An empty part is ignored.
     pub fn data(&mut self, id: RequestId, data: Bytes) -> bool {
-        let may = self.move_to(id, Move::Data);
-        if may {
+        let allowed = self.move_to(id, Move::Data);
+        if allowed {
             self.output.stream(RecordType::Data, id, data);
         }
-        may
+        allowed
     }
 
     /// Ends the file.
@@ -196,11 +202,11 @@ impl Connection {
     }
 
     fn end_stream(&mut self, id: RequestId, record_type: RecordType, to: Move) -> bool {
-        let may = self.move_to(id, to);
-        if may {
+        let allowed = self.move_to(id, to);
+        if allowed {
             self.output.record(record_type, Some(id), &[]);
         }
-        may
+        allowed
     }
 
     /// Moves a request as the table allows; returns whether it does.

@@ -172,7 +172,7 @@ impl Connection {
                     }
                     let block = std::mem::take(block);
                     self.awaiting = Awaiting::Header;
-                    self.answer_values(block)?;
+                    self.reply_to_get_values(block)?;
                 }
                 Awaiting::Nothing => return Ok(None),
             }
@@ -187,7 +187,7 @@ impl Connection {
         let Some(record_type) = RecordType::from_byte(header.record_type) else { return Ok(None) };
         if record_type == RecordType::BeginRequest {
             if self.is_active(id) {
-                return Err(Problem::BegunTwice { id });
+                return Err(Problem::DuplicateBegin { id });
             }
             check_length(record_type, BODY_LENGTH as u16, header)?;
             self.awaiting = Awaiting::BeginBody(id);
@@ -214,7 +214,7 @@ impl Connection {
             check_length(record_type, 0, header)?;
         }
         match request.receive(to) {
-            Ruling::To(_) => self.moved(id, to, header),
+            Ruling::To(_) => self.handle_move(id, to, header),
             Ruling::Ignored => Ok(None),
             Ruling::BeforeParamsEnd => Err(Problem::BeforeParamsEnd { id, record: record_type }),
             Ruling::AfterStreamEnd => Err(Problem::AfterStreamEnd { id, record: record_type }),
@@ -222,7 +222,12 @@ impl Connection {
     }
 
     /// Determines what a legal move of an active request means for the application.
-    fn moved(&mut self, id: RequestId, to: Move, header: Header) -> Result<Option<Event>, Problem> {
+    fn handle_move(
+        &mut self,
+        id: RequestId,
+        to: Move,
+        header: Header,
+    ) -> Result<Option<Event>, Problem> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(None) };
         match (request.application, to) {
             (Application::Unaware, Move::Params) => {
@@ -326,8 +331,8 @@ impl Connection {
     }
 
     /// Replies to GET_VALUES: each known name once, in a fixed order (§4.1).
-    fn answer_values(&mut self, block: Vec<u8>) -> Result<(), Problem> {
-        let asked = Params::from_block(Bytes::from(block)).map_err(|pair_at| {
+    fn reply_to_get_values(&mut self, block: Vec<u8>) -> Result<(), Problem> {
+        let requested = Params::from_block(Bytes::from(block)).map_err(|pair_at| {
             Problem::PairLength { record: RecordType::GetValues, id: None, pair_at }
         })?;
         let per_connection = self.limits.requests_per_connection;
@@ -337,16 +342,16 @@ impl Connection {
             ("FCGI_MAX_REQS", u64::from(connections) * u64::from(per_connection)),
             ("FCGI_MPXS_CONNS", u64::from(per_connection > 1)),
         ];
-        let mut answer = Vec::new();
+        let mut values = Vec::new();
         for (name, value) in known {
-            if asked.get(name.as_bytes()).is_some() {
+            if requested.get(name.as_bytes()).is_some() {
                 let value = value.to_string();
                 crate::pairs::encode(name.as_bytes(), value.as_bytes(), |piece| {
-                    answer.extend_from_slice(piece);
+                    values.extend_from_slice(piece);
                 });
             }
         }
-        self.reply(RecordType::GetValuesResult, None, &answer)
+        self.reply(RecordType::GetValuesResult, None, &values)
     }
 
     /// Queues a reply of the connection's own, unless the peer leaves too many unread.
@@ -379,11 +384,11 @@ impl Connection {
     /// Queues a part of a request's response, in as many records as necessary. Up to 4 KiB are copied,
     /// more is shared. An empty part is ignored: the stream ends with `end_request`.
     pub fn stdout(&mut self, id: RequestId, data: Bytes) -> bool {
-        let answered = self.answered(id).is_some();
-        if answered {
+        let open = self.open_request(id).is_some();
+        if open {
             self.output.stream(RecordType::Stdout, id, data);
         }
-        answered
+        open
     }
 
     /// Lets `write` append a part of a request's response directly to the output buffer, where it is
@@ -394,18 +399,18 @@ impl Connection {
     /// If `write` removes bytes from the buffer that it did not append. If `write` panics, what it
     /// appended is removed.
     pub fn stdout_in_place(&mut self, id: RequestId, write: impl FnOnce(&mut BytesMut)) -> bool {
-        let answered = self.answered(id).is_some();
-        if answered {
+        let open = self.open_request(id).is_some();
+        if open {
             self.output.in_place(RecordType::Stdout, id, write);
         }
-        answered
+        open
     }
 
     /// Queues a message for the web server's log, copied, as [one line](one_line): most web servers log
     /// what they receive verbatim. mod_fcgid cuts a record at about 8,000 bytes; nothing after
     /// `end_request` is read.
     pub fn stderr(&mut self, id: RequestId, message: &[u8]) -> bool {
-        let Some(request) = self.answered(id) else { return false };
+        let Some(request) = self.open_request(id) else { return false };
         let line = one_line(message);
         request.stderr_used |= !line.is_empty();
         self.output.copied_stream(RecordType::Stderr, id, line.as_bytes());
@@ -416,7 +421,7 @@ impl Connection {
     /// on the id is inactive, and what is left of its input is skipped. `app_status` is the exit status a
     /// CGI program would return; known web servers ignore it.
     pub fn end_request(&mut self, id: RequestId, app_status: u32) -> bool {
-        let Some(request) = self.answered(id) else { return false };
+        let Some(request) = self.open_request(id) else { return false };
         let stderr_used = request.stderr_used;
         self.output.record(RecordType::Stdout, Some(id), &[]);
         if stderr_used {
@@ -430,7 +435,7 @@ impl Connection {
     }
 
     /// Returns the request, if the application has received it and has not ended it.
-    fn answered(&mut self, id: RequestId) -> Option<&mut RequestState> {
+    fn open_request(&mut self, id: RequestId) -> Option<&mut RequestState> {
         self.requests.get_mut(id).filter(|request| {
             matches!(request.application, Application::Serving | Application::Refusing)
         })
@@ -505,8 +510,8 @@ impl Connection {
 
     /// Returns the header of the record that is partly written, if there is one, and how many of its
     /// bytes, header and padding included, are not. For completing it by other means.
-    pub fn record_begun(&self) -> Option<(Header, usize)> {
-        self.output.record_begun()
+    pub fn partial_record(&self) -> Option<(Header, usize)> {
+        self.output.partial_record()
     }
 
     /// Takes all unsent bytes in one copied piece; they count as written. For tests and tools.

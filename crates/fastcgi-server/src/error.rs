@@ -47,7 +47,7 @@ pub enum Problem {
     },
     /// BEGIN_REQUEST for an id whose request is active (§3.3): from here on, records can no longer be
     /// attributed.
-    BegunTwice {
+    DuplicateBegin {
         /// The id.
         id: RequestId,
     },
@@ -103,8 +103,8 @@ impl fmt::Display for Problem {
                 formatter,
                 "the name-value pair at byte {pair_at} of {record} extends beyond the end of the record"
             ),
-            Problem::BegunTwice { id } => {
-                write!(formatter, "request {id} was begun again before it ended")
+            Problem::DuplicateBegin { id } => {
+                write!(formatter, "request {id} was started again before it ended")
             }
             Problem::BeforeParamsEnd { id, record } => {
                 write!(formatter, "{record} of request {id} came before the end of its PARAMS")

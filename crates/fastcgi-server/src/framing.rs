@@ -82,7 +82,7 @@ impl Framing {
     /// Returns as much of the content as has arrived, not copied; `None` if nothing has. The record is
     /// complete when [`content_left`](Self::content_left) is 0.
     pub(crate) fn content(&mut self) -> Option<Bytes> {
-        let length = self.content_there();
+        let length = self.available_content();
         if length == 0 {
             return None;
         }
@@ -97,10 +97,10 @@ impl Framing {
     /// allocated as bytes arrive: a header alone must not claim 64 KiB.
     pub(crate) fn gather_content(&mut self, block: &mut Vec<u8>) -> bool {
         /// Up to this size, memory for a record's stated length is reserved before its bytes arrive.
-        const BELIEVED: usize = 8 * 1024;
-        let length = self.content_there();
+        const TRUSTED: usize = 8 * 1024;
+        let length = self.available_content();
         let promised = usize::from(self.content_left);
-        if block.is_empty() && (length == promised || promised <= BELIEVED) {
+        if block.is_empty() && (length == promised || promised <= TRUSTED) {
             block.reserve_exact(promised);
         }
         block.extend_from_slice(&self.input[..length]);
@@ -109,7 +109,7 @@ impl Framing {
 
     /// Skips as much of the content as has arrived; returns whether the record is complete.
     pub(crate) fn skip_content(&mut self) -> bool {
-        self.skip(self.content_there())
+        self.skip(self.available_content())
     }
 
     /// Content bytes of the current record still to come.
@@ -142,7 +142,7 @@ impl Framing {
         self.input = Bytes::new();
     }
 
-    fn content_there(&self) -> usize {
+    fn available_content(&self) -> usize {
         self.input.len().min(usize::from(self.content_left))
     }
 

@@ -250,7 +250,7 @@ impl Output {
     }
 
     /// The record that is partly sent, and how many of its bytes, header and padding included, are not.
-    pub(crate) fn record_begun(&self) -> Option<(Header, usize)> {
+    pub(crate) fn partial_record(&self) -> Option<(Header, usize)> {
         self.partial
     }
 
@@ -510,9 +510,9 @@ mod tests {
                     .filter(|(header, rest)| {
                         *rest < HEADER_LENGTH + usize::from(header.content_length)
                     });
-                assert_eq!(output.record_begun(), expected, "steps of {step}, {sent} sent");
+                assert_eq!(output.partial_record(), expected, "steps of {step}, {sent} sent");
             }
-            assert_eq!(output.record_begun(), None);
+            assert_eq!(output.partial_record(), None);
         }
     }
 

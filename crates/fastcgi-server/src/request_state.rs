@@ -194,7 +194,7 @@ impl RequestState {
         }
     }
 
-    /// Returns whether the id is active (§3.3): begun, and not ended by the application.
+    /// Returns whether the id is active (§3.3): started, and not ended by the application.
     pub(crate) fn is_active(&self) -> bool {
         self.application != Application::Ended
     }

@@ -271,7 +271,7 @@ impl<S: HttpService> Connection<S> {
     fn record_sent(&self, bytes: usize) {
         let mut protocol = self.link.protocol.borrow_mut();
         protocol.transmitted(bytes);
-        self.guard.record_sent(protocol.sent(), protocol.record_begun());
+        self.guard.record_sent(protocol.sent(), protocol.partial_record());
     }
 
     /// Records whether the connection could be handed over as it is, and what has been received in part.

@@ -11,7 +11,7 @@ fn heard(connection: &mut Connection, wire: &Wire) -> Vec<String> {
     poll_all(connection, wire.bytes.chunks(3)).iter().map(show).collect()
 }
 
-fn begun(role: Role) -> Connection {
+fn started(role: Role) -> Connection {
     let mut connection = Connection::new();
     assert!(connection.begin(id(1), role, true));
     connection
@@ -20,7 +20,7 @@ fn begun(role: Role) -> Connection {
 #[test]
 fn streams_follow_the_order_of_the_role() {
     let body = || Bytes::from_static(b"body");
-    let mut connection = begun(Role::Responder);
+    let mut connection = started(Role::Responder);
     assert!(!connection.begin(id(1), Role::Responder, true), "the id is taken");
     assert!(!connection.stdin(id(1), body()), "PARAMS are open");
     assert!(!connection.stdin_end(id(1)));
@@ -46,23 +46,23 @@ fn streams_follow_the_order_of_the_role() {
         ]
     );
 
-    let mut connection = begun(Role::Authorizer);
+    let mut connection = started(Role::Authorizer);
     assert!(connection.params_end(id(1)));
     assert!(!connection.stdin(id(1), body()));
     assert!(!connection.stdin_end(id(1)));
 
-    let mut connection = begun(Role::Filter);
+    let mut connection = started(Role::Filter);
     assert!(connection.params_end(id(1)));
     assert!(connection.data(id(1), body()));
     assert!(connection.data_end(id(1)));
     assert!(connection.stdin_end(id(1)));
     assert!(!connection.data(id(1), body()));
-    assert!(!connection.stdin(id(2), body()), "never begun");
+    assert!(!connection.stdin(id(2), body()), "never started");
 }
 
 #[test]
 fn responses_are_received_and_the_id_is_free_again() {
-    let mut connection = begun(Role::Responder);
+    let mut connection = started(Role::Responder);
     let answer = Wire::padded(8)
         .record(STDOUT, 1, b"Status: 200\r\n\r\nhello")
         .record(STDERR, 1, b"hm")
@@ -70,7 +70,7 @@ fn responses_are_received_and_the_id_is_free_again() {
         .record(STDERR, 1, b"")
         .record(END, 1, &[0, 0, 1, 0, 0, 0, 0, 0])
         .record(STDOUT, 1, b"late")
-        .record(STDOUT, 2, b"never begun")
+        .record(STDOUT, 2, b"never started")
         .record(END, 2, b"whatever");
     assert_eq!(
         heard(&mut connection, &answer),
@@ -88,7 +88,7 @@ fn refusals_are_distinguished() {
         (3, ProtocolStatus::UnknownRole),
         (9, ProtocolStatus::Other(9)),
     ] {
-        let mut connection = begun(Role::Responder);
+        let mut connection = started(Role::Responder);
         let answer = Wire::new().record(END, 1, &[0, 0, 0, 0, byte, 0, 0, 0]);
         assert_eq!(heard(&mut connection, &answer), [format!("end 1 0 {status:?}")]);
     }
@@ -120,7 +120,7 @@ fn a_malformed_response_ends_the_connection_with_a_reason() {
         ("after the end", Wire::new().record(STDOUT, 1, b"").record(STDOUT, 1, b"x"), "continued"),
     ];
     for (name, wire, reason) in cases {
-        let mut connection = begun(Role::Responder);
+        let mut connection = started(Role::Responder);
         let heard = heard(&mut connection, &wire.get(1, KEEP));
         let [failed] = &heard[..] else { panic!("{name}: {heard:?}") };
         assert!(failed.contains(reason), "{name}: {failed}");

@@ -165,7 +165,7 @@ fn commands_for_inactive_requests_do_nothing() {
         assert!(!connection.end_request(id, 0), "{why}");
         assert_eq!(connection.unsent(), 0, "{why}");
     };
-    nothing(&mut connection, "never begun");
+    nothing(&mut connection, "never started");
     fed(&mut connection, &Wire::new().begin(1, RESPONDER, KEEP));
     nothing(&mut connection, "parameters are arriving");
     fed(&mut connection, &Wire::new().params(1, &[]));

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::application::{Answers, converse, random_pieces};
-use crate::web_server::{begun, hear, poll_all, show};
+use crate::web_server::{hear, poll_all, show, started};
 use crate::wire::*;
 
 /// What a record can carry.
@@ -219,7 +219,7 @@ proptest! {
         }
         application.end_request(one, 7);
         let answer = application.take_unsent();
-        let events = poll_all(&mut begun(), random_pieces(&answer, seed));
+        let events = poll_all(&mut started(), random_pieces(&answer, seed));
         let (end, answers) = events.split_last().unwrap();
         prop_assert_eq!(show(end), "end 1 7 RequestComplete");
         match answers {

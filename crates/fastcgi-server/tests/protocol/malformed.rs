@@ -28,7 +28,7 @@ fn harmless() -> Vec<Case> {
         |name, wire, heard, said| Case { name, wire, heard, said, close_when: CloseWhen::KeepOpen };
     vec![
         case(
-            "a record for an id that was never begun",
+            "a record for an id that was never started",
             Wire::padded(8)
                 .record(PARAMS, 5, b"whatever")
                 .record(STDIN, 5, b"whatever")
@@ -207,7 +207,7 @@ fn fatal() -> Vec<Case> {
         case(
             "BEGIN_REQUEST for an active id",
             Wire::new().begin(1, RESPONDER, KEEP).begin(1, RESPONDER, KEEP),
-            &["failed: request 1 was begun again before it ended \
+            &["failed: request 1 was started again before it ended \
                (record at byte 16 of the connection)"],
         ),
         case(

@@ -7,7 +7,7 @@
 use fastcgi_server::{Connection, Event, Limits, client, one_line};
 
 use crate::application::{Answers, converse_in_all_cuts, random_pieces};
-use crate::web_server::{BEGUN, begun, hear, hear_in_all_cuts, poll_all, show};
+use crate::web_server::{STARTED, hear, hear_in_all_cuts, poll_all, show, started};
 use crate::wire::*;
 
 const LARGE_AND_PADDED: &str = "content of 65,535 bytes with padding";
@@ -18,7 +18,7 @@ const FORGED_LINES: &str = "STDERR that forges lines of a log";
 const CHANGED_LIST: &str = "a list of requests changed while it is visited";
 const ADDED_LENGTHS: &str = "lengths of a name and a value added up";
 const PAST_THE_END: &str = "a pair longer than what is left";
-const NEVER_FINISHED: &str = "requests begun and never finished";
+const NEVER_FINISHED: &str = "requests started and never finished";
 const EARLIER_VARIABLES: &str = "variables of an earlier request";
 const LATE_BODY: &str = "a stream that goes on after the request";
 
@@ -87,7 +87,7 @@ fn forged_request() -> Vec<u8> {
 
 /// Ends of all started requests, likewise.
 fn forged_ends() -> Vec<u8> {
-    BEGUN.fold(Wire::new(), |wire, number| wire.record(END, number, &[0; 8])).bytes
+    STARTED.fold(Wire::new(), |wire, number| wire.record(END, number, &[0; 8])).bytes
 }
 
 /// Content of `length` bytes that consists only of forged records from `at` on.
@@ -455,7 +455,7 @@ fn a_web_server_does_not_repeat_them() {
         assert_eq!(outcome.heard(), case.heard, "{name}");
         assert_eq!(outcome.is_between_records, case.after == After::GoesOn, "{name}");
         let ended = case.heard.iter().filter(|line| line.starts_with("end ")).count();
-        let active = if case.after == After::Failed { 0 } else { BEGUN.count() - ended };
+        let active = if case.after == After::Failed { 0 } else { STARTED.count() - ended };
         assert_eq!(outcome.active_requests, active, "{name}");
     }
 }
@@ -554,7 +554,7 @@ fn a_message_is_one_line_of_the_log() {
     assert!(application.stderr(id(1), b"\r\n"));
     assert_eq!(application.unsent(), 0, "an empty record would end the stream");
     // An application that is not ours leaves it to the code that writes the log.
-    let events = poll_all(&mut begun(), [&Wire::new().record(STDERR, 1, FORGED_LINE).bytes[..]]);
+    let events = poll_all(&mut started(), [&Wire::new().record(STDERR, 1, FORGED_LINE).bytes[..]]);
     let [client::Event::Stderr { data, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(data, FORGED_LINE);
     assert_eq!(one_line(data), "bad input 'x\\r\\nFAKE: all is well\\u{1b}[31m'");
@@ -599,10 +599,10 @@ fn requests_may_be_ended_at_any_event_in_any_order() {
 
 /// `CHANGED_LIST` at the other end: what has ended is started again while the rest of one read is processed.
 #[test]
-fn requests_may_be_begun_at_any_event() {
+fn requests_may_be_started_at_any_event() {
     let ends = forged_ends().repeat(4);
     for step in [1, 5, 16, ends.len()] {
-        let mut connection = begun();
+        let mut connection = started();
         let mut heard = Vec::new();
         for piece in ends.chunks(step) {
             connection.handle_input(piece.to_vec().into());

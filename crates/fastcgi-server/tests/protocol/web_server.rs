@@ -9,7 +9,7 @@ use crate::application::all_cuts;
 use crate::wire::{id, text};
 
 /// The started requests.
-pub(crate) const BEGUN: std::ops::RangeInclusive<u16> = 1..=3;
+pub(crate) const STARTED: std::ops::RangeInclusive<u16> = 1..=3;
 
 /// The outcome of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ impl Outcome {
 }
 
 /// A connection on which requests 1 to 3 wait for their responses.
-pub(crate) fn begun() -> Connection {
+pub(crate) fn started() -> Connection {
     let mut connection = Connection::new();
-    for number in BEGUN {
+    for number in STARTED {
         assert!(connection.begin(id(number), Role::Responder, true));
         assert!(connection.params_end(id(number)));
         assert!(connection.stdin_end(id(number)));
@@ -40,7 +40,7 @@ pub(crate) fn begun() -> Connection {
 
 /// Feeds what an application sends, in the given pieces.
 pub(crate) fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut connection = begun();
+    let mut connection = started();
     let events = poll_all(&mut connection, pieces);
     Outcome {
         events,
