@@ -101,6 +101,10 @@ const ONLY_ONCE: [HeaderName; 14] = [
 /// Rule: several Cookie headers are joined into one by "; " (RFC 9113 §8.2.3), because handlers look at
 /// only one.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    // Almost no request repeats a header.
+    if headers.len() == headers.keys_len() {
+        return;
+    }
     let mut cookies = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
     let mut joined = first.as_bytes().to_vec();

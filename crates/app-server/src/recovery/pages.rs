@@ -7,13 +7,13 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
 
 use super::in_flight::ReplyFormat;
 use super::prepared::{self, Replies, Reply};
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
-use crate::cgi_vars::http_to_cgi::write_head;
+use crate::cgi_vars::http_to_cgi::{announced_length, write_head};
 use crate::error_report::ErrorReport;
 use crate::host::Host;
 
@@ -116,7 +116,8 @@ fn plain(cause: Cause) -> Response<Bytes> {
 fn as_cgi(page: Response<Bytes>) -> Vec<u8> {
     let (head, body) = page.into_parts();
     let mut bytes = BytesMut::new();
-    write_head(&head, Some(body.len() as u64), &mut bytes);
+    let length = announced_length(&Method::GET, &head, Some(body.len() as u64));
+    write_head(&head, length, &mut bytes);
     bytes.put_slice(&body);
     bytes.into()
 }
