@@ -1,9 +1,8 @@
 //! The files that the documentation names exist.
 
 use std::fs;
-use std::path::Path;
 
-use crate::project;
+use crate::{files_below, project};
 
 /// Pages that name files of the source, in backticks.
 const PAGES: &[&str] = &[
@@ -15,10 +14,9 @@ const PAGES: &[&str] = &[
 
 #[test]
 fn every_file_that_is_named_exists() {
-    let mut files = Vec::new();
-    for folder in ["crates", "tests", "docs", "fuzz/src"] {
-        list(&project().join(folder), &mut files);
-    }
+    let folders = ["crates", "tests", "docs", "fuzz/src"];
+    let files: Vec<String> =
+        folders.into_iter().flat_map(files_below).map(|file| format!("/{file}")).collect();
     let mut missing = Vec::new();
     for page in PAGES {
         let text = fs::read_to_string(project().join(page)).unwrap();
@@ -34,16 +32,4 @@ fn every_file_that_is_named_exists() {
         }
     }
     assert_eq!(missing, [""; 0]);
-}
-
-/// Lists the files in a folder and below, without build output.
-fn list(folder: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() && !path.ends_with("target") {
-            list(&path, files);
-        } else {
-            files.push(path.to_string_lossy().into_owned());
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What the compiler does not check of the project's structure: `circles.rs`, that the files of a crate can be read
 //! one by one; `crates.rs`, that docs/architecture.md names the crates' real dependencies; `dependencies.rs`, that
-//! these say they build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist.
+//! these say they build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist;
+//! `messages.rs`, that log messages start with fixed words.
 //!
 //! Nothing is built or run here but `cargo metadata`, so it takes a second.
 
@@ -12,6 +13,7 @@ mod crates;
 mod dependencies;
 mod docs;
 mod imports;
+mod messages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +23,21 @@ use serde_json::Value;
 /// The project's folder.
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The files in a folder of the project and below, without build output.
+fn files_below(folder: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(project().join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{folder}/{}", entry.file_name().into_string().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true if entry.file_name() == "target" => {}
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
 }
 
 /// The packages that `cargo metadata` lists with these arguments.

@@ -236,7 +236,7 @@ fn repeated_crashes_quarantine_a_part_in_all_processes() {
         let response = connection.get(id(1), true, "/crash/panic").expect("a response arrives");
         assert_eq!(response.status(), 500);
         let output = program.app.output();
-        assert!(output.contains("null quarantined for"), "{output}");
+        assert!(output.contains("3 crashes within 30 s. part=\"null\""), "{output}");
     }
 }
 

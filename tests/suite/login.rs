@@ -387,7 +387,7 @@ fn check_two_at_a_time(
     let checked = responses.iter().filter(|(status, _)| *status == 401).count();
     assert!((2..CROWD).contains(&checked), "{responses:?}");
     let output = running.output() + &running.program_logs();
-    assert!(output.contains("Login busy"), "{output}");
+    assert!(output.contains("fault=\"login\""), "{output}");
     let mut owner = Browser::new(&running);
     assert_eq!(owner.log_in(&format!("{base}/login"), "correct horse").status, 303);
     assert_eq!(running.check_tasks(), Ok(()));
@@ -443,7 +443,7 @@ fn without_processes_the_login_says_when_to_retry() {
     assert!(response.text().contains("Too many login attempts right now"), "{}", response.text());
     let output = running.output();
     assert!(
-        output.contains("Login busy: ") && output.contains("no process could be created"),
+        output.contains("fault=\"login\"") && output.contains("no process could be created"),
         "{output}"
     );
     assert_eq!(running.check_tasks(), Ok(()));

@@ -36,7 +36,7 @@ const BROKEN: &[Broken] = &[
             let program = fs::read(find("toolshed")).expect("the program");
             site.install(&program[..program.len() / 50]);
         },
-        message: "was rejected",
+        message: "New version rejected",
     },
     Broken {
         name: "for another machine",

@@ -45,7 +45,7 @@ impl ErrorReport {
             ($($level:ident { $($kind:pat_param,)+ })+) => {
                 match &cause {
                     $($($kind => {
-                        tracing::$level!(%reference, %status, %method, path, "{cause}.");
+                        tracing::$level!(%reference, %status, %method, path, "Request failed: {cause}.");
                     })+)+
                 }
             };

@@ -183,12 +183,12 @@ impl Supervisor {
             match self.event(&mut signals, alarm).await {
                 WorkerEvent::Signal(Signal::Hangup) => {
                     if let Some(signal) = self.upgrade(&mut signals).await {
-                        tracing::info!("{signal} received; draining workers.");
+                        tracing::info!(%signal, "Signal received; draining workers.");
                         return;
                     }
                 }
                 WorkerEvent::Signal(signal) => {
-                    tracing::info!("{signal} received; draining workers.");
+                    tracing::info!(%signal, "Signal received; draining workers.");
                     return;
                 }
                 WorkerEvent::Ended(index, status) => self.replace(index, status),
@@ -237,8 +237,8 @@ impl Supervisor {
         let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         tracing::error!(
             pid = worker.child.id(),
-            "Worker exited after {} s ({how}); starting another in {} ms.",
-            lifetime.as_secs(),
+            lifetime_seconds = lifetime.as_secs(),
+            "Worker exited ({how}); starting another in {} ms.",
             wait.as_millis()
         );
         self.start_at.push(time::now() + wait);

@@ -65,7 +65,7 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
             let exposed = log.take_exposed();
             begin_writing(Sink::File(log), tracing::Level::INFO);
             if let Some(exposed) = exposed {
-                tracing::warn!("{exposed}");
+                exposed.log();
             }
             true
         }
@@ -131,7 +131,7 @@ impl Terminal {
         let (Err(error), Some(terminal)) = (&served, self.error.as_ref()) else {
             return Ok(served?);
         };
-        tracing::error!("{error}");
+        tracing::error!("Exiting: {error}");
         // Without a reader, the log still has it.
         let why = Failure::refused(error).to_string();
         let _ = descriptors::write_at_once(terminal.as_fd(), why.as_bytes());
@@ -142,13 +142,13 @@ impl Terminal {
 /// Logs the mistakes in the configuration, and what looks like one.
 pub(crate) fn configuration(configuration: &Configuration) {
     for problem in &configuration.problems {
-        tracing::error!("{problem}");
+        tracing::error!("Configuration error: {problem}");
     }
     for warning in &configuration.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("Configuration warning: {warning}");
     }
     for problem in &configuration.instead_of {
-        tracing::error!("{problem}");
+        tracing::error!("Configuration error: {problem}");
     }
     if !configuration.instead_of.is_empty() {
         tracing::error!(
@@ -211,7 +211,7 @@ mod tests {
         for letter in ["a", "b", "c"] {
             let word = letter.repeat(300);
             let ends = |end: &str| log.lines().filter(|line| line.ends_with(end)).count();
-            assert_eq!(ends(&format!(" WARN {word}")), LINES, "messages of {letter}");
+            assert_eq!(ends(&format!(" WARN Message {word}")), LINES, "messages of {letter}");
             assert_eq!(ends(&format!("stray output of {letter}")), LINES);
             assert_eq!(ends(&format!("stray error of {letter}")), LINES);
             // No line is inside another.
@@ -228,7 +228,7 @@ mod tests {
         let error = format!("stray error of {letter}\n");
         to_file(Path::new(&file), &Settings::default());
         for _ in 0..LINES {
-            tracing::warn!("{}", letter.repeat(300));
+            tracing::warn!("Message {}", letter.repeat(300));
             writeln!(io::stdout(), "stray output of {letter}").unwrap();
             // Standard error has no buffer: of `eprintln!` each part would be a write of its own.
             io::stderr().write_all(error.as_bytes()).unwrap();

@@ -109,7 +109,7 @@ async fn page(Extension(wrong): Extension<Arc<Wrong>>) -> HttpError {
             false => "A setting is wrong, so there is nothing to see yet. The owner can find the cause in the log.",
         })
         .retry_after(RETRY_AFTER_SECONDS)
-        .fault("The configuration is wrong")
+        .fault("configuration")
         .asked_for(path)
         .cause(format!("{first}{others}"));
     if *shown { sentences.iter().fold(page, HttpError::line) } else { page }

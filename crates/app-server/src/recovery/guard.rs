@@ -62,26 +62,29 @@ fn install(settings: &Settings, format: ReplyFormat) -> io::Result<Option<Handle
 /// are trusted. Called once the server listens, so that a failed start leaves nothing behind.
 pub(super) fn make_folder(settings: &Settings) {
     let Some(folder) = settings.state_folder.as_deref() else { return };
+    let shown = folder.display();
     // Without the folder nothing is quarantined; everything else works.
     if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        tracing::warn!("The folder {} could not be created: {error}.", folder.display());
+        tracing::warn!(folder = %shown, "Cannot create the state folder: {error}.");
         return;
     }
     match close_to_others(folder) {
         Ok(Access::Private) => {}
         Ok(Access::Tightened) => tracing::warn!(
-            "{} was writable by other accounts; permissions tightened.",
-            folder.display()
+            folder = %shown,
+            "State folder was writable by other accounts; permissions tightened."
         ),
-        Ok(Access::Foreign(account)) => tracing::warn!(
-            "{} belongs to another account (uid {account}), which can change what this site remembers.",
-            folder.display()
+        Ok(Access::Foreign(uid)) => tracing::warn!(
+            folder = %shown,
+            uid,
+            "State folder belongs to another account, which can change what this site remembers."
         ),
         Ok(Access::Open(mode)) => tracing::warn!(
-            "{} is writable by other accounts (mode {mode:o}), who can change what this site remembers.",
-            folder.display()
+            folder = %shown,
+            mode = %format_args!("{mode:o}"),
+            "State folder is writable by other accounts, which can change what this site remembers."
         ),
-        Err(error) => tracing::warn!("{} cannot be checked: {error}.", folder.display()),
+        Err(error) => tracing::warn!(folder = %shown, "Cannot check the state folder: {error}."),
     }
 }
 

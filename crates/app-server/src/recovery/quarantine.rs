@@ -87,15 +87,15 @@ impl Quarantine {
         }
         if is_in_other_hands(file) {
             tracing::warn!(
-                "{} ignored: it belongs to another account, or others may write to it; remove it.",
-                file.display()
+                file = %file.display(),
+                "File of crashes ignored: it belongs to another account, or others may write to it; remove it."
             );
             return;
         }
         let current = match tail(file) {
             Ok(tail) => quarantined(&tail, now()),
             Err(error) => {
-                tracing::warn!("{} cannot be read: {error}.", file.display());
+                tracing::warn!(file = %file.display(), "Cannot read the file of crashes: {error}.");
                 return;
             }
         };
@@ -104,7 +104,8 @@ impl Quarantine {
             if !before.iter().any(|(known, _)| known == part) {
                 let seconds = until.saturating_sub(now());
                 tracing::error!(
-                    "{part} quarantined for {seconds} s in all processes: {CRASHES} crashes within \
+                    part,
+                    "Quarantined for {seconds} s in all processes: {CRASHES} crashes within \
                      {WITHIN_SECONDS} s."
                 );
             }

@@ -90,7 +90,7 @@ impl<S: HttpService> ServingProcess<S> {
             match (signal, &mut self.upgrader) {
                 (Signal::Hangup, Some(upgrader)) => upgrader.ask(),
                 _ => {
-                    tracing::info!("{signal} received; draining.");
+                    tracing::info!(%signal, "Signal received; draining.");
                     return Some(Trigger::Shutdown);
                 }
             }

@@ -52,7 +52,7 @@ impl<S: HttpService> ServingProcess<S> {
     pub(super) fn poll_shutdown_signal(&mut self, context: &mut Context<'_>) -> bool {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             if signal != Signal::Hangup {
-                tracing::info!("{signal} received; draining.");
+                tracing::info!(%signal, "Signal received; draining.");
                 return true;
             }
         }
@@ -66,8 +66,8 @@ impl<S: HttpService> ServingProcess<S> {
             && !is_allowed(allowed, peer.ip())
         {
             tracing::warn!(
-                "Connection from {} refused: address not listed in FCGI_WEB_SERVER_ADDRS.",
-                peer.ip()
+                address = %peer.ip(),
+                "Connection refused: its address is not listed in FCGI_WEB_SERVER_ADDRS."
             );
             return;
         }

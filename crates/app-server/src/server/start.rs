@@ -50,7 +50,7 @@ pub(super) fn open<S: HttpService>(
     let upgrader = upgrade.and_then(|it| upgrader(it, &listening, origin, &settings, &host));
     let refuses_all = listening.refusal();
     if let Some(cause) = &refuses_all {
-        tracing::error!("{cause}.");
+        tracing::error!("Refusing every request: {cause}.");
     }
     announce(&listening, &inherited, &*host);
     let surroundings =

@@ -44,13 +44,15 @@ impl Judge {
         if Snapshot::take(&self.paths).key(version).as_deref() != Some(key) {
             return Verdict::Unknown("it changed during the check".to_owned());
         }
-        let name = program.display();
+        let program = program.display();
         match &verdict {
-            Verdict::Passed => tracing::info!("{name} passed its check."),
+            Verdict::Passed => tracing::info!(%program, "New version passed its check."),
             Verdict::Failed(why) => {
-                tracing::error!("{name} was rejected; the running version continues: {why}.");
+                tracing::error!(%program, "New version rejected; the running version continues: {why}.");
             }
-            Verdict::Unknown(why) => tracing::warn!("Cannot check {name}: {why}."),
+            Verdict::Unknown(why) => {
+                tracing::warn!(%program, "Cannot check the new version: {why}.")
+            }
         }
         self.record(key, &verdict);
         if version == Version::Arriving && verdict == Verdict::Passed {

@@ -189,7 +189,7 @@ impl Upgrader {
         let is_missing = files.program.is_none();
         if is_missing && !self.has_reported_missing {
             let program = self.settings.judge.paths.program.display();
-            tracing::warn!("{program} is missing; the running version continues.");
+            tracing::warn!(%program, "Program is missing; the running version continues.");
         }
         self.has_reported_missing = is_missing;
         files

@@ -43,7 +43,7 @@ impl HttpError {
             lines: Vec::new(),
             retry_after: None,
             cause: None,
-            fault: "A tool failed",
+            fault: "tool",
             asked_for: None,
             default_format: Format::Html,
         }
@@ -76,7 +76,7 @@ impl HttpError {
         HttpError { cause: Some(cause.to_string().into()), ..self }
     }
 
-    /// Sets how the log's line about this starts: a few words on whose fault it is. Default: `A tool failed`.
+    /// Sets whose fault it is, for the log: a word such as `login`. Default: `tool`.
     pub fn fault(self, fault: &'static str) -> Self {
         HttpError { fault, ..self }
     }
@@ -105,7 +105,7 @@ impl HttpError {
             let path = self.asked_for.as_deref().unwrap_or(path);
             let fault = self.fault;
             let cause = self.cause.as_deref().unwrap_or("no cause given");
-            tracing::error!(reference, %status, %method, path, "{fault}: {cause}.");
+            tracing::error!(fault, reference, %status, %method, path, "Request failed: {cause}.");
         }
     }
 

@@ -181,7 +181,7 @@ impl From<Busy> for HttpError {
                  {RETRY_SECONDS} seconds."
             ))
             .retry_after(RETRY_SECONDS)
-            .fault("Login busy")
+            .fault("login")
             .cause(cause)
     }
 }

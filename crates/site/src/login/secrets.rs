@@ -116,7 +116,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
         return Err(wrong());
     }
     if opened.metadata()?.permissions().mode() & 0o077 != 0 {
-        tracing::warn!("{} was readable by other accounts; permissions tightened.", file.display());
+        tracing::warn!(file = %file.display(), "Secret key was readable by other accounts; permissions tightened.");
         opened.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
     Ok(key)

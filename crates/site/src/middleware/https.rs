@@ -37,8 +37,8 @@ impl HttpsRedirect {
         if let Some(hint) = hint_of_https(headers) {
             self.warned.call_once(|| {
                 tracing::warn!(
-                    "https = \"redirect\" not applied: {hint} says the visitor already uses HTTPS. Add the \
-                     proxy to trusted_proxies."
+                    "Redirect to HTTPS skipped: {hint} says the visitor already uses HTTPS. Add the proxy to \
+                     trusted_proxies."
                 );
             });
             return None;

@@ -73,9 +73,9 @@ pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreErro
             return Err(StoreError::ForeignFolder { folder: folder.to_owned(), account });
         }
         Ok(Access::Tightened) => tracing::warn!(
-            "{} was writable by other accounts; permissions tightened. If you don't trust them, delete \
-             secret.key and set the password again.",
-            folder.display()
+            folder = %folder.display(),
+            "Data folder was writable by other accounts; permissions tightened. If you don't trust them, delete \
+             secret.key and set the password again."
         ),
         Ok(Access::Open(mode)) => {
             return Err(StoreError::Exposed { folder: folder.to_owned(), mode });

@@ -88,7 +88,7 @@ fn make(file: &Path, trust: Trust) -> Result<(), StoreError> {
 /// Removes the permissions of group and others from a file.
 fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
     if mode & 0o077 != 0 {
-        tracing::warn!("{} was readable by other accounts; permissions tightened.", file.display());
+        tracing::warn!(file = %file.display(), "Store was readable by other accounts; permissions tightened.");
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::file(file, error))?;
     }

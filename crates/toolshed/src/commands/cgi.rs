@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let server = Server::new(application::site(configuration)).settings(settings).host(host);
     let served = server.run(Transport::Cgi);
     if let Err(error) = &served {
-        tracing::error!("{error}");
+        tracing::error!("Exiting: {error}");
     }
     Ok(served?)
 }

@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         .host(host)
         .run(Transport::Spawned)
         .map_err(|error| {
-            tracing::error!("{error}");
+            tracing::error!("Exiting: {error}");
             Failure::silent(1)
         })
 }

@@ -7,7 +7,6 @@
 //! * Standard output and error go there, too, if requested. Rust's `println!` panics when it cannot write, so
 //!   while the file cannot be written they lead to `/dev/null`.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
 use std::io::{self, Write};
@@ -44,19 +43,18 @@ pub(super) enum Exposed {
     Left(PathBuf, u32),
 }
 
-impl fmt::Display for Exposed {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Exposed {
+    pub(super) fn log(&self) {
         match self {
-            Exposed::Tightened(folder) => write!(
-                formatter,
-                "{} was writable by other accounts; permissions tightened.",
-                folder.display()
+            Exposed::Tightened(folder) => tracing::warn!(
+                folder = %folder.display(),
+                "Log folder was writable by other accounts; permissions tightened."
             ),
-            Exposed::Left(folder, mode) => write!(
-                formatter,
-                "Other accounts can write to {0} (mode {mode:o}) and replace the log there. If you don't trust \
-                 them, set log to a file in another folder, or run `chmod go-w {0}` if only this site uses it.",
-                folder.display()
+            Exposed::Left(folder, mode) => tracing::warn!(
+                folder = %folder.display(),
+                mode = %format_args!("{mode:o}"),
+                "Log folder is writable by other accounts, which can replace the log. If you don't trust them, \
+                 set log to a file in another folder; if only this site uses the folder, run `chmod go-w` on it."
             ),
         }
     }
@@ -320,14 +318,12 @@ mod tests {
             fs::set_permissions(&folder, fs::Permissions::from_mode(before)).unwrap();
             let mut log = LogFile::open(&path, usual.map(PathBuf::as_path), 100).unwrap();
             assert_eq!(mode(), after, "{before:o} {usual:?}");
-            let said = log.take_exposed().map(|exposed| exposed.to_string());
-            let words = match (before, usual) {
+            let expected = match (before, usual) {
                 (0o1777 | 0o755, _) => None,
-                (_, None) => Some("set log to"),
-                (_, Some(_)) => Some("permissions tightened"),
+                (_, None) => Some(Exposed::Left(folder.clone(), before)),
+                (_, Some(_)) => Some(Exposed::Tightened(folder.clone())),
             };
-            assert_eq!(said.is_some(), words.is_some(), "{before:o}: {said:?}");
-            assert!(said.is_none_or(|said| said.contains(words.unwrap())), "{before:o}");
+            assert_eq!(log.take_exposed(), expected, "{before:o} {usual:?}");
             assert_eq!(log.take_exposed(), None, "it is said once");
         }
         let made = folder.join("made/log");

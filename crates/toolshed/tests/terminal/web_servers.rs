@@ -84,7 +84,7 @@ fn only_listed_web_servers_are_served() {
     assert_eq!(answered, 0, "{said}");
     assert!(
         said.contains(
-            "Connection from 127.0.0.1 refused: address not listed in FCGI_WEB_SERVER_ADDRS"
+            "Connection refused: its address is not listed in FCGI_WEB_SERVER_ADDRS. address=127.0.0.1"
         ),
         "{said}"
     );

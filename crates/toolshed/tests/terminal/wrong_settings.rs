@@ -216,7 +216,7 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
             let (reference, _) = rest.split_once("</code>").unwrap();
             let log = installation.read("my.log");
             let line = log.lines().find(|line| line.contains(reference)).expect(&log);
-            let cause = format!("The configuration is wrong: {SENTENCE}");
+            let cause = format!("Request failed: {SENTENCE} fault=\"configuration\"");
             assert!(line.contains(&cause), "{line}");
             assert!(line.contains(&format!("path=\"{uri}\"")), "{line}");
         }
@@ -300,9 +300,7 @@ fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
             assert_eq!(code, 0, "{file}: {said}");
             // A process started by hand logs to standard error unless told otherwise.
             let log = if external { said } else { installation.read("logs/toolshed.log") };
-            let errors = log.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1));
-            let named: Vec<_> =
-                errors.take_while(|line| !line.starts_with("Every request")).collect();
+            let named: Vec<_> = configuration_errors(&log).collect();
             assert_eq!(named, *sentences, "{file}, external: {external}");
         }
         // Over CGI, where each request starts the program.
@@ -319,10 +317,13 @@ fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
         assert!(answer.starts_with("Status: 503"), "{file}: {answer}");
         assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
         let log = installation.read("logs/toolshed.log");
-        let errors = log.lines().filter_map(|line| Some(line.split_once(" ERROR ")?.1));
-        let named: Vec<_> = errors.take_while(|line| !line.starts_with("Every request")).collect();
+        let named: Vec<_> = configuration_errors(&log).collect();
         assert_eq!(named, *sentences, "{file}, over CGI");
     }
+}
+
+fn configuration_errors(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter_map(|line| Some(line.split_once(" ERROR Configuration error: ")?.1))
 }
 
 #[test]

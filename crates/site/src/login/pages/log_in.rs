@@ -114,10 +114,9 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
     let take =
         gate.store.write(|store| second_factor::take(store, code, now, secrets, is_password));
     let is_owner = take.await?;
-    let from =
-        request.address().map_or("an unknown address".to_owned(), |address| address.to_string());
+    let address = request.address().map(tracing::field::display);
     if !is_owner {
-        tracing::warn!("Login failed from {from}.");
+        tracing::warn!(address, "Login failed.");
         let asks_for_code = gate.store.read(second_factor::is_on).await?;
         let failure = match asks_for_code {
             true => "Wrong password or code.",
@@ -125,7 +124,7 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
         };
         return show_form(&request, StatusCode::UNAUTHORIZED, Some(failure)).await;
     }
-    tracing::info!("The owner logged in from {from}.");
+    tracing::info!(address, "The owner logged in.");
     if matches!(client, Client::Unknown(_)) {
         let origin = request.origin();
         gate.store.write(|store| events::record(store, now, events::NEW_BROWSER, &origin)).await?;

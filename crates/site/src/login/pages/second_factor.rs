@@ -94,7 +94,7 @@ pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError>
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         return show(&request, status, Some(failure), &[]).await;
     }
-    tracing::info!("The owner changed the second factor: {change:?}.");
+    tracing::info!(?change, "The owner changed the second factor.");
     match change {
         Change::On | Change::NewCodes => show(&request, StatusCode::OK, None, &codes).await,
         Change::Off => Ok(changed(&request, SECOND_FACTOR)),

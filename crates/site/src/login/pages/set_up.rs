@@ -93,7 +93,7 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     }
     tracing::info!("The owner set a password on the set-up page, which is now closed.");
     if let Err(error) = std::fs::remove_file(&file) {
-        tracing::info!("{} is no longer needed but cannot be removed: {error}.", file.display());
+        tracing::info!(file = %file.display(), "Cannot remove the set-up file, which is no longer needed: {error}.");
     }
     let Ok(password) = Password::from_hash(&hash) else { return Err(closed()) };
     let mut response = Redirect::to(&request.base().link("/")).into_response();
