@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use event_loop::signals::{self, Signal, Signals};
 use rustix::process::{Pid, Signal as RawSignal, WaitId, WaitIdOptions};
-use sys::parent;
 use sys::wait::{self, Usage};
 
 /// Identifies a child across all threads, so that a handle used on another thread finds no row there.
@@ -380,15 +379,6 @@ pub(crate) fn lose_all() {
             waiter.wake();
         }
     }
-}
-
-/// Has the kernel send SIGTERM to this process when its parent exits.
-///
-/// # Errors
-///
-/// If `parent` is no longer the parent because it has exited; any from `prctl(2)`.
-pub fn stop_with_parent(parent: u32) -> io::Result<()> {
-    parent::signal_at_end(parent, RawSignal::TERM)
 }
 
 /// Returns how many child processes of [`Command`](crate::Command) and [`fork`](mod@crate::fork) run, without those

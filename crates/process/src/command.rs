@@ -9,12 +9,16 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use event_loop::pipe::{Reader, Writer};
-use sys::program;
+use rustix::process::Signal;
+use sys::descriptors::close_all_on_exec;
+use sys::program::before_exec;
+use sys::signals::default_action;
 
 use crate::child::Child;
 use crate::children::{self, Recipient};
 use crate::limits::Limits;
 use crate::memory_limit::Lifted;
+use crate::parent::signal_at_end;
 
 /// A program to start: like std's builder, with the same names and defaults.
 ///
@@ -33,7 +37,7 @@ impl Command {
     /// Creates a builder for a program, by its path or by its name in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut inner = std::process::Command::new(program);
-        program::inherit_nothing(&mut inner);
+        inherit_nothing(&mut inner);
         Command { inner, leads_group: false, deadline: None }
     }
 
@@ -106,7 +110,7 @@ impl Command {
     /// A child that exceeds a limit is killed by a signal: [`Failure::of`](crate::Failure::of) returns which limit it
     /// was. Memory is different: the allocation fails, and the program decides what to do.
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
-        program::limit(&mut self.inner, limits.beyond(0));
+        before_exec(&mut self.inner, move || limits.impose(0));
         self.deadline(limits.wall)
     }
 
@@ -180,4 +184,14 @@ impl Command {
         self.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.spawn()?.wait_with_output(limit).await
     }
+}
+
+/// Makes the program inherit only descriptors 0, 1 and 2, and be killed when the thread that starts it exits.
+fn inherit_nothing(command: &mut std::process::Command) {
+    let own = std::process::id();
+    before_exec(command, move || {
+        signal_at_end(own, Signal::KILL)?;
+        default_action(Signal::XFSZ.as_raw())?;
+        close_all_on_exec()
+    });
 }

@@ -155,15 +155,6 @@ pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
-/// Returns how many threads this process has: the entries of `/proc/self/task`.
-///
-/// # Errors
-///
-/// If `/proc` is not mounted.
-pub fn task_count() -> io::Result<usize> {
-    sys::threads::count()
-}
-
 /// Returns how many descriptors this process may open (`ulimit -n`).
 ///
 /// # Errors

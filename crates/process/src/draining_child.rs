@@ -10,11 +10,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::Signal;
 use sys::fork::exit_at_once;
 use sys::signals::AllBlocked;
 
 use crate::children;
+use crate::parent::stop_with_parent;
 
 /// Which process [`fork`] has returned in.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ const READY: &[u8; 1] = b"r";
 
 /// Replaces what the child shares with the original, and waits until the original has executed another program.
 fn set_up(gate: OwnedFd, parent: u32) -> io::Result<()> {
-    sys::parent::signal_at_end(parent, Signal::TERM)?;
+    stop_with_parent(parent)?;
     event_loop::forked::take_over()?;
     children::lose_all();
     let mut gate = File::from(gate);

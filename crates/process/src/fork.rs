@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use event_loop::pipe::{self, Reader};
-use rustix::process::{Pid, Signal as RawSignal, setpgid};
+use rustix::process::{Pid, Signal, setpgid};
 use sys::fork::{Forked, exit_at_once};
 use sys::signals::{AllBlocked, default_all_actions, forget_all_slots};
 
@@ -17,6 +17,7 @@ use crate::children::{self, Recipient};
 use crate::descriptors;
 use crate::limits::Limits;
 use crate::memory_limit::address_space;
+use crate::parent::signal_at_end;
 
 /// How a child starts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +98,7 @@ fn set_up(
     parent: u32,
     blocked: AllBlocked,
 ) -> io::Result<()> {
-    match sys::parent::signal_at_end(parent, RawSignal::KILL) {
+    match signal_at_end(parent, Signal::KILL) {
         // The parent has already exited: there is nothing left to report to.
         Err(error) if error.kind() == io::ErrorKind::NotFound => exit_at_once(1),
         done => done?,
@@ -118,7 +119,7 @@ fn set_up(
     sys::descriptors::close_connections(options.given)?;
     blocked.unblock_all();
     match &options.limits {
-        Some(limits) => limits.beyond(address_space()?).lower(),
+        Some(limits) => limits.impose(address_space()?),
         None => Ok(()),
     }
 }

@@ -28,18 +28,18 @@ pub mod fork;
 mod limits;
 pub mod memory_limit;
 pub mod output;
+mod parent;
 pub mod reexec;
 mod shortage;
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
 pub use child::Child;
-pub use children::{
-    Counters, adopt_inherited, counters, reap_now, running, running_in_background, stop_with_parent,
-};
+pub use children::{Counters, adopt_inherited, counters, reap_now, running, running_in_background};
 pub use command::Command;
 pub use compute::{Computation, compute};
 pub use failure::Failure;
 pub use limits::Limits;
+pub use parent::stop_with_parent;
 pub use shortage::{is_short, is_short_for_process};
 pub use sys::wait::Usage;

@@ -1,8 +1,9 @@
 //! The limits of a child.
 
+use std::io;
 use std::time::Duration;
 
-use sys::limits::ResourceLimits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The limits of a child. The default suits a shared host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +39,28 @@ impl Limits {
         }
     }
 
-    /// Converts to the kernel's limits, for a process that already has this many bytes of address space.
-    pub(crate) fn beyond(&self, address_space: u64) -> ResourceLimits {
-        ResourceLimits {
-            cpu_seconds: self.cpu.as_secs() + u64::from(self.cpu.subsec_nanos() > 0),
-            address_space: address_space.saturating_add(self.memory),
-            file_size: self.file_size,
-        }
+    /// Lowers the kernel's limits of this process, which already has that many bytes of address space; a lower hard
+    /// limit stays. Async-signal-safe.
+    ///
+    /// # Errors
+    ///
+    /// Any from `setrlimit(2)`.
+    pub(crate) fn impose(&self, address_space: u64) -> io::Result<()> {
+        let seconds = (self.cpu.as_secs() + u64::from(self.cpu.subsec_nanos() > 0)).max(1);
+        // SIGXCPU after that, SIGKILL one second later.
+        lower(Resource::Cpu, seconds, seconds + 1)?;
+        let memory = address_space.saturating_add(self.memory);
+        lower(Resource::As, memory, memory)?;
+        lower(Resource::Fsize, self.file_size, self.file_size)?;
+        // The core dump of an intentional crash would use up the owner's disk quota.
+        lower(Resource::Core, 0, 0)
     }
+}
+
+fn lower(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let hard = getrlimit(resource).maximum.map_or(hard, |allowed| allowed.min(hard));
+    let limit = Rlimit { current: Some(hard.min(soft)), maximum: Some(hard) };
+    Ok(setrlimit(resource, limit)?)
 }
 
 impl Default for Limits {

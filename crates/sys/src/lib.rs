@@ -3,13 +3,13 @@
 //!
 //! One file per subject. The functions are safe; each checks the return value once and turns errno into an
 //! [`io::Error`](std::io::Error). There is no policy here: the crates above (`event-loop`, `process`, `app-server`)
-//! decide what to register, retry, limit or report. What rustix covers safely is called there directly, with three
-//! exceptions: `threads`, on which unsafe code here relies, and `limits` and `parent`, for a child that was just
-//! forked.
+//! decide what to register, retry, limit or report. What rustix covers safely is called there directly, except for
+//! `threads`, on which unsafe code here relies. A function that takes a descriptor by number has to be called with that
+//! of an open one.
 //!
 //! Linux 3.10 is enough for all of it. What may run in a signal handler, or between fork and exec, is documented as
 //! "async-signal-safe": it allocates nothing, takes no lock and calls only functions of signal-safety(7). A function
-//! passed to [`fatal::catch`] or [`interval::Ticker`] has to follow the same rules, which no type can check.
+//! passed to [`fatal::catch`], [`interval::Ticker`] or [`program::before_exec`] has to follow the same rules, which no type can check.
 #![deny(clippy::undocumented_unsafe_blocks)]
 
 pub mod allocator;
@@ -23,9 +23,7 @@ pub mod exec;
 pub mod fatal;
 pub mod fork;
 pub mod interval;
-pub mod limits;
 pub mod mapping;
-pub mod parent;
 pub mod program;
 pub mod signals;
 pub mod threads;

@@ -19,7 +19,7 @@ pub(crate) use std::time::{Duration, Instant};
 pub(crate) use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) fn one_thread() {
-    assert_eq!(descriptors::task_count().unwrap(), 1);
+    assert_eq!(sys::threads::count().unwrap(), 1);
 }
 
 /// Returns the descriptors that a child finds open, including the one used for listing. What started the tests may
