@@ -345,9 +345,7 @@ impl Reactor {
     pub(crate) fn wait_level(&self, key: Key, waker: &Waker) -> io::Result<()> {
         let known = self.with_level(key, |level, fd| {
             if !level.watched {
-                self.with_registry(|registry| {
-                    epoll::add_level(registry.as_raw_fd(), fd, key.to_u64())
-                })?;
+                self.with_registry(|registry| epoll::add_level(registry, fd, key.to_u64()))?;
                 level.watched = true;
                 count(|counters| &counters.registrations);
             }
@@ -390,7 +388,7 @@ impl Reactor {
                     poll.registry().register(&mut SourceFd(fd), key.to_token(), interest)?;
                 }
                 Some(Source { fd, kind: Kind::Level(level) }) if level.watched => {
-                    epoll::add_level(poll.as_raw_fd(), *fd, key.to_u64())?;
+                    epoll::add_level(poll.registry(), *fd, key.to_u64())?;
                 }
                 _ => {}
             }
@@ -458,7 +456,7 @@ impl Reactor {
     }
 
     fn unwatch_level(&self, fd: RawFd) {
-        let gone = self.with_registry(|registry| epoll::remove(registry.as_raw_fd(), fd));
+        let gone = self.with_registry(|registry| epoll::remove(registry, fd));
         debug_assert!(gone.is_ok(), "a listener was closed behind its owner: {gone:?}");
         count(|counters| &counters.deregistrations);
     }

@@ -142,7 +142,7 @@ pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// `WouldBlock` if it is full; otherwise any from `write(2)`.
 pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
-    sys::unblocked::write_within(to.as_raw_fd(), bytes, 0).map_err(io::Error::from_raw_os_error)
+    Ok(sys::unblocked::write_within(to.as_raw_fd(), bytes, 0)?)
 }
 
 /// Tries to take the exclusive advisory lock of an open file or folder (`flock(2)`). It is released when all

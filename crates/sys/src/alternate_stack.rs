@@ -5,6 +5,8 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::mm::{MprotectFlags, mprotect};
+
 use crate::errno::check;
 use crate::mapping::{map, page_size};
 
@@ -29,7 +31,7 @@ pub fn make() -> io::Result<()> {
     let size = (frame.max(libc::MINSIGSTKSZ) + STACK_BYTES).next_multiple_of(page);
     let memory = map(size + page)?;
     // SAFETY: the page is the first of the mapping made above; nothing uses it.
-    check(unsafe { libc::mprotect(memory, page, libc::PROT_NONE) })?;
+    unsafe { mprotect(memory, page, MprotectFlags::empty()) }?;
     let stack = libc::stack_t { ss_sp: memory.wrapping_byte_add(page), ss_flags: 0, ss_size: size };
     // SAFETY: the stack is a mapping of that size that is never unmapped.
     check(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) })?;

@@ -3,11 +3,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
 
-use crate::errno::{check, errno};
+use crate::errno::check;
 
 /// Takes ownership of the descriptor with this number and makes it close-on-exec; `None` if it is not open.
 ///
@@ -26,6 +28,7 @@ pub fn take(fd: RawFd) -> Option<OwnedFd> {
 /// EBADF if it is not open.
 pub fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
+    // Not rustix: whether the descriptor is open is what some callers want to know.
     // SAFETY: F_SETFD takes an integer and touches no memory.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) })?;
     Ok(())
@@ -65,15 +68,10 @@ pub fn close_connections(given: &[RawFd]) -> io::Result<()> {
 }
 
 fn is_connection(fd: RawFd) -> bool {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `status` has room for the result.
-    if unsafe { libc::fstat(fd, status.as_mut_ptr()) } == -1 {
-        return false;
-    }
-    // SAFETY: fstat succeeded and has filled it.
-    let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
+    let Ok(status) = fstat(borrow(fd)) else { return false };
+    let kind = FileType::from_raw_mode(status.st_mode);
     // Anonymous files have no file type.
-    matches!(kind, libc::S_IFSOCK | libc::S_IFIFO | 0)
+    matches!(kind, FileType::Socket | FileType::Fifo | FileType::Unknown)
 }
 
 /// Calls `act` with every open descriptor except the one used for listing. `act` may close the descriptor.
@@ -102,34 +100,24 @@ pub fn number(digits: &[u8]) -> Option<RawFd> {
     (!digits.is_empty()).then_some(number)
 }
 
-/// Which direction of a connection [`shutdown`] ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Nothing more is written: the peer reads end-of-file.
-    Write,
-    /// Nothing more is read or written.
-    Both,
-}
-
 /// Shuts a connection down, or one direction of it (`shutdown(2)`). Async-signal-safe.
-pub fn shutdown(fd: RawFd, direction: Direction) {
-    let how = match direction {
-        Direction::Write => libc::SHUT_WR,
-        Direction::Both => libc::SHUT_RDWR,
-    };
-    // SAFETY: takes numbers.
-    unsafe { libc::shutdown(fd, how) };
+pub fn shutdown(fd: RawFd, how: Shutdown) {
+    // Fails if the peer has reset the connection, which is as good.
+    let _ = rustix::net::shutdown(borrow(fd), how);
 }
 
 /// Duplicates `fd` onto descriptor 0, to be inherited. Async-signal-safe.
 pub fn put_on_stdin(fd: RawFd) {
-    // SAFETY: takes numbers; 0 belongs to the process, not to an OwnedFd.
-    while unsafe { libc::dup2(fd, libc::STDIN_FILENO) } < 0 {
-        // EBUSY: another thread is opening a file at that number right now (Linux).
-        if !matches!(errno(), libc::EINTR | libc::EBUSY) {
-            break;
-        }
-    }
+    // EBUSY: another thread is opening a file at that number right now (Linux).
+    while let Err(Errno::INTR | Errno::BUSY) = rustix::stdio::dup2_stdin(borrow(fd)) {}
+}
+
+/// Borrows an open descriptor by its number. Async-signal-safe.
+pub(crate) fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    debug_assert!(fd >= 0, "{fd} is not a descriptor");
+    // SAFETY: functions of this crate that take a number are called with that of an open descriptor, and pass the
+    // result to one system call.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 #[cfg(test)]

@@ -1,25 +1,19 @@
 //! Level-triggered registration in an epoll set: mio only registers edge-triggered, and a listener should be reported
-//! again by each wait. Descriptors are passed by number, as mio stores them.
+//! again by each wait. Sources are passed by number, as mio takes them.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 
-use crate::errno::check;
+use rustix::event::epoll::{EventData, EventFlags, add, delete};
+
+use crate::descriptors::borrow;
 
 /// Adds `fd` to the epoll set, level-triggered, for EPOLLIN and EPOLLRDHUP. Events carry `token`.
-pub fn add_level(epoll: RawFd, fd: RawFd, token: u64) -> io::Result<()> {
-    let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
-    let mut event = libc::epoll_event { events, u64: token };
-    // SAFETY: `event` is initialized and outlives the call; a descriptor that is closed is an error.
-    check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
-    Ok(())
+pub fn add_level(epoll: impl AsFd, fd: RawFd, token: u64) -> io::Result<()> {
+    Ok(add(epoll, borrow(fd), EventData::new_u64(token), EventFlags::IN | EventFlags::RDHUP)?)
 }
 
 /// Removes `fd` from the epoll set.
-pub fn remove(epoll: RawFd, fd: RawFd) -> io::Result<()> {
-    // Kernels before 2.6.9 required a pointer here; passing one costs nothing.
-    let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: `event` is initialized and outlives the call; a descriptor that is closed is an error.
-    check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, &raw mut event) })?;
-    Ok(())
+pub fn remove(epoll: impl AsFd, fd: RawFd) -> io::Result<()> {
+    Ok(delete(epoll, borrow(fd))?)
 }

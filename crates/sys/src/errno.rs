@@ -9,7 +9,7 @@ pub(crate) fn check(result: c_int) -> io::Result<c_int> {
 }
 
 /// Returns errno. Async-signal-safe.
-pub(crate) fn errno() -> c_int {
+fn errno() -> c_int {
     // SAFETY: errno's address is always valid for the running thread.
     unsafe { *libc::__errno_location() }
 }

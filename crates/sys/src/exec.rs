@@ -31,7 +31,8 @@ pub struct Image {
 impl Drop for Image {
     fn drop(&mut self) {
         // SAFETY: this value owns the mapping, and no pointer into it is left.
-        unsafe { libc::munmap(self.address as *mut c_void, self.length) };
+        let unmapped = unsafe { rustix::mm::munmap(self.address as *mut c_void, self.length) };
+        debug_assert!(unmapped.is_ok(), "{unmapped:?}");
     }
 }
 

@@ -8,8 +8,12 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::sync::OnceLock;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use crate::alternate_stack;
-use crate::signals::{PreviousAction, restore_action, set_info_action_blocking_all};
+use crate::signals::{
+    PreviousAction, default_action, restore_action, set_info_action_blocking_all,
+};
 
 const SIGNALS: [c_int; 5] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
@@ -67,25 +71,22 @@ extern "C" fn handle(number: c_int, info: *mut libc::siginfo_t, context: *mut c_
     // SAFETY: the kernel passes a complete siginfo_t to a handler with SA_SIGINFO.
     let (code, sender) = unsafe { ((*info).si_code, (*info).si_pid()) };
     let is_fault = code > 0 && number != libc::SIGABRT;
-    // SAFETY: getpid takes nothing and cannot fail.
-    let own = unsafe { libc::getpid() };
+    let own = getpid();
     let signal = FatalSignal {
         number,
         // SAFETY: for a fault, the kernel sets the address.
         address: is_fault.then(|| unsafe { (*info).si_addr() } as usize),
         stack: stack_pointer(context),
-        from_outside: code == libc::SI_USER && sender != own,
+        from_outside: code == libc::SI_USER && sender != own.as_raw_pid(),
     };
     if let Some(on_fatal) = ON_FATAL.get() {
         on_fatal(&signal);
     }
     // The signal has its default effect once the return unblocks it: a fault is raised again, others are sent again.
-    // SAFETY: signal-safe; SIG_DFL is a valid action, and the process is ours.
-    unsafe {
-        libc::signal(number, libc::SIG_DFL);
-        if !is_fault {
-            libc::kill(own, number);
-        }
+    // Neither can fail: it is one of the five signals, and the process is ours.
+    let _ = default_action(number);
+    if !is_fault && let Some(signal) = Signal::from_named_raw(number) {
+        let _ = kill_process(own, signal);
     }
 }
 

@@ -5,21 +5,20 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::errno::check;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 
 /// Returns the size of a page of memory in bytes.
 pub fn page_size() -> u64 {
+    // Not rustix, which before Linux 6.4 reads it from /proc, and panics if that is not mounted.
     // SAFETY: sysconf takes an integer.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// Maps `size` bytes of fresh, zeroed memory, page-aligned.
 pub(crate) fn map(size: usize) -> io::Result<*mut c_void> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no other memory.
-    let memory = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
-    if memory == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(memory) }
+    Ok(unsafe { mmap_anonymous(ptr::null_mut(), size, protection, MapFlags::PRIVATE) }?)
 }
 
 /// Copies bytes into their own read-only mapping, which is never unmapped.
@@ -35,7 +34,7 @@ pub fn seal(bytes: &[u8]) -> io::Result<&'static [u8]> {
     // SAFETY: the fresh mapping has room for that many bytes and overlaps nothing.
     unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len()) };
     // SAFETY: the mapping is ours, and nothing writes to it from now on.
-    check(unsafe { libc::mprotect(memory, bytes.len(), libc::PROT_READ) })?;
+    unsafe { mprotect(memory, bytes.len(), MprotectFlags::READ) }?;
     // SAFETY: the mapping has that many initialized bytes, is never written to again and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), bytes.len()) })
 }
@@ -64,7 +63,7 @@ impl<T: Copy + Sync + 'static> Published<T> {
         // SAFETY: the fresh mapping has room for the value and is aligned for it.
         unsafe { memory.write(value) };
         // SAFETY: the mapping is ours, and nothing writes to it from now on.
-        check(unsafe { libc::mprotect(memory.cast(), size_of::<T>().max(1), libc::PROT_READ) })?;
+        unsafe { mprotect(memory.cast(), size_of::<T>().max(1), MprotectFlags::READ) }?;
         self.0.store(memory, Ordering::Release);
         Ok(())
     }

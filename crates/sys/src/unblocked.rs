@@ -1,66 +1,55 @@
 //! Writing that never waits forever, whatever the descriptor: pipes and terminals are inherited from other processes,
 //! which decide whether they block. All of it is async-signal-safe.
 
-use std::ffi::c_int;
-use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Instant;
 
-use crate::errno::errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use rustix::pipe::PIPE_BUF;
+
+use crate::descriptors::borrow;
 
 /// Writes everything, waiting for room for at most this many milliseconds. Reopens the descriptor for that if
 /// possible.
 ///
 /// # Errors
 ///
-/// errno: EAGAIN if there was no room in time; a part may have been written.
-pub fn write_within(descriptor: RawFd, bytes: &[u8], mut milliseconds: i64) -> Result<(), c_int> {
+/// EAGAIN if there was no room in time; a part may have been written.
+pub fn write_within(
+    descriptor: RawFd,
+    bytes: &[u8],
+    mut milliseconds: i64,
+) -> rustix::io::Result<()> {
     // Between the check for room and the write, another process could fill the pipe. A reopened descriptor has
     // its own flags.
-    let Some(own) = reopen(descriptor) else {
-        return write_all(descriptor, bytes, &mut milliseconds);
-    };
-    let written = write_all(own, bytes, &mut milliseconds);
-    // SAFETY: signal-safe; it was opened above, and nothing else has it.
-    unsafe { libc::close(own) };
-    written
+    match reopen(borrow(descriptor)) {
+        Some(own) => write_all(own.as_raw_fd(), bytes, &mut milliseconds),
+        None => write_all(descriptor, bytes, &mut milliseconds),
+    }
 }
 
 /// Reopens a pipe or terminal, non-blocking. Not a file, whose other users rely on its shared position, and not
 /// another account's pipe.
-fn reopen(descriptor: RawFd) -> Option<RawFd> {
-    let mut status = MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: signal-safe; there is room for the result.
-    let known = unsafe { libc::fstat(descriptor, status.as_mut_ptr()) } == 0;
-    // SAFETY: it is zeroed or filled in, and a stat is plain integers.
-    let kind = unsafe { status.assume_init() }.st_mode & libc::S_IFMT;
-    if !known || (kind != libc::S_IFIFO && kind != libc::S_IFCHR) {
+fn reopen(descriptor: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let kind = FileType::from_raw_mode(fstat(descriptor).ok()?.st_mode);
+    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
         return None;
     }
-    let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: signal-safe; the path is a C string: everything after what was written is zero.
-    let own = unsafe { libc::open(path_of(descriptor).as_ptr().cast(), flags) };
-    (own >= 0).then_some(own)
+    let path = path_of(descriptor.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(CStr::from_bytes_until_nul(&path).ok()?, flags, Mode::empty()).ok()
 }
 
-/// Returns `/proc/self/fd/N`, terminated by a zero byte.
+/// Returns `/proc/self/fd/N`, padded with zero bytes.
 fn path_of(descriptor: RawFd) -> [u8; 32] {
-    const FOLDER: &[u8] = b"/proc/self/fd/";
     let mut path = [0; 32];
-    path[..FOLDER.len()].copy_from_slice(FOLDER);
-    let mut digits = [0; 10];
-    let mut count = 0;
-    let mut rest = descriptor.unsigned_abs();
-    loop {
-        digits[count] = b'0' + (rest % 10) as u8;
-        count += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    for at in 0..count {
-        path[FOLDER.len() + at] = digits[count - 1 - at];
-    }
+    // The longest number has ten digits. Formatting one allocates nothing.
+    let _ = write!(&mut path[..], "/proc/self/fd/{descriptor}");
     path
 }
 
@@ -70,22 +59,24 @@ fn path_of(descriptor: RawFd) -> [u8; 32] {
 ///
 /// # Errors
 ///
-/// errno: EAGAIN if there was no room in time; a part may have been written.
+/// EAGAIN if there was no room in time; a part may have been written.
 pub fn write_all(
     descriptor: RawFd,
     mut bytes: &[u8],
     milliseconds_left: &mut i64,
-) -> Result<(), c_int> {
+) -> rustix::io::Result<()> {
+    let descriptor = borrow(descriptor);
     while !bytes.is_empty() {
         match write_some(descriptor, bytes) {
             Ok(written) => bytes = &bytes[written.min(bytes.len())..],
-            Err(libc::EINTR) => {}
-            Err(libc::EAGAIN) if *milliseconds_left > 0 => {
-                let before = monotonic_milliseconds();
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if *milliseconds_left > 0 => {
+                // Only reads the clock, and panics at nothing less than a broken one.
+                let before = Instant::now();
                 let ready = has_room(descriptor, *milliseconds_left);
-                *milliseconds_left -= (monotonic_milliseconds() - before).max(0);
+                *milliseconds_left -= before.elapsed().as_millis() as i64;
                 if !ready {
-                    return Err(libc::EAGAIN);
+                    return Err(Errno::AGAIN);
                 }
             }
             Err(error) => return Err(error),
@@ -95,40 +86,23 @@ pub fn write_all(
 }
 
 /// Writes as much as there is room for now; EAGAIN if there is none.
-fn write_some(descriptor: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: signal-safe; pointer and length are a slice's.
-    let sent = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
-    if let Ok(sent) = usize::try_from(sent) {
-        return Ok(sent);
+fn write_some(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+    match send(descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Err(Errno::NOTSOCK) if has_room(descriptor, 0) => {
+            // A pipe that has room at all has room for this much.
+            rustix::io::write(descriptor, &bytes[..bytes.len().min(PIPE_BUF)])
+        }
+        Err(Errno::NOTSOCK) => Err(Errno::AGAIN),
+        sent => sent,
     }
-    match errno() {
-        libc::ENOTSOCK => {}
-        error => return Err(error),
-    }
-    if !has_room(descriptor, 0) {
-        return Err(libc::EAGAIN);
-    }
-    // A pipe that has room at all has room for this much.
-    let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-    // SAFETY: signal-safe; pointer and length are a slice's.
-    let written = unsafe { libc::write(descriptor, piece.as_ptr().cast(), piece.len()) };
-    usize::try_from(written).map_err(|_| errno())
 }
 
 /// Returns whether a write would proceed or fail immediately; waits for at most this long.
-fn has_room(descriptor: RawFd, milliseconds: i64) -> bool {
-    let mut wanted = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: signal-safe; one pollfd that outlives the call.
-    unsafe { libc::poll(&raw mut wanted, 1, milliseconds as c_int) != 0 }
-}
-
-/// Reads a clock that is never set back.
-fn monotonic_milliseconds() -> i64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: signal-safe; `now` is a complete timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+fn has_room(descriptor: BorrowedFd<'_>, milliseconds: i64) -> bool {
+    let mut wanted = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
+    let timeout =
+        Timespec { tv_sec: milliseconds / 1000, tv_nsec: (milliseconds % 1000) * 1_000_000 };
+    !matches!(poll(&mut wanted, Some(&timeout)), Ok(0))
 }
 
 #[cfg(test)]
@@ -143,7 +117,7 @@ mod tests {
             (RawFd::MAX, "/proc/self/fd/2147483647"),
         ] {
             let found = path_of(descriptor);
-            let found = std::ffi::CStr::from_bytes_until_nul(&found).unwrap();
+            let found = CStr::from_bytes_until_nul(&found).unwrap();
             assert_eq!(found.to_str().unwrap(), path);
         }
     }
@@ -163,7 +137,7 @@ mod tests {
                 Err(why) => break why,
             }
         };
-        assert_eq!(refusal, libc::EAGAIN);
+        assert_eq!(refusal, Errno::AGAIN);
         assert!(taken >= 30_000, "{taken}");
         drop(writer);
         let mut read = Vec::new();

@@ -33,7 +33,7 @@ pub(super) const ERRORS: &[(&str, &[&str])] = &[
     ("newfstatat,fstat,stat,lstat,statx", &["EIO", "ENOMEM"]),
     ("open,openat", &["EMFILE", "ENOMEM", "ENOSPC", "EIO", "EINTR"]),
     ("pipe2", &["EMFILE", "ENFILE"]),
-    ("poll", &["EINTR", "ENOMEM"]),
+    ("poll,ppoll", &["EINTR", "ENOMEM"]),
     ("pread64", &["EIO", "EINTR"]),
     ("pwrite64", &["EIO", "ENOSPC", "EINTR"]),
     ("read", &["EIO", "EINTR", "ENOMEM"]),

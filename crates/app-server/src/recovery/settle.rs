@@ -18,7 +18,8 @@ use std::time::Duration;
 use process::memory_limit::lift_limit;
 use process::reexec::{HandoverWords, Image};
 use rustix::fs::{Mode, OFlags};
-use sys::descriptors::{Direction, put_on_stdin, shutdown};
+use rustix::net::Shutdown;
+use sys::descriptors::{put_on_stdin, shutdown};
 use sys::fatal::FatalSignal;
 use sys::fork::exit_at_once;
 use sys::unblocked::write_all;
@@ -247,7 +248,7 @@ impl Settling<'_> {
         // that would lose the replies to other requests.
         let wants_to_cut = unanswered > 0 || replies.cut_when_alone;
         if started > 0 && !(wants_to_cut && replies.cut.is_some()) {
-            shutdown(descriptor, Direction::Both);
+            shutdown(descriptor, Shutdown::Both);
             return;
         }
         let mut is_well = self.complete_record(descriptor, row);
@@ -272,12 +273,12 @@ impl Settling<'_> {
         // HTTP replies have `Connection: close` (`pages.rs`), and a client that reads until then would wait.
         let is_to_close = format == ReplyFormat::Http as usize && unanswered > 0;
         if !is_well {
-            shutdown(descriptor, Direction::Both);
+            shutdown(descriptor, Shutdown::Both);
         } else if row.settled.load(Ordering::Relaxed) && !is_to_close {
             self.hand_over(Item::KeepAlive(descriptor));
         } else if format != ReplyFormat::Cgi as usize {
             // Closing while the peer still sends would reset the connection and discard the response.
-            shutdown(descriptor, Direction::Write);
+            shutdown(descriptor, Shutdown::Write);
             self.hand_over(Item::Unread(descriptor));
         }
     }

@@ -4,7 +4,6 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::ptr;
 
 use crate::errno::check;
 
@@ -22,14 +21,7 @@ impl AllBlocked {
     ///
     /// None in practice; any from `sigprocmask(2)`.
     pub fn begin() -> io::Result<Self> {
-        let all = full_set();
-        let mut previous = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: the set is initialized; sigprocmask fills in the other.
-        check(unsafe {
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const all, previous.as_mut_ptr())
-        })?;
-        // SAFETY: sigprocmask succeeded and has filled it in.
-        Ok(AllBlocked { previous: unsafe { previous.assume_init() } })
+        Ok(AllBlocked { previous: change_mask(libc::SIG_SETMASK, &full_set())? })
     }
 
     /// Unblocks all signals, whatever the former mask was.
@@ -66,9 +58,9 @@ impl MaskBefore {
 /// handlers and calls [`release_held`]. Unblocks the signals of faults, because a handler of one may call this.
 /// Async-signal-safe.
 pub fn hold_for_exec() -> MaskBefore {
-    let previous = change_mask(libc::SIG_BLOCK, &HELD);
-    let without_faults = change_mask(libc::SIG_UNBLOCK, &FAULTS);
-    MaskBefore(previous.or(without_faults).unwrap_or_else(empty_set))
+    let previous = change_mask(libc::SIG_BLOCK, &set_of(&HELD));
+    let without_faults = change_mask(libc::SIG_UNBLOCK, &set_of(&FAULTS));
+    MaskBefore(previous.or(without_faults).unwrap_or_else(|_| empty_set()))
 }
 
 /// Same as [`hold_for_exec`], but unblocks all other signals: for a handler that runs with all of them blocked.
@@ -79,8 +71,8 @@ pub fn hold_for_exec_only() {
 
 /// Unblocks the signals that [`hold_for_exec`] has blocked. Call it once the handlers are installed.
 pub fn release_held() {
-    change_mask(libc::SIG_UNBLOCK, &HELD);
-    change_mask(libc::SIG_UNBLOCK, &FAULTS);
+    let _ = change_mask(libc::SIG_UNBLOCK, &set_of(&HELD));
+    let _ = change_mask(libc::SIG_UNBLOCK, &set_of(&FAULTS));
 }
 
 /// Blocks the signals that must not arrive between two programs, until it is dropped.
@@ -90,7 +82,7 @@ pub struct Held(());
 impl Held {
     /// Blocks them.
     pub fn begin() -> Held {
-        change_mask(libc::SIG_BLOCK, &HELD);
+        let _ = change_mask(libc::SIG_BLOCK, &set_of(&HELD));
         Held(())
     }
 }
@@ -129,19 +121,15 @@ fn set_of(signals: &[c_int]) -> libc::sigset_t {
     set
 }
 
-/// `sigprocmask(2)`; returns the former mask.
-fn change_mask(how: c_int, signals: &[c_int]) -> Option<libc::sigset_t> {
-    let set = set_of(signals);
-    let mut previous = MaybeUninit::uninit();
-    // SAFETY: the set is initialized, and there is room for the previous mask.
-    match unsafe { libc::sigprocmask(how, &raw const set, previous.as_mut_ptr()) } {
-        // SAFETY: sigprocmask succeeded and has filled it in.
-        0 => Some(unsafe { previous.assume_init() }),
-        _ => None,
-    }
+fn set_mask(mask: &libc::sigset_t) {
+    let _ = change_mask(libc::SIG_SETMASK, mask);
 }
 
-fn set_mask(mask: &libc::sigset_t) {
-    // SAFETY: the mask is initialized; a null pointer: the current one is not wanted.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
+/// `sigprocmask(2)`; returns the former mask. Cannot fail for the three values of `how`.
+fn change_mask(how: c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut previous = MaybeUninit::uninit();
+    // SAFETY: the set is initialized, and there is room for the former mask.
+    check(unsafe { libc::sigprocmask(how, set, previous.as_mut_ptr()) })?;
+    // SAFETY: sigprocmask succeeded and has filled it in.
+    Ok(unsafe { previous.assume_init() })
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::descriptors::borrow;
 use crate::errno::{SavedErrno, check};
 
 /// How many loops of one process can listen for signals at the same time. The program has one loop; test programs run
@@ -43,7 +44,7 @@ static TABLE: [Slot; SLOTS] = [const {
 }; SLOTS];
 
 /// The handler of all caught signals. It increments atomic counts and writes a byte to the self-pipe of each
-/// interested slot: both are async-signal-safe. If the pipe is full, the loop is about to wake anyway.
+/// interested slot: both are async-signal-safe.
 pub(super) extern "C" fn on_signal(signal: c_int) {
     let _errno = SavedErrno::save();
     for slot in &TABLE {
@@ -61,8 +62,8 @@ impl Slot {
     /// Writes a byte into the self-pipe. Async-signal-safe.
     fn wake(&self) {
         let write_end = self.write_end.load(Ordering::Acquire);
-        // SAFETY: the pointer is to one static byte; write is async-signal-safe.
-        unsafe { libc::write(write_end, b"!".as_ptr().cast(), 1) };
+        // Fails if the pipe is full: the loop is about to wake anyway.
+        let _ = rustix::io::write(borrow(write_end), b"!");
     }
 }
 
@@ -100,8 +101,8 @@ impl SignalSlot {
 
     /// Returns the read end of the self-pipe, to be added to the poll set.
     pub fn read_end(&self) -> BorrowedFd<'static> {
-        // SAFETY: claim has created the pipe, and it is never closed.
-        unsafe { BorrowedFd::borrow_raw(self.slot.read_end.load(Ordering::Acquire)) }
+        // `claim` has created the pipe, and it is never closed.
+        borrow(self.slot.read_end.load(Ordering::Acquire))
     }
 
     /// Empties the pipe. Call it before taking the counts, or a signal in between would not wake the loop.
