@@ -1,35 +1,45 @@
 //! What happens when the process cannot continue: after a fatal signal, or when the event loop stalls.
 //!
 //! The signal handler must not allocate, take a lock or trust the heap, so everything it needs is prepared in
-//! advance: open connections and requests in flight in the tables of `in_flight.rs`, the replies to send, byte for
-//! byte, in `prepared.rs` (built by `pages.rs`). What the handler does, and which FastCGI bytes each connection still
-//! needs, is in `settle.rs`; the last log line in `report.rs`. `guard.rs` installs all of it, `watchdog.rs` detects a
-//! stalled loop, `quarantine.rs` disables parts that crash repeatedly, `panics.rs` handles code that panics.
+//! advance: open connections and requests in flight in `tables.rs`, the replies to send, byte for byte, in
+//! `prepared.rs` (built by `pages.rs`), what follows them in `afterwards.rs`. What the handler does, and which bytes
+//! each connection still needs, is in `settle.rs`; the last log line in `report.rs`. `guard.rs` installs all of it,
+//! `watchdog.rs` detects a stalled loop, `quarantine.rs` disables parts that crash repeatedly, `panics.rs` handles
+//! code that panics.
 //!
-//! The server holds a [`Recovery`]. The request path holds a [`ConnectionGuard`] per connection and a
-//! [`RequestGuard`] per request, and runs the application's code through a [`Mark`]. Without an installed handler,
-//! none of these does anything.
+//! The server holds a [`Recovery`]. A transport holds one handle per connection, [`FastCgiGuard`], [`HttpGuard`] or
+//! for a single request the plain [`ConnectionGuard`]; it reports what was read and sent, and what that means in a
+//! crash is known here. Each request in flight has a [`RequestGuard`], and its code runs through a [`Mark`]. Without
+//! installed handlers, none of these does anything.
 //!
 //! Until the first request has started, a fatal signal has its default effect: a program that crashes on startup
 //! exits instead of restarting forever.
 
+mod afterwards;
+mod fastcgi;
 mod guard;
-mod in_flight;
+mod handles;
+mod http;
 mod pages;
 pub(crate) mod panics;
 mod prepared;
 mod quarantine;
 mod report;
 mod settle;
+mod tables;
 mod watchdog;
 
+pub(crate) use fastcgi::FastCgiGuard;
 pub(crate) use guard::CrashGuard;
-pub(crate) use in_flight::{
-    ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard, set_listener, set_origin,
-};
+pub(crate) use handles::{ConnectionGuard, Mark, RequestGuard};
+pub(crate) use http::HttpGuard;
+pub(crate) use tables::ReplyFormat;
 
 pub use quarantine::{CRASHES_FILE, OLD_CRASHES_FILE};
 
+use std::os::fd::BorrowedFd;
+
+use self::afterwards::{AFTERWARDS, Mode};
 use self::pages::Pages;
 use self::quarantine::Quarantine;
 use crate::cgi_vars::base_path::BasePath;
@@ -48,7 +58,7 @@ impl Recovery {
     /// For a server whose replies have this format. If there is to be a [`CrashGuard`], create it first.
     pub(crate) fn new(settings: &Settings, format: ReplyFormat) -> Recovery {
         Recovery {
-            format: in_flight::is_installed().then_some(format),
+            format: AFTERWARDS.is_installed().then_some(format),
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
         }
@@ -88,10 +98,22 @@ impl Recovery {
     }
 }
 
+/// Sets the listening socket to hand to the next image; on descriptor 0 if it came from there.
+pub(crate) fn set_listener(listener: Option<BorrowedFd<'_>>, is_on_stdin: bool) {
+    AFTERWARDS.set_listener(listener, is_on_stdin);
+}
+
+/// Sets the launcher's file to pass on to the next image; at most 64 bytes of it are kept.
+pub(crate) fn set_origin(file: &str) {
+    AFTERWARDS.set_origin(file);
+}
+
 /// Makes this process, which may be a fork of the one that installed the handlers, exit after the replies instead
 /// of restarting in place: it is about to exit anyway.
-pub(crate) fn end_afterwards() {
-    settle::restart_afterwards(false);
-    settle::own();
-    watchdog::take_over();
+pub(crate) fn exit_afterwards() {
+    if AFTERWARDS.is_installed() {
+        AFTERWARDS.set_mode(Mode::Exit);
+        AFTERWARDS.set_listener(None, false);
+        watchdog::take_over();
+    }
 }

@@ -3,16 +3,16 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::atomic::Ordering;
+use std::path::Path;
 
 use atomic_file::{Access, close_to_others};
 use process::memory_limit::{MemoryLimit, limit_memory};
 use process::reexec::Image;
 
-use super::in_flight::{INSTALLED, ReplyFormat};
+use super::afterwards::{AFTERWARDS, Mode};
 use super::pages::prepare_plain;
-use super::settle::{self, Installation};
-use super::{quarantine, watchdog};
+use super::tables::ReplyFormat;
+use super::{quarantine, settle, watchdog};
 use crate::settings::Settings;
 
 /// Keeps crash guard, watchdog and memory limit in force.
@@ -50,7 +50,7 @@ fn install(settings: &Settings, format: ReplyFormat) -> io::Result<Option<Handle
     let is_cgi = format == ReplyFormat::Cgi;
     let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
     let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
-    let handlers = install_handlers(Installation { image, crashes })?;
+    let handlers = install_handlers(image, crashes.as_deref())?;
     if handlers.is_some() && is_cgi {
         // Rendering the site's pages takes time, and this process serves only one request.
         prepare_plain(ReplyFormat::Cgi)?;
@@ -102,20 +102,20 @@ struct Handlers {
 /// # Errors
 ///
 /// If there is no memory for the alternate signal stack, or `/proc` is not mounted.
-fn install_handlers(installation: Installation) -> io::Result<Option<Handlers>> {
-    if sys::threads::count()? > 1 || INSTALLED.swap(true, Ordering::Relaxed) {
+fn install_handlers(image: Option<Image>, crashes: Option<&Path>) -> io::Result<Option<Handlers>> {
+    if sys::threads::count()? > 1 || AFTERWARDS.is_installed() {
         return Ok(None);
     }
-    settle::restart_afterwards(true);
-    settle::set_up(installation)
+    AFTERWARDS
+        .set_up(image, crashes)
         .and_then(|()| sys::fatal::catch(settle::on_fatal))
         .map(|handlers| Some(Handlers { _handlers: handlers }))
-        .inspect_err(|_| INSTALLED.store(false, Ordering::Relaxed))
+        .inspect_err(|_| AFTERWARDS.set_mode(Mode::Off))
 }
 
 impl Drop for Handlers {
     fn drop(&mut self) {
         // The former signal actions are restored after this, when the field is dropped.
-        INSTALLED.store(false, Ordering::Relaxed);
+        AFTERWARDS.set_mode(Mode::Off);
     }
 }

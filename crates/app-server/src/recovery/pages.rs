@@ -9,8 +9,8 @@ use fastcgi_server::{Header, RecordType, RequestId};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Response};
 
-use super::in_flight::ReplyFormat;
 use super::prepared::{self, Replies, Reply};
+use super::tables::ReplyFormat;
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
 use crate::cgi_vars::http_to_cgi::{announced_length, write_head};

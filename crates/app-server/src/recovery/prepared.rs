@@ -4,7 +4,7 @@ use std::io;
 
 use sys::mapping::{Published, seal};
 
-use super::in_flight::{REPLY_FORMATS, ReplyFormat};
+use super::tables::{REPLY_FORMATS, ReplyFormat};
 use crate::error_report::PLACEHOLDER;
 
 /// Bytes to send, and the offsets at which values are filled in when they are sent.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sys::unblocked::write_within;
 
-use super::in_flight::{RequestRow, in_flight, ran_last, read_text};
+use super::tables::{REQUESTS, RUNNING, RequestRow};
 use crate::error_report::{PLACEHOLDER, base_36};
 
 /// Why the process cannot continue.
@@ -36,7 +36,7 @@ pub(super) fn write_to_log(
     reference: &[u8],
     restarts: bool,
 ) {
-    let mut line = Text::<1024>::new();
+    let mut line = Line::<1024>::new();
     now.write(&mut line);
     let _ = line.write_str(" ERROR ");
     let _ = match cause {
@@ -56,7 +56,7 @@ pub(super) fn write_to_log(
             write!(line, "Event loop stalled for {seconds} s (watchdog)")
         }
     };
-    match (culprit, ran_last()) {
+    match (culprit, RUNNING.last()) {
         (Some(culprit), _) => {
             let _ = line.write_str(" in ");
             describe(culprit, &mut line);
@@ -67,7 +67,7 @@ pub(super) fn write_to_log(
         }
         (None, None) => {}
     }
-    let others = in_flight().saturating_sub(u32::from(culprit.is_some()));
+    let others = REQUESTS.taken().saturating_sub(u32::from(culprit.is_some()));
     let _ = write!(line, ". {others} other requests in flight were answered 503 or cut off. ");
     let _ = line.write_str(if restarts { "Restarting in place" } else { "Exiting" });
     let _ = line.write_str(". reference=");
@@ -76,14 +76,14 @@ pub(super) fn write_to_log(
     write_line(line.written());
 }
 
-fn describe(request: &RequestRow, line: &mut Text<1024>) {
+fn describe(request: &RequestRow, line: &mut Line<1024>) {
     let mut bytes = [0; 256];
-    let length = read_text(&request.part, &mut bytes);
+    let length = request.part(&mut bytes);
     if length > 0 {
         line.put(&bytes[..length]);
         line.put(b": ");
     }
-    let length = read_text(&request.method_and_path, &mut bytes);
+    let length = request.method_and_path(&mut bytes);
     for byte in &mut bytes[..length] {
         if byte.is_ascii_control() {
             *byte = b'?';
@@ -105,7 +105,7 @@ pub(super) fn name(signal: c_int) -> &'static str {
 
 /// Logs that the program could not be executed.
 pub(super) fn write_exec_failure(now: &Time, error: c_int) {
-    let mut line = Text::<256>::new();
+    let mut line = Line::<256>::new();
     now.write(&mut line);
     let _ = writeln!(line, " ERROR The program could not restart in place (os error {error}).");
     write_line(line.written());
@@ -116,15 +116,15 @@ fn write_line(line: &[u8]) {
     let _ = write_within(libc::STDERR_FILENO, line, PATIENCE_FOR_LOG_MILLISECONDS);
 }
 
-/// A text of bounded length; what does not fit is dropped.
-pub(super) struct Text<const CAPACITY: usize> {
+/// A line of bounded length; what does not fit is dropped.
+pub(super) struct Line<const CAPACITY: usize> {
     bytes: [u8; CAPACITY],
     length: usize,
 }
 
-impl<const CAPACITY: usize> Text<CAPACITY> {
+impl<const CAPACITY: usize> Line<CAPACITY> {
     pub(super) const fn new() -> Self {
-        Text { bytes: [0; CAPACITY], length: 0 }
+        Line { bytes: [0; CAPACITY], length: 0 }
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
@@ -144,7 +144,7 @@ impl<const CAPACITY: usize> Text<CAPACITY> {
     }
 }
 
-impl<const CAPACITY: usize> fmt::Write for Text<CAPACITY> {
+impl<const CAPACITY: usize> fmt::Write for Line<CAPACITY> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.put(text.as_bytes());
         Ok(())
@@ -221,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(date(days), expected);
         }
-        let mut line = Text::<64>::new();
+        let mut line = Line::<64>::new();
         Time { seconds: 1_769_860_805, nanoseconds: 4_000 }.write(&mut line);
         let line = String::from_utf8(line.written().to_vec()).unwrap();
         assert_eq!(line, format!("2026-01-31T12:00:05.000004Z {}", std::process::id()));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_full_text_is_truncated_and_still_ends_its_line() {
-        let mut text = Text::<8>::new();
+        let mut text = Line::<8>::new();
         text.put(b"1234567890");
         text.end_line();
         assert_eq!(text.written(), b"1234567\n");

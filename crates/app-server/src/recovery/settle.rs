@@ -5,18 +5,14 @@
 //!
 //! All of this runs in a signal handler: nothing here allocates, takes a lock or trusts the heap.
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 use std::fmt::Write as _;
-use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use process::memory_limit::lift_limit;
-use process::reexec::{HandoverWords, Image};
+use process::reexec::HandoverWords;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::Shutdown;
 use sys::descriptors::{put_on_stdin, shutdown};
@@ -25,13 +21,12 @@ use sys::fork::exit_at_once;
 use sys::unblocked::write_all;
 use sys::{allocator, interval, signals};
 
-use super::in_flight::{
-    CONNECTION_ROWS, ConnectionRow, FREE_CONNECTION_ROWS, FREE_REQUEST_ROWS, LISTENER,
-    LISTENER_AT_STDIN, ORIGIN, PART_BYTES, RAN_LAST, REQUEST_ROWS, RUNNING, ReplyFormat,
-    RequestRow, in_flight, read_text,
-};
+use super::afterwards::{self, AFTERWARDS};
 use super::prepared::{PreparedReply, prepared};
-use super::report::{CrashCause, Text, Time, name, write_exec_failure, write_to_log};
+use super::report::{CrashCause, Line, Time, name, write_exec_failure, write_to_log};
+use super::tables::{
+    CONNECTIONS, ConnectionRow, PART_BYTES, REQUESTS, RUNNING, ReplyFormat, RequestRow, requests_of,
+};
 use crate::error_report::PLACEHOLDER;
 use crate::upgrade::handover::{self, Item, Reason};
 
@@ -42,56 +37,6 @@ const PATIENCE_MILLISECONDS: i64 = 2000;
 /// others are closed.
 const MAX_HANDED_OVER: u32 = 1200;
 
-/// The process that the handler works for: a forked child that inherited the handler has no clients.
-static OWNER: AtomicU32 = AtomicU32::new(0);
-/// The image and the file of crashes. Set once; a second installation in one process keeps them.
-static AFTERWARDS: OnceLock<Afterwards> = OnceLock::new();
-/// Whether the handler has started. A second crash, in the handler itself, has its default effect.
-static BUSY: AtomicBool = AtomicBool::new(false);
-
-struct Afterwards {
-    image: Option<Image>,
-    crashes: Option<CString>,
-}
-
-/// What the handlers need. From `guard.rs`.
-#[derive(Debug)]
-pub(crate) struct Installation {
-    /// What to restart in place; without it the process exits after the replies.
-    pub(crate) image: Option<Image>,
-    /// The file that gets a line for each culprit that belongs to a part: see `quarantine.rs`.
-    pub(crate) crashes: Option<std::path::PathBuf>,
-}
-
-/// Whether the program restarts in place after the replies, or exits.
-static RESTARTS: AtomicBool = AtomicBool::new(true);
-
-/// Sets whether the program restarts in place after the replies, or exits.
-pub(super) fn restart_afterwards(restarts: bool) {
-    RESTARTS.store(restarts, Ordering::Relaxed);
-}
-
-/// Makes the handlers work for this process, and stores what they need.
-///
-/// # Errors
-///
-/// If the path of the file of crashes contains a zero byte.
-pub(super) fn set_up(installation: Installation) -> io::Result<()> {
-    let crashes = installation
-        .crashes
-        .map(|file| CString::new(file.as_os_str().as_bytes()))
-        .transpose()
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    AFTERWARDS.get_or_init(|| Afterwards { image: installation.image, crashes });
-    own();
-    Ok(())
-}
-
-/// Makes the handlers work for this process.
-pub(super) fn own() {
-    OWNER.store(std::process::id(), Ordering::Relaxed);
-}
-
 /// Called by the handler of fatal signals. Returns if the signal should have its default effect.
 pub(super) fn on_fatal(signal: &FatalSignal) {
     let memory = allocator::failed_in_this_turn();
@@ -101,8 +46,7 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
             CrashCause::Signal { name: name(number), address: signal.address, stack: signal.stack }
         }
     };
-    let is_idle = in_flight() == 0 && RUNNING.load(Ordering::Relaxed) == 0;
-    if !(signal.from_outside && is_idle) {
+    if !(signal.from_outside && RUNNING.is_idle()) {
         give_up(cause);
     }
 }
@@ -118,21 +62,18 @@ pub(super) fn on_stall(ticks: u32) -> ! {
 /// process that the handlers do not work for, before the first request and during another crash; and after the replies
 /// if the program cannot be executed.
 fn give_up(cause: CrashCause) {
-    if std::process::id() != OWNER.load(Ordering::Relaxed)
-        || RAN_LAST.load(Ordering::Relaxed) == 0
-        || BUSY.swap(true, Ordering::AcqRel)
-    {
+    if RUNNING.last().is_none() {
         return;
     }
+    let Some(mode) = AFTERWARDS.claim() else { return };
     interval::disarm();
     let now = Time::now();
     let mut reference = [0; PLACEHOLDER.len()];
     now.reference(&mut reference);
     let is_stall = matches!(cause, CrashCause::Stall(_));
-    let running = RUNNING.load(Ordering::Relaxed);
-    let culprit = running.checked_sub(1).and_then(|index| REQUEST_ROWS.get(index as usize));
-    let image = AFTERWARDS.get().and_then(|afterwards| afterwards.image.as_ref());
-    let image = image.filter(|_| RESTARTS.load(Ordering::Relaxed));
+    let running = RUNNING.now();
+    let culprit = running.map(|index| REQUESTS.row(index));
+    let image = AFTERWARDS.image().filter(|_| mode == afterwards::Mode::Restart);
     write_to_log(cause, culprit, &now, &reference, image.is_some());
 
     let mut words = handover::no_words();
@@ -164,7 +105,7 @@ fn hand_over_process(reason: Reason, words: &mut HandoverWords) {
     Item::Reason(reason).encode(words);
     hand_over_listener(words);
     let mut origin = [0; 64];
-    let length = read_text(&ORIGIN, &mut origin);
+    let length = AFTERWARDS.origin(&mut origin);
     if length > 0
         && let Ok(origin) = std::str::from_utf8(&origin[..length])
     {
@@ -175,7 +116,7 @@ fn hand_over_process(reason: Reason, words: &mut HandoverWords) {
 /// Records the part that was running, for the next image's log and for the quarantine.
 fn accuse(culprit: &RequestRow, now: &Time, words: &mut HandoverWords) {
     let mut part = [0; PART_BYTES];
-    let length = read_text(&culprit.part, &mut part);
+    let length = culprit.part(&mut part);
     if length > 0 {
         let part = &part[..length];
         Item::Part(std::str::from_utf8(part).unwrap_or("unknown")).encode(words);
@@ -203,8 +144,8 @@ fn try_repeatedly(mut exec: impl FnMut() -> c_int, mut pause: impl FnMut()) -> c
 
 /// The state of a walk over all connections.
 struct Settling<'a> {
-    /// The row + 1 of the request that was running; 0 for none.
-    culprit: u32,
+    /// The request that was running.
+    culprit: Option<u32>,
     is_stall: bool,
     reference: [u8; PLACEHOLDER.len()],
     milliseconds_left: i64,
@@ -215,30 +156,25 @@ struct Settling<'a> {
 impl Settling<'_> {
     /// Settles every connection. Returns whether one of them is a CGI request, whose process serves no other.
     fn settle_all(&mut self) -> bool {
-        let touched = FREE_CONNECTION_ROWS.touched.load(Ordering::Relaxed) as usize;
         let mut is_cgi = false;
-        for (index, row) in CONNECTION_ROWS.iter().enumerate().take(touched) {
-            if row.descriptor.load(Ordering::Acquire) >= 0 {
-                is_cgi |= row.format.load(Ordering::Relaxed) == ReplyFormat::Cgi as u8;
-                self.settle(index as u32, row);
+        for (index, row) in CONNECTIONS.rows() {
+            if let Some(descriptor) = row.descriptor() {
+                is_cgi |= row.is(ReplyFormat::Cgi);
+                self.settle(index, row, descriptor);
             }
         }
         is_cgi
     }
 
     /// Replies to the requests of one connection, then hands it over or closes it.
-    fn settle(&mut self, index: u32, row: &ConnectionRow) {
-        let descriptor = row.descriptor.load(Ordering::Relaxed);
-        let format = usize::from(row.format.load(Ordering::Relaxed));
-        let replies = prepared(format);
-        let arriving = row.arriving.load(Ordering::Relaxed);
-        let sent = row.sent.load(Ordering::Relaxed);
-        let has_started = |request: &RequestRow| request.starts_at.load(Ordering::Relaxed) < sent;
+    fn settle(&mut self, index: u32, row: &ConnectionRow, descriptor: RawFd) {
+        let replies = prepared(row.format());
+        let (arriving, sent) = (row.arriving(), row.sent());
 
         let mut unanswered = u32::from(arriving > 0);
         let mut started = 0;
         for (_, request) in requests_of(index) {
-            if has_started(request) {
+            if request.has_started(sent) {
                 started += 1;
             } else {
                 unanswered += 1;
@@ -256,27 +192,25 @@ impl Settling<'_> {
             is_well = is_well && self.send(descriptor, &replies.interrupted, arriving, false);
         }
         for (number, request) in requests_of(index) {
-            let reply = if has_started(request) {
+            let reply = if request.has_started(sent) {
                 // Without `cut`, the connection was closed above.
                 replies.cut.as_ref().unwrap_or(&replies.interrupted)
-            } else if number != self.culprit {
+            } else if Some(number) != self.culprit {
                 &replies.interrupted
             } else if self.is_stall {
                 &replies.stalled
             } else {
                 &replies.failed
             };
-            let id = request.id.load(Ordering::Relaxed);
-            let without_body = request.without_body.load(Ordering::Relaxed);
-            is_well = is_well && self.send(descriptor, reply, id, without_body);
+            is_well = is_well && self.send(descriptor, reply, request.id(), request.without_body());
         }
         // HTTP replies have `Connection: close` (`pages.rs`), and a client that reads until then would wait.
-        let is_to_close = format == ReplyFormat::Http as usize && unanswered > 0;
+        let is_to_close = row.is(ReplyFormat::Http) && unanswered > 0;
         if !is_well {
             shutdown(descriptor, Shutdown::Both);
-        } else if row.settled.load(Ordering::Relaxed) && !is_to_close {
+        } else if row.is_settled() && !is_to_close {
             self.hand_over(Item::KeepAlive(descriptor));
-        } else if format != ReplyFormat::Cgi as usize {
+        } else if !row.is(ReplyFormat::Cgi) {
             // Closing while the peer still sends would reset the connection and discard the response.
             shutdown(descriptor, Shutdown::Write);
             self.hand_over(Item::Unread(descriptor));
@@ -293,14 +227,12 @@ impl Settling<'_> {
     /// Sends the rest of a partly sent record, with filler as content: without it, the peer would misread whatever
     /// follows.
     fn complete_record(&mut self, descriptor: RawFd, row: &ConnectionRow) -> bool {
-        let header = row.header.load(Ordering::Relaxed).to_ne_bytes();
-        let owed_header = usize::from(row.owed_header.load(Ordering::Relaxed)).min(header.len());
-        let header = &header[header.len() - owed_header..];
+        let (header, of_header, mut owed) = row.owed();
+        let header = &header[header.len() - of_header..];
         if write_all(descriptor, header, &mut self.milliseconds_left).is_err() {
             return false;
         }
         let filler = [b' '; 1024];
-        let mut owed = row.owed.load(Ordering::Relaxed) as usize;
         while owed > 0 {
             let piece = owed.min(filler.len());
             if write_all(descriptor, &filler[..piece], &mut self.milliseconds_left).is_err() {
@@ -326,35 +258,20 @@ impl Settling<'_> {
     }
 }
 
-/// Returns the requests of a connection, each with its number: its row + 1.
-fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRow)> {
-    let touched = FREE_REQUEST_ROWS.touched.load(Ordering::Relaxed) as usize;
-    REQUEST_ROWS
-        .iter()
-        .take(touched)
-        .zip(1..)
-        .filter(move |(row, _)| row.connection.load(Ordering::Acquire) == connection + 1)
-        .map(|(row, number)| (number, row))
-}
-
 fn hand_over_listener(words: &mut HandoverWords) {
-    let listener = LISTENER.load(Ordering::Relaxed);
-    if listener < 0 {
-        return;
-    }
-    if LISTENER_AT_STDIN.load(Ordering::Relaxed) {
-        put_on_stdin(listener);
-    } else {
-        Item::Listener(listener).encode(words);
+    match AFTERWARDS.listener() {
+        Some((listener, true)) => put_on_stdin(listener),
+        Some((listener, false)) => {
+            Item::Listener(listener).encode(words);
+        }
+        None => {}
     }
 }
 
 /// Appends time and part to the file of crashes.
 fn record_crash(part: &[u8], now: &Time) {
-    let Some(file) = AFTERWARDS.get().and_then(|afterwards| afterwards.crashes.as_ref()) else {
-        return;
-    };
-    let mut line = Text::<64>::new();
+    let Some(file) = AFTERWARDS.crashes() else { return };
+    let mut line = Line::<64>::new();
     let _ = write!(line, "{} ", now.seconds);
     line.put(part);
     line.put(b"\n");
@@ -364,7 +281,7 @@ fn record_crash(part: &[u8], now: &Time) {
         | OFlags::CLOEXEC
         | OFlags::NOFOLLOW
         | OFlags::NONBLOCK;
-    if let Ok(descriptor) = rustix::fs::open(file.as_c_str(), flags, Mode::RUSR | Mode::WUSR) {
+    if let Ok(descriptor) = rustix::fs::open(file, flags, Mode::RUSR | Mode::WUSR) {
         let _ = rustix::io::write(descriptor, line.written());
     }
 }

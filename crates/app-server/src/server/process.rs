@@ -43,8 +43,7 @@ impl<S: HttpService> ServingProcess<S> {
         self.connections.set_phase(next);
         if next.is_final() {
             // A crash must not restart a process that is about to end.
-            recovery::end_afterwards();
-            recovery::set_listener(None, false);
+            recovery::exit_afterwards();
         }
     }
 

@@ -6,7 +6,7 @@ use event_loop::net::{Address, Stream};
 use event_loop::time;
 
 use crate::connections::IdleConnection;
-use crate::recovery::{ConnectionGuard, InputState};
+use crate::recovery::ConnectionGuard;
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
 use crate::transport::linger;
@@ -41,9 +41,7 @@ impl<S: HttpService> ServingProcess<S> {
         let registration = self.connections.enter(None);
         // Registered so that it is read to its end even after another crash.
         let format = self.listening.on.protocol.reply_format();
-        let guard = ConnectionGuard::register(stream.as_fd(), format);
-        guard.input_changed();
-        guard.record_input(|| InputState::Unsettled);
+        let guard = ConnectionGuard::register_answered(stream.as_fd(), format);
         event_loop::spawn(async move {
             let _guard = guard;
             let _ = time::timeout(patience, linger::discard(stream, limit)).await;

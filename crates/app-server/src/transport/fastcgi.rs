@@ -28,7 +28,7 @@ use crate::cgi_vars::cgi_to_http::{self, Head};
 use crate::connections::{Activity, FIRST_REQUEST, IdleConnection, Registration};
 use crate::error_report::About;
 use crate::phase::Wanted;
-use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
+use crate::recovery::{FastCgiGuard, Mark, ReplyFormat, RequestGuard};
 use crate::request::application::{Application, MIN_READ_BYTES, READ_BYTES};
 use crate::request::body::{Body, BodyError, Sender};
 use crate::request::context::{FilterData, RequestContext};
@@ -95,7 +95,7 @@ enum WaitingFor {
 
 struct Connection<S> {
     /// Released before the socket is closed.
-    guard: ConnectionGuard,
+    guard: FastCgiGuard,
     application: Rc<Application<S>>,
     stream: Stream,
     registration: Registration,
@@ -137,6 +137,11 @@ struct InFlightRequest {
 }
 
 impl InFlightRequest {
+    /// Whether nothing more of it arrives and the connection outlives it.
+    fn is_received_and_keeps_connection(&self) -> bool {
+        self.keeps_connection && self.stdin.is_none() && self.data.is_none()
+    }
+
     /// The streams that have not ended.
     fn senders(&self) -> impl Iterator<Item = &Sender> {
         self.stdin.iter().chain(self.data.as_deref())
@@ -161,7 +166,7 @@ impl<S: HttpService> Connection<S> {
         let link = Link::new(limits, settings.response_bytes, is_behind_mod_fcgid);
         let last_progress = time::now();
         Connection {
-            guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::FastCgi),
+            guard: FastCgiGuard::register(stream.as_fd()),
             application,
             stream,
             registration,
@@ -253,7 +258,11 @@ impl<S: HttpService> Connection<S> {
                     }
                 }
             };
-            self.record_sent(sent);
+            {
+                let mut protocol = self.link.protocol.borrow_mut();
+                protocol.transmitted(sent);
+                self.guard.sent(&protocol);
+            }
             self.last_progress = time::now();
             if let Some(pace) = &mut self.reading_pace {
                 pace.progress(sent, || self.last_progress);
@@ -265,24 +274,6 @@ impl<S: HttpService> Connection<S> {
                 self.link.wake_writers();
             }
         }
-    }
-
-    /// Records what was written, for the protocol and for the crash guard.
-    fn record_sent(&self, bytes: usize) {
-        let mut protocol = self.link.protocol.borrow_mut();
-        protocol.transmitted(bytes);
-        self.guard.record_sent(protocol.sent(), protocol.partial_record());
-    }
-
-    /// Records whether the connection could be handed over as it is, and what has been received in part.
-    fn record_input(&self) {
-        self.guard.record_input(|| {
-            if self.is_settled(0) {
-                return InputState::Settled;
-            }
-            let arriving = self.link.protocol.borrow().arriving_request();
-            arriving.map_or(InputState::Unsettled, |id| InputState::Arriving(u32::from(id.get())))
-        });
     }
 
     /// Records which head is incomplete, since when, and how many bytes incomplete heads hold.
@@ -309,18 +300,14 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    /// Whether nothing more of the requests in flight will arrive and the connection will be kept.
-    /// `beginning` is the number of requests that the list does not contain yet, for which the caller
-    /// knows this.
-    fn is_settled(&self, beginning: usize) -> bool {
+    /// Records what has arrived, for the crash guard. `starting`: how many requests have arrived in full that are not in
+    /// the list yet.
+    fn record_input(&self, starting: usize) {
         let protocol = self.link.protocol.borrow();
-        let is_received =
-            |it: &&InFlightRequest| it.keeps_connection && it.stdin.is_none() && it.data.is_none();
-        let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
-        protocol.is_between_records()
-            && protocol.close_when() == CloseWhen::KeepOpen
-            // Data of any other request may have arrived already.
-            && live.filter(is_received).count() + beginning == protocol.active_requests()
+        self.guard.record_input(&protocol, || {
+            let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
+            live.filter(|it| it.is_received_and_keeps_connection()).count() + starting
+        });
     }
 
     /// Returns why the connection ends, if it does, now that everything is sent.
@@ -409,7 +396,7 @@ impl<S: HttpService> Connection<S> {
     }
 
     fn receive(&mut self, input: Bytes) {
-        self.guard.input_changed();
+        self.guard.received();
         self.last_progress = time::now();
         let mut protocol = self.link.protocol.borrow_mut();
         if protocol.close_when() == CloseWhen::AfterInput {
@@ -433,7 +420,7 @@ impl<S: HttpService> Connection<S> {
             }
             match event {
                 None => {
-                    self.record_input();
+                    self.record_input(0);
                     self.note_head();
                     return true;
                 }
@@ -511,15 +498,11 @@ impl<S: HttpService> Connection<S> {
         // A reused id means that its former request has ended: drop what is left of it.
         self.in_flight.retain(|request| request.id != id);
         self.multiplexed |= !self.in_flight.is_empty();
-        let guard = self.application.register(&self.guard, u32::from(id.get()), &request);
+        let connection = self.guard.connection();
+        let guard = self.application.register(connection, u32::from(id.get()), &request);
         let mark = guard.mark();
-        self.guard.record_input_after_request(|| {
-            let no_more_comes = stdin.is_none() && data.is_none();
-            match no_more_comes && keep_connection && self.is_settled(1) {
-                true => InputState::Settled,
-                false => InputState::Unsettled,
-            }
-        });
+        let is_received = stdin.is_none() && data.is_none();
+        self.record_input(usize::from(is_received && keep_connection));
         let task = event_loop::spawn_now(respond::run(
             self.application.clone(),
             Stdout { link: self.link.clone(), id, mark },

@@ -55,7 +55,7 @@ pub(crate) async fn run<S: HttpService>(
     let settings = &application.settings;
     let guard = application.register(&output.guard, 0, &request);
     // Everything written is this response, from the first byte on.
-    guard.mark().set_starts_at(0);
+    guard.mark().response_follows(0);
     let mut send_patience = Patience::new(settings.send_timeout, 0);
     let mark = guard.mark().of_last_request();
     let mut responding = pin!(respond::run(application.clone(), output.clone(), request, mark));
@@ -222,7 +222,6 @@ impl Input {
 /// Where the response goes: whatever is available is written as soon as the file accepts it.
 pub(crate) struct Output {
     guard: ConnectionGuard,
-    sent: Cell<u64>,
     sink: RefCell<Option<Sink>>,
     write_head: WriteHead,
     /// The unsent part, in order.
@@ -268,7 +267,6 @@ impl Output {
         };
         Ok(Rc::new(Output {
             guard,
-            sent: Cell::new(0),
             sink: RefCell::new(Some(sink)),
             write_head,
             pieces: RefCell::default(),
@@ -316,8 +314,7 @@ impl Output {
                 },
             };
             self.unsent.set(self.unsent.get() - written);
-            self.sent.set(self.sent.get() + written as u64);
-            self.guard.record_sent(self.sent.get(), None);
+            self.guard.sent(written);
             forget(&mut pieces, written);
         }
         Poll::Ready(Ok(()))

@@ -40,7 +40,7 @@ impl ResponseSink for Stdout {
     fn begin(&self, head: &response::Parts, length: Option<u64>, first: Bytes) -> bool {
         let mut shared = None;
         let mut protocol = self.link.protocol.borrow_mut();
-        self.mark.set_starts_at(protocol.queued());
+        self.mark.response_follows(protocol.queued());
         let mut active = protocol.stdout_in_place(self.id, |output| {
             shared = respond::write_beginning(head, length, first, output);
         });

@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::connections::{Activity, Registration};
-use crate::recovery::{ConnectionGuard, InputState, Mark, ReplyFormat, RequestGuard};
+use crate::recovery::{HttpGuard, Mark};
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::permits::Arrival;
@@ -28,11 +28,7 @@ use crate::settings::Settings;
 /// What the crash guard and an upgrade need to know of a connection, as far as it is visible from outside
 /// of hyper.
 pub(super) struct WatchedConnection {
-    guard: ConnectionGuard,
-    request_guard: RefCell<Option<RequestGuard>>,
-    /// hyper has the whole response, and has sent it with its next flush.
-    response_is_over: Cell<bool>,
-    sent: Cell<u64>,
+    guard: HttpGuard,
     /// Bytes of a response wait to be written.
     pub(super) blocked: Cell<bool>,
     /// Requests whose responses are not complete.
@@ -57,10 +53,7 @@ pub(super) struct WatchedConnection {
 impl WatchedConnection {
     pub(super) fn new(stream: &Stream) -> Self {
         WatchedConnection {
-            guard: ConnectionGuard::register(stream.as_fd(), ReplyFormat::Http),
-            request_guard: RefCell::default(),
-            response_is_over: Cell::new(false),
-            sent: Cell::new(0),
+            guard: HttpGuard::register(stream.as_fd()),
             blocked: Cell::new(false),
             in_flight: Cell::new(0),
             was_asked: Cell::new(false),
@@ -84,10 +77,7 @@ impl WatchedConnection {
             let (since, before) = self.head.get().unwrap_or_else(|| (time::now(), 0));
             self.head.set(Some((since, before + bytes)));
         }
-        if self.guard.is_registered() && self.request_guard.borrow().is_none() {
-            self.guard.input_changed();
-            self.guard.record_input(|| InputState::Arriving(1));
-        }
+        self.guard.received();
     }
 
     /// Whether what arrives belongs to a request that has been answered.
@@ -132,18 +122,9 @@ impl WatchedConnection {
 
     /// Records that a request is complete.
     pub(super) fn begin<S>(&self, application: &Application<S>, request: &Request<Body>) -> Mark {
-        let guard = application.register(&self.guard, 0, request);
-        let mark = guard.mark();
-        // The rest of the previous response is sent first: with 0, this response counts as started.
-        mark.set_starts_at(if self.blocked.get() { 0 } else { self.sent.get() });
-        self.guard.record_input_after_request(|| match request.body().is_end_stream() {
-            true => InputState::Settled,
-            false => InputState::Unsettled,
-        });
-        self.response_is_over.set(false);
         self.body.replace(request.body().arrival().cloned());
-        self.request_guard.replace(Some(guard));
-        mark
+        let registered = application.register(self.guard.connection(), 0, request);
+        self.guard.begin(registered, request.body().is_end_stream(), self.blocked.get())
     }
 
     /// Records the result of a write.
@@ -153,15 +134,12 @@ impl WatchedConnection {
             _ => 0,
         };
         self.blocked.set(count < offered);
-        self.sent.set(self.sent.get() + count as u64);
-        self.guard.record_sent(self.sent.get(), None);
+        self.guard.sent(count);
     }
 
     /// Records that nothing waits to be written.
     pub(super) fn flushed(&self) {
-        if self.response_is_over.replace(false) {
-            self.request_guard.replace(None);
-        }
+        self.guard.flushed();
     }
 }
 
@@ -200,7 +178,7 @@ pub(super) struct ResponseEnd(pub(super) Rc<WatchedConnection>);
 
 impl Drop for ResponseEnd {
     fn drop(&mut self) {
-        self.0.response_is_over.set(true);
+        self.0.guard.complete_response();
     }
 }
 
