@@ -1,6 +1,5 @@
 //! The descriptors that every process starts with: 0, 1 and 2. Only this file changes them, except in a signal handler
-//! (`sys::descriptors`) and between fork and exec. What else is known of descriptors is here, too: how many there are
-//! and may be, and locks on files.
+//! (`sys::descriptors`) and between fork and exec. How many descriptors there are and may be is here, too.
 //!
 //! All other descriptors are opened close-on-exec and have owners; these three belong to the process. `app-server`
 //! decides when to move them.
@@ -10,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
@@ -143,16 +142,6 @@ pub fn redirect_output(to: BorrowedFd<'_>) -> io::Result<()> {
 /// `WouldBlock` if it is full; otherwise any from `write(2)`.
 pub fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     Ok(sys::unblocked::write_within(to.as_raw_fd(), bytes, 0)?)
-}
-
-/// Tries to take the exclusive advisory lock of an open file or folder (`flock(2)`). It is released when all
-/// descriptors of that open file are closed.
-///
-/// # Errors
-///
-/// `WouldBlock` if another process holds it; others if the file system does not support locks.
-pub fn try_lock(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(flock(fd, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Returns how many descriptors this process may open (`ulimit -n`).

@@ -3,14 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use atomic_file::Durability;
 use event_loop::time;
-use process::descriptors;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Verdicts {
                 return Known::Verdict(verdict);
             }
             let Ok(lock) = &lock else { return Known::Nothing(None) };
-            match descriptors::try_lock(lock.as_fd()) {
+            match flock(lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
                     // The process that held it may have reached a verdict since.
                     if let Some(verdict) = self.read(key, failures_since()) {
@@ -73,9 +73,7 @@ impl Verdicts {
                     }
                     return Known::Nothing(lock.try_clone().ok());
                 }
-                Err(error)
-                    if error.kind() == io::ErrorKind::WouldBlock && time::now() < deadline =>
-                {
+                Err(Errno::WOULDBLOCK) if time::now() < deadline => {
                     time::sleep(POLL_INTERVAL).await;
                 }
                 // No locks on this file system, or another process holds it too long.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::{fs, process, thread};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::net::AddressFamily;
 
 use super::{Address, Stream, socket};
@@ -464,20 +465,14 @@ fn lock_folder(path: &Path) -> Option<File> {
     };
     let folder = File::open(folder).ok()?;
     for _ in 0..100 {
-        match try_lock(&folder) {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             // Other servers hold it for about 100 µs. Sleeping is fine on startup: no loop runs yet.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(1));
-            }
+            Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(1)),
             Err(_) => return None,
             Ok(()) => break,
         }
     }
     Some(folder)
-}
-
-fn try_lock(folder: &File) -> io::Result<()> {
-    Ok(flock(folder, FlockOperation::NonBlockingLockExclusive)?)
 }
 
 /// Removes a socket's file if no process listens on it.

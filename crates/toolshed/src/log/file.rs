@@ -8,7 +8,7 @@
 //!   while the file cannot be written they lead to `/dev/null`.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull, WouldBlock};
+use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replace};
 use process::descriptors;
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::installation::{LOG, LOG_BEFORE, LOGS};
 
@@ -143,7 +144,7 @@ impl LogFile {
     fn put_aside(&self, own: &Metadata) -> bool {
         let Ok(lock) = File::open(&self.path) else { return false };
         // Without locks, two processes might rename it at once, and the previous log would be lost.
-        if descriptors::try_lock(lock.as_fd()).is_err_and(|error| error.kind() == WouldBlock) {
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return false;
         }
         // Another process may have done it while it held the lock.
