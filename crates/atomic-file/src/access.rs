@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::folder_of;
+
 /// Write permission for the group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -34,8 +36,10 @@ pub enum Access {
 pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     let found = fs::metadata(folder)?;
     if found.mode() & WRITABLE_BY_OTHERS == 0 {
-        let is_foreign = ![own_account(), 0].contains(&found.uid());
-        return Ok(if is_foreign { Access::Foreign(found.uid()) } else { Access::Private });
+        return Ok(match is_foreign(&found) {
+            true => Access::Foreign(found.uid()),
+            false => Access::Private,
+        });
     }
     let is_ours = found.uid() == own_account() && found.mode() & STICKY == 0;
     let closed = Permissions::from_mode(found.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
@@ -50,11 +54,14 @@ pub fn close_to_others(folder: &Path) -> io::Result<Access> {
 /// Returns whether another account, except root, created or can change what is at `path`: a file, a folder, or a link
 /// itself. `false` if nothing is there.
 pub fn is_in_other_hands(path: &Path) -> bool {
-    let own = own_account();
     fs::symlink_metadata(path).is_ok_and(|found| {
-        let is_foreign = found.uid() != own && found.uid() != 0;
-        is_foreign || !found.is_symlink() && found.mode() & WRITABLE_BY_OTHERS != 0
+        is_foreign(&found) || !found.is_symlink() && found.mode() & WRITABLE_BY_OTHERS != 0
     })
+}
+
+/// Returns whether a file belongs to another account than this one, except root.
+pub fn is_foreign(found: &Metadata) -> bool {
+    ![own_account(), 0].contains(&found.uid())
 }
 
 /// Returns the account that a file, or the link in its place, belongs to, if it may have put it there against the
@@ -66,8 +73,7 @@ pub fn is_in_other_hands(path: &Path) -> bool {
 /// # Errors
 /// If the file or its folder is missing or cannot be examined.
 pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<u32>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = fs::metadata(folder.unwrap_or(Path::new(".")))?;
+    let folder = fs::metadata(folder_of(path))?;
     if folder.mode() & WRITABLE_BY_OTHERS == 0 {
         return Ok(None);
     }
@@ -83,8 +89,7 @@ pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<u32>> {
 /// and for a folder that cannot be checked. Does not check the folders above it.
 pub fn lets_others_replace(folder: &Path) -> Option<u32> {
     let found = fs::metadata(folder).ok()?;
-    let own = own_account();
-    let is_foreign = ![own, 0].contains(&found.uid()) && own != 0;
+    let is_foreign = is_foreign(&found) && own_account() != 0;
     let is_open = found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0;
     (is_foreign || is_open).then_some(found.mode() & 0o7777)
 }

@@ -26,7 +26,8 @@ use std::path::Path;
 use tempfile::{Builder, TempPath};
 
 pub use access::{
-    Access, close_to_others, foreign_owner, is_in_other_hands, lets_others_replace, read_small,
+    Access, close_to_others, foreign_owner, is_foreign, is_in_other_hands, lets_others_replace,
+    read_small,
 };
 
 /// How many letters and digits at the end of the temporary name vary until there is no such file. They follow 64 bits
@@ -130,7 +131,8 @@ fn sync_folder(path: &Path, durability: Durability) {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Returns the folder that a file is in: `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

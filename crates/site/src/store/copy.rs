@@ -6,14 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atomic_file::Durability;
+use atomic_file::{Durability, folder_of};
 use rustix::fs::FlockOperation::NonBlockingLockExclusive;
 use rustix::fs::flock;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::error::StoreError;
-use super::files::folder_of;
 
 /// How the names of the folders start.
 const PREFIX: &str = ".copy.";

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use atomic_file::{Access, close_to_others, lets_others_replace};
+use atomic_file::{Access, close_to_others, folder_of, lets_others_replace};
 
 use super::error::StoreError;
 
@@ -114,11 +114,6 @@ pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
         }
         None => Ok(()),
     }
-}
-
-pub(super) fn folder_of(file: &Path) -> &Path {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

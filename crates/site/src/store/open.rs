@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use atomic_file::folder_of;
 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
@@ -101,14 +102,13 @@ fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::NoLocks`] if it has none.
 pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(file);
     // A file without a name; on network file systems it has one that cannot be guessed.
     let probe = tempfile::tempfile_in(folder).map_err(|error| StoreError::file(folder, error))?;
     let locked = rustix::fs::fcntl_lock(&probe, FlockOperation::NonBlockingLockExclusive);
     match locked {
         Err(rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            Err(StoreError::NoLocks(file.parent().unwrap_or(file).to_owned()))
+            Err(StoreError::NoLocks(folder.to_owned()))
         }
         // Held by another process that checks the same: so there are locks.
         _ => Ok(()),

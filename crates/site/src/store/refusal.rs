@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use atomic_file::folder_of;
 use rusqlite::ErrorCode;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use super::error::StoreError;
-use super::files::folder_of;
 
 /// How an attempt failed.
 pub(super) enum Refusal {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use atomic_file::folder_of;
 use site::LoginSettings;
 use site::store::Trust;
 
@@ -66,9 +67,6 @@ fn is_same(one: &Path, other: &Path) -> bool {
     if let (Some(one), Some(other)) = (identity(one), identity(other)) {
         return one == other;
     }
-    let place = |path: &Path| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Some((identity(folder.unwrap_or(Path::new(".")))?, path.file_name()?.to_owned()))
-    };
+    let place = |path: &Path| Some((identity(folder_of(path))?, path.file_name()?.to_owned()));
     place(one).is_some_and(|one| place(other) == Some(one))
 }

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use app_server::Address;
+use atomic_file::{folder_of, is_foreign};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
@@ -359,8 +360,7 @@ fn listening(findings: &mut Findings, configuration: &Configuration, is_launched
             Err(error) => Some(config::in_words(&error)),
         },
         Address::Unix(path) => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new("."));
+            let folder = folder_of(path);
             if UnixStream::connect(path).is_ok() {
                 return taken(findings);
             } else if !folder.is_dir() {
@@ -550,11 +550,6 @@ fn some_of(names: &[&str]) -> String {
         }
         names => names.join(", "),
     }
-}
-
-/// Whether it belongs neither to this account nor to root.
-fn is_foreign(metadata: &Metadata) -> bool {
-    ![geteuid().as_raw(), 0].contains(&metadata.uid())
 }
 
 /// Whether its group or everybody may change it: suexec does not run such files.

@@ -83,7 +83,7 @@ fn write(file: &Path, text: &str, before: Option<&Metadata>) -> io::Result<()> {
     let owner = match before {
         Some(before) => Some((before.uid(), before.gid())),
         None if rustix::process::geteuid().is_root() => {
-            let folder = file.parent().and_then(|folder| fs::metadata(folder).ok());
+            let folder = fs::metadata(atomic_file::folder_of(file)).ok();
             folder.map(|folder| (folder.uid(), folder.gid()))
         }
         None => None,
