@@ -3,10 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
+use atomic_file::FileIdentity;
 use event_loop::net::{Address, Listener};
 use process::{descriptors, is_short};
 
@@ -138,12 +138,8 @@ fn is_same_address(asked: &Address, bound: &Address) -> bool {
             asked.ip() == bound.ip() && [0, bound.port()].contains(&asked.port())
         }
         (Address::Unix(asked), Address::Unix(bound)) => {
-            let same_file = || {
-                let found = |path| std::fs::metadata(path).ok();
-                let (asked, bound) = (found(asked)?, found(bound)?);
-                Some((asked.dev(), asked.ino()) == (bound.dev(), bound.ino()))
-            };
-            asked == bound || same_file() == Some(true)
+            let same_file = |asked| FileIdentity::of(bound).is_some_and(|bound| bound == asked);
+            asked == bound || FileIdentity::of(asked).is_some_and(same_file)
         }
         _ => false,
     }

@@ -9,13 +9,15 @@
 //! Anyone who may write to the folder can replace a finished file, unless the folder is sticky. Callers for
 //! whom that matters ask [`lets_others_replace`] first.
 //!
-//! `access.rs` says which other accounts can affect a file, and reads files that any account may have put there.
+//! `access.rs` says which other accounts can affect a file, and reads files that any account may have put there;
+//! `identity.rs` says whether two paths name the same file.
 //!
 //! *Absent on purpose*: locks (the later of two writers wins), owner and group.
 
 #![forbid(unsafe_code)]
 
 mod access;
+mod identity;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -29,6 +31,7 @@ pub use access::{
     Access, close_to_others, foreign_owner, is_foreign, is_in_other_hands, lets_others_replace,
     read_small,
 };
+pub use identity::FileIdentity;
 
 /// How many letters and digits at the end of the temporary name vary until there is no such file. They follow 64 bits
 /// of the system's randomness.

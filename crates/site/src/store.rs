@@ -26,12 +26,12 @@ mod open;
 mod refusal;
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use atomic_file::FileIdentity;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Transaction};
 
@@ -76,7 +76,7 @@ struct Handle {
     /// The process that opened it.
     pid: u32,
     /// The file: device and inode.
-    identity: (u64, u64),
+    identity: Option<FileIdentity>,
     connection: Option<Connection>,
 }
 
@@ -95,7 +95,7 @@ impl Store {
 
     /// Like [`Store::at`], in a folder of which this says whose it may be.
     pub fn trusting(trust: Trust, file: impl Into<PathBuf>) -> Store {
-        let handle = Handle { pid: 0, identity: (0, 0), connection: None };
+        let handle = Handle { pid: 0, identity: None, connection: None };
         let (file, handle) = (file.into(), Mutex::new(handle));
         Store {
             inner: Arc::new(Inner { file, trust, handle, written_in: AtomicU64::new(u64::MAX) }),
@@ -260,13 +260,15 @@ impl Store {
             std::mem::forget(handle.connection.take());
             handle.pid = pid;
         }
-        if handle.connection.is_some() && identity(&self.inner.file) != Some(handle.identity) {
+        let known = handle.identity;
+        let is_there = || FileIdentity::of(&self.inner.file).is_some_and(|it| Some(it) == known);
+        if handle.connection.is_some() && !is_there() {
             tracing::info!("The store's file was replaced; opening the new one.");
             handle.connection = None;
         }
         if handle.connection.is_none() {
             let connection = open::open(&self.inner.file, self.inner.trust)?;
-            handle.identity = identity(&self.inner.file).unwrap_or_default();
+            handle.identity = FileIdentity::of(&self.inner.file);
             handle.connection = Some(connection);
         }
         let done = match &mut handle.connection {
@@ -284,11 +286,6 @@ impl Store {
         // A panic in a closure has rolled back its transaction; the connection is intact.
         self.inner.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns which file a path names.
-fn identity(file: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(file).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Returns up to as much again, so that processes that were refused together do not retry together.

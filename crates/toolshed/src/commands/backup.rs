@@ -1,10 +1,8 @@
 //! `toolshed backup FILE`: one consistent copy of the store, made while the site is in use.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use atomic_file::folder_of;
+use atomic_file::{FileIdentity, folder_of};
 use site::LoginSettings;
 use site::store::Trust;
 
@@ -63,10 +61,10 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
 
 /// Whether two paths name the same file, or would once it is made.
 fn is_same(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    if let (Some(one), Some(other)) = (identity(one), identity(other)) {
+    if let (Some(one), Some(other)) = (FileIdentity::of(one), FileIdentity::of(other)) {
         return one == other;
     }
-    let place = |path: &Path| Some((identity(folder_of(path))?, path.file_name()?.to_owned()));
+    let place =
+        |path: &Path| Some((FileIdentity::of(folder_of(path))?, path.file_name()?.to_owned()));
     place(one).is_some_and(|one| place(other) == Some(one))
 }

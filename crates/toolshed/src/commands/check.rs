@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use app_server::Address;
-use atomic_file::{folder_of, is_foreign};
+use atomic_file::{FileIdentity, folder_of, is_foreign};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
@@ -464,10 +464,9 @@ fn launched_program(findings: &mut Findings, folder: &Path) {
     let variable =
         |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let places = launched_programs(&folder, variable(HOME_VARIABLE), variable("HOME"));
-    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    let this = std::env::current_exe().ok().as_deref().and_then(identity);
+    let this = std::env::current_exe().ok().as_deref().and_then(FileIdentity::of);
     match places.iter().find(|place| place.is_file()) {
-        Some(place) if identity(place) == this => {
+        Some(place) if FileIdentity::of(place) == this => {
             findings.ok("Launcher", format!("it starts this program, {}", place.display()));
         }
         Some(place) => findings.note(

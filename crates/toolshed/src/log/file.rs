@@ -11,10 +11,10 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::ErrorKind::{Interrupted, PermissionDenied, StorageFull};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use atomic_file::{Access, close_to_others, is_in_other_hands, lets_others_replace};
+use atomic_file::{Access, FileIdentity, close_to_others, is_in_other_hands, lets_others_replace};
 use process::descriptors;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -123,8 +123,7 @@ impl LogFile {
     /// was printed counts, too.
     pub(super) fn look(&mut self, more: u64) {
         let Ok(own) = self.file.metadata() else { return };
-        let there = fs::metadata(&self.path).ok();
-        let is_there = there.is_some_and(|there| is_same(&there, &own));
+        let is_there = FileIdentity::of(&self.path) == Some(FileIdentity::from(&own));
         if is_there && (own.len() == 0 || own.len().saturating_add(more) <= self.limit) {
             return;
         }
@@ -148,7 +147,7 @@ impl LogFile {
             return false;
         }
         // Another process may have done it while it held the lock.
-        let is_still_there = fs::metadata(&self.path).is_ok_and(|there| is_same(&there, own));
+        let is_still_there = FileIdentity::of(&self.path) == Some(FileIdentity::from(own));
         !is_still_there || fs::rename(&self.path, before(&self.path)).is_ok()
     }
 
@@ -236,10 +235,6 @@ fn ends_within_a_line(file: &File) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact_at(&mut last, found.len() - 1)?;
     Ok(last != *b"\n")
-}
-
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 #[cfg(test)]
