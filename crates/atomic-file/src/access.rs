@@ -1,5 +1,6 @@
 //! Which other accounts on the machine can affect a file or its folder.
 
+use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -64,6 +65,22 @@ pub fn is_foreign(found: &Metadata) -> bool {
     ![own_account(), 0].contains(&found.uid())
 }
 
+/// The account of a file that may have been put there against the owner's will. Displays as the end of a sentence about
+/// the file, with what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignOwner(u32);
+
+impl fmt::Display for ForeignOwner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "it belongs to another account (uid {}), and others can create files in its folder; if you trust it, make \
+             this account its owner",
+            self.0
+        )
+    }
+}
+
 /// Returns the account that a file, or the link in its place, belongs to, if it may have put it there against the
 /// owner's will: where others can create files (`/tmp`), anybody can choose what is found under a name. Such an account is
 /// neither this one, nor root, nor the owner of the folder or of the running program.
@@ -72,7 +89,7 @@ pub fn is_foreign(found: &Metadata) -> bool {
 ///
 /// # Errors
 /// If the file or its folder is missing or cannot be examined.
-pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<u32>> {
+pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<ForeignOwner>> {
     let folder = fs::metadata(folder_of(path))?;
     if folder.mode() & WRITABLE_BY_OTHERS == 0 {
         return Ok(None);
@@ -81,7 +98,7 @@ pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<u32>> {
     let program = fs::metadata("/proc/self/exe").map_or(0, |program| program.uid());
     let trusted = [own_account(), 0, folder.uid(), program];
     let owners = [fs::symlink_metadata(path)?.uid(), found.uid()];
-    Ok(owners.into_iter().find(|owner| !trusted.contains(owner)))
+    Ok(owners.into_iter().find(|owner| !trusted.contains(owner)).map(ForeignOwner))
 }
 
 /// Returns the mode of a folder in which another account can replace this account's files: others may write to it and
@@ -181,7 +198,7 @@ mod tests {
             chown(&file, Some(files), None).unwrap();
             lchown(&link, Some(links), None).unwrap();
             let found = foreign(&link).unwrap();
-            assert_eq!(found, expected, "{mode:o} {folders} {files} {links}");
+            assert_eq!(found, expected.map(ForeignOwner), "{mode:o} {folders} {files} {links}");
         }
     }
 

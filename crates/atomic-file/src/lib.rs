@@ -28,8 +28,8 @@ use std::path::Path;
 use tempfile::{Builder, TempPath};
 
 pub use access::{
-    Access, close_to_others, foreign_owner, is_foreign, is_in_other_hands, lets_others_replace,
-    read_small,
+    Access, ForeignOwner, close_to_others, foreign_owner, is_foreign, is_in_other_hands,
+    lets_others_replace, read_small,
 };
 pub use identity::FileIdentity;
 

@@ -407,13 +407,7 @@ fn twice(
 fn refuse_foreign(file: &Path, opened: &File) -> io::Result<()> {
     match atomic_file::foreign_owner(file, &opened.metadata()?)? {
         None => Ok(()),
-        Some(owner) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!(
-                "it belongs to another account (uid {owner}), and others can create files in its folder; if you \
-                 trust it, make this account its owner"
-            ),
-        )),
+        Some(owner) => Err(io::Error::new(io::ErrorKind::InvalidInput, owner.to_string())),
     }
 }
 

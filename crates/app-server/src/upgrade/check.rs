@@ -61,10 +61,7 @@ impl Check {
             .and_then(|found| atomic_file::foreign_owner(program, &found))
             .unwrap_or_default();
         if let Some(owner) = foreign {
-            return Verdict::Failed(format!(
-                "it belongs to another account (uid {owner}), and others can create files in its folder; if you \
-                 trust it, make this account its owner"
-            ));
+            return Verdict::Failed(owner.to_string());
         }
         let arguments = [program.as_os_str()].into_iter();
         let arguments = arguments.chain(self.arguments.iter().map(OsString::as_os_str));
