@@ -233,13 +233,16 @@ fn peer(remote_address: &[u8]) -> Peer {
 fn content_length(value: &[u8]) -> Result<Option<u64>, String> {
     match value {
         b"" | b"-1" => Ok(None),
-        digits => std::str::from_utf8(digits)
-            .ok()
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
+        value => parse_content_length(value)
             .map(Some)
-            .ok_or_else(|| format!("CONTENT_LENGTH is {:?}", String::from_utf8_lossy(digits))),
+            .ok_or_else(|| format!("CONTENT_LENGTH is {:?}", String::from_utf8_lossy(value))),
     }
+}
+
+/// Parses a Content-Length: digits, without the sign that Rust would allow (RFC 9110 §8.6).
+pub(crate) fn parse_content_length(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 fn uri(params: &Params, variables: &Variables<'_>) -> Result<(Uri, base_path::BasePath), String> {

@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::cause::Cause;
+use crate::cgi_vars::cgi_to_http::parse_content_length;
 use crate::cgi_vars::http_to_cgi::has_body;
 use crate::error_report::{About, reference};
 use crate::recovery::panics;
@@ -40,10 +41,7 @@ pub(crate) fn stated_length<B: HttpBody>(
         (Some(length), None) => length,
         (Some(_), Some(_)) => return Err("it has several Content-Length headers".to_owned()),
     };
-    let length = std::str::from_utf8(stated.as_bytes())
-        .ok()
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|digits| digits.parse::<u64>().ok())
+    let length = parse_content_length(stated.as_bytes())
         .ok_or_else(|| format!("its Content-Length is invalid: {stated:?}"))?;
     if status == StatusCode::NOT_MODIFIED && length == 0 {
         // Some frameworks (axum) count the empty body, but here the header means the length of the
