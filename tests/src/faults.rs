@@ -19,6 +19,7 @@ pub const FAULTS: &[&str] = &[
 /// Makes the fault of this name happen.
 ///
 /// # Panics
+///
 /// For "panic", for an unknown name, and if the fault did no harm.
 pub fn happen(how: &str) {
     match how {

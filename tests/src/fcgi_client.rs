@@ -65,6 +65,7 @@ impl Response {
 /// Makes a request id from a number above 0.
 ///
 /// # Panics
+///
 /// If the number is 0.
 pub fn id(number: u16) -> RequestId {
     RequestId::new(number).expect("ids begin at 1")
@@ -74,6 +75,7 @@ impl FastCgi {
     /// Connects to the program that listens on `socket`.
     ///
     /// # Errors
+    ///
     /// If no process listens there.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
@@ -151,6 +153,7 @@ impl FastCgi {
     /// Queries management values (GET_VALUES).
     ///
     /// # Errors
+    ///
     /// If the connection fails.
     pub fn values(&mut self, names: &[&str]) -> io::Result<Params> {
         self.core.get_values(names.iter().map(|name| name.as_bytes()));
@@ -166,6 +169,7 @@ impl FastCgi {
     /// Writes everything that is queued.
     ///
     /// # Errors
+    ///
     /// If the connection fails.
     pub fn flush(&mut self) -> io::Result<()> {
         while self.core.unsent() > 0 {
@@ -182,6 +186,7 @@ impl FastCgi {
     /// Sends a complete request without a body and waits for its response.
     ///
     /// # Errors
+    ///
     /// If the connection fails.
     pub fn get(&mut self, id: RequestId, keep: bool, target: &str) -> io::Result<Response> {
         self.begin(id, keep, "GET", target, None);
@@ -193,6 +198,7 @@ impl FastCgi {
     /// Waits for the end of this request's response.
     ///
     /// # Errors
+    ///
     /// If the connection fails or ends before.
     pub fn finish(&mut self, id: RequestId) -> io::Result<Response> {
         while self.responses.get(&id).is_some_and(|response| response.end.is_none()) {
@@ -207,6 +213,7 @@ impl FastCgi {
     /// Waits for the end of any response.
     ///
     /// # Errors
+    ///
     /// If the connection fails or ends before.
     pub fn finish_any(&mut self) -> io::Result<(RequestId, Response)> {
         while self.ended.is_empty() {
@@ -224,6 +231,7 @@ impl FastCgi {
     /// Reads once and handles what arrived.
     ///
     /// # Errors
+    ///
     /// If the connection fails or has ended.
     pub fn read(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 256 * 1024];
@@ -266,6 +274,7 @@ impl FastCgi {
 /// (signal(7)), and tests of child processes handle SIGCHLD.
 ///
 /// # Errors
+///
 /// Those of `call`, except Interrupted.
 pub fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

@@ -97,6 +97,7 @@ impl Request {
     /// Sends the request to `server` and reads the response to its end.
     ///
     /// # Errors
+    ///
     /// If the connection fails, the server is silent too long, its response is not HTTP, or it ends early.
     pub fn send(&self, server: SocketAddr) -> io::Result<Response> {
         let connection = self.connect(server)?;
@@ -123,6 +124,7 @@ impl Request {
     /// Sends the request; leaves the connection open and the response unread.
     ///
     /// # Errors
+    ///
     /// If the connection fails.
     pub fn begin(&self, server: SocketAddr) -> io::Result<Connection> {
         let connection = self.connect(server)?;
@@ -133,6 +135,7 @@ impl Request {
     /// Sends the head and `bytes` of a counted body, then leaves the connection open.
     ///
     /// # Errors
+    ///
     /// If the connection fails.
     pub fn begin_upload(&self, server: SocketAddr, bytes: u64) -> io::Result<Connection> {
         let connection = self.connect(server)?;
@@ -238,6 +241,7 @@ impl Connection {
     /// Sends the rest of a body, `bytes` of the [`pattern`] from its beginning, and reads the response to its end.
     ///
     /// # Errors
+    ///
     /// See [`Request::send`].
     pub fn finish_upload(self, bytes: u64) -> io::Result<Response> {
         write_pattern(&self.stream, bytes, |mut stream, piece| stream.write_all(piece))?;
@@ -247,6 +251,7 @@ impl Connection {
     /// Reads the response to its end.
     ///
     /// # Errors
+    ///
     /// See [`Request::send`].
     pub fn finish(self) -> io::Result<Response> {
         self.read_response(false)
@@ -255,6 +260,7 @@ impl Connection {
     /// Reads at least `bytes` of the raw response and leaves the rest unread.
     ///
     /// # Errors
+    ///
     /// If the response ends before.
     pub fn read_at_least(&self, bytes: usize) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];

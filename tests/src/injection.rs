@@ -71,6 +71,7 @@ impl Injected {
     /// Reads the injected calls from a trace.
     ///
     /// # Errors
+    ///
     /// If there is no trace.
     pub fn read(trace: &Path) -> io::Result<Self> {
         let text = fs::read(trace)?;
@@ -121,6 +122,7 @@ impl Injector {
     /// Attaches to the program. When this returns, every call counts.
     ///
     /// # Errors
+    ///
     /// If strace cannot attach.
     pub fn attach(pid: u32, fault: Fault, trace: &Path) -> io::Result<Self> {
         let _ = fs::remove_file(trace);
@@ -148,6 +150,7 @@ impl Injector {
     /// Detaches from the program, and returns what was injected.
     ///
     /// # Errors
+    ///
     /// If strace does not exit.
     pub fn detach(mut self) -> io::Result<Injected> {
         self.end()?;

@@ -21,6 +21,7 @@ pub fn running_from(folder: &Path) -> Vec<u32> {
 /// Returns how many tasks (threads) a process has.
 ///
 /// # Errors
+///
 /// If the process is gone.
 pub fn tasks(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
@@ -29,6 +30,7 @@ pub fn tasks(pid: u32) -> io::Result<usize> {
 /// Returns a process's parent.
 ///
 /// # Errors
+///
 /// If the process is gone.
 pub fn parent(pid: u32) -> io::Result<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -40,6 +42,7 @@ pub fn parent(pid: u32) -> io::Result<u32> {
 /// Returns a size from /proc/PID/status in KiB: `VmHWM` is the largest resident size so far.
 ///
 /// # Errors
+///
 /// If the process is gone or `what` is not in its status.
 pub fn kib(pid: u32, what: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -53,6 +56,7 @@ pub fn kib(pid: u32, what: &str) -> io::Result<u64> {
 /// Resets `VmHWM` to the current size.
 ///
 /// # Errors
+///
 /// If the process is gone or belongs to another user.
 pub fn forget_peak(pid: u32) -> io::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5")
@@ -61,6 +65,7 @@ pub fn forget_peak(pid: u32) -> io::Result<()> {
 /// Returns the processor time a process has used.
 ///
 /// # Errors
+///
 /// If the process is gone.
 pub fn processor_time(pid: u32) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -78,6 +83,7 @@ pub fn processor_time(pid: u32) -> io::Result<Duration> {
 /// Returns how many descriptors a process has open.
 ///
 /// # Errors
+///
 /// If the process is gone or belongs to another user.
 pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
@@ -86,6 +92,7 @@ pub fn descriptors(pid: u32) -> io::Result<usize> {
 /// Sends a signal to a process that the caller started.
 ///
 /// # Errors
+///
 /// If the process is gone.
 pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

@@ -80,6 +80,7 @@ impl User {
     /// Makes `path` belong to this user.
     ///
     /// # Errors
+    ///
     /// If the system refuses.
     pub fn own(self, path: &Path) -> io::Result<()> {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
@@ -167,6 +168,7 @@ impl Start {
     /// Starts the program.
     ///
     /// # Errors
+    ///
     /// If the program or its log cannot be opened.
     pub fn start(self) -> io::Result<Program> {
         let name = self.program.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -267,6 +269,7 @@ impl Program {
     /// The program's exit status, if it has ended.
     ///
     /// # Errors
+    ///
     /// If the system cannot tell.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
@@ -275,6 +278,7 @@ impl Program {
     /// Sends the program a signal.
     ///
     /// # Errors
+    ///
     /// If the program has ended.
     pub fn signal(&mut self, signal: i32) -> io::Result<()> {
         if let Some(status) = self.ended()? {
@@ -286,6 +290,7 @@ impl Program {
     /// Waits until the program has ended.
     ///
     /// # Errors
+    ///
     /// If that takes longer than `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
@@ -306,6 +311,7 @@ impl Program {
     /// Waits until `ready` returns true.
     ///
     /// # Errors
+    ///
     /// If the program ends before, or it takes longer than 15 s; the error includes the program's output.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
@@ -330,6 +336,7 @@ impl Program {
     /// Sends SIGTERM and waits for the program to end.
     ///
     /// # Errors
+    ///
     /// If it does not end in time; it is then killed.
     pub fn terminate(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.ended()? {
@@ -388,6 +395,7 @@ pub fn find(name: &str) -> PathBuf {
 /// moment would briefly inherit it, and executing it would fail with "Text file busy".
 ///
 /// # Errors
+///
 /// If it cannot be written.
 pub fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut install = Command::new("install")
@@ -404,6 +412,7 @@ pub fn write_executable(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Copies a program, in another process for the same reason.
 ///
 /// # Errors
+///
 /// If it cannot be copied.
 pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
     let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status()?;
@@ -413,6 +422,7 @@ pub fn copy_executable(from: &Path, to: &Path) -> io::Result<()> {
 /// Changes a file's time stamp to now, as `touch` does.
 ///
 /// # Errors
+///
 /// If the file does not exist or belongs to another user.
 pub fn touch(path: &Path) -> io::Result<()> {
     let status = Command::new("touch").arg(path).status()?;
@@ -429,6 +439,7 @@ fn written(path: &Path, status: ExitStatus) -> io::Result<()> {
 /// A listening unix socket to hand to a program as its descriptor 0, as mod_fcgid does.
 ///
 /// # Errors
+///
 /// If the path cannot be bound.
 pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
     let listener = std::os::unix::net::UnixListener::bind(path)?;
@@ -438,6 +449,7 @@ pub fn listening_socket(path: &Path) -> io::Result<OwnedFd> {
 /// Duplicates a descriptor, so that the test keeps one and the program gets the other.
 ///
 /// # Errors
+///
 /// If the descriptor table is full.
 pub fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor.as_fd().try_clone_to_owned()
@@ -446,6 +458,7 @@ pub fn duplicate(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Raises the descriptor limit of this process and its children, for tests with many connections.
 ///
 /// # Errors
+///
 /// If the hard limit is lower.
 pub fn allow_descriptors(count: u64) -> io::Result<()> {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

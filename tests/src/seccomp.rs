@@ -54,6 +54,7 @@ pub fn become_filtered(
 /// fail with EAGAIN, as at a shared host's process limit. Fork still works.
 ///
 /// # Errors
+///
 /// If the kernel has no seccomp filters.
 pub fn refuse_threads() -> io::Result<()> {
     install(&mut [
@@ -75,6 +76,7 @@ pub fn refuse_threads() -> io::Result<()> {
 /// Makes every system call that Linux 3.10 does not have fail with ENOSYS, as on that kernel.
 ///
 /// # Errors
+///
 /// If the kernel has no seccomp filters.
 pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
     install(&mut [
@@ -91,6 +93,7 @@ pub fn refuse_what_linux_3_10_lacks() -> io::Result<()> {
 /// Makes `fcntl` with F_SETLK or F_SETLKW fail with ENOLCK, as on a network file system without a lock service.
 ///
 /// # Errors
+///
 /// If the kernel has no seccomp filters.
 pub fn refuse_locks() -> io::Result<()> {
     install(&mut [

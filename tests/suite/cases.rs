@@ -174,6 +174,7 @@ where
 /// Runs all cases, checks our processes, and ends everything.
 ///
 /// # Panics
+///
 /// With a list of all failures, if there are any.
 pub(crate) fn run_all(running: Running, cases: Vec<Case>) {
     let mut failures = Vec::new();

@@ -57,6 +57,7 @@ pub(crate) const DEPLOYMENTS: [Deployment; 13] = [
 /// Starts the deployment of this name with `app` behind it.
 ///
 /// # Panics
+///
 /// If there is no such deployment or it does not start.
 pub(crate) fn start(name: &str, app: App) -> Running {
     start_with(name, |base| Setup::new(app, base))
@@ -65,6 +66,7 @@ pub(crate) fn start(name: &str, app: App) -> Running {
 /// The same, with a given setup.
 ///
 /// # Panics
+///
 /// If there is no such deployment or it does not start.
 pub(crate) fn start_with(name: &str, setup: impl FnOnce(&'static str) -> Setup) -> Running {
     let deployment = DEPLOYMENTS.iter().find(|it| it.name == name).expect("it is in the list");

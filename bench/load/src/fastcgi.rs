@@ -26,6 +26,7 @@ const SLICES: usize = 64;
 /// until the first has been answered.
 ///
 /// # Errors
+///
 /// If the connect fails or the connection breaks.
 pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     let stream = connect(&run.options.to, run.options.patience).await?;
@@ -59,6 +60,7 @@ pub async fn idle(run: Rc<Run>, served: Rc<Cell<bool>>) {
 /// Connects; gives up after `patience` seconds.
 ///
 /// # Errors
+///
 /// As `connect(2)`, or `TimedOut`.
 pub async fn connect(to: &Address, patience: f64) -> io::Result<Stream> {
     time::timeout(Duration::from_secs_f64(patience), Stream::connect(to)).await?

@@ -19,6 +19,7 @@ use crate::run::{Run, Served};
 /// until the first has been answered.
 ///
 /// # Errors
+///
 /// If the connect fails or the connection breaks.
 pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
     let mut stream = connect(&run.options.to, run.options.patience).await?;

@@ -79,6 +79,7 @@ pub struct Served {
 /// Sends the load and returns what was measured.
 ///
 /// # Errors
+///
 /// A sentence, if a process to measure does not exist or no connection could be made.
 pub async fn run(options: Options) -> Result<Report, String> {
     if let Some(pid) = options.server_pids.iter().find(|pid| !process::exists(**pid)) {

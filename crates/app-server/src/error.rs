@@ -13,6 +13,7 @@ pub const MIN_DESCRIPTORS: u64 = 20;
 /// reason unrelated to what was attempted.
 ///
 /// # Errors
+///
 /// [`Error::Descriptors`].
 pub fn check_descriptors() -> Result<(), Error> {
     match process::descriptors::limit() {

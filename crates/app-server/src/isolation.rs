@@ -47,6 +47,7 @@ const LOOK_FOR_SLOW: Duration = Duration::from_millis(500);
 /// Has a child process answer a request.
 ///
 /// # Errors
+///
 /// Why there is no response, to be reported instead.
 pub(crate) async fn answer<S: HttpService>(
     application: &Application<S>,

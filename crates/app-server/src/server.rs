@@ -82,6 +82,7 @@ impl<S: HttpService> Server<S> {
     /// request and returns.
     ///
     /// # Errors
+    ///
     /// When the listen socket or the loop cannot be created, or CGI's only response was not sent in full.
     pub fn run(self, transport: Transport) -> Result<(), Error> {
         let _guard = self.prepare(&transport)?;
@@ -93,6 +94,7 @@ impl<S: HttpService> Server<S> {
     /// `tokio::fs`) fails where hosts refuse threads. Costs three more system calls per wake-up.
     ///
     /// # Errors
+    ///
     /// As [`run`](Self::run).
     #[cfg(feature = "tokio")]
     pub fn run_in_tokio(self, transport: Transport) -> Result<(), Error> {
@@ -116,6 +118,7 @@ impl<S: HttpService> Server<S> {
     /// a crash is not caught.
     ///
     /// # Errors
+    ///
     /// When the loop cannot be created, or the response cannot be written in full.
     pub fn request(
         self,
@@ -135,6 +138,7 @@ impl<S: HttpService> Server<S> {
     /// Handles SIGTERM and SIGINT. When dropped, it ends without draining.
     ///
     /// # Errors
+    ///
     /// When the listen socket cannot be created, or CGI's only response was not sent in full.
     pub async fn serve(self, transport: Transport) -> Result<(), Error> {
         signals::ignore_failed_writes().map_err(Error::Loop)?;

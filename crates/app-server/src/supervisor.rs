@@ -68,6 +68,7 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 /// them drain (for at most [`Settings::drain_timeout`]) and returns.
 ///
 /// # Errors
+///
 /// When the socket or the loop cannot be created, or not even the first worker starts.
 pub fn supervise(
     transport: Transport,

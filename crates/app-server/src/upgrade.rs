@@ -121,6 +121,7 @@ impl Upgrade {
     /// Checks the version that has arrived beside the program and installs it. For a command.
     ///
     /// # Errors
+    ///
     /// Why it was rejected, as a sentence without its period.
     pub async fn install(&self) -> Result<(), String> {
         let Some(key) = self.look().key(Version::Arriving) else {

@@ -33,6 +33,7 @@ pub enum Access {
 /// Removes the write permission of the group and others from a folder of this account.
 ///
 /// # Errors
+///
 /// If the folder does not exist or cannot be checked.
 pub fn close_to_others(folder: &Path) -> io::Result<Access> {
     let found = fs::metadata(folder)?;
@@ -88,6 +89,7 @@ impl fmt::Display for ForeignOwner {
 /// `found` is of the file after it was opened, so that it cannot be replaced in between.
 ///
 /// # Errors
+///
 /// If the file or its folder is missing or cannot be examined.
 pub fn foreign_owner(path: &Path, found: &Metadata) -> io::Result<Option<ForeignOwner>> {
     let folder = fs::metadata(folder_of(path))?;
@@ -115,6 +117,7 @@ pub fn lets_others_replace(folder: &Path) -> Option<u32> {
 /// writer would block, and a device may be endless.
 ///
 /// # Errors
+///
 /// If it cannot be read; `InvalidInput` if it is not a regular file; `FileTooLarge` if it is longer than
 /// `limit` bytes.
 pub fn read_small(file: &Path, limit: u64) -> io::Result<(File, Vec<u8>)> {

@@ -52,6 +52,7 @@ pub enum Durability {
 /// Replaces or creates the file at `path`, with mode `mode` (as for chmod, regardless of the umask).
 ///
 /// # Errors
+///
 /// Any from `write` or the file system; `InvalidInput` if `path` does not name a file, or names something that
 /// is neither a file nor a link, such as a folder or `/dev/null`. The target is then unchanged.
 pub fn replace(
@@ -83,6 +84,7 @@ fn system_error(error: getrandom::Error) -> io::Error {
 /// later file is kept.
 ///
 /// # Errors
+///
 /// `AlreadyExists`; otherwise as for [`replace`].
 pub fn create(
     path: &Path,

@@ -396,6 +396,7 @@ impl Connection {
     /// generated on the spot. Up to 65,535 bytes become one record; more have to be moved.
     ///
     /// # Panics
+    ///
     /// If `write` removes bytes from the buffer that it did not append. If `write` panics, what it
     /// appended is removed.
     pub fn stdout_in_place(&mut self, id: RequestId, write: impl FnOnce(&mut BytesMut)) -> bool {

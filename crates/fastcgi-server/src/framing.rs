@@ -48,6 +48,7 @@ impl Framing {
     /// consumed; its padding is skipped here.
     ///
     /// # Errors
+    ///
     /// The version byte, if it is not 1.
     pub(crate) fn next_header(&mut self) -> Option<Result<Header, u8>> {
         debug_assert_eq!(self.content_left, 0, "content of the previous record was not consumed");

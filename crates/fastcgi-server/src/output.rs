@@ -70,6 +70,7 @@ impl Output {
     /// Appends one record, copied.
     ///
     /// # Panics
+    ///
     /// If the content has more than 65,535 bytes.
     pub(crate) fn record(
         &mut self,
@@ -126,6 +127,7 @@ impl Output {
     /// bytes become several records, at the cost of moving them; no bytes make no record.
     ///
     /// # Panics
+    ///
     /// If `write` removes bytes that were there before. (If `write` itself panics, what it appended is
     /// removed.)
     pub(crate) fn in_place(

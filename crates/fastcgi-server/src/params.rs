@@ -38,6 +38,7 @@ impl Params {
     /// Creates a list from a block gathered from the wire.
     ///
     /// # Errors
+    ///
     /// The offset of the first pair that extends beyond the block's end.
     pub(crate) fn from_block(block: Bytes) -> Result<Params, usize> {
         pairs::check(&block)?;
@@ -59,6 +60,7 @@ impl Params {
     /// Returns a name or value obtained from this list as a share of the block, without copying.
     ///
     /// # Panics
+    ///
     /// If `part` is not a part of this list.
     pub fn slice(&self, part: &[u8]) -> Bytes {
         self.block.slice_ref(part)

@@ -152,6 +152,7 @@ impl Header {
     /// Creates the header of a record without padding.
     ///
     /// # Panics
+    ///
     /// If the content has more than 65,535 bytes. A length truncated to 16 bits would make the peer parse the
     /// rest of the content as records.
     pub const fn new(
@@ -167,6 +168,7 @@ impl Header {
     /// Parses a header.
     ///
     /// # Errors
+    ///
     /// The version byte, if it is not 1: no other byte can be trusted then.
     pub fn decode(bytes: [u8; HEADER_LENGTH]) -> Result<Header, u8> {
         let [version, record_type, id_1, id_0, length_1, length_0, padding_length, _reserved] =

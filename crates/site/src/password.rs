@@ -49,6 +49,7 @@ impl Password {
     /// Parses the output of [`Password::make_hash`].
     ///
     /// # Errors
+    ///
     /// If it is not such a line.
     pub fn from_hash(line: &str) -> Result<Password, BadHash> {
         let mut parts = line.trim().split(':');
@@ -68,6 +69,7 @@ impl Password {
     /// Makes the hash of a password with a fresh salt, at the current cost ([`ROUNDS`]): some tenths of a second.
     ///
     /// # Errors
+    ///
     /// If the system provides no random bytes.
     pub fn make_hash(text: &str) -> Result<String, NoRandomness> {
         Ok(hash_with(text, &random::<SALT_BYTES>()?))

@@ -110,6 +110,7 @@ impl Store {
     /// Runs a query. All that `look` reads is one snapshot.
     ///
     /// # Errors
+    ///
     /// If another process holds the file for longer than [`PATIENCE`], or the store cannot be used; the error says what
     /// its owner can do.
     pub async fn read<T>(
@@ -135,6 +136,7 @@ impl Store {
     /// any version. Waits for locks, so only use it where no loop runs.
     ///
     /// # Errors
+    ///
     /// If it cannot be read; also while it holds an incomplete change, which the next start rolls back.
     pub(crate) fn look<T>(
         &self,
@@ -156,6 +158,7 @@ impl Store {
     /// Concurrent changes are made in as many turns of the loop.
     ///
     /// # Errors
+    ///
     /// As [`Store::read`], and if the disk is full; then nothing has been changed.
     pub async fn write<T>(
         &self,
@@ -183,6 +186,7 @@ impl Store {
     /// Reads every page and every index of the file.
     ///
     /// # Errors
+    ///
     /// [`StoreError::Damaged`] with what SQLite found; and as [`Store::read`].
     pub async fn check(&self) -> Result<(), StoreError> {
         let found: String = self
@@ -197,6 +201,7 @@ impl Store {
     /// folder that others can write to (`/tmp`).
     ///
     /// # Errors
+    ///
     /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
     /// [`StoreError::NotACopy`] if `target` is some other file; and if the copy cannot be written. What was at that
     /// path is still there then.

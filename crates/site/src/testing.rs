@@ -33,6 +33,7 @@ impl TestResponse {
     /// Returns the body as text.
     ///
     /// # Panics
+    ///
     /// If it is not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body of the response is not UTF-8")
@@ -67,6 +68,7 @@ pub fn request(method: &str, path: &str) -> http::request::Builder {
 /// Sends a request and reads the response.
 ///
 /// # Panics
+///
 /// If the body of the response breaks off.
 pub fn send(router: &Router, request: Request<Body>) -> TestResponse {
     block_on(async {

@@ -22,6 +22,7 @@ use crate::report::Failure;
 /// Loads the settings for a command run at a terminal.
 ///
 /// # Errors
+///
 /// If any of them is wrong.
 pub(crate) fn valid_settings(command_line: &CommandLine) -> Result<Configuration, Failure> {
     let configuration = config::load(command_line);

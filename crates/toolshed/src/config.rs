@@ -166,6 +166,7 @@ pub(crate) fn file_of(command_line: &CommandLine) -> Option<PathBuf> {
 /// Reads a whole settings file, without blocking if it is a pipe.
 ///
 /// # Errors
+///
 /// Any from the file system; also if it is not a regular file, too long, or not UTF-8.
 pub(crate) fn read_text(file: &Path) -> io::Result<String> {
     let (_, bytes) = atomic_file::read_small(file, MAX_FILE_BYTES)?;

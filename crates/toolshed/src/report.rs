@@ -82,6 +82,7 @@ pub(crate) fn exit_code<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
 /// Writes a result to standard output.
 ///
 /// # Errors
+///
 /// If it cannot be written, unless the reader has gone away (`toolshed tools | head -1`).
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

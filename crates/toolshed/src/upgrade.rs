@@ -61,6 +61,7 @@ pub(crate) fn is_good_copy() -> bool {
 /// server started this program through the launcher.
 ///
 /// # Errors
+///
 /// If the program's own path cannot be found, for example without /proc.
 pub(crate) fn begin(command_line: &CommandLine, spawned: bool) -> io::Result<Upgrade> {
     let program = ProgramFile::find()?;
@@ -172,6 +173,7 @@ fn is_default_file(file: &Path) -> bool {
 /// Saves the running version as the last good one.
 ///
 /// # Errors
+///
 /// Any from the file system; the one that was saved before is unchanged then.
 pub(crate) fn save_program() -> io::Result<()> {
     let path = std::env::current_exe()?;
@@ -197,6 +199,7 @@ pub(crate) fn save_program() -> io::Result<()> {
 /// before would come back.
 ///
 /// # Errors
+///
 /// Any from the file system; the one that was saved before is not used any more then.
 pub(crate) fn save_configuration(configuration: &Configuration) -> io::Result<()> {
     let (Some(folder), Some(file)) = (folder(), config::file_of(&configuration.command_line))
@@ -237,6 +240,7 @@ fn replace(
 /// Copies a file to `toolshed.new`, checks it, and replaces the program by it. Running processes notice by themselves.
 ///
 /// # Errors
+///
 /// If it cannot be copied, or does not pass its check.
 pub(crate) fn install(command_line: &CommandLine, file: &Path) -> Result<PathBuf, Failure> {
     let Ok(program) = ProgramFile::find() else {

@@ -24,6 +24,7 @@ pub(crate) const USUAL_HEADERS: usize = 16;
 /// rules below.
 ///
 /// # Errors
+///
 /// One sentence, if there are more than a request can have.
 pub(crate) fn add(
     params: &Params,

@@ -37,6 +37,7 @@ pub(crate) struct Head {
 /// Builds the request's head. `secret`: the names of variables that hold passwords.
 ///
 /// # Errors
+///
 /// One sentence on what is malformed; the only possible response is 400.
 pub(crate) fn head(
     params: Params,

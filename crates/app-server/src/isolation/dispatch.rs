@@ -71,6 +71,7 @@ impl<S: HttpService> Application<S> {
     /// Has the service answer a request in a process of its own. `arrival` belongs to the request's body.
     ///
     /// # Errors
+    ///
     /// The process failed, or the request was ended because of its body.
     async fn answer_isolated(
         &self,

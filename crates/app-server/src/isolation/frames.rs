@@ -36,6 +36,7 @@ impl PipeFrame {
     /// Writes the frame; waits for room.
     ///
     /// # Errors
+    ///
     /// When the reader has gone.
     pub(crate) async fn write(self, pipe: &mut Writer) -> io::Result<()> {
         let (kind, mut bytes) = match self {
@@ -116,6 +117,7 @@ impl Frames {
     /// Returns the next frame, if it has arrived.
     ///
     /// # Errors
+    ///
     /// When the bytes are not a frame.
     pub(crate) fn next(&mut self) -> Result<Option<PipeFrame>, &'static str> {
         const NONSENSE: &str = "its process sent a malformed response";

@@ -122,6 +122,7 @@ impl<S> Application<S> {
     /// Counts a request that starts. `arrival` belongs to its body.
     ///
     /// # Errors
+    ///
     /// When every request is refused, this part of the program is quarantined, or there are too many
     /// requests.
     pub(crate) fn enter(

@@ -22,6 +22,7 @@ impl<S: HttpService> Application<S> {
     /// runs; `arrival` belongs to the request's body.
     ///
     /// # Errors
+    ///
     /// The service panicked, its response cannot be sent, or the request was ended because of its body.
     pub(crate) async fn answer_here(
         &self,

@@ -21,6 +21,7 @@ use crate::request::panic_guard::Foreign;
 /// Checks whether a response can be sent, and returns the length its body must have, if it states one.
 ///
 /// # Errors
+///
 /// Why the response cannot be sent.
 pub(crate) fn stated_length<B: HttpBody>(
     response: &mut Response<B>,

@@ -27,6 +27,7 @@ use crate::worker::{end_with_supervisor, is_worker};
 /// Opens the listen socket. Returns the process, still in phase starting, and what it has to take over.
 ///
 /// # Errors
+///
 /// When the socket cannot be opened or signals cannot be received.
 pub(super) fn open<S: HttpService>(
     parts: Parts<S>,

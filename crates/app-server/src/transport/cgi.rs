@@ -27,6 +27,7 @@ use crate::transport::single::{self, Ended, Input, Output};
 /// Answers the request in the environment.
 ///
 /// # Errors
+///
 /// When the response was not sent in full.
 pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Result<(), Error> {
     let output = take_standard_output(&application).map_err(Error::Answer)?;
@@ -58,6 +59,7 @@ fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output
 /// Builds the request from the environment and descriptor 0.
 ///
 /// # Errors
+///
 /// One sentence on what is malformed.
 fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Input>), String> {
     let environment: Vec<_> = std::env::vars_os().collect();

@@ -45,6 +45,7 @@ pub(crate) enum Ended {
 /// still sending it gets to read the response.
 ///
 /// # Errors
+///
 /// When the response cannot be written: the reader has gone, or has stopped reading for too long.
 pub(crate) async fn run<S: HttpService>(
     application: Rc<Application<S>>,
@@ -117,6 +118,7 @@ impl Input {
     /// A body from a descriptor, of `length` bytes if known.
     ///
     /// # Errors
+    ///
     /// When the system refuses.
     pub(crate) fn new(
         descriptor: OwnedFd,
@@ -250,6 +252,7 @@ impl Output {
     /// are left unchanged and writes block.
     ///
     /// # Errors
+    ///
     /// When the system refuses.
     pub(crate) fn new(
         descriptor: OwnedFd,

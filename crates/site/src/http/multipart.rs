@@ -56,6 +56,7 @@ impl Multipart {
     /// Parses the form in a body, by the boundary in the headers.
     ///
     /// # Errors
+    ///
     /// 400 if the headers name no boundary.
     pub fn new(headers: &HeaderMap, body: Body) -> Result<Self, HttpError> {
         let media_type =
@@ -81,6 +82,7 @@ impl Multipart {
     /// Returns the next field; the unread rest of the previous one is skipped.
     ///
     /// # Errors
+    ///
     /// 400 if the form is incomplete or malformed.
     pub async fn next_field(&mut self) -> Result<Option<Field<'_>>, HttpError> {
         // The parser can skip by itself, but then its progress is not visible.
@@ -131,6 +133,7 @@ impl Field<'_> {
     /// Returns the next chunk of the field's content, and `None` at its end.
     ///
     /// # Errors
+    ///
     /// 400 if the form is incomplete or malformed.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         self.form.chunk().await
@@ -139,6 +142,7 @@ impl Field<'_> {
     /// Reads the whole field as text of at most `limit` bytes. Invalid UTF-8 is replaced.
     ///
     /// # Errors
+    ///
     /// 413 that names the limit; 400 if the form is incomplete or malformed.
     pub async fn text(mut self, limit: usize) -> Result<String, HttpError> {
         let mut text = Vec::new();

@@ -58,6 +58,7 @@ impl Chunks {
     /// Reads the whole body into memory, if it has at most `limit` bytes.
     ///
     /// # Errors
+    ///
     /// 413 that names the limit; 400 if the body broke off.
     pub async fn collect(mut self, limit: usize) -> Result<Vec<u8>, HttpError> {
         if self.body.size_hint().lower() > limit as u64 {

@@ -40,6 +40,7 @@ impl Gate {
     /// Responds to the web server.
     ///
     /// # Errors
+    ///
     /// The page that refuses; also if the visitor cannot be identified.
     pub(crate) async fn authorize(
         &self,

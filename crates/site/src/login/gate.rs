@@ -60,6 +60,7 @@ impl Gate {
     /// Identifies the visitor, and refuses a request that another site has made the owner's browser send.
     ///
     /// # Errors
+    ///
     /// The response to send instead.
     pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let visitor = self.recognize(request.headers(), request.extensions()).await?;

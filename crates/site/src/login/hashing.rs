@@ -50,6 +50,7 @@ impl Hashing {
     /// counted, so that a full queue costs neither an attempt nor a write.
     ///
     /// # Errors
+    ///
     /// If too many wait already, or it takes too long.
     pub(crate) async fn permit(&self, password: &Password) -> Result<Option<Permit<'_>>, Busy> {
         if password.is_slow() { self.queue.enter().await.map(Some) } else { Ok(None) }
@@ -58,6 +59,7 @@ impl Hashing {
     /// Makes the hash of a password, once the queue allows.
     ///
     /// # Errors
+    ///
     /// As [`Hashing::permit`]; if the system refuses a process for it, or provides no random bytes.
     pub(crate) async fn hash_of(&self, text: &str, process: Process) -> Result<String, Busy> {
         let permit = self.queue.enter().await?;
@@ -71,6 +73,7 @@ impl Hashing {
 /// Returns whether this is the password.
 ///
 /// # Errors
+///
 /// If the system refuses a process for it; then nothing is known about the password.
 pub(crate) async fn is(
     password: &Password,

@@ -58,6 +58,7 @@ impl Queue {
     /// Waits for a permit.
     ///
     /// # Errors
+    ///
     /// At once if [`MAX_WAITING`] wait already; after [`PATIENCE`].
     pub(super) async fn enter(&self) -> Result<Permit<'_>, Busy> {
         let since = Instant::now();

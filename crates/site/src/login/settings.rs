@@ -62,6 +62,7 @@ impl LoginSettings {
     /// Returns whether the set-up page has set a password in the past. Creates nothing.
     ///
     /// # Errors
+    ///
     /// If the store cannot be read.
     pub async fn has_set_up(&self) -> Result<bool, StoreError> {
         let store = self.store();
@@ -75,6 +76,7 @@ impl LoginSettings {
     /// Only call it where no loop runs.
     ///
     /// # Errors
+    ///
     /// If the store cannot be read; also if a process was killed in the middle of a change, until the next
     /// process that uses the store has rolled that back.
     pub fn look_for_set_up(&self) -> Result<bool, StoreError> {
@@ -90,6 +92,7 @@ impl LoginSettings {
     /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`MadeUp::keep`].
     ///
     /// # Errors
+    ///
     /// If the secret key cannot be read.
     pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
         let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE), self.trust)?;
@@ -121,6 +124,7 @@ impl MadeUp {
     /// start leaves nothing behind.
     ///
     /// # Errors
+    ///
     /// If the secret key's file cannot be created.
     pub fn keep(&self) -> Result<(), StoreError> {
         self.new_key.as_ref().map_or(Ok(()), NewKey::keep)

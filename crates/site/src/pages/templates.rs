@@ -36,6 +36,7 @@ impl Templates {
     /// Fills a template with these values.
     ///
     /// # Errors
+    ///
     /// If a template of the set is broken, or this one needs a value that is missing.
     pub(crate) fn render(&self, name: &str, context: &Context) -> Result<String, String> {
         let tera = self.0.as_ref().map_err(String::clone)?;

@@ -131,6 +131,7 @@ const HEADER: &[u8; 16] = b"SQLite format 3\0";
 /// link, only the link is.
 ///
 /// # Errors
+///
 /// [`StoreError::NotACopy`].
 pub(super) fn refuse_other_files(target: &Path) -> Result<(), StoreError> {
     if !fs::symlink_metadata(target).is_ok_and(|found| found.is_file() && found.len() > 0) {

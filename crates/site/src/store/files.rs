@@ -49,6 +49,7 @@ impl Trust {
 /// tightens its permissions. An account that can create files there can replace the store or the key.
 ///
 /// # Errors
+///
 /// If it cannot be created, or is open to others and cannot be tightened ([`StoreError::Exposed`]); if folder or file
 /// belong to another account ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
 pub(crate) fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
@@ -61,6 +62,7 @@ pub(crate) fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreEr
 /// Like [`private_folder_of`], for a folder that may be missing and is not created.
 ///
 /// # Errors
+///
 /// As for [`private_folder_of`].
 pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
     let folder = folder_of(file);
@@ -87,6 +89,7 @@ pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreErro
 /// Refuses a file that belongs neither to this account nor to the folder's.
 ///
 /// # Errors
+///
 /// [`StoreError::Foreign`]; if the folder cannot be examined.
 pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
@@ -103,6 +106,7 @@ pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
 /// Refuses to write a file where another account could replace it.
 ///
 /// # Errors
+///
 /// [`StoreError::Replaceable`].
 pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);

@@ -100,6 +100,7 @@ fn close(file: &Path, mode: u32) -> Result<(), StoreError> {
 /// file would release SQLite's.
 ///
 /// # Errors
+///
 /// [`StoreError::NoLocks`] if it has none.
 pub(super) fn has_locks(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);

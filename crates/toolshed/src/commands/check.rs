@@ -33,6 +33,7 @@ const RULES_TEXT: &str = include_str!("../../../../htaccess");
 /// Prints what was found.
 ///
 /// # Errors
+///
 /// Exit code 2 if the settings are wrong, 1 if something else would not work.
 pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(), Failure> {
     let configuration = config::load(command_line);

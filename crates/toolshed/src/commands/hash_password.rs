@@ -19,6 +19,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Reads the password and prints the line.
 ///
 /// # Errors
+///
 /// Also if standard output is appended to a file that already has the setting: twice is not valid TOML.
 pub(crate) fn run() -> Result<(), Failure> {
     let output = file_of_output();
@@ -63,6 +64,7 @@ fn file_of_output() -> Option<String> {
 /// Asks for the password at the terminal, or reads it from standard input.
 ///
 /// # Errors
+///
 /// If it is empty or longer than a login accepts, or was not typed the same way twice.
 pub(super) fn new_password() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {

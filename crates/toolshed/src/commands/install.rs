@@ -10,6 +10,7 @@ use crate::{log, upgrade};
 /// Checks and installs.
 ///
 /// # Errors
+///
 /// If the file is rejected; the program is unchanged then.
 pub(crate) fn run(command_line: &CommandLine, file: &Path) -> Result<(), Failure> {
     log::to_stderr_from(tracing::Level::WARN);

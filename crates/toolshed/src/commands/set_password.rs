@@ -18,6 +18,7 @@ use crate::report::{self, Failure};
 /// Reads the password and writes its hash.
 ///
 /// # Errors
+///
 /// If the password is too short, too long or too common, or if the file cannot be read, changed or written; it
 /// is then unchanged.
 pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use crate::{commands, upgrade};
 /// Checks; `keep`: keeps a copy of this version, for the launcher.
 ///
 /// # Errors
+///
 /// If this version, with this configuration, could not serve.
 pub(crate) fn run(command_line: &CommandLine, keep: bool) -> Result<(), Failure> {
     let configuration = commands::valid_settings(command_line)?;

@@ -518,6 +518,7 @@ impl Key {
     /// Stores a value.
     ///
     /// # Errors
+    ///
     /// What to write instead, starting with "write"; nothing is changed then.
     pub(crate) fn take(
         &self,

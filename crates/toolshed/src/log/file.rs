@@ -77,6 +77,7 @@ impl LogFile {
     /// file; its folder is closed to other accounts, every other folder keeps its mode.
     ///
     /// # Errors
+    ///
     /// Any from the file system.
     pub(super) fn open(path: &Path, usual: Option<&Path>, limit: u64) -> io::Result<LogFile> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -97,6 +98,7 @@ impl LogFile {
     /// Redirects standard output and error into the file, too.
     ///
     /// # Errors
+    ///
     /// Any from `dup2(2)`.
     pub(super) fn redirect_output(&mut self) -> io::Result<()> {
         descriptors::redirect_output(self.file.as_fd())?;
@@ -107,6 +109,7 @@ impl LogFile {
     /// Appends a line.
     ///
     /// # Errors
+    ///
     /// Any from `write(2)`; part of the line may have been written.
     pub(super) fn append(&mut self, line: &[u8]) -> io::Result<()> {
         self.look(line.len() as u64);

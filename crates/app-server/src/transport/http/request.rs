@@ -15,6 +15,7 @@ use crate::request::body::Body;
 /// Checks whether the server can handle a request. hyper has already refused malformed ones.
 ///
 /// # Errors
+///
 /// Why it cannot.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
     if request.method() == Method::CONNECT {
@@ -32,6 +33,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), &'static str> {
 /// Checks the Host header (RFC 9112 §3.2): duplicates are used to smuggle requests past a proxy.
 ///
 /// # Errors
+///
 /// What is wrong with it.
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
     let mut hosts = headers.get_all(HOST).iter();

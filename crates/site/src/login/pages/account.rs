@@ -149,6 +149,7 @@ async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
 /// Checks the password that comes with every change; returns whether it is right.
 ///
 /// # Errors
+///
 /// Too many attempts: someone who finds an open session must not be able to guess at leisure.
 pub(super) async fn is_owner_present(request: &LoginRequest) -> Result<bool, HttpError> {
     let (client, password) = (client_of(request)?, password(request).await?);

@@ -13,6 +13,7 @@ use crate::login::throttle::Wait;
 /// Asks a program to wait. For a browser it does nothing: the caller shows [`page`] or its form.
 ///
 /// # Errors
+///
 /// If the client is a program: this is its response.
 pub(super) fn refuse_program(request: &LoginRequest, wait: Wait) -> Result<(), HttpError> {
     if request.is_program() { Err(error(wait)) } else { Ok(()) }
