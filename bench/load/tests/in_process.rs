@@ -161,7 +161,7 @@ async fn answer_all(stream: &mut Stream) -> io::Result<()> {
     let mut protocol = Connection::new(Limits::default());
     loop {
         let mut input = bytes::BytesMut::with_capacity(65536);
-        if poll_fn(|cx| stream.poll_read_into(cx, &mut input)).await? == 0 {
+        if poll_fn(|context| stream.poll_read_into(context, &mut input)).await? == 0 {
             return Ok(());
         }
         protocol.handle_input(input.freeze());
@@ -174,7 +174,7 @@ async fn answer_all(stream: &mut Stream) -> io::Result<()> {
         while protocol.unsent() > 0 {
             let output = protocol.take_unsent();
             let slices = [io::IoSlice::new(&output)];
-            poll_fn(|cx| stream.poll_write_vectored(cx, &slices)).await?;
+            poll_fn(|context| stream.poll_write_vectored(context, &slices)).await?;
         }
     }
 }

@@ -36,8 +36,8 @@ fn main() -> std::io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(1800);
         for _ in 0..ROUNDS {
             let mut timer = sleep_until(deadline);
-            poll_fn(|cx| {
-                assert!(Pin::new(&mut timer).poll(cx).is_pending());
+            poll_fn(|context| {
+                assert!(Pin::new(&mut timer).poll(context).is_pending());
                 Poll::Ready(())
             })
             .await;

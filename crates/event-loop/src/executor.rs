@@ -45,13 +45,21 @@ pub(crate) type Outcome = Result<Box<dyn Any>, Box<dyn Any + Send>>;
 
 /// A future with any output, which is only boxed if it is wanted.
 pub(crate) trait AnyTask {
-    fn poll_any(self: Pin<&mut Self>, cx: &mut Context<'_>, wanted: bool) -> Poll<Box<dyn Any>>;
+    fn poll_any(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        wanted: bool,
+    ) -> Poll<Box<dyn Any>>;
 }
 
 impl<F: Future + 'static> AnyTask for F {
-    fn poll_any(self: Pin<&mut Self>, cx: &mut Context<'_>, wanted: bool) -> Poll<Box<dyn Any>> {
+    fn poll_any(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        wanted: bool,
+    ) -> Poll<Box<dyn Any>> {
         // Boxing a zero-sized type such as `()` allocates nothing.
-        self.poll(cx)
+        self.poll(context)
             .map(|output| if wanted { Box::new(output) as Box<dyn Any> } else { Box::new(()) })
     }
 }
@@ -154,7 +162,7 @@ impl Executor {
 
     /// Returns the outcome of an ended task and removes the task, or registers the waker; `None` if there is no such
     /// task.
-    pub(crate) fn poll_join(&self, key: Key, cx: &Context<'_>) -> Option<Poll<Outcome>> {
+    pub(crate) fn poll_join(&self, key: Key, context: &Context<'_>) -> Option<Poll<Outcome>> {
         let mut tasks = self.tasks.borrow_mut();
         let row = tasks.get_mut(key)?;
         if matches!(row.stage, Stage::Ended(_)) {
@@ -165,10 +173,10 @@ impl Executor {
                 _ => None,
             };
         }
-        if !row.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(cx.waker())) {
+        if !row.joiner.as_ref().is_some_and(|joiner| joiner.will_wake(context.waker())) {
             drop(tasks);
             // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
-            let joiner = cx.waker().clone();
+            let joiner = context.waker().clone();
             let old = self.tasks.borrow_mut().get_mut(key)?.joiner.replace(joiner);
             drop(old);
         }

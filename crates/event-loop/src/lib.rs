@@ -240,18 +240,18 @@ mod tests {
             let mut buffer = BytesMut::with_capacity(16);
             loop {
                 buffer.clear();
-                poll_fn(|cx| far.poll_read_into(cx, &mut buffer)).await.unwrap();
+                poll_fn(|context| far.poll_read_into(context, &mut buffer)).await.unwrap();
                 let slice = [io::IoSlice::new(&buffer)];
-                poll_fn(|cx| far.poll_write_vectored(cx, &slice)).await.unwrap();
+                poll_fn(|context| far.poll_write_vectored(context, &slice)).await.unwrap();
             }
         })
         .detach();
         let mut buffer = BytesMut::with_capacity(16);
         for _ in 0..turns {
             let slice = [io::IoSlice::new(b"x")];
-            poll_fn(|cx| near.poll_write_vectored(cx, &slice)).await.unwrap();
+            poll_fn(|context| near.poll_write_vectored(context, &slice)).await.unwrap();
             buffer.clear();
-            poll_fn(|cx| near.poll_read_into(cx, &mut buffer)).await.unwrap();
+            poll_fn(|context| near.poll_read_into(context, &mut buffer)).await.unwrap();
             time::timeout(Duration::from_secs(1), yield_now()).await.unwrap();
         }
     }

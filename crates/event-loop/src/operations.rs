@@ -19,7 +19,7 @@ pub(crate) fn grant_operations() {
 
 /// Takes one operation from the budget of this poll. If it is used up, the task has to wait for its next turn; the
 /// budget is renewed here for futures that are not polled as tasks of this loop.
-pub(crate) fn poll_operation(cx: &Context<'_>) -> Poll<()> {
+pub(crate) fn poll_operation(context: &Context<'_>) -> Poll<()> {
     match OPERATIONS_LEFT.get().checked_sub(1) {
         Some(left) => {
             OPERATIONS_LEFT.set(left);
@@ -27,7 +27,7 @@ pub(crate) fn poll_operation(cx: &Context<'_>) -> Poll<()> {
         }
         None => {
             grant_operations();
-            cx.waker().wake_by_ref();
+            context.waker().wake_by_ref();
             Poll::Pending
         }
     }

@@ -81,10 +81,10 @@ impl Reader {
     /// the end.
     pub fn poll_read_into(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_read_bytes(cx, buffer)
+        self.descriptor.poll_read_bytes(context, buffer)
     }
 
     /// Ready once the write end is closed, even if there are still bytes to read. Never ready for what the kernel
@@ -95,8 +95,8 @@ impl Reader {
     /// # Errors
     ///
     /// If the pipe cannot be watched (no memory).
-    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_closed(cx)
+    pub fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_closed(context)
     }
 }
 
@@ -122,11 +122,11 @@ impl Writer {
     /// `BrokenPipe` if the read end is closed, or after a shutdown.
     pub fn poll_write_vectored(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.descriptor {
-            Some(descriptor) => descriptor.poll_write(cx, slices),
+            Some(descriptor) => descriptor.poll_write(context, slices),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
@@ -150,38 +150,38 @@ impl AsFd for Reader {
 impl AsyncRead for Reader {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_buf(cx, buffer)
+        self.descriptor.poll_read_buf(context, buffer)
     }
 }
 
 impl hyper::rt::Read for Reader {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_cursor(cx, cursor).map_ok(|_| ())
+        self.descriptor.poll_read_cursor(context, cursor).map_ok(|_| ())
     }
 }
 
 impl AsyncWrite for Writer {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Writer::poll_write_vectored(&mut self, cx, &[IoSlice::new(bytes)])
+        Writer::poll_write_vectored(&mut self, context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Writer::poll_write_vectored(&mut self, cx, slices)
+        Writer::poll_write_vectored(&mut self, context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -111,7 +111,7 @@ impl Inbox {
     }
 
     /// Takes one pending signal, or registers the waker.
-    pub(super) fn take(&self, key: Key, cx: &Context<'_>) -> Option<Signal> {
+    pub(super) fn take(&self, key: Key, context: &Context<'_>) -> Option<Signal> {
         let mut listeners = self.listeners.borrow_mut();
         let listener = listeners.get_mut(key)?;
         for (pending, signal) in listener.pending.iter_mut().zip(ALL) {
@@ -120,10 +120,10 @@ impl Inbox {
                 return Some(signal);
             }
         }
-        if !listener.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker())) {
+        if !listener.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(context.waker())) {
             drop(listeners);
             // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
-            let waiter = cx.waker().clone();
+            let waiter = context.waker().clone();
             let old = self.listeners.borrow_mut().get_mut(key)?.waiter.replace(waiter);
             drop(old);
         }

@@ -102,12 +102,12 @@ impl Signals {
     /// Of several pending signals, SIGTERM comes first. As always with signals, one that is sent again before the
     /// kernel has delivered it arrives once. Waits forever if the loop it belongs to does not run on this thread.
     pub async fn recv(&mut self) -> Signal {
-        poll_fn(|cx| self.poll_recv(cx)).await
+        poll_fn(|context| self.poll_recv(context)).await
     }
 
     /// Same as [`recv`](Self::recv), for hand-written futures.
-    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Signal> {
-        let taken = with_loop(self.owner, |state| state.signals.take(self.key, cx));
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Signal> {
+        let taken = with_loop(self.owner, |state| state.signals.take(self.key, context));
         match taken.flatten() {
             Some(signal) => Poll::Ready(signal),
             None => Poll::Pending,

@@ -60,14 +60,14 @@ impl Descriptor {
     /// Reads into the spare capacity of `buffer`.
     pub(crate) fn poll_read_bytes(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         let room = buffer.capacity() - buffer.len();
         if room == 0 {
             return Poll::Ready(Err(full_buffer()));
         }
-        self.poll_read(cx, room, |fd| read_into_bytes(fd, buffer))
+        self.poll_read(context, room, |fd| read_into_bytes(fd, buffer))
     }
 
     /// Reads into the spare capacity of `buffer` without checking the recorded readiness.
@@ -85,7 +85,7 @@ impl Descriptor {
     }
 
     /// Waits until the peer has stopped writing.
-    pub(crate) fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.watch {
                 // Without the poll set, only a read finds out.
@@ -97,7 +97,7 @@ impl Descriptor {
                     let closed = with_loop(owner, |state| {
                         let closed = state.reactor.read_is_closed(key);
                         if closed == Some(false) {
-                            state.reactor.wait_edge(key, Direction::Read, cx.waker());
+                            state.reactor.wait_edge(key, Direction::Read, context.waker());
                         }
                         closed
                     });
@@ -115,36 +115,36 @@ impl Descriptor {
     /// Reads into the unfilled part of tokio's buffer.
     pub(crate) fn poll_read_buf(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let room = buffer.remaining();
-        self.poll_read(cx, room, |fd| read_into_read_buf(fd, buffer)).map_ok(|_| ())
+        self.poll_read(context, room, |fd| read_into_read_buf(fd, buffer)).map_ok(|_| ())
     }
 
     /// Reads into the unfilled part of hyper's buffer.
     pub(crate) fn poll_read_cursor(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         mut cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<usize>> {
         let room = cursor.remaining();
-        self.poll_read(cx, room, |fd| read_into_cursor(fd, &mut cursor))
+        self.poll_read(context, room, |fd| read_into_cursor(fd, &mut cursor))
     }
 
     /// Writes the start of `slices`; returns the number of bytes written.
     pub(crate) fn poll_write(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        ready!(poll_operation(cx));
+        ready!(poll_operation(context));
         loop {
-            ready!(self.poll_ready(cx, Direction::Write))?;
+            ready!(self.poll_ready(context, Direction::Write))?;
             count(|counters| &counters.writes);
             match write_slices(self.fd.as_fd(), slices) {
                 Ok(written) => {
@@ -159,8 +159,8 @@ impl Descriptor {
     }
 
     /// Waits until the descriptor is writable for the first time: the end of a connect.
-    pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_ready(cx, Direction::Write)
+    pub(crate) fn poll_connected(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_ready(context, Direction::Write)
     }
 
     /// Records that a connect is in progress, as if a write had blocked.
@@ -170,13 +170,13 @@ impl Descriptor {
 
     fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         room: usize,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        ready!(poll_operation(cx));
+        ready!(poll_operation(context));
         loop {
-            ready!(self.poll_ready(cx, Direction::Read))?;
+            ready!(self.poll_ready(context, Direction::Read))?;
             count(|counters| &counters.reads);
             match read(self.fd.as_fd()) {
                 Ok(count) => {
@@ -208,7 +208,11 @@ impl Descriptor {
     }
 
     /// Waits until a read or write is worth trying.
-    fn poll_ready(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+    fn poll_ready(
+        &mut self,
+        context: &mut Context<'_>,
+        direction: Direction,
+    ) -> Poll<io::Result<()>> {
         loop {
             match self.watch {
                 Watch::Unsupported => return Poll::Ready(Ok(())),
@@ -226,7 +230,7 @@ impl Descriptor {
                     let may_try = with_loop(owner, |state| {
                         let may_try = state.reactor.may_try(key, direction);
                         if may_try == Some(false) {
-                            state.reactor.wait_edge(key, direction, cx.waker());
+                            state.reactor.wait_edge(key, direction, context.waker());
                         }
                         may_try
                     });

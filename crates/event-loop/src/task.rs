@@ -49,11 +49,11 @@ pub fn spawn_now<F: Future + 'static>(future: F) -> Task<F::Output> {
 /// to.
 pub async fn yield_now() {
     let mut yielded = false;
-    poll_fn(|cx| {
+    poll_fn(|context| {
         if std::mem::replace(&mut yielded, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        context.waker().wake_by_ref();
         Poll::Pending
     })
     .await;
@@ -113,13 +113,14 @@ impl<T: 'static> Task<T> {
     ///
     /// If the task does not belong to the loop that runs on this thread.
     pub async fn outcome(mut self) -> Result<T, Panic> {
-        poll_fn(|cx| self.poll_outcome(cx)).await
+        poll_fn(|context| self.poll_outcome(context)).await
     }
 
-    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Result<T, Panic>> {
         assert!(!self.done, "a task was awaited again after it had ended");
         let state = current().filter(|state| state.id == self.owner);
-        let Some(outcome) = state.and_then(|state| state.executor.poll_join(self.key, cx)) else {
+        let Some(outcome) = state.and_then(|state| state.executor.poll_join(self.key, context))
+        else {
             panic!("a task was awaited that does not belong to the event loop on this thread");
         };
         outcome.map(|outcome| {
@@ -140,8 +141,8 @@ impl<T: 'static> Task<T> {
 impl<T: 'static> Future for Task<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.poll_outcome(cx).map(|outcome| match outcome {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        self.poll_outcome(context).map(|outcome| match outcome {
             Ok(output) => output,
             Err(panic) => resume_unwind(panic.payload),
         })

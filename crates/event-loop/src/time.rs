@@ -85,14 +85,15 @@ impl Sleep {
     }
 
     /// Sets the timer, or replaces its waker by that of this context.
-    fn set_timer(&mut self, cx: &Context<'_>) {
+    fn set_timer(&mut self, context: &Context<'_>) {
         if let Some((owner, key)) = self.timer {
-            let known = with_loop(owner, |state| state.timers.borrow().will_wake(key, cx.waker()));
+            let known =
+                with_loop(owner, |state| state.timers.borrow().will_wake(key, context.waker()));
             match known.flatten() {
                 Some(true) => return,
                 Some(false) => {
                     // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
-                    let waker = cx.waker().clone();
+                    let waker = context.waker().clone();
                     let old = with_loop(owner, |state| {
                         state.timers.borrow_mut().replace_waker(key, waker)
                     });
@@ -102,7 +103,7 @@ impl Sleep {
                 None => {}
             }
         }
-        let waker = cx.waker().clone();
+        let waker = context.waker().clone();
         self.timer = with_current(|state| {
             count(|counters| &counters.timers_set);
             let key = state.timers.borrow_mut().insert(self.deadline, waker);
@@ -126,12 +127,12 @@ impl Sleep {
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if self.is_elapsed() {
             self.clear_timer();
             Poll::Ready(())
         } else {
-            self.set_timer(cx);
+            self.set_timer(context);
             Poll::Pending
         }
     }
@@ -164,12 +165,12 @@ impl<F> Timeout<F> {
 impl<F: Future> Future for Timeout<F> {
     type Output = Result<F::Output, Elapsed>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let parts = self.project();
-        if let Poll::Ready(output) = parts.future.poll(cx) {
+        if let Poll::Ready(output) = parts.future.poll(context) {
             return Poll::Ready(Ok(output));
         }
-        ready!(Pin::new(parts.sleep).poll(cx));
+        ready!(Pin::new(parts.sleep).poll(context));
         Poll::Ready(Err(Elapsed(())))
     }
 }

@@ -55,10 +55,10 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
         // Reset before its first use.
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
         let mut tick = pin!(tokio::time::sleep(Duration::ZERO));
-        poll_fn(|cx| {
-            let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), cx);
+        poll_fn(|context| {
+            let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), context);
             if polled.is_pending() && interval::runs() {
-                poll_tick(tick.as_mut(), cx);
+                poll_tick(tick.as_mut(), context);
             }
             polled
         })
@@ -72,7 +72,7 @@ fn poll_turn<F: Future>(
     root: &mut Root<'_, F>,
     watch: &AsyncFd<OwnedFd>,
     mut alarm: Pin<&mut Sleep>,
-    cx: &mut Context<'_>,
+    context: &mut Context<'_>,
 ) -> Poll<io::Result<F::Output>> {
     // During the turn, tasks that become ready need not wake us.
     drop(state.ready.set_host(None));
@@ -86,12 +86,12 @@ fn poll_turn<F: Future>(
 
     // There may be more, but tokio's tasks and driver come first.
     if turn.had_events || !state.ready.is_empty() {
-        cx.waker().wake_by_ref();
+        context.waker().wake_by_ref();
         return Poll::Pending;
     }
     // tokio is only woken by changes of our poll set, and a pending connection is reported in each wait without
     // being a change. Only after a wait without events is the next event certain to be a change.
-    while let Poll::Ready(guard) = watch.poll_read_ready(cx) {
+    while let Poll::Ready(guard) = watch.poll_read_ready(context) {
         guard?.clear_ready();
     }
     let deadline = state.timers.borrow().next_deadline();
@@ -100,18 +100,18 @@ fn poll_turn<F: Future>(
         if alarm.deadline() != deadline {
             alarm.as_mut().reset(deadline);
         }
-        if alarm.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
+        if alarm.poll(context).is_ready() {
+            context.waker().wake_by_ref();
         }
     }
-    drop(state.ready.set_host(Some(cx.waker().clone())));
+    drop(state.ready.set_host(Some(context.waker().clone())));
     Poll::Pending
 }
 
 /// Arranges for a turn within [`WATCHED_TURN`]: tokio's own tasks may keep the runtime busy and yield to each other
 /// without waking us.
-fn poll_tick(mut tick: Pin<&mut Sleep>, cx: &mut Context<'_>) {
-    while tick.as_mut().poll(cx).is_ready() {
+fn poll_tick(mut tick: Pin<&mut Sleep>, context: &mut Context<'_>) {
+    while tick.as_mut().poll(context).is_ready() {
         tick.as_mut().reset(Instant::now() + WATCHED_TURN);
     }
 }

@@ -58,7 +58,7 @@ impl Child {
     /// If the child was reaped elsewhere (ECHILD), or does not belong to a loop of this thread.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
-        poll_fn(|cx| self.poll_wait(cx)).await
+        poll_fn(|context| self.poll_wait(context)).await
     }
 
     /// Same as [`wait`](Self::wait), for hand-written futures; standard input stays open.
@@ -66,8 +66,8 @@ impl Child {
     /// # Errors
     ///
     /// Same as [`wait`](Self::wait).
-    pub fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
-        match children::poll_ending(self.key, cx) {
+    pub fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
+        match children::poll_ending(self.key, context) {
             Some(ending) => ending.map(Ending::status),
             None => Poll::Ready(Err(unknown_child())),
         }
@@ -154,14 +154,14 @@ async fn both<T, E>(
     mut other: Pin<&mut impl Future<Output = Result<T, E>>>,
 ) -> Result<(T, T), E> {
     let (mut first, mut second) = (None, None);
-    poll_fn(|cx| {
+    poll_fn(|context| {
         if first.is_none()
-            && let Poll::Ready(result) = one.as_mut().poll(cx)
+            && let Poll::Ready(result) = one.as_mut().poll(context)
         {
             first = Some(result?);
         }
         if second.is_none()
-            && let Poll::Ready(result) = other.as_mut().poll(cx)
+            && let Poll::Ready(result) = other.as_mut().poll(context)
         {
             second = Some(result?);
         }

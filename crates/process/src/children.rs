@@ -141,7 +141,7 @@ pub(crate) fn watch() -> io::Result<()> {
     let reaping = event_loop::spawn(async move {
         let _ends_all = ends_all;
         loop {
-            poll_fn(|cx| poll_all(&mut sigchld, cx)).await;
+            poll_fn(|context| poll_all(&mut sigchld, context)).await;
             reap();
         }
     });
@@ -150,9 +150,9 @@ pub(crate) fn watch() -> io::Result<()> {
 }
 
 /// Takes all pending signals: one may stand for several children anyway.
-fn poll_all(signals: &mut Signals, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_all(signals: &mut Signals, context: &mut Context<'_>) -> Poll<()> {
     let mut received = false;
-    while signals.poll_recv(cx).is_ready() {
+    while signals.poll_recv(context).is_ready() {
         received = true;
     }
     if received { Poll::Ready(()) } else { Poll::Pending }
@@ -263,12 +263,12 @@ pub(crate) fn ending(key: Key) -> Option<io::Result<Option<ExitStatus>>> {
 }
 
 /// Returns how a child ended, or registers the waker; `None` if there is no such child.
-pub(crate) fn poll_ending(key: Key, cx: &Context<'_>) -> Option<Poll<Ending>> {
+pub(crate) fn poll_ending(key: Key, context: &Context<'_>) -> Option<Poll<Ending>> {
     let is_known = with_rows(|rows| {
         let row = rows.get(&key)?;
         Some(match row.ending {
             Some(ending) => Err(ending),
-            None => Ok(row.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker()))),
+            None => Ok(row.waiter.as_ref().is_some_and(|waiter| waiter.will_wake(context.waker()))),
         })
     })?;
     match is_known {
@@ -276,7 +276,7 @@ pub(crate) fn poll_ending(key: Key, cx: &Context<'_>) -> Option<Poll<Ending>> {
         Ok(true) => {}
         Ok(false) => {
             // Cloning and dropping a waker runs foreign code, so it happens outside any borrow.
-            let waiter = cx.waker().clone();
+            let waiter = context.waker().clone();
             let old = with_rows(|rows| Some(rows.get_mut(&key)?.waiter.replace(waiter)));
             drop(old);
         }

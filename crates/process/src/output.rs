@@ -17,7 +17,7 @@ pub async fn pass_on(printed: Option<Reader>, mut to: impl FnMut(&[u8])) -> bool
     let mut out_of_memory = false;
     loop {
         buffer.reserve(LINE_BYTES);
-        let read = poll_fn(|cx| printed.poll_read_into(cx, &mut buffer)).await;
+        let read = poll_fn(|context| printed.poll_read_into(context, &mut buffer)).await;
         let ended = !matches!(read, Ok(1..));
         let whole = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let whole =
@@ -51,7 +51,7 @@ pub(crate) async fn read_to_end(reader: Option<Reader>, limit: usize) -> io::Res
     let Some(mut reader) = reader else { return Ok(Vec::new()) };
     loop {
         collected.reserve(READ_SIZE);
-        if poll_fn(|cx| reader.poll_read_into(cx, &mut collected)).await? == 0 {
+        if poll_fn(|context| reader.poll_read_into(context, &mut collected)).await? == 0 {
             return Ok(collected.into());
         }
         if collected.len() > limit {

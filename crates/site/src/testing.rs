@@ -145,11 +145,11 @@ impl http_body::Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.paused = !self.paused;
         if self.paused {
-            cx.waker().wake_by_ref();
+            context.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(match self.pieces.pop_front() {

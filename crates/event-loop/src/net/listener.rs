@@ -183,7 +183,7 @@ impl Listener {
     /// * `NotConnected` if the listener was stopped ([`stop_connects`](Self::stop_connects), here or in a process
     ///   that shares the socket) and the last pending connection has been accepted.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        poll_fn(|cx| self.poll_accept(cx)).await
+        poll_fn(|context| self.poll_accept(context)).await
     }
 
     /// Waits until an accept is worth trying: connections are pending, according to the last event. For callers
@@ -192,10 +192,10 @@ impl Listener {
     /// # Errors
     ///
     /// If the socket cannot be watched (no memory).
-    pub fn poll_acceptable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_acceptable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.register()?;
         if self.budget.is_used_up() {
-            ready!(self.poll_waiting(cx))?;
+            ready!(self.poll_waiting(context))?;
             self.budget.grant();
         }
         Poll::Ready(Ok(()))
@@ -208,10 +208,10 @@ impl Listener {
     /// Same as [`accept`](Self::accept).
     pub fn poll_accept(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
         loop {
-            ready!(self.poll_acceptable(cx))?;
+            ready!(self.poll_acceptable(context))?;
             match self.accept_once() {
                 Ok(Some(connection)) => {
                     self.budget.accepted();
@@ -320,11 +320,11 @@ impl Listener {
     }
 
     /// Waits for an event of pending connections.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let (owner, key) = self.register()?;
             let polled = with_loop(owner, |state| match state.reactor.take_waiting(key)? {
-                None => Some(state.reactor.wait_level(key, cx.waker()).map(|()| None)),
+                None => Some(state.reactor.wait_level(key, context.waker()).map(|()| None)),
                 waiting => Some(Ok(waiting)),
             });
             match polled.flatten() {

@@ -48,7 +48,7 @@ impl Stream {
                     if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) =>
                 {
                     stream.descriptor.connect_would_block();
-                    poll_fn(|cx| stream.descriptor.poll_connected(cx)).await?;
+                    poll_fn(|context| stream.descriptor.poll_connected(context)).await?;
                     socket::take_error(stream.as_fd())?;
                     return Ok(stream);
                 }
@@ -96,10 +96,10 @@ impl Stream {
     /// the end.
     pub fn poll_read_into(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_read_bytes(cx, buffer)
+        self.descriptor.poll_read_bytes(context, buffer)
     }
 
     /// Reads into hyper's buffer like its own trait, but returns how many bytes arrived, which the trait does
@@ -110,10 +110,10 @@ impl Stream {
     /// Same as [`poll_read_into`](Self::poll_read_into).
     pub fn poll_read_cursor(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_read_cursor(cx, cursor)
+        self.descriptor.poll_read_cursor(context, cursor)
     }
 
     /// Reads what has arrived, regardless of the recorded readiness: a last check before closing. Never waits.
@@ -133,8 +133,8 @@ impl Stream {
     /// # Errors
     ///
     /// If the socket cannot be watched (no memory).
-    pub fn poll_read_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_closed(cx)
+    pub fn poll_read_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.descriptor.poll_read_closed(context)
     }
 
     /// Writes the start of `slices` and returns the number of bytes written, at least one unless all slices are
@@ -145,10 +145,10 @@ impl Stream {
     /// Any from `write(2)`; `BrokenPipe` if the peer has closed the connection.
     pub fn poll_write_vectored(
         &mut self,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_write(cx, slices)
+        self.descriptor.poll_write(context, slices)
     }
 
     /// Shuts down the write direction: the peer reads end-of-file. Does nothing if the connection is already gone.
@@ -194,28 +194,28 @@ impl AsFd for Stream {
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_buf(cx, buffer)
+        self.descriptor.poll_read_buf(context, buffer)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_write(cx, &[IoSlice::new(bytes)])
+        self.descriptor.poll_write(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_write(cx, slices)
+        self.descriptor.poll_write(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -234,28 +234,28 @@ impl AsyncWrite for Stream {
 impl hyper::rt::Read for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         cursor: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.descriptor.poll_read_cursor(cx, cursor).map_ok(|_| ())
+        self.descriptor.poll_read_cursor(context, cursor).map_ok(|_| ())
     }
 }
 
 impl hyper::rt::Write for Stream {
     fn poll_write(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_write(cx, &[IoSlice::new(bytes)])
+        self.descriptor.poll_write(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.descriptor.poll_write(cx, slices)
+        self.descriptor.poll_write(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

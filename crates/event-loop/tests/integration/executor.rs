@@ -359,7 +359,7 @@ fn another_thread_can_wake() {
         for number in 0..10 {
             let flag = std::sync::Arc::clone(&flag);
             let mut thread = None;
-            waiting.push(spawn(poll_fn(move |cx| {
+            waiting.push(spawn(poll_fn(move |context| {
                 if flag.load(std::sync::atomic::Ordering::Relaxed) && number % 2 == 0
                     || thread
                         .as_ref()
@@ -367,7 +367,7 @@ fn another_thread_can_wake() {
                 {
                     return Poll::Ready(number);
                 }
-                let waker: Waker = cx.waker().clone();
+                let waker: Waker = context.waker().clone();
                 let flag = std::sync::Arc::clone(&flag);
                 thread.get_or_insert_with(|| {
                     thread::spawn(move || {
@@ -380,7 +380,7 @@ fn another_thread_can_wake() {
                 });
                 if number % 2 == 1 {
                     // Odd ones check again until the thread has exited.
-                    cx.waker().wake_by_ref();
+                    context.waker().wake_by_ref();
                 }
                 Poll::Pending
             })));
@@ -401,9 +401,9 @@ fn a_foreign_wake_reaches_the_sleeping_root() {
         waker.wake();
     });
     let mut sender = Some(sender);
-    event_loop::run(poll_fn(move |cx| match sender.take() {
+    event_loop::run(poll_fn(move |context| match sender.take() {
         Some(sender) => {
-            sender.send(cx.waker().clone()).unwrap();
+            sender.send(context.waker().clone()).unwrap();
             Poll::Pending
         }
         None => Poll::Ready(()),
@@ -418,12 +418,12 @@ fn a_foreign_wake_reaches_the_sleeping_root() {
 fn a_foreign_wake_before_the_first_wait_is_not_lost() {
     let woken_by_a_thread = || {
         let mut polled = false;
-        poll_fn(move |cx| {
+        poll_fn(move |context| {
             if polled {
                 return Poll::Ready(());
             }
             polled = true;
-            let waker = cx.waker().clone();
+            let waker = context.waker().clone();
             thread::spawn(move || waker.wake()).join().unwrap();
             Poll::Pending
         })
@@ -446,8 +446,8 @@ fn wakers_outlive_their_task_and_their_loop() {
     let kept: Rc<RefCell<Vec<Waker>>> = Rc::default();
     let keep = || {
         let kept = Rc::clone(&kept);
-        poll_fn(move |cx| {
-            kept.borrow_mut().push(cx.waker().clone());
+        poll_fn(move |context| {
+            kept.borrow_mut().push(context.waker().clone());
             Poll::Ready(())
         })
     };
@@ -479,8 +479,8 @@ fn waking_many_times_is_one_poll() {
         let polls = Rc::new(Cell::new(0));
         let task = spawn({
             let (waker, polls) = (Rc::clone(&waker), Rc::clone(&polls));
-            poll_fn(move |cx| {
-                *waker.borrow_mut() = Some(cx.waker().clone());
+            poll_fn(move |context| {
+                *waker.borrow_mut() = Some(context.waker().clone());
                 polls.set(polls.get() + 1);
                 Poll::<()>::Pending
             })

@@ -56,13 +56,17 @@ fn several_slices_are_written_in_one_call() {
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
         let slices = [IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")];
-        let written = poll_fn(|cx| writer.poll_write_vectored(cx, &slices)).await.unwrap();
+        let written =
+            poll_fn(|context| writer.poll_write_vectored(context, &slices)).await.unwrap();
         assert_eq!((written, counters().writes), (7, 1));
         let mut buffer = BytesMut::with_capacity(100);
-        poll_fn(|cx| reader.poll_read_into(cx, &mut buffer)).await.unwrap();
+        poll_fn(|context| reader.poll_read_into(context, &mut buffer)).await.unwrap();
         assert_eq!(&buffer[..], b"one two");
         drop(writer);
-        assert_eq!(poll_fn(|cx| reader.poll_read_into(cx, &mut buffer)).await.unwrap(), 0);
+        assert_eq!(
+            poll_fn(|context| reader.poll_read_into(context, &mut buffer)).await.unwrap(),
+            0
+        );
     });
 }
 

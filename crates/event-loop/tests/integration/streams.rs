@@ -22,7 +22,7 @@ fn pair() -> (Stream, UnixStream) {
 
 async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut buffer = BytesMut::with_capacity(1000);
-    poll_fn(|cx| stream.poll_read_into(cx, &mut buffer)).await?;
+    poll_fn(|context| stream.poll_read_into(context, &mut buffer)).await?;
     Ok(buffer.to_vec())
 }
 
@@ -267,7 +267,7 @@ fn vectored_writes() {
         while sent < whole.len() {
             let rest = &whole.as_bytes()[sent..];
             let slices: Vec<_> = rest.chunks(7).map(IoSlice::new).collect();
-            sent += poll_fn(|cx| stream.poll_write_vectored(cx, &slices)).await.unwrap();
+            sent += poll_fn(|context| stream.poll_write_vectored(context, &slices)).await.unwrap();
         }
         // More slices than the system accepts at once do not mean that the socket is full.
         assert_eq!(counters().registrations, 0);
@@ -283,7 +283,8 @@ fn a_full_buffer_is_not_the_end_of_the_stream() {
     run(async {
         let (mut stream, _other) = pair();
         let mut buffer = BytesMut::new();
-        let error = poll_fn(|cx| stream.poll_read_into(cx, &mut buffer)).await.unwrap_err();
+        let error =
+            poll_fn(|context| stream.poll_read_into(context, &mut buffer)).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
 }
@@ -313,9 +314,9 @@ fn a_dropped_stream_is_deregistered_and_its_row_is_reused_clean() {
 fn a_stream_moves_between_tasks_and_loops() {
     let (stream, mut other) = run(async {
         let (mut stream, other) = pair();
-        poll_fn(|cx| {
+        poll_fn(|context| {
             let mut buffer = BytesMut::with_capacity(10);
-            assert!(stream.poll_read_into(cx, &mut buffer).is_pending());
+            assert!(stream.poll_read_into(context, &mut buffer).is_pending());
             Poll::Ready(())
         })
         .await;
@@ -334,10 +335,10 @@ fn a_stream_moves_between_tasks_and_loops() {
 fn without_a_loop_waiting_is_an_error_and_reading_is_not() {
     let (mut stream, mut other) = pair();
     other.write_all(b"here").unwrap();
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut buffer = BytesMut::with_capacity(10);
-    assert!(matches!(stream.poll_read_into(&mut cx, &mut buffer), Poll::Ready(Ok(4))));
-    match stream.poll_read_into(&mut cx, &mut buffer) {
+    assert!(matches!(stream.poll_read_into(&mut context, &mut buffer), Poll::Ready(Ok(4))));
+    match stream.poll_read_into(&mut context, &mut buffer) {
         Poll::Ready(Err(error)) => assert!(error.to_string().contains("event_loop::run")),
         other => panic!("{other:?}"),
     }
@@ -348,10 +349,10 @@ fn the_end_is_reported_without_reading() {
     run(async {
         let (mut stream, mut other) = pair();
         other.write_all(b"not read").unwrap();
-        let mut closed = std::pin::pin!(poll_fn(|cx| stream.poll_read_closed(cx)));
-        assert!(poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx).is_pending())).await);
+        let mut closed = std::pin::pin!(poll_fn(|context| stream.poll_read_closed(context)));
+        assert!(poll_fn(|context| Poll::Ready(closed.as_mut().poll(context).is_pending())).await);
         settle().await;
-        assert!(poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx).is_pending())).await);
+        assert!(poll_fn(|context| Poll::Ready(closed.as_mut().poll(context).is_pending())).await);
         drop(other);
         closed.await.unwrap();
         assert_eq!(

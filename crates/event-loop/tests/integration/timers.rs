@@ -90,12 +90,12 @@ fn a_dropped_sleep_wakes_nothing() {
             async move {
                 let mut rest = Box::pin(pending::<()>());
                 let mut short = Some(Box::pin(sleep(milliseconds(5))));
-                poll_fn(|cx| {
+                poll_fn(|context| {
                     polls.set(polls.get() + 1);
                     if let Some(mut short) = short.take() {
-                        assert!(short.as_mut().poll(cx).is_pending());
+                        assert!(short.as_mut().poll(context).is_pending());
                     }
-                    rest.as_mut().poll(cx)
+                    rest.as_mut().poll(context)
                 })
                 .await;
             }
@@ -126,9 +126,9 @@ fn a_deadline_can_be_moved_both_ways() {
         let start = Instant::now();
         let mut earlier = sleep(Duration::from_secs(3600));
         let mut later = sleep(milliseconds(1));
-        poll_fn(|cx| {
-            assert!(Pin::new(&mut earlier).poll(cx).is_pending());
-            assert!(Pin::new(&mut later).poll(cx).is_pending());
+        poll_fn(|context| {
+            assert!(Pin::new(&mut earlier).poll(context).is_pending());
+            assert!(Pin::new(&mut later).poll(context).is_pending());
             Poll::Ready(())
         })
         .await;
@@ -160,8 +160,8 @@ fn a_sleep_can_be_reset_after_it_has_completed() {
 fn a_sleep_moves_between_tasks() {
     run(async {
         let mut traveller = sleep(milliseconds(20));
-        poll_fn(|cx| {
-            assert!(Pin::new(&mut traveller).poll(cx).is_pending());
+        poll_fn(|context| {
+            assert!(Pin::new(&mut traveller).poll(context).is_pending());
             Poll::Ready(())
         })
         .await;
@@ -206,8 +206,8 @@ fn hyper_sleeps_too() {
 fn a_sleep_of_an_ended_loop_continues_in_the_next() {
     let mut sleeping: Sleep = event_loop::run(async {
         let mut sleeping = sleep(milliseconds(30));
-        poll_fn(|cx| {
-            assert!(Pin::new(&mut sleeping).poll(cx).is_pending());
+        poll_fn(|context| {
+            assert!(Pin::new(&mut sleeping).poll(context).is_pending());
             Poll::Ready(())
         })
         .await;

@@ -231,7 +231,7 @@ pub(crate) fn serve_helper() {
         for _ in 0..REQUESTS {
             let (mut stream, _) = listener.accept().await.unwrap();
             buffer.clear();
-            poll_fn(|cx| stream.poll_read_into(cx, &mut buffer)).await.unwrap();
+            poll_fn(|context| stream.poll_read_into(context, &mut buffer)).await.unwrap();
             assert_eq!(&buffer[..], b"request");
             stream.write_all(b"answer").await.unwrap();
         }

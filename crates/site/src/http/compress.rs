@@ -107,7 +107,7 @@ fn mark_compressed(headers: &mut HeaderMap, coding: Coding) {
 
 /// Returns the content of a body that is available at once; otherwise the body, unchanged.
 async fn whole(mut body: Body, length: u64) -> Result<Bytes, Body> {
-    let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+    let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await;
     match polled {
         Poll::Pending => Err(body),
         Poll::Ready(None) => Err(Body::empty()),
@@ -230,9 +230,9 @@ mod tests {
         type Error = axum::Error;
         fn poll_frame(
             mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
+            context: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-            Pin::new(&mut self.0).poll_frame(cx)
+            Pin::new(&mut self.0).poll_frame(context)
         }
         fn size_hint(&self) -> SizeHint {
             SizeHint::with_exact(2000)

@@ -139,9 +139,9 @@ impl HttpError {
 
 /// Only the words: `Title. Message.`
 impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (title, message) = self.words();
-        write!(f, "{title}. {message}")
+        write!(formatter, "{title}. {message}")
     }
 }
 

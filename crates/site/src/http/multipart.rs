@@ -167,12 +167,12 @@ struct OneChunkAPoll {
 impl Stream for OneChunkAPoll {
     type Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if std::mem::take(&mut self.gave_one) {
-            cx.waker().wake_by_ref();
+            context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.chunks).poll_next(cx);
+        let polled = Pin::new(&mut self.chunks).poll_next(context);
         if let Poll::Ready(Some(Ok(chunk))) = &polled {
             self.gave_one = true;
             let before = self.unproductive.fetch_add(chunk.len(), Ordering::Relaxed);

@@ -23,11 +23,11 @@ impl HttpBody for PutBack {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match self.first.take() {
             Some(first) => Poll::Ready(Some(first)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+            None => Pin::new(&mut self.rest).poll_frame(context),
         }
     }
 

@@ -52,7 +52,7 @@ impl Chunks {
 
     /// Returns the next chunk, and `None` at the end of the body.
     pub async fn next(&mut self) -> Option<Result<Bytes, BodyBroken>> {
-        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+        std::future::poll_fn(|context| self.poll_chunk(context)).await
     }
 
     /// Reads the whole body into memory, if it has at most `limit` bytes.
@@ -75,14 +75,14 @@ impl Chunks {
         Ok(collected)
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
         if self.bytes_this_turn >= BYTES_A_TURN {
             self.bytes_this_turn = 0;
-            cx.waker().wake_by_ref();
+            context.waker().wake_by_ref();
             return Poll::Pending;
         }
         loop {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(BodyBroken(error)))),
                 Some(Ok(frame)) => frame,
@@ -101,8 +101,8 @@ impl Chunks {
 impl Stream for Chunks {
     type Item = Result<Bytes, BodyBroken>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_chunk(cx)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_chunk(context)
     }
 }
 
@@ -111,8 +111,8 @@ impl Stream for Chunks {
 pub struct BodyBroken(axum::Error);
 
 impl fmt::Display for BodyBroken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the request body broke off: {}", self.0)
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the request body broke off: {}", self.0)
     }
 }
 
@@ -183,10 +183,10 @@ mod tests {
     #[test]
     fn a_body_that_is_always_ready_yields_to_others() {
         let mut chunks = Chunks::new(Body::new(AlwaysReady { chunks: 9 }));
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(std::task::Waker::noop());
         let mut turns = vec![0];
         loop {
-            match chunks.poll_chunk(&mut cx) {
+            match chunks.poll_chunk(&mut context) {
                 Poll::Ready(Some(_)) => *turns.last_mut().unwrap() += 1,
                 Poll::Ready(None) => break,
                 Poll::Pending => turns.push(0),

@@ -187,7 +187,7 @@ async fn read(output: &mut Option<Reader>) -> Bytes {
     let Some(output) = output else { return Bytes::new() };
     let mut buffer = BytesMut::with_capacity(4096);
     let mut output = Pin::new(output);
-    match poll_fn(|cx| output.poll_read_into(cx, &mut buffer)).await {
+    match poll_fn(|context| output.poll_read_into(context, &mut buffer)).await {
         Ok(_) => buffer.freeze(),
         Err(_) => Bytes::new(),
     }

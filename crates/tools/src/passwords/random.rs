@@ -18,8 +18,8 @@ pub(crate) fn system(buffer: &mut [u8]) -> Result<(), NoRandomness> {
 pub(crate) struct NoRandomness(pub(crate) String);
 
 impl fmt::Display for NoRandomness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the system provides no random bytes: {}", self.0)
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the system provides no random bytes: {}", self.0)
     }
 }
 
