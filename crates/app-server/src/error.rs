@@ -35,8 +35,6 @@ pub enum Error {
     },
     /// Descriptor 0 is not a listening socket, so no web server started this process.
     NotSpawned(io::Error),
-    /// CGI has no listen socket that workers could share.
-    NothingToSupervise,
     /// Not even one worker could be started.
     Worker(io::Error),
     /// This process may open fewer descriptors than [`MIN_DESCRIPTORS`].
@@ -89,9 +87,6 @@ impl fmt::Display for Error {
                 "Descriptor 0 is not a listening socket ({source}): this transport is for a web \
                  server that starts the program itself."
             ),
-            Error::NothingToSupervise => {
-                write!(formatter, "CGI starts one process per request; it cannot have workers.")
-            }
             Error::Worker(source) => write!(formatter, "Cannot start a worker: {source}."),
             Error::Descriptors(limit) => write!(
                 formatter,
@@ -120,7 +115,7 @@ impl std::error::Error for Error {
             | Error::Loop(source)
             | Error::Answer(source)
             | Error::Body(source) => Some(source),
-            Error::Descriptors(_) | Error::NothingToSupervise | Error::Truncated => None,
+            Error::Descriptors(_) | Error::Truncated => None,
         }
     }
 }

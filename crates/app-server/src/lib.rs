@@ -73,7 +73,7 @@ pub use server::Server;
 pub use settings::Settings;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
-pub use transport::Transport;
+pub use transport::{Protocol, Transport};
 pub use upgrade::Upgrade;
 pub use upgrade::watch::{ARRIVING_SUFFIX, PREVIOUS_SUFFIX};
 pub use worker::is_worker;

@@ -25,6 +25,7 @@ use std::process::ExitStatus;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use event_loop::net::Address;
 use event_loop::signals::{self, Signal, Signals};
 use event_loop::time;
 use process::{Child, Command, Stdio};
@@ -36,7 +37,7 @@ use crate::host::Host;
 use crate::listen::{self, Listening};
 use crate::settings::Settings;
 use crate::shutdown::shutdown_signals;
-use crate::transport::Transport;
+use crate::transport::{Listen, ListenAt, Protocol};
 use crate::worker::VARIABLE;
 
 /// How many workers there are, and how to start one.
@@ -46,8 +47,8 @@ pub struct Workers {
     pub min: usize,
     /// The maximum, under load. Less than `min` counts as `min`.
     pub max: usize,
-    /// The program to start. It must call [`Server::run`](crate::Server::run) with the same transport, or with
-    /// [`Transport::Spawned`]: it finds the socket at descriptor 0.
+    /// The program to start. It must call [`Server::run`](crate::Server::run) with the same protocol and address, or
+    /// with [`Transport::Spawned`](crate::Transport::Spawned): it finds the socket at descriptor 0.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
@@ -64,20 +65,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long a worker may take until it serves. After that, an upgrade is abandoned.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Opens the listen socket of `transport` and keeps workers serving it until SIGTERM or SIGINT; then lets
+/// Opens a listen socket at `address` and keeps workers serving `protocol` there until SIGTERM or SIGINT; then lets
 /// them drain (for at most [`Settings::drain_timeout`]) and returns.
 ///
 /// # Errors
 ///
 /// When the socket or the loop cannot be created, or not even the first worker starts.
 pub fn supervise(
-    transport: Transport,
+    protocol: Protocol,
+    address: Address,
     workers: Workers,
     settings: &Settings,
     host: &dyn Host,
 ) -> Result<(), Error> {
     check_descriptors()?;
-    let Some(listen) = transport.listen() else { return Err(Error::NothingToSupervise) };
+    let listen = Listen { protocol, at: ListenAt::Address(address) };
     event_loop::run(async {
         let mut wanted = shutdown_signals();
         wanted.push(Signal::Hangup);

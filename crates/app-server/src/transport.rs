@@ -63,11 +63,13 @@ pub(crate) struct Listen {
     pub(crate) at: ListenAt,
 }
 
-/// What is spoken on a connection. A transport with a listen socket is added here, as a file beside `http.rs`,
-/// and wherever the compiler then asks.
+/// What is spoken on a connection.
+// A transport with a listen socket is added here, as a file beside `http.rs`, and wherever the compiler then asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
+    /// FastCGI 1.0.
     FastCgi,
+    /// HTTP/1.1.
     Http,
 }
 
@@ -121,16 +123,16 @@ impl Listen {
 
 impl fmt::Display for Listen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::FastCgi => "FastCGI",
+            Protocol::Http => "HTTP",
+        };
         match (self.protocol, &self.at) {
-            (Protocol::FastCgi, ListenAt::Stdin) => formatter.write_str("FastCGI on descriptor 0"),
-            (Protocol::FastCgi, ListenAt::Address(address)) => {
-                write!(formatter, "FastCGI on {address}")
-            }
-            (Protocol::Http, ListenAt::Stdin) => formatter.write_str("HTTP on descriptor 0"),
             (Protocol::Http, ListenAt::Address(Address::Tcp(address))) => {
                 write!(formatter, "http://{address}")
             }
-            (Protocol::Http, ListenAt::Address(address)) => write!(formatter, "HTTP on {address}"),
+            (_, ListenAt::Address(address)) => write!(formatter, "{protocol} on {address}"),
+            (_, ListenAt::Stdin) => write!(formatter, "{protocol} on descriptor 0"),
         }
     }
 }

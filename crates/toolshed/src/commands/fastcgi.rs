@@ -1,6 +1,6 @@
 //! `toolshed fastcgi --listen ADDRESS`: FastCGI on a socket of our own.
 
-use app_server::{Address, Server, Transport};
+use app_server::{Address, Protocol, Server, Transport};
 
 use crate::application::{self, SiteHost};
 use crate::config::{self, CommandLine};
@@ -30,13 +30,24 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     if command_line.config.is_none() {
         host = host.on_listening(upgrade::save_when_listening(&configuration));
     }
-    let transport = Transport::FastCgi(listen);
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.report(app_server::supervise(transport, workers, &settings, &host));
+        return log.report(app_server::supervise(
+            Protocol::FastCgi,
+            listen,
+            workers,
+            &settings,
+            &host,
+        ));
     }
     let mut site = application::site(configuration);
-    if matches!(transport, Transport::FastCgi(Address::Tcp(_))) {
+    if matches!(listen, Address::Tcp(_)) {
         site = site.reached_over_tcp();
     }
-    log.report(Server::new(site).settings(settings).upgrade(upgrade).host(host).run(transport))
+    log.report(
+        Server::new(site)
+            .settings(settings)
+            .upgrade(upgrade)
+            .host(host)
+            .run(Transport::FastCgi(listen)),
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use app_server::{Address, Server, Transport};
+use app_server::{Address, Protocol, Server, Transport};
 use site::{Password, login};
 
 use super::valid_settings;
@@ -28,7 +28,6 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let generated = generate_password(&listen, &mut configuration);
-    let transport = Transport::Http(listen);
     let settings = application::server_settings(&configuration.settings);
     let upgrade = upgrade::log_if_unavailable(upgrade);
     let upgrade = match &generated {
@@ -48,10 +47,17 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     }
     if let Some(mut workers) = application::workers(&configuration.settings) {
         workers.variables.extend(password.map(|it| (GENERATED_VARIABLE.into(), it.into())));
-        return terminal.report(app_server::supervise(transport, workers, &settings, &host));
+        return terminal.report(app_server::supervise(
+            Protocol::Http,
+            listen,
+            workers,
+            &settings,
+            &host,
+        ));
     }
     let server = Server::new(application::site_over_http(configuration));
-    terminal.report(server.settings(settings).upgrade(upgrade).host(host).run(transport))
+    terminal
+        .report(server.settings(settings).upgrade(upgrade).host(host).run(Transport::Http(listen)))
 }
 
 /// A generated password, printed at the terminal.
