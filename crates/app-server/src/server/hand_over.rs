@@ -18,15 +18,10 @@ use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
 use crate::upgrade::decide::Obstacle;
 use crate::upgrade::handover::{self, Item, Reason};
+use crate::upgrade::upgrader::Upgrader;
 
 /// How long accepting pauses for requests in flight to complete before they are left to a draining child.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// The maximum number of draining children at once. Hosts limit the number of processes.
-const MAX_DRAINING: usize = 4;
-
-/// How long an upgrade waits for requests that run child processes.
-const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
 impl<S: HttpService> ServingProcess<S> {
     /// Becomes the new version. Returns if that fails, and in the draining child.
@@ -47,28 +42,43 @@ impl<S: HttpService> ServingProcess<S> {
 
     /// Executes the new program. Returns if that fails, and in the draining child.
     fn upgrade(&mut self) -> Trigger {
+        let Some(mut upgrader) = self.upgrader.take() else { return Trigger::PutOff };
+        let trigger = self.upgrade_by(&mut upgrader).unwrap_or_else(|obstacle| {
+            upgrader.put_off(obstacle);
+            Trigger::PutOff
+        });
+        self.upgrader = Some(upgrader);
+        trigger
+    }
+
+    fn upgrade_by(&mut self, upgrader: &mut Upgrader) -> Result<Trigger, Obstacle> {
         let in_flight = self.connections.len();
-        if let Some(obstacle) = self.obstacle(in_flight) {
-            return self.put_off(obstacle);
+        if let Some(obstacle) = upgrader.obstacle(in_flight) {
+            if obstacle == Obstacle::InFlight && !upgrader.was_put_off() {
+                tracing::info!(
+                    in_flight,
+                    "Upgrade postponed until requests in flight have finished."
+                );
+            }
+            return Err(obstacle);
         }
         // From here on, a signal stays pending for the new program's handlers, or for ours if the exec
         // fails.
         let held = reexec::Held::begin();
         process::reap_now();
         if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
-            return Trigger::Shutdown;
+            return Ok(Trigger::Shutdown);
         }
         let _ = io::stdout().flush();
-        let original = match self.fork_draining_child(in_flight) {
-            Ok(Some(Forked::Original(original))) => Some(original),
-            Ok(Some(Forked::DrainingChild)) => {
+        let original = match fork_draining_child(in_flight, upgrader)? {
+            Some(Forked::Original(original)) => Some(original),
+            Some(Forked::DrainingChild) => {
                 drop(held);
-                return Trigger::Forked;
+                return Ok(Trigger::Forked);
             }
-            Ok(None) => None,
-            Err(obstacle) => return self.put_off(obstacle),
+            None => None,
         };
-        let error = self.execute(in_flight);
+        let error = self.execute(in_flight, upgrader);
         // The child waits for this to close, then exits.
         drop(original);
         if self.listening.on.is_on_stdin()
@@ -77,7 +87,7 @@ impl<S: HttpService> ServingProcess<S> {
             tracing::error!("Cannot release descriptor 0, still the listen socket: {error}.");
         }
         drop(held);
-        self.put_off(if error.kind() == io::ErrorKind::ExecutableFileBusy {
+        Err(if error.kind() == io::ErrorKind::ExecutableFileBusy {
             tracing::info!("Upgrade postponed: the new version is still being written.");
             Obstacle::BeingWritten
         } else {
@@ -86,55 +96,8 @@ impl<S: HttpService> ServingProcess<S> {
         })
     }
 
-    fn put_off(&mut self, obstacle: Obstacle) -> Trigger {
-        if let Some(upgrader) = &mut self.upgrader {
-            upgrader.put_off(obstacle);
-        }
-        Trigger::PutOff
-    }
-
-    /// Returns what prevents the upgrade, as far as that is known before anything is done.
-    fn obstacle(&self, in_flight: usize) -> Option<Obstacle> {
-        let upgrader = self.upgrader.as_ref()?;
-        if !upgrader.is_still_good() {
-            return Some(Obstacle::Changed);
-        }
-        let (attempts, wanted_for) = upgrader.attempts();
-        // Only this process can wait for its child processes, and each draining child is one more
-        // process.
-        let cannot_be_left =
-            process::running() > 0 || process::running_in_background() >= MAX_DRAINING;
-        if in_flight == 0 || !cannot_be_left || wanted_for >= CHILDREN_PATIENCE {
-            return None;
-        }
-        if attempts == 0 {
-            tracing::info!(in_flight, "Upgrade postponed until requests in flight have finished.");
-        }
-        Some(Obstacle::InFlight)
-    }
-
-    /// Leaves the requests in flight to a draining child; `None` when there are none.
-    fn fork_draining_child(&self, in_flight: usize) -> Result<Option<Forked>, Obstacle> {
-        if in_flight == 0 {
-            return Ok(None);
-        }
-        draining_child::fork().map(Some).map_err(|error| {
-            if self.upgrader.as_ref().is_some_and(|upgrader| upgrader.attempts().0 == 0) {
-                tracing::warn!(
-                    in_flight,
-                    "Upgrade postponed until requests in flight have finished: no process could be \
-                     created to drain them ({error})."
-                );
-            }
-            Obstacle::InFlight
-        })
-    }
-
     /// Executes the new program with the handover state. Returns only on failure.
-    fn execute(&mut self, in_flight: usize) -> io::Error {
-        let Some(upgrader) = &mut self.upgrader else {
-            return io::Error::other("no executable is being watched");
-        };
+    fn execute(&self, in_flight: usize, upgrader: &mut Upgrader) -> io::Error {
         let mut words = handover::no_words();
         Item::Reason(Reason::Upgrade).encode(&mut words);
         if let Some(origin) = upgrader.origin() {
@@ -165,4 +128,21 @@ impl<S: HttpService> ServingProcess<S> {
             Err(error) => error,
         }
     }
+}
+
+/// Leaves the requests in flight to a draining child; `None` when there are none.
+fn fork_draining_child(in_flight: usize, upgrader: &Upgrader) -> Result<Option<Forked>, Obstacle> {
+    if in_flight == 0 {
+        return Ok(None);
+    }
+    draining_child::fork().map(Some).map_err(|error| {
+        if !upgrader.was_put_off() {
+            tracing::warn!(
+                in_flight,
+                "Upgrade postponed until requests in flight have finished: no process could be \
+                 created to drain them ({error})."
+            );
+        }
+        Obstacle::InFlight
+    })
 }

@@ -44,6 +44,12 @@ const RETRIES: [Duration; 4] = [
     Duration::from_secs(10),
 ];
 
+/// The maximum number of draining children at once. Hosts limit the number of processes.
+const MAX_DRAINING: usize = 4;
+
+/// How long an upgrade waits for requests that run child processes.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How often to check whether nothing is in flight.
 const QUIET_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -85,6 +91,19 @@ pub(crate) enum Obstacle {
     Changed,
     /// Executing the new program failed.
     NotExecuted,
+}
+
+/// What the process looks like right before it becomes the new version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastLook {
+    /// Whether the files are still those that passed.
+    pub(crate) is_still_good: bool,
+    /// Connections with a request in flight.
+    pub(crate) in_flight: usize,
+    /// Child processes that work for them. Only this process can wait for those.
+    pub(crate) children: usize,
+    /// Draining children of earlier upgrades.
+    pub(crate) draining: usize,
 }
 
 /// What to do now.
@@ -276,14 +295,22 @@ impl Decision {
         }
     }
 
-    /// How often the upgrade was put off, and for how long it has been possible.
-    pub(crate) fn attempts(&self, now: Instant) -> (usize, Duration) {
-        match &self.state {
-            Progress::Ready { attempts, since, .. } => {
-                (*attempts, now.saturating_duration_since(*since))
-            }
-            _ => (0, Duration::ZERO),
+    /// Returns what prevents the upgrade, as far as that is known before anything is done.
+    pub(crate) fn obstacle(&self, look: LastLook, now: Instant) -> Option<Obstacle> {
+        let Progress::Ready { since, .. } = &self.state else { return Some(Obstacle::Changed) };
+        if !look.is_still_good {
+            return Some(Obstacle::Changed);
         }
+        let cannot_be_left = look.children > 0 || look.draining >= MAX_DRAINING;
+        let waits = look.in_flight > 0
+            && cannot_be_left
+            && now.saturating_duration_since(*since) < CHILDREN_PATIENCE;
+        waits.then_some(Obstacle::InFlight)
+    }
+
+    /// Whether the upgrade was put off before.
+    pub(crate) fn was_put_off(&self) -> bool {
+        matches!(&self.state, Progress::Ready { attempts: 1.., .. })
     }
 
     /// The launcher's file when the web server started this process.

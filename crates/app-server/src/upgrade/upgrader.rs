@@ -14,8 +14,8 @@ use process::reexec::Image;
 use crate::host::Host;
 use crate::upgrade::Upgrade;
 use crate::upgrade::decide::{
-    Action, Activity, AtStart, Candidate, Decision, ExitReason, INTERVAL, Observation, Obstacle,
-    Purpose,
+    Action, Activity, AtStart, Candidate, Decision, ExitReason, INTERVAL, LastLook, Observation,
+    Obstacle, Purpose,
 };
 use crate::upgrade::verdicts::Verdict;
 use crate::upgrade::watch::{Identity, Snapshot, Version};
@@ -210,15 +210,21 @@ impl Upgrader {
 
     // For the upgrade itself.
 
-    /// Whether the files are still those that passed: to be checked right before the exec.
-    pub(crate) fn is_still_good(&self) -> bool {
-        let key = self.decision.ready_key();
-        key.is_some() && key == self.settings.look().key(Version::Installed).as_deref()
+    /// Returns what prevents the upgrade, right before the exec. `in_flight`: connections with a request.
+    pub(crate) fn obstacle(&self, in_flight: usize) -> Option<Obstacle> {
+        let key = self.settings.look().key(Version::Installed);
+        let look = LastLook {
+            is_still_good: key.is_some() && key.as_deref() == self.decision.ready_key(),
+            in_flight,
+            children: process::running(),
+            draining: process::running_in_background(),
+        };
+        self.decision.obstacle(look, time::now())
     }
 
-    /// How often the upgrade was put off, and for how long it has been possible.
-    pub(crate) fn attempts(&self) -> (usize, Duration) {
-        self.decision.attempts(time::now())
+    /// Whether the upgrade was put off before, and the log says why.
+    pub(crate) fn was_put_off(&self) -> bool {
+        self.decision.was_put_off()
     }
 
     /// Records that the upgrade was put off or failed.

@@ -299,13 +299,12 @@ fn a_postponed_upgrade_is_retried_when_nothing_is_in_flight() {
     let mut process = Process::new(start());
     process.touch().accept();
     for (attempt, pause) in RETRIES.into_iter().chain([RETRIES[3]]).enumerate() {
-        assert_eq!(process.decision.attempts(process.now).0, attempt);
+        assert_eq!(process.decision.was_put_off(), attempt > 0);
         process.step(Observation::PutOff(Obstacle::InFlight));
         assert_eq!(process.step(Observation::Tick(BUSY)), process.wait(QUIET_INTERVAL));
         assert_eq!(process.step(Observation::Tick(IDLE)), Action::Upgrade);
         assert_eq!(process.after(pause).step(Observation::Tick(BUSY)), Action::Upgrade);
     }
-    assert_eq!(process.decision.attempts(process.now).1, 28 * SECOND);
     process.step(Observation::PutOff(Obstacle::BeingWritten));
     assert_eq!(process.after(QUIET_INTERVAL).step(Observation::Tick(BUSY)), Action::Upgrade);
 }
@@ -395,4 +394,29 @@ fn a_process_known_by_a_launcher_that_was_replaced_exits_soon() {
     process.after(SECOND).look(BUSY);
     let action = process.replace_launcher().after(SECOND).look(BUSY);
     assert_eq!(action, Action::Upgrade);
+}
+
+#[test]
+fn requests_with_child_processes_put_an_upgrade_off_for_a_minute() {
+    let mut process = Process::new(start());
+    process.after(SECOND).touch();
+    assert_eq!(process.accept(), Action::Upgrade);
+    let nothing = LastLook { is_still_good: true, in_flight: 0, children: 0, draining: 0 };
+    let waits = Some(Obstacle::InFlight);
+    for (look, at_first, after_a_minute) in [
+        (nothing, None, None),
+        (LastLook { in_flight: 1, ..nothing }, None, None),
+        (LastLook { in_flight: 1, children: 1, ..nothing }, waits, None),
+        (LastLook { in_flight: 1, draining: MAX_DRAINING - 1, ..nothing }, None, None),
+        (LastLook { in_flight: 1, draining: MAX_DRAINING, ..nothing }, waits, None),
+        // Nothing in flight needs them.
+        (LastLook { children: 1, draining: MAX_DRAINING, ..nothing }, None, None),
+    ] {
+        let obstacle = |after| process.decision.obstacle(look, process.now + after);
+        assert_eq!(obstacle(CHILDREN_PATIENCE - SECOND), at_first, "{look:?}");
+        assert_eq!(obstacle(CHILDREN_PATIENCE), after_a_minute, "{look:?}");
+        let changed = LastLook { is_still_good: false, ..look };
+        let obstacle = process.decision.obstacle(changed, process.now);
+        assert_eq!(obstacle, Some(Obstacle::Changed), "{look:?}");
+    }
 }
