@@ -2,40 +2,33 @@
 //!
 //! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in `respond.rs`, which
 //! writes to the connection by way of `fastcgi/output.rs`. Here is what lies between them and a socket: reading with
-//! backpressure, batching writes, deadlines, closing.
+//! backpressure, batching writes, closing. `fastcgi/connection.rs` is the state, `fastcgi/events.rs` starts requests,
+//! `fastcgi/deadlines.rs` says how long the peer may take.
 
+mod connection;
+mod deadlines;
+mod events;
 mod output;
 
 use std::cell::{RefCell, RefMut};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use event_loop::Task;
 use event_loop::net::Stream;
 use event_loop::time;
-use fastcgi_server::{CloseWhen, Event, Limits, Refusal, RequestId, Role};
-use http::Method;
-use smallvec::SmallVec;
+use fastcgi_server::CloseWhen;
 
-use self::output::{Link, Stdout};
-use crate::cause::Cause;
-use crate::cgi_vars::cgi_to_http::{self, Head};
+use self::connection::{Connection, ConnectionEnd, InFlightRequest, WaitingFor, pace_of};
 use crate::connections::{Activity, FIRST_REQUEST, IdleConnection, Registration};
-use crate::error_report::About;
 use crate::phase::Wanted;
-use crate::recovery::{FastCgiGuard, Mark, ReplyFormat, RequestGuard};
+use crate::recovery::ReplyFormat;
 use crate::request::application::{Application, MIN_READ_BYTES, READ_BYTES};
-use crate::request::body::{Body, BodyError, Sender};
-use crate::request::context::{FilterData, RequestContext};
-use crate::request::patience::{Alarm, Pace};
+use crate::request::body::BodyError;
 use crate::request::service::HttpService;
-use crate::settings::Settings;
-use crate::transport::respond::{self, ResponseSink};
 
 /// Segments of one vectored write. A response has one or two; a batch of responses shares segments.
 const SLICES: usize = 32;
@@ -60,131 +53,7 @@ pub(crate) fn serve<S: HttpService>(
     }
 }
 
-/// Why a connection ends.
-enum ConnectionEnd {
-    /// Every request was completed.
-    Done,
-    /// The connection is idle, and its descriptor is needed or the process drains.
-    Unneeded,
-    /// The connection was closed for another one; its request stays incomplete.
-    Evicted,
-    /// The process upgrades, and the connection is idle.
-    HandedOver,
-    /// The peer closed or the socket failed.
-    Gone(Option<io::Error>),
-    /// The peer violated the protocol; the reason is logged.
-    Failed,
-    /// A response was truncated.
-    Truncated,
-    /// A deadline passed.
-    TimedOut(WaitingFor),
-}
-
-/// What a connection waits for, by the deadline it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WaitingFor {
-    NextRequest,
-    /// Variables, or a record that belongs to no request.
-    Head,
-    /// Data of a request that is not its body, or that is discarded.
-    RestOfRequest,
-    /// The body of a request.
-    Body,
-    Peer,
-}
-
-struct Connection<S> {
-    /// Released before the socket is closed.
-    guard: FastCgiGuard,
-    application: Rc<Application<S>>,
-    stream: Stream,
-    registration: Registration,
-    link: Rc<Link>,
-    /// Most connections never carry two requests at once.
-    in_flight: SmallVec<[InFlightRequest; 1]>,
-    /// No request has arrived yet, and one is expected soon.
-    is_new: bool,
-    /// Whether to close once the connection is between requests.
-    is_leaving: bool,
-    /// Whether several requests were in flight at once: from then on, no body may stop reading.
-    multiplexed: bool,
-    /// Bytes read after the last response of a connection that is being closed.
-    discarded: u64,
-    /// Whether the write side has been shut down while still reading.
-    write_is_shut_down: bool,
-    last_progress: Instant,
-    /// Something other than a body is arriving: the request, if these are its variables; since when.
-    head: Option<(Option<RequestId>, Instant)>,
-    /// The bytes recorded for it in the list of connections.
-    held: usize,
-    /// How fast the peer reads responses, if it has ever kept one waiting and not caught up since.
-    reading_pace: Option<Box<Pace>>,
-    alarm: Alarm,
-}
-
-/// One request in flight.
-struct InFlightRequest {
-    id: RequestId,
-    stdin: Option<Sender>,
-    /// Boxed because only filters have it.
-    data: Option<Box<Sender>>,
-    /// Whether the web server wants to keep the connection.
-    keeps_connection: bool,
-    /// Dropping it cancels the handler.
-    _task: Task<()>,
-    /// Kept until the response is sent, beyond the handler's end.
-    _guard: RequestGuard,
-}
-
-impl InFlightRequest {
-    /// Whether nothing more of it arrives and the connection outlives it.
-    fn is_received_and_keeps_connection(&self) -> bool {
-        self.keeps_connection && self.stdin.is_none() && self.data.is_none()
-    }
-
-    /// The streams that have not ended.
-    fn senders(&self) -> impl Iterator<Item = &Sender> {
-        self.stdin.iter().chain(self.data.as_deref())
-    }
-}
-
 impl<S: HttpService> Connection<S> {
-    fn new(
-        application: Rc<Application<S>>,
-        stream: Stream,
-        registration: Registration,
-        is_new: bool,
-    ) -> Self {
-        let settings = &application.settings;
-        let limits = Limits {
-            params_bytes: settings.params_bytes,
-            requests_per_connection: settings.requests_per_connection,
-            connections: u32::try_from(settings.max_connections).unwrap_or(u32::MAX),
-            ..Limits::default()
-        };
-        let is_behind_mod_fcgid = application.surroundings.is_behind_mod_fcgid;
-        let link = Link::new(limits, settings.response_bytes, is_behind_mod_fcgid);
-        let last_progress = time::now();
-        Connection {
-            guard: FastCgiGuard::register(stream.as_fd()),
-            application,
-            stream,
-            registration,
-            link,
-            in_flight: SmallVec::new(),
-            is_new,
-            is_leaving: false,
-            multiplexed: false,
-            discarded: 0,
-            write_is_shut_down: false,
-            last_progress,
-            head: None,
-            held: 0,
-            reading_pace: None,
-            alarm: Alarm::default(),
-        }
-    }
-
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
         {
             let mut waker = self.link.connection.borrow_mut();
@@ -300,16 +169,6 @@ impl<S: HttpService> Connection<S> {
         }
     }
 
-    /// Records what has arrived, for the crash guard. `starting`: how many requests have arrived in full that are not in
-    /// the list yet.
-    fn record_input(&self, starting: usize) {
-        let protocol = self.link.protocol.borrow();
-        self.guard.record_input(&protocol, || {
-            let live = self.in_flight.iter().filter(|it| protocol.is_active(it.id));
-            live.filter(|it| it.is_received_and_keeps_connection()).count() + starting
-        });
-    }
-
     /// Returns why the connection ends, if it does, now that everything is sent.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Option<ConnectionEnd> {
         let protocol = self.link.protocol.borrow();
@@ -405,226 +264,6 @@ impl<S: HttpService> Connection<S> {
         protocol.handle_input(input);
     }
 
-    /// Passes what was read to the requests. Returns whether the connection can continue.
-    fn handle_events(&mut self) -> bool {
-        // A request that starts with the next event, which may be the end of its body.
-        let mut beginning: Option<fastcgi_server::Request> = None;
-        loop {
-            let event = self.link.protocol.borrow_mut().poll_event();
-            if let Some(request) = beginning.take() {
-                let no_body = matches!(&event, Some(Event::StdinEnd { id }) if *id == request.id);
-                self.begin(request, no_body);
-                if no_body {
-                    continue;
-                }
-            }
-            match event {
-                None => {
-                    self.record_input(0);
-                    self.note_head();
-                    return true;
-                }
-                Some(Event::Request(request)) => {
-                    // The id may be reused immediately, for a new head.
-                    self.head = None;
-                    beginning = Some(request);
-                }
-                Some(Event::Refused { id, reason: Refusal::ParamsTooLarge { limit } }) => {
-                    let cause = Cause::VariablesTooLarge(limit);
-                    let page = self.application.page(cause, &About::unknown());
-                    self.stdout(id).page(&Method::GET, page);
-                }
-                Some(Event::Stdin { id, data }) => {
-                    if let Some(stdin) = self.request(id).and_then(|it| it.stdin.as_mut()) {
-                        stdin.push(data);
-                    }
-                }
-                Some(Event::StdinEnd { id }) => {
-                    if let Some(stdin) = self.request(id).and_then(|it| it.stdin.take()) {
-                        stdin.end();
-                    }
-                }
-                Some(Event::Data { id, data }) => {
-                    if let Some(sender) = self.request(id).and_then(|it| it.data.as_mut()) {
-                        sender.push(data);
-                    }
-                }
-                Some(Event::DataEnd { id }) => {
-                    if let Some(sender) = self.request(id).and_then(|it| it.data.take()) {
-                        sender.end();
-                    }
-                }
-                Some(Event::Abort { id }) => self.abort(id),
-                Some(Event::Failed(error)) => {
-                    tracing::warn!("FastCGI connection closed: {error}.");
-                    return false;
-                }
-            }
-        }
-    }
-
-    fn request(&mut self, id: RequestId) -> Option<&mut InFlightRequest> {
-        self.in_flight.iter_mut().find(|request| request.id == id)
-    }
-
-    /// The sink for a page made by the server.
-    fn stdout(&self, id: RequestId) -> Stdout {
-        Stdout { link: self.link.clone(), id, mark: Mark::default() }
-    }
-
-    /// Passes a request to the application. `no_body`: its body has already ended.
-    fn begin(&mut self, request: fastcgi_server::Request, no_body: bool) {
-        let fastcgi_server::Request { id, role, params, keep_connection } = request;
-        self.registration.set_activity(Activity::Answering);
-        self.is_new = false;
-        let Settings { trusted_proxies, secret_variables, .. } = &self.application.settings;
-        let head = cgi_to_http::head(params, Some(role), trusted_proxies, secret_variables);
-        let Head { request, gateway, content_length: length } = match head {
-            Ok(head) => head,
-            Err(why) => {
-                let page = self.application.page(Cause::BadRequest(why), &About::unknown());
-                return self.stdout(id).page(&Method::GET, page);
-            }
-        };
-        let (stdin, body) = self.body(role, length, no_body);
-        let mut request = request.map(|()| body);
-        self.application.classify(&mut request, gateway);
-        let data = (role == Role::Filter).then(|| {
-            let (sender, body) = Body::queue(None);
-            let context = request.extensions_mut().get_or_insert_default::<RequestContext>();
-            context.filter_data = Some(FilterData::new(body));
-            Box::new(sender)
-        });
-        // A reused id means that its former request has ended: drop what is left of it.
-        self.in_flight.retain(|request| request.id != id);
-        self.multiplexed |= !self.in_flight.is_empty();
-        let connection = self.guard.connection();
-        let guard = self.application.register(connection, u32::from(id.get()), &request);
-        let mark = guard.mark();
-        let is_received = stdin.is_none() && data.is_none();
-        self.record_input(usize::from(is_received && keep_connection));
-        let task = event_loop::spawn_now(respond::run(
-            self.application.clone(),
-            Stdout { link: self.link.clone(), id, mark },
-            request,
-            mark,
-        ));
-        self.in_flight.push(InFlightRequest {
-            id,
-            stdin,
-            data,
-            keeps_connection: keep_connection,
-            _task: task,
-            _guard: guard,
-        });
-    }
-
-    /// Makes a request's body, and its sender unless it has ended.
-    fn body(&self, role: Role, length: Option<u64>, has_ended: bool) -> (Option<Sender>, Body) {
-        // An authorizer does not get the body of the request it decides about.
-        if role == Role::Authorizer || has_ended && length.unwrap_or(0) == 0 {
-            return (None, Body::empty());
-        }
-        let (sender, body) = Body::arriving(length, &self.application.settings);
-        if has_ended {
-            sender.end();
-            return (None, body);
-        }
-        (Some(sender), body)
-    }
-
-    /// The web server no longer wants the response: cancels the handler and ends the request.
-    fn abort(&mut self, id: RequestId) {
-        if let Some(at) = self.in_flight.iter().position(|request| request.id == id) {
-            tracing::debug!("Web server aborted request {id}.");
-            drop(self.in_flight.swap_remove(at));
-        }
-        self.link.protocol.borrow_mut().end_request(id, 1);
-    }
-
-    fn unsent(&self) -> usize {
-        self.link.protocol.borrow().unsent()
-    }
-
-    /// Returns the next deadline, if any, and what it is for. `reading`: whether the server is reading.
-    fn deadline(&mut self, reading: bool) -> Option<(Instant, WaitingFor)> {
-        let settings = &self.application.settings;
-        let protocol = self.link.protocol.borrow();
-        let mut first = None;
-        let mut add = |deadline: Instant, waiting| {
-            if first.is_none_or(|(earliest, _)| deadline < earliest) {
-                first = Some((deadline, waiting));
-            }
-        };
-        if protocol.unsent() > 0 {
-            let pace = pace_of(&mut self.reading_pace, settings);
-            add(pace.wait(time::now()), WaitingFor::Peer);
-        } else if protocol.is_between_requests() {
-            let limit = if self.is_leaving { FIRST_REQUEST } else { settings.idle_timeout };
-            add(self.last_progress + limit, WaitingFor::NextRequest);
-        }
-        // The rest of a request that has been answered may take longer.
-        if let Some((request, since)) = self.head
-            && reading
-            && (request.is_some() || self.is_new)
-        {
-            add(since + settings.head_timeout, WaitingFor::Head);
-        }
-        // A handler may take as long as it needs; the peer may not pause halfway.
-        for request in self.in_flight.iter().filter(|_| reading) {
-            if let Some(deadline) = request.stdin.as_ref().and_then(Sender::wait) {
-                add(deadline, WaitingFor::Body);
-            }
-            if request.data.is_some() {
-                add(self.last_progress + settings.receive_timeout, WaitingFor::RestOfRequest);
-            }
-        }
-        if first.is_none() && self.in_flight.is_empty() {
-            return Some((
-                self.last_progress + settings.receive_timeout,
-                WaitingFor::RestOfRequest,
-            ));
-        }
-        first
-    }
-
-    fn poll_deadline(&mut self, context: &mut Context<'_>, reading: bool) -> Poll<ConnectionEnd> {
-        if !reading {
-            self.in_flight.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
-            if let Some((_, since)) = &mut self.head {
-                *since = time::now();
-            }
-        }
-        loop {
-            let Some((deadline, waiting)) = self.deadline(reading) else {
-                self.alarm.stop();
-                return Poll::Pending;
-            };
-            if !self.alarm.poll_past(context, deadline) {
-                return Poll::Pending;
-            }
-            match waiting {
-                WaitingFor::NextRequest if self.read_once_more() => {
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                // The connection's other requests continue, and the client gets a response.
-                WaitingFor::Body => self.give_up_slow_bodies(deadline),
-                _ => return Poll::Ready(ConnectionEnd::TimedOut(waiting)),
-            }
-        }
-    }
-
-    /// Ends the requests whose bodies are overdue.
-    fn give_up_slow_bodies(&self, now: Instant) {
-        let limit = self.application.settings.receive_timeout;
-        for stdin in self.in_flight.iter().filter_map(|request| request.stdin.as_ref()) {
-            if stdin.wait().is_some_and(|deadline| deadline <= now) {
-                stdin.give_up(limit);
-            }
-        }
-    }
-
     /// Ends what is in flight, and logs the reason where it is not obvious.
     fn finish(self, end: ConnectionEnd) {
         let in_flight = self.in_flight.len();
@@ -674,11 +313,6 @@ impl<S: HttpService> Connection<S> {
             }
         }
     }
-}
-
-/// Returns how fast the peer reads responses, from now on if nothing was known.
-fn pace_of<'a>(pace: &'a mut Option<Box<Pace>>, settings: &Settings) -> &'a mut Pace {
-    pace.get_or_insert_with(|| Box::new(Pace::new(settings.send_timeout, settings.min_rate)))
 }
 
 /// Returns the shared read buffer with room for a read.
