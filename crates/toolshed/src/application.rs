@@ -20,7 +20,8 @@ use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
 use crate::installation::{self, DATA, SET_UP};
-use crate::{log, setup};
+use crate::log::Log;
+use crate::setup;
 
 /// Makes the site with all its tools, for a web server in front. While the configuration is wrong, every request is
 /// answered with a page that says so.
@@ -98,17 +99,23 @@ pub(crate) struct SiteHost {
     /// The configured base.
     base: Option<String>,
     on_listening: Box<dyn Fn(&str)>,
+    log: Option<Log>,
 }
 
 impl SiteHost {
     pub(crate) fn new(settings: &Settings) -> Self {
-        SiteHost { base: settings.base.clone(), on_listening: Box::new(|_| {}) }
+        SiteHost { base: settings.base.clone(), on_listening: Box::new(|_| {}), log: None }
     }
 
     /// Sets what to do once the listening socket is open.
     pub(crate) fn on_listening(mut self, action: impl Fn(&str) + 'static) -> Self {
         self.on_listening = Box::new(action);
         self
+    }
+
+    /// Sets the log whose file is checked whenever the server looks at files.
+    pub(crate) fn log(self, log: Log) -> Self {
+        SiteHost { log: Some(log), ..self }
     }
 }
 
@@ -126,7 +133,9 @@ impl Host for SiteHost {
     }
 
     fn on_look(&self) {
-        log::look();
+        if let Some(log) = &self.log {
+            log.look();
+        }
     }
 }
 

@@ -14,35 +14,32 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use process::descriptors;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use self::file::LogFile;
-use self::writer::{Log, Sink};
+pub(crate) use self::writer::Log;
+use self::writer::Sink;
 use crate::config::{Configuration, Settings};
 use crate::installation::default_log;
 use crate::report::Failure;
 
-/// This process's log, for code that it cannot be passed to.
-static LOG: OnceLock<Log> = OnceLock::new();
-
 /// Starts writing messages to standard error.
-pub(crate) fn to_stderr() {
-    to_stderr_from(tracing::Level::INFO);
+pub(crate) fn to_stderr() -> Log {
+    to_stderr_from(tracing::Level::INFO)
 }
 
 /// The same, only from `level` up.
-pub(crate) fn to_stderr_from(level: tracing::Level) {
-    begin_writing(Sink::StandardError, level);
+pub(crate) fn to_stderr_from(level: tracing::Level) -> Log {
+    begin_writing(Sink::StandardError, level)
 }
 
-fn begin_writing(sink: Sink, level: tracing::Level) {
-    let log = LOG.get_or_init(|| Log::new(sink));
+fn begin_writing(sink: Sink, level: tracing::Level) -> Log {
+    let log = Log::new(sink);
     tracing_subscriber::fmt()
-        .with_writer(log)
+        .with_writer(log.clone())
         .with_max_level(level)
         .with_timer(TimeAndProcess)
         .with_target(false)
@@ -50,63 +47,55 @@ fn begin_writing(sink: Sink, level: tracing::Level) {
         // It would be reported by a macro that panics.
         .log_internal_errors(false)
         .init();
+    log
 }
 
 /// Starts writing messages to `file`, together with standard output and error. If it cannot be opened, messages go to
-/// standard error and the first says why. Returns whether it was opened.
-pub(crate) fn to_file(file: &Path, settings: &Settings) -> bool {
+/// standard error and the first says why.
+pub(crate) fn to_file(file: &Path, settings: &Settings) -> Log {
     let usual = default_log();
     let opened = LogFile::open(file, usual.as_deref(), settings.log_bytes).and_then(|mut log| {
         log.redirect_output()?;
         Ok(log)
     });
     match opened {
-        Ok(mut log) => {
-            let exposed = log.take_exposed();
-            begin_writing(Sink::File(log), tracing::Level::INFO);
+        Ok(mut file) => {
+            let exposed = file.take_exposed();
+            let log = begin_writing(Sink::File(file), tracing::Level::INFO);
             if let Some(exposed) = exposed {
                 exposed.log();
             }
-            true
+            log
         }
         Err(error) => {
-            to_stderr();
+            let log = to_stderr();
             tracing::error!("The log file {} cannot be written: {error}.", file.display());
-            false
+            log
         }
     }
 }
 
 /// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process's
 /// default, is opened by the first message. Standard output and error are unchanged.
-pub(crate) fn to_file_when_needed(settings: &Settings) {
+pub(crate) fn to_file_when_needed(settings: &Settings) -> Log {
     let file = settings.log.clone().or_else(default_log);
     let limit = settings.log_bytes;
     let sink = file.map_or_else(|| Sink::StandardError, |path| Sink::Later { path, limit });
-    begin_writing(sink, tracing::Level::INFO);
-}
-
-/// Checks whether the log file is still the one to write to and not too large: what tools print goes there
-/// directly.
-pub(crate) fn look() {
-    if let Some(log) = LOG.get() {
-        log.look();
-    }
+    begin_writing(sink, tracing::Level::INFO)
 }
 
 /// Starts writing messages to the file in the settings, or to standard error without one, for a command run at a
 /// terminal.
-pub(crate) fn begin(settings: &Settings) -> Terminal {
-    let Some(file) = &settings.log else {
-        to_stderr();
-        return Terminal::default();
-    };
+pub(crate) fn begin(settings: &Settings) -> (Log, Terminal) {
+    let Some(file) = &settings.log else { return (to_stderr(), Terminal::default()) };
     let keep = |descriptor: io::Result<std::os::fd::OwnedFd>| descriptor.ok().map(File::from);
     let terminal = Terminal {
         output: keep(io::stdout().as_fd().try_clone_to_owned()),
         error: keep(io::stderr().as_fd().try_clone_to_owned()),
     };
-    if to_file(file, settings) { terminal } else { Terminal::default() }
+    let log = to_file(file, settings);
+    let terminal = if log.is_in_file() { terminal } else { Terminal::default() };
+    (log, terminal)
 }
 
 /// The terminal at which a command was started, saved when its output goes to the log: the greeting, and the reason for

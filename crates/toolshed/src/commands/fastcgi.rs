@@ -22,16 +22,16 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
             false => Failure::configuration(&configuration),
         });
     };
-    let log = log::begin(&configuration.settings);
+    let (log, terminal) = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);
     let upgrade = upgrade::log_if_unavailable(upgrade);
-    let mut host = SiteHost::new(&configuration.settings);
+    let mut host = SiteHost::new(&configuration.settings).log(log);
     if command_line.config.is_none() {
         host = host.on_listening(upgrade::save_when_listening(&configuration));
     }
     if let Some(workers) = application::workers(&configuration.settings) {
-        return log.report(app_server::supervise(
+        return terminal.report(app_server::supervise(
             Protocol::FastCgi,
             listen,
             workers,
@@ -43,7 +43,7 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     if matches!(listen, Address::Tcp(_)) {
         site = site.reached_over_tcp();
     }
-    log.report(
+    terminal.report(
         Server::new(site)
             .settings(settings)
             .upgrade(upgrade)

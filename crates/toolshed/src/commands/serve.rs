@@ -20,10 +20,10 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     let upgrade = upgrade::begin(command_line, false);
     let mut configuration = valid_settings(command_line)?;
-    let log = log::begin(&configuration.settings);
+    let (log, terminal) = log::begin(&configuration.settings);
     log::configuration(&configuration);
     if let Err(error) = app_server::check_descriptors() {
-        return log.report(Err(error));
+        return terminal.report(Err(error));
     }
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
@@ -38,8 +38,8 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
         None => upgrade,
     };
     let password = generated.as_ref().map(|generated| generated.password().to_owned());
-    let terminal = Rc::new(log);
-    let mut host = SiteHost::new(&configuration.settings);
+    let terminal = Rc::new(terminal);
+    let mut host = SiteHost::new(&configuration.settings).log(log);
     // The supervisor greets for its workers.
     if !app_server::is_worker() {
         let terminal = terminal.clone();

@@ -13,16 +13,14 @@ pub(crate) fn run() -> Result<(), Failure> {
     let command_line = CommandLine::default();
     let upgrade = upgrade::begin(&command_line, true);
     let configuration = upgrade::or_last_good(config::load(&command_line));
-    match configuration.settings.log.clone().or_else(installation::default_log) {
-        Some(file) => {
-            log::to_file(&file, &configuration.settings);
-        }
+    let log = match configuration.settings.log.clone().or_else(installation::default_log) {
+        Some(file) => log::to_file(&file, &configuration.settings),
         None => log::to_stderr(),
-    }
+    };
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);
     let upgrade = upgrade::log_if_unavailable(upgrade);
-    let host = SiteHost::new(&configuration.settings);
+    let host = SiteHost::new(&configuration.settings).log(log);
     let host = host.on_listening(upgrade::save_when_listening(&configuration));
     let mut site = application::site(configuration);
     if !is_unix_socket() {

@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
 use process::descriptors;
@@ -23,9 +23,9 @@ use super::line::line;
 use super::rate::{Rates, Suppressed};
 use crate::installation::default_log;
 
-/// This process's log.
-#[derive(Debug)]
-pub(super) struct Log(Mutex<State>);
+/// This process's log. A clone writes to the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Log(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -56,11 +56,16 @@ struct Lost {
 
 impl Log {
     pub(super) fn new(sink: Sink) -> Log {
-        Log(Mutex::new(State { rates: Rates::default(), sink, lost: Lost::default() }))
+        let state = State { rates: Rates::default(), sink, lost: Lost::default() };
+        Log(Arc::new(Mutex::new(state)))
     }
 
-    /// Checks whether the file is still the one to write to and not too large.
-    pub(super) fn look(&self) {
+    pub(super) fn is_in_file(&self) -> bool {
+        self.state().is_some_and(|state| matches!(state.sink, Sink::File(_)))
+    }
+
+    /// Checks whether the file is still the one to write to and not too large: what tools print goes there directly.
+    pub(crate) fn look(&self) {
         if let Some(mut state) = self.state()
             && let Sink::File(file) = &mut state.sink
         {
@@ -143,26 +148,26 @@ impl Sink {
     }
 }
 
-impl MakeWriter<'_> for &'static Log {
-    type Writer = Message;
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Message<'a>;
 
-    fn make_writer(&self) -> Message {
+    fn make_writer(&'a self) -> Message<'a> {
         Message { log: self, kind: None }
     }
 
-    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Message {
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Message<'a> {
         Message { log: self, kind: Some(metadata.callsite()) }
     }
 }
 
 /// One message, which tracing writes in one piece.
 #[derive(Debug)]
-pub(super) struct Message {
-    log: &'static Log,
+pub(crate) struct Message<'a> {
+    log: &'a Log,
     kind: Option<Identifier>,
 }
 
-impl Write for Message {
+impl Write for Message<'_> {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         if let Some(mut state) = self.log.state() {
             state.take(self.kind.as_ref(), message, Instant::now());
