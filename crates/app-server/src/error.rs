@@ -42,7 +42,7 @@ pub enum Error {
     /// The event loop could not be created or failed.
     Loop(io::Error),
     /// The response could not be written (CGI, shell): for example, its reader has gone.
-    Answer(io::Error),
+    Response(io::Error),
     /// The application failed in the middle of its response (CGI, shell); the reason is logged.
     Truncated,
     /// The file for a request's body cannot be read (shell).
@@ -95,7 +95,7 @@ impl fmt::Display for Error {
                  LimitNOFILE=1024 in a systemd unit; elsewhere ask your host."
             ),
             Error::Loop(source) => write!(formatter, "The event loop failed: {source}."),
-            Error::Answer(source) => {
+            Error::Response(source) => {
                 write!(formatter, "Cannot write the response in full: {source}.")
             }
             Error::Truncated => {
@@ -113,7 +113,7 @@ impl std::error::Error for Error {
             | Error::NotSpawned(source)
             | Error::Worker(source)
             | Error::Loop(source)
-            | Error::Answer(source)
+            | Error::Response(source)
             | Error::Body(source) => Some(source),
             Error::Descriptors(_) | Error::Truncated => None,
         }

@@ -70,11 +70,11 @@ counters! {
     /// Calls of `read(2)` on sockets and pipes.
     reads,
     /// Calls of `read(2)` that would have blocked.
-    reads_in_vain,
+    blocked_reads,
     /// Calls of `write(2)` and `writev(2)` on sockets and pipes.
     writes,
     /// Calls of `write(2)` and `writev(2)` that would have blocked.
-    writes_in_vain,
+    blocked_writes,
     /// Signals delivered to a listener.
     signals,
 }

@@ -197,8 +197,8 @@ impl Descriptor {
             // What cannot be watched cannot be waited for.
             io::ErrorKind::WouldBlock if !matches!(self.watch, Watch::Unsupported) => {
                 count(|counters| match direction {
-                    Direction::Read => &counters.reads_in_vain,
-                    Direction::Write => &counters.writes_in_vain,
+                    Direction::Read => &counters.blocked_reads,
+                    Direction::Write => &counters.blocked_writes,
                 });
                 self.record_blocked(direction);
                 Ok(())

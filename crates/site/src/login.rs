@@ -42,5 +42,5 @@ pub use crate::random::NoRandomness;
 pub use cookies::CookiePath;
 pub(crate) use gate::Gate;
 pub use gate::QUEUE_FOLDER;
-pub use settings::{KEY_FILE, LoginSettings, MadeUp, STORE_FILE};
+pub use settings::{GeneratedPassword, KEY_FILE, LoginSettings, STORE_FILE};
 pub use visitor::Visitor;

@@ -81,7 +81,7 @@ impl Password {
     }
 
     /// Returns whether this is the password, in a time that does not depend on where it differs.
-    pub(crate) fn is(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         match &self.0 {
             PasswordForm::Clear(password) => {
                 // Digests are of equal length, so the comparison does not reveal the password's.
@@ -148,7 +148,7 @@ mod tests {
     fn a_hash_matches_another_implementation() {
         assert_eq!(hash_with("correct horse", b"0123456789abcdef"), KNOWN);
         let password = Password::from_hash(KNOWN).unwrap();
-        assert!(password.is("correct horse") && !password.is("correct hors"));
+        assert!(password.matches("correct horse") && !password.matches("correct hors"));
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         for (text, expected) in
             [("pässword", true), ("pässwor", false), ("", false), ("PÄSSWORD", false)]
         {
-            assert_eq!(password.is(text), expected, "{text}");
+            assert_eq!(password.matches(text), expected, "{text}");
         }
         assert_eq!(Password::clear(""), None);
     }

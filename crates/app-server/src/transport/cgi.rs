@@ -30,7 +30,7 @@ use crate::transport::single::{self, Ended, Input, Output};
 ///
 /// When the response was not sent in full.
 pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Result<(), Error> {
-    let output = take_standard_output(&application).map_err(Error::Answer)?;
+    let output = take_standard_output(&application).map_err(Error::Response)?;
     let ended = match request(&application) {
         Ok((request, input)) => single::run(application, request, input, output).await,
         Err(why) => {
@@ -44,7 +44,7 @@ pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Re
     match ended {
         Ok(Ended::Complete) => Ok(()),
         Ok(Ended::Truncated) => Err(Error::Truncated),
-        Err(error) => Err(Error::Answer(error)),
+        Err(error) => Err(Error::Response(error)),
     }
 }
 

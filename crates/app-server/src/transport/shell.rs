@@ -21,7 +21,7 @@ pub(crate) async fn answer<S: HttpService>(
     output: OwnedFd,
 ) -> Result<StatusCode, Error> {
     let settings = &application.settings;
-    let output = Output::new(output, true, write_beginning, settings).map_err(Error::Answer)?;
+    let output = Output::new(output, true, write_beginning, settings).map_err(Error::Response)?;
     let (head, descriptor) = request.into_parts();
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -37,7 +37,7 @@ pub(crate) async fn answer<S: HttpService>(
     match single::run(Rc::new(application), request, input, output.clone()).await {
         Ok(Ended::Complete) => output.status().ok_or(Error::Truncated),
         Ok(Ended::Truncated) => Err(Error::Truncated),
-        Err(error) => Err(Error::Answer(error)),
+        Err(error) => Err(Error::Response(error)),
     }
 }
 

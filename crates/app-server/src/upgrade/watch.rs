@@ -82,7 +82,7 @@ impl Identity {
 
     /// An identity that no real file has: file `inode`, last modified at `modified`.
     #[cfg(test)]
-    pub(crate) fn made_up(inode: u64, modified: i64) -> Identity {
+    pub(crate) fn fake(inode: u64, modified: i64) -> Identity {
         let time = (modified, 0);
         Identity { device: 1, inode, size: 9, mode: 0o755, changed: time, modified: time }
     }

@@ -572,9 +572,9 @@ mod tests {
         .unwrap();
     }
 
-    /// Handles one event with `waiting` pending connections; returns (accepts, accepts in vain).
+    /// Handles one event with `waiting` pending connections; returns (accepts, empty accepts).
     fn handle_event(budget: &mut Budget, mut waiting: u32) -> (u32, u32) {
-        let (mut accepts, mut in_vain) = (0, 0);
+        let (mut accepts, mut empty) = (0, 0);
         budget.grant();
         while !budget.is_used_up() {
             if waiting > 0 {
@@ -582,11 +582,11 @@ mod tests {
                 accepts += 1;
                 budget.accepted();
             } else {
-                in_vain += 1;
+                empty += 1;
                 budget.found_none();
             }
         }
-        (accepts, in_vain)
+        (accepts, empty)
     }
 
     #[test]
@@ -597,10 +597,10 @@ mod tests {
     }
 
     #[test]
-    fn single_connections_cost_few_accepts_in_vain() {
+    fn single_connections_cost_few_empty_accepts() {
         let mut budget = Budget::default();
-        let in_vain: u32 = (0..10_000).map(|_| handle_event(&mut budget, 1).1).sum();
-        assert!(in_vain <= 10_000 / 64 + 8, "{in_vain} accepts in vain");
+        let empty: u32 = (0..10_000).map(|_| handle_event(&mut budget, 1).1).sum();
+        assert!(empty <= 10_000 / 64 + 8, "{empty} empty accepts");
     }
 
     #[test]

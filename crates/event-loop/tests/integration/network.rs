@@ -44,7 +44,7 @@ fn many_connections_are_accepted_in_batches() {
             listener.accept().await.unwrap();
         }
         let after = counters();
-        assert_eq!(after.accepts - before.accepts, 100, "none in vain");
+        assert_eq!(after.accepts - before.accepts, 100, "none was empty");
         // 1, 2, 4, 8, 16, 32, 32, and the rest.
         assert!(after.waits - before.waits <= 9, "{after:?}");
         drop(clients);
@@ -316,18 +316,18 @@ fn hyper_serves_on_this_loop() {
         for path in ["/one", "/two"] {
             let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
             client.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(path.as_bytes()) {
-                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+            let mut response = Vec::new();
+            while !response.ends_with(path.as_bytes()) {
+                assert_ne!(client.read_buf(&mut response).await.unwrap(), 0);
             }
-            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
         }
         // hyper's timer closes the connection of a silent client.
         let mut silent = Stream::connect(&address).await.unwrap();
         silent.write_all(b"GET / HT").await.unwrap();
-        let mut answer = String::new();
-        silent.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.is_empty() || answer.contains("408"), "{answer}");
+        let mut response = String::new();
+        silent.read_to_string(&mut response).await.unwrap();
+        assert!(response.is_empty() || response.contains("408"), "{response}");
     });
 }
 
@@ -356,9 +356,9 @@ fn hundreds_of_connections_in_one_loop() {
                     sleep(Duration::from_millis(number % 10)).await;
                     let text = format!("{number:05}");
                     client.write_all(text.as_bytes()).await.unwrap();
-                    let mut answer = String::new();
-                    client.read_to_string(&mut answer).await.unwrap();
-                    assert_eq!(answer, text);
+                    let mut response = String::new();
+                    client.read_to_string(&mut response).await.unwrap();
+                    assert_eq!(response, text);
                 })
             })
             .collect();
@@ -382,9 +382,9 @@ fn reading_what_a_blocking_client_sends_in_pieces() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             client.shutdown(std::net::Shutdown::Write).unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            answer
+            let mut response = String::new();
+            client.read_to_string(&mut response).unwrap();
+            response
         }
     });
     run(async {

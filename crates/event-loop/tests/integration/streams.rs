@@ -26,12 +26,12 @@ async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     Ok(buffer.to_vec())
 }
 
-/// Returns what was counted since `before`: (reads, in vain, registrations, modifications).
+/// Returns what was counted since `before`: (reads, blocked reads, registrations, modifications).
 fn since(before: Counters) -> (u64, u64, u64, u64) {
     let now = counters();
     (
         now.reads - before.reads,
-        now.reads_in_vain - before.reads_in_vain,
+        now.blocked_reads - before.blocked_reads,
         now.registrations - before.registrations,
         now.modifications - before.modifications,
     )
@@ -61,15 +61,15 @@ fn a_whole_request_is_served_without_the_poll_set() {
             assert_eq!(read(&mut stream).await.unwrap(), b"request");
             stream.write_all(b"answer").await.unwrap();
             drop(stream);
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            assert_eq!(answer, "answer");
+            let mut response = String::new();
+            client.read_to_string(&mut response).unwrap();
+            assert_eq!(response, "answer");
 
             let counters = counters();
             assert_eq!(counters.registrations, 1, "the listener's alone: {counters:?}");
             assert_eq!((counters.accepts, counters.empty_accepts), (1, 0), "{counters:?}");
-            assert_eq!((counters.reads, counters.reads_in_vain), (1, 0), "{counters:?}");
-            assert_eq!((counters.writes, counters.writes_in_vain), (1, 0), "{counters:?}");
+            assert_eq!((counters.reads, counters.blocked_reads), (1, 0), "{counters:?}");
+            assert_eq!((counters.writes, counters.blocked_writes), (1, 0), "{counters:?}");
         });
     }
 }
@@ -306,7 +306,7 @@ fn a_dropped_stream_is_deregistered_and_its_row_is_reused_clean() {
         }
         let counters = counters();
         assert_eq!(counters.registrations, counters.deregistrations);
-        assert_eq!(counters.reads_in_vain, 20, "one for each stream: {counters:?}");
+        assert_eq!(counters.blocked_reads, 20, "one for each stream: {counters:?}");
     });
 }
 

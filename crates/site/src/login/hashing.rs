@@ -75,7 +75,7 @@ impl Hashing {
 /// # Errors
 ///
 /// If the system refuses a process for it; then nothing is known about the password.
-pub(crate) async fn is(
+pub(crate) async fn matches(
     password: &Password,
     text: &str,
     permit: Option<Permit<'_>>,
@@ -83,10 +83,10 @@ pub(crate) async fn is(
 ) -> Result<bool, Busy> {
     match permit {
         Some(permit) => {
-            let work = || vec![u8::from(password.is(text))];
+            let work = || vec![u8::from(password.matches(text))];
             Ok(permit.compute(process, work).await? == [1])
         }
-        None => Ok(password.is(text)),
+        None => Ok(password.matches(text)),
     }
 }
 
@@ -133,12 +133,13 @@ mod tests {
         let hashing = Hashing::new(folder.path().join("queue"), Trust::default());
         event_loop::run(async move {
             let permit = async || hashing.permit(&password).await.unwrap();
-            let checked = is(&password, "correct horse", permit().await, Process::Shared).await;
+            let checked =
+                matches(&password, "correct horse", permit().await, Process::Shared).await;
             let page = HttpError::from(checked.expect_err("it is not checked"));
             assert_eq!(page.status(), 503);
             assert!(hashing.hash_of("correct horse", Process::Shared).await.is_err());
             let process = Process::OfThisRequest;
-            let checked = is(&password, "correct horse", permit().await, process).await;
+            let checked = matches(&password, "correct horse", permit().await, process).await;
             assert!(checked.is_ok_and(|is| is), "a process for one request computes itself");
         })
         .unwrap();

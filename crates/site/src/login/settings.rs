@@ -89,17 +89,17 @@ impl LoginSettings {
     }
 
     /// Generates a password for a user of this machine who has not set one. It stays the same as long as
-    /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`MadeUp::keep`].
+    /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`GeneratedPassword::keep`].
     ///
     /// # Errors
     ///
     /// If the secret key cannot be read.
-    pub fn make_up_password(&self) -> Result<MadeUp, StoreError> {
+    pub fn generate_password(&self) -> Result<GeneratedPassword, StoreError> {
         let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE), self.trust)?;
         let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
         let groups = random.to_ascii_lowercase();
         let groups: Vec<&str> = (0..5).filter_map(|at| groups.get(at * 4..at * 4 + 4)).collect();
-        Ok(MadeUp { password: groups.join("-"), new_key })
+        Ok(GeneratedPassword { password: groups.join("-"), new_key })
     }
 
     pub(super) fn lifetime(&self) -> Lifetime {
@@ -108,13 +108,13 @@ impl LoginSettings {
     }
 }
 
-/// A password from [`LoginSettings::make_up_password`].
-pub struct MadeUp {
+/// A password from [`LoginSettings::generate_password`].
+pub struct GeneratedPassword {
     password: String,
     new_key: Option<NewKey>,
 }
 
-impl MadeUp {
+impl GeneratedPassword {
     /// Returns the password.
     pub fn password(&self) -> &str {
         &self.password
@@ -131,8 +131,8 @@ impl MadeUp {
     }
 }
 
-impl fmt::Debug for MadeUp {
+impl fmt::Debug for GeneratedPassword {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("MadeUp").finish_non_exhaustive()
+        formatter.debug_struct("GeneratedPassword").finish_non_exhaustive()
     }
 }

@@ -164,7 +164,7 @@ mod tests {
             mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
             let login = LoginSettings::in_folder(folder.path());
             let said = within_time(move || match name {
-                "secret.key" => login.make_up_password().map(drop),
+                "secret.key" => login.generate_password().map(drop),
                 _ => names(&login.store()).map(drop),
             });
             let said = said.unwrap_err().to_string();
@@ -185,7 +185,7 @@ mod tests {
             names(&LoginSettings::in_folder(&folder).store()).unwrap();
             assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
-            LoginSettings::in_folder(&folder).make_up_password().unwrap();
+            LoginSettings::in_folder(&folder).generate_password().unwrap();
             assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
@@ -200,7 +200,7 @@ mod tests {
         fs::create_dir(&everybodys).unwrap();
         fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
         let login = LoginSettings::in_folder(&everybodys);
-        for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
+        for said in [names(&login.store()).map(drop), login.generate_password().map(drop)] {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
             // A neighbor may have created one there already.
@@ -217,7 +217,7 @@ mod tests {
             for path in [folder.path(), &folder.path().join("toolshed.db")] {
                 chown(path, Some(4242), None).unwrap();
             }
-            for said in [names(&login.store()).map(drop), login.make_up_password().map(drop)] {
+            for said in [names(&login.store()).map(drop), login.generate_password().map(drop)] {
                 let said = said.unwrap_err().to_string();
                 assert!(said.contains("uid 4242") && said.contains("set data to"), "{said}");
             }
@@ -228,7 +228,7 @@ mod tests {
             let file = folder.path().join("secret.key");
             fs::write(&file, [7; 64]).unwrap();
             chown(&file, Some(4242), None).unwrap();
-            let said = LoginSettings::in_folder(folder.path()).make_up_password().unwrap_err();
+            let said = LoginSettings::in_folder(folder.path()).generate_password().unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{said}");
             assert!(said.to_string().contains("remove it"), "{said}");
         }

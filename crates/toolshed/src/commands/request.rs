@@ -40,7 +40,7 @@ pub(crate) fn run(command_line: &CommandLine, flags: &RequestFlags) -> Result<()
         Ok(status) if status.is_server_error() => Err(Failure::silent(5)),
         Ok(_) => Ok(()),
         // `toolshed request … | head`
-        Err(app_server::Error::Answer(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(app_server::Error::Response(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -61,17 +61,17 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
 }
 
 /// A generated password, printed at the terminal.
-enum GeneratedPassword {
+enum PrintedPassword {
     /// By the previous version of this process, or by the supervisor.
     Inherited(String),
-    New(login::MadeUp),
+    New(login::GeneratedPassword),
 }
 
-impl GeneratedPassword {
+impl PrintedPassword {
     fn password(&self) -> &str {
         match self {
-            GeneratedPassword::Inherited(password) => password,
-            GeneratedPassword::New(generated) => generated.password(),
+            PrintedPassword::Inherited(password) => password,
+            PrintedPassword::New(generated) => generated.password(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl GeneratedPassword {
 fn generate_password(
     listen: &Address,
     configuration: &mut Configuration,
-) -> Option<GeneratedPassword> {
+) -> Option<PrintedPassword> {
     let is_local = matches!(listen, Address::Tcp(address) if address.ip().is_loopback());
     if !is_local || configuration.settings.password.is_some() {
         return None;
@@ -91,10 +91,10 @@ fn generate_password(
     let generated = match event_loop::run(login.has_set_up()) {
         Ok(Ok(true)) => return None,
         Ok(Ok(false)) => match before {
-            Some(password) => Ok(GeneratedPassword::Inherited(password)),
+            Some(password) => Ok(PrintedPassword::Inherited(password)),
             None => login
-                .make_up_password()
-                .map(GeneratedPassword::New)
+                .generate_password()
+                .map(PrintedPassword::New)
                 .map_err(|error| error.to_string()),
         },
         Ok(Err(error)) => Err(error.to_string()),
@@ -110,11 +110,11 @@ fn cannot_log_in(error: impl std::fmt::Display) {
 }
 
 /// Prints where the site is, how to stop it and what to do next.
-fn greet(terminal: &Terminal, generated: Option<&GeneratedPassword>, address: &str) {
+fn greet(terminal: &Terminal, generated: Option<&PrintedPassword>, address: &str) {
     // Only once the site is served: a failed start leaves nothing behind.
-    let kept = |generated: &&GeneratedPassword| match generated {
-        GeneratedPassword::Inherited(_) => true,
-        GeneratedPassword::New(generated) => {
+    let kept = |generated: &&PrintedPassword| match generated {
+        PrintedPassword::Inherited(_) => true,
+        PrintedPassword::New(generated) => {
             generated.keep().inspect_err(|error| cannot_log_in(error)).is_ok()
         }
     };

@@ -59,15 +59,15 @@ enum Kind {
 /// What to write instead of a value that is not accepted.
 enum Advice {
     /// What the key's description says.
-    Usual,
+    Default,
     /// Something more specific.
     Specific(String),
 }
 
 impl Advice {
-    fn or_else(self, usual: impl FnOnce() -> String) -> String {
+    fn or_else(self, default: impl FnOnce() -> String) -> String {
         match self {
-            Advice::Usual => usual(),
+            Advice::Default => default(),
             Advice::Specific(advice) => advice,
         }
     }
@@ -655,46 +655,46 @@ fn take_public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice
 
 fn take_trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
     let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
-    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Usual)?;
+    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Default)?;
     Ok(())
 }
 
 fn take_log(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Usual) };
+    let Value::Text(path) = value else { return Err(Advice::Default) };
     if path.trim().is_empty() || path.ends_with('/') {
-        return Err(Advice::Usual);
+        return Err(Advice::Default);
     }
     settings.log = Some(relative_to(location, path));
     Ok(())
 }
 
 fn take_password_hash(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Usual) };
-    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Usual)?);
+    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
+    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
     Ok(())
 }
 
 fn take_data(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Usual) };
+    let Value::Text(path) = value else { return Err(Advice::Default) };
     if path.trim().is_empty() {
-        return Err(Advice::Usual);
+        return Err(Advice::Default);
     }
     settings.data = Some(relative_to(location, path));
     Ok(())
 }
 
 fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Usual) };
-    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Usual)?);
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
     Ok(())
 }
 
 fn take_https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Usual) };
+    let Value::Text(text) = value else { return Err(Advice::Default) };
     settings.redirects_to_https = match &**text {
         "redirect" => true,
         "optional" => false,
-        _ => return Err(Advice::Usual),
+        _ => return Err(Advice::Default),
     };
     Ok(())
 }
@@ -704,16 +704,16 @@ fn take_hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(),
     const MAX_DURATION: Duration = Duration::from_secs(17_520 * HOUR);
     let time =
         value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
-    settings.hsts = Some(time.ok_or(Advice::Usual)?);
+    settings.hsts = Some(time.ok_or(Advice::Default)?);
     Ok(())
 }
 
 fn take_listen(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Usual) };
+    let Value::Text(text) = value else { return Err(Advice::Default) };
     let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
     let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
-    let address = match text.parse().map_err(|_| Advice::Usual)? {
+    let address = match text.parse().map_err(|_| Advice::Default)? {
         Address::Unix(path) => Address::Unix(relative_to(location, path)),
         address => address,
     };
@@ -722,14 +722,14 @@ fn take_listen(settings: &mut Settings, value: &Value, location: &Location) -> R
 }
 
 fn take_workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let text = value.as_scalar().ok_or(Advice::Usual)?;
+    let text = value.as_scalar().ok_or(Advice::Default)?;
     let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
     settings.workers = if text == "auto" {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         1..=processors.min(*WORKERS.end())
     } else if let Some((min, max)) = text.split_once('-') {
         let (Some(min), Some(max)) = (number(min), number(max)) else {
-            return Err(Advice::Usual);
+            return Err(Advice::Default);
         };
         if min > max {
             return Err(Advice::Specific(format!(
@@ -738,7 +738,7 @@ fn take_workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<
         }
         min..=max
     } else {
-        let count = number(&text).ok_or(Advice::Usual)?;
+        let count = number(&text).ok_or(Advice::Default)?;
         count..=count
     };
     Ok(())
@@ -748,10 +748,10 @@ fn take_workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<
 const WORKERS: RangeInclusive<usize> = 1..=256;
 
 fn take_base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Usual) };
+    let Value::Text(text) = value else { return Err(Advice::Default) };
     let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
     if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
-        return Err(Advice::Usual);
+        return Err(Advice::Default);
     }
     let base = text.trim_end_matches('/');
     settings.base = (!base.is_empty()).then(|| base.to_owned());

@@ -15,8 +15,8 @@ struct Process {
 
 fn files() -> Snapshot {
     Snapshot {
-        launcher: Some(Identity::made_up(1, 0)),
-        program: Some(Identity::made_up(2, 0)),
+        launcher: Some(Identity::fake(1, 0)),
+        program: Some(Identity::fake(2, 0)),
         arriving: None,
         others: vec![None],
     }
@@ -64,12 +64,12 @@ impl Process {
     }
 
     fn touch(&mut self) -> &mut Self {
-        self.files.launcher = Some(Identity::made_up(1, 1));
+        self.files.launcher = Some(Identity::fake(1, 1));
         self
     }
 
     fn replace_launcher(&mut self) -> &mut Self {
-        self.files.launcher = Some(Identity::made_up(9, 0));
+        self.files.launcher = Some(Identity::fake(9, 0));
         self
     }
 
@@ -147,7 +147,7 @@ fn a_signal_during_a_check_counts_after_it() {
         let records = purpose == Purpose::Record;
         let mut process = Process::new(AtStart { judges_itself: records, ..start() });
         if !records {
-            process.files.program = Some(Identity::made_up(2, 1));
+            process.files.program = Some(Identity::fake(2, 1));
         }
         let judging = process.judge(Version::Installed, purpose);
         assert_eq!(process.after(SECOND).look(BUSY), judging);
@@ -157,7 +157,7 @@ fn a_signal_during_a_check_counts_after_it() {
     }
     // A version that failed is judged once more.
     let mut process = Process::new(start());
-    process.files.program = Some(Identity::made_up(2, 1));
+    process.files.program = Some(Identity::fake(2, 1));
     let judging = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.after(SECOND).look(BUSY), judging);
     let files = process.files.clone();
@@ -170,7 +170,7 @@ fn a_signal_during_a_check_counts_after_it() {
 #[test]
 fn a_touch_while_a_version_is_judged_or_ready_changes_nothing_at_once() {
     let mut process = Process::new(start());
-    process.files.program = Some(Identity::made_up(2, 1));
+    process.files.program = Some(Identity::fake(2, 1));
     let judging = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.after(SECOND).look(BUSY), judging);
     assert!(matches!(process.touch().accept(), Action::Wait(_)));
@@ -182,8 +182,8 @@ fn a_touch_while_a_version_is_judged_or_ready_changes_nothing_at_once() {
 #[test]
 fn accepting_waits_a_second_for_the_verdict_on_a_changed_file() {
     for change in [
-        |files: &mut Snapshot| files.program = Some(Identity::made_up(3, 0)),
-        |files: &mut Snapshot| files.others = vec![Some(Identity::made_up(4, 0))],
+        |files: &mut Snapshot| files.program = Some(Identity::fake(3, 0)),
+        |files: &mut Snapshot| files.others = vec![Some(Identity::fake(4, 0))],
     ] {
         let mut process = Process::new(start());
         change(&mut process.files);
@@ -208,7 +208,7 @@ fn a_missing_program_is_not_a_change() {
 #[test]
 fn a_failure_is_judged_again_after_a_change_and_an_unknown_at_the_next_check() {
     let mut process = Process::new(start());
-    process.files.program = Some(Identity::made_up(3, 0));
+    process.files.program = Some(Identity::fake(3, 0));
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.after(SECOND).look(BUSY), judge);
     assert_eq!(process.verdict(unknown()), process.wait(SECOND));
@@ -221,9 +221,9 @@ fn a_failure_is_judged_again_after_a_change_and_an_unknown_at_the_next_check() {
 #[test]
 fn an_arriving_version_is_judged_once_it_has_settled() {
     let mut process = Process::new(start());
-    process.files.arriving = Some(Identity::made_up(5, 0));
+    process.files.arriving = Some(Identity::fake(5, 0));
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(INTERVAL), "not the idle interval");
-    process.files.arriving = Some(Identity::made_up(5, 1));
+    process.files.arriving = Some(Identity::fake(5, 1));
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(INTERVAL), "still growing");
     assert_eq!(process.after(SECOND).look(IDLE), process.wait(INTERVAL));
     let judge = process.judge(Version::Arriving, Purpose::Upgrade);
@@ -243,7 +243,7 @@ fn an_arriving_version_is_judged_once_it_has_settled() {
 fn a_failed_arrival_with_a_touch_falls_back_to_the_installed_program() {
     for verdict in [failed(), unknown()] {
         let mut process = Process::new(start());
-        process.files.arriving = Some(Identity::made_up(5, 0));
+        process.files.arriving = Some(Identity::fake(5, 0));
         let judge = process.judge(Version::Arriving, Purpose::UpgradeToEither);
         assert_eq!(process.touch().accept(), judge, "does not have to settle");
         assert_eq!(
@@ -257,7 +257,7 @@ fn a_failed_arrival_with_a_touch_falls_back_to_the_installed_program() {
 #[test]
 fn an_arrival_that_passed_becomes_the_installed_program() {
     let mut process = Process::new(start());
-    process.files.arriving = Some(Identity::made_up(5, 0));
+    process.files.arriving = Some(Identity::fake(5, 0));
     process.touch().accept();
     process.files.program = process.files.arriving.take();
     assert_eq!(process.verdict(Verdict::Passed), Action::Upgrade);
@@ -267,10 +267,10 @@ fn an_arrival_that_passed_becomes_the_installed_program() {
 #[test]
 fn a_configuration_changed_during_a_check_is_judged_too() {
     let mut process = Process::new(start());
-    process.files.arriving = Some(Identity::made_up(5, 0));
+    process.files.arriving = Some(Identity::fake(5, 0));
     process.touch().accept();
     process.files.program = process.files.arriving.take();
-    process.files.others = vec![Some(Identity::made_up(4, 0))];
+    process.files.others = vec![Some(Identity::fake(4, 0))];
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.verdict(Verdict::Passed), judge);
 }
@@ -324,7 +324,7 @@ fn a_program_that_failed_to_execute_is_judged_again_first() {
     process.touch().accept();
     process.step(Observation::PutOff(Obstacle::NotExecuted));
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
-    process.files.launcher = Some(Identity::made_up(1, 2));
+    process.files.launcher = Some(Identity::fake(1, 2));
     let judge = process.judge(Version::Installed, Purpose::Upgrade);
     assert_eq!(process.accept(), judge);
 }
@@ -383,7 +383,7 @@ fn a_process_known_by_a_launcher_that_was_replaced_exits_soon() {
     process.replace_launcher().after(SECOND).look(BUSY);
     process.files.launcher = None;
     assert_eq!(process.after(SECOND).look(BUSY), process.wait(SECOND));
-    process.files.launcher = Some(Identity::made_up(1, 0));
+    process.files.launcher = Some(Identity::fake(1, 0));
     assert_eq!(
         process.after(SECOND).look(BUSY),
         Action::Upgrade,

@@ -79,7 +79,7 @@ pub(super) async fn try_password(
     if typed.len() > Password::MAX_BYTES {
         return Ok(Ok(false));
     }
-    let checked = hashing::is(password, typed, permit, request.process()).await;
+    let checked = hashing::matches(password, typed, permit, request.process()).await;
     Ok(Ok(or_take_back(request, client, checked).await?))
 }
 
