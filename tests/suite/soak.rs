@@ -140,7 +140,7 @@ impl Load<'_> {
         let was_kept = connection.is_some();
         let asked = connection.map_or_else(|| FastCgi::connect(self.socket), Ok).and_then(|it| {
             let mut connection = it;
-            exchange(&mut connection, kind, keep).map(|response| (connection, response))
+            request(&mut connection, kind, keep).map(|response| (connection, response))
         });
         match asked {
             Ok((connection, response)) => {
@@ -193,7 +193,7 @@ impl Load<'_> {
     }
 }
 
-fn exchange(connection: &mut FastCgi, kind: Kind, keep: bool) -> io::Result<Response> {
+fn request(connection: &mut FastCgi, kind: Kind, keep: bool) -> io::Result<Response> {
     let body = kind.body();
     let length = (kind.method() == "POST").then_some(body.len() as u64);
     connection.begin(id(1), keep, kind.method(), kind.target(), length);

@@ -42,7 +42,7 @@ impl Site {
             .variable("TOOLSHED_PUBLIC", "all")
             .start()
             .expect("the supervisor starts");
-        supervisor.wait_until("a worker answers", || answers(address)).expect("the site answers");
+        supervisor.wait_until("a worker answers", || responds(address)).expect("the site answers");
         Site { supervisor, address, program, folder }
     }
 
@@ -76,7 +76,7 @@ impl Site {
     }
 }
 
-fn answers(address: SocketAddr) -> bool {
+fn responds(address: SocketAddr) -> bool {
     Request::get("/healthz").send(address).is_ok_and(|response| response.status == 200)
 }
 
@@ -104,7 +104,7 @@ fn a_dead_worker_is_replaced_while_the_others_serve() {
     process_table::signal(victim, libc::SIGSTOP).expect("it runs");
     process_table::signal(victim, libc::SIGKILL).expect("it runs");
     site.wait_for("another one", |workers| workers.len() == 2 && !workers.contains(&victim));
-    assert!(answers(site.address));
+    assert!(responds(site.address));
     let output = site.supervisor.output();
     assert!(output.contains("Worker exited") && output.contains("signal: 9"), "{output}");
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
@@ -197,7 +197,7 @@ fn a_broken_program_does_not_replace_serving_workers() {
         site.supervisor
             .wait_until("the broken one is gone", || children(pid) == before)
             .expect("the old ones stay");
-        assert!(answers(site.address));
+        assert!(responds(site.address));
         fs::rename(&saved, &site.program).expect("it is put back");
     }
     site.supervisor.signal(libc::SIGHUP).expect("it runs");
@@ -230,7 +230,7 @@ fn sigterm_completes_requests_in_flight_and_ends_all_workers() {
     let upload = request.begin_upload(site.address, 1 << 20).expect("half an upload");
     site.supervisor.signal(libc::SIGTERM).expect("it runs");
     site.supervisor
-        .wait_until("new connections are refused", || !answers(site.address))
+        .wait_until("new connections are refused", || !responds(site.address))
         .expect("the socket closes");
     let response = upload.finish_upload(1 << 20).expect("the rest is read and answered");
     assert!(response.text().contains(&expected.hex()), "{}", response.text());

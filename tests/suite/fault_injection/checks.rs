@@ -9,7 +9,7 @@ use end_to_end::injection::{Fault, Injected};
 use end_to_end::process_table;
 
 use super::phases::{Conversation, Injection, Outcome, Phase};
-use super::site::{Heard, SETTLED, Site};
+use super::site::{Reply, SETTLED, Site};
 use super::table::messages;
 
 /// What went wrong in one run.
@@ -35,21 +35,21 @@ pub(super) fn check_conversations(
     let may_be_cut_off = hit_connection(injected)
         || site.died.is_some()
         || ["broke off", "Response truncated"].iter().any(|it| site.log().contains(it));
-    for Conversation { what, expected, heard, was_idle } in &outcome.conversations {
-        let is_fine = match heard {
-            Heard::Response(response) => {
+    for Conversation { what, expected, reply, was_idle } in &outcome.conversations {
+        let is_fine = match reply {
+            Reply::Response(response) => {
                 let status = response.status();
-                let text = heard.text();
+                let text = reply.text();
                 // An error of the client's needs no reference.
                 let has_reference = text.contains("eference") || status < 500;
                 status == *expected || status >= 400 && has_reference
             }
-            Heard::Closed => may_be_cut_off || *was_idle && !injected.is_empty(),
-            Heard::Silence | Heard::Failure(_) => false,
+            Reply::Closed => may_be_cut_off || *was_idle && !injected.is_empty(),
+            Reply::Silence | Reply::Failure(_) => false,
         };
         if !is_fine {
-            let text = heard.text();
-            return Err(format!("{what}: {heard:.300?} instead of {expected}\n{text:.600}"));
+            let text = reply.text();
+            return Err(format!("{what}: {reply:.300?} instead of {expected}\n{text:.600}"));
         }
     }
     Ok(())
@@ -117,8 +117,8 @@ fn must_survive(fault: Fault) -> bool {
 /// by the next one that the web server starts.
 pub(super) fn check_next_request(site: &mut Site) -> Result<(), Failure> {
     match site.get("/healthz") {
-        heard if heard.status() == Some(200) => Ok(()),
-        heard => Err(format!("the next request: {heard:.300?}")),
+        reply if reply.status() == Some(200) => Ok(()),
+        reply => Err(format!("the next request: {reply:.300?}")),
     }
 }
 
@@ -131,8 +131,8 @@ pub(super) fn check_again(site: &mut Site, phase: &Phase, trace: &Path) -> Resul
     match outcome.is_normal() {
         true => Ok(()),
         false => {
-            let heard = outcome.conversations.iter().map(|one| (one.what, one.heard.status()));
-            Err(format!("repeated without a fault: {:?}", heard.collect::<Vec<_>>()))
+            let replies = outcome.conversations.iter().map(|one| (one.what, one.reply.status()));
+            Err(format!("repeated without a fault: {:?}", replies.collect::<Vec<_>>()))
         }
     }
 }

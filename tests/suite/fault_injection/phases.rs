@@ -14,7 +14,7 @@ use end_to_end::injection::{Fault, Injected, Injector};
 use end_to_end::process_table;
 use end_to_end::program::{copy_executable, find, touch};
 
-use super::site::{BOUND, Heard, PASSWORD, SETTLED, Site};
+use super::site::{BOUND, PASSWORD, Reply, SETTLED, Site};
 
 /// All phases, in the order of the columns in docs/faults.md.
 pub(super) const PHASES: &[Phase] = &[
@@ -129,26 +129,26 @@ pub(super) struct Outcome {
 pub(super) struct Conversation {
     pub(super) what: &'static str,
     pub(super) expected: u16,
-    pub(super) heard: Heard,
+    pub(super) reply: Reply,
     /// Whether the connection was idle before: it may be closed at any time, and the web server retries on another.
     pub(super) was_idle: bool,
 }
 
 impl Outcome {
-    pub(super) fn heard(&mut self, what: &'static str, expected: u16, heard: Heard) {
-        self.conversations.push(Conversation { what, expected, heard, was_idle: false });
+    pub(super) fn record(&mut self, what: &'static str, expected: u16, reply: Reply) {
+        self.conversations.push(Conversation { what, expected, reply, was_idle: false });
     }
 
-    fn heard_on_idle(&mut self, heard: Heard) {
+    fn record_on_idle(&mut self, reply: Reply) {
         let what = "on a keep-alive connection";
-        self.conversations.push(Conversation { what, expected: 200, heard, was_idle: true });
+        self.conversations.push(Conversation { what, expected: 200, reply, was_idle: true });
     }
 
     pub(super) fn is_normal(&self) -> bool {
         let mut conversations = self.conversations.iter();
         let is_fine = |one: &Conversation| {
-            one.heard.status() == Some(one.expected)
-                || one.was_idle && matches!(one.heard, Heard::Closed)
+            one.reply.status() == Some(one.expected)
+                || one.was_idle && matches!(one.reply, Reply::Closed)
         };
         self.is_done && conversations.all(is_fine)
     }
@@ -159,7 +159,7 @@ pub(super) fn start(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     site.reset();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     site.start(injection.fault.map(|fault| (fault, injection.trace)));
-    outcome.heard("first request", 200, site.get("/"));
+    outcome.record("first request", 200, site.get("/"));
     outcome
 }
 
@@ -170,7 +170,7 @@ fn on_a_keep_alive_connection(site: &mut Site, injection: &mut Injection<'_>) ->
     idle.get(id(1), true, "/healthz").expect("a response arrives");
     injection.attach(site);
     start_get(&mut idle, 1, "/");
-    outcome.heard("on a keep-alive connection", 200, site.wait_for(&mut idle, 1));
+    outcome.record("on a keep-alive connection", 200, site.wait_for(&mut idle, 1));
     outcome
 }
 
@@ -183,9 +183,9 @@ fn on_new_connections(site: &mut Site, injection: &mut Injection<'_>) -> Outcome
     site.running();
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     injection.attach(site);
-    outcome.heard("page", 200, site.get("/"));
-    outcome.heard("file", 200, site.get("/static/site.css"));
-    outcome.heard("POST", 200, site.post("/tools/checksum", "text=abc&expected=", ""));
+    outcome.record("page", 200, site.get("/"));
+    outcome.record("file", 200, site.get("/static/site.css"));
+    outcome.record("POST", 200, site.post("/tools/checksum", "text=abc&expected=", ""));
     outcome
 }
 
@@ -203,8 +203,8 @@ fn with_a_body_on_disk(site: &mut Site, injection: &mut Injection<'_>) -> Outcom
         connection.stdin(id(2), Bytes::from(vec![b'x'; 1 << 15]));
     }
     connection.stdin_end(id(2));
-    outcome.heard("beside the body", 200, site.wait_for(&mut connection, 1));
-    outcome.heard("with the body", 200, site.wait_for(&mut connection, 2));
+    outcome.record("beside the body", 200, site.wait_for(&mut connection, 1));
+    outcome.record("with the body", 200, site.wait_for(&mut connection, 2));
     outcome
 }
 
@@ -252,13 +252,13 @@ fn log_in(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
         PASSWORD.replace(' ', "+").replace(',', "%2C")
     );
     let has_form = form.status() == Some(200);
-    outcome.heard("form", 200, form);
+    outcome.record("form", 200, form);
     if has_form {
         let logged_in = site.post("/login", &body, &cookies);
         let cookies = self::cookies(&logged_in.text());
-        outcome.heard("login", 303, logged_in);
+        outcome.record("login", 303, logged_in);
         if !cookies.is_empty() {
-            outcome.heard("session", 200, site.ask("GET", "/account", "", &cookies));
+            outcome.record("session", 200, site.ask("GET", "/account", "", &cookies));
         }
     }
     outcome
@@ -277,10 +277,10 @@ pub(super) fn isolated(site: &mut Site, injection: &mut Injection<'_>) -> Outcom
     let mut outcome = Outcome { is_done: true, ..Outcome::default() };
     injection.attach(site);
     let response = site.get("/tools/diagnostics/sleep?seconds=0&runs=isolated");
-    outcome.heard("isolated", 200, response);
+    outcome.record("isolated", 200, response);
     // This request waits for its body.
     let target = "/tools/diagnostics/crash?how=panic&when=receiving&runs=isolated";
-    outcome.heard("isolated, with a body", 500, site.post(target, "a=b", ""));
+    outcome.record("isolated, with a body", 500, site.post(target, "a=b", ""));
     outcome
 }
 
@@ -319,15 +319,15 @@ fn cgi(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
         let mut traces = File::options().create(true).append(true).open(injection.trace);
         traces.as_mut().expect("a file").write_all(&traced).expect("it is written");
         let _ = fs::remove_file(&trace);
-        let heard = match output.stdout.is_empty() {
+        let reply = match output.stdout.is_empty() {
             // A web server would send its own error page.
             true => {
                 site.died = Some(output.status);
-                Heard::Closed
+                Reply::Closed
             }
-            false => Heard::Response(Response { stdout: output.stdout, ..Response::default() }),
+            false => Reply::Response(Response { stdout: output.stdout, ..Response::default() }),
         };
-        outcome.heard(what, 200, heard);
+        outcome.record(what, 200, reply);
     }
     outcome
 }
@@ -345,11 +345,11 @@ pub(super) fn over_http(site: &mut Site, injection: &mut Injection<'_>) -> Outco
         ("file", Request::get("/static/site.css")),
         ("POST", Request::post("/tools/checksum", text).header("Content-Type", form)),
     ] {
-        let heard = request.send(address).map(|response| Response {
+        let reply = request.send(address).map(|response| Response {
             stdout: format!("Status: {}\r\n\r\n{}", response.status, response.text()).into(),
             ..Response::default()
         });
-        outcome.heard(what, 200, heard.into());
+        outcome.record(what, 200, reply.into());
     }
     if let Some(status) = site.http.as_mut().and_then(|http| http.0.ended().expect("it tells")) {
         site.died = Some(status);
@@ -382,7 +382,7 @@ pub(super) fn upgrade(site: &mut Site, injection: &mut Injection<'_>, more: fn(&
     injection.attach(site);
     more(site);
     touch(&site.path("dispatch.fcgi")).expect("the launcher is there");
-    outcome.heard("after the touch", 200, site.get("/healthz"));
+    outcome.record("after the touch", 200, site.get("/healthz"));
     let deadline = Instant::now() + SETTLED;
     let is_upgraded = |site: &Site| site.upgrades() > before;
     while !is_upgraded(site) && site.died.is_none() && Instant::now() < deadline {
@@ -391,7 +391,7 @@ pub(super) fn upgrade(site: &mut Site, injection: &mut Injection<'_>, more: fn(&
     }
     outcome.is_done = is_upgraded(site);
     start_get(&mut idle, 1, "/healthz");
-    outcome.heard_on_idle(site.wait_for(&mut idle, 1));
+    outcome.record_on_idle(site.wait_for(&mut idle, 1));
     outcome
 }
 
@@ -411,11 +411,11 @@ pub(super) fn crash(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     let culprit = site.post("/tools/diagnostics/crash?how=segv&runs=inline", "a=b", "");
     // Without the crash, the other request gets its normal response.
     let expected = if culprit.status() == Some(500) { 503 } else { 200 };
-    outcome.heard("the culprit", 500, culprit);
-    outcome.heard("another in flight", expected, site.wait_for(&mut other, 1));
-    outcome.heard("after it", 200, site.get("/healthz"));
+    outcome.record("the culprit", 500, culprit);
+    outcome.record("another in flight", expected, site.wait_for(&mut other, 1));
+    outcome.record("after it", 200, site.get("/healthz"));
     start_get(&mut idle, 1, "/healthz");
-    outcome.heard_on_idle(site.wait_for(&mut idle, 1));
+    outcome.record_on_idle(site.wait_for(&mut idle, 1));
     outcome
 }
 
@@ -435,7 +435,7 @@ pub(super) fn end(site: &mut Site, injection: &mut Injection<'_>) -> Outcome {
     uploading.stdin(id(1), Bytes::from_static(b"def"));
     uploading.stdin_end(id(1));
     let uploaded = uploading.flush().and_then(|()| uploading.finish(id(1)));
-    outcome.heard("in flight", 200, uploaded.into());
+    outcome.record("in flight", 200, uploaded.into());
     let ended = site.program.as_mut().expect("it was started").wait(BOUND);
     outcome.is_done = ended.is_ok_and(|status| status.success());
     site.program = None;

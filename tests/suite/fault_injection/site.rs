@@ -173,15 +173,15 @@ impl Site {
         Ok(connection)
     }
 
-    pub(super) fn get(&mut self, target: &str) -> Heard {
+    pub(super) fn get(&mut self, target: &str) -> Reply {
         self.ask("GET", target, "", "")
     }
 
-    pub(super) fn post(&mut self, target: &str, body: &str, cookies: &str) -> Heard {
+    pub(super) fn post(&mut self, target: &str, body: &str, cookies: &str) -> Reply {
         self.ask("POST", target, body, cookies)
     }
 
-    pub(super) fn ask(&mut self, method: &str, target: &str, body: &str, cookies: &str) -> Heard {
+    pub(super) fn ask(&mut self, method: &str, target: &str, body: &str, cookies: &str) -> Reply {
         let kind = ("CONTENT_TYPE", "application/x-www-form-urlencoded");
         let more = [kind, ("HTTP_COOKIE", cookies), ("HTTP_ACCEPT", "text/html")];
         let length = (!body.is_empty()).then_some(body.len() as u64);
@@ -193,16 +193,16 @@ impl Site {
     }
 
     /// Sends what is queued and waits for the response. Like a web server, starts another process if this one exits.
-    pub(super) fn wait_for(&mut self, connection: &mut FastCgi, number: u16) -> Heard {
+    pub(super) fn wait_for(&mut self, connection: &mut FastCgi, number: u16) -> Reply {
         if let Err(error) = connection.flush() {
-            return Heard::from(Err(error));
+            return Reply::from(Err(error));
         }
         let deadline = Instant::now() + BOUND;
         connection.stream().set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         loop {
-            match Heard::from(connection.finish(id(number))) {
-                Heard::Silence if Instant::now() < deadline => self.restart_if_ended(),
-                heard => return heard,
+            match Reply::from(connection.finish(id(number))) {
+                Reply::Silence if Instant::now() < deadline => self.restart_if_ended(),
+                reply => return reply,
             }
         }
     }
@@ -218,7 +218,7 @@ impl Site {
 
 /// How a conversation ended.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Reply {
     /// A complete response.
     Response(Response),
     /// The connection was closed or reset.
@@ -230,33 +230,33 @@ pub(super) enum Heard {
     Failure(io::Error),
 }
 
-impl From<io::Result<Response>> for Heard {
-    fn from(response: io::Result<Response>) -> Heard {
+impl From<io::Result<Response>> for Reply {
+    fn from(response: io::Result<Response>) -> Reply {
         use io::ErrorKind::{
             BrokenPipe, ConnectionReset, NotConnected, TimedOut, UnexpectedEof, WouldBlock,
         };
         match response {
-            Ok(response) => Heard::Response(response),
+            Ok(response) => Reply::Response(response),
             Err(error) => match error.kind() {
-                UnexpectedEof | ConnectionReset | BrokenPipe | NotConnected => Heard::Closed,
-                TimedOut | WouldBlock => Heard::Silence,
-                _ => Heard::Failure(error),
+                UnexpectedEof | ConnectionReset | BrokenPipe | NotConnected => Reply::Closed,
+                TimedOut | WouldBlock => Reply::Silence,
+                _ => Reply::Failure(error),
             },
         }
     }
 }
 
-impl Heard {
+impl Reply {
     pub(super) fn status(&self) -> Option<u16> {
         match self {
-            Heard::Response(response) => Some(response.status()),
+            Reply::Response(response) => Some(response.status()),
             _ => None,
         }
     }
 
     pub(super) fn text(&self) -> String {
         match self {
-            Heard::Response(response) => String::from_utf8_lossy(&response.stdout).into_owned(),
+            Reply::Response(response) => String::from_utf8_lossy(&response.stdout).into_owned(),
             _ => String::new(),
         }
     }

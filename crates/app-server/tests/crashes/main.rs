@@ -169,9 +169,9 @@ fn ask(folder: &Path) {
         std::thread::sleep(Duration::from_millis(2));
     };
     client.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 500 "), "{response}");
 }
 
 /// Crashes while it responds; the restarted program reports that it continues.

@@ -34,21 +34,21 @@ fn a_culprit_is_one_page_over_fastcgi() {
             other.begin(1, true, "GET", "/isolated/sleep");
             other.protocol.stdin_end(id(1));
             other.send().await.unwrap();
-            let (mut answers, mut ended) = ([Vec::new(), Vec::new()], 0);
+            let (mut responses, mut ended) = ([Vec::new(), Vec::new()], 0);
             while ended < 2 {
                 match client.event().await.unwrap() {
                     fastcgi_server::client::Event::Stdout { id, data } => {
-                        answers[usize::from(id.get()) - 1].extend_from_slice(&data);
+                        responses[usize::from(id.get()) - 1].extend_from_slice(&data);
                     }
                     fastcgi_server::client::Event::End { .. } => ended += 1,
                     other => panic!("not expected: {other:?}"),
                 }
             }
-            let [culprit, slow] = answers.map(|answer| String::from_utf8(answer).unwrap());
+            let [culprit, slow] = responses.map(|response| String::from_utf8(response).unwrap());
             assert!(culprit.starts_with(&format!("Status: {status} ")), "{how}: {culprit}");
             assert!(culprit.contains(words), "{how}: {culprit}");
             assert!(slow.starts_with("Status: 200 "), "{how}: {slow}");
-            assert_eq!(other.answer(1).await.status(), 200, "{how}");
+            assert_eq!(other.response(1).await.status(), 200, "{how}");
             assert_eq!(client.get(true, "/process").await.body(), here.to_string().as_bytes());
             assert_eq!(client.get(true, "/isolated/culprit/quickly").await.status(), 200);
         }
@@ -60,9 +60,9 @@ fn a_culprit_is_one_page_over_http() {
     test(async {
         let server = http_server(settings());
         for (how, status, words) in CULPRITS {
-            let answer = http_get(&server, &format!("/isolated/culprit/{how}")).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{how}: {answer}");
-            assert!(answer.contains(words), "{how}: {answer}");
+            let response = http_get(&server, &format!("/isolated/culprit/{how}")).await;
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{how}: {response}");
+            assert!(response.contains(words), "{how}: {response}");
             assert!(http_get(&server, "/process").await.ends_with(&std::process::id().to_string()));
         }
         until_no_children().await;
@@ -75,21 +75,21 @@ fn after_the_head_a_culprit_truncates_its_response() {
         let http = http_server(settings());
         for (how, ..) in CULPRITS {
             let mut client = fastcgi.connect().await;
-            let answer = client.get(true, &format!("/isolated/started/{how}")).await;
-            assert!(!answer.ended, "{how}");
-            assert_eq!(answer.body(), vec![1; PIECE], "{how}");
+            let response = client.get(true, &format!("/isolated/started/{how}")).await;
+            assert!(!response.ended, "{how}");
+            assert_eq!(response.body(), vec![1; PIECE], "{how}");
             assert_eq!(fastcgi.connect().await.get(false, "/process").await.status(), 200);
 
-            let answer = http_get(&http, &format!("/isolated/started/{how}")).await;
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{how}");
-            assert!(!answer.ends_with("0\r\n\r\n"), "{how}: the response looks complete");
+            let response = http_get(&http, &format!("/isolated/started/{how}")).await;
+            assert!(response.starts_with("HTTP/1.1 200 "), "{how}");
+            assert!(!response.ends_with("0\r\n\r\n"), "{how}: the response looks complete");
             assert!(http_get(&http, "/process").await.starts_with("HTTP/1.1 200 "));
         }
         // One that does nothing is complete.
         let mut client = fastcgi.connect().await;
-        let answer = client.get(true, "/isolated/started/quickly").await;
-        assert!(answer.ended);
-        assert_eq!(answer.body().len(), 2 * PIECE);
+        let response = client.get(true, "/isolated/started/quickly").await;
+        assert!(response.ended);
+        assert_eq!(response.body().len(), 2 * PIECE);
         assert!(http_get(&http, "/isolated/started/quickly").await.ends_with("0\r\n\r\n"));
         until_no_children().await;
     });
@@ -108,7 +108,7 @@ fn a_culprit_while_a_body_arrives() {
             }
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
-            assert_eq!(client.answer(1).await.status(), 500, "{how}");
+            assert_eq!(client.response(1).await.status(), 500, "{how}");
             assert_eq!(server.connect().await.get(false, "/process").await.status(), 200);
         }
         let http = http_server(settings());
@@ -116,8 +116,8 @@ fn a_culprit_while_a_body_arrives() {
             "POST /isolated/culprit/reading HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {MIB_64}\r\n\r\n"
         );
         let mut stream = http.connect_raw().await;
-        let answer = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
-        assert!(answer.starts_with(b"HTTP/1.1 500 "));
+        let response = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
+        assert!(response.starts_with(b"HTTP/1.1 500 "));
         // A truncated body is reported as it is inline.
         for path in ["/count", "/isolated/count"] {
             let mut client = server.connect().await;
@@ -132,9 +132,9 @@ fn a_culprit_while_a_body_arrives() {
             client.stdin(1, &b"abc"[..]);
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
-            let answer = client.answer(1).await;
+            let response = client.response(1).await;
             let words = "3 bytes, then: request body ended after 3 of 10 announced bytes";
-            assert_eq!(std::str::from_utf8(answer.body()).unwrap(), words);
+            assert_eq!(std::str::from_utf8(response.body()).unwrap(), words);
         }
         until_no_children().await;
     });

@@ -101,13 +101,13 @@ fn no_processes_helper() {
         let mut client = server.connect().await;
         for _ in 0..3 {
             assert_eq!(client.get(true, "/process").await.status(), 200);
-            let answer = client.get(true, "/isolated/process").await;
-            assert_eq!(answer.status(), 503);
-            assert!(answer.text().contains("retry-after"));
+            let response = client.get(true, "/isolated/process").await;
+            assert_eq!(response.status(), 503);
+            assert!(response.text().contains("retry-after"));
             assert!(
-                answer.text().contains("Resource temporarily unavailable"),
+                response.text().contains("Resource temporarily unavailable"),
                 "{}",
-                answer.text()
+                response.text()
             );
         }
     });

@@ -128,18 +128,18 @@ fn waiting_times_out() {
         first.protocol.stdin_end(id(1));
         first.send().await.unwrap();
         let child = process_of(&mut first).await;
-        let answer = server.connect().await.get(false, "/isolated/process").await;
-        assert_eq!(answer.status(), 503);
-        assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
+        let response = server.connect().await.get(false, "/isolated/process").await;
+        assert_eq!(response.status(), 503);
+        assert!(response.text().contains("retry-after: 1"), "{}", response.text());
         let words = "it waited 0.1 s (isolated_wait) for one of 1 processes (max_isolated)";
-        assert!(answer.text().contains(words), "{}", answer.text());
+        assert!(response.text().contains(words), "{}", response.text());
         // A waiting request gets the permit of one whose client disconnects.
         let mut second = server.connect().await;
         second.begin(1, true, "GET", "/isolated/process");
         second.protocol.stdin_end(id(1));
         second.send().await.unwrap();
         drop(first);
-        assert_eq!(second.answer(1).await.status(), 200);
+        assert_eq!(second.response(1).await.status(), 200);
         until_gone(child).await;
     });
 }
@@ -155,9 +155,9 @@ fn a_slow_body_gives_up_its_process() {
         slow.begin(1, true, "POST", "/isolated/count");
         slow.stdin(1, &b"abc"[..]);
         slow.send().await.unwrap();
-        let answer = server.connect().await.get(false, "/isolated/process").await;
-        assert_eq!(answer.status(), 200);
-        assert_eq!(slow.answer(1).await.status(), 503);
+        let response = server.connect().await.get(false, "/isolated/process").await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(slow.response(1).await.status(), 503);
         until_no_children().await;
     });
 }
@@ -180,14 +180,14 @@ fn time_spent_waiting_for_the_client_does_not_count() {
         }
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.status(), 200);
+        assert_eq!(client.response(1).await.status(), 200);
 
         client.begin(1, true, "GET", "/stream");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
         let first = client.event().await;
         time::sleep(Duration::from_millis(3000)).await;
-        let rest = client.answer(1).await;
+        let rest = client.response(1).await;
         assert!(first.is_some() && rest.ended);
 
         assert_eq!(client.get(true, "/culprit/silence").await.status(), 504);

@@ -20,15 +20,15 @@ fn an_isolated_request_is_like_any_other() {
         let mut client = server.connect().await;
         let here = std::process::id().to_string();
         assert_eq!(client.get(true, "/process").await.body(), here.as_bytes());
-        let answer = client.get(true, "/isolated/process").await;
-        assert_eq!(answer.status(), 200);
-        let there = std::str::from_utf8(answer.body()).unwrap();
+        let response = client.get(true, "/isolated/process").await;
+        assert_eq!(response.status(), 200);
+        let there = std::str::from_utf8(response.body()).unwrap();
         assert!(there.parse::<u32>().is_ok() && there != here, "{there}");
         // The head says the same as inline.
         for path in ["/process", "/empty", "/nowhere", "/echo"] {
-            let head = |answer: crate::client::Answer| {
-                let text = answer.text().split("\r\n\r\n").next().unwrap().to_owned();
-                (answer.ended, text)
+            let head = |response: crate::client::Response| {
+                let text = response.text().split("\r\n\r\n").next().unwrap().to_owned();
+                (response.ended, text)
             };
             let inline = head(client.get(true, path).await);
             let isolated = head(client.get(true, &format!("/isolated{path}")).await);
@@ -39,7 +39,7 @@ fn an_isolated_request_is_like_any_other() {
         client.begin(1, true, "HEAD", "/isolated/process");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.body(), b"");
+        assert_eq!(client.response(1).await.body(), b"");
         until_no_children().await;
     });
 }
@@ -53,16 +53,16 @@ fn the_request_reaches_the_child_in_full() {
                  Content-Length: 3\r\n\r\nabc"
             )
         };
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for path in ["/request", "/isolated/request"] {
             let mut stream = server.connect_raw().await;
-            let answer = raw_request(&mut stream, request(path).as_bytes()).await;
-            let body = answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
-            answers.push(body.replace("/isolated", ""));
+            let response = raw_request(&mut stream, request(path).as_bytes()).await;
+            let body = response.split("\r\n\r\n").nth(1).unwrap().to_owned();
+            responses.push(body.replace("/isolated", ""));
         }
-        assert!(answers[0].contains("POST /request?a=b%2Fc Some(\"one\")"), "{}", answers[0]);
-        assert!(answers[0].ends_with("Some(3)"), "{}", answers[0]);
-        assert_eq!(answers[0], answers[1]);
+        assert!(responses[0].contains("POST /request?a=b%2Fc Some(\"one\")"), "{}", responses[0]);
+        assert!(responses[0].ends_with("Some(3)"), "{}", responses[0]);
+        assert_eq!(responses[0], responses[1]);
     });
 }
 
@@ -78,16 +78,16 @@ fn large_bodies_over_fastcgi() {
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
         let sum: usize = (0..64).map(|piece| piece * PIECE).sum();
-        let answer = client.answer(1).await;
+        let response = client.response(1).await;
         assert_eq!(
-            std::str::from_utf8(answer.body()).unwrap(),
+            std::str::from_utf8(response.body()).unwrap(),
             format!("{MIB_64} bytes, sum {sum}")
         );
-        let answer = client.get(true, "/isolated/stream").await;
-        assert!(answer.ended);
-        assert_eq!(answer.body().len(), MIB_64);
+        let response = client.get(true, "/isolated/stream").await;
+        assert!(response.ended);
+        assert_eq!(response.body().len(), MIB_64);
         assert!(
-            answer
+            response
                 .body()
                 .chunks(PIECE)
                 .enumerate()
@@ -105,13 +105,17 @@ fn large_bodies_over_http() {
             "POST /isolated/echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {MIB_64}\r\n\r\n"
         );
         let mut stream = server.connect_raw().await;
-        let answer = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
-        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..at]));
+        let response = both_ways(&mut stream, head.as_bytes(), MIB_64).await;
+        let at = response.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        assert!(
+            response.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&response[..at])
+        );
         // The length of the echo is known, and the child has announced it.
-        let head = String::from_utf8_lossy(&answer[..at]).to_lowercase();
+        let head = String::from_utf8_lossy(&response[..at]).to_lowercase();
         assert!(head.contains(&format!("content-length: {MIB_64}\r\n")), "{head}");
-        let body = &answer[at..];
+        let body = &response[at..];
         assert_eq!(body.len(), MIB_64);
         assert!(body.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
         until_no_children().await;

@@ -19,7 +19,7 @@ pub(crate) fn pattern(at: usize) -> u8 {
 pub(crate) async fn both_ways(stream: &mut Stream, head: &[u8], length: usize) -> Vec<u8> {
     let mut unsent = BytesMut::from(head);
     let mut made = 0;
-    let (mut input, mut answer) = (BytesMut::new(), Vec::new());
+    let (mut input, mut response) = (BytesMut::new(), Vec::new());
     poll_fn(|context| {
         loop {
             let mut moved = false;
@@ -39,7 +39,7 @@ pub(crate) async fn both_ways(stream: &mut Stream, head: &[u8], length: usize) -
             match stream.poll_read_into(context, &mut input) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => {
-                    answer.extend_from_slice(&input.split());
+                    response.extend_from_slice(&input.split());
                     moved = true;
                 }
                 Poll::Pending => {}
@@ -50,7 +50,7 @@ pub(crate) async fn both_ways(stream: &mut Stream, head: &[u8], length: usize) -
         }
     })
     .await;
-    answer
+    response
 }
 
 pub(crate) async fn http_get(server: &Server, path: &str) -> String {

@@ -22,18 +22,18 @@ use crate::client::{Server, id, raw_request, test};
 
 fn router() -> Router {
     async fn asked(
-        Extension(exchange): Extension<RequestContext>,
+        Extension(context): Extension<RequestContext>,
         request: axum::extract::Request,
     ) -> String {
         format!(
             "{} {} base={:?} {:?} {:?} {:?} {:?}",
             request.method(),
             request.uri(),
-            exchange.base().as_str(),
-            exchange.role(),
-            exchange.scheme(),
-            exchange.remote_address(),
-            exchange
+            context.base().as_str(),
+            context.role(),
+            context.scheme(),
+            context.remote_address(),
+            context
                 .variables()
                 .and_then(|it| it.get("X").map(|x| String::from_utf8_lossy(x).into_owned())),
         )
@@ -73,9 +73,9 @@ fn an_axum_router_over_fastcgi() {
             ("/sleep", 200, "slept"),
             ("/nowhere", 404, ""),
         ] {
-            let answer = client.get(true, uri).await;
-            assert_eq!(answer.status(), status, "{uri}");
-            assert_eq!(answer.body(), body.as_bytes(), "{uri}");
+            let response = client.get(true, uri).await;
+            assert_eq!(response.status(), status, "{uri}");
+            assert_eq!(response.body(), body.as_bytes(), "{uri}");
         }
     });
 }
@@ -88,14 +88,14 @@ fn an_axum_router_over_http() {
         let requests = "GET /hello/world HTTP/1.1\r\nhost: x\r\n\r\n\
                         POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc\
                         GET http://x/sum?a=1&b=41 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        let answers = raw_request(&mut stream, requests.as_bytes()).await;
-        let bodies: Vec<&str> = answers
+        let responses = raw_request(&mut stream, requests.as_bytes()).await;
+        let bodies: Vec<&str> = responses
             .split("\r\n\r\n")
             .skip(1)
             .map(|part| part.split("HTTP/1.1").next().unwrap())
             .collect();
         assert_eq!(bodies, ["Hello world", "abc", "42"]);
-        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3);
+        assert_eq!(responses.matches("HTTP/1.1 200 OK").count(), 3);
     });
 }
 
@@ -119,9 +119,9 @@ fn the_request_context() {
         client.protocol.params(id(1), pairs);
         client.protocol.params_end(id(1));
         client.send().await.unwrap();
-        let answer = client.answer(1).await;
+        let response = client.response(1).await;
         assert_eq!(
-            std::str::from_utf8(answer.body()).unwrap(),
+            std::str::from_utf8(response.body()).unwrap(),
             "PUT /asked?q base=\"/p\" Some(Authorizer) Https Some(192.0.2.1) Some(\"y\")"
         );
     });
@@ -139,8 +139,8 @@ fn bodies_arrive_in_full_and_with_their_length() {
             }
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
-            let answer = client.answer(1).await;
-            assert_eq!(answer.body(), size.to_string().as_bytes());
+            let response = client.response(1).await;
+            assert_eq!(response.body(), size.to_string().as_bytes());
             client.closed().await;
         }
     });
@@ -194,7 +194,7 @@ fn a_peculiar_service_as_a_filter() {
         client.protocol.data(id(1), Bytes::from("file"));
         client.protocol.data_end(id(1));
         client.send().await.unwrap();
-        let answer = client.answer(1).await;
-        assert_eq!(std::str::from_utf8(answer.body()).unwrap(), "2 b\"in\" b\"file\"");
+        let response = client.response(1).await;
+        assert_eq!(std::str::from_utf8(response.body()).unwrap(), "2 b\"in\" b\"file\"");
     });
 }

@@ -20,7 +20,7 @@ const APPLICATION: &str = "TEST_APPLICATION";
 fn program() {
     let Ok(application) = std::env::var(APPLICATION) else { return };
     let router = match application.as_str() {
-        "answers" => crate::answers::router(),
+        "responses" => crate::responses::router(),
         _ => router(),
     };
     let served = app_server::Server::new(router).run(Transport::Cgi);

@@ -12,7 +12,7 @@ use event_loop::net::{Address, Stream};
 use event_loop::{Task, time};
 use fastcgi_server::client::{Connection as Protocol, Event};
 use fastcgi_server::{RequestId, Role};
-use http::{Request, Response};
+use http::Request;
 use tower_service::Service;
 
 /// Far more than any test takes: a test that hangs fails.
@@ -37,7 +37,7 @@ impl Server {
     /// Starts a FastCGI server.
     pub(crate) fn fastcgi<S, B>(service: S, settings: Settings) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -48,7 +48,7 @@ impl Server {
     /// Starts an HTTP server.
     pub(crate) fn http<S, B>(service: S, settings: Settings) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -60,7 +60,7 @@ impl Server {
     #[allow(dead_code, reason = "not every test binary has a host")]
     pub(crate) fn fastcgi_of<S, B>(server: app_server::Server<S>) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -72,7 +72,7 @@ impl Server {
     #[allow(dead_code, reason = "not every test binary has a host")]
     pub(crate) fn http_of<S, B>(server: app_server::Server<S>) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -82,7 +82,7 @@ impl Server {
 
     fn start<S, B>(service: S, settings: Settings, transport: fn(Address) -> Transport) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -92,7 +92,7 @@ impl Server {
 
     fn start_of<S, B>(server: app_server::Server<S>, transport: fn(Address) -> Transport) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -105,7 +105,7 @@ impl Server {
     /// Starts an HTTP server on a port of this machine.
     pub(crate) fn http_over_tcp<S, B>(service: S, settings: Settings) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -124,7 +124,7 @@ impl Server {
         address: Address,
     ) -> Server
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + 'static,
+        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
         S::Future: 'static,
         B: http_body::Body + 'static,
         B::Error: fmt::Display,
@@ -159,14 +159,14 @@ pub(crate) struct Client {
 
 /// A complete response.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// Everything on STDOUT.
     pub(crate) text: Vec<u8>,
     /// END_REQUEST came.
     pub(crate) ended: bool,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.text).unwrap()
     }
@@ -203,11 +203,11 @@ impl Client {
     }
 
     /// Sends a GET and waits for its response.
-    pub(crate) async fn get(&mut self, keep: bool, uri: &str) -> Answer {
+    pub(crate) async fn get(&mut self, keep: bool, uri: &str) -> Response {
         self.begin(1, keep, "GET", uri);
         self.protocol.stdin_end(id(1));
         self.send().await.unwrap();
-        self.answer(1).await
+        self.response(1).await
     }
 
     /// Sends all that is queued.
@@ -251,19 +251,21 @@ impl Client {
     }
 
     /// Waits until the response to a request is complete or the connection is closed.
-    pub(crate) async fn answer(&mut self, number: u16) -> Answer {
-        let mut answer = Answer::default();
+    pub(crate) async fn response(&mut self, number: u16) -> Response {
+        let mut response = Response::default();
         while let Some(event) = self.event().await {
             match event {
-                Event::Stdout { id: of, data } if of == id(number) => answer.text.extend(&data[..]),
+                Event::Stdout { id: of, data } if of == id(number) => {
+                    response.text.extend(&data[..])
+                }
                 Event::End { id: of, .. } if of == id(number) => {
-                    answer.ended = true;
+                    response.ended = true;
                     break;
                 }
                 other => panic!("not expected: {other:?}"),
             }
         }
-        answer
+        response
     }
 
     /// Waits until the server closes the connection; nothing may arrive before.

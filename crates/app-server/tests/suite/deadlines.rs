@@ -72,7 +72,7 @@ fn an_incomplete_request_times_out() {
         let role = fastcgi_server::Role::Responder;
         in_its_variables.protocol.begin(id(1), role, true);
         in_its_variables.send().await.unwrap();
-        assert_eq!(in_its_body.answer(1).await.status(), 408);
+        assert_eq!(in_its_body.response(1).await.status(), 408);
         in_its_variables.closed().await;
     });
 }
@@ -88,7 +88,7 @@ fn a_peer_that_reads_nothing_times_out() {
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
         time::sleep(SHORT * 6).await;
-        assert!(!client.answer(1).await.ended, "the connection was closed in the middle");
+        assert!(!client.response(1).await.ended, "the connection was closed in the middle");
     });
 }
 
@@ -121,8 +121,8 @@ fn a_trickling_head_times_out_over_http() {
         assert_eq!(drip(&mut first).await, "");
         let mut second = server.connect_raw().await;
         write(&mut second, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /").await;
-        let answer = drip(&mut second).await;
-        assert!(answer.ends_with("fine"), "{answer}");
+        let response = drip(&mut second).await;
+        assert!(response.ends_with("fine"), "{response}");
         assert_eq!(drip(&mut second).await, "", "the second request of a connection");
         let mut silent = server.connect_raw().await;
         assert_eq!(raw_request(&mut silent, b"").await, "");
@@ -183,8 +183,8 @@ fn a_trickling_body_gets_408() {
         let mut stream = server.connect_raw().await;
         write(&mut stream, b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
             .await;
-        let answer = drip(&mut stream).await;
-        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        let response = drip(&mut stream).await;
+        assert!(response.starts_with("HTTP/1.1 408"), "{response}");
 
         let server = Server::fastcgi(router(), with_a_rate(SHORT));
         let mut client = server.connect().await;
@@ -195,7 +195,7 @@ fn a_trickling_body_gets_408() {
         client.begin(3, true, "GET", "/slow");
         client.protocol.stdin_end(id(3));
         assert_eq!(drip_body(&mut client, 2).await, 408);
-        assert_eq!(client.answer(3).await.body(), b"slow");
+        assert_eq!(client.response(3).await.body(), b"slow");
     });
 }
 
@@ -204,8 +204,8 @@ async fn drip_body(client: &mut Client, number: u16) -> u16 {
     loop {
         client.stdin(number, "x");
         client.send().await.unwrap();
-        if let Ok(answer) = time::timeout(SHORT / 5, client.answer(number)).await {
-            return answer.status();
+        if let Ok(response) = time::timeout(SHORT / 5, client.response(number)).await {
+            return response.status();
         }
     }
 }
@@ -229,8 +229,8 @@ fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
             time::sleep(PAUSE).await;
             assert!(write(&mut stream, &body).await);
         }
-        let answer = raw_request(&mut stream, b"").await;
-        assert!(answer.ends_with("20000"), "{answer}");
+        let response = raw_request(&mut stream, b"").await;
+        assert!(response.ends_with("20000"), "{response}");
 
         let server = Server::fastcgi(router(), with_a_rate(LONG));
         let mut client = server.connect().await;
@@ -242,7 +242,7 @@ fn a_body_with_long_pauses_arrives_when_it_keeps_the_rate() {
         }
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.body(), b"20000");
+        assert_eq!(client.response(1).await.body(), b"20000");
     });
 }
 
@@ -274,7 +274,7 @@ fn a_handler_that_reads_slowly_is_not_the_senders_fault() {
                 client.stdin(1, body);
                 client.protocol.stdin_end(id(1));
                 client.send().await.unwrap();
-                assert_eq!(client.answer(1).await.body(), b"400000");
+                assert_eq!(client.response(1).await.body(), b"400000");
             } else {
                 let server = Server::http(router, settings);
                 let mut stream = server.connect_raw().await;
@@ -283,8 +283,8 @@ fn a_handler_that_reads_slowly_is_not_the_senders_fault() {
                      Content-Length: {length}\r\n\r\n"
                 );
                 let request = [head.as_bytes(), &body].concat();
-                let answer = raw_request(&mut stream, &request).await;
-                assert!(answer.ends_with("400000"), "{answer}");
+                let response = raw_request(&mut stream, &request).await;
+                assert!(response.ends_with("400000"), "{response}");
             }
         }
     });

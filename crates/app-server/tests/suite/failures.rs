@@ -48,9 +48,9 @@ fn a_failure_before_the_first_byte_gets_a_page() {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
         for uri in ["/panic", "/body/panic", "/body/error"] {
-            let answer = client.get(true, uri).await;
-            assert_eq!(answer.status(), 500, "{uri}");
-            let text = answer.text();
+            let response = client.get(true, uri).await;
+            assert_eq!(response.status(), 500, "{uri}");
+            let text = response.text();
             assert!(text.contains("Reference: ") && !text.contains("secret"), "{uri}: {text}");
             assert_eq!(client.get(true, "/").await.body(), b"fine", "after {uri}");
         }
@@ -63,9 +63,9 @@ fn a_failure_in_the_middle_closes_the_connection() {
         let server = Server::fastcgi(router(), Settings::default());
         for uri in ["/middle/panic", "/middle/error"] {
             let mut client = server.connect().await;
-            let answer = client.get(true, uri).await;
-            assert!(!answer.ended, "{uri}");
-            assert!(answer.body().starts_with(b"piece "), "{uri}");
+            let response = client.get(true, uri).await;
+            assert!(!response.ended, "{uri}");
+            assert!(response.body().starts_with(b"piece "), "{uri}");
             assert_eq!(server.connect().await.get(false, "/").await.body(), b"fine");
         }
     });
@@ -79,8 +79,8 @@ fn a_failure_in_the_middle_does_not_affect_other_requests() {
         begin_get(&mut client, 2, "/forever");
         begin_get(&mut client, 1, "/middle/panic");
         client.send().await.unwrap();
-        let answer = client.answer(1).await;
-        assert!(answer.ended);
+        let response = client.response(1).await;
+        assert!(response.ended);
         assert_eq!(client.get(true, "/").await.body(), b"fine");
     });
 }
@@ -121,10 +121,10 @@ fn a_panic_in_call_gets_the_hosts_page() {
         let server = Server::fastcgi_of(app_server::Server::new(PanicsInCall).host(Pages));
         let mut client = server.connect().await;
         for _ in 0..3 {
-            let answer = client.get(true, "/").await;
+            let response = client.get(true, "/").await;
             let expected =
                 "500 Internal Server Error at \"\": the application panicked: a bug in call";
-            assert_eq!(std::str::from_utf8(answer.body()).unwrap(), expected);
+            assert_eq!(std::str::from_utf8(response.body()).unwrap(), expected);
         }
     });
 }
@@ -137,7 +137,7 @@ fn malformed_requests_are_answered_and_reported() {
         client.begin(1, true, "G T", "/");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.status(), 400);
+        assert_eq!(client.response(1).await.status(), 400);
         assert_eq!(client.get(true, "/").await.body(), b"fine");
     });
 }
@@ -198,7 +198,7 @@ fn a_vanished_request_cancels_its_handler() {
         assert_eq!(second.get(true, "/").await.body(), b"here");
         second.protocol.abort(id(5));
         second.send().await.unwrap();
-        assert!(second.answer(5).await.ended);
+        assert!(second.response(5).await.ended);
         assert_eq!(ended.get(), 2);
         assert_eq!(second.get(true, "/").await.body(), b"here");
     });
@@ -240,7 +240,7 @@ fn an_incomplete_body_is_an_error() {
             }
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
-            assert_eq!(client.answer(1).await.body(), expected.as_bytes());
+            assert_eq!(client.response(1).await.body(), expected.as_bytes());
         }
     });
 }
@@ -273,16 +273,16 @@ fn a_panic_while_reporting_a_failure_still_ends_the_request() {
         let server = Server::fastcgi_of(app_server::Server::new(router).host(Pages));
         let mut client = server.connect().await;
         for uri in ["/panic", "/panics_when_formatted", "/panic"] {
-            let answer = client.get(true, uri).await;
-            assert!(answer.ended, "{uri}");
-            assert_eq!(answer.status(), 500, "{uri}");
-            let page = String::from_utf8_lossy(answer.body()).into_owned();
+            let response = client.get(true, uri).await;
+            assert!(response.ended, "{uri}");
+            assert_eq!(response.status(), 500, "{uri}");
+            let page = String::from_utf8_lossy(response.body()).into_owned();
             assert!(page.contains("Reference: "), "{uri}: {page}");
         }
         client.begin(1, true, "G T", "/");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.status(), 400);
+        assert_eq!(client.response(1).await.status(), 400);
         assert_eq!(client.get(true, "/").await.body(), b"fine");
     });
 }

@@ -102,7 +102,7 @@ fn a_handler_that_does_not_read_stops_the_sender() {
         assert!(taken < 1 << 20, "{taken} bytes were taken");
         READING.set(true);
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.body(), b"8388608");
+        assert_eq!(client.response(1).await.body(), b"8388608");
         client.closed().await;
     });
 }
@@ -120,7 +120,7 @@ fn a_peer_that_does_not_read_stops_the_handler() {
         assert!(made < 1 << 20, "{made} bytes were made for nobody");
         time::sleep(Duration::from_millis(50)).await;
         assert_eq!(moved(), made, "the handler rests");
-        assert_eq!(client.answer(1).await.body().len(), 64 << 20);
+        assert_eq!(client.response(1).await.body().len(), 64 << 20);
     });
 }
 
@@ -138,7 +138,7 @@ fn a_slow_body_does_not_delay_the_others_of_its_connection() {
         client.begin(1, true, "GET", "/");
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.body(), b"fine", "4 MiB wait on disk");
+        assert_eq!(client.response(1).await.body(), b"fine", "4 MiB wait on disk");
         READING.set(true);
         client.protocol.stdin_end(id(7));
         client.send().await.unwrap();
@@ -162,7 +162,7 @@ fn an_unread_body_is_discarded_before_the_connection_is_closed() {
         client.stdin(1, vec![0; 16 << 20]);
         client.protocol.stdin_end(id(1));
         client.send().await.expect("the whole body is taken");
-        assert_eq!(client.answer(1).await.body(), b"did not read");
+        assert_eq!(client.response(1).await.body(), b"did not read");
         client.closed().await;
     });
 }
@@ -194,7 +194,7 @@ fn a_keep_alive_connection_survives_an_unread_body() {
             client.stdin(1, vec![0; 1 << 20]);
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
-            assert_eq!(client.answer(1).await.body(), b"did not read");
+            assert_eq!(client.response(1).await.body(), b"did not read");
         }
     });
 }

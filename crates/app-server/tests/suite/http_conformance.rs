@@ -83,7 +83,7 @@ const CONVERSATIONS: &[Conversation] = &[
         &["200 body"],
     ),
     (
-        "a body nobody reads is taken, and the next request heard",
+        "a body nobody reads is taken, and the next request served",
         "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody\
          GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         &["200 unread", "200 front"],
@@ -297,8 +297,8 @@ fn conversations() {
         for (name, sent, expected) in CONVERSATIONS {
             let server = Server::http(router(), Settings::default());
             let mut stream = server.connect_raw().await;
-            let answers = raw_request(&mut stream, sent.as_bytes());
-            let text = time::timeout(PATIENCE, answers).await.expect(name);
+            let responses = raw_request(&mut stream, sent.as_bytes());
+            let text = time::timeout(PATIENCE, responses).await.expect(name);
             assert_eq!(in_short(&text), *expected, "{name}: {text}");
         }
     });
@@ -317,8 +317,8 @@ fn conversations_byte_by_byte() {
                 }
                 event_loop::yield_now().await;
             }
-            let answers = raw_request(&mut stream, b"");
-            text += &time::timeout(PATIENCE, answers).await.expect(name);
+            let responses = raw_request(&mut stream, b"");
+            text += &time::timeout(PATIENCE, responses).await.expect(name);
             assert_eq!(in_short(&text), *expected, "{name}: {text}");
         }
     });

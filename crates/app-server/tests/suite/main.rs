@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
-mod answers;
 mod applications;
 mod cgi;
 mod client;
@@ -12,6 +11,7 @@ mod failures;
 mod flow;
 mod http_conformance;
 mod overload;
+mod responses;
 
 /// No file in this folder is forgotten.
 #[test]

@@ -41,9 +41,9 @@ fn too_many_requests_get_503() {
             busy.push(client);
         }
         let mut client = server.connect().await;
-        let answer = client.get(true, "/").await;
-        assert_eq!(answer.status(), 503);
-        assert!(answer.text().contains("retry-after: 1"), "{}", answer.text());
+        let response = client.get(true, "/").await;
+        assert_eq!(response.status(), 503);
+        assert!(response.text().contains("retry-after: 1"), "{}", response.text());
         busy.pop();
         // The next turn of the loop notices that it has left.
         event_loop::yield_now().await;
@@ -102,7 +102,7 @@ fn too_many_variables_get_431() {
         client.protocol.params_end(id(1));
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        assert_eq!(client.answer(1).await.status(), 431);
+        assert_eq!(client.response(1).await.status(), 431);
         assert_eq!(client.get(true, "/").await.body(), b"fine");
     });
 }
@@ -143,13 +143,13 @@ fn stalled_uploads_leave_permits_for_complete_requests() {
         }
         assert_eq!(server.connect().await.get(true, "/").await.body(), b"fine");
         let mut fourth = upload(&server, "192.0.2.1").await;
-        assert_eq!(fourth.answer(1).await.status(), 503);
+        assert_eq!(fourth.response(1).await.status(), 503);
         assert_eq!(server.connect().await.get(true, "/").await.body(), b"fine");
         // They were first, and continue.
         for mut upload in uploads {
             upload.protocol.stdin_end(id(1));
             upload.send().await.unwrap();
-            assert_eq!(upload.answer(1).await.body(), b"4");
+            assert_eq!(upload.response(1).await.body(), b"4");
         }
     });
 }
@@ -168,15 +168,15 @@ fn the_address_with_most_uploads_makes_room_for_others() {
         others.push(upload(&server, "192.0.2.4").await);
         while crowd.len() > 3 {
             let mut client = crowd.remove(0);
-            match time::timeout(Duration::from_millis(10), client.answer(1)).await {
-                Ok(answer) => assert_eq!(answer.status(), 503),
+            match time::timeout(Duration::from_millis(10), client.response(1)).await {
+                Ok(response) => assert_eq!(response.status(), 503),
                 Err(_) => crowd.push(client),
             }
         }
         for mut upload in others.into_iter().chain(crowd) {
             upload.protocol.stdin_end(id(1));
             upload.send().await.unwrap();
-            assert_eq!(upload.answer(1).await.body(), b"4");
+            assert_eq!(upload.response(1).await.body(), b"4");
         }
     });
 }
@@ -200,7 +200,7 @@ fn a_slow_upload_makes_room_when_all_permits_are_taken() {
         assert_eq!(client.get(true, "/").await.status(), 503, "nobody is slow yet");
         time::sleep(SLOW).await;
         assert_eq!(client.get(true, "/").await.body(), b"fine");
-        assert_eq!(slow.answer(1).await.status(), 503);
+        assert_eq!(slow.response(1).await.status(), 503);
     });
 }
 
@@ -223,10 +223,10 @@ fn no_connection_is_accepted_past_the_limit() {
         last.begin(1, false, "GET", "/");
         last.protocol.stdin_end(id(1));
         last.send().await.unwrap();
-        let early = time::timeout(Duration::from_millis(800), last.answer(1)).await;
+        let early = time::timeout(Duration::from_millis(800), last.response(1)).await;
         assert!(early.is_err(), "it was accepted past the limit");
         clients.truncate(1);
-        assert_eq!(last.answer(1).await.body(), b"fine");
+        assert_eq!(last.response(1).await.body(), b"fine");
     });
 }
 
@@ -249,8 +249,8 @@ fn incomplete_heads_make_room_for_newcomers() {
         }
         let mut stream = server.connect_raw().await;
         let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let answer = time::timeout(SOON, raw_request(&mut stream, request)).await.unwrap();
-        assert!(answer.ends_with("fine"), "{answer}");
+        let response = time::timeout(SOON, raw_request(&mut stream, request)).await.unwrap();
+        assert!(response.ends_with("fine"), "{response}");
         let oldest = time::timeout(SOON, raw_request(&mut crowd[0], b"")).await;
         assert_eq!(oldest.unwrap(), "", "it has made room");
 
@@ -263,8 +263,8 @@ fn incomplete_heads_make_room_for_newcomers() {
             crowd.push(client);
         }
         let mut client = server.connect().await;
-        let answer = time::timeout(SOON, client.get(true, "/")).await.unwrap();
-        assert_eq!(answer.body(), b"fine");
+        let response = time::timeout(SOON, client.get(true, "/")).await.unwrap();
+        assert_eq!(response.body(), b"fine");
         time::timeout(SOON, crowd[0].closed()).await.expect("it has made room");
     });
 }
@@ -286,8 +286,8 @@ fn a_pending_response_is_not_cut_off_for_a_newcomer() {
         let early = time::timeout(Duration::from_millis(2500), early).await;
         assert!(early.is_err(), "it took the place of one that is answered: {early:?}");
         // Once the response is sent, the rest of the body is no reason to keep it.
-        let answer = raw_request(&mut stream, b"").await;
-        assert!(answer.len() > LARGE, "{} bytes of {LARGE}", answer.len());
+        let response = raw_request(&mut stream, b"").await;
+        assert!(response.len() > LARGE, "{} bytes of {LARGE}", response.len());
         assert!(raw_request(&mut newcomer, b"").await.ends_with("fine"));
     });
 }
@@ -308,8 +308,8 @@ fn incomplete_variables_share_one_limit() {
             // It may be closed in the meantime.
             let _ = client.send().await;
             crowd.push(client);
-            let answer = server.connect().await.get(true, "/").await;
-            assert_eq!(answer.body(), b"fine", "after {number}");
+            let response = server.connect().await.get(true, "/").await;
+            assert_eq!(response.body(), b"fine", "after {number}");
         }
         let mut open = 0;
         for mut client in crowd {

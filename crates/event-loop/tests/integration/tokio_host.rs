@@ -55,9 +55,9 @@ fn a_server_of_this_loop_with_a_client_of_tokio() {
                 let text = format!("client {number}").repeat(1000);
                 client.write_all(text.as_bytes()).await.unwrap();
                 client.shutdown().await.unwrap();
-                let mut answer = String::new();
-                client.read_to_string(&mut answer).await.unwrap();
-                assert_eq!(answer, text);
+                let mut response = String::new();
+                client.read_to_string(&mut response).await.unwrap();
+                assert_eq!(response, text);
             };
             if number % 2 == 0 {
                 let client = tokio::spawn(client);

@@ -146,9 +146,9 @@ pub(crate) fn one_of_many_servers_binds() {
             .collect();
         let mut bound = 0;
         for server in &mut servers {
-            let mut answer = [0; 8];
-            server.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
-            bound += usize::from(&answer == b"bound...");
+            let mut response = [0; 8];
+            server.stdout.as_mut().unwrap().read_exact(&mut response).unwrap();
+            bound += usize::from(&response == b"bound...");
         }
         assert_eq!(bound, 1);
         UnixStream::connect(&path).unwrap();
@@ -194,9 +194,9 @@ pub(crate) fn system_calls_of_a_request() {
     let (status, output) = run_case(server);
     assert!(status.success(), "{output}");
     for mut client in clients {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "answer");
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert_eq!(response, "answer");
     }
     let trace = std::fs::read_to_string(trace).unwrap();
     // From the start of the loop to the end of the last connection. A line is: pid, name(arguments).

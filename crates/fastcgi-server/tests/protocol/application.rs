@@ -7,7 +7,7 @@ use crate::wire::{read_records, text};
 
 /// When the application responds to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answers {
+pub(crate) enum Responses {
     /// When its input is complete (for a refused or aborted one: at once).
     AtTheEnd,
     /// As soon as it receives it.
@@ -30,7 +30,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// The events, one per line.
-    pub(crate) fn heard(&self) -> Vec<String> {
+    pub(crate) fn received(&self) -> Vec<String> {
         self.events.iter().map(show).collect()
     }
 
@@ -43,7 +43,7 @@ impl Outcome {
 /// Feeds a conversation in the given pieces. Output is written only at the end.
 pub(crate) fn converse<'a>(
     limits: &Limits,
-    answers: Answers,
+    responses: Responses,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Outcome {
     let mut connection = Connection::new(limits.clone());
@@ -51,8 +51,8 @@ pub(crate) fn converse<'a>(
     for piece in pieces {
         connection.handle_input(Bytes::copy_from_slice(piece));
         while let Some(event) = connection.poll_event() {
-            if let Some(id) = is_to_be_answered(answers, &event, &events) {
-                answer(&mut connection, id);
+            if let Some(id) = is_to_be_answered(responses, &event, &events) {
+                response(&mut connection, id);
             }
             push_merged(&mut events, event);
         }
@@ -71,28 +71,28 @@ pub(crate) fn converse<'a>(
 pub(crate) fn converse_in_all_cuts(
     name: &str,
     limits: &Limits,
-    answers: Answers,
+    responses: Responses,
     bytes: &[u8],
 ) -> Outcome {
     all_cuts(
         name,
         bytes,
-        |pieces| converse(limits, answers, pieces.iter().copied()),
-        |outcome| format!("{:#?}\n{:#?}", outcome.heard(), outcome.said()),
+        |pieces| converse(limits, responses, pieces.iter().copied()),
+        |outcome| format!("{:#?}\n{:#?}", outcome.received(), outcome.said()),
     )
 }
 
-/// Asserts that `hear` gives the same result for bytes in one piece, byte by byte, split in two anywhere
+/// Asserts that `receive` gives the same result for bytes in one piece, byte by byte, split in two anywhere
 /// (long ones at 200 to 400 places) and split at random; returns that. `show` makes it readable.
 pub(crate) fn all_cuts<T: PartialEq>(
     name: &str,
     bytes: &[u8],
-    hear: impl Fn(&[&[u8]]) -> T,
+    receive: impl Fn(&[&[u8]]) -> T,
     show: impl Fn(&T) -> String,
 ) -> T {
-    let whole = hear(&[bytes]);
+    let whole = receive(&[bytes]);
     let same = |cut: &str, pieces: &[&[u8]]| {
-        let outcome = hear(pieces);
+        let outcome = receive(pieces);
         assert!(outcome == whole, "{name}: {cut}: {}\nbut whole: {}", show(&outcome), show(&whole));
     };
     same("byte by byte", &bytes.chunks(1).collect::<Vec<_>>());
@@ -166,7 +166,7 @@ pub(crate) fn push_merged(events: &mut Vec<Event>, event: Event) {
     }
 }
 
-fn is_to_be_answered(answers: Answers, event: &Event, before: &[Event]) -> Option<RequestId> {
+fn is_to_be_answered(responses: Responses, event: &Event, before: &[Event]) -> Option<RequestId> {
     let role_of = |wanted: RequestId| {
         before.iter().rev().find_map(|event| match event {
             Event::Request(Request { id, role, .. }) if *id == wanted => Some(*role),
@@ -176,27 +176,27 @@ fn is_to_be_answered(answers: Answers, event: &Event, before: &[Event]) -> Optio
     let last_request = |wanted: RequestId| {
         before.iter().rposition(|event| matches!(event, Event::Request(r) if r.id == wanted))
     };
-    match (answers, event) {
-        (Answers::Never, _) => None,
-        (Answers::AtOnce, Event::Request(request)) => Some(request.id),
-        (Answers::AtTheEnd, Event::Request(request)) => {
+    match (responses, event) {
+        (Responses::Never, _) => None,
+        (Responses::AtOnce, Event::Request(request)) => Some(request.id),
+        (Responses::AtTheEnd, Event::Request(request)) => {
             (request.role == Role::Authorizer).then_some(request.id)
         }
         (_, Event::Refused { id, .. } | Event::Abort { id }) => Some(*id),
-        (Answers::AtTheEnd, Event::StdinEnd { id }) => match role_of(*id) {
+        (Responses::AtTheEnd, Event::StdinEnd { id }) => match role_of(*id) {
             Some(Role::Filter) => {
                 before[last_request(*id)?..].contains(&Event::DataEnd { id: *id }).then_some(*id)
             }
             _ => Some(*id),
         },
-        (Answers::AtTheEnd, Event::DataEnd { id }) => {
+        (Responses::AtTheEnd, Event::DataEnd { id }) => {
             before[last_request(*id)?..].contains(&Event::StdinEnd { id: *id }).then_some(*id)
         }
         _ => None,
     }
 }
 
-fn answer(connection: &mut Connection, id: RequestId) {
+fn response(connection: &mut Connection, id: RequestId) {
     assert!(connection.stdout_in_place(id, |out| out.extend_from_slice(b"Status: 200\r\n\r\n")));
     assert!(connection.end_request(id, 0));
     assert!(!connection.end_request(id, 0), "an id is ended only once");

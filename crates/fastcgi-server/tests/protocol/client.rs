@@ -7,7 +7,7 @@ use fastcgi_server::{ProtocolStatus, Role};
 use crate::web_server::{poll_all, show};
 use crate::wire::*;
 
-fn heard(connection: &mut Connection, wire: &Wire) -> Vec<String> {
+fn received(connection: &mut Connection, wire: &Wire) -> Vec<String> {
     poll_all(connection, wire.bytes.chunks(3)).iter().map(show).collect()
 }
 
@@ -63,7 +63,7 @@ fn streams_follow_the_order_of_the_role() {
 #[test]
 fn responses_are_received_and_the_id_is_free_again() {
     let mut connection = started(Role::Responder);
-    let answer = Wire::padded(8)
+    let response = Wire::padded(8)
         .record(STDOUT, 1, b"Status: 200\r\n\r\nhello")
         .record(STDERR, 1, b"hm")
         .record(STDOUT, 1, b"")
@@ -73,7 +73,7 @@ fn responses_are_received_and_the_id_is_free_again() {
         .record(STDOUT, 2, b"never started")
         .record(END, 2, b"whatever");
     assert_eq!(
-        heard(&mut connection, &answer),
+        received(&mut connection, &response),
         ["stdout 1 Status: 200\\r\\n\\r\\nhello", "stderr 1 hm", "end 1 256 RequestComplete"]
     );
     assert!(!connection.is_active(id(1)));
@@ -89,8 +89,8 @@ fn refusals_are_distinguished() {
         (9, ProtocolStatus::Other(9)),
     ] {
         let mut connection = started(Role::Responder);
-        let answer = Wire::new().record(END, 1, &[0, 0, 0, 0, byte, 0, 0, 0]);
-        assert_eq!(heard(&mut connection, &answer), [format!("end 1 0 {status:?}")]);
+        let response = Wire::new().record(END, 1, &[0, 0, 0, 0, byte, 0, 0, 0]);
+        assert_eq!(received(&mut connection, &response), [format!("end 1 0 {status:?}")]);
     }
 }
 
@@ -99,12 +99,12 @@ fn queries_and_their_replies() {
     let mut connection = Connection::new();
     assert!(connection.get_values([&b"FCGI_MAX_REQS"[..], &[b'x'; 70_000]]));
     assert_eq!(read_records(&connection.take_unsent()), ["type 9 0 \\r\\x00FCGI_MAX_REQS"]);
-    let answer = Wire::padded(8)
+    let response = Wire::padded(8)
         .record(GET_VALUES_RESULT, 0, &block(&[("FCGI_MAX_REQS", "64")]))
         .record(UNKNOWN_TYPE, 0, &[77, 0, 0, 0, 0, 0, 0, 0])
         .record(99, 0, b"whatever");
     assert_eq!(
-        heard(&mut connection, &answer),
+        received(&mut connection, &response),
         ["values [(\"FCGI_MAX_REQS\", \"64\")]", "unknown type 77"]
     );
 }
@@ -121,8 +121,8 @@ fn a_malformed_response_ends_the_connection_with_a_reason() {
     ];
     for (name, wire, reason) in cases {
         let mut connection = started(Role::Responder);
-        let heard = heard(&mut connection, &wire.get(1, KEEP));
-        let [failed] = &heard[..] else { panic!("{name}: {heard:?}") };
+        let received = received(&mut connection, &wire.get(1, KEEP));
+        let [failed] = &received[..] else { panic!("{name}: {received:?}") };
         assert!(failed.contains(reason), "{name}: {failed}");
         assert!(connection.has_failed());
         assert_eq!(connection.active_requests(), 0);

@@ -5,8 +5,8 @@ use fastcgi_server::{Connection, Event, Limits, client};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::application::{Answers, converse, random_pieces};
-use crate::web_server::{hear, poll_all, show, started};
+use crate::application::{Responses, converse, random_pieces};
+use crate::web_server::{poll_all, receive, show, started};
 use crate::wire::*;
 
 /// What a record can carry.
@@ -119,12 +119,12 @@ proptest! {
         }
         wire = wire.record(STDIN, 1, b"").get(9, KEEP);
         for pieces in [vec![&wire.bytes[..]], random_pieces(&wire.bytes, seed)] {
-            let heard = converse(&Limits::default(), Answers::AtTheEnd, pieces).heard();
+            let received = converse(&Limits::default(), Responses::AtTheEnd, pieces).received();
             let body = format!("stdin 1 {expected} bytes");
-            let rest = if expected > 120 { heard.iter().filter(|it| **it != body).count() } else { 4 };
-            prop_assert_eq!(rest, 4, "{:?}", heard);
-            prop_assert!(!heard.iter().any(|line| line.contains("666")), "{:?}", heard);
-            prop_assert_eq!(heard.last().map(|it| &it[..]), Some("stdin 9 end"), "{:?}", heard);
+            let rest = if expected > 120 { received.iter().filter(|it| **it != body).count() } else { 4 };
+            prop_assert_eq!(rest, 4, "{:?}", received);
+            prop_assert!(!received.iter().any(|line| line.contains("666")), "{:?}", received);
+            prop_assert_eq!(received.last().map(|it| &it[..]), Some("stdin 9 end"), "{:?}", received);
         }
 
         // To a web server.
@@ -137,10 +137,10 @@ proptest! {
         }
         let wire = wire.record(END, 3, &[0; 8]);
         for pieces in [vec![&wire.bytes[..]], random_pieces(&wire.bytes, seed)] {
-            let heard = hear(pieces).heard();
-            let (end, answers) = heard.split_last().unwrap();
+            let received = receive(pieces).received();
+            let (end, responses) = received.split_last().unwrap();
             prop_assert_eq!(end, "end 3 0 RequestComplete");
-            prop_assert!(answers.iter().all(|it| it.starts_with("stdout 1 ")), "{:?}", heard);
+            prop_assert!(responses.iter().all(|it| it.starts_with("stdout 1 ")), "{:?}", received);
         }
     }
 
@@ -153,19 +153,19 @@ proptest! {
         let wire = Wire::new().begin(1, AUTHORIZER, KEEP);
         let wire = if block.is_empty() { wire } else { wire.record(PARAMS, 1, &block) };
         let wire = wire.record(PARAMS, 1, b"");
-        let heard = converse(&Limits::default(), Answers::Never, random_pieces(&wire.bytes, seed)).heard();
-        let [line] = &heard[..] else { panic!("{heard:?}") };
+        let received = converse(&Limits::default(), Responses::Never, random_pieces(&wire.bytes, seed)).received();
+        let [line] = &received[..] else { panic!("{received:?}") };
         let line = line.replace("request 1 authorizer", "whole");
         prop_assert!(line.contains(&expected), "{} is not {}", line, expected);
 
         let wire = Wire::new().record(GET_VALUES, 0, &block);
-        let heard = converse(&Limits::default(), Answers::Never, random_pieces(&wire.bytes, seed)).heard();
-        let line = heard.first().map_or("whole", |line| line);
+        let received = converse(&Limits::default(), Responses::Never, random_pieces(&wire.bytes, seed)).received();
+        let line = received.first().map_or("whole", |line| line);
         prop_assert!(line.contains(&expected), "{} is not {}", line, expected);
 
         let wire = Wire::new().record(GET_VALUES_RESULT, 0, &block);
-        let heard = hear(random_pieces(&wire.bytes, seed)).heard();
-        let [line] = &heard[..] else { panic!("{heard:?}") };
+        let received = receive(random_pieces(&wire.bytes, seed)).received();
+        let [line] = &received[..] else { panic!("{received:?}") };
         let line = line.replace("values [", "whole");
         prop_assert!(line.contains(&expected), "{} is not {}", line, expected);
     }
@@ -191,7 +191,7 @@ proptest! {
         prop_assert!(web_server.stdin_end(one));
 
         let mut application = Connection::new(Limits { params_bytes: 1 << 20, ..Limits::default() });
-        let mut heard: Vec<u8> = Vec::new();
+        let mut received: Vec<u8> = Vec::new();
         let mut ended = false;
         for piece in random_pieces(&web_server.take_unsent(), seed) {
             application.handle_input(Bytes::copy_from_slice(piece));
@@ -201,14 +201,14 @@ proptest! {
                         let pairs: Vec<_> = request.params.iter().collect();
                         prop_assert_eq!(pairs, [(&name[..], &value[..]), (&value[..], &name[..])]);
                     }
-                    Event::Stdin { data, .. } => heard.extend(&data),
+                    Event::Stdin { data, .. } => received.extend(&data),
                     Event::StdinEnd { .. } => ended = true,
                     other => prop_assert!(false, "{other:?}"),
                 }
             }
         }
         let sent: Vec<u8> = body.iter().flat_map(|length| bytes(*length)).collect();
-        prop_assert_eq!(&heard, &sent);
+        prop_assert_eq!(&received, &sent);
         prop_assert!(ended);
 
         for (at, length) in body.iter().enumerate() {
@@ -218,11 +218,11 @@ proptest! {
             };
         }
         application.end_request(one, 7);
-        let answer = application.take_unsent();
-        let events = poll_all(&mut started(), random_pieces(&answer, seed));
-        let (end, answers) = events.split_last().unwrap();
+        let response = application.take_unsent();
+        let events = poll_all(&mut started(), random_pieces(&response, seed));
+        let (end, responses) = events.split_last().unwrap();
         prop_assert_eq!(show(end), "end 1 7 RequestComplete");
-        match answers {
+        match responses {
             [] => prop_assert!(sent.is_empty()),
             [client::Event::Stdout { data, .. }] => prop_assert_eq!(data, &sent),
             other => prop_assert!(false, "{other:?}"),

@@ -6,7 +6,7 @@ use fastcgi_server::{Connection, Event, Limits, client};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::application::{Answers, check_ledger, converse, random_pieces};
+use crate::application::{Responses, check_ledger, converse, random_pieces};
 use crate::wire::*;
 
 /// Feeds bytes to a connection whose application acts on `whims`, and checks the invariants.
@@ -140,10 +140,10 @@ proptest! {
     fn arbitrary_records_are_the_same_in_every_cut(records in vec(any_record(), 0..40), seed: u64) {
         let bytes = records.concat();
         let limits = Limits { params_bytes: 300, requests_per_connection: 3, ..Limits::default() };
-        for answers in [Answers::AtTheEnd, Answers::AtOnce, Answers::Never] {
-            let whole = converse(&limits, answers, [&bytes[..]]);
-            prop_assert_eq!(&converse(&limits, answers, bytes.chunks(1)), &whole);
-            prop_assert_eq!(&converse(&limits, answers, random_pieces(&bytes, seed)), &whole);
+        for responses in [Responses::AtTheEnd, Responses::AtOnce, Responses::Never] {
+            let whole = converse(&limits, responses, [&bytes[..]]);
+            prop_assert_eq!(&converse(&limits, responses, bytes.chunks(1)), &whole);
+            prop_assert_eq!(&converse(&limits, responses, random_pieces(&bytes, seed)), &whole);
         }
     }
 
@@ -199,9 +199,9 @@ fn parameters_of_many_requests_stay_within_their_limits() {
             wire = wire.record(PARAMS, number, &[0; 100]);
         }
     }
-    let outcome = converse(&limits, Answers::Never, [&wire.bytes[..]]);
+    let outcome = converse(&limits, Responses::Never, [&wire.bytes[..]]);
     assert_eq!(outcome.active_requests, 3);
-    assert_eq!(outcome.heard().len(), 3, "each is refused once: {:?}", outcome.heard());
+    assert_eq!(outcome.received().len(), 3, "each is refused once: {:?}", outcome.received());
     assert_eq!(outcome.said().len(), 7);
 }
 
@@ -218,11 +218,11 @@ fn parameters_may_fill_their_limit_to_the_last_byte() {
                 wire = wire.record(PARAMS, 1, first);
             }
             let wire = wire.record(PARAMS, 1, second).record(PARAMS, 1, b"");
-            let heard = converse(&limits, Answers::Never, [&wire.bytes[..]]).heard();
-            assert_eq!(heard.len(), 1, "{heard:?}");
+            let received = converse(&limits, Responses::Never, [&wire.bytes[..]]).received();
+            assert_eq!(received.len(), 1, "{received:?}");
             assert!(
-                heard[0].starts_with(expected),
-                "{params_bytes} bytes, cut at {cut}: {heard:?}"
+                received[0].starts_with(expected),
+                "{params_bytes} bytes, cut at {cut}: {received:?}"
             );
         }
     }

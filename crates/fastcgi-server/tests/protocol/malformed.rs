@@ -5,14 +5,14 @@
 
 use fastcgi_server::{CloseWhen, Limits};
 
-use crate::application::{Answers, converse_in_all_cuts};
+use crate::application::{Responses, converse_in_all_cuts};
 use crate::wire::*;
 
 struct Case {
     /// The row's first cell in docs/fastcgi-support.md.
     name: &'static str,
     wire: Wire,
-    heard: &'static [&'static str],
+    received: &'static [&'static str],
     said: &'static [&'static str],
     close_when: CloseWhen,
 }
@@ -24,8 +24,13 @@ const GOOD_ANSWER: [&str; 3] =
 
 /// Conversations after which the connection continues. A valid request follows each.
 fn harmless() -> Vec<Case> {
-    let case =
-        |name, wire, heard, said| Case { name, wire, heard, said, close_when: CloseWhen::KeepOpen };
+    let case = |name, wire, received, said| Case {
+        name,
+        wire,
+        received,
+        said,
+        close_when: CloseWhen::KeepOpen,
+    };
     vec![
         case(
             "a record for an id that was never started",
@@ -174,7 +179,7 @@ fn harmless() -> Vec<Case> {
 /// Conversations that end the connection. A valid request follows each, and is not received.
 fn fatal() -> Vec<Case> {
     let case =
-        |name, wire, heard| Case { name, wire, heard, said: &[], close_when: CloseWhen::Now };
+        |name, wire, received| Case { name, wire, received, said: &[], close_when: CloseWhen::Now };
     vec![
         case(
             "a version other than 1",
@@ -264,10 +269,10 @@ fn limits() -> Limits {
 
 #[test]
 fn a_harmless_error_is_handled_as_documented_and_the_connection_continues() {
-    for Case { name, mut wire, heard, said, close_when } in harmless() {
+    for Case { name, mut wire, received, said, close_when } in harmless() {
         wire = wire.get(9, KEEP);
-        let outcome = converse_in_all_cuts(name, &limits(), Answers::AtTheEnd, &wire.bytes);
-        assert_eq!(outcome.heard(), [heard, &GOOD].concat(), "{name}");
+        let outcome = converse_in_all_cuts(name, &limits(), Responses::AtTheEnd, &wire.bytes);
+        assert_eq!(outcome.received(), [received, &GOOD].concat(), "{name}");
         assert_eq!(outcome.said(), [said, &GOOD_ANSWER].concat(), "{name}");
         assert_eq!(outcome.close_when, close_when, "{name}");
         assert!(outcome.is_between_requests, "{name}");
@@ -277,10 +282,10 @@ fn a_harmless_error_is_handled_as_documented_and_the_connection_continues() {
 
 #[test]
 fn a_fatal_error_ends_the_connection_with_a_reason() {
-    for Case { name, mut wire, heard, said, close_when } in fatal() {
+    for Case { name, mut wire, received, said, close_when } in fatal() {
         wire = wire.get(9, KEEP);
-        let outcome = converse_in_all_cuts(name, &limits(), Answers::Never, &wire.bytes);
-        assert_eq!(outcome.heard(), heard, "{name}");
+        let outcome = converse_in_all_cuts(name, &limits(), Responses::Never, &wire.bytes);
+        assert_eq!(outcome.received(), received, "{name}");
         assert_eq!(outcome.said(), said, "{name}");
         assert_eq!(outcome.close_when, close_when, "{name}");
         assert!(!outcome.is_between_requests, "{name}");
@@ -303,9 +308,9 @@ fn one_request_too_many_is_refused_and_the_others_continue() {
         .params(3, &[])
         .params(1, &[])
         .stdin(1, b"", 1);
-    let outcome = converse_in_all_cuts(name, &limits, Answers::AtTheEnd, &wire.bytes);
+    let outcome = converse_in_all_cuts(name, &limits, Responses::AtTheEnd, &wire.bytes);
     assert_eq!(
-        outcome.heard(),
+        outcome.received(),
         [
             "request 2 authorizer keep:",
             "request 3 authorizer keep:",
@@ -322,8 +327,8 @@ fn one_request_too_many_is_refused_and_the_others_continue() {
         .record(GET_VALUES, 0, &block(&[("FCGI_MPXS_CONNS", "")]))
         .params(2, &[])
         .params(1, &[]);
-    let outcome = converse_in_all_cuts(name, &limits, Answers::Never, &wire.bytes);
-    assert_eq!(outcome.heard(), ["request 1 responder keep:"]);
+    let outcome = converse_in_all_cuts(name, &limits, Responses::Never, &wire.bytes);
+    assert_eq!(outcome.received(), ["request 1 responder keep:"]);
     assert_eq!(
         outcome.said(),
         ["END_REQUEST 2 app 0 protocol 1", "GET_VALUES_RESULT 0 \\x0f\\x01FCGI_MPXS_CONNS0"]
@@ -340,13 +345,15 @@ fn queries_whose_replies_are_not_read_end_the_connection() {
         ("END_REQUEST", Wire::new().begin(1, 99, KEEP)),
         ("END_REQUEST", Wire::new().begin(1, RESPONDER, KEEP).record(ABORT, 1, b"")),
     ];
-    for (answer, one) in floods {
+    for (response, one) in floods {
         let bytes = one.bytes.repeat(1000);
-        let outcome = converse_in_all_cuts(name, &limits, Answers::AtTheEnd, &bytes);
-        let [failed] = &outcome.heard()[..] else { panic!("{answer}: {:?}", outcome.heard()) };
-        assert!(failed.contains("more than 1000 bytes of replies"), "{answer}: {failed}");
-        assert!(outcome.output.len() < 1100, "{answer}: {} bytes", outcome.output.len());
-        assert!(outcome.said().iter().all(|record| record.starts_with(answer)), "{answer}");
+        let outcome = converse_in_all_cuts(name, &limits, Responses::AtTheEnd, &bytes);
+        let [failed] = &outcome.received()[..] else {
+            panic!("{response}: {:?}", outcome.received())
+        };
+        assert!(failed.contains("more than 1000 bytes of replies"), "{response}: {failed}");
+        assert!(outcome.output.len() < 1100, "{response}: {} bytes", outcome.output.len());
+        assert!(outcome.said().iter().all(|record| record.starts_with(response)), "{response}");
     }
 }
 

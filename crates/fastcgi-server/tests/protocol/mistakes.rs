@@ -6,8 +6,8 @@
 
 use fastcgi_server::{Connection, Event, Limits, client, one_line};
 
-use crate::application::{Answers, converse_in_all_cuts, random_pieces};
-use crate::web_server::{STARTED, hear, hear_in_all_cuts, poll_all, show, started};
+use crate::application::{Responses, converse_in_all_cuts, random_pieces};
+use crate::web_server::{STARTED, poll_all, receive, receive_in_all_cuts, show, started};
 use crate::wire::*;
 
 const LARGE_AND_PADDED: &str = "content of 65,535 bytes with padding";
@@ -39,10 +39,10 @@ pub(crate) struct Case {
     pub(crate) mistake: &'static str,
     pub(crate) case: &'static str,
     pub(crate) wire: Wire,
-    heard: Vec<String>,
+    received: Vec<String>,
     said: Vec<String>,
     after: After,
-    answers: Answers,
+    responses: Responses,
 }
 
 impl Case {
@@ -50,12 +50,12 @@ impl Case {
         mistake: &'static str,
         case: &'static str,
         wire: Wire,
-        heard: [&str; N],
+        received: [&str; N],
     ) -> Case {
-        let heard: Vec<String> = heard.map(str::to_owned).into();
-        let failed = heard.last().is_some_and(|line| line.starts_with("failed: "));
+        let received: Vec<String> = received.map(str::to_owned).into();
+        let failed = received.last().is_some_and(|line| line.starts_with("failed: "));
         let after = if failed { After::Failed } else { After::GoesOn };
-        Case { mistake, case, wire, heard, said: vec![], after, answers: Answers::AtTheEnd }
+        Case { mistake, case, wire, received, said: vec![], after, responses: Responses::AtTheEnd }
     }
 
     fn says<const N: usize>(self, said: [&str; N]) -> Case {
@@ -63,7 +63,7 @@ impl Case {
     }
 
     /// The request is answered, and nothing else is sent.
-    fn answers(self, number: u16) -> Case {
+    fn responds(self, number: u16) -> Case {
         self.says([
             &format!("STDOUT {number} Status: 200\\r\\n\\r\\n"),
             &format!("STDOUT {number} end"),
@@ -155,7 +155,7 @@ pub(crate) fn to_application() -> Vec<Case> {
             request().record_with_padding(STDIN, 1, &hiding(254), 255).record(STDIN, 1, b""),
             [REQUEST, "stdin 1 65535 bytes", "stdin 1 end"],
         )
-        .answers(1),
+        .responds(1),
         Case::new(
             CUT_LENGTH,
             // No reader can tell it from a small one; that much depends on the sender.
@@ -163,8 +163,8 @@ pub(crate) fn to_application() -> Vec<Case> {
             request().raw(&cut_record(STDIN, &forged_request()).bytes).record(STDIN, 1, b""),
             [REQUEST, "stdin 1 33464 bytes", FORGED[0], FORGED[1], "stdin 1 end"],
         )
-        .answers(666)
-        .answers(1),
+        .responds(666)
+        .responds(1),
         Case::new(
             ID_0,
             "beside a request",
@@ -175,7 +175,7 @@ pub(crate) fn to_application() -> Vec<Case> {
         )
         .says(["UNKNOWN_TYPE 0 1", "UNKNOWN_TYPE 0 2", "UNKNOWN_TYPE 0 3", "UNKNOWN_TYPE 0 4"])
         .says(["UNKNOWN_TYPE 0 5", "UNKNOWN_TYPE 0 6", "UNKNOWN_TYPE 0 7", "UNKNOWN_TYPE 0 8"])
-        .answers(1),
+        .responds(1),
         Case::new(END_OF_INPUT, "a header", Wire::new().raw(&[1, BEGIN, 0, 1]), []).ended(),
         Case::new(
             END_OF_INPUT,
@@ -204,7 +204,7 @@ pub(crate) fn to_application() -> Vec<Case> {
             request().header(1, STDIN, 1, 0, 8).raw(&[0xee; 7]),
             [REQUEST, "stdin 1 end"],
         )
-        .answers(1)
+        .responds(1)
         .ended(),
         Case::new(
             CHANGED_LIST,
@@ -232,9 +232,9 @@ pub(crate) fn to_application() -> Vec<Case> {
                 "stdin 2 end",
             ],
         )
-        .answers(3)
-        .answers(1)
-        .answers(2),
+        .responds(3)
+        .responds(1)
+        .responds(2),
         Case::new(
             PAST_THE_END,
             "PARAMS",
@@ -274,11 +274,11 @@ pub(crate) fn to_application() -> Vec<Case> {
                 .params(1, &[("A", "b")]),
             ["request 1 authorizer keep: REMOTE_USER=owner", "request 1 authorizer keep: A=b"],
         )
-        .answers(1)
+        .responds(1)
         .says(["END_REQUEST 1 app 1 protocol 0"])
-        .answers(1),
+        .responds(1),
         Case {
-            answers: Answers::AtOnce,
+            responses: Responses::AtOnce,
             ..Case::new(
                 LATE_BODY,
                 "its id is used again",
@@ -289,8 +289,8 @@ pub(crate) fn to_application() -> Vec<Case> {
                     .stdin(1, b"", 1),
                 [REQUEST, NO_PAIRS],
             )
-            .answers(1)
-            .answers(1)
+            .responds(1)
+            .responds(1)
         },
     ];
     for (case, name, value) in ADDED_UP {
@@ -426,15 +426,15 @@ fn an_application_does_not_repeat_them() {
         }
         if expected.after == After::GoesOn {
             let last = "request 9 responder keep: REQUEST_URI=/";
-            expected.heard.push(last.to_owned());
-            if expected.answers == Answers::AtTheEnd {
-                expected.heard.push("stdin 9 end".to_owned());
+            expected.received.push(last.to_owned());
+            if expected.responses == Responses::AtTheEnd {
+                expected.received.push("stdin 9 end".to_owned());
             }
-            expected = expected.answers(9);
+            expected = expected.responds(9);
         }
         let outcome =
-            converse_in_all_cuts(&name, &Limits::default(), expected.answers, &wire.bytes);
-        assert_eq!(outcome.heard(), expected.heard, "{name}");
+            converse_in_all_cuts(&name, &Limits::default(), expected.responses, &wire.bytes);
+        assert_eq!(outcome.received(), expected.received, "{name}");
         assert_eq!(outcome.said(), expected.said, "{name}");
         assert_eq!(outcome.is_between_requests, expected.after == After::GoesOn, "{name}");
     }
@@ -449,12 +449,12 @@ fn a_web_server_does_not_repeat_them() {
             wire = wire.record(STDOUT, 3, b"good").record(END, 3, &[0; 8]);
         }
         if case.after == After::GoesOn {
-            case.heard.extend(["stdout 3 good", "end 3 0 RequestComplete"].map(str::to_owned));
+            case.received.extend(["stdout 3 good", "end 3 0 RequestComplete"].map(str::to_owned));
         }
-        let outcome = hear_in_all_cuts(&name, &wire.bytes);
-        assert_eq!(outcome.heard(), case.heard, "{name}");
+        let outcome = receive_in_all_cuts(&name, &wire.bytes);
+        assert_eq!(outcome.received(), case.received, "{name}");
         assert_eq!(outcome.is_between_records, case.after == After::GoesOn, "{name}");
-        let ended = case.heard.iter().filter(|line| line.starts_with("end ")).count();
+        let ended = case.received.iter().filter(|line| line.starts_with("end ")).count();
         let active = if case.after == After::Failed { 0 } else { STARTED.count() - ended };
         assert_eq!(outcome.active_requests, active, "{name}");
     }
@@ -486,18 +486,18 @@ fn no_length_is_cut_to_16_bits_whoever_sends() {
         let mut application =
             Connection::new(Limits { params_bytes: 1 << 20, ..Limits::default() });
         application.handle_input(sent);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let Some(event) = application.poll_event() {
             match event {
-                Event::Request(request) => heard.push((request.id, request.params.len_bytes())),
+                Event::Request(request) => received.push((request.id, request.params.len_bytes())),
                 Event::Stdin { id, data } | Event::Data { id, data } => {
-                    heard.push((id, data.len()))
+                    received.push((id, data.len()))
                 }
                 other => panic!("{length} bytes: {other:?}"),
             }
         }
-        assert!(heard.iter().all(|(about, _)| *about == id(1)), "{length} bytes: {heard:?}");
-        assert_eq!(heard.iter().map(|(_, length)| length).sum::<usize>(), 3 * length + 6);
+        assert!(received.iter().all(|(about, _)| *about == id(1)), "{length} bytes: {received:?}");
+        assert_eq!(received.iter().map(|(_, length)| length).sum::<usize>(), 3 * length + 6);
 
         assert!(application.stdout(id(1), to_web_server.clone().into()));
         assert!(application.stdout_in_place(id(1), |out| out.extend_from_slice(&to_web_server)));
@@ -518,22 +518,22 @@ fn an_end_of_the_input_is_never_taken_for_the_end_of_a_request() {
         for seed in 0..5 {
             let pieces = random_pieces(&request[..cut], seed);
             let outcome =
-                crate::application::converse(&Limits::default(), Answers::AtTheEnd, pieces);
-            let ended = outcome.heard().contains(&"stdin 1 end".to_owned());
+                crate::application::converse(&Limits::default(), Responses::AtTheEnd, pieces);
+            let ended = outcome.received().contains(&"stdin 1 end".to_owned());
             assert!(!ended, "the last record is a header, of which {cut} bytes lack some");
             assert_eq!(outcome.is_between_requests, cut == 0, "{cut} bytes");
         }
     }
-    let answer =
+    let response =
         Wire::padded(8).record(STDOUT, 1, b"Status: 200\r\n\r\nhello").record(STDOUT, 1, b"");
-    let before_the_end = answer.bytes.len();
-    let answer = answer.record(END, 1, &[0; 8]).bytes;
-    for cut in 0..=answer.len() {
-        let outcome = hear([&answer[..cut]]);
-        let ended = outcome.heard().contains(&"end 1 0 RequestComplete".to_owned());
-        assert_eq!(ended, cut == answer.len(), "{cut} bytes");
+    let before_the_end = response.bytes.len();
+    let response = response.record(END, 1, &[0; 8]).bytes;
+    for cut in 0..=response.len() {
+        let outcome = receive([&response[..cut]]);
+        let ended = outcome.received().contains(&"end 1 0 RequestComplete".to_owned());
+        assert_eq!(ended, cut == response.len(), "{cut} bytes");
         assert_eq!(outcome.active_requests, if ended { 2 } else { 3 }, "{cut} bytes");
-        let borders = [0, 8 + 24, before_the_end, answer.len()];
+        let borders = [0, 8 + 24, before_the_end, response.len()];
         assert_eq!(outcome.is_between_records, borders.contains(&cut), "{cut} bytes");
     }
 }
@@ -570,7 +570,7 @@ fn requests_may_be_ended_at_any_event_in_any_order() {
     for (order, at) in orders.into_iter().flat_map(|order| (0..events).map(move |at| (order, at))) {
         for step in [1, 3, 64, bytes.len()] {
             let mut connection = Connection::new(Limits::default());
-            let (mut heard, mut ended) = (0, Vec::new());
+            let (mut received, mut ended) = (0, Vec::new());
             for piece in bytes.chunks(step) {
                 connection.handle_input(piece.to_vec().into());
                 while let Some(event) = connection.poll_event() {
@@ -580,13 +580,13 @@ fn requests_may_be_ended_at_any_event_in_any_order() {
                         other => panic!("{other:?}"),
                     };
                     assert!(!ended.contains(&about), "{order:?}, {at}, {step}: {event:?}");
-                    if heard == at {
+                    if received == at {
                         // Requests that nobody has received yet cannot be ended.
                         let ends =
                             order.into_iter().map(id).filter(|it| connection.end_request(*it, 0));
                         ended = ends.collect();
                     }
-                    heard += 1;
+                    received += 1;
                 }
             }
             assert!(!connection.has_failed());
@@ -603,17 +603,17 @@ fn requests_may_be_started_at_any_event() {
     let ends = forged_ends().repeat(4);
     for step in [1, 5, 16, ends.len()] {
         let mut connection = started();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for piece in ends.chunks(step) {
             connection.handle_input(piece.to_vec().into());
             while let Some(event) = connection.poll_event() {
                 let client::Event::End { id, .. } = event else { panic!("{}", show(&event)) };
                 assert!(!connection.is_active(id));
                 assert!(connection.begin(id, fastcgi_server::Role::Responder, true));
-                heard.push(id.get());
+                received.push(id.get());
             }
         }
-        assert_eq!(heard, [1, 2, 3].repeat(4), "pieces of {step} bytes");
+        assert_eq!(received, [1, 2, 3].repeat(4), "pieces of {step} bytes");
         assert_eq!(connection.active_requests(), 3);
     }
 }
@@ -629,17 +629,17 @@ fn large_pairs_may_be_padded() {
             .record_with_padding(PARAMS, 1, b"", padding);
         let name = format!("{padding} bytes of padding");
         let outcome =
-            converse_in_all_cuts(&name, &Limits::default(), Answers::AtTheEnd, &wire.bytes);
-        assert_eq!(outcome.heard(), ["request 1 authorizer keep: A=65529 bytes"], "{name}");
+            converse_in_all_cuts(&name, &Limits::default(), Responses::AtTheEnd, &wire.bytes);
+        assert_eq!(outcome.received(), ["request 1 authorizer keep: A=65529 bytes"], "{name}");
         assert_eq!(outcome.said()[0], "GET_VALUES_RESULT 0 end", "{name}");
         assert!(outcome.is_between_requests, "{name}");
 
         let wire = Wire::new()
             .record_with_padding(GET_VALUES_RESULT, 0, &one_pair(65_535), padding)
             .record_with_padding(END, 1, &[0; 8], padding);
-        let outcome = hear_in_all_cuts(&name, &wire.bytes);
+        let outcome = receive_in_all_cuts(&name, &wire.bytes);
         let values = "values [(\"A\", \"65529 bytes\")]";
-        assert_eq!(outcome.heard(), [values, "end 1 0 RequestComplete"], "{name}");
+        assert_eq!(outcome.received(), [values, "end 1 0 RequestComplete"], "{name}");
     }
 }
 

@@ -5,13 +5,13 @@
 
 use fastcgi_server::{CloseWhen, Limits};
 
-use crate::application::{Answers, converse_in_all_cuts};
+use crate::application::{Responses, converse_in_all_cuts};
 use crate::wire::*;
 
 struct Case {
     name: &'static str,
     wire: Wire,
-    heard: Vec<String>,
+    received: Vec<String>,
     said: Vec<&'static str>,
     close_when: CloseWhen,
 }
@@ -74,7 +74,7 @@ fn request(id: u16, role_and_flags: &str, pairs: &[(&str, &str)]) -> String {
     format!("request {id} {role_and_flags}:{pairs}")
 }
 
-fn answers_to(ids: &[u16]) -> Vec<&'static str> {
+fn responses_to(ids: &[u16]) -> Vec<&'static str> {
     ids.iter()
         .flat_map(|id| ANSWER.map(|line| &*line.replacen('1', &id.to_string(), 1).leak()))
         .collect()
@@ -89,7 +89,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: "Apache mod_fcgid, GET: connection for one request, id 1",
             wire: Wire::new().begin(1, RESPONDER, CLOSE).params(1, APACHE).stdin(1, b"", 1),
-            heard: vec![request(1, "responder", APACHE), "stdin 1 end".into()],
+            received: vec![request(1, "responder", APACHE), "stdin 1 end".into()],
             said: ANSWER.to_vec(),
             close_when: CloseWhen::Now,
         },
@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
                 .record(STDIN, 1, &body[30..31])
                 .record(STDIN, 1, &body[31..])
                 .record(STDIN, 1, &[]),
-            heard: vec![
+            received: vec![
                 "request 1 responder: REQUEST_METHOD=POST CONTENT_LENGTH=63".into(),
                 format!("stdin 1 {}", text(body)),
                 "stdin 1 end".into(),
@@ -115,12 +115,12 @@ fn cases() -> Vec<Case> {
             wire: Wire::new()
                 .begin(1, AUTHORIZER, CLOSE)
                 .params(1, &[("FCGI_APACHE_ROLE", "ACCESS_CHECKER")]),
-            heard: vec!["request 1 authorizer: FCGI_APACHE_ROLE=ACCESS_CHECKER".into()],
+            received: vec!["request 1 authorizer: FCGI_APACHE_ROLE=ACCESS_CHECKER".into()],
             said: ANSWER.to_vec(),
             close_when: CloseWhen::Now,
         },
         Case {
-            name: "nginx, two GETs on a kept connection: padded to eight bytes, id 1 used again",
+            name: "nginx, two GETs on a keep-alive connection: padded to eight bytes, id 1 used again",
             wire: Wire::padded(8)
                 .begin(1, RESPONDER, KEEP)
                 .params(1, NGINX)
@@ -128,7 +128,7 @@ fn cases() -> Vec<Case> {
                 .begin(1, RESPONDER, KEEP)
                 .params(1, NGINX)
                 .stdin(1, b"", 1),
-            heard: vec![
+            received: vec![
                 request(1, "responder keep", NGINX),
                 "stdin 1 end".into(),
                 request(1, "responder keep", NGINX),
@@ -143,7 +143,7 @@ fn cases() -> Vec<Case> {
                 .begin(1, RESPONDER, CLOSE)
                 .params(1, &[("CONTENT_LENGTH", "150000")])
                 .stdin(1, &large, 32 * 1024),
-            heard: vec![
+            received: vec![
                 "request 1 responder: CONTENT_LENGTH=150000".into(),
                 "stdin 1 150000 bytes".into(),
                 "stdin 1 end".into(),
@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
                 .begin(1, RESPONDER, CLOSE)
                 .params(1, &[("CONTENT_LENGTH", "150000"), ("HTTP_X", "1"), ("HTTP_X", "2")])
                 .stdin(1, &large, 65_535),
-            heard: vec![
+            received: vec![
                 "request 1 responder: CONTENT_LENGTH=150000 HTTP_X=1 HTTP_X=2".into(),
                 "stdin 1 150000 bytes".into(),
                 "stdin 1 end".into(),
@@ -168,7 +168,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: "lighttpd, authorizer: an empty STDIN that no authorizer has",
             wire: Wire::new().begin(1, AUTHORIZER, KEEP).params(1, &[]).stdin(1, b"", 1),
-            heard: vec!["request 1 authorizer keep:".into()],
+            received: vec!["request 1 authorizer keep:".into()],
             said: ANSWER.to_vec(),
             close_when: CloseWhen::KeepOpen,
         },
@@ -178,7 +178,7 @@ fn cases() -> Vec<Case> {
                 .begin(1, RESPONDER, CLOSE)
                 .params(1, &[("CONTENT_LENGTH", "-1")])
                 .stdin(1, b"chunk", 2),
-            heard: vec![
+            received: vec![
                 "request 1 responder: CONTENT_LENGTH=-1".into(),
                 "stdin 1 chunk".into(),
                 "stdin 1 end".into(),
@@ -202,7 +202,7 @@ fn cases() -> Vec<Case> {
                 .record(STDIN, 3, b", more")
                 .record(STDIN, 1, &[])
                 .record(STDIN, 3, &[]),
-            heard: [
+            received: [
                 "request 3 responder keep: A=three",
                 "stdin 3 for three",
                 "request 1 responder keep: A=one",
@@ -215,7 +215,7 @@ fn cases() -> Vec<Case> {
             .to_vec(),
             said: [
                 vec!["GET_VALUES_RESULT 0 \\r\\x05FCGI_MAX_REQS65536\\x0f\\x01FCGI_MPXS_CONNS1"],
-                answers_to(&[1, 3]),
+                responses_to(&[1, 3]),
             ]
             .concat(),
             close_when: CloseWhen::KeepOpen,
@@ -227,7 +227,7 @@ fn cases() -> Vec<Case> {
                 .params(1, &[("FCGI_DATA_LENGTH", "9")])
                 .stdin(1, b"body", 3)
                 .stream(DATA, 1, b"file text", 4),
-            heard: [
+            received: [
                 "request 1 filter: FCGI_DATA_LENGTH=9",
                 "stdin 1 body",
                 "stdin 1 end",
@@ -246,7 +246,7 @@ fn cases() -> Vec<Case> {
                 .params(1, &[])
                 .stream(DATA, 1, b"file text", 4)
                 .stdin(1, b"", 3),
-            heard: ["request 1 filter:", "data 1 file text", "data 1 end", "stdin 1 end"]
+            received: ["request 1 filter:", "data 1 file text", "data 1 end", "stdin 1 end"]
                 .map(str::to_owned)
                 .to_vec(),
             said: ANSWER.to_vec(),
@@ -261,7 +261,7 @@ fn cases() -> Vec<Case> {
                 }
                 wire.record(PARAMS, 1, &[]).stdin(1, b"", 1)
             },
-            heard: vec![request(1, "responder", &long_pairs), "stdin 1 end".into()],
+            received: vec![request(1, "responder", &long_pairs), "stdin 1 end".into()],
             said: ANSWER.to_vec(),
             close_when: CloseWhen::Now,
         },
@@ -273,7 +273,7 @@ fn cases() -> Vec<Case> {
                 .record_with_padding(PARAMS, 1, &[], 255)
                 .record_with_padding(STDIN, 1, b"body", 255)
                 .record_with_padding(STDIN, 1, &[], 255),
-            heard: ["request 1 responder: A=b", "stdin 1 body", "stdin 1 end"]
+            received: ["request 1 responder: A=b", "stdin 1 body", "stdin 1 end"]
                 .map(str::to_owned)
                 .to_vec(),
             said: ANSWER.to_vec(),
@@ -282,10 +282,10 @@ fn cases() -> Vec<Case> {
         Case {
             name: "the largest id",
             wire: Wire::new().get(65_535, KEEP),
-            heard: ["request 65535 responder keep: REQUEST_URI=/", "stdin 65535 end"]
+            received: ["request 65535 responder keep: REQUEST_URI=/", "stdin 65535 end"]
                 .map(str::to_owned)
                 .to_vec(),
-            said: answers_to(&[65_535]),
+            said: responses_to(&[65_535]),
             close_when: CloseWhen::KeepOpen,
         },
         Case {
@@ -296,7 +296,7 @@ fn cases() -> Vec<Case> {
                 .record(STDIN, 1, b"half")
                 .record(ABORT, 1, &[])
                 .get(1, KEEP),
-            heard: [
+            received: [
                 "request 1 responder keep:",
                 "stdin 1 half",
                 "abort 1",
@@ -323,7 +323,7 @@ fn cases() -> Vec<Case> {
                     ]),
                 )
                 .record(GET_VALUES, 0, &[]),
-            heard: vec![],
+            received: vec![],
             said: vec![
                 "GET_VALUES_RESULT 0 \\x0e\\x04FCGI_MAX_CONNS1024\\r\\x05FCGI_MAX_REQS65536\
                  \\x0f\\x01FCGI_MPXS_CONNS1",
@@ -336,10 +336,10 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn web_servers_are_understood_however_their_bytes_are_split() {
-    for Case { name, wire, heard, said, close_when } in cases() {
+    for Case { name, wire, received, said, close_when } in cases() {
         let limits = Limits::default();
-        let outcome = converse_in_all_cuts(name, &limits, Answers::AtTheEnd, &wire.bytes);
-        assert_eq!(outcome.heard(), heard, "{name}");
+        let outcome = converse_in_all_cuts(name, &limits, Responses::AtTheEnd, &wire.bytes);
+        assert_eq!(outcome.received(), received, "{name}");
         assert_eq!(outcome.said(), said, "{name}");
         assert_eq!(outcome.close_when, close_when, "{name}");
         assert!(outcome.is_between_requests, "{name}");
@@ -351,13 +351,13 @@ fn web_servers_are_understood_however_their_bytes_are_split() {
 fn a_response_before_the_end_of_the_input_is_followed_by_reading_it() {
     for Case { name, wire, .. } in cases() {
         let limits = Limits::default();
-        let outcome = converse_in_all_cuts(name, &limits, Answers::AtOnce, &wire.bytes);
+        let outcome = converse_in_all_cuts(name, &limits, Responses::AtOnce, &wire.bytes);
         assert!(outcome.is_between_requests, "{name}");
         assert!(outcome.close_when != CloseWhen::AfterInput, "{name}: the input is over");
         assert!(
-            outcome.heard().iter().all(|line| line.starts_with("request")),
+            outcome.received().iter().all(|line| line.starts_with("request")),
             "{name}: {:?}",
-            outcome.heard()
+            outcome.received()
         );
     }
 }

@@ -33,7 +33,7 @@ fn any_pairs() -> impl Strategy<Value = Pairs> {
 
 /// One request and its response.
 #[derive(Clone, Debug)]
-struct Exchange {
+struct Case {
     role: Role,
     keep_connection: bool,
     params: Vec<Pairs>,
@@ -44,7 +44,7 @@ struct Exchange {
     app_status: u32,
 }
 
-fn any_exchange() -> impl Strategy<Value = Exchange> {
+fn any_case() -> impl Strategy<Value = Case> {
     let role = prop_oneof![Just(Role::Responder), Just(Role::Authorizer), Just(Role::Filter)];
     let pieces = || {
         vec(
@@ -71,7 +71,7 @@ fn any_exchange() -> impl Strategy<Value = Exchange> {
         .prop_map(
             |(role, keep_connection, params, stdin, data, stdout, stderr, app_status)| {
                 let none = Vec::new;
-                Exchange {
+                Case {
                     role,
                     keep_connection,
                     params,
@@ -96,24 +96,24 @@ enum Step<'a> {
     DataEnd,
 }
 
-fn steps(exchange: &Exchange) -> Vec<Step<'_>> {
+fn steps(case: &Case) -> Vec<Step<'_>> {
     let mut steps = vec![Step::Begin];
-    steps.extend(exchange.params.iter().map(Step::Params));
+    steps.extend(case.params.iter().map(Step::Params));
     steps.push(Step::ParamsEnd);
-    if exchange.role != Role::Authorizer {
-        steps.extend(exchange.stdin.iter().map(|piece| Step::Stdin(piece)));
+    if case.role != Role::Authorizer {
+        steps.extend(case.stdin.iter().map(|piece| Step::Stdin(piece)));
         steps.push(Step::StdinEnd);
     }
-    if exchange.role == Role::Filter {
-        steps.extend(exchange.data.iter().map(|piece| Step::Data(piece)));
+    if case.role == Role::Filter {
+        steps.extend(case.data.iter().map(|piece| Step::Data(piece)));
         steps.push(Step::DataEnd);
     }
     steps
 }
 
-fn send(web_server: &mut client::Connection, id: RequestId, exchange: &Exchange, step: &Step<'_>) {
+fn send(web_server: &mut client::Connection, id: RequestId, case: &Case, step: &Step<'_>) {
     let done = match step {
-        Step::Begin => web_server.begin(id, exchange.role, exchange.keep_connection),
+        Step::Begin => web_server.begin(id, case.role, case.keep_connection),
         Step::Params(pairs) => web_server.params(id, borrowed(pairs)),
         Step::ParamsEnd => web_server.params_end(id),
         Step::Stdin(piece) => web_server.stdin(id, Bytes::copy_from_slice(piece)),
@@ -125,7 +125,7 @@ fn send(web_server: &mut client::Connection, id: RequestId, exchange: &Exchange,
 }
 
 #[derive(Debug, Default, PartialEq)]
-struct Heard {
+struct Received {
     params: Params,
     stdin: Vec<u8>,
     data: Vec<u8>,
@@ -162,70 +162,70 @@ proptest! {
 
     #[test]
     fn interleaved_requests_are_received_and_answered(
-        exchanges in vec(any_exchange(), 1..5),
+        cases in vec(any_case(), 1..5),
         schedule in vec(any::<prop::sample::Index>(), 60),
         seed: u64,
     ) {
-        let exchanges: BTreeMap<RequestId, Exchange> =
-            exchanges.into_iter().enumerate().map(|(index, e)| (id(index as u16 * 3 + 1), e)).collect();
+        let cases: BTreeMap<RequestId, Case> =
+            cases.into_iter().enumerate().map(|(index, e)| (id(index as u16 * 3 + 1), e)).collect();
 
         // The web server sends, one step of one request at a time.
         let mut web_server = client::Connection::new();
         let mut open: Vec<_> =
-            exchanges.iter().map(|(id, e)| (*id, e, steps(e).into_iter())).collect();
+            cases.iter().map(|(id, e)| (*id, e, steps(e).into_iter())).collect();
         let mut schedule = schedule.iter().cycle();
         while !open.is_empty() {
             let which = schedule.next().unwrap().index(open.len());
-            let (id, exchange, steps) = &mut open[which];
+            let (id, case, steps) = &mut open[which];
             match steps.next() {
-                Some(step) => send(&mut web_server, *id, exchange, &step),
+                Some(step) => send(&mut web_server, *id, case, &step),
                 None => drop(open.swap_remove(which)),
             }
         }
-        prop_assert_eq!(web_server.active_requests(), exchanges.len());
+        prop_assert_eq!(web_server.active_requests(), cases.len());
 
         // The application receives.
         let limits = Limits { params_bytes: 1 << 20, ..Limits::default() };
         let mut connection = Connection::new(limits);
-        let mut heard: BTreeMap<RequestId, Heard> = BTreeMap::new();
+        let mut received: BTreeMap<RequestId, Received> = BTreeMap::new();
         for piece in random_pieces(&web_server.take_unsent(), seed) {
             connection.handle_input(Bytes::copy_from_slice(piece));
             while let Some(event) = connection.poll_event() {
                 match event {
                     Event::Request(request) => {
-                        let exchange = &exchanges[&request.id];
-                        prop_assert_eq!(request.role, exchange.role);
-                        prop_assert_eq!(request.keep_connection, exchange.keep_connection);
+                        let case = &cases[&request.id];
+                        prop_assert_eq!(request.role, case.role);
+                        prop_assert_eq!(request.keep_connection, case.keep_connection);
                         let params = request.params;
-                        heard.insert(request.id, Heard { params, ..Heard::default() });
+                        received.insert(request.id, Received { params, ..Received::default() });
                     }
-                    Event::Stdin { id, data } => heard.get_mut(&id).unwrap().stdin.extend(&data),
-                    Event::Data { id, data } => heard.get_mut(&id).unwrap().data.extend(&data),
+                    Event::Stdin { id, data } => received.get_mut(&id).unwrap().stdin.extend(&data),
+                    Event::Data { id, data } => received.get_mut(&id).unwrap().data.extend(&data),
                     Event::StdinEnd { id } | Event::DataEnd { id } => {
-                        heard.get_mut(&id).unwrap().ends += 1;
+                        received.get_mut(&id).unwrap().ends += 1;
                     }
                     other => prop_assert!(false, "{other:?}"),
                 }
             }
         }
-        for (id, exchange) in &exchanges {
-            let expected = Heard {
-                params: Params::from_pairs(exchange.params.iter().flat_map(borrowed)),
-                stdin: exchange.stdin.concat(),
-                data: exchange.data.concat(),
-                ends: match exchange.role {
+        for (id, case) in &cases {
+            let expected = Received {
+                params: Params::from_pairs(case.params.iter().flat_map(borrowed)),
+                stdin: case.stdin.concat(),
+                data: case.data.concat(),
+                ends: match case.role {
                     Role::Responder => 1,
                     Role::Authorizer => 0,
                     Role::Filter => 2,
                 },
             };
-            prop_assert_eq!(&heard[id], &expected);
+            prop_assert_eq!(&received[id], &expected);
         }
 
         // It responds, one piece of each in turn.
         for turn in 0..5 {
-            for (id, exchange) in &exchanges {
-                if let Some(piece) = exchange.stdout.get(turn) {
+            for (id, case) in &cases {
+                if let Some(piece) = case.stdout.get(turn) {
                     if turn == 0 {
                         connection.stdout_in_place(*id, |out| out.extend_from_slice(piece));
                     } else {
@@ -233,21 +233,21 @@ proptest! {
                     }
                 }
                 if turn == 2 {
-                    connection.stderr(*id, &exchange.stderr);
+                    connection.stderr(*id, &case.stderr);
                 }
                 if turn == 4 {
-                    prop_assert!(connection.end_request(*id, exchange.app_status));
+                    prop_assert!(connection.end_request(*id, case.app_status));
                 }
             }
         }
-        let answer = connection.take_unsent();
-        let keeps = exchanges.values().all(|exchange| exchange.keep_connection);
+        let response = connection.take_unsent();
+        let keeps = cases.values().all(|case| case.keep_connection);
         let close_when = connection.close_when();
         prop_assert_eq!(close_when == fastcgi_server::CloseWhen::KeepOpen, keeps);
 
         // The web server receives the responses.
         let mut answered: BTreeMap<RequestId, Answered> = BTreeMap::new();
-        for piece in random_pieces(&answer, seed.wrapping_add(1)) {
+        for piece in random_pieces(&response, seed.wrapping_add(1)) {
             web_server.handle_input(Bytes::copy_from_slice(piece));
             while let Some(event) = web_server.poll_event() {
                 match event {
@@ -265,11 +265,11 @@ proptest! {
                 }
             }
         }
-        for (id, exchange) in &exchanges {
+        for (id, case) in &cases {
             let expected = Answered {
-                stdout: exchange.stdout.concat(),
-                stderr: one_line(&exchange.stderr).as_bytes().to_vec(),
-                end: Some(exchange.app_status),
+                stdout: case.stdout.concat(),
+                stderr: one_line(&case.stderr).as_bytes().to_vec(),
+                end: Some(case.app_status),
             };
             prop_assert_eq!(&answered[id], &expected);
         }

@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     /// The events, one per line.
-    pub(crate) fn heard(&self) -> Vec<String> {
+    pub(crate) fn received(&self) -> Vec<String> {
         self.events.iter().map(show).collect()
     }
 }
@@ -39,7 +39,7 @@ pub(crate) fn started() -> Connection {
 }
 
 /// Feeds what an application sends, in the given pieces.
-pub(crate) fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+pub(crate) fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut connection = started();
     let events = poll_all(&mut connection, pieces);
     Outcome {
@@ -68,12 +68,12 @@ pub(crate) fn poll_all<'a>(
 }
 
 /// Asserts that a response gives the same result however it is split; returns that.
-pub(crate) fn hear_in_all_cuts(name: &str, bytes: &[u8]) -> Outcome {
+pub(crate) fn receive_in_all_cuts(name: &str, bytes: &[u8]) -> Outcome {
     all_cuts(
         name,
         bytes,
-        |pieces| hear(pieces.iter().copied()),
-        |outcome| format!("{:#?}", outcome.heard()),
+        |pieces| receive(pieces.iter().copied()),
+        |outcome| format!("{:#?}", outcome.received()),
     )
 }
 

@@ -11,9 +11,9 @@ pub(crate) fn a_listener_on_stdin() {
     helper.stdin(OwnedFd::from(listener));
     let (status, output) = run_case(helper);
     assert!(status.success(), "{output}");
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "served");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert_eq!(response, "served");
 }
 
 pub(crate) fn listener_on_stdin_helper() {

@@ -21,9 +21,9 @@ pub(crate) fn a_draining_child_completes_what_is_in_flight() {
     // The new program serves on the same socket while the child still works.
     let mut newcomer = UnixStream::connect(&path).unwrap();
     newcomer.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut answer = String::new();
-    newcomer.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, format!("{} with 1 child", helper.id()));
+    let mut response = String::new();
+    newcomer.read_to_string(&mut response).unwrap();
+    assert_eq!(response, format!("{} with 1 child", helper.id()));
     for client in &mut clients {
         client.write_all(b"go on").unwrap();
         let mut rest = Vec::new();
@@ -101,9 +101,9 @@ pub(crate) fn draining_helper() {
         }
         // Registered with the poll set from here on.
         assert!(timeout(Duration::from_millis(10), listener.accept()).await.is_err());
-        let mut answers = Vec::new();
+        let mut responses = Vec::new();
         for mut stream in streams {
-            answers.push(spawn(async move {
+            responses.push(spawn(async move {
                 stream.write_all(b"start").await.unwrap();
                 let mut word = [0; 5];
                 stream.read_exact(&mut word).await.unwrap();
@@ -128,8 +128,8 @@ pub(crate) fn draining_helper() {
             Forked::DrainingChild => {
                 drop(listener);
                 timer.await;
-                for answer in answers {
-                    timeout(PATIENCE, answer).await.unwrap();
+                for response in responses {
+                    timeout(PATIENCE, response).await.unwrap();
                 }
                 // It has its own self-pipe.
                 let own = std::process::id();

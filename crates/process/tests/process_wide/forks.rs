@@ -159,7 +159,7 @@ pub(crate) fn a_forked_child_is_fresh() {
             let me = std::process::id();
             assert_eq!((fields[1], fields[2]), (&*parents.to_string(), &*me.to_string()));
             // Its own loop, with signals and children.
-            let answer = event_loop::run(async {
+            let response = event_loop::run(async {
                 let mut signals = listen(&[Signal::User1]).unwrap();
                 let script = format!("kill -USR1 {me}");
                 let child = process::Command::new("sh").arg("-c").arg(script).spawn().unwrap();
@@ -170,7 +170,7 @@ pub(crate) fn a_forked_child_is_fresh() {
                 status.unwrap().code().unwrap() as u8
             });
             println!("said by the child");
-            answer.unwrap()
+            response.unwrap()
         };
         let options = ForkOptions { limits: None, given: &[given], captures_output: true };
         let mut child = fresh(options, main).unwrap();

@@ -22,7 +22,11 @@ pub(crate) fn a_program_replaces_itself() {
             said
         };
         let number = helper.id();
-        assert_eq!(line(&mut kept), format!("{number} kept, why=renewed, heard SIGTERM"), "{from}");
+        assert_eq!(
+            line(&mut kept),
+            format!("{number} kept, why=renewed, received SIGTERM"),
+            "{from}"
+        );
         for stream in &mut waiting {
             assert_eq!(line(stream), format!("{number} waited"), "{from}");
         }
@@ -92,7 +96,7 @@ pub(crate) fn replaced_helper() {
         reexec::release_signals();
         let signal = timeout(PATIENCE, signals.recv()).await.unwrap();
         let mut kept = Stream::from_fd(kept.unwrap()).unwrap();
-        let said = format!("{number} kept, why={}, heard {signal}", why.unwrap());
+        let said = format!("{number} kept, why={}, received {signal}", why.unwrap());
         kept.write_all(said.as_bytes()).await.unwrap();
         let socket = descriptors::take_listener_from_stdin().unwrap();
         let mut listener = Listener::from_fd(socket).unwrap();

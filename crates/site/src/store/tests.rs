@@ -540,8 +540,8 @@ fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     for kill in 0..KILLS {
         // A process is killed right after its report: usually in the middle of its next write.
         let at = kill * 7 % PROCESSES;
-        let heard = writers[at].hear().expect("a writer exited by itself");
-        acknowledged.insert(heard);
+        let name = writers[at].read_name().expect("a writer exited by itself");
+        acknowledged.insert(name);
         let killed = std::mem::replace(&mut writers[at], start());
         acknowledged.extend(killed.kill());
     }
@@ -576,7 +576,7 @@ impl Writer {
     }
 
     /// Returns the next name that it has written.
-    fn hear(&mut self) -> Option<String> {
+    fn read_name(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.output.read_line(&mut line).unwrap() > 0 {
             // An incomplete line does not count: the process was killed while it wrote.
@@ -594,7 +594,7 @@ impl Writer {
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        std::iter::from_fn(|| self.hear()).collect()
+        std::iter::from_fn(|| self.read_name()).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use crate::program::Installation;
 
 const BY_HTTP: &[(&str, &str)] = &[("REQUEST_URI", "/a?b"), ("HTTP_HOST", "example.org:8080")];
 
-fn has(answer: &str, line: &str) -> bool {
-    let (head, _) = answer.split_once("\r\n\r\n").expect("a head");
+fn has(response: &str, line: &str) -> bool {
+    let (head, _) = response.split_once("\r\n\r\n").expect("a head");
     head.lines().any(|found| found.eq_ignore_ascii_case(line))
 }
 
@@ -14,18 +14,18 @@ fn https_redirect_also_raises_hsts_to_half_a_year() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "https = \"redirect\"\n");
     let running = installation.spawn_by_web_server(&[]);
-    let answer = running.ask(BY_HTTP);
-    assert!(has(&answer, "Status: 301 Moved Permanently"), "{answer}");
-    assert!(has(&answer, "location: https://example.org/a?b"), "{answer}");
-    assert!(!answer.to_ascii_lowercase().contains("strict-transport-security"), "{answer}");
+    let response = running.ask(BY_HTTP);
+    assert!(has(&response, "Status: 301 Moved Permanently"), "{response}");
+    assert!(has(&response, "location: https://example.org/a?b"), "{response}");
+    assert!(!response.to_ascii_lowercase().contains("strict-transport-security"), "{response}");
 
-    let answer = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
-    assert!(answer.starts_with("Status: 404"), "{answer}");
-    assert!(has(&answer, "strict-transport-security: max-age=15768000"), "{answer}");
+    let response = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
+    assert!(response.starts_with("Status: 404"), "{response}");
+    assert!(has(&response, "strict-transport-security: max-age=15768000"), "{response}");
 
     // A proxy that is not configured terminates HTTPS: no redirect loop, and the log tells the owner what to do.
-    let answer = running.ask(&[BY_HTTP, &[("HTTP_X_FORWARDED_PROTO", "https")]].concat());
-    assert!(answer.starts_with("Status: 404"), "{answer}");
+    let response = running.ask(&[BY_HTTP, &[("HTTP_X_FORWARDED_PROTO", "https")]].concat());
+    assert!(response.starts_with("Status: 404"), "{response}");
     running.end();
     let log = installation.read("logs/toolshed.log");
     assert_eq!(log.matches("Add the proxy to trusted_proxies").count(), 1, "{log}");
@@ -36,8 +36,8 @@ fn https_is_optional_unless_the_owner_says_so() {
     let installation = Installation::new();
     let running = installation.spawn_by_web_server(&[]);
     assert!(running.ask(BY_HTTP).starts_with("Status: 404"));
-    let answer = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
-    assert!(has(&answer, "strict-transport-security: max-age=86400"), "{answer}");
+    let response = running.ask(&[BY_HTTP, &[("HTTPS", "on")]].concat());
+    assert!(has(&response, "strict-transport-security: max-age=86400"), "{response}");
     running.end();
 
     installation.write("toolshed.toml", "https = \"redirect\"\nhsts = \"1 h\"\n");

@@ -90,11 +90,11 @@ fn a_tool_that_prints_to_a_closed_pipe_responds() {
     let mut running = installation.start_external(&[]);
     drop(running.child.stdout.take());
     for _ in 0..2 {
-        let answer = running.ask(&[
+        let response = running.ask(&[
             ("REQUEST_METHOD", "POST"),
             ("REQUEST_URI", "/tools/diagnostics/stdout"),
             ("CONTENT_LENGTH", "0"),
         ]);
-        assert!(answer.starts_with("Status: 200"), "{answer}");
+        assert!(response.starts_with("Status: 200"), "{response}");
     }
 }

@@ -33,19 +33,21 @@ pub(crate) fn log_in(
     typed: &str,
     more: &[(&str, &str)],
 ) -> (String, Option<String>) {
-    let answer = fill_in(running, "/login", &format!("password={}", typed.replace(' ', "+")), more);
-    let session =
-        answer.split_once("set-cookie: toolshed=").map(|(_, rest)| rest.split(';').next().unwrap());
+    let response =
+        fill_in(running, "/login", &format!("password={}", typed.replace(' ', "+")), more);
+    let session = response
+        .split_once("set-cookie: toolshed=")
+        .map(|(_, rest)| rest.split(';').next().unwrap());
     let session = session.map(|value| format!("toolshed={value}"));
-    (answer, session)
+    (response, session)
 }
 
 /// Sets the site's first password on the set-up page.
 pub(crate) fn set_up(running: &Running, token: &str, password: &str) {
     let [token, password] = [token, password].map(|text| text.replace(' ', "+"));
     let fields = format!("token={token}&password={password}&again={password}");
-    let answer = fill_in(running, "/set-up", &fields, &[]);
-    assert!(answer.contains("\r\nStatus: 303"), "{answer}");
+    let response = fill_in(running, "/set-up", &fields, &[]);
+    assert!(response.contains("\r\nStatus: 303"), "{response}");
 }
 
 /// Loads a form and submits it with these fields.
@@ -78,10 +80,10 @@ fn a_hash_made_at_the_terminal_opens_the_site() {
     assert!(line.starts_with("password_hash = \"pbkdf2-sha256:600000:"), "{line}");
     installation.write("toolshed.toml", &line);
     let running = installation.spawn_by_web_server(&[]);
-    let (answer, session) = log_in(&running, "wrong", &[]);
-    assert!(answer.starts_with("Status: 401") && session.is_none(), "{answer}");
-    let (answer, session) = log_in(&running, PASSWORD, &[]);
-    assert!(answer.contains("\r\nStatus: 303"), "{answer}");
+    let (response, session) = log_in(&running, "wrong", &[]);
+    assert!(response.starts_with("Status: 401") && session.is_none(), "{response}");
+    let (response, session) = log_in(&running, PASSWORD, &[]);
+    assert!(response.contains("\r\nStatus: 303"), "{response}");
     let tool =
         running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", &session.unwrap())]);
     assert!(tool.starts_with("Status: 200"), "{tool}");
@@ -316,8 +318,8 @@ fn the_password_comes_from_the_environment_or_with_the_request() {
         // Each has its own folder, and therefore its own throttle.
         let installation = Installation::new();
         let running = installation.spawn_by_web_server(environment);
-        let (answer, session) = log_in(&running, typed, more);
-        assert_eq!(session.is_some(), opens, "{environment:?} {more:?} {typed}: {answer}");
+        let (response, session) = log_in(&running, typed, more);
+        assert_eq!(session.is_some(), opens, "{environment:?} {more:?} {typed}: {response}");
         if let Some(session) = session {
             let variables =
                 [&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", &session)], more].concat();
@@ -391,9 +393,9 @@ fn logs_in_over_http(address: &str, password: &str) -> bool {
         let mut stream = TcpStream::connect(address).unwrap();
         let length = body.len();
         write!(stream, "{head}\r\nHost: {address}\r\nAccept: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     };
     let form = ask("GET /login HTTP/1.1", "");
     let token = form.split_once("name=\"csrf\" value=\"").unwrap().1.split('"').next().unwrap();

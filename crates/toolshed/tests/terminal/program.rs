@@ -156,7 +156,7 @@ fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &st
     }
     connection.stdin_end(id);
     stream.write_all(&connection.take_unsent()).unwrap();
-    let (mut answer, mut buffer) = (Vec::new(), vec![0; 65_536]);
+    let (mut response, mut buffer) = (Vec::new(), vec![0; 65_536]);
     loop {
         let length = match stream.read(&mut buffer) {
             // A read with a timeout is not restarted after a signal or when the machine was suspended.
@@ -167,8 +167,8 @@ fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &st
         connection.handle_input(buffer[..length].to_vec().into());
         while let Some(event) = connection.poll_event() {
             match event {
-                Event::Stdout { data, .. } => answer.extend_from_slice(&data),
-                Event::End { .. } => return String::from_utf8(answer).unwrap(),
+                Event::Stdout { data, .. } => response.extend_from_slice(&data),
+                Event::End { .. } => return String::from_utf8(response).unwrap(),
                 other => panic!("{other:?}"),
             }
         }

@@ -25,8 +25,8 @@ fn only_the_tool_that_crashed_is_quarantined_wherever_the_site_is_mounted() {
         ("/project/login?next=/tools/checksum", 200),
         ("/project/", 200),
     ] {
-        let answer = running.ask(&[("REQUEST_URI", address)]);
-        assert!(answer.starts_with(&format!("Status: {status} ")), "{address}: {answer}");
+        let response = running.ask(&[("REQUEST_URI", address)]);
+        assert!(response.starts_with(&format!("Status: {status} ")), "{address}: {response}");
     }
     let (code, said) = running.end();
     assert_eq!((code, said.as_str()), (0, ""));

@@ -120,10 +120,10 @@ fn signals_ignored_at_startup_stay_ignored() {
         for signal in ["HUP", "INT", "QUIT"] {
             serving.signal(signal);
             for _ in 0..3 {
-                let answer = serving.ask();
+                let response = serving.ask();
                 assert!(
-                    answer.starts_with("HTTP/1.1 200"),
-                    "{arguments:?} after {signal}: {answer}"
+                    response.starts_with("HTTP/1.1 200"),
+                    "{arguments:?} after {signal}: {response}"
                 );
             }
         }
@@ -158,9 +158,9 @@ impl Serving {
         stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     }
 
     fn signal(&self, name: &str) {

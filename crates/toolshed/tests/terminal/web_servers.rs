@@ -10,8 +10,8 @@ const QUESTION: [u8; 8] = [1, 9, 0, 0, 0, 0, 0, 0];
 /// Sends a query from 127.0.0.1 to a program started with this list; returns how many bytes it replied, and what it
 /// has logged so far.
 fn ask(list: Option<&str>) -> (usize, String) {
-    let (answer, said) = send(list, &QUESTION);
-    (answer.len(), said)
+    let (response, said) = send(list, &QUESTION);
+    (response.len(), said)
 }
 
 /// Sends this to a program started with this list; returns its reply, up to eight bytes or the end of the
@@ -37,19 +37,19 @@ fn send(list: Option<&str>, bytes: &[u8]) -> (Vec<u8>, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     // A refused connection may be closed before this writes to it: then the read shows it.
     let _ = stream.write_all(bytes);
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     if bytes == QUESTION {
         // The connection stays open.
-        answer.resize(64, 0);
-        let answered = stream.read(&mut answer).unwrap_or(0);
-        answer.truncate(answered);
+        response.resize(64, 0);
+        let answered = stream.read(&mut response).unwrap_or(0);
+        response.truncate(answered);
     } else {
-        stream.read_to_end(&mut answer).unwrap();
+        stream.read_to_end(&mut response).unwrap();
     }
     program.kill().unwrap();
     program.wait().unwrap();
     lines.read_to_string(&mut said).unwrap();
-    (answer, said)
+    (response, said)
 }
 
 /// A list that cannot be parsed was meant to restrict access: no request is served, and page and log say why.
@@ -64,10 +64,13 @@ fn with_a_list_that_cannot_be_read_every_request_is_answered_503() {
     let params = record(4, b"\x0e\x03REQUEST_METHODGET\x0b\x08REQUEST_URI/healthz");
     let request = [begin, params, record(4, b""), record(5, b"")].concat();
     for list in ["localhost", "", "127.0.0.1,,"] {
-        let (answer, said) = send(Some(list), &request);
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.contains("Status: 503 "), "{list:?}: {answer}\n{said}");
-        assert!(answer.contains("<html") && !answer.contains("FCGI_WEB"), "{list:?}: {answer}");
+        let (response, said) = send(Some(list), &request);
+        let response = String::from_utf8_lossy(&response);
+        assert!(response.contains("Status: 503 "), "{list:?}: {response}\n{said}");
+        assert!(
+            response.contains("<html") && !response.contains("FCGI_WEB"),
+            "{list:?}: {response}"
+        );
         let cause = format!("FCGI_WEB_SERVER_ADDRS is {list:?}, which is not a list");
         // On startup, and with the reference of the page.
         assert_eq!(said.matches(&cause).count(), 2, "{said}");

@@ -201,18 +201,21 @@ fn under_fastcgi_every_request_gets_a_page_and_the_log_the_cause() {
             false => installation.spawn_by_web_server(&[]),
         };
         for (method, uri) in [("GET", "/"), ("POST", "/tools/checksum"), ("GET", "/healthz")] {
-            let answer = running.ask(&[
+            let response = running.ask(&[
                 ("REQUEST_METHOD", method),
                 ("REQUEST_URI", uri),
                 ("REMOTE_ADDR", "127.0.0.1"),
             ]);
-            assert!(answer.starts_with("Status: 503"), "{uri}: {answer}");
-            assert!(answer.to_lowercase().contains("retry-after: 30"), "{answer}");
-            assert!(answer.contains("<h1>This site is being set up</h1>"), "{uri}: {answer}");
-            assert!(!answer.contains("parsecs") && !answer.contains("toml"), "{uri}: {answer}");
+            assert!(response.starts_with("Status: 503"), "{uri}: {response}");
+            assert!(response.to_lowercase().contains("retry-after: 30"), "{response}");
+            assert!(response.contains("<h1>This site is being set up</h1>"), "{uri}: {response}");
+            assert!(
+                !response.contains("parsecs") && !response.contains("toml"),
+                "{uri}: {response}"
+            );
             // Every other address of the site shows the same page.
-            assert!(!answer.contains("ways-on") && !answer.contains("Back to"), "{answer}");
-            let (_, rest) = answer.split_once("<code>").expect("a reference");
+            assert!(!response.contains("ways-on") && !response.contains("Back to"), "{response}");
+            let (_, rest) = response.split_once("<code>").expect("a reference");
             let (reference, _) = rest.split_once("</code>").unwrap();
             let log = installation.read("my.log");
             let line = log.lines().find(|line| line.contains(reference)).expect(&log);
@@ -293,9 +296,12 @@ fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
                 true => installation.start_external(environment),
                 false => installation.spawn_by_web_server(environment),
             };
-            let answer = running.ask(&[("HTTP_ACCEPT", "application/json")]);
-            assert!(answer.starts_with("Status: 503"), "{file}: {answer}");
-            assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
+            let response = running.ask(&[("HTTP_ACCEPT", "application/json")]);
+            assert!(response.starts_with("Status: 503"), "{file}: {response}");
+            assert!(
+                response.contains("\"title\":\"This site is being set up\""),
+                "{file}: {response}"
+            );
             let (code, said) = running.end();
             assert_eq!(code, 0, "{file}: {said}");
             // A process started by hand logs to standard error unless told otherwise.
@@ -312,10 +318,10 @@ fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
             ("REQUEST_URI", "/"),
             ("HTTP_ACCEPT", "application/json"),
         ];
-        let (code, answer) = installation.run(&[], &[environment, &request[..]].concat());
-        assert_eq!(code, 0, "{file}: {answer}");
-        assert!(answer.starts_with("Status: 503"), "{file}: {answer}");
-        assert!(answer.contains("\"title\":\"This site is being set up\""), "{file}: {answer}");
+        let (code, response) = installation.run(&[], &[environment, &request[..]].concat());
+        assert_eq!(code, 0, "{file}: {response}");
+        assert!(response.starts_with("Status: 503"), "{file}: {response}");
+        assert!(response.contains("\"title\":\"This site is being set up\""), "{file}: {response}");
         let log = installation.read("logs/toolshed.log");
         let named: Vec<_> = configuration_errors(&log).collect();
         assert_eq!(named, *sentences, "{file}, over CGI");
@@ -331,8 +337,8 @@ fn the_page_shows_mistakes_only_if_the_setting_allows_it() {
     let installation = Installation::new();
     installation.write("toolshed.toml", "idle_timeout = \"<5>\"\nshow_configuration_errors = true");
     let running = installation.spawn_by_web_server(&[]);
-    let answer = running.ask(&[("HTTP_ACCEPT", "text/plain")]);
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let response = running.ask(&[("HTTP_ACCEPT", "text/plain")]);
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
     let (text, _) = body.split_once("Reference: ").unwrap();
     assert_eq!(
         text,
@@ -354,8 +360,8 @@ fn once_fixed_the_same_process_serves_the_site() {
     assert!(running.ask(&[]).starts_with("Status: 503"));
     installation
         .write("toolshed.toml", "base = \"/project\"\npublic = \"all\"\nidle_timeout = \"5 min\"");
-    let answer = running.ask(&[("REQUEST_URI", "/project/healthz")]);
-    assert!(answer.starts_with("Status: 200") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    let response = running.ask(&[("REQUEST_URI", "/project/healthz")]);
+    assert!(response.starts_with("Status: 200") && response.ends_with("\r\n\r\nok"), "{response}");
     let front = running.ask(&[("REQUEST_URI", "/project/")]);
     assert!(front.contains("href=\"/project/tools/checksum\""), "{front}");
     let log = installation.read("my.log");
@@ -400,9 +406,9 @@ fn with_every_limit_at_its_minimum_or_maximum_the_site_is_served() {
         let mut stream = connect(&installation.path().join("http.sock"));
         let head = "GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{settings}: {answer}");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{settings}: {response}");
         child.kill().unwrap();
         child.wait().unwrap();
     }

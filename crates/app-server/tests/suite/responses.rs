@@ -18,14 +18,14 @@ use crate::client::{Server, id, raw_request, test};
 /// Responds as the path says: `/STATUS/BODY`.
 pub(crate) fn router() -> Router {
     Router::new()
-        .route("/{status}/{body}", any(answer))
+        .route("/{status}/{body}", any(response))
         .route("/headers", any(headers))
         .route("/line/{length}", any(line))
         .route("/length/{stated}/{sent}/{how}", any(length))
         .route("/lengths", any(|| async { [("content-length", "1"), ("x-other", "2")] }))
 }
 
-async fn answer(
+async fn response(
     axum::extract::Path((status, body)): axum::extract::Path<(u16, String)>,
 ) -> Response<AxumBody> {
     let body = match body.as_str() {
@@ -154,11 +154,11 @@ async fn ask(method: &str, uri: &str) -> [(&'static str, Seen); 3] {
         client.begin(1, false, method, uri);
         client.protocol.stdin_end(id(1));
         client.send().await.unwrap();
-        let answer = client.answer(1).await;
-        Seen::cgi(&answer.text, answer.ended)
+        let response = client.response(1).await;
+        Seen::cgi(&response.text, response.ended)
     };
     let cgi = {
-        let ran = cgi::run("answers", &[("REQUEST_METHOD", method), ("REQUEST_URI", uri)], b"");
+        let ran = cgi::run("responses", &[("REQUEST_METHOD", method), ("REQUEST_URI", uri)], b"");
         Seen::cgi(&ran.output, ran.success)
     };
     let http = {
@@ -197,12 +197,12 @@ fn method_by_status_by_body() {
             ("GET", 599, "whole", Some(4), "body"),
         ];
         for &(method, status, body, length, seen) in cases {
-            for (transport, answer) in ask(method, &format!("/{status}/{body}")).await {
-                let name = format!("{method} {status} {body} over {transport}: {answer:?}");
-                assert_eq!(answer.status, status, "{name}");
-                assert_eq!(answer.body, seen, "{name}");
-                assert!(answer.whole, "{name}");
-                assert_eq!(answer.length, length, "{name}");
+            for (transport, response) in ask(method, &format!("/{status}/{body}")).await {
+                let name = format!("{method} {status} {body} over {transport}: {response:?}");
+                assert_eq!(response.status, status, "{name}");
+                assert_eq!(response.body, seen, "{name}");
+                assert!(response.whole, "{name}");
+                assert_eq!(response.length, length, "{name}");
             }
         }
     });
@@ -212,11 +212,11 @@ fn method_by_status_by_body() {
 fn interim_statuses_do_not_end_a_request() {
     test(async {
         for status in [100, 101, 103] {
-            for (transport, answer) in ask("GET", &format!("/{status}/none")).await {
-                assert_eq!(answer.status, 500, "{status} over {transport}: {answer:?}");
+            for (transport, response) in ask("GET", &format!("/{status}/none")).await {
+                assert_eq!(response.status, 500, "{status} over {transport}: {response:?}");
                 assert!(
-                    answer.body.contains("Reference: "),
-                    "{status} over {transport}: {answer:?}"
+                    response.body.contains("Reference: "),
+                    "{status} over {transport}: {response:?}"
                 );
             }
         }
@@ -226,17 +226,21 @@ fn interim_statuses_do_not_end_a_request() {
 #[test]
 fn headers_are_sent_unchanged_except_hop_by_hop() {
     test(async {
-        for (transport, answer) in ask("GET", "/headers").await {
+        for (transport, response) in ask("GET", "/headers").await {
             for line in ["set-cookie: a=1; Path=/", "set-cookie: b=2", "location: /else where?%2F"]
             {
-                assert!(answer.head.lines().any(|it| it == line), "{transport}: {}", answer.head);
+                assert!(
+                    response.head.lines().any(|it| it == line),
+                    "{transport}: {}",
+                    response.head
+                );
             }
             for name in ["x-hop", "keep-alive", "te", "trailer", "upgrade"] {
                 let start = format!("{name}:");
-                let sent = answer.head.lines().any(|line| line.starts_with(&start));
-                assert!(!sent, "{name} over {transport}: {}", answer.head);
+                let sent = response.head.lines().any(|line| line.starts_with(&start));
+                assert!(!sent, "{name} over {transport}: {}", response.head);
             }
-            assert_eq!(answer.status, 200, "{transport}");
+            assert_eq!(response.status, 200, "{transport}");
         }
     });
 }
@@ -245,10 +249,10 @@ fn headers_are_sent_unchanged_except_hop_by_hop() {
 fn header_lines_that_web_servers_would_cut_are_rejected() {
     test(async {
         for (length, cgi_status) in [(8191, 200), (8192, 500), (20_000, 500)] {
-            for (transport, answer) in ask("GET", &format!("/line/{length}")).await {
+            for (transport, response) in ask("GET", &format!("/line/{length}")).await {
                 let expected = if transport == "HTTP" { 200 } else { cgi_status };
-                assert_eq!(answer.status, expected, "{length} over {transport}");
-                let page = answer.body.contains("Reference: ");
+                assert_eq!(response.status, expected, "{length} over {transport}");
+                let page = response.body.contains("Reference: ");
                 assert_eq!(page, expected == 500, "{length} over {transport}");
             }
         }
@@ -269,36 +273,38 @@ fn a_stated_length_is_enforced() {
             ("4", 2, "pieces", 200, 4, 2, false),
         ];
         for &(stated, sent, how, status, told, body, whole) in cases {
-            for (transport, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
-                let name = format!("{stated} {sent} {how} over {transport}: {answer:?}");
-                if transport == "HTTP" && !whole && answer.status == 0 {
+            for (transport, response) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await
+            {
+                let name = format!("{stated} {sent} {how} over {transport}: {response:?}");
+                if transport == "HTTP" && !whole && response.status == 0 {
                     // hyper had not sent the head yet: the connection closes without a response.
                     continue;
                 }
-                assert_eq!(answer.status, status, "{name}");
-                assert_eq!(answer.length, Some(told), "{name}");
-                assert_eq!(answer.body.len(), body, "{name}");
+                assert_eq!(response.status, status, "{name}");
+                assert_eq!(response.length, Some(told), "{name}");
+                assert_eq!(response.body.len(), body, "{name}");
                 // Over HTTP, the closed connection signals it.
-                assert!(transport == "HTTP" || answer.whole == whole, "{name}");
+                assert!(transport == "HTTP" || response.whole == whole, "{name}");
             }
         }
         // If it is known before the first byte, the client can still get an error page.
         for (stated, sent, how) in
             [("4", 2, "whole"), ("4", 0, "pieces"), ("x", 1, "whole"), ("-1", 1, "whole")]
         {
-            for (transport, answer) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await {
-                let name = format!("{stated} {sent} {how} over {transport}: {answer:?}");
+            for (transport, response) in ask("GET", &format!("/length/{stated}/{sent}/{how}")).await
+            {
+                let name = format!("{stated} {sent} {how} over {transport}: {response:?}");
                 if transport == "HTTP" && how == "pieces" {
                     continue;
                 }
-                assert_eq!(answer.status, 500, "{name}");
-                assert!(answer.body.contains("Reference: "), "{name}");
+                assert_eq!(response.status, 500, "{name}");
+                assert!(response.body.contains("Reference: "), "{name}");
             }
         }
         // HEAD and 304 announce a length without a body.
-        for (transport, answer) in ask("HEAD", "/length/9/0/whole").await {
+        for (transport, response) in ask("HEAD", "/length/9/0/whole").await {
             assert_eq!(
-                (answer.status, answer.length),
+                (response.status, response.length),
                 (StatusCode::OK.as_u16(), Some(9)),
                 "{transport}"
             );
