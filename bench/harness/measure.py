@@ -129,7 +129,7 @@ def one_round(built, servers, scenario, pace, number, compared):
             say(f"{scenario.letter}, {server.name}: {error}")
             continue
         if sample["answers"] == 0:
-            cell.reason = f"no answer ({sample['errors']['first'] or 'it waits for ever'})"
+            cell.reason = f"no response ({sample['errors']['first'] or 'waits forever'})"
             continue
         if server is limit:
             limits.append(sample)

@@ -109,7 +109,7 @@ def targets(results):
         row("hello's peak memory in B", (2.5,), [memory.median("server", "peak_kib") / 1024], " MiB")
     each = [idle_bytes(results, name) for name in ("hello", "axum")]
     if any(value is not None for value in each):
-        row("memory of an idle kept connection (hello / axum)", (1, 1), each, " KiB")
+        row("memory of an idle keep-alive connection (hello / axum)", (1, 1), each, " KiB")
     return ["## The targets", "", "| what | target | measured | met |",
             "| --- | --- | --- | --- |", *rows, ""]
 
@@ -243,7 +243,7 @@ def cgi(results):
 
 def calls(results, servers):
     lines = ["## System calls per request", "",
-             "Counted by strace at one client: on a kept connection (A), and with a connection per"
+             "Counted by strace at one client: on a keep-alive connection (A), and with a connection per"
              " request (C).", "", "| server | kept | which | new | which |",
              "| --- | ---: | --- | ---: | --- |"]
     for server in servers:
@@ -267,7 +267,7 @@ def end_to_end(results):
     if not results.web:
         return []
     lines = ["## End to end", "",
-             f"{web.CONNECTIONS} HTTP/1.1 clients on kept connections to 127.0.0.1. CPU and memory are"
+             f"{web.CONNECTIONS} HTTP/1.1 clients on keep-alive connections to 127.0.0.1. CPU and memory are"
              " those of the web server and the program together. mod_fcgid starts a process for each"
              " request at once. × static: the same web server's static file.", ""]
     for label, cells in results.web.items():

@@ -30,7 +30,7 @@ def compare(built, pace):
     for label, start in [
         ("Apache, mod_fcgid", Apache),
         ("nginx, a connection per request", lambda *it: Nginx(*it, keep=False)),
-        ("nginx, kept connections", lambda *it: Nginx(*it, keep=True)),
+        ("nginx, keep-alive connections", lambda *it: Nginx(*it, keep=True)),
     ]:
         say(f"end to end: {label}")
         cells = {row: Cell() for row in ROWS}
@@ -49,7 +49,7 @@ def compare(built, pace):
                     say(f"{label}, {row}: {error}")
                     continue
                 if sample["answers"] == 0:
-                    cell.reason = "no answer"
+                    cell.reason = "no response"
                     continue
                 cell.samples.append(sample)
         base = [s["server"]["cpu_us_per_request"] for s in cells["static"].samples]

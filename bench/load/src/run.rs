@@ -318,7 +318,7 @@ impl Run {
     ) -> Result<Report, String> {
         let mut errors = self.errors.take();
         if self.answers.get() == 0 && errors.failed_connections > 0 {
-            return Err(format!("no answer came from {}: {}", self.options.to, errors.first));
+            return Err(format!("no response came from {}: {}", self.options.to, errors.first));
         }
         errors.missing_answers = self.issued.get() - self.answers.get().min(self.issued.get());
         let idle_unserved = idle.iter().filter(|(_, served)| !served.get()).count() as u64;

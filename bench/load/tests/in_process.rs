@@ -79,8 +79,8 @@ fn send(http: bool, change: impl FnOnce(&mut Options)) -> Report {
 fn every_shape_of_load_is_answered() {
     type Change = fn(&mut Options);
     let cases: [(&str, bool, Change); 8] = [
-        ("one kept connection", false, |_| {}),
-        ("16 kept connections, warm-up", false, |it| (it.connections, it.warm_up) = (16, 50)),
+        ("one keep-alive connection", false, |_| {}),
+        ("16 keep-alive connections, warm-up", false, |it| (it.connections, it.warm_up) = (16, 50)),
         ("new connections", false, |it| (it.connections, it.new_connections) = (4, true)),
         ("multiplexed", false, |it| it.in_flight = 32),
         ("beside idle ones", false, |it| (it.connections, it.idle) = (4, 50)),

@@ -23,14 +23,14 @@ const UPDATE: &str = "UPDATE_INSTRUCTIONS";
 
 /// Program, scenario, and the arguments of the load generator for it.
 const CASES: [(&str, &str, &[&str]); 7] = [
-    ("hello", "kept_connection", &[]),
+    ("hello", "keep_alive_connection", &[]),
     // With pauses: otherwise it would be chance whether the next connection is already pending.
     ("hello", "new_connections", &["--new-connections", "--pause", "5"]),
     ("hello", "32_in_flight", &["--in-flight", "32"]),
     ("hello", "post_of_16_kib", &["--body", "16384"]),
-    ("axum", "kept_connection", &[]),
+    ("axum", "keep_alive_connection", &[]),
     ("axum", "new_connections", &["--new-connections", "--pause", "5"]),
-    ("site", "kept_connection", &["--path", "/healthz"]),
+    ("site", "keep_alive_connection", &["--path", "/healthz"]),
 ];
 
 #[test]

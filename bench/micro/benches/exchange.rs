@@ -92,7 +92,7 @@ fn exchanges(criterion: &mut Criterion) {
             ended.expect("the loop runs")
         }
     };
-    group.bench_function("kept connection", |bencher| bencher.iter_custom(run(|_| {})));
+    group.bench_function("keep-alive connection", |bencher| bencher.iter_custom(run(|_| {})));
     group.bench_function("a connection per request", |bencher| {
         bencher.iter_custom(run(|it| it.new_connections = true));
     });
