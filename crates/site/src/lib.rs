@@ -54,7 +54,7 @@ pub use password::Password;
 pub use process::Limits;
 pub use router::{router, router_with};
 pub use server::{Server, ServerFacts};
-pub use settings::SiteSettings;
+pub use settings::{ALL_TOOLS, SiteSettings};
 pub use store::{Store, StoreError};
 pub use tera::{Context, context};
 pub use tool::{Access, Runs, Template, Tool, tool_at};

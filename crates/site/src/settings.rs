@@ -31,7 +31,7 @@ pub struct SiteSettings {
 impl Default for SiteSettings {
     fn default() -> Self {
         SiteSettings {
-            public: [ALL.to_owned()].into(),
+            public: [ALL_TOOLS.to_owned()].into(),
             compress: false,
             login: None,
             asked_by_owner: false,
@@ -53,7 +53,7 @@ impl SiteSettings {
 
     /// Returns whether a tool is public.
     pub fn opens(&self, tool: &Tool) -> bool {
-        let all = tool.access == Access::Open && self.public.contains(ALL);
+        let all = tool.access == Access::Open && self.public.contains(ALL_TOOLS);
         all || self.public.contains(tool.name)
     }
 
@@ -65,7 +65,7 @@ impl SiteSettings {
 }
 
 /// The name that stands for every open tool. No tool may have it: a test over the table checks that.
-const ALL: &str = "all";
+pub const ALL_TOOLS: &str = "all";
 
 #[cfg(test)]
 mod tests {

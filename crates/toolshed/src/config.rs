@@ -4,7 +4,9 @@
 //! not only the first: at a terminal they are reported and end the program; under FastCGI visitors get a page and
 //! the log gets the mistakes (`commands/`). The settings themselves are in `config/keys.rs`.
 
+mod custom;
 mod edit;
+mod key;
 mod keys;
 mod problem;
 mod quantity;
@@ -25,7 +27,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 pub(crate) use edit::with_text;
-pub(crate) use keys::{KEYS, Key};
+pub(crate) use key::Key;
+pub(crate) use keys::KEYS;
 pub(crate) use problem::{Location, Problem};
 use value::Value;
 

@@ -1,77 +1,11 @@
 //! Every setting: its name, what it takes, its default, what it means and why its default is what it is.
 //!
 //! The file, the environment, `docs/configuration.md` and the tests all come from this one table. A key
-//! is `idle_timeout` in `toolshed.toml` and `TOOLSHED_IDLE_TIMEOUT` in the environment.
+//! is `idle_timeout` in `toolshed.toml` and `TOOLSHED_IDLE_TIMEOUT` in the environment. What a row can say is in
+//! `key.rs`; values that are no number, size, time or list are read in `custom.rs`.
 
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use app_server::Address;
-use site::Password;
-use site::login::CookiePath;
-
-use super::Settings;
-use super::problem::Location;
-use super::quantity::{parse_size, parse_time, show_size, show_time};
-use super::value::Value;
-
-/// A setting.
-pub(crate) struct Key {
-    /// The name in the file.
-    pub(crate) name: &'static str,
-    /// What it accepts and where the value goes.
-    kind: Kind,
-    /// What it is.
-    pub(crate) what: &'static str,
-    /// Why it exists and why its default is what it is.
-    pub(crate) why: &'static str,
-}
-
-/// What a key accepts, and where the value goes.
-enum Kind {
-    /// A whole number.
-    Count { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
-    /// A number of bytes.
-    Size { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
-    /// A time in whole seconds.
-    Time {
-        range: RangeInclusive<u64>,
-        get: fn(&Settings) -> Duration,
-        set: fn(&mut Settings, Duration),
-    },
-    /// `true` or `false`.
-    Bool { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
-    /// Strings, as a list or separated by commas.
-    List {
-        write: &'static str,
-        default: &'static str,
-        take: fn(&mut Settings, Vec<String>) -> Result<(), Advice>,
-    },
-    /// Anything else: what to write, and a function that takes it. The function's error may say more.
-    Custom {
-        write: &'static str,
-        default: &'static str,
-        take: fn(&mut Settings, &Value, &Location) -> Result<(), Advice>,
-    },
-}
-
-/// What to write instead of a value that is not accepted.
-enum Advice {
-    /// What the key's description says.
-    Default,
-    /// Something more specific.
-    Specific(String),
-}
-
-impl Advice {
-    fn or_else(self, default: impl FnOnce() -> String) -> String {
-        match self {
-            Advice::Default => default(),
-            Advice::Specific(advice) => advice,
-        }
-    }
-}
+use super::custom;
+use super::key::{Key, Kind};
 
 macro_rules! field {
     ($kind:ident, $range:expr, $($field:ident).+) => {
@@ -106,7 +40,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::List {
             write: "names of tools such as [\"all\"] or [\"checksum\"]",
             default: "[]",
-            take: take_public,
+            take: custom::public,
         },
         what: "Tools that need no login. `all` means every tool except those that expose the server's \
                environment (*inspect* and *diagnostics*), which have to be named as well: `[\"all\", \
@@ -120,7 +54,7 @@ pub(crate) const KEYS: &[Key] = &[
             write: "the line that `toolshed hash-password` prints \
                     (`toolshed set-password` writes it into toolshed.toml)",
             default: "none: nobody can log in",
-            take: take_password_hash,
+            take: custom::password_hash,
         },
         what: "Hash of the owner's password. `toolshed set-password` sets it.",
         why: "The password cannot be recovered from it. The environment variables `APP_PASSWORD_HASH` \
@@ -132,7 +66,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "the path of a folder such as \"data\"",
             default: "`data` beside the program",
-            take: take_data,
+            take: custom::data,
         },
         what: "Folder of the site's state: `toolshed.db` and `secret.key`. Created when first needed, for \
                this account only. A relative path is resolved as for `log`.",
@@ -157,7 +91,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "a path such as \"/\", only letters, digits and - . _ ~ %",
             default: "where the site is mounted",
-            take: take_cookie_path,
+            take: custom::cookie_path,
         },
         what: "Path that browsers send the login cookies to.",
         why: "Needed only if the login guards folders beside the site: then `/`. On a host where other \
@@ -168,7 +102,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "\"redirect\" or \"optional\"",
             default: "`\"optional\"`",
-            take: take_https,
+            take: custom::https,
         },
         what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address \
                over HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and local \
@@ -182,7 +116,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "a time from 0 s to 17520 h such as \"4380 h\"",
             default: "`\"24 h\"`; `\"4380 h\"` if `https` is redirect",
-            take: take_hsts,
+            take: custom::hsts,
         },
         what: "How long browsers are told to use only HTTPS (Strict-Transport-Security). 0 disables it.",
         why: "A day, because it applies to the whole host, including other sites on it, and nobody can \
@@ -195,7 +129,7 @@ pub(crate) const KEYS: &[Key] = &[
             write: "the path of a file such as \"logs/toolshed.log\"",
             default: "`logs/toolshed.log` beside the program if a web server started it, otherwise \
                       standard error",
-            take: take_log,
+            take: custom::log,
         },
         what: "File to append messages to. A missing folder is created; an existing one keeps its mode. A \
                relative path is relative to the configuration file, or to the current folder if set in the \
@@ -222,7 +156,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\"",
             default: "`127.0.0.1:8080` for `serve`; `fastcgi` has none",
-            take: take_listen,
+            take: custom::listen,
         },
         what: "Where `serve` and `fastcgi` listen: HOST:PORT or unix:PATH. HOST is an IP address or \
                localhost. Ignored by a process that a web server started: it has the web server's socket.",
@@ -234,7 +168,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "a number such as 2, a range such as \"1-4\", or \"auto\"",
             default: "`1`",
-            take: take_workers,
+            take: custom::workers,
         },
         what: "Number of processes that `serve` and `fastcgi` keep for one socket. With 2 or more, or a \
                range, a supervisor starts them, replaces those that die, upgrades them one by one on \
@@ -249,7 +183,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Custom {
             write: "a path such as \"/project\"",
             default: "found for each request",
-            take: take_base,
+            take: custom::base,
         },
         what: "Path the site is mounted at, as in URLs.",
         why: "Needed only where the web server's variables do not show it (below a folder behind nginx, \
@@ -261,7 +195,7 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::List {
             write: "addresses and networks such as [\"192.0.2.1\", \"10.0.0.0/8\"], or \"unix\"",
             default: "[]",
-            take: take_trusted_proxies,
+            take: custom::trusted_proxies,
         },
         what: "Proxies that are trusted to name the visitor's address and to report HTTPS \
                (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, networks such as `10.0.0.0/8`, and \
@@ -496,271 +430,11 @@ pub(crate) const KEYS: &[Key] = &[
     },
 ];
 
-/// Stands for every tool that does not have to be named.
-pub(crate) const ALL: &str = "all";
-
 impl Key {
     /// Returns the key of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Key> {
         KEYS.iter().find(|key| key.name == name)
     }
-
-    /// Returns its name in the environment: `TOOLSHED_IDLE_TIMEOUT`.
-    pub(crate) fn variable(&self) -> String {
-        format!("{}{}", super::PREFIX, self.name.to_ascii_uppercase())
-    }
-
-    /// Returns whether its value is never shown.
-    pub(crate) fn is_secret(&self) -> bool {
-        self.name == "password_hash"
-    }
-
-    /// Stores a value.
-    ///
-    /// # Errors
-    ///
-    /// What to write instead, starting with "write"; nothing is changed then.
-    pub(crate) fn take(
-        &self,
-        settings: &mut Settings,
-        value: &Value,
-        location: &Location,
-    ) -> Result<(), String> {
-        let write = || format!("write {}", self.write());
-        match &self.kind {
-            Kind::Count { range, set, .. } => {
-                let number = value.as_scalar().and_then(|text| text.trim().parse().ok());
-                set(settings, number.filter(|number| range.contains(number)).ok_or_else(write)?);
-            }
-            Kind::Size { range, set, .. } => {
-                let size =
-                    value.as_scalar().and_then(|text| parse_size(&text)).ok_or_else(write)?;
-                if !range.contains(&size) {
-                    return Err(self.between(show_size, range));
-                }
-                set(settings, size);
-            }
-            Kind::Time { range, set, .. } => {
-                let time =
-                    value.as_scalar().and_then(|text| parse_time(&text)).ok_or_else(write)?;
-                if !range.contains(&time.as_secs()) {
-                    let show = |seconds| show_time(Duration::from_secs(seconds));
-                    return Err(self.between(show, range));
-                }
-                set(settings, time);
-            }
-            Kind::Bool { set, .. } => match value {
-                Value::Bool(value) => set(settings, *value),
-                Value::Text(text) if text == "true" || text == "1" => set(settings, true),
-                Value::Text(text) if text == "false" || text == "0" => set(settings, false),
-                _ => return Err(write()),
-            },
-            Kind::List { take, .. } => {
-                let items = value.as_list().ok_or_else(write)?;
-                take(settings, items).map_err(|advice| advice.or_else(write))?;
-            }
-            Kind::Custom { take, .. } => {
-                take(settings, value, location).map_err(|advice| advice.or_else(write))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whether an empty variable has a meaning: an empty list. Otherwise it counts as unset, because many
-    /// programs pass variables on like that.
-    pub(crate) fn takes_nothing(&self) -> bool {
-        matches!(self.kind, Kind::List { .. })
-    }
-
-    /// Returns what to write, with an example.
-    pub(crate) fn write(&self) -> String {
-        match &self.kind {
-            Kind::Count { range, .. } => {
-                let (from, to) = (grouped(*range.start()), grouped(*range.end()));
-                format!("a whole number from {from} to {to}")
-            }
-            Kind::Size { .. } => "a size such as \"128 KiB\" or \"1 MiB\"".to_owned(),
-            Kind::Time { .. } => "a time such as \"5 min\" or \"90 s\"".to_owned(),
-            Kind::Bool { .. } => "true or false".to_owned(),
-            Kind::List { write, .. } | Kind::Custom { write, .. } => (*write).to_owned(),
-        }
-    }
-
-    /// Returns the limits of a size or time: `8 KiB to 16 MiB`.
-    pub(crate) fn limits(&self) -> Option<String> {
-        let (from, to) = match &self.kind {
-            Kind::Size { range, .. } => (show_size(*range.start()), show_size(*range.end())),
-            Kind::Time { range, .. } => {
-                let show = |seconds: &u64| show_time(Duration::from_secs(*seconds));
-                (show(range.start()), show(range.end()))
-            }
-            Kind::Count { .. } | Kind::Bool { .. } | Kind::List { .. } | Kind::Custom { .. } => {
-                return None;
-            }
-        };
-        Some(format!("{from} to {to}"))
-    }
-
-    /// Returns the default, as written in the file, or in words.
-    pub(crate) fn default_in_words(&self) -> String {
-        let settings = Settings::default();
-        match &self.kind {
-            Kind::Count { get, .. } => format!("`{}`", get(&settings)),
-            Kind::Size { get, .. } => format!("`\"{}\"`", show_size(get(&settings))),
-            Kind::Time { get, .. } => format!("`\"{}\"`", show_time(get(&settings))),
-            Kind::Bool { get, .. } => format!("`{}`", get(&settings)),
-            Kind::List { default, .. } => format!("`{default}`"),
-            Kind::Custom { default, .. } => (*default).to_owned(),
-        }
-    }
-
-    /// Returns the default for a line in a list: the value, or "-" if it is described in words.
-    pub(crate) fn default_in_short(&self) -> String {
-        match self.kind {
-            Kind::Custom { .. } => "-".to_owned(),
-            _ => self.default_in_words().replace('`', ""),
-        }
-    }
-
-    fn between(&self, show: impl Fn(u64) -> String, range: &RangeInclusive<u64>) -> String {
-        format!("write from \"{}\" to \"{}\"", show(*range.start()), show(*range.end()))
-    }
-}
-
-/// `65536` → `65,536`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-fn take_public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice> {
-    let known: Vec<&str> =
-        [ALL].into_iter().chain(tools::TABLE.iter().map(|tool| tool.name)).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(Advice::Specific(format!(
-            "no such tool: {unknown:?}; write names from {}",
-            known.join(", ")
-        )));
-    }
-    settings.public = names.into_iter().collect();
-    Ok(())
-}
-
-fn take_trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
-    let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
-    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Default)?;
-    Ok(())
-}
-
-fn take_log(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Default) };
-    if path.trim().is_empty() || path.ends_with('/') {
-        return Err(Advice::Default);
-    }
-    settings.log = Some(relative_to(location, path));
-    Ok(())
-}
-
-fn take_password_hash(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
-    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
-    Ok(())
-}
-
-fn take_data(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Default) };
-    if path.trim().is_empty() {
-        return Err(Advice::Default);
-    }
-    settings.data = Some(relative_to(location, path));
-    Ok(())
-}
-
-fn take_cookie_path(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
-    Ok(())
-}
-
-fn take_https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.redirects_to_https = match &**text {
-        "redirect" => true,
-        "optional" => false,
-        _ => return Err(Advice::Default),
-    };
-    Ok(())
-}
-
-fn take_hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    /// Two years: what preload lists ask for.
-    const MAX_DURATION: Duration = Duration::from_secs(17_520 * HOUR);
-    let time =
-        value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
-    settings.hsts = Some(time.ok_or(Advice::Default)?);
-    Ok(())
-}
-
-fn take_listen(settings: &mut Settings, value: &Value, location: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
-    let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
-    let address = match text.parse().map_err(|_| Advice::Default)? {
-        Address::Unix(path) => Address::Unix(relative_to(location, path)),
-        address => address,
-    };
-    settings.listen = Some(address);
-    Ok(())
-}
-
-fn take_workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let text = value.as_scalar().ok_or(Advice::Default)?;
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
-    settings.workers = if text == "auto" {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        1..=processors.min(*WORKERS.end())
-    } else if let Some((min, max)) = text.split_once('-') {
-        let (Some(min), Some(max)) = (number(min), number(max)) else {
-            return Err(Advice::Default);
-        };
-        if min > max {
-            return Err(Advice::Specific(format!(
-                "write the smaller number first: \"{max}-{min}\""
-            )));
-        }
-        min..=max
-    } else {
-        let count = number(&text).ok_or(Advice::Default)?;
-        count..=count
-    };
-    Ok(())
-}
-
-/// More would be a typo: each takes memory of its own.
-const WORKERS: RangeInclusive<usize> = 1..=256;
-
-fn take_base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
-    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
-        return Err(Advice::Default);
-    }
-    let base = text.trim_end_matches('/');
-    settings.base = (!base.is_empty()).then(|| base.to_owned());
-    Ok(())
-}
-
-/// A path, relative to the file it is written in.
-fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
-    location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
 }
 
 #[cfg(test)]
@@ -768,6 +442,9 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::config::Settings;
+    use crate::config::problem::Location;
+    use crate::config::value::Value;
 
     fn location() -> Location {
         Location::Variable("TEST".to_owned())

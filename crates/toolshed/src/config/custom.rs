@@ -1,0 +1,158 @@
+//! Reads the values of settings that are no plain number, size, time or list: addresses, paths, words.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use app_server::Address;
+use site::login::CookiePath;
+use site::{ALL_TOOLS, Password};
+
+use super::Settings;
+use super::key::Advice;
+use super::problem::Location;
+use super::quantity::parse_time;
+use super::value::Value;
+
+pub(super) fn public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice> {
+    let known: Vec<&str> =
+        [ALL_TOOLS].into_iter().chain(tools::TABLE.iter().map(|tool| tool.name)).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Advice::Specific(format!(
+            "no such tool: {unknown:?}; write names from {}",
+            known.join(", ")
+        )));
+    }
+    settings.public = names.into_iter().collect();
+    Ok(())
+}
+
+pub(super) fn trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
+    let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
+    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Default)?;
+    Ok(())
+}
+
+pub(super) fn log(
+    settings: &mut Settings,
+    value: &Value,
+    location: &Location,
+) -> Result<(), Advice> {
+    let Value::Text(path) = value else { return Err(Advice::Default) };
+    if path.trim().is_empty() || path.ends_with('/') {
+        return Err(Advice::Default);
+    }
+    settings.log = Some(relative_to(location, path));
+    Ok(())
+}
+
+pub(super) fn password_hash(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
+    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
+    Ok(())
+}
+
+pub(super) fn data(
+    settings: &mut Settings,
+    value: &Value,
+    location: &Location,
+) -> Result<(), Advice> {
+    let Value::Text(path) = value else { return Err(Advice::Default) };
+    if path.trim().is_empty() {
+        return Err(Advice::Default);
+    }
+    settings.data = Some(relative_to(location, path));
+    Ok(())
+}
+
+pub(super) fn cookie_path(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
+    Ok(())
+}
+
+pub(super) fn https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    settings.redirects_to_https = match &**text {
+        "redirect" => true,
+        "optional" => false,
+        _ => return Err(Advice::Default),
+    };
+    Ok(())
+}
+
+pub(super) fn hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    /// Two years: what preload lists ask for.
+    const MAX_DURATION: Duration = Duration::from_secs(17_520 * 60 * 60);
+    let time =
+        value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
+    settings.hsts = Some(time.ok_or(Advice::Default)?);
+    Ok(())
+}
+
+pub(super) fn listen(
+    settings: &mut Settings,
+    value: &Value,
+    location: &Location,
+) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
+    let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
+    let address = match text.parse().map_err(|_| Advice::Default)? {
+        Address::Unix(path) => Address::Unix(relative_to(location, path)),
+        address => address,
+    };
+    settings.listen = Some(address);
+    Ok(())
+}
+
+pub(super) fn workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let text = value.as_scalar().ok_or(Advice::Default)?;
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
+    settings.workers = if text == "auto" {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        1..=processors.min(*WORKERS.end())
+    } else if let Some((min, max)) = text.split_once('-') {
+        let (Some(min), Some(max)) = (number(min), number(max)) else {
+            return Err(Advice::Default);
+        };
+        if min > max {
+            return Err(Advice::Specific(format!(
+                "write the smaller number first: \"{max}-{min}\""
+            )));
+        }
+        min..=max
+    } else {
+        let count = number(&text).ok_or(Advice::Default)?;
+        count..=count
+    };
+    Ok(())
+}
+
+/// More would be a typo: each takes memory of its own.
+const WORKERS: RangeInclusive<usize> = 1..=256;
+
+pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
+        return Err(Advice::Default);
+    }
+    let base = text.trim_end_matches('/');
+    settings.base = (!base.is_empty()).then(|| base.to_owned());
+    Ok(())
+}
+
+/// A path, relative to the file it is written in.
+fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
+    location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
+}
