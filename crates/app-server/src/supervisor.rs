@@ -347,7 +347,7 @@ impl Supervisor {
         if all_left.await.is_err() {
             tracing::warn!("Workers killed after the drain timeout.");
         }
-        tracing::info!("Exited.");
+        tracing::info!("Exiting.");
     }
 }
 

@@ -46,7 +46,7 @@ impl<S: HttpService> ServingProcess<S> {
             connections.poll_fewer_than(1, context)
         })
         .await;
-        tracing::info!("Exited.");
+        tracing::info!("Exiting.");
     }
 
     /// Completes the requests that were in flight at the upgrade, then ends the child.

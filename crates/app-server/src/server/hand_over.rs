@@ -119,10 +119,13 @@ impl<S: HttpService> ServingProcess<S> {
         };
         let handed_over = collected.iter().map(fits).filter(|fits| *fits).count();
         drop(collected);
-        tracing::info!(
-            "Upgrading in place: {handed_over} idle connections handed over, {in_flight} active ones left \
-             to a draining child."
-        );
+        match in_flight {
+            0 => tracing::info!("Upgrading in place: {handed_over} idle connections handed over."),
+            _ => tracing::info!(
+                "Upgrading in place: {handed_over} idle connections handed over, {in_flight} active \
+                 ones left to a draining child."
+            ),
+        }
         match on_stdin {
             Ok(()) => upgrader.image().exec(&mut words),
             Err(error) => error,

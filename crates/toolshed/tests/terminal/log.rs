@@ -16,7 +16,7 @@ fn a_spawned_process_logs_beside_the_program_for_the_owner_only() {
     assert_eq!((mode("logs"), mode("logs/toolshed.log")), (0o700, 0o600));
     assert!(installation.read("logs/toolshed.log").contains("Serving FastCGI on descriptor 0."));
     assert_eq!(running.end(), (0, String::new()));
-    assert!(installation.read("logs/toolshed.log").ends_with("Exited.\n"));
+    assert!(installation.read("logs/toolshed.log").ends_with("Exiting.\n"));
 }
 
 #[test]
