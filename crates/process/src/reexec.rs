@@ -10,9 +10,9 @@
 //! signal can use them too. The caller decides which words to pass, and when.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -65,17 +65,11 @@ impl HandoverWords {
 
     fn number(&mut self, name: &str, value: u64) -> bool {
         let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = value;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.add(name.as_bytes(), &digits[at..])
+        let mut rest = &mut digits[..];
+        // The longest number has twenty digits. Formatting one allocates nothing.
+        let _ = write!(rest, "{value}");
+        let left = rest.len();
+        self.add(name.as_bytes(), &digits[..20 - left])
     }
 
     /// Adds a word with a text, in which every byte except a-z, 0-9, `_` and `-` is replaced by `_`. Returns
@@ -188,10 +182,10 @@ impl Image {
 
     /// Replaces this process's program; returns only if that failed, and then everything is as it was.
     ///
-    /// The descriptors among the words pass across; all others are close-on-exec. Interval
-    /// timers are stopped first, because they would keep running without their handlers. SIGTERM, SIGHUP, SIGINT,
-    /// SIGCHLD and SIGALRM are blocked: they stay pending until the new program has installed its handlers and calls
-    /// [`release_signals`]. Signals of faults are unblocked, because a handler of one may call this.
+    /// The descriptors among the words pass across; all others are close-on-exec. Interval timers are stopped first,
+    /// because they would keep running without their handlers. SIGTERM, SIGHUP, SIGINT, SIGCHLD and SIGALRM are
+    /// blocked: they stay pending until the new program has installed its handlers and calls [`release_signals`].
+    /// Signals of faults are unblocked, because a handler of one may call this.
     ///
     /// Async-signal-safe. Standard output's buffer is not flushed.
     ///
@@ -287,7 +281,7 @@ fn parse(value: &OsString, descriptor_words: &[&str]) -> Option<Vec<InheritedWor
     let inherited = words().filter_map(|(name, value)| {
         let name_text = String::from_utf8_lossy(name).into_owned();
         if !descriptor_words.contains(&name_text.as_str()) {
-            let value = OsString::from_vec(value.to_owned()).to_string_lossy().into_owned();
+            let value = String::from_utf8_lossy(value).into_owned();
             return Some(InheritedWord::Text(name_text, value));
         }
         let fd = descriptors::number(value).filter(|fd| *fd > 2 && !taken.contains(fd))?;
@@ -308,10 +302,6 @@ mod tests {
 
     const DESCRIPTOR_WORDS: &[&str] = &["listen", "keep"];
 
-    fn text(words: &HandoverWords) -> &str {
-        std::str::from_utf8(words.as_bytes()).unwrap()
-    }
-
     #[test]
     fn words_are_encoded_and_sanitized() {
         let mut words = HandoverWords::new(DESCRIPTOR_WORDS);
@@ -319,7 +309,7 @@ mod tests {
         assert!(words.descriptor("keep", 0));
         assert!(words.text("why", "crashed"));
         assert!(words.text("label", "Ä b=c\n7"));
-        assert_eq!(text(&words), "listen=10 keep=0 why=crashed label=___b_c_7");
+        assert_eq!(words.as_text(), "listen=10 keep=0 why=crashed label=___b_c_7");
         assert_eq!(words.descriptors().collect::<Vec<_>>(), [10, 0]);
         assert!(words.variable().to_bytes().ends_with(b"_7"));
     }
@@ -330,7 +320,7 @@ mod tests {
         while words.descriptor("keep", 12345) {}
         assert!(!words.are_complete());
         assert!(words.used < HandoverWords::CAPACITY - 16);
-        assert!(text(&words).ends_with("keep=12345"));
+        assert!(words.as_text().ends_with("keep=12345"));
         let image = Image::of_this_process().unwrap();
         assert_eq!(image.exec(&mut words).raw_os_error(), Some(libc::E2BIG));
     }
@@ -356,10 +346,10 @@ mod tests {
         let (end, _other) = event_loop::pipe::ends().unwrap();
         let mut words = HandoverWords::new(DESCRIPTOR_WORDS);
         words.descriptor("keep", end.as_raw_fd());
-        let before = text(&words).to_owned();
+        let before = words.as_text().to_owned();
         for _ in 0..2 {
             assert_eq!(image.exec(&mut words).kind(), io::ErrorKind::NotFound);
-            assert_eq!(text(&words), before);
+            assert_eq!(words.as_text(), before);
             let flags = rustix::io::fcntl_getfd(&end).unwrap();
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         }

@@ -90,14 +90,9 @@ fn each_descriptor(mut act: impl FnMut(RawFd)) -> io::Result<()> {
     Ok(())
 }
 
-/// Parses an unsigned decimal number. Async-signal-safe.
+/// Parses the number of a descriptor. Async-signal-safe.
 pub fn number(digits: &[u8]) -> Option<RawFd> {
-    let mut number: RawFd = 0;
-    for digit in digits {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number = number.checked_mul(10)?.checked_add(RawFd::from(digit))?;
-    }
-    (!digits.is_empty()).then_some(number)
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|number| *number >= 0)
 }
 
 /// Shuts a connection down, or one direction of it (`shutdown(2)`). Async-signal-safe.
