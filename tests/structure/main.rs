@@ -1,4 +1,4 @@
-//! What the compiler does not check of the project's structure: `circles.rs`, that the files of a crate can be read
+//! What the compiler does not check of the project's structure: `cycles.rs`, that the files of a crate can be read
 //! one by one; `crates.rs`, that docs/architecture.md names the crates' real dependencies; `dependencies.rs`, that
 //! these say they build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist;
 //! `messages.rs`, that log messages start with fixed words.
@@ -8,8 +8,8 @@
 // clippy sees tests only in functions marked as such; here even the helpers are nothing else.
 #![allow(clippy::unwrap_used)]
 
-mod circles;
 mod crates;
+mod cycles;
 mod dependencies;
 mod docs;
 mod imports;

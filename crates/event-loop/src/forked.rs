@@ -38,14 +38,14 @@ pub fn can_be_taken_over() -> io::Result<()> {
 /// If descriptors are short, or no loop runs on this thread. The parent's poll set may still be shared then, so the
 /// child has to exit.
 pub fn take_over() -> io::Result<()> {
-    with_current(remake).unwrap_or_else(|| Err(no_loop()))
+    with_current(recreate).unwrap_or_else(|| Err(no_loop()))
 }
 
-fn remake(state: &Loop) -> io::Result<()> {
-    state.reactor.remake()?;
+fn recreate(state: &Loop) -> io::Result<()> {
+    state.reactor.recreate()?;
     if let Some(waker) = state.reactor.take_loop_waker(true)? {
         state.ready.set_loop_waker(waker);
     }
     state.ready.take_remote_wakes();
-    state.signals.remake(&state.reactor)
+    state.signals.recreate(&state.reactor)
 }

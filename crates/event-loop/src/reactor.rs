@@ -373,7 +373,7 @@ impl Reactor {
 
     /// Moves everything to a new poll set: a forked child shares the old one with its parent, where a removal by one
     /// would affect both.
-    pub(crate) fn remake(&self) -> io::Result<()> {
+    pub(crate) fn recreate(&self) -> io::Result<()> {
         let poll = mio::Poll::new()?;
         let sources = self.sources.borrow();
         for index in 0..sources.capacity() {

@@ -54,10 +54,10 @@ impl Inbox {
     }
 
     /// Replaces the self-pipe in a forked child, and watches it.
-    pub(crate) fn remake(&self, reactor: &Reactor) -> io::Result<()> {
+    pub(crate) fn recreate(&self, reactor: &Reactor) -> io::Result<()> {
         match &*self.slot.borrow() {
             Some(slot) => {
-                slot.remake_pipe()?;
+                slot.replace_pipe()?;
                 reactor.watch_signals(slot.read_end())
             }
             None => Ok(()),

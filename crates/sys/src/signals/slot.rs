@@ -129,7 +129,7 @@ impl SignalSlot {
     /// # Errors
     ///
     /// If descriptors are short.
-    pub fn remake_pipe(&self) -> io::Result<()> {
+    pub fn replace_pipe(&self) -> io::Result<()> {
         let (read_end, write_end) = self_pipe()?;
         for (new, old) in [(read_end, &self.slot.read_end), (write_end, &self.slot.write_end)] {
             let old = old.load(Ordering::Acquire);

@@ -11,15 +11,15 @@ use crate::project;
 
 #[test]
 fn no_file_imports_what_imports_it() {
-    let circles = circles_of_crates(|imports| imports);
-    assert!(circles.is_empty(), "{}", circles.join("\n"));
+    let cycles = cycles_of_crates(|imports| imports);
+    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
 }
 
 /// A room is a module of the crate's root with all that is in it, a folder or a single file.
 #[test]
 fn no_room_imports_what_imports_it() {
-    let circles = circles_of_crates(|imports| rooms(&imports));
-    assert!(circles.is_empty(), "{}", circles.join("\n"));
+    let cycles = cycles_of_crates(|imports| rooms(&imports));
+    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
 }
 
 /// docs/architecture.md lists the rooms of app-server from the top down.
@@ -40,16 +40,16 @@ fn rooms_import_only_those_on_lines_below_in_the_picture() {
     }
 }
 
-/// One line for each crate with circles.
-fn circles_of_crates(
+/// One line for each crate with cycles.
+fn cycles_of_crates(
     view: impl Fn(BTreeMap<File, BTreeSet<File>>) -> BTreeMap<File, BTreeSet<File>>,
 ) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(project().join("crates")).unwrap() {
         let folder = entry.unwrap().path();
-        let circles = circles(&view(imports(&folder.join("src"))));
-        if !circles.is_empty() {
-            found.push(format!("{}: {circles:?}", folder.display()));
+        let cycles = cycles(&view(imports(&folder.join("src"))));
+        if !cycles.is_empty() {
+            found.push(format!("{}: {cycles:?}", folder.display()));
         }
     }
     found
@@ -67,18 +67,18 @@ fn rooms(imports: &BTreeMap<File, BTreeSet<File>>) -> BTreeMap<File, BTreeSet<Fi
 }
 
 /// The largest groups of files each of which reaches all others of its group.
-fn circles(imports: &BTreeMap<File, BTreeSet<File>>) -> Vec<BTreeSet<File>> {
+fn cycles(imports: &BTreeMap<File, BTreeSet<File>>) -> Vec<BTreeSet<File>> {
     let reached: BTreeMap<_, _> =
         imports.keys().map(|file| (file, reached(imports, file))).collect();
-    let mut circles: Vec<BTreeSet<File>> = Vec::new();
+    let mut cycles: Vec<BTreeSet<File>> = Vec::new();
     for (&file, reached_from) in &reached {
         let is_mutual = |other: &&File| reached[*other].contains(file);
-        let circle: BTreeSet<_> = reached_from.iter().filter(is_mutual).cloned().collect();
-        if !circle.is_empty() && !circles.contains(&circle) {
-            circles.push(circle);
+        let cycle: BTreeSet<_> = reached_from.iter().filter(is_mutual).cloned().collect();
+        if !cycle.is_empty() && !cycles.contains(&cycle) {
+            cycles.push(cycle);
         }
     }
-    circles
+    cycles
 }
 
 /// The files that a file imports, and those that these import, and so on.
@@ -94,7 +94,7 @@ fn reached(imports: &BTreeMap<File, BTreeSet<File>>, from: &File) -> BTreeSet<Fi
 }
 
 #[test]
-fn circles_are_found() {
+fn cycles_are_found() {
     let arrows = |text: &str| -> BTreeMap<File, BTreeSet<File>> {
         let mut arrows = BTreeMap::new();
         for arrow in text.split_whitespace() {
@@ -112,7 +112,7 @@ fn circles_are_found() {
         ("a>b b>a c>d d>c a>c", &[2, 2]),
         ("a>b b>a b>c c>b", &[3]),
     ] {
-        let found: Vec<_> = circles(&arrows(text)).iter().map(BTreeSet::len).collect();
+        let found: Vec<_> = cycles(&arrows(text)).iter().map(BTreeSet::len).collect();
         assert_eq!(found, sizes, "{text}");
     }
 }
@@ -126,8 +126,8 @@ fn rooms_are_modules_of_the_root() {
         imports.entry(file(from)).or_default().insert(file(to));
         imports.entry(file(to)).or_default();
     }
-    assert_eq!(circles(&imports), []);
+    assert_eq!(cycles(&imports), []);
     let rooms = rooms(&imports);
     assert_eq!(rooms[&file("a")], BTreeSet::from([file("b")]));
-    assert_eq!(circles(&rooms), [BTreeSet::from(["a", "b", "c"].map(file))]);
+    assert_eq!(cycles(&rooms), [BTreeSet::from(["a", "b", "c"].map(file))]);
 }
