@@ -31,9 +31,7 @@ fn a_culprit_is_one_page_over_fastcgi() {
             client.protocol.stdin_end(id(1));
             client.send().await.unwrap();
             let mut other = server.connect().await;
-            other.begin(1, true, "GET", "/isolated/sleep");
-            other.protocol.stdin_end(id(1));
-            other.send().await.unwrap();
+            other.send_get(1, true, "/isolated/sleep").await;
             let (mut responses, mut ended) = ([Vec::new(), Vec::new()], 0);
             while ended < 2 {
                 match client.event().await.unwrap() {

@@ -9,7 +9,7 @@ use process::descriptors;
 
 use crate::app::{server, settings};
 use crate::children::until_no_children;
-use crate::client::{id, test};
+use crate::client::test;
 
 pub(crate) const CASES: &[Case] = &[
     ("the_output_of_a_child_is_passed_on", the_output_of_a_child_is_passed_on, Success),
@@ -66,9 +66,7 @@ fn many_requests_leave_nothing_behind() {
             if round % 10 == 5 {
                 // The client leaves before its response.
                 let mut leaving = server.connect().await;
-                leaving.begin(1, true, "GET", "/isolated/sleep");
-                leaving.protocol.stdin_end(id(1));
-                leaving.send().await.unwrap();
+                leaving.send_get(1, true, "/isolated/sleep").await;
             }
         }
         until_no_children().await;

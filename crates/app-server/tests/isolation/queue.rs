@@ -35,9 +35,7 @@ fn a_client_that_disconnects_ends_its_child() {
         for how in ["pending", "loop"] {
             let path = format!("/isolated/forever/{how}");
             let mut client = fastcgi.connect().await;
-            client.begin(1, true, "GET", &path);
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, true, &path).await;
             let child = process_of(&mut client).await;
             assert!(is_alive(child));
             drop(client);
@@ -45,9 +43,7 @@ fn a_client_that_disconnects_ends_its_child() {
 
             // Aborted, with the connection kept alive.
             let mut client = fastcgi.connect().await;
-            client.begin(1, true, "GET", &path);
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, true, &path).await;
             let child = process_of(&mut client).await;
             client.protocol.abort(id(1));
             client.send().await.unwrap();
@@ -105,9 +101,7 @@ fn requests_wait_in_order() {
         let mut running = Vec::new();
         for _ in 0..4 {
             let mut client = server.connect().await;
-            client.begin(1, true, "GET", "/isolated/forever/pending");
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, true, "/isolated/forever/pending").await;
             running.push((process_of(&mut client).await, client));
         }
         assert!(running.iter().all(|(child, _)| is_alive(*child)));
@@ -124,9 +118,7 @@ fn waiting_times_out() {
         settings.isolated_wait = Duration::from_millis(100);
         let server = server(settings);
         let mut first = server.connect().await;
-        first.begin(1, true, "GET", "/isolated/forever/pending");
-        first.protocol.stdin_end(id(1));
-        first.send().await.unwrap();
+        first.send_get(1, true, "/isolated/forever/pending").await;
         let child = process_of(&mut first).await;
         let response = server.connect().await.get(false, "/isolated/process").await;
         assert_eq!(response.status(), 503);
@@ -135,9 +127,7 @@ fn waiting_times_out() {
         assert!(response.text().contains(words), "{}", response.text());
         // A waiting request gets the permit of one whose client disconnects.
         let mut second = server.connect().await;
-        second.begin(1, true, "GET", "/isolated/process");
-        second.protocol.stdin_end(id(1));
-        second.send().await.unwrap();
+        second.send_get(1, true, "/isolated/process").await;
         drop(first);
         assert_eq!(second.response(1).await.status(), 200);
         until_gone(child).await;
@@ -182,9 +172,7 @@ fn time_spent_waiting_for_the_client_does_not_count() {
         client.send().await.unwrap();
         assert_eq!(client.response(1).await.status(), 200);
 
-        client.begin(1, true, "GET", "/stream");
-        client.protocol.stdin_end(id(1));
-        client.send().await.unwrap();
+        client.send_get(1, true, "/stream").await;
         let first = client.event().await;
         time::sleep(Duration::from_millis(3000)).await;
         let rest = client.response(1).await;

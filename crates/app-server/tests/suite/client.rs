@@ -1,19 +1,15 @@
 //! The web server's side: a server under test and FastCGI connections to it.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use app_server::{Body, Settings, Transport};
+use app_server::{HttpService, Settings, Transport};
 use bytes::{Bytes, BytesMut};
 use event_loop::net::{Address, Stream};
 use event_loop::{Task, time};
 use fastcgi_server::client::{Connection as Protocol, Event};
 use fastcgi_server::{RequestId, Role};
-use http::Request;
-use tower_service::Service;
 
 /// Far more than any test takes: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,81 +31,46 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a FastCGI server.
-    pub(crate) fn fastcgi<S, B>(service: S, settings: Settings) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    pub(crate) fn fastcgi<S: HttpService>(service: S, settings: Settings) -> Server {
         Server::start(service, settings, Transport::FastCgi)
     }
 
     /// Starts an HTTP server.
-    pub(crate) fn http<S, B>(service: S, settings: Settings) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    pub(crate) fn http<S: HttpService>(service: S, settings: Settings) -> Server {
         Server::start(service, settings, Transport::Http)
     }
 
     /// Starts a server that the caller has configured, over FastCGI.
     #[allow(dead_code, reason = "not every test binary has a host")]
-    pub(crate) fn fastcgi_of<S, B>(server: app_server::Server<S>) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    pub(crate) fn fastcgi_of<S: HttpService>(server: app_server::Server<S>) -> Server {
         Server::start_of(server, Transport::FastCgi)
     }
 
     /// Starts a server that the caller has configured, over HTTP.
     #[allow(dead_code, reason = "not every test binary has a host")]
-    pub(crate) fn http_of<S, B>(server: app_server::Server<S>) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    pub(crate) fn http_of<S: HttpService>(server: app_server::Server<S>) -> Server {
         Server::start_of(server, Transport::Http)
     }
 
-    fn start<S, B>(service: S, settings: Settings, transport: fn(Address) -> Transport) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    fn start<S: HttpService>(
+        service: S,
+        settings: Settings,
+        transport: fn(Address) -> Transport,
+    ) -> Server {
         Server::start_of(app_server::Server::new(service).settings(settings), transport)
     }
 
-    fn start_of<S, B>(server: app_server::Server<S>, transport: fn(Address) -> Transport) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    fn start_of<S: HttpService>(
+        server: app_server::Server<S>,
+        transport: fn(Address) -> Transport,
+    ) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let address = Address::Unix(folder.path().join("socket"));
         Server::start_at(server, transport, folder, address)
     }
 
     /// Starts an HTTP server on a port of this machine.
-    pub(crate) fn http_over_tcp<S, B>(service: S, settings: Settings) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    pub(crate) fn http_over_tcp<S: HttpService>(service: S, settings: Settings) -> Server {
         // Free a moment ago, and not assigned to anyone else right afterwards.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -117,18 +78,12 @@ impl Server {
         Server::start_at(server, Transport::Http, folder, Address::Tcp(free))
     }
 
-    fn start_at<S, B>(
+    fn start_at<S: HttpService>(
         server: app_server::Server<S>,
         transport: fn(Address) -> Transport,
         folder: tempfile::TempDir,
         address: Address,
-    ) -> Server
-    where
-        S: Service<Request<Body>, Response = http::Response<B>, Error = Infallible> + 'static,
-        S::Future: 'static,
-        B: http_body::Body + 'static,
-        B::Error: fmt::Display,
-    {
+    ) -> Server {
         let server = server.serve(transport(address.clone()));
         // Its first poll, done at once, creates the socket.
         let task = event_loop::spawn_now(async { server.await.unwrap() });
@@ -204,10 +159,15 @@ impl Client {
 
     /// Sends a GET and waits for its response.
     pub(crate) async fn get(&mut self, keep: bool, uri: &str) -> Response {
-        self.begin(1, keep, "GET", uri);
-        self.protocol.stdin_end(id(1));
-        self.send().await.unwrap();
+        self.send_get(1, keep, uri).await;
         self.response(1).await
+    }
+
+    /// Sends a GET.
+    pub(crate) async fn send_get(&mut self, number: u16, keep: bool, uri: &str) {
+        self.begin(number, keep, "GET", uri);
+        self.protocol.stdin_end(id(number));
+        self.send().await.unwrap();
     }
 
     /// Sends all that is queued.

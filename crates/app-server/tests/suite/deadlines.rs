@@ -84,9 +84,7 @@ fn a_peer_that_reads_nothing_times_out() {
         settings.send_timeout = SHORT;
         let server = Server::fastcgi(router(), settings);
         let mut client = server.connect().await;
-        client.begin(1, true, "GET", "/large");
-        client.protocol.stdin_end(id(1));
-        client.send().await.unwrap();
+        client.send_get(1, true, "/large").await;
         time::sleep(SHORT * 6).await;
         assert!(!client.response(1).await.ended, "the connection was closed in the middle");
     });

@@ -112,9 +112,7 @@ fn a_peer_that_does_not_read_stops_the_handler() {
     test(async {
         let server = Server::fastcgi(router(), Settings::default());
         let mut client = server.connect().await;
-        client.begin(1, false, "GET", "/make/64");
-        client.protocol.stdin_end(id(1));
-        client.send().await.unwrap();
+        client.send_get(1, false, "/make/64").await;
         time::sleep(Duration::from_millis(100)).await;
         let made = moved();
         assert!(made < 1 << 20, "{made} bytes were made for nobody");
@@ -135,9 +133,7 @@ fn a_slow_body_does_not_delay_the_others_of_its_connection() {
         client.begin(8, true, "POST", "/count");
         client.stdin(8, vec![0; 4 << 20]);
         client.protocol.stdin_end(id(8));
-        client.begin(1, true, "GET", "/");
-        client.protocol.stdin_end(id(1));
-        client.send().await.unwrap();
+        client.send_get(1, true, "/").await;
         assert_eq!(client.response(1).await.body(), b"fine", "4 MiB wait on disk");
         READING.set(true);
         client.protocol.stdin_end(id(7));

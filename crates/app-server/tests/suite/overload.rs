@@ -35,9 +35,7 @@ fn too_many_requests_get_503() {
         let mut busy = Vec::new();
         for _ in 0..2 {
             let mut client = server.connect().await;
-            client.begin(1, true, "GET", "/forever");
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, true, "/forever").await;
             busy.push(client);
         }
         let mut client = server.connect().await;
@@ -191,9 +189,7 @@ fn a_slow_upload_makes_room_when_all_permits_are_taken() {
         let mut busy = Vec::new();
         for _ in 0..3 {
             let mut client = server.connect().await;
-            client.begin(1, true, "GET", "/forever");
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, true, "/forever").await;
             busy.push(client);
         }
         let mut client = server.connect().await;
@@ -213,16 +209,12 @@ fn no_connection_is_accepted_past_the_limit() {
         let mut clients = Vec::new();
         for _ in 0..4 {
             let mut client = server.connect().await;
-            client.begin(1, false, "GET", "/forever");
-            client.protocol.stdin_end(id(1));
-            client.send().await.unwrap();
+            client.send_get(1, false, "/forever").await;
             clients.push(client);
         }
         // Two are answered, two wait; the last is a well-behaved one that is accepted when both are gone.
         let mut last = server.connect().await;
-        last.begin(1, false, "GET", "/");
-        last.protocol.stdin_end(id(1));
-        last.send().await.unwrap();
+        last.send_get(1, false, "/").await;
         let early = time::timeout(Duration::from_millis(800), last.response(1)).await;
         assert!(early.is_err(), "it was accepted past the limit");
         clients.truncate(1);
