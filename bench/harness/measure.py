@@ -128,7 +128,7 @@ def one_round(built, servers, scenario, pace, number, compared):
             cell.reason = str(error)
             say(f"{scenario.letter}, {server.name}: {error}")
             continue
-        if sample["answers"] == 0:
+        if sample["responses"] == 0:
             cell.reason = f"no response ({sample['errors']['first'] or 'waits forever'})"
             continue
         if server is limit:
@@ -190,9 +190,9 @@ def load(command, timeout):
 # Spawn to first response.
 
 
-def first_answers(built, servers, pace):
+def first_responses(built, servers, pace):
     """Returns {server name: median milliseconds or a reason}."""
-    say("spawn to first answer")
+    say("spawn to first response")
     found = {}
     for server in servers:
         if server.name in built.missing:
@@ -200,14 +200,14 @@ def first_answers(built, servers, pace):
             continue
         try:
             found[server.name] = statistics.median(
-                first_answer(built, server) for _ in range(pace.starts)
+                first_response(built, server) for _ in range(pace.starts)
             )
         except (RuntimeError, OSError) as error:
             found[server.name] = str(error)
     return found
 
 
-def first_answer(built, server):
+def first_response(built, server):
     with Running(server, built) as running:
         deadline = running.started + 10
         while True:
@@ -217,14 +217,14 @@ def first_answer(built, server):
                     connection.connect(str(running.socket))
                     connection.sendall(request(server))
                     # The response ends with END_REQUEST and the server's close.
-                    answer = b""
+                    response = b""
                     while piece := connection.recv(65536):
-                        answer += piece
-                        if answer.endswith(END):
+                        response += piece
+                        if response.endswith(END):
                             break
                 took = time.perf_counter() - running.started
-                if server.text.encode() not in answer:
-                    raise RuntimeError(f"the first answer was {answer[:200]!r}")
+                if server.text.encode() not in response:
+                    raise RuntimeError(f"the first response was {response[:200]!r}")
                 return took * 1000
             except (FileNotFoundError, ConnectionError):
                 if time.perf_counter() > deadline or running.process.poll() is not None:
@@ -291,13 +291,13 @@ def one_cgi(built, command, text):
         [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, env=environment,
     )
-    answer = process.stdout.read()
+    response = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     took = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stdout.close()
-    if process.returncode != 0 or not answer.endswith(text.encode()):
-        raise RuntimeError(f"no CGI yet: it ended with {process.returncode} and {answer[:60]!r}")
+    if process.returncode != 0 or not response.endswith(text.encode()):
+        raise RuntimeError(f"no CGI yet: it ended with {process.returncode} and {response[:60]!r}")
     return took * 1000, (used.ru_utime + used.ru_stime) * 1000
 
 

@@ -17,7 +17,7 @@ class Results:
     def __init__(self, built):
         self.built = built
         self.compared = {}
-        self.first_answers = {}
+        self.first_responses = {}
         self.system_calls = {}
         self.cgi = []
         self.web = {}
@@ -47,7 +47,7 @@ def markdown(results, servers, scenarios):
     ]
     for scenario in scenarios:
         parts += table(results, servers, scenario)
-    parts += first_answers(results, servers)
+    parts += first_responses(results, servers)
     parts += calls(results, servers)
     parts += end_to_end(results)
     parts += cgi(results)
@@ -185,14 +185,14 @@ def failures(cell, needs_multiplexing=False):
     def most(name):
         return max(sample["errors"][name] for sample in cell.samples)
 
-    unserved, missing = most("connections_never_served"), most("missing_answers")
+    unserved, missing = most("connections_never_served"), most("missing_responses")
     if unserved:
         said.append(f"{unserved:,} connections never served")
     if most("idle_connections_lost"):
         said.append(f"{most('idle_connections_lost'):,} idle connections closed")
-    if most("bad_answers"):
-        first = next(errors["first"] for errors in cell.errors() if errors["bad_answers"])
-        said.append(f"{most('bad_answers'):,} bad answers: {plain(first)}")
+    if most("bad_responses"):
+        first = next(errors["first"] for errors in cell.errors() if errors["bad_responses"])
+        said.append(f"{most('bad_responses'):,} bad responses: {plain(first)}")
     if needs_multiplexing and missing:
         said.append("does not multiplex: answers one request and closes")
         return said
@@ -218,12 +218,12 @@ def plain(text):
     return " ".join(text.replace("|", "/").split())[:200]
 
 
-def first_answers(results, servers):
-    lines = ["## Spawn to first answer", "",
-             "From the start of the process, by a Python program, to the last byte of the answer.",
+def first_responses(results, servers):
+    lines = ["## Spawn to first response", "",
+             "From the start of the process, by a Python program, to the last byte of the response.",
              "", "| server | ms |", "| --- | ---: |"]
     for server in servers:
-        found = results.first_answers.get(server.name, "not measured")
+        found = results.first_responses.get(server.name, "not measured")
         shown = f"{found:.1f}" if isinstance(found, float) else f"– ({plain(found)})"
         lines.append(f"| {server.label} | {shown} |")
     return lines + [""]
@@ -231,7 +231,7 @@ def first_answers(results, servers):
 
 def cgi(results):
     lines = ["## CGI, start to exit", "",
-             "One exchange from the start of the process, by a Python program, to its end.", "",
+             "One request from the start of the process, by a Python program, to its end.", "",
              "| program | ms | CPU ms |", "| --- | ---: | ---: |"]
     for label, *figures in results.cgi:
         if len(figures) == 1:

@@ -48,7 +48,7 @@ def compare(built, pace):
                     cell.reason = str(error)
                     say(f"{label}, {row}: {error}")
                     continue
-                if sample["answers"] == 0:
+                if sample["responses"] == 0:
                     cell.reason = "no response"
                     continue
                 cell.samples.append(sample)

@@ -13,7 +13,7 @@ use event_loop::time;
 use fastcgi_server::client::{Connection as Protocol, Event};
 use fastcgi_server::{ProtocolStatus, RequestId, Role};
 
-use crate::answer::CgiAnswer;
+use crate::response::CgiResponse;
 use crate::run::{Run, Served};
 
 /// The size of one read, in bytes.
@@ -81,7 +81,7 @@ struct Connection<'a> {
 #[derive(Default)]
 struct Slot {
     started: Option<Instant>,
-    answer: CgiAnswer,
+    response: CgiResponse,
 }
 
 impl<'a> Connection<'a> {
@@ -135,7 +135,7 @@ impl<'a> Connection<'a> {
 
     fn begin(&mut self, index: usize, now: Instant) {
         let Some(id) = RequestId::new(index as u16 + 1) else { return };
-        self.slots[index] = Slot { started: Some(now), answer: CgiAnswer::default() };
+        self.slots[index] = Slot { started: Some(now), response: CgiResponse::default() };
         self.active += 1;
         self.started += 1;
         let parameters = &self.run.parameters;
@@ -175,8 +175,8 @@ impl<'a> Connection<'a> {
     fn handle_events(&mut self, served: &Cell<Served>) {
         while let Some(event) = self.protocol.poll_event() {
             if let Some((started, fault)) = self.handle(event) {
-                Served::answer(served);
-                self.run.answered(started, fault);
+                Served::record_response(served);
+                self.run.record_response(started, fault);
             }
         }
     }
@@ -186,7 +186,7 @@ impl<'a> Connection<'a> {
         match event {
             Event::Stdout { id, data } => {
                 let slot = self.slots.get_mut(usize::from(id.get()) - 1)?;
-                slot.answer.add(&data, &self.run.expected);
+                slot.response.add(&data, &self.run.expected);
                 None
             }
             Event::End { id, protocol_status, .. } => {
@@ -194,7 +194,7 @@ impl<'a> Connection<'a> {
                 let started = slot.started.take()?;
                 self.active -= 1;
                 let fault = match protocol_status {
-                    ProtocolStatus::RequestComplete => slot.answer.fault(&self.run.expected),
+                    ProtocolStatus::RequestComplete => slot.response.fault(&self.run.expected),
                     other => Some(format!("the request was refused: {other:?}")),
                 };
                 Some((started, fault))

@@ -11,8 +11,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use event_loop::net::Stream;
 
-use crate::answer::{HttpAnswer, end_of_head, number, value};
 use crate::fastcgi::{connect, make_room};
+use crate::response::{HttpResponse, end_of_head, number, value};
 use crate::run::{Run, Served};
 
 /// Sends requests on one connection until none is left to send or, with a connection per request,
@@ -29,9 +29,9 @@ pub async fn connection(run: &Run, served: &Cell<Served>) -> io::Result<()> {
         Served::begin(served);
         let start = Instant::now();
         let mut reader = Reader { stream: &mut stream, run, input: &mut input };
-        let (answer, kept) = reader.exchange(&head).await?;
-        Served::answer(served);
-        run.answered(start, answer.fault(&run.expected));
+        let (response, kept) = reader.request(&head).await?;
+        Served::record_response(served);
+        run.record_response(start, response.fault(&run.expected));
         if run.options.new_connections || !kept {
             break;
         }
@@ -70,7 +70,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Sends one request and reads its response. Returns whether the connection stays open.
-    async fn exchange(&mut self, head: &Bytes) -> io::Result<(HttpAnswer, bool)> {
+    async fn request(&mut self, head: &Bytes) -> io::Result<(HttpResponse, bool)> {
         self.send(head).await?;
         let mut left = self.run.options.body.unwrap_or(0);
         while left > 0 {
@@ -89,42 +89,42 @@ impl Reader<'_> {
             }
         };
         let status = head.get(9..12).and_then(number).unwrap_or(0);
-        let mut answer = HttpAnswer::new(status);
+        let mut response = HttpResponse::new(status);
         let kept = !value(&head, b"connection").is_some_and(|it| it.eq_ignore_ascii_case(b"close"));
         if value(&head, b"transfer-encoding").is_some() {
-            self.chunks(&mut answer).await?;
-            Ok((answer, kept))
+            self.chunks(&mut response).await?;
+            Ok((response, kept))
         } else if let Some(length) = value(&head, b"content-length").and_then(number) {
-            self.body(length, &mut answer).await?;
-            Ok((answer, kept))
+            self.body(length, &mut response).await?;
+            Ok((response, kept))
         } else {
-            self.rest(&mut answer).await?;
-            Ok((answer, false))
+            self.rest(&mut response).await?;
+            Ok((response, false))
         }
     }
 
-    async fn body(&mut self, length: u64, answer: &mut HttpAnswer) -> io::Result<()> {
+    async fn body(&mut self, length: u64, response: &mut HttpResponse) -> io::Result<()> {
         let mut left = length;
         while left > 0 {
             if self.input.is_empty() {
                 self.more().await?;
             }
             let count = left.min(self.input.len() as u64);
-            answer.add(&self.input.split_to(count as usize), &self.run.expected);
+            response.add(&self.input.split_to(count as usize), &self.run.expected);
             left -= count;
         }
         Ok(())
     }
 
     /// Reads a chunked body (RFC 9112 §7.1), without trailers.
-    async fn chunks(&mut self, answer: &mut HttpAnswer) -> io::Result<()> {
+    async fn chunks(&mut self, response: &mut HttpResponse) -> io::Result<()> {
         loop {
             let line = self.line().await?;
             let text = std::str::from_utf8(line.trim_ascii()).unwrap_or_default();
             let size = text.split(';').next().unwrap_or_default();
             let length = u64::from_str_radix(size, 16)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a chunk has no length"))?;
-            self.body(length, answer).await?;
+            self.body(length, response).await?;
             self.line().await?;
             if length == 0 {
                 return Ok(());
@@ -132,10 +132,10 @@ impl Reader<'_> {
         }
     }
 
-    async fn rest(&mut self, answer: &mut HttpAnswer) -> io::Result<()> {
+    async fn rest(&mut self, response: &mut HttpResponse) -> io::Result<()> {
         loop {
             let data = self.input.split();
-            answer.add(&data, &self.run.expected);
+            response.add(&data, &self.run.expected);
             match self.more().await {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),

@@ -9,7 +9,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod answer;
 pub mod fastcgi;
 pub mod http;
 pub mod latencies;
@@ -17,4 +16,5 @@ pub mod options;
 pub mod parameters;
 pub mod process;
 pub mod report;
+pub mod response;
 pub mod run;

@@ -9,9 +9,9 @@ use crate::process::{Memory, Processor};
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Responses in the measured part.
-    pub answers: u64,
+    pub responses: u64,
     /// Those that were as expected.
-    pub good_answers: u64,
+    pub good_responses: u64,
     /// The duration of the measured part.
     pub seconds: f64,
     /// How long the responses took.
@@ -32,9 +32,9 @@ pub struct Report {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
     /// Responses with an unexpected status or body, and requests that were refused.
-    pub bad_answers: u64,
+    pub bad_responses: u64,
     /// Requests that were sent and never answered.
-    pub missing_answers: u64,
+    pub missing_responses: u64,
     /// Connections, including idle ones, that were open for the whole run without a single response.
     pub connections_never_served: u64,
     /// Connects that failed, and connections that broke.
@@ -56,16 +56,16 @@ impl Errors {
     /// Whether nothing went wrong.
     pub fn is_empty(&self) -> bool {
         let Errors {
-            bad_answers,
-            missing_answers,
+            bad_responses,
+            missing_responses,
             connections_never_served,
             failed_connections,
             idle_connections_lost,
             first: _,
         } = self;
         [
-            bad_answers,
-            missing_answers,
+            bad_responses,
+            missing_responses,
             connections_never_served,
             failed_connections,
             idle_connections_lost,
@@ -82,17 +82,17 @@ impl Report {
     }
 
     fn per_request(&self, sum: f64) -> f64 {
-        if self.answers == 0 { 0.0 } else { sum / self.answers as f64 }
+        if self.responses == 0 { 0.0 } else { sum / self.responses as f64 }
     }
 
     /// Converts everything to JSON.
     pub fn to_json(&self) -> Value {
         let latencies = &self.latencies;
         let requests_per_second =
-            if self.seconds > 0.0 { self.answers as f64 / self.seconds } else { 0.0 };
+            if self.seconds > 0.0 { self.responses as f64 / self.seconds } else { 0.0 };
         json!({
-            "answers": self.answers,
-            "good_answers": self.good_answers,
+            "responses": self.responses,
+            "good_responses": self.good_responses,
             "seconds": rounded(self.seconds, 3),
             "requests_per_second": rounded(requests_per_second, 1),
             "latency_us": {
@@ -115,8 +115,8 @@ impl Report {
                 "processes": self.after.processes,
             },
             "errors": {
-                "bad_answers": self.errors.bad_answers,
-                "missing_answers": self.errors.missing_answers,
+                "bad_responses": self.errors.bad_responses,
+                "missing_responses": self.errors.missing_responses,
                 "connections_never_served": self.errors.connections_never_served,
                 "failed_connections": self.errors.failed_connections,
                 "idle_connections_lost": self.errors.idle_connections_lost,

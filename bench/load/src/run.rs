@@ -1,7 +1,7 @@
 //! One run: idle connections, warm-up, the measured part, the end.
 //!
 //! The drivers (`fastcgi.rs`, `http.rs`) call [`Run::may_begin`] before each request and
-//! [`Run::answered`] after it; both are cheap. The server is observed (`process.rs`) only at the start
+//! [`Run::record_response`] after it; both are cheap. The server is observed (`process.rs`) only at the start
 //! and the end of the measured part.
 
 use std::cell::{Cell, RefCell};
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use event_loop::{Task, time};
 
-use crate::answer::Expected;
 use crate::latencies::Latencies;
 use crate::options::Options;
 use crate::process::{self, Memory, Processor};
 use crate::report::{Errors, Report};
+use crate::response::Expected;
 use crate::{fastcgi, http, parameters};
 
 /// How often to check whether the run is over while no response arrives.
@@ -38,8 +38,8 @@ pub struct Run {
     pub buffer: RefCell<BytesMut>,
     phase: Cell<Phase>,
     issued: Cell<u64>,
-    answers: Cell<u64>,
-    last_answer: Cell<Instant>,
+    responses: Cell<u64>,
+    last_response: Cell<Instant>,
     measured: RefCell<Measured>,
     errors: RefCell<Errors>,
 }
@@ -59,7 +59,7 @@ struct Measured {
     begin: Option<(Instant, Processor)>,
     end: Option<(Instant, Processor)>,
     good: u64,
-    answers: u64,
+    responses: u64,
     latencies: Latencies,
 }
 
@@ -69,11 +69,11 @@ pub struct Served {
     /// Requests sent.
     pub sent: u64,
     /// Responses received, correct or not.
-    pub answered: u64,
+    pub responses: u64,
     /// When the first request was sent, or the first connect failed.
     pub since: Option<Instant>,
     /// When the first response arrived.
-    pub first_answer: Option<Instant>,
+    pub first_response: Option<Instant>,
 }
 
 /// Sends the load and returns what was measured.
@@ -122,10 +122,10 @@ impl Served {
     }
 
     /// Records a response.
-    pub fn answer(served: &Cell<Served>) {
+    pub fn record_response(served: &Cell<Served>) {
         let before = served.get();
-        let first_answer = before.first_answer.or_else(|| Some(Instant::now()));
-        served.set(Served { answered: before.answered + 1, first_answer, ..before });
+        let first_response = before.first_response.or_else(|| Some(Instant::now()));
+        served.set(Served { responses: before.responses + 1, first_response, ..before });
     }
 }
 
@@ -157,8 +157,8 @@ impl Run {
             buffer: RefCell::new(BytesMut::new()),
             phase: Cell::new(Phase::Preparing),
             issued: Cell::new(0),
-            answers: Cell::new(0),
-            last_answer: Cell::new(Instant::now()),
+            responses: Cell::new(0),
+            last_response: Cell::new(Instant::now()),
             measured: RefCell::default(),
             errors: RefCell::default(),
             options,
@@ -167,11 +167,11 @@ impl Run {
 
     /// Returns whether one more request may be sent, and counts it.
     pub fn may_begin(&self) -> bool {
-        let may = self.may_go_on();
-        if may {
+        let may_begin = self.may_go_on();
+        if may_begin {
             self.issued.set(self.issued.get() + 1);
         }
-        may
+        may_begin
     }
 
     /// Whether a request is left to be sent.
@@ -184,20 +184,20 @@ impl Run {
     }
 
     /// Records a response: when its request was started, and what is wrong with it.
-    pub fn answered(&self, started: Instant, fault: Option<String>) {
+    pub fn record_response(&self, started: Instant, fault: Option<String>) {
         let now = Instant::now();
-        self.last_answer.set(now);
-        self.answers.set(self.answers.get() + 1);
+        self.last_response.set(now);
+        self.responses.set(self.responses.get() + 1);
         let good = fault.is_none();
         if let Some(fault) = fault {
             let mut errors = self.errors.borrow_mut();
-            errors.bad_answers += 1;
+            errors.bad_responses += 1;
             errors.note(fault);
         }
         match self.phase.get() {
             Phase::Preparing | Phase::Over => {}
             Phase::WarmingUp => {
-                if self.answers.get() >= self.options.warm_up {
+                if self.responses.get() >= self.options.warm_up {
                     self.begin_measuring();
                 }
             }
@@ -205,8 +205,8 @@ impl Run {
                 let mut measured = self.measured.borrow_mut();
                 measured.latencies.add(now - started);
                 measured.good += u64::from(good);
-                measured.answers += 1;
-                let enough = self.options.requests == Some(measured.answers);
+                measured.responses += 1;
+                let enough = self.options.requests == Some(measured.responses);
                 drop(measured);
                 if enough || self.time_is_up(now) {
                     self.end();
@@ -217,10 +217,10 @@ impl Run {
 
     /// Records an idle connection's only response, which is not part of the load.
     pub fn prepared(&self, fault: Option<String>) {
-        self.last_answer.set(Instant::now());
+        self.last_response.set(Instant::now());
         if let Some(fault) = fault {
             let mut errors = self.errors.borrow_mut();
-            errors.bad_answers += 1;
+            errors.bad_responses += 1;
             errors.note(fault);
         }
     }
@@ -249,7 +249,7 @@ impl Run {
                 (event_loop::spawn(task), served)
             })
             .collect();
-        self.last_answer.set(Instant::now());
+        self.last_response.set(Instant::now());
         while idle.iter().any(|(_, served)| !served.get()) && self.is_patient() {
             time::sleep(LOOK).await;
         }
@@ -257,7 +257,7 @@ impl Run {
     }
 
     fn begin(&self) {
-        self.last_answer.set(Instant::now());
+        self.last_response.set(Instant::now());
         self.phase.set(Phase::WarmingUp);
         if self.options.warm_up == 0 {
             self.begin_measuring();
@@ -291,7 +291,7 @@ impl Run {
     }
 
     fn is_patient(&self) -> bool {
-        self.last_answer.get().elapsed().as_secs_f64() < self.options.patience
+        self.last_response.get().elapsed().as_secs_f64() < self.options.patience
     }
 
     /// Whether a connection was starved while others were served: no response before the end of the
@@ -301,7 +301,7 @@ impl Run {
         let measured = self.measured.borrow();
         let end = measured.end.map_or_else(Instant::now, |(end, _)| end);
         let long = measured.begin.map_or(Duration::ZERO, |(begin, _)| (end - begin) / 2);
-        served.first_answer.is_none_or(|first| first > end)
+        served.first_response.is_none_or(|first| first > end)
             && served.since.is_some_and(|since| end.saturating_duration_since(since) >= long)
     }
 
@@ -317,10 +317,10 @@ impl Run {
         [before, with_idle, after]: [Memory; 3],
     ) -> Result<Report, String> {
         let mut errors = self.errors.take();
-        if self.answers.get() == 0 && errors.failed_connections > 0 {
+        if self.responses.get() == 0 && errors.failed_connections > 0 {
             return Err(format!("no response came from {}: {}", self.options.to, errors.first));
         }
-        errors.missing_answers = self.issued.get() - self.answers.get().min(self.issued.get());
+        errors.missing_responses = self.issued.get() - self.responses.get().min(self.issued.get());
         let idle_unserved = idle.iter().filter(|(_, served)| !served.get()).count() as u64;
         errors.connections_never_served = never_served + idle_unserved;
         errors.idle_connections_lost =
@@ -338,8 +338,8 @@ impl Run {
             _ => (0.0, Processor::default()),
         };
         Ok(Report {
-            answers: measured.answers,
-            good_answers: measured.good,
+            responses: measured.responses,
+            good_responses: measured.good,
             seconds,
             latencies: measured.latencies.percentiles(),
             processor,

@@ -96,32 +96,32 @@ fn every_shape_of_load_is_answered() {
     for (name, http, change) in cases {
         let report = send(http, change);
         assert!(report.errors.is_empty(), "{name}: {:?}", report.errors);
-        assert_eq!(report.answers, 100, "{name}");
-        assert_eq!(report.good_answers, 100, "{name}");
+        assert_eq!(report.responses, 100, "{name}");
+        assert_eq!(report.good_responses, 100, "{name}");
         assert!(report.latencies.p50 > 0.0 && report.latencies.max >= report.latencies.p999);
         assert!(report.after.peak_kib > 500, "{name}: {:?}", report.after);
     }
 }
 
 #[test]
-fn bad_answers_are_counted() {
+fn bad_responses_are_counted() {
     let status = send(false, |it| it.path = "/refused".to_owned());
-    assert_eq!(status.errors.bad_answers, 100);
+    assert_eq!(status.errors.bad_responses, 100);
     assert_eq!(status.errors.first, "the status is 403");
-    assert_eq!(status.good_answers, 0);
+    assert_eq!(status.good_responses, 0);
     let text = send(false, |it| it.expect_text = Some("Hello!".to_owned()));
-    assert_eq!(text.errors.bad_answers, 100);
+    assert_eq!(text.errors.bad_responses, 100);
     let length = send(true, |it| (it.expect_text, it.expect_length) = (None, Some(3)));
-    assert_eq!(length.errors.bad_answers, 100);
+    assert_eq!(length.errors.bad_responses, 100);
 }
 
 #[test]
-fn missing_answers_end_the_run_and_are_counted() {
+fn missing_responses_end_the_run_and_are_counted() {
     let report = send(false, |it| {
         (it.path, it.connections, it.patience) = ("/never".to_owned(), 3, 0.3);
     });
-    assert_eq!(report.answers, 0);
-    assert_eq!(report.errors.missing_answers, 3);
+    assert_eq!(report.responses, 0);
+    assert_eq!(report.errors.missing_responses, 3);
     assert_eq!(report.errors.connections_never_served, 3);
 }
 
@@ -145,18 +145,18 @@ fn connections_that_are_never_served_are_counted() {
         let mut listener = Listener::bind(&address).unwrap();
         let _server = event_loop::spawn(async move {
             let (mut first, _) = listener.accept().await.unwrap();
-            answer_all(&mut first).await.unwrap();
+            respond_to_all(&mut first).await.unwrap();
         });
         options.seconds = Some(0.5);
         load::run::run(options).await.unwrap()
     })
     .unwrap();
-    assert!(report.answers > 0);
+    assert!(report.responses > 0);
     assert_eq!(report.errors.connections_never_served, 3, "{:?}", report.errors);
-    assert_eq!(report.errors.missing_answers, 3, "{:?}", report.errors);
+    assert_eq!(report.errors.missing_responses, 3, "{:?}", report.errors);
 }
 
-async fn answer_all(stream: &mut Stream) -> io::Result<()> {
+async fn respond_to_all(stream: &mut Stream) -> io::Result<()> {
     use fastcgi_server::{Connection, Event, Limits};
     let mut protocol = Connection::new(Limits::default());
     loop {

@@ -25,7 +25,7 @@ impl Expected {
     /// Returns what is wrong with a response's status and body, if anything.
     fn fault(&self, status: Option<u16>, body: &Body) -> Option<String> {
         match status {
-            None => return Some("the answer has no head".to_owned()),
+            None => return Some("the response has no head".to_owned()),
             Some(status) if status != self.status => {
                 return Some(format!("the status is {status}"));
             }
@@ -71,18 +71,18 @@ impl Body {
 }
 
 /// Larger than any response head here.
-const MOST_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// A CGI response (RFC 3875 §6), parsed from the chunks of a stream.
 #[derive(Clone, Debug, Default)]
-pub struct CgiAnswer {
+pub struct CgiResponse {
     /// The part of the head that has arrived, until it is complete.
     head: Vec<u8>,
     status: Option<u16>,
     body: Body,
 }
 
-impl CgiAnswer {
+impl CgiResponse {
     /// Takes the next chunk.
     pub fn add(&mut self, data: &[u8], expected: &Expected) {
         if self.status.is_some() {
@@ -100,7 +100,7 @@ impl CgiAnswer {
             self.status = Some(cgi_status(&self.head[..end]));
             let rest = self.head.split_off(end);
             self.body.add(&rest, expected);
-        } else if self.head.len() > MOST_HEAD_BYTES {
+        } else if self.head.len() > MAX_HEAD_BYTES {
             self.status = Some(0);
         }
     }
@@ -113,15 +113,15 @@ impl CgiAnswer {
 
 /// An HTTP response whose status is known.
 #[derive(Clone, Debug)]
-pub struct HttpAnswer {
+pub struct HttpResponse {
     status: u16,
     body: Body,
 }
 
-impl HttpAnswer {
+impl HttpResponse {
     /// Creates one without a body yet.
-    pub fn new(status: u16) -> HttpAnswer {
-        HttpAnswer { status, body: Body::default() }
+    pub fn new(status: u16) -> HttpResponse {
+        HttpResponse { status, body: Body::default() }
     }
 
     /// Takes the next chunk of the body.
@@ -181,16 +181,16 @@ mod tests {
         Expected { status, text: text.map(Bytes::from), length }
     }
 
-    fn fault(answer: &[u8], cut: usize, expected: &Expected) -> Option<String> {
-        let mut parsed = CgiAnswer::default();
-        answer.chunks(cut).for_each(|piece| parsed.add(piece, expected));
+    fn fault(response: &[u8], cut: usize, expected: &Expected) -> Option<String> {
+        let mut parsed = CgiResponse::default();
+        response.chunks(cut).for_each(|piece| parsed.add(piece, expected));
         parsed.fault(expected)
     }
 
     #[test]
-    fn answers_in_every_cut() {
+    fn responses_in_every_cut() {
         let hello = expected(200, Some("Hello"), None);
-        for (answer, expected, good) in [
+        for (response, expected, good) in [
             (&b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nHello"[..], &hello, true),
             (b"Content-Type: text/plain\n\nHello", &hello, true),
             (b"status: 200\n\nHello!", &hello, false),
@@ -203,9 +203,9 @@ mod tests {
             (b"Status: 404 Not Found\r\n\r\nabc", &expected(404, None, Some(3)), true),
             (b"Status: 404 Not Found\r\n\r\nabcd", &expected(404, None, Some(3)), false),
         ] {
-            for cut in 1..=answer.len().max(1) {
-                let fault = fault(answer, cut, expected);
-                let shown = String::from_utf8_lossy(answer);
+            for cut in 1..=response.len().max(1) {
+                let fault = fault(response, cut, expected);
+                let shown = String::from_utf8_lossy(response);
                 assert_eq!(fault.is_none(), good, "{shown:?} cut at {cut}: {fault:?}");
             }
         }
