@@ -172,16 +172,16 @@ impl Reactor {
             count(|counters| &counters.idle_waits);
         } else if poll.is_none() {
             // Nothing is watched, and there is no need to sleep.
-            turn::waits();
-            turn::works();
+            turn::begin_wait();
+            turn::end_wait();
             events.clear();
             return Ok(events);
         }
         count(|counters| &counters.waits);
         let poll = self.get_or_create(&mut poll)?;
-        turn::waits();
+        turn::begin_wait();
         let result = poll.poll(&mut events, timeout);
-        turn::works();
+        turn::end_wait();
         match result {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),

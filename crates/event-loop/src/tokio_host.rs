@@ -43,8 +43,8 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
     let runtime = Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(turn::waits)
-        .on_thread_unpark(turn::works)
+        .on_thread_park(turn::begin_wait)
+        .on_thread_unpark(turn::end_wait)
         .build()?;
     runtime.block_on(async {
         let state = Entered::new()?;
@@ -57,7 +57,7 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
         let mut tick = pin!(tokio::time::sleep(Duration::ZERO));
         poll_fn(|context| {
             let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), context);
-            if polled.is_pending() && interval::runs() {
+            if polled.is_pending() && interval::is_armed() {
                 poll_tick(tick.as_mut(), context);
             }
             polled

@@ -24,7 +24,7 @@ use crate::output::read_to_end;
 #[derive(Debug)]
 pub struct Child {
     key: Key,
-    number: u32,
+    pid: u32,
     /// The child's standard input, if it is a pipe. Dropping it closes the pipe.
     pub stdin: Option<Writer>,
     /// The child's standard output, if it is a pipe.
@@ -38,14 +38,14 @@ pub struct Child {
 
 impl Child {
     /// Registers a child that has just been started, and returns its handle.
-    pub(crate) fn register(number: u32, recipient: Recipient) -> io::Result<Child> {
-        let key = children::insert(number, recipient)?;
-        Ok(Child { key, number, stdin: None, stdout: None, stderr: None, alarm: None })
+    pub(crate) fn register(pid: u32, recipient: Recipient) -> io::Result<Child> {
+        let key = children::insert(pid, recipient)?;
+        Ok(Child { key, pid, stdin: None, stdout: None, stderr: None, alarm: None })
     }
 
     /// Returns the pid. Once the child has been reaped, it may belong to another process.
     pub fn id(&self) -> u32 {
-        self.number
+        self.pid
     }
 
     /// Waits until the child has exited. Closes its standard input first, because it may wait for end-of-file. Reads

@@ -55,7 +55,7 @@ struct Table {
 
 #[derive(Debug)]
 struct ChildRow {
-    number: u32,
+    pid: u32,
     recipient: Recipient,
     /// How it ended, once it has been reaped.
     ending: Option<Ending>,
@@ -106,16 +106,16 @@ impl ChildRow {
 
     fn ask(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
         if let Recipient::Group(_) = self.recipient {
-            if !has_ended(self.number)? {
+            if !has_ended(self.pid)? {
                 return Ok(None);
             }
-            // Until the leader is reaped, no other group can have its number. An error means an empty group.
+            // Until the leader is reaped, no other group can have its id. An error means an empty group.
             let _ = self.recipient.send(RawSignal::KILL);
         }
-        wait::reap(self.number)
+        wait::reap(self.pid)
     }
 
-    /// Sends a signal unless the child has been reaped, when its number may have been reused.
+    /// Sends a signal unless the child has been reaped, when its pid may have been reused.
     fn send(&self, signal: RawSignal) -> io::Result<()> {
         if self.ending.is_some() {
             return Ok(());
@@ -137,9 +137,9 @@ pub(crate) fn watch() -> io::Result<()> {
         return Ok(());
     }
     let mut sigchld = signals::listen(&[Signal::Child])?;
-    let ends_all = EndsAllChildren::begin();
+    let kill_all_on_drop = KillAllOnDrop::begin();
     let reaping = event_loop::spawn(async move {
-        let _ends_all = ends_all;
+        let _kill_all_on_drop = kill_all_on_drop;
         loop {
             poll_fn(|context| poll_all(&mut sigchld, context)).await;
             reap();
@@ -158,20 +158,20 @@ fn poll_all(signals: &mut Signals, context: &mut Context<'_>) -> Poll<()> {
     if received { Poll::Ready(()) } else { Poll::Pending }
 }
 
-/// Ends all children when the reaping task is dropped with its loop.
-struct EndsAllChildren(());
+/// Kills all children when the reaping task is dropped with its loop.
+struct KillAllOnDrop(());
 
-impl EndsAllChildren {
+impl KillAllOnDrop {
     fn begin() -> Self {
         TABLE.with(|table| table.is_watched.set(true));
-        EndsAllChildren(())
+        KillAllOnDrop(())
     }
 }
 
-impl Drop for EndsAllChildren {
+impl Drop for KillAllOnDrop {
     fn drop(&mut self) {
         TABLE.with(|table| table.is_watched.set(false));
-        end_all();
+        kill_all();
     }
 }
 
@@ -191,7 +191,7 @@ fn reap() {
 
 /// Kills and reaps all children at the end of the loop. Waits until they have exited, but not forever: SIGKILL does
 /// not end a process that hangs in the kernel.
-fn end_all() {
+fn kill_all() {
     let deadline = Instant::now() + END_PATIENCE;
     for key in keys() {
         loop {
@@ -235,16 +235,16 @@ fn with_rows<R>(action: impl FnOnce(&mut BTreeMap<Key, ChildRow>) -> R) -> R {
 // What handles ask.
 
 /// Adds a child that has just been started.
-pub(crate) fn insert(number: u32, recipient: Recipient) -> io::Result<Key> {
+pub(crate) fn insert(pid: u32, recipient: Recipient) -> io::Result<Key> {
     watch()?;
     TABLE.with(|table| table.started.set(table.started.get() + 1));
-    Ok(insert_row(number, recipient, false))
+    Ok(insert_row(pid, recipient, false))
 }
 
-fn insert_row(number: u32, recipient: Recipient, in_background: bool) -> Key {
+fn insert_row(pid: u32, recipient: Recipient, in_background: bool) -> Key {
     let key = Key::next();
     let row = ChildRow {
-        number,
+        pid,
         recipient,
         ending: None,
         usage: Usage::default(),
@@ -336,8 +336,8 @@ pub(crate) fn unknown_child() -> io::Error {
 // Forks and other programs.
 
 /// Adds a child without a handle: it is reaped when it exits, and never killed.
-pub(crate) fn keep_in_background(number: u32) {
-    insert_row(number, Recipient::Process(number), true);
+pub(crate) fn keep_in_background(pid: u32) {
+    insert_row(pid, Recipient::Process(pid), true);
 }
 
 /// Takes over the children that this process had before it executed this program ([`reexec`](crate::reexec)): they
@@ -423,18 +423,20 @@ pub(crate) enum Recipient {
 impl Recipient {
     fn send(self, signal: RawSignal) -> io::Result<()> {
         match self {
-            Recipient::Process(number) => rustix::process::kill_process(pid(number)?, signal)?,
-            Recipient::Group(number) => rustix::process::kill_process_group(pid(number)?, signal)?,
+            Recipient::Process(pid) => rustix::process::kill_process(checked_pid(pid)?, signal)?,
+            Recipient::Group(pid) => {
+                rustix::process::kill_process_group(checked_pid(pid)?, signal)?
+            }
         }
         Ok(())
     }
 }
 
 /// Converts a pid. Refuses 0 and 1: as a group, they would mean our own group and all processes.
-fn pid(number: u32) -> io::Result<Pid> {
-    i32::try_from(number)
+fn checked_pid(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid)
         .ok()
-        .filter(|number| *number > 1)
+        .filter(|pid| *pid > 1)
         .and_then(Pid::from_raw)
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
@@ -442,7 +444,7 @@ fn pid(number: u32) -> io::Result<Pid> {
 /// Returns whether a child has exited. Does not reap it, so its pid and its group's stay reserved.
 fn has_ended(child: u32) -> io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Ok(rustix::process::waitid(WaitId::Pid(pid(child)?), options)?.is_some())
+    Ok(rustix::process::waitid(WaitId::Pid(checked_pid(child)?), options)?.is_some())
 }
 
 /// Returns the pids of this process's children, including those from before this program was executed.
@@ -450,11 +452,11 @@ fn child_pids() -> Vec<u32> {
     let own = std::process::id();
     // A single file, if the kernel has it (since Linux 3.5, depending on its configuration).
     if let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{own}/children")) {
-        return text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+        return text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     }
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter(|number| parent_of(*number) == Some(own)).collect()
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent_of(*pid) == Some(own)).collect()
 }
 
 fn parent_of(process: u32) -> Option<u32> {

@@ -145,17 +145,17 @@ impl Command {
     ///   if the account has too many processes: try again later.
     pub fn spawn(&mut self) -> io::Result<Child> {
         children::watch()?;
-        let lifted = Lifted::for_now();
+        let lifted = Lifted::begin();
         let started = self.inner.spawn();
         drop(lifted);
         let mut started = started?;
         let pipes = (started.stdin.take(), started.stdout.take(), started.stderr.take());
         // std neither kills nor reaps a child whose handle is dropped.
-        let number = started.id();
+        let pid = started.id();
         let recipient =
-            if self.leads_group { Recipient::Group(number) } else { Recipient::Process(number) };
+            if self.leads_group { Recipient::Group(pid) } else { Recipient::Process(pid) };
         // From here on, an error drops the handle, which kills the child and gets it reaped.
-        let mut child = Child::register(number, recipient)?;
+        let mut child = Child::register(pid, recipient)?;
         if let Some(deadline) = self.deadline {
             child.expire_after(deadline);
         }

@@ -67,9 +67,9 @@ pub fn fork() -> io::Result<Forked> {
     let parent = std::process::id();
     let blocked = AllBlocked::begin()?;
     match sys::fork::fork()? {
-        sys::fork::Forked::Parent(number) => {
+        sys::fork::Forked::Parent(pid) => {
             drop((theirs, blocked));
-            children::keep_in_background(number);
+            children::keep_in_background(pid);
             let original = Original { gate: File::from(ours) };
             // Blocks only for a few system calls of the child.
             let mut byte = [0];

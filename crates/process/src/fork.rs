@@ -59,8 +59,8 @@ pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<
     let _ = io::stdout().flush();
     let parent = std::process::id();
     let blocked = AllBlocked::begin()?;
-    let number = match sys::fork::fork()? {
-        Forked::Parent(number) => number,
+    let pid = match sys::fork::fork()? {
+        Forked::Parent(pid) => pid,
         Forked::Child => {
             let output = output.as_ref().map(|(_, writer)| writer);
             let code = match set_up(&options, output, parent, blocked) {
@@ -75,11 +75,11 @@ pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<
             exit_at_once(code)
         }
     };
-    make_group_leader(number);
+    make_group_leader(pid);
     drop(blocked);
     // Only the child needs what `main` holds.
     drop(main);
-    let mut child = Child::register(number, Recipient::Group(number))?;
+    let mut child = Child::register(pid, Recipient::Group(pid))?;
     child.stderr = output.map(|(reader, _writer)| Reader::from_fd(reader)).transpose()?;
     Ok(child)
 }

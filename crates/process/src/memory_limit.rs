@@ -57,7 +57,7 @@ pub(crate) struct Lifted(Option<Rlimit>);
 
 impl Lifted {
     /// Lifts the limit if ours is in force.
-    pub(crate) fn for_now() -> Lifted {
+    pub(crate) fn begin() -> Lifted {
         let ours = LIMITED.load(Ordering::Relaxed).then(|| getrlimit(Resource::As));
         if ours.is_some() {
             lift_limit();

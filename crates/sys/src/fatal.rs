@@ -12,11 +12,8 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::alternate_stack;
 use crate::signals::{
-    PreviousAction, default_action, restore_action, set_info_action_blocking_all,
+    FAULTS, PreviousAction, default_action, restore_action, set_info_action_blocking_all,
 };
-
-const SIGNALS: [c_int; 5] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// What the kernel reports about a fatal signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +47,8 @@ pub fn catch(on_fatal: fn(&FatalSignal)) -> io::Result<Guard> {
     alternate_stack::make()?;
     ON_FATAL.get_or_init(|| on_fatal);
     // Grows signal by signal, so that after a failure the drop restores exactly what was changed.
-    let mut guard = Guard { previous: Vec::with_capacity(SIGNALS.len()) };
-    for signal in SIGNALS {
+    let mut guard = Guard { previous: Vec::with_capacity(FAULTS.len()) };
+    for signal in FAULTS {
         let previous = set_info_action_blocking_all(signal, handle, libc::SA_ONSTACK)?;
         guard.previous.push((signal, previous));
     }

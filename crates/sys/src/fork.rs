@@ -39,7 +39,7 @@ pub fn fork() -> io::Result<Forked> {
     // consistent memory, and every lock is free or held by code that continues in it.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Forked::Child),
-        number => Ok(Forked::Parent(number as u32)),
+        pid => Ok(Forked::Parent(pid as u32)),
     }
 }
 

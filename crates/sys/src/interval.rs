@@ -17,7 +17,7 @@ static ON_TICK: OnceLock<fn()> = OnceLock::new();
 /// Whether there is a [`Ticker`].
 static HAS_TICKER: AtomicBool = AtomicBool::new(false);
 /// Whether the timer is armed.
-static RUNS: AtomicBool = AtomicBool::new(false);
+static ARMED: AtomicBool = AtomicBool::new(false);
 
 /// Keeps the handler of SIGALRM installed.
 #[derive(Debug)]
@@ -61,33 +61,33 @@ extern "C" fn on_alarm(_: c_int) {
     }
 }
 
-/// Returns whether [`arm`] would start the timer: there is a [`Ticker`], and the timer does not run.
+/// Returns whether [`arm`] would start the timer: there is a [`Ticker`], and the timer is not armed.
 #[inline]
 pub fn can_be_armed() -> bool {
-    HAS_TICKER.load(Ordering::Relaxed) && !RUNS.load(Ordering::Relaxed)
+    HAS_TICKER.load(Ordering::Relaxed) && !ARMED.load(Ordering::Relaxed)
 }
 
 /// Starts the timer. Costs one system call.
 pub fn arm() {
-    RUNS.store(true, Ordering::Relaxed);
+    ARMED.store(true, Ordering::Relaxed);
     set_timer(1);
 }
 
-/// Returns whether the timer runs.
-pub fn runs() -> bool {
-    RUNS.load(Ordering::Relaxed)
+/// Returns whether the timer is armed.
+pub fn is_armed() -> bool {
+    ARMED.load(Ordering::Relaxed)
 }
 
-/// Stops the timer if it runs. Async-signal-safe.
+/// Stops the timer if it is armed. Async-signal-safe.
 pub fn disarm() {
-    if RUNS.swap(false, Ordering::Relaxed) {
+    if ARMED.swap(false, Ordering::Relaxed) {
         set_timer(0);
     }
 }
 
-/// Records in a forked child that the timer does not run: a child does not inherit it.
+/// Records in a forked child that the timer is not armed: a child does not inherit it.
 pub fn forget() {
-    RUNS.store(false, Ordering::Relaxed);
+    ARMED.store(false, Ordering::Relaxed);
 }
 
 /// Sets the interval of SIGALRM; 0 stops it.

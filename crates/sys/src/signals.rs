@@ -9,5 +9,6 @@ pub use action::{
     restore_action,
 };
 pub(crate) use action::{set_action_blocking_all, set_info_action_blocking_all};
+pub(crate) use mask::FAULTS;
 pub use mask::{AllBlocked, Held, hold_for_exec, hold_for_exec_only, release_held};
 pub use slot::{SignalSlot, forget_all_slots};

@@ -10,13 +10,13 @@ static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// Records that the loop starts to wait.
 #[inline]
-pub fn waits() {
+pub fn begin_wait() {
     TURN.store(TURN.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Relaxed);
 }
 
-/// Records that the loop has waited and works.
+/// Records that the loop has waited and works again.
 #[inline]
-pub fn works() {
+pub fn end_wait() {
     TURN.store(TURN.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
 }
 

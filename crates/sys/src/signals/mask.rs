@@ -40,8 +40,9 @@ impl Drop for AllBlocked {
 /// The signals that must not arrive while a program has no handlers for them: they would terminate it or be lost.
 const HELD: [c_int; 5] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGCHLD, libc::SIGALRM];
 
-/// The signals of faults: while blocked they terminate the process without calling a handler.
-const FAULTS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+/// The signals of faults, and SIGABRT. While blocked, a fault terminates the process without calling a handler.
+pub(crate) const FAULTS: [c_int; 5] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// The mask as it was before [`hold_for_exec`].
 #[derive(Debug)]
