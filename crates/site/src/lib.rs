@@ -15,7 +15,7 @@
 //!   bodies, errors as values;
 //! - `store/` the site's data, in one SQLite file for all its processes;
 //! - `tool.rs` the entry of the table, `server.rs` what the program reports about itself, `password.rs`, `random.rs`,
-//!   `pause.rs`.
+//!   `pause.rs`, `words.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
 //!
@@ -39,6 +39,7 @@ mod settings;
 pub mod store;
 pub mod testing;
 mod tool;
+mod words;
 
 pub use crate::http::assets;
 pub use crate::http::base_path::BasePath;
@@ -58,3 +59,4 @@ pub use settings::{ALL_TOOLS, SiteSettings};
 pub use store::{Store, StoreError};
 pub use tera::{Context, context};
 pub use tool::{Access, Runs, Template, Tool, tool_at};
+pub use words::grouped;

@@ -302,8 +302,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::testing::{TestResponse, request, send};
-    use crate::{Access, Runs, Tool};
+    use crate::Tool;
+    use crate::testing::{SAMPLE, TestResponse, request, send};
 
     #[derive(Deserialize)]
     struct Wanted {
@@ -312,13 +312,6 @@ mod tests {
     }
 
     const TOOL: Tool = Tool {
-        name: "sample",
-        title: "Sample",
-        summary: "A tool for tests.",
-        icon: "tool",
-        access: Access::Open,
-        runs: Runs::Inline,
-        pages: &[],
         router: || {
             Router::new()
                 .route("/form", post(async |_: Form<Wanted>| "fine"))
@@ -331,6 +324,7 @@ mod tests {
                 .route("/leak", get(async || (StatusCode::BAD_GATEWAY, "no route to db.internal")))
                 .route("/json-words", get(async || (StatusCode::CONFLICT, Json("taken"))))
         },
+        ..SAMPLE
     };
 
     fn ask(method: &str, path: &str, content_type: &str, body: &str, accept: &str) -> TestResponse {

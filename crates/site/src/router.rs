@@ -203,19 +203,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::Access;
     use crate::login::authorizer::AuthorizerQuery;
     use crate::server::{Server, ServerFacts};
-    use crate::testing::{TestResponse, get as get_page, request, send};
-    use crate::{Access, Runs};
+    use crate::testing::{SAMPLE, TestResponse, get as get_page, request, send};
 
     const TOOL: Tool = Tool {
-        name: "sample",
-        title: "Sample",
-        summary: "A tool for tests.",
-        icon: "tool",
-        access: Access::Open,
-        runs: Runs::Inline,
-        pages: &[],
         router: || {
             Router::new()
                 .route("/", get(async || "sample"))
@@ -227,6 +220,7 @@ mod tests {
                     get(async || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")])),
                 )
         },
+        ..SAMPLE
     };
 
     fn site() -> Router {
@@ -512,17 +506,12 @@ mod tests {
     fn server_errors_have_a_reference_and_client_errors_do_not() {
         const FAILS: &[Tool] = &[Tool {
             name: "fails",
-            title: "Fails",
-            summary: "Always.",
-            icon: "checksum",
-            access: Access::Open,
-            runs: Runs::Inline,
-            pages: &[],
             router: || {
                 let failure =
                     || HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause("a secret");
                 Router::new().route("/", get(async move || failure()))
             },
+            ..SAMPLE
         }];
         for (path, shown) in [("/tools/fails", true), ("/nowhere", false)] {
             const FACTS: ServerFacts =

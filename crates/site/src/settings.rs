@@ -70,11 +70,10 @@ pub const ALL_TOOLS: &str = "all";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::SAMPLE;
 
     fn tool(name: &'static str, access: Access) -> Tool {
-        let router = axum::Router::new;
-        let runs = crate::Runs::Inline;
-        Tool { name, title: "", summary: "", icon: "tool", access, runs, pages: &[], router }
+        Tool { name, access, ..SAMPLE }
     }
 
     #[test]

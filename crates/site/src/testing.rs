@@ -17,6 +17,8 @@ use http_body::Frame;
 use tower_service::Service;
 
 use crate::http::request_body::Chunks;
+#[cfg(test)]
+use crate::tool::{Access, Runs, Tool};
 
 /// A response, read to its end.
 #[derive(Clone, Debug)]
@@ -116,6 +118,19 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+/// A tool without a page, for the site's own tests.
+#[cfg(test)]
+pub(crate) const SAMPLE: Tool = Tool {
+    name: "sample",
+    title: "Sample",
+    summary: "A tool for tests.",
+    icon: "tool",
+    access: Access::Open,
+    runs: Runs::Inline,
+    pages: &[],
+    router: Router::new,
+};
 
 fn built(request: http::request::Builder, body: Body) -> Request<Body> {
     request.body(body).expect("the request cannot be built")

@@ -143,18 +143,14 @@ impl Tool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::SAMPLE;
 
     #[test]
     fn paths_belong_to_tools() {
         let tool = |name| Tool {
             name,
-            title: "",
-            summary: "",
-            icon: "tool",
-            access: Access::Open,
             runs: Runs::Chosen(|uri| uri.query().map(|_| Limits::DEFAULT)),
-            pages: &[],
-            router: axum::Router::new,
+            ..SAMPLE
         };
         let tools = [tool("one"), tool("two")];
         for (path, name) in [

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, by the first part of a module's path.
 const FLOORS: [&[&str]; 7] = [
-    &["password", "pause", "random", "server", "tool"],
+    &["password", "pause", "random", "server", "tool", "words"],
     &["store"],
     &["http"],
     &["pages"],

@@ -173,17 +173,10 @@ mod tests {
     use http_body::SizeHint;
 
     use super::*;
-    use crate::testing::{TestResponse, body_of_chunks, request, send};
-    use crate::{Access, Runs, SiteSettings, Tool};
+    use crate::testing::{SAMPLE, TestResponse, body_of_chunks, request, send};
+    use crate::{SiteSettings, Tool};
 
     const TOOL: Tool = Tool {
-        name: "sample",
-        title: "Sample",
-        summary: "A tool for tests.",
-        icon: "tool",
-        access: Access::Open,
-        runs: Runs::Inline,
-        pages: &[],
         router: || {
             let typed = |media_type: &'static str, body: Body| {
                 ([(CONTENT_TYPE, media_type), (ETAG, "\"tag\"")], body).into_response()
@@ -221,6 +214,7 @@ mod tests {
                 )
                 .route("/none", get(async || StatusCode::NO_CONTENT))
         },
+        ..SAMPLE
     };
 
     /// A stream that knows its length in advance.

@@ -14,8 +14,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use site::{
     Access, Chunks, Format, HttpError, MediaType, Multipart, Page, Runs, Template, Tool, context,
+    grouped,
 };
 
+use crate::urlencoded;
 use logic::{Algorithm, Checksums, Comparison, Digest, Digester, compare};
 
 mod logic;
@@ -61,7 +63,7 @@ async fn form(page: Page) -> Response {
 /// every body a form (`application/x-www-form-urlencoded`): there `?alg=` makes the difference.
 async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
     let (head, body) = request.into_parts();
-    let requested = query_value(head.uri.query(), "alg");
+    let requested = urlencoded::value(head.uri.query().unwrap_or_default(), "alg");
     let is_multipart = Multipart::is_in(&head.headers);
     let is_form = is_multipart || requested.is_none() && is_urlencoded(&head.headers);
     let default_format = if is_form && requested.is_none() { Format::Html } else { Format::Text };
@@ -86,10 +88,7 @@ async fn hash(page: Page, request: Request) -> Result<Response, HttpError> {
 /// because the input was not stored.
 async fn compare_again(page: Page, body: Body) -> Result<Response, HttpError> {
     let body = Chunks::new(body).collect(COMPARE_BYTES).await?;
-    let value = |name: &str| {
-        let found = form_urlencoded::parse(&body).find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into_owned())
-    };
+    let value = |name| urlencoded::value(&body, name);
     let digests: Vec<_> = Algorithm::ALL
         .into_iter()
         .filter_map(|algorithm| Digest::parse(algorithm, &value(algorithm.name())?))
@@ -155,15 +154,14 @@ async fn from_multipart(
 /// Reads a form without files: the text in its field `text`.
 async fn from_urlencoded(body: Body, algorithms: &[Algorithm]) -> Result<Submission, HttpError> {
     let body = Chunks::new(body).collect(TEXT_BYTES).await?;
-    let value = |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name);
-    let Some((_, text)) = value("text") else {
+    let Some(text) = urlencoded::value(&body, "text") else {
         return Err(HttpError::new(StatusCode::BAD_REQUEST).message(format!(
             "The form has no field \"text\". To get the digest of the body itself, add ?alg=NAME to \
              the address, where NAME is one of {}.",
             known_names()
         )));
     };
-    let expected = value("expected").map(|(_, expected)| expected.into_owned()).unwrap_or_default();
+    let expected = urlencoded::value(&body, "expected").unwrap_or_default();
     Ok(Submission { name: None, expected, checksums: of_text(&text, algorithms) })
 }
 
@@ -277,15 +275,7 @@ fn comparison_in_words(comparison: &Comparison) -> Value {
 
 /// Writes `1 byte`, `1,234 bytes`.
 fn size_in_words(bytes: u64) -> String {
-    let digits = bytes.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    format!("{grouped} {}", if bytes == 1 { "byte" } else { "bytes" })
+    format!("{} {}", grouped(bytes), if bytes == 1 { "byte" } else { "bytes" })
 }
 
 /// The requested algorithm, or all of them.
@@ -303,11 +293,6 @@ fn known_names() -> String {
     let names = Algorithm::ALL.map(Algorithm::name);
     let (last, others) = names.split_last().unwrap_or((&"", &[]));
     format!("{} and {last}", others.join(", "))
-}
-
-fn query_value(query: Option<&str>, name: &str) -> Option<String> {
-    let mut pairs = form_urlencoded::parse(query?.as_bytes());
-    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 fn is_urlencoded(headers: &HeaderMap) -> bool {

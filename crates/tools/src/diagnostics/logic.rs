@@ -6,6 +6,8 @@ use http::Uri;
 use serde::Serialize;
 use site::Limits;
 
+use crate::urlencoded::value;
+
 /// The longest sleep, longer than any web server waits.
 pub(crate) const MAX_SLEEP: Duration = Duration::from_secs(600);
 
@@ -149,7 +151,7 @@ pub(crate) enum When {
 
 /// Parses `how` and `when` of a query; the error names the valid values.
 pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
-    let how = parameter(query, "how").unwrap_or_default();
+    let how = value(query, "how").unwrap_or_default();
     if LEFT_OUT.contains(&how.as_str()) {
         return Err(format!(
             "how={how} runs C code that this program was built without; to have it: {BUILD_WITH_ALL}"
@@ -159,13 +161,13 @@ pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
         let names: Vec<_> = CULPRITS.iter().map(|culprit| culprit.how).collect();
         return Err(format!("how= is one of {}.", names.join(", ")));
     };
-    let when = match parameter(query, "when").as_deref() {
+    let when = match value(query, "when").as_deref() {
         None | Some("now") => When::Now,
         Some("answering") => When::Answering,
         Some("receiving") => When::Receiving,
         Some(_) => return Err("when= is one of now, answering, receiving.".to_owned()),
     };
-    match parameter(query, "runs").as_deref() {
+    match value(query, "runs").as_deref() {
         None | Some("inline" | "isolated") => Ok((culprit, when)),
         Some(_) => Err("runs= is one of inline, isolated.".to_owned()),
     }
@@ -173,13 +175,13 @@ pub(crate) fn crash(query: &str) -> Result<(&'static Culprit, When), String> {
 
 /// Decides where a request runs: isolated if it asks for that.
 pub(crate) fn runs(uri: &Uri) -> Option<Limits> {
-    let runs = parameter(uri.query().unwrap_or_default(), "runs");
+    let runs = value(uri.query().unwrap_or_default(), "runs");
     (runs.as_deref() == Some("isolated")).then_some(LIMITS)
 }
 
 /// Parses how long to sleep; the error names the valid values.
 pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
-    let seconds = parameter(query, "seconds").map_or(Some(1.0), |text| text.parse::<f64>().ok());
+    let seconds = value(query, "seconds").map_or(Some(1.0), |text| text.parse::<f64>().ok());
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|duration| *duration <= MAX_SLEEP)
@@ -190,12 +192,7 @@ pub(crate) fn sleep(query: &str) -> Result<Duration, String> {
 
 /// Parses how many MiB to stream; the error names the valid values.
 pub(crate) fn stream(query: &str) -> Result<u64, String> {
-    let mib = parameter(query, "mib").map_or(Some(1), |text| text.parse().ok());
+    let mib = value(query, "mib").map_or(Some(1), |text| text.parse().ok());
     mib.filter(|mib| *mib <= MAX_STREAM_MIB)
         .ok_or_else(|| format!("mib= is a whole number from 0 to {MAX_STREAM_MIB}."))
-}
-
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

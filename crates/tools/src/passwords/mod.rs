@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use site::{Access, Format, HttpError, Page, Runs, Template, Tool, context};
+use site::{Access, Format, HttpError, Page, Runs, Template, Tool, context, grouped};
 
 use logic::{Characters, Class, Passphrase, Separator, strength, time_to_guess};
 use random::{Dice, NoRandomness};
@@ -231,7 +231,7 @@ fn page_of(page: &Page, options: &Options, generated: &Generated) -> Response {
             time => &time_to_guess(generated.entropy),
             count => &options.count,
             words => &words.words,
-            list_length => &grouped(logic::words().len()),
+            list_length => &grouped(logic::words().len() as u64),
             separators => &separators,
             capitals => &words.capitals,
             digit => &words.digit,
@@ -244,14 +244,6 @@ fn page_of(page: &Page, options: &Options, generated: &Generated) -> Response {
             }),
         },
     )
-}
-
-/// Writes `2,611`.
-fn grouped(number: usize) -> String {
-    if number < 1000 {
-        return number.to_string();
-    }
-    format!("{},{:03}", grouped(number / 1000), number % 1000)
 }
 
 /// Returns what the page calls a class.

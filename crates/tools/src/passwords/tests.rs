@@ -10,7 +10,7 @@ use super::logic::{
     Characters, Class, LOOKALIKES, Passphrase, Separator, strength, time_to_guess, words,
 };
 use super::random::{Dice, NoRandomness, fair, system};
-use super::{COUNT, Kind, LENGTH, Options, TOOL, WORDS, grouped};
+use super::{COUNT, Kind, LENGTH, Options, TOOL, WORDS};
 
 const ADDRESS: &str = "/tools/passwords";
 
@@ -148,13 +148,6 @@ fn time_and_strength_are_described_in_words() {
         (840.0, "longer than the universe is old", "very strong"),
     ] {
         assert_eq!((&*time_to_guess(bits), strength(bits)), (time, is), "{bits} bits");
-    }
-}
-
-#[test]
-fn large_numbers_are_written_in_groups() {
-    for (number, text) in [(0, "0"), (999, "999"), (2048, "2,048"), (1_000_007, "1,000,007")] {
-        assert_eq!(grouped(number), text);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::login::CookiePath;
-use site::{ALL_TOOLS, Password};
+use site::{ALL_TOOLS, BasePath, Password};
 
 use super::Settings;
 use super::key::Advice;
@@ -143,16 +143,39 @@ const WORKERS: RangeInclusive<usize> = 1..=256;
 
 pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Default) };
-    let in_a_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
-    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(in_a_path) {
+    let base = BasePath::new(text);
+    if base.as_str().is_empty() && text != "/" {
         return Err(Advice::Default);
     }
-    let base = text.trim_end_matches('/');
-    settings.base = (!base.is_empty()).then(|| base.to_owned());
+    settings.base = Some(base.as_str()).filter(|base| !base.is_empty()).map(str::to_owned);
     Ok(())
 }
 
 /// A path, relative to the file it is written in.
 fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
     location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_path_that_the_site_can_be_mounted_at() {
+        for (text, expected) in [
+            ("/", Some(None)),
+            ("/project", Some(Some("/project"))),
+            ("/project/", Some(Some("/project"))),
+            ("", None),
+            ("project", None),
+            ("//host", None),
+            ("/a b", None),
+            ("/a;b", None),
+        ] {
+            let mut settings = Settings::default();
+            let location = Location::Flag("--base");
+            let taken = base(&mut settings, &Value::Text(text.to_owned()), &location).ok();
+            assert_eq!(taken.map(|()| settings.base.as_deref()), expected, "{text}");
+        }
+    }
 }

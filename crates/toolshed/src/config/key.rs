@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use site::grouped;
+
 use super::Settings;
 use super::problem::Location;
 use super::quantity::{parse_size, parse_time, show_size, show_time};
@@ -186,17 +188,4 @@ impl Key {
     fn between(&self, show: impl Fn(u64) -> String, range: &RangeInclusive<u64>) -> String {
         format!("write from \"{}\" to \"{}\"", show(*range.start()), show(*range.end()))
     }
-}
-
-/// `65536` → `65,536`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
