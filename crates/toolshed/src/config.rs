@@ -38,7 +38,7 @@ use crate::installation::{HOME_VARIABLE, LAUNCHER_VARIABLE, SETTINGS, home};
 pub(crate) const FILE_VARIABLE: &str = "TOOLSHED_CONFIG";
 
 /// Holds the password that `serve` has generated, for its workers and for later versions of the process.
-pub(crate) const GENERATED_VARIABLE: &str = "TOOLSHED_MADE_UP_PASSWORD";
+pub(crate) const GENERATED_VARIABLE: &str = "TOOLSHED_GENERATED_PASSWORD";
 
 /// Bytes of a settings file. A longer file is not one.
 const MAX_FILE_BYTES: u64 = 1 << 20;

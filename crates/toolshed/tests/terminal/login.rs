@@ -385,7 +385,7 @@ fn serve_on_loopback_generates_a_password_and_prints_it_only_at_the_terminal() {
         child.wait().unwrap();
     }
     assert!(seen[0].is_some() && seen[0] == seen[1], "it stays the same: {seen:?}");
-    assert_eq!(seen[2], None, "none is made up where one is set");
+    assert_eq!(seen[2], None, "none is generated where one is set");
 }
 
 fn logs_in_over_http(address: &str, password: &str) -> bool {
