@@ -331,13 +331,13 @@ fn a_new_password_is_rated_as_it_is_typed() {
     browser.picture("set-up");
 
     // All fields but the passwords keep their values.
-    browser.tab_to("The password again");
+    browser.tab_to("Repeat the password");
     browser.enter("correct horse batteries");
     assert!(browser.text().contains("The two passwords don't match."), "{}", browser.text());
     assert_eq!(browser.look("document.getElementById('token').value"), TOKEN);
     browser.tab_to("A password for the site");
     browser.keys(PASSWORD);
-    browser.tab_to("The password again");
+    browser.tab_to("Repeat the password");
     browser.enter(PASSWORD);
     assert_eq!(browser.path(), "/", "{}", browser.text());
 

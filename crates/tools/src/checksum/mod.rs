@@ -259,7 +259,7 @@ fn comparison_in_words(comparison: &Comparison) -> Value {
             (
                 false,
                 "It does not match.".to_owned(),
-                format!("By its length it is {}, but it differs.", titles.join(" or ")),
+                format!("Its length is that of {}, but it differs.", titles.join(" or ")),
             )
         }
         Comparison::NotADigest => (

@@ -84,7 +84,7 @@ pub(crate) const CULPRITS: &[Culprit] = &[
     },
     Culprit {
         how: "loop",
-        what: "A computation does not end.",
+        what: "A computation never ends.",
         inline: "Everybody waits, for as long as the setting `watchdog` says; then 504 for you, 503 for \
                  the others, and the program restarts.",
         isolated: "504 for you when its processor time is used up. Nobody else notices.",

@@ -26,7 +26,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "inspect",
     title: "Inspect",
-    summary: "What the server received of your request, and what its process is allowed to do.",
+    summary: "How your request reached the server, and what its process is allowed to do.",
     icon: "inspect",
     access: Access::Named,
     runs: Runs::Inline,

@@ -27,7 +27,7 @@ mod tests;
 pub(crate) const TOOL: Tool = Tool {
     name: "passwords",
     title: "Passwords",
-    summary: "Passphrases and passwords that nobody can guess, with the reason why.",
+    summary: "Passphrases and passwords that nobody can guess, and how strong they are.",
     icon: "passwords",
     access: Access::Open,
     runs: Runs::Inline,

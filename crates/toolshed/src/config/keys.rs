@@ -121,7 +121,7 @@ pub(crate) const KEYS: &[Key] = &[
         what: "How long browsers are told to use only HTTPS (Strict-Transport-Security). 0 disables it.",
         why: "A day, because it applies to the whole host, including other sites on it, and nobody can \
               click through the warning about an expired certificate. Owners who set `https = \
-              \"redirect\"` have decided for HTTPS and get half a year. docs/headers.md has the reasons.",
+              \"redirect\"` have committed to HTTPS and get half a year. docs/headers.md has the reasons.",
     },
     Key {
         name: "log",
@@ -249,7 +249,7 @@ pub(crate) const KEYS: &[Key] = &[
         name: "http_head_bytes",
         kind: field!(Size, 8 * KIB..=16 * MIB, server.http_head_bytes),
         what: "Size of one request's head over HTTP. Beyond it, the response is 431.",
-        why: "Web servers accept 8 to 64 KiB; large cookies are what fills it.",
+        why: "Web servers accept 8 to 64 KiB; large cookies are what fills a head.",
     },
     Key {
         name: "total_head_bytes",
@@ -331,7 +331,7 @@ pub(crate) const KEYS: &[Key] = &[
         name: "drain_timeout",
         kind: time_field!(0..=HOUR, server.drain_timeout),
         what: "How long requests in flight may continue after SIGTERM.",
-        why: "A less patient web server kills earlier (mod_fcgid after 4 to 8 s).",
+        why: "A less patient web server kills the process earlier (mod_fcgid after 4 to 8 s).",
     },
     Key {
         name: "idle_exit",
@@ -356,7 +356,7 @@ pub(crate) const KEYS: &[Key] = &[
         what: "How long an isolated request waits for a permit, or for a host that cannot create a process \
                at the moment (\"Resource temporarily unavailable\"). Beyond it, the response is 503 with \
                `Retry-After`.",
-        why: "A visitor accepts that long a wait; and together with `isolated_time` it is less than the 40 \
+        why: "Visitors put up with a wait that long; and together with `isolated_time` it is less than the 40 \
               s after which mod_fcgid gives up.",
     },
     Key {
