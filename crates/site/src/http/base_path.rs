@@ -17,7 +17,8 @@ use http::request::Parts;
 pub struct BasePath(Option<Arc<str>>);
 
 /// The characters that a base path may contain besides letters and digits: those of a path (RFC 3986 §3.3,
-/// `pchar`) except `;`, `,` and `'`.
+/// `pchar`) except `;`, `,` and `'`. A server that removes the mount from a request's path has to allow the
+/// same.
 const HARMLESS: &[u8] = b"/-._~%!$&()*+=:@";
 
 impl BasePath {
