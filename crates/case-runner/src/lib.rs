@@ -59,15 +59,15 @@ fn passes(name: &str, ending: Ending) -> bool {
     let mut case = itself(name);
     case.env(NOTES, notes.path());
     let (status, output) = run_case(case);
-    let is_well = match ending {
+    let passed = match ending {
         Ending::Success => status.success(),
         Ending::Signal(signal) => status.signal() == Some(signal),
     };
-    println!("test {name} ... {}", if is_well { "ok" } else { "FAILED" });
-    if !is_well {
+    println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+    if !passed {
         println!("---- {name}: {status}\n{output}");
     }
-    is_well
+    passed
 }
 
 /// Returns this program, to run a case or a helper. Signals that are ignored here (as under `nohup`) get their default

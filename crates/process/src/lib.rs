@@ -8,6 +8,8 @@
 //! | [`fork`], `compute.rs` | children that run our code: for what may take long, use much memory or crash |
 //! | [`draining_child`] | a forked child that completes what is in flight |
 //! | `limits.rs`, `failure.rs` | what a child may use, and why it has no result |
+//! | `shortage.rs` | which errors are over in a moment |
+//! | `parent.rs` | a signal when the parent exits |
 //! | [`output`] | what a child prints |
 //! | [`reexec`] | executing another program in the same process, and the handover state |
 //! | [`descriptors`] | the standard descriptors, and those inherited from systemd |
