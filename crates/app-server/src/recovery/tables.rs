@@ -42,7 +42,8 @@ pub(super) static REQUESTS: Table<RequestRow, MAX_REQUESTS> =
     Table::new([const { RequestRow::free() }; MAX_REQUESTS]);
 
 /// Which request's code is running.
-pub(super) static RUNNING: Running = Running { now: AtomicU32::new(0), last: AtomicU32::new(0) };
+pub(super) static RUNNING: RunningRequest =
+    RunningRequest { now: AtomicU32::new(0), last: AtomicU32::new(0) };
 
 /// Rows, and which of them are free. One thread takes and releases rows, as installation ensures; the handler only
 /// reads.
@@ -325,14 +326,14 @@ pub(super) fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'stati
 }
 
 /// The requests whose code is running, and ran last.
-pub(super) struct Running {
+pub(super) struct RunningRequest {
     /// The row + 1; 0 for none.
     now: AtomicU32,
     /// The row + 1; 0 until the first one.
     last: AtomicU32,
 }
 
-impl Running {
+impl RunningRequest {
     /// Records that the code of the request with this number, its row + 1, runs from here on. Returns the number before.
     #[inline]
     pub(super) fn enter(&self, number: u32) -> u32 {

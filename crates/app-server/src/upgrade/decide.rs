@@ -57,9 +57,9 @@ const QUIET_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) enum Observation {
     /// Time has passed.
-    Tick(Activity),
+    Tick(Traffic),
     /// The files were checked, as requested by [`Action::Look`].
-    Looked(Snapshot, Activity),
+    Looked(Snapshot, Traffic),
     /// The files were checked right before an accept.
     Accepting(Snapshot),
     /// The owner requests an upgrade by a signal.
@@ -72,7 +72,7 @@ pub(crate) enum Observation {
 
 /// What the connections have been doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Activity {
+pub(crate) struct Traffic {
     /// Whether there was a request since this was last queried. Queried only while [`Decision::is_idle`]
     /// or when checking files.
     pub(crate) since_last: bool,
@@ -249,8 +249,8 @@ impl Decision {
     /// The transition function: returns the action that follows from an observation.
     pub(crate) fn step(&mut self, event: Observation, now: Instant) -> Action {
         match event {
-            Observation::Tick(activity) => self.tick(activity, now),
-            Observation::Looked(files, activity) => self.looked(files, activity, now),
+            Observation::Tick(traffic) => self.tick(traffic, now),
+            Observation::Looked(files, traffic) => self.looked(files, traffic, now),
             Observation::Accepting(files) => {
                 self.last_look = now;
                 self.consider(files, false, now).unwrap_or_else(|| self.wait(now))
@@ -320,10 +320,10 @@ impl Decision {
 
     // Transitions.
 
-    fn tick(&mut self, activity: Activity, now: Instant) -> Action {
+    fn tick(&mut self, traffic: Traffic, now: Instant) -> Action {
         match &self.state {
             Progress::Watching => {
-                if self.is_idle && activity.since_last {
+                if self.is_idle && traffic.since_last {
                     self.is_idle = false;
                     self.last_active = now;
                     self.next_look = now.max(self.last_look + INTERVAL);
@@ -332,7 +332,7 @@ impl Decision {
             }
             Progress::Judging { .. } => self.wait(now),
             Progress::Ready { attempts, retry_at, .. } => {
-                let is_due = *attempts == 0 || !activity.now || now >= *retry_at;
+                let is_due = *attempts == 0 || !traffic.now || now >= *retry_at;
                 if is_due { Action::Upgrade } else { self.wait(now) }
             }
         }
@@ -346,9 +346,9 @@ impl Decision {
         })
     }
 
-    fn looked(&mut self, files: Snapshot, activity: Activity, now: Instant) -> Action {
+    fn looked(&mut self, files: Snapshot, traffic: Traffic, now: Instant) -> Action {
         self.last_look = now;
-        self.is_idle = !(activity.since_last || activity.now);
+        self.is_idle = !(traffic.since_last || traffic.now);
         if !self.is_idle {
             self.last_active = now;
         }

@@ -14,8 +14,8 @@ use process::reexec::Image;
 use crate::host::Host;
 use crate::upgrade::Upgrade;
 use crate::upgrade::decide::{
-    Action, Activity, AtStart, Candidate, Decision, ExitReason, INTERVAL, LastLook, Observation,
-    Obstacle, Purpose,
+    Action, AtStart, Candidate, Decision, ExitReason, INTERVAL, LastLook, Observation, Obstacle,
+    Purpose, Traffic,
 };
 use crate::upgrade::verdicts::Verdict;
 use crate::upgrade::watch::{Identity, Snapshot, Version};
@@ -139,11 +139,11 @@ impl Upgrader {
                 }
                 Action::Look => {
                     self.host.on_look();
-                    let activity = Activity {
+                    let traffic = Traffic {
                         since_last: connections.was_active(context),
                         now: connections.is_busy(),
                     };
-                    event = Observation::Looked(self.look(), activity);
+                    event = Observation::Looked(self.look(), traffic);
                 }
                 Action::Judge(candidate) => {
                     self.judging = Some(self.judge(candidate));
@@ -169,7 +169,7 @@ impl Upgrader {
             self.judging = None;
             return Observation::Judged(verdict, self.look());
         }
-        Observation::Tick(Activity {
+        Observation::Tick(Traffic {
             since_last: self.decision.is_idle() && connections.was_active(context),
             now: self.decision.ready_key().is_some() && connections.is_busy(),
         })

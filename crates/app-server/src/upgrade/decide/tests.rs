@@ -3,8 +3,8 @@
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const BUSY: Activity = Activity { since_last: true, now: true };
-const IDLE: Activity = Activity { since_last: false, now: false };
+const BUSY: Traffic = Traffic { since_last: true, now: true };
+const IDLE: Traffic = Traffic { since_last: false, now: false };
 
 /// One process in simulated time.
 struct Process {
@@ -49,9 +49,9 @@ impl Process {
     }
 
     /// Checks the files when the timer fires; returns the resulting action.
-    fn look(&mut self, activity: Activity) -> Action {
-        assert_eq!(self.step(Observation::Tick(activity)), Action::Look);
-        self.step(Observation::Looked(self.files.clone(), activity))
+    fn look(&mut self, traffic: Traffic) -> Action {
+        assert_eq!(self.step(Observation::Tick(traffic)), Action::Look);
+        self.step(Observation::Looked(self.files.clone(), traffic))
     }
 
     /// Checks right before an accept.
