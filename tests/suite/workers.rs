@@ -27,12 +27,22 @@ struct Site {
 
 impl Site {
     fn start(workers: &str) -> Self {
+        Site::start_with(workers, None)
+    }
+
+    /// With an environment variable for supervisor and workers.
+    fn start_with(workers: &str, variable: Option<(&str, &str)>) -> Self {
         let folder = Folder::new(&Setup::new(App::Toolshed, "")).expect("a folder");
         let program = folder.path().join("bin/toolshed");
         // The port is free now; if another process takes it meanwhile, the start fails and says so.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.expect("a free port");
-        let mut supervisor = Start::new(&program, folder.path().join("run/app.log"))
+        let start = Start::new(&program, folder.path().join("run/app.log"));
+        let start = match variable {
+            Some((name, value)) => start.variable(name, value),
+            None => start,
+        };
+        let mut supervisor = start
             .folder(folder.path())
             .argument("serve")
             .argument("--listen")
@@ -107,6 +117,20 @@ fn a_dead_worker_is_replaced_while_the_others_serve() {
     assert!(responds(site.address));
     let output = site.supervisor.output();
     assert!(output.contains("Worker exited") && output.contains("signal: 9"), "{output}");
+    assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
+}
+
+/// The supervisor would only start others.
+#[test]
+fn idle_workers_do_not_exit() {
+    let mut site = Site::start_with("2", Some(("TOOLSHED_IDLE_EXIT", "1")));
+    site.wait_for("two workers", |workers| workers.len() == 2);
+    let before = site.workers();
+    // A process that a web server has spawned exits within two seconds.
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(site.workers(), before);
+    let output = site.supervisor.output();
+    assert!(!output.contains("idle_exit") && !output.contains("Worker exited"), "{output}");
     assert_eq!(site.supervisor.terminate().expect("it ends").code(), Some(0));
 }
 
