@@ -1,14 +1,14 @@
 //! Serves any [`tower_service::Service`] from a single-threaded process, over FastCGI, HTTP or CGI.
 //!
-//! What lives here: the transports ([`Transport`], and [`Server::request`] for the shell), one file each; the mapping
-//! between CGI variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
+//! What lives here: the transports ([`Transport`], and [`Server::request`] for the shell); the mapping between CGI
+//! variables and HTTP; request bodies with backpressure; limits ([`Settings`]); starting,
 //! draining and exiting ([`Server`]).
 //!
 //! What does not: FastCGI's wire format (`fastcgi-server`), sockets and timers (`event-loop`), any
 //! page or tool (the application's).
 //!
-//! The data flow: `server/accept.rs` accepts → `transport/` (bytes ⇄ requests, by way of `cgi_vars/`) → `isolation/`
-//! (here or in a child?) → `request/` calls the application → `transport/` → back out.
+//! The data flow: `server/accept.rs` accepts → `transport/` (bytes ⇄ requests, with `cgi_vars/`) → `isolation/` (here
+//! or in a child?) → `request/` calls the application → `transport/` → back out.
 //!
 //! ```no_run
 //! # use std::convert::Infallible;

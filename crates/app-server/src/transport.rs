@@ -1,5 +1,5 @@
-//! How bytes become requests and responses become bytes, one file per transport. No transport knows
-//! another. Where to add one: docs/architecture.md.
+//! How bytes become requests and responses become bytes: a file per transport, the larger ones with a folder.
+//! No transport knows another. Where to add one: docs/architecture.md.
 
 pub(crate) mod cgi;
 pub(crate) mod fastcgi;

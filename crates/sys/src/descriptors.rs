@@ -28,7 +28,7 @@ pub fn take(fd: RawFd) -> Option<OwnedFd> {
 /// EBADF if it is not open.
 pub fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     let flags = if close { libc::FD_CLOEXEC } else { 0 };
-    // Not rustix: whether the descriptor is open is what some callers want to know.
+    // Not rustix, whose descriptors are open: some callers use this to find out whether one is.
     // SAFETY: F_SETFD takes an integer and touches no memory.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) })?;
     Ok(())
@@ -97,7 +97,7 @@ pub fn number(digits: &[u8]) -> Option<RawFd> {
 
 /// Shuts a connection down, or one direction of it (`shutdown(2)`). Async-signal-safe.
 pub fn shutdown(fd: RawFd, how: Shutdown) {
-    // Fails if the peer has reset the connection, which is as good.
+    // Fails if the peer has reset the connection, which then needs no shutdown.
     let _ = rustix::net::shutdown(borrow(fd), how);
 }
 

@@ -71,7 +71,7 @@ pub fn write_all(
             Ok(written) => bytes = &bytes[written.min(bytes.len())..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if *milliseconds_left > 0 => {
-                // Only reads the clock, and panics at nothing less than a broken one.
+                // Only reads the clock, and panics only if that fails.
                 let before = Instant::now();
                 let ready = has_room(descriptor, *milliseconds_left);
                 *milliseconds_left -= before.elapsed().as_millis() as i64;

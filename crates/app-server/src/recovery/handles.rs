@@ -30,7 +30,7 @@ impl ConnectionGuard {
         ConnectionGuard { index }
     }
 
-    /// Registers a connection that is closed once the rest of its input is read.
+    /// Registers a connection whose request has been answered: it is closed once the rest of its input is read.
     pub(crate) fn register_answered(
         descriptor: BorrowedFd<'_>,
         format: ReplyFormat,
@@ -52,7 +52,7 @@ impl ConnectionGuard {
         self.index.is_some()
     }
 
-    /// Records that bytes were sent, which form whole replies only in the eyes of the peer: HTTP and CGI.
+    /// Records that bytes were sent over a transport without records: HTTP and CGI.
     #[inline]
     pub(crate) fn sent(&self, bytes: usize) {
         if let Some(row) = self.row() {

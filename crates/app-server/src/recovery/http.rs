@@ -13,7 +13,7 @@ pub(crate) struct HttpGuard {
     connection: ConnectionGuard,
     /// The last request, until its response is sent.
     request: RefCell<Option<RequestGuard>>,
-    /// hyper has the whole response, and has sent it with its next flush.
+    /// hyper has the whole response; with its next flush, all of it is sent.
     response_is_complete: Cell<bool>,
 }
 
@@ -41,8 +41,8 @@ impl HttpGuard {
         }
     }
 
-    /// Call when the head of a request has arrived. `is_whole`: it has no body. `is_blocked`: the rest of the response
-    /// before has yet to be sent, so this one counts as started.
+    /// Call when the head of a request has arrived. `is_whole`: it has no body. `is_blocked`: the rest of the previous
+    /// response has yet to be sent, so this one counts as started.
     pub(crate) fn begin(&self, request: RequestGuard, is_whole: bool, is_blocked: bool) -> Mark {
         let mark = request.mark();
         if let Some(row) = self.connection.row() {

@@ -321,8 +321,8 @@ impl RequestRow {
 
 /// The requests of a connection, each with its index.
 pub(super) fn requests_of(connection: u32) -> impl Iterator<Item = (u32, &'static RequestRow)> {
-    let is_its = move |row: &RequestRow| row.connection.load(Ordering::Acquire) == connection + 1;
-    REQUESTS.rows().filter(move |(_, row)| is_its(row))
+    let is_on_it = move |row: &RequestRow| row.connection.load(Ordering::Acquire) == connection + 1;
+    REQUESTS.rows().filter(move |(_, row)| is_on_it(row))
 }
 
 /// The requests whose code is running, and ran last.
@@ -334,7 +334,7 @@ pub(super) struct RunningRequest {
 }
 
 impl RunningRequest {
-    /// Records that the code of the request with this number, its row + 1, runs from here on. Returns the number before.
+    /// Records that the code of a request, given as its row + 1, runs from here on. Returns the one that ran before.
     #[inline]
     pub(super) fn enter(&self, number: u32) -> u32 {
         let before = self.now.load(Ordering::Relaxed);
@@ -343,7 +343,7 @@ impl RunningRequest {
         before
     }
 
-    /// Records that the code has ended, and that of the request before it continues.
+    /// Records that the code has ended, and that of the request that ran before it continues.
     #[inline]
     pub(super) fn leave(&self, before: u32) {
         self.now.store(before, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! One FastCGI connection: bytes from the socket become requests, and responses become bytes.
 //!
 //! The protocol's rules are in `fastcgi_server::Connection`; what happens to a request is in `respond.rs`, which
-//! writes to the connection by way of `fastcgi/output.rs`. Here is what lies between them and a socket: reading with
+//! writes to the connection through `fastcgi/output.rs`. Here is what lies between them and a socket: reading with
 //! backpressure, batching writes, closing. `fastcgi/connection.rs` is the state, `fastcgi/events.rs` starts requests,
 //! `fastcgi/deadlines.rs` says how long the peer may take.
 

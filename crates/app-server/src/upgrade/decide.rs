@@ -44,10 +44,11 @@ const RETRIES: [Duration; 4] = [
     Duration::from_secs(10),
 ];
 
-/// The maximum number of draining children at once. Hosts limit the number of processes.
+/// From this number of draining children on, an upgrade that needs another one waits. Hosts limit the number of
+/// processes.
 const MAX_DRAINING: usize = 4;
 
-/// How long an upgrade waits for requests that run child processes.
+/// How long an upgrade waits for requests that run child processes, or for draining children to exit.
 const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often to check whether nothing is in flight.

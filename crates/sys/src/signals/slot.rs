@@ -24,8 +24,8 @@ struct Slot {
     taken: AtomicBool,
     /// The signals that wake the loop: bit number = signal number.
     interest: AtomicU32,
-    /// The write end of the self-pipe; -1 before the slot is first used. Never closed: the handler must not write
-    /// into a descriptor whose number has been reused.
+    /// The write end of the self-pipe; -1 before the slot is first used. Stays open until [`forget_all_slots`]: the
+    /// handler must not write into a descriptor whose number has been reused.
     write_end: AtomicI32,
     /// The read end of the self-pipe.
     read_end: AtomicI32,
@@ -101,7 +101,7 @@ impl SignalSlot {
 
     /// Returns the read end of the self-pipe, to be added to the poll set.
     pub fn read_end(&self) -> BorrowedFd<'static> {
-        // `claim` has created the pipe, and it is never closed.
+        // `claim` has created the pipe, which outlives the claim.
         borrow(self.slot.read_end.load(Ordering::Acquire))
     }
 

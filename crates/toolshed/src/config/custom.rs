@@ -1,4 +1,4 @@
-//! Reads the values of settings that are no plain number, size, time or list: addresses, paths, words.
+//! Reads the values of settings that are not simply a number, size, time or list: addresses, paths, words.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ pub(super) fn workers(settings: &mut Settings, value: &Value, _: &Location) -> R
     Ok(())
 }
 
-/// More would be a typo: each takes memory of its own.
+/// A larger number is probably a typo: each takes memory of its own.
 const WORKERS: RangeInclusive<usize> = 1..=256;
 
 pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {

@@ -2,7 +2,7 @@
 //!
 //! The file, the environment, `docs/configuration.md` and the tests all come from this one table. A key
 //! is `idle_timeout` in `toolshed.toml` and `TOOLSHED_IDLE_TIMEOUT` in the environment. What a row can say is in
-//! `key.rs`; values that are no number, size, time or list are read in `custom.rs`.
+//! `key.rs`; values that are not a number, size, time or list are read in `custom.rs`.
 
 use super::custom;
 use super::key::{Key, Kind};
@@ -527,7 +527,7 @@ mod tests {
     /// A field of the server's settings without a key is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
-        const DECIDED_HERE: [&str; 3] = ["secret_variables", "upgrade", "state_folder"];
+        const DECIDED_HERE: [&str; 2] = ["secret_variables", "state_folder"];
         let source = include_str!("../../../app-server/src/settings.rs");
         let (_, fields) = source.split_once("pub struct Settings {").unwrap();
         let (fields, _) = fields.split_once("\n}").unwrap();

@@ -111,8 +111,8 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Records what has arrived, for the crash guard. `starting`: how many requests have arrived in full that are not in
-    /// the list yet.
+    /// Records what has arrived, for the crash guard. `starting`: how many requests that have arrived in full are not
+    /// in the list yet.
     pub(super) fn record_input(&self, starting: usize) {
         let protocol = self.link.protocol.borrow();
         self.guard.record_input(&protocol, || {
