@@ -169,7 +169,7 @@ int main(void)
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, LISTENER, &event) < 0) {
-        perror("limit: descriptor 0 is no listening socket");
+        perror("limit: descriptor 0 is not a listening socket");
         return 1;
     }
     for (;;) {

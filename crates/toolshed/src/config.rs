@@ -609,9 +609,9 @@ log = 1
         };
         for (at, letter) in FILE.char_indices() {
             check(&FILE[..at]);
-            for slip in ["", "\"", "'", "[", "]", "=", ",", "\n", "\r", "\0", "ß", "{", "}", "."] {
-                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at + letter.len_utf8()..]));
-                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at..]));
+            for typo in ["", "\"", "'", "[", "]", "=", ",", "\n", "\r", "\0", "ß", "{", "}", "."] {
+                check(&format!("{}{typo}{}", &FILE[..at], &FILE[at + letter.len_utf8()..]));
+                check(&format!("{}{typo}{}", &FILE[..at], &FILE[at..]));
             }
         }
     }

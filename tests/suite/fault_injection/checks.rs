@@ -152,7 +152,7 @@ pub(super) fn check_no_leaks(site: &Site, before: Option<usize>) -> Result<(), F
         let others = process_table::running_from(site.folder.path());
         let others: Vec<_> = others.into_iter().filter(|pid| !ours.contains(&Some(*pid))).collect();
         let open = count_descriptors(site.pid())?;
-        // Descriptors that are opened lazily, at the first use, are no leak.
+        // Descriptors that are opened lazily, at the first use, are not leaks.
         let has_leaked = before.is_some_and(|before| open > before);
         if others.is_empty() && !has_leaked {
             return Ok(());

@@ -129,7 +129,7 @@ impl Response {
     /// The status of a complete response.
     #[track_caller]
     pub(crate) fn status(&self) -> u16 {
-        assert!(self.ended, "the answer broke off: {:?}", self.text());
+        assert!(self.ended, "the response broke off: {:?}", self.text());
         let line = self.text().lines().next().unwrap_or_default();
         line["Status: ".len()..][..3].parse().unwrap()
     }

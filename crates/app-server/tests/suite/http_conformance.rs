@@ -1,4 +1,4 @@
-//! HTTP/1.1 as `serve` speaks it: raw conversations, each with its documented answer.
+//! HTTP/1.1 as `serve` speaks it: raw conversations, each with its documented response.
 //!
 //! Every conversation is sent whole on one connection, then the client waits for the end. The response is
 //! told in short: the status of each response with its body, in order. (`400 -` is a status without body:
@@ -249,7 +249,7 @@ const CONVERSATIONS: &[Conversation] = &[
         &["200 front"],
     ),
     (
-        "a chunk size that is no number: the handler hears of it, the connection closes",
+        "a chunk size that is not a number: the handler gets an error, the connection closes",
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\na\r\n0\r\n\r\n\
          GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         &["200 failed"],

@@ -338,7 +338,7 @@ fn pipelined_requests_take_turns_with_those_of_others() {
             poll_fn(|context| honest.poll_read_into(context, &mut input)).await.unwrap();
         }
         let answered = ANSWERED.get();
-        assert!(answered < 4 * ASKED * CROWD, "{answered} answers while one asked for {ASKED}");
+        assert!(answered < 4 * ASKED * CROWD, "{answered} responses while one asked for {ASKED}");
     });
 }
 

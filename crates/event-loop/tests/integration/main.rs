@@ -40,7 +40,7 @@ fn every_test_file_is_a_module() {
         let module = name.trim_end_matches(".rs");
         assert!(
             module == "main" || main.contains(&format!("\nmod {module};")),
-            "{name} is no module of main.rs"
+            "{name} is not a module of main.rs"
         );
     }
 }

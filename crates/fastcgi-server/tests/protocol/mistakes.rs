@@ -326,13 +326,13 @@ pub(crate) fn to_web_server() -> Vec<Case> {
         ),
         Case::new(
             LARGE_AND_PADDED,
-            "in an answer",
+            "in a response",
             Wire::new().record_with_padding(STDOUT, 1, &hiding(254), 255),
             ["stdout 1 65535 bytes"],
         ),
         Case::new(
             CUT_LENGTH,
-            "an answer of 99,000 bytes",
+            "a response of 99,000 bytes",
             cut_record(STDOUT, &Wire::new().record(END, 2, &end).bytes).record(END, 1, &end),
             ["stdout 1 33464 bytes", "end 2 0 RequestComplete", "end 1 0 RequestComplete"],
         ),

@@ -158,11 +158,11 @@ mod tests {
         };
         for (at, letter) in FILE.char_indices() {
             check(&FILE[..at]);
-            for slip in
+            for typo in
                 ["", "\"", "'", "[", "]", "=", "\n", "\r", "#", "ß", "\npassword_hash = 1\n"]
             {
-                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at + letter.len_utf8()..]));
-                check(&format!("{}{slip}{}", &FILE[..at], &FILE[at..]));
+                check(&format!("{}{typo}{}", &FILE[..at], &FILE[at + letter.len_utf8()..]));
+                check(&format!("{}{typo}{}", &FILE[..at], &FILE[at..]));
             }
         }
     }

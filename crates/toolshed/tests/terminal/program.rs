@@ -163,7 +163,7 @@ fn converse(mut stream: impl Read + Write, variables: &[(&str, &str)], body: &st
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             length => length.unwrap(),
         };
-        assert!(length > 0, "the connection ended within the answer");
+        assert!(length > 0, "the connection ended within the response");
         connection.handle_input(buffer[..length].to_vec().into());
         while let Some(event) = connection.poll_event() {
             match event {

@@ -28,7 +28,7 @@ fn the_site_over_cgi() {
     assert_eq!(code, 0);
     assert!(text.contains("href=\"/project/tools/checksum\""), "{text}");
     let (code, text) = ask(&installation, "/project/nowhere");
-    assert_eq!(code, 0, "an answer went out");
+    assert_eq!(code, 0, "a response was sent");
     assert!(text.starts_with("Status: 404 Not Found\r\n"), "{text}");
     // Nothing was logged, so there is no file.
     assert!(!installation.path().join("logs").exists());
