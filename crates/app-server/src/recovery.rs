@@ -2,7 +2,7 @@
 //!
 //! The signal handler must not allocate, take a lock or trust the heap, so everything it needs is prepared in
 //! advance: open connections and requests in flight in `tables.rs`, the replies to send, byte for byte, in
-//! `prepared.rs` (built by `pages.rs`), what follows them in `afterwards.rs`. What the handler does, and which bytes
+//! `prepared.rs` (built by `pages.rs`), what follows them in `crash_plan.rs`. What the handler does, and which bytes
 //! each connection still needs, is in `settle.rs`; the last log line in `report.rs`. `guard.rs` installs all of it,
 //! `watchdog.rs` detects a stalled loop, `quarantine.rs` disables parts that crash repeatedly, `panics.rs` handles
 //! code that panics.
@@ -15,7 +15,7 @@
 //! Until the first request has started, a fatal signal has its default effect: a program that crashes on startup
 //! exits instead of restarting forever.
 
-mod afterwards;
+mod crash_plan;
 mod fastcgi;
 mod guard;
 mod handles;
@@ -39,7 +39,7 @@ pub use quarantine::{CRASHES_FILE, OLD_CRASHES_FILE};
 
 use std::os::fd::BorrowedFd;
 
-use self::afterwards::{AFTERWARDS, Mode};
+use self::crash_plan::{CRASH_PLAN, Mode};
 use self::pages::Pages;
 use self::quarantine::Quarantine;
 use crate::cgi_vars::base_path::BasePath;
@@ -58,7 +58,7 @@ impl Recovery {
     /// For a server whose replies have this format. If there is to be a [`CrashGuard`], create it first.
     pub(crate) fn new(settings: &Settings, format: ReplyFormat) -> Recovery {
         Recovery {
-            format: AFTERWARDS.is_installed().then_some(format),
+            format: CRASH_PLAN.is_installed().then_some(format),
             pages: Pages::default(),
             quarantine: Quarantine::new(settings.state_folder.as_deref()),
         }
@@ -100,20 +100,20 @@ impl Recovery {
 
 /// Sets the listening socket to hand to the next image; on descriptor 0 if it came from there.
 pub(crate) fn set_listener(listener: Option<BorrowedFd<'_>>, is_on_stdin: bool) {
-    AFTERWARDS.set_listener(listener, is_on_stdin);
+    CRASH_PLAN.set_listener(listener, is_on_stdin);
 }
 
 /// Sets the launcher's file to pass on to the next image; at most 64 bytes of it are kept.
 pub(crate) fn set_origin(file: &str) {
-    AFTERWARDS.set_origin(file);
+    CRASH_PLAN.set_origin(file);
 }
 
 /// Makes this process, which may be a fork of the one that installed the handlers, exit after the replies instead
 /// of restarting in place: it is about to exit anyway.
 pub(crate) fn exit_afterwards() {
-    if AFTERWARDS.is_installed() {
-        AFTERWARDS.set_mode(Mode::Exit);
-        AFTERWARDS.set_listener(None, false);
+    if CRASH_PLAN.is_installed() {
+        CRASH_PLAN.set_mode(Mode::Exit);
+        CRASH_PLAN.set_listener(None, false);
         watchdog::take_over();
     }
 }

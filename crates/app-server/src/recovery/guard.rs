@@ -9,7 +9,7 @@ use atomic_file::{Access, close_to_others};
 use process::memory_limit::{MemoryLimit, limit_memory};
 use process::reexec::Image;
 
-use super::afterwards::{AFTERWARDS, Mode};
+use super::crash_plan::{CRASH_PLAN, Mode};
 use super::pages::prepare_plain;
 use super::tables::ReplyFormat;
 use super::{quarantine, settle, watchdog};
@@ -103,19 +103,19 @@ struct Handlers {
 ///
 /// If there is no memory for the alternate signal stack, or `/proc` is not mounted.
 fn install_handlers(image: Option<Image>, crashes: Option<&Path>) -> io::Result<Option<Handlers>> {
-    if sys::threads::count()? > 1 || AFTERWARDS.is_installed() {
+    if sys::threads::count()? > 1 || CRASH_PLAN.is_installed() {
         return Ok(None);
     }
-    AFTERWARDS
+    CRASH_PLAN
         .set_up(image, crashes)
         .and_then(|()| sys::fatal::catch(settle::on_fatal))
         .map(|handlers| Some(Handlers { _handlers: handlers }))
-        .inspect_err(|_| AFTERWARDS.set_mode(Mode::Off))
+        .inspect_err(|_| CRASH_PLAN.set_mode(Mode::Off))
 }
 
 impl Drop for Handlers {
     fn drop(&mut self) {
         // The former signal actions are restored after this, when the field is dropped.
-        AFTERWARDS.set_mode(Mode::Off);
+        CRASH_PLAN.set_mode(Mode::Off);
     }
 }

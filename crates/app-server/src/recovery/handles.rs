@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sys::interval;
 
-use super::afterwards::AFTERWARDS;
+use super::crash_plan::CRASH_PLAN;
 use super::panics::Symbolize;
 use super::tables::{CONNECTIONS, ConnectionRow, InputState, REQUESTS, RUNNING, ReplyFormat};
 
@@ -23,7 +23,7 @@ pub(crate) struct ConnectionGuard {
 impl ConnectionGuard {
     /// Registers a connection that is idle. Does nothing unless the handlers are installed and a row is free.
     pub(crate) fn register(descriptor: BorrowedFd<'_>, format: ReplyFormat) -> ConnectionGuard {
-        let index = if AFTERWARDS.is_installed() { CONNECTIONS.take() } else { None };
+        let index = if CRASH_PLAN.is_installed() { CONNECTIONS.take() } else { None };
         if let Some(index) = index {
             CONNECTIONS.row(index).fill(descriptor.as_raw_fd(), format);
         }

@@ -21,7 +21,7 @@ use sys::fork::exit_at_once;
 use sys::unblocked::write_all;
 use sys::{allocator, interval, signals};
 
-use super::afterwards::{self, AFTERWARDS};
+use super::crash_plan::{self, CRASH_PLAN};
 use super::prepared::{PreparedReply, prepared};
 use super::report::{CrashCause, Line, Time, name, write_exec_failure, write_to_log};
 use super::tables::{
@@ -65,7 +65,7 @@ fn give_up(cause: CrashCause) {
     if RUNNING.last().is_none() {
         return;
     }
-    let Some(mode) = AFTERWARDS.claim() else { return };
+    let Some(mode) = CRASH_PLAN.claim() else { return };
     interval::disarm();
     let now = Time::now();
     let mut reference = [0; PLACEHOLDER.len()];
@@ -73,7 +73,7 @@ fn give_up(cause: CrashCause) {
     let is_stall = matches!(cause, CrashCause::Stall(_));
     let running = RUNNING.now();
     let culprit = running.map(|index| REQUESTS.row(index));
-    let image = AFTERWARDS.image().filter(|_| mode == afterwards::Mode::Restart);
+    let image = CRASH_PLAN.image().filter(|_| mode == crash_plan::Mode::Restart);
     write_to_log(cause, culprit, &now, &reference, image.is_some());
 
     let mut words = handover::no_words();
@@ -105,7 +105,7 @@ fn hand_over_process(reason: Reason, words: &mut HandoverWords) {
     Item::Reason(reason).encode(words);
     hand_over_listener(words);
     let mut origin = [0; 64];
-    let length = AFTERWARDS.origin(&mut origin);
+    let length = CRASH_PLAN.origin(&mut origin);
     if length > 0
         && let Ok(origin) = std::str::from_utf8(&origin[..length])
     {
@@ -187,9 +187,9 @@ impl Settling<'_> {
             shutdown(descriptor, Shutdown::Both);
             return;
         }
-        let mut is_well = self.complete_record(descriptor, row);
+        let mut all_sent = self.complete_record(descriptor, row);
         if arriving > 0 {
-            is_well = is_well && self.send(descriptor, &replies.interrupted, arriving, false);
+            all_sent = all_sent && self.send(descriptor, &replies.interrupted, arriving, false);
         }
         for (number, request) in requests_of(index) {
             let reply = if request.has_started(sent) {
@@ -202,11 +202,12 @@ impl Settling<'_> {
             } else {
                 &replies.failed
             };
-            is_well = is_well && self.send(descriptor, reply, request.id(), request.without_body());
+            all_sent =
+                all_sent && self.send(descriptor, reply, request.id(), request.without_body());
         }
         // HTTP replies have `Connection: close` (`pages.rs`), and a client that reads until then would wait.
         let is_to_close = row.is(ReplyFormat::Http) && unanswered > 0;
-        if !is_well {
+        if !all_sent {
             shutdown(descriptor, Shutdown::Both);
         } else if row.is_settled() && !is_to_close {
             self.hand_over(Item::KeepAlive(descriptor));
@@ -259,7 +260,7 @@ impl Settling<'_> {
 }
 
 fn hand_over_listener(words: &mut HandoverWords) {
-    match AFTERWARDS.listener() {
+    match CRASH_PLAN.listener() {
         Some((listener, true)) => put_on_stdin(listener),
         Some((listener, false)) => {
             Item::Listener(listener).encode(words);
@@ -270,7 +271,7 @@ fn hand_over_listener(words: &mut HandoverWords) {
 
 /// Appends time and part to the file of crashes.
 fn record_crash(part: &[u8], now: &Time) {
-    let Some(file) = AFTERWARDS.crashes() else { return };
+    let Some(file) = CRASH_PLAN.crashes() else { return };
     let mut line = Line::<64>::new();
     let _ = write!(line, "{} ", now.seconds);
     line.put(part);

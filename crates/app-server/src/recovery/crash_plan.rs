@@ -1,5 +1,5 @@
-//! What follows when the process cannot continue: whether the handlers act, for which process, and what the next image
-//! gets. One static, because a signal handler can be given nothing.
+//! What the handlers do when the process cannot continue: for which process they act, and what the next image gets. A
+//! static, because no argument of ours reaches a signal handler.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -27,7 +27,7 @@ pub(super) enum Mode {
     Replying,
 }
 
-pub(super) static AFTERWARDS: Afterwards = Afterwards {
+pub(super) static CRASH_PLAN: CrashPlan = CrashPlan {
     mode: AtomicU8::new(Mode::Off as u8),
     owner: AtomicU32::new(0),
     prepared: OnceLock::new(),
@@ -36,7 +36,7 @@ pub(super) static AFTERWARDS: Afterwards = Afterwards {
     origin: Text::empty(),
 };
 
-pub(super) struct Afterwards {
+pub(super) struct CrashPlan {
     mode: AtomicU8,
     /// The process that the handlers work for: a forked child that inherited them has no clients.
     owner: AtomicU32,
@@ -55,7 +55,7 @@ struct Prepared {
     crashes: Option<CString>,
 }
 
-impl Afterwards {
+impl CrashPlan {
     /// Whether the handlers are installed.
     #[inline]
     pub(super) fn is_installed(&self) -> bool {
