@@ -337,9 +337,9 @@ impl Sender {
     }
 
     /// Stops waiting: the reader has to catch up before more is read.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn pause(&self) {
         if let Some(arrival) = &self.arrival {
-            arrival.rest();
+            arrival.pause();
         }
     }
 

@@ -35,7 +35,7 @@ impl Pace {
     }
 
     /// Stops waiting for now.
-    pub(crate) fn rest(&mut self, now: Instant) {
+    pub(crate) fn pause(&mut self, now: Instant) {
         if let Some(since) = self.waiting_since.take() {
             self.left = self.left.saturating_sub(now.saturating_duration_since(since));
         }
@@ -55,7 +55,7 @@ impl Pace {
     }
 
     fn earn(&mut self, bytes: usize, now: Instant) {
-        self.rest(now);
+        self.pause(now);
         self.left = match self.min_rate {
             0 => self.patience,
             rate => {
@@ -124,8 +124,8 @@ impl Patience {
     }
 
     /// Stops waiting for now.
-    pub(crate) fn rest(&mut self) {
-        self.pace.rest(time::now());
+    pub(crate) fn pause(&mut self) {
+        self.pace.pause(time::now());
     }
 
     /// Whether waiting has taken too long; if not, wakes the context when it has.
@@ -183,7 +183,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = Pace::new(Duration::from_secs(60), 100);
         assert_eq!(pace.wait(at(0)), at(60));
-        pace.rest(at(20));
+        pace.pause(at(20));
         assert_eq!(pace.behind(at(500)), Duration::from_secs(20));
         assert_eq!(pace.wait(at(1000)), at(1040));
         assert_eq!(pace.behind(at(1010)), Duration::from_secs(30));

@@ -222,8 +222,8 @@ impl Arrival {
     }
 
     /// Stops waiting: the handler has to catch up first.
-    pub(crate) fn rest(&self) {
-        self.lock().pace.rest(time::now());
+    pub(crate) fn pause(&self) {
+        self.lock().pace.pause(time::now());
     }
 
     pub(crate) fn received(&self, bytes: usize) {

@@ -147,7 +147,7 @@ impl Input {
             if blocked {
                 sender.spill_past(settings.body_bytes, settings.spilled_body_bytes);
             } else if sender.poll_full(context, settings.body_bytes) {
-                self.patience.rest();
+                self.patience.pause();
                 return;
             }
             match self.poll_piece(context) {

@@ -59,7 +59,7 @@ impl<S: HttpService> Connection<S> {
         reading: bool,
     ) -> Poll<ConnectionEnd> {
         if !reading {
-            self.in_flight.iter().flat_map(InFlightRequest::senders).for_each(Sender::rest);
+            self.in_flight.iter().flat_map(InFlightRequest::senders).for_each(Sender::pause);
             if let Some((_, since)) = &mut self.head {
                 *since = time::now();
             }
