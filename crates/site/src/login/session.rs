@@ -30,7 +30,7 @@ pub(crate) struct Session {
     number: String,
     /// When its last use was recorded.
     seen: Seconds,
-    begun: Seconds,
+    started: Seconds,
     /// The token in the owner's forms.
     pub(crate) token: Arc<str>,
 }
@@ -94,16 +94,16 @@ impl Session {
                 ))
             })
             .optional()?;
-        Ok(row.and_then(|(stored_proof, begun, seen)| {
+        Ok(row.and_then(|(stored_proof, started, seen)| {
             // A clock that was briefly ahead must not extend anything.
-            let begun = begun.min(now);
-            let is_fresh = now - seen < lifetime.idle && now - begun < lifetime.max;
+            let started = started.min(now);
+            let is_fresh = now - seen < lifetime.idle && now - started < lifetime.max;
             (is_fresh && bool::from(stored_proof.ct_eq(proof))).then(|| Session {
                 token: secrets.code("form", number.as_bytes()).into(),
                 number: number.to_owned(),
                 hash,
                 seen,
-                begun,
+                started,
             })
         }))
     }
@@ -124,7 +124,7 @@ impl Session {
 
     /// Returns for how many seconds its cookie is valid.
     pub(crate) fn seconds_left(&self, now: Seconds, lifetime: Lifetime) -> Seconds {
-        lifetime.idle.min(self.begun + lifetime.max - now).max(0)
+        lifetime.idle.min(self.started + lifetime.max - now).max(0)
     }
 
     /// Returns the number in the cookie.
@@ -198,7 +198,7 @@ pub(crate) struct Listed {
     /// Identifies it in a form; the cookie's number cannot be derived from it.
     pub(crate) id: String,
     pub(crate) origin: Origin,
-    pub(crate) begun: Seconds,
+    pub(crate) started: Seconds,
     /// When its last use was recorded.
     pub(crate) seen: Seconds,
 }
@@ -219,7 +219,7 @@ pub(crate) fn list(
         Ok(Listed {
             id: BASE64URL_NOPAD.encode(&row.get::<_, Vec<u8>>(0)?),
             origin: Origin { browser: row.get(1)?, address: row.get(2)? },
-            begun: row.get(3)?,
+            started: row.get(3)?,
             seen: row.get(4)?,
         })
     })?;

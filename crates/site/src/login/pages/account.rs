@@ -100,7 +100,7 @@ async fn show(request: &LoginRequest, failure: Option<Notice>) -> Result<Respons
 fn session_row(session: Listed, own: &str, now: Seconds) -> Value {
     json!({
         "is_this": session.id == own,
-        "started": ago(session.begun, now),
+        "started": ago(session.started, now),
         "seen": ago(session.seen, now),
         "id": session.id,
         "browser": session.origin.browser,
