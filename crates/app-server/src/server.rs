@@ -132,8 +132,8 @@ impl<S: HttpService> Server<S> {
         event_loop::run(shell::answer(application, request, output)).map_err(Error::Loop)?
     }
 
-    /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their own
-    /// besides the server, and for tests.
+    /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their
+    /// own besides the server, and for tests.
     ///
     /// Handles SIGTERM and SIGINT. When dropped, it ends without draining.
     ///

@@ -83,8 +83,8 @@ impl fmt::Display for ForeignOwner {
 }
 
 /// Returns the account that a file, or the link in its place, belongs to, if it may have put it there against the
-/// owner's will: where others can create files (`/tmp`), anybody can choose what is found under a name. Such an account is
-/// neither this one, nor root, nor the owner of the folder or of the running program.
+/// owner's will: where others can create files (`/tmp`), anybody can choose what is found under a name. Such an account
+/// is neither this one, nor root, nor the owner of the folder or of the running program.
 ///
 /// `found` is of the file after it was opened, so that it cannot be replaced in between.
 ///

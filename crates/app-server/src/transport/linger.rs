@@ -7,7 +7,8 @@ use event_loop::net::Stream;
 
 use crate::request::application::MIN_READ_BYTES;
 
-/// Ends our side of a connection, then reads and discards what the peer still sends: to its end, or up to `limit` bytes.
+/// Ends our side of a connection, then reads and discards what the peer still sends: to its end, or up to `limit`
+/// bytes.
 pub(crate) async fn discard(mut stream: Stream, limit: u64) {
     if stream.shutdown_write().is_err() {
         return;

@@ -34,7 +34,8 @@ pub(crate) enum Reason {
     Stall,
 }
 
-// The words are those of earlier versions of the program, which hand over to this one and, after a downgrade, take over.
+// The words are those of earlier versions of the program, which hand over to this one and, after a downgrade, take
+// over.
 const LISTENER: &str = "listen";
 const KEEP_ALIVE: &str = "keep";
 const UNREAD: &str = "drain";

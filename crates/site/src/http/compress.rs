@@ -29,7 +29,8 @@ use super::put_back::put_back;
 /// Smaller responses fit into one or two packets and are sent as they are.
 const MIN_BYTES: u64 = 1024;
 
-/// Larger responses are sent as they are: compressing this much takes about 8 ms, during which no other request is served.
+/// Larger responses are sent as they are: compressing this much takes about 8 ms, during which no other request is
+/// served.
 const MAX_BYTES: u64 = 512 * 1024;
 
 /// Beyond these levels more effort costs much and gains little: a page of 5 KB becomes 1.4 KB in 0.1 ms with brotli,

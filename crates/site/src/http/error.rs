@@ -81,8 +81,8 @@ impl HttpError {
         HttpError { fault, ..self }
     }
 
-    /// Sets the requested path, for the log: for a handler that replaces all others. The page then has no links, because
-    /// there are no other pages.
+    /// Sets the requested path, for the log: for a handler that replaces all others. The page then has no links,
+    /// because there are no other pages.
     pub fn asked_for(self, path: impl Into<String>) -> Self {
         HttpError { asked_for: Some(path.into().into()), ..self }
     }

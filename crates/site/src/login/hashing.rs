@@ -123,8 +123,8 @@ mod tests {
     use super::*;
     use crate::http::error::HttpError;
 
-    /// With several threads, as in a test, no process can be forked, as on a host that refuses processes. A check in this
-    /// process would have succeeded.
+    /// With several threads, as in a test, no process can be forked, as on a host that refuses processes. A check in
+    /// this process would have succeeded.
     #[test]
     fn without_a_child_nothing_is_computed_in_the_loop() {
         let hash = Password::make_hash("correct horse").unwrap();

@@ -148,8 +148,8 @@ impl Class {
 pub(crate) const LOOKALIKES: &str = "0O1Il|5S2Z8B";
 
 impl Characters {
-    /// Makes one. Passwords that lack a class are discarded: adding the missing character would make some passwords more
-    /// likely than others.
+    /// Makes one. Passwords that lack a class are discarded: adding the missing character would make some passwords
+    /// more likely than others.
     pub(crate) fn make(&self, dice: &mut Dice) -> Result<String, NoRandomness> {
         let alphabets = self.alphabets();
         let all = alphabets.concat();

@@ -7,8 +7,8 @@ use crate::config::{self, CommandLine};
 use crate::report::Failure;
 use crate::{installation, log, upgrade};
 
-/// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it again,
-/// and visitors would see "500".
+/// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it
+/// again, and visitors would see "500".
 pub(crate) fn run() -> Result<(), Failure> {
     let command_line = CommandLine::default();
     let upgrade = upgrade::begin(&command_line, true);

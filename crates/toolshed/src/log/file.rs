@@ -209,9 +209,9 @@ pub(super) fn before(path: &Path) -> PathBuf {
     LOG_BEFORE.beside(path)
 }
 
-/// Opens the file for its owner only: messages contain visitors' addresses and paths. Opening a pipe in its place does not
-/// wait for a reader, and a file of another account is not written to. Also returns whether the last line is incomplete:
-/// on a full disk, its writer may have exited before it could complete it.
+/// Opens the file for its owner only: messages contain visitors' addresses and paths. Opening a pipe in its place does
+/// not wait for a reader, and a file of another account is not written to. Also returns whether the last line is
+/// incomplete: on a full disk, its writer may have exited before it could complete it.
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
     if is_file && is_in_other_hands(path) {

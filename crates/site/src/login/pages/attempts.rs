@@ -59,8 +59,8 @@ impl Admission {
 
 /// Counts an attempt and then returns whether this is the password, or how long to wait.
 ///
-/// A client that has to wait gets that response before the queue, and takes no slot in it. The attempt is counted once there
-/// is a permit, before the password is checked, and taken back if it could not be checked.
+/// A client that has to wait gets that response before the queue, and takes no slot in it. The attempt is counted once
+/// there is a permit, before the password is checked, and taken back if it could not be checked.
 pub(super) async fn try_password(
     request: &LoginRequest,
     client: &Client,
