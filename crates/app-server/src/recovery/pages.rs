@@ -54,7 +54,7 @@ impl Pages {
         };
         let replies = Replies { cut_when_alone: is_behind_mod_fcgid, ..replies(format, page) };
         if let Err(error) = prepared::prepare(format, &replies) {
-            tracing::warn!("The pages for a crash could not be prepared: {error}.");
+            tracing::warn!("Cannot prepare the pages for a crash: {error}.");
         }
     }
 }

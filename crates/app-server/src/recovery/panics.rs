@@ -123,7 +123,7 @@ pub(crate) fn log_backtrace(reference: &str) {
             // Without a child, knowing the cause is worth the time here.
             Err(process::Failure::CannotFork(_)) => log(&reference, &symbolized(&backtrace)),
             Err(failure) => {
-                tracing::error!("The backtrace of panic {reference} could not be read: {failure}.");
+                tracing::error!("Cannot read the backtrace of panic {reference}: {failure}.");
             }
         }
     })

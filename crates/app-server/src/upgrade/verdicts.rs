@@ -114,7 +114,7 @@ impl Verdicts {
         };
         if let Err(error) = written() {
             tracing::warn!(
-                "The verdict on a version could not be kept: {error}. Each process checks it again."
+                "Cannot keep the verdict on a version: {error}. Each process checks it again."
             );
         }
     }

@@ -125,9 +125,9 @@ impl Queue {
     fn warn_once(&self, error: &io::Error) {
         self.warned.call_once(|| {
             tracing::warn!(
-                "Files in {} cannot be locked ({error}): each process checks up to {MAX_PERMITS} passwords at a time, \
-                 instead of all together. Set data to a folder of your own on a local disk.",
-                self.folder.display()
+                folder = %self.folder.display(),
+                "Cannot lock files: {error}. Each process checks up to {MAX_PERMITS} passwords at a time, instead of \
+                 all together. Set data to a folder of your own on a local disk."
             );
         });
     }

@@ -118,8 +118,7 @@ fn bytes_in(folder: &Path) -> u64 {
 pub(super) fn remove_unfinished(store: &Path) {
     for Unfinished { folder, .. } in unfinished(store) {
         if let Err(error) = fs::remove_dir_all(&folder) {
-            let folder = folder.display();
-            tracing::warn!("Cannot remove the unfinished copy {folder}: {error}.");
+            tracing::warn!(folder = %folder.display(), "Cannot remove an unfinished copy: {error}.");
         }
     }
 }
