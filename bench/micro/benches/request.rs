@@ -66,8 +66,8 @@ fn routing(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn exchanges(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("exchange");
+fn requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("request");
     let run = |change: fn(&mut Options)| {
         move |iterations: u64| {
             let folder = tempfile::tempdir().expect("a folder");
@@ -102,5 +102,5 @@ fn exchanges(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, routing, exchanges);
+criterion_group!(benches, routing, requests);
 criterion_main!(benches);
