@@ -2,10 +2,10 @@
 //! `crates/culprits`.
 //!
 //! One file per subject. The functions are safe; each checks the return value once and turns errno into an
-//! [`io::Error`](std::io::Error). There is no policy here: the crates above (`event-loop`, `process`, `app-server`)
-//! decide what to register, retry, limit or report. What rustix covers safely is called there directly, except for
-//! `threads`, on which unsafe code here relies. A function that takes a descriptor by number is to be called with that
-//! of an open one.
+//! [`io::Error`](std::io::Error), those of [`unblocked`] into rustix's `Errno`. There is no policy here: the crates
+//! above (`event-loop`, `process`, `app-server`) decide what to register, retry, limit or report. What rustix covers
+//! safely is called there directly, except for `threads`, on which unsafe code here relies. A function that takes a
+//! descriptor by number is to be called with that of an open one.
 //!
 //! Linux 3.10 is enough for all of it. What may run in a signal handler, or between fork and exec, is documented as
 //! "async-signal-safe": it allocates nothing, takes no lock and calls only functions of signal-safety(7), or of rustix
