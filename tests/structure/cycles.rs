@@ -1,4 +1,4 @@
-//! No file of a crate imports another that imports it, directly or by way of others: then each can be read alone,
+//! No file of a crate imports another that imports it, directly or through others: then each can be read alone,
 //! after those it imports. Nor does a room, so that rooms have an order, too.
 //!
 //! What counts as an import is in `imports.rs`.

@@ -149,7 +149,7 @@ impl Found {
         from + length
     }
 
-    /// The file that a path leads to, by way of re-exports.
+    /// The file that a path leads to, through re-exports.
     fn target(
         &self,
         files: &BTreeSet<File>,
@@ -282,7 +282,7 @@ fn imports_are_found_wherever_they_are_written() {
 }
 
 #[test]
-fn modules_for_tests_are_no_files() {
+fn modules_for_tests_are_not_files() {
     let file = |name: &str| vec![name.to_owned()];
     let sources = [
         (vec![], "mod a; #[cfg(test)] mod testing;".to_owned()),
