@@ -102,7 +102,11 @@ fn has_room(descriptor: BorrowedFd<'_>, milliseconds: i64) -> bool {
     let mut wanted = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
     let timeout =
         Timespec { tv_sec: milliseconds / 1000, tv_nsec: (milliseconds % 1000) * 1_000_000 };
-    !matches!(poll(&mut wanted, Some(&timeout)), Ok(0))
+    match poll(&mut wanted, Some(&timeout)) {
+        Ok(ready) => ready > 0,
+        // A signal came first. Whoever would not wait must not write either: that could block.
+        Err(error) => error == Errno::INTR && milliseconds > 0,
+    }
 }
 
 #[cfg(test)]
