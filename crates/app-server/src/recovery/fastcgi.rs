@@ -60,7 +60,7 @@ impl FastCgiGuard {
         self.is_settled.set(is_settled);
         row.set_input(match protocol.arriving_request() {
             _ if is_settled => InputState::Settled,
-            Some(id) => InputState::Arriving(u32::from(id.get())),
+            Some(id) => InputState::Arriving(id.get()),
             None => InputState::Unsettled,
         });
     }

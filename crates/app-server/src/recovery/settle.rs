@@ -25,7 +25,8 @@ use super::crash_plan::{self, CRASH_PLAN};
 use super::prepared::{PreparedReply, prepared};
 use super::report::{CrashCause, Line, Time, name, write_exec_failure, write_to_log};
 use super::tables::{
-    CONNECTIONS, ConnectionRow, PART_BYTES, REQUESTS, RUNNING, ReplyFormat, RequestRow, requests_of,
+    CONNECTIONS, ConnectionRow, InputState, PART_BYTES, REQUESTS, RUNNING, ReplyFormat, RequestRow,
+    requests_of,
 };
 use crate::error_report::PLACEHOLDER;
 use crate::upgrade::handover::{self, Item, Reason};
@@ -169,9 +170,9 @@ impl Settling<'_> {
     /// Replies to the requests of one connection, then hands it over or closes it.
     fn settle(&mut self, index: u32, row: &ConnectionRow, descriptor: RawFd) {
         let replies = prepared(row.format());
-        let (arriving, sent) = (row.arriving(), row.sent());
+        let (input, sent) = (row.input(), row.sent());
 
-        let mut unanswered = u32::from(arriving > 0);
+        let mut unanswered = u32::from(matches!(input, InputState::Arriving(_)));
         let mut started = 0;
         for (_, request) in requests_of(index) {
             if request.has_started(sent) {
@@ -188,8 +189,9 @@ impl Settling<'_> {
             return;
         }
         let mut all_sent = self.complete_record(descriptor, row);
-        if arriving > 0 {
-            all_sent = all_sent && self.send(descriptor, &replies.interrupted, arriving, false);
+        if let InputState::Arriving(id) = input {
+            all_sent =
+                all_sent && self.send(descriptor, &replies.interrupted, u32::from(id), false);
         }
         for (number, request) in requests_of(index) {
             let reply = if request.has_started(sent) {
@@ -209,7 +211,7 @@ impl Settling<'_> {
         let is_to_close = row.is(ReplyFormat::Http) && unanswered > 0;
         if !all_sent {
             shutdown(descriptor, Shutdown::Both);
-        } else if row.is_settled() && !is_to_close {
+        } else if input == InputState::Settled && !is_to_close {
             self.hand_over(Item::KeepAlive(descriptor));
         } else if !row.is(ReplyFormat::Cgi) {
             // Closing while the peer still sends would reset the connection and discard the response.

@@ -119,16 +119,14 @@ pub(super) struct ConnectionRow {
     /// The descriptor + 1; 0 if the row is free.
     descriptor: AtomicU32,
     format: AtomicU8,
-    /// Whether none of its input is in our memory and it may carry further requests.
-    settled: AtomicBool,
     /// Unsent bytes of the header of a partly sent record.
     owed_header: AtomicU8,
     /// Unsent bytes of that record after its header.
     owed: AtomicU32,
     /// The header of that record.
     header: AtomicU64,
-    /// The id of a request that has arrived in part; 0 for none.
-    arriving: AtomicU32,
+    /// An [`InputState`], encoded.
+    input: AtomicU32,
     /// Bytes sent on it.
     sent: AtomicU64,
 }
@@ -140,9 +138,27 @@ pub(super) enum InputState {
     /// over as it is once its requests are answered.
     Settled,
     /// Part of a request with this id has arrived, and the request is not registered yet.
-    Arriving(u32),
+    Arriving(u16),
     /// Anything else.
     Unsettled,
+}
+
+impl InputState {
+    fn encode(self) -> u32 {
+        match self {
+            InputState::Unsettled => 0,
+            InputState::Settled => 1,
+            InputState::Arriving(id) => 2 + u32::from(id),
+        }
+    }
+
+    fn decode(number: u32) -> InputState {
+        match number {
+            0 => InputState::Unsettled,
+            1 => InputState::Settled,
+            arriving => InputState::Arriving((arriving - 2) as u16),
+        }
+    }
 }
 
 impl ConnectionRow {
@@ -150,11 +166,10 @@ impl ConnectionRow {
         ConnectionRow {
             descriptor: AtomicU32::new(0),
             format: AtomicU8::new(0),
-            settled: AtomicBool::new(false),
             owed_header: AtomicU8::new(0),
             owed: AtomicU32::new(0),
             header: AtomicU64::new(0),
-            arriving: AtomicU32::new(0),
+            input: AtomicU32::new(0),
             sent: AtomicU64::new(0),
         }
     }
@@ -162,9 +177,9 @@ impl ConnectionRow {
     /// Fills the row for a connection on which nothing has happened yet.
     pub(super) fn fill(&self, descriptor: RawFd, format: ReplyFormat) {
         self.format.store(format as u8, Ordering::Relaxed);
-        self.settled.store(format != ReplyFormat::Cgi, Ordering::Relaxed);
+        let is_last = format == ReplyFormat::Cgi;
+        self.set_input(if is_last { InputState::Unsettled } else { InputState::Settled });
         self.owe(None);
-        self.arriving.store(0, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
         // From here on the handler sees the row.
         self.descriptor.store(descriptor as u32 + 1, Ordering::Release);
@@ -176,9 +191,7 @@ impl ConnectionRow {
     }
 
     pub(super) fn set_input(&self, input: InputState) {
-        let arriving = if let InputState::Arriving(id) = input { id } else { 0 };
-        self.settled.store(input == InputState::Settled, Ordering::Relaxed);
-        self.arriving.store(arriving, Ordering::Relaxed);
+        self.input.store(input.encode(), Ordering::Relaxed);
     }
 
     /// Records the header of a partly sent record and how many of the record's bytes are unsent.
@@ -214,13 +227,8 @@ impl ConnectionRow {
         usize::from(self.format.load(Ordering::Relaxed))
     }
 
-    pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Relaxed)
-    }
-
-    /// The id of a request that has arrived in part; 0 for none.
-    pub(super) fn arriving(&self) -> u32 {
-        self.arriving.load(Ordering::Relaxed)
+    pub(super) fn input(&self) -> InputState {
+        InputState::decode(self.input.load(Ordering::Relaxed))
     }
 
     /// Bytes sent on the connection.
@@ -448,6 +456,20 @@ mod tests {
         assert_eq!(table.taken(), 1);
         assert_eq!([table.take(), table.take(), table.take()], [Some(0), Some(1), None]);
         assert_eq!((table.taken(), table.rows().count()), (3, 3));
+    }
+
+    #[test]
+    fn input_states_are_what_was_stored() {
+        let row = ConnectionRow::free();
+        for input in [
+            InputState::Settled,
+            InputState::Unsettled,
+            InputState::Arriving(1),
+            InputState::Arriving(u16::MAX),
+        ] {
+            row.set_input(input);
+            assert_eq!(row.input(), input);
+        }
     }
 
     #[test]
