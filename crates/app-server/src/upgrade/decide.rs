@@ -189,12 +189,17 @@ pub(crate) struct Decision {
     is_known_by_launcher: bool,
     /// Since when another file has been in the launcher's place.
     replaced_since: Option<Instant>,
-    /// Whether the installed program has yet to be considered, because another was started in its place.
-    has_unseen_program: bool,
-    /// Whether the running version has yet to be judged.
-    is_unjudged: bool,
-    /// Whether the owner asked for an upgrade while a version was being judged.
-    was_asked: bool,
+    left_from_start: LeftFromStart,
+}
+
+/// What a process has yet to do since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftFromStart {
+    Nothing,
+    /// To consider the installed program, because another was started in its place.
+    InstalledProgram,
+    /// To judge the running version.
+    RunningVersion,
 }
 
 #[derive(Debug)]
@@ -204,6 +209,8 @@ enum Progress {
         candidate: Candidate,
         /// Until when accepting waits.
         hold_until: Option<Instant>,
+        /// Whether the owner has asked for an upgrade meanwhile.
+        was_asked: bool,
     },
     /// A version that has passed.
     Ready {
@@ -240,9 +247,11 @@ impl Decision {
             origin: origin.or_else(|| files.launcher.map(|it| it.file())),
             is_known_by_launcher,
             replaced_since: None,
-            has_unseen_program: is_stand_in,
-            is_unjudged: judges_itself && !is_stand_in,
-            was_asked: false,
+            left_from_start: match (is_stand_in, judges_itself) {
+                (true, _) => LeftFromStart::InstalledProgram,
+                (false, true) => LeftFromStart::RunningVersion,
+                (false, false) => LeftFromStart::Nothing,
+            },
             seen: files,
         }
     }
@@ -257,7 +266,9 @@ impl Decision {
                 self.consider(files, false, now).unwrap_or_else(|| self.wait(now))
             }
             Observation::Asked(files) => {
-                self.was_asked = matches!(self.state, Progress::Judging { .. });
+                if let Progress::Judging { was_asked, .. } = &mut self.state {
+                    *was_asked = true;
+                }
                 self.consider(files, true, now).unwrap_or_else(|| self.wait(now))
             }
             Observation::Judged(verdict, files) => self.judged(verdict, files, now),
@@ -408,7 +419,7 @@ impl Decision {
             return None;
         }
         let touched = asked || files.launcher.is_some() && files.launcher != self.seen.launcher;
-        let program = std::mem::take(&mut self.has_unseen_program)
+        let program = self.take_from_start(LeftFromStart::InstalledProgram)
             || files.program.is_some() && files.program != self.seen.program;
         let changed = touched || program || files.others != self.seen.others;
         let is_arrival_due = self.note_arrival(files.arriving, touched, now);
@@ -420,11 +431,20 @@ impl Decision {
         if changed {
             return self.consider_program(now);
         }
-        if std::mem::take(&mut self.is_unjudged) {
+        if self.take_from_start(LeftFromStart::RunningVersion) {
             let key = self.running.clone()?;
             return Some(self.judge(Version::Installed, key, Purpose::Record, now));
         }
         None
+    }
+
+    /// Returns whether this was left to do, which it is no longer.
+    fn take_from_start(&mut self, task: LeftFromStart) -> bool {
+        let is_left = self.left_from_start == task;
+        if is_left {
+            self.left_from_start = LeftFromStart::Nothing;
+        }
+        is_left
     }
 
     /// Records whether another file is in the launcher's place. A missing one may come back.
@@ -470,13 +490,16 @@ impl Decision {
     fn judge(&mut self, version: Version, key: String, purpose: Purpose, now: Instant) -> Action {
         let candidate = Candidate { version, key, purpose };
         let hold_until = (purpose != Purpose::Record).then(|| now + HOLD);
-        self.state = Progress::Judging { candidate: candidate.clone(), hold_until };
+        self.state =
+            Progress::Judging { candidate: candidate.clone(), hold_until, was_asked: false };
         Action::Judge(candidate)
     }
 
     fn judged(&mut self, verdict: Verdict, files: Snapshot, now: Instant) -> Action {
         let state = std::mem::replace(&mut self.state, Progress::Watching);
-        let Progress::Judging { candidate: Candidate { version, purpose, .. }, .. } = state else {
+        let Progress::Judging { candidate: Candidate { version, purpose, .. }, was_asked, .. } =
+            state
+        else {
             self.state = state;
             return self.wait(now);
         };
@@ -490,7 +513,7 @@ impl Decision {
                 Version::Arriving => self.arrival = ArrivingVersion::None,
             }
         }
-        let other = if std::mem::take(&mut self.was_asked) {
+        let other = if was_asked {
             self.consider(files, true, now)
         } else if purpose == Purpose::UpgradeToEither {
             self.consider_program(now)
@@ -514,7 +537,6 @@ impl Decision {
     }
 
     fn become_ready(&mut self, key: String, now: Instant) -> Action {
-        self.was_asked = false;
         self.state = Progress::Ready { key, since: now, attempts: 0, retry_at: now };
         Action::Upgrade
     }
