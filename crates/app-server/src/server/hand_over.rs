@@ -104,12 +104,11 @@ impl<S: HttpService> ServingProcess<S> {
             Item::Origin(origin).encode(&mut words);
         }
         let listener = self.listening.listener.as_fd();
-        let on_stdin = if self.listening.on.is_on_stdin() {
-            descriptors::put_on_stdin(listener)
-        } else {
+        if !self.listening.on.is_on_stdin() {
             Item::Listener(listener.as_raw_fd()).encode(&mut words);
-            Ok(())
-        };
+        } else if let Err(error) = descriptors::put_on_stdin(listener) {
+            return error;
+        }
         // Beyond some 1,400, they do not fit into the handover state. The rest is closed, as idle connections
         // may be at any time.
         let collected = self.connections.collected();
@@ -126,10 +125,7 @@ impl<S: HttpService> ServingProcess<S> {
                  ones left to a draining child."
             ),
         }
-        match on_stdin {
-            Ok(()) => upgrader.image().exec(&mut words),
-            Err(error) => error,
-        }
+        upgrader.image().exec(&mut words)
     }
 }
 
