@@ -35,7 +35,7 @@ pub struct ServerFacts {
     /// Whether the visitor came by HTTPS.
     pub is_https: fn(&Extensions) -> bool,
     /// Whether the process serves only this request and then exits (CGI): then it may do slow work itself.
-    pub is_alone: fn(&Extensions) -> bool,
+    pub serves_one_request: fn(&Extensions) -> bool,
     /// The owner's password, if the web server sends it with each request (Apache's `SetEnv` in .htaccess). Only from
     /// trusted web servers: anyone who can set it is the owner.
     pub password: fn(&Extensions) -> Option<Result<Password, BadHash>>,
@@ -49,7 +49,7 @@ impl Server {
         facts: |_| Vec::new(),
         address: |_| None,
         is_https: |_| false,
-        is_alone: |_| false,
+        serves_one_request: |_| false,
         password: |_| None,
     });
 

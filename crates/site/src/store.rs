@@ -66,18 +66,17 @@ pub struct Store {
 struct Inner {
     file: PathBuf,
     trust: Trust,
-    handle: Mutex<Handle>,
+    open: Mutex<Option<Open>>,
     /// The turn of the loop with the last write.
     written_in: AtomicU64,
 }
 
-/// The connection, and which process and file it belongs to.
-struct Handle {
+/// An open connection, and which process and file it belongs to.
+struct Open {
     /// The process that opened it.
     pid: u32,
-    /// The file: device and inode.
-    identity: Option<FileIdentity>,
-    connection: Option<Connection>,
+    file: Option<FileIdentity>,
+    connection: Connection,
 }
 
 impl std::fmt::Debug for Store {
@@ -95,11 +94,8 @@ impl Store {
 
     /// Like [`Store::at`], in a folder of which this says whose it may be.
     pub fn trusting(trust: Trust, file: impl Into<PathBuf>) -> Store {
-        let handle = Handle { pid: 0, identity: None, connection: None };
-        let (file, handle) = (file.into(), Mutex::new(handle));
-        Store {
-            inner: Arc::new(Inner { file, trust, handle, written_in: AtomicU64::new(u64::MAX) }),
-        }
+        let (file, open) = (file.into(), Mutex::default());
+        Store { inner: Arc::new(Inner { file, trust, open, written_in: AtomicU64::new(u64::MAX) }) }
     }
 
     /// Returns the file.
@@ -258,38 +254,38 @@ impl Store {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut handle = self.handle();
+        let mut open = self.open();
         let pid = std::process::id();
-        if handle.pid != pid {
+        if open.as_ref().is_some_and(|open| open.pid != pid) {
             // The parent's. Closing it here would release the parent's locks.
-            std::mem::forget(handle.connection.take());
-            handle.pid = pid;
+            std::mem::forget(open.take());
         }
-        let known = handle.identity;
-        let is_there = || FileIdentity::of(&self.inner.file).is_some_and(|it| Some(it) == known);
-        if handle.connection.is_some() && !is_there() {
-            tracing::info!("The store's file was replaced; opening the new one.");
-            handle.connection = None;
-        }
-        if handle.connection.is_none() {
-            let connection = open::open(&self.inner.file, self.inner.trust)?;
-            handle.identity = FileIdentity::of(&self.inner.file);
-            handle.connection = Some(connection);
-        }
-        let done = match &mut handle.connection {
-            Some(connection) => work(connection),
-            None => Err(Refusal::Busy),
+        let is_there = |file: Option<FileIdentity>| {
+            file == FileIdentity::of(&self.inner.file) && file.is_some()
         };
+        if open.as_ref().is_some_and(|open| !is_there(open.file)) {
+            tracing::info!("The store's file was replaced; opening the new one.");
+            *open = None;
+        }
+        let connection = match &mut *open {
+            Some(open) => &mut open.connection,
+            closed => {
+                let connection = open::open(&self.inner.file, self.inner.trust)?;
+                let file = FileIdentity::of(&self.inner.file);
+                &mut closed.insert(Open { pid, file, connection }).connection
+            }
+        };
+        let done = work(connection);
         if matches!(done, Err(Refusal::Failed(_))) {
             // A file that SQLite cannot open for writing at that moment stays read-only.
-            handle.connection = None;
+            *open = None;
         }
         done
     }
 
-    fn handle(&self) -> MutexGuard<'_, Handle> {
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
         // A panic in a closure has rolled back its transaction; the connection is intact.
-        self.inner.handle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -263,7 +263,7 @@ static FACTS: ServerFacts = ServerFacts {
     facts: facts_of,
     address: |extensions| RequestContext::of(extensions).remote_address(),
     is_https: |extensions| RequestContext::of(extensions).scheme() == Scheme::Https,
-    is_alone: |extensions| {
+    serves_one_request: |extensions| {
         // Each FastCGI transport names a role; over HTTP there are no variables.
         let context = RequestContext::of(extensions);
         context.variables().is_some() && context.role().is_none()

@@ -15,27 +15,35 @@ use crate::pages::frame::Frame;
 ///
 /// Only the owner ever reaches a tool that is not public; this is for a public one that shows the owner more.
 #[derive(Clone, Debug, Default)]
-pub struct Visitor {
-    session: Option<Arc<Session>>,
-    is_owner: bool,
-    has_login: bool,
-    is_due: bool,
+pub struct Visitor(Who);
+
+#[derive(Clone, Debug, Default)]
+enum Who {
+    /// Anybody, on a site without a login.
+    #[default]
+    Anybody,
+    /// Anybody, on a site with a login.
+    NotLoggedIn,
+    /// The owner, by a session. `is_due`: its cookie has to be sent again.
+    LoggedIn { session: Arc<Session>, is_due: bool },
+    /// The owner, in a shell of the account itself.
+    InShell,
 }
 
 impl Visitor {
     /// Anybody, on a site with a login.
     pub(crate) fn unknown() -> Self {
-        Visitor { has_login: true, ..Visitor::default() }
+        Visitor(Who::NotLoggedIn)
     }
 
     /// The owner, by a session. `is_due`: its cookie has to be sent again.
     pub(crate) fn owner(session: Session, is_due: bool) -> Self {
-        Visitor { session: Some(Arc::new(session)), is_owner: true, has_login: true, is_due }
+        Visitor(Who::LoggedIn { session: Arc::new(session), is_due })
     }
 
     /// The owner, in a shell of the account itself.
     pub(crate) fn in_the_shell() -> Self {
-        Visitor { is_owner: true, ..Visitor::default() }
+        Visitor(Who::InShell)
     }
 
     /// Returns the visitor of a request with these extensions.
@@ -45,7 +53,7 @@ impl Visitor {
 
     /// Returns whether it is the owner.
     pub fn is_owner(&self) -> bool {
-        self.is_owner
+        matches!(self.0, Who::LoggedIn { .. } | Who::InShell)
     }
 
     /// Returns what the pages of this request show about the visitor.
@@ -53,21 +61,24 @@ impl Visitor {
         Frame {
             base,
             csrf: self.session().map(|session| session.token.clone()),
-            is_owner: self.is_owner,
-            has_login: self.has_login,
+            is_owner: self.is_owner(),
+            has_login: self.has_login(),
         }
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
-        self.session.as_deref()
+        match &self.0 {
+            Who::LoggedIn { session, .. } => Some(session),
+            _ => None,
+        }
     }
 
     pub(crate) fn has_login(&self) -> bool {
-        self.has_login
+        matches!(self.0, Who::NotLoggedIn | Who::LoggedIn { .. })
     }
 
     pub(crate) fn is_due(&self) -> bool {
-        self.is_due
+        matches!(self.0, Who::LoggedIn { is_due: true, .. })
     }
 }
 

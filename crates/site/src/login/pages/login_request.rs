@@ -105,8 +105,13 @@ impl LoginRequest {
 
     /// Returns whether other visitors wait while this process computes.
     pub(super) fn process(&self) -> Process {
-        let is_alone = (Server::of(&self.head.extensions).0.is_alone)(&self.head.extensions);
-        if is_alone || !event_loop::is_running() { Process::OfThisRequest } else { Process::Shared }
+        let serves_one_request =
+            (Server::of(&self.head.extensions).0.serves_one_request)(&self.head.extensions);
+        if serves_one_request || !event_loop::is_running() {
+            Process::OfThisRequest
+        } else {
+            Process::Shared
+        }
     }
 
     pub(super) fn field(&self, name: &str) -> &str {
