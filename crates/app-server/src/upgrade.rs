@@ -94,14 +94,6 @@ impl Upgrade {
         self
     }
 
-    /// Sets how long a check may take. Default 10 s, since shared machines can be slow; a successful
-    /// check takes tens of milliseconds.
-    #[must_use]
-    pub fn check_deadline(mut self, deadline: Duration) -> Self {
-        self.judge.check.deadline = deadline;
-        self
-    }
-
     /// Sets whether the running version is checked too if it has no verdict yet: a launcher starts the
     /// last version that passed, and a check leaves it a copy. Default no.
     #[must_use]

@@ -183,11 +183,6 @@ impl Panic {
             "a panic without a message"
         }
     }
-
-    /// Returns the panic payload, for `std::panic::resume_unwind`.
-    pub fn into_payload(self) -> Box<dyn Any + Send + 'static> {
-        self.payload
-    }
 }
 
 impl fmt::Display for Panic {

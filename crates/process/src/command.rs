@@ -130,12 +130,6 @@ impl Command {
         self
     }
 
-    /// Returns std's builder, for what this type does not offer. The loop knows nothing of children started through
-    /// it.
-    pub fn as_std_mut(&mut self) -> &mut std::process::Command {
-        &mut self.inner
-    }
-
     /// Starts the program. Returns once the child has executed it, or failed to.
     ///
     /// # Errors
