@@ -74,7 +74,8 @@ pub fn write_all(
                 // Only reads the clock, and panics only if that fails.
                 let before = Instant::now();
                 let ready = has_room(descriptor, *milliseconds_left);
-                *milliseconds_left -= before.elapsed().as_millis() as i64;
+                // At least one, or many short waits would never use up the patience.
+                *milliseconds_left -= (before.elapsed().as_millis() as i64).max(1);
                 if !ready {
                     return Err(Errno::AGAIN);
                 }
@@ -104,7 +105,7 @@ fn has_room(descriptor: BorrowedFd<'_>, milliseconds: i64) -> bool {
         Timespec { tv_sec: milliseconds / 1000, tv_nsec: (milliseconds % 1000) * 1_000_000 };
     match poll(&mut wanted, Some(&timeout)) {
         Ok(ready) => ready > 0,
-        // A signal came first. Whoever would not wait must not write either: that could block.
+        // A signal came first. A caller that must not wait must not write either: that could block.
         Err(error) => error == Errno::INTR && milliseconds > 0,
     }
 }

@@ -64,7 +64,7 @@ impl ConnectionGuard {
     /// which may contain secrets).
     pub(crate) fn register_request(
         &self,
-        id: u32,
+        id: u16,
         part: Option<&str>,
         method: &str,
         path: &str,

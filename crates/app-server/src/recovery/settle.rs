@@ -190,8 +190,7 @@ impl Settling<'_> {
         }
         let mut all_sent = self.complete_record(descriptor, row);
         if let InputState::Arriving(id) = input {
-            all_sent =
-                all_sent && self.send(descriptor, &replies.interrupted, u32::from(id), false);
+            all_sent = all_sent && self.send(descriptor, &replies.interrupted, id, false);
         }
         for (number, request) in requests_of(index) {
             let reply = if request.has_started(sent) {
@@ -251,11 +250,11 @@ impl Settling<'_> {
         &mut self,
         descriptor: RawFd,
         reply: &PreparedReply,
-        id: u32,
+        id: u16,
         without_body: bool,
     ) -> bool {
         let Settling { reference, milliseconds_left, .. } = self;
-        reply.fill_in(id as u16, reference, without_body, |piece| {
+        reply.fill_in(id, reference, without_body, |piece| {
             write_all(descriptor, piece, milliseconds_left).is_ok()
         })
     }

@@ -5,7 +5,7 @@
 //! neither memory nor room in the program's file.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use fastcgi_server::Header;
 
@@ -248,7 +248,7 @@ impl ConnectionRow {
 pub(super) struct RequestRow {
     /// The connection's row + 1; 0 if this row is free.
     connection: AtomicU32,
-    id: AtomicU32,
+    id: AtomicU16,
     without_body: AtomicBool,
     /// Which byte of all that the connection sends is the first of this response, counted from 1; 0 until it is known.
     first_byte: AtomicU64,
@@ -261,7 +261,7 @@ impl RequestRow {
     const fn free() -> Self {
         RequestRow {
             connection: AtomicU32::new(0),
-            id: AtomicU32::new(0),
+            id: AtomicU16::new(0),
             without_body: AtomicBool::new(false),
             first_byte: AtomicU64::new(0),
             part: Text::empty(),
@@ -273,7 +273,7 @@ impl RequestRow {
     pub(super) fn fill(
         &self,
         connection: u32,
-        id: u32,
+        id: u16,
         part: Option<&str>,
         method: &str,
         path: &str,
@@ -302,7 +302,7 @@ impl RequestRow {
 
     // What the handler reads.
 
-    pub(super) fn id(&self) -> u32 {
+    pub(super) fn id(&self) -> u16 {
         self.id.load(Ordering::Relaxed)
     }
 

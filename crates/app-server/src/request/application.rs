@@ -85,7 +85,7 @@ impl<S> Application<S> {
     pub(crate) fn register<R>(
         &self,
         connection: &ConnectionGuard,
-        id: u32,
+        id: u16,
         request: &Request<R>,
     ) -> RequestGuard {
         let context = RequestContext::of(request.extensions());

@@ -463,7 +463,7 @@ fn a_web_server_does_not_repeat_them() {
 /// `CUT_LENGTH`, where it is made: the sender. Whatever is sent, the forged records are where a length
 /// truncated to 16 bits would end.
 #[test]
-fn no_length_is_cut_to_16_bits_whoever_sends() {
+fn neither_side_truncates_a_length_to_16_bits() {
     for length in [65_535, 65_536, 65_537, 99_000, 131_071, 131_072, 131_073, 200_000] {
         let at = length % 65_536;
         let to_application = hiding(&forged_request(), at, length);

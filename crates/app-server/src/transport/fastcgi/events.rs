@@ -111,7 +111,7 @@ impl<S: HttpService> Connection<S> {
         self.in_flight.retain(|request| request.id != id);
         self.multiplexed |= !self.in_flight.is_empty();
         let connection = self.guard.connection();
-        let guard = self.application.register(connection, u32::from(id.get()), &request);
+        let guard = self.application.register(connection, id.get(), &request);
         let mark = guard.mark();
         let is_received = stdin.is_none() && data.is_none();
         self.record_input(usize::from(is_received && keep_connection));
