@@ -9,36 +9,31 @@
 //! Anyone who may write to the folder can replace a finished file, unless the folder is sticky. Callers for
 //! whom that matters ask [`lets_others_replace`] first.
 //!
+//! [`replace`] and [`create`] write the content in one call; a [`Draft`] takes it as it arrives.
+//!
 //! `access.rs` says which other accounts can affect a file, and reads files that any account may have put there;
-//! `identity.rs` says whether two paths name the same file.
+//! `draft.rs` has the temporary file; `identity.rs` says whether two paths name the same file.
 //!
 //! *Absent on purpose*: locks (the later of two writers wins), owner and group.
 
 #![forbid(unsafe_code)]
 
 mod access;
+mod draft;
 mod identity;
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tempfile::{Builder, TempPath};
+use tempfile::TempPath;
 
 pub use access::{
     Access, ForeignOwner, close_to_others, foreign_owner, is_foreign, is_in_other_hands,
     lets_others_replace, read_small,
 };
+pub use draft::Draft;
 pub use identity::FileIdentity;
-
-/// How many letters and digits at the end of the temporary name vary until there is no such file. They follow 64 bits
-/// of the system's randomness.
-const TRIED_CHARACTERS: usize = 6;
-
-/// A longer file name is left out of the temporary name, which is limited to 255 bytes.
-const MAX_NAME_BYTES: usize = 200;
 
 /// Whether the content must be on disk before the file gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +66,6 @@ pub fn replace(
     written.persist(path)?;
     sync_folder(path, durability);
     Ok(())
-}
-
-/// Converts to an error with the system's message: `getrandom` only shows the number.
-fn system_error(error: getrandom::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
 }
 
 /// Creates the file at `path` like [`replace`], unless one exists, which is then kept.
@@ -115,18 +105,10 @@ fn write_beside(
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
     };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(if name.len() <= MAX_NAME_BYTES { name } else { OsStr::new("tmp") });
-    prefix.push(format!(".{:016x}", getrandom::u64().map_err(system_error)?));
-    let mut builder = Builder::new();
-    builder.prefix(&prefix).rand_bytes(TRIED_CHARACTERS);
-    let mut file = builder.tempfile_in(folder_of(path))?;
-    write(file.as_file_mut())?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    if durability == Durability::Synced {
-        file.as_file().sync_all()?;
-    }
-    Ok(file.into_temp_path())
+    let mut draft = Draft::create_in(folder_of(path), name)?;
+    write(draft.file())?;
+    draft.complete(mode, durability)?;
+    Ok(draft.close())
 }
 
 /// Syncs the new name to disk, too. Some file systems cannot sync a folder; the content is safe anyway.
