@@ -1,0 +1,143 @@
+//! What can go wrong with blobs, and what the owner can do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::key::Key;
+
+/// Why an operation on a blob failed. As text: what happened and what the owner can do, without a period.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BlobError {
+    /// What was to be put could not be read to its end: the visitor left, say. Nothing was stored.
+    Source(Box<dyn Error + Send + Sync>),
+    /// This is not a media type that can be kept.
+    ContentType(String),
+    /// The content of this blob is not what was put.
+    Damaged(Key),
+    /// The disk or the account's quota is full.
+    Full,
+    /// The folder of the blobs is no longer there.
+    Gone(PathBuf),
+    /// This account may not use a file or folder.
+    Denied {
+        /// Which.
+        path: PathBuf,
+        /// The account that owns it: the uid.
+        owner: u32,
+    },
+    /// The folder is another account's, which could put other blobs there.
+    Foreign {
+        /// Which.
+        folder: PathBuf,
+        /// Whose: the uid.
+        account: u32,
+    },
+    /// Other accounts can put blobs into the folder, and its permissions cannot be tightened.
+    Exposed {
+        /// Which.
+        folder: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The rest of a blob cannot be read.
+    Read {
+        /// Which.
+        key: Key,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file or folder cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl BlobError {
+    /// Sorts an error of the file system; `path` is what was used, `folder` that of all blobs.
+    pub(crate) fn of_file(error: io::Error, path: &Path, folder: &Path) -> Self {
+        use io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BlobError::Full,
+            ErrorKind::NotFound if !folder.exists() => BlobError::Gone(folder.to_owned()),
+            ErrorKind::PermissionDenied => match owner_of_nearest(path) {
+                Some((path, owner)) => BlobError::Denied { path, owner },
+                None => BlobError::File { path: path.to_owned(), error },
+            },
+            _ => BlobError::File { path: path.to_owned(), error },
+        }
+    }
+}
+
+/// Returns the file itself, or the nearest folder above it that can be examined, with its owner.
+fn owner_of_nearest(path: &Path) -> Option<(PathBuf, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().find_map(|path| {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        Some((path.to_owned(), found.uid()))
+    })
+}
+
+impl fmt::Display for BlobError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlobError::Source(error) => {
+                write!(formatter, "what was to be stored could not be read to its end: {error}")
+            }
+            BlobError::ContentType(text) => write!(
+                formatter,
+                "{text:?} cannot be kept as a media type: it must be one line of 1 to 255 visible ASCII characters"
+            ),
+            BlobError::Damaged(key) => write!(
+                formatter,
+                "the blob {key} is damaged: its content is not what was stored; delete it or restore it from a backup"
+            ),
+            BlobError::Full => {
+                formatter.write_str("the disk or this account's quota is full; free some space")
+            }
+            BlobError::Gone(folder) => write!(
+                formatter,
+                "the folder {} of the blobs is gone; restore it, or restart the site to begin with an empty one",
+                folder.display()
+            ),
+            BlobError::Denied { path, owner } => write!(
+                formatter,
+                "{} belongs to another account (uid {owner}) or its permissions do not allow this; make the account \
+                 that the site runs as its owner",
+                path.display()
+            ),
+            BlobError::Foreign { folder, account } => write!(
+                formatter,
+                "the folder {} of the blobs belongs to another account (uid {account}), which could put others \
+                 there; make the account that the site runs as its owner",
+                folder.display()
+            ),
+            BlobError::Exposed { folder, mode } => write!(
+                formatter,
+                "other accounts can put files into {0} (mode {mode:o}); run `chmod 700 {0}` if only this site uses it",
+                folder.display()
+            ),
+            BlobError::Read { key, error } => {
+                write!(formatter, "the blob {key} cannot be read to its end: {error}")
+            }
+            BlobError::File { path, error } => {
+                write!(formatter, "{} cannot be used: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl Error for BlobError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            BlobError::Source(error) => Some(&**error),
+            BlobError::Read { error, .. } | BlobError::File { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

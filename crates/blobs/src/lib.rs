@@ -1,0 +1,193 @@
+//! Large values by key: uploads, results. In a folder, or in an S3-compatible store.
+//!
+//! [`Blobs`] is a cheap handle; clone it. A blob has a [`Key`], a content, a media type, and perhaps a time at which it
+//! expires. It is put, read (whole or in part) and deleted, never changed in part.
+//!
+//! * **Whole or not at all**: a blob has its content once `put` has returned, also after a power cut. A put that fails, or
+//!   whose future is dropped, or whose process is killed, changes nothing. Of several puts of one key, one remains.
+//! * **Bounded memory**: contents are streams, in and out, whatever their length.
+//! * **Nothing blocks the loop** for longer than the disk takes for [`CHUNK_BYTES`], or to sync 4 MiB of a put.
+//! * **No thread is started**, and every future is `Send` without unsafe code.
+//!
+//! ```
+//! use blobs::{BlobSettings, Blobs, PutOptions};
+//! use bytes::Bytes;
+//! use http_body_util::{BodyExt, Full};
+//!
+//! # let data = tempfile::tempdir()?;
+//! let blobs = Blobs::open(&BlobSettings::Folder(data.path().join("blobs")))?;
+//! event_loop::run(async {
+//!     let key = "uploads/2026/notes.txt".parse()?;
+//!     blobs.put(&key, Full::from(Bytes::from("Hello, world")), PutOptions::default()).await?;
+//!     let blob = blobs.get(&key, 7..).await?.expect("it was just put");
+//!     assert_eq!(blob.details.length, 12);
+//!     assert_eq!(blob.body.collect().await?.to_bytes(), "world");
+//!     # Ok::<(), Box<dyn std::error::Error>>(())
+//! })??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `key.rs` | which texts are keys |
+//! | `blob.rs` | what goes in and comes out |
+//! | `source.rs` | reading what is to be put |
+//! | `folder.rs` | the folder engine |
+//! | `settings.rs`, `error.rs` | where blobs are, and what can go wrong |
+//!
+//! *Absent on purpose*: the site, its store and its settings file; names that visitors choose (a tool makes keys, and
+//! keeps such names elsewhere).
+#![forbid(unsafe_code)]
+
+mod blob;
+mod error;
+mod folder;
+mod key;
+mod settings;
+mod source;
+
+use std::error::Error;
+use std::ops::RangeBounds;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+
+pub use blob::{Blob, BlobBody, DEFAULT_CONTENT_TYPE, Details, Listed, PutOptions, Swept};
+pub use error::BlobError;
+pub use key::{Key, KeyError};
+pub use settings::BlobSettings;
+
+use folder::Folder;
+use source::Source;
+
+/// The size of the pieces in which contents are read and written. Of a local file it takes about 50 µs; much smaller ones
+/// would cost more system calls, much larger ones would keep the loop waiting.
+pub const CHUNK_BYTES: usize = 128 << 10;
+
+/// The maximum number of blobs in a list. S3 returns no more.
+pub const MAX_LISTED: usize = 1000;
+
+/// A store of blobs. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Folder(Folder),
+}
+
+impl Blobs {
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be created, or others can put files into it.
+    pub fn open(settings: &BlobSettings) -> Result<Blobs, BlobError> {
+        let engine = match settings {
+            BlobSettings::Folder(folder) => Engine::Folder(Folder::open(folder)?),
+        };
+        Ok(Blobs { engine })
+    }
+
+    /// Stores a blob, in place of one that has this key. Once it returns, the blob survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Source`] if `content` ends in an error; any other from the store. Nothing has changed then. If the
+    /// future is dropped, nothing changes, or the blob is stored.
+    pub async fn put<B>(&self, key: &Key, content: B, options: PutOptions) -> Result<(), BlobError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let mut content = pin!(content);
+        let source = Source::new(content.as_mut());
+        match &self.engine {
+            Engine::Folder(folder) => folder.put(key, source, &options).await,
+        }
+    }
+
+    /// Returns a blob, or the part of it that is in `range` (`..` for all); `None` if there is none, or it has expired.
+    ///
+    /// The bytes are read as the body is polled. A blob that is read whole is compared with its checksum.
+    ///
+    /// # Errors
+    ///
+    /// [`BlobError::Damaged`]; any other from the store.
+    pub async fn get(
+        &self,
+        key: &Key,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Option<Blob>, BlobError> {
+        match &self.engine {
+            Engine::Folder(folder) => folder.get(key, &range),
+        }
+    }
+
+    /// Returns what is known of a blob; `None` if there is none, or it has expired.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`get`](Self::get).
+    pub async fn head(&self, key: &Key) -> Result<Option<Details>, BlobError> {
+        match &self.engine {
+            Engine::Folder(folder) => folder.head(key),
+        }
+    }
+
+    /// Deletes a blob. One that is not there is deleted already.
+    ///
+    /// # Errors
+    ///
+    /// Any from the store.
+    pub async fn delete(&self, key: &Key) -> Result<(), BlobError> {
+        match &self.engine {
+            Engine::Folder(folder) => folder.delete(key),
+        }
+    }
+
+    /// Returns the blobs whose keys start with `prefix` (which may be empty) and come after `after`, in the order of
+    /// their keys: at most `limit`, and at most [`MAX_LISTED`]. If there are fewer, these are all.
+    ///
+    /// A blob that has expired may be among them until it is removed. In a folder, the time this takes depends on how
+    /// many blobs share a folder: give keys several segments (`uploads/2026-11/…`) if there are tens of thousands.
+    ///
+    /// # Errors
+    ///
+    /// Any from the store.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, BlobError> {
+        let limit = limit.min(MAX_LISTED);
+        match &self.engine {
+            Engine::Folder(folder) => folder.list(prefix, after, limit).await,
+        }
+    }
+
+    /// Removes blobs that have expired, and what killed puts have left: some of them in each call, which takes about as
+    /// long as a list. To be called from time to time, and again soon if there is [more](Swept::more).
+    ///
+    /// # Errors
+    ///
+    /// Any from the store.
+    pub async fn remove_expired(&self) -> Result<Swept, BlobError> {
+        match &self.engine {
+            Engine::Folder(folder) => folder.remove_expired().await,
+        }
+    }
+
+    /// Returns an address from which anybody can fetch the blob until the time has passed; `None` if the engine has no
+    /// such addresses (a folder), so that the caller has to send the blob itself. Says nothing about whether there is
+    /// such a blob.
+    pub async fn presigned_get(&self, _key: &Key, _lifetime: Duration) -> Option<String> {
+        match &self.engine {
+            Engine::Folder(_) => None,
+        }
+    }
+}

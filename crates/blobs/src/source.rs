@@ -1,0 +1,48 @@
+//! Reading the content that is to be put, in pieces of bounded size and without keeping the loop to itself.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::CHUNK_BYTES;
+use crate::error::BlobError;
+
+/// The content of a blob on its way in.
+pub(crate) struct Source<'a, B> {
+    body: Pin<&'a mut B>,
+    /// The rest of a frame that is longer than a piece.
+    rest: Bytes,
+    /// How many bytes were taken since other tasks could run.
+    since_pause: usize,
+}
+
+impl<'a, B> Source<'a, B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    pub(crate) fn new(body: Pin<&'a mut B>) -> Self {
+        Source { body, rest: Bytes::new(), since_pause: 0 }
+    }
+
+    /// Returns the next piece, 1 to [`CHUNK_BYTES`] long; `None` at the end. Lets other tasks run once per
+    /// [`CHUNK_BYTES`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+        if self.since_pause >= CHUNK_BYTES {
+            self.since_pause = 0;
+            event_loop::yield_now().await;
+        }
+        while self.rest.is_empty() {
+            match self.body.as_mut().frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(BlobError::Source(error.into())),
+                // Trailers have no meaning here.
+                Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(CHUNK_BYTES));
+        self.since_pause += piece.len();
+        Ok(Some(piece))
+    }
+}

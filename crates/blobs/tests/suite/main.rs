@@ -1,0 +1,29 @@
+//! The same cases over every engine, and what is special about each.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod cases;
+mod content;
+mod folder;
+mod send;
+
+macro_rules! over_every_engine {
+    ($($case:ident)*) => {
+        mod in_a_folder {
+            $(#[test] fn $case() { crate::folder::run(crate::cases::$case); })*
+        }
+    };
+}
+
+over_every_engine! {
+    what_is_put_can_be_read
+    parts_can_be_read
+    a_put_replaces
+    a_deleted_blob_is_gone
+    lists_are_in_order_and_have_pages
+    an_expired_blob_is_not_served
+    a_blob_may_be_empty
+    lengths_around_the_sizes_of_pieces_and_parts
+    one_of_several_concurrent_puts_remains_whole
+    a_put_that_fails_or_is_cancelled_changes_nothing
+    a_blob_replaced_or_deleted_meanwhile_is_read_to_its_end
+}

@@ -1,0 +1,31 @@
+//! Every future is `Send`, so that handlers that await it are, as axum requires. The compiler checks this file.
+
+use std::time::Duration;
+
+use blobs::{Blob, BlobError, Blobs, Key, PutOptions};
+use bytes::Bytes;
+use http_body_util::Full;
+
+fn is_send<T: Send>() {}
+fn is_sync<T: Sync>() {}
+fn value_is_send(_: impl Send) {}
+
+#[test]
+fn handles_and_their_futures_are_send() {
+    is_send::<Blobs>();
+    is_sync::<Blobs>();
+    is_send::<Blob>();
+    is_send::<BlobError>();
+    is_sync::<BlobError>();
+    fn futures(blobs: &Blobs, key: &Key) {
+        let content = Full::from(Bytes::new());
+        value_is_send(blobs.put(key, content, PutOptions::default()));
+        value_is_send(blobs.get(key, ..));
+        value_is_send(blobs.head(key));
+        value_is_send(blobs.delete(key));
+        value_is_send(blobs.list("", Some(key), 1));
+        value_is_send(blobs.remove_expired());
+        value_is_send(blobs.presigned_get(key, Duration::ZERO));
+    }
+    let _ = futures;
+}
