@@ -65,6 +65,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use counters::{Counters, counters};
+pub use loop_id::LoopId;
 pub use task::{Panic, Task, spawn, spawn_now, yield_now};
 #[cfg(feature = "tokio")]
 pub use tokio_host::run_in_tokio;
@@ -106,6 +107,12 @@ pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
 /// Returns whether a loop runs on this thread, so that timers and sockets can be awaited.
 pub fn is_running() -> bool {
     loop_state::with_current(|_| ()).is_some()
+}
+
+/// Returns the identity of the loop that runs on this thread: for values that must be used only by the loop they
+/// belong to, such as a pool's connections after a fork.
+pub fn loop_id() -> Option<LoopId> {
+    loop_state::with_current(|state| state.id)
 }
 
 /// Everything that can wake the loop.
