@@ -28,6 +28,15 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(after(now, duration))
 }
 
+/// Waits like [`sleep`]; without a loop (in a command at the terminal, or a test), the thread sleeps.
+pub async fn pause(duration: Duration) {
+    if crate::is_running() {
+        sleep(duration).await;
+    } else {
+        std::thread::sleep(duration);
+    }
+}
+
 /// Returns a future that completes at `deadline`. The resolution is a millisecond, rounded up.
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { deadline, timer: None }

@@ -13,9 +13,8 @@
 //! - `pages/` templates, the frame of all pages, and failures as pages: values in, pages out;
 //! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
 //!   bodies, errors as values;
-//! - `store/` the site's data, in one SQLite file for all its processes;
 //! - `tool.rs` the entry of the table, `server.rs` what the program reports about itself, `password.rs`, `random.rs`,
-//!   `pause.rs`, `words.rs`.
+//!   `words.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
 //!
@@ -31,12 +30,10 @@ pub mod login;
 mod middleware;
 mod pages;
 mod password;
-mod pause;
 mod random;
 mod router;
 mod server;
 mod settings;
-pub mod store;
 pub mod testing;
 mod tool;
 mod words;
@@ -56,7 +53,8 @@ pub use process::Limits;
 pub use router::{router, router_with};
 pub use server::{Server, ServerFacts};
 pub use settings::{ALL_TOOLS, SiteSettings};
-pub use store::{Store, StoreError};
+pub use storage;
+pub use storage::{Store, StoreError};
 pub use tera::{Context, context};
 pub use tool::{Access, Runs, Template, Tool, tool_at};
 pub use words::grouped;

@@ -28,6 +28,7 @@ mod hashing;
 mod next;
 pub(crate) mod pages;
 mod queue;
+mod schema;
 mod second_factor;
 mod secrets;
 mod session;

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Method, StatusCode};
+use storage::Store;
 use tera::context;
 use tower_service::Service;
 
@@ -26,7 +27,6 @@ use crate::middleware::{MadeBy, Middleware};
 use crate::pages::page::Page;
 use crate::pages::templates::{ToolPages, describe};
 use crate::settings::SiteSettings;
-use crate::store::Store;
 use crate::tool::{Tool, tool_name};
 
 /// Makes the site of a table of tools, in the order of the table, with the default settings.
@@ -88,7 +88,7 @@ struct Mounted {
     is_public: bool,
     /// The response if the tool is not public and nobody can log in.
     refusal: HttpError,
-    /// The site's data.
+    /// Its tables.
     store: Option<Store>,
     /// Everything below `/tools/NAME`, built on the first request.
     routes: OnceLock<Router>,
@@ -100,7 +100,7 @@ impl Mounted {
             tool,
             is_public: settings.opens(tool),
             refusal: refusal(tool, settings),
-            store: store.cloned(),
+            store: store.map(|store| store.with_schema(tool.schema())),
             routes: OnceLock::new(),
         }
     }

@@ -129,6 +129,7 @@ pub(crate) const SAMPLE: Tool = Tool {
     access: Access::Open,
     runs: Runs::Inline,
     pages: &[],
+    tables: &[],
     router: Router::new,
 };
 

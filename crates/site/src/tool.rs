@@ -4,6 +4,7 @@
 
 use http::Uri;
 use process::Limits;
+use storage::{Migration, Schema};
 
 /// One small web tool, as the table of tools lists it.
 ///
@@ -24,6 +25,7 @@ use process::Limits;
 ///         name: "hello/page.html",
 ///         source: r#"{% extends "frame.html" %}{% block main %}<p>Hello, {{ who }}!</p>{% endblock %}"#,
 ///     }],
+///     tables: &[],
 ///     router,
 /// };
 ///
@@ -52,6 +54,10 @@ pub struct Tool {
     /// The templates of the tool. Names start with the tool's name and a slash, so that no two tools
     /// use the same one.
     pub pages: &'static [Template],
+    /// What makes the tables that the tool keeps its rows in, in order: new migrations are appended. Its handlers get
+    /// a handle on them as `Extension<Store>`, on a site with a login. Table names start with the tool's name, because
+    /// all tools share a store.
+    pub tables: &'static [Migration],
     /// Makes the tool's router, on the first request for the tool. Its `/` becomes `BASE/tools/NAME`.
     pub router: fn() -> axum::Router,
 }
@@ -129,6 +135,11 @@ pub(crate) fn tool_name(path: &str) -> Option<&str> {
 }
 
 impl Tool {
+    /// Returns its tables.
+    pub(crate) fn schema(&self) -> Schema {
+        Schema { name: self.name, migrations: self.tables }
+    }
+
     /// Returns where the tool lives, below BASE: `/tools/NAME`.
     pub fn path(&self) -> String {
         format!("/tools/{}", self.name)

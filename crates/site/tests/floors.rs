@@ -6,9 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, by the first part of a module's path.
-const FLOORS: [&[&str]; 7] = [
-    &["password", "pause", "random", "server", "tool", "words"],
-    &["store"],
+const FLOORS: [&[&str]; 6] = [
+    &["password", "random", "server", "tool", "words"],
     &["http"],
     &["pages"],
     &["login"],

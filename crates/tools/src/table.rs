@@ -33,6 +33,7 @@ mod tests {
                 |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             assert!(!name.is_empty() && name.bytes().all(fits), "{name:?} has other characters");
             assert_ne!(*name, site::ALL_TOOLS, "it stands for every tool in the settings");
+            assert_ne!(*name, "site", "it is the name of the site's own tables");
             assert!(!name.starts_with('-') && !name.ends_with('-'), "{name:?} has outer hyphens");
         }
     }

@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, StatusCode, Uri};
 use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
-use site::store::Trust;
+use site::storage::Trust;
 use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 

@@ -38,6 +38,7 @@ const PAGE: &[Tool] = &[Tool {
     access: Access::Open,
     runs: Runs::Inline,
     pages: &[],
+    tables: &[],
     router: || Router::new().route("/", any(page)),
 }];
 

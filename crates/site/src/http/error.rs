@@ -7,10 +7,10 @@ use std::fmt;
 
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
+use storage::StoreError;
 
 use super::error_words::words_for;
 use super::format::Format;
-use crate::store::StoreError;
 
 /// When to try again if the site is busy. An upgrade takes about a second; crawlers and monitors that came back sooner
 /// would only add to the load.

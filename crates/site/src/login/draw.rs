@@ -10,7 +10,7 @@
 //! addresses within the winning network, so that a rented /48 counts as one and not as 65,536. Only the best
 //! lot of this round and the previous one is kept, and some passes.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use storage::{Snapshot, StoreError, Transaction, params};
 
 use super::client::Client;
 use super::clock::Seconds;
@@ -32,68 +32,80 @@ pub(crate) enum Lot {
 }
 
 /// Returns whether attempts are drawn by lot: a client has asked in this round or the previous one.
-pub(crate) fn is_on(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
+pub(crate) async fn is_on(store: &Snapshot<'_>, now: Seconds) -> Result<bool, StoreError> {
     let last = now / ROUND_SECONDS - 1;
-    let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN (?1, ?1 + 1))";
-    store.query_row(found, [last], |row| row.get(0))
+    let found = "SELECT EXISTS (SELECT 1 FROM draws WHERE round IN ($1, $2))";
+    store.query_one(found, params![last, last + 1]).await
 }
 
 /// Takes part in this round's draw, unless the last one was won. A win counts once.
-pub(crate) fn ask(
+pub(crate) async fn ask(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
     secrets: &Secrets,
-) -> rusqlite::Result<Lot> {
+) -> Result<Lot, StoreError> {
     let (round, name) = (now / ROUND_SECONDS, who.name());
     // Later rounds come from a clock that was ahead.
-    store.execute("DELETE FROM draws WHERE round NOT IN (?1, ?2)", params![round - 1, round])?;
-    let won = "UPDATE draws SET is_used = 1 WHERE round = ?1 AND who = ?2 AND is_used = 0";
-    if store.execute(won, params![round - 1, name])? > 0 {
+    store
+        .execute("DELETE FROM draws WHERE round NOT IN ($1, $2)", params![round - 1, round])
+        .await?;
+    let won = "UPDATE draws SET is_used = 1 WHERE round = $1 AND who = $2 AND is_used = 0";
+    if store.execute(won, params![round - 1, name]).await? > 0 {
         return Ok(Lot::Won);
     }
     let lot = lot(who, round, secrets);
-    store.execute(
-        "INSERT INTO draws (round, lot, who) VALUES (?1, ?2, ?3)
+    store
+        .execute(
+            "INSERT INTO draws (round, lot, who) VALUES ($1, $2, $3)
              ON CONFLICT (round) DO UPDATE SET lot = excluded.lot, who = excluded.who
                  WHERE excluded.lot < draws.lot",
-        params![round, lot, name],
-    )?;
+            params![round, lot, name],
+        )
+        .await?;
     Ok(Lot::Drawn(ROUND_SECONDS - now.rem_euclid(ROUND_SECONDS)))
 }
 
 /// Gives a winner the time to type the password.
-pub(crate) fn give_pass(
+pub(crate) async fn give_pass(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
-) -> rusqlite::Result<()> {
-    store.execute(
-        "INSERT OR REPLACE INTO passes (who, until) VALUES (?1, ?2)",
-        params![who.name(), now + PASS_SECONDS],
-    )?;
+) -> Result<(), StoreError> {
+    store
+        .execute(
+            "INSERT INTO passes (who, until) VALUES ($1, $2)
+             ON CONFLICT (who) DO UPDATE SET until = excluded.until",
+            params![who.name(), now + PASS_SECONDS],
+        )
+        .await?;
     Ok(())
 }
 
 /// Returns whether a client has a pass.
-pub(crate) fn has_pass(store: &Connection, who: &Client, now: Seconds) -> rusqlite::Result<bool> {
-    let until: Option<Seconds> = store
-        .query_row("SELECT until FROM passes WHERE who = ?1", [who.name()], |row| row.get(0))
-        .optional()?;
+pub(crate) async fn has_pass(
+    store: &Snapshot<'_>,
+    who: &Client,
+    now: Seconds,
+) -> Result<bool, StoreError> {
+    let find = "SELECT until FROM passes WHERE who = $1";
+    let until: Option<Seconds> = store.query_opt(find, params![who.name()]).await?;
     // A pass from a clock that was ahead does not count.
     Ok(until.is_some_and(|until| (now + 1..=now + PASS_SECONDS).contains(&until)))
 }
 
 /// Removes the pass, and expired ones.
-pub(crate) fn use_pass(
+pub(crate) async fn use_pass(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
-) -> rusqlite::Result<()> {
-    store.execute(
-        "DELETE FROM passes WHERE who = ?1 OR until <= ?2 OR until > ?2 + ?3",
-        params![who.name(), now, PASS_SECONDS],
-    )?;
+) -> Result<(), StoreError> {
+    store
+        .execute(
+            "DELETE FROM passes WHERE who = $1 OR until <= $2 OR until > $3",
+            params![who.name(), now, now + PASS_SECONDS],
+        )
+        .await?;
     Ok(())
 }
 
@@ -108,7 +120,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::store::Store;
+    use crate::login::tests::store_in;
     use crate::testing::block_on;
 
     fn at(address: impl Into<IpAddr>) -> Client {
@@ -121,22 +133,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // The same in every run, so every draw is, too.
         let secrets = Secrets::of_key(&[7; 64]);
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let owner = at([192, 0, 2, 1]);
-        let wins = block_on(store.write(|store| {
+        let wins = block_on(store.write(async |store| {
             let mut wins = 0;
             for round in 0..ROUNDS {
                 let now = round * ROUND_SECONDS;
                 for network in 0..8 {
-                    ask(store, &at([10, 0, network, 1]), now, &secrets)?;
+                    ask(store, &at([10, 0, network, 1]), now, &secrets).await?;
                 }
                 // A rented /48 is one more network, with any number of /64s; it asks before and after the
                 // owner.
                 for net in 0..10_u16 {
-                    ask(store, &at([0x2001, 0xdb8, 0, net, 0, 0, 0, 1]), now, &secrets)?;
+                    ask(store, &at([0x2001, 0xdb8, 0, net, 0, 0, 0, 1]), now, &secrets).await?;
                 }
-                wins += i64::from(ask(store, &owner, now + 5, &secrets)? == Lot::Won);
-                ask(store, &at([0x2001, 0xdb8, 0, 77, 0, 0, 0, 1]), now + 9, &secrets)?;
+                wins += i64::from(ask(store, &owner, now + 5, &secrets).await? == Lot::Won);
+                ask(store, &at([0x2001, 0xdb8, 0, 77, 0, 0, 0, 1]), now + 9, &secrets).await?;
             }
             Ok(wins)
         }));
@@ -149,26 +161,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // The same in every run, so every draw is, too.
         let secrets = Secrets::of_key(&[7; 64]);
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let owner = at([192, 0, 2, 1]);
-        block_on(store.write(|store| {
-            assert!(!is_on(store, 1000)?);
-            assert_eq!(ask(store, &owner, 1003, &secrets)?, Lot::Drawn(7));
-            assert_eq!(ask(store, &owner, 1009, &secrets)?, Lot::Drawn(1));
-            assert!(is_on(store, 1009)? && is_on(store, 1019)? && !is_on(store, 1020)?);
-            assert_eq!(ask(store, &owner, 1010, &secrets)?, Lot::Won);
-            assert_eq!(ask(store, &owner, 1010, &secrets)?, Lot::Drawn(10), "it is used");
-            assert_eq!(ask(store, &owner, 1039, &secrets)?, Lot::Drawn(1), "it is too late");
-            give_pass(store, &owner, 1039)?;
-            assert!(has_pass(store, &owner, 1039)? && has_pass(store, &owner, 1158)?);
-            assert!(!has_pass(store, &owner, 1159)? && !has_pass(store, &owner, 900)?);
-            assert!(!has_pass(store, &at([192, 0, 2, 2]), 1040)?);
-            use_pass(store, &owner, 1040)?;
-            assert!(!has_pass(store, &owner, 1040)?);
+        block_on(store.write(async |store| {
+            assert!(!is_on(store, 1000).await?);
+            assert_eq!(ask(store, &owner, 1003, &secrets).await?, Lot::Drawn(7));
+            assert_eq!(ask(store, &owner, 1009, &secrets).await?, Lot::Drawn(1));
+            assert!(
+                is_on(store, 1009).await?
+                    && is_on(store, 1019).await?
+                    && !is_on(store, 1020).await?
+            );
+            assert_eq!(ask(store, &owner, 1010, &secrets).await?, Lot::Won);
+            assert_eq!(ask(store, &owner, 1010, &secrets).await?, Lot::Drawn(10), "it is used");
+            assert_eq!(ask(store, &owner, 1039, &secrets).await?, Lot::Drawn(1), "it is too late");
+            give_pass(store, &owner, 1039).await?;
+            assert!(has_pass(store, &owner, 1039).await? && has_pass(store, &owner, 1158).await?);
+            assert!(!has_pass(store, &owner, 1159).await? && !has_pass(store, &owner, 900).await?);
+            assert!(!has_pass(store, &at([192, 0, 2, 2]), 1040).await?);
+            use_pass(store, &owner, 1040).await?;
+            assert!(!has_pass(store, &owner, 1040).await?);
             // A record from a clock that was ahead.
-            ask(store, &at([10, 0, 0, 1]), 5000, &secrets)?;
-            ask(store, &owner, 1040, &secrets)?;
-            assert!(!is_on(store, 5000)?);
+            ask(store, &at([10, 0, 0, 1]), 5000, &secrets).await?;
+            ask(store, &owner, 1040, &secrets).await?;
+            assert!(!is_on(store, 5000).await?);
             Ok(())
         }))
         .unwrap();

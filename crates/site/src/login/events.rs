@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use rusqlite::{Connection, Transaction, params};
+use storage::{FromRow, Row, Snapshot, StoreError, Transaction, params};
 
 use super::clock::Seconds;
 
@@ -37,32 +37,37 @@ pub(crate) struct Event {
 }
 
 /// Records an event.
-pub(crate) fn record(
+pub(crate) async fn record(
     store: &Transaction<'_>,
     now: Seconds,
     what: &'static str,
     origin: &Origin,
-) -> rusqlite::Result<()> {
-    store.execute(
-        "INSERT INTO events (at, what, browser, address) VALUES (?1, ?2, ?3, ?4)",
-        params![now, what, origin.browser, origin.address],
-    )?;
-    store.execute(
-        "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id DESC LIMIT -1 OFFSET ?1)",
-        [MAX_EVENTS],
-    )?;
+) -> Result<(), StoreError> {
+    store
+        .execute(
+            "INSERT INTO events (at, what, browser, address) VALUES ($1, $2, $3, $4)",
+            params![now, what, origin.browser, origin.address],
+        )
+        .await?;
+    store
+        .execute(
+            "DELETE FROM events WHERE id NOT IN (SELECT id FROM events ORDER BY id DESC LIMIT $1)",
+            params![MAX_EVENTS],
+        )
+        .await?;
     Ok(())
 }
 
 /// Returns the events, newest first.
-pub(crate) fn list(store: &Connection) -> rusqlite::Result<Vec<Event>> {
-    let mut rows =
-        store.prepare("SELECT at, what, browser, address FROM events ORDER BY id DESC")?;
-    let rows = rows.query_map([], |row| {
-        let origin = Origin { browser: row.get(2)?, address: row.get(3)? };
-        Ok(Event { at: row.get(0)?, what: row.get(1)?, origin })
-    })?;
-    rows.collect()
+pub(crate) async fn list(store: &Snapshot<'_>) -> Result<Vec<Event>, StoreError> {
+    store.query("SELECT at, what, browser, address FROM events ORDER BY id DESC", &[]).await
+}
+
+impl FromRow for Event {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
+        let (at, what) = (row.read()?, row.read()?);
+        Ok(Event { at, what, origin: Origin { browser: row.read()?, address: row.read()? } })
+    }
 }
 
 /// Returns the browser and its system, as they call themselves. Good enough for the question "was that me?"; nothing is
@@ -112,19 +117,19 @@ pub(crate) fn ago(at: Seconds, now: Seconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::login::tests::store_in;
     use crate::testing::block_on;
 
     #[test]
     fn the_last_ones_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let origin = Origin { browser: "Firefox on Linux".into(), address: "192.0.2.1".into() };
-        let events = block_on(store.write(|store| {
+        let events = block_on(store.write(async |store| {
             for now in 0..MAX_EVENTS + 5 {
-                record(store, now, NEW_BROWSER, &origin)?;
+                record(store, now, NEW_BROWSER, &origin).await?;
             }
-            list(store)
+            list(store).await
         }));
         let events = events.unwrap();
         assert_eq!(events.len() as i64, MAX_EVENTS);

@@ -1,6 +1,8 @@
 //! Single values that the login stores, by name.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::borrow::Cow;
+
+use storage::{Snapshot, StoreError, Transaction, params};
 
 use crate::password::Password;
 
@@ -8,33 +10,44 @@ use crate::password::Password;
 pub(super) const PASSWORD: &str = "password_hash";
 
 /// Returns a value.
-pub(super) fn fact(store: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
-    store.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()
+pub(super) async fn fact(store: &Snapshot<'_>, name: &str) -> Result<Option<String>, StoreError> {
+    store.query_opt("SELECT value FROM facts WHERE name = $1", params![name]).await
 }
 
 /// Sets a value, or removes it.
-pub(super) fn set_fact(
+pub(super) async fn set_fact(
     store: &Transaction<'_>,
     name: &str,
     value: Option<&str>,
-) -> rusqlite::Result<()> {
+) -> Result<(), StoreError> {
     match value {
-        Some(value) => store.execute(
-            "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
-            params![name, value],
-        ),
-        None => store.execute("DELETE FROM facts WHERE name = ?1", [name]),
+        Some(value) => {
+            store
+                .execute(
+                    "INSERT INTO facts (name, value) VALUES ($1, $2)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    params![name, value],
+                )
+                .await
+        }
+        None => store.execute("DELETE FROM facts WHERE name = $1", params![name]).await,
     }
     .map(drop)
 }
 
 /// Returns the configured password, else the one of the set-up page.
-pub(super) fn or_set_up(
-    store: &Connection,
-    configured: Option<Password>,
-) -> rusqlite::Result<Option<Password>> {
-    match configured {
-        Some(password) => Ok(Some(password)),
-        None => Ok(fact(store, PASSWORD)?.and_then(|hash| Password::from_hash(&hash).ok())),
+pub(super) async fn or_set_up<'p>(
+    store: &Snapshot<'_>,
+    configured: Option<&'p Password>,
+) -> Result<Option<Cow<'p, Password>>, StoreError> {
+    if let Some(password) = configured {
+        return Ok(Some(Cow::Borrowed(password)));
     }
+    Ok(set_up_password(store).await?.map(Cow::Owned))
+}
+
+/// Returns the password of the set-up page.
+pub(super) async fn set_up_password(store: &Snapshot<'_>) -> Result<Option<Password>, StoreError> {
+    let hash = fact(store, PASSWORD).await?;
+    Ok(hash.and_then(|hash| Password::from_hash(&hash).ok()))
 }

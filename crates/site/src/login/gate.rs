@@ -11,11 +11,12 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use storage::{Store, StoreError};
 use subtle::ConstantTimeEq;
 
 use super::clock::now;
 use super::cookies::{self, CookiePath, Scope};
-use super::facts::or_set_up;
+use super::facts::{or_set_up, set_up_password};
 use super::forgery::{self, Sender};
 use super::hashing::Hashing;
 use super::secrets::Secrets;
@@ -27,7 +28,6 @@ use crate::http::error::HttpError;
 use crate::http::format::Format;
 use crate::password::Password;
 use crate::server::Server;
-use crate::store::{Store, StoreError};
 
 /// The name of the folder of the queue for password checks, in the folder `data`.
 pub const QUEUE_FOLDER: &str = "login-queue";
@@ -93,11 +93,13 @@ impl Gate {
         }
         let (now, lifetime) = (now(), self.settings.lifetime());
         let configured = self.configured_password(extensions);
-        let found = self.store.read(|store| {
-            let Some(password) = or_set_up(store, configured)? else { return Ok(None) };
+        let found = self.store.read(async |store| {
+            let Some(password) = or_set_up(store, configured.as_ref()).await? else {
+                return Ok(None);
+            };
             let proof = proof_of(&password, secrets);
             for number in &numbers {
-                let found = Session::find(store, number, &proof, now, lifetime, secrets)?;
+                let found = Session::find(store, number, &proof, now, lifetime, secrets).await?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -106,7 +108,9 @@ impl Gate {
         });
         let Some(session) = found.await? else { return Ok(Visitor::unknown()) };
         let mut is_due = session.is_due(now);
-        if is_due && let Err(error) = self.store.write(|store| session.record_use(store, now)).await
+        if is_due
+            && let Err(error) =
+                self.store.write(async |store| session.record_use(store, now).await).await
         {
             // The next request tries again.
             tracing::warn!("Cannot extend a session: {error}.");
@@ -216,7 +220,7 @@ impl Gate {
     ) -> Result<Option<Password>, StoreError> {
         match self.configured_password(extensions) {
             Some(password) => Ok(Some(password)),
-            None => self.store.read(|store| or_set_up(store, None)).await,
+            None => self.store.read(set_up_password).await,
         }
     }
 

@@ -12,8 +12,8 @@ use process::Failure;
 
 use super::queue::{Busy, PATIENCE, Permit, Queue};
 use crate::password::Password;
-use crate::pause::pause;
-use crate::store::Trust;
+use event_loop::time::pause;
+use storage::Trust;
 
 /// How long to wait before asking the system again for a process that it refused.
 const RETRY_AFTER: Duration = Duration::from_millis(200);

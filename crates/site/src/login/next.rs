@@ -109,8 +109,7 @@ mod tests {
     fn paths_outside_the_site_have_to_be_signed() {
         let folder = tempfile::tempdir().unwrap();
         let secrets =
-            Secrets::load(&folder.path().join("secret.key"), crate::store::Trust::default())
-                .unwrap();
+            Secrets::load(&folder.path().join("secret.key"), storage::Trust::default()).unwrap();
         let base = BasePath::new("/project");
         let signature = sign(&secrets, "/members/a");
         for (next, signature, expected) in [

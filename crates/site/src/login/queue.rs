@@ -21,8 +21,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::http::error::HttpError;
-use crate::pause::pause;
-use crate::store::{Trust, private_folder_of};
+use event_loop::time::pause;
+use storage::{Trust, private_folder_of};
 
 /// Concurrent checks. Two, so that one that hangs does not close the login.
 const MAX_PERMITS: usize = 2;

@@ -8,7 +8,7 @@ use data_encoding::BASE32_NOPAD;
 use qrcodegen::{QrCode, QrCodeEcc};
 use ring::digest::{SHA256, digest};
 use ring::hmac;
-use rusqlite::{Connection, Transaction, params};
+use storage::{Snapshot, StoreError, Transaction, params};
 use subtle::ConstantTimeEq;
 
 use super::clock::Seconds;
@@ -33,8 +33,8 @@ const RECOVERY_CODES: usize = 10;
 const RECOVERY_BYTES: usize = 15;
 
 /// Returns whether a code is required.
-pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
-    Ok(fact(store, KEY_FACT)?.is_some())
+pub(crate) async fn is_on(store: &Snapshot<'_>) -> Result<bool, StoreError> {
+    Ok(fact(store, KEY_FACT).await?.is_some())
 }
 
 /// Uses up a code: the app's current one, or a recovery code; neither is accepted again.
@@ -42,41 +42,41 @@ pub(crate) fn is_on(store: &Connection) -> rusqlite::Result<bool> {
 /// The store is queried in the same way whether or not the password was right (`is_password`), unless both are
 /// right: otherwise the response time would reveal which of the two was wrong. With a wrong password no code is
 /// used up.
-pub(crate) fn take(
+pub(crate) async fn take(
     store: &Transaction<'_>,
     typed: &str,
     now: Seconds,
     secrets: &Secrets,
     is_password: bool,
-) -> rusqlite::Result<bool> {
-    let Some(stored) = fact(store, KEY_FACT)? else { return Ok(is_password) };
-    let key = opened(store, &stored, secrets)?;
+) -> Result<bool, StoreError> {
+    let Some(stored) = fact(store, KEY_FACT).await? else { return Ok(is_password) };
+    let key = opened(store, &stored, secrets).await?;
     let typed = normalized(typed);
-    let mut last = fact(store, STEP_FACT)?.and_then(|step| step.parse().ok()).unwrap_or(0);
+    let mut last = fact(store, STEP_FACT).await?.and_then(|step| step.parse().ok()).unwrap_or(0);
     let current = now / STEP_SECONDS;
     if last > current + STEPS_OFF {
         // From a clock that was ahead. If it were forgotten entirely, a code used just now would work again.
         last = current;
-        set_fact(store, STEP_FACT, Some(&last.to_string()))?;
+        set_fact(store, STEP_FACT, Some(&last.to_string())).await?;
     }
     let step = key.and_then(|key| step_of(&key, &typed, last, now));
     if let (Some(step), true) = (step, is_password) {
-        set_fact(store, STEP_FACT, Some(&step.to_string()))?;
+        set_fact(store, STEP_FACT, Some(&step.to_string())).await?;
         return Ok(true);
     }
-    let delete = "DELETE FROM recovery_codes WHERE hash = ?1 AND ?2";
-    Ok(store.execute(delete, params![hash(&typed), is_password])? > 0)
+    let delete = "DELETE FROM recovery_codes WHERE hash = $1 AND $2";
+    Ok(store.execute(delete, params![hash(&typed), is_password]).await? > 0)
 }
 
 /// Returns the key; one that an older version stored unencrypted is encrypted now. If the site's secret has changed
 /// since, no code is accepted, and only recovery codes are left.
-fn opened(
+async fn opened(
     store: &Transaction<'_>,
     stored: &str,
     secrets: &Secrets,
-) -> rusqlite::Result<Option<String>> {
+) -> Result<Option<String>, StoreError> {
     let Some(sealed) = stored.strip_prefix(SEALED) else {
-        set_fact(store, KEY_FACT, Some(&seal(stored, secrets)))?;
+        set_fact(store, KEY_FACT, Some(&seal(stored, secrets))).await?;
         return Ok(Some(stored.to_owned()));
     };
     let key = secrets.open(KEY_FACT, sealed);
@@ -100,44 +100,48 @@ pub(crate) fn unsealed(stored: &str, secrets: &Secrets) -> Option<String> {
 }
 
 /// Turns the second factor on, if the code matches the key; returns whether it did.
-pub(crate) fn turn_on(
+pub(crate) async fn turn_on(
     store: &Transaction<'_>,
     key: &str,
     typed: &str,
     now: Seconds,
     secrets: &Secrets,
     recovery_codes: &[String],
-) -> rusqlite::Result<bool> {
+) -> Result<bool, StoreError> {
     let Some(step) = step_of(key, &normalized(typed), 0, now) else { return Ok(false) };
-    set_fact(store, KEY_FACT, Some(&seal(key, secrets)))?;
-    set_fact(store, STEP_FACT, Some(&step.to_string()))?;
-    replace_recovery_codes(store, recovery_codes)?;
+    set_fact(store, KEY_FACT, Some(&seal(key, secrets))).await?;
+    set_fact(store, STEP_FACT, Some(&step.to_string())).await?;
+    replace_recovery_codes(store, recovery_codes).await?;
     Ok(true)
 }
 
 /// Replaces all recovery codes by new ones.
-pub(crate) fn replace_recovery_codes(
+pub(crate) async fn replace_recovery_codes(
     store: &Transaction<'_>,
     codes: &[String],
-) -> rusqlite::Result<()> {
-    store.execute("DELETE FROM recovery_codes", [])?;
+) -> Result<(), StoreError> {
+    store.execute("DELETE FROM recovery_codes", &[]).await?;
     for code in codes {
         store
-            .execute("INSERT INTO recovery_codes (hash) VALUES (?1)", [hash(&normalized(code))])?;
+            .execute(
+                "INSERT INTO recovery_codes (hash) VALUES ($1)",
+                params![hash(&normalized(code))],
+            )
+            .await?;
     }
     Ok(())
 }
 
 /// Turns it off.
-pub(crate) fn turn_off(store: &Transaction<'_>) -> rusqlite::Result<()> {
-    set_fact(store, KEY_FACT, None)?;
-    set_fact(store, STEP_FACT, None)?;
-    store.execute("DELETE FROM recovery_codes", []).map(drop)
+pub(crate) async fn turn_off(store: &Transaction<'_>) -> Result<(), StoreError> {
+    set_fact(store, KEY_FACT, None).await?;
+    set_fact(store, STEP_FACT, None).await?;
+    store.execute("DELETE FROM recovery_codes", &[]).await.map(drop)
 }
 
 /// Returns how many recovery codes are left.
-pub(crate) fn codes_left(store: &Connection) -> rusqlite::Result<i64> {
-    store.query_row("SELECT count(*) FROM recovery_codes", [], |row| row.get(0))
+pub(crate) async fn codes_left(store: &Snapshot<'_>) -> Result<i64, StoreError> {
+    store.query_one("SELECT count(*) FROM recovery_codes", &[]).await
 }
 
 /// Makes a key, in the encoding in which apps accept it when typed.
@@ -212,8 +216,10 @@ pub(crate) fn code_at(key: &str, now: Seconds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Store, Trust};
     use crate::testing::block_on;
+    use storage::Trust;
+
+    use crate::login::tests::store_in;
 
     #[test]
     fn codes_are_those_of_the_standard() {
@@ -238,14 +244,17 @@ mod tests {
     fn every_code_is_accepted_once() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load(&folder.path().join("secret.key"), Trust::default()).unwrap();
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let (key, codes) = (new_key().unwrap(), new_recovery_codes().unwrap());
         let now = 1_700_000_000;
         let try_to_take = |typed: &str, now| {
-            block_on(store.write(|store| take(store, typed, now, &secrets, true))).unwrap()
+            block_on(store.write(async |store| take(store, typed, now, &secrets, true).await))
+                .unwrap()
         };
         let try_to_turn_on = |typed: &str| {
-            block_on(store.write(|store| turn_on(store, &key, typed, now, &secrets, &codes)))
+            block_on(
+                store.write(async |store| turn_on(store, &key, typed, now, &secrets, &codes).await),
+            )
         };
         assert!(try_to_take("anything", now), "it is off");
         assert!(!try_to_turn_on("000000").unwrap() && !block_on(store.read(is_on)).unwrap());
@@ -269,17 +278,20 @@ mod tests {
     fn a_clock_that_was_briefly_ahead_locks_nobody_out() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load(&folder.path().join("secret.key"), Trust::default()).unwrap();
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let key = new_key().unwrap();
         let (now, ahead) = (1_700_000_000, 1_800_000_000);
-        let on = |store: &Transaction<'_>| {
-            turn_on(store, &key, &code_at(&key, ahead), ahead, &secrets, &[])
+        let on = async |store: &Transaction<'_>| {
+            turn_on(store, &key, &code_at(&key, ahead), ahead, &secrets, &[]).await
         };
         assert!(block_on(store.write(on)).unwrap());
-        let try_to_take = |now| {
-            block_on(store.write(|store| take(store, &code_at(&key, now), now, &secrets, true)))
+        let try_to_take =
+            |now| {
+                block_on(store.write(async |store| {
+                    take(store, &code_at(&key, now), now, &secrets, true).await
+                }))
                 .unwrap()
-        };
+            };
         assert!(!try_to_take(now), "it may have been used already");
         assert!(try_to_take(now + STEP_SECONDS), "the next one counts");
     }
@@ -288,21 +300,23 @@ mod tests {
     fn a_copy_of_the_store_reveals_no_key() {
         let folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::of_key(&[7; 64]);
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         let (key, now) = (new_key().unwrap(), 1_700_000_000);
-        let stored = || block_on(store.read(|store| fact(store, KEY_FACT))).unwrap().unwrap();
+        let stored =
+            || block_on(store.read(async |store| fact(store, KEY_FACT).await)).unwrap().unwrap();
         let try_to_take = |typed: &str, now, secrets: &Secrets| {
-            block_on(store.write(|store| take(store, typed, now, secrets, true))).unwrap()
+            block_on(store.write(async |store| take(store, typed, now, secrets, true).await))
+                .unwrap()
         };
-        let on = |store: &Transaction<'_>| {
+        let on = async |store: &Transaction<'_>| {
             let code = code_at(&key, now);
-            turn_on(store, &key, &code, now, &secrets, &["abcd-efgh".to_owned()])
+            turn_on(store, &key, &code, now, &secrets, &["abcd-efgh".to_owned()]).await
         };
         assert!(block_on(store.write(on)).unwrap());
         assert!(!stored().contains(&key), "{}", stored());
         assert!(try_to_take(&code_at(&key, now + 30), now, &secrets));
         // One that an older version stored unencrypted.
-        block_on(store.write(|store| set_fact(store, KEY_FACT, Some(&key)))).unwrap();
+        block_on(store.write(async |store| set_fact(store, KEY_FACT, Some(&key)).await)).unwrap();
         assert!(try_to_take(&code_at(&key, now + 60), now + 60, &secrets));
         assert!(stored().starts_with(SEALED) && !stored().contains(&key), "{}", stored());
         // With another secret.key no code is accepted, but recovery codes still work.

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use atomic_file::{Durability, read_small};
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
+use storage::{StoreError, Trust, close_folder_of, private_folder_of};
 
 use crate::random::random;
-use crate::store::{StoreError, Trust, close_folder_of, private_folder_of};
 
 /// The file's length.
 const KEY_BYTES: usize = 64;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::digest::{SHA256, digest};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use storage::{FromRow, Row, Snapshot, StoreError, Transaction, params};
 use subtle::ConstantTimeEq;
 
 use super::clock::Seconds;
@@ -46,54 +46,57 @@ pub(crate) struct Lifetime {
 
 impl Session {
     /// Starts a session under a number that was never used before.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         store: &Transaction<'_>,
         number: &str,
         proof: &[u8],
         now: Seconds,
         lifetime: Lifetime,
         origin: &Origin,
-    ) -> rusqlite::Result<()> {
-        store.execute(
-            "UPDATE sessions SET begun = min(begun, ?1), seen = min(seen, ?1) WHERE max(begun, seen) > ?1",
-            [now],
-        )?;
-        store.execute(
-            "DELETE FROM sessions WHERE begun <= ?1 OR seen <= ?2",
-            params![now - lifetime.max, now - lifetime.idle],
-        )?;
-        store.execute(
-            "INSERT INTO sessions (id, proof, begun, seen, browser, address)
-                 VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
-            params![hash(number), proof, now, origin.browser, origin.address],
-        )?;
-        store.execute(
-            "DELETE FROM sessions WHERE id IN
-                 (SELECT id FROM sessions ORDER BY begun DESC, id LIMIT -1 OFFSET ?1)",
-            [MAX_SESSIONS],
-        )?;
+    ) -> Result<(), StoreError> {
+        store
+            .execute(
+                "UPDATE sessions SET begun = CASE WHEN begun > $1 THEN $1 ELSE begun END,
+                     seen = CASE WHEN seen > $1 THEN $1 ELSE seen END
+                 WHERE begun > $1 OR seen > $1",
+                params![now],
+            )
+            .await?;
+        store
+            .execute(
+                "DELETE FROM sessions WHERE begun <= $1 OR seen <= $2",
+                params![now - lifetime.max, now - lifetime.idle],
+            )
+            .await?;
+        store
+            .execute(
+                "INSERT INTO sessions (id, proof, begun, seen, browser, address)
+                 VALUES ($1, $2, $3, $3, $4, $5)",
+                params![hash(number), proof, now, origin.browser, origin.address],
+            )
+            .await?;
+        store
+            .execute(
+                "DELETE FROM sessions WHERE id NOT IN
+                 (SELECT id FROM sessions ORDER BY begun DESC, id LIMIT $1)",
+                params![MAX_SESSIONS],
+            )
+            .await?;
         Ok(())
     }
 
     /// Finds the session of this number, if it is still valid.
-    pub(crate) fn find(
-        store: &Connection,
+    pub(crate) async fn find(
+        store: &Snapshot<'_>,
         number: &str,
         proof: &[u8],
         now: Seconds,
         lifetime: Lifetime,
         secrets: &Secrets,
-    ) -> rusqlite::Result<Option<Session>> {
+    ) -> Result<Option<Session>, StoreError> {
         let hash = hash(number);
-        let row = store
-            .query_row("SELECT proof, begun, seen FROM sessions WHERE id = ?1", [&hash], |row| {
-                Ok((
-                    row.get::<_, Vec<u8>>(0)?,
-                    row.get::<_, Seconds>(1)?,
-                    row.get::<_, Seconds>(2)?,
-                ))
-            })
-            .optional()?;
+        let find = "SELECT proof, begun, seen FROM sessions WHERE id = $1";
+        let row: Option<(Vec<u8>, Seconds, Seconds)> = store.query_opt(find, params![hash]).await?;
         Ok(row.and_then(|(stored_proof, started, seen)| {
             // A clock that was briefly ahead must not extend anything.
             let started = started.min(now);
@@ -114,11 +117,18 @@ impl Session {
     }
 
     /// Records that it was used.
-    pub(crate) fn record_use(&self, store: &Transaction<'_>, now: Seconds) -> rusqlite::Result<()> {
-        store.execute(
-            "UPDATE sessions SET seen = ?2, begun = min(begun, ?2) WHERE id = ?1",
-            params![self.hash, now],
-        )?;
+    pub(crate) async fn record_use(
+        &self,
+        store: &Transaction<'_>,
+        now: Seconds,
+    ) -> Result<(), StoreError> {
+        store
+            .execute(
+                "UPDATE sessions SET seen = $2, begun = CASE WHEN begun > $2 THEN $2 ELSE begun END
+                 WHERE id = $1",
+                params![self.hash, now],
+            )
+            .await?;
         Ok(())
     }
 
@@ -138,32 +148,32 @@ impl Session {
     }
 
     /// Ends it.
-    pub(crate) fn end(&self, store: &Transaction<'_>) -> rusqlite::Result<()> {
-        end(store, &self.number)
+    pub(crate) async fn end(&self, store: &Transaction<'_>) -> Result<(), StoreError> {
+        end(store, &self.number).await
     }
 
     /// Ends all others.
-    pub(crate) fn end_others(&self, store: &Transaction<'_>) -> rusqlite::Result<()> {
-        store.execute("DELETE FROM sessions WHERE id <> ?1", [&self.hash])?;
+    pub(crate) async fn end_others(&self, store: &Transaction<'_>) -> Result<(), StoreError> {
+        store.execute("DELETE FROM sessions WHERE id <> $1", params![self.hash]).await?;
         Ok(())
     }
 
     /// Stores a pending value with the session, or removes it.
-    pub(crate) fn set_pending(
+    pub(crate) async fn set_pending(
         &self,
         store: &Transaction<'_>,
         what: Option<&str>,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), StoreError> {
         store
-            .execute("UPDATE sessions SET pending = ?2 WHERE id = ?1", params![self.hash, what])?;
+            .execute("UPDATE sessions SET pending = $2 WHERE id = $1", params![self.hash, what])
+            .await?;
         Ok(())
     }
 
     /// Returns the session's pending value.
-    pub(crate) fn pending(&self, store: &Connection) -> rusqlite::Result<Option<String>> {
-        let found = store
-            .query_row("SELECT pending FROM sessions WHERE id = ?1", [&self.hash], |row| row.get(0))
-            .optional()?;
+    pub(crate) async fn pending(&self, store: &Snapshot<'_>) -> Result<Option<String>, StoreError> {
+        let find = "SELECT pending FROM sessions WHERE id = $1";
+        let found: Option<Option<String>> = store.query_opt(find, params![self.hash]).await?;
         Ok(found.flatten())
     }
 }
@@ -181,14 +191,14 @@ pub(crate) fn new_number() -> Result<String, NoRandomness> {
 }
 
 /// Ends the session of this number, if there is one.
-pub(crate) fn end(store: &Transaction<'_>, number: &str) -> rusqlite::Result<()> {
-    store.execute("DELETE FROM sessions WHERE id = ?1", [hash(number)])?;
+pub(crate) async fn end(store: &Transaction<'_>, number: &str) -> Result<(), StoreError> {
+    store.execute("DELETE FROM sessions WHERE id = $1", params![hash(number)]).await?;
     Ok(())
 }
 
 /// Ends all sessions.
-pub(crate) fn end_all(store: &Transaction<'_>) -> rusqlite::Result<()> {
-    store.execute("DELETE FROM sessions", [])?;
+pub(crate) async fn end_all(store: &Transaction<'_>) -> Result<(), StoreError> {
+    store.execute("DELETE FROM sessions", &[]).await?;
     Ok(())
 }
 
@@ -204,32 +214,32 @@ pub(crate) struct Listed {
 }
 
 /// Returns all sessions, the most recently used first.
-pub(crate) fn list(
-    store: &Connection,
+pub(crate) async fn list(
+    store: &Snapshot<'_>,
     proof: &[u8],
     now: Seconds,
     lifetime: Lifetime,
-) -> rusqlite::Result<Vec<Listed>> {
-    let mut rows = store.prepare(
-        "SELECT id, browser, address, begun, seen FROM sessions
-             WHERE begun > ?1 AND seen > ?2 AND proof = ?3 ORDER BY seen DESC, id",
-    )?;
-    let since = params![now - lifetime.max, now - lifetime.idle, proof];
-    let rows = rows.query_map(since, |row| {
+) -> Result<Vec<Listed>, StoreError> {
+    let list = "SELECT id, browser, address, begun, seen FROM sessions
+                    WHERE begun > $1 AND seen > $2 AND proof = $3 ORDER BY seen DESC, id";
+    store.query(list, params![now - lifetime.max, now - lifetime.idle, proof]).await
+}
+
+impl FromRow for Listed {
+    fn from_row(row: &mut Row) -> Result<Self, StoreError> {
         Ok(Listed {
-            id: BASE64URL_NOPAD.encode(&row.get::<_, Vec<u8>>(0)?),
-            origin: Origin { browser: row.get(1)?, address: row.get(2)? },
-            started: row.get(3)?,
-            seen: row.get(4)?,
+            id: BASE64URL_NOPAD.encode(&row.read::<Vec<u8>>()?),
+            origin: Origin { browser: row.read()?, address: row.read()? },
+            started: row.read()?,
+            seen: row.read()?,
         })
-    })?;
-    rows.collect()
+    }
 }
 
 /// Ends the session with this id in the list; returns whether there was one.
-pub(crate) fn end_listed(store: &Transaction<'_>, id: &str) -> rusqlite::Result<bool> {
+pub(crate) async fn end_listed(store: &Transaction<'_>, id: &str) -> Result<bool, StoreError> {
     let hash = BASE64URL_NOPAD.decode(id.as_bytes()).unwrap_or_default();
-    Ok(store.execute("DELETE FROM sessions WHERE id = ?1", [hash])? > 0)
+    Ok(store.execute("DELETE FROM sessions WHERE id = $1", params![hash]).await? > 0)
 }
 
 fn hash(number: &str) -> Vec<u8> {

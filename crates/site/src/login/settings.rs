@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use storage::{Store, StoreError, Trust};
+
 use super::cookies::CookiePath;
 use super::facts::{PASSWORD, fact};
+use super::schema::SCHEMA;
 use super::secrets::{NewKey, Secrets};
 use super::session::Lifetime;
 use crate::password::Password;
-use crate::store::{Store, StoreError, Trust};
 
 /// The name of the store's file in the folder `data`.
 pub const STORE_FILE: &str = "toolshed.db";
@@ -56,7 +58,7 @@ impl LoginSettings {
 
     /// Returns the store of this login.
     pub fn store(&self) -> Store {
-        Store::trusting(self.trust, self.data.join(STORE_FILE))
+        Store::in_file(self.data.join(STORE_FILE), self.trust, SCHEMA)
     }
 
     /// Returns whether the set-up page has set a password in the past. Creates nothing.
@@ -66,10 +68,10 @@ impl LoginSettings {
     /// If the store cannot be read.
     pub async fn has_set_up(&self) -> Result<bool, StoreError> {
         let store = self.store();
-        if !store.file().exists() {
+        if !store.exists() {
             return Ok(false);
         }
-        Ok(store.read(|store| fact(store, PASSWORD)).await?.is_some())
+        Ok(store.read(async |store| fact(store, PASSWORD).await).await?.is_some())
     }
 
     /// Like [`has_set_up`](Self::has_set_up), without changing anything, even in a store of another version.
@@ -80,10 +82,8 @@ impl LoginSettings {
     /// If the store cannot be read; also if a process was killed in the middle of a change, until the next
     /// process that uses the store has rolled that back.
     pub fn look_for_set_up(&self) -> Result<bool, StoreError> {
-        let found = self.store().look(|store| {
-            let has_facts = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'facts')";
-            let has_facts: bool = store.query_row(has_facts, [], |row| row.get(0))?;
-            Ok(has_facts && fact(store, PASSWORD)?.is_some())
+        let found = self.store().look(async |store| {
+            Ok(store.has_table("facts").await? && fact(store, PASSWORD).await?.is_some())
         });
         Ok(found?.unwrap_or(false))
     }

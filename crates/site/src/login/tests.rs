@@ -8,9 +8,12 @@ mod forgery;
 mod logging_in;
 mod sessions;
 mod set_up;
+mod statements;
 mod throttle;
+mod tool_tables;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
-use rusqlite::{Connection, Transaction};
+use storage::{FromRow, Store, Trust, Value, params};
 
 use super::clock::now;
 use super::facts::{fact, set_fact};
@@ -29,7 +32,6 @@ use super::*;
 use crate::http::base_path::BasePath;
 use crate::server::Server;
 use crate::settings::SiteSettings;
-use crate::store::{Store, Trust};
 use crate::testing::{TestResponse, block_on, request, send};
 use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 
@@ -55,6 +57,7 @@ const TOOL: Tool = Tool {
         source: "{% extends \"frame.html\" %}{% block main %}<form><input name=\"csrf\" value=\"{{ csrf }}\">\
                  </form>owner: {{ is_owner }}{% endblock %}",
     }],
+    tables: &[],
     router: || {
         Router::new()
             .route("/", get(async || "the tool").post(async |body: String| format!("got {body}")))
@@ -99,12 +102,17 @@ impl Site {
 
     /// Makes everything in the store look this many seconds older.
     fn let_pass(&self, seconds: i64) {
-        let older = |store: &Transaction<'_>| {
-            store.execute("UPDATE sessions SET begun = begun - ?1, seen = seen - ?1", [seconds])?;
-            store.execute("UPDATE events SET at = at - ?1", [seconds])?;
-            store.execute("UPDATE attempts SET last = last - ?1", [seconds])
-        };
-        block_on(self.store().write(older)).unwrap();
+        self.execute("UPDATE sessions SET begun = begun - $1, seen = seen - $1", params![seconds]);
+        self.execute("UPDATE events SET at = at - $1", params![seconds]);
+        self.execute("UPDATE attempts SET last = last - $1", params![seconds]);
+    }
+
+    fn execute(&self, sql: &str, values: &[Value<'_>]) {
+        block_on(self.store().write(async |store| store.execute(sql, values).await)).unwrap();
+    }
+
+    fn find<T: FromRow>(&self, sql: &str) -> T {
+        block_on(self.store().read(async |store| store.query_one(sql, &[]).await)).unwrap()
     }
 }
 
@@ -240,15 +248,21 @@ fn location(response: &TestResponse) -> &str {
     response.header("location").unwrap_or("nowhere")
 }
 
+/// A store with the login's tables.
+pub(super) fn store_in(folder: &Path) -> Store {
+    LoginSettings::in_folder(folder).store()
+}
+
 /// A site whose password is in the store.
 fn set_up_site() -> Site {
     let site = Site::with(|_| {});
     let hash = Password::make_hash(PASSWORD).unwrap();
-    let set = |store: &Transaction<'_>| set_fact(store, facts::PASSWORD, Some(&hash));
-    block_on(site.store().write(set)).unwrap();
+    let set = site.store();
+    let set = set.write(async |store| set_fact(store, facts::PASSWORD, Some(&hash)).await);
+    block_on(set).unwrap();
     site
 }
 
 fn fact_of(site: &Site, name: &'static str) -> Option<String> {
-    block_on(site.store().read(|store| fact(store, name))).unwrap()
+    block_on(site.store().read(async |store| fact(store, name).await)).unwrap()
 }

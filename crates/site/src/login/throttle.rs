@@ -4,7 +4,7 @@
 //! another has just counted. The rules are functions of numbers; the password is checked elsewhere. Under load, who
 //! is next is drawn by lot (`draw.rs`): first come, first served would favor clients that poll.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use storage::{Snapshot, StoreError, Transaction, params};
 
 use super::client::Client;
 use super::clock::Seconds;
@@ -50,122 +50,132 @@ impl Wait {
 }
 
 /// Counts an attempt, unless it has to wait.
-pub(crate) fn count(
+pub(crate) async fn count(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
     secrets: &Secrets,
-) -> rusqlite::Result<Result<(), Wait>> {
+) -> Result<Result<(), Wait>, StoreError> {
     // A record from a clock that was ahead would count until that time.
-    store.execute("UPDATE attempts SET last = ?1 WHERE last > ?1", [now])?;
+    store.execute("UPDATE attempts SET last = $1 WHERE last > $1", params![now]).await?;
     let name = who.name();
-    let own = row(store, &name)?;
+    let own = row(store, &name).await?;
     let wait = own.wait(now);
     if wait > 0 {
         return Ok(Err(Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))));
     }
     if matches!(who, Client::Unknown(_))
-        && let Err(seconds) = count_among_all(store, who, now, secrets)?
+        && let Err(seconds) = count_among_all(store, who, now, secrets).await?
     {
         return Ok(Err(Wait::Crowd(u32::try_from(seconds).unwrap_or(u32::MAX))));
     }
-    put(store, &name, own.next(now))?;
-    store.execute(
-        "DELETE FROM attempts WHERE last < ?1 AND who <> ?2",
-        params![now - FORGOTTEN_AFTER, ALL],
-    )?;
-    store.execute(
-        "DELETE FROM attempts WHERE who IN
-             (SELECT who FROM attempts WHERE who <> ?1 ORDER BY last DESC LIMIT -1 OFFSET ?2)",
-        params![ALL, MAX_ROWS],
-    )?;
+    put(store, &name, own.next(now)).await?;
+    store
+        .execute(
+            "DELETE FROM attempts WHERE last < $1 AND who <> $2",
+            params![now - FORGOTTEN_AFTER, ALL],
+        )
+        .await?;
+    store
+        .execute(
+            "DELETE FROM attempts WHERE who <> $1 AND who NOT IN
+             (SELECT who FROM attempts WHERE who <> $1 ORDER BY last DESC LIMIT $2)",
+            params![ALL, MAX_ROWS],
+        )
+        .await?;
     Ok(Ok(()))
 }
 
 /// Counts an attempt by an unknown browser, unless others come first: then returns when to ask again, in
 /// seconds.
-fn count_among_all(
+async fn count_among_all(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
     secrets: &Secrets,
-) -> rusqlite::Result<Result<(), Seconds>> {
-    if draw::has_pass(store, who, now)? {
+) -> Result<Result<(), Seconds>, StoreError> {
+    if draw::has_pass(store, who, now).await? {
         // It was counted when the pass was given.
-        return draw::use_pass(store, who, now).map(Ok);
+        return draw::use_pass(store, who, now).await.map(Ok);
     }
-    if is_crowded(store, now)?
-        && let Lot::Drawn(seconds) = draw::ask(store, who, now, secrets)?
+    if is_crowded(store, now).await?
+        && let Lot::Drawn(seconds) = draw::ask(store, who, now, secrets).await?
     {
         return Ok(Err(seconds));
     }
-    let all = row(store, ALL)?;
-    put(store, ALL, all.next_together(now))?;
+    let all = row(store, ALL).await?;
+    put(store, ALL, all.next_together(now)).await?;
     Ok(Ok(()))
 }
 
 /// Returns whether unknown browsers together have used up their attempts. Only reads, for the form.
-pub(crate) fn is_crowded(store: &Connection, now: Seconds) -> rusqlite::Result<bool> {
-    let all = row(store, ALL)?;
+pub(crate) async fn is_crowded(store: &Snapshot<'_>, now: Seconds) -> Result<bool, StoreError> {
+    let all = row(store, ALL).await?;
     // While others wait, an attempt that becomes available is theirs.
-    Ok(all.wait_together(now) > 0 || draw::is_on(store, now)?)
+    Ok(all.wait_together(now) > 0 || draw::is_on(store, now).await?)
 }
 
 /// Returns how long this client has to wait for its own attempts. Only reads, and ignores a last attempt in the future:
 /// counting repairs that.
-pub(crate) fn own_wait(
-    store: &Connection,
+pub(crate) async fn own_wait(
+    store: &Snapshot<'_>,
     who: &Client,
     now: Seconds,
-) -> rusqlite::Result<Option<Wait>> {
-    let own = row(store, &who.name())?;
+) -> Result<Option<Wait>, StoreError> {
+    let own = row(store, &who.name()).await?;
     let wait = own.wait(now);
     let has_to_wait = wait > 0 && own.last <= now;
     Ok(has_to_wait.then(|| Wait::Own(u32::try_from(wait).unwrap_or(u32::MAX))))
 }
 
 /// Takes part in the draw before a password is typed, under load. The winner gets time to type it.
-pub(crate) fn ask_for_pass(
+pub(crate) async fn ask_for_pass(
     store: &Transaction<'_>,
     who: &Client,
     now: Seconds,
     secrets: &Secrets,
-) -> rusqlite::Result<Result<(), Wait>> {
-    if let Some(wait) = own_wait(store, who, now)? {
+) -> Result<Result<(), Wait>, StoreError> {
+    if let Some(wait) = own_wait(store, who, now).await? {
         return Ok(Err(wait));
     }
-    if draw::has_pass(store, who, now)? {
+    if draw::has_pass(store, who, now).await? {
         return Ok(Ok(()));
     }
-    match draw::ask(store, who, now, secrets)? {
+    match draw::ask(store, who, now, secrets).await? {
         Lot::Drawn(seconds) => Ok(Err(Wait::Crowd(u32::try_from(seconds).unwrap_or(u32::MAX)))),
         Lot::Won => {
-            let all = row(store, ALL)?;
-            put(store, ALL, all.next_together(now))?;
-            draw::give_pass(store, who, now)?;
+            let all = row(store, ALL).await?;
+            put(store, ALL, all.next_together(now)).await?;
+            draw::give_pass(store, who, now).await?;
             Ok(Ok(()))
         }
     }
 }
 
 /// Forgets the attempts of a client that knew the password, and the last one among those of all.
-pub(crate) fn forgive(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
-    store.execute("DELETE FROM attempts WHERE who = ?1", [who.name()])?;
+pub(crate) async fn forgive(store: &Transaction<'_>, who: &Client) -> Result<(), StoreError> {
+    store.execute("DELETE FROM attempts WHERE who = $1", params![who.name()]).await?;
     if matches!(who, Client::Unknown(_)) {
         store
-            .execute("UPDATE attempts SET failures = max(failures - 1, 0) WHERE who = ?1", [ALL])?;
+            .execute(
+                "UPDATE attempts SET failures = failures - 1 WHERE who = $1 AND failures > 0",
+                params![ALL],
+            )
+            .await?;
     }
     Ok(())
 }
 
 /// Takes back the last attempt: the password was not checked.
-pub(crate) fn take_back(store: &Transaction<'_>, who: &Client) -> rusqlite::Result<()> {
+pub(crate) async fn take_back(store: &Transaction<'_>, who: &Client) -> Result<(), StoreError> {
     let of_all = matches!(who, Client::Unknown(_)).then_some(ALL);
     for name in [Some(&*who.name()), of_all].into_iter().flatten() {
-        store.execute(
-            "UPDATE attempts SET failures = max(failures - 1, 0) WHERE who = ?1",
-            [name],
-        )?;
+        store
+            .execute(
+                "UPDATE attempts SET failures = failures - 1 WHERE who = $1 AND failures > 0",
+                params![name],
+            )
+            .await?;
     }
     Ok(())
 }
@@ -219,20 +229,20 @@ impl Row {
     }
 }
 
-fn row(store: &Connection, who: &str) -> rusqlite::Result<Row> {
-    let found = store
-        .query_row("SELECT failures, last FROM attempts WHERE who = ?1", [who], |row| {
-            Ok(Row { attempts: row.get(0)?, last: row.get(1)? })
-        })
-        .optional()?;
-    Ok(found.unwrap_or_default())
+async fn row(store: &Snapshot<'_>, who: &str) -> Result<Row, StoreError> {
+    let find = "SELECT failures, last FROM attempts WHERE who = $1";
+    let found = store.query_opt(find, params![who]).await?;
+    Ok(found.map(|(attempts, last)| Row { attempts, last }).unwrap_or_default())
 }
 
-fn put(store: &Transaction<'_>, who: &str, row: Row) -> rusqlite::Result<()> {
-    store.execute(
-        "INSERT OR REPLACE INTO attempts (who, failures, last) VALUES (?1, ?2, ?3)",
-        params![who, row.attempts, row.last],
-    )?;
+async fn put(store: &Transaction<'_>, who: &str, row: Row) -> Result<(), StoreError> {
+    store
+        .execute(
+            "INSERT INTO attempts (who, failures, last) VALUES ($1, $2, $3)
+             ON CONFLICT (who) DO UPDATE SET failures = excluded.failures, last = excluded.last",
+            params![who, row.attempts, row.last],
+        )
+        .await?;
     Ok(())
 }
 
@@ -240,13 +250,15 @@ fn put(store: &Transaction<'_>, who: &str, row: Row) -> rusqlite::Result<()> {
 mod tests {
     use std::net::IpAddr;
 
+    use storage::Store;
+
     use super::*;
-    use crate::store::Store;
+    use crate::login::tests::store_in;
     use crate::testing::block_on;
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path().join("store.db"));
+        let store = store_in(folder.path());
         (folder, store)
     }
 
@@ -256,7 +268,8 @@ mod tests {
     }
 
     fn tries(store: &Store, who: &Client, now: Seconds) -> Result<(), u32> {
-        let tried = block_on(store.write(|store| count(store, who, now, &secrets()))).unwrap();
+        let tried =
+            block_on(store.write(async |store| count(store, who, now, &secrets()).await)).unwrap();
         tried.map_err(Wait::seconds)
     }
 
@@ -293,7 +306,7 @@ mod tests {
         }
         assert_eq!(tries(&store, &guesser, 100), Err(1));
         assert_eq!(tries(&store, &owner, 100), Ok(()));
-        block_on(store.write(|store| forgive(store, &guesser))).unwrap();
+        block_on(store.write(async |store| forgive(store, &guesser).await)).unwrap();
         assert_eq!(tries(&store, &guesser, 100), Ok(()));
     }
 
@@ -303,7 +316,7 @@ mod tests {
         let who = address("192.0.2.1");
         for _ in 0..3 * FREE_ATTEMPTS_TOGETHER {
             assert_eq!(tries(&store, &who, 100), Ok(()));
-            block_on(store.write(|store| take_back(store, &who))).unwrap();
+            block_on(store.write(async |store| take_back(store, &who).await)).unwrap();
         }
     }
 
@@ -374,7 +387,7 @@ mod tests {
         const CROWD: u8 = 60;
         let (_folder, store) = store();
         let (secrets, owner) = (secrets(), address("192.0.2.1"));
-        block_on(store.write(|store| {
+        block_on(store.write(async |store| {
             let (mut guesses, mut began) = (0, 0);
             for now in 0..12 * 3600 {
                 if ![0, 5, 9].contains(&(now % ROUND_SECONDS)) {
@@ -382,18 +395,18 @@ mod tests {
                 }
                 for network in 0..CROWD {
                     let who = Client::Unknown(Some(IpAddr::from([10, 0, network, 1])));
-                    guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
+                    guesses += i64::from(count(store, &who, now, &secrets).await?.is_ok());
                     let rented = [0x2001, 0xdb8, 0, u16::from(network), 0, 0, 0, now as u16];
                     let who = Client::Unknown(Some(IpAddr::from(rented)));
-                    guesses += i64::from(count(store, &who, now, &secrets)?.is_ok());
+                    guesses += i64::from(count(store, &who, now, &secrets).await?.is_ok());
                 }
                 if began == 0 && guesses < FREE_ATTEMPTS_TOGETHER {
                     continue;
                 }
                 began = began.max(now);
-                if now % 5 == 0 && ask_for_pass(store, &owner, now, &secrets)?.is_ok() {
-                    assert_eq!(count(store, &owner, now + 1, &secrets)?, Ok(()));
-                    assert!(count(store, &owner, now + 1, &secrets)?.is_err(), "one try");
+                if now % 5 == 0 && ask_for_pass(store, &owner, now, &secrets).await?.is_ok() {
+                    assert_eq!(count(store, &owner, now + 1, &secrets).await?, Ok(()));
+                    assert!(count(store, &owner, now + 1, &secrets).await?.is_err(), "one try");
                     // One chance in 62 every ten seconds: ten minutes, give or take.
                     assert!(now < 3600, "after {now} s");
                     assert!(guesses <= FREE_ATTEMPTS_TOGETHER + now / SECONDS_PER_ATTEMPT);
@@ -408,19 +421,19 @@ mod tests {
     #[test]
     fn the_table_stays_small() {
         let (_folder, store) = store();
-        block_on(store.write(|store| {
+        block_on(store.write(async |store| {
             for number in 0..MAX_ROWS + 100 {
-                put(store, &format!("row {number}"), Row { attempts: 1, last: 1000 + number })?;
+                put(store, &format!("row {number}"), Row { attempts: 1, last: 1000 + number })
+                    .await?;
             }
             Ok(())
         }))
         .unwrap();
         assert_eq!(tries(&store, &address("192.0.2.1"), 3500), Ok(()));
-        let rows: i64 =
-            block_on(store.read(|store| {
-                store.query_row("SELECT count(*) FROM attempts", [], |row| row.get(0))
-            }))
-            .unwrap();
+        let rows: i64 = block_on(
+            store.read(async |store| store.query_one("SELECT count(*) FROM attempts", &[]).await),
+        )
+        .unwrap();
         assert_eq!(rows, MAX_ROWS + 1);
     }
 }

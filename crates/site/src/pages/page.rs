@@ -102,6 +102,7 @@ mod tests {
             Template { name: "sample/unknown-value.html", source: "{{ nowhere }}" },
             Template { name: "sample/unknown-file.html", source: "{{ asset(path=\"../x\") }}" },
         ],
+        tables: &[],
         router: || {
             axum::Router::new().route(
                 "/{page}",

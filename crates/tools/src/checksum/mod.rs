@@ -33,6 +33,7 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Open,
     runs: Runs::Inline,
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    tables: &[],
     router,
 };
 

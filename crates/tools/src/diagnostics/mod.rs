@@ -39,6 +39,7 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Named,
     runs: Runs::Chosen(logic::runs),
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    tables: &[],
     router,
 };
 

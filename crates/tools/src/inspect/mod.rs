@@ -31,6 +31,7 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Named,
     runs: Runs::Inline,
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    tables: &[],
     router,
 };
 

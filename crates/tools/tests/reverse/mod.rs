@@ -21,6 +21,7 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Open,
     runs: Runs::Inline,
     pages: &[Template { name: "reverse/page.html", source: include_str!("page.html") }],
+    tables: &[],
     router,
 };
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atomic_file::{FileIdentity, folder_of};
 use site::LoginSettings;
-use site::store::Trust;
+use site::storage::Trust;
 
 use super::valid_settings;
 use crate::application;
@@ -17,15 +17,18 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
     let configuration = valid_settings(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
-    let file = store.file().display();
+    let Some(file) = store.file() else {
+        return Err(Failure::refused("No backup was made: the store is not a file."));
+    };
+    let shown = file.display();
     if let Some(own) = own_files(&configuration).iter().find(|own| is_same(own, target)) {
         return Err(Failure::refused(format!(
             "No backup was made: {} belongs to the site; choose another name.",
             own.display()
         )));
     }
-    if !store.file().exists() {
-        return Err(Failure::refused(format!("Nothing to back up yet: {file} does not exist."))
+    if !file.exists() {
+        return Err(Failure::refused(format!("Nothing to back up yet: {shown} does not exist."))
             .hint(
                 "The site creates it when it first stores something; set data if it is elsewhere.",
             ));
@@ -37,15 +40,17 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
     copied
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("No backup was made: {error}.")))?;
-    report::print(&format!("Backed up {file} to {}.\n", target.display()))
+    report::print(&format!("Backed up {shown} to {}.\n", target.display()))
 }
 
 /// The site's own files, even those that do not exist yet: a backup with their name would be mistaken for them.
 fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();
-    let beside_the_store =
-        [STORE_JOURNAL, STORE_WAL, STORE_SHM].map(|entry| entry.beside(store.file()));
+    let beside_the_store = store
+        .file()
+        .into_iter()
+        .flat_map(|file| [STORE_JOURNAL, STORE_WAL, STORE_SHM].map(|entry| entry.beside(file)));
     let settings = &configuration.settings;
     let others = [
         login.set_up_file,
@@ -54,9 +59,9 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
         settings.log.clone().or_else(default_log),
         std::env::current_exe().ok(),
         Some(KEY.within(&login.data)),
-        Some(store.file().to_owned()),
+        store.file().map(Path::to_owned),
     ];
-    beside_the_store.into_iter().chain(others.into_iter().flatten()).collect()
+    beside_the_store.chain(others.into_iter().flatten()).collect()
 }
 
 /// Whether two paths name the same file, or would once it is made.

@@ -218,7 +218,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
     match login.look_for_set_up() {
         Ok(true) => {
             let store = login.store();
-            let shown = store.file().display();
+            let shown = store.file().map_or(Path::new("the store"), |file| file).display();
             findings.ok(SUBJECT, format!("the password set on the set-up page is in {shown}"));
         }
         Ok(false) => match login.set_up_file.filter(|file| file.exists()) {

@@ -65,12 +65,12 @@ pub(super) async fn page(WithoutBody(request): WithoutBody) -> Result<Response, 
 async fn show(request: &LoginRequest, failure: Option<Notice>) -> Result<Response, HttpError> {
     let (gate, now, own) = (&request.gate, now(), session_of(request)?.id());
     let (lifetime, proof) = (gate.settings.lifetime(), proof(request).await?);
-    let state = gate.store.read(|store| {
+    let state = gate.store.read(async |store| {
         Ok((
-            session::list(store, &proof, now, lifetime)?,
-            second_factor::is_on(store)?,
-            second_factor::codes_left(store)?,
-            events::list(store)?,
+            session::list(store, &proof, now, lifetime).await?,
+            second_factor::is_on(store).await?,
+            second_factor::codes_left(store).await?,
+            events::list(store).await?,
         ))
     });
     let (sessions, has_second_factor, codes_left, events) = state.await?;
@@ -175,20 +175,20 @@ pub(super) async fn end_sessions(request: LoginRequest) -> Result<Response, Http
         return refused("Choose which browser to log out.").await;
     }
     if end == "everywhere" {
-        let ended = store.write(|store| {
-            throttle::forgive(store, &client)?;
-            session::end_all(store)?;
-            events::record(store, now(), events::ENDED_EVERYWHERE, &origin)
+        let ended = store.write(async |store| {
+            throttle::forgive(store, &client).await?;
+            session::end_all(store).await?;
+            events::record(store, now(), events::ENDED_EVERYWHERE, &origin).await
         });
         ended.await?;
         tracing::info!("The owner logged out everywhere.");
         return Ok(logged_out(&request));
     }
-    let ended = store.write(|store| {
-        throttle::forgive(store, &client)?;
-        let was_there = session::end_listed(store, end)?;
+    let ended = store.write(async |store| {
+        throttle::forgive(store, &client).await?;
+        let was_there = session::end_listed(store, end).await?;
         if was_there {
-            events::record(store, now(), events::ENDED, &origin)?;
+            events::record(store, now(), events::ENDED, &origin).await?;
         }
         Ok(was_there)
     });
@@ -224,11 +224,11 @@ pub(super) async fn change_password(request: LoginRequest) -> Result<Response, H
     let Ok(password) = Password::from_hash(&hash) else {
         return Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR));
     };
-    let written = gate.store.write(|store| {
-        throttle::forgive(store, &in_session)?;
-        set_fact(store, facts::PASSWORD, Some(&hash))?;
-        session::end_all(store)?;
-        events::record(store, now(), events::PASSWORD_CHANGED, &origin)
+    let written = gate.store.write(async |store| {
+        throttle::forgive(store, &in_session).await?;
+        set_fact(store, facts::PASSWORD, Some(&hash)).await?;
+        session::end_all(store).await?;
+        events::record(store, now(), events::PASSWORD_CHANGED, &origin).await
     });
     written.await?;
     tracing::info!("The owner changed the password.");

@@ -16,8 +16,8 @@ pub(super) async fn admission(
     client: &Client,
 ) -> Result<Admission, HttpError> {
     let (store, now) = (&request.gate.store, now());
-    let state = store.read(|store| {
-        Ok((throttle::own_wait(store, client, now)?, throttle::is_crowded(store, now)?))
+    let state = store.read(async |store| {
+        Ok((throttle::own_wait(store, client, now).await?, throttle::is_crowded(store, now).await?))
     });
     let (wait, is_crowded) = state.await?;
     if let Some(wait) = wait {
@@ -27,7 +27,9 @@ pub(super) async fn admission(
         return Ok(Admission::Free);
     }
     let secrets = request.gate.secrets()?;
-    let asked = store.write(|store| throttle::ask_for_pass(store, client, now, secrets)).await?;
+    let asked = store
+        .write(async |store| throttle::ask_for_pass(store, client, now, secrets).await)
+        .await?;
     Ok(match asked {
         Ok(()) => Admission::Drawn,
         Err(wait) => Admission::Wait(wait),
@@ -72,7 +74,10 @@ pub(super) async fn try_password(
     }
     let permit = request.gate.hashing.permit(password).await?;
     let secrets = request.gate.secrets()?;
-    let counted = request.gate.store.write(|store| throttle::count(store, client, now(), secrets));
+    let counted = request
+        .gate
+        .store
+        .write(async |store| throttle::count(store, client, now(), secrets).await);
     if let Err(wait) = counted.await? {
         return Ok(Err(wait));
     }
@@ -99,7 +104,7 @@ async fn or_take_back<T>(
     done: Result<T, Busy>,
 ) -> Result<T, HttpError> {
     if done.is_err() {
-        request.gate.store.write(|store| throttle::take_back(store, client)).await?;
+        request.gate.store.write(async |store| throttle::take_back(store, client).await).await?;
     }
     Ok(done?)
 }

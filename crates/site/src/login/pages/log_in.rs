@@ -61,9 +61,12 @@ async fn show_form_with(
 ) -> Result<Response, HttpError> {
     let gate = &request.gate;
     let configured = gate.configured_password(&request.head.extensions);
-    let state = gate
-        .store
-        .read(|store| Ok((or_set_up(store, configured)?.is_some(), second_factor::is_on(store)?)));
+    let state = gate.store.read(async |store| {
+        Ok((
+            or_set_up(store, configured.as_ref()).await?.is_some(),
+            second_factor::is_on(store).await?,
+        ))
+    });
     let (has_password, asks_for_code) = state.await?;
     if !has_password {
         let context = context! { can_set_up => &set_up::is_possible(gate) };
@@ -111,8 +114,9 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
         };
     let now = now();
     let code = request.field("code");
-    let take =
-        gate.store.write(|store| second_factor::take(store, code, now, secrets, is_password));
+    let take = gate
+        .store
+        .write(async |store| second_factor::take(store, code, now, secrets, is_password).await);
     let is_owner = take.await?;
     let address = request.address().map(tracing::field::display);
     if !is_owner {
@@ -127,7 +131,9 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
     tracing::info!(address, "The owner logged in.");
     if matches!(client, Client::Unknown(_)) {
         let origin = request.origin();
-        gate.store.write(|store| events::record(store, now, events::NEW_BROWSER, &origin)).await?;
+        gate.store
+            .write(async |store| events::record(store, now, events::NEW_BROWSER, &origin).await)
+            .await?;
     }
     let mut response = onward(&request)?.into_response();
     start_session(&request, &client, &proof, response.headers_mut()).await?;
@@ -150,7 +156,7 @@ async fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Respons
 /// `POST /logout`. The gate has checked that the form is ours.
 pub(super) async fn log_out(request: LoginRequest) -> Result<Response, HttpError> {
     if let Some(session) = request.visitor.session() {
-        request.gate.store.write(|store| session.end(store)).await?;
+        request.gate.store.write(async |store| session.end(store).await).await?;
     }
     Ok(logged_out(&request))
 }

@@ -28,12 +28,12 @@ pub(super) async fn start_session(
     let number = session::new_number().map_err(no_randomness)?;
     let before = cookies::ours(&request.head.headers, cookies::SESSION, secrets);
     let (lifetime, origin) = (gate.settings.lifetime(), request.origin());
-    let started = gate.store.write(|store| {
-        throttle::forgive(store, client)?;
+    let started = gate.store.write(async |store| {
+        throttle::forgive(store, client).await?;
         for number in &before {
-            session::end(store, number)?;
+            session::end(store, number).await?;
         }
-        Session::start(store, &number, proof, now, lifetime, &origin)
+        Session::start(store, &number, proof, now, lifetime, &origin).await
     });
     started.await?;
     let seconds = lifetime.idle.min(lifetime.max);

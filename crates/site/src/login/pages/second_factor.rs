@@ -3,8 +3,8 @@
 use axum::response::Response;
 use http::StatusCode;
 use http::header::HOST;
-use rusqlite::Transaction;
 use serde_json::{Value, json};
+use storage::{StoreError, Transaction};
 use tera::context;
 
 use super::account::{SECOND_FACTOR, changed, client_of, is_owner_present, session_of};
@@ -31,8 +31,9 @@ async fn show(
 ) -> Result<Response, HttpError> {
     let session = session_of(request)?;
     let store = &request.gate.store;
-    let (is_on, pending) =
-        store.read(|store| Ok((second_factor::is_on(store)?, session.pending(store)?))).await?;
+    let (is_on, pending) = store
+        .read(async |store| Ok((second_factor::is_on(store).await?, session.pending(store).await?)))
+        .await?;
     let mut values = context! {
         failure => &failure,
         is_on => &is_on,
@@ -66,7 +67,7 @@ async fn key_to_show(
     }
     let key = second_factor::new_key().map_err(no_randomness)?;
     let sealed = second_factor::seal(&key, secrets);
-    request.gate.store.write(|store| session.set_pending(store, Some(&sealed))).await?;
+    request.gate.store.write(async |store| session.set_pending(store, Some(&sealed)).await).await?;
     Ok(key)
 }
 
@@ -83,10 +84,12 @@ pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError>
     let (gate, now) = (&request.gate, now());
     let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
     let proof = Proof { is_password, code: request.field("code"), now, secrets: gate.secrets()? };
-    let written = gate.store.write(|store| {
-        let Some(event) = change.make(store, session, &proof, &codes)? else { return Ok(false) };
-        throttle::forgive(store, &client)?;
-        events::record(store, now, event, &origin)?;
+    let written = gate.store.write(async |store| {
+        let Some(event) = change.make(store, session, &proof, &codes).await? else {
+            return Ok(false);
+        };
+        throttle::forgive(store, &client).await?;
+        events::record(store, now, event, &origin).await?;
         Ok(true)
     });
     if !written.await? {
@@ -130,48 +133,48 @@ impl Change {
     }
 
     /// Makes the change and returns its event; `None` if the proof is wrong.
-    fn make(
+    async fn make(
         self,
         store: &Transaction<'_>,
         session: &Session,
         proof: &Proof<'_>,
         codes: &[String],
-    ) -> rusqlite::Result<Option<&'static str>> {
+    ) -> Result<Option<&'static str>, StoreError> {
         let Proof { is_password, code, now, secrets } = *proof;
         if self == Change::On {
-            let is_on = is_password && turn_on(store, session, proof, codes)?;
+            let is_on = is_password && turn_on(store, session, proof, codes).await?;
             return Ok(is_on.then_some(events::SECOND_FACTOR_ON));
         }
-        let is_proven = second_factor::is_on(store)?
-            && second_factor::take(store, code, now, secrets, is_password)?;
+        let is_proven = second_factor::is_on(store).await?
+            && second_factor::take(store, code, now, secrets, is_password).await?;
         if !is_proven {
             return Ok(None);
         }
         if self == Change::Off {
-            second_factor::turn_off(store)?;
+            second_factor::turn_off(store).await?;
             return Ok(Some(events::SECOND_FACTOR_OFF));
         }
-        second_factor::replace_recovery_codes(store, codes)?;
+        second_factor::replace_recovery_codes(store, codes).await?;
         Ok(Some(events::NEW_RECOVERY_CODES))
     }
 }
 
 /// Turns the second factor on with the key that the session was shown, and ends all other sessions.
-fn turn_on(
+async fn turn_on(
     store: &Transaction<'_>,
     session: &Session,
     proof: &Proof<'_>,
     codes: &[String],
-) -> rusqlite::Result<bool> {
-    let pending = session.pending(store)?;
+) -> Result<bool, StoreError> {
+    let pending = session.pending(store).await?;
     let key = pending.and_then(|pending| second_factor::unsealed(&pending, proof.secrets));
     let Some(key) = key else { return Ok(false) };
-    if second_factor::is_on(store)?
-        || !second_factor::turn_on(store, &key, proof.code, proof.now, proof.secrets, codes)?
+    if second_factor::is_on(store).await?
+        || !second_factor::turn_on(store, &key, proof.code, proof.now, proof.secrets, codes).await?
     {
         return Ok(false);
     }
-    session.set_pending(store, None)?;
-    session.end_others(store)?;
+    session.set_pending(store, None).await?;
+    session.end_others(store).await?;
     Ok(true)
 }

@@ -57,7 +57,8 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     let gate = &request.gate;
     let secrets = gate.secrets()?;
     let client = request.client(secrets, b"");
-    let counted = gate.store.write(|store| throttle::count(store, &client, now(), secrets));
+    let counted =
+        gate.store.write(async |store| throttle::count(store, &client, now(), secrets).await);
     if let Err(wait) = counted.await? {
         return too_many_attempts(&request, wait);
     }
@@ -79,13 +80,13 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
     }
     let hash = hash_of(&request, &client, password).await?;
     let origin = request.origin();
-    let was_open = gate.store.write(|store| {
+    let was_open = gate.store.write(async |store| {
         // Of two that come at once one is first.
-        if fact(store, facts::PASSWORD)?.is_some() {
+        if fact(store, facts::PASSWORD).await?.is_some() {
             return Ok(false);
         }
-        set_fact(store, facts::PASSWORD, Some(&hash))?;
-        events::record(store, now(), events::PASSWORD_SET, &origin)?;
+        set_fact(store, facts::PASSWORD, Some(&hash)).await?;
+        events::record(store, now(), events::PASSWORD_SET, &origin).await?;
         Ok(true)
     });
     if !was_open.await? {

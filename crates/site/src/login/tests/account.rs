@@ -1,5 +1,6 @@
 //! The account page: sessions, the password, the second factor.
 
+use super::statements::statements_of;
 use super::*;
 
 #[test]
@@ -91,17 +92,14 @@ fn every_change_of_the_account_asks_for_the_password() {
     let id = account.text().split("<option value=\"").nth(2).unwrap().split('"').next().unwrap();
     let code = || {
         // Each code is accepted once.
-        let step = "UPDATE facts SET value = 0 WHERE name = 'totp_step'";
-        block_on(site.store().write(|store| store.execute(step, []))).unwrap();
+        let step = "UPDATE facts SET value = '0' WHERE name = 'totp_step'";
+        site.execute(step, &[]);
         code_at(&key, now())
     };
     let state = || {
-        let counted = block_on(site.store().read(|store| {
-            let one = |text| store.query_row(text, [], |row| row.get::<_, Option<Vec<u8>>>(0));
-            let sessions = "SELECT CAST(count(*) AS BLOB) FROM sessions";
-            Ok((one(sessions)?, one("SELECT min(hash) FROM recovery_codes")?))
-        }));
-        (counted.unwrap(), fact_of(&site, facts::PASSWORD), fact_of(&site, "totp_key"))
+        let sessions: i64 = site.find("SELECT count(*) FROM sessions");
+        let code: Option<Vec<u8>> = site.find("SELECT min(hash) FROM recovery_codes");
+        (sessions, code, fact_of(&site, facts::PASSWORD), fact_of(&site, "totp_key"))
     };
     // Without the password or with a wrong one nothing changes; with the right one everything does.
     let mut change = |path: &str, fields: &dyn Fn() -> String, expected: u16| {
@@ -236,20 +234,16 @@ fn with_a_second_factor_a_right_password_takes_as_much_work_as_a_wrong_one() {
     let secrets =
         Secrets::load(&site.folder.path().join("data/secret.key"), Trust::default()).unwrap();
     let key = second_factor::seal("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", &secrets);
-    block_on(site.store().write(|store| {
-        set_fact(store, "totp_key", Some(&key))?;
-        store.execute("INSERT INTO recovery_codes (hash) VALUES (x'00')", [])
-    }))
-    .unwrap();
+    site.execute("INSERT INTO facts (name, value) VALUES ('totp_key', $1)", params![key]);
+    site.execute("INSERT INTO recovery_codes (hash) VALUES ($1)", params![[0]]);
     let asked = |password: &str, code: &str| {
         let mut guesser = Browser { address: "203.0.113.9", ..Browser::new(&site.router) };
         site.let_pass(4000);
         let form = guesser.get("/login");
         let body = format!("csrf={}&password={password}&code={code}", token(&form));
-        crate::store::statements::take();
-        let response = guesser.post("/login", &body);
+        let (response, statements) = statements_of(|| guesser.post("/login", &body));
         assert_eq!(response.status, 401);
-        (response.text().len(), crate::store::statements::take())
+        (response.text().len(), statements)
     };
     let wrong = asked("wrong", "000000");
     assert!(wrong.1.len() > 5, "{wrong:?}");

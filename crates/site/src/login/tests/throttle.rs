@@ -1,5 +1,6 @@
 //! Guessing: how it is slowed down, and that it locks nobody out.
 
+use super::statements::statements_of;
 use super::*;
 
 #[test]
@@ -53,17 +54,11 @@ fn a_full_queue_of_password_checks_costs_neither_an_attempt_nor_a_write() {
     let mut try_password = |password: &str| {
         let form = browser.get("/login");
         let body = format!("csrf={}&password={password}", token(&form));
-        crate::store::statements::take();
-        let response = browser.post("/login", &body);
-        (response, crate::store::statements::take().join("\n"))
+        let (response, statements) = statements_of(|| browser.post("/login", &body));
+        (response, statements.join("\n"))
     };
     assert_eq!(try_password("wrong").0.status, 401);
-    let tries = || {
-        let tries = |store: &Connection| {
-            store.query_row("SELECT total(failures) FROM attempts", [], |row| row.get::<_, f64>(0))
-        };
-        block_on(site.store().read(tries)).unwrap()
-    };
+    let tries = || site.find::<i64>("SELECT CAST(sum(failures) AS BIGINT) FROM attempts");
     let before = tries();
     let queue = site.folder.path().join("data").join(QUEUE_FOLDER);
     let places = (1..=6).map(|place| {
@@ -82,8 +77,7 @@ fn a_full_queue_of_password_checks_costs_neither_an_attempt_nor_a_write() {
     }
     assert_eq!(tries(), before);
     // A client that has to wait anyway gets that response.
-    let many = "UPDATE attempts SET failures = 9 WHERE who = '192.0.2.1'";
-    block_on(site.store().write(|store| store.execute(many, []))).unwrap();
+    site.execute("UPDATE attempts SET failures = 9 WHERE who = '192.0.2.1'", &[]);
     assert_eq!(try_password(TYPED).0.status, 429);
     site.let_pass(300);
     drop(places);
@@ -96,10 +90,10 @@ fn under_load_the_login_waits_for_the_draw() {
     let site = Site::new();
     let mut owner = Browser::new(&site.router);
     assert_eq!(owner.get("/login").status, 200);
-    let full = |store: &Transaction<'_>| {
-        store.execute("INSERT INTO attempts (who, failures, last) VALUES ('all', 60, ?1)", [now()])
-    };
-    block_on(site.store().write(full)).unwrap();
+    site.execute(
+        "INSERT INTO attempts (who, failures, last) VALUES ('all', 60, $1)",
+        params![now()],
+    );
     let mut known = Browser { address: "198.51.100.7", ..Browser::new(&site.router) };
     let waits = owner.get("/login?next=%2Ftools%2Fprivate&signed=%22");
     assert_eq!(waits.status, 429);
@@ -110,28 +104,24 @@ fn under_load_the_login_waits_for_the_draw() {
     let text = waits.text();
     assert!(text.contains("http-equiv=\"refresh\"") && !text.contains("type=\"password\""));
     // The owner has won this round's draw and the next one's, in case a round ends just now.
-    let win = |store: &Transaction<'_>| {
+    let win = || {
         let round = now() / draw::ROUND_SECONDS;
+        site.execute("DELETE FROM draws", &[]);
         for round in [round - 1, round] {
-            store.execute("DELETE FROM draws WHERE round = ?1", [round])?;
-            store.execute(
-                "INSERT INTO draws (round, lot, who) VALUES (?1, x'00', '192.0.2.1')",
-                [round],
-            )?;
+            let lot = "INSERT INTO draws (round, lot, who) VALUES ($1, $2, '192.0.2.1')";
+            site.execute(lot, params![round, [0]]);
         }
-        Ok(())
     };
-    let lose = |store: &Transaction<'_>| store.execute("DELETE FROM draws", []);
-    block_on(site.store().write(win)).unwrap();
+    win();
     let turn = owner.get("/login");
     assert_eq!(turn.status, 200);
     assert!(turn.text().contains("It is your turn"), "{}", turn.text());
     assert!(known.log_in_if_there_is_a_form(PASSWORD).is_none(), "another waits");
     assert!(owner.get("/login").text().contains("It is your turn"), "reloading it does no harm");
     assert_eq!(owner.log_in("wrong").status, 401);
-    block_on(site.store().write(lose)).unwrap();
+    site.execute("DELETE FROM draws", &[]);
     assert_eq!(owner.get("/login").status, 429, "one try");
-    block_on(site.store().write(win)).unwrap();
+    win();
     assert_eq!(owner.log_in(PASSWORD).status, 303);
     // From now on this browser is known and does not wait.
     let front = owner.get("/");

@@ -8,10 +8,10 @@ use rusqlite::ErrorCode;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use super::error::StoreError;
+use crate::error::{SqlError, StoreError};
 
 /// How an attempt failed.
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Another process has the lock: try again.
     Busy,
     /// Trying again is useless.
@@ -20,24 +20,28 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The failure of a statement that ran with the lock: "busy" is then no reason to wait.
-    pub(super) fn broken(error: rusqlite::Error) -> Refusal {
-        match refusal(error) {
-            Refusal::Busy => Refusal::Failed(StoreError::Busy),
-            failed => failed,
-        }
+    pub(crate) fn broken(error: rusqlite::Error) -> Refusal {
+        Refusal::Failed(broken(error))
+    }
+}
+
+/// The failure of a statement that ran with the lock.
+pub(crate) fn broken(error: rusqlite::Error) -> StoreError {
+    match refusal(error) {
+        Refusal::Busy => StoreError::Busy,
+        Refusal::Failed(error) => error,
     }
 }
 
 impl StoreError {
     /// Finds out which file or folder cannot be written, and why, if that is the error. SQLite itself only says
     /// "readonly", and the system's last error is from something that it tried later.
-    pub(super) fn at(self, file: &Path) -> StoreError {
+    pub(crate) fn at(self, file: &Path) -> StoreError {
         let concerns_files = match &self {
             StoreError::Disk { .. } => true,
-            StoreError::Sql(error) => matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
-            ),
+            StoreError::Sql(error) => {
+                matches!(error.sqlite_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
+            }
             _ => false,
         };
         if !concerns_files {
@@ -62,7 +66,7 @@ impl From<StoreError> for Refusal {
 }
 
 /// Distinguishes "not now" from "never". Call it before any other system call.
-pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
+pub(crate) fn refusal(error: rusqlite::Error) -> Refusal {
     let system = io::Error::last_os_error();
     match error.sqlite_error_code() {
         Some(
@@ -79,7 +83,7 @@ pub(super) fn refusal(error: rusqlite::Error) -> Refusal {
             Refusal::Failed(StoreError::Damaged(error.to_string()))
         }
         Some(ErrorCode::DiskFull) => Refusal::Failed(StoreError::Full),
-        _ => Refusal::Failed(StoreError::Sql(error)),
+        _ => Refusal::Failed(SqlError::sqlite(error).into()),
     }
 }
 

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use atomic_file::{Access, close_to_others, folder_of, lets_others_replace};
 
-use super::error::StoreError;
+use crate::error::StoreError;
 
 /// Refuses anything that exists but is not a regular file, without opening it: for files that SQLite opens.
-pub(super) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_odd(file: &Path) -> Result<(), StoreError> {
     let found = match fs::metadata(file) {
         Ok(found) => is_regular(found.is_file()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -52,7 +52,7 @@ impl Trust {
 ///
 /// If it cannot be created, or is open to others and cannot be tightened ([`StoreError::Exposed`]); if folder or file
 /// belong to another account ([`StoreError::ForeignFolder`], [`StoreError::Foreign`]).
-pub(crate) fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
+pub fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| StoreError::file(folder, error))?;
@@ -64,7 +64,7 @@ pub(crate) fn private_folder_of(file: &Path, trust: Trust) -> Result<(), StoreEr
 /// # Errors
 ///
 /// As for [`private_folder_of`].
-pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
+pub fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match close_to_others(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -91,7 +91,7 @@ pub(crate) fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreErro
 /// # Errors
 ///
 /// [`StoreError::Foreign`]; if the folder cannot be examined.
-pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     let own = rustix::process::geteuid().as_raw();
     let folders = fs::metadata(folder).map_err(|error| StoreError::file(folder, error))?.uid();
@@ -108,7 +108,7 @@ pub(super) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
 /// # Errors
 ///
 /// [`StoreError::Replaceable`].
-pub(super) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_replaceable(file: &Path) -> Result<(), StoreError> {
     let folder = folder_of(file);
     match lets_others_replace(folder) {
         Some(mode) => {
@@ -129,18 +129,16 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
-    use crate::login::LoginSettings;
-    use crate::store::Store;
-    use crate::testing::block_on;
+    use crate::Store;
+    use crate::testing::{block_on, store_at};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
     }
 
     fn names(store: &Store) -> Result<i64, StoreError> {
-        block_on(
-            store.read(|store| store.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))),
-        )
+        let count = "SELECT count(*) FROM facts";
+        block_on(store.read(async |store| store.query_one(count, &[]).await))
     }
 
     /// Opening a pipe for reading blocks until there is a writer. A test that hangs explains nothing, so this one
@@ -153,20 +151,17 @@ mod tests {
 
     #[test]
     fn a_pipe_instead_of_a_file_is_refused_without_blocking() {
-        for name in ["secret.key", "toolshed.db", "toolshed.db-journal"] {
+        for name in ["toolshed.db", "toolshed.db-journal"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join(name);
             if name.ends_with("-journal") {
-                names(&Store::at(folder.path().join("toolshed.db"))).unwrap();
+                names(&store_at(folder.path().join("toolshed.db"))).unwrap();
                 // SQLite leaves an empty one.
                 let _ = fs::remove_file(&file);
             }
             mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-            let login = LoginSettings::in_folder(folder.path());
-            let said = within_time(move || match name {
-                "secret.key" => login.generate_password().map(drop),
-                _ => names(&login.store()).map(drop),
-            });
+            let store = store_at(folder.path().join("toolshed.db"));
+            let said = within_time(move || names(&store));
             let said = said.unwrap_err().to_string();
             assert!(
                 said.contains(name) && said.ends_with("not a regular file; remove it"),
@@ -182,14 +177,14 @@ mod tests {
         for open in [0o777, 0o770, 0o757] {
             fs::create_dir_all(&folder).unwrap();
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
-            names(&LoginSettings::in_folder(&folder).store()).unwrap();
+            names(&store_at(folder.join("toolshed.db"))).unwrap();
             assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
             fs::set_permissions(&folder, fs::Permissions::from_mode(open)).unwrap();
-            LoginSettings::in_folder(&folder).generate_password().unwrap();
+            private_folder_of(&folder.join("secret.key"), Trust::default()).unwrap();
             assert_eq!(mode(&folder), open & 0o7755, "{open:o}");
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        names(&LoginSettings::in_folder(&folder).store()).unwrap();
+        names(&store_at(folder.join("toolshed.db"))).unwrap();
         assert_eq!(mode(&folder), 0o755, "reading it does no harm");
     }
 
@@ -199,8 +194,9 @@ mod tests {
         let everybodys = folder.path().join("tmp");
         fs::create_dir(&everybodys).unwrap();
         fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o1777)).unwrap();
-        let login = LoginSettings::in_folder(&everybodys);
-        for said in [names(&login.store()).map(drop), login.generate_password().map(drop)] {
+        let store = store_at(everybodys.join("toolshed.db"));
+        let key = private_folder_of(&everybodys.join("secret.key"), Trust::default());
+        for said in [names(&store).map(drop), key] {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("mode 1777") && said.contains("set data to"), "{said}");
             // A neighbor may have created one there already.
@@ -211,13 +207,14 @@ mod tests {
         // A folder that another account has filled.
         if rustix::process::geteuid().is_root() {
             let folder = tempfile::tempdir().unwrap();
-            let login = LoginSettings::in_folder(folder.path());
-            names(&login.store()).unwrap();
+            let file = folder.path().join("toolshed.db");
+            names(&store_at(&file)).unwrap();
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            for path in [folder.path(), &folder.path().join("toolshed.db")] {
+            for path in [folder.path(), &file] {
                 chown(path, Some(4242), None).unwrap();
             }
-            for said in [names(&login.store()).map(drop), login.generate_password().map(drop)] {
+            let key = private_folder_of(&folder.path().join("secret.key"), Trust::default());
+            for said in [names(&store_at(&file)).map(drop), key] {
                 let said = said.unwrap_err().to_string();
                 assert!(said.contains("uid 4242") && said.contains("set data to"), "{said}");
             }
@@ -228,7 +225,7 @@ mod tests {
             let file = folder.path().join("secret.key");
             fs::write(&file, [7; 64]).unwrap();
             chown(&file, Some(4242), None).unwrap();
-            let said = LoginSettings::in_folder(folder.path()).generate_password().unwrap_err();
+            let said = private_folder_of(&file, Trust::default()).unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{said}");
             assert!(said.to_string().contains("remove it"), "{said}");
         }
@@ -280,13 +277,13 @@ mod tests {
         }
         for name in ["toolshed.db", "toolshed.db-journal", "toolshed.db-wal", "toolshed.db-shm"] {
             let folder = tempfile::tempdir().unwrap();
-            let store = LoginSettings::in_folder(folder.path()).store();
+            let store = store_at(folder.path().join("toolshed.db"));
             names(&store).unwrap();
             drop(store);
             let file = folder.path().join(name);
             fs::OpenOptions::new().append(true).create(true).open(&file).unwrap();
             chown(&file, Some(4242), None).unwrap();
-            let said = names(&LoginSettings::in_folder(folder.path()).store()).unwrap_err();
+            let said = names(&store_at(folder.path().join("toolshed.db"))).unwrap_err();
             assert!(matches!(said, StoreError::Foreign(_)), "{name}: {said}");
             assert!(said.to_string().contains(name), "{said}");
         }

@@ -1,4 +1,4 @@
-//! Opens the store: makes folder (`files.rs`) and file private to this account, and configures SQLite.
+//! Opens the file: makes folder (`../files.rs`) and file private to this account, and configures SQLite.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -11,10 +11,9 @@ use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::fs::FlockOperation;
 
-use super::error::StoreError;
-use super::files::{Trust, private_folder_of, refuse_foreign, refuse_odd};
-use super::migrations::migrate;
-use super::refusal::{Refusal, refusal};
+use crate::error::StoreError;
+use crate::files::{Trust, private_folder_of, refuse_foreign, refuse_odd};
+use crate::session::refusal::{Refusal, refusal};
 
 /// SQLite's configuration, for one thread and little memory. TRUNCATE ends a transaction by emptying the journal, which
 /// is synced; DELETE would require syncing the folder as well.
@@ -25,6 +24,9 @@ const PRAGMAS: &str = "PRAGMA journal_mode = TRUNCATE;
     PRAGMA temp_store = MEMORY;
     PRAGMA mmap_size = 0;
     PRAGMA cache_size = -512;";
+
+/// How many prepared statements are kept, a few KiB each.
+const MAX_STATEMENTS: usize = 64;
 
 /// Opens the file, and creates it if it is missing.
 pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
@@ -40,7 +42,7 @@ pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
         }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
+    let connection = Connection::open_with_flags(file, flags).map_err(refusal)?;
     if connection.is_readonly(MAIN_DB).map_err(refusal)? {
         // SQLite falls back: for example to read-only, for a file that it cannot write.
         let error = io::Error::last_os_error();
@@ -50,9 +52,7 @@ pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
     }
     connection.busy_timeout(Duration::ZERO).map_err(refusal)?;
     connection.execute_batch(PRAGMAS).map_err(refusal)?;
-    migrate(&mut connection)?;
-    #[cfg(test)]
-    super::statements::record(&connection);
+    connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     Ok(connection)
 }
 

@@ -9,27 +9,29 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 
 use super::*;
-use crate::testing::block_on;
+use crate::testing::{block_on, store_at};
+use crate::{Migration, Store, Unfinished, params};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::at(folder.path().join("data/toolshed.db"));
+    let store = store_at(folder.path().join("data/toolshed.db"));
     (folder, store)
 }
 
+fn file(store: &Store) -> &Path {
+    store.file().unwrap()
+}
+
 fn put(store: &Store, name: &str, value: &str) -> Result<(), StoreError> {
-    block_on(store.write(|store| {
-        store.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)", [name, value])
-    }))
-    .map(drop)
+    let put = "INSERT INTO facts (name, value) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    block_on(store.write(async |store| store.execute(put, params![name, value]).await)).map(drop)
 }
 
 fn names(store: &Store) -> Result<BTreeSet<String>, StoreError> {
-    block_on(store.read(|store| {
-        let mut statement = store.prepare("SELECT name FROM facts")?;
-        let names = statement.query_map([], |row| row.get(0))?;
-        names.collect()
-    }))
+    let names =
+        block_on(store.read(async |store| store.query("SELECT name FROM facts", &[]).await));
+    names.map(BTreeSet::from_iter)
 }
 
 fn mode(path: &Path) -> u32 {
@@ -58,7 +60,7 @@ fn each_concurrent_write_takes_its_own_turn_of_the_loop() {
         let write = |number: usize| {
             let (store, turns) = (store.clone(), turns.clone());
             event_loop::spawn(async move {
-                let write = store.write(|_| {
+                let write = store.write(async |_| {
                     turns.borrow_mut().insert(event_loop::counters().turns);
                     Ok(number)
                 });
@@ -80,7 +82,9 @@ fn each_concurrent_write_takes_its_own_turn_of_the_loop() {
 fn a_read_only_connection_is_not_reused() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    block_on(store.read(|store| store.execute_batch("PRAGMA query_only = ON"))).unwrap();
+    let crate::Engine::Sqlite(engine) = &*store.engine;
+    let query_only = |open: &Open| open.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+    engine.open.lock().unwrap().as_ref().map(query_only);
     let error = put(&store, "b", "2").unwrap_err();
     assert!(error.to_string().contains("readonly"), "{error}");
     put(&store, "b", "2").unwrap();
@@ -114,28 +118,28 @@ fn a_file_readable_by_others_is_made_private() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
     // SQLite gives its journal the mode that the file has.
-    let journal = store.file().with_extension("db-journal");
+    let journal = file(&store).with_extension("db-journal");
     fs::write(&journal, "").unwrap();
-    for file in [store.file(), &journal] {
+    for file in [file(&store), &journal] {
         fs::set_permissions(file, fs::Permissions::from_mode(0o664)).unwrap();
     }
-    let again = Store::at(store.file());
+    let again = store_at(file(&store));
     assert!(names(&again).is_ok());
-    assert_eq!((mode(store.file()), mode(&journal)), (0o600, 0o600));
+    assert_eq!((mode(file(&store)), mode(&journal)), (0o600, 0o600));
 }
 
 #[test]
 fn a_change_that_fails_or_panics_changes_nothing() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let failed = block_on(store.write(|store| {
-        store.execute("DELETE FROM facts", [])?;
-        store.execute("no SQL", [])
+    let failed = block_on(store.write(async |store| {
+        store.execute("DELETE FROM facts", &[]).await?;
+        store.execute("no SQL", &[]).await
     }));
     assert!(matches!(failed, Err(StoreError::Sql(_))), "{failed:?}");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        block_on(store.write(|store| -> rusqlite::Result<()> {
-            store.execute("DELETE FROM facts", [])?;
+        block_on(store.write(async |store| -> Result<(), StoreError> {
+            store.execute("DELETE FROM facts", &[]).await?;
             panic!("a tool's mistake")
         }))
     }));
@@ -149,14 +153,14 @@ fn a_change_that_fails_or_panics_changes_nothing() {
 fn waiting_for_a_lock_does_not_block_the_loop() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let other = Connection::open(store.file()).unwrap();
+    let other = Connection::open(file(&store)).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     event_loop::run(async {
         let waiting = event_loop::spawn({
             let store = store.clone();
             async move {
                 store
-                    .write(|store| store.execute("DELETE FROM facts", []))
+                    .write(async |store| store.execute("DELETE FROM facts", &[]).await)
                     .await
                     .map_err(|error| error.to_string())
             }
@@ -175,16 +179,17 @@ fn waiting_for_a_lock_does_not_block_the_loop() {
 fn a_reader_does_not_see_half_a_change() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let other = Store::at(store.file());
-    let seen = block_on(store.read(|reader| {
-        let before: i64 = reader.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))?;
+    let other = store_at(file(&store));
+    let count = "SELECT count(*) FROM facts";
+    let seen = block_on(store.read(async |reader| {
+        let before: i64 = reader.query_one(count, &[]).await?;
         // During a read, no process can write.
-        let refused = Connection::open(other.file())?.execute("DELETE FROM facts", []);
+        let refused = Connection::open(file(&other)).unwrap().execute("DELETE FROM facts", []);
         assert_eq!(
             refused.unwrap_err().sqlite_error_code(),
             Some(rusqlite::ErrorCode::DatabaseBusy)
         );
-        let after: i64 = reader.query_row("SELECT count(*) FROM facts", [], |row| row.get(0))?;
+        let after: i64 = reader.query_one(count, &[]).await?;
         Ok((before, after))
     }));
     assert_eq!(seen.unwrap(), (1, 1));
@@ -194,7 +199,7 @@ fn a_reader_does_not_see_half_a_change() {
 fn errors_say_what_to_do() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let whole = fs::read(store.file()).unwrap();
+    let whole = fs::read(file(&store)).unwrap();
     for (what, bytes, words) in [
         (
             "no database",
@@ -205,17 +210,18 @@ fn errors_say_what_to_do() {
     ] {
         let file = folder.path().join(format!("{what}.db"));
         fs::write(&file, bytes).unwrap();
-        let broken = Store::at(&file);
+        let broken = store_at(&file);
         let error = names(&broken).map(drop).and_then(|()| block_on(broken.check())).unwrap_err();
         assert!(error.to_string().contains(words), "{what}: {error}");
         assert!(error.to_string().contains("toolshed backup"), "{what}: {error}");
     }
     let newer = folder.path().join("newer.db");
     fs::write(&newer, &whole).unwrap();
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    let error = names(&Store::at(&newer)).unwrap_err();
+    let row = "INSERT INTO migrations VALUES ('site', 2, 'checksum', 2, 0)";
+    Connection::open(&newer).unwrap().execute(row, []).unwrap();
+    let error = names(&store_at(&newer)).unwrap_err();
     assert!(error.to_string().contains("newer version"), "{error}");
-    let nowhere = Store::at("/proc/nowhere/toolshed.db");
+    let nowhere = store_at("/proc/nowhere/toolshed.db");
     let error = names(&nowhere).unwrap_err();
     assert!(
         error.to_string().contains("/proc/nowhere") && error.to_string().contains("set data"),
@@ -260,9 +266,9 @@ fn errors_of_unwritable_files_say_what_to_do() {
         // SQLite leaves an empty journal, which would be written to.
         fs::remove_file(folder.path().join("data/toolshed.db-journal")).unwrap();
         let path = folder.path().join(name);
-        let (file, closed) = (store.file().to_owned(), path.clone());
+        let (file, closed) = (file(&store).to_owned(), path.clone());
         let error = without_rights(folder.path(), move || {
-            let store = Store::at(file);
+            let store = store_at(file);
             if is_open {
                 names(&store).unwrap();
             }
@@ -288,7 +294,7 @@ fn a_copy_is_complete_private_and_moved_into_place_at_once() {
     put(&store, "b", "2").unwrap();
     block_on(store.back_up(&target)).unwrap();
     assert_eq!(mode(&target), 0o600);
-    let copy = Store::at(&target);
+    let copy = store_at(&target);
     block_on(copy.check()).unwrap();
     assert_eq!(names(&copy).unwrap().len(), 2);
     let refused = block_on(store.back_up(&folder.path().join("nowhere/copy.db"))).unwrap_err();
@@ -315,7 +321,7 @@ fn a_copy_replaces_only_a_copy() {
 fn leftovers_of_killed_backups_are_removed_by_the_next() {
     let (folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let data = store.file().parent().unwrap();
+    let data = file(&store).parent().unwrap();
     let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
     let make = |name: &str| {
         fs::create_dir(data.join(name)).unwrap();
@@ -348,7 +354,7 @@ fn leftovers_of_killed_backups_are_removed_by_the_next() {
 fn an_unfinished_copy_is_locked() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let copy = copy::Copy::beside(store.file()).unwrap();
+    let copy = copy::Copy::beside(file(&store)).unwrap();
     let making = copy.path();
     let making = fs::File::open(making.parent().unwrap()).unwrap();
     making.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -404,7 +410,7 @@ fn a_copy_in_a_shared_folder_leaks_nothing_and_overwrites_nothing() {
         // A store in a shared folder is not opened.
         let kept = folder.path().join("kept.db");
         fs::rename(&target, &kept).unwrap();
-        assert_eq!(names(&Store::at(&kept)).unwrap().len(), 1, "{what}");
+        assert_eq!(names(&store_at(&kept)).unwrap().len(), 1, "{what}");
         assert_eq!(fs::read_dir(&open).unwrap().count(), 0, "{what}: something is left over");
     }
     let socket = folder.path().join("socket");
@@ -413,7 +419,7 @@ fn a_copy_in_a_shared_folder_leaks_nothing_and_overwrites_nothing() {
         let error = block_on(store.back_up(refused)).unwrap_err().to_string();
         assert!(error.contains(refused.to_str().unwrap()), "{error}");
     }
-    assert_eq!(fs::read_dir(store.file().parent().unwrap()).unwrap().count(), 2, "nothing is left");
+    assert_eq!(fs::read_dir(file(&store).parent().unwrap()).unwrap().count(), 2, "nothing is left");
 }
 
 #[test]
@@ -454,7 +460,7 @@ fn others_can_never_read_a_copy() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let (folder, store) = store();
     put(&store, "a", &"secret ".repeat(100_000)).unwrap();
-    let (target, data) = (folder.path().join("copy.db"), store.file().parent().unwrap());
+    let (target, data) = (folder.path().join("copy.db"), file(&store).parent().unwrap());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -488,26 +494,110 @@ fn others_can_never_read_a_copy() {
     });
 }
 
+const TWO: &[Migration] = &[
+    Migration::contract("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)"),
+    Migration::expand("ALTER TABLE facts ADD COLUMN note TEXT NOT NULL DEFAULT ''"),
+];
+const FIRST: Schema = Schema { name: "site", migrations: TWO.split_at(1).0 };
+const EXPANDED: Schema = Schema { name: "site", migrations: TWO };
+const CONTRACTED: Schema = Schema {
+    name: "site",
+    migrations: &[TWO[0], TWO[1], Migration::contract("ALTER TABLE facts DROP COLUMN value")],
+};
+
+/// The second one fails.
+const TOOL: &[Migration] = &[Migration::expand("CREATE TABLE tool (id BIGINT PRIMARY KEY)"); 2];
+
+fn user_version(store: &Store) -> i64 {
+    let other = Connection::open(file(store)).unwrap();
+    other.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+/// From the time when `user_version` counted the migrations.
 #[test]
-fn tables_of_every_older_version_are_migrated_with_their_content() {
-    for version in 1..migrations::STEPS.len() {
+fn a_file_without_a_table_of_migrations_is_taken_over_with_its_content() {
+    for (version, tables) in [(1, FIRST), (1, EXPANDED), (2, EXPANDED), (2, CONTRACTED)] {
         let (_folder, store) = store();
-        fs::create_dir(store.file().parent().unwrap()).unwrap();
-        let older = Connection::open(store.file()).unwrap();
-        for step in &migrations::STEPS[..version] {
-            older.execute_batch(step).unwrap();
+        fs::create_dir(file(&store).parent().unwrap()).unwrap();
+        let older = Connection::open(file(&store)).unwrap();
+        let facts = "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+                     INSERT INTO facts VALUES ('a', '1');";
+        older.execute_batch(facts).unwrap();
+        if version == 2 {
+            let note = "ALTER TABLE facts ADD COLUMN note TEXT NOT NULL DEFAULT ''";
+            older.execute_batch(note).unwrap();
         }
-        older.pragma_update(None, "user_version", version as i64).unwrap();
-        let session = "INSERT INTO sessions (id, proof, begun, seen) VALUES (x'01', x'02', 3, 4)";
-        older.execute_batch(session).unwrap();
+        older.pragma_update(None, "user_version", version).unwrap();
         drop(older);
-        let found = block_on(store.read(|store| {
-            let all =
-                "SELECT seen || browser || address FROM sessions, (SELECT count(*) FROM events)";
-            store.query_row(all, [], |row| row.get::<_, String>(0))
-        }));
-        assert_eq!(found.unwrap(), "4", "from version {version}");
+        // Another schema comes first.
+        let tool = Schema { name: "tool", migrations: TOOL.split_at(1).0 };
+        let store = store.with_schema(tables);
+        let of_tool = store.with_schema(tool);
+        block_on(of_tool.write(async |store| store.execute("DELETE FROM tool", &[]).await))
+            .unwrap();
+        assert_eq!(names(&store).unwrap(), BTreeSet::from(["a".to_owned()]));
+        assert_eq!(names(&store_at(file(&store)).with_schema(tables)).unwrap().len(), 1, "again");
+        // A program of that time can use it as long as nothing was removed that it needs.
+        let known = if tables == CONTRACTED { 3 } else { 1 };
+        assert_eq!(user_version(&store), known);
     }
+}
+
+#[test]
+fn an_older_program_goes_on_after_an_expansion_and_refuses_a_contraction() {
+    let (_folder, store) = store();
+    let (older, newer) = (store.with_schema(FIRST), store.with_schema(EXPANDED));
+    put(&older, "a", "1").unwrap();
+    put(&newer, "b", "2").unwrap();
+    assert_eq!(names(&store_at(file(&store)).with_schema(FIRST)).unwrap().len(), 2);
+    names(&store.with_schema(CONTRACTED)).unwrap();
+    let error = names(&store_at(file(&store)).with_schema(FIRST)).unwrap_err();
+    assert!(matches!(&error, StoreError::Newer { found: 3, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_migration_that_was_changed_after_it_was_applied_is_noticed() {
+    let (_folder, store) = store();
+    names(&store.with_schema(FIRST)).unwrap();
+    let changed = Migration::contract("CREATE TABLE facts (name TEXT, value TEXT NOT NULL)");
+    let changed = Schema { name: "site", migrations: Box::leak(Box::new([changed, TWO[1]])) };
+    let error = names(&store.with_schema(changed)).unwrap_err();
+    assert!(matches!(&error, StoreError::Altered { number: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_migration_that_fails_leaves_nothing_behind_and_the_other_schemas_alone() {
+    let (_folder, store) = store();
+    let broken = store.with_schema(Schema { name: "tool", migrations: TOOL });
+    for _ in 0..2 {
+        let error = block_on(broken.read(async |_| Ok(()))).unwrap_err();
+        assert!(error.to_string().contains("already exists"), "{error}");
+        put(&store, "a", "1").unwrap();
+    }
+    let other = Connection::open(file(&store)).unwrap();
+    let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'tool'";
+    assert_eq!(other.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+/// What is awaited must not hold the lock; and a lock taken twice would never be had.
+#[test]
+fn a_transaction_awaits_nothing_but_its_statements() {
+    let (_folder, store) = store();
+    event_loop::run(async {
+        let waits = store.write(async |store| {
+            store.execute("DELETE FROM facts", &[]).await?;
+            event_loop::yield_now().await;
+            Ok(())
+        });
+        let error = waits.await.unwrap_err().to_string();
+        assert!(error.contains("not its own"), "{error}");
+        let nested = store.read(async |_| store.read(async |_| Ok(())).await);
+        let error = nested.await.unwrap_err().to_string();
+        assert!(error.contains("inside another"), "{error}");
+        store.write(async |_| Ok(())).await.unwrap();
+    })
+    .unwrap();
 }
 
 #[test]
@@ -517,10 +607,10 @@ fn a_replaced_file_is_noticed() {
     let copy = folder.path().join("copy.db");
     block_on(store.back_up(&copy)).unwrap();
     put(&store, "b", "2").unwrap();
-    fs::rename(&copy, store.file()).unwrap();
+    fs::rename(&copy, file(&store)).unwrap();
     assert_eq!(names(&store).unwrap(), BTreeSet::from(["a".to_owned()]));
     put(&store, "c", "3").unwrap();
-    assert_eq!(names(&Store::at(store.file())).unwrap().len(), 2);
+    assert_eq!(names(&store_at(file(&store))).unwrap().len(), 2);
 }
 
 /// 30 processes write, are killed at random moments and restarted: everything they reported as written is there.
@@ -533,7 +623,7 @@ fn no_acknowledged_write_is_lost_when_processes_are_killed() {
     let mut generation = 0;
     let mut start = || {
         generation += 1;
-        Writer::start(store.file(), generation)
+        Writer::start(file(&store), generation)
     };
     let mut writers: Vec<_> = (0..PROCESSES).map(|_| start()).collect();
     let mut acknowledged = BTreeSet::new();
@@ -564,7 +654,7 @@ struct Writer {
 impl Writer {
     fn start(file: &Path, number: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::tests::writes_forever", "--nocapture", "--quiet"])
+            .args(["--exact", "sqlite::tests::writes_forever", "--nocapture", "--quiet"])
             .env("TEST_STORE_FILE", file)
             .env("TEST_STORE_WRITER", number.to_string())
             .stdin(Stdio::null())
@@ -606,7 +696,7 @@ fn writes_forever() {
     let Some((file, writer)) = asked else {
         return put(&own, "a", "1").unwrap();
     };
-    let store = Store::at(file);
+    let store = store_at(file);
     let value = "x".repeat(6000);
     for number in 0_u64.. {
         let name = format!("{writer}-{number}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Other processes held the file for longer than [`PATIENCE`](super::PATIENCE).
+    /// Other processes held the file for longer than [`PATIENCE`](crate::PATIENCE).
     Busy,
     /// The file system of this folder has no locks (ENOLCK).
     NoLocks(PathBuf),
@@ -16,12 +16,21 @@ pub enum StoreError {
     Damaged(String),
     /// The disk or the account's quota is full.
     Full,
-    /// A newer version of the program has changed the tables.
+    /// A newer version of the program has changed the tables, and this one cannot use them.
     Newer {
-        /// The version of the tables in the file.
+        /// Of which schema.
+        schema: String,
+        /// How many migrations were applied.
         found: i64,
-        /// The newest version this program knows.
+        /// How many this program knows.
         known: i64,
+    },
+    /// A migration that was applied is another one in this program.
+    Altered {
+        /// Of which schema.
+        schema: String,
+        /// Which; the first is 1.
+        number: i64,
     },
     /// Other accounts can create files in the folder, and its permissions cannot be tightened.
     Exposed {
@@ -62,13 +71,25 @@ pub enum StoreError {
         /// The system's last error: the reason, as far as that can be known.
         error: io::Error,
     },
-    /// Anything else that SQLite says.
-    Sql(rusqlite::Error),
+    /// Anything else that concerns a statement or its result.
+    Sql(SqlError),
 }
 
 impl StoreError {
-    pub(super) fn file(path: &Path, error: io::Error) -> Self {
+    pub(crate) fn file(path: &Path, error: io::Error) -> Self {
         StoreError::File { path: path.to_owned(), error }
+    }
+}
+
+impl StoreError {
+    /// Returns whether a row was refused by a constraint of its table: PRIMARY KEY, UNIQUE, NOT NULL, REFERENCES or
+    /// CHECK.
+    pub fn is_constraint(&self) -> bool {
+        let code = match self {
+            StoreError::Sql(error) => error.sqlite_code(),
+            _ => None,
+        };
+        code == Some(rusqlite::ErrorCode::ConstraintViolation)
     }
 }
 
@@ -91,10 +112,15 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Full => formatter
                 .write_str("the disk or this account's quota is full; free some space"),
-            StoreError::Newer { found, known } => write!(
+            StoreError::Newer { schema, found, known } => write!(
                 formatter,
-                "the store was last used by a newer version of the program (its tables are version {found}, \
-                 this program knows {known}); install that version again, or restore an older backup"
+                "the store was last used by a newer version of the program (its tables of {schema} are version \
+                 {found}, this program knows {known}); install that version again, or restore an older backup"
+            ),
+            StoreError::Altered { schema, number } => write!(
+                formatter,
+                "migration {number} of {schema} is not the one that made the store's tables; a migration that has \
+                 shipped must stay as it is: undo the change, and put it into a new one"
             ),
             StoreError::Exposed { folder, mode } => write!(
                 formatter,
@@ -132,12 +158,59 @@ impl fmt::Display for StoreError {
             StoreError::Disk { said, error } => {
                 write!(formatter, "SQLite: {said}; the system's last error: {error}")
             }
-            StoreError::Sql(error) => write!(formatter, "SQLite: {error}"),
+            StoreError::Sql(error) => error.fmt(formatter),
         }
     }
 }
 
 impl std::error::Error for StoreError {}
+
+/// What is wrong with a statement or its result.
+#[derive(Debug)]
+pub struct SqlError {
+    said: Said,
+}
+
+#[derive(Debug)]
+enum Said {
+    Sqlite(rusqlite::Error),
+    /// How the program uses the store is wrong, whatever the engine.
+    Mistake(String),
+}
+
+impl SqlError {
+    pub(crate) fn mistake(what: impl Into<String>) -> Self {
+        SqlError { said: Said::Mistake(what.into()) }
+    }
+
+    pub(crate) fn sqlite(error: rusqlite::Error) -> Self {
+        SqlError { said: Said::Sqlite(error) }
+    }
+
+    pub(crate) fn sqlite_code(&self) -> Option<rusqlite::ErrorCode> {
+        match &self.said {
+            Said::Sqlite(error) => error.sqlite_error_code(),
+            Said::Mistake(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.said {
+            Said::Sqlite(error) => write!(formatter, "SQLite: {error}"),
+            Said::Mistake(what) => write!(formatter, "a mistake in the program: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+impl From<SqlError> for StoreError {
+    fn from(error: SqlError) -> Self {
+        StoreError::Sql(error)
+    }
+}
 
 /// Returns what to do, where the system's message does not say it.
 fn cure_of(error: &io::Error) -> &'static str {

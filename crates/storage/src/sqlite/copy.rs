@@ -12,7 +12,7 @@ use rustix::fs::flock;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::error::StoreError;
+use crate::error::StoreError;
 
 /// How the names of the folders start.
 const PREFIX: &str = ".copy.";
@@ -82,7 +82,7 @@ pub struct Unfinished {
 }
 
 /// Finds what was left behind beside the store, in order of the names.
-pub(super) fn unfinished(store: &Path) -> Vec<Unfinished> {
+pub(crate) fn unfinished(store: &Path) -> Vec<Unfinished> {
     let entries = fs::read_dir(folder_of(store)).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| {
         // A link is not followed.

@@ -1,0 +1,220 @@
+//! What a site keeps: rows in transactions, behind one API.
+//!
+//! A [`Store`] is a handle of the site, a tool or an app on tables of its own ([`Schema`]). It opens
+//! nothing before its first use. [`Store::read`] runs a closure on one snapshot, [`Store::write`] one that makes a
+//! change, all of it or nothing:
+//!
+//! ```
+//! use storage::{Migration, Schema, Store, Trust, params};
+//!
+//! const SCHEMA: Schema = Schema {
+//!     name: "visits",
+//!     migrations: &[Migration::expand("CREATE TABLE visits (page TEXT PRIMARY KEY, count BIGINT NOT NULL)")],
+//! };
+//!
+//! # event_loop::run(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let file = folder.path().join("data/site.db");
+//! let store = Store::in_file(file, Trust::OwnAccount, SCHEMA);
+//! let page = "/";
+//! let count: i64 = store
+//!     .write(async |store| {
+//!         store
+//!             .query_one(
+//!                 "INSERT INTO visits (page, count) VALUES ($1, 1)
+//!                      ON CONFLICT (page) DO UPDATE SET count = visits.count + 1 RETURNING count",
+//!                 params![page],
+//!             )
+//!             .await
+//!     })
+//!     .await?;
+//! assert_eq!(count, 1);
+//! # Ok::<(), storage::StoreError>(()) }).unwrap().unwrap();
+//! ```
+//!
+//! A closure may run more than once: when another process has changed the same rows meanwhile, what it did is undone,
+//! and it starts over. So it does nothing but read and change the store, and awaits nothing but its statements.
+//!
+//! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
+//! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `error.rs` what can go wrong; `files.rs` who may read and
+//! create files in the data folder; `time.rs` the clock.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
+mod error;
+mod files;
+mod migrations;
+mod row;
+mod session;
+mod sqlite;
+#[cfg(test)]
+mod testing;
+mod time;
+mod transaction;
+mod value;
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use send_wrapper::SendWrapper;
+
+pub use error::{SqlError, StoreError};
+pub use files::{Trust, close_folder_of, private_folder_of};
+pub use migrations::{Migration, Schema};
+pub use row::{FromRow, Row};
+use sqlite::Sqlite;
+pub use sqlite::copy::Unfinished;
+pub use time::now;
+pub use transaction::{MAX_RESULT_BYTES, Snapshot, Transaction};
+pub use value::{FromValue, Json, ToValue, Value};
+
+/// How long a transaction waits for other processes: 10 s. A write takes some milliseconds, on a slow
+/// network disk a hundred; a web server gives up after 40 s.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A handle on a store and the tables of one schema in it; clones share one connection.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<Engine>,
+    schema: Schema,
+}
+
+enum Engine {
+    Sqlite(Sqlite),
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.engine {
+            Engine::Sqlite(engine) => formatter.debug_tuple("Store").field(&engine.file()).finish(),
+        }
+    }
+}
+
+impl Store {
+    /// Makes a handle on the store in this file of SQLite's, in a folder of which `trust` says whose it may be. Neither
+    /// the file nor its folder has to exist: the first use creates them, private to this account.
+    pub fn in_file(file: impl Into<PathBuf>, trust: Trust, schema: Schema) -> Store {
+        Store { engine: Arc::new(Engine::Sqlite(Sqlite::new(file.into(), trust))), schema }
+    }
+
+    /// Makes a handle on the same store, for the tables of another schema.
+    pub fn with_schema(&self, schema: Schema) -> Store {
+        Store { engine: self.engine.clone(), schema }
+    }
+
+    /// Returns the file, if the store is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => Some(engine.file()),
+        }
+    }
+
+    /// Returns whether there is a store yet. The first use makes one.
+    pub fn exists(&self) -> bool {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.file().exists(),
+        }
+    }
+
+    /// Runs a closure that reads. All that it reads is one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// The closure's; if another process holds the store for longer than [`PATIENCE`]; if the store cannot be used.
+    /// The error says what its owner can do.
+    pub fn read<T, F>(
+        &self,
+        look: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<'_, T, F>
+    where
+        F: AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
+    {
+        on_this_thread(async move {
+            match &*self.engine {
+                Engine::Sqlite(engine) => engine.read(self.schema, look).await,
+            }
+        })
+    }
+
+    /// Runs a closure that makes a change: all that it does or, if it fails, nothing. When this returns, the change is
+    /// on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`], and if the disk is full; then nothing has been changed.
+    pub fn write<T, F>(
+        &self,
+        change: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<'_, T, F>
+    where
+        F: AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
+    {
+        on_this_thread(async move {
+            match &*self.engine {
+                Engine::Sqlite(engine) => engine.write(self.schema, change).await,
+            }
+        })
+    }
+
+    /// Reads without changing anything: `None` if there is no store. The tables may be those of any version. Waits for
+    /// locks, so only use it where no loop runs.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read; also while it holds an incomplete change, which the next start rolls back.
+    pub fn look<T>(
+        &self,
+        look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.look(look),
+        }
+    }
+
+    /// Checks that the store is intact, by reading all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] with what was found; and as [`Store::read`].
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.check().await,
+        }
+    }
+
+    /// Writes one consistent copy of the store to `target`, private to this account. What was at that path (if it is
+    /// a link, the link, not what it points to) is replaced atomically once the copy is complete and on disk.
+    /// Meanwhile there is a second copy in a folder of its own beside the store, so that `target` may be in a sticky
+    /// folder that others can write to (`/tmp`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
+    /// [`StoreError::NotACopy`] if `target` is some other file; and if the copy cannot be written. What was at that
+    /// path is still there then.
+    pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.back_up(target).await,
+        }
+    }
+
+    /// Returns what killed backups have left behind. The next backup removes it.
+    pub fn unfinished_copies(&self) -> Vec<Unfinished> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => sqlite::copy::unfinished(engine.file()),
+        }
+    }
+}
+
+/// Makes a future `Send` that stays on the thread of the loop; it panics if it is polled on another.
+///
+/// The futures of async closures with borrowed parameters cannot be shown to be `Send` (rustc 1.95), but a handler of
+/// axum's has to be.
+fn on_this_thread<F: Future>(future: F) -> SendWrapper<F> {
+    SendWrapper::new(future)
+}

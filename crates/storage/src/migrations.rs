@@ -1,0 +1,150 @@
+//! The tables of the site, of each tool, of an app: each is a [`Schema`], a series of migrations.
+//!
+//! The store's table `migrations` lists what was applied. A migration that has shipped is never changed: its checksum
+//! is compared. Several versions of a program may use one store at the same time, on several machines or during an
+//! upgrade: first a migration that *expands* (adds a column or a table, which older programs do not notice) ships;
+//! once no older program is left, one that *contracts* (removes or renames) may follow, and older programs refuse
+//! the store from then on.
+
+use data_encoding::HEXLOWER;
+use ring::digest::{SHA256, digest};
+
+use crate::error::StoreError;
+use crate::params;
+use crate::transaction::{Snapshot, Transaction};
+
+/// One step from one version of a schema to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    sqlite: &'static str,
+    expands: bool,
+}
+
+impl Migration {
+    /// Statements that older programs do not notice: `CREATE TABLE`, `CREATE INDEX`, `ADD COLUMN` with a default.
+    /// They go on using the store.
+    pub const fn expand(sql: &'static str) -> Self {
+        Migration { sqlite: sql, expands: true }
+    }
+
+    /// Statements after which older programs cannot use the tables: they refuse the store.
+    pub const fn contract(sql: &'static str) -> Self {
+        Migration { sqlite: sql, expands: false }
+    }
+
+    fn sql(&self) -> &'static str {
+        self.sqlite
+    }
+
+    fn checksum(&self) -> String {
+        HEXLOWER.encode(digest(&SHA256, self.sql().as_bytes()).as_ref())
+    }
+}
+
+/// The tables of one part of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// Its name, unique in a store: `site`, or a tool's name.
+    pub name: &'static str,
+    /// What makes it, in order. One that has shipped stays as it is; new ones are appended.
+    pub migrations: &'static [Migration],
+}
+
+/// The table of what was applied. `oldest` is how many migrations a program has to know to use the tables.
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
+         schema TEXT NOT NULL,
+         number BIGINT NOT NULL,
+         checksum TEXT NOT NULL,
+         oldest BIGINT NOT NULL,
+         applied_at BIGINT NOT NULL,
+         PRIMARY KEY (schema, number)
+     )";
+
+/// A row of it: the checksum, and `oldest`.
+type Applied = (String, i64);
+
+impl Schema {
+    /// Returns whether all are applied.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Newer`] and [`StoreError::Altered`].
+    pub(crate) async fn are_applied(&self, store: &Snapshot<'_>) -> Result<bool, StoreError> {
+        let applied = self.applied(store).await?;
+        Ok(applied.len() >= self.migrations.len())
+    }
+
+    /// Applies those that are missing. In a store from the time before the table of migrations, the first `earlier`
+    /// ones are there already.
+    ///
+    /// # Errors
+    ///
+    /// If one fails; [`StoreError::Newer`] and [`StoreError::Altered`].
+    pub(crate) async fn apply(
+        &self,
+        store: &Transaction<'_>,
+        earlier: usize,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        store.run(TABLE).await?;
+        let applied = self.applied(store).await?.len();
+        let earlier = if applied == 0 { earlier } else { 0 };
+        for index in applied..self.migrations.len() {
+            if index >= earlier {
+                store.run(self.migrations[index].sql()).await?;
+            }
+            self.record(store, index, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many migrations a program has to know to use the tables.
+    pub(crate) fn oldest(&self) -> usize {
+        oldest(self.migrations)
+    }
+
+    async fn record(
+        &self,
+        store: &Transaction<'_>,
+        index: usize,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let oldest = oldest(&self.migrations[..=index]) as i64;
+        let checksum = self.migrations[index].checksum();
+        store
+            .execute(
+                "INSERT INTO migrations (schema, number, checksum, oldest, applied_at)
+                     VALUES ($1, $2, $3, $4, $5)",
+                params![self.name, index as i64 + 1, checksum, oldest, now],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Returns what was applied, once it is certain that this program can use it.
+    async fn applied(&self, store: &Snapshot<'_>) -> Result<Vec<Applied>, StoreError> {
+        let applied: Vec<Applied> = store
+            .query(
+                "SELECT checksum, oldest FROM migrations WHERE schema = $1 ORDER BY number",
+                params![self.name],
+            )
+            .await?;
+        let known = self.migrations.len() as i64;
+        if applied.last().is_some_and(|(_, oldest)| *oldest > known) {
+            let (schema, found) = (self.name.to_owned(), applied.len() as i64);
+            return Err(StoreError::Newer { schema, found, known });
+        }
+        let mut pairs = applied.iter().zip(self.migrations);
+        if let Some(at) = pairs.position(|((checksum, _), known)| *checksum != known.checksum()) {
+            return Err(StoreError::Altered {
+                schema: self.name.to_owned(),
+                number: at as i64 + 1,
+            });
+        }
+        Ok(applied)
+    }
+}
+
+fn oldest(migrations: &[Migration]) -> usize {
+    migrations.iter().rposition(|migration| !migration.expands).map_or(0, |index| index + 1)
+}

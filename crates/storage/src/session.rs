@@ -1,0 +1,57 @@
+//! Where the statements of one transaction go: a connection of an engine that is in a transaction.
+
+pub(crate) mod refusal;
+mod sqlite;
+
+use crate::error::StoreError;
+use crate::row::Row;
+use crate::value::Value;
+
+/// A connection in a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Session<'a> {
+    Sqlite(&'a rusqlite::Connection),
+}
+
+impl Session<'_> {
+    /// Runs a query and passes each row to `each`. Unless it may write, a statement that would change something is
+    /// refused.
+    pub(crate) async fn query(
+        self,
+        sql: &str,
+        parameters: &[Value<'_>],
+        may_write: bool,
+        each: impl FnMut(Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Session::Sqlite(connection) => {
+                sqlite::query(connection, sql, parameters, may_write, each)
+            }
+        }
+    }
+
+    /// Runs a statement, and returns how many rows it has changed.
+    pub(crate) async fn execute(
+        self,
+        sql: &str,
+        parameters: &[Value<'_>],
+    ) -> Result<u64, StoreError> {
+        match self {
+            Session::Sqlite(connection) => sqlite::execute(connection, sql, parameters),
+        }
+    }
+
+    /// Runs statements without parameters, separated by semicolons.
+    pub(crate) async fn run(self, script: &str) -> Result<(), StoreError> {
+        match self {
+            Session::Sqlite(connection) => sqlite::run(connection, script),
+        }
+    }
+
+    /// Returns the query that tells whether there is a table of the name `$1`.
+    pub(crate) fn has_table(self) -> &'static str {
+        match self {
+            Session::Sqlite(_) => "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = $1)",
+        }
+    }
+}

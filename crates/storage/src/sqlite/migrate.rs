@@ -1,0 +1,57 @@
+//! Brings a schema in a file up to date.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::at_once;
+use crate::error::StoreError;
+use crate::migrations::Schema;
+use crate::session::Session;
+use crate::session::refusal::{Refusal, refusal};
+use crate::time::now;
+use crate::transaction::{Snapshot, Transaction};
+
+/// Distinguishes our files from other SQLite files: "shed".
+const APPLICATION_ID: i32 = 0x7368_6564;
+
+/// The schema whose migrations `user_version` counted before there was a table of them. Programs from that time refuse
+/// a greater number than they know, so it stays the number that one has to know.
+const FIRST_SCHEMA: &str = "site";
+
+/// Applies what is missing, in one transaction.
+pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> Result<(), Refusal> {
+    if has_table(connection)? {
+        let transaction = connection.unchecked_transaction().map_err(refusal)?;
+        if at_once(schema.are_applied(&Snapshot::new(Session::Sqlite(&transaction))))? {
+            return Ok(());
+        }
+    }
+    let exclusive = TransactionBehavior::Exclusive;
+    let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
+    let is_first = schema.name == FIRST_SCHEMA;
+    let earlier = if is_first { earlier(&transaction, schema)? } else { 0 };
+    at_once(schema.apply(&Transaction::new(Session::Sqlite(&transaction)), earlier, now()))?;
+    if is_first {
+        let oldest = schema.oldest() as i64;
+        transaction.pragma_update(None, "user_version", oldest).map_err(Refusal::broken)?;
+        let id = APPLICATION_ID;
+        transaction.pragma_update(None, "application_id", id).map_err(Refusal::broken)?;
+    }
+    transaction.commit().map_err(Refusal::broken)
+}
+
+/// Returns how many migrations were applied if that was before there was a table of them.
+fn earlier(transaction: &Connection, schema: Schema) -> Result<usize, Refusal> {
+    let version = "PRAGMA user_version";
+    let found: i64 = transaction.query_row(version, [], |row| row.get(0)).map_err(refusal)?;
+    let known = schema.migrations.len() as i64;
+    if found > known {
+        return Err(StoreError::Newer { schema: schema.name.to_owned(), found, known }.into());
+    }
+    Ok(usize::try_from(found).unwrap_or(0))
+}
+
+fn has_table(connection: &Connection) -> Result<bool, Refusal> {
+    let find = "SELECT 1 FROM sqlite_schema WHERE name = 'migrations'";
+    let found = connection.query_row(find, [], |_| Ok(())).optional().map_err(refusal)?;
+    Ok(found.is_some())
+}
