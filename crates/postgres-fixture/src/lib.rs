@@ -1,0 +1,332 @@
+//! A PostgreSQL server of its own for a test: Debian's program in a folder of its own, with a unix socket and a free
+//! port of 127.0.0.1, ended and removed by its drop.
+//!
+//! A server takes a quarter of a second. `initdb` takes more than one, so its result is kept in the target folder, and
+//! copied to memory (30 MB). PostgreSQL refuses to run as root; then it runs as the account `postgres`, or `nobody`.
+//! Durability is off.
+//!
+//! The server is killed when **the thread that started it** exits, so that a test that is killed leaves none: a server
+//! for several tests is started by a thread that outlives them. Nothing of this ships.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
+
+mod certificates;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+pub use certificates::Authority;
+
+/// The superuser, who needs no password over the unix socket, and [`PASSWORD`] over TCP.
+pub const USER: &str = "postgres";
+
+/// The superuser's password (SCRAM-SHA-256).
+pub const PASSWORD: &str = "correct horse/battery@staple";
+
+/// [`PASSWORD`] as it is written in a URL.
+pub const PASSWORD_IN_URL: &str = "correct%20horse%2Fbattery%40staple";
+
+/// A running server, or one that a test has stopped.
+#[derive(Debug)]
+pub struct Server {
+    process: Option<Child>,
+    folder: TempDir,
+    account: Option<Account>,
+    port: u16,
+    /// `name=value`, as in postgresql.conf.
+    settings: Vec<String>,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Connections are closed with the error 57P01.
+    Fast,
+    /// As in a crash: connections are lost.
+    Immediate,
+}
+
+impl Server {
+    /// Starts a server.
+    pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// Starts a server with settings, `name=value` as in postgresql.conf.
+    pub fn start_with(settings: &[&str]) -> Server {
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in(place).unwrap();
+        let account = Account::for_a_server();
+        if let Some(account) = &account {
+            account.give(folder.path());
+        }
+        let mut server = Server {
+            process: None,
+            folder,
+            account,
+            port: 0,
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+        };
+        server.create_data();
+        server.start_again();
+        server
+    }
+
+    /// Starts a server that offers TLS with a certificate of `authority` for the name `localhost`.
+    pub fn start_with_tls(authority: &Authority) -> Server {
+        let mut server = Server::start();
+        let (certificate, key) = authority.issue("localhost");
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let path = server.data().join(name);
+            fs::write(&path, content).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&path, mode).unwrap();
+            if let Some(account) = &server.account {
+                account.give(&path);
+            }
+        }
+        server.settings.push("ssl=on".to_owned());
+        server.stop(Shutdown::Fast);
+        server.start_again();
+        server
+    }
+
+    /// Returns the URL of the database `postgres` by the unix socket.
+    pub fn url(&self) -> String {
+        let folder = self.socket_folder().to_str().unwrap().replace('/', "%2F");
+        format!("postgres://{USER}@{folder}:{}/postgres", self.port)
+    }
+
+    /// Returns the URL of the database `postgres` by TCP, with the password; TLS is used only if `sslmode` is added.
+    pub fn tcp_url(&self) -> String {
+        format!("postgres://{USER}:{PASSWORD_IN_URL}@localhost:{}/postgres", self.port)
+    }
+
+    /// Returns the port, which is also part of the name of the unix socket.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the folder of the unix socket.
+    pub fn socket_folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs SQL by psql, as the superuser, and returns the rows: a line each, columns separated by `|`.
+    pub fn psql(&self, sql: &str) -> String {
+        let mut command = Command::new(programs().join("psql"));
+        command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]);
+        command.args(["--username", USER, "--dbname", "postgres", "--command", sql]);
+        command.arg("--host").arg(self.socket_folder());
+        command.arg("--port").arg(self.port.to_string());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Stops the server and waits for its end. The data stay.
+    pub fn stop(&mut self, how: Shutdown) {
+        self.signal(match how {
+            Shutdown::Fast => Signal::INT,
+            Shutdown::Immediate => Signal::QUIT,
+        });
+        if let Some(mut process) = self.process.take() {
+            process.wait().unwrap();
+        }
+    }
+
+    /// Lets the server refuse new connections (57P03) and end with the last one it has.
+    pub fn refuse_connections(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            // Fails only if it has already ended.
+            let _ = kill_process(Pid::from_child(process), signal);
+        }
+    }
+
+    /// Starts the server again after a [`stop`](Self::stop), on the same port, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the server runs");
+        for _ in 0..ATTEMPTS {
+            if self.port == 0 {
+                self.port = free_port();
+                if self.try_to_start() {
+                    return;
+                }
+                // Another process has taken the port meanwhile.
+                self.port = 0;
+            } else if self.try_to_start() {
+                return;
+            }
+        }
+        panic!("PostgreSQL does not start: {}", self.log());
+    }
+
+    /// Returns the server's log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Copies what `initdb` has made, or lets it make that first.
+    fn create_data(&self) {
+        let template = template_path();
+        if !template.exists() {
+            self.run_initdb();
+            // Whole or not at all: several tests may do this at once.
+            let ours = template.with_extension(std::process::id().to_string());
+            fs::create_dir_all(template.parent().unwrap()).unwrap();
+            copy(&self.data(), &ours);
+            if fs::rename(&ours, &template).is_err() {
+                fs::remove_dir_all(&ours).unwrap();
+            }
+            return;
+        }
+        copy(&template, &self.data());
+    }
+
+    fn run_initdb(&self) {
+        let password = self.folder.path().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        let mut initdb = self.as_account(&programs().join("initdb"));
+        initdb.arg("--pgdata").arg(self.data()).arg("--pwfile").arg(&password);
+        initdb.args(["--username", USER, "--auth-local=trust", "--auth-host=scram-sha-256"]);
+        initdb.args(["--no-sync", "--wal-segsize=1", "--no-locale", "--encoding=UTF8"]);
+        let output = initdb.output().unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        fs::remove_file(password).unwrap();
+    }
+
+    /// Starts the server and waits until it is ready; returns whether it is.
+    fn try_to_start(&mut self) -> bool {
+        let mut postgres = self.as_account(&programs().join("postgres"));
+        postgres.arg("-D").arg(self.data()).arg("-k").arg(self.socket_folder());
+        postgres.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        for setting in ["fsync=off", "full_page_writes=off", "max_wal_size=64MB"] {
+            postgres.args(["-c", setting]);
+        }
+        for setting in &self.settings {
+            postgres.args(["-c", setting]);
+        }
+        let log = self.folder.path().join("log");
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        postgres.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut process = postgres.spawn().unwrap();
+        let start = Instant::now();
+        loop {
+            // Its last line says what the server is doing (as pg_ctl reads it).
+            let status = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+            if status.starts_with(&format!("{}\n", process.id())) && status.contains("ready") {
+                self.process = Some(process);
+                return true;
+            }
+            if process.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(start.elapsed() < PATIENCE, "PostgreSQL is not ready: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Returns a command that runs as the server's account, and is killed when this thread exits.
+    fn as_account(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(account) = &self.account {
+            command.arg(format!("--reuid={}", account.user));
+            command.arg(format!("--regid={}", account.group)).arg("--clear-groups");
+        }
+        command.arg("--").arg(program).current_dir(self.folder.path());
+        // Neither the language nor the server of the person who runs the tests.
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop(Shutdown::Immediate);
+    }
+}
+
+/// How long a test waits for what should take a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a server is started on another port, if the first one is taken meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Another account than root's.
+#[derive(Debug)]
+struct Account {
+    user: u32,
+    group: u32,
+}
+
+impl Account {
+    /// Returns the account that a server runs as; `None` if that is this process's own.
+    fn for_a_server() -> Option<Account> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let accounts = fs::read_to_string("/etc/passwd").unwrap();
+        let find = |name: &str| {
+            let line = accounts.lines().find(|line| line.split(':').next() == Some(name))?;
+            // name, password, user, group
+            let mut fields = line.split(':').skip(2).map(|number| number.parse().unwrap());
+            Some(Account { user: fields.next()?, group: fields.next()? })
+        };
+        Some(find("postgres").or_else(|| find("nobody")).expect("an account other than root's"))
+    }
+
+    fn give(&self, path: &Path) {
+        chown(path, Some(self.user), Some(self.group)).unwrap();
+    }
+}
+
+/// The folder of PostgreSQL's programs, of the newest version that is installed.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.unwrap().path()).collect();
+    versions.sort_by_key(|path| version(path));
+    let newest = versions.pop().expect("install Debian's package postgresql-15");
+    newest.join("bin")
+}
+
+fn version(path: &Path) -> u32 {
+    path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or_default()
+}
+
+/// Where what `initdb` makes is kept: in the target folder, for each version and account.
+fn template_path() -> PathBuf {
+    // target/PROFILE/deps/TEST
+    let program = std::env::current_exe().unwrap();
+    let target = program.ancestors().nth(3).unwrap();
+    let version = version(programs().parent().unwrap());
+    let owner = fs::metadata(target).unwrap().uid();
+    target.join("tmp").join(format!("postgres-{version}-{owner}"))
+}
+
+/// Copies a folder with its owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
