@@ -1,0 +1,70 @@
+//! A stream to PostgreSQL that is closed when the server has closed it, too.
+//!
+//! tokio-postgres closes a connection as soon as it has said so. The server still counts it then, and may refuse the
+//! next one; only when its process has ended does the stream end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use event_loop::net::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream whose shutdown waits for the server's.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: Stream,
+    is_leaving: Arc<AtomicBool>,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Wire { stream, is_leaving: Arc::default() }
+    }
+
+    /// Returns what becomes true when everything has been written, and only the server's end is awaited.
+    pub(crate) fn is_leaving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_leaving)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_leaving.swap(true, Ordering::Relaxed) {
+            self.stream.shutdown_write()?;
+        }
+        loop {
+            let mut rest = [0; 512];
+            let mut rest = ReadBuf::new(&mut rest);
+            // An error is an end, too.
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut rest));
+            if read.is_err() || rest.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

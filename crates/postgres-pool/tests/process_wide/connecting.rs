@@ -1,0 +1,185 @@
+//! Hosts, names, logins, and what is said if they are wrong.
+
+use std::io::Write;
+use std::net::TcpListener;
+
+use super::common::*;
+
+pub(crate) fn the_unix_socket() {
+    let server = Server::start();
+    run(async {
+        let other_form = format!(
+            "postgres:///postgres?user=postgres&host={}&port={}",
+            server.socket_folder().display(),
+            server.port()
+        );
+        for url in [server.url(), other_form] {
+            let connection = pool(&url).connection().await.unwrap();
+            for (setting, expected) in [
+                ("application_name", "toolshed"),
+                ("statement_timeout", "30s"),
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "10s"),
+            ] {
+                assert_eq!(value(&connection, &format!("SHOW {setting}")).await, expected);
+            }
+            connection.release();
+        }
+        // What the URL says is stronger.
+        let url = server.url() + "?application_name=mine&options=-c%20lock_timeout%3D7";
+        let connection = pool(&url).connection().await.unwrap();
+        assert_eq!(value(&connection, "SHOW application_name").await, "mine");
+        assert_eq!(value(&connection, "SHOW lock_timeout").await, "7ms");
+    });
+}
+
+pub(crate) fn tcp_with_a_password() {
+    let server = Server::start();
+    run(async {
+        for host in ["localhost", "127.0.0.1"] {
+            let url = server.tcp_url().replace("localhost", host);
+            let connection = pool(&url).connection().await.unwrap();
+            let address = value(&connection, "SELECT inet_client_addr()").await;
+            assert_eq!(address, "127.0.0.1", "{host}");
+            connection.release();
+        }
+    });
+}
+
+/// In upper case, because `localhost` is known without a look-up. It may have an IPv6 address, too, which the server
+/// does not listen on.
+pub(crate) fn names_are_resolved() {
+    let server = Server::start();
+    run(async {
+        let url = server.tcp_url().replace("localhost", "LOCALHOST") + "?sslmode=disable";
+        let connection = pool(&url).connection().await.unwrap();
+        assert_eq!(value(&connection, "SELECT 1").await, "1");
+
+        let failure = failure(&pool("postgres://me:secret@nowhere.invalid/mine")).await;
+        assert!(
+            matches!(&failure, PoolError::NameNotFound { name, .. } if name == "nowhere.invalid")
+        );
+        assert!(failure.to_string().contains("nowhere.invalid, cannot be resolved"), "{failure}");
+    });
+}
+
+pub(crate) fn errors_say_what_is_wrong() {
+    let server = Server::start();
+    server.psql("CREATE ROLE single LOGIN PASSWORD 'x' CONNECTION LIMIT 1");
+    let port = server.port();
+    let at_server = format!("localhost:{port} (127.0.0.1)");
+    let tcp = server.tcp_url();
+    run(async {
+        let taken = pool(&format!("postgres://single:x@localhost:{port}/postgres"));
+        let taken = taken.connection().await.unwrap();
+        for (url, text) in [
+            (
+                tcp.replace(PASSWORD_IN_URL, "wrong"),
+                format!("PostgreSQL at {at_server} refused the login of postgres (password auth"),
+            ),
+            (
+                tcp.replace(&format!(":{PASSWORD_IN_URL}"), ""),
+                format!(
+                    "PostgreSQL at {at_server} refused the login of postgres (password missing)"
+                ),
+            ),
+            (
+                server.url().replace("postgres@", "nobody@"),
+                format!(".s.PGSQL.{port} refused the login of nobody (role \"nobody\" does not"),
+            ),
+            (
+                tcp.strip_suffix("postgres").unwrap().to_owned() + "none",
+                format!("PostgreSQL at {at_server} does not have the database (database \"none\""),
+            ),
+            (
+                format!("postgres://single:x@localhost:{port}/postgres"),
+                format!("PostgreSQL at {at_server} accepts no more connections (too many"),
+            ),
+            (
+                tcp.replace(&port.to_string(), "1"),
+                "PostgreSQL cannot be reached at localhost:1 (127.0.0.1) (Connection refused"
+                    .into(),
+            ),
+            (
+                "postgres://me@%2Fnowhere/mine".to_owned(),
+                "PostgreSQL cannot be reached at /nowhere/.s.PGSQL.5432 (No such file".to_owned(),
+            ),
+            (
+                server.url() + "?options=-c%20nonsense%3D1",
+                format!(".s.PGSQL.{port} refused the connection: unrecognized configuration"),
+            ),
+        ] {
+            let failure = failure(&pool(&url)).await;
+            assert!(failure.to_string().contains(&text), "{failure}\n{text}");
+        }
+        drop(taken);
+    });
+}
+
+pub(crate) fn a_server_that_shuts_down() {
+    let server = Server::start();
+    run(async {
+        let pool = pool(&server.url());
+        let held = pool.connection().await.unwrap();
+        server.refuse_connections();
+        let failure = loop {
+            match pool.connection().await {
+                // The signal has not arrived yet.
+                Ok(connection) => drop(connection),
+                Err(failure) => break failure,
+            }
+        };
+        assert!(matches!(failure, PoolError::NotReady { .. }), "{failure}");
+        assert!(failure.to_string().contains("shutting down"), "{failure}");
+        held.release();
+    });
+}
+
+pub(crate) fn a_server_that_does_not_respond() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    run(async {
+        let silent_url = format!("postgres://me@127.0.0.1:{port}/mine");
+        let silent_pool = pool_with(&silent_url, |settings| {
+            settings.connect_timeout = milliseconds(50);
+        });
+        let failure = failure(&silent_pool).await;
+        let expected =
+            PoolError::TimedOut { address: format!("127.0.0.1:{port}"), after: milliseconds(50) };
+        assert_eq!(failure, expected);
+        drop(silent.accept().unwrap());
+
+        // What is no PostgreSQL.
+        let pool = pool(&silent_url);
+        let connecting = spawn(async move { super::common::failure(&pool).await });
+        sleep(milliseconds(20)).await;
+        silent.accept().unwrap().0.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+        let failure = connecting.await;
+        assert!(matches!(failure, PoolError::Unreachable { .. }), "{failure}");
+    });
+}
+
+pub(crate) fn another_host_is_tried() {
+    let replica = Server::start_with(&["default_transaction_read_only=on"]);
+    let primary = Server::start();
+    run(async {
+        let tcp = primary.tcp_url();
+        let hosts = format!("localhost:1,localhost:{}", replica.port());
+        let read_only = tcp.replace(&format!("localhost:{}", primary.port()), &hosts);
+        let all = tcp.replace("localhost", &format!("{hosts},localhost"));
+        for (url, port) in [
+            (all.clone(), replica.port()),
+            (all.clone() + "?target_session_attrs=any", replica.port()),
+            (all + "?target_session_attrs=read-write", primary.port()),
+        ] {
+            let connection = pool(&url).connection().await.unwrap();
+            assert_eq!(value(&connection, "SHOW port").await, port.to_string(), "{url}");
+        }
+        let failure = failure(&pool(&(read_only + "?target_session_attrs=read-write"))).await;
+        let PoolError::AllFailed(failures) = failure else { panic!("{failure}") };
+        assert!(
+            matches!(failures[..], [PoolError::Unreachable { .. }, PoolError::ReadOnly { .. }]),
+            "{failures:?}"
+        );
+    });
+}
