@@ -139,7 +139,7 @@ impl fmt::Display for PoolError {
             PoolError::Roots { problem } => write!(
                 formatter,
                 "the certificates of trusted authorities cannot be read ({problem}); name a file \
-                 with sslrootcert=FILE"
+                 of them with sslrootcert=FILE"
             ),
             PoolError::NameNotFound { name, problem } => write!(
                 formatter,
@@ -148,7 +148,7 @@ impl fmt::Display for PoolError {
             ),
             PoolError::Unreachable { address, problem } => write!(
                 formatter,
-                "PostgreSQL cannot be reached at {address} ({problem}); check that it runs, and \
+                "PostgreSQL cannot be reached at {address}: {problem}; check that it runs, and \
                  the host and port in the URL"
             ),
             PoolError::TimedOut { address, after } => write!(
@@ -162,23 +162,22 @@ impl fmt::Display for PoolError {
             }
             PoolError::LoginRefused { address, user, problem } => write!(
                 formatter,
-                "PostgreSQL at {address} refused the login of {user} ({problem}); check user and \
+                "PostgreSQL at {address} does not let {user} in: {problem}; check user and \
                  password in the URL"
             ),
             PoolError::NoSuchDatabase { address, problem } => write!(
                 formatter,
-                "PostgreSQL at {address} does not have the database ({problem}); create it, or \
-                 check its name in the URL"
+                "PostgreSQL at {address} refuses the connection: {problem}; create it, or check \
+                 its name in the URL"
             ),
             PoolError::TooManyConnections { address, problem } => write!(
                 formatter,
-                "PostgreSQL at {address} accepts no more connections ({problem}); use fewer, or \
-                 raise its max_connections"
+                "PostgreSQL at {address} refuses the connection: {problem}; use fewer, or raise \
+                 the limit there"
             ),
             PoolError::NotReady { address, problem } => write!(
                 formatter,
-                "PostgreSQL at {address} is not ready ({problem}); it is tried again with the \
-                 next request"
+                "PostgreSQL at {address} refuses the connection: {problem}; try again in a moment"
             ),
             PoolError::ReadOnly { address } => write!(
                 formatter,
@@ -186,7 +185,7 @@ impl fmt::Display for PoolError {
                  target_session_attrs=read-write"
             ),
             PoolError::Refused { address, problem } => {
-                write!(formatter, "PostgreSQL at {address} refused the connection: {problem}")
+                write!(formatter, "PostgreSQL at {address} refuses the connection: {problem}")
             }
             PoolError::AllFailed(errors) => {
                 for (index, error) in errors.iter().enumerate() {

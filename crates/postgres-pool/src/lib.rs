@@ -20,8 +20,8 @@
 //!   are looked up by a child process.
 //! * **Everything ends**: attempts to connect, waits for a connection, statements, waits for locks, and transactions in
 //!   which nothing happens have deadlines, all in [`Settings`]. What a vanished visitor has asked for is cancelled.
-//! * **Memory is bounded**: rows arrive as they are taken (`query_raw`; `query` collects them all). Connections, callers
-//!   that wait, and prepared statements are counted.
+//! * **Memory is bounded**: rows arrive as they are taken (`query_raw`; `query` collects them all), each as a whole.
+//!   Connections, callers that wait, and prepared statements are counted.
 //! * **TLS is what was asked for, or an error.** By default the server has to prove its name.
 //! * **The password** is in no message, no log line and no `Debug`.
 //!
@@ -35,9 +35,8 @@
 //! | `settings.rs`, `url.rs` | the settings |
 //! | `error.rs` | errors for owners |
 //!
-//! *Absent on purpose*: what is stored, retries of transactions, migrations; client certificates, Kerberos, `.pgpass` and
-//! libpq's environment variables; pgbouncer in transaction mode, which takes neither our options nor prepared
-//! statements.
+//! *Absent on purpose*: what is stored, retries of transactions, migrations; notifications (LISTEN); client certificates,
+//! Kerberos, `.pgpass` and libpq's environment variables; pgbouncer in transaction mode, which refuses our options.
 #![forbid(unsafe_code)]
 
 mod back_off;

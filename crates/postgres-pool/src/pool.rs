@@ -28,7 +28,8 @@ impl Pool {
     }
 
     /// Returns a connection: an idle one, or a new one if there are fewer than [`Settings::max`]; otherwise waits,
-    /// behind those who wait already.
+    /// behind those who wait already. Opening one takes at most [`Settings::connect_timeout`] for each host's name and
+    /// for each address.
     ///
     /// What the server has closed is noticed, and replaced. (A connection can still be lost at any time; then a
     /// statement fails with an error that [`is_closed`](tokio_postgres::Error::is_closed), or with 57P01.) While the
@@ -56,7 +57,8 @@ impl Pool {
             return Arc::clone(shared);
         }
         let shared = Shared::new(owner, Arc::clone(&self.connector));
-        // After a fork, the connections are the parent's: their drop would wake its tasks.
+        // After a fork, the connections are the parent's: their drop would wake its tasks. If the loop has ended, little
+        // is left of them.
         mem::forget(current.replace(Arc::clone(&shared)));
         shared
     }

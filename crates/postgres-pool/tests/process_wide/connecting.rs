@@ -1,7 +1,9 @@
 //! Hosts, names, logins, and what is said if they are wrong.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use super::common::*;
 
@@ -75,38 +77,36 @@ pub(crate) fn errors_say_what_is_wrong() {
         for (url, text) in [
             (
                 tcp.replace(PASSWORD_IN_URL, "wrong"),
-                format!("PostgreSQL at {at_server} refused the login of postgres (password auth"),
+                format!("PostgreSQL at {at_server} does not let postgres in: password auth"),
             ),
             (
                 tcp.replace(&format!(":{PASSWORD_IN_URL}"), ""),
-                format!(
-                    "PostgreSQL at {at_server} refused the login of postgres (password missing)"
-                ),
+                format!("PostgreSQL at {at_server} does not let postgres in: password missing;"),
             ),
             (
                 server.url().replace("postgres@", "nobody@"),
-                format!(".s.PGSQL.{port} refused the login of nobody (role \"nobody\" does not"),
+                format!(".s.PGSQL.{port} does not let nobody in: role \"nobody\" does not"),
             ),
             (
                 tcp.strip_suffix("postgres").unwrap().to_owned() + "none",
-                format!("PostgreSQL at {at_server} does not have the database (database \"none\""),
+                format!("PostgreSQL at {at_server} refuses the connection: database \"none\""),
             ),
             (
                 format!("postgres://single:x@localhost:{port}/postgres"),
-                format!("PostgreSQL at {at_server} accepts no more connections (too many"),
+                format!("PostgreSQL at {at_server} refuses the connection: too many"),
             ),
             (
                 tcp.replace(&port.to_string(), "1"),
-                "PostgreSQL cannot be reached at localhost:1 (127.0.0.1) (Connection refused"
+                "PostgreSQL cannot be reached at localhost:1 (127.0.0.1): Connection refused"
                     .into(),
             ),
             (
                 "postgres://me@%2Fnowhere/mine".to_owned(),
-                "PostgreSQL cannot be reached at /nowhere/.s.PGSQL.5432 (No such file".to_owned(),
+                "PostgreSQL cannot be reached at /nowhere/.s.PGSQL.5432: No such file".to_owned(),
             ),
             (
                 server.url() + "?options=-c%20nonsense%3D1",
-                format!(".s.PGSQL.{port} refused the connection: unrecognized configuration"),
+                format!(".s.PGSQL.{port} refuses the connection: unrecognized configuration"),
             ),
         ] {
             let failure = failure(&pool(&url)).await;
@@ -114,6 +114,25 @@ pub(crate) fn errors_say_what_is_wrong() {
         }
         drop(taken);
     });
+}
+
+pub(crate) fn the_password_is_in_no_log() {
+    let server = Server::start();
+    let path = std::env::var_os(case_runner::NOTES).unwrap();
+    let log = Arc::new(File::options().append(true).open(&path).unwrap());
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    subscriber.with_writer(log).init();
+    run(async {
+        let connection = pool(&server.tcp_url()).connection().await.unwrap();
+        let process = process_of(&connection).await;
+        server.psql(&format!("SELECT pg_terminate_backend({process}, 5000)"));
+        connection.query("SELECT 1", &[]).await.unwrap_err();
+        drop(connection);
+        failure(&pool(&server.tcp_url().replace(&server.port().to_string(), "1"))).await;
+    });
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(log.contains("Connected to PostgreSQL") && log.contains("Lost a connection"), "{log}");
+    assert!(!log.contains(PASSWORD) && !log.contains(PASSWORD_IN_URL), "{log}");
 }
 
 pub(crate) fn a_server_that_shuts_down() {

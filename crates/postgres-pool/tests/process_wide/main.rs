@@ -19,6 +19,7 @@ const CASES: &[Case] = &[
     ("tcp_with_a_password", connecting::tcp_with_a_password, Ending::Success),
     ("names_are_resolved", connecting::names_are_resolved, Ending::Success),
     ("errors_say_what_is_wrong", connecting::errors_say_what_is_wrong, Ending::Success),
+    ("the_password_is_in_no_log", connecting::the_password_is_in_no_log, Ending::Success),
     ("a_server_that_shuts_down", connecting::a_server_that_shuts_down, Ending::Success),
     ("a_server_that_does_not_respond", connecting::a_server_that_does_not_respond, Ending::Success),
     ("another_host_is_tried", connecting::another_host_is_tried, Ending::Success),
