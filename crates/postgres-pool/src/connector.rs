@@ -74,7 +74,8 @@ impl Connector {
             {
                 tracing::debug!(%endpoint, error, "Could not cancel a statement");
             }
-            task.await;
+            // A panic has been reported by the hook.
+            let _ = task.outcome().await;
         };
         // If it takes longer, the drop of the task closes the socket.
         let _ = time::timeout(MAX_CLOSING, closed).await;

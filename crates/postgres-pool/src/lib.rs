@@ -36,7 +36,8 @@
 //! | `error.rs` | errors for owners |
 //!
 //! *Absent on purpose*: what is stored, retries of transactions, migrations; notifications (LISTEN); client certificates,
-//! Kerberos, `.pgpass` and libpq's environment variables; pgbouncer in transaction mode, which refuses our options.
+//! Kerberos, `.pgpass` and libpq's environment variables; pgbouncer, which refuses our options unless it is told of
+//! them.
 #![forbid(unsafe_code)]
 
 mod back_off;

@@ -46,7 +46,9 @@ impl Open {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await?;
-        self.statements().add(sql, statement.clone());
+        let oldest = self.statements().add(sql, statement.clone());
+        // Its drop closes it in PostgreSQL.
+        drop(oldest);
         Ok(statement)
     }
 

@@ -30,7 +30,8 @@ pub struct Settings {
     /// How long one attempt to connect may take: for a name's lookup, and for each address. Default 5 s, or
     /// `connect_timeout` in the URL.
     pub connect_timeout: Duration,
-    /// PostgreSQL cancels a statement after this time (error 57014). Default 30 s; zero for never.
+    /// PostgreSQL cancels a statement after this time (error 57014), in which also its rows have to be taken. Default
+    /// 30 s; zero for never.
     pub statement_timeout: Duration,
     /// PostgreSQL cancels a statement that has waited for a lock for this time (error 55P03). Default 5 s; zero for
     /// never.

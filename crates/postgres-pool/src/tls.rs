@@ -52,7 +52,7 @@ pub(crate) fn configure(security: &Security) -> Result<Option<Arc<ClientConfig>>
     Ok(Some(Arc::new(builder.with_no_client_auth())))
 }
 
-/// Returns at least one authority.
+/// Returns at least one authority. To read those of the system takes some 10 ms, once.
 fn read_roots(roots: &Roots) -> Result<Arc<RootCertStore>, PoolError> {
     let failed = |problem| Err(PoolError::Roots { problem });
     let (certificates, place) = match roots {

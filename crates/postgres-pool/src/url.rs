@@ -71,7 +71,10 @@ impl Target {
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         if login.is_empty() && hosts.contains(':') && url.contains('@') {
-            return Err(PoolError::url("password", "write %2F for / and %3F for ? in it"));
+            return Err(PoolError::url(
+                "password",
+                "write %2F for / and %3F for ? in it, and %40 for @ elsewhere",
+            ));
         }
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
 
