@@ -60,6 +60,9 @@ impl Pool {
         // After a fork, the connections are the parent's: their drop would wake its tasks. If the loop has ended, little
         // is left of them.
         mem::forget(current.replace(Arc::clone(&shared)));
+        // And the generator of the nonces of logins (SCRAM) is a copy of the parent's: two children would draw the same
+        // ones. It fails only without a source of randomness; then so does the login.
+        let _ = rand::rng().reseed();
         shared
     }
 }

@@ -44,6 +44,24 @@ pub(crate) fn a_fresh_child_has_its_own_connection() {
     });
 }
 
+/// tokio-postgres draws them from this generator.
+pub(crate) fn children_draw_their_own_nonces() {
+    let server = Server::start();
+    run(async {
+        let pool = pool(&server.tcp_url());
+        pool.connection().await.unwrap().release();
+        let draw = || {
+            run(async { pool.connection().await.unwrap().release() });
+            rand::random::<u128>().to_le_bytes().to_vec()
+        };
+        let drawn = [
+            compute(Limits::DEFAULT, draw).await.unwrap(),
+            compute(Limits::DEFAULT, draw).await.unwrap(),
+        ];
+        assert_ne!(drawn[0], drawn[1]);
+    });
+}
+
 /// The response to a statement that is in flight arrives in the child, and idle connections are used there.
 pub(crate) fn a_draining_child_keeps_its_connections() {
     let server = Server::start();

@@ -53,6 +53,7 @@ const CASES: &[Case] = &[
         forks::a_fresh_child_has_its_own_connection,
         Ending::Success,
     ),
+    ("children_draw_their_own_nonces", forks::children_draw_their_own_nonces, Ending::Success),
     (
         "a_draining_child_keeps_its_connections",
         forks::a_draining_child_keeps_its_connections,
