@@ -49,6 +49,37 @@ pub enum BlobError {
         /// What the system says.
         error: io::Error,
     },
+    /// The rest of a blob has not arrived.
+    Cut {
+        /// Which.
+        key: Key,
+        /// Why.
+        problem: String,
+    },
+    /// The blob has more than this many bytes, the most that the store takes. Nothing was stored.
+    TooLarge(u64),
+    /// The settings of the S3 store cannot be used; why.
+    Settings(String),
+    /// The S3 server cannot be reached, breaks connections or does not respond, also after several attempts.
+    Unreachable {
+        /// Its host and port.
+        server: String,
+        /// What the last attempt met.
+        problem: String,
+    },
+    /// Too many requests to the S3 server are in flight.
+    Busy,
+    /// The S3 server refused a request, or has failed, also after several attempts.
+    Refused {
+        /// Its host and port.
+        server: String,
+        /// The status code of the response.
+        status: u16,
+        /// S3's name of the error, if the response has one.
+        code: String,
+        /// What the server says.
+        message: String,
+    },
     /// A file or folder cannot be used.
     File {
         /// Which.
@@ -125,10 +156,47 @@ impl fmt::Display for BlobError {
             BlobError::Read { key, error } => {
                 write!(formatter, "the blob {key} cannot be read to its end: {error}")
             }
+            BlobError::Cut { key, problem } => {
+                write!(formatter, "the blob {key} did not arrive to its end: {problem}")
+            }
+            BlobError::TooLarge(max) => {
+                write!(formatter, "it is larger than {max} bytes, the most that can be stored")
+            }
+            BlobError::Settings(problem) => {
+                write!(formatter, "the S3 store cannot be used: {problem}")
+            }
+            BlobError::Unreachable { server, problem } => {
+                write!(formatter, "the S3 server {server} cannot be used: {problem}")
+            }
+            BlobError::Busy => formatter.write_str(
+                "all connections to the S3 server were in use for 10 s; if that happens often, allow more of them",
+            ),
+            BlobError::Refused { server, status, code, message } => {
+                write!(formatter, "the S3 server {server} refused a request ({status}")?;
+                // The response to a HEAD has no body.
+                match code.is_empty() {
+                    true => formatter.write_str(")")?,
+                    false => write!(formatter, " {code}): {message}")?,
+                }
+                formatter.write_str(cure_of(*status, code))
+            }
             BlobError::File { path, error } => {
                 write!(formatter, "{} cannot be used: {error}", path.display())
             }
         }
+    }
+}
+
+/// Returns what to do, where the server's message does not say it.
+fn cure_of(status: u16, code: &str) -> &'static str {
+    match (status, code) {
+        (_, "NoSuchBucket") => "; create the bucket, or correct its name",
+        (_, "RequestTimeTooSkewed") => "; correct this machine's clock",
+        (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect") => {
+            "; correct the region, and the endpoint if it names one"
+        }
+        (401 | 403, _) => "; check access key, secret key, and what they allow",
+        _ => "",
     }
 }
 

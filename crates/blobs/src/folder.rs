@@ -28,6 +28,7 @@ use atomic_file::{Access, Draft, Durability, close_to_others, folder_of};
 use bytes::Bytes;
 use ring::digest;
 
+use crate::CHUNK_BYTES;
 use crate::blob::{Blob, BlobBody, Details, Listed, PutOptions, Swept, cut};
 use crate::error::BlobError;
 use crate::key::Key;
@@ -88,7 +89,7 @@ impl Folder {
         let mut draft = Draft::create_in(incoming, OsStr::new(DRAFT)).map_err(failed)?;
         let mut checksum = digest::Context::new(&digest::SHA256);
         let (mut length, mut unsynced) = (0, 0);
-        while let Some(piece) = source.next().await? {
+        while let Some(piece) = source.next(CHUNK_BYTES).await? {
             draft.file().write_all(&piece).map_err(failed)?;
             checksum.update(&piece);
             length += piece.len() as u64;

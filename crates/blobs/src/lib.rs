@@ -6,7 +6,8 @@
 //! * **Whole or not at all**: a blob has its content once `put` has returned, also after a power cut. A put that fails, or
 //!   whose future is dropped, or whose process is killed, changes nothing. Of several puts of one key, one remains.
 //! * **Bounded memory**: contents are streams, in and out, whatever their length.
-//! * **Nothing blocks the loop** for longer than the disk takes for [`CHUNK_BYTES`], or to sync 4 MiB of a put.
+//! * **Nothing blocks the loop** for longer than the disk takes for [`CHUNK_BYTES`], or to sync 4 MiB of a put. Everything
+//!   that waits for an S3 server has a deadline.
 //! * **No thread is started**, and every future is `Send` without unsafe code.
 //!
 //! ```
@@ -33,6 +34,7 @@
 //! | `blob.rs` | what goes in and comes out |
 //! | `source.rs` | reading what is to be put |
 //! | `folder.rs` | the folder engine |
+//! | `s3.rs` | the S3 engine |
 //! | `settings.rs`, `error.rs` | where blobs are, and what can go wrong |
 //!
 //! *Absent on purpose*: the site, its store and its settings file; names that visitors choose (a tool makes keys, and
@@ -43,6 +45,7 @@ mod blob;
 mod error;
 mod folder;
 mod key;
+mod s3;
 mod settings;
 mod source;
 
@@ -57,9 +60,10 @@ use http_body::Body;
 pub use blob::{Blob, BlobBody, DEFAULT_CONTENT_TYPE, Details, Listed, PutOptions, Swept};
 pub use error::BlobError;
 pub use key::{Key, KeyError};
-pub use settings::BlobSettings;
+pub use settings::{AddressStyle, BlobSettings, S3Settings};
 
 use folder::Folder;
+use s3::S3;
 use source::Source;
 
 /// The size of the pieces in which contents are read and written. Of a local file it takes about 50 µs; much smaller ones
@@ -78,17 +82,19 @@ pub struct Blobs {
 #[derive(Clone, Debug)]
 enum Engine {
     Folder(Folder),
+    S3(S3),
 }
 
 impl Blobs {
-    /// Opens the store.
+    /// Opens the store. Sends nothing to an S3 server.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be created, or others can put files into it.
+    /// If the folder cannot be created, or others can put files into it; if the settings of S3 cannot be used.
     pub fn open(settings: &BlobSettings) -> Result<Blobs, BlobError> {
         let engine = match settings {
             BlobSettings::Folder(folder) => Engine::Folder(Folder::open(folder)?),
+            BlobSettings::S3(settings) => Engine::S3(S3::open(settings)?),
         };
         Ok(Blobs { engine })
     }
@@ -107,6 +113,7 @@ impl Blobs {
         let source = Source::new(content.as_mut());
         match &self.engine {
             Engine::Folder(folder) => folder.put(key, source, &options).await,
+            Engine::S3(s3) => s3.put(key, source, &options).await,
         }
     }
 
@@ -124,6 +131,7 @@ impl Blobs {
     ) -> Result<Option<Blob>, BlobError> {
         match &self.engine {
             Engine::Folder(folder) => folder.get(key, &range),
+            Engine::S3(s3) => s3.get(key, &range).await,
         }
     }
 
@@ -135,6 +143,7 @@ impl Blobs {
     pub async fn head(&self, key: &Key) -> Result<Option<Details>, BlobError> {
         match &self.engine {
             Engine::Folder(folder) => folder.head(key),
+            Engine::S3(s3) => s3.head(key).await,
         }
     }
 
@@ -146,6 +155,7 @@ impl Blobs {
     pub async fn delete(&self, key: &Key) -> Result<(), BlobError> {
         match &self.engine {
             Engine::Folder(folder) => folder.delete(key),
+            Engine::S3(s3) => s3.delete(key).await,
         }
     }
 
@@ -167,6 +177,7 @@ impl Blobs {
         let limit = limit.min(MAX_LISTED);
         match &self.engine {
             Engine::Folder(folder) => folder.list(prefix, after, limit).await,
+            Engine::S3(s3) => s3.list(prefix, after, limit).await,
         }
     }
 
@@ -179,15 +190,24 @@ impl Blobs {
     pub async fn remove_expired(&self) -> Result<Swept, BlobError> {
         match &self.engine {
             Engine::Folder(folder) => folder.remove_expired().await,
+            Engine::S3(s3) => s3.remove_expired().await,
         }
     }
 
-    /// Returns an address from which anybody can fetch the blob until the time has passed; `None` if the engine has no
-    /// such addresses (a folder), so that the caller has to send the blob itself. Says nothing about whether there is
-    /// such a blob.
-    pub async fn presigned_get(&self, _key: &Key, _lifetime: Duration) -> Option<String> {
+    /// Returns an address from which anybody can fetch the blob until `lifetime` has passed or it expires; a week at most.
+    /// `None` if there is no such blob, or the engine has no such addresses (a folder): the caller sends it itself then.
+    ///
+    /// # Errors
+    ///
+    /// Any from the store.
+    pub async fn presigned_get(
+        &self,
+        key: &Key,
+        lifetime: Duration,
+    ) -> Result<Option<String>, BlobError> {
         match &self.engine {
-            Engine::Folder(_) => None,
+            Engine::Folder(_) => Ok(None),
+            Engine::S3(s3) => s3.presigned_get(key, lifetime).await,
         }
     }
 }

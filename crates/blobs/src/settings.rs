@@ -1,6 +1,8 @@
 //! Where blobs are kept: plain data.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where blobs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,4 +10,85 @@ use std::path::PathBuf;
 pub enum BlobSettings {
     /// In this folder, which is created if it is missing.
     Folder(PathBuf),
+    /// In a bucket of an S3-compatible store.
+    S3(S3Settings),
+}
+
+/// A bucket and how to reach it. `Debug` shows neither of the keys.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct S3Settings {
+    /// The server, such as `https://s3.eu-central-1.amazonaws.com`: `http` or `https`, and nothing after host and port.
+    pub endpoint: String,
+    /// The region, such as `eu-central-1`; many stores of other makers accept `us-east-1`.
+    pub region: String,
+    /// The bucket, which has to exist.
+    pub bucket: String,
+    /// The access key.
+    pub access_key: String,
+    /// The secret key.
+    pub secret_key: String,
+    /// How the bucket is named in an address. Default: [`AddressStyle::Path`], which all stores but AWS's newest
+    /// regions offer.
+    pub style: AddressStyle,
+    /// What the names of all objects start with: empty (default), or segments of a key with a slash at the end. So a
+    /// bucket may be used for other things, too. At most 256 bytes.
+    pub prefix: String,
+    /// A file with the certificates (PEM) of the authorities to trust in place of the system's.
+    pub certificates: Option<PathBuf>,
+    /// How many requests may be in flight at a time; others wait. Default 32. Each takes a descriptor, and a put up to
+    /// 8 MiB of memory.
+    pub max_connections: usize,
+    /// How long the server may take to respond, and between two pieces of a response. Default 30 s. A large request may
+    /// take longer: a second for each 64 KiB.
+    pub response_timeout: Duration,
+}
+
+/// How a bucket is named in an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressStyle {
+    /// `https://ENDPOINT/BUCKET/KEY`
+    Path,
+    /// `https://BUCKET.ENDPOINT/KEY`
+    VirtualHost,
+}
+
+impl S3Settings {
+    /// Returns settings with the defaults for what is optional.
+    pub fn new(
+        endpoint: impl Into<String>,
+        region: impl Into<String>,
+        bucket: impl Into<String>,
+        access_key: impl Into<String>,
+        secret_key: impl Into<String>,
+    ) -> Self {
+        S3Settings {
+            endpoint: endpoint.into(),
+            region: region.into(),
+            bucket: bucket.into(),
+            access_key: access_key.into(),
+            secret_key: secret_key.into(),
+            style: AddressStyle::Path,
+            prefix: String::new(),
+            certificates: None,
+            max_connections: 32,
+            response_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl fmt::Debug for S3Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("S3Settings")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("bucket", &self.bucket)
+            .field("style", &self.style)
+            .field("prefix", &self.prefix)
+            .field("certificates", &self.certificates)
+            .field("max_connections", &self.max_connections)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
 }

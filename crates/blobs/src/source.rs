@@ -26,9 +26,9 @@ where
         Source { body, rest: Bytes::new(), since_pause: 0 }
     }
 
-    /// Returns the next piece, 1 to [`CHUNK_BYTES`] long; `None` at the end. Lets other tasks run once per
-    /// [`CHUNK_BYTES`].
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+    /// Returns the next piece, 1 to `max` and at most [`CHUNK_BYTES`] long; `None` at the end. Lets other tasks run once
+    /// per [`CHUNK_BYTES`].
+    pub(crate) async fn next(&mut self, max: usize) -> Result<Option<Bytes>, BlobError> {
         if self.since_pause >= CHUNK_BYTES {
             self.since_pause = 0;
             event_loop::yield_now().await;
@@ -41,7 +41,7 @@ where
                 Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
             }
         }
-        let piece = self.rest.split_to(self.rest.len().min(CHUNK_BYTES));
+        let piece = self.rest.split_to(self.rest.len().min(CHUNK_BYTES).min(max));
         self.since_pause += piece.len();
         Ok(Some(piece))
     }

@@ -4,6 +4,7 @@
 
 mod kill;
 mod limits;
+mod s3;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,8 @@ fn main() -> ExitCode {
             ("killed_at_any_moment_nothing_is_lost", kill::nothing_is_lost, Success),
             ("after_any_failed_call", limits::after_any_failed_call_nothing_is_half_there, Success),
             ("what_another_account_owns", limits::what_another_account_owns_is_named, Success),
+            ("a_fork_has_connections_of_its_own", s3::a_fork_has_connections_of_its_own, Success),
+            ("names_are_looked_up_by_a_child", s3::names_are_looked_up_by_a_child, Success),
         ],
         &[("putter", kill::putter), ("replacer", limits::replacer)],
     )

@@ -2,14 +2,20 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod cases;
+mod certificates;
 mod content;
 mod folder;
+mod proxy;
+mod s3;
 mod send;
 
 macro_rules! over_every_engine {
     ($($case:ident)*) => {
         mod in_a_folder {
             $(#[test] fn $case() { crate::folder::run(crate::cases::$case); })*
+        }
+        mod in_s3 {
+            $(#[test] fn $case() { crate::s3::run(crate::cases::$case); })*
         }
     };
 }

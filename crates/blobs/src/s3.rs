@@ -1,0 +1,428 @@
+//! The S3 engine: an object for each blob.
+//!
+//! ```text
+//! PREFIX blobs/KEY               the blobs, with their media type, and as metadata
+//!                                  expires  when it expires, in seconds since 1970
+//!                                  md5      of a blob that was put by one request: its checksum
+//!                                  upload   of one that was put in parts: a random number
+//! PREFIX expiring/SECONDS/KEY    an empty object for each blob that expires (expiring.rs)
+//! ```
+//!
+//! A put reads up to 8 MiB; what is larger is uploaded in parts of that size, one after the other. Each request carries
+//! the checksum of what it uploads (Content-MD5), and is signed by rusty-s3, which does no I/O. It is sent over a small
+//! pool of connections with deadlines, and again if the server is overloaded or a connection breaks.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `upload.rs`, `part.rs` | what is put |
+//! | `body.rs` | what is read |
+//! | `expiring.rs` | what has expired, and what killed puts have left |
+//! | `client.rs`, `failure.rs` | requests, attempts, errors |
+//! | `pool.rs`, `tls.rs` | connections |
+
+mod body;
+mod client;
+mod expiring;
+mod failure;
+mod part;
+mod pool;
+mod tls;
+mod upload;
+
+use std::error::Error;
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use http::{HeaderValue, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use rusty_s3::actions::ListObjectsV2;
+use rusty_s3::actions::list_objects_v2::ListObjectsContent;
+use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use url::Url;
+
+use crate::blob::{
+    Blob, BlobBody, DEFAULT_CONTENT_TYPE, Details, Listed, PutOptions, Swept, cut, time_at,
+};
+use crate::error::BlobError;
+use crate::key::Key;
+use crate::settings::{AddressStyle, S3Settings};
+use crate::source::Source;
+use body::ReplyBody;
+use client::{Call, Client, Reply};
+use failure::Failure;
+use pool::Origin;
+use upload::Metadata;
+
+const CONTENT_MD5: &str = "content-md5";
+const CONTENT_TYPE: &str = "content-type";
+const META_EXPIRES: &str = "x-amz-meta-expires";
+const META_MD5: &str = "x-amz-meta-md5";
+const META_UPLOAD: &str = "x-amz-meta-upload";
+
+/// The longest lifetime of an address that S3 accepts.
+const MAX_PRESIGNED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The longest prefix, in bytes: with the longest key and the name of a time it makes a name of 1,024 bytes at most.
+const MAX_PREFIX_BYTES: usize = 256;
+
+/// A bucket with blobs. Clones share its connections.
+#[derive(Clone)]
+pub(crate) struct S3 {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bucket: Bucket,
+    credentials: Credentials,
+    client: Client,
+    /// What the names of blobs start with.
+    blobs: String,
+    /// What the names of the objects in `expiring.rs` start with.
+    expiring: String,
+}
+
+impl S3 {
+    /// Checks the settings. Sends nothing.
+    pub(crate) fn open(settings: &S3Settings) -> Result<S3, BlobError> {
+        let S3Settings { endpoint, region, access_key, secret_key, prefix, .. } = settings;
+        let wrong = |what: String| BlobError::Settings(what);
+        let url: Url = endpoint
+            .parse()
+            .map_err(|error| wrong(format!("the endpoint {endpoint:?} is no URL: {error}")))?;
+        let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+        if has_more || !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong(
+                "the endpoint has more than scheme, host and port; write https://HOST".to_owned(),
+            ));
+        }
+        if access_key.is_empty() || secret_key.is_empty() {
+            return Err(wrong("access key or secret key is missing".to_owned()));
+        }
+        check_prefix(prefix)?;
+        let style = match settings.style {
+            AddressStyle::Path => UrlStyle::Path,
+            AddressStyle::VirtualHost => UrlStyle::VirtualHost,
+        };
+        let bucket = Bucket::new(url, style, settings.bucket.clone(), region.clone())
+            .map_err(|error| wrong(format!("the endpoint cannot be used: {error}")))?;
+        let (origin, authority) = origin(bucket.base_url(), settings)?;
+        let client = Client::new(origin, authority, settings);
+        let credentials = Credentials::new(access_key, secret_key);
+        let (blobs, expiring) = (format!("{prefix}blobs/"), format!("{prefix}expiring/"));
+        let shared = Shared { bucket, credentials, client, blobs, expiring };
+        Ok(S3 { shared: Arc::new(shared) })
+    }
+
+    pub(crate) async fn put<B>(
+        &self,
+        key: &Key,
+        mut source: Source<'_, B>,
+        options: &PutOptions,
+    ) -> Result<(), BlobError>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let content_type = options.checked_content_type()?;
+        let expires = options.expires_seconds();
+        if let Some(seconds) = expires {
+            let noted = expiring::note(self, key.as_str(), seconds).await;
+            noted.map_err(|failure| self.error(failure))?;
+        }
+        let metadata = Metadata { content_type, expires };
+        upload::put(self, &self.object(key.as_str()), &mut source, &metadata).await
+    }
+
+    pub(crate) async fn head(&self, key: &Key) -> Result<Option<Details>, BlobError> {
+        let reply = self.head_object(&self.object(key.as_str())).await;
+        let Some(reply) = reply.map_err(|failure| self.error(failure))? else { return Ok(None) };
+        let length = reply.header("content-length").and_then(|length| length.parse().ok());
+        let details = details(&reply, length.unwrap_or_default());
+        reply.lease.give_back();
+        Ok((!details.is_expired()).then_some(details))
+    }
+
+    pub(crate) async fn get(
+        &self,
+        key: &Key,
+        range: &impl RangeBounds<u64>,
+    ) -> Result<Option<Blob>, BlobError> {
+        let header = match range_header(range) {
+            Wanted::All => None,
+            Wanted::Part(header) => Some(header),
+            Wanted::Nothing => return self.get_nothing(key, range).await,
+        };
+        let object = self.object(key.as_str());
+        let mut call = Call::new(self.bucket().get_object(Some(self.credentials()), &object));
+        if let Some(range) = &header {
+            call = call.header("range", range);
+        }
+        let reply = match self.send(&call).await {
+            Ok(reply) => reply,
+            Err(Failure::Refused(refusal)) if refusal.is_missing_object() => return Ok(None),
+            // It ends before the range starts.
+            Err(Failure::Refused(refusal))
+                if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE =>
+            {
+                return self.get_nothing(key, range).await;
+            }
+            Err(failure) => return Err(self.error(failure)),
+        };
+        let body_length = reply.header("content-length").and_then(|length| length.parse().ok());
+        let length = match header {
+            None => body_length,
+            Some(_) => reply
+                .header("content-range")
+                .and_then(|range| range.rsplit_once('/')?.1.parse().ok()),
+        };
+        let (Some(length), Some(body_length)) = (length, body_length) else {
+            let problem = "its response has no length, or not the part that was asked for";
+            return Err(self.error(Failure::Broken(problem.to_owned())));
+        };
+        let range = cut(range, length);
+        if range.end - range.start != body_length {
+            let problem = "its response is not the part that was asked for";
+            return Err(self.error(Failure::Broken(problem.to_owned())));
+        }
+        let details = details(&reply, length);
+        if details.is_expired() {
+            return Ok(None);
+        }
+        if range.is_empty() {
+            reply.lease.give_back();
+            return Ok(Some(Blob { details, range, body: empty() }));
+        }
+        let checksum = match range == (0..length) {
+            true => reply
+                .header(META_MD5)
+                .and_then(|md5| HEXLOWER.decode(md5.as_bytes()).ok()?.try_into().ok()),
+            false => None,
+        };
+        let body = BlobBody::new(ReplyBody::new(reply, key, body_length, checksum));
+        Ok(Some(Blob { details, range, body }))
+    }
+
+    /// For a range that has no bytes, which S3 cannot express.
+    async fn get_nothing(
+        &self,
+        key: &Key,
+        range: &impl RangeBounds<u64>,
+    ) -> Result<Option<Blob>, BlobError> {
+        let details = self.head(key).await?;
+        Ok(details.map(|details| {
+            let start = cut(range, details.length).start;
+            Blob { details, range: start..start, body: empty() }
+        }))
+    }
+
+    pub(crate) async fn delete(&self, key: &Key) -> Result<(), BlobError> {
+        let deleted = self.delete_object(&self.object(key.as_str()), None).await;
+        deleted.map_err(|failure| self.error(failure))
+    }
+
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, BlobError> {
+        let mut listed = Vec::new();
+        let mut after = after.map(|key| self.object(key.as_str()));
+        let prefix = self.object(prefix);
+        while listed.len() < limit {
+            let wanted = limit - listed.len();
+            let page = self.list_objects(&prefix, after.as_deref(), wanted).await;
+            let (objects, has_more) = page.map_err(|failure| self.error(failure))?;
+            after = objects.last().map(|object| object.key.clone());
+            // Others may have put objects there whose names are no keys.
+            listed.extend(objects.into_iter().filter_map(|object| {
+                let key = object.key.strip_prefix(&self.shared.blobs)?.parse().ok()?;
+                Some(Listed { key, length: object.size })
+            }));
+            if !has_more || after.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    pub(crate) async fn remove_expired(&self) -> Result<Swept, BlobError> {
+        expiring::sweep(self).await.map_err(|failure| self.error(failure))
+    }
+
+    pub(crate) async fn presigned_get(
+        &self,
+        key: &Key,
+        lifetime: Duration,
+    ) -> Result<Option<String>, BlobError> {
+        let Some(details) = self.head(key).await? else { return Ok(None) };
+        let left = details.expires.map(|expires| expires.duration_since(SystemTime::now()));
+        let left = left.map_or(MAX_PRESIGNED, Result::unwrap_or_default).min(MAX_PRESIGNED);
+        let object = self.object(key.as_str());
+        let action = self.bucket().get_object(Some(self.credentials()), &object);
+        let seconds = Duration::from_secs(lifetime.min(left).as_secs().max(1));
+        Ok(Some(action.sign(seconds).into()))
+    }
+
+    fn bucket(&self) -> &Bucket {
+        &self.shared.bucket
+    }
+
+    fn credentials(&self) -> &Credentials {
+        &self.shared.credentials
+    }
+
+    /// Returns the name of a blob's object, or what the names for a prefix of keys start with.
+    fn object(&self, key: &str) -> String {
+        self.shared.blobs.clone() + key
+    }
+
+    fn expiring(&self) -> &str {
+        &self.shared.expiring
+    }
+
+    async fn send<'a, A: S3Action<'a>>(&self, call: &Call<A>) -> Result<Reply, Failure> {
+        self.shared.client.send(call).await
+    }
+
+    fn refusal(&self, status: StatusCode, body: &str) -> Failure {
+        self.shared.client.refusal(status, body)
+    }
+
+    fn error(&self, failure: Failure) -> BlobError {
+        self.shared.client.error(failure)
+    }
+
+    /// Returns what is known of an object. The response has no body.
+    async fn head_object(&self, object: &str) -> Result<Option<Reply>, Failure> {
+        let action = self.bucket().head_object(Some(self.credentials()), object);
+        match self.send(&Call::new(action)).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(Failure::Refused(refusal)) if refusal.is_missing_object() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Deletes an object, if one is there, and with an ETag only that one.
+    async fn delete_object(&self, object: &str, etag: Option<&str>) -> Result<(), Failure> {
+        let mut call = Call::new(self.bucket().delete_object(Some(self.credentials()), object));
+        if let Some(etag) = etag {
+            call = call.header("if-match", etag);
+        }
+        match self.send(&call).await {
+            Ok(reply) => reply.text().await.map(drop),
+            Err(Failure::Refused(refusal)) if refusal.is_missing_object() => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Returns objects in the order of their names, and whether there are more.
+    async fn list_objects(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<ListObjectsContent>, bool), Failure> {
+        let mut action = self.bucket().list_objects_v2(Some(self.credentials()));
+        action.with_prefix(prefix);
+        action.with_max_keys(limit);
+        if let Some(after) = after {
+            action.with_start_after(after);
+        }
+        let text = self.send(&Call::new(action)).await?.text().await?;
+        let page = ListObjectsV2::parse_response(&text)
+            .map_err(|error| Failure::Broken(format!("its list cannot be read: {error}")))?;
+        Ok((page.contents, page.next_continuation_token.is_some()))
+    }
+}
+
+/// Refuses a prefix that is not made of segments of keys.
+fn check_prefix(prefix: &str) -> Result<(), BlobError> {
+    let Some(segments) = prefix.strip_suffix('/') else {
+        return match prefix {
+            "" => Ok(()),
+            _ => Err(BlobError::Settings(format!("the prefix {prefix:?} has no / at its end"))),
+        };
+    };
+    match segments.parse::<Key>() {
+        Ok(_) if prefix.len() <= MAX_PREFIX_BYTES => Ok(()),
+        Ok(_) => Err(BlobError::Settings(format!("the prefix {prefix:?} is too long"))),
+        Err(error) => Err(BlobError::Settings(format!("the prefix cannot be used: {error}"))),
+    }
+}
+
+/// Returns where the server is, and its name in requests.
+fn origin(base: &Url, settings: &S3Settings) -> Result<(Origin, HeaderValue), BlobError> {
+    let wrong = |what: &str| BlobError::Settings(what.to_owned());
+    let host = base.host_str().ok_or_else(|| wrong("the endpoint has no host"))?;
+    let port = base.port_or_known_default().ok_or_else(|| wrong("the endpoint has no port"))?;
+    let authority = match base.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let authority = authority.parse().map_err(|_| wrong("the endpoint's host cannot be used"))?;
+    let tls = match base.scheme() {
+        "https" => {
+            Some(tls::configure(settings.certificates.as_deref()).map_err(BlobError::Settings)?)
+        }
+        _ => None,
+    };
+    // An IPv6 address has brackets in a URL only.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok((Origin { host, port, tls }, authority))
+}
+
+/// What to ask for.
+enum Wanted {
+    All,
+    Part(String),
+    Nothing,
+}
+
+fn range_header(range: &impl RangeBounds<u64>) -> Wanted {
+    let first = match range.start_bound() {
+        Bound::Unbounded => 0,
+        Bound::Included(&first) => first,
+        Bound::Excluded(&before) => before.saturating_add(1),
+    };
+    let last = match range.end_bound() {
+        Bound::Unbounded if first == 0 => return Wanted::All,
+        Bound::Unbounded => return Wanted::Part(format!("bytes={first}-")),
+        Bound::Included(&last) => last,
+        Bound::Excluded(0) => return Wanted::Nothing,
+        Bound::Excluded(&end) => end - 1,
+    };
+    match first <= last {
+        true => Wanted::Part(format!("bytes={first}-{last}")),
+        false => Wanted::Nothing,
+    }
+}
+
+fn details(reply: &Reply, length: u64) -> Details {
+    let expires = reply.header(META_EXPIRES).and_then(|seconds| seconds.parse().ok());
+    Details {
+        length,
+        content_type: reply.header(CONTENT_TYPE).unwrap_or(DEFAULT_CONTENT_TYPE).to_owned(),
+        expires: expires.and_then(time_at),
+    }
+}
+
+fn empty() -> BlobBody {
+    BlobBody::new(Empty::new().map_err(|never| match never {}))
+}
+
+impl fmt::Debug for S3 {
+    /// Shows no credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bucket = &self.shared.bucket;
+        formatter
+            .debug_struct("S3")
+            .field("bucket", &bucket.base_url().as_str())
+            .field("blobs", &self.shared.blobs)
+            .finish_non_exhaustive()
+    }
+}
