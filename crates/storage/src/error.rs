@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use postgres_pool::PoolError;
+use postgres_pool::tokio_postgres;
+use postgres_pool::tokio_postgres::error::SqlState;
+
 /// Why an operation on the store failed. As text: what happened and what the owner can do, without a period.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -71,6 +75,16 @@ pub enum StoreError {
         /// The system's last error: the reason, as far as that can be known.
         error: io::Error,
     },
+    /// Other processes kept changing the same rows for [`PATIENCE`](crate::PATIENCE).
+    Conflict,
+    /// There is no connection to the database server.
+    Unreachable(PoolError),
+    /// The connection broke while a change was being committed, and it cannot be found out whether it was made.
+    Uncertain,
+    /// The system provides no random numbers.
+    NoRandomness,
+    /// The store is on a database server, which has its own means for this.
+    NotAFile,
     /// Anything else that concerns a statement or its result.
     Sql(SqlError),
 }
@@ -85,11 +99,50 @@ impl StoreError {
     /// Returns whether a row was refused by a constraint of its table: PRIMARY KEY, UNIQUE, NOT NULL, REFERENCES or
     /// CHECK.
     pub fn is_constraint(&self) -> bool {
-        let code = match self {
-            StoreError::Sql(error) => error.sqlite_code(),
-            _ => None,
+        match self {
+            StoreError::Sql(error) => {
+                error.sqlite_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+                    || error.postgres_state().is_some_and(|state| state.code().starts_with("23"))
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn no_loop(error: io::Error) -> Self {
+        SqlError::mistake(format!("no event loop can be run here ({error})")).into()
+    }
+
+    pub(crate) fn postgres(error: tokio_postgres::Error) -> Self {
+        SqlError { said: Said::Postgres(error) }.into()
+    }
+
+    /// Returns whether the transaction may succeed if it is repeated, because another one was in its way.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            StoreError::Conflict => true,
+            StoreError::Sql(error) => error.postgres_state().is_some_and(|state| {
+                [
+                    SqlState::T_R_SERIALIZATION_FAILURE,
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::LOCK_NOT_AVAILABLE,
+                ]
+                .contains(state)
+            }),
+            _ => false,
+        }
+    }
+
+    /// Returns whether the connection to the server broke.
+    pub(crate) fn is_disconnection(&self) -> bool {
+        let StoreError::Sql(SqlError { said: Said::Postgres(error) }) = self else { return false };
+        let ends_connections = |state: &SqlState| {
+            [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
+                .contains(state)
+                || state.code().starts_with("08")
         };
-        code == Some(rusqlite::ErrorCode::ConstraintViolation)
+        error.is_closed()
+            || error.code().is_some_and(ends_connections)
+            || error.code().is_none() && is_io(error)
     }
 }
 
@@ -158,6 +211,18 @@ impl fmt::Display for StoreError {
             StoreError::Disk { said, error } => {
                 write!(formatter, "SQLite: {said}; the system's last error: {error}")
             }
+            StoreError::Conflict => formatter.write_str(
+                "others kept changing the same rows for 10 s; if that happens often, the database server is too slow",
+            ),
+            StoreError::Unreachable(error) => error.fmt(formatter),
+            StoreError::Uncertain => formatter.write_str(
+                "the connection to PostgreSQL broke while a change was being committed, and the server did not come \
+                 back in time to say whether it was made",
+            ),
+            StoreError::NoRandomness => formatter.write_str("the system provides no random numbers"),
+            StoreError::NotAFile => formatter.write_str(
+                "the store is in PostgreSQL, not in a file; use its own tools, such as pg_dump",
+            ),
             StoreError::Sql(error) => error.fmt(formatter),
         }
     }
@@ -174,6 +239,7 @@ pub struct SqlError {
 #[derive(Debug)]
 enum Said {
     Sqlite(rusqlite::Error),
+    Postgres(tokio_postgres::Error),
     /// How the program uses the store is wrong, whatever the engine.
     Mistake(String),
 }
@@ -187,10 +253,17 @@ impl SqlError {
         SqlError { said: Said::Sqlite(error) }
     }
 
+    fn postgres_state(&self) -> Option<&SqlState> {
+        match &self.said {
+            Said::Postgres(error) => error.code(),
+            Said::Sqlite(_) | Said::Mistake(_) => None,
+        }
+    }
+
     pub(crate) fn sqlite_code(&self) -> Option<rusqlite::ErrorCode> {
         match &self.said {
             Said::Sqlite(error) => error.sqlite_error_code(),
-            Said::Mistake(_) => None,
+            Said::Postgres(_) | Said::Mistake(_) => None,
         }
     }
 }
@@ -199,12 +272,35 @@ impl fmt::Display for SqlError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.said {
             Said::Sqlite(error) => write!(formatter, "SQLite: {error}"),
+            Said::Postgres(error) => match error.as_db_error() {
+                // Its detail would contain the values.
+                Some(error) => {
+                    let (message, code) = (error.message(), error.code().code());
+                    write!(formatter, "PostgreSQL: {message} (SQLSTATE {code})")
+                }
+                None => {
+                    write!(formatter, "PostgreSQL: {error}")?;
+                    let cause = std::error::Error::source(error);
+                    cause.map_or(Ok(()), |cause| write!(formatter, " ({cause})"))
+                }
+            },
             Said::Mistake(what) => write!(formatter, "a mistake in the program: {what}"),
         }
     }
 }
 
 impl std::error::Error for SqlError {}
+
+/// Returns whether the system's error is the cause of an error of the protocol.
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>())
+}
+
+impl From<PoolError> for StoreError {
+    fn from(error: PoolError) -> Self {
+        StoreError::Unreachable(error)
+    }
+}
 
 impl From<SqlError> for StoreError {
     fn from(error: SqlError) -> Self {

@@ -45,6 +45,8 @@
 mod error;
 mod files;
 mod migrations;
+mod pauses;
+mod postgres;
 mod row;
 mod session;
 mod sqlite;
@@ -60,11 +62,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres_pool::Settings;
 use send_wrapper::SendWrapper;
 
 pub use error::{SqlError, StoreError};
 pub use files::{Trust, close_folder_of, private_folder_of};
 pub use migrations::{Migration, Schema};
+use postgres::Postgres;
 pub use row::{FromRow, Row};
 use sqlite::Sqlite;
 pub use sqlite::copy::Unfinished;
@@ -85,12 +89,15 @@ pub struct Store {
 
 enum Engine {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.engine {
             Engine::Sqlite(engine) => formatter.debug_tuple("Store").field(&engine.file()).finish(),
+            // The URL has a password in it.
+            Engine::Postgres(_) => formatter.write_str("Store(PostgreSQL)"),
         }
     }
 }
@@ -102,6 +109,17 @@ impl Store {
         Store { engine: Arc::new(Engine::Sqlite(Sqlite::new(file.into(), trust))), schema }
     }
 
+    /// Makes a handle on the store in a database of PostgreSQL's (10 or newer). Nothing is connected yet; the
+    /// tables are made when they are first used.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is wrong. [`Settings::from_url`](postgres_pool::Settings::from_url) describes it.
+    pub fn in_postgres(url: &str, schema: Schema) -> Result<Store, StoreError> {
+        let engine = Postgres::new(Settings::from_url(url)?);
+        Ok(Store { engine: Arc::new(Engine::Postgres(engine)), schema })
+    }
+
     /// Makes a handle on the same store, for the tables of another schema.
     pub fn with_schema(&self, schema: Schema) -> Store {
         Store { engine: self.engine.clone(), schema }
@@ -111,6 +129,7 @@ impl Store {
     pub fn file(&self) -> Option<&Path> {
         match &*self.engine {
             Engine::Sqlite(engine) => Some(engine.file()),
+            Engine::Postgres(_) => None,
         }
     }
 
@@ -118,6 +137,7 @@ impl Store {
     pub fn exists(&self) -> bool {
         match &*self.engine {
             Engine::Sqlite(engine) => engine.file().exists(),
+            Engine::Postgres(_) => true,
         }
     }
 
@@ -137,6 +157,7 @@ impl Store {
         on_this_thread(async move {
             match &*self.engine {
                 Engine::Sqlite(engine) => engine.read(self.schema, look).await,
+                Engine::Postgres(engine) => engine.read(self.schema, look).await,
             }
         })
     }
@@ -157,6 +178,7 @@ impl Store {
         on_this_thread(async move {
             match &*self.engine {
                 Engine::Sqlite(engine) => engine.write(self.schema, change).await,
+                Engine::Postgres(engine) => engine.write(self.schema, change).await,
             }
         })
     }
@@ -173,6 +195,10 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         match &*self.engine {
             Engine::Sqlite(engine) => engine.look(look),
+            Engine::Postgres(engine) => {
+                let looked = event_loop::run(engine.look(look));
+                looked.map_err(StoreError::no_loop)?.map(Some)
+            }
         }
     }
 
@@ -184,6 +210,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(engine) => engine.check().await,
+            Engine::Postgres(engine) => engine.check().await,
         }
     }
 
@@ -200,6 +227,7 @@ impl Store {
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(engine) => engine.back_up(target).await,
+            Engine::Postgres(_) => Err(StoreError::NotAFile),
         }
     }
 
@@ -207,6 +235,7 @@ impl Store {
     pub fn unfinished_copies(&self) -> Vec<Unfinished> {
         match &*self.engine {
             Engine::Sqlite(engine) => sqlite::copy::unfinished(engine.file()),
+            Engine::Postgres(_) => Vec::new(),
         }
     }
 }

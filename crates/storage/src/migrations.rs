@@ -11,12 +11,14 @@ use ring::digest::{SHA256, digest};
 
 use crate::error::StoreError;
 use crate::params;
+use crate::session::Dialect;
 use crate::transaction::{Snapshot, Transaction};
 
 /// One step from one version of a schema to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
     sqlite: &'static str,
+    postgres: &'static str,
     expands: bool,
 }
 
@@ -24,20 +26,28 @@ impl Migration {
     /// Statements that older programs do not notice: `CREATE TABLE`, `CREATE INDEX`, `ADD COLUMN` with a default.
     /// They go on using the store.
     pub const fn expand(sql: &'static str) -> Self {
-        Migration { sqlite: sql, expands: true }
+        Migration { sqlite: sql, postgres: sql, expands: true }
     }
 
     /// Statements after which older programs cannot use the tables: they refuse the store.
     pub const fn contract(sql: &'static str) -> Self {
-        Migration { sqlite: sql, expands: false }
+        Migration { sqlite: sql, postgres: sql, expands: false }
     }
 
-    fn sql(&self) -> &'static str {
-        self.sqlite
+    /// Says it in PostgreSQL's own words, where no statement means the same to both.
+    pub const fn on_postgres(self, sql: &'static str) -> Self {
+        Migration { postgres: sql, ..self }
     }
 
-    fn checksum(&self) -> String {
-        HEXLOWER.encode(digest(&SHA256, self.sql().as_bytes()).as_ref())
+    fn sql(&self, dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Sqlite => self.sqlite,
+            Dialect::Postgres => self.postgres,
+        }
+    }
+
+    fn checksum(&self, dialect: Dialect) -> String {
+        HEXLOWER.encode(digest(&SHA256, self.sql(dialect).as_bytes()).as_ref())
     }
 }
 
@@ -91,7 +101,7 @@ impl Schema {
         let earlier = if applied == 0 { earlier } else { 0 };
         for index in applied..self.migrations.len() {
             if index >= earlier {
-                store.run(self.migrations[index].sql()).await?;
+                store.run(self.migrations[index].sql(store.dialect())).await?;
             }
             self.record(store, index, now).await?;
         }
@@ -110,7 +120,7 @@ impl Schema {
         now: i64,
     ) -> Result<(), StoreError> {
         let oldest = oldest(&self.migrations[..=index]) as i64;
-        let checksum = self.migrations[index].checksum();
+        let checksum = self.migrations[index].checksum(store.dialect());
         store
             .execute(
                 "INSERT INTO migrations (schema, number, checksum, oldest, applied_at)
@@ -134,8 +144,10 @@ impl Schema {
             let (schema, found) = (self.name.to_owned(), applied.len() as i64);
             return Err(StoreError::Newer { schema, found, known });
         }
-        let mut pairs = applied.iter().zip(self.migrations);
-        if let Some(at) = pairs.position(|((checksum, _), known)| *checksum != known.checksum()) {
+        let is_other = |((checksum, _), known): (&Applied, &Migration)| {
+            *checksum != known.checksum(store.dialect())
+        };
+        if let Some(at) = applied.iter().zip(self.migrations).position(is_other) {
             return Err(StoreError::Altered {
                 schema: self.name.to_owned(),
                 number: at as i64 + 1,

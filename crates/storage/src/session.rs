@@ -1,7 +1,10 @@
 //! Where the statements of one transaction go: a connection of an engine that is in a transaction.
 
+mod postgres;
 pub(crate) mod refusal;
 mod sqlite;
+
+use postgres_pool::PooledConnection;
 
 use crate::error::StoreError;
 use crate::row::Row;
@@ -11,9 +14,24 @@ use crate::value::Value;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Session<'a> {
     Sqlite(&'a rusqlite::Connection),
+    Postgres(&'a PooledConnection),
+}
+
+/// Whose SQL a connection understands, where it differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
 }
 
 impl Session<'_> {
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Session::Sqlite(_) => Dialect::Sqlite,
+            Session::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     /// Runs a query and passes each row to `each`. Unless it may write, a statement that would change something is
     /// refused.
     pub(crate) async fn query(
@@ -27,6 +45,10 @@ impl Session<'_> {
             Session::Sqlite(connection) => {
                 sqlite::query(connection, sql, parameters, may_write, each)
             }
+            // PostgreSQL knows itself whether the transaction may write.
+            Session::Postgres(connection) => {
+                postgres::query(connection, sql, parameters, each).await
+            }
         }
     }
 
@@ -38,6 +60,7 @@ impl Session<'_> {
     ) -> Result<u64, StoreError> {
         match self {
             Session::Sqlite(connection) => sqlite::execute(connection, sql, parameters),
+            Session::Postgres(connection) => postgres::execute(connection, sql, parameters).await,
         }
     }
 
@@ -45,6 +68,7 @@ impl Session<'_> {
     pub(crate) async fn run(self, script: &str) -> Result<(), StoreError> {
         match self {
             Session::Sqlite(connection) => sqlite::run(connection, script),
+            Session::Postgres(connection) => postgres::run(connection, script).await,
         }
     }
 
@@ -52,6 +76,7 @@ impl Session<'_> {
     pub(crate) fn has_table(self) -> &'static str {
         match self {
             Session::Sqlite(_) => "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = $1)",
+            Session::Postgres(_) => "SELECT to_regclass($1) IS NOT NULL",
         }
     }
 }

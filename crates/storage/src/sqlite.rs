@@ -27,10 +27,9 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use atomic_file::FileIdentity;
-use event_loop::time::pause;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -38,15 +37,10 @@ use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
 use crate::files::{Trust, refuse_replaceable};
 use crate::migrations::Schema;
+use crate::pauses::Pauses;
 use crate::session::Session;
 use crate::session::refusal::{Refusal, refusal};
 use crate::transaction::{Snapshot, Transaction};
-
-/// The first wait for a lock. It doubles up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-
-/// The longest wait between two attempts to get a lock.
-const MAX_PAUSE: Duration = Duration::from_millis(40);
 
 /// After how many refusals to check whether the file system has locks at all.
 const REFUSALS_BEFORE_DOUBT: u32 = 6;
@@ -92,7 +86,8 @@ impl Sqlite {
             transaction
                 .query_row("SELECT count(*) FROM sqlite_schema WHERE 0", [], |_| Ok(()))
                 .map_err(refusal)?;
-            let found = at_once(look(&Snapshot::new(Session::Sqlite(&transaction))))?;
+            let snapshot = Snapshot::new(Session::Sqlite(&transaction));
+            let found = snapshot.outcome(at_once(look(&snapshot)))?;
             transaction.commit().map_err(Refusal::broken)?;
             Ok(found)
         };
@@ -109,7 +104,8 @@ impl Sqlite {
             tracing::trace!(sql = "BEGIN EXCLUSIVE", "Statement.");
             let exclusive = TransactionBehavior::Exclusive;
             let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
-            let changed = at_once(change(&Transaction::new(Session::Sqlite(&transaction))))?;
+            let writing = Transaction::new(Session::Sqlite(&transaction));
+            let changed = writing.outcome(at_once(change(&writing)))?;
             transaction.commit().map_err(Refusal::broken)?;
             Ok(changed)
         };
@@ -178,7 +174,7 @@ impl Sqlite {
         attempt: impl Fn(&mut Connection) -> Result<T, Refusal>,
     ) -> Result<T, StoreError> {
         let started = Instant::now();
-        let (mut refusals, mut length) = (0, FIRST_PAUSE);
+        let (mut refusals, mut pauses) = (0, Pauses::new());
         loop {
             match self.with_connection(schema, &attempt) {
                 Ok(done) => return Ok(done),
@@ -192,8 +188,7 @@ impl Sqlite {
             if started.elapsed() >= PATIENCE {
                 return Err(StoreError::Busy);
             }
-            pause(length + jitter(length)).await;
-            length = (length * 2).min(MAX_PAUSE);
+            pauses.pause().await;
         }
     }
 
@@ -261,13 +256,6 @@ fn at_once<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, 
             Err(SqlError::mistake("a transaction awaited something that is not its own").into())
         }
     }
-}
-
-/// Returns up to as much again, so that processes that were refused together do not retry together.
-fn jitter(length: Duration) -> Duration {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let noise = now.map_or(0, |now| now.subsec_nanos()).wrapping_mul(std::process::id() | 1);
-    length.mul_f64(f64::from(noise % 1024) / 1024.0)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! `ON CONFLICT (…) DO UPDATE SET x = excluded.x`; rows come back from `RETURNING`; a page of a list is
 //! `WHERE key > $1 ORDER BY key LIMIT $2`. `docs/storing.md` has the list of what is and is not portable.
 
+use std::cell::Cell;
 use std::ops::Deref;
 
 use crate::error::{SqlError, StoreError};
 use crate::params;
 use crate::row::{FromRow, Row};
-use crate::session::Session;
+use crate::session::{Dialect, Session};
 use crate::value::Value;
 
 /// The most memory that the rows of one result may take: 16 MiB.
@@ -20,6 +21,14 @@ pub const MAX_RESULT_BYTES: usize = 16 << 20;
 pub struct Snapshot<'a> {
     session: Session<'a>,
     may_write: bool,
+    failed: Cell<Option<Failed>>,
+}
+
+/// How a statement has failed.
+#[derive(Clone, Copy, Debug)]
+enum Failed {
+    Conflict,
+    Otherwise,
 }
 
 /// One change of the store: a snapshot that can be written to.
@@ -30,7 +39,33 @@ pub struct Transaction<'a> {
 
 impl<'a> Snapshot<'a> {
     pub(crate) fn new(session: Session<'a>) -> Self {
-        Snapshot { session, may_write: false }
+        Snapshot { session, may_write: false, failed: Cell::new(None) }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.session.dialect()
+    }
+
+    /// Remembers whether a statement has failed.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            let failed = if error.is_conflict() { Failed::Conflict } else { Failed::Otherwise };
+            self.failed.set(Some(failed));
+        }
+        result
+    }
+
+    /// Returns the result of the closure, unless a statement has failed and the closure has not said so: PostgreSQL
+    /// ignores everything after a failure.
+    pub(crate) fn outcome<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match (self.failed.get(), result) {
+            (Some(Failed::Conflict), _) => Err(StoreError::Conflict),
+            (Some(Failed::Otherwise), Ok(_)) => {
+                let what = "a statement failed, and the transaction went on";
+                Err(SqlError::mistake(what).into())
+            }
+            (_, result) => result,
+        }
     }
 
     /// Runs a query and returns all its rows.
@@ -45,7 +80,7 @@ impl<'a> Snapshot<'a> {
         parameters: &[Value<'_>],
     ) -> Result<Vec<T>, StoreError> {
         let mut rows = Rows { read: Vec::new(), bytes: 0 };
-        self.session.query(sql, parameters, self.may_write, |row| rows.add(row)).await?;
+        self.note(self.session.query(sql, parameters, self.may_write, |row| rows.add(row)).await)?;
         Ok(rows.read)
     }
 
@@ -95,7 +130,7 @@ impl<'a> Snapshot<'a> {
 
 impl<'a> Transaction<'a> {
     pub(crate) fn new(session: Session<'a>) -> Self {
-        Transaction { snapshot: Snapshot { session, may_write: true } }
+        Transaction { snapshot: Snapshot { may_write: true, ..Snapshot::new(session) } }
     }
 
     /// Runs a statement, and returns how many rows it has changed.
@@ -104,12 +139,12 @@ impl<'a> Transaction<'a> {
     ///
     /// If the statement fails.
     pub async fn execute(&self, sql: &str, parameters: &[Value<'_>]) -> Result<u64, StoreError> {
-        self.session.execute(sql, parameters).await
+        self.note(self.session.execute(sql, parameters).await)
     }
 
     /// Runs statements without parameters, separated by semicolons.
     pub(crate) async fn run(&self, script: &str) -> Result<(), StoreError> {
-        self.session.run(script).await
+        self.note(self.session.run(script).await)
     }
 }
 
@@ -138,6 +173,3 @@ impl<T: FromRow> Rows<T> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

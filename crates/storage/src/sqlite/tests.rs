@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::*;
 use crate::testing::{block_on, store_at};
@@ -82,7 +83,7 @@ fn each_concurrent_write_takes_its_own_turn_of_the_loop() {
 fn a_read_only_connection_is_not_reused() {
     let (_folder, store) = store();
     put(&store, "a", "1").unwrap();
-    let crate::Engine::Sqlite(engine) = &*store.engine;
+    let crate::Engine::Sqlite(engine) = &*store.engine else { panic!("it is a file") };
     let query_only = |open: &Open| open.connection.execute_batch("PRAGMA query_only = ON").unwrap();
     engine.open.lock().unwrap().as_ref().map(query_only);
     let error = put(&store, "b", "2").unwrap_err();
@@ -541,43 +542,6 @@ fn a_file_without_a_table_of_migrations_is_taken_over_with_its_content() {
         let known = if tables == CONTRACTED { 3 } else { 1 };
         assert_eq!(user_version(&store), known);
     }
-}
-
-#[test]
-fn an_older_program_goes_on_after_an_expansion_and_refuses_a_contraction() {
-    let (_folder, store) = store();
-    let (older, newer) = (store.with_schema(FIRST), store.with_schema(EXPANDED));
-    put(&older, "a", "1").unwrap();
-    put(&newer, "b", "2").unwrap();
-    assert_eq!(names(&store_at(file(&store)).with_schema(FIRST)).unwrap().len(), 2);
-    names(&store.with_schema(CONTRACTED)).unwrap();
-    let error = names(&store_at(file(&store)).with_schema(FIRST)).unwrap_err();
-    assert!(matches!(&error, StoreError::Newer { found: 3, known: 1, .. }), "{error}");
-    assert!(error.to_string().contains("newer version"), "{error}");
-}
-
-#[test]
-fn a_migration_that_was_changed_after_it_was_applied_is_noticed() {
-    let (_folder, store) = store();
-    names(&store.with_schema(FIRST)).unwrap();
-    let changed = Migration::contract("CREATE TABLE facts (name TEXT, value TEXT NOT NULL)");
-    let changed = Schema { name: "site", migrations: Box::leak(Box::new([changed, TWO[1]])) };
-    let error = names(&store.with_schema(changed)).unwrap_err();
-    assert!(matches!(&error, StoreError::Altered { number: 1, .. }), "{error}");
-}
-
-#[test]
-fn a_migration_that_fails_leaves_nothing_behind_and_the_other_schemas_alone() {
-    let (_folder, store) = store();
-    let broken = store.with_schema(Schema { name: "tool", migrations: TOOL });
-    for _ in 0..2 {
-        let error = block_on(broken.read(async |_| Ok(()))).unwrap_err();
-        assert!(error.to_string().contains("already exists"), "{error}");
-        put(&store, "a", "1").unwrap();
-    }
-    let other = Connection::open(file(&store)).unwrap();
-    let left = "SELECT count(*) FROM sqlite_schema WHERE name = 'tool'";
-    assert_eq!(other.query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
 /// What is awaited must not hold the lock; and a lock taken twice would never be had.

@@ -1,0 +1,315 @@
+//! PostgreSQL: a server that the processes of several machines share.
+//!
+//! - A read is a transaction `REPEATABLE READ, READ ONLY`, a write one that is `SERIALIZABLE`: as if all came one after
+//!   the other. When two are in conflict, PostgreSQL ends one of them, and its closure starts over.
+//! - `BEGIN` travels with the first statement, and nobody waits for the `COMMIT` of a read: a read with one statement
+//!   takes one round trip.
+//! - When the connection breaks before `COMMIT`, nothing has happened, and the closure starts over. When it breaks
+//!   during `COMMIT`, it is found out whether that transaction was committed ([`Postgres::is_committed`]).
+//! - A future that is dropped (the visitor has left) closes its connection; the pool cancels the statement.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_loop::time::sleep;
+use futures_util::future::join;
+use postgres_pool::{Pool, PooledConnection, Settings};
+
+use crate::PATIENCE;
+use crate::error::{SqlError, StoreError};
+use crate::migrations::{Migration, Schema};
+use crate::params;
+use crate::pauses::Pauses;
+use crate::session::Session;
+use crate::time::now;
+use crate::transaction::{Snapshot, Transaction};
+
+const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+
+/// Every statement sees what was committed before it: what a process that waits for the lock needs.
+const MIGRATE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// The lock of those who migrate: "shed".
+const MIGRATION_LOCK: i64 = 0x7368_6564;
+
+/// What the engine itself keeps. A write inserts a number of its own into `commits`.
+const COMMITS: Schema = Schema {
+    name: "commits",
+    migrations: &[Migration::expand(
+        "CREATE TABLE commits (id BIGINT PRIMARY KEY, at BIGINT NOT NULL)",
+    )],
+};
+
+/// After how many seconds a number is forgotten: more than any transaction takes.
+const REMEMBERED: i64 = 300;
+
+/// After how many writes of this process the numbers of all are looked through.
+const WRITES_BETWEEN_SWEEPS: u32 = 1000;
+
+/// How long it is tried to find out whether a transaction was committed, and how often.
+const PATIENCE_WITH_COMMIT: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a closure starts over because its connection broke. After the server was restarted, all idle ones have.
+const MAX_LOST: usize = 5;
+
+/// A database.
+pub(crate) struct Postgres {
+    pool: Pool,
+    /// Whose tables are known to be there.
+    schemas: Mutex<Vec<Schema>>,
+    writes: AtomicU32,
+}
+
+impl Postgres {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Postgres { pool: Pool::new(settings), schemas: Mutex::default(), writes: AtomicU32::new(0) }
+    }
+
+    /// Runs a closure on one snapshot.
+    pub(crate) async fn read<T>(
+        &self,
+        schema: Schema,
+        look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let attempt = async || {
+            let connection = self.connection_with(schema).await?;
+            let snapshot = Snapshot::new(Session::Postgres(&connection));
+            let found = snapshot.outcome(begin(&connection, READ, look(&snapshot)).await);
+            end_read(connection, found.is_ok()).await;
+            found
+        };
+        self.attempts(attempt).await
+    }
+
+    /// Runs a closure that makes one change.
+    pub(crate) async fn write<T>(
+        &self,
+        schema: Schema,
+        change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let attempt = async || {
+            let connection = self.connection_with(schema).await?;
+            let id = new_id()?;
+            let changed = {
+                let transaction = Transaction::new(Session::Postgres(&connection));
+                let work = async {
+                    // With the first statement, so that it takes no time of its own.
+                    let noted = async { transaction.execute(NOTE, params![id]).await };
+                    let (changed, noted) = join(change(&transaction), noted).await;
+                    let changed = changed?;
+                    noted.map(|_| changed)
+                };
+                match transaction.outcome(begin(&connection, WRITE, work).await) {
+                    Ok(done) => done,
+                    Err(error) => {
+                        roll_back(connection).await;
+                        return Err(error);
+                    }
+                }
+            };
+            self.commit(connection, id).await?;
+            Ok(changed)
+        };
+        let changed = self.attempts(attempt).await?;
+        self.sweep().await;
+        Ok(changed)
+    }
+
+    /// Asks the server for a sign of life.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        let attempt = async || {
+            let connection = self.pool.connection().await?;
+            connection.batch_execute("SELECT 1").await.map_err(StoreError::postgres)?;
+            connection.release();
+            Ok(())
+        };
+        self.attempts(attempt).await
+    }
+
+    /// Reads whatever is there, without making tables.
+    pub(crate) async fn look<T>(
+        &self,
+        look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let attempt = async || {
+            let connection = self.pool.connection().await?;
+            let snapshot = Snapshot::new(Session::Postgres(&connection));
+            let found = snapshot.outcome(begin(&connection, READ, look(&snapshot)).await);
+            end_read(connection, found.is_ok()).await;
+            found
+        };
+        self.attempts(attempt).await
+    }
+
+    /// Repeats an attempt that was in conflict with another process, or whose connection broke.
+    async fn attempts<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let (mut pauses, mut lost) = (Pauses::new(), 0);
+        loop {
+            let error = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if error.is_conflict() && started.elapsed() < PATIENCE {
+                pauses.pause().await;
+            } else if error.is_disconnection() && lost < MAX_LOST {
+                lost += 1;
+                // The server may have been restored from a backup.
+                self.schemas().clear();
+            } else {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Returns a connection to a database that has the tables of a schema.
+    async fn connection_with(&self, schema: Schema) -> Result<PooledConnection, StoreError> {
+        if !event_loop::is_running() {
+            let what = "PostgreSQL was used where no event loop runs";
+            return Err(SqlError::mistake(what).into());
+        }
+        let connection = self.pool.connection().await?;
+        for schema in [COMMITS, schema] {
+            if self.schemas().contains(&schema) {
+                continue;
+            }
+            if let Err(error) = migrate(&connection, schema).await {
+                roll_back(connection).await;
+                return Err(error);
+            }
+            self.schemas().push(schema);
+        }
+        Ok(connection)
+    }
+
+    async fn commit(&self, connection: PooledConnection, id: i64) -> Result<(), StoreError> {
+        match connection.batch_execute("COMMIT").await.map_err(StoreError::postgres) {
+            Err(error) if error.is_disconnection() => {
+                drop(connection);
+                if self.is_committed(id).await? { Ok(()) } else { Err(error) }
+            }
+            result => {
+                connection.release();
+                result
+            }
+        }
+    }
+
+    /// Finds out whether a transaction was committed whose connection broke meanwhile, by inserting its number. If
+    /// it was, that is refused. If it is still in progress, PostgreSQL waits for its end. If neither, it can no longer be
+    /// committed: the number is taken.
+    ///
+    /// `txid_status` cannot tell: after a crash, PostgreSQL gives the ids of lost transactions to others.
+    async fn is_committed(&self, id: i64) -> Result<bool, StoreError> {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE_WITH_COMMIT {
+            match self.note(id).await {
+                Ok(()) => return Ok(false),
+                Err(error) if error.is_constraint() => return Ok(true),
+                Err(_) => sleep(ASK_EVERY).await,
+            }
+        }
+        Err(StoreError::Uncertain)
+    }
+
+    async fn note(&self, id: i64) -> Result<(), StoreError> {
+        let connection = self.pool.connection().await?;
+        let session = Session::Postgres(&connection);
+        let noted = session.execute(NOTE, params![id]).await;
+        connection.release();
+        noted.map(drop)
+    }
+
+    /// Forgets the numbers of transactions that ended long ago, now and then.
+    async fn sweep(&self) {
+        if !self.writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(WRITES_BETWEEN_SWEEPS) {
+            return;
+        }
+        let sweep = async {
+            let connection = self.pool.connection().await?;
+            let session = Session::Postgres(&connection);
+            let swept = session.execute(SWEEP, params![REMEMBERED]).await;
+            connection.release();
+            swept
+        };
+        if let Err(error) = sweep.await {
+            tracing::warn!("Cannot forget old transactions: {error}.");
+        }
+    }
+
+    fn schemas(&self) -> MutexGuard<'_, Vec<Schema>> {
+        // Every change is complete before anything can panic.
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// By the server's clock, which is the same for all processes.
+const NOTE: &str =
+    "INSERT INTO commits (id, at) VALUES ($1, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT))";
+const SWEEP: &str = "DELETE FROM commits WHERE at < CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - $1";
+
+/// Returns a number that no other transaction has.
+fn new_id() -> Result<i64, StoreError> {
+    getrandom::u64().map(u64::cast_signed).map_err(|_| StoreError::NoRandomness)
+}
+
+/// Begins a transaction and does its work, without waiting in between.
+async fn begin<T>(
+    connection: &PooledConnection,
+    how: &str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tracing::trace!(sql = how, "Statement.");
+    let (begun, done) = join(connection.batch_execute(how), work).await;
+    begun.map_err(StoreError::postgres)?;
+    done
+}
+
+/// Brings the tables of a schema up to date.
+async fn migrate(connection: &PooledConnection, schema: Schema) -> Result<(), StoreError> {
+    let snapshot = Snapshot::new(Session::Postgres(connection));
+    let are_applied = async {
+        Ok(snapshot.has_table("migrations").await? && schema.are_applied(&snapshot).await?)
+    };
+    let are_applied = begin(connection, READ, are_applied).await?;
+    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)?;
+    if are_applied {
+        return Ok(());
+    }
+    let transaction = Transaction::new(Session::Postgres(connection));
+    let apply = async {
+        let lock = "SELECT pg_advisory_xact_lock($1)";
+        transaction.execute(lock, params![MIGRATION_LOCK]).await?;
+        schema.apply(&transaction, 0, now()).await
+    };
+    begin(connection, MIGRATE, apply).await?;
+    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)
+}
+
+/// Ends a read: nobody waits for that unless something went wrong.
+async fn end_read(connection: PooledConnection, is_ok: bool) {
+    if is_ok {
+        event_loop::spawn(async move {
+            if connection.batch_execute("COMMIT").await.is_ok() {
+                connection.release();
+            }
+        })
+        .detach();
+    } else {
+        roll_back(connection).await;
+    }
+}
+
+async fn roll_back(connection: PooledConnection) {
+    // Otherwise it is closed, which also rolls back.
+    if connection.batch_execute("ROLLBACK").await.is_ok() {
+        connection.release();
+    }
+}

@@ -1,0 +1,243 @@
+//! PostgreSQL that goes away: what is lost, what is repeated, and what is said.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use event_loop::net::{Address, Listener, Stream};
+use event_loop::time::{sleep, timeout};
+use postgres_fixture::{PASSWORD, Server, Shutdown};
+use storage::{Migration, Schema, Store, StoreError, params};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::{names, put, said};
+
+const FACTS: Schema = Schema {
+    name: "facts",
+    migrations: &[Migration::expand(
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    )],
+};
+
+fn with_server(test: impl AsyncFn(&mut Server)) {
+    let mut server = Server::start();
+    event_loop::run(test(&mut server)).unwrap();
+}
+
+/// What a proxy does with the next COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    Nothing,
+    /// The server never sees it.
+    BeforeCommit,
+    /// The server commits, and nobody hears of it.
+    AfterCommit,
+}
+
+/// Passes connections on to the server, until it cuts one. Returns its URL.
+fn proxy(server: &Server, folder: &Path, cut: Rc<Cell<Cut>>) -> String {
+    let name = format!(".s.PGSQL.{}", server.port());
+    let behind = server.socket_folder().join(&name);
+    let mut listener = Listener::bind(&Address::Unix(folder.join(name))).unwrap();
+    event_loop::spawn(async move {
+        loop {
+            let (client, _) = poll_fn(|context| listener.poll_accept(context)).await.unwrap();
+            let server = Stream::connect(&Address::Unix(behind.clone())).await.unwrap();
+            event_loop::spawn(pass_on(client, server, cut.clone())).detach();
+        }
+    })
+    .detach();
+    let folder = folder.to_str().unwrap().replace('/', "%2F");
+    format!("postgres://postgres@{folder}:{}/postgres", server.port())
+}
+
+async fn pass_on(client: Stream, server: Stream, cut: Rc<Cell<Cut>>) {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let is_committing = Rc::new(Cell::new(false));
+    let up = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let length = from_client.read(&mut buffer).await.unwrap_or(0);
+            let bytes = &buffer[..length];
+            if bytes.windows(7).any(|window| window == b"COMMIT\0") {
+                match cut.replace(Cut::Nothing) {
+                    Cut::Nothing => {}
+                    Cut::BeforeCommit => return,
+                    Cut::AfterCommit => is_committing.set(true),
+                }
+            }
+            if length == 0 || to_server.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let length = from_server.read(&mut buffer).await.unwrap_or(0);
+            let is_cut = is_committing.get();
+            if length == 0 || is_cut || to_client.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    };
+    futures_util::future::select(std::pin::pin!(up), std::pin::pin!(down)).await;
+}
+
+async fn count(store: &Store) -> Result<i64, StoreError> {
+    let count = "SELECT count(*) FROM facts";
+    store.read(async |store| store.query_one(count, &[]).await).await
+}
+
+/// A name that is there already would be refused.
+async fn add(store: &Store, name: &str) -> Result<u64, StoreError> {
+    let add = "INSERT INTO facts (name, value) VALUES ($1, '')";
+    store.write(async |store| store.execute(add, params![name]).await).await
+}
+
+#[test]
+fn a_connection_that_breaks_during_commit_loses_nothing_and_repeats_nothing() {
+    with_server(async |server| {
+        let folder = tempfile::tempdir().unwrap();
+        let cut = Rc::new(Cell::new(Cut::Nothing));
+        let store = Store::in_postgres(&proxy(server, folder.path(), cut.clone()), FACTS).unwrap();
+        add(&store, "first").await.unwrap();
+        for (number, next) in [Cut::BeforeCommit, Cut::AfterCommit].into_iter().enumerate() {
+            cut.set(next);
+            assert_eq!(add(&store, &number.to_string()).await.unwrap(), 1, "{next:?}");
+            assert_eq!(cut.get(), Cut::Nothing);
+        }
+        assert_eq!(names(&store).await.unwrap(), ["0", "1", "first"]);
+    });
+}
+
+#[test]
+fn after_a_restart_of_the_server_nothing_has_to_be_done() {
+    with_server(async |server| {
+        let store = Store::in_postgres(&server.url(), FACTS).unwrap();
+        for (round, how) in [Shutdown::Fast, Shutdown::Immediate].into_iter().enumerate() {
+            put(&store, &format!("before {round}"), "").await.unwrap();
+            server.stop(how);
+            let started = Instant::now();
+            let error = count(&store).await.unwrap_err();
+            assert!(matches!(error, StoreError::Unreachable(_)), "{error}");
+            assert!(error.to_string().contains("check that it runs"), "{error}");
+            assert!(started.elapsed() < Duration::from_secs(2), "it fails at once");
+            server.start_again();
+            let back = async {
+                while count(&store).await.is_err() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(Duration::from_secs(10), back).await.expect("it does not come back");
+            put(&store, &format!("after {round}"), "").await.unwrap();
+        }
+        // Every one of several idle connections is lost; no request notices.
+        let counts = (0..4).map(|_| {
+            let store = store.clone();
+            event_loop::spawn(async move { count(&store).await.unwrap() })
+        });
+        for count in counts.collect::<Vec<_>>() {
+            assert_eq!(count.await, 4);
+        }
+        server.stop(Shutdown::Fast);
+        server.start_again();
+        for _ in 0..4 {
+            assert_eq!(count(&store).await.unwrap(), 4);
+        }
+    });
+}
+
+/// Every write that was acknowledged is there, none is there that was refused, while the server is stopped and killed.
+#[test]
+fn what_was_acknowledged_under_load_is_there_after_restarts_and_nothing_twice() {
+    const WRITERS: usize = 6;
+    let mut server = Server::start_with(&["fsync=on", "synchronous_commit=on"]);
+    event_loop::run(async {
+        let (url, is_over) = (server.url(), Rc::new(Cell::new(false)));
+        let write = |writer: usize| {
+            let (url, is_over) = (url.clone(), is_over.clone());
+            async move {
+                let store = Store::in_postgres(&url, FACTS).unwrap();
+                let (mut acknowledged, mut uncertain, mut number) = (Vec::new(), Vec::new(), 0);
+                while !is_over.get() {
+                    number += 1;
+                    let name = format!("{writer}-{number}");
+                    match add(&store, &name).await {
+                        Ok(1) => acknowledged.push(name),
+                        Ok(other) => panic!("{other} rows"),
+                        Err(StoreError::Uncertain) => uncertain.push(name),
+                        // Twice the same row would be such an error.
+                        Err(error) if error.is_constraint() => panic!("{name}: {error}"),
+                        Err(_) => sleep(Duration::from_millis(10)).await,
+                    }
+                }
+                (acknowledged, uncertain)
+            }
+        };
+        let writers: Vec<_> = (0..WRITERS).map(|writer| event_loop::spawn(write(writer))).collect();
+        for how in [Shutdown::Fast, Shutdown::Immediate, Shutdown::Immediate, Shutdown::Fast] {
+            sleep(Duration::from_millis(400)).await;
+            server.stop(how);
+            server.start_again();
+        }
+        sleep(Duration::from_millis(400)).await;
+        is_over.set(true);
+        let store = Store::in_postgres(&url, FACTS).unwrap();
+        let (mut acknowledged, mut uncertain) = (Vec::new(), Vec::new());
+        for writer in writers {
+            let (more, unclear) = writer.await;
+            acknowledged.extend(more);
+            uncertain.extend(unclear);
+        }
+        let found = names(&store).await.unwrap();
+        let lost: Vec<_> = acknowledged.iter().filter(|name| !found.contains(name)).collect();
+        assert!(lost.is_empty(), "of {} were lost: {lost:?}", acknowledged.len());
+        let unexplained: Vec<_> = found
+            .iter()
+            .filter(|name| !acknowledged.contains(name) && !uncertain.contains(name))
+            .collect();
+        assert!(unexplained.is_empty(), "are there though they were refused: {unexplained:?}");
+        assert!(acknowledged.len() > 100, "only {}", acknowledged.len());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_slow_statement_is_stopped_and_named() {
+    with_server(async |server| {
+        let url = format!("{}?options=-c%20statement_timeout%3D100", server.url());
+        let store = Store::in_postgres(&url, FACTS).unwrap();
+        let slow = "SELECT pg_sleep(60) IS NULL";
+        let error = said(store.read(async |store| store.query::<bool>(slow, &[]).await).await);
+        assert!(error.contains("statement timeout"), "{error}");
+        put(&store, "a", "1").await.unwrap();
+    });
+}
+
+#[test]
+fn errors_contain_neither_passwords_nor_values() {
+    with_server(async |server| {
+        let store = Store::in_postgres(&server.tcp_url(), FACTS).unwrap();
+        let add = async || {
+            let add = "INSERT INTO facts (name, value) VALUES ($1, 'a secret')";
+            store.write(async |store| store.execute(add, params!["another secret"]).await).await
+        };
+        add().await.unwrap();
+        let error = add().await.unwrap_err();
+        assert!(error.is_constraint());
+        let wrong = server.tcp_url().replace("@localhost", "x@localhost");
+        let refused = Store::in_postgres(&wrong, FACTS).unwrap();
+        for text in [
+            error.to_string(),
+            format!("{store:?} {refused:?}"),
+            said(count(&refused).await),
+            said(Store::in_postgres(&format!("{wrong}?nonsense=1"), FACTS)),
+        ] {
+            assert!(!text.contains("secret") && !text.contains(PASSWORD), "{text}");
+        }
+    });
+}
