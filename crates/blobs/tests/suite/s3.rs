@@ -215,8 +215,9 @@ fn refusals_are_named_and_keys_never_shown() {
 fn settings_that_cannot_be_used_are_refused() {
     let good = S3Settings::new("https://s3.test", "eu", "bucket", "key", "secret");
     type Change = fn(&mut S3Settings);
-    let cases: [(Change, &str); 9] = [
+    let cases: [(Change, &str); 10] = [
         (|it| it.endpoint = "s3.test".into(), "is no URL"),
+        (|it| it.endpoint = "https://käse.test".into(), "is no URL"),
         (|it| it.endpoint = "ftp://s3.test".into(), "cannot be used"),
         (|it| it.endpoint = "https://s3.test/bucket".into(), "write https://HOST"),
         (|it| it.endpoint = "https://key:secret@s3.test".into(), "write https://HOST"),
