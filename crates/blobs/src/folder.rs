@@ -25,14 +25,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use atomic_file::{Access, Draft, Durability, close_to_others, folder_of};
-use bytes::Bytes;
 use ring::digest;
 
 use crate::CHUNK_BYTES;
 use crate::blob::{Blob, BlobBody, Details, Listed, PutOptions, Swept, cut};
 use crate::error::BlobError;
 use crate::key::Key;
-use crate::source::Source;
+use crate::source::{Content, Source};
 use body::FileBody;
 use footer::Footer;
 use walk::Walk;
@@ -74,15 +73,12 @@ impl Folder {
         })
     }
 
-    pub(crate) async fn put<B>(
+    pub(crate) async fn put<B: Content>(
         &self,
         key: &Key,
         mut source: Source<'_, B>,
         options: &PutOptions,
-    ) -> Result<(), BlobError>
-    where
-        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-    {
+    ) -> Result<(), BlobError> {
         let content_type = options.checked_content_type()?;
         let incoming = &self.shared.incoming;
         let failed = |error| self.failed(incoming, error);

@@ -29,16 +29,13 @@ mod pool;
 mod tls;
 mod upload;
 
-use std::error::Error;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::{HeaderValue, StatusCode};
-use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsContent;
@@ -51,7 +48,7 @@ use crate::blob::{
 use crate::error::BlobError;
 use crate::key::Key;
 use crate::settings::{AddressStyle, S3Settings};
-use crate::source::Source;
+use crate::source::{Content, Source};
 use body::ReplyBody;
 use client::{Call, Client, Reply};
 use failure::Failure;
@@ -118,15 +115,12 @@ impl S3 {
         Ok(S3 { shared: Arc::new(shared) })
     }
 
-    pub(crate) async fn put<B>(
+    pub(crate) async fn put<B: Content>(
         &self,
         key: &Key,
         mut source: Source<'_, B>,
         options: &PutOptions,
-    ) -> Result<(), BlobError>
-    where
-        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
+    ) -> Result<(), BlobError> {
         let content_type = options.checked_content_type()?;
         let expires = options.expires_seconds();
         if let Some(seconds) = expires {

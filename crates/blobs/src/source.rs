@@ -1,5 +1,6 @@
 //! Reading the content that is to be put, in pieces of bounded size and without keeping the loop to itself.
 
+use std::error::Error;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -8,6 +9,14 @@ use http_body_util::BodyExt;
 
 use crate::CHUNK_BYTES;
 use crate::error::BlobError;
+
+/// What can be put: a body of bytes.
+pub(crate) trait Content:
+    Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+{
+}
+
+impl<B> Content for B where B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> {}
 
 /// The content of a blob on its way in.
 pub(crate) struct Source<'a, B> {
@@ -18,10 +27,7 @@ pub(crate) struct Source<'a, B> {
     since_pause: usize,
 }
 
-impl<'a, B> Source<'a, B>
-where
-    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
+impl<'a, B: Content> Source<'a, B> {
     pub(crate) fn new(body: Pin<&'a mut B>) -> Self {
         Source { body, rest: Bytes::new(), since_pause: 0 }
     }

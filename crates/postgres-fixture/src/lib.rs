@@ -10,8 +10,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
-mod certificates;
-
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -22,7 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-pub use certificates::Authority;
+pub use test_certificates::Authority;
 
 /// The superuser, who needs no password over the unix socket, and [`PASSWORD`] over TCP.
 pub const USER: &str = "postgres";

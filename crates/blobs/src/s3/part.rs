@@ -1,7 +1,6 @@
 //! What one request carries: at most a part of a multipart upload, in memory, so that it can be sent again.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +11,7 @@ use md5::{Digest, Md5};
 
 use crate::CHUNK_BYTES;
 use crate::error::BlobError;
-use crate::source::Source;
+use crate::source::{Content, Source};
 
 /// The size of a part: what a put may hold in memory. S3 wants at least 5 MiB and at most 10,000 parts, so that a blob has
 /// at most 78 GiB.
@@ -31,10 +30,7 @@ pub(super) struct Part {
 impl Part {
     /// Reads up to [`PART_BYTES`]; less only if the source ends. Copies, because a small frame may keep a large buffer
     /// alive.
-    pub(super) async fn read<B>(source: &mut Source<'_, B>) -> Result<Part, BlobError>
-    where
-        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
+    pub(super) async fn read<B: Content>(source: &mut Source<'_, B>) -> Result<Part, BlobError> {
         let (mut chunks, mut chunk) = (Vec::new(), BytesMut::new());
         let (mut length, mut md5) = (0, Md5::new());
         while length < PART_BYTES {

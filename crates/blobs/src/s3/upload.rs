@@ -1,13 +1,10 @@
 //! A put: one request for what fits into a part, otherwise a multipart upload, which is aborted unless it is completed.
 
-use std::error::Error;
 use std::time::Duration;
 
-use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
 use event_loop::time;
 use http::StatusCode;
-use http_body::Body;
 use rusty_s3::S3Action;
 use rusty_s3::actions::{CompleteMultipartUpload, CreateMultipartUpload};
 
@@ -17,7 +14,7 @@ use super::failure::{Failure, is_transient};
 use super::part::{PART_BYTES, Part};
 use super::{CONTENT_MD5, CONTENT_TYPE, META_EXPIRES, META_MD5, META_UPLOAD};
 use crate::error::BlobError;
-use crate::source::Source;
+use crate::source::{Content, Source};
 
 /// The most parts that S3 allows.
 const MAX_PARTS: usize = 10_000;
@@ -42,15 +39,12 @@ impl Metadata<'_> {
 }
 
 /// Stores an object.
-pub(super) async fn put<B>(
+pub(super) async fn put<B: Content>(
     s3: &S3,
     object: &str,
     source: &mut Source<'_, B>,
     metadata: &Metadata<'_>,
-) -> Result<(), BlobError>
-where
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-{
+) -> Result<(), BlobError> {
     let part = Part::read(source).await?;
     if part.length() < PART_BYTES {
         return put_whole(s3, object, part, metadata).await.map_err(|failure| s3.error(failure));
@@ -99,10 +93,11 @@ impl Upload {
     }
 
     /// Uploads all parts, of which the first was read already, and completes the object.
-    async fn fill<B>(mut self, first: Part, source: &mut Source<'_, B>) -> Result<(), BlobError>
-    where
-        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
+    async fn fill<B: Content>(
+        mut self,
+        first: Part,
+        source: &mut Source<'_, B>,
+    ) -> Result<(), BlobError> {
         let (mut part, mut etags) = (first, Vec::new());
         loop {
             let is_last = part.length() < PART_BYTES;

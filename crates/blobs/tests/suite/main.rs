@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 mod cases;
-mod certificates;
 mod content;
 mod folder;
 mod proxy;

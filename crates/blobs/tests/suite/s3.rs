@@ -2,15 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use blobs::{AddressStyle, BlobError, BlobSettings, Blobs, PutOptions, S3Settings};
 use http_body_util::BodyExt;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use s3_fixture::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
+use test_certificates::Authority;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::cases::{self, key, put_text};
-use crate::certificates::Authority;
 use crate::content::{Content, End, check, text};
 use crate::proxy::{Fault, Proxy};
 
@@ -143,12 +148,22 @@ fn a_bucket_may_be_part_of_the_host_and_a_prefix_separates_sites() {
     .unwrap();
 }
 
+/// Returns the TLS configuration of a server called `localhost`.
+fn server_config(authority: &Authority) -> Arc<ServerConfig> {
+    let (certificate, key) = authority.issue("localhost");
+    let certificate = CertificateDer::from_pem_slice(&certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&key).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+}
+
 #[test]
 fn tls_has_to_prove_the_servers_name() {
     let server = Server::start();
     let (authority, other) = (Authority::new(), Authority::new());
     event_loop::run(async {
-        let proxy = Proxy::start(server.port(), Some(authority.server()));
+        let proxy = Proxy::start(server.port(), Some(server_config(&authority)));
         let mut settings = settings_of(&server);
         settings.endpoint = format!("https://localhost:{}", proxy.port);
         settings.certificates = Some(authority.certificate());

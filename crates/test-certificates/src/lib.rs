@@ -1,4 +1,6 @@
-//! Certificates for a test, made by the program openssl.
+//! Certificates for a test, made by the program openssl. Nothing of this ships.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +31,8 @@ impl Authority {
         self.path("ca.crt")
     }
 
-    /// Returns a certificate for the server of this name, and its key.
-    pub(crate) fn issue(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
+    /// Returns a certificate for the server of this name, and its key (PEM).
+    pub fn issue(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
         let (certificate, key) = (self.path("ca.crt"), self.path("ca.key"));
         self.openssl("server", name, &[Path::new("-CA"), &certificate, Path::new("-CAkey"), &key]);
         (fs::read(self.path("server.crt")).unwrap(), fs::read(self.path("server.key")).unwrap())
