@@ -30,12 +30,12 @@ mod tls;
 mod upload;
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsContent;
@@ -88,9 +88,9 @@ impl S3 {
     pub(crate) fn open(settings: &S3Settings) -> Result<S3, BlobError> {
         let S3Settings { endpoint, region, access_key, secret_key, prefix, .. } = settings;
         let wrong = |what: String| BlobError::Settings(what);
-        let url: Url = endpoint
-            .parse()
-            .map_err(|error| wrong(format!("the endpoint {endpoint:?} is no URL: {error}")))?;
+        let url: Url = endpoint.parse().map_err(|error| {
+            wrong(format!("the endpoint is not a URL ({error}); write https://HOST"))
+        })?;
         let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
         if has_more || !url.username().is_empty() || url.password().is_some() {
             return Err(wrong(
@@ -132,11 +132,10 @@ impl S3 {
     }
 
     pub(crate) async fn head(&self, key: &Key) -> Result<Option<Details>, BlobError> {
-        let reply = self.head_object(&self.object(key.as_str())).await;
-        let Some(reply) = reply.map_err(|failure| self.error(failure))? else { return Ok(None) };
-        let length = reply.header("content-length").and_then(|length| length.parse().ok());
-        let details = details(&reply, length.unwrap_or_default());
-        reply.lease.give_back();
+        let head = self.head_object(&self.object(key.as_str())).await;
+        let Some(head) = head.map_err(|failure| self.error(failure))? else { return Ok(None) };
+        let length = text_of(&head, "content-length").and_then(|length| length.parse().ok());
+        let details = details(&head, length.unwrap_or_default());
         Ok((!details.is_expired()).then_some(details))
     }
 
@@ -145,16 +144,14 @@ impl S3 {
         key: &Key,
         range: &impl RangeBounds<u64>,
     ) -> Result<Option<Blob>, BlobError> {
-        let header = match range_header(range) {
-            Wanted::All => None,
-            Wanted::Part(header) => Some(header),
+        let wanted = Wanted::from(range);
+        let object = self.object(key.as_str());
+        let call = Call::new(self.bucket().get_object(Some(self.credentials()), &object));
+        let call = match &wanted {
+            Wanted::All => call,
+            Wanted::Part(range) => call.header("range", range),
             Wanted::Nothing => return self.get_nothing(key, range).await,
         };
-        let object = self.object(key.as_str());
-        let mut call = Call::new(self.bucket().get_object(Some(self.credentials()), &object));
-        if let Some(range) = &header {
-            call = call.header("range", range);
-        }
         let reply = match self.send(&call).await {
             Ok(reply) => reply,
             Err(Failure::Refused(refusal)) if refusal.is_missing_object() => return Ok(None),
@@ -166,38 +163,20 @@ impl S3 {
             }
             Err(failure) => return Err(self.error(failure)),
         };
-        let body_length = reply.header("content-length").and_then(|length| length.parse().ok());
-        let length = match header {
-            None => body_length,
-            Some(_) => reply
-                .header("content-range")
-                .and_then(|range| range.rsplit_once('/')?.1.parse().ok()),
-        };
-        let (Some(length), Some(body_length)) = (length, body_length) else {
-            let problem = "its response has no length, or not the part that was asked for";
+        let Some((range, length)) = what_came(&reply.head.headers, &wanted, range) else {
+            let problem = "its response is not the part that was asked for, or has no length";
             return Err(self.error(Failure::Broken(problem.to_owned())));
         };
-        let range = cut(range, length);
-        if range.end - range.start != body_length {
-            let problem = "its response is not the part that was asked for";
-            return Err(self.error(Failure::Broken(problem.to_owned())));
-        }
-        let details = details(&reply, length);
+        let details = details(&reply.head.headers, length);
         if details.is_expired() {
             return Ok(None);
         }
-        if range.is_empty() {
-            reply.lease.give_back();
-            return Ok(Some(Blob { details, range, body: empty() }));
-        }
-        let checksum = match range == (0..length) {
-            true => reply
-                .header(META_MD5)
-                .and_then(|md5| HEXLOWER.decode(md5.as_bytes()).ok()?.try_into().ok()),
-            false => None,
-        };
-        let body = BlobBody::new(ReplyBody::new(reply, key, body_length, checksum));
-        Ok(Some(Blob { details, range, body }))
+        let is_whole = range == (0..length);
+        let checksum = text_of(&reply.head.headers, META_MD5).filter(|_| is_whole);
+        let checksum =
+            checksum.and_then(|md5| HEXLOWER.decode(md5.as_bytes()).ok()?.try_into().ok());
+        let body = ReplyBody::new(reply, key, range.end - range.start, checksum);
+        Ok(Some(Blob { details, range, body: BlobBody::new(body) }))
     }
 
     /// For a range that has no bytes, which S3 cannot express.
@@ -231,7 +210,12 @@ impl S3 {
             let wanted = limit - listed.len();
             let page = self.list_objects(&prefix, after.as_deref(), wanted).await;
             let (objects, has_more) = page.map_err(|failure| self.error(failure))?;
-            after = objects.last().map(|object| object.key.clone());
+            let last = objects.last().map(|object| object.key.clone());
+            if last.is_some() && last <= after {
+                let problem = "its list does not go on after a name".to_owned();
+                return Err(self.error(Failure::Broken(problem)));
+            }
+            after = last;
             // Others may have put objects there whose names are no keys.
             listed.extend(objects.into_iter().filter_map(|object| {
                 let key = object.key.strip_prefix(&self.shared.blobs)?.parse().ok()?;
@@ -291,11 +275,14 @@ impl S3 {
         self.shared.client.error(failure)
     }
 
-    /// Returns what is known of an object. The response has no body.
-    async fn head_object(&self, object: &str) -> Result<Option<Reply>, Failure> {
+    /// Returns the headers of an object.
+    async fn head_object(&self, object: &str) -> Result<Option<HeaderMap>, Failure> {
         let action = self.bucket().head_object(Some(self.credentials()), object);
         match self.send(&Call::new(action)).await {
-            Ok(reply) => Ok(Some(reply)),
+            Ok(reply) => {
+                reply.lease.give_back();
+                Ok(Some(reply.head.headers))
+            }
             Err(Failure::Refused(refusal)) if refusal.is_missing_object() => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -373,34 +360,58 @@ fn origin(base: &Url, settings: &S3Settings) -> Result<(Origin, HeaderValue), Bl
 /// What to ask for.
 enum Wanted {
     All,
+    /// By this value of the header `Range`.
     Part(String),
     Nothing,
 }
 
-fn range_header(range: &impl RangeBounds<u64>) -> Wanted {
-    let first = match range.start_bound() {
-        Bound::Unbounded => 0,
-        Bound::Included(&first) => first,
-        Bound::Excluded(&before) => before.saturating_add(1),
-    };
-    let last = match range.end_bound() {
-        Bound::Unbounded if first == 0 => return Wanted::All,
-        Bound::Unbounded => return Wanted::Part(format!("bytes={first}-")),
-        Bound::Included(&last) => last,
-        Bound::Excluded(0) => return Wanted::Nothing,
-        Bound::Excluded(&end) => end - 1,
-    };
-    match first <= last {
-        true => Wanted::Part(format!("bytes={first}-{last}")),
-        false => Wanted::Nothing,
+impl<R: RangeBounds<u64>> From<&R> for Wanted {
+    fn from(range: &R) -> Self {
+        let first = match range.start_bound() {
+            Bound::Unbounded => 0,
+            Bound::Included(&first) => first,
+            Bound::Excluded(&before) => before.saturating_add(1),
+        };
+        let last = match range.end_bound() {
+            Bound::Unbounded if first == 0 => return Wanted::All,
+            Bound::Unbounded => return Wanted::Part(format!("bytes={first}-")),
+            Bound::Included(&last) => last,
+            Bound::Excluded(0) => return Wanted::Nothing,
+            Bound::Excluded(&end) => end - 1,
+        };
+        match first <= last {
+            true => Wanted::Part(format!("bytes={first}-{last}")),
+            false => Wanted::Nothing,
+        }
     }
 }
 
-fn details(reply: &Reply, length: u64) -> Details {
-    let expires = reply.header(META_EXPIRES).and_then(|seconds| seconds.parse().ok());
+/// Returns which part of the object is in the response, and the length of the whole; `None` if it is not the part that
+/// was asked for.
+fn what_came(
+    head: &HeaderMap,
+    wanted: &Wanted,
+    range: &impl RangeBounds<u64>,
+) -> Option<(Range<u64>, u64)> {
+    let body: u64 = text_of(head, "content-length")?.parse().ok()?;
+    let length = match wanted {
+        Wanted::Part(_) => text_of(head, "content-range")?.rsplit_once('/')?.1.parse().ok()?,
+        _ => body,
+    };
+    let range = cut(range, length);
+    (range.end - range.start == body).then_some((range, length))
+}
+
+/// Returns the value of a header if it is ASCII.
+fn text_of<'a>(head: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    head.get(name)?.to_str().ok()
+}
+
+fn details(head: &HeaderMap, length: u64) -> Details {
+    let expires = text_of(head, META_EXPIRES).and_then(|seconds| seconds.parse().ok());
     Details {
         length,
-        content_type: reply.header(CONTENT_TYPE).unwrap_or(DEFAULT_CONTENT_TYPE).to_owned(),
+        content_type: text_of(head, CONTENT_TYPE).unwrap_or(DEFAULT_CONTENT_TYPE).to_owned(),
         expires: expires.and_then(time_at),
     }
 }

@@ -36,8 +36,8 @@ pub struct S3Settings {
     pub prefix: String,
     /// A file with the certificates (PEM) of the authorities to trust in place of the system's.
     pub certificates: Option<PathBuf>,
-    /// How many requests may be in flight at a time; others wait. Default 32. Each takes a descriptor, and a put up to
-    /// 8 MiB of memory.
+    /// How many requests may be in flight at a time, from 1 to 1000; others wait. A blob that is read counts until its
+    /// end, however slow the reader is. Default 32. Each takes a descriptor, and a put up to 8 MiB of memory.
     pub max_connections: usize,
     /// How long the server may take to respond, and between two pieces of a response. Default 30 s. A large request may
     /// take longer: a second for each 64 KiB.

@@ -32,9 +32,15 @@ pub(super) struct ReplyBody {
 
 impl ReplyBody {
     pub(super) fn new(reply: Reply, key: &Key, length: u64, checksum: Option<[u8; 16]>) -> Self {
+        let mut lease = Some(reply.lease);
+        if length == 0
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
         ReplyBody {
             body: reply.body,
-            lease: Some(reply.lease),
+            lease,
             key: key.clone(),
             left: length,
             checksum: checksum.map(|expected| (Md5::new(), expected)),

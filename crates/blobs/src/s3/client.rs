@@ -216,11 +216,6 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Returns a header's value if it is ASCII.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.head.headers.get(name)?.to_str().ok()
-    }
-
     /// Reads the whole body as text.
     pub(super) async fn text(mut self) -> Result<String, Failure> {
         let mut bytes = Vec::new();

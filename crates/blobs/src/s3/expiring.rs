@@ -6,13 +6,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
-use http::header::ETAG;
 use jiff::{SignedDuration, Timestamp};
 
 use super::client::Call;
 use super::failure::{Failure, element};
 use super::part::Part;
-use super::{META_EXPIRES, S3, upload};
+use super::{META_EXPIRES, S3, text_of, upload};
 use crate::blob::Swept;
 
 /// How many objects one call looks at, with up to three requests for each.
@@ -60,11 +59,11 @@ pub(super) async fn sweep(s3: &S3) -> Result<Swept, Failure> {
 async fn remove_if_expired(s3: &S3, key: &str, seconds: u64) -> Result<bool, Failure> {
     let object = s3.object(key);
     let Some(head) = s3.head_object(&object).await? else { return Ok(false) };
-    if head.header(META_EXPIRES) != Some(&seconds.to_string()) {
+    if text_of(&head, META_EXPIRES) != Some(&seconds.to_string()) {
         return Ok(false);
     }
     // A put may just have replaced it.
-    let etag = head.header(ETAG.as_str()).map(str::to_owned);
+    let etag = text_of(&head, "etag").map(str::to_owned);
     match s3.delete_object(&object, etag.as_deref()).await {
         Err(Failure::Refused(refusal)) if refusal.status == StatusCode::PRECONDITION_FAILED => {
             Ok(false)

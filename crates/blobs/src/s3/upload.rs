@@ -12,7 +12,7 @@ use super::S3;
 use super::client::Call;
 use super::failure::{Failure, is_transient};
 use super::part::{PART_BYTES, Part};
-use super::{CONTENT_MD5, CONTENT_TYPE, META_EXPIRES, META_MD5, META_UPLOAD};
+use super::{CONTENT_MD5, CONTENT_TYPE, META_EXPIRES, META_MD5, META_UPLOAD, text_of};
 use crate::error::BlobError;
 use crate::source::{Content, Source};
 
@@ -126,7 +126,7 @@ impl Upload {
         let credentials = Some(s3.credentials());
         let action = s3.bucket().upload_part(credentials, &self.object, number, &self.id);
         let reply = s3.send(&with_checksum(Call::new(action), &part).body(part)).await?;
-        let etag = reply.header("etag").map(str::to_owned);
+        let etag = text_of(&reply.head.headers, "etag").map(str::to_owned);
         reply.text().await?;
         etag.ok_or_else(|| Failure::Broken("its response to a part has no ETag".to_owned()))
     }
@@ -174,7 +174,7 @@ impl Upload {
 
     async fn is_complete(&self) -> Result<bool, Failure> {
         let head = self.s3.head_object(&self.object).await?;
-        Ok(head.is_some_and(|head| head.header(META_UPLOAD) == Some(&self.token)))
+        Ok(head.is_some_and(|head| text_of(&head, META_UPLOAD) == Some(&self.token)))
     }
 }
 

@@ -231,8 +231,8 @@ fn settings_that_cannot_be_used_are_refused() {
     let good = S3Settings::new("https://s3.test", "eu", "bucket", "key", "secret");
     type Change = fn(&mut S3Settings);
     let cases: [(Change, &str); 10] = [
-        (|it| it.endpoint = "s3.test".into(), "is no URL"),
-        (|it| it.endpoint = "https://käse.test".into(), "is no URL"),
+        (|it| it.endpoint = "s3.test".into(), "is not a URL"),
+        (|it| it.endpoint = "https://käse.test".into(), "is not a URL"),
         (|it| it.endpoint = "ftp://s3.test".into(), "cannot be used"),
         (|it| it.endpoint = "https://s3.test/bucket".into(), "write https://HOST"),
         (|it| it.endpoint = "https://key:secret@s3.test".into(), "write https://HOST"),
@@ -297,6 +297,27 @@ fn no_more_connections_than_allowed_are_open() {
         }
         assert_eq!(proxy.max_open(), 2);
     });
+}
+
+#[test]
+fn a_request_waits_for_a_connection_only_so_long() {
+    // Ten seconds.
+    if std::env::var_os("TOOLSHED_TESTS_LONG").is_none() {
+        return;
+    }
+    let server = Server::start();
+    let mut settings = settings_of(&server);
+    settings.max_connections = 1;
+    let blobs = open(settings);
+    event_loop::run(async {
+        blobs.put(&key("a"), Content::new(1, LARGE), PutOptions::default()).await.unwrap();
+        let blob = blobs.get(&key("a"), ..).await.unwrap().unwrap();
+        let error = blobs.head(&key("a")).await.unwrap_err();
+        assert!(matches!(error, BlobError::Busy), "{error:?}");
+        drop(blob);
+        assert!(blobs.head(&key("a")).await.unwrap().is_some());
+    })
+    .unwrap();
 }
 
 #[test]
