@@ -40,6 +40,9 @@ use walk::Walk;
 /// would sync more often: a slow disk takes a tenth of a second for this.
 const SYNC_BYTES: usize = 4 << 20;
 
+/// After how many files that are opened or examined other tasks may run.
+const PAUSE: usize = 16;
+
 /// How often a put creates the folders of its blob again because another process has just removed them, empty.
 const MAX_ATTEMPTS: usize = 16;
 
@@ -210,6 +213,9 @@ impl Folder {
             let Some(key) = next.map_err(|error| self.failed(&self.shared.stored, error))? else {
                 break;
             };
+            if listed.len() % PAUSE == PAUSE - 1 {
+                event_loop::yield_now().await;
+            }
             // It may have been deleted since.
             let Ok(found) = fs::metadata(self.path_of(&key)) else { continue };
             listed.push(Listed { key, length: found.len().saturating_sub(footer::BYTES) });

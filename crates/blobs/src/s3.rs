@@ -204,8 +204,10 @@ impl S3 {
         limit: usize,
     ) -> Result<Vec<Listed>, BlobError> {
         let mut listed = Vec::new();
-        let mut after = after.map(|key| self.object(key.as_str()));
         let prefix = self.object(prefix);
+        // All that starts with the prefix comes after what is less than it; Garage then finds nothing.
+        let after = after.map(|key| self.object(key.as_str()));
+        let mut after = after.filter(|after| *after >= prefix);
         while listed.len() < limit {
             let wanted = limit - listed.len();
             let page = self.list_objects(&prefix, after.as_deref(), wanted).await;

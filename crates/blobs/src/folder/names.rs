@@ -73,6 +73,8 @@ fn escape(segment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -94,6 +96,27 @@ mod tests {
                 }
             }
             assert_eq!(segments.join("/"), key);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_keys_share_a_file_on_any_file_system(key in "([aAbB.=_-]{1,9}/){0,3}[aAbB._-]{1,9}") {
+            let Ok(key) = key.parse::<Key>() else { return Ok(()) };
+            let path = path_of(Path::new(""), &key);
+            let names: Vec<_> = path.iter().map(|name| name.to_str().unwrap()).collect();
+            let is_safe = |name: &&str| {
+                !name.starts_with('.') && !name.ends_with('.') && name.to_lowercase() == **name
+            };
+            prop_assert!(names.iter().all(is_safe), "{names:?}");
+            let (last, folders) = names.split_last().unwrap();
+            let folder = |name: &&str| match parse(name) {
+                Some(Entry::Folder(segment)) => segment + "/",
+                other => panic!("{other:?}"),
+            };
+            let start: String = folders.iter().map(folder).collect();
+            prop_assert_eq!(parse(last), Some(Entry::Blob(key.as_str()[start.len()..].to_owned())));
+            prop_assert!(key.as_str().starts_with(&start));
         }
     }
 

@@ -5,15 +5,12 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::walk::Walk;
-use super::{DRAFT, Folder, footer, lock};
+use super::{DRAFT, Folder, PAUSE, footer, lock};
 use crate::blob::Swept;
 use crate::key::Key;
 
 /// How many blobs one call looks at. Each is opened: about 20 ms in all, with pauses.
 const BLOBS_A_CALL: usize = 1000;
-
-/// After how many of them other tasks may run.
-const PAUSE: usize = 16;
 
 /// The age since the last write at which a file in `incoming` belongs to no put: a visitor who sends nothing for that
 /// long is long gone.

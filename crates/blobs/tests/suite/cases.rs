@@ -127,6 +127,38 @@ pub(crate) async fn lists_are_in_order_and_have_pages(blobs: Blobs) {
     assert_eq!(listed, [Listed { key: key("ab/c/d/e"), length: 8 }]);
 }
 
+pub(crate) async fn lists_of_any_keys_are_in_order(blobs: Blobs) {
+    // The same numbers each time.
+    let mut state = 1_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut some_key = || -> String {
+        let length = 1 + random(6);
+        (0..length).map(|_| char::from(b"aAb.-_0/"[random(8) as usize])).collect()
+    };
+    let mut names: Vec<String> = Vec::new();
+    while names.len() < 60 {
+        let name = some_key();
+        if name.parse::<Key>().is_ok() && !names.contains(&name) {
+            put_text(&blobs, &name, "").await;
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    for _ in 0..40 {
+        let (prefix, after) = (some_key(), some_key());
+        let prefix = &prefix[..prefix.len() / 3];
+        let Ok(after) = after.parse::<Key>() else { continue };
+        let is_expected =
+            |name: &&String| name.starts_with(prefix) && name.as_str() > after.as_str();
+        let expected: Vec<_> = names.iter().filter(is_expected).take(7).collect();
+        let found = keys(&blobs, prefix, Some(after.as_str()), 7).await;
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{prefix:?} after {after}");
+    }
+}
+
 pub(crate) async fn an_expired_blob_is_not_served(blobs: Blobs) {
     let put = async |name: &str, expires| {
         let options = PutOptions { content_type: None, expires: Some(expires) };

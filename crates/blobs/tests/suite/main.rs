@@ -25,6 +25,7 @@ over_every_engine! {
     a_put_replaces
     a_deleted_blob_is_gone
     lists_are_in_order_and_have_pages
+    lists_of_any_keys_are_in_order
     an_expired_blob_is_not_served
     a_blob_may_be_empty
     lengths_around_the_sizes_of_pieces_and_parts
