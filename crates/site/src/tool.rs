@@ -136,7 +136,7 @@ pub(crate) fn tool_name(path: &str) -> Option<&str> {
 
 impl Tool {
     /// Returns its tables.
-    pub(crate) fn schema(&self) -> Schema {
+    pub fn schema(&self) -> Schema {
         Schema { name: self.name, migrations: self.tables }
     }
 

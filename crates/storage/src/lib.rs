@@ -36,7 +36,7 @@
 //! and it starts over. So it does nothing but read and change the store, and awaits nothing but its statements.
 //!
 //! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
-//! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `error.rs` what can go wrong; `files.rs` who may read and
+//! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much there is; `error.rs` what can go wrong; `files.rs` who may read and
 //! create files in the data folder; `time.rs` the clock.
 
 #![forbid(unsafe_code)]
@@ -50,6 +50,7 @@ mod postgres;
 mod row;
 mod session;
 mod sqlite;
+mod statistics;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -72,6 +73,7 @@ use postgres::Postgres;
 pub use row::{FromRow, Row};
 use sqlite::Sqlite;
 pub use sqlite::copy::Unfinished;
+pub use statistics::{Rows, SchemaStatistics, Statistics, TableStatistics};
 pub use time::now;
 pub use transaction::{MAX_RESULT_BYTES, Snapshot, Transaction};
 pub use value::{FromValue, Json, ToValue, Value};
@@ -125,6 +127,11 @@ impl Store {
         Store { engine: self.engine.clone(), schema }
     }
 
+    /// Returns the schema that this handle is for.
+    pub fn schema(&self) -> Schema {
+        self.schema
+    }
+
     /// Returns the file, if the store is one.
     pub fn file(&self) -> Option<&Path> {
         match &*self.engine {
@@ -156,7 +163,7 @@ impl Store {
     {
         on_this_thread(async move {
             match &*self.engine {
-                Engine::Sqlite(engine) => engine.read(self.schema, look).await,
+                Engine::Sqlite(engine) => engine.read(Some(self.schema), look).await,
                 Engine::Postgres(engine) => engine.read(self.schema, look).await,
             }
         })
@@ -200,6 +207,26 @@ impl Store {
                 looked.map_err(StoreError::no_loop)?.map(Some)
             }
         }
+    }
+
+    /// Returns how large the store is and what is in it, sorted by the schemas that are `known`. Changes nothing, except
+    /// that a store in a file that does not exist yet is created. Takes a bounded time: rows are counted up to
+    /// [`MAX_COUNTED`](Rows::MAX_COUNTED) per table.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`].
+    pub fn statistics(
+        &self,
+        known: &[Schema],
+    ) -> impl Future<Output = Result<Statistics, StoreError>> + Send {
+        on_this_thread(async move {
+            let look = async |store: &Snapshot<'_>| statistics::look(store, known).await;
+            match &*self.engine {
+                Engine::Sqlite(engine) => engine.read(None, look).await,
+                Engine::Postgres(engine) => engine.look(look).await,
+            }
+        })
     }
 
     /// Checks that the store is intact, by reading all of it.

@@ -60,6 +60,9 @@ pub struct Schema {
     pub migrations: &'static [Migration],
 }
 
+/// The name of the table of what was applied.
+pub(crate) const TABLE_NAME: &str = "migrations";
+
 /// The table of what was applied. `oldest` is how many migrations a program has to know to use the tables.
 pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
          schema TEXT NOT NULL,

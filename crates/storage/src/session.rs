@@ -80,3 +80,35 @@ impl Session<'_> {
         }
     }
 }
+
+impl Dialect {
+    /// Returns the query for the names of all tables, in the order in which they were created.
+    pub(crate) fn tables(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => {
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'
+                     ORDER BY rowid"
+            }
+            Dialect::Postgres => {
+                "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                     WHERE nspname = current_schema() AND relkind IN ('r', 'p') ORDER BY pg_class.oid"
+            }
+        }
+    }
+
+    /// Returns the query for the size of the store in bytes, and how many of them hold nothing, if that is known.
+    pub(crate) fn sizes(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => {
+                "SELECT page_count * page_size, freelist_count * page_size
+                     FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+            }
+            Dialect::Postgres => {
+                "SELECT CAST(coalesce(sum(pg_total_relation_size(pg_class.oid)), 0) AS BIGINT),
+                        CAST(NULL AS BIGINT)
+                     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                     WHERE nspname = current_schema() AND relkind = 'r'"
+            }
+        }
+    }
+}

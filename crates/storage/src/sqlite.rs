@@ -36,10 +36,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
 use crate::files::{Trust, refuse_replaceable};
-use crate::migrations::Schema;
+use crate::migrations::{self, Schema};
 use crate::pauses::Pauses;
 use crate::session::Session;
-use crate::session::refusal::{Refusal, refusal};
+use crate::session::refusal::{Refusal, broken, refusal};
 use crate::transaction::{Snapshot, Transaction};
 
 /// After how many refusals to check whether the file system has locks at all.
@@ -73,10 +73,10 @@ impl Sqlite {
         &self.file
     }
 
-    /// Runs a closure on one snapshot.
+    /// Runs a closure on one snapshot. The tables of the schema are there first.
     pub(crate) async fn read<T>(
         &self,
-        schema: Schema,
+        schema: Option<Schema>,
         look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = |connection: &mut Connection| {
@@ -91,7 +91,7 @@ impl Sqlite {
             transaction.commit().map_err(Refusal::broken)?;
             Ok(found)
         };
-        self.attempts(Some(schema), attempt).await
+        self.attempts(schema, attempt).await
     }
 
     /// Runs a closure that makes one change.
@@ -246,6 +246,19 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// Returns the tables that a schema consists of, in the order in which they are created.
+pub(crate) fn tables_of(schema: Schema) -> Result<Vec<String>, StoreError> {
+    let mut connection = Connection::open_in_memory().map_err(broken)?;
+    let made = migrate::migrate(&mut connection, schema);
+    made.map_err(|refusal| match refusal {
+        Refusal::Busy => StoreError::Busy,
+        Refusal::Failed(error) => error,
+    })?;
+    let session = Session::Sqlite(&connection);
+    let tables = at_once(Snapshot::new(session).query(session.dialect().tables(), &[]))?;
+    Ok(tables.into_iter().filter(|table| table != migrations::TABLE_NAME).collect())
 }
 
 /// Runs a closure's future to its end, which it has to reach at once.

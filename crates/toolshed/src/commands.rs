@@ -13,6 +13,7 @@ pub(crate) mod serve;
 pub(crate) mod set_password;
 pub(crate) mod settings;
 pub(crate) mod spawned;
+pub(crate) mod store;
 pub(crate) mod tools;
 pub(crate) mod upgrade_check;
 

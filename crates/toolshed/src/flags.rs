@@ -44,6 +44,7 @@ pub(crate) enum Command {
                       printf %s 'my long password' | toolshed hash-password")]
     HashPassword,
     Backup(Backup),
+    Store(Store),
     Completions(Completions),
 }
 
@@ -129,6 +130,20 @@ pub(crate) struct Backup {
     pub(crate) file: PathBuf,
 }
 
+/// Show where the store is, how large, and what is in it.
+#[derive(Debug, Args)]
+#[command(after_help = "Works while the site is in use.")]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    pub(crate) command: Option<StoreCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Read all of the store and report damage.
+    Check,
+}
+
 /// Print completions for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "For bash, in ~/.bashrc: source <(toolshed completions bash)")]
@@ -152,6 +167,7 @@ impl Flags {
                 | Command::SetPassword
                 | Command::HashPassword
                 | Command::Backup(_)
+                | Command::Store(_)
                 | Command::Completions(_),
             )
             | None => (&None, &None, &None),

@@ -89,6 +89,24 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
+/// Formats lines with aligned columns.
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let head = head.map(str::to_owned);
+    let lines = || [&head].into_iter().chain(rows);
+    let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in lines() {
+        let mut shown = String::new();
+        for (cell, width) in line.iter().zip(widths) {
+            shown += &format!("{cell:width$}  ");
+        }
+        text += shown.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
 /// The outcome of writing to standard output.
 fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {

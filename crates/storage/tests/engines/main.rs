@@ -6,6 +6,7 @@ mod concurrency;
 mod outages;
 mod schemas;
 mod statements;
+mod statistics;
 
 use std::path::Path;
 

@@ -22,19 +22,5 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
             [tool.name.to_owned(), open.to_owned(), tool.path(), tool.title.to_owned()]
         })
         .collect();
-    report::print(&table(["NAME", "FOR", "PATH", "TITLE"], &rows))
-}
-
-/// Formats lines with aligned columns.
-fn table(head: [&str; 4], rows: &[[String; 4]]) -> String {
-    let head = head.map(str::to_owned);
-    let lines = || [&head].into_iter().chain(rows);
-    let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut text = String::new();
-    for [name, open, path, title] in lines() {
-        text +=
-            &format!("{name:0$}  {open:1$}  {path:2$}  {title}\n", widths[0], widths[1], widths[2]);
-    }
-    text
+    report::print(&report::table(["NAME", "FOR", "PATH", "TITLE"], &rows))
 }

@@ -24,6 +24,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["request", "GET", "/healthz"], ""),
     (&["request", "GET", "/"], ""),
     (&["backup", "copy.db"], ""),
+    (&["store"], ""),
+    (&["store", "check"], ""),
 ];
 
 /// Commands that fail, with their exit codes.
