@@ -67,7 +67,7 @@ pub enum BlobError {
         /// What the last attempt met.
         problem: String,
     },
-    /// Too many requests to the S3 server are in flight.
+    /// Too many requests or uploads to the S3 server are in flight.
     Busy,
     /// The S3 server refused a request, or has failed, also after several attempts.
     Refused {
@@ -169,7 +169,8 @@ impl fmt::Display for BlobError {
                 write!(formatter, "the S3 server {server} cannot be used: {problem}")
             }
             BlobError::Busy => formatter.write_str(
-                "all connections to the S3 server were in use for 10 s; if that happens often, allow more of them",
+                "as many requests or uploads to the S3 server as allowed were in flight for 10 s; if that happens \
+                 often, allow more of them",
             ),
             BlobError::Refused { server, status, code, message } => {
                 write!(formatter, "the S3 server {server} refused a request ({status}")?;

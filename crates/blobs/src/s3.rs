@@ -40,6 +40,7 @@ use http_body_util::{BodyExt, Empty};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsContent;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use crate::blob::{
@@ -267,6 +268,11 @@ impl S3 {
 
     async fn send<'a, A: S3Action<'a>>(&self, call: &Call<A>) -> Result<Reply, Failure> {
         self.shared.client.send(call).await
+    }
+
+    /// Returns the right to hold a part in memory.
+    async fn upload_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.shared.client.upload_permit().await
     }
 
     fn refusal(&self, status: StatusCode, body: &str) -> Failure {

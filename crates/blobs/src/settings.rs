@@ -37,8 +37,11 @@ pub struct S3Settings {
     /// A file with the certificates (PEM) of the authorities to trust in place of the system's.
     pub certificates: Option<PathBuf>,
     /// How many requests may be in flight at a time, from 1 to 1000; others wait. A blob that is read counts until its
-    /// end, however slow the reader is. Default 32. Each takes a descriptor, and a put up to 8 MiB of memory.
+    /// end, however slow the reader is. Default 32. Each takes a descriptor.
     pub max_connections: usize,
+    /// How many puts of more than 128 KiB may be in flight at a time, from 1 to 1000; others wait. Each holds up to 8 MiB
+    /// in memory. Default 16: 128 MiB.
+    pub max_uploads: usize,
     /// How long the server may take to respond, and between two pieces of a response. Default 30 s. A large request may
     /// take longer: a second for each 64 KiB.
     pub response_timeout: Duration,
@@ -72,6 +75,7 @@ impl S3Settings {
             prefix: String::new(),
             certificates: None,
             max_connections: 32,
+            max_uploads: 16,
             response_timeout: Duration::from_secs(30),
         }
     }
@@ -88,6 +92,7 @@ impl fmt::Debug for S3Settings {
             .field("prefix", &self.prefix)
             .field("certificates", &self.certificates)
             .field("max_connections", &self.max_connections)
+            .field("max_uploads", &self.max_uploads)
             .field("response_timeout", &self.response_timeout)
             .finish_non_exhaustive()
     }

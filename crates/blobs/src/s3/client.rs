@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rusty_s3::S3Action;
+use tokio::sync::OwnedSemaphorePermit;
 use url::Url;
 
 use super::failure::{Failure, Refusal};
 use super::part::Part;
-use super::pool::{Lease, Origin, Pool, problem_of};
+use super::pool::{Lease, Limits, Origin, Pool, problem_of};
 use crate::error::BlobError;
 use crate::settings::S3Settings;
 
@@ -102,7 +103,7 @@ pub(super) struct Client {
     /// For errors.
     server: String,
     access_key: String,
-    max_connections: usize,
+    limits: Limits,
     response_timeout: Duration,
     /// The pool of the loop that was last seen here.
     pool: Mutex<Option<(LoopId, Arc<Pool>)>>,
@@ -115,7 +116,7 @@ impl Client {
             origin,
             authority,
             access_key: settings.access_key.clone(),
-            max_connections: settings.max_connections,
+            limits: Limits { connections: settings.max_connections, uploads: settings.max_uploads },
             response_timeout: settings.response_timeout,
             pool: Mutex::default(),
         }
@@ -142,6 +143,11 @@ impl Client {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Waits until a further upload may hold a part in memory.
+    pub(super) async fn upload_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.pool().upload_permit().await
     }
 
     /// Converts a failure to the error for callers.
@@ -188,7 +194,7 @@ impl Client {
         match (&*pool, current) {
             (Some((owner, pool)), Some(current)) if *owner == current => Arc::clone(pool),
             _ => {
-                let new = Pool::new(self.origin.clone(), self.max_connections);
+                let new = Pool::new(self.origin.clone(), self.limits);
                 let old = mem::replace(&mut *pool, current.map(|id| (id, Arc::clone(&new))));
                 // After a fork it is a copy of the parent's: its descriptors are closed, and may be others by now.
                 mem::forget(old);

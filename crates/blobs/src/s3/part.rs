@@ -27,32 +27,58 @@ pub(super) struct Part {
     sent: usize,
 }
 
-impl Part {
-    /// Reads up to [`PART_BYTES`]; less only if the source ends. Copies, because a small frame may keep a large buffer
-    /// alive.
-    pub(super) async fn read<B: Content>(source: &mut Source<'_, B>) -> Result<Part, BlobError> {
-        let (mut chunks, mut chunk) = (Vec::new(), BytesMut::new());
-        let (mut length, mut md5) = (0, Md5::new());
-        while length < PART_BYTES {
-            let room = usize::try_from(PART_BYTES - length).unwrap_or(usize::MAX);
-            let Some(mut piece) = source.next(room).await? else { break };
-            length += piece.len() as u64;
-            md5.update(&piece);
+/// A part that is being read.
+#[derive(Default)]
+pub(super) struct Filling {
+    chunks: Vec<Bytes>,
+    /// At most [`CHUNK_BYTES`].
+    chunk: BytesMut,
+    length: u64,
+    md5: Md5,
+}
+
+impl Filling {
+    /// Reads until it has `max` bytes, at most [`PART_BYTES`]; returns whether it has, or else the source has ended.
+    /// Copies, because a small frame may keep a large buffer alive.
+    pub(super) async fn fill<B: Content>(
+        &mut self,
+        source: &mut Source<'_, B>,
+        max: u64,
+    ) -> Result<bool, BlobError> {
+        while self.length < max {
+            let room = usize::try_from(max - self.length).unwrap_or(usize::MAX);
+            let Some(mut piece) = source.next(room).await? else { return Ok(false) };
+            self.length += piece.len() as u64;
+            self.md5.update(&piece);
             while !piece.is_empty() {
-                if chunk.len() == CHUNK_BYTES {
-                    chunks.push(chunk.split().freeze());
+                if self.chunk.len() == CHUNK_BYTES {
+                    self.chunks.push(self.chunk.split().freeze());
                 }
-                if chunk.is_empty() {
-                    chunk = BytesMut::with_capacity(CHUNK_BYTES);
+                if self.chunk.is_empty() {
+                    self.chunk = BytesMut::with_capacity(CHUNK_BYTES);
                 }
-                let fits = piece.split_to(piece.len().min(CHUNK_BYTES - chunk.len()));
-                chunk.extend_from_slice(&fits);
+                let fits = piece.split_to(piece.len().min(CHUNK_BYTES - self.chunk.len()));
+                self.chunk.extend_from_slice(&fits);
             }
         }
-        if !chunk.is_empty() {
-            chunks.push(chunk.freeze());
+        Ok(true)
+    }
+
+    pub(super) fn finish(mut self) -> Part {
+        if !self.chunk.is_empty() {
+            self.chunks.push(self.chunk.freeze());
         }
-        Ok(Part { chunks: chunks.into(), length, md5: md5.finalize().into(), sent: 0 })
+        let (chunks, md5) = (self.chunks.into(), self.md5.finalize().into());
+        Part { chunks, length: self.length, md5, sent: 0 }
+    }
+}
+
+impl Part {
+    /// Reads up to [`PART_BYTES`]; less only if the source ends.
+    pub(super) async fn read<B: Content>(source: &mut Source<'_, B>) -> Result<Part, BlobError> {
+        let mut part = Filling::default();
+        part.fill(source, PART_BYTES).await?;
+        Ok(part.finish())
     }
 
     pub(super) fn length(&self) -> u64 {

@@ -22,7 +22,7 @@ use crate::CHUNK_BYTES;
 /// How long the look-up of the name may take, and then the connection to each address with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request waits for others to end if [`max_connections`](crate::S3Settings::max_connections) are in flight.
+/// How long a request or an upload waits for others to end if as many as allowed are in flight.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For how long a connection is kept without a request. Servers close it after 5 s to a few minutes; if it was closed
@@ -44,9 +44,17 @@ pub(super) struct Origin {
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
+/// How many may be in flight at a time.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) uploads: usize,
+}
+
 pub(super) struct Pool {
     origin: Origin,
-    permits: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     idle: Mutex<Vec<(Connection, Instant)>>,
     addresses: Mutex<Option<(Vec<Address>, Instant)>>,
 }
@@ -68,10 +76,12 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    pub(super) fn new(origin: Origin, max_connections: usize) -> Arc<Pool> {
+    pub(super) fn new(origin: Origin, limits: Limits) -> Arc<Pool> {
+        let permits = |number: usize| Arc::new(Semaphore::new(number.clamp(1, 1000)));
         Arc::new(Pool {
             origin,
-            permits: Arc::new(Semaphore::new(max_connections.clamp(1, 1000))),
+            requests: permits(limits.connections),
+            uploads: permits(limits.uploads),
             idle: Mutex::default(),
             addresses: Mutex::default(),
         })
@@ -79,10 +89,7 @@ impl Pool {
 
     /// Returns a connection; waits if too many are in use.
     pub(super) async fn connection(self: &Arc<Self>) -> Result<Lease, Failure> {
-        let permits = Arc::clone(&self.permits);
-        let permit = time::timeout(PERMIT_TIMEOUT, permits.acquire_owned()).await;
-        // The semaphore is never closed.
-        let Ok(Ok(permit)) = permit else { return Err(Failure::Busy) };
+        let permit = permit(&self.requests).await?;
         while let Some(mut connection) = self.take_idle() {
             // Ready at once, unless the end of the last response was not seen yet.
             let ready = time::timeout(Duration::from_millis(100), connection.sender.ready());
@@ -92,6 +99,11 @@ impl Pool {
         }
         let connection = self.connect().await?;
         Ok(Lease { connection, is_used: false, permit, pool: Arc::clone(self) })
+    }
+
+    /// Waits until a further upload may hold a part in memory.
+    pub(super) async fn upload_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        permit(&self.uploads).await
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -179,6 +191,14 @@ impl Lease {
         }
         drop(idle);
         drop(permit);
+    }
+}
+
+async fn permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+    match time::timeout(PERMIT_TIMEOUT, Arc::clone(permits).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        // The semaphore is never closed.
+        Ok(Err(_)) | Err(_) => Err(Failure::Busy),
     }
 }
 

@@ -11,8 +11,9 @@ use rusty_s3::actions::{CompleteMultipartUpload, CreateMultipartUpload};
 use super::S3;
 use super::client::Call;
 use super::failure::{Failure, is_transient};
-use super::part::{PART_BYTES, Part};
+use super::part::{Filling, PART_BYTES, Part};
 use super::{CONTENT_MD5, CONTENT_TYPE, META_EXPIRES, META_MD5, META_UPLOAD, text_of};
+use crate::CHUNK_BYTES;
 use crate::error::BlobError;
 use crate::source::{Content, Source};
 
@@ -45,7 +46,14 @@ pub(super) async fn put<B: Content>(
     source: &mut Source<'_, B>,
     metadata: &Metadata<'_>,
 ) -> Result<(), BlobError> {
-    let part = Part::read(source).await?;
+    let mut part = Filling::default();
+    let mut _permit = None;
+    // What is small waits for no large one.
+    if part.fill(source, CHUNK_BYTES as u64).await? {
+        _permit = Some(s3.upload_permit().await.map_err(|failure| s3.error(failure))?);
+        part.fill(source, PART_BYTES).await?;
+    }
+    let part = part.finish();
     if part.length() < PART_BYTES {
         return put_whole(s3, object, part, metadata).await.map_err(|failure| s3.error(failure));
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use blobs::{BlobError, BlobSettings, Blobs, PutOptions};
 use http_body_util::BodyExt;
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::cases::{self, key, put_text};
@@ -115,6 +116,33 @@ fn a_sweep_is_bounded_and_the_next_one_continues() {
         assert_eq!((first.removed, first.more), (1000, true));
         let second = blobs.remove_expired().await.unwrap();
         assert_eq!((second.removed, second.more), (200, false));
+    })
+    .unwrap();
+}
+
+/// Another process gives a file its name: it may be the one that has expired.
+#[test]
+fn what_has_expired_is_removed_only_under_the_lock() {
+    let (folder, blobs) = new();
+    let lock = || File::create(folder.path().join("blobs/lock")).unwrap();
+    event_loop::run(async {
+        let past = Some(SystemTime::now() - Duration::from_secs(1));
+        let options = PutOptions { content_type: None, expires: past };
+        blobs.put(&key("a"), Content::new(0, 1), options).await.unwrap();
+        let other = lock();
+        flock(&other, FlockOperation::LockShared).unwrap();
+        assert_eq!(blobs.remove_expired().await.unwrap().removed, 0);
+        put_text(&blobs, "b", "x").await;
+        drop(other);
+        assert_eq!(blobs.remove_expired().await.unwrap().removed, 1);
+
+        let other = lock();
+        flock(&other, FlockOperation::LockExclusive).unwrap();
+        let mut put = Box::pin(put_text(&blobs, "c", "x"));
+        let wait = event_loop::time::timeout(Duration::from_millis(100), &mut put);
+        assert!(wait.await.is_err());
+        drop(other);
+        put.await;
     })
     .unwrap();
 }

@@ -300,6 +300,31 @@ fn no_more_connections_than_allowed_are_open() {
 }
 
 #[test]
+fn no_more_large_puts_than_allowed_are_in_memory() {
+    let server = Server::start();
+    let mut settings = settings_of(&server);
+    settings.max_uploads = 1;
+    let blobs = open(settings);
+    event_loop::run(async {
+        let endless = blobs.clone();
+        let first = event_loop::spawn(async move {
+            let content = Content::new(1, 200_000).ending(End::Never);
+            endless.put(&key("a"), content, PutOptions::default()).await
+        });
+        // A small one does not wait, and the large one only until the first has left.
+        put_text(&blobs, "b", "x").await;
+        let name = key("c");
+        let content = Content::new(2, 200_000);
+        let mut second = Box::pin(blobs.put(&name, content, PutOptions::default()));
+        let wait = event_loop::time::timeout(Duration::from_millis(300), &mut second);
+        assert!(wait.await.is_err());
+        drop(first);
+        second.await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_request_waits_for_a_connection_only_so_long() {
     // Ten seconds.
     if std::env::var_os("TOOLSHED_TESTS_LONG").is_none() {
