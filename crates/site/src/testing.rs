@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts a thread. The package `end-to-end` tests the real thing.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,12 +12,15 @@ use std::thread::Thread;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
+use storage::{DatabaseUrl, Schema, Store};
 use tower_service::Service;
 
 use crate::http::request_body::Chunks;
+use crate::login::LoginSettings;
 #[cfg(test)]
 use crate::tool::{Access, Runs, Tool};
 
@@ -100,8 +104,41 @@ where
     Body::new(Pieces::new(chunks, true))
 }
 
+/// The environment variable with the URL of a database for tests.
+const DATABASE: &str = "TOOLSHED_TEST_DATABASE";
+
+/// Makes the settings of a login for a test, with its files in this folder.
+///
+/// If `TOOLSHED_TEST_DATABASE` is the URL of a PostgreSQL database, the store is there, apart from those of other
+/// folders: so tests can be run with both engines.
+///
+/// # Panics
+///
+/// If that database cannot be used.
+pub fn login_in(folder: &Path) -> LoginSettings {
+    let login = LoginSettings::in_folder(folder);
+    let Ok(url) = std::env::var(DATABASE) else { return login };
+    let name = HEXLOWER.encode(folder.as_os_str().as_encoded_bytes());
+    let name = format!("t{}", &name[name.len().saturating_sub(60)..]);
+    let parsed = |url: &str| url.parse::<DatabaseUrl>().expect("the URL of the database is wrong");
+    let no_tables = Schema { name: "tests", migrations: &[] };
+    let store = Store::in_postgres(&parsed(&url), no_tables);
+    let make = format!("CREATE SCHEMA IF NOT EXISTS {name}");
+    let made = block_on(store.write(async |store| store.execute(&make, &[]).await));
+    made.expect("the database cannot be used");
+    let database = Some(parsed(&format!("{url}?options=-c%20search_path%3D{name}")));
+    LoginSettings { database, ..login }
+}
+
 /// Runs a future to its end on this thread, which sleeps while the future waits.
+///
+/// # Panics
+///
+/// If tests use a database (see [`login_in`]) and no event loop can be run.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    if std::env::var_os(DATABASE).is_some() {
+        return event_loop::run(future).expect("no event loop can be run");
+    }
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -42,6 +42,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod database_url;
 mod error;
 mod files;
 mod migrations;
@@ -63,9 +64,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres_pool::Settings;
 use send_wrapper::SendWrapper;
 
+pub use database_url::DatabaseUrl;
 pub use error::{SqlError, StoreError};
 pub use files::{Trust, close_folder_of, private_folder_of};
 pub use migrations::{Migration, Schema};
@@ -113,13 +114,9 @@ impl Store {
 
     /// Makes a handle on the store in a database of PostgreSQL's (10 or newer). Nothing is connected yet; the
     /// tables are made when they are first used.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is wrong. [`Settings::from_url`](postgres_pool::Settings::from_url) describes it.
-    pub fn in_postgres(url: &str, schema: Schema) -> Result<Store, StoreError> {
-        let engine = Postgres::new(Settings::from_url(url)?);
-        Ok(Store { engine: Arc::new(Engine::Postgres(engine)), schema })
+    pub fn in_postgres(url: &DatabaseUrl, schema: Schema) -> Store {
+        let engine = Postgres::new(url.settings.clone());
+        Store { engine: Arc::new(Engine::Postgres(engine)), schema }
     }
 
     /// Makes a handle on the same store, for the tables of another schema.

@@ -58,6 +58,7 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
 /// The login's part of the settings.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
     LoginSettings {
+        database: settings.database.clone(),
         password: settings.password.clone(),
         session_idle: settings.session_idle,
         session_longest: settings.session_longest,

@@ -23,6 +23,7 @@ use std::time::Duration;
 use app_server::Address;
 use site::Password;
 use site::login::CookiePath;
+use site::storage::DatabaseUrl;
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -67,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) password: Option<Password>,
     /// The folder of the site's state; `None`: beside the program.
     pub(crate) data: Option<PathBuf>,
+    /// The database of the store; `None`: a file in the folder `data`.
+    pub(crate) database: Option<DatabaseUrl>,
     /// After how long without a request a session ends.
     pub(crate) session_idle: Duration,
     /// After how long a session ends in any case.
@@ -98,6 +101,7 @@ impl Default for Settings {
             public: BTreeSet::new(),
             password: None,
             data: None,
+            database: None,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_longest: Duration::from_secs(30 * 24 * 3600),
             cookie_path: None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use storage::{Store, StoreError, Trust};
+use storage::{DatabaseUrl, Store, StoreError, Trust};
 
 use super::cookies::CookiePath;
 use super::facts::{PASSWORD, fact};
@@ -25,6 +25,8 @@ pub struct LoginSettings {
     /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to
     /// this account.
     pub data: PathBuf,
+    /// The database of the store, if it is not the file [`STORE_FILE`].
+    pub database: Option<DatabaseUrl>,
     /// Whose folder that may be.
     pub trust: Trust,
     /// The password, if it is in the program's configuration. Otherwise the one that came with a request counts
@@ -47,6 +49,7 @@ impl LoginSettings {
         const DAY: u64 = 24 * 3600;
         LoginSettings {
             data: data.into(),
+            database: None,
             trust: Trust::default(),
             password: None,
             session_idle: Duration::from_secs(7 * DAY),
@@ -58,7 +61,10 @@ impl LoginSettings {
 
     /// Returns the store of this login.
     pub fn store(&self) -> Store {
-        Store::in_file(self.data.join(STORE_FILE), self.trust, SCHEMA)
+        match &self.database {
+            Some(url) => Store::in_postgres(url, SCHEMA),
+            None => Store::in_file(self.data.join(STORE_FILE), self.trust, SCHEMA),
+        }
     }
 
     /// Returns whether the set-up page has set a password in the past. Creates nothing.

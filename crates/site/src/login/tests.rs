@@ -6,6 +6,7 @@ mod account;
 mod cookies;
 mod forgery;
 mod logging_in;
+mod on_postgres;
 mod sessions;
 mod set_up;
 mod statements;
@@ -32,7 +33,7 @@ use super::*;
 use crate::http::base_path::BasePath;
 use crate::server::Server;
 use crate::settings::SiteSettings;
-use crate::testing::{TestResponse, block_on, request, send};
+use crate::testing::{TestResponse, block_on, login_in, request, send};
 use crate::{Access, Page, Runs, ServerFacts, Template, Tool};
 
 const PASSWORD: &str = "correct horse battery";
@@ -82,7 +83,7 @@ impl Site {
 
     fn with(change: impl FnOnce(&mut LoginSettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut login = LoginSettings::in_folder(folder.path().join("data"));
+        let mut login = login_in(&folder.path().join("data"));
         change(&mut login);
         let router = router_of(login);
         Site { folder, router }
@@ -90,14 +91,14 @@ impl Site {
 
     /// The same site as served by another process, with other settings.
     fn again(&self, change: impl FnOnce(&mut LoginSettings)) -> Router {
-        let mut login = LoginSettings::in_folder(self.folder.path().join("data"));
+        let mut login = login_in(&self.folder.path().join("data"));
         login.password = Password::clear(PASSWORD);
         change(&mut login);
         router_of(login)
     }
 
     fn store(&self) -> Store {
-        LoginSettings::in_folder(self.folder.path().join("data")).store()
+        login_in(&self.folder.path().join("data")).store()
     }
 
     /// Makes everything in the store look this many seconds older.
@@ -233,6 +234,8 @@ static FACTS: ServerFacts = ServerFacts {
     address: |extensions| extensions.get::<From_>()?.0.parse().ok(),
     is_https: |extensions| extensions.get::<OverTls>().is_some_and(|over_tls| over_tls.0),
     password: |extensions| Some(Ok(Password::clear(extensions.get::<Sent>()?.0)?)),
+    // With several threads, as in a test, no child can hash passwords.
+    serves_one_request: |_| true,
     ..*Server::SILENT.0
 };
 
@@ -250,7 +253,7 @@ fn location(response: &TestResponse) -> &str {
 
 /// A store with the login's tables.
 pub(super) fn store_in(folder: &Path) -> Store {
-    LoginSettings::in_folder(folder).store()
+    login_in(folder).store()
 }
 
 /// A site whose password is in the store.

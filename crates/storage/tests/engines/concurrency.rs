@@ -8,7 +8,7 @@ use std::time::Duration;
 use event_loop::time::{sleep, timeout};
 use storage::{Migration, Schema, Store, StoreError, Trust, params};
 
-use crate::{Place, names, on_every_engine, put, said};
+use crate::{Place, in_postgres, names, on_every_engine, put, said};
 
 const FACTS: Schema = Schema {
     name: "facts",
@@ -169,7 +169,7 @@ fn tables_are_made_once_however_many_begin_at_once() {
 
 #[test]
 fn without_a_loop_postgres_is_a_mistake_that_is_named() {
-    let store = Store::in_postgres("postgres://nobody@127.0.0.1:1/none", FACTS).unwrap();
+    let store = in_postgres("postgres://nobody@127.0.0.1:1/none", FACTS);
     let mut reading = Box::pin(store.read(async |_| Ok(())));
     let waker = std::task::Waker::noop();
     match reading.as_mut().poll(&mut std::task::Context::from_waker(waker)) {

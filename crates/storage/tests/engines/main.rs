@@ -25,9 +25,13 @@ impl Place<'_> {
     fn store(self, schema: Schema) -> Store {
         match self {
             Place::File(file) => Store::in_file(file, Trust::default(), schema),
-            Place::Server(server) => Store::in_postgres(&server.url(), schema).unwrap(),
+            Place::Server(server) => in_postgres(&server.url(), schema),
         }
     }
+}
+
+fn in_postgres(url: &str, schema: Schema) -> Store {
+    Store::in_postgres(&url.parse().unwrap(), schema)
 }
 
 /// Runs a test on every engine.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use event_loop::net::{Address, Listener, Stream};
 use event_loop::time::{sleep, timeout};
 use postgres_fixture::{PASSWORD, Server, Shutdown};
-use storage::{Migration, Schema, Store, StoreError, params};
+use storage::{DatabaseUrl, Migration, Schema, Store, StoreError, params};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{names, put, said};
+use crate::{in_postgres, names, put, said};
 
 const FACTS: Schema = Schema {
     name: "facts",
@@ -103,7 +103,7 @@ fn a_connection_that_breaks_during_commit_loses_nothing_and_repeats_nothing() {
     with_server(async |server| {
         let folder = tempfile::tempdir().unwrap();
         let cut = Rc::new(Cell::new(Cut::Nothing));
-        let store = Store::in_postgres(&proxy(server, folder.path(), cut.clone()), FACTS).unwrap();
+        let store = in_postgres(&proxy(server, folder.path(), cut.clone()), FACTS);
         add(&store, "first").await.unwrap();
         for (number, next) in [Cut::BeforeCommit, Cut::AfterCommit].into_iter().enumerate() {
             cut.set(next);
@@ -117,7 +117,7 @@ fn a_connection_that_breaks_during_commit_loses_nothing_and_repeats_nothing() {
 #[test]
 fn after_a_restart_of_the_server_nothing_has_to_be_done() {
     with_server(async |server| {
-        let store = Store::in_postgres(&server.url(), FACTS).unwrap();
+        let store = in_postgres(&server.url(), FACTS);
         for (round, how) in [Shutdown::Fast, Shutdown::Immediate].into_iter().enumerate() {
             put(&store, &format!("before {round}"), "").await.unwrap();
             server.stop(how);
@@ -161,7 +161,7 @@ fn what_was_acknowledged_under_load_is_there_after_restarts_and_nothing_twice() 
         let write = |writer: usize| {
             let (url, is_over) = (url.clone(), is_over.clone());
             async move {
-                let store = Store::in_postgres(&url, FACTS).unwrap();
+                let store = in_postgres(&url, FACTS);
                 let (mut acknowledged, mut uncertain, mut number) = (Vec::new(), Vec::new(), 0);
                 while !is_over.get() {
                     number += 1;
@@ -186,7 +186,7 @@ fn what_was_acknowledged_under_load_is_there_after_restarts_and_nothing_twice() 
         }
         sleep(Duration::from_millis(400)).await;
         is_over.set(true);
-        let store = Store::in_postgres(&url, FACTS).unwrap();
+        let store = in_postgres(&url, FACTS);
         let (mut acknowledged, mut uncertain) = (Vec::new(), Vec::new());
         for writer in writers {
             let (more, unclear) = writer.await;
@@ -210,7 +210,7 @@ fn what_was_acknowledged_under_load_is_there_after_restarts_and_nothing_twice() 
 fn a_slow_statement_is_stopped_and_named() {
     with_server(async |server| {
         let url = format!("{}?options=-c%20statement_timeout%3D100", server.url());
-        let store = Store::in_postgres(&url, FACTS).unwrap();
+        let store = in_postgres(&url, FACTS);
         let slow = "SELECT pg_sleep(60) IS NULL";
         let error = said(store.read(async |store| store.query::<bool>(slow, &[]).await).await);
         assert!(error.contains("statement timeout"), "{error}");
@@ -221,7 +221,7 @@ fn a_slow_statement_is_stopped_and_named() {
 #[test]
 fn errors_contain_neither_passwords_nor_values() {
     with_server(async |server| {
-        let store = Store::in_postgres(&server.tcp_url(), FACTS).unwrap();
+        let store = in_postgres(&server.tcp_url(), FACTS);
         let add = async || {
             let add = "INSERT INTO facts (name, value) VALUES ($1, 'a secret')";
             store.write(async |store| store.execute(add, params!["another secret"]).await).await
@@ -230,12 +230,12 @@ fn errors_contain_neither_passwords_nor_values() {
         let error = add().await.unwrap_err();
         assert!(error.is_constraint());
         let wrong = server.tcp_url().replace("@localhost", "x@localhost");
-        let refused = Store::in_postgres(&wrong, FACTS).unwrap();
+        let refused = in_postgres(&wrong, FACTS);
         for text in [
             error.to_string(),
             format!("{store:?} {refused:?}"),
             said(count(&refused).await),
-            said(Store::in_postgres(&format!("{wrong}?nonsense=1"), FACTS)),
+            format!("{wrong}?nonsense=1").parse::<DatabaseUrl>().unwrap_err().to_string(),
         ] {
             assert!(!text.contains("secret") && !text.contains(PASSWORD), "{text}");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::login::CookiePath;
+use site::storage::StoreError;
 use site::{ALL_TOOLS, BasePath, Password};
 
 use super::Settings;
@@ -66,6 +67,17 @@ pub(super) fn data(
         return Err(Advice::Default);
     }
     settings.data = Some(relative_to(location, path));
+    Ok(())
+}
+
+pub(super) fn database(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let (Value::Text(url) | Value::Secret(url)) = value else { return Err(Advice::Default) };
+    let url = url.trim().parse();
+    settings.database = Some(url.map_err(|error: StoreError| {
+        Advice::Specific(format!(
+            "write a URL such as postgres://USER:PASSWORD@HOST/DATABASE: {error}"
+        ))
+    })?);
     Ok(())
 }
 

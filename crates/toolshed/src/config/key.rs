@@ -75,7 +75,7 @@ impl Key {
 
     /// Returns whether its value is never shown.
     pub(crate) fn is_secret(&self) -> bool {
-        self.name == "password_hash"
+        ["password_hash", "database"].contains(&self.name)
     }
 
     /// Stores a value.

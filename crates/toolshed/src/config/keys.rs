@@ -74,6 +74,19 @@ pub(crate) const KEYS: &[Key] = &[
               or NFS with its lock service.",
     },
     Key {
+        name: "database",
+        kind: Kind::Custom {
+            write: "a URL such as \"postgres://USER:PASSWORD@HOST/DATABASE\"",
+            default: "the file `toolshed.db` in the folder `data`",
+            take: custom::database,
+        },
+        what: "PostgreSQL database (10 or newer) that keeps what `toolshed.db` would: sessions, attempts, what \
+               tools store. Then several machines can serve one site. The tables are made when they are first \
+               used. Encrypted connections (TLS) are the default unless the server is on this machine; \
+               docs/storing.md has all that the URL may contain.",
+        why: "A file needs no server, and is faster. The URL may contain a password, so it is never shown.",
+    },
+    Key {
         name: "session_idle",
         kind: time_field!(60..=8760 * HOUR, session_idle),
         what: "Idle time after which the owner has to log in again.",

@@ -98,7 +98,8 @@ fn every_change_of_the_account_asks_for_the_password() {
     };
     let state = || {
         let sessions: i64 = site.find("SELECT count(*) FROM sessions");
-        let code: Option<Vec<u8>> = site.find("SELECT min(hash) FROM recovery_codes");
+        let code: Option<Vec<u8>> =
+            site.find("SELECT (SELECT hash FROM recovery_codes ORDER BY hash LIMIT 1)");
         (sessions, code, fact_of(&site, facts::PASSWORD), fact_of(&site, "totp_key"))
     };
     // Without the password or with a wrong one nothing changes; with the right one everything does.

@@ -253,7 +253,7 @@ fn with_an_unusable_store_public_pages_work_and_the_log_says_why() {
 #[test]
 fn a_generated_password_stays_the_same_and_can_be_typed() {
     let site = Site::with(|_| {});
-    let login = LoginSettings::in_folder(site.folder.path().join("data"));
+    let login = login_in(&site.folder.path().join("data"));
     let generated = login.generate_password().unwrap();
     assert!(!login.data.exists(), "a start that fails leaves nothing behind");
     generated.keep().unwrap();
@@ -265,6 +265,6 @@ fn a_generated_password_stays_the_same_and_can_be_typed() {
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     );
-    let other = LoginSettings::in_folder(site.folder.path().join("other"));
+    let other = login_in(&site.folder.path().join("other"));
     assert_ne!(password, other.generate_password().unwrap().password());
 }

@@ -33,7 +33,7 @@ async fn count(Extension(store): Extension<Store>) -> Result<String, HttpError> 
 fn a_tool_has_tables_of_its_own_and_a_broken_one_harms_nobody_else() {
     let site = Site::new();
     let settings = SiteSettings {
-        login: Some(LoginSettings::in_folder(site.folder.path().join("data"))),
+        login: Some(login_in(&site.folder.path().join("data"))),
         ..SiteSettings::default()
     };
     let router = crate::router_with(const { &[COUNTER, BROKEN] }, &settings);

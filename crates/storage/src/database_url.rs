@@ -1,0 +1,40 @@
+//! The URL of a database.
+
+use std::fmt;
+use std::str::FromStr;
+
+use postgres_pool::Settings;
+
+use crate::error::StoreError;
+
+/// Where a database of PostgreSQL's is, and how to log in: `postgres://USER:PASSWORD@HOST/DATABASE`.
+///
+/// [`Settings::from_url`](postgres_pool::Settings::from_url) says what it may contain. It is never shown.
+#[derive(Clone)]
+pub struct DatabaseUrl {
+    text: String,
+    pub(crate) settings: Settings,
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = StoreError;
+
+    fn from_str(text: &str) -> Result<Self, StoreError> {
+        Ok(DatabaseUrl { text: text.to_owned(), settings: Settings::from_url(text)? })
+    }
+}
+
+impl PartialEq for DatabaseUrl {
+    fn eq(&self, other: &DatabaseUrl) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for DatabaseUrl {}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It has a password in it.
+        formatter.debug_struct("DatabaseUrl").finish_non_exhaustive()
+    }
+}
