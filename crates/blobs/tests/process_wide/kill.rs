@@ -1,5 +1,5 @@
 //! A process that puts, replaces and deletes blobs is killed again and again. What it was told to be done is done, and
-//! what it was at is either done or not.
+//! what it was at is either done or not. And several such processes use one folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -94,6 +94,30 @@ pub(crate) fn nothing_is_lost() {
     assert_eq!(rest().count(), 0);
 }
 
+/// Others put, delete and sweep at the same time, and create and remove the same folders.
+pub(crate) fn several_processes_share_a_folder() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder: PathBuf = outer.path().join("blobs");
+    let blobs = open(&folder);
+    let start = || {
+        let mut putter = case_runner::itself("putter");
+        putter.env(FOLDER, &folder).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut putters: Vec<_> = (0..3).map(|_| start()).collect();
+    let begin = Instant::now();
+    let mut seen = 0;
+    while begin.elapsed() < Duration::from_secs(3) {
+        seen += event_loop::run(read_all(&blobs)).unwrap().len();
+        event_loop::run(blobs.remove_expired()).unwrap().unwrap();
+    }
+    for putter in &mut putters {
+        assert_eq!(putter.try_wait().unwrap(), None, "a putter has failed");
+        putter.kill().unwrap();
+        putter.wait().unwrap();
+    }
+    assert!(seen > 0);
+}
+
 /// Runs the putter for a moment; notes what it has done, and returns what it was at.
 fn run_and_kill(
     folder: &Path,
@@ -127,7 +151,8 @@ fn run_and_kill(
 async fn read_all(blobs: &Blobs) -> BTreeMap<String, Version> {
     let mut found = BTreeMap::new();
     for listed in blobs.list("", None, 100).await.unwrap() {
-        let blob = blobs.get(&listed.key, ..).await.unwrap().unwrap();
+        // It may have been deleted meanwhile.
+        let Some(blob) = blobs.get(&listed.key, ..).await.unwrap() else { continue };
         let bytes = blob.body.collect().await.unwrap().to_bytes();
         let version = Version::from_le_bytes(*bytes.first_chunk().unwrap());
         assert!(bytes == content(version), "{} is not whole", listed.key);

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     case_runner::main(
         &[
             ("killed_at_any_moment_nothing_is_lost", kill::nothing_is_lost, Success),
+            ("several_processes_share_a_folder", kill::several_processes_share_a_folder, Success),
             ("after_any_failed_call", limits::after_any_failed_call_nothing_is_half_there, Success),
             ("what_another_account_owns", limits::what_another_account_owns_is_named, Success),
             ("a_fork_has_connections_of_its_own", s3::a_fork_has_connections_of_its_own, Success),
