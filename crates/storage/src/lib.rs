@@ -44,6 +44,8 @@
 
 mod database_url;
 mod error;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod files;
 mod migrations;
 mod pauses;

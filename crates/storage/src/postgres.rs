@@ -22,7 +22,7 @@ use crate::error::{SqlError, StoreError};
 use crate::migrations::{Migration, Schema};
 use crate::params;
 use crate::pauses::Pauses;
-use crate::session::Session;
+use crate::session::{Session, next_statement};
 use crate::time::now;
 use crate::transaction::{Snapshot, Transaction};
 
@@ -190,6 +190,10 @@ impl Postgres {
     }
 
     async fn commit(&self, connection: PooledConnection, id: i64) -> Result<(), StoreError> {
+        if let Err(error) = next_statement() {
+            roll_back(connection).await;
+            return Err(error);
+        }
         match connection.batch_execute("COMMIT").await.map_err(StoreError::postgres) {
             Err(error) if error.is_disconnection() => {
                 drop(connection);
@@ -266,6 +270,7 @@ async fn begin<T>(
     how: &str,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
+    next_statement()?;
     tracing::trace!(sql = how, "Statement.");
     let (begun, done) = join(connection.batch_execute(how), work).await;
     begun.map_err(StoreError::postgres)?;

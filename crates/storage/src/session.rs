@@ -10,6 +10,15 @@ use crate::error::StoreError;
 use crate::row::Row;
 use crate::value::Value;
 
+#[cfg(feature = "faults")]
+pub(crate) use crate::faults::next_statement;
+
+/// Says whether a test wants the next statement to fail.
+#[cfg(not(feature = "faults"))]
+pub(crate) fn next_statement() -> Result<(), StoreError> {
+    Ok(())
+}
+
 /// A connection in a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Session<'a> {
@@ -41,6 +50,7 @@ impl Session<'_> {
         may_write: bool,
         each: impl FnMut(Row) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        next_statement()?;
         match self {
             Session::Sqlite(connection) => {
                 sqlite::query(connection, sql, parameters, may_write, each)
@@ -58,6 +68,7 @@ impl Session<'_> {
         sql: &str,
         parameters: &[Value<'_>],
     ) -> Result<u64, StoreError> {
+        next_statement()?;
         match self {
             Session::Sqlite(connection) => sqlite::execute(connection, sql, parameters),
             Session::Postgres(connection) => postgres::execute(connection, sql, parameters).await,
@@ -66,6 +77,7 @@ impl Session<'_> {
 
     /// Runs statements without parameters, separated by semicolons.
     pub(crate) async fn run(self, script: &str) -> Result<(), StoreError> {
+        next_statement()?;
         match self {
             Session::Sqlite(connection) => sqlite::run(connection, script),
             Session::Postgres(connection) => postgres::run(connection, script).await,

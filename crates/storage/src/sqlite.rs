@@ -38,8 +38,8 @@ use crate::error::{SqlError, StoreError};
 use crate::files::{Trust, refuse_replaceable};
 use crate::migrations::{self, Schema};
 use crate::pauses::Pauses;
-use crate::session::Session;
 use crate::session::refusal::{Refusal, broken, refusal};
+use crate::session::{Session, next_statement};
 use crate::transaction::{Snapshot, Transaction};
 
 /// After how many refusals to check whether the file system has locks at all.
@@ -80,6 +80,7 @@ impl Sqlite {
         look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = |connection: &mut Connection| {
+            next_statement()?;
             tracing::trace!(sql = "BEGIN", "Statement.");
             let transaction = connection.unchecked_transaction().map_err(refusal)?;
             // The first statement that reads takes the lock; from then on nothing is busy.
@@ -88,6 +89,7 @@ impl Sqlite {
                 .map_err(refusal)?;
             let snapshot = Snapshot::new(Session::Sqlite(&transaction));
             let found = snapshot.outcome(at_once(look(&snapshot)))?;
+            next_statement()?;
             transaction.commit().map_err(Refusal::broken)?;
             Ok(found)
         };
@@ -101,11 +103,13 @@ impl Sqlite {
         change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = |connection: &mut Connection| {
+            next_statement()?;
             tracing::trace!(sql = "BEGIN EXCLUSIVE", "Statement.");
             let exclusive = TransactionBehavior::Exclusive;
             let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
             let writing = Transaction::new(Session::Sqlite(&transaction));
             let changed = writing.outcome(at_once(change(&writing)))?;
+            next_statement()?;
             transaction.commit().map_err(Refusal::broken)?;
             Ok(changed)
         };

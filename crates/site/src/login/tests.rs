@@ -4,6 +4,7 @@
 
 mod account;
 mod cookies;
+mod faults;
 mod forgery;
 mod logging_in;
 mod on_postgres;
@@ -15,7 +16,7 @@ mod tool_tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -256,12 +257,15 @@ pub(super) fn store_in(folder: &Path) -> Store {
     login_in(folder).store()
 }
 
+/// A hash of [`PASSWORD`].
+static HASH: LazyLock<String> = LazyLock::new(|| Password::make_hash(PASSWORD).unwrap());
+
 /// A site whose password is in the store.
 fn set_up_site() -> Site {
     let site = Site::with(|_| {});
-    let hash = Password::make_hash(PASSWORD).unwrap();
+    let hash = HASH.as_str();
     let set = site.store();
-    let set = set.write(async |store| set_fact(store, facts::PASSWORD, Some(&hash)).await);
+    let set = set.write(async |store| set_fact(store, facts::PASSWORD, Some(hash)).await);
     block_on(set).unwrap();
     site
 }

@@ -44,6 +44,7 @@ pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);
+    database(&mut findings, &configuration);
     unfinished_copies(&mut findings, &configuration);
     listening(&mut findings, &configuration, site.is_some());
     match &site {
@@ -233,6 +234,11 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
                 "Set one with toolshed set-password; docs/login.md lists all ways.",
             ),
         },
+        Err(_) if configuration.settings.database.is_some() => findings.note(
+            SUBJECT,
+            "cannot tell whether the set-up page has set a password, because there is no database",
+            "See Database below.",
+        ),
         Err(error) => findings.note(
             SUBJECT,
             format!("cannot tell whether the set-up page has set a password: {error}"),
@@ -313,6 +319,24 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
             format!("{shown} cannot be created, so nobody can log in"),
             "Set data to a folder of yours.",
         ),
+    }
+}
+
+/// The database server, if the store is on one.
+fn database(findings: &mut Findings, configuration: &Configuration) {
+    const SUBJECT: &str = "Database";
+    if configuration.settings.database.is_none() {
+        return;
+    }
+    let store = application::login(&configuration.settings).store();
+    match event_loop::run(store.check()) {
+        Ok(Ok(())) => findings.ok(SUBJECT, "PostgreSQL responds."),
+        Ok(Err(error)) => findings.wrong(
+            SUBJECT,
+            format!("{error}"),
+            "Until then nobody can log in, and tools that store something do not work.",
+        ),
+        Err(error) => findings.wrong(SUBJECT, format!("cannot be checked: {error}"), "Try again."),
     }
 }
 
