@@ -29,13 +29,13 @@ fn guard() -> String {
 }
 
 /// As much of a browser as the login needs.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     running: &'a Running,
-    cookies: Vec<(String, String)>,
+    pub(crate) cookies: Vec<(String, String)>,
 }
 
 impl<'a> Browser<'a> {
-    fn new(running: &'a Running) -> Self {
+    pub(crate) fn new(running: &'a Running) -> Self {
         Browser { running, cookies: Vec::new() }
     }
 
@@ -57,7 +57,7 @@ impl<'a> Browser<'a> {
         response
     }
 
-    fn get(&mut self, path: &str) -> Response {
+    pub(crate) fn get(&mut self, path: &str) -> Response {
         self.send(Request::get(path))
     }
 
@@ -72,7 +72,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Loads the form at this path, fills it in and submits it.
-    fn log_in(&mut self, form: &str, password: &str) -> Response {
+    pub(crate) fn log_in(&mut self, form: &str, password: &str) -> Response {
         let to = format!("{}/login", self.running.base);
         let page = self.get(form);
         let field = |name: &str| field(&page, name);

@@ -8,6 +8,7 @@ mod browser;
 mod cases;
 mod crash;
 mod crowd;
+mod database;
 mod disconnects;
 mod echo;
 mod fault_injection;
