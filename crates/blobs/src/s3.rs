@@ -18,7 +18,7 @@
 //! | `body.rs` | what is read |
 //! | `expiring.rs` | what has expired, and what killed puts have left |
 //! | `client.rs`, `failure.rs` | requests, attempts, errors |
-//! | `pool.rs`, `tls.rs` | connections |
+//! | `pool.rs`, `wire.rs` | connections |
 
 mod body;
 mod client;
@@ -26,11 +26,12 @@ mod expiring;
 mod failure;
 mod part;
 mod pool;
-mod tls;
 mod upload;
+mod wire;
 
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +41,9 @@ use http_body_util::{BodyExt, Empty};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsContent;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use tls_client::Roots;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::rustls::ClientConfig;
 use url::Url;
 
 use crate::blob::{
@@ -355,14 +358,23 @@ fn origin(base: &Url, settings: &S3Settings) -> Result<(Origin, HeaderValue), Bl
     };
     let authority = authority.parse().map_err(|_| wrong("the endpoint's host cannot be used"))?;
     let tls = match base.scheme() {
-        "https" => {
-            Some(tls::configure(settings.certificates.as_deref()).map_err(BlobError::Settings)?)
-        }
+        "https" => Some(trust(settings.certificates.as_deref())?),
         _ => None,
     };
     // An IPv6 address has brackets in a URL only.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok((Origin { host, port, tls }, authority))
+}
+
+/// Trusts the authorities in a file, or the system's.
+fn trust(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, BlobError> {
+    let roots = authorities.map_or(Roots::System, |file| Roots::File(file.to_owned()));
+    let roots = roots.read().map_err(|problem| {
+        let problem = format!("the certificates of trusted authorities cannot be read ({problem})");
+        BlobError::Settings(problem)
+    })?;
+    let builder = tls_client::builder(tls_client::provider()).with_root_certificates(roots);
+    Ok(Arc::new(builder.with_no_client_auth()))
 }
 
 /// What to ask for.

@@ -30,7 +30,7 @@
 //! | `pool.rs`, `connection.rs` | what callers hold |
 //! | `shared.rs`, `back_off.rs` | who gets a connection, and when one is opened or closed |
 //! | `connector.rs`, `endpoint.rs` | opening one: hosts, addresses, login, what went wrong |
-//! | `tls.rs`, `certificate.rs` | TLS by rustls; channel binding |
+//! | `tls.rs`, `certificate.rs` | which certificates are accepted; channel binding |
 //! | `open.rs`, `wire.rs`, `statements.rs` | an open connection, its stream, and its prepared statements |
 //! | `settings.rs`, `url.rs` | the settings |
 //! | `error.rs` | errors for owners |

@@ -1,4 +1,4 @@
-//! TLS by rustls, with ring's cryptography.
+//! TLS: which certificates are accepted.
 //!
 //! tokio-postgres-rustls does the same, but brings tokio's sockets and timers.
 
@@ -8,77 +8,46 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tls_client::Roots;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring as ring_provider, verify_tls12_signature, verify_tls13_signature,
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
 };
 
 use crate::certificate::hash_for_channel_binding;
 use crate::error::PoolError;
-use crate::url::{Roots, Security};
+use crate::url::Security;
 use crate::wire::Wire;
 
 /// Returns the configuration for this kind of security; `None` for none. Reads the certificates of the authorities.
 pub(crate) fn configure(security: &Security) -> Result<Option<Arc<ClientConfig>>, PoolError> {
-    let provider = Arc::new(ring_provider::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for the default versions");
+    let provider = tls_client::provider();
+    let builder = tls_client::builder(Arc::clone(&provider));
+    let read = |roots: &Roots| roots.read().map_err(|problem| PoolError::Roots { problem });
     let lenient = |authorities| Arc::new(Lenient { authorities, provider: Arc::clone(&provider) });
     let builder = match security {
         Security::Plain => return Ok(None),
         Security::Unverified => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
         Security::Authority(file) => {
-            let roots = read_roots(&Roots::File(file.clone()))?;
+            let roots = read(&Roots::File(file.clone()))?;
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                     .build()
                     .expect("there are authorities, and no revocation lists");
             builder.dangerous().with_custom_certificate_verifier(lenient(Some(verifier)))
         }
-        Security::Name(roots) => builder.with_root_certificates(read_roots(roots)?),
+        Security::Name(roots) => builder.with_root_certificates(read(roots)?),
     };
     Ok(Some(Arc::new(builder.with_no_client_auth())))
-}
-
-/// Returns at least one authority. To read those of the system takes some 10 ms, once.
-fn read_roots(roots: &Roots) -> Result<Arc<RootCertStore>, PoolError> {
-    let failed = |problem| Err(PoolError::Roots { problem });
-    let (certificates, place) = match roots {
-        Roots::System => {
-            let found = rustls_native_certs::load_native_certs();
-            // One that cannot be read does not matter, unless there is no other.
-            let place = match found.errors.first() {
-                Some(error) => error.to_string(),
-                None => "the system has none".to_owned(),
-            };
-            (found.certs, place)
-        }
-        Roots::File(path) => {
-            let place = path.display().to_string();
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-            match read {
-                Ok(certificates) => (certificates, format!("{place} has none")),
-                Err(error) => return failed(format!("{place}: {error}")),
-            }
-        }
-    };
-    let mut store = RootCertStore::empty();
-    match store.add_parsable_certificates(certificates) {
-        (0, _) => failed(place),
-        _ => Ok(Arc::new(store)),
-    }
 }
 
 /// Accepts certificates for whatever name, of these authorities or of anybody. That the server has the certificate's
@@ -150,8 +119,7 @@ impl TlsConnect<Wire> for Handshake {
     fn connect(self, stream: Wire) -> Self::Future {
         Box::pin(async move {
             let config = self.config.ok_or(io::ErrorKind::Unsupported)?;
-            let name = ServerName::try_from(self.name).map_err(io::Error::other)?;
-            let inner = TlsConnector::from(config).connect(name, stream).await?;
+            let inner = tls_client::connect(stream, config, &self.name).await?;
             Ok(EncryptedStream { inner })
         })
     }

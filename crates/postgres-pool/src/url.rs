@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+use tls_client::Roots;
 use tokio_postgres::Config;
 use tokio_postgres::config::ChannelBinding;
 
@@ -50,15 +51,6 @@ pub(crate) enum Security {
     Authority(PathBuf),
     /// By TLS with a server that has a certificate for its name, signed by one of these authorities.
     Name(Roots),
-}
-
-/// The authorities that are trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Roots {
-    /// Those of the system.
-    System,
-    /// Those whose certificates are in this file (PEM).
-    File(PathBuf),
 }
 
 impl Target {

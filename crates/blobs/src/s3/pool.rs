@@ -16,7 +16,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::failure::Failure;
 use super::part::Part;
-use super::tls::Wire;
+use super::wire::Wire;
 use crate::CHUNK_BYTES;
 
 /// How long the look-up of the name may take, and then the connection to each address with its TLS handshake.

@@ -1,7 +1,6 @@
-//! TLS by rustls with ring's cryptography, and a stream with or without it. Knows nothing of HTTP or S3.
+//! A stream with or without TLS, with hyper's traits. Knows nothing of HTTP or S3.
 
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,32 +8,8 @@ use std::task::{Context, Poll, ready};
 use event_loop::net::Stream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-
-/// Returns a configuration that trusts the authorities in a file, or the system's. The error says what is wrong with
-/// them.
-pub(super) fn configure(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let (certificates, place) = match authorities {
-        Some(file) => {
-            let place = file.display().to_string();
-            let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-            (certificates.map_err(|error| format!("{place}: {error}"))?, place)
-        }
-        None => (rustls_native_certs::load_native_certs().certs, "the system".to_owned()),
-    };
-    let mut roots = RootCertStore::empty();
-    if roots.add_parsable_certificates(certificates).0 == 0 {
-        return Err(format!("{place} has no certificates of authorities"));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-}
+use tokio_rustls::rustls::ClientConfig;
 
 /// A connection to a server, in the clear or inside TLS, with hyper's traits.
 pub(super) enum Wire {
@@ -60,8 +35,7 @@ impl Wire {
         config: Arc<ClientConfig>,
         name: &str,
     ) -> io::Result<Wire> {
-        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let stream = Box::new(TlsConnector::from(config).connect(name, stream).await?);
+        let stream = Box::new(tls_client::connect(stream, config, name).await?);
         Ok(Wire::Encrypted { stream, buffer: vec![0; RECORD_BYTES].into() })
     }
 }
