@@ -59,6 +59,13 @@ pub enum StoreError {
     },
     /// The file that a copy was to replace is something else.
     NotACopy(PathBuf),
+    /// A file cannot take the place of the store.
+    NotRestorable {
+        /// Which.
+        file: PathBuf,
+        /// The reason: a sentence without a period.
+        why: String,
+    },
     /// A file in our folder belongs to another account.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
@@ -160,8 +167,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Damaged(found) => write!(
                 formatter,
-                "the store is damaged ({found}); put a file made by `toolshed backup` in its place, or remove \
-                 it to start over"
+                "the store is damaged ({found}); put a file made by `toolshed backup` in its place with `toolshed restore`, \
+                 or remove it to start over"
             ),
             StoreError::Full => formatter
                 .write_str("the disk or this account's quota is full; free some space"),
@@ -200,6 +207,9 @@ impl fmt::Display for StoreError {
                 "{} already exists and is not a copy of a store; choose another name",
                 file.display()
             ),
+            StoreError::NotRestorable { file, why } => {
+                write!(formatter, "{} cannot be restored: {why}", file.display())
+            }
             StoreError::Foreign(file) => write!(
                 formatter,
                 "{} does not belong to the same account as its folder, which may not have put it there; remove it",

@@ -74,6 +74,7 @@ pub use files::{Trust, close_folder_of, private_folder_of};
 pub use migrations::{Migration, Schema};
 use postgres::Postgres;
 pub use row::{FromRow, Row};
+pub use sqlite::REPLACED as REPLACED_SUFFIX;
 use sqlite::Sqlite;
 pub use sqlite::copy::Unfinished;
 pub use statistics::{Rows, SchemaStatistics, Statistics, TableStatistics};
@@ -228,7 +229,8 @@ impl Store {
         })
     }
 
-    /// Checks that the store is intact, by reading all of it.
+    /// Checks that the store is intact, by reading all of it. A file is copied for that, so that others can go on writing
+    /// meanwhile: it needs room for a second one beside it.
     ///
     /// # Errors
     ///
@@ -253,6 +255,24 @@ impl Store {
     pub async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         match &*self.engine {
             Engine::Sqlite(engine) => engine.back_up(target).await,
+            Engine::Postgres(_) => Err(StoreError::NotAFile),
+        }
+    }
+
+    /// Puts a file that [`back_up`](Store::back_up) has written in the place of the store, atomically; other processes
+    /// that use it notice. Returns where the store that was replaced is kept, until the next time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotRestorable`] if the file is not a store, damaged, or of a newer program than one with these
+    /// schemas (`known`); as [`Store::write`]. The store is unchanged then.
+    pub async fn restore(
+        &self,
+        backup: &Path,
+        known: &[Schema],
+    ) -> Result<Option<PathBuf>, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.restore(backup, known).await,
             Engine::Postgres(_) => Err(StoreError::NotAFile),
         }
     }

@@ -13,29 +13,30 @@
 //! - The connection belongs to one process. After a fork it is leaked, not closed, and opened again.
 //! - A file that replaced ours (a restored backup) is noticed and opened.
 //!
-//! Opening is in `sqlite/open.rs`, migrating in `migrate.rs`, copies in `copy.rs`; how statements are run and what
+//! Opening is in `sqlite/open.rs`, migrating in `migrate.rs`, copies in `copy.rs`, putting one in place in `restore.rs`; how statements are run and what
 //! SQLite's errors mean is in `session/`.
 
 pub(crate) mod copy;
 mod migrate;
 mod open;
+mod restore;
 
+use std::fs::File;
 use std::future::Future;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use atomic_file::FileIdentity;
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use event_loop::time::pause;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
-use crate::files::{Trust, refuse_replaceable};
+use crate::files::{Trust, private_folder_of, refuse_replaceable};
 use crate::migrations::{self, Schema};
 use crate::pauses::Pauses;
 use crate::session::refusal::{Refusal, broken, refusal};
@@ -44,6 +45,9 @@ use crate::transaction::{Snapshot, Transaction};
 
 /// After how many refusals to check whether the file system has locks at all.
 const REFUSALS_BEFORE_DOUBT: u32 = 6;
+
+/// The suffix of the file that was replaced last.
+pub const REPLACED: &str = "-replaced";
 
 /// A store in a file. Opened when it is first used.
 pub(crate) struct Sqlite {
@@ -79,14 +83,9 @@ impl Sqlite {
         schema: Option<Schema>,
         look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let attempt = |connection: &mut Connection| {
+        let attempt = |open: &mut Open| {
             next_statement()?;
-            tracing::trace!(sql = "BEGIN", "Statement.");
-            let transaction = connection.unchecked_transaction().map_err(refusal)?;
-            // The first statement that reads takes the lock; from then on nothing is busy.
-            transaction
-                .query_row("SELECT count(*) FROM sqlite_schema WHERE 0", [], |_| Ok(()))
-                .map_err(refusal)?;
+            let transaction = begin_read(&open.connection)?;
             let snapshot = Snapshot::new(Session::Sqlite(&transaction));
             let found = snapshot.outcome(at_once(look(&snapshot)))?;
             next_statement()?;
@@ -102,11 +101,16 @@ impl Sqlite {
         schema: Schema,
         change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let attempt = |connection: &mut Connection| {
+        let attempt = |open: &mut Open| {
             next_statement()?;
             tracing::trace!(sql = "BEGIN EXCLUSIVE", "Statement.");
             let exclusive = TransactionBehavior::Exclusive;
-            let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
+            let begun = open.connection.transaction_with_behavior(exclusive);
+            let transaction = begun.map_err(refusal)?;
+            // Replaced before the lock was had: what is written to the old file would be lost.
+            if open.file != FileIdentity::of(&self.file) {
+                return Err(Refusal::Busy);
+            }
             let writing = Transaction::new(Session::Sqlite(&transaction));
             let changed = writing.outcome(at_once(change(&writing)))?;
             next_statement()?;
@@ -144,38 +148,99 @@ impl Sqlite {
 
     /// Reads every page and every index of the file; [`StoreError::Damaged`] if something is wrong with it.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        let attempt = |connection: &mut Connection| {
-            let check = "PRAGMA integrity_check(1)";
-            connection.query_row(check, [], |row| row.get(0)).map_err(refusal)
-        };
-        let found: String = self.attempts(None, attempt).await?;
-        if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
+        self.copy().await.map(drop)
     }
 
     /// Writes one consistent copy of the file to `target`.
     pub(crate) async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
         refuse_replaceable(target)?;
         copy::refuse_other_files(target)?;
+        self.copy().await?.put(target)
+    }
+
+    /// Puts what [`back_up`](Self::back_up) has written in the place of the file, and returns where that is now.
+    pub(crate) async fn restore(
+        &self,
+        backup: &Path,
+        known: &[Schema],
+    ) -> Result<Option<PathBuf>, StoreError> {
+        private_folder_of(&self.file, self.trust)?;
+        restore::refuse_unsuitable(backup, &self.file)?;
+        copy::remove_unfinished(&self.file);
+        let copy = copy::Copy::beside(&self.file)?;
+        restore::fill(&copy, backup, &self.file)?;
+        restore::examine(&copy, backup, known)?;
+        self.replace(copy, REPLACED).await
+    }
+
+    /// Puts a complete copy in the place of the file, which gets a name with this suffix. Processes that use the file
+    /// notice. At every moment, one of the two is there.
+    async fn replace(&self, copy: copy::Copy, suffix: &str) -> Result<Option<PathBuf>, StoreError> {
+        let started = Instant::now();
+        let mut can_roll_back = true;
+        while self.file.exists() {
+            // Or its end would release the lock on the file.
+            *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            if let Some(lock) = restore::Lock::on(&self.file)? {
+                if !can_roll_back || !restore::has_journal(&self.file) {
+                    let kept = restore::with_suffix(&self.file, suffix);
+                    lock.replace(&copy, &kept)?;
+                    pause(restore::SETTLES).await;
+                    return Ok(Some(kept));
+                }
+                // A killed process has left it. It belongs to this file.
+                drop(lock);
+                let rolled_back = self.read(None, async |_| Ok(())).await;
+                can_roll_back = matches!(rolled_back, Ok(()) | Err(StoreError::Busy));
+            }
+            if started.elapsed() >= PATIENCE {
+                return Err(StoreError::Busy);
+            }
+            pause(restore::TRIES_EVERY).await;
+        }
+        restore::put_new(&copy, &self.file)?;
+        Ok(None)
+    }
+
+    /// Makes a copy of the file as it is at one moment, and checks it: that takes longer than to make it, and nobody has
+    /// to wait for it.
+    async fn copy(&self) -> Result<copy::Copy, StoreError> {
         // Opening the store creates the folder.
         self.attempts(None, |_| Ok(())).await?;
         copy::remove_unfinished(&self.file);
         let copy = copy::Copy::beside(&self.file)?;
-        let path = copy.path();
-        let attempt = |connection: &mut Connection| {
-            copy.remove().map_err(Refusal::Failed)?;
-            // As bytes: a path need not be UTF-8.
-            let path = ToSqlOutput::Borrowed(ValueRef::Text(path.as_os_str().as_bytes()));
-            connection.execute("VACUUM INTO ?1", [path]).map_err(refusal).map(drop)
+        let failed = |error| StoreError::file(&self.file, error);
+        // From disk to disk while others go on writing; so that what is left to do with the lock, which readers have
+        // and writers wait for, is to compare in memory. SQLite's own means hold it longer: a copy page by page starts
+        // over whenever somebody writes, and VACUUM takes ten times as long.
+        let store = File::open(&self.file).map_err(failed)?;
+        copy.follow(&store).map_err(failed)?;
+        drop(store);
+        let attempt = |open: &mut Open| {
+            // Closing it releases all locks of this process, so it is closed after the transaction.
+            let store = File::open(&self.file).map_err(failed)?;
+            let is_same = store.metadata().is_ok_and(|it| open.file == Some((&it).into()));
+            let transaction = begin_read(&open.connection)?;
+            let journal = "PRAGMA journal_mode";
+            let journal: String =
+                transaction.query_row(journal, [], |row| row.get(0)).map_err(refusal)?;
+            // In WAL mode, which another program may have switched to and keep, not all is in the file.
+            if !is_same || journal == "wal" {
+                return Err(Refusal::Busy);
+            }
+            copy.follow(&store).map_err(failed)?;
+            transaction.commit().map_err(Refusal::broken)
         };
         self.attempts(None, attempt).await?;
-        copy.put(target)
+        copy.check()?;
+        Ok(copy)
     }
 
     /// Repeats an attempt until it gets the lock. The tables of the schema are there first.
     async fn attempts<T>(
         &self,
         schema: Option<Schema>,
-        attempt: impl Fn(&mut Connection) -> Result<T, Refusal>,
+        attempt: impl Fn(&mut Open) -> Result<T, Refusal>,
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let (mut refusals, mut pauses) = (0, Pauses::new());
@@ -200,7 +265,7 @@ impl Sqlite {
     fn with_connection<T>(
         &self,
         schema: Option<Schema>,
-        work: impl FnOnce(&mut Connection) -> Result<T, Refusal>,
+        work: impl FnOnce(&mut Open) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let mut open = match self.open.try_lock() {
             Ok(open) => open,
@@ -230,7 +295,7 @@ impl Sqlite {
                 closed.insert(Open { pid, file, connection, schemas: Vec::new() })
             }
         };
-        let done = current.prepare(schema).and_then(|()| work(&mut current.connection));
+        let done = current.prepare(schema).and_then(|()| work(current));
         if matches!(&done, Err(Refusal::Failed(error)) if !error.is_constraint()) {
             // A file that SQLite cannot open for writing at that moment stays read-only.
             *open = None;
@@ -250,6 +315,16 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// Begins a transaction that reads.
+fn begin_read(connection: &Connection) -> Result<rusqlite::Transaction<'_>, Refusal> {
+    tracing::trace!(sql = "BEGIN", "Statement.");
+    let transaction = connection.unchecked_transaction().map_err(refusal)?;
+    // The first statement that reads takes the lock; from then on nothing is busy.
+    let take = "SELECT count(*) FROM sqlite_schema WHERE 0";
+    transaction.query_row(take, [], |_| Ok(())).map_err(refusal)?;
+    Ok(transaction)
 }
 
 /// Returns the tables that a schema consists of, in the order in which they are created.

@@ -9,6 +9,7 @@ pub(crate) mod hash_password;
 pub(crate) mod install;
 pub(crate) mod launched;
 pub(crate) mod request;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod set_password;
 pub(crate) mod settings;

@@ -44,6 +44,7 @@ pub(crate) enum Command {
                       printf %s 'my long password' | toolshed hash-password")]
     HashPassword,
     Backup(Backup),
+    Restore(Restore),
     Store(Store),
     Completions(Completions),
 }
@@ -122,10 +123,22 @@ pub(crate) struct SettingsFlags {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Works while the site is in use. The copy contains secrets; its mode is 600.\n\
-                  To restore it, put it in place of data/toolshed.db."
+                  Restore it with toolshed restore."
 )]
 pub(crate) struct Backup {
     /// Where to write it; replaced atomically.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Put a backup in the place of what the site stores.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works while the site is in use; running processes notice. What was there is kept\n\
+                  as data/toolshed.db-replaced until the next time."
+)]
+pub(crate) struct Restore {
+    /// A file made by toolshed backup; it stays where it is.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
@@ -167,6 +180,7 @@ impl Flags {
                 | Command::SetPassword
                 | Command::HashPassword
                 | Command::Backup(_)
+                | Command::Restore(_)
                 | Command::Store(_)
                 | Command::Completions(_),
             )

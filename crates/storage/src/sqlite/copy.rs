@@ -1,18 +1,20 @@
 //! A copy of the store while it is being written, and what a killed backup has left behind.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atomic_file::{Durability, folder_of};
+use rusqlite::Connection;
 use rustix::fs::FlockOperation::NonBlockingLockExclusive;
 use rustix::fs::flock;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::error::StoreError;
+use crate::session::refusal::broken;
 
 /// How the names of the folders start.
 const PREFIX: &str = ".copy.";
@@ -51,14 +53,33 @@ impl Copy {
         self.folder.path().join("copy.db")
     }
 
-    /// Removes what an attempt has left: SQLite refuses to overwrite it.
-    pub(super) fn remove(&self) -> Result<(), StoreError> {
-        match fs::remove_file(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::file(&self.path(), error))
+    /// Makes it the same as a file that others may be changing meanwhile: byte for byte only if they do not. What is the
+    /// same already is not written again.
+    pub(super) fn follow(&self, store: &File) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let copy = options.open(self.path())?;
+        let mut blocks = [vec![0; BLOCK], vec![0; BLOCK]];
+        let mut at = 0;
+        loop {
+            let [new, old] = &mut blocks;
+            let (read, found) = (read_block(store, new, at)?, read_block(&copy, old, at)?);
+            if new[..read] != old[..found] {
+                copy.write_all_at(&new[..read], at)?;
             }
-            _ => Ok(()),
+            at += read as u64;
+            if read < BLOCK {
+                return copy.set_len(at);
+            }
         }
+    }
+
+    /// Reads all of it; [`StoreError::Damaged`] if something is wrong with it.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let copy = Connection::open(self.path()).map_err(broken)?;
+        let check = "PRAGMA integrity_check(1)";
+        let found: String = copy.query_row(check, [], |row| row.get(0)).map_err(broken)?;
+        if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
     }
 
     /// Moves it to `target`, private to this account.
@@ -70,6 +91,23 @@ impl Copy {
         })
         .map_err(|error| StoreError::file(target, error))
     }
+}
+
+/// How much is compared at a time.
+const BLOCK: usize = 1 << 20;
+
+/// Fills the buffer as far as there is something in the file.
+fn read_block(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// A copy that was left behind.

@@ -39,6 +39,22 @@ pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> Result<(),
     transaction.commit().map_err(Refusal::broken)
 }
 
+/// Refuses a store of a program that is newer than this one. Returns whether it is a store at all.
+pub(super) fn refuse_unknown(connection: &Connection, known: &[Schema]) -> Result<bool, Refusal> {
+    if has_table(connection)? {
+        for schema in known {
+            at_once(schema.are_applied(&Snapshot::new(Session::Sqlite(connection))))?;
+        }
+        return Ok(true);
+    }
+    for &schema in known.iter().filter(|schema| schema.name == FIRST_SCHEMA) {
+        earlier(connection, schema)?;
+    }
+    let id = "PRAGMA application_id";
+    let id: i32 = connection.query_row(id, [], |row| row.get(0)).map_err(refusal)?;
+    Ok(id == APPLICATION_ID)
+}
+
 /// Returns how many migrations were applied if that was before there was a table of them.
 fn earlier(transaction: &Connection, schema: Schema) -> Result<usize, Refusal> {
     let version = "PRAGMA user_version";

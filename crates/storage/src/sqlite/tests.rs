@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
-use crate::testing::{block_on, store_at};
+use crate::testing::{FACTS, block_on, store_at};
 use crate::{Migration, Store, Unfinished, params};
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -102,7 +103,7 @@ fn an_unreadable_disk_is_not_a_damaged_store() {
         Refusal::Busy => "busy".to_owned(),
     };
     // Reading the address space at 0 is EIO (proc(5)), and there is no such file.
-    let memory = fs::File::open("/proc/self/mem").unwrap();
+    let memory = File::open("/proc/self/mem").unwrap();
     assert!(std::os::unix::fs::FileExt::read_at(&memory, &mut [0], 0).is_err());
     let text = said(corrupt());
     assert!(text.contains("os error 5") && !text.contains("remove"), "{text}");
@@ -328,7 +329,7 @@ fn leftovers_of_killed_backups_are_removed_by_the_next() {
         fs::create_dir(data.join(name)).unwrap();
         fs::write(data.join(name).join("copy.db"), [0; 1000]).unwrap();
         fs::write(data.join(name).join("copy.db-journal"), [0; 24]).unwrap();
-        let made = fs::File::open(data.join(name)).unwrap();
+        let made = File::open(data.join(name)).unwrap();
         made.set_modified(hours_ago(1)).unwrap();
         made
     };
@@ -357,7 +358,7 @@ fn an_unfinished_copy_is_locked() {
     put(&store, "a", "1").unwrap();
     let copy = copy::Copy::beside(file(&store)).unwrap();
     let making = copy.path();
-    let making = fs::File::open(making.parent().unwrap()).unwrap();
+    let making = File::open(making.parent().unwrap()).unwrap();
     making.set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(store.unfinished_copies(), []);
     let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
@@ -575,6 +576,35 @@ fn a_replaced_file_is_noticed() {
     assert_eq!(names(&store).unwrap(), BTreeSet::from(["a".to_owned()]));
     put(&store, "c", "3").unwrap();
     assert_eq!(names(&store_at(file(&store))).unwrap().len(), 2);
+}
+
+/// What was written before a restore is in the file that was replaced, and what comes after it in the new one; neither is
+/// damaged, although processes are in the middle of their writes.
+#[test]
+fn a_restore_loses_no_write_of_processes_that_go_on() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let backup = folder.path().join("backup.db");
+    block_on(store.back_up(&backup)).unwrap();
+    for round in 0..2_usize {
+        let start = |number| Writer::start(file(&store), 10 * round + number);
+        let mut writers: Vec<_> = (0..2).map(start).collect();
+        let mut acknowledged: BTreeSet<_> =
+            writers.iter_mut().map(|writer| writer.read_name().unwrap()).collect();
+        let kept = event_loop::run(store.restore(&backup, &[FACTS])).unwrap().unwrap().unwrap();
+        // Each is killed in the middle of a write; its journal is rolled back.
+        acknowledged.extend(writers.into_iter().flat_map(Writer::kill));
+        let replaced = store_at(&kept);
+        for store in [&store, &replaced] {
+            block_on(store.check()).unwrap();
+        }
+        let (old, new) = (names(&replaced).unwrap(), names(&store).unwrap());
+        assert_eq!(old.intersection(&new).collect::<Vec<_>>(), ["a"], "{round}");
+        let all = old.union(&new).cloned().collect();
+        let lost: Vec<_> = acknowledged.difference(&all).collect();
+        assert!(lost.is_empty(), "{round}: {lost:?}");
+        assert!(acknowledged.iter().any(|name| new.contains(name)), "{round}");
+    }
 }
 
 /// 30 processes write, are killed at random moments and restarted: everything they reported as written is there.

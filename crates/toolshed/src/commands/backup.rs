@@ -9,7 +9,7 @@ use site::storage::Trust;
 use super::valid_settings;
 use crate::application;
 use crate::config::{self, CommandLine, Configuration};
-use crate::installation::{KEY, STORE_JOURNAL, STORE_SHM, STORE_WAL, default_log};
+use crate::installation::{KEY, STORE_JOURNAL, STORE_REPLACED, STORE_SHM, STORE_WAL, default_log};
 use crate::report::{self, Failure};
 
 /// Writes the copy.
@@ -33,10 +33,7 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
                 "The site creates it when it first stores something; set data if it is elsewhere.",
             ));
     }
-    let copied = event_loop::run(async {
-        store.check().await?;
-        store.back_up(target).await
-    });
+    let copied = event_loop::run(store.back_up(target));
     copied
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("No backup was made: {error}.")))?;
@@ -47,10 +44,9 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
 fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();
-    let beside_the_store = store
-        .file()
-        .into_iter()
-        .flat_map(|file| [STORE_JOURNAL, STORE_WAL, STORE_SHM].map(|entry| entry.beside(file)));
+    let beside_the_store = store.file().into_iter().flat_map(|file| {
+        [STORE_JOURNAL, STORE_WAL, STORE_SHM, STORE_REPLACED].map(|entry| entry.beside(file))
+    });
     let settings = &configuration.settings;
     let others = [
         login.set_up_file,

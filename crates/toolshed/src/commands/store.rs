@@ -44,7 +44,7 @@ fn check(store: &Store, place: &str) -> Result<(), Failure> {
 }
 
 /// Everything that this program keeps in its store.
-fn schemas(store: &Store) -> Vec<Schema> {
+pub(super) fn schemas(store: &Store) -> Vec<Schema> {
     let of_tools = tools::TABLE.iter().map(site::Tool::schema);
     std::iter::once(store.schema()).chain(of_tools).collect()
 }

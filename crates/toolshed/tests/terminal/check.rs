@@ -274,7 +274,7 @@ fn problems_are_reported_with_a_cure() {
             },
             "Login",
             0,
-            "note Login cannot tell whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place, or remove it to start over.\nHint: Open the site, which repairs what a killed process left behind, then check again.",
+            "note Login cannot tell whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place with `toolshed restore`, or remove it to start over.\nHint: Open the site, which repairs what a killed process left behind, then check again.",
         ),
         (
             "no address of its own, started by a web server",

@@ -452,11 +452,21 @@ fn a_copy_is_made_while_the_site_is_in_use() {
 
     // Restored while the site is in use, it takes effect: it has the session, and none created after it.
     let (_, later) = log_in(&running, PASSWORD, &[]);
-    fs::rename(&copy, installation.path().join("data/toolshed.db")).unwrap();
+    let (code, text) = installation.run(&["restore", "copy.db"], &[]);
+    let expected = "Restored HOME/data/toolshed.db from copy.db.\n\
+                    The one before is kept as HOME/data/toolshed.db-replaced, until the next time.\n\
+                    To undo this: toolshed restore HOME/data/toolshed.db-replaced\n";
+    assert_eq!((code, text.as_str()), (0, expected));
     let ask =
         |cookie: &str| running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", cookie)]);
     assert!(ask(&session).starts_with("Status: 200"));
-    assert!(ask(&later.unwrap()).starts_with("Status: 401"));
+    let later = later.unwrap();
+    assert!(ask(&later).starts_with("Status: 401"));
+    // And back again.
+    let kept = installation.path().join("data/toolshed.db-replaced");
+    let (code, text) = installation.run(&["restore", kept.to_str().unwrap()], &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(ask(&later).starts_with("Status: 200"));
 }
 
 #[test]

@@ -94,6 +94,7 @@ Commands:
   set-password   Set the owner's password in toolshed.toml
   hash-password  Print the line that sets the owner's password in toolshed.toml
   backup         Back up what the site stores
+  restore        Put a backup in the place of what the site stores
   store          Show where the store is, how large, and what is in it
   completions    Print completions for a shell
 
@@ -262,7 +263,24 @@ Options:
   -h, --help           Print help
 
 Works while the site is in use. The copy contains secrets; its mode is 600.
-To restore it, put it in place of data/toolshed.db.
+Restore it with toolshed restore.
+",
+    ),
+    (
+        &["restore"],
+        "Put a backup in the place of what the site stores
+
+Usage: toolshed restore [OPTIONS] <FILE>
+
+Arguments:
+  <FILE>  A file made by toolshed backup; it stays where it is
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Works while the site is in use; running processes notice. What was there is kept
+as data/toolshed.db-replaced until the next time.
 ",
     ),
     (

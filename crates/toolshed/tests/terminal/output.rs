@@ -24,6 +24,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["request", "GET", "/healthz"], ""),
     (&["request", "GET", "/"], ""),
     (&["backup", "copy.db"], ""),
+    (&["restore", "other.db"], ""),
     (&["store"], ""),
     (&["store", "check"], ""),
 ];
@@ -38,6 +39,7 @@ const FAILING: &[(&[&str], i32)] = &[
     (&["install", "no-such-file"], 1),
     (&["request", "GET", "/nowhere"], 4),
     (&["backup", "nowhere/copy.db"], 1),
+    (&["restore", "nowhere/copy.db"], 1),
 ];
 
 /// An installation in which each of them succeeds, or fails for its own reason.
@@ -49,6 +51,8 @@ fn installation() -> Installation {
     // An empty store.
     std::fs::create_dir(installation.path().join("data")).unwrap();
     installation.write("data/toolshed.db", "");
+    let other = rusqlite::Connection::open(installation.path().join("other.db")).unwrap();
+    other.pragma_update(None, "application_id", 0x7368_6564).unwrap();
     installation
 }
 

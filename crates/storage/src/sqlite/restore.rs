@@ -1,0 +1,193 @@
+//! Puts a copy in the place of a store that other processes use.
+//!
+//! The order makes it safe to be killed at any moment: the copy is complete, checked and on disk; the store is locked as
+//! SQLite locks it to write, so that nobody reads or writes and its journal is empty (or SQLite would roll it back into
+//! the copy); the store gets a second name; the copy gets the store's.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use atomic_file::{FileIdentity, folder_of, foreign_owner};
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::io::Errno;
+
+use super::copy::Copy;
+use super::migrate;
+use crate::error::StoreError;
+use crate::migrations::Schema;
+use crate::session::refusal::{Refusal, broken};
+
+/// How long the replaced file stays locked: a process that found the old file before it was replaced gets no lock on it,
+/// and looks again. Nobody waits for that.
+pub(super) const SETTLES: Duration = Duration::from_millis(500);
+
+/// How often the lock is tried. On a busy site it is free only for moments.
+pub(super) const TRIES_EVERY: Duration = Duration::from_millis(1);
+
+/// What SQLite keeps beside a file.
+const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// Refuses what cannot be a backup by looking at it from outside.
+pub(super) fn refuse_unsuitable(backup: &Path, store: &Path) -> Result<(), StoreError> {
+    let refused = |why: String| Err(StoreError::NotRestorable { file: backup.to_owned(), why });
+    let found = match fs::metadata(backup) {
+        Ok(found) => found,
+        Err(error) => return refused(error.to_string()),
+    };
+    if !found.is_file() {
+        return refused("it is not a regular file".to_owned());
+    }
+    if FileIdentity::of(store) == Some(FileIdentity::from(&found)) {
+        return refused("it is the store itself".to_owned());
+    }
+    match foreign_owner(backup, &found) {
+        Ok(None) => {}
+        Ok(Some(owner)) => return refused(owner.to_string()),
+        Err(error) => return refused(error.to_string()),
+    }
+    if has_journal(backup) {
+        let why = "it is in use or was left incomplete (there is a journal beside it); make the backup with \
+                   `toolshed backup`";
+        return refused(why.to_owned());
+    }
+    Ok(())
+}
+
+/// Returns whether there are changes beside a file that are not in it yet, or have to be rolled back.
+pub(super) fn has_journal(file: &Path) -> bool {
+    let journals = [BESIDE[0], BESIDE[1]].map(|suffix| with_suffix(file, suffix));
+    journals.iter().any(|journal| fs::metadata(journal).is_ok_and(|found| found.len() > 0))
+}
+
+/// Copies the backup, private to the account of the store.
+pub(super) fn fill(copy: &Copy, backup: &Path, store: &Path) -> Result<(), StoreError> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(backup);
+    let mut opened = opened.map_err(|error| StoreError::NotRestorable {
+        file: backup.to_owned(),
+        why: error.to_string(),
+    })?;
+    let path = copy.path();
+    let filled = File::create_new(&path).and_then(|mut file| {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        io::copy(&mut opened, &mut file)?;
+        let like = fs::metadata(store).or_else(|_| fs::metadata(folder_of(store)))?;
+        // Root restores on behalf of the account.
+        if file.metadata()?.uid() != like.uid() {
+            fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        }
+        file.sync_all()
+    });
+    filled.map_err(|error| StoreError::file(&path, error))
+}
+
+/// Refuses what is not a store, not intact or of a newer program.
+pub(super) fn examine(copy: &Copy, backup: &Path, known: &[Schema]) -> Result<(), StoreError> {
+    let refused =
+        |why: &str| Err(StoreError::NotRestorable { file: backup.to_owned(), why: why.to_owned() });
+    match copy.check() {
+        Err(StoreError::Damaged(found)) => return refused(&format!("it is damaged ({found})")),
+        checked => checked?,
+    }
+    let connection = Connection::open(copy.path()).map_err(broken)?;
+    let known = migrate::refuse_unknown(&connection, known).and_then(|is_store| {
+        // So that its pages are all there is to it: a foreign program may have switched to WAL.
+        connection.execute_batch("PRAGMA journal_mode = DELETE").map_err(Refusal::broken)?;
+        Ok(is_store)
+    });
+    match known {
+        Ok(true) => Ok(()),
+        Ok(false) => refused("it is not a copy of a store"),
+        Err(Refusal::Failed(error)) => refused(&error.to_string()),
+        Err(Refusal::Busy) => Err(StoreError::Busy),
+    }
+}
+
+/// Gives a copy its name where nothing is.
+pub(super) fn put_new(copy: &Copy, store: &Path) -> Result<(), StoreError> {
+    let put = || {
+        // What is left of a store that was removed does not belong to this one.
+        for suffix in BESIDE {
+            remove(&with_suffix(store, suffix))?;
+        }
+        fs::rename(copy.path(), store)?;
+        sync(folder_of(store));
+        Ok(())
+    };
+    put().map_err(|error| StoreError::file(store, error))
+}
+
+/// The lock of a process that writes: nobody else reads or writes.
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Locks a store; `None` while another process has a lock. There must be no connection to it in this process.
+    pub(super) fn on(path: &Path) -> Result<Option<Lock>, StoreError> {
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path);
+        let file = opened.map_err(|error| StoreError::file(path, error))?;
+        // All bytes, so also those that SQLite locks.
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) => return Ok(None),
+            Err(_) => return Err(StoreError::NoLocks(folder_of(path).to_owned())),
+        }
+        let found = file.metadata().map_err(|error| StoreError::file(path, error))?;
+        let is_current = FileIdentity::of(path) == Some(FileIdentity::from(&found));
+        Ok(is_current.then(|| Lock { file, path: path.to_owned() }))
+    }
+
+    /// Lets a copy take the place of the locked file, which is kept under another name. Opens no other descriptor of the
+    /// file: closing it would release the lock.
+    pub(super) fn replace(&self, copy: &Copy, kept: &Path) -> Result<(), StoreError> {
+        let replace = || {
+            for suffix in BESIDE {
+                remove(&with_suffix(kept, suffix))?;
+            }
+            let second = copy.path().with_extension("kept");
+            if fs::hard_link(&self.path, &second).is_err() {
+                // A file system without second names.
+                io::copy(&mut &self.file, &mut File::create_new(&second)?)?;
+                fs::set_permissions(&second, Permissions::from_mode(0o600))?;
+            }
+            fs::rename(&second, kept)?;
+            for suffix in BESIDE {
+                // Only if the store is damaged, and SQLite could not roll it back.
+                let beside = with_suffix(&self.path, suffix);
+                if fs::metadata(&beside).is_ok_and(|found| found.len() > 0) {
+                    fs::rename(beside, with_suffix(kept, suffix))?;
+                }
+            }
+            fs::rename(copy.path(), &self.path)?;
+            sync(folder_of(&self.path));
+            Ok(())
+        };
+        replace().map_err(|error| StoreError::file(&self.path, error))
+    }
+}
+
+pub(super) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(file);
+    path.push(suffix);
+    path.into()
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) {
+    // Some file systems cannot sync a folder; the content is safe anyway.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+}

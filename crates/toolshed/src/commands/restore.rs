@@ -1,0 +1,31 @@
+//! `toolshed restore FILE`: puts a backup in the place of the store, while the site is in use.
+
+use std::path::Path;
+
+use site::LoginSettings;
+use site::storage::Trust;
+
+use super::{store, valid_settings};
+use crate::application;
+use crate::config::CommandLine;
+use crate::report::{self, Failure};
+
+pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failure> {
+    let configuration = valid_settings(command_line)?;
+    let login = application::login(&configuration.settings);
+    let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
+    let known = store::schemas(&store);
+    let replaced = event_loop::run(store.restore(backup, &known))
+        .map_err(Failure::refused)?
+        .map_err(|error| Failure::refused(format!("Nothing was restored: {error}.")))?;
+    let place = store.file().unwrap_or(Path::new("the store")).display();
+    let mut said = format!("Restored {place} from {}.\n", backup.display());
+    if let Some(replaced) = replaced {
+        let replaced = replaced.display();
+        said += &format!(
+            "The one before is kept as {replaced}, until the next time.\n\
+             To undo this: toolshed restore {replaced}\n"
+        );
+    }
+    report::print(&said)
+}
