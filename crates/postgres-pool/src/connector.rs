@@ -62,7 +62,7 @@ impl Connector {
     /// Closes a connection; if it is executing a statement, that is cancelled first. Returns when the connection is
     /// closed, after [`MAX_CLOSING`] at the latest.
     pub(crate) async fn close(&self, open: Open) {
-        let Open { client, statements, endpoint, task, is_leaving } = open;
+        let Open { client, statements, endpoint, task, is_leaving, inbox: _ } = open;
         let token = client.cancel_token();
         drop((client, statements));
         // Without a statement in flight, the connection takes its leave when it is polled next.
@@ -160,7 +160,7 @@ impl Connector {
     }
 
     /// Says what went wrong. tokio-postgres tells kinds of errors apart only by their text, which the tests check.
-    fn failure(&self, endpoint: &Endpoint, error: &tokio_postgres::Error) -> PoolError {
+    pub(crate) fn failure(&self, endpoint: &Endpoint, error: &tokio_postgres::Error) -> PoolError {
         let address = endpoint.to_string();
         let user = || self.settings.target.login.get_user().unwrap_or_default().to_owned();
         let Some(refusal) = error.as_db_error() else {

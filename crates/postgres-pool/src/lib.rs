@@ -46,6 +46,7 @@ mod connection;
 mod connector;
 mod endpoint;
 mod error;
+mod listener;
 mod open;
 mod pool;
 mod settings;
@@ -59,5 +60,6 @@ pub use tokio_postgres;
 
 pub use connection::PooledConnection;
 pub use error::PoolError;
+pub use listener::Listener;
 pub use pool::Pool;
 pub use settings::Settings;

@@ -1,13 +1,15 @@
 //! An open connection: its client, and the task that moves its bytes.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_loop::Task;
-use tokio_postgres::{Client, Connection, Error, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
 
 use crate::endpoint::Endpoint;
+use crate::listener::Inbox;
 use crate::statements::Statements;
 use crate::tls::EncryptedStream;
 use crate::wire::Wire;
@@ -19,6 +21,8 @@ pub(crate) struct Open {
     pub(crate) endpoint: Endpoint,
     /// Ends when the server has closed the connection.
     pub(crate) task: Task<()>,
+    /// What the server has notified it of.
+    pub(crate) inbox: Arc<Inbox>,
     /// Whether the server has been told to close it.
     pub(crate) is_leaving: Arc<AtomicBool>,
 }
@@ -26,17 +30,30 @@ pub(crate) struct Open {
 impl Open {
     pub(crate) fn new(
         client: Client,
-        connection: Connection<Wire, EncryptedStream>,
+        mut connection: Connection<Wire, EncryptedStream>,
         endpoint: Endpoint,
         is_leaving: Arc<AtomicBool>,
     ) -> Open {
         let place = endpoint.clone();
+        let inbox = Arc::new(Inbox::default());
+        let notified = Arc::clone(&inbox);
         let task = event_loop::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(endpoint = %place, %error, "Lost a connection to PostgreSQL");
+            loop {
+                match poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => notified.put(),
+                    // A notice: PostgreSQL says more than it has to.
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(endpoint = %place, %error, "Lost a connection to PostgreSQL");
+                        break;
+                    }
+                    None => break,
+                }
             }
+            notified.close();
         });
-        Open { client, statements: Mutex::new(Statements::new()), endpoint, task, is_leaving }
+        let statements = Mutex::new(Statements::new());
+        Open { client, statements, endpoint, task, inbox, is_leaving }
     }
 
     /// Returns the statement of this SQL, prepared at its first use.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::connection::PooledConnection;
 use crate::connector::Connector;
 use crate::error::PoolError;
+use crate::listener::Listener;
 use crate::settings::Settings;
 use crate::shared::Shared;
 
@@ -48,6 +49,15 @@ impl Pool {
         let permit = shared.permit().await?;
         let open = shared.connection().await?;
         Ok(PooledConnection::new(shared, open, permit))
+    }
+
+    /// Opens a connection that waits for notifications of a channel. It does not count among those of the pool.
+    ///
+    /// # Errors
+    ///
+    /// See [`PoolError`].
+    pub async fn listen(&self, channel: &str) -> Result<Listener, PoolError> {
+        Listener::new(Arc::clone(&self.connector), channel).await
     }
 
     fn shared(&self) -> Arc<Shared> {

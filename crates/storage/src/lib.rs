@@ -37,7 +37,8 @@
 //!
 //! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
 //! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much there is; `error.rs` what can go wrong; `files.rs` who may read and
-//! create files in the data folder; `time.rs` the clock.
+//! create files in the data folder; `time.rs` the clock;
+//! `wake_ups.rs` wakes other processes.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -59,6 +60,7 @@ mod testing;
 mod time;
 mod transaction;
 mod value;
+mod wake_ups;
 
 use std::fmt;
 use std::future::Future;
@@ -81,6 +83,7 @@ pub use statistics::{Rows, SchemaStatistics, Statistics, TableStatistics};
 pub use time::now;
 pub use transaction::{MAX_RESULT_BYTES, Snapshot, Transaction};
 pub use value::{FromValue, Json, ToValue, Value};
+pub use wake_ups::WakeUps;
 
 /// How long a transaction waits for other processes: 10 s. A write takes some milliseconds, on a slow
 /// network disk a hundred; a web server gives up after 40 s.
@@ -138,6 +141,11 @@ impl Store {
             Engine::Sqlite(engine) => Some(engine.file()),
             Engine::Postgres(_) => None,
         }
+    }
+
+    /// Waits for wake-ups of a topic, by [`Transaction::wake`] in any process.
+    pub fn wake_ups(&self, topic: &str) -> WakeUps {
+        WakeUps::new(self.clone(), topic)
     }
 
     /// Returns whether there is a store yet. The first use makes one.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use event_loop::time::sleep;
 use futures_util::future::join;
-use postgres_pool::{Pool, PooledConnection, Settings};
+use postgres_pool::{Listener, Pool, PooledConnection, Settings};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
@@ -117,6 +117,11 @@ impl Postgres {
         let changed = self.attempts(attempt).await?;
         self.sweep().await;
         Ok(changed)
+    }
+
+    /// Waits for notifications, on a connection of its own.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<Listener, StoreError> {
+        Ok(self.pool.listen(channel).await?)
     }
 
     /// Asks the server for a sign of life.

@@ -7,6 +7,7 @@ mod outages;
 mod schemas;
 mod statements;
 mod statistics;
+mod wake_ups;
 
 use std::path::Path;
 
