@@ -32,6 +32,7 @@
 //! | `connector.rs`, `endpoint.rs` | opening one: hosts, addresses, login, what went wrong |
 //! | `tls.rs`, `certificate.rs` | which certificates are accepted; channel binding |
 //! | `open.rs`, `wire.rs`, `statements.rs` | an open connection, its stream, and its prepared statements |
+//! | `listener.rs`, `inbox.rs` | waiting for notifications |
 //! | `settings.rs`, `url.rs` | the settings |
 //! | `error.rs` | errors for owners |
 //!
@@ -46,6 +47,7 @@ mod connection;
 mod connector;
 mod endpoint;
 mod error;
+mod inbox;
 mod listener;
 mod open;
 mod pool;

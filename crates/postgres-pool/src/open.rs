@@ -9,7 +9,7 @@ use event_loop::Task;
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
 
 use crate::endpoint::Endpoint;
-use crate::listener::Inbox;
+use crate::inbox::Inbox;
 use crate::statements::Statements;
 use crate::tls::EncryptedStream;
 use crate::wire::Wire;
