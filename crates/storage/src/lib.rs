@@ -37,7 +37,7 @@
 //!
 //! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
 //! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much there is; `error.rs` what can go wrong; `files.rs` who may read and
-//! create files in the data folder; `time.rs` the clock;
+//! create files in the data folder; `time.rs` the clock; `id.rs` ids;
 //! `wake_ups.rs` wakes other processes.
 
 #![forbid(unsafe_code)]
@@ -48,6 +48,7 @@ mod error;
 #[cfg(feature = "faults")]
 pub mod faults;
 mod files;
+mod id;
 mod migrations;
 mod pauses;
 mod postgres;
@@ -73,6 +74,7 @@ use send_wrapper::SendWrapper;
 pub use database_url::DatabaseUrl;
 pub use error::{SqlError, StoreError};
 pub use files::{Trust, close_folder_of, private_folder_of};
+pub use id::new_id;
 pub use migrations::{Migration, Schema};
 use postgres::Postgres;
 pub use row::{FromRow, Row};
