@@ -186,12 +186,12 @@ impl Server {
         if !template.exists() {
             self.run_initdb();
             // Whole or not at all: several tests may do this at once.
-            let ours = template.with_extension(std::process::id().to_string());
             fs::create_dir_all(template.parent().unwrap()).unwrap();
-            copy(&self.data(), &ours);
-            if fs::rename(&ours, &template).is_err() {
-                fs::remove_dir_all(&ours).unwrap();
-            }
+            let ours = TempDir::new_in(template.parent().unwrap()).unwrap();
+            let copied = ours.path().join("data");
+            copy(&self.data(), &copied);
+            // Fails if another test was faster.
+            let _ = fs::rename(&copied, &template);
             return;
         }
         copy(&template, &self.data());
