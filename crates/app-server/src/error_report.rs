@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::cause::Cause;
 use crate::cgi_vars::base_path::BasePath;
+use crate::node::process_number;
 
 /// Stands in prepared pages where a reference goes, and has as many bytes as the reference of a crash.
 pub(crate) const PLACEHOLDER: &str = "0000000-0000-crash";
@@ -146,9 +147,9 @@ pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
     response
 }
 
-/// Creates a short name for a failure, unique among the processes of a site: milliseconds since 1970, the
-/// process and a counter, in base 36. Applications can use it too, so that all failures of a site are
-/// named alike.
+/// Creates a short name for a failure, unique among the processes of a site, on all its machines
+/// ([`set_node`](crate::set_node)): milliseconds since 1970, the process and a counter, in base 36. Applications can use
+/// it too, so that all failures of a site are named alike.
 pub fn reference() -> String {
     thread_local!(static COUNT: Cell<u32> = const { Cell::new(0) });
     let count = COUNT.get().wrapping_add(1);
@@ -156,7 +157,7 @@ pub fn reference() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (mut time, mut process, mut number) = ([0; 7], [0; 4], [0; 7]);
     base_36(since_1970.as_millis() as u64, &mut time);
-    base_36(u64::from(std::process::id()), &mut process);
+    base_36(process_number(), &mut process);
     base_36(u64::from(count), &mut number);
     let text = |digits: &[u8]| String::from_utf8_lossy(digits).trim_start_matches('0').to_owned();
     format!("{}-{}-{}", text(&time), text(&process), text(&number))

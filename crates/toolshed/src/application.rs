@@ -73,6 +73,13 @@ fn data_folder(settings: &Settings) -> Option<PathBuf> {
     settings.data.clone().or_else(|| Some(DATA.within(&installation::home()?)))
 }
 
+/// Names this machine in the log and in references, if the site is on several.
+pub(crate) fn name_node(settings: &Settings) {
+    if let Some(node) = settings.node() {
+        app_server::set_node(&node);
+    }
+}
+
 /// The workers to supervise; `None` if this process serves itself.
 pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
     if *settings.workers.end() == 1 || app_server::is_worker() {
@@ -296,7 +303,7 @@ fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
     variables.map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Version, transport, scheme, and the client's address.
+/// Version, transport, scheme, which of several machines this is, and the client's address.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     let program = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
     let context = RequestContext::of(extensions);
@@ -312,6 +319,9 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
     };
     facts.push(("Scheme", scheme.to_owned()));
     if let Some(address) = context.remote_address() {
+    if let Some(node) = app_server::node() {
+        facts.push(("Node", node.to_owned()));
+    }
         facts.push(("Visitor's address", address.to_string()));
     }
     facts

@@ -8,6 +8,7 @@ mod custom;
 mod edit;
 mod key;
 mod keys;
+mod node;
 mod problem;
 mod quantity;
 mod value;
@@ -80,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) redirects_to_https: bool,
     /// How long browsers are told to use only HTTPS; zero disables it; `None`: see [`Settings::hsts`].
     pub(crate) hsts: Option<Duration>,
+    /// The name of this machine, one of several that serve the site.
+    pub(crate) node: Option<String>,
     /// Where the site is mounted if a request does not show it: `/project`.
     pub(crate) base: Option<String>,
     /// Whether visitors read what is wrong with the configuration.
@@ -107,6 +110,7 @@ impl Default for Settings {
             cookie_path: None,
             redirects_to_https: false,
             hsts: None,
+            node: None,
             base: None,
             show_configuration_errors: false,
             server,
@@ -115,6 +119,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns the name of this machine if several serve the site, which they can if its store is on a server. Unless
+    /// the owner sets it, it is the host's.
+    pub(crate) fn node(&self) -> Option<String> {
+        let of_host = || self.database.as_ref().map(|_| node::of_host());
+        self.node.clone().or_else(of_host)
+    }
+
     /// How long browsers are told to use only HTTPS. Unless the owner sets it, a day: long enough to be useful,
     /// and short enough to survive a certificate that was not renewed. With HTTPS for everyone, half a year,
     /// which is what scanners ask for.

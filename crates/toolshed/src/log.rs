@@ -156,13 +156,15 @@ pub(crate) fn configuration(configuration: &Configuration) {
     }
 }
 
-/// `2026-01-31T12:00:00.000000Z 1234`: with the pid, since there may be several processes.
+/// `2026-01-31T12:00:00.000000Z 1234`: with the pid, since there may be several processes, and with `node=NAME` if there
+/// may be several machines.
 struct TimeAndProcess;
 
 impl FormatTime for TimeAndProcess {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
         SystemTime.format_time(writer)?;
-        write!(writer, " {}", std::process::id())
+        write!(writer, " {}", std::process::id())?;
+        app_server::node().map_or(Ok(()), |node| write!(writer, " node={node}"))
     }
 }
 

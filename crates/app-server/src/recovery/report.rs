@@ -10,6 +10,7 @@ use sys::unblocked::write_within;
 
 use super::tables::{REQUESTS, RUNNING, RequestRow};
 use crate::error_report::{PLACEHOLDER, base_36};
+use crate::node::{node, process_number};
 
 /// Why the process cannot continue.
 #[derive(Clone, Copy)]
@@ -168,7 +169,8 @@ impl Time {
         self.seconds * 1000 + self.nanoseconds / 1_000_000
     }
 
-    /// Writes what all log lines start with: `2026-01-31T12:00:00.000000Z 1234`, time and pid.
+    /// Writes what all log lines start with: `2026-01-31T12:00:00.000000Z 1234`, time and pid, and the machine's name
+    /// if there are several.
     fn write(&self, line: &mut impl fmt::Write) {
         let (year, month, day) = date(self.seconds.div_euclid(86_400));
         let second = self.seconds.rem_euclid(86_400);
@@ -179,6 +181,9 @@ impl Time {
             line,
             "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z {process}"
         );
+        if let Some(node) = node() {
+            let _ = write!(line, " node={node}");
+        }
     }
 
     /// Writes the reference of this crash, in the form of all references: time and process, then `-crash`.
@@ -186,7 +191,7 @@ impl Time {
         to.copy_from_slice(PLACEHOLDER.as_bytes());
         let (time, process) = to.split_at_mut(8);
         base_36(self.milliseconds() as u64, &mut time[..7]);
-        base_36(u64::from(std::process::id()), &mut process[..4]);
+        base_36(process_number(), &mut process[..4]);
     }
 }
 

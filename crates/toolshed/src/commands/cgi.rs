@@ -13,6 +13,7 @@ use crate::report::Failure;
 /// Answers the one request.
 pub(crate) fn run() -> Result<(), Failure> {
     let configuration = config::load(&CommandLine::default());
+    application::name_node(&configuration.settings);
     log::to_file_when_needed(&configuration.settings);
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);

@@ -41,6 +41,9 @@ pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(
     program(&mut findings);
     configured(&mut findings, &configuration);
     log_file(&mut findings, &configuration);
+    if let Some(node) = configuration.settings.node() {
+        findings.ok("Node", node);
+    }
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);

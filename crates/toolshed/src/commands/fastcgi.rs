@@ -22,6 +22,7 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
             false => Failure::configuration(&configuration),
         });
     };
+    application::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration.settings);
     log::configuration(&configuration);
     let settings = application::server_settings(&configuration.settings);

@@ -24,6 +24,7 @@ use crate::report::Failure;
 pub(crate) fn run(command_line: &CommandLine, flags: &RequestFlags) -> Result<(), Failure> {
     let configuration = valid_settings(command_line)?;
     let request = request(flags)?;
+    application::name_node(&configuration.settings);
     log::to_stderr();
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;

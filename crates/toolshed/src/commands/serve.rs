@@ -20,6 +20,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
     let upgrade = upgrade::begin(command_line, false);
     let mut configuration = valid_settings(command_line)?;
+    application::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration.settings);
     log::configuration(&configuration);
     if let Err(error) = app_server::check_descriptors() {

@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let configuration = upgrade::or_last_good(config::load(&command_line));
     let log = match configuration.settings.log.clone().or_else(installation::default_log) {
         Some(file) => log::to_file(&file, &configuration.settings),
+    application::name_node(&configuration.settings);
         None => log::to_stderr(),
     };
     log::configuration(&configuration);

@@ -11,6 +11,7 @@ use site::{ALL_TOOLS, BasePath, Password};
 
 use super::Settings;
 use super::key::Advice;
+use super::node::is_name;
 use super::problem::Location;
 use super::quantity::parse_time;
 use super::value::Value;
@@ -152,6 +153,15 @@ pub(super) fn workers(settings: &mut Settings, value: &Value, _: &Location) -> R
 
 /// A larger number is probably a typo: each takes memory of its own.
 const WORKERS: RangeInclusive<usize> = 1..=256;
+
+pub(super) fn node(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    if !is_name(text) {
+        return Err(Advice::Default);
+    }
+    settings.node = Some(text.clone());
+    Ok(())
+}
 
 pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Default) };

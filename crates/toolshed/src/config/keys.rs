@@ -192,6 +192,18 @@ pub(crate) const KEYS: &[Key] = &[
               server started: the web server decides how many there are.",
     },
     Key {
+        name: "node",
+        kind: Kind::Custom {
+            write: "a name such as \"web-1\": letters, digits and -, at most 32",
+            default: "the host's name if `database` is set, otherwise none",
+            take: custom::node,
+        },
+        what: "Name of this machine, if several serve the site. It is in each line of the log, in `toolshed \
+               check`, and among the facts that *inspect* shows; the references of errors differ between \
+               machines with different names.",
+        why: "Logs of several machines are read together. On one machine there is nothing to tell apart.",
+    },
+    Key {
         name: "base",
         kind: Kind::Custom {
             write: "a path such as \"/project\"",
