@@ -73,6 +73,7 @@ pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;
 pub use server::Server;
 pub use settings::Settings;
+pub use shutdown::is_draining;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
 pub use transport::{Protocol, Transport};

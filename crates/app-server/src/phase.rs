@@ -11,6 +11,9 @@ pub(crate) enum Phase {
     /// Accepting is paused: idle connections are collected for the new version, and requests in flight
     /// get a grace period to complete.
     HandingOver,
+    /// Serves as before, and tells load balancers that it will drain in a moment
+    /// ([`is_draining`](crate::is_draining)).
+    Withdrawing,
     /// Accepts what is in the backlog, completes the requests in flight, exits.
     Draining,
     /// The process has become the new version; this is the child it left behind, which completes the
@@ -29,6 +32,8 @@ pub(crate) enum Trigger {
     PutOff,
     /// This is the child that a process left behind when it became the new version.
     Forked,
+    /// A signal ends the process, but load balancers are to notice first.
+    Withdraw,
     /// A signal, the idle timeout or the shutdown of the listen socket ends the process.
     Shutdown,
 }
@@ -39,7 +44,10 @@ impl Phase {
         match (self, event) {
             (Phase::Starting, Trigger::Listening) => Some(Phase::Serving),
             (Phase::Serving, Trigger::UpgradeReady) => Some(Phase::HandingOver),
-            (Phase::Serving | Phase::HandingOver, Trigger::Shutdown) => Some(Phase::Draining),
+            (Phase::Serving | Phase::HandingOver, Trigger::Withdraw) => Some(Phase::Withdrawing),
+            (Phase::Serving | Phase::HandingOver | Phase::Withdrawing, Trigger::Shutdown) => {
+                Some(Phase::Draining)
+            }
             (Phase::HandingOver, Trigger::PutOff) => Some(Phase::Serving),
             (Phase::HandingOver, Trigger::Forked) => Some(Phase::DrainingChild),
             _ => None,
@@ -49,15 +57,15 @@ impl Phase {
     /// Returns what is wanted of a connection that is between two requests.
     pub(crate) fn wanted(self) -> Option<Wanted> {
         match self {
-            Phase::Starting | Phase::Serving => None,
+            Phase::Starting | Phase::Serving | Phase::Withdrawing => None,
             Phase::HandingOver => Some(Wanted::HandOver),
             Phase::Draining | Phase::DrainingChild => Some(Wanted::Close),
         }
     }
 
-    /// Whether the process exits after this phase in any case.
+    /// Whether the process does not serve again after this phase.
     pub(crate) fn is_final(self) -> bool {
-        matches!(self, Phase::Draining | Phase::DrainingChild)
+        matches!(self, Phase::Withdrawing | Phase::Draining | Phase::DrainingChild)
     }
 }
 
@@ -76,10 +84,11 @@ pub(crate) enum Wanted {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 5] = [
+    const PHASES: [Phase; 6] = [
         Phase::Starting,
         Phase::Serving,
         Phase::HandingOver,
+        Phase::Withdrawing,
         Phase::Draining,
         Phase::DrainingChild,
     ];
@@ -93,15 +102,18 @@ mod tests {
             Trigger::UpgradeReady,
             Trigger::PutOff,
             Trigger::Forked,
+            Trigger::Withdraw,
             Trigger::Shutdown,
         ];
+        let leaves = [Some(Withdrawing), Some(Draining)];
         let table = [
-            // Listening   UpgradeReady       PutOff         Forked               Shutdown
-            [Some(Serving), None, None, None, None],
-            [None, Some(HandingOver), None, None, Some(Draining)],
-            [None, None, Some(Serving), Some(DrainingChild), Some(Draining)],
-            [None, None, None, None, None],
-            [None, None, None, None, None],
+            // Listening   UpgradeReady       PutOff         Forked               Withdraw   Shutdown
+            [Some(Serving), None, None, None, None, None],
+            [None, Some(HandingOver), None, None, leaves[0], leaves[1]],
+            [None, None, Some(Serving), Some(DrainingChild), leaves[0], leaves[1]],
+            [None, None, None, None, None, Some(Draining)],
+            [None, None, None, None, None, None],
+            [None, None, None, None, None, None],
         ];
         for (phase, row) in PHASES.into_iter().zip(table) {
             for (event, next) in events.into_iter().zip(row) {
@@ -111,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn connections_close_in_final_phases_and_are_handed_over_in_one() {
+    fn connections_close_while_draining_and_are_handed_over_in_one_phase() {
         let wanted = PHASES.map(Phase::wanted);
         let (close, hand_over) = (Some(Wanted::Close), Some(Wanted::HandOver));
-        assert_eq!(wanted, [None, None, hand_over, close, close]);
-        assert_eq!(PHASES.map(Phase::is_final), [false, false, false, true, true]);
+        assert_eq!(wanted, [None, None, hand_over, None, close, close]);
+        assert_eq!(PHASES.map(Phase::is_final), [false, false, false, true, true, true]);
     }
 }

@@ -77,8 +77,8 @@ impl<S> Server<S> {
 }
 
 impl<S: HttpService> Server<S> {
-    /// Serves on the calling thread until SIGTERM or SIGINT, then drains: accepts no new connection, completes the
-    /// requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`Transport::Cgi`] it answers one
+    /// Serves on the calling thread until SIGTERM (and [`Settings::drain_wait`] after it) or SIGINT, then drains: accepts
+    /// no new connection, completes the requests in flight (for at most [`Settings::drain_timeout`]), returns. With [`Transport::Cgi`] it answers one
     /// request and returns.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl<S: HttpService> ServingProcess<S> {
                     self.take_over(inherited.take().unwrap_or_default());
                     Trigger::Listening
                 }
-                Phase::Serving => self.accept_connections().await,
+                Phase::Serving | Phase::Withdrawing => self.accept_connections().await,
                 Phase::HandingOver => self.hand_over().await,
                 Phase::Draining => return self.drain().await,
                 Phase::DrainingChild => return self.drain_as_child().await,

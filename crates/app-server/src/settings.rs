@@ -62,6 +62,9 @@ pub struct Settings {
     /// How long requests in flight may continue after SIGTERM. Default 30 s. Less patient web servers
     /// kill the process earlier (mod_fcgid after 4 to 8 s).
     pub drain_timeout: Duration,
+    /// How long the process serves as before after SIGTERM, only telling load balancers by
+    /// [`is_draining`](crate::is_draining) that it will drain. Default 0. A second signal ends the wait.
+    pub drain_wait: Duration,
     /// Bytes of an HTTP request's head. Default 64 KiB. Beyond that, the response is 431.
     pub http_head_bytes: usize,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted. Default none: any client can
@@ -129,6 +132,7 @@ impl Default for Settings {
             total_head_bytes: 16 << 20,
             unread_body_bytes: 256 << 20,
             drain_timeout: Duration::from_secs(30),
+            drain_wait: Duration::ZERO,
             http_head_bytes: 64 * 1024,
             trusted_proxies: Vec::new(),
             secret_variables: &["APP_PASSWORD", "APP_PASSWORD_HASH"],

@@ -7,7 +7,7 @@
 //!
 //! | signal | what the supervisor does |
 //! | --- | --- |
-//! | TERM, INT | stops new connections where the socket can, drains all workers, waits for them, exits |
+//! | TERM, INT | stops new connections where the socket can, drains all workers, waits for them, exits; TERM first has the workers tell load balancers so for a while (`drain_wait`) |
 //! | HUP | upgrades: starts a worker and, once it serves, drains an old one; then the next |
 //! | CHLD | replaces the worker that ended, after a delay if it ended early |
 
@@ -38,7 +38,7 @@ use crate::listen::{self, Listening};
 use crate::settings::Settings;
 use crate::shutdown::shutdown_signals;
 use crate::transport::{Listen, ListenAt, Protocol};
-use crate::worker::VARIABLE;
+use crate::worker::{VARIABLE, WITHDRAW};
 
 /// How many workers there are, and how to start one.
 #[derive(Clone, Debug)]
@@ -66,7 +66,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens a listen socket at `address` and keeps workers serving `protocol` there until SIGTERM or SIGINT; then lets
-/// them drain (for at most [`Settings::drain_timeout`]) and returns.
+/// them drain (for at most [`Settings::drain_timeout`]) and returns. After SIGTERM they first serve as before for
+/// [`Settings::drain_wait`], and say that they will drain.
 ///
 /// # Errors
 ///
@@ -83,7 +84,7 @@ pub fn supervise(
     event_loop::run(async {
         let mut wanted = shutdown_signals();
         wanted.push(Signal::Hangup);
-        let signals = signals::listen(&wanted).map_err(Error::Loop)?;
+        let mut signals = signals::listen(&wanted).map_err(Error::Loop)?;
         let listening = listen::open(&listen, None)?;
         let mut supervisor = Supervisor {
             plan: workers,
@@ -98,7 +99,11 @@ pub fn supervise(
         let shown = supervisor.listening.on.to_string();
         tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
         host.on_listening(&shown);
-        supervisor.supervise(signals).await;
+        let signal = supervisor.supervise(&mut signals).await;
+        if signal == Signal::Terminate && !settings.drain_wait.is_zero() {
+            supervisor.withdraw(settings.drain_wait, &mut signals).await;
+        }
+        tracing::info!(%signal, "Signal received; draining workers.");
         supervisor.end(settings.drain_timeout).await;
         Ok(())
     })
@@ -179,21 +184,17 @@ impl Supervisor {
     }
 
     /// Supervises until a signal ends it.
-    async fn supervise(&mut self, mut signals: Signals) {
+    async fn supervise(&mut self, signals: &mut Signals) -> Signal {
         let mut next_tick = time::now() + TICK;
         loop {
             let alarm = self.start_at.iter().copied().fold(next_tick, Instant::min);
-            match self.event(&mut signals, alarm).await {
+            match self.event(signals, alarm).await {
                 WorkerEvent::Signal(Signal::Hangup) => {
-                    if let Some(signal) = self.upgrade(&mut signals).await {
-                        tracing::info!(%signal, "Signal received; draining workers.");
-                        return;
+                    if let Some(signal) = self.upgrade(signals).await {
+                        return signal;
                     }
                 }
-                WorkerEvent::Signal(signal) => {
-                    tracing::info!(%signal, "Signal received; draining workers.");
-                    return;
-                }
+                WorkerEvent::Signal(signal) => return signal,
                 WorkerEvent::Ended(index, status) => self.replace(index, status),
                 WorkerEvent::Left(index) => drop(self.leaving.swap_remove(index)),
                 WorkerEvent::Time => {
@@ -326,6 +327,26 @@ impl Supervisor {
         }
         tracing::info!(workers = self.workers.len(), "All workers replaced.");
         None
+    }
+
+    /// Has all workers tell load balancers that they will drain, and waits: until the time is over, another signal
+    /// comes, or no worker is left.
+    async fn withdraw(&mut self, wait: Duration, signals: &mut Signals) {
+        tracing::info!("SIGTERM received; draining workers in {} s (drain_wait).", wait.as_secs());
+        for worker in &mut self.workers {
+            if let Err(error) = worker.child.signal(WITHDRAW) {
+                tracing::warn!(pid = worker.child.id(), "Cannot signal a worker: {error}.");
+            }
+        }
+        let until = time::now() + wait;
+        while !self.workers.is_empty() {
+            match self.event(signals, until).await {
+                WorkerEvent::Signal(Signal::Hangup) => {}
+                WorkerEvent::Signal(_) | WorkerEvent::Time => return,
+                WorkerEvent::Ended(index, _) => drop(self.workers.swap_remove(index)),
+                WorkerEvent::Left(index) => drop(self.leaving.swap_remove(index)),
+            }
+        }
     }
 
     /// Drains all workers and waits until they have exited.

@@ -3,8 +3,13 @@
 use std::io;
 use std::os::unix::process::parent_id;
 
+use event_loop::signals::Signal;
+
 /// Marks a process as a worker whose socket is at descriptor 0. The value is the supervisor's pid.
 pub(crate) const VARIABLE: &str = "APP_SERVER_WORKER";
+
+/// By this signal a supervisor makes a worker tell load balancers that it will drain. SIGTERM follows.
+pub(crate) const WITHDRAW: Signal = Signal::User1;
 
 /// Whether a supervisor started this process.
 ///

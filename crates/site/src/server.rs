@@ -36,6 +36,8 @@ pub struct ServerFacts {
     pub is_https: fn(&Extensions) -> bool,
     /// Whether the process serves only this request and then exits (CGI): then it may do slow work itself.
     pub serves_one_request: fn(&Extensions) -> bool,
+    /// Whether the process is about to exit, so that load balancers should send it nothing new.
+    pub is_draining: fn() -> bool,
     /// The owner's password, if the web server sends it with each request (Apache's `SetEnv` in .htaccess). Only from
     /// trusted web servers: anyone who can set it is the owner.
     pub password: fn(&Extensions) -> Option<Result<Password, BadHash>>,
@@ -50,6 +52,7 @@ impl Server {
         address: |_| None,
         is_https: |_| false,
         serves_one_request: |_| false,
+        is_draining: || false,
         password: |_| None,
     });
 

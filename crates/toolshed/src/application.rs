@@ -276,6 +276,7 @@ static FACTS: ServerFacts = ServerFacts {
         let context = RequestContext::of(extensions);
         context.variables().is_some() && context.role().is_none()
     },
+    is_draining: app_server::is_draining,
     password: password_of,
 };
 

@@ -1,4 +1,4 @@
-//! Phase serving: accepts connections and spawns a task for each.
+//! Phases serving and withdrawing: accepts connections and spawns a task for each.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -22,7 +22,7 @@ use crate::upgrade::upgrader::{Act, Upgrader};
 const RETRY_ACCEPT: Duration = Duration::from_millis(100);
 
 impl<S: HttpService> ServingProcess<S> {
-    /// Accepts connections until the process is asked to exit, a newer version is ready, or another
+    /// Accepts connections until it is time to drain, or to tell load balancers so; until a newer version is ready, or another
     /// process that shares the socket has shut it down, after which no connection can arrive.
     pub(super) async fn accept_connections(&mut self) -> Trigger {
         let warned_at = Cell::new(None);
@@ -89,11 +89,13 @@ impl<S: HttpService> ServingProcess<S> {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             match (signal, &mut self.upgrader) {
                 (Signal::Hangup, Some(upgrader)) => upgrader.ask(),
-                _ => {
-                    tracing::info!(%signal, "Signal received; draining.");
-                    return Some(Trigger::Shutdown);
-                }
+                // While it is withdrawing.
+                (Signal::Hangup, None) => {}
+                _ => return Some(self.shutdown_by(signal)),
             }
+        }
+        if let Some(drain_at) = &mut self.drain_at {
+            return Pin::new(drain_at).poll(context).is_ready().then_some(Trigger::Shutdown);
         }
         match self.upgrader.as_mut()?.poll(&*self.connections, context) {
             Poll::Ready(Act::Upgrade) => Some(Trigger::UpgradeReady),

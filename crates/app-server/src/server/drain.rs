@@ -30,8 +30,7 @@ impl<S: HttpService> ServingProcess<S> {
             self.start_connection(stream, peer);
         }
         // Keep `signals` alive: the default action of a second signal would kill the process.
-        let ServingProcess { application, listening, connections, signals: _signals, upgrader: _ } =
-            self;
+        let ServingProcess { application, listening, connections, signals: _signals, .. } = self;
         drop(listening);
         let mut patience = time::sleep(application.settings.drain_timeout);
         poll_fn(|context: &mut Context<'_>| {
@@ -51,7 +50,8 @@ impl<S: HttpService> ServingProcess<S> {
 
     /// Completes the requests that were in flight at the upgrade, then ends the child.
     pub(super) async fn drain_as_child(self) {
-        let ServingProcess { application, listening, connections, mut signals, upgrader } = self;
+        let ServingProcess { application, listening, connections, mut signals, upgrader, .. } =
+            self;
         // These belong to the new version.
         drop((connections.take_collected(), listening, upgrader));
         tracing::info!(open = connections.len(), "Draining child: finishing requests in flight.");

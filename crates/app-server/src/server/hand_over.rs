@@ -27,17 +27,17 @@ impl<S: HttpService> ServingProcess<S> {
     /// Becomes the new version. Returns if that fails, and in the draining child.
     pub(super) async fn hand_over(&mut self) -> Trigger {
         let mut grace = time::sleep(GRACE);
-        let is_shutdown = poll_fn(|context| {
-            if self.poll_shutdown_signal(context) {
-                return Poll::Ready(true);
+        let shutdown = poll_fn(|context| {
+            if let Some(shutdown) = self.poll_shutdown_signal(context) {
+                return Poll::Ready(Some(shutdown));
             }
             if Pin::new(&mut grace).poll(context).is_ready() {
-                return Poll::Ready(false);
+                return Poll::Ready(None);
             }
-            self.connections.poll_fewer_than(1, context).map(|()| false)
+            self.connections.poll_fewer_than(1, context).map(|()| None)
         })
         .await;
-        if is_shutdown { Trigger::Shutdown } else { self.upgrade() }
+        shutdown.unwrap_or_else(|| self.upgrade())
     }
 
     /// Executes the new program. Returns if that fails, and in the draining child.
@@ -66,8 +66,9 @@ impl<S: HttpService> ServingProcess<S> {
         // fails.
         let held = reexec::Held::begin();
         process::reap_now();
-        if self.poll_shutdown_signal(&mut Context::from_waker(Waker::noop())) {
-            return Ok(Trigger::Shutdown);
+        let mut context = Context::from_waker(Waker::noop());
+        if let Some(shutdown) = self.poll_shutdown_signal(&mut context) {
+            return Ok(shutdown);
         }
         let _ = io::stdout().flush();
         let original = match fork_draining_child(in_flight, upgrader)? {

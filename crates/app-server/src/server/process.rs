@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use event_loop::net::Stream;
 use event_loop::signals::{Signal, Signals};
+use event_loop::time::{self, Sleep};
 
 use crate::connections::{Connections, IdleConnection};
 use crate::listen::{Listening, WebServers};
@@ -13,8 +14,10 @@ use crate::phase::{Phase, Trigger};
 use crate::recovery;
 use crate::request::application::Application;
 use crate::request::service::HttpService;
+use crate::shutdown::set_draining;
 use crate::transport::{Protocol, fastcgi, http as http_transport};
 use crate::upgrade::upgrader::Upgrader;
+use crate::worker::{WITHDRAW, is_worker};
 
 pub(super) struct ServingProcess<S> {
     pub(super) application: Rc<Application<S>>,
@@ -22,6 +25,8 @@ pub(super) struct ServingProcess<S> {
     pub(super) connections: Rc<Connections>,
     pub(super) signals: Signals,
     pub(super) upgrader: Option<Upgrader>,
+    /// When to drain, while the process is withdrawing. A worker waits for its supervisor's signal.
+    pub(super) drain_at: Option<Sleep>,
 }
 
 impl<S: HttpService> ServingProcess<S> {
@@ -41,21 +46,42 @@ impl<S: HttpService> ServingProcess<S> {
             }
         }
         self.connections.set_phase(next);
+        if next == Phase::Withdrawing {
+            self.upgrader = None;
+            let wait = self.application.settings.drain_wait;
+            self.drain_at = (!is_worker()).then(|| time::sleep(wait));
+        }
         if next.is_final() {
+            set_draining();
             // A crash must not restart a process that is about to end.
             recovery::exit_afterwards();
         }
     }
 
-    /// Returns whether a signal other than the one that requests an upgrade has arrived.
-    pub(super) fn poll_shutdown_signal(&mut self, context: &mut Context<'_>) -> bool {
+    /// Returns what follows from a signal other than the one that requests an upgrade, if one has arrived.
+    pub(super) fn poll_shutdown_signal(&mut self, context: &mut Context<'_>) -> Option<Trigger> {
         while let Poll::Ready(signal) = self.signals.poll_recv(context) {
             if signal != Signal::Hangup {
-                tracing::info!(%signal, "Signal received; draining.");
-                return true;
+                return Some(self.shutdown_by(signal));
             }
         }
-        false
+        None
+    }
+
+    /// Returns what a signal that ends the process leads to. Ctrl-C and a second signal are in a hurry.
+    pub(super) fn shutdown_by(&self, signal: Signal) -> Trigger {
+        let wait = self.application.settings.drain_wait;
+        let waits = match signal {
+            WITHDRAW => true,
+            Signal::Terminate => !is_worker() && !wait.is_zero(),
+            _ => false,
+        };
+        if waits && self.connections.phase() != Phase::Withdrawing {
+            tracing::info!(%signal, "Signal received; draining in {} s (drain_wait).", wait.as_secs());
+            return Trigger::Withdraw;
+        }
+        tracing::info!(%signal, "Signal received; draining.");
+        Trigger::Shutdown
     }
 
     /// Spawns a task for a new connection and runs it at once: a request that has arrived in full is answered

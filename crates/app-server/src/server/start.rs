@@ -22,7 +22,7 @@ use crate::transport::Listen;
 use crate::upgrade::Upgrade;
 use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
-use crate::worker::{end_with_supervisor, is_worker};
+use crate::worker::{WITHDRAW, end_with_supervisor, is_worker};
 
 /// Opens the listen socket. Returns the process, still in phase starting, and what it has to take over.
 ///
@@ -58,15 +58,20 @@ pub(super) fn open<S: HttpService>(
         Surroundings { refuses_all, is_behind_mod_fcgid: listening.is_behind_mod_fcgid() };
     let application = Application::new(service, settings, host, recovery, surroundings);
     let (application, connections) = (Rc::new(application), Rc::default());
-    Ok((ServingProcess { application, listening, connections, signals, upgrader }, inherited))
+    let process =
+        ServingProcess { application, listening, connections, signals, upgrader, drain_at: None };
+    Ok((process, inherited))
 }
 
-/// Receives the signals that end the process, and SIGHUP, by convention a reload for servers, if it can be
+/// Receives the signals that end the process, a worker also those of its supervisor, and SIGHUP, by convention a reload for servers, if it can be
 /// upgraded. At a terminal SIGHUP means that the terminal is gone.
 fn receive_signals(can_be_upgraded: bool) -> io::Result<Signals> {
     let mut wanted = shutdown_signals();
     if can_be_upgraded && !io::stdin().is_terminal() {
         wanted.push(Signal::Hangup);
+    }
+    if is_worker() {
+        wanted.push(WITHDRAW);
     }
     listen::patiently(|| signals::listen(&wanted))
 }

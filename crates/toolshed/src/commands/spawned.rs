@@ -1,5 +1,7 @@
 //! A web server started the program with a listening socket at descriptor 0.
 
+use std::time::Duration;
+
 use app_server::{Server, Transport};
 
 use crate::application::{self, SiteHost};
@@ -13,13 +15,14 @@ pub(crate) fn run() -> Result<(), Failure> {
     let command_line = CommandLine::default();
     let upgrade = upgrade::begin(&command_line, true);
     let configuration = upgrade::or_last_good(config::load(&command_line));
+    application::name_node(&configuration.settings);
     let log = match configuration.settings.log.clone().or_else(installation::default_log) {
         Some(file) => log::to_file(&file, &configuration.settings),
-    application::name_node(&configuration.settings);
         None => log::to_stderr(),
     };
     log::configuration(&configuration);
-    let settings = application::server_settings(&configuration.settings);
+    let mut settings = application::server_settings(&configuration.settings);
+    settings.drain_wait = Duration::ZERO;
     let upgrade = upgrade::log_if_unavailable(upgrade);
     let host = SiteHost::new(&configuration.settings).log(log);
     let host = host.on_listening(upgrade::save_when_listening(&configuration));

@@ -359,6 +359,15 @@ pub(crate) const KEYS: &[Key] = &[
         why: "A less patient web server kills the process earlier (mod_fcgid after 4 to 8 s).",
     },
     Key {
+        name: "drain_wait",
+        kind: time_field!(0..=HOUR, server.drain_wait),
+        what: "How long `serve` and `fastcgi` continue as before after SIGTERM, while `/healthz` and `/readyz` \
+               answer 503, so that a load balancer sends its requests elsewhere before the process drains. A second \
+               signal ends the wait.",
+        why: "Only behind a load balancer: the time in which it notices, its interval between checks times \
+              the failures that it waits for. Ignored by a process that a web server started.",
+    },
+    Key {
         name: "idle_exit",
         kind: time_field!(1..=24 * HOUR, server.idle_exit),
         what: "Idle time after which a process that a web server started exits. Others (`serve`, \
