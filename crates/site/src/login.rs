@@ -4,8 +4,9 @@
 //!
 //! - `gate.rs` identifies the visitor, `visitor.rs` is what the rest of the site knows about the visitor, `settings.rs`
 //!   what the owner decides, `authorizer.rs` the login for folders that the web server serves itself;
-//! - `session.rs` and `cookies.rs` who is logged in, `secrets.rs` the key that everything is derived from, `facts.rs`
-//!   single values, `clock.rs` the time;
+//! - `session.rs` and `cookies.rs` who is logged in, `secrets.rs` the key that everything is derived from,
+//!   `shared_key.rs` whether it is that of all machines, `readiness.rs` whether this one is ready, `facts.rs` single
+//!   values, `clock.rs` the time;
 //! - `hashing.rs` checks a password, `queue.rs` decides when; `throttle.rs` how often a client (`client.rs`) may try
 //!   one, `draw.rs` who is next under load;
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
@@ -28,11 +29,13 @@ mod hashing;
 mod next;
 pub(crate) mod pages;
 mod queue;
+mod readiness;
 mod schema;
 mod second_factor;
 mod secrets;
 mod session;
 mod settings;
+mod shared_key;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -44,4 +47,5 @@ pub use cookies::CookiePath;
 pub(crate) use gate::Gate;
 pub use gate::QUEUE_FOLDER;
 pub use settings::{GeneratedPassword, KEY_FILE, LoginSettings, STORE_FILE};
+pub use shared_key::KeyError;
 pub use visitor::Visitor;

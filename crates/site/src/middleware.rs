@@ -97,12 +97,12 @@ impl Middleware {
         Some(response)
     }
 
-    /// Identifies the visitor. Static files and `/healthz` are the same for everybody.
+    /// Identifies the visitor. Static files, `/healthz` and `/readyz` are the same for everybody.
     async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
         let path = request.uri().path();
         match &self.gate {
             _ if self.asked_by_owner => Ok(Visitor::in_the_shell()),
-            Some(gate) if path != "/healthz" && !path.starts_with("/static/") => {
+            Some(gate) if !is_for_monitors(path) && !path.starts_with("/static/") => {
                 gate.admit(request).await
             }
             _ => Ok(Visitor::default()),
@@ -151,6 +151,16 @@ impl Middleware {
 #[derive(Clone, Copy)]
 pub(crate) struct MadeBy(pub(crate) &'static Tool);
 
+/// Marks a failure that needs no page and no line in the log, as an extension of the response: a load balancer asks
+/// every second.
+#[derive(Clone, Copy)]
+pub(crate) struct ForMonitors;
+
+/// Whether only monitors and load balancers ask for a path.
+fn is_for_monitors(path: &str) -> bool {
+    ["/healthz", "/readyz"].contains(&path)
+}
+
 /// What is needed of a request after its handler has consumed it.
 struct RequestSummary {
     server: Server,
@@ -187,6 +197,9 @@ async fn with_error_page(
     asked: &RequestSummary,
     frame: &Frame,
 ) -> Response {
+    if response.extensions().get::<ForMonitors>().is_some() {
+        return response;
+    }
     let error = match bare_error(&mut response) {
         None => plain_text_error(&mut response, &asked.accept).await,
         error => error,

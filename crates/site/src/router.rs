@@ -23,9 +23,10 @@ use crate::http::base_path::BasePath;
 use crate::http::compress::compress;
 use crate::http::error::HttpError;
 use crate::login::{Gate, Visitor, pages};
-use crate::middleware::{MadeBy, Middleware};
+use crate::middleware::{ForMonitors, MadeBy, Middleware};
 use crate::pages::page::Page;
 use crate::pages::templates::{ToolPages, describe};
+use crate::server::Server;
 use crate::settings::SiteSettings;
 use crate::tool::{Tool, tool_name};
 
@@ -45,11 +46,16 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let store = gate.as_deref().map(Gate::store);
     let mounted =
         tools.iter().map(|tool| Mounted::new(tool, settings, store)).collect::<Arc<[_]>>();
+    let gate_of_ready = gate.clone();
     let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
     let login = gate.map(|gate| Arc::new(Login::new(gate)));
     let site = Router::new()
         .route("/", get(move |page: Page| front(page, listed.clone())))
         .route("/healthz", get(healthz))
+        .route(
+            "/readyz",
+            get(async move |server: Server| readyz(server, gate_of_ready.as_deref()).await),
+        )
         .route("/static/{*path}", get(static_file))
         .fallback(async move |request: Request| {
             tool_or_nothing(&mounted, login.as_deref(), request).await
@@ -176,9 +182,31 @@ async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
     page.show("front.html", context! { tools => &tools })
 }
 
-/// For monitors: the site responds. It checks nothing else, so that it costs nothing.
-async fn healthz() -> Response {
-    ([(CACHE_CONTROL, "no-store")], "ok").into_response()
+/// For monitors and load balancers: the process responds, and stays. It checks nothing else, so that it costs nothing,
+/// and what all machines share cannot make all of them look ill.
+async fn healthz(server: Server) -> Response {
+    health((server.0.is_draining)().then_some("draining"))
+}
+
+/// For load balancers: as `/healthz`, and this machine can use what the site keeps.
+async fn readyz(server: Server, gate: Option<&Gate>) -> Response {
+    if (server.0.is_draining)() {
+        return health(Some("draining"));
+    }
+    let is_ready = match gate {
+        Some(gate) => gate.is_ready().await,
+        None => true,
+    };
+    health((!is_ready).then_some("not ready"))
+}
+
+fn health(problem: Option<&'static str>) -> Response {
+    let mut response = ([(CACHE_CONTROL, "no-store")], problem.unwrap_or("ok")).into_response();
+    if problem.is_some() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.extensions_mut().insert(ForMonitors);
+    }
+    response
 }
 
 async fn static_file(
@@ -521,6 +549,22 @@ mod tests {
             let text = response.text();
             assert_eq!(text.contains("<code>7f3a-1</code>"), shown, "{path}: {text}");
             assert!(!text.contains("a secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_about_to_exit_says_so_only_to_load_balancers() {
+        const LEAVING: ServerFacts = ServerFacts { is_draining: || true, ..*Server::SILENT.0 };
+        for (path, facts, status, text) in [
+            ("/healthz", &LEAVING, 503, "draining"),
+            ("/readyz", &LEAVING, 503, "draining"),
+            ("/tools/sample", &LEAVING, 200, "sample"),
+            ("/healthz", Server::SILENT.0, 200, "ok"),
+            ("/readyz", Server::SILENT.0, 200, "ok"),
+        ] {
+            let request = request("GET", path).extension(Server(facts));
+            let response = send(&site(), request.body(Default::default()).unwrap());
+            assert_eq!((response.status.as_u16(), response.text()), (status, text), "{path}");
         }
     }
 

@@ -319,10 +319,10 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
         Scheme::Https => "https",
     };
     facts.push(("Scheme", scheme.to_owned()));
-    if let Some(address) = context.remote_address() {
     if let Some(node) = app_server::node() {
         facts.push(("Node", node.to_owned()));
     }
+    if let Some(address) = context.remote_address() {
         facts.push(("Visitor's address", address.to_string()));
     }
     facts

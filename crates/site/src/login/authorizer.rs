@@ -50,7 +50,7 @@ impl Gate {
     ) -> Result<Response, HttpError> {
         let site = match query {
             AuthorizerQuery::Check(site) => site,
-            AuthorizerQuery::Refusal(site) => return self.lead_to_login(head, site),
+            AuthorizerQuery::Refusal(site) => return self.lead_to_login(head, site).await,
         };
         let visitor = self.recognize(&head.headers, &head.extensions).await?;
         if !visitor.is_owner() {
@@ -65,13 +65,13 @@ impl Gate {
 
     /// Redirects a browser to the login, and from there back to the path it asked for. That path is outside the site,
     /// so it is signed.
-    fn lead_to_login(&self, head: &Parts, site: &BasePath) -> Result<Response, HttpError> {
+    async fn lead_to_login(&self, head: &Parts, site: &BasePath) -> Result<Response, HttpError> {
         let is_page = [Method::GET, Method::HEAD].contains(&head.method);
         if !is_page || Format::wanted(&head.headers, Format::Text) != Format::Html {
             return Err(refusal(site));
         }
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let signature = next::sign(self.secrets()?, path);
+        let signature = next::sign(self.secrets().await?, path);
         let fields = [("next", path), ("signed", &*signature)];
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut response =

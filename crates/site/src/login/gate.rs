@@ -19,9 +19,11 @@ use super::cookies::{self, CookiePath, Scope};
 use super::facts::{or_set_up, set_up_password};
 use super::forgery::{self, Sender};
 use super::hashing::Hashing;
+use super::readiness::{Found, Readiness};
 use super::secrets::Secrets;
 use super::session::{Session, proof_of};
-use super::settings::{KEY_FILE, LoginSettings};
+use super::settings::LoginSettings;
+use super::shared_key::{self, KeyError};
 use super::visitor::Visitor;
 use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
@@ -38,6 +40,7 @@ pub(crate) struct Gate {
     pub(super) store: Store,
     secrets: OnceLock<Secrets>,
     pub(super) hashing: Hashing,
+    readiness: Readiness,
 }
 
 impl fmt::Debug for Gate {
@@ -50,7 +53,8 @@ impl Gate {
     pub(crate) fn new(settings: LoginSettings) -> Self {
         let store = settings.store();
         let hashing = Hashing::new(settings.data.join(QUEUE_FOLDER), settings.trust);
-        Gate { settings, store, secrets: OnceLock::new(), hashing }
+        let readiness = Readiness::default();
+        Gate { settings, store, secrets: OnceLock::new(), hashing, readiness }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -82,11 +86,18 @@ impl Gate {
         &self,
         headers: &HeaderMap,
         extensions: &Extensions,
-    ) -> Result<Visitor, StoreError> {
+    ) -> Result<Visitor, KeyError> {
         if !cookies::is_there(headers, cookies::SESSION) {
             return Ok(Visitor::unknown());
         }
-        let secrets = self.secrets()?;
+        let secrets = match self.secrets().await {
+            // Its owner is nobody here.
+            Err(error) if error.is_foreign() => {
+                tracing::error!("A session was ignored: {error}.");
+                return Ok(Visitor::unknown());
+            }
+            secrets => secrets?,
+        };
         let numbers = cookies::ours(headers, cookies::SESSION, secrets);
         if numbers.is_empty() {
             return Ok(Visitor::unknown());
@@ -129,8 +140,8 @@ impl Gate {
     ) {
         let Some(session) = visitor.session() else { return };
         let has_another = cookies::is_set(headers, cookies::SESSION);
-        if let (true, false, Ok(secrets), Some(scope)) =
-            (visitor.is_due(), has_another, self.secrets(), self.scope(base, is_https))
+        if let (true, false, Some(secrets), Some(scope)) =
+            (visitor.is_due(), has_another, self.secrets.get(), self.scope(base, is_https))
         {
             let seconds = session.seconds_left(now(), self.settings.lifetime());
             cookies::set(headers, cookies::SESSION, session.number(), seconds, &scope, secrets);
@@ -192,12 +203,31 @@ impl Gate {
         Ok(())
     }
 
-    pub(super) fn secrets(&self) -> Result<&Secrets, StoreError> {
+    /// Returns the keys. Once they are there, they stay as long as this process.
+    pub(super) async fn secrets(&self) -> Result<&Secrets, KeyError> {
         if let Some(secrets) = self.secrets.get() {
             return Ok(secrets);
         }
-        let loaded = Secrets::load(&self.settings.data.join(KEY_FILE), self.settings.trust)?;
+        let (file, trust) = (self.settings.key_file(), self.settings.trust);
+        let loaded = shared_key::load(&file, trust, &self.store).await?;
         Ok(self.secrets.get_or_init(|| loaded))
+    }
+
+    /// Returns whether this machine can use what the site keeps. With a store in a file it is not asked.
+    pub(crate) async fn is_ready(&self) -> bool {
+        if self.store.file().is_some() {
+            return true;
+        }
+        let look = async {
+            let looked = match self.secrets().await {
+                Ok(_) => self.store.read(set_up_password).await.map_err(KeyError::from),
+                Err(error) => Err(error),
+            };
+            let Err(error) = looked else { return Found::Works };
+            tracing::warn!("The store cannot be used: {error}.");
+            if error.is_foreign() { Found::Unusable } else { Found::Unreachable }
+        };
+        self.readiness.ask(look).await
     }
 
     /// Returns the password that is set in the program's configuration or came with the request.

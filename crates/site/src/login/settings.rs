@@ -9,8 +9,9 @@ use storage::{DatabaseUrl, Store, StoreError, Trust};
 use super::cookies::CookiePath;
 use super::facts::{PASSWORD, fact};
 use super::schema::SCHEMA;
-use super::secrets::{NewKey, Secrets};
+use super::secrets::NewKey;
 use super::session::Lifetime;
+use super::shared_key::{self, KeyError};
 use crate::password::Password;
 
 /// The name of the store's file in the folder `data`.
@@ -94,18 +95,34 @@ impl LoginSettings {
         Ok(found?.unwrap_or(false))
     }
 
+    /// Looks whether this machine has the secret key of the site's other machines, if there are any. Changes nothing. Only
+    /// call it where no loop runs.
+    ///
+    /// # Errors
+    ///
+    /// If it has not, or that cannot be found out.
+    pub fn look_at_key(&self) -> Result<(), KeyError> {
+        shared_key::look(&self.key_file(), self.trust, &self.store())
+    }
+
     /// Generates a password for a user of this machine who has not set one. It stays the same as long as
     /// the secret key does, so that a restart ends no session. Writes nothing: that is for [`GeneratedPassword::keep`].
     ///
     /// # Errors
     ///
     /// If the secret key cannot be read.
-    pub fn generate_password(&self) -> Result<GeneratedPassword, StoreError> {
-        let (secrets, new_key) = Secrets::load_or_new(&self.data.join(KEY_FILE), self.trust)?;
+    pub async fn generate_password(&self) -> Result<GeneratedPassword, KeyError> {
+        let (secrets, new_key) =
+            shared_key::load_or_new(&self.key_file(), self.trust, &self.store()).await?;
         let random = data_encoding::BASE32_NOPAD.encode(&secrets.mac("made-up password", b""));
         let groups = random.to_ascii_lowercase();
         let groups: Vec<&str> = (0..5).filter_map(|at| groups.get(at * 4..at * 4 + 4)).collect();
         Ok(GeneratedPassword { password: groups.join("-"), new_key })
+    }
+
+    /// Returns the path of the secret key.
+    pub(super) fn key_file(&self) -> PathBuf {
+        self.data.join(KEY_FILE)
     }
 
     pub(super) fn lifetime(&self) -> Lifetime {

@@ -12,6 +12,7 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::is_for_monitors;
 use crate::http::base_path::BasePath;
 
 /// Redirects visitors who use HTTP.
@@ -27,11 +28,11 @@ impl HttpsRedirect {
 
     /// Returns where to redirect a request that came over HTTP; `None` if it is to be answered as it is.
     ///
-    /// `/healthz` is not redirected: monitors on the machine itself ask for it.
+    /// `/healthz` and `/readyz` are not redirected: monitors and load balancers ask for them.
     pub(crate) fn redirect(&self, request: &Request, base: &BasePath) -> Option<Response> {
         let (uri, headers) = (request.uri(), request.headers());
         let host = host_of(headers).filter(|host| !is_this_machine(host))?;
-        if uri.path() == "/healthz" {
+        if is_for_monitors(uri.path()) {
             return None;
         }
         if let Some(hint) = hint_of_https(headers) {

@@ -14,6 +14,7 @@ use app_server::Address;
 use atomic_file::{FileIdentity, folder_of, is_foreign};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
+use site::login::KeyError;
 
 use super::serve;
 use crate::application;
@@ -40,14 +41,15 @@ pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(
     let mut findings = Findings::default();
     program(&mut findings);
     configured(&mut findings, &configuration);
-    log_file(&mut findings, &configuration);
     if let Some(node) = configuration.settings.node() {
         findings.ok("Node", node);
     }
+    log_file(&mut findings, &configuration);
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);
     database(&mut findings, &configuration);
+    secret_key(&mut findings, &configuration);
     unfinished_copies(&mut findings, &configuration);
     listening(&mut findings, &configuration, site.is_some());
     match &site {
@@ -333,13 +335,25 @@ fn database(findings: &mut Findings, configuration: &Configuration) {
     }
     let store = application::login(&configuration.settings).store();
     match event_loop::run(store.check()) {
-        Ok(Ok(())) => findings.ok(SUBJECT, "PostgreSQL responds."),
+        Ok(Ok(())) => findings.ok(SUBJECT, "PostgreSQL responds"),
         Ok(Err(error)) => findings.wrong(
             SUBJECT,
             format!("{error}"),
             "Until then nobody can log in, and tools that store something do not work.",
         ),
         Err(error) => findings.wrong(SUBJECT, format!("cannot be checked: {error}"), "Try again."),
+    }
+}
+
+/// Whether this machine has the secret key of the others.
+fn secret_key(findings: &mut Findings, configuration: &Configuration) {
+    const SUBJECT: &str = "Secret key";
+    match application::login(&configuration.settings).look_at_key() {
+        // What is wrong with the store has been found already.
+        Ok(()) | Err(KeyError::Store(_)) => {}
+        Err(error) => {
+            findings.wrong(SUBJECT, error.to_string(), "Until then nobody can log in here.");
+        }
     }
 }
 

@@ -89,19 +89,17 @@ fn generate_password(
     }
     let login = application::login(&configuration.settings);
     let before = std::env::var(GENERATED_VARIABLE).ok().filter(|password| !password.is_empty());
-    let generated = match event_loop::run(login.has_set_up()) {
-        Ok(Ok(true)) => return None,
-        Ok(Ok(false)) => match before {
-            Some(password) => Ok(PrintedPassword::Inherited(password)),
-            None => login
-                .generate_password()
-                .map(PrintedPassword::New)
-                .map_err(|error| error.to_string()),
-        },
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let generated = generated.inspect_err(|error| cannot_log_in(error)).ok()?;
+    let generated = event_loop::run(async {
+        Ok(match (login.has_set_up().await?, before) {
+            (true, _) => None,
+            (false, Some(password)) => Some(PrintedPassword::Inherited(password)),
+            (false, None) => Some(PrintedPassword::New(login.generate_password().await?)),
+        })
+    });
+    let in_words = |error: login::KeyError| error.to_string();
+    let generated = generated.map_err(|error| error.to_string());
+    let generated = generated.and_then(|generated| generated.map_err(in_words));
+    let generated = generated.inspect_err(|error| cannot_log_in(error)).ok()??;
     configuration.settings.password = Password::clear(generated.password());
     Some(generated)
 }

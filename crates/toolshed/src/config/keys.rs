@@ -118,8 +118,8 @@ pub(crate) const KEYS: &[Key] = &[
             take: custom::https,
         },
         what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address \
-               over HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz` and local \
-               host names (localhost) are still answered over HTTP.",
+               over HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz`, `/readyz` and \
+               local host names (localhost) are still answered over HTTP.",
         why: "Only the owner knows whether HTTPS works and will keep working. There are no redirect loops: \
               a request that shows in any way that the visitor used HTTPS (`X-Forwarded-Proto`, trusted or \
               not, or headers that browsers send only over HTTPS) is answered.",

@@ -143,7 +143,7 @@ async fn password(request: &LoginRequest) -> Result<Password, HttpError> {
 }
 
 async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
-    Ok(proof_of(&password(request).await?, request.gate.secrets()?))
+    Ok(proof_of(&password(request).await?, request.gate.secrets().await?))
 }
 
 /// Checks the password that comes with every change; returns whether it is right.
@@ -152,15 +152,15 @@ async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
 ///
 /// Too many attempts: someone who finds an open session must not be able to guess at leisure.
 pub(super) async fn is_owner_present(request: &LoginRequest) -> Result<bool, HttpError> {
-    let (client, password) = (client_of(request)?, password(request).await?);
+    let (client, password) = (client_of(request).await?, password(request).await?);
     let tried = try_password(request, &client, &password, request.field("password")).await?;
     tried.map_err(waiting::error)
 }
 
 /// Returns whose attempts are counted here: the session's.
-pub(super) fn client_of(request: &LoginRequest) -> Result<Client, HttpError> {
+pub(super) async fn client_of(request: &LoginRequest) -> Result<Client, HttpError> {
     let number = session_of(request)?.number().as_bytes();
-    Ok(Client::Known(format!("session {}", request.gate.secrets()?.code("throttle", number))))
+    Ok(Client::Known(format!("session {}", request.gate.secrets().await?.code("throttle", number))))
 }
 
 /// `POST /account/sessions`
@@ -170,7 +170,7 @@ pub(super) async fn end_sessions(request: LoginRequest) -> Result<Response, Http
         return refused(WRONG_PASSWORD).await;
     }
     let (store, end, client, origin) =
-        (&request.gate.store, request.field("end"), client_of(&request)?, request.origin());
+        (&request.gate.store, request.field("end"), client_of(&request).await?, request.origin());
     if end.is_empty() {
         return refused("Choose which browser to log out.").await;
     }
@@ -218,7 +218,8 @@ pub(super) async fn change_password(request: LoginRequest) -> Result<Response, H
     if new != request.field("again") {
         return refused("The two new passwords don't match.").await;
     }
-    let (secrets, in_session, origin) = (gate.secrets()?, client_of(&request)?, request.origin());
+    let (secrets, in_session, origin) =
+        (gate.secrets().await?, client_of(&request).await?, request.origin());
     let browser = request.client(secrets, &proof(&request).await?);
     let hash = hash_of(&request, &in_session, new).await?;
     let Ok(password) = Password::from_hash(&hash) else {

@@ -26,7 +26,7 @@ pub(super) async fn admission(
     if !is_crowded || matches!(client, Client::Known(_)) {
         return Ok(Admission::Free);
     }
-    let secrets = request.gate.secrets()?;
+    let secrets = request.gate.secrets().await?;
     let asked = store
         .write(async |store| throttle::ask_for_pass(store, client, now, secrets).await)
         .await?;
@@ -73,7 +73,7 @@ pub(super) async fn try_password(
         return Ok(Err(wait));
     }
     let permit = request.gate.hashing.permit(password).await?;
-    let secrets = request.gate.secrets()?;
+    let secrets = request.gate.secrets().await?;
     let counted = request
         .gate
         .store

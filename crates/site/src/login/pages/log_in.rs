@@ -29,12 +29,12 @@ pub(super) async fn form(
 ) -> Result<Response, HttpError> {
     let request = LoginRequest { fields, ..request };
     if request.visitor.is_owner() {
-        return Ok(onward(&request)?.into_response());
+        return Ok(onward(&request).await?.into_response());
     }
     let Some(password) = request.gate.password(&request.head.extensions).await? else {
         return show_form(&request, StatusCode::OK, None).await;
     };
-    let secrets = request.gate.secrets()?;
+    let secrets = request.gate.secrets().await?;
     let client = request.client(secrets, &proof_of(&password, secrets));
     let admission = admission(&request, &client).await?;
     match admission {
@@ -75,7 +75,7 @@ async fn show_form_with(
     if let (Some(failure), true) = (failure, request.is_program()) {
         return Err(HttpError::new(status).message(failure));
     }
-    let (token, cookie) = request.new_form()?;
+    let (token, cookie) = request.new_form().await?;
     let mut response = request.page.show(
         "login.html",
         context! {
@@ -95,15 +95,15 @@ async fn show_form_with(
 /// `POST /login`
 pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError> {
     if request.visitor.is_owner() {
-        return Ok(onward(&request)?.into_response());
+        return Ok(onward(&request).await?.into_response());
     }
-    request.refuse_forgery()?;
+    request.refuse_forgery().await?;
     request.scope()?;
     let gate = &request.gate;
     let Some(password) = gate.password(&request.head.extensions).await? else {
         return show_form(&request, StatusCode::OK, None).await;
     };
-    let secrets = gate.secrets()?;
+    let secrets = gate.secrets().await?;
     let proof = proof_of(&password, secrets);
     let client = request.client(secrets, &proof);
 
@@ -135,7 +135,7 @@ pub(super) async fn log_in(request: LoginRequest) -> Result<Response, HttpError>
             .write(async |store| events::record(store, now, events::NEW_BROWSER, &origin).await)
             .await?;
     }
-    let mut response = onward(&request)?.into_response();
+    let mut response = onward(&request).await?.into_response();
     start_session(&request, &client, &proof, response.headers_mut()).await?;
     Ok(response)
 }
@@ -162,8 +162,8 @@ pub(super) async fn log_out(request: LoginRequest) -> Result<Response, HttpError
 }
 
 /// Redirects to where the query or the form says.
-fn onward(request: &LoginRequest) -> Result<Redirect, HttpError> {
+async fn onward(request: &LoginRequest) -> Result<Redirect, HttpError> {
     let (next, signature) = (request.field("next"), request.field("signed"));
-    let to = next::safe_or_signed(request.base(), next, signature, request.gate.secrets()?);
+    let to = next::safe_or_signed(request.base(), next, signature, request.gate.secrets().await?);
     Ok(Redirect::to(&to))
 }

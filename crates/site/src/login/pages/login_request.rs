@@ -132,8 +132,8 @@ impl LoginRequest {
     }
 
     /// Refuses a form that this browser did not get from us: it has to send its cookie and its token.
-    pub(super) fn refuse_forgery(&self) -> Result<(), HttpError> {
-        let secrets = self.gate.secrets()?;
+    pub(super) async fn refuse_forgery(&self) -> Result<(), HttpError> {
+        let secrets = self.gate.secrets().await?;
         let cookies = cookies::ours(&self.head.headers, cookies::FORM, secrets);
         let token = self.field(forgery::FIELD);
         let expected = cookies.iter().map(|number| form_token(secrets, number));
@@ -151,8 +151,8 @@ impl LoginRequest {
     }
 
     /// Makes the token of a form for a visitor who is not logged in, and the cookie that belongs to it.
-    pub(super) fn new_form(&self) -> Result<(String, HeaderMap), HttpError> {
-        let (secrets, scope) = (self.gate.secrets()?, self.scope()?);
+    pub(super) async fn new_form(&self) -> Result<(String, HeaderMap), HttpError> {
+        let (secrets, scope) = (self.gate.secrets().await?, self.scope()?);
         let mut headers = HeaderMap::new();
         // Several forms may be open in one browser.
         let sent = cookies::ours(&self.head.headers, cookies::FORM, secrets).into_iter().next();

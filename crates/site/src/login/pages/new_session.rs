@@ -23,7 +23,7 @@ pub(super) async fn start_session(
     headers: &mut HeaderMap,
 ) -> Result<(), HttpError> {
     let (gate, now) = (&request.gate, now());
-    let secrets = gate.secrets()?;
+    let secrets = gate.secrets().await?;
     let scope = request.scope()?;
     let number = session::new_number().map_err(no_randomness)?;
     let before = cookies::ours(&request.head.headers, cookies::SESSION, secrets);

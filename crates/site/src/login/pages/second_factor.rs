@@ -61,7 +61,7 @@ async fn key_to_show(
     session: &Session,
     pending: Option<String>,
 ) -> Result<String, HttpError> {
-    let secrets = request.gate.secrets()?;
+    let secrets = request.gate.secrets().await?;
     if let Some(key) = pending.and_then(|pending| second_factor::unsealed(&pending, secrets)) {
         return Ok(key);
     }
@@ -80,10 +80,12 @@ fn in_groups(key: &str) -> String {
 pub(super) async fn change(request: LoginRequest) -> Result<Response, HttpError> {
     let change = Change::requested_by(&request)?;
     let is_password = is_owner_present(&request).await?;
-    let (session, client, origin) = (session_of(&request)?, client_of(&request)?, request.origin());
+    let (session, client, origin) =
+        (session_of(&request)?, client_of(&request).await?, request.origin());
     let (gate, now) = (&request.gate, now());
     let codes = second_factor::new_recovery_codes().map_err(no_randomness)?;
-    let proof = Proof { is_password, code: request.field("code"), now, secrets: gate.secrets()? };
+    let proof =
+        Proof { is_password, code: request.field("code"), now, secrets: gate.secrets().await? };
     let written = gate.store.write(async |store| {
         let Some(event) = change.make(store, session, &proof, &codes).await? else {
             return Ok(false);

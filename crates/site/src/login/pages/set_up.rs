@@ -42,41 +42,42 @@ pub(super) fn is_possible(gate: &Gate) -> bool {
 /// `GET /set-up`
 pub(super) async fn form(WithoutBody(request): WithoutBody) -> Result<Response, HttpError> {
     file_while_open(&request).await?;
-    let client = request.client(request.gate.secrets()?, b"");
+    let client = request.client(request.gate.secrets().await?, b"");
     match admission(&request, &client).await? {
-        Admission::Wait(wait @ Wait::Crowd(_)) => too_many_attempts(&request, wait),
+        Admission::Wait(wait @ Wait::Crowd(_)) => too_many_attempts(&request, wait).await,
         // The winner of a draw gets no message: the page is clear enough.
-        _ => show(&request, StatusCode::OK, None),
+        _ => show(&request, StatusCode::OK, None).await,
     }
 }
 
 /// `POST /set-up`
 pub(super) async fn set_password(request: LoginRequest) -> Result<Response, HttpError> {
     let file = file_while_open(&request).await?;
-    request.refuse_forgery()?;
+    request.refuse_forgery().await?;
     let gate = &request.gate;
-    let secrets = gate.secrets()?;
+    let secrets = gate.secrets().await?;
     let client = request.client(secrets, b"");
     let counted =
         gate.store.write(async |store| throttle::count(store, &client, now(), secrets).await);
     if let Err(wait) = counted.await? {
-        return too_many_attempts(&request, wait);
+        return too_many_attempts(&request, wait).await;
     }
-    let failure = |words: &str| show(&request, StatusCode::UNPROCESSABLE_ENTITY, Some(words));
+    let failure =
+        async |words: &str| show(&request, StatusCode::UNPROCESSABLE_ENTITY, Some(words)).await;
     let token = match token(&file) {
         Ok(token) => token,
-        Err(words) => return failure(words),
+        Err(words) => return failure(words).await,
     };
     let typed = request.field("token").trim();
     if !bool::from(token.as_bytes().ct_eq(typed.as_bytes())) {
-        return failure("This is not the text in the file.");
+        return failure("This is not the text in the file.").await;
     }
     let password = request.field("password");
     if let Some(words) = Password::weakness(password) {
-        return failure(words);
+        return failure(words).await;
     }
     if password != request.field("again") {
-        return failure("The two passwords don't match.");
+        return failure("The two passwords don't match.").await;
     }
     let hash = hash_of(&request, &client, password).await?;
     let origin = request.origin();
@@ -103,10 +104,12 @@ pub(super) async fn set_password(request: LoginRequest) -> Result<Response, Http
 }
 
 /// Asks a visitor to wait: in the form, or under load with the page that reloads it.
-fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, HttpError> {
+async fn too_many_attempts(request: &LoginRequest, wait: Wait) -> Result<Response, HttpError> {
     waiting::refuse_program(request, wait)?;
     let page = match wait {
-        Wait::Own(_) => show(request, StatusCode::TOO_MANY_REQUESTS, Some(&waiting::words(wait)))?,
+        Wait::Own(_) => {
+            show(request, StatusCode::TOO_MANY_REQUESTS, Some(&waiting::words(wait))).await?
+        }
         Wait::Crowd(_) => waiting::page(request, SET_UP),
     };
     Ok(waiting::refusing(page, wait))
@@ -128,12 +131,12 @@ fn closed() -> HttpError {
 
 /// Shows the form, with a failure message. It keeps the text from the file: the person who typed it knows it, and no
 /// response of the login is cached. Passwords have to be typed again.
-fn show(
+async fn show(
     request: &LoginRequest,
     status: StatusCode,
     failure: Option<&str>,
 ) -> Result<Response, HttpError> {
-    let (token, cookie) = request.new_form()?;
+    let (token, cookie) = request.new_form().await?;
     let name = request.gate.settings.set_up_file.as_deref().and_then(|file| file.file_name());
     let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
     let mut response = request.page.show(

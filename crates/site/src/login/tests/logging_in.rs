@@ -254,11 +254,11 @@ fn with_an_unusable_store_public_pages_work_and_the_log_says_why() {
 fn a_generated_password_stays_the_same_and_can_be_typed() {
     let site = Site::with(|_| {});
     let login = login_in(&site.folder.path().join("data"));
-    let generated = login.generate_password().unwrap();
+    let generated = block_on(login.generate_password()).unwrap();
     assert!(!login.data.exists(), "a start that fails leaves nothing behind");
     generated.keep().unwrap();
     let password = generated.password();
-    assert_eq!(password, login.generate_password().unwrap().password());
+    assert_eq!(password, block_on(login.generate_password()).unwrap().password());
     assert_eq!(password.len(), 24);
     assert!(
         password
@@ -266,5 +266,5 @@ fn a_generated_password_stays_the_same_and_can_be_typed() {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     );
     let other = login_in(&site.folder.path().join("other"));
-    assert_ne!(password, other.generate_password().unwrap().password());
+    assert_ne!(password, block_on(other.generate_password()).unwrap().password());
 }
