@@ -39,7 +39,7 @@ const MIGRATION_LOCK: i64 = 0x7368_6564;
 const COMMITS: Schema = Schema {
     name: "commits",
     migrations: &[Migration::expand(
-        "CREATE TABLE commits (id BIGINT PRIMARY KEY, at BIGINT NOT NULL)",
+        "CREATE TABLE commits (id BIGINT PRIMARY KEY, at BIGINT NOT NULL, is_fence BOOLEAN NOT NULL)",
     )],
 };
 
@@ -211,29 +211,31 @@ impl Postgres {
         }
     }
 
-    /// Finds out whether a transaction was committed whose connection broke meanwhile, by inserting its number. If
-    /// it was, that is refused. If it is still in progress, PostgreSQL waits for its end. If neither, it can no longer be
-    /// committed: the number is taken.
+    /// Finds out whether a transaction was committed whose connection broke meanwhile: inserts its number as a fence,
+    /// unless it is there. If the transaction is still in progress, PostgreSQL waits for its end. If it was not
+    /// committed, it can no longer be: its number is taken.
     ///
     /// `txid_status` cannot tell: after a crash, PostgreSQL gives the ids of lost transactions to others.
     async fn is_committed(&self, id: i64) -> Result<bool, StoreError> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE_WITH_COMMIT {
-            match self.note(id).await {
-                Ok(()) => return Ok(false),
-                Err(error) if error.is_constraint() => return Ok(true),
+            match self.is_fenced(id).await {
+                Ok(is_fenced) => return Ok(!is_fenced),
+                // Also a fence may be there although nobody heard of it.
                 Err(_) => sleep(ASK_EVERY).await,
             }
         }
         Err(StoreError::Uncertain)
     }
 
-    async fn note(&self, id: i64) -> Result<(), StoreError> {
+    async fn is_fenced(&self, id: i64) -> Result<bool, StoreError> {
         let connection = self.pool.connection().await?;
-        let session = Session::Postgres(&connection);
-        let noted = session.execute(NOTE, params![id]).await;
+        connection.batch_execute(&fence(id)).await.map_err(StoreError::postgres)?;
+        let snapshot = Snapshot::new(Session::Postgres(&connection));
+        let find = "SELECT is_fence FROM commits WHERE id = $1";
+        let is_fenced = snapshot.query_one(find, params![id]).await?;
         connection.release();
-        noted.map(drop)
+        Ok(is_fenced)
     }
 
     /// Forgets the numbers of transactions that ended long ago, now and then.
@@ -260,8 +262,17 @@ impl Postgres {
 }
 
 /// By the server's clock, which is the same for all processes.
-const NOTE: &str =
-    "INSERT INTO commits (id, at) VALUES ($1, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT))";
+const NOTE: &str = "INSERT INTO commits (id, at, is_fence)
+                        VALUES ($1, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT), FALSE)";
+
+/// As one message, which is executed or not.
+fn fence(id: i64) -> String {
+    format!(
+        "INSERT INTO commits (id, at, is_fence)
+             VALUES ({id}, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT), TRUE) ON CONFLICT (id) DO NOTHING"
+    )
+}
+
 const SWEEP: &str = "DELETE FROM commits WHERE at < CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - $1";
 
 /// Returns a number that no other transaction has.

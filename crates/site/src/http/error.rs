@@ -158,7 +158,7 @@ impl IntoResponse for HttpError {
 impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         let message = match error {
-            StoreError::Busy => "The site is busy. Please try again.",
+            StoreError::Busy | StoreError::Conflict => "The site is busy. Please try again.",
             _ => "The site's data is unavailable. Its owner can find the cause in the log.",
         };
         HttpError::new(StatusCode::SERVICE_UNAVAILABLE).message(message).cause(error)

@@ -1,6 +1,7 @@
 //! PostgreSQL that goes away: what is lost, what is repeated, and what is said.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::path::Path;
 use std::rc::Rc;
@@ -26,18 +27,20 @@ fn with_server(test: impl AsyncFn(&mut Server)) {
     event_loop::run(test(&mut server)).unwrap();
 }
 
-/// What a proxy does with the next COMMIT.
+/// When a proxy cuts a connection: at a message that contains these words.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
-    Nothing,
     /// The server never sees it.
-    BeforeCommit,
-    /// The server commits, and nobody hears of it.
-    AfterCommit,
+    Before(&'static str),
+    /// The server does it, and nobody hears of it.
+    After(&'static str),
 }
 
+/// The cuts to come, in order.
+type Cuts = Rc<RefCell<VecDeque<Cut>>>;
+
 /// Passes connections on to the server, until it cuts one. Returns its URL.
-fn proxy(server: &Server, folder: &Path, cut: Rc<Cell<Cut>>) -> String {
+fn proxy(server: &Server, folder: &Path, cuts: Cuts) -> String {
     let name = format!(".s.PGSQL.{}", server.port());
     let behind = server.socket_folder().join(&name);
     let mut listener = Listener::bind(&Address::Unix(folder.join(name))).unwrap();
@@ -45,7 +48,7 @@ fn proxy(server: &Server, folder: &Path, cut: Rc<Cell<Cut>>) -> String {
         loop {
             let (client, _) = poll_fn(|context| listener.poll_accept(context)).await.unwrap();
             let server = Stream::connect(&Address::Unix(behind.clone())).await.unwrap();
-            event_loop::spawn(pass_on(client, server, cut.clone())).detach();
+            event_loop::spawn(pass_on(client, server, cuts.clone())).detach();
         }
     })
     .detach();
@@ -53,20 +56,23 @@ fn proxy(server: &Server, folder: &Path, cut: Rc<Cell<Cut>>) -> String {
     format!("postgres://postgres@{folder}:{}/postgres", server.port())
 }
 
-async fn pass_on(client: Stream, server: Stream, cut: Rc<Cell<Cut>>) {
+async fn pass_on(client: Stream, server: Stream, cuts: Cuts) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_server, mut to_server) = tokio::io::split(server);
-    let is_committing = Rc::new(Cell::new(false));
+    let is_cut = Cell::new(false);
     let up = async {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let length = from_client.read(&mut buffer).await.unwrap_or(0);
             let bytes = &buffer[..length];
-            if bytes.windows(7).any(|window| window == b"COMMIT\0") {
-                match cut.replace(Cut::Nothing) {
-                    Cut::Nothing => {}
-                    Cut::BeforeCommit => return,
-                    Cut::AfterCommit => is_committing.set(true),
+            let next = cuts.borrow().front().copied();
+            if let Some(cut @ (Cut::Before(words) | Cut::After(words))) = next
+                && bytes.windows(words.len()).any(|window| window == words.as_bytes())
+            {
+                cuts.borrow_mut().pop_front();
+                match cut {
+                    Cut::Before(_) => return,
+                    Cut::After(_) => is_cut.set(true),
                 }
             }
             if length == 0 || to_server.write_all(bytes).await.is_err() {
@@ -78,8 +84,8 @@ async fn pass_on(client: Stream, server: Stream, cut: Rc<Cell<Cut>>) {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let length = from_server.read(&mut buffer).await.unwrap_or(0);
-            let is_cut = is_committing.get();
-            if length == 0 || is_cut || to_client.write_all(&buffer[..length]).await.is_err() {
+            if length == 0 || is_cut.get() || to_client.write_all(&buffer[..length]).await.is_err()
+            {
                 return;
             }
         }
@@ -102,15 +108,23 @@ async fn add(store: &Store, name: &str) -> Result<u64, StoreError> {
 fn a_connection_that_breaks_during_commit_loses_nothing_and_repeats_nothing() {
     with_server(async |server| {
         let folder = tempfile::tempdir().unwrap();
-        let cut = Rc::new(Cell::new(Cut::Nothing));
-        let store = in_postgres(&proxy(server, folder.path(), cut.clone()), FACTS);
+        let cuts = Cuts::default();
+        let store = in_postgres(&proxy(server, folder.path(), cuts.clone()), FACTS);
         add(&store, "first").await.unwrap();
-        for (number, next) in [Cut::BeforeCommit, Cut::AfterCommit].into_iter().enumerate() {
-            cut.set(next);
+        let (commit, fence) = ("COMMIT\0", "TRUE) ON CONFLICT");
+        let all: [&[Cut]; 5] = [
+            &[Cut::Before(commit)],
+            &[Cut::After(commit)],
+            &[Cut::Before(commit), Cut::Before(fence)],
+            &[Cut::Before(commit), Cut::After(fence)],
+            &[Cut::After(commit), Cut::After(fence), Cut::After(fence)],
+        ];
+        for (number, next) in all.into_iter().enumerate() {
+            cuts.borrow_mut().extend(next);
             assert_eq!(add(&store, &number.to_string()).await.unwrap(), 1, "{next:?}");
-            assert_eq!(cut.get(), Cut::Nothing);
+            assert!(cuts.borrow().is_empty(), "{next:?}");
         }
-        assert_eq!(names(&store).await.unwrap(), ["0", "1", "first"]);
+        assert_eq!(names(&store).await.unwrap(), ["0", "1", "2", "3", "4", "first"]);
     });
 }
 
