@@ -2,8 +2,8 @@
 //!
 //! Everything here is bad on purpose; the parameters are in `logic.rs`. A request chooses whether it is
 //! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that
-//! crashes on purpose is the crate `culprits`, built in only with the feature of that name; without it the page says
-//! what is missing.
+//! crashes on purpose is the crate `culprits`, built in only with the feature of that name, as are the numbers of
+//! `numbers.rs`; without it the page says what is missing.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -27,6 +27,8 @@ use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool
 use logic::{CULPRITS, LEFT_OUT, When};
 
 mod logic;
+#[cfg(feature = "culprits")]
+mod numbers;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,9 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Named,
     runs: Runs::Chosen(logic::runs),
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
+    #[cfg(feature = "culprits")]
+    tables: numbers::TABLES,
+    #[cfg(not(feature = "culprits"))]
     tables: &[],
     router,
 };
@@ -46,7 +51,10 @@ pub(crate) const TOOL: Tool = Tool {
 const PAGE: &str = "diagnostics/page.html";
 
 fn router() -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "culprits")]
+    let router = router.merge(numbers::routes());
+    router
         .route("/", get(page))
         .route("/sleep", get(sleep))
         .route("/stream", get(stream))
