@@ -87,7 +87,7 @@ impl<'a> Browser<'a> {
 }
 
 /// The value of a form field in the main part of a page.
-fn field(page: &Response, name: &str) -> String {
+pub(crate) fn field(page: &Response, name: &str) -> String {
     let text = page.text();
     let (_, main) = text.split_once("<main").unwrap_or_else(|| panic!("{}: {text}", page.status));
     let (_, rest) = main.split_once(&format!("name=\"{name}\" value=\"")).expect("the field");

@@ -19,6 +19,7 @@ mod isolated;
 mod launcher;
 mod log;
 mod login;
+mod machines;
 mod malformed;
 mod multiplex;
 mod proxy_fcgi;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::{App, Folder, Setup};
 use end_to_end::http_client::{Checksum, Request, Upload, for_each_piece};
@@ -265,13 +265,42 @@ fn sigterm_completes_requests_in_flight_and_ends_all_workers() {
 }
 
 #[test]
+fn load_balancers_learn_of_an_exit_before_it_and_nothing_of_an_upgrade() {
+    for workers in ["1", "2"] {
+        let mut site = Site::start_with(workers, Some(("TOOLSHED_DRAIN_WAIT", "60 s")));
+        let health = |path| Request::get(path).send(site.address).map(|response| response.status);
+        if workers == "2" {
+            site.supervisor.signal(libc::SIGHUP).expect("it runs");
+            for _ in 0..20 {
+                assert_eq!(health("/healthz").expect("a response"), 200);
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        site.supervisor.signal(libc::SIGTERM).expect("it runs");
+        let asked = Instant::now();
+        // Each worker learns of it, and none stops to serve.
+        let mut draining = 0;
+        while draining < 20 {
+            let status = health("/healthz").expect("a response");
+            draining = if status == 503 { draining + 1 } else { 0 };
+            assert_eq!(health("/").expect("a response"), 200);
+            assert!(asked.elapsed() < TIMEOUT);
+        }
+        assert_eq!(health("/readyz").expect("a response"), 503);
+        site.supervisor.signal(libc::SIGTERM).expect("it runs");
+        let status = site.supervisor.wait(TIMEOUT).expect("a second signal ends the wait");
+        assert_eq!(status.code(), Some(0), "{}", site.supervisor.output());
+    }
+}
+
+#[test]
 fn workers_exit_when_their_supervisor_is_killed() {
     let mut site = Site::start("2");
     site.wait_for("two workers", |workers| workers.len() == 2);
     let workers = site.workers();
     site.supervisor.signal(libc::SIGKILL).expect("it runs");
     site.supervisor.wait(TIMEOUT).expect("it is dead");
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let folder = site.folder.path().to_owned();
     while !process_table::running_from(&folder).is_empty() {
         assert!(started.elapsed() < TIMEOUT, "{workers:?} still run without a supervisor");
