@@ -57,6 +57,9 @@ pub struct Details {
     pub content_type: String,
     /// When it expires.
     pub expires: Option<SystemTime>,
+    /// A text that is another one whenever the content is, for an ETag: of visible ASCII, without quotes. `None` if the
+    /// store has none.
+    pub tag: Option<String>,
 }
 
 impl Details {

@@ -20,11 +20,11 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::ops::RangeBounds;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use atomic_file::{Access, Draft, Durability, close_to_others, folder_of};
+use atomic_file::{Access, Draft, Durability, close_to_others, folder_of, is_foreign};
 use ring::digest;
 
 use crate::CHUNK_BYTES;
@@ -64,6 +64,7 @@ struct Shared {
 impl Folder {
     /// Opens the folder; creates it if it is missing.
     pub(crate) fn open(folder: &Path) -> Result<Folder, BlobError> {
+        refuse_foreign_place(folder)?;
         let (stored, incoming) = (folder.join("stored"), folder.join("incoming"));
         for folder in [folder, &stored, &incoming] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -247,6 +248,17 @@ fn sync(folder: &Path) {
 
 /// How the temporary names in `incoming` start, after a dot.
 const DRAFT: &str = "blob";
+
+/// Refuses to create a folder in another account's: root would take it away from the account that the site runs as.
+fn refuse_foreign_place(folder: &Path) -> Result<(), BlobError> {
+    let above = folder_of(folder);
+    match fs::metadata(above) {
+        Ok(found) if is_foreign(&found) && !folder.exists() => {
+            Err(BlobError::Foreign { folder: above.to_owned(), account: found.uid() })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Refuses a folder into which another account can put files, or makes it private.
 fn refuse_open(folder: &Path) -> Result<(), BlobError> {

@@ -21,13 +21,26 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the key under which the store keeps it: with the prefix of a handle, it may be longer than others.
+    pub(crate) fn within(&self, prefix: &str) -> Key {
+        Key([prefix, &self.0].concat().into())
+    }
+
+    /// Reads a key as the store keeps it; `None` if it is none of ours.
+    pub(crate) fn of_stored(text: &str) -> Option<Key> {
+        problem_of(text, Key::MAX_BYTES + MAX_PREFIX_BYTES).is_none().then(|| Key(text.into()))
+    }
 }
+
+/// The longest prefix of a handle, in bytes.
+pub(crate) const MAX_PREFIX_BYTES: usize = 200;
 
 impl FromStr for Key {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        match problem_of(text) {
+        match problem_of(text, Key::MAX_BYTES) {
             None => Ok(Key(text.into())),
             Some(problem) => {
                 let start = text.chars().take(SHOWN_CHARACTERS).collect();
@@ -37,9 +50,9 @@ impl FromStr for Key {
     }
 }
 
-fn problem_of(text: &str) -> Option<&'static str> {
+fn problem_of(text: &str, max_bytes: usize) -> Option<&'static str> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    if text.len() > Key::MAX_BYTES {
+    if text.len() > max_bytes {
         return Some("it is longer than 512 bytes");
     }
     if !text.bytes().all(is_allowed) {

@@ -53,6 +53,7 @@ mod source;
 use std::error::Error;
 use std::ops::RangeBounds;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,30 +75,79 @@ pub const CHUNK_BYTES: usize = 128 << 10;
 /// The maximum number of blobs in a list. S3 returns no more.
 pub const MAX_LISTED: usize = 1000;
 
-/// A store of blobs. Clones share it.
+/// A handle on a store of blobs, or on those whose keys start with a [prefix](Self::with_prefix). Clones share its
+/// connections.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    engine: Engine,
+    shared: Arc<Shared>,
+    /// Empty, or ends with a slash.
+    prefix: Arc<str>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
+struct Shared {
+    settings: BlobSettings,
+    /// Opened when it is first used.
+    engine: OnceLock<Engine>,
+}
+
+#[derive(Debug)]
 enum Engine {
     Folder(Folder),
     S3(S3),
 }
 
 impl Blobs {
+    /// Makes a handle on the store. It is opened when it is first used, and again if that fails.
+    pub fn new(settings: BlobSettings) -> Blobs {
+        Blobs { shared: Arc::new(Shared { settings, engine: OnceLock::new() }), prefix: "".into() }
+    }
+
     /// Opens the store. Sends nothing to an S3 server.
     ///
     /// # Errors
     ///
     /// If the folder cannot be created, or others can put files into it; if the settings of S3 cannot be used.
     pub fn open(settings: &BlobSettings) -> Result<Blobs, BlobError> {
-        let engine = match settings {
+        let blobs = Blobs::new(settings.clone());
+        blobs.engine()?;
+        Ok(blobs)
+    }
+
+    /// Checks settings, without opening the store: reads no file and sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the settings of S3 cannot be used.
+    pub fn check_settings(settings: &BlobSettings) -> Result<(), BlobError> {
+        match settings {
+            BlobSettings::Folder(_) => Ok(()),
+            BlobSettings::S3(settings) => S3::check(settings).map(drop),
+        }
+    }
+
+    /// Makes a handle on the blobs whose keys start with these segments and a slash. It gives and takes keys without
+    /// them, and reaches no other blob, except to [remove expired ones](Self::remove_expired).
+    ///
+    /// # Panics
+    ///
+    /// If the segments, with those of this handle, have more than 200 bytes.
+    #[must_use]
+    pub fn with_prefix(&self, segments: &Key) -> Blobs {
+        let prefix = format!("{}{segments}/", self.prefix);
+        assert!(prefix.len() <= key::MAX_PREFIX_BYTES, "the prefix {prefix} is too long");
+        Blobs { shared: self.shared.clone(), prefix: prefix.into() }
+    }
+
+    fn engine(&self) -> Result<&Engine, BlobError> {
+        if let Some(engine) = self.shared.engine.get() {
+            return Ok(engine);
+        }
+        let engine = match &self.shared.settings {
             BlobSettings::Folder(folder) => Engine::Folder(Folder::open(folder)?),
             BlobSettings::S3(settings) => Engine::S3(S3::open(settings)?),
         };
-        Ok(Blobs { engine })
+        Ok(self.shared.engine.get_or_init(|| engine))
     }
 
     /// Stores a blob, in place of one that has this key. Once it returns, the blob survives a power cut.
@@ -112,9 +162,10 @@ impl Blobs {
     {
         let mut content = pin!(content);
         let source = Source::new(content.as_mut());
-        match &self.engine {
-            Engine::Folder(folder) => folder.put(key, source, &options).await,
-            Engine::S3(s3) => s3.put(key, source, &options).await,
+        let key = key.within(&self.prefix);
+        match self.engine()? {
+            Engine::Folder(folder) => folder.put(&key, source, &options).await,
+            Engine::S3(s3) => s3.put(&key, source, &options).await,
         }
     }
 
@@ -130,9 +181,10 @@ impl Blobs {
         key: &Key,
         range: impl RangeBounds<u64>,
     ) -> Result<Option<Blob>, BlobError> {
-        match &self.engine {
-            Engine::Folder(folder) => folder.get(key, &range),
-            Engine::S3(s3) => s3.get(key, &range).await,
+        let key = key.within(&self.prefix);
+        match self.engine()? {
+            Engine::Folder(folder) => folder.get(&key, &range),
+            Engine::S3(s3) => s3.get(&key, &range).await,
         }
     }
 
@@ -142,9 +194,10 @@ impl Blobs {
     ///
     /// Same as [`get`](Self::get).
     pub async fn head(&self, key: &Key) -> Result<Option<Details>, BlobError> {
-        match &self.engine {
-            Engine::Folder(folder) => folder.head(key),
-            Engine::S3(s3) => s3.head(key).await,
+        let key = key.within(&self.prefix);
+        match self.engine()? {
+            Engine::Folder(folder) => folder.head(&key),
+            Engine::S3(s3) => s3.head(&key).await,
         }
     }
 
@@ -154,9 +207,10 @@ impl Blobs {
     ///
     /// Any from the store.
     pub async fn delete(&self, key: &Key) -> Result<(), BlobError> {
-        match &self.engine {
-            Engine::Folder(folder) => folder.delete(key),
-            Engine::S3(s3) => s3.delete(key).await,
+        let key = key.within(&self.prefix);
+        match self.engine()? {
+            Engine::Folder(folder) => folder.delete(&key),
+            Engine::S3(s3) => s3.delete(&key).await,
         }
     }
 
@@ -176,10 +230,17 @@ impl Blobs {
         limit: usize,
     ) -> Result<Vec<Listed>, BlobError> {
         let limit = limit.min(MAX_LISTED);
-        match &self.engine {
-            Engine::Folder(folder) => folder.list(prefix, after, limit).await,
-            Engine::S3(s3) => s3.list(prefix, after, limit).await,
-        }
+        let prefix = [&self.prefix, prefix].concat();
+        let after = after.map(|key| key.within(&self.prefix));
+        let listed = match self.engine()? {
+            Engine::Folder(folder) => folder.list(&prefix, after.as_ref(), limit).await?,
+            Engine::S3(s3) => s3.list(&prefix, after.as_ref(), limit).await?,
+        };
+        let without_prefix = |listed: Listed| {
+            let key = Key::of_stored(listed.key.as_str().strip_prefix(&*self.prefix)?)?;
+            Some(Listed { key, ..listed })
+        };
+        Ok(listed.into_iter().filter_map(without_prefix).collect())
     }
 
     /// Removes blobs that have expired, and what killed puts have left: some of them in each call, which takes about as
@@ -189,14 +250,16 @@ impl Blobs {
     ///
     /// Any from the store.
     pub async fn remove_expired(&self) -> Result<Swept, BlobError> {
-        match &self.engine {
+        match self.engine()? {
             Engine::Folder(folder) => folder.remove_expired().await,
             Engine::S3(s3) => s3.remove_expired().await,
         }
     }
 
     /// Returns an address from which anybody can fetch the blob until `lifetime` has passed or it expires; a week at most.
-    /// `None` if there is no such blob, or the engine has no such addresses (a folder): the caller sends it itself then.
+    /// `None` if there is no such blob, or there are no such addresses (of a folder, or by the
+    /// [settings](S3Settings::has_addresses)): the caller sends it itself then. The server sends the header
+    /// `Content-Disposition` as given.
     ///
     /// # Errors
     ///
@@ -205,10 +268,12 @@ impl Blobs {
         &self,
         key: &Key,
         lifetime: Duration,
+        content_disposition: Option<&str>,
     ) -> Result<Option<String>, BlobError> {
-        match &self.engine {
+        let key = key.within(&self.prefix);
+        match self.engine()? {
             Engine::Folder(_) => Ok(None),
-            Engine::S3(s3) => s3.presigned_get(key, lifetime).await,
+            Engine::S3(s3) => s3.presigned_get(&key, lifetime, content_disposition).await,
         }
     }
 }

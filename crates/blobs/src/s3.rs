@@ -68,7 +68,8 @@ const META_UPLOAD: &str = "x-amz-meta-upload";
 /// The longest lifetime of an address that S3 accepts.
 const MAX_PRESIGNED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The longest prefix, in bytes: with the longest key and the name of a time it makes a name of 1,024 bytes at most.
+/// The longest prefix, in bytes: with the longest key, that of a handle, and the name of a time it makes a name of
+/// 1,024 bytes at most.
 const MAX_PREFIX_BYTES: usize = 256;
 
 /// A bucket with blobs. Clones share its connections.
@@ -81,6 +82,8 @@ struct Shared {
     bucket: Bucket,
     credentials: Credentials,
     client: Client,
+    /// Whether there are addresses for visitors.
+    has_addresses: bool,
     /// What the names of blobs start with.
     blobs: String,
     /// What the names of the objects in `expiring.rs` start with.
@@ -88,8 +91,21 @@ struct Shared {
 }
 
 impl S3 {
-    /// Checks the settings. Sends nothing.
+    /// Prepares connections. Sends nothing.
     pub(crate) fn open(settings: &S3Settings) -> Result<S3, BlobError> {
+        let (bucket, authority) = S3::check(settings)?;
+        let origin = origin(bucket.base_url(), settings)?;
+        let client = Client::new(origin, authority, settings);
+        let credentials = Credentials::new(&settings.access_key, &settings.secret_key);
+        let prefix = &settings.prefix;
+        let (blobs, expiring) = (format!("{prefix}blobs/"), format!("{prefix}expiring/"));
+        let has_addresses = settings.has_addresses;
+        let shared = Shared { bucket, credentials, client, has_addresses, blobs, expiring };
+        Ok(S3 { shared: Arc::new(shared) })
+    }
+
+    /// Checks the settings; returns the bucket and the server's name in requests.
+    pub(crate) fn check(settings: &S3Settings) -> Result<(Bucket, HeaderValue), BlobError> {
         let S3Settings { endpoint, region, access_key, secret_key, prefix, .. } = settings;
         let wrong = |what: String| BlobError::Settings(what);
         let url: Url = endpoint.parse().map_err(|error| {
@@ -101,6 +117,14 @@ impl S3 {
                 "the endpoint has more than scheme, host and port; write https://HOST".to_owned(),
             ));
         }
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("the endpoint is neither http nor https".to_owned()));
+        }
+        let name = &settings.bucket;
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.len() < 3 || !name.bytes().all(is_allowed) {
+            return Err(wrong(format!("{name:?} is not the name of a bucket")));
+        }
         if access_key.is_empty() || secret_key.is_empty() {
             return Err(wrong("access key or secret key is missing".to_owned()));
         }
@@ -111,12 +135,8 @@ impl S3 {
         };
         let bucket = Bucket::new(url, style, settings.bucket.clone(), region.clone())
             .map_err(|error| wrong(format!("the endpoint cannot be used: {error}")))?;
-        let (origin, authority) = origin(bucket.base_url(), settings)?;
-        let client = Client::new(origin, authority, settings);
-        let credentials = Credentials::new(access_key, secret_key);
-        let (blobs, expiring) = (format!("{prefix}blobs/"), format!("{prefix}expiring/"));
-        let shared = Shared { bucket, credentials, client, blobs, expiring };
-        Ok(S3 { shared: Arc::new(shared) })
+        let authority = authority(bucket.base_url())?;
+        Ok((bucket, authority))
     }
 
     pub(crate) async fn put<B: Content>(
@@ -224,7 +244,7 @@ impl S3 {
             after = last;
             // Others may have put objects there whose names are no keys.
             listed.extend(objects.into_iter().filter_map(|object| {
-                let key = object.key.strip_prefix(&self.shared.blobs)?.parse().ok()?;
+                let key = Key::of_stored(object.key.strip_prefix(&self.shared.blobs)?)?;
                 Some(Listed { key, length: object.size })
             }));
             if !has_more || after.is_none() {
@@ -242,12 +262,19 @@ impl S3 {
         &self,
         key: &Key,
         lifetime: Duration,
+        content_disposition: Option<&str>,
     ) -> Result<Option<String>, BlobError> {
+        if !self.shared.has_addresses {
+            return Ok(None);
+        }
         let Some(details) = self.head(key).await? else { return Ok(None) };
         let left = details.expires.map(|expires| expires.duration_since(SystemTime::now()));
         let left = left.map_or(MAX_PRESIGNED, Result::unwrap_or_default).min(MAX_PRESIGNED);
         let object = self.object(key.as_str());
-        let action = self.bucket().get_object(Some(self.credentials()), &object);
+        let mut action = self.bucket().get_object(Some(self.credentials()), &object);
+        if let Some(disposition) = content_disposition {
+            action.query_mut().insert("response-content-disposition", disposition.to_owned());
+        }
         let seconds = Duration::from_secs(lifetime.min(left).as_secs().max(1));
         Ok(Some(action.sign(seconds).into()))
     }
@@ -347,23 +374,33 @@ fn check_prefix(prefix: &str) -> Result<(), BlobError> {
     }
 }
 
-/// Returns where the server is, and its name in requests.
-fn origin(base: &Url, settings: &S3Settings) -> Result<(Origin, HeaderValue), BlobError> {
-    let wrong = |what: &str| BlobError::Settings(what.to_owned());
-    let host = base.host_str().ok_or_else(|| wrong("the endpoint has no host"))?;
-    let port = base.port_or_known_default().ok_or_else(|| wrong("the endpoint has no port"))?;
+/// Returns the server's name in requests.
+fn authority(base: &Url) -> Result<HeaderValue, BlobError> {
+    let host = host_of(base)?;
     let authority = match base.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
-    let authority = authority.parse().map_err(|_| wrong("the endpoint's host cannot be used"))?;
+    let wrong = |_| BlobError::Settings("the endpoint's host cannot be used".to_owned());
+    authority.parse().map_err(wrong)
+}
+
+fn host_of(base: &Url) -> Result<&str, BlobError> {
+    base.host_str().ok_or_else(|| BlobError::Settings("the endpoint has no host".to_owned()))
+}
+
+/// Returns where the server is.
+fn origin(base: &Url, settings: &S3Settings) -> Result<Origin, BlobError> {
+    let host = host_of(base)?;
+    // HTTP and HTTPS have one.
+    let port = base.port_or_known_default().unwrap_or(443);
     let tls = match base.scheme() {
         "https" => Some(trust(settings.certificates.as_deref())?),
         _ => None,
     };
     // An IPv6 address has brackets in a URL only.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok((Origin { host, port, tls }, authority))
+    Ok(Origin { host, port, tls })
 }
 
 /// Trusts the authorities in a file, or the system's.
@@ -433,7 +470,14 @@ fn details(head: &HeaderMap, length: u64) -> Details {
         length,
         content_type: text_of(head, CONTENT_TYPE).unwrap_or(DEFAULT_CONTENT_TYPE).to_owned(),
         expires: expires.and_then(time_at),
+        tag: text_of(head, "etag").and_then(strong_tag).map(str::to_owned),
     }
+}
+
+/// Returns the text in an ETag, unless it is a weak one.
+fn strong_tag(etag: &str) -> Option<&str> {
+    let tag = etag.strip_prefix('"')?.strip_suffix('"')?;
+    tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"').then_some(tag)
 }
 
 fn empty() -> BlobBody {

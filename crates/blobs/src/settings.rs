@@ -34,6 +34,9 @@ pub struct S3Settings {
     /// What the names of all objects start with: empty (default), or segments of a key with a slash at the end. So a
     /// bucket may be used for other things, too. At most 256 bytes.
     pub prefix: String,
+    /// Whether visitors can reach the server, so that [`presigned_get`](crate::Blobs::presigned_get) has addresses for
+    /// them. Default true.
+    pub has_addresses: bool,
     /// A file with the certificates (PEM) of the authorities to trust in place of the system's.
     pub certificates: Option<PathBuf>,
     /// How many requests may be in flight at a time, from 1 to 1000; others wait. A blob that is read counts until its
@@ -73,6 +76,7 @@ impl S3Settings {
             secret_key: secret_key.into(),
             style: AddressStyle::Path,
             prefix: String::new(),
+            has_addresses: true,
             certificates: None,
             max_connections: 32,
             max_uploads: 16,
@@ -90,6 +94,7 @@ impl fmt::Debug for S3Settings {
             .field("bucket", &self.bucket)
             .field("style", &self.style)
             .field("prefix", &self.prefix)
+            .field("has_addresses", &self.has_addresses)
             .field("certificates", &self.certificates)
             .field("max_connections", &self.max_connections)
             .field("max_uploads", &self.max_uploads)

@@ -74,13 +74,15 @@ fn parse(text: &str) -> Option<Footer> {
         Some(seconds) => time_at(seconds.parse().ok()?),
         None => None,
     };
+    let checksum = value("sha256 ")?;
     Some(Footer {
         details: Details {
             length: value("length ")?.parse().ok()?,
             content_type: value("content-type ")?.to_owned(),
             expires,
+            tag: Some(checksum.to_owned()),
         },
-        checksum: HEXLOWER.decode(value("sha256 ")?.as_bytes()).ok()?.try_into().ok()?,
+        checksum: HEXLOWER.decode(checksum.as_bytes()).ok()?.try_into().ok()?,
     })
 }
 
@@ -107,6 +109,7 @@ mod tests {
                 length: 7,
                 content_type: content_type.to_owned(),
                 expires: expires.map(|it| UNIX_EPOCH + Duration::from_secs(it)),
+                tag: Some("ab".repeat(32)),
             };
             let file = ["content", &text].concat();
             assert_eq!(read_back(file.as_bytes()), Some(Footer { details, checksum: [0xab; 32] }));

@@ -70,7 +70,7 @@ impl Walk {
                 let names = VecDeque::new();
                 let read_on = Some(String::new());
                 self.levels.push(Level { folder, start: full, names, read_on });
-            } else if let Ok(key) = full.parse() {
+            } else if let Some(key) = Key::of_stored(&full) {
                 return Ok(Some(key));
             }
         }

@@ -5,6 +5,7 @@
 mod kill;
 mod limits;
 mod s3;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
             ("several_processes_share_a_folder", kill::several_processes_share_a_folder, Success),
             ("after_any_failed_call", limits::after_any_failed_call_nothing_is_half_there, Success),
             ("what_another_account_owns", limits::what_another_account_owns_is_named, Success),
+            ("a_sweep_is_bounded", sweep::a_sweep_is_bounded_and_the_next_one_continues, Success),
             ("a_fork_has_connections_of_its_own", s3::a_fork_has_connections_of_its_own, Success),
             ("names_are_looked_up_by_a_child", s3::names_are_looked_up_by_a_child, Success),
         ],

@@ -51,6 +51,41 @@ pub(crate) async fn what_is_put_can_be_read(blobs: Blobs) {
     assert!(blobs.head(&key("third")).await.unwrap().is_none());
 }
 
+pub(crate) async fn a_handle_with_a_prefix_reaches_no_other_blob(blobs: Blobs) {
+    let (one, ones) = (blobs.with_prefix(&key("one")), blobs.with_prefix(&key("ones")));
+    put_text(&blobs, "a", "nobody's").await;
+    put_text(&one, "a", "one's").await;
+    put_text(&ones, "a", "the other's").await;
+    assert_eq!(text(one.get(&key("a"), ..).await.unwrap()).await, "one's");
+    assert_eq!(text(blobs.get(&key("ones/a"), ..).await.unwrap()).await, "the other's");
+    assert_eq!(keys(&one, "", None, 9).await, ["a"]);
+    put_text(&one, "b/c", "x").await;
+    assert_eq!(keys(&one, "", Some("a"), 9).await, ["b/c"]);
+    assert_eq!(keys(&one, "b/", None, 9).await, ["b/c"]);
+    assert_eq!(keys(&one, "../ones", None, 9).await, [""; 0]);
+    assert_eq!(keys(&blobs, "", None, 9).await, ["a", "one/a", "one/b/c", "ones/a"]);
+    one.delete(&key("a")).await.unwrap();
+    assert!(ones.head(&key("a")).await.unwrap().is_some());
+    // The longest keys are for every handle.
+    let long = ["x".repeat(100), "/y".repeat(206)].concat();
+    let deeper = one.with_prefix(&key(&"z".repeat(120)));
+    put_text(&deeper, &long, "x").await;
+    assert_eq!(keys(&deeper, "", None, 9).await, [long]);
+}
+
+pub(crate) async fn tags_tell_contents_apart(blobs: Blobs) {
+    let tag = async |content| {
+        put_text(&blobs, "a", content).await;
+        let tag = blobs.head(&key("a")).await.unwrap().unwrap().tag.unwrap();
+        let blob = blobs.get(&key("a"), 1..2).await.unwrap().unwrap();
+        assert_eq!(blob.details.tag.as_ref(), Some(&tag));
+        tag
+    };
+    let (one, other) = (tag("one").await, tag("other").await);
+    assert_ne!(one, other);
+    assert!(one.len() < 100, "{one}");
+}
+
 pub(crate) async fn parts_can_be_read(blobs: Blobs) {
     put_text(&blobs, "a", "0123456789").await;
     let a = key("a");

@@ -103,16 +103,19 @@ fn memory_is_bounded_however_large_a_blob_is() {
 fn addresses_can_be_fetched_until_their_time_has_passed() {
     run(async |blobs| {
         let minute = Duration::from_secs(60);
-        assert_eq!(blobs.presigned_get(&key("a/b"), minute).await.unwrap(), None);
+        assert_eq!(blobs.presigned_get(&key("a/b"), minute, None).await.unwrap(), None);
         let options = PutOptions { content_type: Some("text/css".into()), expires: None };
         blobs.put(&key("a/b"), Content::new(1, 0), options).await.unwrap();
         put_text(&blobs, "a/b", "Hello").await;
-        let url = blobs.presigned_get(&key("a/b"), minute).await.unwrap().unwrap();
+        let url = blobs.presigned_get(&key("a/b"), minute, None).await.unwrap().unwrap();
         assert!(url.contains("X-Amz-Expires=60&") && !url.contains(SECRET_KEY), "{url}");
         assert_eq!(http_get(&url), (200, "Hello".to_owned()));
         assert_eq!(http_get(&url.replace("a/b", "a/c")).0, 403);
+        let named = "attachment; filename*=UTF-8''k%C3%A4se.txt";
+        let url = blobs.presigned_get(&key("a/b"), minute, Some(named)).await.unwrap().unwrap();
+        assert_eq!(http_get(&url), (200, "Hello".to_owned()));
 
-        let short = blobs.presigned_get(&key("a/b"), Duration::from_secs(1)).await.unwrap();
+        let short = blobs.presigned_get(&key("a/b"), Duration::from_secs(1), None).await.unwrap();
         event_loop::time::sleep(Duration::from_millis(2100)).await;
         assert_ne!(http_get(&short.unwrap()).0, 200);
 
@@ -120,7 +123,7 @@ fn addresses_can_be_fetched_until_their_time_has_passed() {
         let expires = Some(SystemTime::now() + Duration::from_secs(30));
         let options = PutOptions { content_type: None, expires };
         blobs.put(&key("b"), Content::new(1, 0), options).await.unwrap();
-        let url = blobs.presigned_get(&key("b"), minute).await.unwrap().unwrap();
+        let url = blobs.presigned_get(&key("b"), minute, None).await.unwrap().unwrap();
         assert!(url.contains("X-Amz-Expires=30&") || url.contains("X-Amz-Expires=29&"), "{url}");
     });
 }
@@ -141,7 +144,8 @@ fn a_bucket_may_be_part_of_the_host_and_a_prefix_separates_sites() {
         assert_eq!(text(one.get(&key("a"), ..).await.unwrap()).await, "one");
         assert_eq!(one.list("", None, 10).await.unwrap().len(), 1);
         assert_eq!(two.list("", None, 10).await.unwrap().len(), 2);
-        let url = one.presigned_get(&key("a"), Duration::from_secs(9)).await.unwrap().unwrap();
+        let url =
+            one.presigned_get(&key("a"), Duration::from_secs(9), None).await.unwrap().unwrap();
         let start = format!("http://{BUCKET}.localhost:{}/sites/one/blobs/a?", server.port());
         assert!(url.starts_with(&start), "{url}");
     })

@@ -25,7 +25,7 @@ fn handles_and_their_futures_are_send() {
         value_is_send(blobs.delete(key));
         value_is_send(blobs.list("", Some(key), 1));
         value_is_send(blobs.remove_expired());
-        value_is_send(blobs.presigned_get(key, Duration::ZERO));
+        value_is_send(blobs.presigned_get(key, Duration::ZERO, None));
     }
     let _ = futures;
 }
