@@ -1,4 +1,5 @@
-//! What HTTP says, apart from any page: negotiation, media types, compression, byte ranges, static files, bodies.
+//! What HTTP says, apart from any page: negotiation, media types, compression, byte ranges, static files, downloads,
+//! bodies.
 //!
 //! Knows neither a page nor the login. What fails is a value ([`error::HttpError`]), which `pages/` shows.
 
@@ -7,8 +8,10 @@ pub mod assets;
 pub(crate) mod base_path;
 mod byte_range;
 pub(crate) mod compress;
+pub(crate) mod download;
 pub(crate) mod error;
 pub(crate) mod error_words;
+mod file_request;
 pub(crate) mod format;
 pub(crate) mod media_type;
 pub(crate) mod multipart;

@@ -13,7 +13,7 @@
 //! - `pages/` templates, the frame of all pages, and failures as pages: values in, pages out;
 //! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
 //!   bodies, errors as values;
-//! - `tool.rs` the entry of the table, `server.rs` what the program reports about itself, `password.rs`, `random.rs`,
+//! - `tool.rs` the entry of the table, `expiry.rs` the removal of expired blobs, `server.rs` what the program reports about itself, `password.rs`, `random.rs`,
 //!   `words.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
@@ -25,6 +25,7 @@
 // They panic if nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod expiry;
 mod http;
 pub mod login;
 mod middleware;
@@ -40,11 +41,15 @@ mod words;
 
 pub use crate::http::assets;
 pub use crate::http::base_path::BasePath;
+pub use crate::http::download::Download;
 pub use crate::http::error::HttpError;
 pub use crate::http::format::Format;
 pub use crate::http::media_type::MediaType;
 pub use crate::http::multipart::Multipart;
 pub use crate::http::request_body::{BodyBroken, Chunks};
+pub use blobs;
+pub use blobs::Blobs;
+pub use expiry::{BlobExpiry, EXPIRY_FILE};
 pub use login::{LoginSettings, Visitor};
 pub use pages::error_page;
 pub use pages::page::Page;

@@ -12,6 +12,7 @@ use axum::extract::{Path, RawQuery, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use blobs::Blobs;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Method, StatusCode};
 use storage::Store;
@@ -44,8 +45,9 @@ pub fn router(tools: &'static [Tool]) -> Router {
 pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let gate = settings.login.clone().map(|login| Arc::new(Gate::new(login)));
     let store = gate.as_deref().map(Gate::store);
-    let mounted =
-        tools.iter().map(|tool| Mounted::new(tool, settings, store)).collect::<Arc<[_]>>();
+    let blobs = settings.blobs.clone().map(Blobs::new);
+    let mount = |tool| Mounted::new(tool, settings, store, blobs.as_ref());
+    let mounted = tools.iter().map(mount).collect::<Arc<[_]>>();
     let gate_of_ready = gate.clone();
     let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
     let login = gate.map(|gate| Arc::new(Login::new(gate)));
@@ -96,17 +98,25 @@ struct Mounted {
     refusal: HttpError,
     /// Its tables.
     store: Option<Store>,
+    /// All blobs of the site.
+    blobs: Option<Blobs>,
     /// Everything below `/tools/NAME`, built on the first request.
     routes: OnceLock<Router>,
 }
 
 impl Mounted {
-    fn new(tool: &'static Tool, settings: &SiteSettings, store: Option<&Store>) -> Self {
+    fn new(
+        tool: &'static Tool,
+        settings: &SiteSettings,
+        store: Option<&Store>,
+        blobs: Option<&Blobs>,
+    ) -> Self {
         Mounted {
             tool,
             is_public: settings.opens(tool),
             refusal: refusal(tool, settings),
             store: store.map(|store| store.with_schema(tool.schema())),
+            blobs: blobs.cloned(),
             routes: OnceLock::new(),
         }
     }
@@ -120,6 +130,10 @@ impl Mounted {
             let mut routes = (tool.router)().layer(Extension(ToolPages::of(tool)));
             if let Some(store) = &self.store {
                 routes = routes.layer(Extension(store.clone()));
+            }
+            if let Some(blobs) = &self.blobs {
+                let name = tool.name.parse().expect("a test checks that names of tools are keys");
+                routes = routes.layer(Extension(blobs.with_prefix(&name)));
             }
             Router::new()
                 .nest(&tool.path(), routes)

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use blobs::BlobSettings;
+
 use crate::login::LoginSettings;
 use crate::tool::{Access, Tool};
 
@@ -19,6 +21,8 @@ pub struct SiteSettings {
     pub compress: bool,
     /// The login, by which the owner reaches what is not public. Without one, they are out of reach.
     pub login: Option<LoginSettings>,
+    /// Where tools keep blobs. Without it, they have none.
+    pub blobs: Option<BlobSettings>,
     /// Whether every request is the owner's: in a shell of the account itself.
     pub asked_by_owner: bool,
     /// How long browsers are told to use HTTPS only, once they have (HSTS); zero: not at all.
@@ -34,6 +38,7 @@ impl Default for SiteSettings {
             public: [ALL_TOOLS.to_owned()].into(),
             compress: false,
             login: None,
+            blobs: None,
             asked_by_owner: false,
             hsts: Duration::ZERO,
             redirects_to_https: false,

@@ -55,7 +55,8 @@ pub struct Tool {
     /// use the same one.
     pub pages: &'static [Template],
     /// What makes the tables that the tool keeps its rows in, in order: new migrations are appended. Its handlers get
-    /// a handle on them as `Extension<Store>`, on a site with a login. Table names start with the tool's name, because
+    /// a handle on them as `Extension<Store>`, on a site with a login, and one on the tool's own blobs as
+    /// `Extension<Blobs>`. Table names start with the tool's name, because
     /// all tools share a store.
     pub tables: &'static [Migration],
     /// Makes the tool's router, on the first request for the tool. Its `/` becomes `BASE/tools/NAME`.

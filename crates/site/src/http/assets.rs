@@ -12,14 +12,13 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
-    IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::accept_encoding::Coding;
-use super::byte_range::{Wanted, parse};
 use super::error::HttpError;
+use super::file_request::{Asked, asked, content_range, range_of};
 
 /// Every file in `static/`, in alphabetical order, with its compressed forms.
 const FILES: &[Asset] = include!(concat!(env!("OUT_DIR"), "/static_files.rs"));
@@ -81,25 +80,21 @@ pub(crate) fn serve(
         return HttpError::new(StatusCode::NOT_FOUND).into_response();
     };
     // Ranges refer to the uncompressed file, so a part of it is never compressed.
-    let range = headers.get(RANGE).filter(|_| method == Method::GET);
-    let form = if range.is_some() { Form::plain(asset) } else { Form::wanted(asset, headers) };
-
-    let mut response = if !has_one_of(headers, IF_MATCH, &form.etag, true).unwrap_or(true) {
-        HttpError::new(StatusCode::PRECONDITION_FAILED).into_response()
-    } else if has_one_of(headers, IF_NONE_MATCH, &form.etag, false).unwrap_or(false) {
-        StatusCode::NOT_MODIFIED.into_response()
+    let form = if range_of(method, headers).is_some() {
+        Form::plain(asset)
     } else {
-        // If the client has a part of different content, the rest would not match it. A date never matches.
-        let fits = headers.get(IF_RANGE).is_none_or(|tag| tag.as_bytes() == form.etag.as_bytes());
-        let range = range.filter(|_| fits).and_then(|range| range.to_str().ok());
-        match range.map_or(Wanted::Whole, |range| parse(range, asset.content.len())) {
-            Wanted::Whole => form.whole(),
-            Wanted::Nothing => not_satisfiable(asset),
-            Wanted::Parts(parts) => match &*parts {
-                [part] => one_part(asset, part),
-                parts => several_parts(asset, parts),
-            },
-        }
+        Form::wanted(asset, headers)
+    };
+
+    let mut response = match asked(method, headers, Some(&form.etag), length_of(asset)) {
+        Asked::Failed => HttpError::new(StatusCode::PRECONDITION_FAILED).into_response(),
+        Asked::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+        Asked::Whole => form.whole(),
+        Asked::Outside => not_satisfiable(asset),
+        Asked::Parts(parts) => match &*parts {
+            [part] => one_part(asset, part),
+            parts => several_parts(asset, parts),
+        },
     };
 
     let version = format!("{:016x}", asset.version);
@@ -161,17 +156,17 @@ impl Form {
 }
 
 /// Returns 206 with one part of the file.
-fn one_part(asset: &'static Asset, part: &Range<usize>) -> Response {
+fn one_part(asset: &'static Asset, part: &Range<u64>) -> Response {
     let headers = [
         (CONTENT_TYPE, asset.content_type().to_owned()),
-        (CONTENT_RANGE, content_range(asset, part)),
+        (CONTENT_RANGE, content_range(part, length_of(asset))),
     ];
-    let content = asset.content.get(part.clone()).unwrap_or_default();
+    let content = bytes_of(asset, part);
     (StatusCode::PARTIAL_CONTENT, headers, content).into_response()
 }
 
 /// Returns 206 with several parts, each with headers of its own (RFC 9110 §14.6).
-fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
+fn several_parts(asset: &'static Asset, parts: &[Range<u64>]) -> Response {
     // No file contains it: a file that did would have another hash.
     let boundary = format!("part-of-{:016x}", asset.version);
     let mut body = Vec::new();
@@ -179,10 +174,10 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
         let head = format!(
             "--{boundary}\r\nContent-Type: {}\r\nContent-Range: {}\r\n\r\n",
             asset.content_type(),
-            content_range(asset, part)
+            content_range(part, length_of(asset))
         );
         body.extend_from_slice(head.as_bytes());
-        body.extend_from_slice(asset.content.get(part.clone()).unwrap_or_default());
+        body.extend_from_slice(bytes_of(asset, part));
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
@@ -193,33 +188,20 @@ fn several_parts(asset: &'static Asset, parts: &[Range<usize>]) -> Response {
 
 /// Returns 416 with the length of the file, for ranges that are all outside of it.
 fn not_satisfiable(asset: &Asset) -> Response {
-    let length = format!("bytes */{}", asset.content.len());
+    let length = format!("bytes */{}", length_of(asset));
     let page = HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE);
     ([(CONTENT_RANGE, length)], page).into_response()
 }
 
-/// Formats a `Content-Range`: `bytes 0-99/1234`.
-fn content_range(asset: &Asset, part: &Range<usize>) -> String {
-    format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), asset.content.len())
+fn length_of(asset: &Asset) -> u64 {
+    asset.content.len() as u64
 }
 
-/// Returns whether a header of ETags (`If-Match`, `If-None-Match`; RFC 9110 §13.1) contains this one; `None` if there
-/// is no such header. Unless `only_strong`, a weak one matches as well.
-fn has_one_of(
-    headers: &HeaderMap,
-    name: HeaderName,
-    etag: &str,
-    only_strong: bool,
-) -> Option<bool> {
-    if !headers.contains_key(&name) {
-        return None;
-    }
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-    Some(tags.any(|tag| {
-        let strong = if only_strong { tag } else { tag.strip_prefix("W/").unwrap_or(tag) };
-        tag == "*" || strong == etag
-    }))
+/// Returns a part of the file.
+fn bytes_of(asset: &Asset, part: &Range<u64>) -> &'static [u8] {
+    // The part is inside the file, whose length is a usize.
+    let part = part.start as usize..part.end as usize;
+    asset.content.get(part).unwrap_or_default()
 }
 
 /// Media types by file extension. Text states its charset.

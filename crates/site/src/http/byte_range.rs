@@ -1,6 +1,6 @@
 //! Parts of a file: the header `Range` (RFC 9110 §14).
 //!
-//! Text in, ranges out; the response is made in `assets.rs`.
+//! Text in, ranges out; `file_request.rs` evaluates the other headers.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(crate) enum Wanted {
     /// The whole file: the header is not understood, or asks for more than the file.
     Whole,
     /// These parts, none of them empty, in the order of the header.
-    Parts(Vec<Range<usize>>),
+    Parts(Vec<Range<u64>>),
     /// Every range is outside of the file: 416.
     Nothing,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Wanted {
 ///
 /// An invalid header is ignored (RFC 9110 §14.2), as are ranges that together are longer than the file, so that a
 /// response is never longer than the file.
-pub(crate) fn parse(header: &str, length: usize) -> Wanted {
+pub(crate) fn parse(header: &str, length: u64) -> Wanted {
     let Some((unit, ranges)) = header.split_once('=') else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
@@ -37,7 +37,7 @@ pub(crate) fn parse(header: &str, length: usize) -> Wanted {
             _ => return Wanted::Whole,
         }
     }
-    if named == 0 || parts.iter().map(Range::len).sum::<usize>() > length {
+    if named == 0 || bytes_of(&parts) > length {
         Wanted::Whole
     } else if parts.is_empty() {
         Wanted::Nothing
@@ -46,8 +46,12 @@ pub(crate) fn parse(header: &str, length: usize) -> Wanted {
     }
 }
 
+fn bytes_of(parts: &[Range<u64>]) -> u64 {
+    parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add)
+}
+
 /// Parses `0-99`, `100-` or `-100`. `None`: invalid; `Some(None)`: outside of the file.
-fn parse_one(range: &str, length: usize) -> Option<Option<Range<usize>>> {
+fn parse_one(range: &str, length: u64) -> Option<Option<Range<u64>>> {
     let (first, last) = range.split_once('-')?;
     let (first, last) = (first.trim(), last.trim());
     let part = match (first.is_empty(), last.is_empty()) {
@@ -66,8 +70,8 @@ fn parse_one(range: &str, length: usize) -> Option<Option<Range<usize>>> {
 }
 
 /// Parses a number that consists of digits only. One that is too large saturates.
-fn number(text: &str) -> Option<usize> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(usize::MAX))
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

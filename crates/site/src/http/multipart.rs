@@ -7,7 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, StatusCode};
+use http_body::Frame;
 
 use super::error::HttpError;
 use super::media_type::MediaType;
@@ -156,6 +157,23 @@ impl Field<'_> {
     }
 }
 
+/// The rest of the content, to be stored as a blob.
+impl http_body::Body for Field<'_> {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let form = &mut *self.get_mut().form;
+        let Some(field) = &mut form.current else { return Poll::Ready(None) };
+        let chunk = ready!(Pin::new(field).poll_next(context));
+        form.unproductive.store(0, Ordering::Relaxed);
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
+    }
+}
+
 /// The body as the parser sees it: after each chunk it is pending for one poll, because the parser polls until it is,
 /// and would otherwise buffer the whole of a body that has already arrived.
 struct OneChunkAPoll {
@@ -184,7 +202,7 @@ impl Stream for OneChunkAPoll {
     }
 }
 
-fn into_http_error(error: multer::Error) -> HttpError {
+pub(super) fn into_http_error(error: multer::Error) -> HttpError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyBroken>() {
             Ok(broken) => (*broken).into(),
@@ -309,14 +327,14 @@ mod tests {
             fn poll_frame(
                 self: Pin<&mut Self>,
                 _: &mut Context<'_>,
-            ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+            ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
                 const START: &str =
                     "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
                 let chunk = match self.polled.fetch_add(1, Ordering::Relaxed) {
                     0 => START.as_bytes(),
                     _ => CHUNK,
                 };
-                Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(chunk)))))
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(chunk)))))
             }
         }
 
