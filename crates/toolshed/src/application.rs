@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use app_server::{
@@ -12,14 +13,15 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, StatusCode, Uri};
+use site::blobs::BlobSettings;
 use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
 use site::storage::Trust;
-use site::{HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
+use site::{BlobExpiry, HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
 use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
-use crate::installation::{self, DATA, SET_UP};
+use crate::installation::{self, BLOBS, DATA, SET_UP};
 use crate::log::Log;
 use crate::setup;
 
@@ -48,6 +50,7 @@ pub(crate) fn site_over_http(configuration: Configuration) -> Site {
 pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
     let site = SiteSettings {
         login: Some(login(settings)),
+        blobs: Some(blobs(settings)),
         hsts: settings.hsts(),
         redirects_to_https: settings.redirects_to_https,
         ..SiteSettings::default()
@@ -66,6 +69,11 @@ pub(crate) fn login(settings: &Settings) -> LoginSettings {
         set_up_file: installation::home().map(|home| SET_UP.within(&home)),
         ..LoginSettings::in_folder(data_folder(settings).unwrap_or_else(|| DATA.name.into()))
     }
+}
+
+/// Where blobs are kept.
+pub(crate) fn blobs(settings: &Settings) -> BlobSettings {
+    settings.blobs(BLOBS.within(&login(settings).data))
 }
 
 /// The folder of the data that the processes of a site share.
@@ -108,11 +116,17 @@ pub(crate) struct SiteHost {
     base: Option<String>,
     on_listening: Box<dyn Fn(&str)>,
     log: Option<Log>,
+    expiry: Rc<BlobExpiry>,
 }
 
 impl SiteHost {
     pub(crate) fn new(settings: &Settings) -> Self {
-        SiteHost { base: settings.base.clone(), on_listening: Box::new(|_| {}), log: None }
+        SiteHost {
+            base: settings.base.clone(),
+            on_listening: Box::new(|_| {}),
+            log: None,
+            expiry: BlobExpiry::new(&blobs(settings), login(settings).data),
+        }
     }
 
     /// Sets what to do once the listening socket is open.
@@ -144,6 +158,7 @@ impl Host for SiteHost {
         if let Some(log) = &self.log {
             log.look();
         }
+        self.expiry.look();
     }
 }
 

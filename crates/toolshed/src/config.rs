@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::Password;
+use site::blobs::{AddressStyle, BlobSettings, Blobs, S3Settings};
 use site::login::CookiePath;
 use site::storage::DatabaseUrl;
 use toml::Spanned;
@@ -71,6 +72,13 @@ pub(crate) struct Settings {
     pub(crate) data: Option<PathBuf>,
     /// The database of the store; `None`: a file in the folder `data`.
     pub(crate) database: Option<DatabaseUrl>,
+    /// The S3 store that keeps blobs, as far as it is set; without an endpoint, blobs are in a folder. Style and
+    /// addresses are in the two below.
+    pub(crate) s3: S3Settings,
+    /// How addresses name the bucket; `None`: see [`Settings::blobs`].
+    pub(crate) s3_style: Option<AddressStyle>,
+    /// Whether visitors are redirected to the S3 store; `None`: see [`Settings::blobs`].
+    pub(crate) s3_redirect: Option<bool>,
     /// After how long without a request a session ends.
     pub(crate) session_idle: Duration,
     /// After how long a session ends in any case.
@@ -105,6 +113,9 @@ impl Default for Settings {
             password: None,
             data: None,
             database: None,
+            s3: S3Settings::new("", "us-east-1", "", "", ""),
+            s3_style: None,
+            s3_redirect: None,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_longest: Duration::from_secs(30 * 24 * 3600),
             cookie_path: None,
@@ -133,6 +144,22 @@ impl Settings {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         const HALF_A_YEAR: Duration = Duration::from_secs(4380 * 3600);
         self.hsts.unwrap_or(if self.redirects_to_https { HALF_A_YEAR } else { DAY })
+    }
+
+    /// Where blobs are kept: in the S3 store if one is set, otherwise in this folder.
+    pub(crate) fn blobs(&self, folder: PathBuf) -> BlobSettings {
+        let mut s3 = self.s3.clone();
+        if s3.endpoint.is_empty() {
+            return BlobSettings::Folder(folder);
+        }
+        // A bucket with a dot is not covered by the certificate for *.s3….amazonaws.com.
+        let is_aws = s3.endpoint.trim_end_matches('/').ends_with(".amazonaws.com");
+        s3.style = self.s3_style.unwrap_or(match is_aws && !s3.bucket.contains('.') {
+            true => AddressStyle::VirtualHost,
+            false => AddressStyle::Path,
+        });
+        s3.has_addresses = self.s3_redirect.unwrap_or(s3.endpoint.starts_with("https:"));
+        BlobSettings::S3(s3)
     }
 }
 
@@ -258,6 +285,7 @@ fn gather_with(
     for (flag, key, value) in &command_line.keys {
         configuration.put(key, Value::Text(value.clone()), Location::Flag(flag));
     }
+    configuration.check_s3();
     configuration
 }
 
@@ -268,6 +296,7 @@ impl Configuration {
             Problem::BadValue { location, .. } => matches!(location, Location::Flag(_)),
             Problem::Unreadable { named_by, .. } => *named_by == Some("--config"),
             Problem::UnknownKey { .. }
+            | Problem::Together { .. }
             | Problem::Syntax { .. }
             | Problem::Twice { .. }
             | Problem::Encoding { .. } => false,
@@ -373,6 +402,30 @@ impl Configuration {
         }
     }
 
+    /// Checks that the settings of an S3 store are complete and go together.
+    fn check_s3(&mut self) {
+        let is_wrong = |problem: &Problem| problem.key().is_some_and(|key| key.starts_with("s3_"));
+        // In a file with a syntax error, some may be missing for that reason.
+        if self.problems.iter().any(|problem| is_wrong(problem) || problem.key().is_none()) {
+            return;
+        }
+        let mut set = self.set.iter().filter(|(key, _)| key.starts_with("s3_"));
+        let Some((&key, (_, location))) = set.next() else { return };
+        let missing: Vec<_> =
+            S3_KEYS.into_iter().filter(|key| !self.set.contains_key(key)).collect();
+        let (key, location, problem) = if missing.is_empty() {
+            let checked = Blobs::check_settings(&self.settings.blobs(PathBuf::new()));
+            let Err(error) = checked else { return };
+            let endpoint = S3_KEYS[0];
+            let (_, location) = &self.set[endpoint];
+            (endpoint, location, error.to_string())
+        } else {
+            let missing = missing.join(", ");
+            (key, location, format!("an S3 store also needs {missing}; set all of them or none"))
+        };
+        self.problems.push(Problem::Together { key, location: location.clone(), problem });
+    }
+
     fn put(&mut self, name: &str, value: Value, location: Location) {
         let Some(key) = Key::named(name) else {
             let problem = if value == Value::Other("a table") {
@@ -389,6 +442,7 @@ impl Configuration {
         };
         let value = match value {
             Value::Text(text) if key.is_secret() => Value::Secret(text),
+            Value::Number(_) if key.is_secret() => Value::Other("a number"),
             value => value,
         };
         match key.take(&mut self.settings, &value, &location) {
@@ -404,6 +458,9 @@ impl Configuration {
         }
     }
 }
+
+/// The settings of an S3 store that have no default.
+const S3_KEYS: [&str; 4] = ["s3_endpoint", "s3_bucket", "s3_access_key", "s3_secret_key"];
 
 /// The key that an error reports as duplicate, and where it first starts. `None` for any other error, and if
 /// there are sections, which have their own keys.
@@ -564,6 +621,55 @@ mod tests {
         toolshed.toml, line 5: log is already set in line 3; delete one of the two lines.
         toolshed.toml, line 8: log is already set in line 3; delete one of the two lines.
         ");
+    }
+
+    #[test]
+    fn the_settings_of_an_s3_store_are_complete_or_none() {
+        let all = "s3_endpoint = \"https://s3.example\"\ns3_bucket = \"site\"\n\
+                   s3_access_key = \"A\"\ns3_secret_key = \"hush\"\n";
+        let found = gathered(all, &[], &[]);
+        assert_eq!(sentences(&found), [""; 0]);
+        assert!(!format!("{:?}", found.settings).contains("hush"));
+        let wrong = [
+            gathered("s3_bucket = \"site\"\ns3_secret_key = \"hush\"", &[], &[]),
+            gathered("", &[("TOOLSHED_S3_REGION", "eu")], &[]),
+            gathered(&all.replace("https:", "ftp:"), &[], &[]),
+            gathered(&all.replace("example", "example/site"), &[], &[]),
+            gathered(all, &[("TOOLSHED_S3_PREFIX", "a/b")], &[]),
+            gathered(all, &[("TOOLSHED_S3_BUCKET", "a/b")], &[]),
+            gathered(&all.replace("\"hush\"", "5"), &[], &[]),
+        ];
+        let wrong: Vec<_> = wrong.iter().flat_map(sentences).collect();
+        insta::assert_snapshot!(wrong.join("\n"), @r#"
+        toolshed.toml, line 1: s3_bucket: an S3 store also needs s3_endpoint, s3_access_key; set all of them or none.
+        TOOLSHED_S3_REGION: an S3 store also needs s3_endpoint, s3_bucket, s3_access_key, s3_secret_key; set all of them or none.
+        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the endpoint is neither http nor https.
+        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the endpoint has more than scheme, host and port; write https://HOST.
+        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the prefix "a/b" has no / at its end.
+        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: "a/b" is not the name of a bucket.
+        toolshed.toml, line 4: s3_secret_key is a number; write the secret key that the store has issued.
+        "#);
+    }
+
+    #[test]
+    fn how_an_s3_store_is_reached_follows_from_its_endpoint() {
+        for (endpoint, bucket, style, has_addresses) in [
+            ("https://s3.eu-central-1.amazonaws.com", "site", AddressStyle::VirtualHost, true),
+            ("https://s3.eu-central-1.amazonaws.com", "my.site", AddressStyle::Path, true),
+            ("https://fsn1.objects.example/", "site", AddressStyle::Path, true),
+            ("http://10.0.0.1:3900", "site", AddressStyle::Path, false),
+        ] {
+            let variables = [("TOOLSHED_S3_ENDPOINT", endpoint), ("TOOLSHED_S3_BUCKET", bucket)];
+            let mut settings = gathered("", &variables, &[]).settings;
+            let BlobSettings::S3(s3) = settings.blobs("/data/blobs".into()) else { panic!() };
+            assert_eq!((s3.style, s3.has_addresses), (style, has_addresses), "{endpoint}");
+            settings.s3_style = Some(AddressStyle::Path);
+            settings.s3_redirect = Some(!has_addresses);
+            let BlobSettings::S3(s3) = settings.blobs("/data/blobs".into()) else { panic!() };
+            assert_eq!((s3.style, s3.has_addresses), (AddressStyle::Path, !has_addresses));
+        }
+        let folder = Settings::default().blobs("/data/blobs".into());
+        assert_eq!(folder, BlobSettings::Folder("/data/blobs".into()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX};
+use site::EXPIRY_FILE;
 use site::login::{KEY_FILE, QUEUE_FOLDER, STORE_FILE};
 use site::storage::REPLACED_SUFFIX;
 
@@ -127,6 +128,10 @@ entries! {
     KEY: Data, KEY_FILE, 0o600;
     /// Locks that limit how many passwords are checked at once.
     LOGIN_QUEUE: Data, QUEUE_FOLDER, 0o700;
+    /// Blobs, unless they are in an S3 store.
+    BLOBS: Data, "blobs", 0o700;
+    /// When expired blobs were removed last, and the lock of who is doing it.
+    BLOB_EXPIRY: Data, EXPIRY_FILE, 0o600;
     /// Crashes by tool, for the quarantine.
     CRASHES: Data, CRASHES_FILE, 0o600;
     /// The same, before the file grew too large.

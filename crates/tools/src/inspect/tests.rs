@@ -36,6 +36,8 @@ fn secrets_are_recognized_by_their_names() {
         "sig",
         "oauth-code",
         "user[pin]",
+        "s3_access_key",
+        "s3_secret_key",
     ] {
         assert!(is_secret(name), "{name}");
     }
@@ -89,6 +91,8 @@ fn known_variables_are_shown_without_the_secrets_in_them() {
         ("HTTP_AUTHORIZATION", "bearer TOP", "bearer (hidden)"),
         ("REDIRECT_HTTP_AUTHORIZATION", "Basic TOP", "Basic (hidden)"),
         ("HTTP_COOKIE", "a=TOP=TOP", "a=(hidden)"),
+        ("TOOLSHED_S3_ACCESS_KEY", "TOP", "(hidden)"),
+        ("TOOLSHED_S3_SECRET_KEY", "TOP", "(hidden)"),
     ] {
         assert_eq!(mask_variable(name, value), expected, "{name}: {value}");
     }

@@ -1,7 +1,7 @@
 //! `toolshed check [FOLDER]`: what is installed and what would fail, without changing anything.
 //!
 //! One line per finding: `ok`, `note` (may be intended) or `wrong`, with a hint below what is not ok. It opens nothing
-//! for writing and binds no socket except a TCP port for a moment.
+//! for writing and binds no socket except a TCP port for a moment; an S3 store gets a blob of a few bytes for a moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -14,6 +14,7 @@ use app_server::Address;
 use atomic_file::{FileIdentity, folder_of, is_foreign};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
+use site::blobs::{BlobError, BlobSettings, Blobs, PutOptions};
 use site::login::KeyError;
 
 use super::serve;
@@ -50,6 +51,7 @@ pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(
     data_folder(&mut findings, &configuration);
     database(&mut findings, &configuration);
     secret_key(&mut findings, &configuration);
+    blobs(&mut findings, &configuration);
     unfinished_copies(&mut findings, &configuration);
     listening(&mut findings, &configuration, site.is_some());
     match &site {
@@ -355,6 +357,58 @@ fn secret_key(findings: &mut Findings, configuration: &Configuration) {
             findings.wrong(SUBJECT, error.to_string(), "Until then nobody can log in here.");
         }
     }
+}
+
+/// Whether tools can keep blobs: whether the folder can be written, or whether the S3 store keeps a few bytes for a
+/// moment.
+fn blobs(findings: &mut Findings, configuration: &Configuration) {
+    const SUBJECT: &str = "Blobs";
+    let folder = match application::blobs(&configuration.settings) {
+        BlobSettings::Folder(folder) => folder,
+        // Wrong settings are reported already.
+        _ if !configuration.problems.is_empty() => return,
+        settings => match event_loop::run(probe(&Blobs::new(settings))) {
+            Ok(Ok(())) => return findings.ok(SUBJECT, "the S3 store keeps what it is given"),
+            Ok(Err(error)) => {
+                let hint = "Until then tools that keep files do not work.";
+                return findings.wrong(SUBJECT, error.to_string(), hint);
+            }
+            Err(error) => {
+                let problem = format!("cannot be checked: {error}");
+                return findings.wrong(SUBJECT, problem, "Try again.");
+            }
+        },
+    };
+    let shown = folder.display();
+    let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    match fs::metadata(&folder) {
+        Ok(found) if !found.is_dir() => findings.wrong(
+            SUBJECT,
+            format!("{shown} is not a folder, so tools cannot keep files"),
+            "Remove it.",
+        ),
+        Ok(found) if !is_writable(&folder) || is_foreign(&found) && !geteuid().is_root() => {
+            findings.wrong(
+                SUBJECT,
+                format!("{shown} cannot be used by this account, so tools cannot keep files"),
+                "Give it to the site's account (chown) and set its mode to 700.",
+            );
+        }
+        Ok(_) => findings.ok(SUBJECT, format!("{shown}")),
+        // Whether it can be created is said under Data.
+        Err(_) => findings.ok(SUBJECT, format!("{shown}, not yet created")),
+    }
+}
+
+/// Puts, reads and deletes a blob.
+async fn probe(blobs: &Blobs) -> Result<(), BlobError> {
+    let blobs = blobs.with_prefix(&"toolshed-check".parse().expect("letters are a key"));
+    let key = "probe".parse().expect("letters are a key");
+    let content = axum::body::Body::from("probe");
+    blobs.put(&key, content, PutOptions::default()).await?;
+    let found = blobs.head(&key).await;
+    blobs.delete(&key).await?;
+    found.map(drop)
 }
 
 /// What killed backups have left behind.

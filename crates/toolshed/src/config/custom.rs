@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use app_server::Address;
+use site::blobs::AddressStyle;
 use site::login::CookiePath;
 use site::storage::StoreError;
 use site::{ALL_TOOLS, BasePath, Password};
@@ -79,6 +80,90 @@ pub(super) fn database(settings: &mut Settings, value: &Value, _: &Location) -> 
             "write a URL such as postgres://USER:PASSWORD@HOST/DATABASE: {error}"
         ))
     })?);
+    Ok(())
+}
+
+pub(super) fn s3_endpoint(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.endpoint = word(value)?;
+    Ok(())
+}
+
+pub(super) fn s3_region(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.region = word(value)?;
+    Ok(())
+}
+
+pub(super) fn s3_bucket(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.bucket = word(value)?;
+    Ok(())
+}
+
+pub(super) fn s3_access_key(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.access_key = word(value)?;
+    Ok(())
+}
+
+pub(super) fn s3_secret_key(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.secret_key = word(value)?;
+    Ok(())
+}
+
+pub(super) fn s3_prefix(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3.prefix = word(value)?;
+    Ok(())
+}
+
+/// Some text of visible ASCII without spaces.
+fn word(value: &Value) -> Result<String, Advice> {
+    let (Value::Text(text) | Value::Secret(text)) = value else { return Err(Advice::Default) };
+    let is_word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_word.then(|| text.clone()).ok_or(Advice::Default)
+}
+
+pub(super) fn s3_style(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    settings.s3_style = Some(match &**text {
+        "path" => AddressStyle::Path,
+        "virtual-host" => AddressStyle::VirtualHost,
+        _ => return Err(Advice::Default),
+    });
+    Ok(())
+}
+
+pub(super) fn s3_redirect(
+    settings: &mut Settings,
+    value: &Value,
+    _: &Location,
+) -> Result<(), Advice> {
+    settings.s3_redirect = Some(match value {
+        Value::Bool(value) => *value,
+        Value::Text(text) => text.parse().map_err(|_| Advice::Default)?,
+        _ => return Err(Advice::Default),
+    });
     Ok(())
 }
 

@@ -75,7 +75,7 @@ impl Key {
 
     /// Returns whether its value is never shown.
     pub(crate) fn is_secret(&self) -> bool {
-        ["password_hash", "database"].contains(&self.name)
+        ["password_hash", "database", "s3_access_key", "s3_secret_key"].contains(&self.name)
     }
 
     /// Stores a value.

@@ -68,7 +68,7 @@ pub(crate) const KEYS: &[Key] = &[
             default: "`data` beside the program",
             take: custom::data,
         },
-        what: "Folder of the site's state: `toolshed.db` and `secret.key`. Created when first needed, for \
+        what: "Folder of the site's state: `toolshed.db`, `secret.key`, `blobs`. Created when first needed, for \
                this account only. A relative path is resolved as for `log`.",
         why: "Several processes lock the database, so the file system has to support locks: a local disk, \
               or NFS with its lock service.",
@@ -85,6 +85,91 @@ pub(crate) const KEYS: &[Key] = &[
                used. Encrypted connections (TLS) are the default unless the server is on this machine; \
                docs/storing.md has all that the URL may contain.",
         why: "A file needs no server, and is faster. The URL may contain a password, so it is never shown.",
+    },
+    Key {
+        name: "s3_endpoint",
+        kind: Kind::Custom {
+            write: "a URL such as \"https://s3.eu-central-1.amazonaws.com\"",
+            default: "none: blobs are in the folder `blobs` in `data`",
+            take: custom::s3_endpoint,
+        },
+        what: "S3-compatible store that keeps blobs: the large values of tools, such as uploads. With it go \
+               `s3_bucket`, `s3_access_key` and `s3_secret_key`; docs/storing.md says more.",
+        why: "A folder needs no server. Several machines that serve one site need a store that all can reach.",
+    },
+    Key {
+        name: "s3_region",
+        kind: Kind::Custom {
+            write: "the name of a region such as \"eu-central-1\"",
+            default: "`\"us-east-1\"`",
+            take: custom::s3_region,
+        },
+        what: "Region of the S3 store, which is part of each signature.",
+        why: "Most stores that are not AWS's accept the default; others say which one they expect.",
+    },
+    Key {
+        name: "s3_bucket",
+        kind: Kind::Custom {
+            write: "the name of a bucket such as \"my-site\"",
+            default: "none",
+            take: custom::s3_bucket,
+        },
+        what: "Bucket in the S3 store. It has to exist.",
+        why: "Creating one takes rights that the site does not need: it reads, writes, deletes and lists objects.",
+    },
+    Key {
+        name: "s3_access_key",
+        kind: Kind::Custom {
+            write: "the access key that the store has issued",
+            default: "none",
+            take: custom::s3_access_key,
+        },
+        what: "Access key for the S3 store, its name for this site.",
+        why: "It is never shown, like the secret key it belongs to.",
+    },
+    Key {
+        name: "s3_secret_key",
+        kind: Kind::Custom {
+            write: "the secret key that the store has issued",
+            default: "none",
+            take: custom::s3_secret_key,
+        },
+        what: "Secret key for the S3 store.",
+        why: "It signs requests and is never sent or shown.",
+    },
+    Key {
+        name: "s3_prefix",
+        kind: Kind::Custom {
+            write: "the start of names with a slash at the end, such as \"my-site/\"",
+            default: "none",
+            take: custom::s3_prefix,
+        },
+        what: "What the names of all objects in the bucket start with.",
+        why: "For a bucket that is used for other things, or for several sites.",
+    },
+    Key {
+        name: "s3_style",
+        kind: Kind::Custom {
+            write: "\"path\" or \"virtual-host\"",
+            default: "virtual-host for AWS, path for others",
+            take: custom::s3_style,
+        },
+        what: "How addresses name the bucket: `https://ENDPOINT/BUCKET/…` (path) or \
+               `https://BUCKET.ENDPOINT/…` (virtual-host).",
+        why: "Nearly all stores know path, which needs neither names nor certificates for buckets. AWS has \
+              announced to end it.",
+    },
+    Key {
+        name: "s3_redirect",
+        kind: Kind::Custom {
+            write: "true or false",
+            default: "true if `s3_endpoint` is https, otherwise false",
+            take: custom::s3_redirect,
+        },
+        what: "Whether a visitor who downloads a blob is redirected to the S3 store, by an address that is \
+               valid for five minutes. Otherwise the blob passes through the site.",
+        why: "Large files then cost the site nothing. Visitors have to be able to reach the store: not so in \
+              a private network, where stores mostly do without HTTPS.",
     },
     Key {
         name: "session_idle",
@@ -490,7 +575,8 @@ mod tests {
         for key in KEYS {
             let name = key.name;
             assert!(seen.insert(name), "{name} is in the table twice");
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+            assert!(name.bytes().all(is_plain), "{name}");
             for text in [key.what, key.why] {
                 assert!(text.ends_with('.') && !text.contains("  "), "{name}: {text}");
             }

@@ -72,6 +72,15 @@ pub(crate) enum Problem {
         /// What to write, starting with "write".
         advice: String,
     },
+    /// A value that does not go together with others.
+    Together {
+        /// The key.
+        key: &'static str,
+        /// Where it was written.
+        location: Location,
+        /// Why, and what to do, without a period.
+        problem: String,
+    },
     /// A key that does not exist.
     UnknownKey {
         /// Where it was written.
@@ -122,6 +131,7 @@ impl Problem {
     pub(crate) fn key(&self) -> Option<&'static str> {
         match self {
             Problem::BadValue { key, .. } => *key,
+            Problem::Together { key, .. } => Some(key),
             Problem::UnknownKey { nearest, .. } => *nearest,
             Problem::Syntax { .. }
             | Problem::Twice { .. }
@@ -136,6 +146,9 @@ impl fmt::Display for Problem {
         match self {
             Problem::BadValue { location, value, advice, .. } => {
                 write!(formatter, "{location} is {value}; {advice}.")
+            }
+            Problem::Together { location, problem, .. } => {
+                write!(formatter, "{location}: {problem}.")
             }
             Problem::UnknownKey { location, nearest } => {
                 match location {

@@ -69,6 +69,7 @@ ok     Configuration  no toolshed.toml, 1 setting.
 ok     Log            HOME/logs/toolshed.log, not yet created.
 ok     Login          the password is in the environment.
 ok     Data           HOME/data, not yet created.
+ok     Blobs          HOME/data/blobs, not yet created.
 ok     Listening      unix:own.sock is free.
 ok     Launcher       www/dispatch.fcgi, from this version.
 ok     Launcher       it starts this program, HOME/toolshed-home/toolshed.
