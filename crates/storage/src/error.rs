@@ -66,6 +66,25 @@ pub enum StoreError {
         /// The reason: a sentence without a period.
         why: String,
     },
+    /// The store has moved to another place.
+    Moved,
+    /// The store is the target of a move that is not finished.
+    Unfinished,
+    /// There is nothing to move.
+    NothingToMove,
+    /// Something is already where a store was to be moved.
+    NotEmpty,
+    /// Tables that no part of the program knows, and that would be left behind.
+    UnknownTables(Vec<String>),
+    /// A table cannot be moved as it is.
+    NotMovable {
+        /// Which.
+        table: String,
+        /// The reason: a sentence without a period.
+        why: String,
+    },
+    /// Somebody changed the store while it was moved.
+    ChangedMeanwhile,
     /// A file in our folder belongs to another account.
     Foreign(PathBuf),
     /// A file or folder cannot be used.
@@ -135,6 +154,24 @@ impl StoreError {
                 ]
                 .contains(state)
             }),
+            _ => false,
+        }
+    }
+
+    /// Returns whether it says no more than that an earlier statement of the transaction has failed.
+    pub(crate) fn is_consequence(&self) -> bool {
+        match self {
+            StoreError::Sql(error) => {
+                error.postgres_state() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether a table is not there: the store has moved, or was replaced.
+    pub(crate) fn is_missing_table(&self) -> bool {
+        match self {
+            StoreError::Sql(error) => error.postgres_state() == Some(&SqlState::UNDEFINED_TABLE),
             _ => false,
         }
     }
@@ -210,6 +247,30 @@ impl fmt::Display for StoreError {
             StoreError::NotRestorable { file, why } => {
                 write!(formatter, "{} cannot be restored: {why}", file.display())
             }
+            StoreError::Moved => formatter.write_str(
+                "the store has moved to another place with `toolshed store move`; set database to that place (or \
+                 remove the setting, if that is the file)",
+            ),
+            StoreError::Unfinished => formatter.write_str(
+                "the store is being moved here and the move is not finished; let `toolshed store move` finish, or run \
+                 it again",
+            ),
+            StoreError::NothingToMove => formatter.write_str("there is no store yet, so nothing to move"),
+            StoreError::NotEmpty => formatter.write_str(
+                "there is a store already where this one was to be moved; remove that one first, if nobody needs it",
+            ),
+            StoreError::UnknownTables(names) => write!(
+                formatter,
+                "this version of the program does not know these tables, and cannot move them: {}; use the version \
+                 that made them, or remove them",
+                names.join(", ")
+            ),
+            StoreError::NotMovable { table, why } => {
+                write!(formatter, "the table {table} cannot be moved: {why}")
+            }
+            StoreError::ChangedMeanwhile => formatter.write_str(
+                "the store was changed while it was being moved; start again",
+            ),
             StoreError::Foreign(file) => write!(
                 formatter,
                 "{} does not belong to the same account as its folder, which may not have put it there; remove it",

@@ -36,9 +36,9 @@
 //! and it starts over. So it does nothing but read and change the store, and awaits nothing but its statements.
 //!
 //! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
-//! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much there is; `error.rs` what can go wrong; `files.rs` who may read and
-//! create files in the data folder; `time.rs` the clock; `id.rs` ids;
-//! `wake_ups.rs` wakes other processes.
+//! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much
+//! there is; `moving.rs` how it gets to another engine; `error.rs` what can go wrong; `files.rs` who may read and create
+//! files in the data folder; `time.rs` the clock; `id.rs` ids; `wake_ups.rs` wakes other processes.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -50,6 +50,7 @@ pub mod faults;
 mod files;
 mod id;
 mod migrations;
+mod moving;
 mod pauses;
 mod postgres;
 mod row;
@@ -76,11 +77,13 @@ pub use error::{SqlError, StoreError};
 pub use files::{Trust, close_folder_of, private_folder_of};
 pub use id::new_id;
 pub use migrations::{Migration, Schema};
+pub use moving::{Moved, Progress};
 use postgres::Postgres;
 pub use row::{FromRow, Row};
 pub use sqlite::REPLACED as REPLACED_SUFFIX;
 use sqlite::Sqlite;
 pub use sqlite::copy::Unfinished;
+pub use sqlite::moving::MOVED_SUFFIX;
 pub use statistics::{Rows, SchemaStatistics, Statistics, TableStatistics};
 pub use time::now;
 pub use transaction::{MAX_RESULT_BYTES, Snapshot, Transaction};
@@ -194,7 +197,7 @@ impl Store {
     {
         on_this_thread(async move {
             match &*self.engine {
-                Engine::Sqlite(engine) => engine.write(self.schema, change).await,
+                Engine::Sqlite(engine) => engine.write(Some(self.schema), change).await,
                 Engine::Postgres(engine) => engine.write(self.schema, change).await,
             }
         })
@@ -231,12 +234,49 @@ impl Store {
         known: &[Schema],
     ) -> impl Future<Output = Result<Statistics, StoreError>> + Send {
         on_this_thread(async move {
-            let look = async |store: &Snapshot<'_>| statistics::look(store, known).await;
-            match &*self.engine {
-                Engine::Sqlite(engine) => engine.read(None, look).await,
-                Engine::Postgres(engine) => engine.look(look).await,
-            }
+            self.read_any(async |store| statistics::look(store, known).await).await
         })
+    }
+
+    /// Reads whatever is there, whichever tables these are.
+    pub(crate) async fn read_any<T>(
+        &self,
+        look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.read(None, look).await,
+            Engine::Postgres(engine) => engine.look(look).await,
+        }
+    }
+
+    /// Changes what is there, whichever tables these are.
+    pub(crate) async fn write_any<T>(
+        &self,
+        change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.write(None, change).await,
+            Engine::Postgres(engine) => engine.change(change).await,
+        }
+    }
+
+    /// Moves everything to another place, where there is nothing yet, and retires this store: programs that use it refuse
+    /// from then on. `known`: the schemas of the program. `None` if that had been done before, except for its end.
+    ///
+    /// Everybody can read meanwhile, and nobody write. What has arrived is read back and compared. Killed at any moment
+    /// and started again, it starts over or does what is left; until it is finished, programs refuse the target.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::write`]; if there is something that these schemas do not have, or that cannot be moved. The store
+    /// is unchanged then.
+    pub async fn move_to(
+        &self,
+        target: &Store,
+        known: &[Schema],
+        mut progress: impl FnMut(Progress<'_>),
+    ) -> Result<Option<Moved>, StoreError> {
+        moving::move_store(self, target, known, &mut progress).await
     }
 
     /// Checks that the store is intact, by reading all of it. A file is copied for that, so that others can go on writing

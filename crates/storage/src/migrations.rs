@@ -73,6 +73,14 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
          PRIMARY KEY (schema, number)
      )";
 
+/// The tables that belong to no schema of a program: they stay where they are when a store is moved.
+pub(crate) const ENGINE_TABLES: [&str; 3] = [TABLE_NAME, "commits", "wake_ups"];
+
+/// What stands in that table, in the place of a schema, while a store is the target of a move and its source is still in
+/// use; and in the source, once it has moved. No tool has such a name.
+pub(crate) const UNFINISHED: &str = "(unfinished)";
+pub(crate) const MOVED: &str = "(moved)";
+
 /// A row of it: the checksum, and `oldest`.
 type Applied = (String, i64);
 
@@ -142,6 +150,7 @@ impl Schema {
                 params![self.name],
             )
             .await?;
+        refuse_moved(store).await?;
         let known = self.migrations.len() as i64;
         if applied.last().is_some_and(|(_, oldest)| *oldest > known) {
             let (schema, found) = (self.name.to_owned(), applied.len() as i64);
@@ -157,6 +166,21 @@ impl Schema {
             });
         }
         Ok(applied)
+    }
+}
+
+/// Refuses a store that is not in use: the source of a move after it, or the target during it.
+///
+/// # Errors
+///
+/// [`StoreError::Moved`] and [`StoreError::Unfinished`].
+pub(crate) async fn refuse_moved(store: &Snapshot<'_>) -> Result<(), StoreError> {
+    let marks = "SELECT schema FROM migrations WHERE schema IN ($1, $2)";
+    let marks: Vec<String> = store.query(marks, params![MOVED, UNFINISHED]).await?;
+    match marks.first().map(String::as_str) {
+        Some(MOVED) => Err(StoreError::Moved),
+        Some(_) => Err(StoreError::Unfinished),
+        None => Ok(()),
     }
 }
 

@@ -19,10 +19,11 @@ use postgres_pool::{Listener, Pool, PooledConnection, Settings};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
-use crate::migrations::{Migration, Schema};
+use crate::migrations::{self, Migration, Schema};
 use crate::params;
 use crate::pauses::Pauses;
-use crate::session::{Session, next_statement};
+use crate::session::{Session, next_statement, quoted};
+use crate::sqlite::tables_of;
 use crate::time::now;
 use crate::transaction::{Snapshot, Transaction};
 
@@ -31,6 +32,11 @@ const WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 
 /// Every statement sees what was committed before it: what a process that waits for the lock needs.
 const MIGRATE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// For a move: one snapshot, taken after the locks.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+const LONG: &str =
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// The lock of those who migrate: "shed".
 const MIGRATION_LOCK: i64 = 0x7368_6564;
@@ -100,8 +106,12 @@ impl Postgres {
                     // With the first statement, so that it takes no time of its own.
                     let noted = async { transaction.execute(NOTE, params![id]).await };
                     let (changed, noted) = join(change(&transaction), noted).await;
-                    let changed = changed?;
-                    noted.map(|_| changed)
+                    match (changed, noted) {
+                        (Ok(changed), Ok(_)) => Ok(changed),
+                        // Only because the other one failed.
+                        (Err(error), Err(cause)) if error.is_consequence() => Err(cause),
+                        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                    }
                 };
                 match transaction.outcome(begin(&connection, WRITE, work).await) {
                     Ok(done) => done,
@@ -150,6 +160,66 @@ impl Postgres {
         self.attempts(attempt).await
     }
 
+    /// Changes whatever is there, without making tables.
+    pub(crate) async fn change<T>(
+        &self,
+        change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = self.pool.connection().await?;
+        let transaction = Transaction::new(Session::Postgres(&connection));
+        let changed = begin(&connection, WRITE, change(&transaction)).await?;
+        commit(connection).await?;
+        Ok(changed)
+    }
+
+    /// Lets nobody write until the connection's transaction ends, in which everything is one snapshot.
+    pub(crate) async fn lock(&self) -> Result<PooledConnection, StoreError> {
+        let tables = async |store: &Snapshot<'_>| store.query(store.dialect().tables(), &[]).await;
+        let tables: Vec<String> = self.look(tables).await?;
+        let tables: Vec<_> = tables.iter().map(|table| quoted(table)).collect();
+        let lock = format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "));
+        let connection = self.pool.connection().await?;
+        for statement in [SNAPSHOT, LONG, &lock] {
+            connection.batch_execute(statement).await.map_err(StoreError::postgres)?;
+        }
+        Ok(connection)
+    }
+
+    /// Makes the tables of the schemas in a transaction. Those of a store that was moved, or whose move was not finished,
+    /// are removed first.
+    pub(crate) async fn draft(
+        &self,
+        schemas: &[Schema],
+        known: &[Schema],
+    ) -> Result<PooledConnection, StoreError> {
+        let connection = self.pool.connection().await?;
+        for statement in [MIGRATE, LONG] {
+            connection.batch_execute(statement).await.map_err(StoreError::postgres)?;
+        }
+        let transaction = Transaction::new(Session::Postgres(&connection));
+        // Who uses the target already, waits.
+        let lock = "SELECT pg_advisory_xact_lock($1)";
+        transaction.execute(lock, params![MIGRATION_LOCK]).await?;
+        if transaction.has_table(migrations::TABLE_NAME).await? {
+            // Somebody else may have used it meanwhile.
+            match migrations::refuse_moved(&transaction).await {
+                Err(StoreError::Moved | StoreError::Unfinished) => {}
+                Ok(()) => return Err(StoreError::NotEmpty),
+                Err(error) => return Err(error),
+            }
+            let mut old = migrations::ENGINE_TABLES.map(str::to_owned).to_vec();
+            for &schema in known {
+                old.extend(tables_of(schema)?);
+            }
+            let old: Vec<_> = old.iter().map(|table| quoted(table)).collect();
+            transaction.run(&format!("DROP TABLE IF EXISTS {}", old.join(", "))).await?;
+        }
+        for schema in schemas {
+            schema.apply(&transaction, 0, now()).await?;
+        }
+        Ok(connection)
+    }
+
     /// Repeats an attempt that was in conflict with another process, or whose connection broke.
     async fn attempts<T>(
         &self,
@@ -164,9 +234,9 @@ impl Postgres {
             };
             if error.is_conflict() && started.elapsed() < PATIENCE {
                 pauses.pause().await;
-            } else if error.is_disconnection() && lost < MAX_LOST {
+            } else if (error.is_disconnection() || error.is_missing_table()) && lost < MAX_LOST {
                 lost += 1;
-                // The server may have been restored from a backup.
+                // The server may have been restored from a backup, or the store have moved.
                 self.schemas().clear();
             } else {
                 return Err(error);
@@ -278,6 +348,25 @@ const SWEEP: &str = "DELETE FROM commits WHERE at < CAST(EXTRACT(EPOCH FROM now(
 /// Returns a number that no other transaction has.
 fn new_id() -> Result<i64, StoreError> {
     getrandom::u64().map(u64::cast_signed).map_err(|_| StoreError::NoRandomness)
+}
+
+/// Commits the transaction of a move.
+pub(crate) async fn commit(connection: PooledConnection) -> Result<(), StoreError> {
+    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)?;
+    connection.release();
+    Ok(())
+}
+
+/// Commits a transaction with which a store is retired. Without its table of commits, nobody can write.
+pub(crate) async fn retire(connection: PooledConnection) -> Result<(), StoreError> {
+    let retire = format!(
+        "DROP TABLE IF EXISTS commits; DELETE FROM migrations WHERE schema = 'commits';
+         INSERT INTO migrations (schema, number, checksum, oldest, applied_at)
+             VALUES ('{}', 1, '', 0, 0)",
+        migrations::MOVED
+    );
+    connection.batch_execute(&retire).await.map_err(StoreError::postgres)?;
+    commit(connection).await
 }
 
 /// Begins a transaction and does its work, without waiting in between.

@@ -22,6 +22,10 @@ impl Row {
         values.map(|value| size_of::<Value<'_>>() + value.heap_bytes()).sum()
     }
 
+    pub(crate) fn into_values(self) -> Vec<Value<'static>> {
+        self.columns
+    }
+
     /// Reads the next column; the first call reads the first.
     ///
     /// # Errors

@@ -124,3 +124,8 @@ impl Dialect {
         }
     }
 }
+
+/// Returns a name as SQL takes it, whatever is in it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

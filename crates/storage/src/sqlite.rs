@@ -18,6 +18,7 @@
 
 pub(crate) mod copy;
 mod migrate;
+pub(crate) mod moving;
 mod open;
 mod restore;
 
@@ -95,10 +96,10 @@ impl Sqlite {
         self.attempts(schema, attempt).await
     }
 
-    /// Runs a closure that makes one change.
+    /// Runs a closure that makes one change. The tables of the schema are there first.
     pub(crate) async fn write<T>(
         &self,
-        schema: Schema,
+        schema: Option<Schema>,
         change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = |open: &mut Open| {
@@ -123,7 +124,7 @@ impl Sqlite {
             event_loop::yield_now().await;
         }
         self.written_in.store(turn(), Ordering::Relaxed);
-        self.attempts(Some(schema), attempt).await
+        self.attempts(schema, attempt).await
     }
 
     /// Reads the file without changing it or the folder: `None` if there is none. Waits for locks.
@@ -170,18 +171,29 @@ impl Sqlite {
         let copy = copy::Copy::beside(&self.file)?;
         restore::fill(&copy, backup, &self.file)?;
         restore::examine(&copy, backup, known)?;
-        self.replace(copy, REPLACED).await
+        self.replace(copy, REPLACED, None).await
     }
 
-    /// Puts a complete copy in the place of the file, which gets a name with this suffix. Processes that use the file
+    /// Puts a complete copy in the place of the file, which gets a name with this suffix. If `unchanged_since` is given,
+    /// only if that is still the file's number of changes. Processes that use the file
     /// notice. At every moment, one of the two is there.
-    async fn replace(&self, copy: copy::Copy, suffix: &str) -> Result<Option<PathBuf>, StoreError> {
+    async fn replace(
+        &self,
+        copy: copy::Copy,
+        suffix: &str,
+        unchanged_since: Option<[u8; 4]>,
+    ) -> Result<Option<PathBuf>, StoreError> {
         let started = Instant::now();
         let mut can_roll_back = true;
         while self.file.exists() {
             // Or its end would release the lock on the file.
             *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
             if let Some(lock) = restore::Lock::on(&self.file)? {
+                if unchanged_since
+                    .is_some_and(|since| moving::changes(&lock.file).ok() != Some(since))
+                {
+                    return Err(StoreError::ChangedMeanwhile);
+                }
                 if !can_roll_back || !restore::has_journal(&self.file) {
                     let kept = restore::with_suffix(&self.file, suffix);
                     lock.replace(&copy, &kept)?;

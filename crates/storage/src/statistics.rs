@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::migrations::{self, Schema};
+use crate::session::quoted;
 use crate::sqlite::tables_of;
 use crate::transaction::Snapshot;
 
@@ -61,8 +62,10 @@ pub(crate) async fn look(store: &Snapshot<'_>, known: &[Schema]) -> Result<Stati
     let mut names: Vec<String> = store.query(store.dialect().tables(), &[]).await?;
     let mut applied: Vec<(String, i64)> = Vec::new();
     if names.iter().any(|name| name == migrations::TABLE_NAME) {
+        migrations::refuse_moved(store).await?;
         let count = "SELECT schema, count(*) FROM migrations GROUP BY schema ORDER BY schema";
         applied = store.query(count, &[]).await?;
+        applied.retain(|(name, _)| !migrations::ENGINE_TABLES.contains(&name.as_str()));
     }
     let mut schemas = Vec::new();
     for (name, applied) in applied {
@@ -76,7 +79,7 @@ pub(crate) async fn look(store: &Snapshot<'_>, known: &[Schema]) -> Result<Stati
             tables: count_all(store, own).await?,
         });
     }
-    names.retain(|name| name != migrations::TABLE_NAME);
+    names.retain(|name| !migrations::ENGINE_TABLES.contains(&name.as_str()));
     Ok(Statistics {
         bytes: bytes.cast_unsigned(),
         free_bytes: free_bytes.map(i64::cast_unsigned),
@@ -103,9 +106,4 @@ async fn count(store: &Snapshot<'_>, table: &str) -> Result<Rows, StoreError> {
     let found: i64 = store.query_one(&count, &[]).await?;
     let found = found.cast_unsigned();
     Ok(if found > Rows::MAX_COUNTED { Rows::Many } else { Rows::Exactly(found) })
-}
-
-/// Returns a name as SQL takes it, whatever is in it.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

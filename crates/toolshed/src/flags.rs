@@ -155,6 +155,20 @@ pub(crate) struct Store {
 pub(crate) enum StoreCommand {
     /// Read all of the store and report damage.
     Check,
+    Move(Move),
+}
+
+/// Move the store to a database of PostgreSQL, or back into a file.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A place is the path of a file or a postgres:// URL; without FROM, the configured\n\
+                  one is moved. Meanwhile the site can read and not write; afterwards, set\n\
+                  database (docs/storing.md). If it is interrupted, run it again."
+)]
+pub(crate) struct Move {
+    /// From where, and to where there is nothing yet.
+    #[arg(value_name = "[FROM] TO", required = true, num_args = 1..=2)]
+    pub(crate) places: Vec<String>,
 }
 
 /// Print completions for a shell.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX};
 use site::EXPIRY_FILE;
 use site::login::{KEY_FILE, QUEUE_FOLDER, STORE_FILE};
-use site::storage::REPLACED_SUFFIX;
+use site::storage::{MOVED_SUFFIX, REPLACED_SUFFIX};
 
 /// One file or folder.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +124,8 @@ entries! {
     STORE_SHM: BesideStore, "-shm", 0o600;
     /// The store that was replaced by the last `toolshed restore`.
     STORE_REPLACED: BesideStore, REPLACED_SUFFIX, 0o600;
+    /// The store that `toolshed store move` has moved to another place.
+    STORE_MOVED: BesideStore, MOVED_SUFFIX, 0o600;
     /// The key of cookies and second factors.
     KEY: Data, KEY_FILE, 0o600;
     /// Locks that limit how many passwords are checked at once.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,6 +80,21 @@ impl Copy {
         let check = "PRAGMA integrity_check(1)";
         let found: String = copy.query_row(check, [], |row| row.get(0)).map_err(broken)?;
         if found == "ok" { Ok(()) } else { Err(StoreError::Damaged(found)) }
+    }
+
+    /// Makes sure that it is on disk, private, and the account's that the store belongs to.
+    pub(super) fn complete(&self, store: &Path) -> Result<(), StoreError> {
+        let complete = || {
+            let copy = File::open(self.path())?;
+            copy.set_permissions(fs::Permissions::from_mode(0o600))?;
+            let like = fs::metadata(store).or_else(|_| fs::metadata(folder_of(store)))?;
+            // Root works on behalf of the account.
+            if copy.metadata()?.uid() != like.uid() {
+                fchown(&copy, Some(like.uid()), Some(like.gid()))?;
+            }
+            copy.sync_all()
+        };
+        complete().map_err(|error| StoreError::file(&self.path(), error))
     }
 
     /// Moves it to `target`, private to this account.

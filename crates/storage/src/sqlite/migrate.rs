@@ -11,7 +11,7 @@ use crate::time::now;
 use crate::transaction::{Snapshot, Transaction};
 
 /// Distinguishes our files from other SQLite files: "shed".
-const APPLICATION_ID: i32 = 0x7368_6564;
+pub(super) const APPLICATION_ID: i32 = 0x7368_6564;
 
 /// The schema whose migrations `user_version` counted before there was a table of them. Programs from that time refuse
 /// a greater number than they know, so it stays the number that one has to know.

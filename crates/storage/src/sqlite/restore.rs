@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,17 +73,9 @@ pub(super) fn fill(copy: &Copy, backup: &Path, store: &Path) -> Result<(), Store
         why: error.to_string(),
     })?;
     let path = copy.path();
-    let filled = File::create_new(&path).and_then(|mut file| {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        io::copy(&mut opened, &mut file)?;
-        let like = fs::metadata(store).or_else(|_| fs::metadata(folder_of(store)))?;
-        // Root restores on behalf of the account.
-        if file.metadata()?.uid() != like.uid() {
-            fchown(&file, Some(like.uid()), Some(like.gid()))?;
-        }
-        file.sync_all()
-    });
-    filled.map_err(|error| StoreError::file(&path, error))
+    let filled = File::create_new(&path).and_then(|mut file| io::copy(&mut opened, &mut file));
+    filled.map_err(|error| StoreError::file(&path, error))?;
+    copy.complete(store)
 }
 
 /// Refuses what is not a store, not intact or of a newer program.
@@ -124,7 +116,7 @@ pub(super) fn put_new(copy: &Copy, store: &Path) -> Result<(), StoreError> {
 
 /// The lock of a process that writes: nobody else reads or writes.
 pub(super) struct Lock {
-    file: File,
+    pub(super) file: File,
     path: PathBuf,
 }
 

@@ -9,7 +9,9 @@ use site::storage::Trust;
 use super::valid_settings;
 use crate::application;
 use crate::config::{self, CommandLine, Configuration};
-use crate::installation::{KEY, STORE_JOURNAL, STORE_REPLACED, STORE_SHM, STORE_WAL, default_log};
+use crate::installation::{
+    KEY, STORE_JOURNAL, STORE_MOVED, STORE_REPLACED, STORE_SHM, STORE_WAL, default_log,
+};
 use crate::report::{self, Failure};
 
 /// Writes the copy.
@@ -45,7 +47,8 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let login = application::login(&configuration.settings);
     let store = login.store();
     let beside_the_store = store.file().into_iter().flat_map(|file| {
-        [STORE_JOURNAL, STORE_WAL, STORE_SHM, STORE_REPLACED].map(|entry| entry.beside(file))
+        [STORE_JOURNAL, STORE_WAL, STORE_SHM, STORE_REPLACED, STORE_MOVED]
+            .map(|entry| entry.beside(file))
     });
     let settings = &configuration.settings;
     let others = [

@@ -1,7 +1,13 @@
 //! `toolshed store`: where the store is, how large, and what is in it.
 
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
 use site::LoginSettings;
-use site::storage::{Rows, Schema, SchemaStatistics, Statistics, Store, Trust};
+use site::storage::{
+    DatabaseUrl, MOVED_SUFFIX, Progress, Rows, Schema, SchemaStatistics, Statistics, Store,
+    StoreError, Trust,
+};
 
 use super::valid_settings;
 use crate::application;
@@ -16,7 +22,15 @@ pub(crate) fn run(
     let configuration = valid_settings(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
-    let place = store.file().map_or("PostgreSQL".to_owned(), |file| file.display().to_string());
+    if let Some(StoreCommand::Move(places)) = command {
+        let (from, to) = match places.places.as_slice() {
+            [from, to] => (at(from, &store)?, at(to, &store)?),
+            [to] => (store.clone(), at(to, &store)?),
+            _ => return Err(Failure::wrong("Name the place to move the store to.")),
+        };
+        return move_store(&from, &to);
+    }
+    let place = place_of(&store);
     if !store.exists() {
         return Err(Failure::refused(format!("There is no store yet: {place} does not exist."))
             .hint(
@@ -25,7 +39,7 @@ pub(crate) fn run(
     }
     match command {
         None => show(&store, &place),
-        Some(StoreCommand::Check) => check(&store, &place),
+        _ => check(&store, &place),
     }
 }
 
@@ -42,6 +56,59 @@ fn check(store: &Store, place: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::refused(format!("{place} did not pass: {error}.")))?;
     report::print(&format!("{place} is intact.\n"))
 }
+
+/// Returns the store in a file or at a URL.
+fn at(place: &str, like: &Store) -> Result<Store, Failure> {
+    if ["postgres://", "postgresql://"].iter().any(|scheme| place.starts_with(scheme)) {
+        let url = place.parse::<DatabaseUrl>();
+        let url = url.map_err(|error| Failure::wrong(format!("{error}.")))?;
+        return Ok(Store::in_postgres(&url, like.schema()));
+    }
+    Ok(Store::in_file(place, Trust::of_command(), like.schema()))
+}
+
+/// Where a store is, as it is shown: a URL has a password in it.
+fn place_of(store: &Store) -> String {
+    store.file().map_or("PostgreSQL".to_owned(), |file| file.display().to_string())
+}
+
+fn move_store(from: &Store, to: &Store) -> Result<(), Failure> {
+    let mut shown = Instant::now();
+    let progress = |now: Progress<'_>| {
+        if shown.elapsed() >= SHOWN_EVERY {
+            shown = Instant::now();
+            // If it cannot be shown, the end still is.
+            let _ = writeln!(io::stderr(), "{}: {} rows …", now.table, now.rows);
+        }
+    };
+    let moved = event_loop::run(from.move_to(to, &schemas(from), progress))
+        .map_err(Failure::refused)?
+        .map_err(|error| match error {
+            StoreError::NotEmpty | StoreError::Moved => Failure::refused(format!("{error}.")),
+            error => Failure::refused(format!("Nothing was moved: {error}.")),
+        })?;
+    let (place, target) = (place_of(from), place_of(to));
+    let mut said = match moved {
+        Some(moved) => format!(
+            "Moved {} rows in {} tables from {place} to {target}, and compared them.\n",
+            moved.rows, moved.tables
+        ),
+        None => format!("Everything was in {target} already; the move is finished.\n"),
+    };
+    said += match to.file() {
+        Some(_) => {
+            "Now remove the setting database, unless the file has another place than data/toolshed.db.\n"
+        }
+        None => "Now set database to that URL.\n",
+    };
+    if from.file().is_some() {
+        said += &format!("What was there is kept as {place}{MOVED_SUFFIX}.\n");
+    }
+    report::print(&said)
+}
+
+/// How often to show how far it is.
+const SHOWN_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that this program keeps in its store.
 pub(super) fn schemas(store: &Store) -> Vec<Schema> {

@@ -291,6 +291,7 @@ Usage: toolshed store [OPTIONS] [COMMAND]
 
 Commands:
   check  Read all of the store and report damage
+  move   Move the store to a database of PostgreSQL, or back into a file
 
 Options:
       --config <FILE>  Read the settings from this file
@@ -308,6 +309,24 @@ Usage: toolshed store check [OPTIONS]
 Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
+",
+    ),
+    (
+        &["store", "move"],
+        "Move the store to a database of PostgreSQL, or back into a file
+
+Usage: toolshed store move [OPTIONS] <[FROM] TO>...
+
+Arguments:
+  <[FROM] TO>...  From where, and to where there is nothing yet
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+A place is the path of a file or a postgres:// URL; without FROM, the configured
+one is moved. Meanwhile the site can read and not write; afterwards, set
+database (docs/storing.md). If it is interrupted, run it again.
 ",
     ),
     (

@@ -1,6 +1,9 @@
 //! What an owner does with the store from a shell.
 
 use std::fs;
+use std::process::{Command, Output};
+
+use postgres_fixture::Server;
 
 use crate::login::{PASSWORD, log_in};
 use crate::program::Installation;
@@ -107,6 +110,17 @@ fn a_backup_takes_the_place_of_a_damaged_store_and_of_none() {
     }
 }
 
+/// Runs a command that is killed by its n-th call of a kind, if there are so many.
+fn killed_at(installation: &Installation, calls: &str, nth: u32, arguments: &[&str]) -> Output {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={calls}"));
+    for call in calls.split(',') {
+        command.arg(format!("--inject={call}:signal=KILL:when={nth}"));
+    }
+    command.arg(installation.program()).args(arguments).env_clear();
+    command.current_dir(installation.path()).output().unwrap()
+}
+
 /// A process that is killed at any of its steps leaves a whole store: the one before, or the restored one.
 #[test]
 fn a_killed_restore_leaves_the_store_or_the_backup() {
@@ -130,13 +144,7 @@ fn a_killed_restore_leaves_the_store_or_the_backup() {
             assert!(nth < 500, "{call} has no end");
             let (from, to) = if restored % 2 == 0 { ("one.db", 1) } else { ("two.db", 2) };
             let before = sessions("data/toolshed.db");
-            let mut command = std::process::Command::new("strace");
-            command.args(["-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={call}"));
-            for call in call.split(',') {
-                command.arg(format!("--inject={call}:signal=KILL:when={nth}"));
-            }
-            command.arg(installation.program()).args(["restore", from]).env_clear();
-            let output = command.current_dir(installation.path()).output().unwrap();
+            let output = killed_at(&installation, call, nth, &["restore", from]);
             let now = sessions("data/toolshed.db");
             if output.status.code() == Some(0) {
                 assert_eq!(now, to, "{call} {nth}");
@@ -151,4 +159,93 @@ fn a_killed_restore_leaves_the_store_or_the_backup() {
         }
     }
     assert!(kept > 20, "only {kept} were killed before the end");
+}
+
+#[test]
+fn a_site_moves_to_a_database_and_back_with_its_sessions() {
+    let installation = Installation::new();
+    let server = Server::start();
+    let url = server.url();
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    let (_, session) = log_in(&running, PASSWORD, &[]);
+    let session = session.unwrap();
+    let page = [("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", session.as_str())];
+    let (code, text) = installation.run(&["store", "move", &url], &[]);
+    let moved =
+        between(&text, "Moved ", " rows in 7 tables from HOME/data/toolshed.db to PostgreSQL");
+    assert!(code == 0 && moved.parse::<u32>().is_ok(), "{text}");
+    let rest = "Now set database to that URL.\n\
+                What was there is kept as HOME/data/toolshed.db-moved.\n";
+    assert!(text.ends_with(rest), "{text}");
+    // A process that goes on with the file says so in the log, and its visitors that nothing works.
+    assert!(running.ask(&page).starts_with("Status: 503"));
+    assert!(
+        installation.read("logs/toolshed.log").contains("the store has moved to another place")
+    );
+    running.end();
+
+    let with = [("APP_PASSWORD", PASSWORD), ("TOOLSHED_DATABASE", url.as_str())];
+    fs::remove_file(installation.path().join("web-server.sock")).unwrap();
+    let running = installation.spawn_by_web_server(&with);
+    assert!(running.ask(&page).starts_with("Status: 200"));
+    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+    running.end();
+    let (code, text) = installation.run(&["store"], &[("TOOLSHED_DATABASE", &url)]);
+    assert!(code == 0 && text.contains("site    3 of 3"), "{text}");
+
+    let back = ["store", "move", "data/toolshed.db"];
+    let (code, text) = installation.run(&back, &[("TOOLSHED_DATABASE", &url)]);
+    assert!(code == 0 && text.starts_with("Moved "), "{text}");
+    fs::remove_file(installation.path().join("web-server.sock")).unwrap();
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    assert!(running.ask(&page).starts_with("Status: 200"));
+    let (code, text) = installation.run(&back, &[("TOOLSHED_DATABASE", &url)]);
+    assert!(code == 1 && text.contains("has moved to another place"), "{text}");
+}
+
+/// Returns what stands between two texts.
+fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{before} is not in {text}"));
+    rest.split_once(after).unwrap_or_else(|| panic!("{after} is not in {text}")).0
+}
+
+/// Killed at any of its steps, a move leaves one place in use or, for the moment before its end, none; run again, it
+/// completes.
+#[test]
+fn a_killed_move_is_run_again() {
+    let installation = Installation::new();
+    let server = Server::start();
+    let url = server.url();
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+    running.end();
+    // "1 of 1": the site's sessions, or why there are none to be seen.
+    let look = |place: &[(&str, &str)]| {
+        let (code, text) = installation.run(&["store"], place);
+        (code, text.lines().find(|line| line.contains("sessions")).map(str::to_owned))
+    };
+    let places = [[("TOOLSHED_DATABASE", "")], [("TOOLSHED_DATABASE", url.as_str())]];
+    let mut interrupted = 0;
+    for calls in ["sendto,write", "fsync,fdatasync", "rename,renameat,link,linkat", "unlink"] {
+        for to in ["there", "back"] {
+            let arguments = match to {
+                "there" => ["store", "move", "data/toolshed.db", &url],
+                _ => ["store", "move", &url, "data/toolshed.db"],
+            };
+            for nth in (1..).step_by(if calls == "sendto,write" { 7 } else { 1 }) {
+                assert!(nth < 2000, "{calls} has no end");
+                let output = killed_at(&installation, calls, nth, &arguments);
+                let said = String::from_utf8_lossy(&output.stderr);
+                // All was done the time before, except to say so.
+                if output.status.code() == Some(0) || said.contains("has moved") {
+                    break;
+                }
+                assert_ne!(output.status.code(), Some(2), "{output:?}");
+                interrupted += 1;
+            }
+            let (_, sessions) = look(&places[usize::from(to == "there")]);
+            assert!(sessions.unwrap().ends_with(" 1"), "{calls} {to}");
+        }
+    }
+    assert!(interrupted > 30, "only {interrupted} were killed before the end");
 }

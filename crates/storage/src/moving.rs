@@ -1,0 +1,147 @@
+//! Moves a whole store to another place: from a file to a database or back.
+//!
+//! - **The source does not change meanwhile**: it is locked against writes, which fail with an error after a while;
+//!   reads go on. When all is done, it is retired: programs that still use it refuse, and say that it has moved.
+//! - **The target is whole or not there**: a file gets its name, and a transaction of the database is committed, when
+//!   everything has been read back and compared. Until the source is retired, programs refuse the target as well, so
+//!   that at no moment both are in use.
+//! - Killed at any moment and started again, it starts over, or does what is left.
+//!
+//! Tables are created by the migrations of their schemas, in the target's dialect, and rows are copied as values, some
+//! at a time in the order of the primary key. What the program does not know is refused, not left behind. The two
+//! sides are in `moving/side.rs`; how a table is copied and summed is in `moving/table.rs`.
+
+mod side;
+mod table;
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::migrations::{self, MOVED, Schema, UNFINISHED};
+use crate::params;
+use crate::sqlite::tables_of;
+use crate::transaction::{Snapshot, Transaction};
+use side::Side;
+
+/// What was moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// How many tables.
+    pub tables: usize,
+    /// How many rows are in them.
+    pub rows: u64,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The table that is being copied.
+    pub table: &'a str,
+    /// How many of its rows were copied.
+    pub rows: u64,
+}
+
+/// Which part of a move a store has been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Empty,
+    InUse,
+    Unfinished,
+    Moved,
+}
+
+/// Moves everything from one store to another. `None` if that had been done, except for its end.
+pub(crate) async fn move_store(
+    from: &Store,
+    to: &Store,
+    known: &[Schema],
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Option<Moved>, StoreError> {
+    match (state(from).await?, state(to).await?) {
+        (State::Moved, State::Unfinished) => return finish(to).await.map(|()| None),
+        (State::Empty, _) => return Err(StoreError::NothingToMove),
+        (State::Unfinished, _) => return Err(StoreError::Unfinished),
+        (State::Moved, _) => return Err(StoreError::Moved),
+        (State::InUse, State::InUse) => return Err(StoreError::NotEmpty),
+        (State::InUse, _) => {}
+    }
+    let schemas = bring_up_to_date(from, known).await?;
+    let source = Side::locked(&from.engine).await?;
+    let tables = tables(&source, &schemas).await?;
+    let target = Side::draft(&to.engine, &schemas, known).await?;
+    let mut moved = Moved { tables: tables.len(), rows: 0 };
+    for name in tables {
+        let copied = table::copy(&source, &target, &name, progress).await;
+        moved.rows += copied.map_err(|error| match error {
+            StoreError::Sql(error) => {
+                StoreError::NotMovable { table: name, why: error.to_string() }
+            }
+            error => error,
+        })?;
+    }
+    mark(&target, UNFINISHED).await?;
+    target.publish(&to.engine).await?;
+    source.retire(&from.engine).await?;
+    finish(to).await?;
+    Ok(Some(moved))
+}
+
+async fn state(store: &Store) -> Result<State, StoreError> {
+    if !store.exists() {
+        return Ok(State::Empty);
+    }
+    let look = async |store: &Snapshot<'_>| {
+        if !store.has_table(migrations::TABLE_NAME).await? {
+            return Ok(State::Empty);
+        }
+        let schemas: Vec<String> =
+            store.query("SELECT schema FROM migrations WHERE number = 1", &[]).await?;
+        let has = |schema: &str| schemas.iter().any(|found| found == schema);
+        Ok(match () {
+            () if has(MOVED) => State::Moved,
+            () if has(UNFINISHED) => State::Unfinished,
+            () if schemas.is_empty() => State::Empty,
+            () => State::InUse,
+        })
+    };
+    store.read_any(look).await
+}
+
+/// Returns the schemas that are in a store, with all migrations applied.
+async fn bring_up_to_date(store: &Store, known: &[Schema]) -> Result<Vec<Schema>, StoreError> {
+    let names = "SELECT schema FROM migrations WHERE number = 1";
+    let names: Vec<String> = store.read_any(async |store| store.query(names, &[]).await).await?;
+    let present = known.iter().filter(|schema| names.iter().any(|name| name == schema.name));
+    let present: Vec<Schema> = present.copied().collect();
+    for &schema in &present {
+        store.with_schema(schema).read(async |_| Ok(())).await?;
+    }
+    Ok(present)
+}
+
+/// Returns the tables to copy: all there are, in an order in which each may refer to those before it.
+async fn tables(source: &Side, schemas: &[Schema]) -> Result<Vec<String>, StoreError> {
+    let snapshot = Snapshot::new(source.session());
+    let mut found: Vec<String> = snapshot.query(snapshot.dialect().tables(), &[]).await?;
+    let mut tables = Vec::new();
+    for &schema in schemas {
+        tables.extend(tables_of(schema)?);
+    }
+    found.retain(|name| {
+        !migrations::ENGINE_TABLES.contains(&name.as_str()) && !tables.contains(name)
+    });
+    if found.is_empty() { Ok(tables) } else { Err(StoreError::UnknownTables(found)) }
+}
+
+/// Writes down which part of a move a store is.
+async fn mark(store: &Side, what: &str) -> Result<(), StoreError> {
+    let transaction = Transaction::new(store.session());
+    let mark = "INSERT INTO migrations (schema, number, checksum, oldest, applied_at)
+                    VALUES ($1, 1, '', 0, 0)";
+    transaction.execute(mark, params![what]).await.map(drop)
+}
+
+/// Lets programs use the target.
+async fn finish(to: &Store) -> Result<(), StoreError> {
+    let finish = "DELETE FROM migrations WHERE schema = $1";
+    to.write_any(async |store| store.execute(finish, params![UNFINISHED]).await).await.map(drop)
+}
