@@ -177,7 +177,7 @@ impl Store {
         on_this_thread(async move {
             match &*self.engine {
                 Engine::Sqlite(engine) => engine.read(Some(self.schema), look).await,
-                Engine::Postgres(engine) => engine.read(self.schema, look).await,
+                Engine::Postgres(engine) => Box::pin(engine.read(self.schema, look)).await,
             }
         })
     }
@@ -198,7 +198,7 @@ impl Store {
         on_this_thread(async move {
             match &*self.engine {
                 Engine::Sqlite(engine) => engine.write(Some(self.schema), change).await,
-                Engine::Postgres(engine) => engine.write(self.schema, change).await,
+                Engine::Postgres(engine) => Box::pin(engine.write(self.schema, change)).await,
             }
         })
     }

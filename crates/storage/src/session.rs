@@ -20,6 +20,8 @@ pub(crate) fn next_statement() -> Result<(), StoreError> {
 }
 
 /// A connection in a transaction.
+///
+/// What runs on PostgreSQL is boxed: it is large, and would make the futures of every request large, which are moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Session<'a> {
     Sqlite(&'a rusqlite::Connection),
@@ -57,7 +59,7 @@ impl Session<'_> {
             }
             // PostgreSQL knows itself whether the transaction may write.
             Session::Postgres(connection) => {
-                postgres::query(connection, sql, parameters, each).await
+                Box::pin(postgres::query(connection, sql, parameters, each)).await
             }
         }
     }
@@ -71,7 +73,9 @@ impl Session<'_> {
         next_statement()?;
         match self {
             Session::Sqlite(connection) => sqlite::execute(connection, sql, parameters),
-            Session::Postgres(connection) => postgres::execute(connection, sql, parameters).await,
+            Session::Postgres(connection) => {
+                Box::pin(postgres::execute(connection, sql, parameters)).await
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl Session<'_> {
         next_statement()?;
         match self {
             Session::Sqlite(connection) => sqlite::run(connection, script),
-            Session::Postgres(connection) => postgres::run(connection, script).await,
+            Session::Postgres(connection) => Box::pin(postgres::run(connection, script)).await,
         }
     }
 
