@@ -51,8 +51,11 @@ impl<S: HttpService> ServingProcess<S> {
             let wait = self.application.settings.drain_wait;
             self.drain_at = (!is_worker()).then(|| time::sleep(wait));
         }
-        if next.is_final() {
+        // A worker that is only replaced, and the draining child of an upgrade, leave others that serve on.
+        if next == Phase::Withdrawing || next == Phase::Draining && !is_worker() {
             set_draining();
+        }
+        if next.is_final() {
             // A crash must not restart a process that is about to end.
             recovery::exit_afterwards();
         }
