@@ -377,8 +377,8 @@ async fn begin<T>(
 ) -> Result<T, StoreError> {
     next_statement()?;
     tracing::trace!(sql = how, "Statement.");
-    let (begun, done) = join(connection.batch_execute(how), work).await;
-    begun.map_err(StoreError::postgres)?;
+    let (started, done) = join(connection.batch_execute(how), work).await;
+    started.map_err(StoreError::postgres)?;
     done
 }
 

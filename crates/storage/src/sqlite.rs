@@ -13,8 +13,8 @@
 //! - The connection belongs to one process. After a fork it is leaked, not closed, and opened again.
 //! - A file that replaced ours (a restored backup) is noticed and opened.
 //!
-//! Opening is in `sqlite/open.rs`, migrating in `migrate.rs`, copies in `copy.rs`, putting one in place in `restore.rs`; how statements are run and what
-//! SQLite's errors mean is in `session/`.
+//! Opening is in `sqlite/open.rs`, migrating in `migrate.rs`, copies in `copy.rs`, putting one in place in `restore.rs`;
+//! how statements are run and what SQLite's errors mean is in `session/`.
 
 pub(crate) mod copy;
 mod migrate;
@@ -106,8 +106,8 @@ impl Sqlite {
             next_statement()?;
             tracing::trace!(sql = "BEGIN EXCLUSIVE", "Statement.");
             let exclusive = TransactionBehavior::Exclusive;
-            let begun = open.connection.transaction_with_behavior(exclusive);
-            let transaction = begun.map_err(refusal)?;
+            let started = open.connection.transaction_with_behavior(exclusive);
+            let transaction = started.map_err(refusal)?;
             // Replaced before the lock was had: what is written to the old file would be lost.
             if open.file != FileIdentity::of(&self.file) {
                 return Err(Refusal::Busy);
@@ -175,8 +175,7 @@ impl Sqlite {
     }
 
     /// Puts a complete copy in the place of the file, which gets a name with this suffix. If `unchanged_since` is given,
-    /// only if that is still the file's number of changes. Processes that use the file
-    /// notice. At every moment, one of the two is there.
+    /// only if that is still the file's number of changes. Processes that use the file notice. At every moment, one of the two is there.
     async fn replace(
         &self,
         copy: copy::Copy,
