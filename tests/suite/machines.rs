@@ -1,6 +1,8 @@
 //! A site on three machines: what holds across them, and what happens when one of the parts fails
 //! (docs/several-machines.md).
 
+mod blobs;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;

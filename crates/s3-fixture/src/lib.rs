@@ -119,7 +119,11 @@ impl Drop for Server {
 }
 
 /// Returns Garage's program, which is below the same target folder as the test.
-fn program() -> PathBuf {
+///
+/// # Panics
+///
+/// If it is not there.
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let mut programs = test.ancestors().map(|folder| folder.join("garage/bin/garage"));
     programs.find(|program| program.exists()).expect("tests/run installs Garage; it is missing")

@@ -2,8 +2,8 @@
 //!
 //! Everything here is bad on purpose; the parameters are in `logic.rs`. A request chooses whether it is
 //! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that
-//! crashes on purpose is the crate `culprits`, built in only with the feature of that name, as are the numbers of
-//! `numbers.rs`; without it the page says what is missing.
+//! crashes on purpose is the crate `culprits`, built in only with the feature of that name, as are `blobs.rs` and
+//! `numbers.rs`, with which tests use what tools store; without it the page says what is missing.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -26,6 +26,8 @@ use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool
 
 use logic::{CULPRITS, LEFT_OUT, When};
 
+#[cfg(feature = "culprits")]
+mod blobs;
 mod logic;
 #[cfg(feature = "culprits")]
 mod numbers;
@@ -53,7 +55,7 @@ const PAGE: &str = "diagnostics/page.html";
 fn router() -> Router {
     let router = Router::new();
     #[cfg(feature = "culprits")]
-    let router = router.merge(numbers::routes());
+    let router = router.merge(blobs::routes()).merge(numbers::routes());
     router
         .route("/", get(page))
         .route("/sleep", get(sleep))

@@ -1,0 +1,54 @@
+//! Blobs that clients put, get and delete: what a tool that keeps files does, and nothing else.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::response::Response;
+use axum::routing::put;
+use axum::{Extension, Router};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use site::blobs::{Key, PutOptions};
+use site::{Blobs, Download, HttpError};
+
+use super::refused;
+
+pub(super) fn routes() -> Router {
+    Router::new().route("/blobs/{*key}", put(store).get(send).delete(remove))
+}
+
+/// Answers once the blob is stored.
+async fn store(
+    Path(key): Path<String>,
+    Extension(blobs): Extension<Blobs>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<&'static str, HttpError> {
+    blobs.put(&parse(&key)?, content, options(&headers)).await?;
+    Ok("Stored.\n")
+}
+
+async fn send(
+    Path(key): Path<String>,
+    Extension(blobs): Extension<Blobs>,
+    download: Download,
+) -> Result<Response, HttpError> {
+    let file_name = key.rsplit('/').next().unwrap_or_default();
+    download.send(&blobs, &parse(&key)?, file_name).await
+}
+
+async fn remove(
+    Path(key): Path<String>,
+    Extension(blobs): Extension<Blobs>,
+) -> Result<&'static str, HttpError> {
+    blobs.delete(&parse(&key)?).await?;
+    Ok("Deleted.\n")
+}
+
+fn options(headers: &HeaderMap) -> PutOptions {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    PutOptions { content_type: content_type.map(str::to_owned), expires: None }
+}
+
+fn parse(key: &str) -> Result<Key, HttpError> {
+    key.parse().map_err(|error| refused(format!("{key:?} is not a key: {error}.")))
+}
