@@ -56,8 +56,17 @@ pub enum BlobError {
         /// Why.
         problem: String,
     },
-    /// The blob has more than this many bytes, the most that the store takes. Nothing was stored.
+    /// The blob or part has more than this many bytes, the most that the store takes. Nothing was stored.
     TooLarge(u64),
+    /// There is no such upload of this blob: it was finished and the blob deleted, cancelled, or not finished within a day.
+    NoUpload(Key),
+    /// An upload cannot be finished yet.
+    Incomplete {
+        /// Of which blob.
+        key: Key,
+        /// The first part that is missing, or does not have the length that it should have.
+        part: u16,
+    },
     /// The settings of the S3 store cannot be used; why.
     Settings(String),
     /// The S3 server cannot be reached, breaks connections or does not respond, also after several attempts.
@@ -162,6 +171,14 @@ impl fmt::Display for BlobError {
             BlobError::TooLarge(max) => {
                 write!(formatter, "it is larger than {max} bytes, the most that can be stored")
             }
+            BlobError::NoUpload(key) => write!(
+                formatter,
+                "there is no such upload of the blob {key}: it was cancelled, or not finished within a day; begin again"
+            ),
+            BlobError::Incomplete { key, part } => write!(
+                formatter,
+                "the upload of the blob {key} is not complete: part {part} is missing or has another length"
+            ),
             BlobError::Settings(problem) => {
                 write!(formatter, "the S3 store cannot be used: {problem}")
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FOLDER/stored/…    the blobs; names.rs says which file has which key, footer.rs what is at its end
-//! FOLDER/incoming/   what is being put; renamed into `stored` once it is complete and on disk
+//! FOLDER/incoming/   what is being put; renamed into `stored` once it is complete and on disk; and uploads (parts.rs)
 //! FOLDER/lock        held for the moment in which an expired file is removed, or a new one gets its name
 //! ```
 //!
@@ -13,6 +13,7 @@ mod body;
 mod footer;
 mod lock;
 mod names;
+mod parts;
 mod sweep;
 mod walk;
 
@@ -80,13 +81,37 @@ impl Folder {
     pub(crate) async fn put<B: Content>(
         &self,
         key: &Key,
-        mut source: Source<'_, B>,
+        source: Source<'_, B>,
         options: &PutOptions,
     ) -> Result<(), BlobError> {
+        self.put_uploaded(key, source, options, None).await
+    }
+
+    /// Puts what an upload has brought, or no upload.
+    async fn put_uploaded<B: Content>(
+        &self,
+        key: &Key,
+        source: Source<'_, B>,
+        options: &PutOptions,
+        upload: Option<&str>,
+    ) -> Result<(), BlobError> {
+        let mut draft = self.draft(&self.shared.incoming, source, options, upload).await?;
+        let path = self.path_of(key);
+        let _lock = lock::shared(&self.shared.folder).await;
+        self.give_name(&mut draft, &path).map_err(|error| self.failed(&path, error))
+    }
+
+    /// Writes content and footer to a file without a name in a folder, and to disk.
+    async fn draft<B: Content>(
+        &self,
+        folder: &Path,
+        mut source: Source<'_, B>,
+        options: &PutOptions,
+        upload: Option<&str>,
+    ) -> Result<Draft, BlobError> {
         let content_type = options.checked_content_type()?;
-        let incoming = &self.shared.incoming;
-        let failed = |error| self.failed(incoming, error);
-        let mut draft = Draft::create_in(incoming, OsStr::new(DRAFT)).map_err(failed)?;
+        let failed = |error| self.failed(folder, error);
+        let mut draft = Draft::create_in(folder, OsStr::new(DRAFT)).map_err(failed)?;
         let mut checksum = digest::Context::new(&digest::SHA256);
         let (mut length, mut unsynced) = (0, 0);
         while let Some(piece) = source.next(CHUNK_BYTES).await? {
@@ -100,14 +125,12 @@ impl Folder {
             }
         }
         let checksum = checksum.finish();
-        let footer =
-            footer::format(length, checksum.as_ref(), options.expires_seconds(), content_type);
+        let expires = options.expires_seconds();
+        let footer = footer::format(length, checksum.as_ref(), expires, upload, content_type);
         draft.file().write_all(footer.as_bytes()).map_err(failed)?;
-        // Before the lock is taken, because it takes the longest.
+        // Before a lock is taken, because it takes the longest.
         draft.file().sync_all().map_err(failed)?;
-        let path = self.path_of(key);
-        let _lock = lock::shared(&self.shared.folder).await;
-        self.give_name(&mut draft, &path).map_err(|error| self.failed(&path, error))
+        Ok(draft)
     }
 
     /// Renames the draft to `path`, whose folders may be missing or vanish at any moment.
@@ -161,7 +184,7 @@ impl Folder {
         range: &impl RangeBounds<u64>,
     ) -> Result<Option<Blob>, BlobError> {
         let Some((file, footer)) = self.find(key)? else { return Ok(None) };
-        let Footer { details, checksum } = footer;
+        let Footer { details, checksum, .. } = footer;
         let range = cut(range, details.length);
         let is_whole = range == (0..details.length);
         let body = FileBody::new(file, key, range.clone(), is_whole.then_some(checksum));

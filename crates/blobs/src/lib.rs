@@ -1,7 +1,8 @@
 //! Large values by key: uploads, results. In a folder, or in an S3-compatible store.
 //!
 //! [`Blobs`] is a cheap handle; clone it. A blob has a [`Key`], a content, a media type, and perhaps a time at which it
-//! expires. It is put, read (whole or in part) and deleted, never changed in part.
+//! expires. It is put, read (whole or in part) and deleted, never changed in part. A large one may be uploaded in parts,
+//! through several processes.
 //!
 //! * **Whole or not at all**: a blob has its content once `put` has returned, also after a power cut. A put that fails, or
 //!   whose future is dropped, or whose process is killed, changes nothing. Of several puts of one key, one remains.
@@ -34,6 +35,7 @@
 //! | `key.rs` | which texts are keys |
 //! | `blob.rs` | what goes in and comes out |
 //! | `source.rs` | reading what is to be put |
+//! | `upload.rs` | uploads in parts, by several processes |
 //! | `folder.rs` | the folder engine |
 //! | `s3.rs` | the S3 engine |
 //! | `settings.rs`, `error.rs` | where blobs are, and what can go wrong |
@@ -49,6 +51,7 @@ mod key;
 mod s3;
 mod settings;
 mod source;
+mod upload;
 
 use std::error::Error;
 use std::ops::RangeBounds;
@@ -63,6 +66,7 @@ pub use blob::{Blob, BlobBody, DEFAULT_CONTENT_TYPE, Details, Listed, PutOptions
 pub use error::BlobError;
 pub use key::{Key, KeyError};
 pub use settings::{AddressStyle, BlobSettings, S3Settings};
+pub use upload::{MAX_PARTS, PART_BYTES, UploadId, UploadIdError};
 
 use folder::Folder;
 use s3::S3;

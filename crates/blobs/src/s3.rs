@@ -15,6 +15,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `upload.rs`, `part.rs` | what is put |
+//! | `parts.rs` | uploads that several processes continue |
 //! | `body.rs` | what is read |
 //! | `expiring.rs` | what has expired, and what killed puts have left |
 //! | `client.rs`, `failure.rs` | requests, attempts, errors |
@@ -25,6 +26,7 @@ mod client;
 mod expiring;
 mod failure;
 mod part;
+mod parts;
 mod pool;
 mod upload;
 mod wire;

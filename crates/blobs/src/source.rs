@@ -25,11 +25,32 @@ pub(crate) struct Source<'a, B> {
     rest: Bytes,
     /// How many bytes were taken since other tasks could run.
     since_pause: usize,
+    /// How many bytes were taken in all, and how many may be.
+    taken: u64,
+    max: u64,
 }
 
 impl<'a, B: Content> Source<'a, B> {
     pub(crate) fn new(body: Pin<&'a mut B>) -> Self {
-        Source { body, rest: Bytes::new(), since_pause: 0 }
+        Source { body, rest: Bytes::new(), since_pause: 0, taken: 0, max: u64::MAX }
+    }
+
+    /// Refuses more than so many bytes.
+    pub(crate) fn at_most(self, max: u64) -> Self {
+        Source { max, ..self }
+    }
+
+    /// Waits for the next byte; returns whether there is none.
+    pub(crate) async fn is_over(&mut self) -> Result<bool, BlobError> {
+        while self.rest.is_empty() {
+            match self.body.as_mut().frame().await {
+                None => return Ok(true),
+                Some(Err(error)) => return Err(BlobError::Source(error.into())),
+                // Trailers have no meaning here.
+                Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the next piece, 1 to `max` and at most [`CHUNK_BYTES`] long; `None` at the end. Lets other tasks run once
@@ -39,16 +60,15 @@ impl<'a, B: Content> Source<'a, B> {
             self.since_pause = 0;
             event_loop::yield_now().await;
         }
-        while self.rest.is_empty() {
-            match self.body.as_mut().frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(BlobError::Source(error.into())),
-                // Trailers have no meaning here.
-                Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
-            }
+        if self.is_over().await? {
+            return Ok(None);
         }
         let piece = self.rest.split_to(self.rest.len().min(CHUNK_BYTES).min(max));
         self.since_pause += piece.len();
+        self.taken += piece.len() as u64;
+        if self.taken > self.max {
+            return Err(BlobError::TooLarge(self.max));
+        }
         Ok(Some(piece))
     }
 }

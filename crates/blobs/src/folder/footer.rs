@@ -5,10 +5,11 @@
 //! length 12345
 //! sha256 0123…
 //! expires 1790000000
+//! upload 0123…
 //! content-type text/plain
 //! ```
 //!
-//! and spaces up to [`BYTES`]. `expires` is missing for a blob that stays.
+//! and spaces up to [`BYTES`]. `expires` is missing for a blob that stays, `upload` for one that was put.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -19,7 +20,7 @@ use data_encoding::HEXLOWER;
 
 use crate::blob::{Details, time_at};
 
-/// The length of every footer. A content type has at most 255 bytes, the rest needs less than 160.
+/// The length of every footer. A content type has at most 255 bytes, the rest needs less than 210.
 pub(super) const BYTES: u64 = 512;
 
 const MAGIC: &str = "toolshed blob 1";
@@ -32,6 +33,8 @@ pub(super) type Checksum = [u8; 32];
 pub(super) struct Footer {
     pub(super) details: Details,
     pub(super) checksum: Checksum,
+    /// The id of the upload that has brought it.
+    pub(super) upload: Option<String>,
 }
 
 /// Writes a footer.
@@ -39,12 +42,16 @@ pub(super) fn format(
     length: u64,
     checksum: &[u8],
     expires: Option<u64>,
+    upload: Option<&str>,
     content_type: &str,
 ) -> String {
     let mut text = format!("{MAGIC}\nlength {length}\nsha256 {}\n", HEXLOWER.encode(checksum));
     if let Some(expires) = expires {
         // Writing to a string does not fail.
         let _ = writeln!(text, "expires {expires}");
+    }
+    if let Some(upload) = upload {
+        let _ = writeln!(text, "upload {upload}");
     }
     text = text + "content-type " + content_type + "\n";
     let spaces = usize::try_from(BYTES).unwrap_or_default() - text.len() - 1;
@@ -83,6 +90,7 @@ fn parse(text: &str) -> Option<Footer> {
             tag: Some(checksum.to_owned()),
         },
         checksum: HEXLOWER.decode(checksum.as_bytes()).ok()?.try_into().ok()?,
+        upload: value("upload ").map(str::to_owned),
     })
 }
 
@@ -102,8 +110,11 @@ mod tests {
     #[test]
     fn text_and_back() {
         let content_type = format!("text/plain; x={}", "y".repeat(240));
-        for (expires, content_type) in [(None, "a/b"), (Some(u64::from(u32::MAX)), &content_type)] {
-            let text = format(7, &[0xab; 32], expires, content_type);
+        let id = "0123456789abcdef".repeat(2);
+        for (expires, upload, content_type) in
+            [(None, None, "a/b"), (Some(u64::from(u32::MAX)), Some(&*id), &content_type)]
+        {
+            let text = format(7, &[0xab; 32], expires, upload, content_type);
             assert_eq!(text.len() as u64, BYTES);
             let details = Details {
                 length: 7,
@@ -112,7 +123,9 @@ mod tests {
                 tag: Some("ab".repeat(32)),
             };
             let file = ["content", &text].concat();
-            assert_eq!(read_back(file.as_bytes()), Some(Footer { details, checksum: [0xab; 32] }));
+            let upload = upload.map(str::to_owned);
+            let footer = Footer { details, checksum: [0xab; 32], upload };
+            assert_eq!(read_back(file.as_bytes()), Some(footer));
             assert_eq!(read_back(&file.as_bytes()[1..]), None, "a byte is missing");
             assert_eq!(read_back(&file.as_bytes()[..file.len() - 1]), None, "a byte is missing");
         }

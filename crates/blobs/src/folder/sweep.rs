@@ -5,15 +5,15 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::walk::Walk;
-use super::{DRAFT, Folder, PAUSE, footer, lock};
+use super::{DRAFT, Folder, PAUSE, footer, lock, parts};
 use crate::blob::Swept;
 use crate::key::Key;
 
 /// How many blobs one call looks at. Each is opened: about 20 ms in all, with pauses.
 const BLOBS_A_CALL: usize = 1000;
 
-/// The age since the last write at which a file in `incoming` belongs to no put: a visitor who sends nothing for that
-/// long is long gone.
+/// The age since the last write at which a file in `incoming` belongs to no put, and an upload is given up: a visitor who
+/// sends nothing for that long is long gone.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Looks at the blobs after those of the last call.
@@ -63,7 +63,7 @@ fn remove_if_expired(folder: &Folder, key: &Key) -> io::Result<bool> {
     Ok(is_expired)
 }
 
-/// Removes the files of puts whose process was killed.
+/// Removes the files of puts whose process was killed, and uploads that nobody has finished.
 async fn remove_abandoned(folder: &Folder) -> io::Result<()> {
     let start = format!(".{DRAFT}.");
     for (count, entry) in fs::read_dir(&folder.shared.incoming)?.take(BLOBS_A_CALL).enumerate() {
@@ -71,13 +71,19 @@ async fn remove_abandoned(folder: &Folder) -> io::Result<()> {
             event_loop::yield_now().await;
         }
         let entry = entry?;
-        let is_ours = entry.file_name().to_string_lossy().starts_with(&start);
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
         // What cannot be examined has just been given its name.
         let Ok(modified) = entry.metadata().and_then(|found| found.modified()) else { continue };
         let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-        if is_ours && age > ABANDONED {
-            // Another process may have removed it.
+        if age <= ABANDONED {
+            continue;
+        }
+        // Another process may have removed it.
+        if name.starts_with(&start) {
             let _ = fs::remove_file(entry.path());
+        } else if name.starts_with(parts::PREFIX) {
+            let _ = parts::remove(&entry.path()).await;
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ const OBJECTS_A_CALL: usize = 100;
 /// How long after the time an object is removed. So a clock that is a little ahead removes nothing that others serve.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// The age at which a multipart upload belongs to no put.
+/// The age at which a multipart upload belongs to no put, and nobody will finish it.
 const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
 /// Notes that an object expires.
@@ -92,7 +92,7 @@ async fn abort_abandoned(s3: &S3) -> Result<(), Failure> {
         if let (Some(object), Some(id), Some(initiated)) = fields
             && initiated.parse::<Timestamp>().is_ok_and(|initiated| initiated < latest)
         {
-            upload::abort(s3, object, id).await;
+            upload::try_to_abort(s3, object, id).await;
         }
     }
     Ok(())

@@ -12,10 +12,7 @@ use md5::{Digest, Md5};
 use crate::CHUNK_BYTES;
 use crate::error::BlobError;
 use crate::source::{Content, Source};
-
-/// The size of a part: what a put may hold in memory. S3 wants at least 5 MiB and at most 10,000 parts, so that a blob has
-/// at most 78 GiB.
-pub(super) const PART_BYTES: u64 = 8 << 20;
+use crate::upload::PART_BYTES;
 
 /// The body of a request. Clones share the bytes, and are sent from the start.
 #[derive(Clone, Default)]

@@ -1,5 +1,6 @@
 //! A put: one request for what fits into a part, otherwise a multipart upload, which is aborted unless it is completed.
 
+use std::mem;
 use std::time::Duration;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -11,14 +12,12 @@ use rusty_s3::actions::{CompleteMultipartUpload, CreateMultipartUpload};
 use super::S3;
 use super::client::Call;
 use super::failure::{Failure, is_transient};
-use super::part::{Filling, PART_BYTES, Part};
+use super::part::{Filling, Part};
 use super::{CONTENT_MD5, CONTENT_TYPE, META_EXPIRES, META_MD5, META_UPLOAD, text_of};
 use crate::CHUNK_BYTES;
 use crate::error::BlobError;
 use crate::source::{Content, Source};
-
-/// The most parts that S3 allows.
-const MAX_PARTS: usize = 10_000;
+use crate::upload::{MAX_PARTS, PART_BYTES};
 
 /// How often the server is asked to put the parts together, if it only then says that it failed.
 const MAX_COMPLETIONS: u32 = 3;
@@ -78,18 +77,23 @@ fn with_checksum<'a, A: S3Action<'a>>(call: Call<A>, part: &Part) -> Call<A> {
     call.signed(CONTENT_MD5, BASE64.encode(&part.md5()))
 }
 
-/// A multipart upload. Dropping it aborts it.
-struct Upload {
+/// A multipart upload. Dropping it aborts it, unless another process may continue it.
+pub(super) struct Upload {
     s3: S3,
     object: String,
     id: String,
     /// Kept with the object, to recognize it as this upload's.
     token: String,
+    /// Whether its drop leaves it as it is.
     is_over: bool,
 }
 
 impl Upload {
-    async fn create(s3: &S3, object: &str, metadata: &Metadata<'_>) -> Result<Upload, Failure> {
+    pub(super) async fn create(
+        s3: &S3,
+        object: &str,
+        metadata: &Metadata<'_>,
+    ) -> Result<Upload, Failure> {
         let token = format!("{:016x}", getrandom::u64().unwrap_or_default());
         let action = s3.bucket().create_multipart_upload(Some(s3.credentials()), object);
         let call = metadata.add_to(Call::new(action)).signed(META_UPLOAD, token.clone());
@@ -100,6 +104,25 @@ impl Upload {
         Ok(Upload { s3: s3.clone(), object, id, token, is_over: false })
     }
 
+    /// Leaves it for others; returns its token and id.
+    pub(super) fn leave(mut self) -> (String, String) {
+        self.is_over = true;
+        (mem::take(&mut self.token), mem::take(&mut self.id))
+    }
+
+    /// Returns an upload that was left.
+    pub(super) fn continued(s3: &S3, object: String, token: &str, id: &str) -> Upload {
+        Upload { s3: s3.clone(), object, id: id.into(), token: token.into(), is_over: true }
+    }
+
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Uploads all parts, of which the first was read already, and completes the object.
     async fn fill<B: Content>(
         mut self,
@@ -107,13 +130,13 @@ impl Upload {
         source: &mut Source<'_, B>,
     ) -> Result<(), BlobError> {
         let (mut part, mut etags) = (first, Vec::new());
-        loop {
+        for number in 1.. {
             let is_last = part.length() < PART_BYTES;
             if part.length() > 0 {
-                if etags.len() == MAX_PARTS {
-                    return Err(BlobError::TooLarge(MAX_PARTS as u64 * PART_BYTES));
+                if number > MAX_PARTS {
+                    return Err(BlobError::TooLarge(u64::from(MAX_PARTS) * PART_BYTES));
                 }
-                let etag = self.send_part(etags.len() + 1, part).await;
+                let etag = self.send_part(number, part).await;
                 etags.push(etag.map_err(|failure| self.s3.error(failure))?);
             }
             if is_last {
@@ -127,10 +150,8 @@ impl Upload {
     }
 
     /// Returns the part's ETag.
-    async fn send_part(&self, number: usize, part: Part) -> Result<String, Failure> {
+    pub(super) async fn send_part(&self, number: u16, part: Part) -> Result<String, Failure> {
         let s3 = &self.s3;
-        // At most MAX_PARTS.
-        let number = u16::try_from(number).unwrap_or(u16::MAX);
         let credentials = Some(s3.credentials());
         let action = s3.bucket().upload_part(credentials, &self.object, number, &self.id);
         let reply = s3.send(&with_checksum(Call::new(action), &part).body(part)).await?;
@@ -139,7 +160,7 @@ impl Upload {
         etag.ok_or_else(|| Failure::Broken("its response to a part has no ETag".to_owned()))
     }
 
-    async fn complete(&self, etags: &[String]) -> Result<(), Failure> {
+    pub(super) async fn complete(&self, etags: &[String]) -> Result<(), Failure> {
         let mut attempt = 1;
         loop {
             match self.try_to_complete(etags).await {
@@ -180,7 +201,7 @@ impl Upload {
         }
     }
 
-    async fn is_complete(&self) -> Result<bool, Failure> {
+    pub(super) async fn is_complete(&self) -> Result<bool, Failure> {
         let head = self.s3.head_object(&self.object).await?;
         Ok(head.is_some_and(|head| text_of(&head, META_UPLOAD) == Some(&self.token)))
     }
@@ -192,19 +213,22 @@ impl Drop for Upload {
             return;
         }
         let (s3, object, id) = (self.s3.clone(), self.object.clone(), self.id.clone());
-        let abort = async move { abort(&s3, &object, &id).await };
+        let abort = async move { try_to_abort(&s3, &object, &id).await };
         event_loop::spawn(abort).detach();
     }
 }
 
 /// Removes the parts of an upload. What fails here is removed with what killed processes have left.
-pub(super) async fn abort(s3: &S3, object: &str, id: &str) {
-    let action = s3.bucket().abort_multipart_upload(Some(s3.credentials()), object, id);
-    match s3.send(&Call::new(action)).await {
-        Ok(reply) => drop(reply.text().await),
-        Err(failure) => {
-            let error = s3.error(failure);
-            tracing::warn!(%error, "Parts of a cancelled upload could not be removed.");
-        }
+pub(super) async fn try_to_abort(s3: &S3, object: &str, id: &str) {
+    if let Err(failure) = abort(s3, object, id).await {
+        let error = s3.error(failure);
+        tracing::warn!(%error, "Parts of a cancelled upload could not be removed.");
     }
+}
+
+/// Removes the parts of an upload.
+pub(super) async fn abort(s3: &S3, object: &str, id: &str) -> Result<(), Failure> {
+    let action = s3.bucket().abort_multipart_upload(Some(s3.credentials()), object, id);
+    s3.send(&Call::new(action)).await?.text().await?;
+    Ok(())
 }

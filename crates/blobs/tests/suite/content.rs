@@ -22,13 +22,19 @@ pub(crate) enum End {
 /// A content of some length, different for each seed.
 pub(crate) struct Content {
     block: Bytes,
+    at: u64,
     rest: u64,
     end: End,
 }
 
 impl Content {
     pub(crate) fn new(seed: u8, length: u64) -> Self {
-        Content { block: block(seed), rest: length, end: End::Good }
+        Content { block: block(seed), at: 0, rest: length, end: End::Good }
+    }
+
+    /// As much of a longer content, from there on.
+    pub(crate) fn from(self, at: u64) -> Self {
+        Content { at, ..self }
     }
 
     pub(crate) fn ending(self, end: End) -> Self {
@@ -48,13 +54,17 @@ impl Body for Content {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let size = self.rest.min(PERIOD as u64);
-        self.rest -= size;
+        let start = self.at % PERIOD as u64;
+        let size = self.rest.min(PERIOD as u64 - start);
+        (self.at, self.rest) = (self.at + size, self.rest - size);
         match (size, self.end) {
             (0, End::Good) => Poll::Ready(None),
             (0, End::Error) => Poll::Ready(Some(Err(std::io::Error::other("the visitor left")))),
             (0, End::Never) => Poll::Pending,
-            _ => Poll::Ready(Some(Ok(Frame::data(self.block.slice(..size as usize))))),
+            _ => {
+                let (start, size) = (start as usize, size as usize);
+                Poll::Ready(Some(Ok(Frame::data(self.block.slice(start..start + size)))))
+            }
         }
     }
 }

@@ -139,7 +139,17 @@ fn what_killed_puts_have_left_is_removed_after_a_day() {
     make(".blob.0123456789abcdefxxxxxx", 25);
     make(".blob.1123456789abcdefxxxxxx", 23);
     make("not-ours", 25);
+    let begin = |hours: u64| {
+        let id = event_loop::run(blobs.begin_upload(&key("a"), PutOptions::default()));
+        let folder = incoming.join(format!("upload.{}", id.unwrap().unwrap()));
+        let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+        File::open(&folder).unwrap().set_modified(then).unwrap();
+        folder
+    };
+    let (old, young) = (begin(25), begin(23));
     event_loop::run(blobs.remove_expired()).unwrap().unwrap();
+    assert!(!old.exists());
+    fs::remove_dir_all(young).unwrap();
     let mut left = files_below(&incoming);
     left.sort_unstable();
     let expected = [".blob.1123456789abcdefxxxxxx", "not-ours"].map(|name| incoming.join(name));

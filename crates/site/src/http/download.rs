@@ -236,6 +236,13 @@ impl From<BlobError> for HttpError {
                 (StatusCode::BAD_REQUEST, "The upload broke off. Please try again.")
             }
             BlobError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "The file is too large."),
+            BlobError::NoUpload(_) => (
+                StatusCode::NOT_FOUND,
+                "There is no such upload, or it has been given up. Please begin again.",
+            ),
+            BlobError::Incomplete { .. } => {
+                (StatusCode::CONFLICT, "The upload is not complete: a part of it is missing.")
+            }
             BlobError::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "The site is busy. Please try again.")
             }
