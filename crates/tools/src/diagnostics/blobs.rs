@@ -1,19 +1,25 @@
-//! Blobs that clients put, get and delete: what a tool that keeps files does, and nothing else.
+//! Blobs that clients put, upload in parts, get and delete: what a tool that keeps files does, and nothing else.
+
+use std::num::NonZeroU16;
 
 use axum::body::Body;
 use axum::extract::Path;
 use axum::response::Response;
-use axum::routing::put;
+use axum::routing::{post, put};
 use axum::{Extension, Router};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use site::blobs::{Key, PutOptions};
+use site::blobs::{Key, PutOptions, UploadId};
 use site::{Blobs, Download, HttpError};
 
 use super::refused;
 
 pub(super) fn routes() -> Router {
-    Router::new().route("/blobs/{*key}", put(store).get(send).delete(remove))
+    Router::new()
+        .route("/blobs/{*key}", put(store).get(send).delete(remove))
+        .route("/uploads/{key}", post(begin))
+        .route("/uploads/{key}/{upload}/parts/{number}", put(put_part))
+        .route("/uploads/{key}/{upload}/{length}", post(finish))
 }
 
 /// Answers once the blob is stored.
@@ -42,6 +48,36 @@ async fn remove(
 ) -> Result<&'static str, HttpError> {
     blobs.delete(&parse(&key)?).await?;
     Ok("Deleted.\n")
+}
+
+/// Answers with the upload's id.
+async fn begin(
+    Path(key): Path<String>,
+    Extension(blobs): Extension<Blobs>,
+    headers: HeaderMap,
+) -> Result<String, HttpError> {
+    Ok(blobs.begin_upload(&parse(&key)?, options(&headers)).await?.to_string())
+}
+
+async fn put_part(
+    Path((key, upload, number)): Path<(String, String, NonZeroU16)>,
+    Extension(blobs): Extension<Blobs>,
+    content: Body,
+) -> Result<&'static str, HttpError> {
+    blobs.put_part(&parse(&key)?, &parse_upload(&upload)?, number, content).await?;
+    Ok("Stored.\n")
+}
+
+async fn finish(
+    Path((key, upload, length)): Path<(String, String, u64)>,
+    Extension(blobs): Extension<Blobs>,
+) -> Result<&'static str, HttpError> {
+    blobs.finish_upload(&parse(&key)?, &parse_upload(&upload)?, length).await?;
+    Ok("Finished.\n")
+}
+
+fn parse_upload(id: &str) -> Result<UploadId, HttpError> {
+    id.parse().map_err(|error| refused(format!("{id:?}: {error}.")))
 }
 
 fn options(headers: &HeaderMap) -> PutOptions {
