@@ -9,6 +9,7 @@
 pub mod faults;
 pub mod fcgi_client;
 pub mod fixtures;
+pub mod history;
 pub mod http_client;
 pub mod injection;
 pub mod process_table;

@@ -2,6 +2,7 @@
 //! (docs/several-machines.md).
 
 mod blobs;
+mod history;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -301,8 +302,7 @@ fn check_numbers(site: &ThreeNodes, acknowledged: &BTreeSet<u64>, uncertain: &BT
 struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
-    /// What was done, whether requests may fail meanwhile, and from when to when.
-    steps: Vec<(&'static str, bool, Range<Instant>)>,
+    steps: Steps,
 }
 
 struct Shared {
@@ -343,13 +343,11 @@ impl Load {
             thread::spawn(move || shared.append_until_over())
         };
         let clients = (0..Self::CLIENTS).map(client).collect();
-        Load { shared, clients, steps: Vec::new() }
+        Load { shared, clients, steps: Steps::default() }
     }
 
     fn step(&mut self, what: &'static str, may_fail: bool, act: impl FnOnce()) {
-        let from = Instant::now();
-        act();
-        self.steps.push((what, may_fail, from..Instant::now()));
+        self.steps.step(what, may_fail, act);
     }
 
     /// Checks when requests failed. Returns the numbers that are stored, and those that may be.
@@ -359,21 +357,40 @@ impl Load {
             client.join().expect("a client does not panic");
         }
         let failed = self.shared.failed.lock().expect("no panic");
-        let mut unexplained: Vec<_> = failed.iter().collect();
-        for (what, _, during) in self.steps.iter().filter(|(_, may_fail, _)| *may_fail) {
+        let unexplained = self.steps.unexplained(&failed);
+        assert!(unexplained.is_empty(), "{unexplained:?}");
+        let acknowledged = self.shared.acknowledged.lock().expect("no panic").clone();
+        (acknowledged, failed.iter().map(|failure| failure.number).collect())
+    }
+}
+
+/// What was done, whether requests may fail meanwhile, and from when to when.
+#[derive(Default)]
+struct Steps(Vec<(&'static str, bool, Range<Instant>)>);
+
+impl Steps {
+    fn step(&mut self, what: &'static str, may_fail: bool, act: impl FnOnce()) {
+        let from = Instant::now();
+        act();
+        self.0.push((what, may_fail, from..Instant::now()));
+    }
+
+    /// Prints how many requests have failed in each step where they may; returns the others.
+    fn unexplained(&self, failures: &[Failure]) -> Vec<String> {
+        let mut unexplained: Vec<_> = failures.iter().collect();
+        for (what, _, during) in self.0.iter().filter(|(_, may_fail, _)| *may_fail) {
             let (explained, rest): (Vec<_>, Vec<_>) =
                 unexplained.into_iter().partition(|failure| failure.overlaps(during));
             let kinds: BTreeSet<_> = explained.iter().map(|failure| &failure.what).collect();
             eprintln!("{what}: {} failures {kinds:?}", explained.len());
             unexplained = rest;
         }
-        for (what, _, during) in &self.steps {
-            let failures: Vec<_> =
-                unexplained.iter().filter(|failure| failure.overlaps(during)).collect();
-            assert!(failures.is_empty(), "{what}: {failures:?}");
-        }
-        let acknowledged = self.shared.acknowledged.lock().expect("no panic").clone();
-        (acknowledged, failed.iter().map(|failure| failure.number).collect())
+        let step_of = |failure: &Failure| {
+            let mut steps = self.0.iter().filter(|(_, _, during)| failure.overlaps(during));
+            steps.next().map_or("between the steps", |(what, _, _)| what)
+        };
+        let described = unexplained.into_iter().map(|it| format!("{}: {it:?}", step_of(it)));
+        described.collect()
     }
 }
 

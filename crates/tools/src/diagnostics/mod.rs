@@ -2,8 +2,8 @@
 //!
 //! Everything here is bad on purpose; the parameters are in `logic.rs`. A request chooses whether it is
 //! isolated (`runs=isolated`). Crashes need a POST, so that nobody crashes a site by following links. The C code that
-//! crashes on purpose is the crate `culprits`, built in only with the feature of that name, as are `blobs.rs` and
-//! `numbers.rs`, with which tests use what tools store; without it the page says what is missing.
+//! crashes on purpose is the crate `culprits`, built in only with the feature of that name, as are `blobs.rs`, `lists.rs`
+//! and `numbers.rs`, with which tests use what tools store; without it the page says what is missing.
 
 use std::future::poll_fn;
 use std::io::{self, Write as _};
@@ -22,12 +22,15 @@ use futures_util::stream;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use process::{Child, Command, Stdio};
+use site::storage::Migration;
 use site::{Access, Chunks, Format, HttpError, Limits, Page, Runs, Template, Tool, context};
 
 use logic::{CULPRITS, LEFT_OUT, When};
 
 #[cfg(feature = "culprits")]
 mod blobs;
+#[cfg(feature = "culprits")]
+mod lists;
 mod logic;
 #[cfg(feature = "culprits")]
 mod numbers;
@@ -43,19 +46,27 @@ pub(crate) const TOOL: Tool = Tool {
     access: Access::Named,
     runs: Runs::Chosen(logic::runs),
     pages: &[Template { name: PAGE, source: include_str!("page.html") }],
-    #[cfg(feature = "culprits")]
-    tables: numbers::TABLES,
-    #[cfg(not(feature = "culprits"))]
-    tables: &[],
+    tables: TABLES,
     router,
 };
 
 const PAGE: &str = "diagnostics/page.html";
 
+#[cfg(feature = "culprits")]
+const TABLES: &[Migration] = &[
+    Migration::expand("CREATE TABLE diagnostics_numbers (number BIGINT NOT NULL)"),
+    Migration::expand(
+        "CREATE TABLE diagnostics_lists (name TEXT, position BIGINT, number BIGINT NOT NULL, \
+         PRIMARY KEY (name, position))",
+    ),
+];
+#[cfg(not(feature = "culprits"))]
+const TABLES: &[Migration] = &[];
+
 fn router() -> Router {
     let router = Router::new();
     #[cfg(feature = "culprits")]
-    let router = router.merge(blobs::routes()).merge(numbers::routes());
+    let router = router.merge(blobs::routes()).merge(lists::routes()).merge(numbers::routes());
     router
         .route("/", get(page))
         .route("/sleep", get(sleep))

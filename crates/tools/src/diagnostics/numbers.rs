@@ -6,12 +6,9 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::header::CACHE_CONTROL;
 use site::HttpError;
-use site::storage::{Migration, Store, params};
+use site::storage::{Store, params};
 
 use super::refused;
-
-pub(super) const TABLES: &[Migration] =
-    &[Migration::expand("CREATE TABLE diagnostics_numbers (number BIGINT NOT NULL)")];
 
 pub(super) fn routes() -> Router {
     Router::new().route("/numbers", get(list).post(append))
