@@ -90,7 +90,13 @@ impl<'a> Browser<'a> {
 
 #[test]
 fn machines_share_the_login_and_count_attempts_together() {
-    let Some(site) = ThreeNodes::start("haproxy").expect("it starts") else { return };
+    let Some(site) = ThreeNodes::start(
+        "machines::machines_share_the_login_and_count_attempts_together",
+        "haproxy",
+    )
+    .expect("it starts") else {
+        return;
+    };
     let mut owner = Browser::new(&site, "203.0.113.1");
     assert_eq!(owner.log_in(["a", "b"], &site.password).status, 303);
     assert_eq!(["a", "b", "c"].map(|node| owner.is_owner(node)), [true; 3]);
@@ -199,7 +205,11 @@ fn a_machine_says_that_it_will_exit(site: &ThreeNodes) {
 
 #[test]
 fn nginx_tries_the_next_machine() {
-    let Some(site) = ThreeNodes::start("nginx").expect("it starts") else { return };
+    let Some(site) =
+        ThreeNodes::start("machines::nginx_tries_the_next_machine", "nginx").expect("it starts")
+    else {
+        return;
+    };
     let mut load = Load::start(site.address);
     load.step("nothing fails while nothing happens", false, || {
         thread::sleep(Duration::from_secs(1));
@@ -220,7 +230,12 @@ fn nginx_tries_the_next_machine() {
 
 #[test]
 fn no_acknowledged_change_is_lost_or_made_twice() {
-    let Some(site) = ThreeNodes::start("haproxy").expect("it starts") else { return };
+    let Some(site) =
+        ThreeNodes::start("machines::no_acknowledged_change_is_lost_or_made_twice", "haproxy")
+            .expect("it starts")
+    else {
+        return;
+    };
     let mut load = Load::start(site.address);
     load.step("nothing fails while nothing happens", false, || {
         thread::sleep(Duration::from_secs(1))

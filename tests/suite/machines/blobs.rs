@@ -16,7 +16,12 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 #[test]
 fn a_blob_that_one_machine_has_stored_is_on_all() {
     let redirected = ["s3_redirect = true"];
-    let Some(site) = ThreeNodes::start_with("haproxy", &redirected).expect("it starts") else {
+    let Some(site) = ThreeNodes::start_with(
+        "machines::blobs::a_blob_that_one_machine_has_stored_is_on_all",
+        "haproxy",
+        &redirected,
+    )
+    .expect("it starts") else {
         return;
     };
     // More than one part of an upload to S3.
@@ -47,7 +52,12 @@ const MEMORY_KIB: u64 = 32 << 10;
 #[test]
 fn an_upload_in_parts_goes_through_three_machines_and_survives_one() {
     let redirected = ["s3_redirect = true"];
-    let Some(site) = ThreeNodes::start_with("haproxy", &redirected).expect("it starts") else {
+    let Some(site) = ThreeNodes::start_with(
+        "machines::blobs::an_upload_in_parts_goes_through_three_machines_and_survives_one",
+        "haproxy",
+        &redirected,
+    )
+    .expect("it starts") else {
         return;
     };
     let length: u64 = if is_long() { 1 << 30 } else { 24 << 20 } + 12_345;

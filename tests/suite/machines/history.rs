@@ -23,7 +23,7 @@ const LISTS: &str = "/tools/diagnostics/lists";
 const CLIENTS: usize = 8;
 
 /// Between two operations of a client, unless one takes longer.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(40);
 
 /// How many operations go to the same lists; then new ones are begun, so that reads stay short.
 const OPERATIONS_A_LIST: u64 = 400;
@@ -36,7 +36,13 @@ const LONG: Duration = Duration::from_secs(600);
 
 #[test]
 fn what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown() {
-    let Some(site) = ThreeNodes::start("haproxy").expect("it starts") else { return };
+    let Some(site) = ThreeNodes::start(
+        "machines::history::what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown",
+        "haproxy",
+    )
+    .expect("it starts") else {
+        return;
+    };
     let recorder = Recorder::new(site.address);
     let mut steps = Steps::default();
     thread::scope(|scope| {
