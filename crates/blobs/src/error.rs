@@ -67,8 +67,13 @@ pub enum BlobError {
         /// The first part that is missing, or does not have the length that it should have.
         part: u16,
     },
-    /// The settings of the S3 store cannot be used; why.
-    Settings(String),
+    /// The settings of the S3 store cannot be used.
+    Settings {
+        /// Which of them: the name of a field of [`S3Settings`](crate::S3Settings).
+        setting: &'static str,
+        /// Why.
+        problem: String,
+    },
     /// The S3 server cannot be reached, breaks connections or does not respond, also after several attempts.
     Unreachable {
         /// Its host and port.
@@ -88,6 +93,9 @@ pub enum BlobError {
         code: String,
         /// What the server says.
         message: String,
+        /// By how many seconds the server's clock, which stamps its response, is ahead of this machine's, if by so many
+        /// that this may be the reason; negative if it is behind.
+        clock_difference: Option<i64>,
     },
     /// A file or folder cannot be used.
     File {
@@ -179,7 +187,7 @@ impl fmt::Display for BlobError {
                 formatter,
                 "the upload of the blob {key} is not complete: part {part} is missing or has another length"
             ),
-            BlobError::Settings(problem) => {
+            BlobError::Settings { problem, .. } => {
                 write!(formatter, "the S3 store cannot be used: {problem}")
             }
             BlobError::Unreachable { server, problem } => {
@@ -189,14 +197,24 @@ impl fmt::Display for BlobError {
                 "as many requests or uploads to the S3 server as allowed were in flight for 10 s; if that happens \
                  often, allow more of them",
             ),
-            BlobError::Refused { server, status, code, message } => {
+            BlobError::Refused { server, status, code, message, clock_difference } => {
                 write!(formatter, "the S3 server {server} refused a request ({status}")?;
                 // The response to a HEAD has no body.
                 match code.is_empty() {
                     true => formatter.write_str(")")?,
                     false => write!(formatter, " {code}): {message}")?,
                 }
-                formatter.write_str(cure_of(*status, code))
+                match clock_difference {
+                    Some(seconds) => {
+                        let minutes = seconds.unsigned_abs() / 60;
+                        let side = if *seconds > 0 { "behind" } else { "ahead of" };
+                        write!(
+                            formatter,
+                            "; this machine's clock is {minutes} min {side} the server's, so correct it"
+                        )
+                    }
+                    None => formatter.write_str(cure_of(*status, code)),
+                }
             }
             BlobError::File { path, error } => {
                 write!(formatter, "{} cannot be used: {error}", path.display())

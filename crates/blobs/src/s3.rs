@@ -38,8 +38,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use jiff::fmt::rfc2822::DateTimeParser;
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsContent;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
@@ -109,26 +111,26 @@ impl S3 {
     /// Checks the settings; returns the bucket and the server's name in requests.
     pub(crate) fn check(settings: &S3Settings) -> Result<(Bucket, HeaderValue), BlobError> {
         let S3Settings { endpoint, region, access_key, secret_key, prefix, .. } = settings;
-        let wrong = |what: String| BlobError::Settings(what);
         let url: Url = endpoint.parse().map_err(|error| {
-            wrong(format!("the endpoint is not a URL ({error}); write https://HOST"))
+            wrong("endpoint", format!("the endpoint is not a URL ({error}); write https://HOST"))
         })?;
         let has_more = url.path() != "/" || url.query().is_some() || url.fragment().is_some();
         if has_more || !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong(
-                "the endpoint has more than scheme, host and port; write https://HOST".to_owned(),
-            ));
+            let problem = "the endpoint has more than scheme, host and port; write https://HOST";
+            return Err(wrong("endpoint", problem));
         }
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("the endpoint is neither http nor https".to_owned()));
+            return Err(wrong("endpoint", "the endpoint is neither http nor https"));
         }
         let name = &settings.bucket;
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.len() < 3 || !name.bytes().all(is_allowed) {
-            return Err(wrong(format!("{name:?} is not the name of a bucket")));
+            return Err(wrong("bucket", format!("{name:?} is not the name of a bucket")));
         }
-        if access_key.is_empty() || secret_key.is_empty() {
-            return Err(wrong("access key or secret key is missing".to_owned()));
+        for (name, key) in [("access_key", access_key), ("secret_key", secret_key)] {
+            if key.is_empty() {
+                return Err(wrong(name, "access key or secret key is missing"));
+            }
         }
         check_prefix(prefix)?;
         let style = match settings.style {
@@ -136,7 +138,7 @@ impl S3 {
             AddressStyle::VirtualHost => UrlStyle::VirtualHost,
         };
         let bucket = Bucket::new(url, style, settings.bucket.clone(), region.clone())
-            .map_err(|error| wrong(format!("the endpoint cannot be used: {error}")))?;
+            .map_err(|error| wrong("endpoint", format!("the endpoint cannot be used: {error}")))?;
         let authority = authority(bucket.base_url())?;
         Ok((bucket, authority))
     }
@@ -307,8 +309,8 @@ impl S3 {
         self.shared.client.upload_permit().await
     }
 
-    fn refusal(&self, status: StatusCode, body: &str) -> Failure {
-        self.shared.client.refusal(status, body)
+    fn refusal(&self, head: &Parts, body: &str) -> Failure {
+        self.shared.client.refusal(head, body)
     }
 
     fn error(&self, failure: Failure) -> BlobError {
@@ -361,18 +363,22 @@ impl S3 {
     }
 }
 
+fn wrong(setting: &'static str, problem: impl Into<String>) -> BlobError {
+    BlobError::Settings { setting, problem: problem.into() }
+}
+
 /// Refuses a prefix that is not made of segments of keys.
 fn check_prefix(prefix: &str) -> Result<(), BlobError> {
     let Some(segments) = prefix.strip_suffix('/') else {
         return match prefix {
             "" => Ok(()),
-            _ => Err(BlobError::Settings(format!("the prefix {prefix:?} has no / at its end"))),
+            _ => Err(wrong("prefix", format!("the prefix {prefix:?} has no / at its end"))),
         };
     };
     match segments.parse::<Key>() {
         Ok(_) if prefix.len() <= MAX_PREFIX_BYTES => Ok(()),
-        Ok(_) => Err(BlobError::Settings(format!("the prefix {prefix:?} is too long"))),
-        Err(error) => Err(BlobError::Settings(format!("the prefix cannot be used: {error}"))),
+        Ok(_) => Err(wrong("prefix", format!("the prefix {prefix:?} is too long"))),
+        Err(error) => Err(wrong("prefix", format!("the prefix cannot be used: {error}"))),
     }
 }
 
@@ -383,12 +389,11 @@ fn authority(base: &Url) -> Result<HeaderValue, BlobError> {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     };
-    let wrong = |_| BlobError::Settings("the endpoint's host cannot be used".to_owned());
-    authority.parse().map_err(wrong)
+    authority.parse().map_err(|_| wrong("endpoint", "the endpoint's host cannot be used"))
 }
 
 fn host_of(base: &Url) -> Result<&str, BlobError> {
-    base.host_str().ok_or_else(|| BlobError::Settings("the endpoint has no host".to_owned()))
+    base.host_str().ok_or_else(|| wrong("endpoint", "the endpoint has no host"))
 }
 
 /// Returns where the server is.
@@ -410,7 +415,7 @@ fn trust(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, BlobError> {
     let roots = authorities.map_or(Roots::System, |file| Roots::File(file.to_owned()));
     let roots = roots.read().map_err(|problem| {
         let problem = format!("the certificates of trusted authorities cannot be read ({problem})");
-        BlobError::Settings(problem)
+        wrong("certificates", problem)
     })?;
     let builder = tls_client::builder(tls_client::provider()).with_root_certificates(roots);
     Ok(Arc::new(builder.with_no_client_auth()))
@@ -474,6 +479,11 @@ fn details(head: &HeaderMap, length: u64) -> Details {
         expires: expires.and_then(time_at),
         tag: text_of(head, "etag").and_then(strong_tag).map(str::to_owned),
     }
+}
+
+/// Reads a date as HTTP writes it.
+fn date(text: &str) -> Option<SystemTime> {
+    DateTimeParser::new().parse_timestamp(text).ok().map(SystemTime::from)
 }
 
 /// Returns the text in an ETag, unless it is a weak one.

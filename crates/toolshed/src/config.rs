@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use app_server::Address;
 use site::Password;
-use site::blobs::{AddressStyle, BlobSettings, Blobs, S3Settings};
+use site::blobs::{AddressStyle, BlobError, BlobSettings, Blobs, S3Settings};
 use site::login::CookiePath;
 use site::storage::DatabaseUrl;
 use toml::Spanned;
@@ -416,9 +416,14 @@ impl Configuration {
         let (key, location, problem) = if missing.is_empty() {
             let checked = Blobs::check_settings(&self.settings.blobs(PathBuf::new()));
             let Err(error) = checked else { return };
-            let endpoint = S3_KEYS[0];
-            let (_, location) = &self.set[endpoint];
-            (endpoint, location, error.to_string())
+            let setting = match &error {
+                BlobError::Settings { setting, .. } => format!("s3_{setting}"),
+                _ => String::new(),
+            };
+            // What was not set is not wrong.
+            let wrong = self.set.get_key_value(&*setting);
+            let (&key, (_, location)) = wrong.unwrap_or((&S3_KEYS[0], &self.set[S3_KEYS[0]]));
+            (key, location, error.to_string())
         } else {
             let missing = missing.join(", ");
             (key, location, format!("an S3 store also needs {missing}; set all of them or none"))
@@ -636,7 +641,7 @@ mod tests {
             gathered(&all.replace("https:", "ftp:"), &[], &[]),
             gathered(&all.replace("example", "example/site"), &[], &[]),
             gathered(all, &[("TOOLSHED_S3_PREFIX", "a/b")], &[]),
-            gathered(all, &[("TOOLSHED_S3_BUCKET", "a/b")], &[]),
+            gathered(&all.replace("\"site\"", "\"a/b\""), &[], &[]),
             gathered(&all.replace("\"hush\"", "5"), &[], &[]),
         ];
         let wrong: Vec<_> = wrong.iter().flat_map(sentences).collect();
@@ -645,8 +650,8 @@ mod tests {
         TOOLSHED_S3_REGION: an S3 store also needs s3_endpoint, s3_bucket, s3_access_key, s3_secret_key; set all of them or none.
         toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the endpoint is neither http nor https.
         toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the endpoint has more than scheme, host and port; write https://HOST.
-        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: the prefix "a/b" has no / at its end.
-        toolshed.toml, line 1: s3_endpoint: the S3 store cannot be used: "a/b" is not the name of a bucket.
+        TOOLSHED_S3_PREFIX: the S3 store cannot be used: the prefix "a/b" has no / at its end.
+        toolshed.toml, line 2: s3_bucket: the S3 store cannot be used: "a/b" is not the name of a bucket.
         toolshed.toml, line 4: s3_secret_key is a number; write the secret key that the store has issued.
         "#);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event_loop::{LoopId, loop_id, time};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rusty_s3::S3Action;
@@ -177,14 +177,14 @@ impl Client {
         if reply.head.status.is_success() {
             return Ok(reply);
         }
-        let status = reply.head.status;
+        let head = reply.head.clone();
         let body = reply.text().await?;
-        Err(self.refusal(status, &body))
+        Err(self.refusal(&head, &body))
     }
 
     /// Reads an error response.
-    pub(super) fn refusal(&self, status: StatusCode, body: &str) -> Failure {
-        Failure::Refused(Refusal::new(status, body, &self.access_key))
+    pub(super) fn refusal(&self, head: &Parts, body: &str) -> Failure {
+        Failure::Refused(Refusal::new(head, body, &self.access_key))
     }
 
     /// Returns the pool of the loop that runs.

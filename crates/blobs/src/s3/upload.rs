@@ -192,11 +192,11 @@ impl Upload {
             CompleteMultipartUpload::new(s3.bucket(), credentials, &self.object, &self.id, etags)
         };
         let reply = s3.send(&Call::new(action()).body(action().body().into())).await?;
-        let status = reply.head.status;
+        let head = reply.head.clone();
         // The server sends the head before it starts, so this may be an error.
         let body = reply.text().await?;
         match body.contains("<Error>") {
-            true => Err(s3.refusal(status, &body)),
+            true => Err(s3.refusal(&head, &body)),
             false => Ok(()),
         }
     }
