@@ -26,8 +26,8 @@ pub trait Host: 'static {
     fn on_listening(&self, _: &str) {}
 
     /// Called whenever the server checks for newer versions, for other regular checks (such as a growing
-    /// log): once a second while there are requests, every 2 to 10 s while there are none. Only with
-    /// [`Server::upgrade`](crate::Server::upgrade). It must not block.
+    /// log): once a second while there are requests, every 2 to 10 s while there are none. Without
+    /// [`Server::upgrade`](crate::Server::upgrade), every 10 s. It must not block.
     fn on_look(&self) {}
 }
 

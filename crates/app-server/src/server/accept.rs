@@ -15,6 +15,7 @@ use crate::connections::should_warn;
 use crate::phase::Trigger;
 use crate::request::service::HttpService;
 use crate::server::process::ServingProcess;
+use crate::upgrade::decide::IDLE_INTERVAL;
 use crate::upgrade::upgrader::{Act, Upgrader};
 
 /// How often accepting is retried while the descriptor table is full, besides whenever a connection ends:
@@ -97,10 +98,22 @@ impl<S: HttpService> ServingProcess<S> {
         if let Some(drain_at) = &mut self.drain_at {
             return Pin::new(drain_at).poll(context).is_ready().then_some(Trigger::Shutdown);
         }
-        match self.upgrader.as_mut()?.poll(&*self.connections, context) {
+        let Some(upgrader) = &mut self.upgrader else {
+            self.look(context);
+            return None;
+        };
+        match upgrader.poll(&*self.connections, context) {
             Poll::Ready(Act::Upgrade) => Some(Trigger::UpgradeReady),
             Poll::Ready(Act::Exit) => Some(Trigger::Shutdown),
             Poll::Pending => None,
+        }
+    }
+
+    /// Lets the host look if it is time.
+    fn look(&mut self, context: &mut Context<'_>) {
+        while Pin::new(&mut self.next_look).poll(context).is_ready() {
+            self.application.host.on_look();
+            self.next_look.reset(time::now() + IDLE_INTERVAL);
         }
     }
 

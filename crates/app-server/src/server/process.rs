@@ -25,6 +25,8 @@ pub(super) struct ServingProcess<S> {
     pub(super) connections: Rc<Connections>,
     pub(super) signals: Signals,
     pub(super) upgrader: Option<Upgrader>,
+    /// When the host looks next, without an upgrader.
+    pub(super) next_look: Sleep,
     /// When to drain, while the process is withdrawing. A worker waits for its supervisor's signal.
     pub(super) drain_at: Option<Sleep>,
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use event_loop::signals::{self, Signal, Signals};
+use event_loop::time;
 use process::reexec;
 
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::settings::Settings;
 use crate::shutdown::shutdown_signals;
 use crate::transport::Listen;
 use crate::upgrade::Upgrade;
+use crate::upgrade::decide::INTERVAL;
 use crate::upgrade::handover::{HandoverState, Reason};
 use crate::upgrade::upgrader::{Circumstances, Upgrader};
 use crate::worker::{WITHDRAW, end_with_supervisor, is_worker};
@@ -58,8 +60,15 @@ pub(super) fn open<S: HttpService>(
         Surroundings { refuses_all, is_behind_mod_fcgid: listening.is_behind_mod_fcgid() };
     let application = Application::new(service, settings, host, recovery, surroundings);
     let (application, connections) = (Rc::new(application), Rc::default());
-    let process =
-        ServingProcess { application, listening, connections, signals, upgrader, drain_at: None };
+    let process = ServingProcess {
+        application,
+        listening,
+        connections,
+        signals,
+        upgrader,
+        next_look: time::sleep(INTERVAL),
+        drain_at: None,
+    };
     Ok((process, inherited))
 }
 

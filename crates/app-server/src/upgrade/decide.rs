@@ -17,7 +17,7 @@ use crate::upgrade::watch::{Identity, Snapshot, Version};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often files are checked while there are none.
-const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The same behind a web server that identifies processes by their launcher: a process whose launcher was
 /// replaced has to make room soon.

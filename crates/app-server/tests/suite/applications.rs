@@ -6,8 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use app_server::{Body, FilterData, RequestContext, Settings};
+use app_server::{Body, FilterData, Host, RequestContext, Settings};
 use axum::Router;
 use axum::extract::{Extension, Path, Query};
 use axum::routing::{any, get};
@@ -55,7 +56,7 @@ fn router() -> Router {
         .route(
             "/sleep",
             get(|| async {
-                time::sleep(std::time::Duration::from_millis(5)).await;
+                time::sleep(Duration::from_millis(5)).await;
                 "slept"
             }),
         )
@@ -196,5 +197,23 @@ fn a_peculiar_service_as_a_filter() {
         client.send().await.unwrap();
         let response = client.response(1).await;
         assert_eq!(std::str::from_utf8(response.body()).unwrap(), "2 b\"in\" b\"file\"");
+    });
+}
+
+#[test]
+fn a_host_looks_from_time_to_time_without_upgrades() {
+    struct Looks(Rc<Cell<u32>>);
+    impl Host for Looks {
+        fn on_look(&self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    test(async {
+        let looks: Rc<Cell<u32>> = Rc::default();
+        let server = app_server::Server::new(router()).host(Looks(looks.clone()));
+        let _server = Server::fastcgi_of(server);
+        while looks.get() == 0 {
+            time::sleep(Duration::from_millis(50)).await;
+        }
     });
 }

@@ -92,10 +92,8 @@ impl S3 {
 
     pub(crate) async fn cancel_upload(&self, key: &Key, id: &UploadId) -> Result<(), BlobError> {
         let Ok(upload) = self.upload(key, id) else { return Ok(()) };
-        match upload::abort(self, upload.object(), upload.id()).await {
-            Err(failure) if !is_missing_upload(&failure) => Err(self.error(failure)),
-            _ => Ok(()),
-        }
+        let aborted = upload::abort(self, upload.object(), upload.id()).await;
+        aborted.map_err(|failure| self.error(failure))
     }
 
     fn upload(&self, key: &Key, id: &UploadId) -> Result<Upload, BlobError> {

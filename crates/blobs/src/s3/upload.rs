@@ -226,9 +226,12 @@ pub(super) async fn try_to_abort(s3: &S3, object: &str, id: &str) {
     }
 }
 
-/// Removes the parts of an upload.
+/// Removes the parts of an upload, if it is still there: another process may have removed them.
 pub(super) async fn abort(s3: &S3, object: &str, id: &str) -> Result<(), Failure> {
     let action = s3.bucket().abort_multipart_upload(Some(s3.credentials()), object, id);
-    s3.send(&Call::new(action)).await?.text().await?;
-    Ok(())
+    match s3.send(&Call::new(action)).await {
+        Ok(reply) => reply.text().await.map(drop),
+        Err(Failure::Refused(refusal)) if refusal.is_missing_object() => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }

@@ -234,6 +234,29 @@ pub(crate) async fn an_expired_blob_is_not_served(blobs: Blobs) {
     assert_eq!(blobs.remove_expired().await.unwrap().removed, 0);
 }
 
+/// As by several machines that share a store.
+pub(crate) async fn two_sweeps_at_once_are_harmless(blobs: Blobs) {
+    let past = Some(SystemTime::now() - Duration::from_secs(300));
+    for name in ["a", "b/c", "b/d", "kept"] {
+        let options = PutOptions { content_type: None, expires: past };
+        blobs.put(&key(name), full(name), options).await.unwrap();
+    }
+    put_text(&blobs, "kept", "kept").await;
+    let sweeps: Vec<_> = (0..4)
+        .map(|_| {
+            let blobs = blobs.clone();
+            event_loop::spawn(async move { blobs.remove_expired().await.unwrap().removed })
+        })
+        .collect();
+    let mut removed = 0;
+    for sweep in sweeps {
+        removed += sweep.await;
+    }
+    assert!(removed >= 3, "{removed}");
+    assert_eq!(keys(&blobs, "", None, 9).await, ["kept"]);
+    assert_eq!(text(blobs.get(&key("kept"), ..).await.unwrap()).await, "kept");
+}
+
 pub(crate) async fn a_blob_may_be_empty(blobs: Blobs) {
     put_text(&blobs, "empty", "").await;
     assert_eq!(blobs.head(&key("empty")).await.unwrap().unwrap().length, 0);

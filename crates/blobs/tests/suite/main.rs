@@ -26,6 +26,7 @@ over_every_engine! {
     parts_can_be_read
     a_put_replaces
     a_deleted_blob_is_gone
+    two_sweeps_at_once_are_harmless
     a_handle_with_a_prefix_reaches_no_other_blob
     tags_tell_contents_apart
     lists_are_in_order_and_have_pages
