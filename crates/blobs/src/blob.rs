@@ -57,6 +57,8 @@ pub struct Details {
     pub content_type: String,
     /// When it expires.
     pub expires: Option<SystemTime>,
+    /// When it was put, by the clock of the store, which may count in seconds.
+    pub modified: SystemTime,
     /// A text that is another one whenever the content is, for an ETag: of visible ASCII, without quotes. `None` if the
     /// store has none.
     pub tag: Option<String>,

@@ -66,7 +66,7 @@ impl Folder {
     /// Opens the folder; creates it if it is missing.
     pub(crate) fn open(folder: &Path) -> Result<Folder, BlobError> {
         refuse_foreign_place(folder)?;
-        let (stored, incoming) = (folder.join("stored"), folder.join("incoming"));
+        let (stored, incoming) = (folder.join(STORED), folder.join("incoming"));
         for folder in [folder, &stored, &incoming] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| BlobError::of_file(error, folder, folder_of(folder)))?;
@@ -76,6 +76,11 @@ impl Folder {
         Ok(Folder {
             shared: Arc::new(Shared { folder, stored, incoming, swept: Mutex::default() }),
         })
+    }
+
+    /// Returns whether there are blobs in a folder, or were.
+    pub(crate) fn exists_at(folder: &Path) -> bool {
+        folder.join(STORED).is_dir()
     }
 
     pub(crate) async fn put<B: Content>(
@@ -268,6 +273,9 @@ impl Folder {
 fn sync(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
+
+/// The folder of the blobs, in that of all.
+const STORED: &str = "stored";
 
 /// How the temporary names in `incoming` start, after a dot.
 const DRAFT: &str = "blob";

@@ -36,6 +36,7 @@
 //! | `blob.rs` | what goes in and comes out |
 //! | `source.rs` | reading what is to be put |
 //! | `upload.rs` | uploads in parts, by several processes |
+//! | `copy.rs` | copying all to another store |
 //! | `folder.rs` | the folder engine |
 //! | `s3.rs` | the S3 engine |
 //! | `settings.rs`, `error.rs` | where blobs are, and what can go wrong |
@@ -45,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod copy;
 mod error;
 mod folder;
 mod key;
@@ -63,6 +65,7 @@ use bytes::Bytes;
 use http_body::Body;
 
 pub use blob::{Blob, BlobBody, DEFAULT_CONTENT_TYPE, Details, Listed, PutOptions, Swept};
+pub use copy::Copied;
 pub use error::BlobError;
 pub use key::{Key, KeyError};
 pub use settings::{AddressStyle, BlobSettings, S3Settings};
@@ -116,6 +119,14 @@ impl Blobs {
         let blobs = Blobs::new(settings.clone());
         blobs.engine()?;
         Ok(blobs)
+    }
+
+    /// Returns whether there is such a folder of blobs, without creating it. A bucket has to exist, so of S3 true.
+    pub fn exists(&self) -> bool {
+        match &self.shared.settings {
+            BlobSettings::Folder(folder) => Folder::exists_at(folder),
+            BlobSettings::S3(_) => true,
+        }
     }
 
     /// Checks settings, without opening the store: reads no file and sends nothing.
@@ -258,6 +269,22 @@ impl Blobs {
             Engine::Folder(folder) => folder.remove_expired().await,
             Engine::S3(s3) => s3.remove_expired().await,
         }
+    }
+
+    /// Copies all blobs to another store and reads them back, except those that are there already: so it may be repeated,
+    /// after a failure or for what was put since. Of two blobs with one key, the one that was put later stays. `progress`
+    /// is called after each blob.
+    ///
+    /// # Errors
+    ///
+    /// Any from either store; what was copied by then stays there. [`BlobError::Damaged`] also if what is read back is not
+    /// what was put.
+    pub async fn copy_to(
+        &self,
+        to: &Blobs,
+        progress: impl FnMut(&Copied),
+    ) -> Result<Copied, BlobError> {
+        copy::copy(self, to, progress).await
     }
 
     /// Returns an address from which anybody can fetch the blob until `lifetime` has passed or it expires; a week at most.

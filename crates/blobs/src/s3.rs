@@ -35,7 +35,7 @@ use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use http::response::Parts;
@@ -477,6 +477,7 @@ fn details(head: &HeaderMap, length: u64) -> Details {
         length,
         content_type: text_of(head, CONTENT_TYPE).unwrap_or(DEFAULT_CONTENT_TYPE).to_owned(),
         expires: expires.and_then(time_at),
+        modified: text_of(head, "last-modified").and_then(date).unwrap_or(UNIX_EPOCH),
         tag: text_of(head, "etag").and_then(strong_tag).map(str::to_owned),
     }
 }

@@ -33,8 +33,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct BlobExpiry {
     blobs: Blobs,
-    /// The folder of the blobs, if they are in one.
-    folder: Option<PathBuf>,
     file: PathBuf,
     next_look: Cell<Option<Instant>>,
 }
@@ -42,13 +40,8 @@ pub struct BlobExpiry {
 impl BlobExpiry {
     /// Makes one for these blobs. The file [`EXPIRY_FILE`] is in `data`.
     pub fn new(settings: &BlobSettings, data: PathBuf) -> Rc<Self> {
-        let folder = match settings {
-            BlobSettings::Folder(folder) => Some(folder.clone()),
-            _ => None,
-        };
         let blobs = Blobs::new(settings.clone());
-        let next_look = Cell::new(None);
-        Rc::new(BlobExpiry { blobs, folder, file: data.join(EXPIRY_FILE), next_look })
+        Rc::new(BlobExpiry { blobs, file: data.join(EXPIRY_FILE), next_look: Cell::new(None) })
     }
 
     /// Starts a task that removes expired blobs, if it is time. To be called every few seconds; hardly any call costs
@@ -59,7 +52,7 @@ impl BlobExpiry {
             return;
         }
         self.next_look.set(Some(now + LOOK_INTERVAL));
-        if self.folder.as_ref().is_some_and(|folder| !folder.exists()) {
+        if !self.blobs.exists() {
             return;
         }
         let expiry = self.clone();

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod backup;
+pub(crate) mod blobs;
 pub(crate) mod cgi;
 pub(crate) mod check;
 pub(crate) mod completions;

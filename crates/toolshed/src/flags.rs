@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Backup(Backup),
     Restore(Restore),
     Store(Store),
+    Blobs(Blobs),
     Completions(Completions),
 }
 
@@ -119,11 +120,11 @@ pub(crate) struct SettingsFlags {
     pub(crate) name: Option<String>,
 }
 
-/// Back up what the site stores.
+/// Back up the store: sessions, and the rows of all tools.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Works while the site is in use. The copy contains secrets; its mode is 600.\n\
-                  Restore it with toolshed restore."
+                  Restore it with toolshed restore. Blobs are not in it; see toolshed blobs."
 )]
 pub(crate) struct Backup {
     /// Where to write it; replaced atomically.
@@ -131,7 +132,7 @@ pub(crate) struct Backup {
     pub(crate) file: PathBuf,
 }
 
-/// Put a backup in the place of what the site stores.
+/// Put a backup in the place of the store.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Works while the site is in use; running processes notice. What was there is kept\n\
@@ -171,6 +172,33 @@ pub(crate) struct Move {
     pub(crate) places: Vec<String>,
 }
 
+/// Show where the site's blobs are, how many, and how large.
+#[derive(Debug, Args)]
+#[command(after_help = "Blobs are the large values that tools keep, such as uploads.")]
+pub(crate) struct Blobs {
+    #[command(subcommand)]
+    pub(crate) command: Option<BlobsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlobsCommand {
+    Copy(CopyBlobs),
+}
+
+/// Copy all blobs to another place: as a backup, or to move the site.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A place is a folder, or s3 for the bucket that is set by s3_endpoint and others;\n\
+                  without FROM, the site's own blobs are copied. Works while the site is in use.\n\
+                  What is there already is passed over: run it again if it was interrupted, and\n\
+                  for what was put since (docs/storing.md)."
+)]
+pub(crate) struct CopyBlobs {
+    /// From where, and to where.
+    #[arg(value_name = "[FROM] TO", required = true, num_args = 1..=2)]
+    pub(crate) places: Vec<String>,
+}
+
 /// Print completions for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "For bash, in ~/.bashrc: source <(toolshed completions bash)")]
@@ -196,6 +224,7 @@ impl Flags {
                 | Command::Backup(_)
                 | Command::Restore(_)
                 | Command::Store(_)
+                | Command::Blobs(_)
                 | Command::Completions(_),
             )
             | None => (&None, &None, &None),

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         Some(Command::Backup(backup)) => commands::backup::run(&command_line, &backup.file),
         Some(Command::Restore(restore)) => commands::restore::run(&command_line, &restore.file),
         Some(Command::Store(store)) => commands::store::run(&command_line, store.command.as_ref()),
+        Some(Command::Blobs(blobs)) => commands::blobs::run(&command_line, blobs.command.as_ref()),
         Some(Command::Completions(completions)) => commands::completions::run(completions.shell),
         None if commands::launched::is_asked_for() => commands::launched::run(),
         None => commands::serve::run(&command_line),

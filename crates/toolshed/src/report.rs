@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{Configuration, Problem};
 
@@ -79,6 +80,9 @@ pub(crate) fn exit_code<E: Into<Failure>>(outcome: Result<(), E>) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
+/// How often a command shows how far it is.
+pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Writes a result to standard output.
 ///
 /// # Errors
@@ -105,6 +109,14 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         text.push('\n');
     }
     text
+}
+
+/// Returns a number of bytes as people read it.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kib @ ..10_240 => format!("{kib} KiB"),
+        kib => format!("{} MiB", kib.div_ceil(1024)),
+    }
 }
 
 /// The outcome of writing to standard output.

@@ -15,6 +15,7 @@ use std::fmt::Write;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
 
 use data_encoding::HEXLOWER;
 
@@ -64,17 +65,19 @@ pub(super) fn format(
 ///
 /// If the file cannot be read.
 pub(super) fn read(file: &File) -> io::Result<Option<Footer>> {
-    let Some(length) = file.metadata()?.len().checked_sub(BYTES) else { return Ok(None) };
+    let metadata = file.metadata()?;
+    let Some(length) = metadata.len().checked_sub(BYTES) else { return Ok(None) };
     let mut bytes = [0; BYTES as usize];
     match file.read_exact_at(&mut bytes, length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
-    let footer = std::str::from_utf8(&bytes).ok().and_then(parse);
+    let modified = metadata.modified()?;
+    let footer = std::str::from_utf8(&bytes).ok().and_then(|text| parse(text, modified));
     Ok(footer.filter(|footer| footer.details.length == length))
 }
 
-fn parse(text: &str) -> Option<Footer> {
+fn parse(text: &str, modified: SystemTime) -> Option<Footer> {
     let lines = text.strip_prefix(MAGIC)?.lines();
     let value = |name| lines.clone().find_map(|line: &str| line.strip_prefix(name));
     let expires = match value("expires ") {
@@ -87,6 +90,7 @@ fn parse(text: &str) -> Option<Footer> {
             length: value("length ")?.parse().ok()?,
             content_type: value("content-type ")?.to_owned(),
             expires,
+            modified,
             tag: Some(checksum.to_owned()),
         },
         checksum: HEXLOWER.decode(checksum.as_bytes()).ok()?.try_into().ok()?,
@@ -101,9 +105,12 @@ mod tests {
 
     use super::*;
 
+    const MODIFIED: SystemTime = UNIX_EPOCH;
+
     fn read_back(text: &[u8]) -> Option<Footer> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text).unwrap();
+        file.set_modified(MODIFIED).unwrap();
         read(&file).unwrap()
     }
 
@@ -120,6 +127,7 @@ mod tests {
                 length: 7,
                 content_type: content_type.to_owned(),
                 expires: expires.map(|it| UNIX_EPOCH + Duration::from_secs(it)),
+                modified: MODIFIED,
                 tag: Some("ab".repeat(32)),
             };
             let file = ["content", &text].concat();

@@ -3,6 +3,7 @@
 
 mod cases;
 mod content;
+mod copy;
 mod folder;
 mod proxy;
 mod s3;

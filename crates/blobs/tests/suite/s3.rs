@@ -20,7 +20,7 @@ use crate::content::{Content, End, check, text};
 use crate::proxy::{Fault, Proxy};
 
 /// Larger than a part of a multipart upload.
-const LARGE: u64 = 9 << 20;
+pub(crate) const LARGE: u64 = 9 << 20;
 
 /// Runs a case with a new server, and checks what it leaves.
 pub(crate) fn run(case: impl AsyncFnOnce(Blobs)) {
@@ -32,11 +32,11 @@ pub(crate) fn run(case: impl AsyncFnOnce(Blobs)) {
     .unwrap();
 }
 
-fn settings_of(server: &Server) -> S3Settings {
+pub(crate) fn settings_of(server: &Server) -> S3Settings {
     S3Settings::new(server.endpoint(), REGION, BUCKET, ACCESS_KEY, SECRET_KEY)
 }
 
-fn open(settings: S3Settings) -> Blobs {
+pub(crate) fn open(settings: S3Settings) -> Blobs {
     Blobs::open(&BlobSettings::S3(settings)).unwrap()
 }
 

@@ -6,7 +6,7 @@ use atomic_file::{FileIdentity, folder_of};
 use site::LoginSettings;
 use site::storage::Trust;
 
-use super::valid_settings;
+use super::{blobs, valid_settings};
 use crate::application;
 use crate::config::{self, CommandLine, Configuration};
 use crate::installation::{
@@ -39,7 +39,13 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
     copied
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("No backup was made: {error}.")))?;
-    report::print(&format!("Backed up {shown} to {}.\n", target.display()))
+    let said = format!("Backed up {shown} to {}.\n", target.display());
+    let remark = blobs::remark(&configuration.settings, |place| {
+        format!(
+            "The blobs in {place} are not in it: copy them with `toolshed blobs copy FOLDER`.\n"
+        )
+    });
+    report::print(&(said + &remark))
 }
 
 /// The site's own files, even those that do not exist yet: a backup with their name would be mistaken for them.

@@ -1,7 +1,7 @@
 //! `toolshed store`: where the store is, how large, and what is in it.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use site::LoginSettings;
 use site::storage::{
@@ -9,9 +9,9 @@ use site::storage::{
     StoreError, Trust,
 };
 
-use super::valid_settings;
+use super::{blobs, valid_settings};
 use crate::application;
-use crate::config::CommandLine;
+use crate::config::{CommandLine, Settings};
 use crate::flags::StoreCommand;
 use crate::report::{self, Failure};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(
             [to] => (store.clone(), at(to, &store)?),
             _ => return Err(Failure::wrong("Name the place to move the store to.")),
         };
-        return move_store(&from, &to);
+        return move_store(&from, &to, &configuration.settings);
     }
     let place = place_of(&store);
     if !store.exists() {
@@ -72,10 +72,10 @@ fn place_of(store: &Store) -> String {
     store.file().map_or("PostgreSQL".to_owned(), |file| file.display().to_string())
 }
 
-fn move_store(from: &Store, to: &Store) -> Result<(), Failure> {
+fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failure> {
     let mut shown = Instant::now();
     let progress = |now: Progress<'_>| {
-        if shown.elapsed() >= SHOWN_EVERY {
+        if shown.elapsed() >= report::PROGRESS_INTERVAL {
             shown = Instant::now();
             // If it cannot be shown, the end still is.
             let _ = writeln!(io::stderr(), "{}: {} rows …", now.table, now.rows);
@@ -104,11 +104,11 @@ fn move_store(from: &Store, to: &Store) -> Result<(), Failure> {
     if from.file().is_some() {
         said += &format!("What was there is kept as {place}{MOVED_SUFFIX}.\n");
     }
+    said += &blobs::remark(settings, |place| {
+        format!("Blobs are not part of the store: they are still in {place}.\n")
+    });
     report::print(&said)
 }
-
-/// How often to show how far it is.
-const SHOWN_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that this program keeps in its store.
 pub(super) fn schemas(store: &Store) -> Vec<Schema> {
@@ -120,7 +120,7 @@ fn text(place: &str, statistics: &Statistics) -> String {
     let Statistics { bytes, free_bytes, schemas, other_tables } = statistics;
     let unused = match free_bytes {
         None | Some(0) => String::new(),
-        Some(free) => format!(", of which {} are unused", size(*free)),
+        Some(free) => format!(", of which {} are unused", report::size(*free)),
     };
     let mut rows = Vec::new();
     for schema in schemas {
@@ -137,7 +137,7 @@ fn text(place: &str, statistics: &Statistics) -> String {
         others.map(|table| ["-".into(), "-".into(), table.name.clone(), count(table.rows)]),
     );
     let table = report::table(["SCHEMA", "MIGRATIONS", "TABLE", "ROWS"], &rows);
-    format!("{place}: {}{unused}\n\n{table}", size(*bytes))
+    format!("{place}: {}{unused}\n\n{table}", report::size(*bytes))
 }
 
 fn applied(schema: &SchemaStatistics) -> String {
@@ -151,12 +151,5 @@ fn count(rows: Rows) -> String {
     match rows {
         Rows::Exactly(rows) => rows.to_string(),
         Rows::Many => format!("more than {}", Rows::MAX_COUNTED),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes.div_ceil(1024) {
-        kib @ ..10_240 => format!("{kib} KiB"),
-        kib => format!("{} MiB", kib.div_ceil(1024)),
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
+mod blobs;
 mod check;
 mod culprits;
 mod files;
@@ -93,9 +94,10 @@ Commands:
   settings       List the settings and where each is set, or explain one
   set-password   Set the owner's password in toolshed.toml
   hash-password  Print the line that sets the owner's password in toolshed.toml
-  backup         Back up what the site stores
-  restore        Put a backup in the place of what the site stores
+  backup         Back up the store: sessions, and the rows of all tools
+  restore        Put a backup in the place of the store
   store          Show where the store is, how large, and what is in it
+  blobs          Show where the site's blobs are, how many, and how large
   completions    Print completions for a shell
 
 Options:
@@ -251,7 +253,7 @@ printf %s 'my long password' | toolshed hash-password
     ),
     (
         &["backup"],
-        "Back up what the site stores
+        "Back up the store: sessions, and the rows of all tools
 
 Usage: toolshed backup [OPTIONS] <FILE>
 
@@ -263,12 +265,12 @@ Options:
   -h, --help           Print help
 
 Works while the site is in use. The copy contains secrets; its mode is 600.
-Restore it with toolshed restore.
+Restore it with toolshed restore. Blobs are not in it; see toolshed blobs.
 ",
     ),
     (
         &["restore"],
-        "Put a backup in the place of what the site stores
+        "Put a backup in the place of the store
 
 Usage: toolshed restore [OPTIONS] <FILE>
 
@@ -327,6 +329,41 @@ Options:
 A place is the path of a file or a postgres:// URL; without FROM, the configured
 one is moved. Meanwhile the site can read and not write; afterwards, set
 database (docs/storing.md). If it is interrupted, run it again.
+",
+    ),
+    (
+        &["blobs"],
+        "Show where the site's blobs are, how many, and how large
+
+Usage: toolshed blobs [OPTIONS] [COMMAND]
+
+Commands:
+  copy  Copy all blobs to another place: as a backup, or to move the site
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+Blobs are the large values that tools keep, such as uploads.
+",
+    ),
+    (
+        &["blobs", "copy"],
+        "Copy all blobs to another place: as a backup, or to move the site
+
+Usage: toolshed blobs copy [OPTIONS] <[FROM] TO>...
+
+Arguments:
+  <[FROM] TO>...  From where, and to where
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+A place is a folder, or s3 for the bucket that is set by s3_endpoint and others;
+without FROM, the site's own blobs are copied. Works while the site is in use.
+What is there already is passed over: run it again if it was interrupted, and
+for what was put since (docs/storing.md).
 ",
     ),
     (

@@ -27,6 +27,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["restore", "other.db"], ""),
     (&["store"], ""),
     (&["store", "check"], ""),
+    (&["blobs"], ""),
+    (&["blobs", "copy", "blobs"], ""),
 ];
 
 /// Commands that fail, with their exit codes.
@@ -40,6 +42,7 @@ const FAILING: &[(&[&str], i32)] = &[
     (&["request", "GET", "/nowhere"], 4),
     (&["backup", "nowhere/copy.db"], 1),
     (&["restore", "nowhere/copy.db"], 1),
+    (&["blobs", "copy", "nowhere", "blobs"], 1),
 ];
 
 /// An installation in which each of them succeeds, or fails for its own reason.
@@ -51,6 +54,8 @@ fn installation() -> Installation {
     // An empty store.
     std::fs::create_dir(installation.path().join("data")).unwrap();
     installation.write("data/toolshed.db", "");
+    // No blobs.
+    std::fs::create_dir_all(installation.path().join("data/blobs/stored")).unwrap();
     let other = rusqlite::Connection::open(installation.path().join("other.db")).unwrap();
     other.pragma_update(None, "application_id", 0x7368_6564).unwrap();
     installation

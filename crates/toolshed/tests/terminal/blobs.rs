@@ -1,0 +1,143 @@
+//! What an owner does with blobs from a shell: shows and copies them, in the folder and in S3.
+
+use std::fs;
+
+use axum::body::Body;
+use s3_fixture::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
+use site::blobs::{BlobSettings, Blobs, PutOptions, S3Settings};
+
+use crate::login::{PASSWORD, log_in};
+use crate::program::Installation;
+
+fn folder(installation: &Installation, name: &str) -> Blobs {
+    Blobs::new(BlobSettings::Folder(installation.path().join(name)))
+}
+
+fn bucket(server: &Server) -> Blobs {
+    let settings = S3Settings::new(server.endpoint(), REGION, BUCKET, ACCESS_KEY, SECRET_KEY);
+    Blobs::new(BlobSettings::S3(settings))
+}
+
+fn put(blobs: &Blobs, key: &str, content: &str) {
+    let content = Body::from(content.to_owned());
+    let key = key.parse().unwrap();
+    event_loop::run(blobs.put(&key, content, PutOptions::default())).unwrap().unwrap();
+}
+
+fn keys(blobs: &Blobs) -> Vec<String> {
+    let listed = event_loop::run(blobs.list("", None, 1000)).unwrap().unwrap();
+    listed.into_iter().map(|listed| listed.key.to_string()).collect()
+}
+
+/// The settings of a server, as lines of a file.
+fn settings_of(server: &Server) -> String {
+    format!(
+        "s3_endpoint = \"{}\"\ns3_region = \"{REGION}\"\ns3_bucket = \"{BUCKET}\"\n\
+         s3_access_key = \"{ACCESS_KEY}\"\ns3_secret_key = \"{SECRET_KEY}\"\n",
+        server.endpoint()
+    )
+}
+
+#[test]
+fn blobs_are_shown_by_tool() {
+    let installation = Installation::new();
+    let (code, text) = installation.run(&["blobs"], &[]);
+    assert_eq!(
+        (code, text.lines().next()),
+        (1, Some("! toolshed: There are no blobs in HOME/data/blobs."))
+    );
+    assert!(!installation.path().join("data").exists());
+    fs::create_dir(installation.path().join("data")).unwrap();
+    let blobs = folder(&installation, "data/blobs");
+    put(&blobs, "notes/a", "x");
+    put(&blobs, "notes/b/c", &"x".repeat(3000));
+    put(&blobs, "drawings/1", "");
+    let (code, text) = installation.run(&["blobs"], &[]);
+    let expected = "HOME/data/blobs: 3 blobs, 3 KiB\n\n\
+                    TOOL      BLOBS  SIZE\n\
+                    drawings  1      0 KiB\n\
+                    notes     2      3 KiB\n";
+    assert_eq!((code, text.as_str()), (0, expected));
+}
+
+#[test]
+fn a_site_moves_to_s3_and_back() {
+    let (installation, server) = (Installation::new(), Server::start());
+    fs::create_dir(installation.path().join("data")).unwrap();
+    let (own, bucket) = (folder(&installation, "data/blobs"), bucket(&server));
+    put(&own, "notes/a", "first");
+    put(&own, "notes/b", "first");
+    let copy = ["blobs", "copy", "s3"];
+    let (code, text) = installation.run(&copy, &[]);
+    assert!(
+        code == 2 && text.starts_with("! toolshed: No S3 store is set.\n! Hint: Write"),
+        "{text}"
+    );
+
+    // Before the site uses it.
+    installation.write("s3.toml", &settings_of(&server));
+    let there = ["blobs", "copy", "--config", "s3.toml", "data/blobs", "s3"];
+    let (code, text) = installation.run(&there, &[]);
+    let expected = "Copied and compared 2 blobs (1 KiB), from data/blobs to the S3 bucket tests.\n";
+    assert_eq!((code, text.as_str()), (0, expected));
+    put(&own, "notes/c", "meanwhile");
+    fs::rename(installation.path().join("s3.toml"), installation.path().join("toolshed.toml"))
+        .unwrap();
+    let (code, text) = installation.run(&["blobs", "copy", "data/blobs", "s3"], &[]);
+    assert!(code == 0 && text.starts_with("Copied and compared "), "{text}");
+    assert_eq!(keys(&bucket), ["notes/a", "notes/b", "notes/c"]);
+    let (code, text) = installation.run(&["blobs"], &[]);
+    assert!(code == 0 && text.starts_with("the S3 bucket tests: 3 blobs, 1 KiB\n"), "{text}");
+
+    let (code, text) = installation.run(&copy, &[]);
+    assert_eq!((code, text.as_str()), (2, "! toolshed: Both places are the S3 bucket tests.\n"));
+    let (code, text) = installation.run(&["blobs", "copy", "kept"], &[]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(keys(&folder(&installation, "kept")), keys(&bucket));
+}
+
+#[test]
+fn what_cannot_be_copied_is_named() {
+    let installation = Installation::new();
+    fs::create_dir(installation.path().join("data")).unwrap();
+    let own = folder(&installation, "data/blobs");
+    put(&own, "notes/a", "content");
+    put(&own, "notes/b", "content");
+    fs::write(installation.path().join("data/blobs/stored/notes/a="), "rubbish").unwrap();
+    let (code, text) = installation.run(&["blobs", "copy", "copy"], &[]);
+    let expected = "Copied and compared 1 blob (1 KiB), from HOME/data/blobs to copy.\n\
+                    ! toolshed: Not copied: the blob notes/a is damaged: its content is not what was stored; \
+                    delete it or restore it from a backup.\n\
+                    ! toolshed: 1 blob could not be read; all others were copied.\n";
+    assert_eq!((code, text.as_str()), (1, expected));
+    for (from, to, what) in [
+        ("nowhere", "copy", "There are no blobs in nowhere."),
+        ("data", "copy", "There are no blobs in data."),
+        ("data/blobs", "./data/../data/blobs", "Both places are ./data/../data/blobs."),
+        ("data/blobs", "toolshed/copy", "Not everything was copied: "),
+    ] {
+        let (code, text) = installation.run(&["blobs", "copy", from, to], &[]);
+        assert!(code > 0 && text.starts_with(&format!("! toolshed: {what}")), "{text}");
+    }
+    assert!(!installation.path().join("data/stored").exists());
+}
+
+#[test]
+fn a_backup_says_what_it_does_not_hold() {
+    let (installation, server) = (Installation::new(), Server::start());
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+    let backup = || installation.run(&["backup", "copy.db"], &[]);
+    let first = "Backed up HOME/data/toolshed.db to copy.db.\n".to_owned();
+    assert_eq!(backup(), (0, first.clone()));
+    let own = folder(&installation, "data/blobs");
+    put(&own, "a", "x");
+    let remark = "The blobs in HOME/data/blobs are not in it: copy them with `toolshed blobs copy FOLDER`.\n";
+    assert_eq!(backup(), (0, first.clone() + remark));
+    event_loop::run(own.delete(&"a".parse().unwrap())).unwrap().unwrap();
+    assert_eq!(backup(), (0, first.clone()));
+    installation.write("toolshed.toml", &settings_of(&server));
+    drop(server);
+    let remark = remark.replace("HOME/data/blobs", "the S3 bucket tests");
+    assert_eq!(backup(), (0, first + &remark));
+}
