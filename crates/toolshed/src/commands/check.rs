@@ -1,7 +1,8 @@
 //! `toolshed check [FOLDER]`: what is installed and what would fail, without changing anything.
 //!
 //! One line per finding: `ok`, `note` (may be intended) or `wrong`, with a hint below what is not ok. It opens nothing
-//! for writing and binds no socket except a TCP port for a moment; an S3 store gets a blob of a few bytes for a moment.
+//! for writing and binds no socket except a TCP port for a moment; where blobs are kept, it keeps one of a few bytes for a
+//! moment.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -12,9 +13,12 @@ use std::path::{Path, PathBuf};
 
 use app_server::Address;
 use atomic_file::{FileIdentity, folder_of, is_foreign};
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
-use site::blobs::{BlobError, BlobSettings, Blobs, PutOptions};
+use site::blobs::{BlobError, BlobSettings, Blobs, Key, PutOptions};
 use site::login::KeyError;
 
 use super::serve;
@@ -359,56 +363,79 @@ fn secret_key(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// Whether tools can keep blobs: whether the folder can be written, or whether the S3 store keeps a few bytes for a
-/// moment.
+/// Whether tools can keep blobs: whether the folder or the S3 store keeps a few bytes for a moment.
 fn blobs(findings: &mut Findings, configuration: &Configuration) {
     const SUBJECT: &str = "Blobs";
-    let folder = match application::blobs(&configuration.settings) {
-        BlobSettings::Folder(folder) => folder,
+    let settings = application::blobs(&configuration.settings);
+    let good = match &settings {
+        BlobSettings::Folder(folder) => match folder_of_blobs(findings, SUBJECT, folder) {
+            Some(shown) => shown,
+            None => return,
+        },
         // Wrong settings are reported already.
         _ if !configuration.problems.is_empty() => return,
-        settings => match event_loop::run(probe(&Blobs::new(settings))) {
-            Ok(Ok(())) => return findings.ok(SUBJECT, "the S3 store keeps what it is given"),
-            Ok(Err(error)) => {
-                let hint = "Until then tools that keep files do not work.";
-                return findings.wrong(SUBJECT, error.to_string(), hint);
-            }
-            Err(error) => {
-                let problem = format!("cannot be checked: {error}");
-                return findings.wrong(SUBJECT, problem, "Try again.");
-            }
-        },
+        _ => "the S3 store keeps what it is given".to_owned(),
     };
-    let shown = folder.display();
-    let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-    match fs::metadata(&folder) {
-        Ok(found) if !found.is_dir() => findings.wrong(
+    let hint = "Until then tools that keep files do not work.";
+    match event_loop::run(probe(&Blobs::new(settings))) {
+        Ok(Ok(true)) => findings.ok(SUBJECT, good),
+        Ok(Ok(false)) => findings.wrong(SUBJECT, "what is read is not what was written", hint),
+        Ok(Err(error @ BlobError::Unreachable { .. })) => findings.wrong(
             SUBJECT,
-            format!("{shown} is not a folder, so tools cannot keep files"),
-            "Remove it.",
+            error.to_string(),
+            "Check s3_endpoint, and whether this machine may connect to it: some hosts forbid that.",
         ),
-        Ok(found) if !is_writable(&folder) || is_foreign(&found) && !geteuid().is_root() => {
-            findings.wrong(
-                SUBJECT,
-                format!("{shown} cannot be used by this account, so tools cannot keep files"),
-                "Give it to the site's account (chown) and set its mode to 700.",
-            );
-        }
-        Ok(_) => findings.ok(SUBJECT, format!("{shown}")),
-        // Whether it can be created is said under Data.
-        Err(_) => findings.ok(SUBJECT, format!("{shown}, not yet created")),
+        Ok(Err(error)) => findings.wrong(SUBJECT, error.to_string(), hint),
+        Err(error) => findings.wrong(SUBJECT, format!("cannot be checked: {error}"), "Try again."),
     }
 }
 
-/// Puts, reads and deletes a blob.
-async fn probe(blobs: &Blobs) -> Result<(), BlobError> {
+/// Returns how the folder is shown, unless a look at it says enough, or opening it would change it.
+fn folder_of_blobs(findings: &mut Findings, subject: &str, folder: &Path) -> Option<String> {
+    let shown = folder.display();
+    match fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => findings.wrong(
+            subject,
+            format!("{shown} is not a folder, so tools cannot keep files"),
+            "Remove it.",
+        ),
+        // As for Data.
+        Ok(found) if is_foreign(&found) && geteuid().is_root() => findings.note(
+            subject,
+            format!("{shown} belongs to another account (uid {})", found.uid()),
+            "Fine if the site runs as that account; check as that one whether it can be written.",
+        ),
+        Ok(found) if may_be_changed_by_others(&found) => findings.wrong(
+            subject,
+            format!("{shown} is writable by others (mode {})", mode(&found)),
+            format!("chmod 700 {shown}"),
+        ),
+        Ok(_) => return Some(shown.to_string()),
+        // Whether it can be created is said under Data.
+        Err(_) => findings.ok(subject, format!("{shown}, not yet created")),
+    }
+    None
+}
+
+/// Puts a blob, finds it in a list, reads it and deletes it. Returns whether it came back as it was. Its key is random:
+/// another check may run at the same time.
+async fn probe(blobs: &Blobs) -> Result<bool, BlobError> {
     let blobs = blobs.with_prefix(&"toolshed-check".parse().expect("letters are a key"));
-    let key = "probe".parse().expect("letters are a key");
-    let content = axum::body::Body::from("probe");
-    blobs.put(&key, content, PutOptions::default()).await?;
-    let found = blobs.head(&key).await;
+    let text = site::storage::new_id().unwrap_or_else(|_| "probe".to_owned());
+    let key: Key = text.parse().expect("letters and digits are a key");
+    blobs.put(&key, Body::from(text.clone()), PutOptions::default()).await?;
+    let found = read_back(&blobs, &key).await;
     blobs.delete(&key).await?;
-    found.map(drop)
+    Ok(found? == Some(text.into()) && blobs.head(&key).await?.is_none())
+}
+
+/// Returns what a blob contains, if it is in a list.
+async fn read_back(blobs: &Blobs, key: &Key) -> Result<Option<Bytes>, BlobError> {
+    if !blobs.list(key.as_str(), None, 1).await?.iter().any(|listed| listed.key == *key) {
+        return Ok(None);
+    }
+    let Some(blob) = blobs.get(key, ..).await? else { return Ok(None) };
+    Ok(Some(blob.body.collect().await?.to_bytes()))
 }
 
 /// What killed backups have left behind.

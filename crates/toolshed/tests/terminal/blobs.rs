@@ -1,11 +1,14 @@
-//! What an owner does with blobs from a shell: shows and copies them, in the folder and in S3.
+//! What an owner does with blobs from a shell: shows, copies and checks them, in the folder and in S3.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use axum::body::Body;
 use s3_fixture::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
 use site::blobs::{BlobSettings, Blobs, PutOptions, S3Settings};
 
+use crate::check::{LISTEN, about};
 use crate::login::{PASSWORD, log_in};
 use crate::program::Installation;
 
@@ -140,4 +143,113 @@ fn a_backup_says_what_it_does_not_hold() {
     drop(server);
     let remark = remark.replace("HOME/data/blobs", "the S3 bucket tests");
     assert_eq!(backup(), (0, first + &remark));
+}
+
+#[test]
+fn a_folder_of_blobs_is_tried_out() {
+    let installation = Installation::new();
+    fs::create_dir(installation.path().join("data")).unwrap();
+    let blobs = || about(&installation.run(&["check"], &[LISTEN]).1, "Blobs");
+    assert_eq!(blobs(), "ok Blobs HOME/data/blobs, not yet created.");
+    put(&folder(&installation, "data/blobs"), "a", "x");
+    assert_eq!(blobs(), "ok Blobs HOME/data/blobs.");
+    assert_eq!(keys(&folder(&installation, "data/blobs")), ["a"]);
+    let path = installation.path().join("data/blobs");
+    // Whoever may write everywhere cannot do so in a file.
+    fs::remove_dir(path.join("incoming")).unwrap();
+    fs::write(path.join("incoming"), "").unwrap();
+    let text = blobs();
+    assert!(text.starts_with("wrong Blobs HOME/data/blobs/incoming cannot be used: "), "{text}");
+    let hint = "\nHint: Until then tools that keep files do not work.";
+    assert!(text.ends_with(hint), "{text}");
+    fs::remove_dir_all(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    let expected = "wrong Blobs HOME/data/blobs is not a folder, so tools cannot keep files.\nHint: Remove it.";
+    assert_eq!(blobs(), expected);
+}
+
+#[test]
+fn an_s3_store_is_tried_out_and_what_is_wrong_is_named() {
+    let (installation, server) = (Installation::new(), Server::start());
+    let good = settings_of(&server);
+    let blobs = |settings: &str, environment: &[(&str, &str)]| {
+        installation.write("toolshed.toml", settings);
+        let environment = [&[LISTEN], environment].concat();
+        about(&installation.run(&["check"], &environment).1, "Blobs")
+    };
+    assert_eq!(blobs(&good, &[]), "ok Blobs the S3 store keeps what it is given.");
+    assert_eq!(keys(&bucket(&server)), [""; 0], "it is removed");
+    // Two at once do not disturb each other.
+    installation.write("toolshed.toml", &good);
+    let checks = [0; 4].map(|_| {
+        let mut check = installation.command(&["check"], &[LISTEN]);
+        check.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    });
+    for check in checks {
+        let text = String::from_utf8(check.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(about(&text, "Blobs"), "ok Blobs the S3 store keeps what it is given.");
+    }
+
+    let refused =
+        format!("wrong Blobs the S3 server localhost:{} refused a request", server.port());
+    let clock = clock_that_is_an_hour_behind(&installation);
+    let late = [("LD_PRELOAD", clock.to_str().unwrap())];
+    for (settings, environment, problem) in [
+        (
+            good.replace(SECRET_KEY, "another"),
+            &[][..],
+            "; check access key, secret key, and what they allow.",
+        ),
+        (
+            good.replace(ACCESS_KEY, "GK00"),
+            &[],
+            "; check access key, secret key, and what they allow.",
+        ),
+        (
+            good.replace("\"tests\"", "\"no-such-bucket\""),
+            &[],
+            "; create the bucket, or correct its name.",
+        ),
+        (
+            good.replace("\"garage\"", "\"mars\""),
+            &[],
+            "; correct the region, and the endpoint if it names one.",
+        ),
+        (good.clone(), &late, " min behind the server's, so correct it."),
+    ] {
+        let text = blobs(&settings, environment);
+        let (line, hint) = text.split_once('\n').unwrap();
+        assert!(line.starts_with(&refused) && line.ends_with(problem), "{text}");
+        assert_eq!(hint, "Hint: Until then tools that keep files do not work.");
+    }
+    drop(server);
+    let text = blobs(&good, &[]);
+    let (line, hint) = text.split_once('\n').unwrap();
+    assert!(line.starts_with("wrong Blobs the S3 server localhost:"), "{text}");
+    assert!(line.contains(" cannot be used: ") && line.contains("Connection refused"), "{text}");
+    assert!(
+        hint.starts_with("Hint: Check s3_endpoint, and whether this machine may connect"),
+        "{hint}"
+    );
+}
+
+/// Returns a library that makes the program's clock wrong.
+fn clock_that_is_an_hour_behind(installation: &Installation) -> PathBuf {
+    installation.write(
+        "clock.c",
+        "#define _GNU_SOURCE\n#include <sys/syscall.h>\n#include <time.h>\n#include <unistd.h>\n\
+         int clock_gettime(clockid_t clock, struct timespec *time) {\n\
+             long result = syscall(SYS_clock_gettime, clock, time);\n\
+             if (clock == CLOCK_REALTIME) time->tv_sec -= 3600;\n\
+             return result;\n\
+         }\n",
+    );
+    let library = installation.path().join("clock.so");
+    let mut compiler = Command::new("gcc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(installation.path().join("clock.c"));
+    assert!(compiler.status().unwrap().success());
+    library
 }

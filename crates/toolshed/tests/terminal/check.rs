@@ -45,10 +45,10 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 /// The `listen` setting, whose check would otherwise depend on what else runs on this machine.
-const LISTEN: (&str, &str) = ("TOOLSHED_LISTEN", "unix:own.sock");
+pub(crate) const LISTEN: (&str, &str) = ("TOOLSHED_LISTEN", "unix:own.sock");
 
 /// Returns the line about one subject, and the hint below it.
-fn about(text: &str, subject: &str) -> String {
+pub(crate) fn about(text: &str, subject: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     let at =
         lines.iter().position(|line| line.get(7..).is_some_and(|rest| rest.starts_with(subject)));
