@@ -39,6 +39,10 @@ pub mod testing;
 mod tool;
 mod words;
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/storing.md")]
+mod storing {}
+
 pub use crate::http::assets;
 pub use crate::http::base_path::BasePath;
 pub use crate::http::download::Download;
