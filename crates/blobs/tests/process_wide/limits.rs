@@ -1,6 +1,7 @@
-//! Every system call of a put and a delete fails once; and an account without rights.
+//! Every system call of a put, an upload and a delete fails once; and an account without rights.
 
 use std::fs;
+use std::num::NonZeroU16;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +13,9 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 const FOLDER: &str = "TEST_BLOBS";
+
+/// Set if the blob is to be uploaded in parts.
+const UPLOAD: &str = "TEST_UPLOAD";
 
 /// Larger than a few pieces.
 const NEW_BYTES: usize = 300_000;
@@ -28,6 +32,14 @@ async fn put(blobs: &Blobs, bytes: Vec<u8>) -> Result<(), BlobError> {
     blobs.put(&key(), Full::from(Bytes::from(bytes)), PutOptions::default()).await
 }
 
+async fn upload(blobs: &Blobs, bytes: Vec<u8>) -> Result<(), BlobError> {
+    let (key, length) = (key(), bytes.len() as u64);
+    let id = blobs.begin_upload(&key, PutOptions::default()).await?;
+    let content = Full::from(Bytes::from(bytes));
+    blobs.put_part(&key, &id, NonZeroU16::MIN, content).await?;
+    blobs.finish_upload(&key, &id, length).await
+}
+
 async fn read(blobs: &Blobs) -> Option<Bytes> {
     let blob = blobs.get(&key(), ..).await.unwrap()?;
     Some(blob.body.collect().await.unwrap().to_bytes())
@@ -41,7 +53,12 @@ pub(crate) fn replacer() {
             eprintln!("{error}");
             return 1;
         }
-        match put(&blobs, vec![b'n'; NEW_BYTES]).await {
+        let bytes = vec![b'n'; NEW_BYTES];
+        let stored = match std::env::var_os(UPLOAD) {
+            None => put(&blobs, bytes).await,
+            Some(_) => upload(&blobs, bytes).await,
+        };
+        match stored {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("{error}");
@@ -70,7 +87,10 @@ pub(crate) fn after_any_failed_call_nothing_is_half_there() {
         ("fchmod", "EPERM", 2),
         ("getrandom", "EIO", 4),
     ] {
-        for nth in 1..=times {
+        // An upload makes three files.
+        let rows =
+            (1..=times).map(|nth| (nth, false)).chain((1..=3 * times).map(|nth| (nth, true)));
+        for (nth, by_upload) in rows {
             let old = event_loop::run(async {
                 put(&blobs, b"old".to_vec()).await.unwrap();
                 read(&blobs).await
@@ -79,9 +99,15 @@ pub(crate) fn after_any_failed_call_nothing_is_half_there() {
             strace.args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
             strace.args(["-e", &format!("inject={call}:error={errno}:when={nth}")]).arg(&itself);
             strace.env(case_runner::CASE, "replacer").env(FOLDER, &folder);
+            if by_upload {
+                strace.env(UPLOAD, "1");
+            }
             let output = strace.output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
-            let what = format!("{errno} from {call} number {nth}: {:?} {said}", output.status);
+            let what = format!(
+                "{errno} from {call} number {nth}, upload {by_upload}: {:?} {said}",
+                output.status
+            );
             let found = event_loop::run(read(&blobs)).unwrap();
             match output.status.code() {
                 Some(0) => assert!(found.is_some_and(|it| *it == [b'n'; NEW_BYTES]), "{what}"),
@@ -95,11 +121,23 @@ pub(crate) fn after_any_failed_call_nothing_is_half_there() {
                 failed += 1;
                 disks += usize::from(said.contains("quota is full; free some space"));
             }
+            remove_uploads(&folder.join("incoming"), &what);
             let left = fs::read_dir(folder.join("incoming")).unwrap().count();
             assert_eq!(left, 0, "{what}");
         }
     }
     assert!(failed >= 10 && disks >= 4, "{failed} failed, {disks} of them for lack of space");
+}
+
+/// Uploads that have failed are left to be continued, but with whole files only.
+fn remove_uploads(incoming: &Path, what: &str) {
+    for upload in fs::read_dir(incoming).unwrap().map(|entry| entry.unwrap().path()) {
+        for file in fs::read_dir(&upload).unwrap() {
+            let name = file.unwrap().file_name();
+            assert!(name == "blob" || name == "1", "{what}: {}", name.display());
+        }
+        fs::remove_dir_all(&upload).unwrap();
+    }
 }
 
 pub(crate) fn what_another_account_owns_is_named() {
