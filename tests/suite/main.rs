@@ -3,6 +3,7 @@
 //! `cases.rs` is the table of requests for every web server; `servers.rs` runs it. The other modules test what does
 //! not fit into a table.
 
+mod blobs;
 mod bodies;
 mod browser;
 mod cases;
