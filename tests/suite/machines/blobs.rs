@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::three_nodes::ThreeNodes;
 use end_to_end::http_client::{Checksum, Request, Response, Upload, pattern};
@@ -36,11 +37,28 @@ fn a_blob_that_one_machine_has_stored_is_on_all() {
         assert_eq!(response.sha256, content.sha256(), "{node}");
         assert_eq!(fetch_from_the_store(&site, node, &path).sha256, content.sha256(), "{node}");
     }
+    without_the_store_the_rest_works(&site, &path);
     send(&site, "b", Request::with_method("DELETE", &*path));
     for node in NODES {
         assert_eq!(read_through(&site, node, &path).status, 404, "{node}");
     }
     site.check_threads();
+}
+
+fn without_the_store_the_rest_works(site: &ThreeNodes, path: &str) {
+    site.end("s3", libc::SIGKILL);
+    for node in NODES {
+        assert_eq!(read_through(site, node, path).status, 503, "{node}");
+        send(site, node, Request::get("/"));
+        send(site, node, Request::get("/readyz"));
+    }
+    site.start_again("s3");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for node in NODES {
+        while read_through(site, node, path).status != 200 {
+            assert!(Instant::now() < deadline, "{node} does not find the store again");
+        }
+    }
 }
 
 /// The size of each part but the last, as `blobs::PART_BYTES`.
