@@ -1,6 +1,8 @@
 //! What an owner does with blobs from a shell: shows, copies and checks them, in the folder and in S3.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -8,7 +10,7 @@ use axum::body::Body;
 use s3_fixture::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
 use site::blobs::{BlobSettings, Blobs, PutOptions, S3Settings};
 
-use crate::check::{LISTEN, about};
+use crate::check::{LISTEN, NOBODY, about};
 use crate::login::{PASSWORD, log_in};
 use crate::program::Installation;
 
@@ -155,6 +157,11 @@ fn a_folder_of_blobs_is_tried_out() {
     assert_eq!(blobs(), "ok Blobs HOME/data/blobs.");
     assert_eq!(keys(&folder(&installation, "data/blobs")), ["a"]);
     let path = installation.path().join("data/blobs");
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+    let expected = "wrong Blobs HOME/data/blobs is writable by others (mode 777).\n\
+                    Hint: chmod 700 HOME/data/blobs";
+    assert_eq!((blobs().as_str(), blobs().as_str()), (expected, expected), "nothing is changed");
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
     // Whoever may write everywhere cannot do so in a file.
     fs::remove_dir(path.join("incoming")).unwrap();
     fs::write(path.join("incoming"), "").unwrap();
@@ -166,6 +173,37 @@ fn a_folder_of_blobs_is_tried_out() {
     fs::write(&path, "").unwrap();
     let expected = "wrong Blobs HOME/data/blobs is not a folder, so tools cannot keep files.\nHint: Remove it.";
     assert_eq!(blobs(), expected);
+}
+
+#[test]
+fn a_folder_of_another_account_is_named() {
+    let installation = Installation::new();
+    let path = installation.path().join("data/blobs");
+    fs::create_dir(installation.path().join("data")).unwrap();
+    put(&folder(&installation, "data/blobs"), "a", "x");
+    if fs::metadata(&path).unwrap().uid() != 0 {
+        return;
+    }
+    fs::set_permissions(installation.path(), Permissions::from_mode(0o755)).unwrap();
+    let mut check = installation.command(&["check"], &[LISTEN]);
+    let output = check.uid(NOBODY).output().unwrap();
+    let text = installation.without_folder(&String::from_utf8(output.stdout).unwrap());
+    let expected = "wrong Blobs HOME/data/blobs belongs to another account (uid 0) or its permissions do not \
+                    allow this; make the account that the site runs as its owner.\n\
+                    Hint: Until then tools that keep files do not work.";
+    assert_eq!(about(&text, "Blobs"), expected);
+
+    // Root checks on behalf of the account that the site runs as.
+    chown(&path, Some(NOBODY), None).unwrap();
+    let expected = "note Blobs HOME/data/blobs belongs to another account (uid 65534).\n\
+                    Hint: Fine if the site runs as that account; check as that one whether it can be written.";
+    assert_eq!(about(&installation.run(&["check"], &[LISTEN]).1, "Blobs"), expected);
+    let (code, text) = installation.run(&["blobs"], &[]);
+    assert_eq!(code, 1);
+    let start = "! toolshed: Cannot look into HOME/data/blobs: the folder HOME/data/blobs of the blobs belongs to";
+    assert!(text.starts_with(start), "{text}");
+    let hint = "! Hint: Run it as the account that the site runs as, which owns its blobs.\n";
+    assert!(text.ends_with(hint), "{text}");
 }
 
 #[test]

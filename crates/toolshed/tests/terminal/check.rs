@@ -435,7 +435,7 @@ fn leftovers_of_a_killed_backup_are_reported_with_their_size() {
 }
 
 /// An account that owns nothing, for tests that run as root.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 #[test]
 fn without_a_launcher_the_default_address_is_checked() {
