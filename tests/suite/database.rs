@@ -9,7 +9,7 @@ use end_to_end::http_client::Request;
 use end_to_end::process_table::signal;
 use postgres_fixture::{Server, Shutdown};
 
-use crate::login::Browser;
+use crate::login::{Browser, Cookies};
 
 /// Far more than anything here takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,18 +37,17 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn log_in(running: &Running) -> String {
+fn log_in(running: &Running) -> Cookies {
     let mut browser = Browser::new(running);
     let form = format!("{}/login", running.base);
     assert_eq!(browser.log_in(&form, PASSWORD).status, 303, "{}", running.program_logs());
-    let pairs = browser.cookies.iter().map(|(name, value)| format!("{name}={value}"));
-    pairs.collect::<Vec<_>>().join("; ")
+    browser.cookies
 }
 
 /// The page that only the owner sees, and that reads sessions and events.
-fn account(running: &Running, cookie: &str) -> Request {
+fn account(running: &Running, cookies: &Cookies) -> Request {
     let account = Request::get(format!("{}/account", running.base));
-    account.header("Cookie", cookie).header("Accept", "text/html")
+    cookies.add_to(account).header("Accept", "text/html")
 }
 
 /// A draining child continues with the connections, and the new image opens its own.
@@ -57,13 +56,13 @@ fn upgrades_lose_no_request_of_a_session_and_no_connection() {
     const CLIENTS: usize = 6;
     let server = Server::start();
     let running = serve::start(&setup(&server, "")).expect("it starts");
-    let cookie = log_in(&running);
+    let cookies = log_in(&running);
     let (is_over, responses) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    let response = account(&running, &cookie).send(running.address);
+                    let response = account(&running, &cookies).send(running.address);
                     let response = response.expect("a response");
                     assert_eq!(response.status, 200, "{}", running.program_logs());
                     responses.fetch_add(1, Ordering::Relaxed);
@@ -93,20 +92,20 @@ fn upgrades_lose_no_request_of_a_session_and_no_connection() {
 fn a_server_that_goes_away_is_a_503_until_it_is_back() {
     let mut server = Server::start();
     let running = apache_fcgid::start(&setup(&server, "/project")).expect("Apache starts");
-    let cookie = log_in(&running);
+    let cookies = log_in(&running);
     let status = |request: Request| request.send(running.address).expect("a response").status;
     for how in [Shutdown::Fast, Shutdown::Immediate] {
-        assert_eq!(status(account(&running, &cookie)), 200);
+        assert_eq!(status(account(&running, &cookies)), 200);
         server.stop(how);
         let started = Instant::now();
-        let response = account(&running, &cookie).send(running.address).expect("a response");
+        let response = account(&running, &cookies).send(running.address).expect("a response");
         assert_eq!(response.status, 503);
         assert!(response.text().contains("data is unavailable"), "{}", response.text());
         assert!(!response.text().contains("PostgreSQL"), "{}", response.text());
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(status(Request::get("/project/healthz")), 200);
         server.start_again();
-        until("it is back", || status(account(&running, &cookie)) == 200);
+        until("it is back", || status(account(&running, &cookies)) == 200);
     }
     let log = running.program_logs();
     assert!(log.contains("PostgreSQL cannot be reached at localhost:"), "{log}");

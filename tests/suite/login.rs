@@ -28,32 +28,48 @@ fn guard() -> String {
     block.split_once("```").expect("its end").0.to_owned()
 }
 
+/// The cookies of a browser.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cookies(Vec<(String, String)>);
+
+impl Cookies {
+    /// Sends them with a request.
+    pub(crate) fn add_to(&self, request: Request) -> Request {
+        if self.0.is_empty() {
+            return request;
+        }
+        let pairs = self.0.iter().map(|(name, value)| format!("{name}={value}"));
+        request.header("Cookie", &pairs.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Keeps those of a response.
+    pub(crate) fn keep(&mut self, response: &Response) {
+        for (_, line) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
+            let (pair, attributes) = line.split_once(';').expect("attributes");
+            let (name, value) = pair.split_once('=').expect("a value");
+            self.0.retain(|(known, _)| known != name);
+            if !attributes.contains("Max-Age=0") {
+                self.0.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+}
+
 /// As much of a browser as the login needs.
 pub(crate) struct Browser<'a> {
     running: &'a Running,
-    pub(crate) cookies: Vec<(String, String)>,
+    pub(crate) cookies: Cookies,
 }
 
 impl<'a> Browser<'a> {
     pub(crate) fn new(running: &'a Running) -> Self {
-        Browser { running, cookies: Vec::new() }
+        Browser { running, cookies: Cookies::default() }
     }
 
     fn send(&mut self, request: Request) -> Response {
-        let mut request = request.header("Accept", "text/html");
-        if !self.cookies.is_empty() {
-            let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
-            request = request.header("Cookie", &pairs.collect::<Vec<_>>().join("; "));
-        }
+        let request = self.cookies.add_to(request.header("Accept", "text/html"));
         let response = request.send(self.running.address).expect("a response");
-        for (_, line) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
-            let (pair, attributes) = line.split_once(';').expect("attributes");
-            let (name, value) = pair.split_once('=').expect("a value");
-            self.cookies.retain(|(known, _)| known != name);
-            if !attributes.contains("Max-Age=0") {
-                self.cookies.push((name.to_owned(), value.to_owned()));
-            }
-        }
+        self.cookies.keep(&response);
         response
     }
 

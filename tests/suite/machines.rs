@@ -19,7 +19,7 @@ use end_to_end::fixtures::three_nodes::ThreeNodes;
 use end_to_end::http_client::{Request, Response, Upload};
 use end_to_end::{is_long, process_table};
 
-use crate::login::field;
+use crate::login::{Cookies, field};
 
 /// How long HAProxy takes to notice that a node is gone (two checks of a second), and to connect elsewhere.
 const NOTICED: Duration = Duration::from_secs(5);
@@ -34,33 +34,21 @@ const NUMBERS: &str = "/tools/diagnostics/numbers";
 #[derive(Clone)]
 struct Browser<'a> {
     site: &'a ThreeNodes,
-    cookies: Vec<(String, String)>,
+    cookies: Cookies,
     /// The visitor's address, as the load balancer names it.
     address: &'static str,
 }
 
 impl<'a> Browser<'a> {
     fn new(site: &'a ThreeNodes, address: &'static str) -> Self {
-        Browser { site, cookies: Vec::new(), address }
+        Browser { site, cookies: Cookies::default(), address }
     }
 
     fn send(&mut self, node: &str, request: Request) -> Response {
-        let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
-        let cookies = pairs.collect::<Vec<_>>().join("; ");
-        let mut request =
-            request.header("Accept", "text/html").header("X-Forwarded-For", self.address);
-        if !cookies.is_empty() {
-            request = request.header("Cookie", &cookies);
-        }
+        let request = self.cookies.add_to(request).header("Accept", "text/html");
+        let request = request.header("X-Forwarded-For", self.address);
         let response = self.site.send_to(node, request).expect("a response");
-        for (_, line) in response.headers.iter().filter(|(name, _)| name == "set-cookie") {
-            let (pair, attributes) = line.split_once(';').expect("attributes");
-            let (name, value) = pair.split_once('=').expect("a value");
-            self.cookies.retain(|(known, _)| known != name);
-            if !attributes.contains("Max-Age=0") {
-                self.cookies.push((name.to_owned(), value.to_owned()));
-            }
-        }
+        self.cookies.keep(&response);
         response
     }
 
