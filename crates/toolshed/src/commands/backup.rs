@@ -20,7 +20,9 @@ pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failu
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let Some(file) = store.file() else {
-        return Err(Failure::refused("No backup was made: the store is not a file."));
+        return Err(Failure::refused("No backup was made: the store is in PostgreSQL.").hint(
+            "Back it up with pg_dump, and blobs with `toolshed blobs copy` (docs/storing.md).",
+        ));
     };
     let shown = file.display();
     if let Some(own) = own_files(&configuration).iter().find(|own| is_same(own, target)) {

@@ -145,6 +145,11 @@ fn a_backup_says_what_it_does_not_hold() {
     drop(server);
     let remark = remark.replace("HOME/data/blobs", "the S3 bucket tests");
     assert_eq!(backup(), (0, first + &remark));
+    // Of a database it is not even tried.
+    let elsewhere = [("TOOLSHED_DATABASE", "postgres://site@localhost:1/toolshed")];
+    let refused = "! toolshed: No backup was made: the store is in PostgreSQL.\n\
+                   ! Hint: Back it up with pg_dump, and blobs with `toolshed blobs copy` (docs/storing.md).\n";
+    assert_eq!(installation.run(&["backup", "copy.db"], &elsewhere), (1, refused.to_owned()));
 }
 
 #[test]
