@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use ring::digest::{self, Digest};
+use ring::digest;
 
 use crate::blob::{BlobBody, Details, PutOptions};
 use crate::error::BlobError;
@@ -121,18 +121,22 @@ async fn copy_blob(from: &Blobs, to: &Blobs, key: Key) -> Result<Outcome, Failur
         error => Failure::Target(error),
     })?;
     let expected = content.finish();
-    let Some(copy) = to.get(&key, ..).await.map_err(Failure::Target)? else {
-        return Ok(Outcome::Gone);
-    };
-    let mut copy = Summed::new(copy.body);
-    while let Some(piece) = copy.frame().await {
-        piece.map_err(Failure::Target)?;
+    match read_back(to, &key).await {
+        Ok(None) => Ok(Outcome::Gone),
+        Ok(Some(found)) if found == expected => Ok(Outcome::Copied(found.0)),
+        Ok(Some(_)) | Err(BlobError::Damaged(_)) => Err(Failure::Target(BlobError::Altered(key))),
+        Err(error) => Err(Failure::Target(error)),
     }
-    let (length, checksum) = copy.finish();
-    match (length, checksum.as_ref()) == (expected.0, expected.1.as_ref()) {
-        true => Ok(Outcome::Copied(length)),
-        false => Err(Failure::Target(BlobError::Damaged(key))),
+}
+
+/// Returns the length and checksum of a blob.
+async fn read_back(blobs: &Blobs, key: &Key) -> Result<Option<(u64, Checksum)>, BlobError> {
+    let Some(blob) = blobs.get(key, ..).await? else { return Ok(None) };
+    let mut content = Summed::new(blob.body);
+    while let Some(piece) = content.frame().await {
+        piece?;
     }
+    Ok(Some(content.finish()))
 }
 
 /// Returns whether a blob was put later than another, in a later second: not every store counts in less.
@@ -140,6 +144,8 @@ fn is_later(one: &Details, other: &Details) -> bool {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     seconds(one.modified) > seconds(other.modified)
 }
+
+type Checksum = Vec<u8>;
 
 /// A body whose bytes are counted and summed as they pass.
 struct Summed {
@@ -154,8 +160,8 @@ impl Summed {
     }
 
     /// Returns how many bytes have passed, and their SHA-256.
-    fn finish(self) -> (u64, Digest) {
-        (self.length, self.checksum.finish())
+    fn finish(self) -> (u64, Checksum) {
+        (self.length, self.checksum.finish().as_ref().to_vec())
     }
 }
 

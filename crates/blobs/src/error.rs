@@ -17,6 +17,8 @@ pub enum BlobError {
     ContentType(String),
     /// The content of this blob is not what was put.
     Damaged(Key),
+    /// A copy of this blob was put, and comes back as something else.
+    Altered(Key),
     /// The disk or the account's quota is full.
     Full,
     /// The folder of the blobs is no longer there.
@@ -144,6 +146,10 @@ impl fmt::Display for BlobError {
             BlobError::Damaged(key) => write!(
                 formatter,
                 "the blob {key} is damaged: its content is not what was stored; delete it or restore it from a backup"
+            ),
+            BlobError::Altered(key) => write!(
+                formatter,
+                "the copy of the blob {key} comes back as something else; delete it there, and copy again"
             ),
             BlobError::Full => {
                 formatter.write_str("the disk or this account's quota is full; free some space")

@@ -277,8 +277,8 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// Any from either store; what was copied by then stays there. [`BlobError::Damaged`] also if what is read back is not
-    /// what was put.
+    /// Any from either store; what was copied by then stays there. [`BlobError::Altered`] if what is read back is not what
+    /// was put.
     pub async fn copy_to(
         &self,
         to: &Blobs,

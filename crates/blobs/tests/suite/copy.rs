@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::cases::{key, put_text};
 use crate::content::{Content, check, text};
+use crate::proxy::{Fault, Proxy};
 use crate::s3::{LARGE, open, settings_of};
 
 fn in_folder(folder: &TempDir) -> Blobs {
@@ -146,6 +147,30 @@ fn a_damaged_copy_is_replaced() {
         fs::write(other.path().join("stored/a="), "rubbish").unwrap();
         assert_eq!(copy(&from, &to).await.blobs, 1);
         assert_eq!(text(to.get(&key("a"), ..).await.unwrap()).await, "content");
+    })
+    .unwrap();
+}
+
+/// Of a blob in parts, S3 has no checksum with which it could be compared.
+#[test]
+fn what_comes_back_as_something_else_is_named() {
+    let (one, server) = (tempfile::tempdir().unwrap(), Server::start());
+    let from = in_folder(&one);
+    event_loop::run(async {
+        for length in [300_000, LARGE] {
+            from.put(&key("a"), Content::new(1, length), PutOptions::default()).await.unwrap();
+            let proxy = Proxy::start(server.port(), None);
+            // All requests share a connection.
+            proxy.inject([Fault::DamageResponse(200_000)]);
+            let mut settings = settings_of(&server);
+            settings.endpoint = format!("http://localhost:{}", proxy.port);
+            let to = open(settings);
+            let error = from.copy_to(&to, |_| {}).await.unwrap_err();
+            assert!(matches!(error, BlobError::Altered(_)), "{error:?}");
+            to.delete(&key("a")).await.unwrap();
+            assert_eq!(copy(&from, &to).await.blobs, 1);
+            to.delete(&key("a")).await.unwrap();
+        }
     })
     .unwrap();
 }
