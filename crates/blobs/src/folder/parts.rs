@@ -43,6 +43,7 @@ impl Folder {
         key: &Key,
         options: &PutOptions,
     ) -> Result<UploadId, BlobError> {
+        options.checked_content_type()?;
         let mut id = [0; ID_BYTES / 2];
         let incoming = &self.shared.incoming;
         let failed = |error| self.failed(incoming, error);

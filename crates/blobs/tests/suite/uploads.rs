@@ -141,6 +141,9 @@ pub(crate) async fn an_upload_belongs_to_one_blob(blobs: Blobs) {
     for number in PARTS {
         put(&blobs, &name, &upload, 1, number).await.unwrap();
     }
+    let refused = PutOptions { content_type: Some("a\nb".into()), expires: None };
+    let error = blobs.begin_upload(&name, refused).await.unwrap_err();
+    assert!(matches!(error, BlobError::ContentType(_)), "{error:?}");
     let unknown: UploadId = "0123456789abcdef0123456789abcdef".parse().unwrap();
     let others = begin(&blobs.with_prefix(&key("x")), &name).await;
     for (key, id) in [(&other, &upload), (&name, &unknown), (&name, &others)] {
