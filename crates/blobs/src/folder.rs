@@ -78,9 +78,13 @@ impl Folder {
         })
     }
 
-    /// Returns whether there are blobs in a folder, or were.
+    /// Returns whether there are blobs in a folder, or were; also if this account may not see it.
     pub(crate) fn exists_at(folder: &Path) -> bool {
-        folder.join(STORED).is_dir()
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match fs::metadata(folder.join(STORED)) {
+            Ok(found) => found.is_dir(),
+            Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+        }
     }
 
     pub(crate) async fn put<B: Content>(

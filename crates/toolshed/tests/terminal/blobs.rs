@@ -198,6 +198,12 @@ fn a_folder_of_another_account_is_named() {
                     Hint: Until then tools that keep files do not work.";
     assert_eq!(about(&text, "Blobs"), expected);
 
+    let output = installation.command(&["blobs"], &[]).uid(NOBODY).output().unwrap();
+    let text = installation.without_folder(&String::from_utf8(output.stderr).unwrap());
+    let start =
+        "toolshed: Cannot look into HOME/data/blobs: HOME/data/blobs belongs to another account";
+    assert!(text.starts_with(start), "{text}");
+
     // Root checks on behalf of the account that the site runs as.
     chown(&path, Some(NOBODY), None).unwrap();
     let expected = "note Blobs HOME/data/blobs belongs to another account (uid 65534).\n\
