@@ -29,6 +29,8 @@ pub enum StoreError {
         /// How many this program knows.
         known: i64,
     },
+    /// Other versions of the program change the tables again and again.
+    SchemaChanged,
     /// A migration that was applied is another one in this program.
     Altered {
         /// Of which schema.
@@ -168,9 +170,10 @@ impl StoreError {
         }
     }
 
-    /// Returns whether a table is not there: the store has moved, or was replaced.
-    pub(crate) fn is_missing_table(&self) -> bool {
+    /// Returns whether a table is not there, or tables are not what the program needs.
+    pub(crate) fn is_about_tables(&self) -> bool {
         match self {
+            StoreError::SchemaChanged => true,
             StoreError::Sql(error) => error.postgres_state() == Some(&SqlState::UNDEFINED_TABLE),
             _ => false,
         }
@@ -284,6 +287,9 @@ impl fmt::Display for StoreError {
             }
             StoreError::Conflict => formatter.write_str(
                 "others kept changing the same rows for 10 s; if that happens often, the database server is too slow",
+            ),
+            StoreError::SchemaChanged => formatter.write_str(
+                "other versions of the program keep changing the tables; end the older ones",
             ),
             StoreError::Unreachable(error) => error.fmt(formatter),
             StoreError::Uncertain => formatter.write_str(

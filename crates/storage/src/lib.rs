@@ -57,6 +57,7 @@ mod row;
 mod session;
 mod sqlite;
 mod statistics;
+mod tables;
 #[cfg(test)]
 mod testing;
 mod time;

@@ -84,15 +84,54 @@ pub(crate) const MOVED: &str = "(moved)";
 /// A row of it: the checksum, and `oldest`.
 type Applied = (String, i64);
 
+/// Schemas that are known to be applied, and the version of the tables at which that was so: a number that is another one
+/// as soon as somebody else may have changed them. What is counted is up to the engine.
+#[derive(Debug, Default)]
+pub(crate) struct KnownSchemas(Vec<(Schema, i64)>);
+
+impl KnownSchemas {
+    pub(crate) fn version_of(&self, schema: Schema) -> Option<i64> {
+        self.0.iter().find(|(known, _)| *known == schema).map(|(_, version)| *version)
+    }
+
+    pub(crate) fn add(&mut self, schema: Schema, version: i64) {
+        self.0.retain(|(known, _)| *known != schema);
+        self.0.push((schema, version));
+    }
+
+    /// Returns whether the tables of a schema may have changed since they were known. Then nothing is known any more.
+    pub(crate) fn have_changed(&mut self, schema: Option<Schema>, version: i64) -> bool {
+        let known = schema.and_then(|schema| self.version_of(schema));
+        let have_changed = known.is_some_and(|known| known != version);
+        if have_changed {
+            self.clear();
+        }
+        have_changed
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 impl Schema {
-    /// Returns whether all are applied.
+    /// Returns by how many rows it is recognized, if all are applied.
     ///
     /// # Errors
     ///
     /// [`StoreError::Newer`] and [`StoreError::Altered`].
-    pub(crate) async fn are_applied(&self, store: &Snapshot<'_>) -> Result<bool, StoreError> {
-        let applied = self.applied(store).await?;
-        Ok(applied.len() >= self.migrations.len())
+    pub(crate) async fn are_applied(
+        &self,
+        store: &Snapshot<'_>,
+    ) -> Result<Option<i64>, StoreError> {
+        let applied = self.applied(store).await?.len();
+        Ok((applied >= self.migrations.len()).then_some(applied as i64))
+    }
+
+    /// Counts the rows by which it is recognized.
+    pub(crate) async fn rows(&self, store: &Snapshot<'_>) -> Result<i64, StoreError> {
+        let count = "SELECT count(*) FROM migrations WHERE schema IN ($1, $2, $3)";
+        store.query_one(count, params![self.name, MOVED, UNFINISHED]).await
     }
 
     /// Applies those that are missing. In a store from the time before the table of migrations, the first `earlier`
@@ -144,13 +183,18 @@ impl Schema {
 
     /// Returns what was applied, once it is certain that this program can use it.
     async fn applied(&self, store: &Snapshot<'_>) -> Result<Vec<Applied>, StoreError> {
-        let applied: Vec<Applied> = store
+        let rows: Vec<(String, String, i64)> = store
             .query(
-                "SELECT checksum, oldest FROM migrations WHERE schema = $1 ORDER BY number",
-                params![self.name],
+                "SELECT schema, checksum, oldest FROM migrations WHERE schema IN ($1, $2, $3)
+                     ORDER BY number",
+                params![self.name, MOVED, UNFINISHED],
             )
             .await?;
-        refuse_moved(store).await?;
+        let mut applied = Vec::new();
+        for (schema, checksum, oldest) in rows {
+            refuse_mark(&schema)?;
+            applied.push((checksum, oldest));
+        }
         let known = self.migrations.len() as i64;
         if applied.last().is_some_and(|(_, oldest)| *oldest > known) {
             let (schema, found) = (self.name.to_owned(), applied.len() as i64);
@@ -177,10 +221,14 @@ impl Schema {
 pub(crate) async fn refuse_moved(store: &Snapshot<'_>) -> Result<(), StoreError> {
     let marks = "SELECT schema FROM migrations WHERE schema IN ($1, $2)";
     let marks: Vec<String> = store.query(marks, params![MOVED, UNFINISHED]).await?;
-    match marks.first().map(String::as_str) {
-        Some(MOVED) => Err(StoreError::Moved),
-        Some(_) => Err(StoreError::Unfinished),
-        None => Ok(()),
+    marks.iter().try_for_each(|mark| refuse_mark(mark))
+}
+
+fn refuse_mark(schema: &str) -> Result<(), StoreError> {
+    match schema {
+        MOVED => Err(StoreError::Moved),
+        UNFINISHED => Err(StoreError::Unfinished),
+        _ => Ok(()),
     }
 }
 

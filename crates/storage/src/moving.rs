@@ -18,7 +18,7 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::migrations::{self, MOVED, Schema, UNFINISHED};
 use crate::params;
-use crate::sqlite::tables_of;
+use crate::tables::tables_of;
 use crate::transaction::{Snapshot, Transaction};
 use side::Side;
 

@@ -19,11 +19,11 @@ use postgres_pool::{Listener, Pool, PooledConnection, Settings};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
-use crate::migrations::{self, Migration, Schema};
+use crate::migrations::{self, KnownSchemas, Migration, Schema};
 use crate::params;
 use crate::pauses::Pauses;
 use crate::session::{Session, next_statement, quoted};
-use crate::sqlite::tables_of;
+use crate::tables::tables_of;
 use crate::time::now;
 use crate::transaction::{Snapshot, Transaction};
 
@@ -66,7 +66,7 @@ const MAX_LOST: usize = 5;
 pub(crate) struct Postgres {
     pool: Pool,
     /// Whose tables are known to be there.
-    schemas: Mutex<Vec<Schema>>,
+    schemas: Mutex<KnownSchemas>,
     writes: AtomicU32,
 }
 
@@ -75,37 +75,39 @@ impl Postgres {
         Postgres { pool: Pool::new(settings), schemas: Mutex::default(), writes: AtomicU32::new(0) }
     }
 
-    /// Runs a closure on one snapshot.
+    /// Runs a closure on one snapshot. The tables of the schema are there first.
     pub(crate) async fn read<T>(
         &self,
         schema: Schema,
         look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = async || {
-            let connection = self.connection_with(schema).await?;
+            let connection = self.connection().await?;
             let snapshot = Snapshot::new(Session::Postgres(&connection));
-            let found = snapshot.outcome(begin(&connection, READ, look(&snapshot)).await);
+            let look = self.on_its_tables(schema, &snapshot, look(&snapshot));
+            let found = snapshot.outcome(begin(&connection, READ, look).await);
             end_read(connection, found.is_ok()).await;
             found
         };
-        self.attempts(attempt).await
+        self.attempts(Some(schema), attempt).await
     }
 
-    /// Runs a closure that makes one change.
+    /// Runs a closure that makes one change. The tables of the schema are there first.
     pub(crate) async fn write<T>(
         &self,
         schema: Schema,
         change: impl AsyncFn(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let attempt = async || {
-            let connection = self.connection_with(schema).await?;
+            let connection = self.connection().await?;
             let id = new_id()?;
             let changed = {
                 let transaction = Transaction::new(Session::Postgres(&connection));
                 let work = async {
                     // With the first statement, so that it takes no time of its own.
                     let noted = async { transaction.execute(NOTE, params![id]).await };
-                    let (changed, noted) = join(change(&transaction), noted).await;
+                    let change = self.on_its_tables(schema, &transaction, change(&transaction));
+                    let (changed, noted) = join(change, noted).await;
                     match (changed, noted) {
                         (Ok(changed), Ok(_)) => Ok(changed),
                         // Only because the other one failed.
@@ -124,7 +126,7 @@ impl Postgres {
             self.commit(connection, id).await?;
             Ok(changed)
         };
-        let changed = self.attempts(attempt).await?;
+        let changed = self.attempts(Some(schema), attempt).await?;
         self.sweep().await;
         Ok(changed)
     }
@@ -142,7 +144,7 @@ impl Postgres {
             connection.release();
             Ok(())
         };
-        self.attempts(attempt).await
+        self.attempts(None, attempt).await
     }
 
     /// Reads whatever is there, without making tables.
@@ -157,7 +159,7 @@ impl Postgres {
             end_read(connection, found.is_ok()).await;
             found
         };
-        self.attempts(attempt).await
+        self.attempts(None, attempt).await
     }
 
     /// Changes whatever is there, without making tables.
@@ -220,23 +222,36 @@ impl Postgres {
         Ok(connection)
     }
 
-    /// Repeats an attempt that was in conflict with another process, or whose connection broke.
+    /// Repeats an attempt that was in conflict with another process, or whose connection broke, or that has found other
+    /// tables than those of the schema; these are brought up to date first.
     async fn attempts<T>(
         &self,
+        schema: Option<Schema>,
         attempt: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let (mut pauses, mut lost) = (Pauses::new(), 0);
         loop {
-            let error = match attempt().await {
+            let mut error = match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            if let Some(schema) = schema
+                && error.is_about_tables()
+                && lost < MAX_LOST
+            {
+                lost += 1;
+                self.schemas().clear();
+                match self.bring_up_to_date(schema).await {
+                    Ok(()) => continue,
+                    Err(failed) => error = failed,
+                }
+            }
             if error.is_conflict() && started.elapsed() < PATIENCE {
                 pauses.pause().await;
-            } else if (error.is_disconnection() || error.is_missing_table()) && lost < MAX_LOST {
+            } else if error.is_disconnection() && lost < MAX_LOST {
                 lost += 1;
-                // The server may have been restored from a backup, or the store have moved.
+                // The server may have been restored from a backup.
                 self.schemas().clear();
             } else {
                 return Err(error);
@@ -244,24 +259,52 @@ impl Postgres {
         }
     }
 
-    /// Returns a connection to a database that has the tables of a schema.
-    async fn connection_with(&self, schema: Schema) -> Result<PooledConnection, StoreError> {
-        if !event_loop::is_running() {
-            let what = "PostgreSQL was used where no event loop runs";
-            return Err(SqlError::mistake(what).into());
-        }
-        let connection = self.pool.connection().await?;
-        for schema in [COMMITS, schema] {
-            if self.schemas().contains(&schema) {
-                continue;
+    /// Does the work of a transaction, unless the database has other tables than those of the schema: this process has
+    /// not used it yet, or another version of the program has changed them. Asking takes no time of its own.
+    async fn on_its_tables<T>(
+        &self,
+        schema: Schema,
+        snapshot: &Snapshot<'_>,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let known = self.schemas().version_of(schema);
+        // First: the work may fail because of them.
+        let are_there = async {
+            match known {
+                Some(rows) => Ok((schema.rows(snapshot).await? == rows).then_some(rows)),
+                None => schema.are_applied(snapshot).await,
             }
+        };
+        let (are_there, done) = join(are_there, work).await;
+        let rows = match (are_there, &done) {
+            // It was prepared meanwhile, and the work came first.
+            (Err(error), Err(_)) if error.is_consequence() => return done,
+            (are_there, _) => are_there?.ok_or(StoreError::SchemaChanged)?,
+        };
+        if known.is_none() {
+            self.schemas().add(schema, rows);
+        }
+        done
+    }
+
+    async fn bring_up_to_date(&self, schema: Schema) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        for schema in [COMMITS, schema] {
             if let Err(error) = migrate(&connection, schema).await {
                 roll_back(connection).await;
                 return Err(error);
             }
-            self.schemas().push(schema);
         }
-        Ok(connection)
+        connection.release();
+        Ok(())
+    }
+
+    async fn connection(&self) -> Result<PooledConnection, StoreError> {
+        if !event_loop::is_running() {
+            let what = "PostgreSQL was used where no event loop runs";
+            return Err(SqlError::mistake(what).into());
+        }
+        Ok(self.pool.connection().await?)
     }
 
     async fn commit(&self, connection: PooledConnection, id: i64) -> Result<(), StoreError> {
@@ -325,7 +368,7 @@ impl Postgres {
         }
     }
 
-    fn schemas(&self) -> MutexGuard<'_, Vec<Schema>> {
+    fn schemas(&self) -> MutexGuard<'_, KnownSchemas> {
         // Every change is complete before anything can panic.
         self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -384,17 +427,13 @@ async fn begin<T>(
 
 /// Brings the tables of a schema up to date.
 async fn migrate(connection: &PooledConnection, schema: Schema) -> Result<(), StoreError> {
-    let snapshot = Snapshot::new(Session::Postgres(connection));
-    let are_applied = async {
-        Ok(snapshot.has_table("migrations").await? && schema.are_applied(&snapshot).await?)
-    };
-    let are_applied = begin(connection, READ, are_applied).await?;
-    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)?;
-    if are_applied {
-        return Ok(());
-    }
     let transaction = Transaction::new(Session::Postgres(connection));
     let apply = async {
+        // Whoever may not create tables can use those that are there.
+        let has_table = transaction.has_table(migrations::TABLE_NAME).await?;
+        if has_table && schema.are_applied(&transaction).await?.is_some() {
+            return Ok(());
+        }
         let lock = "SELECT pg_advisory_xact_lock($1)";
         transaction.execute(lock, params![MIGRATION_LOCK]).await?;
         schema.apply(&transaction, 0, now()).await

@@ -17,7 +17,7 @@
 //! how statements are run and what SQLite's errors mean is in `session/`.
 
 pub(crate) mod copy;
-mod migrate;
+pub(crate) mod migrate;
 pub(crate) mod moving;
 mod open;
 mod restore;
@@ -38,9 +38,9 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
 use crate::files::{Trust, private_folder_of, refuse_replaceable};
-use crate::migrations::{self, Schema};
+use crate::migrations::{KnownSchemas, Schema};
 use crate::pauses::Pauses;
-use crate::session::refusal::{Refusal, broken, refusal};
+use crate::session::refusal::{Refusal, refusal};
 use crate::session::{Session, next_statement};
 use crate::transaction::{Snapshot, Transaction};
 
@@ -66,7 +66,7 @@ struct Open {
     file: Option<FileIdentity>,
     connection: Connection,
     /// The schemas whose tables are known to be there.
-    schemas: Vec<Schema>,
+    schemas: KnownSchemas,
 }
 
 impl Sqlite {
@@ -86,7 +86,10 @@ impl Sqlite {
     ) -> Result<T, StoreError> {
         let attempt = |open: &mut Open| {
             next_statement()?;
-            let transaction = begin_read(&open.connection)?;
+            let (transaction, version) = begin_read(&open.connection)?;
+            if open.schemas.have_changed(schema, version) {
+                return Err(Refusal::Busy);
+            }
             let snapshot = Snapshot::new(Session::Sqlite(&transaction));
             let found = snapshot.outcome(at_once(look(&snapshot)))?;
             next_statement()?;
@@ -110,6 +113,9 @@ impl Sqlite {
             let transaction = started.map_err(refusal)?;
             // Replaced before the lock was had: what is written to the old file would be lost.
             if open.file != FileIdentity::of(&self.file) {
+                return Err(Refusal::Busy);
+            }
+            if open.schemas.have_changed(schema, schema_version(&transaction)?) {
                 return Err(Refusal::Busy);
             }
             let writing = Transaction::new(Session::Sqlite(&transaction));
@@ -231,7 +237,7 @@ impl Sqlite {
             // Closing it releases all locks of this process, so it is closed after the transaction.
             let store = File::open(&self.file).map_err(failed)?;
             let is_same = store.metadata().is_ok_and(|it| open.file == Some((&it).into()));
-            let transaction = begin_read(&open.connection)?;
+            let (transaction, _) = begin_read(&open.connection)?;
             let journal = "PRAGMA journal_mode";
             let journal: String =
                 transaction.query_row(journal, [], |row| row.get(0)).map_err(refusal)?;
@@ -303,7 +309,7 @@ impl Sqlite {
             closed => {
                 let connection = open::open(&self.file, self.trust)?;
                 let file = FileIdentity::of(&self.file);
-                closed.insert(Open { pid, file, connection, schemas: Vec::new() })
+                closed.insert(Open { pid, file, connection, schemas: KnownSchemas::default() })
             }
         };
         let done = current.prepare(schema).and_then(|()| work(current));
@@ -319,40 +325,34 @@ impl Open {
     /// Makes sure that the tables of a schema are there.
     fn prepare(&mut self, schema: Option<Schema>) -> Result<(), Refusal> {
         if let Some(schema) = schema
-            && !self.schemas.contains(&schema)
+            && self.schemas.version_of(schema).is_none()
         {
-            migrate::migrate(&mut self.connection, schema)?;
-            self.schemas.push(schema);
+            let version = migrate::migrate(&mut self.connection, schema)?;
+            self.schemas.add(schema, version);
         }
         Ok(())
     }
 }
 
 /// Begins a transaction that reads.
-fn begin_read(connection: &Connection) -> Result<rusqlite::Transaction<'_>, Refusal> {
+fn begin_read(connection: &Connection) -> Result<(rusqlite::Transaction<'_>, i64), Refusal> {
     tracing::trace!(sql = "BEGIN", "Statement.");
     let transaction = connection.unchecked_transaction().map_err(refusal)?;
     // The first statement that reads takes the lock; from then on nothing is busy.
-    let take = "SELECT count(*) FROM sqlite_schema WHERE 0";
-    transaction.query_row(take, [], |_| Ok(())).map_err(refusal)?;
-    Ok(transaction)
+    let version = schema_version(&transaction)?;
+    Ok((transaction, version))
 }
 
-/// Returns the tables that a schema consists of, in the order in which they are created.
-pub(crate) fn tables_of(schema: Schema) -> Result<Vec<String>, StoreError> {
-    let mut connection = Connection::open_in_memory().map_err(broken)?;
-    let made = migrate::migrate(&mut connection, schema);
-    made.map_err(|refusal| match refusal {
-        Refusal::Busy => StoreError::Busy,
-        Refusal::Failed(error) => error,
-    })?;
-    let session = Session::Sqlite(&connection);
-    let tables = at_once(Snapshot::new(session).query(session.dialect().tables(), &[]))?;
-    Ok(tables.into_iter().filter(|table| table != migrations::TABLE_NAME).collect())
+/// Returns a number that is another one whenever a table was created, changed or dropped.
+fn schema_version(transaction: &Connection) -> Result<i64, Refusal> {
+    let look = transaction.prepare_cached("PRAGMA schema_version");
+    look.and_then(|mut look| look.query_row([], |row| row.get(0))).map_err(refusal)
 }
 
 /// Runs a closure's future to its end, which it has to reach at once.
-fn at_once<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(crate) fn at_once<T>(
+    future: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => {

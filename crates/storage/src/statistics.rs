@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::migrations::{self, Schema};
 use crate::session::quoted;
-use crate::sqlite::tables_of;
+use crate::tables::tables_of;
 use crate::transaction::Snapshot;
 
 /// How large a store is and what is in it.

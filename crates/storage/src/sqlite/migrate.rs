@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::at_once;
+use super::{at_once, schema_version};
 use crate::error::StoreError;
 use crate::migrations::Schema;
 use crate::session::Session;
@@ -17,26 +17,35 @@ pub(super) const APPLICATION_ID: i32 = 0x7368_6564;
 /// a greater number than they know, so it stays the number that one has to know.
 const FIRST_SCHEMA: &str = "site";
 
-/// Applies what is missing, in one transaction.
-pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> Result<(), Refusal> {
+/// Changes the version of the tables.
+const BUMP: &str = "CREATE VIEW migrating AS SELECT 1; DROP VIEW migrating";
+
+/// Applies what is missing, in one transaction. Returns the version of the tables ([`schema_version`]).
+pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64, Refusal> {
     if has_table(connection)? {
         let transaction = connection.unchecked_transaction().map_err(refusal)?;
-        if at_once(schema.are_applied(&Snapshot::new(Session::Sqlite(&transaction))))? {
-            return Ok(());
+        let snapshot = Snapshot::new(Session::Sqlite(&transaction));
+        if at_once(schema.are_applied(&snapshot))?.is_some() {
+            return schema_version(&transaction);
         }
     }
     let exclusive = TransactionBehavior::Exclusive;
     let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
     let is_first = schema.name == FIRST_SCHEMA;
     let earlier = if is_first { earlier(&transaction, schema)? } else { 0 };
-    at_once(schema.apply(&Transaction::new(Session::Sqlite(&transaction)), earlier, now()))?;
+    let writing = Transaction::new(Session::Sqlite(&transaction));
+    at_once(schema.apply(&writing, earlier, now()))?;
     if is_first {
         let oldest = schema.oldest() as i64;
         transaction.pragma_update(None, "user_version", oldest).map_err(Refusal::broken)?;
         let id = APPLICATION_ID;
         transaction.pragma_update(None, "application_id", id).map_err(Refusal::broken)?;
     }
-    transaction.commit().map_err(Refusal::broken)
+    // So that other processes notice even a migration that changes nothing but rows.
+    transaction.execute_batch(BUMP).map_err(Refusal::broken)?;
+    let version = schema_version(&transaction)?;
+    transaction.commit().map_err(Refusal::broken)?;
+    Ok(version)
 }
 
 /// Refuses a store of a program that is newer than this one. Returns whether it is a store at all.

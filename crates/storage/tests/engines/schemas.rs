@@ -26,13 +26,36 @@ fn an_older_program_goes_on_after_an_expansion_and_refuses_a_contraction() {
         put(&older, "c", "3").await.unwrap();
         assert_eq!(names(&place.store(version(1))).await.unwrap(), ["a", "b", "c"]);
         assert_eq!(names(&place.store(version(3))).await.unwrap().len(), 3);
-        for number in [1, 2] {
-            let error = names(&place.store(version(number))).await.unwrap_err();
+        // Those that were running meanwhile refuse it as well, whatever they do next.
+        let error = put(&older, "d", "4").await.unwrap_err();
+        assert!(matches!(&error, StoreError::Newer { found: 3, .. }), "{error}");
+        for (number, store) in [
+            (1, older.clone()),
+            (2, newer),
+            (1, place.store(version(1))),
+            (2, place.store(version(2))),
+        ] {
+            let error = names(&store).await.unwrap_err();
             assert!(matches!(&error, StoreError::Newer { found: 3, .. }), "{error}");
             let expected =
                 format!("its tables of facts are version 3, this program knows {number}");
             assert!(error.to_string().contains(&expected), "{error}");
         }
+    });
+}
+
+/// One that changes only rows creates and drops no table.
+#[test]
+fn a_contraction_of_rows_is_noticed_as_well() {
+    const ROWS: &[Migration] = &[MIGRATIONS[0], Migration::contract("UPDATE facts SET value = ''")];
+    on_every_engine(async |place| {
+        let older = place.store(version(1));
+        put(&older, "a", "1").await.unwrap();
+        let newer = place.store(Schema { name: "facts", migrations: ROWS });
+        assert_eq!(names(&newer).await.unwrap(), ["a"]);
+        let error = put(&older, "b", "2").await.unwrap_err();
+        assert!(matches!(&error, StoreError::Newer { found: 2, .. }), "{error}");
+        put(&newer, "b", "2").await.unwrap();
     });
 }
 
