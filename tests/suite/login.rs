@@ -77,7 +77,7 @@ impl<'a> Browser<'a> {
         self.send(Request::get(path))
     }
 
-    fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
+    pub(crate) fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
         let encoded = fields.iter().map(|(name, value)| {
             let value: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
             format!("{name}={value}")

@@ -30,6 +30,7 @@ mod servers;
 mod signals;
 mod site;
 mod soak;
+mod store;
 mod syscalls;
 mod upgrade;
 mod versions;

@@ -11,6 +11,7 @@ pub(crate) mod compress;
 pub(crate) mod download;
 pub(crate) mod error;
 pub(crate) mod error_words;
+pub(crate) mod file_body;
 mod file_request;
 pub(crate) mod format;
 pub(crate) mod media_type;

@@ -65,5 +65,5 @@ pub use settings::{ALL_TOOLS, SiteSettings};
 pub use storage;
 pub use storage::{Store, StoreError};
 pub use tera::{Context, context};
-pub use tool::{Access, Runs, Template, Tool, tool_at};
-pub use words::grouped;
+pub use tool::{Access, Runs, Template, Tool, schemas, tool_at};
+pub use words::{grouped, size};

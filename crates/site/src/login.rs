@@ -12,11 +12,13 @@
 //! - `second_factor.rs` codes of an authenticator app, and recovery codes;
 //! - `forgery.rs` whether a form is ours, `next.rs` where to go after the login;
 //! - `events.rs` what happened to the account;
+//! - `backups.rs` the backups that the owner makes and restores on a page;
 //! - `pages/` the login's own pages.
 //!
 //! The password itself is in `password.rs`, a floor below.
 
 pub mod authorizer;
+mod backups;
 mod client;
 mod clock;
 mod cookies;
@@ -43,7 +45,9 @@ mod visitor;
 
 pub use crate::password::{BadHash, Password, ROUNDS};
 pub use crate::random::NoRandomness;
+pub use backups::{BACKUPS_FOLDER, restore};
 pub use cookies::CookiePath;
+pub use events::Origin;
 pub(crate) use gate::Gate;
 pub use gate::QUEUE_FOLDER;
 pub use settings::{GeneratedPassword, KEY_FILE, LoginSettings, STORE_FILE};

@@ -29,7 +29,7 @@ use crate::pages::page::Page;
 use crate::pages::templates::{ToolPages, describe};
 use crate::server::Server;
 use crate::settings::SiteSettings;
-use crate::tool::{Tool, tool_name};
+use crate::tool::{Tool, schemas, tool_name};
 
 /// Makes the site of a table of tools, in the order of the table, with the default settings.
 ///
@@ -50,7 +50,7 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let mounted = tools.iter().map(mount).collect::<Arc<[_]>>();
     let gate_of_ready = gate.clone();
     let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
-    let login = gate.map(|gate| Arc::new(Login::new(gate)));
+    let login = gate.map(|gate| Arc::new(Login::new(gate, tools)));
     let site = Router::new()
         .route("/", get(move |page: Page| front(page, listed.clone())))
         .route("/healthz", get(healthz))
@@ -72,17 +72,19 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
 /// The login. Its routes are built as a tool's are: on the first request for one.
 struct Login {
     gate: Arc<Gate>,
+    tools: &'static [Tool],
     routes: OnceLock<Router>,
 }
 
 impl Login {
-    fn new(gate: Arc<Gate>) -> Self {
-        Login { gate, routes: OnceLock::new() }
+    fn new(gate: Arc<Gate>, tools: &'static [Tool]) -> Self {
+        Login { gate, tools, routes: OnceLock::new() }
     }
 
     async fn respond(&self, request: Request) -> Response {
         let routes = self.routes.get_or_init(|| {
-            let routes = pages::routes(self.gate.clone());
+            let known = schemas(self.gate.store(), self.tools).into();
+            let routes = pages::routes(self.gate.clone(), known);
             routes.fallback(async || HttpError::new(StatusCode::NOT_FOUND))
         });
         let Ok(response) = routes.clone().call(request).await;

@@ -4,7 +4,7 @@
 
 use http::Uri;
 use process::Limits;
-use storage::{Migration, Schema};
+use storage::{Migration, Schema, Store};
 
 /// One small web tool, as the table of tools lists it.
 ///
@@ -133,6 +133,11 @@ pub fn tool_at<'a>(tools: &'a [Tool], path: &str) -> Option<&'a Tool> {
 /// Returns the NAME in `/tools/NAME…`, whether or not there is such a tool.
 pub(crate) fn tool_name(path: &str) -> Option<&str> {
     path.strip_prefix("/tools/")?.split('/').next()
+}
+
+/// Returns all that a site with these tools keeps in its store.
+pub fn schemas(store: &Store, tools: &[Tool]) -> Vec<Schema> {
+    std::iter::once(store.schema()).chain(tools.iter().map(Tool::schema)).collect()
 }
 
 impl Tool {

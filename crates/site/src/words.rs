@@ -8,6 +8,14 @@ pub fn grouped(number: u64) -> String {
     }
 }
 
+/// Writes a number of bytes in the unit that fits, rounded up: `12 KiB`, `3 MiB`.
+pub fn size(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kib @ ..10_240 => format!("{kib} KiB"),
+        kib => format!("{} MiB", kib.div_ceil(1024)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

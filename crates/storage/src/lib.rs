@@ -298,6 +298,8 @@ impl Store {
     /// Meanwhile there is a second copy in a folder of its own beside the store, so that `target` may be in a sticky
     /// folder that others can write to (`/tmp`).
     ///
+    /// It reads and writes the whole file without a pause. A process that serves others does it in a child.
+    ///
     /// # Errors
     ///
     /// As [`Store::read`]; [`StoreError::Replaceable`] where others could replace the finished copy;
@@ -310,8 +312,11 @@ impl Store {
         }
     }
 
-    /// Puts a file that [`back_up`](Store::back_up) has written in the place of the store, atomically; other processes
-    /// that use it notice. Returns where the store that was replaced is kept, until the next time.
+    /// Puts a copy of a file that [`back_up`](Store::back_up) has written in the place of the store, atomically; other
+    /// processes that use it notice. Before, `change` is made in the copy: whatever must not come back. Returns where
+    /// the store that was replaced is kept, until the next time.
+    ///
+    /// It reads and writes the whole file without a pause. A process that serves others does it in a child.
     ///
     /// # Errors
     ///
@@ -321,9 +326,10 @@ impl Store {
         &self,
         backup: &Path,
         known: &[Schema],
+        change: impl AsyncFn(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<PathBuf>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(engine) => engine.restore(backup, known).await,
+            Engine::Sqlite(engine) => engine.restore(backup, known, self.schema, change).await,
             Engine::Postgres(_) => Err(StoreError::NotAFile),
         }
     }

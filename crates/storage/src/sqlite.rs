@@ -170,6 +170,8 @@ impl Sqlite {
         &self,
         backup: &Path,
         known: &[Schema],
+        schema: Schema,
+        change: impl AsyncFn(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<PathBuf>, StoreError> {
         private_folder_of(&self.file, self.trust)?;
         restore::refuse_unsuitable(backup, &self.file)?;
@@ -177,6 +179,7 @@ impl Sqlite {
         let copy = copy::Copy::beside(&self.file)?;
         restore::fill(&copy, backup, &self.file)?;
         restore::examine(&copy, backup, known)?;
+        Sqlite::new(copy.path(), self.trust).write(Some(schema), change).await?;
         self.replace(copy, REPLACED, None).await
     }
 
@@ -192,7 +195,7 @@ impl Sqlite {
         let mut can_roll_back = true;
         while self.file.exists() {
             // Or its end would release the lock on the file.
-            *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.close();
             if let Some(lock) = restore::Lock::on(&self.file)? {
                 if unchanged_since
                     .is_some_and(|since| moving::changes(&lock.file).ok() != Some(since))
@@ -278,6 +281,13 @@ impl Sqlite {
         }
     }
 
+    /// Closes this process's connection.
+    fn close(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_parents(&mut open);
+        *open = None;
+    }
+
     /// Runs `work` on this process's connection, which is opened if there is none.
     fn with_connection<T>(
         &self,
@@ -293,11 +303,7 @@ impl Sqlite {
                 return Err(StoreError::from(SqlError::mistake(what)).into());
             }
         };
-        let pid = std::process::id();
-        if open.as_ref().is_some_and(|open| open.pid != pid) {
-            // The parent's. Closing it here would release the parent's locks.
-            std::mem::forget(open.take());
-        }
+        forget_parents(&mut open);
         let is_there =
             |file: Option<FileIdentity>| file == FileIdentity::of(&self.file) && file.is_some();
         if open.as_ref().is_some_and(|open| !is_there(open.file)) {
@@ -309,6 +315,7 @@ impl Sqlite {
             closed => {
                 let connection = open::open(&self.file, self.trust)?;
                 let file = FileIdentity::of(&self.file);
+                let pid = std::process::id();
                 closed.insert(Open { pid, file, connection, schemas: KnownSchemas::default() })
             }
         };
@@ -318,6 +325,13 @@ impl Sqlite {
             *open = None;
         }
         done
+    }
+}
+
+/// Leaks a connection that is the parent's: closing it would use what belongs to both.
+fn forget_parents(open: &mut Option<Open>) {
+    if let Some(parents) = open.take_if(|open| open.pid != std::process::id()) {
+        std::mem::forget(parents);
     }
 }
 

@@ -1,5 +1,7 @@
 //! How large a store is and what is in it, for its owner.
 
+use std::fmt;
+
 use crate::error::StoreError;
 use crate::migrations::{self, Schema};
 use crate::session::quoted;
@@ -53,6 +55,15 @@ pub enum Rows {
 impl Rows {
     /// Up to how many rows of a table are counted: 100,000, some milliseconds' work.
     pub const MAX_COUNTED: u64 = 100_000;
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rows::Exactly(rows) => rows.fmt(formatter),
+            Rows::Many => write!(formatter, "more than {}", Rows::MAX_COUNTED),
+        }
+    }
 }
 
 /// Looks through a store of any version.

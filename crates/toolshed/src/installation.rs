@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX};
 use site::EXPIRY_FILE;
-use site::login::{KEY_FILE, QUEUE_FOLDER, STORE_FILE};
+use site::login::{BACKUPS_FOLDER, KEY_FILE, QUEUE_FOLDER, STORE_FILE};
 use site::storage::{MOVED_SUFFIX, REPLACED_SUFFIX};
 
 /// One file or folder.
@@ -126,6 +126,8 @@ entries! {
     STORE_REPLACED: BesideStore, REPLACED_SUFFIX, 0o600;
     /// The store that `toolshed store move` has moved to another place.
     STORE_MOVED: BesideStore, MOVED_SUFFIX, 0o600;
+    /// Backups that the owner made on the page about the store, or has put there to restore them.
+    BACKUPS: Data, BACKUPS_FOLDER, 0o700;
     /// The key of cookies and second factors.
     KEY: Data, KEY_FILE, 0o600;
     /// Locks that limit how many passwords are checked at once.

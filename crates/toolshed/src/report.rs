@@ -111,14 +111,6 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// Returns a number of bytes as people read it.
-pub(crate) fn size(bytes: u64) -> String {
-    match bytes.div_ceil(1024) {
-        kib @ ..10_240 => format!("{kib} KiB"),
-        kib => format!("{} MiB", kib.div_ceil(1024)),
-    }
-}
-
 /// The outcome of writing to standard output.
 fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {

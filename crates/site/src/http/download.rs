@@ -196,7 +196,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// Returns the header `Content-Disposition` for a file of this name (RFC 6266): in ASCII for old clients, and in UTF-8.
-fn disposition(file_name: &str) -> String {
+pub(crate) fn disposition(file_name: &str) -> String {
     let safe = |letter: char| match letter {
         '/' | '\\' | '"' => '_',
         letter if letter.is_control() => '_',

@@ -18,14 +18,23 @@ pub(crate) const SECOND_FACTOR_OFF: &str = "Second factor turned off";
 pub(crate) const NEW_RECOVERY_CODES: &str = "Recovery codes replaced";
 pub(crate) const ENDED: &str = "Session ended from another browser";
 pub(crate) const ENDED_EVERYWHERE: &str = "Logged out everywhere";
+pub(crate) const BACKUP_MADE: &str = "Backup made";
+pub(crate) const BACKUP_DOWNLOADED: &str = "Backup downloaded";
+pub(crate) const BACKUP_DELETED: &str = "Backup deleted";
+pub(crate) const RESTORED: &str = "Backup restored";
 
 /// Where a request comes from, in words for its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// For example `Firefox on Linux`; empty if unknown.
     pub(crate) browser: String,
     /// Empty if unknown.
     pub(crate) address: String,
+}
+
+impl Origin {
+    /// A command at the terminal.
+    pub const TERMINAL: Origin = Origin { browser: String::new(), address: String::new() };
 }
 
 /// An event, as recorded.

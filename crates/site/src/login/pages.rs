@@ -1,4 +1,4 @@
-//! The login's own pages: `/login`, `/logout`, `/account` and `/set-up`.
+//! The login's own pages: `/login`, `/logout`, `/account…` and `/set-up`.
 //!
 //! One file per page. What they share is in `login_request.rs` (what a handler knows of its request), `attempts.rs`
 //! (trying a password), `waiting.rs` (asking to wait) and `new_session.rs` (logging in and out).
@@ -10,7 +10,10 @@ mod login_request;
 mod new_session;
 mod second_factor;
 mod set_up;
+mod store;
 mod waiting;
+
+use std::sync::Arc;
 
 use axum::extract::{Extension, Request};
 use axum::response::Response;
@@ -18,11 +21,19 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use storage::Schema;
 
 use super::gate::SharedGate;
 
-/// Returns the routes, below BASE.
-pub(crate) fn routes(gate: SharedGate) -> Router {
+/// The path of the page about the store.
+const STORE_PAGE: &str = "/account/store";
+
+/// All schemas of the site's store. An extension.
+#[derive(Clone)]
+struct Schemas(Arc<[Schema]>);
+
+/// Returns the routes, below BASE. `known` is what the site and its tools keep in the store.
+pub(crate) fn routes(gate: SharedGate, known: Arc<[Schema]>) -> Router {
     Router::new()
         .route("/login", get(log_in::form).post(log_in::log_in))
         .route("/logout", post(log_in::log_out))
@@ -30,8 +41,10 @@ pub(crate) fn routes(gate: SharedGate) -> Router {
         .route("/account/sessions", post(account::end_sessions))
         .route("/account/password", post(account::change_password))
         .route("/account/second-factor", get(second_factor::page).post(second_factor::change))
+        .route(STORE_PAGE, get(store::page).post(store::change))
         .route("/set-up", get(set_up::form).post(set_up::set_password))
         .layer(middleware::from_fn(never_stored))
+        .layer(Extension(Schemas(known)))
         .layer(Extension(gate))
 }
 

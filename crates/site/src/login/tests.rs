@@ -11,6 +11,7 @@ mod on_postgres;
 mod sessions;
 mod set_up;
 mod statements;
+mod store_page;
 mod throttle;
 mod tool_tables;
 

@@ -79,6 +79,7 @@ pub(crate) static LOGIN: LazyLock<Templates> = LazyLock::new(|| {
         Template { name: "no-password.html", source: include_str!("templates/no-password.html") },
         Template { name: "set-up.html", source: include_str!("templates/set-up.html") },
         Template { name: "account.html", source: include_str!("templates/account.html") },
+        Template { name: "store.html", source: include_str!("templates/store.html") },
         Template {
             name: "second-factor.html",
             source: include_str!("templates/second-factor.html"),

@@ -586,12 +586,16 @@ fn a_restore_loses_no_write_of_processes_that_go_on() {
     put(&store, "a", "1").unwrap();
     let backup = folder.path().join("backup.db");
     block_on(store.back_up(&backup)).unwrap();
+    let mut before = "1".to_owned();
     for round in 0..2_usize {
         let start = |number| Writer::start(file(&store), 10 * round + number);
         let mut writers: Vec<_> = (0..2).map(start).collect();
         let mut acknowledged: BTreeSet<_> =
             writers.iter_mut().map(|writer| writer.read_name().unwrap()).collect();
-        let kept = event_loop::run(store.restore(&backup, &[FACTS])).unwrap().unwrap().unwrap();
+        let restored = store.restore(&backup, &[FACTS], async |store| {
+            store.execute("UPDATE facts SET value = 'changed'", &[]).await.map(drop)
+        });
+        let kept = event_loop::run(restored).unwrap().unwrap().unwrap();
         // Each is killed in the middle of a write; its journal is rolled back.
         acknowledged.extend(writers.into_iter().flat_map(Writer::kill));
         let replaced = store_at(&kept);
@@ -600,6 +604,12 @@ fn a_restore_loses_no_write_of_processes_that_go_on() {
         }
         let (old, new) = (names(&replaced).unwrap(), names(&store).unwrap());
         assert_eq!(old.intersection(&new).collect::<Vec<_>>(), ["a"], "{round}");
+        let look = "SELECT value FROM facts WHERE name = 'a'";
+        let value = |store: &Store| -> String {
+            block_on(store.read(async |store| store.query_one(look, &[]).await)).unwrap()
+        };
+        assert_eq!((value(&replaced), value(&store)), (before.clone(), "changed".to_owned()));
+        before = value(&store);
         let all = old.union(&new).cloned().collect();
         let lost: Vec<_> = acknowledged.difference(&all).collect();
         assert!(lost.is_empty(), "{round}: {lost:?}");

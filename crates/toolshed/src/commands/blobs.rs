@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use atomic_file::FileIdentity;
 use site::blobs::{BlobError, BlobSettings, Blobs, Copied, MAX_LISTED};
+use site::size;
 
 use super::valid_settings;
 use crate::application;
 use crate::config::{CommandLine, Settings};
 use crate::flags::BlobsCommand;
-use crate::report::{self, Failure, PROGRESS_INTERVAL, size};
+use crate::report::{self, Failure, PROGRESS_INTERVAL};
 
 pub(crate) fn run(
     command_line: &CommandLine,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use site::LoginSettings;
+use site::login::Origin;
 use site::storage::Trust;
 
 use super::{store, valid_settings};
@@ -15,11 +16,14 @@ pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failu
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let known = store::schemas(&store);
-    let replaced = event_loop::run(store.restore(backup, &known))
+    let replaced = event_loop::run(site::login::restore(&store, backup, &known, &Origin::TERMINAL))
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("Nothing was restored: {error}.")))?;
     let place = store.file().unwrap_or(Path::new("the store")).display();
-    let mut said = format!("Restored {place} from {}.\n", backup.display());
+    let mut said = format!(
+        "Restored {place} from {}.\nAll browsers have been logged out.\n",
+        backup.display()
+    );
     if let Some(replaced) = replaced {
         let replaced = replaced.display();
         said += &format!(

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use site::LoginSettings;
 use site::storage::{
-    DatabaseUrl, MOVED_SUFFIX, Progress, Rows, Schema, SchemaStatistics, Statistics, Store,
-    StoreError, Trust,
+    DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, StoreError,
+    Trust,
 };
+use site::{LoginSettings, size};
 
 use super::{blobs, valid_settings};
 use crate::application;
@@ -112,19 +112,18 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
 
 /// Everything that this program keeps in its store.
 pub(super) fn schemas(store: &Store) -> Vec<Schema> {
-    let of_tools = tools::TABLE.iter().map(site::Tool::schema);
-    std::iter::once(store.schema()).chain(of_tools).collect()
+    site::schemas(store, tools::TABLE)
 }
 
 fn text(place: &str, statistics: &Statistics) -> String {
     let Statistics { bytes, free_bytes, schemas, other_tables } = statistics;
     let unused = match free_bytes {
         None | Some(0) => String::new(),
-        Some(free) => format!(", of which {} are unused", report::size(*free)),
+        Some(free) => format!(", of which {} are unused", size(*free)),
     };
     let mut rows = Vec::new();
     for schema in schemas {
-        let tables = schema.tables.iter().map(|table| (table.name.clone(), count(table.rows)));
+        let tables = schema.tables.iter().map(|table| (table.name.clone(), table.rows.to_string()));
         // A schema without tables still has a line.
         let tables = tables.chain(schema.tables.is_empty().then(|| ("-".into(), "-".into())));
         let applied = applied(schema);
@@ -134,22 +133,15 @@ fn text(place: &str, statistics: &Statistics) -> String {
     }
     let others = other_tables.iter();
     rows.extend(
-        others.map(|table| ["-".into(), "-".into(), table.name.clone(), count(table.rows)]),
+        others.map(|table| ["-".into(), "-".into(), table.name.clone(), table.rows.to_string()]),
     );
     let table = report::table(["SCHEMA", "MIGRATIONS", "TABLE", "ROWS"], &rows);
-    format!("{place}: {}{unused}\n\n{table}", report::size(*bytes))
+    format!("{place}: {}{unused}\n\n{table}", size(*bytes))
 }
 
 fn applied(schema: &SchemaStatistics) -> String {
     match schema.known {
         Some(known) => format!("{} of {known}", schema.applied),
         None => format!("{}, unknown to this version", schema.applied),
-    }
-}
-
-fn count(rows: Rows) -> String {
-    match rows {
-        Rows::Exactly(rows) => rows.to_string(),
-        Rows::Many => format!("more than {}", Rows::MAX_COUNTED),
     }
 }

@@ -450,23 +450,29 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     assert!(text.contains("could replace the copy in HOME/shared (mode 777)"), "{text}");
     assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
 
-    // Restored while the site is in use, it takes effect: it has the session, and none created after it.
+    // Restored while the site is in use, it takes effect; no session of it comes back, and none is left.
     let (_, later) = log_in(&running, PASSWORD, &[]);
+    let file = installation.path().join("data/toolshed.db");
+    let before = fs::read(&file).unwrap();
     let (code, text) = installation.run(&["restore", "copy.db"], &[]);
     let expected = "Restored HOME/data/toolshed.db from copy.db.\n\
+                    All browsers have been logged out.\n\
                     The one before is kept as HOME/data/toolshed.db-replaced, until the next time.\n\
                     To undo this: toolshed restore HOME/data/toolshed.db-replaced\n";
     assert_eq!((code, text.as_str()), (0, expected));
     let ask =
         |cookie: &str| running.ask(&[("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", cookie)]);
-    assert!(ask(&session).starts_with("Status: 200"));
-    let later = later.unwrap();
-    assert!(ask(&later).starts_with("Status: 401"));
-    // And back again.
+    for cookie in [&session, &later.unwrap()] {
+        assert!(ask(cookie).starts_with("Status: 401"));
+    }
     let kept = installation.path().join("data/toolshed.db-replaced");
+    assert!(fs::read(&kept).unwrap() == before);
+    let (_, now) = log_in(&running, PASSWORD, &[]);
+    assert!(ask(&now.unwrap()).starts_with("Status: 200"));
+    // And back again.
     let (code, text) = installation.run(&["restore", kept.to_str().unwrap()], &[]);
     assert_eq!(code, 0, "{text}");
-    assert!(ask(&later).starts_with("Status: 200"));
+    assert!(fs::read(&kept).unwrap() != before);
 }
 
 #[test]

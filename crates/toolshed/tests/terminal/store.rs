@@ -1,6 +1,7 @@
 //! What an owner does with the store from a shell.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use postgres_fixture::Server;
@@ -81,6 +82,14 @@ fn what_is_not_a_backup_is_not_restored() {
     assert!(!path("data/toolshed.db-replaced").exists());
 }
 
+/// Counts what has happened to the account, in a store that is intact.
+fn events(store: &Path) -> i64 {
+    let store = rusqlite::Connection::open(store).unwrap();
+    let check = store.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
+    store.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0)).unwrap()
+}
+
 #[test]
 fn a_backup_takes_the_place_of_a_damaged_store_and_of_none() {
     let installation = Installation::new();
@@ -89,8 +98,8 @@ fn a_backup_takes_the_place_of_a_damaged_store_and_of_none() {
     let session = session.unwrap();
     assert_eq!(installation.run(&["backup", "copy.db"], &[]).0, 0);
     let store = installation.path().join("data/toolshed.db");
-    let is_logged_in = || {
-        let page = [("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", session.as_str())];
+    let is_logged_in = |session: &str| {
+        let page = [("REQUEST_URI", "/tools/inspect"), ("HTTP_COOKIE", session)];
         running.ask(&page).starts_with("Status: 200")
     };
     for damage in ["this is no database, however long the text in it may be", ""] {
@@ -98,7 +107,7 @@ fn a_backup_takes_the_place_of_a_damaged_store_and_of_none() {
         if !damage.is_empty() {
             installation.write("data/toolshed.db", damage);
         }
-        assert!(!is_logged_in());
+        assert!(!is_logged_in(&session));
         if damage.is_empty() {
             // The site has created a new one.
             fs::remove_file(&store).unwrap();
@@ -106,46 +115,62 @@ fn a_backup_takes_the_place_of_a_damaged_store_and_of_none() {
         let (code, text) = installation.run(&["restore", "copy.db"], &[]);
         assert_eq!(code, 0, "{text}");
         assert_eq!(text.contains("-replaced"), !damage.is_empty(), "{text}");
-        assert!(is_logged_in(), "{damage}");
+        assert_eq!(events(&store), 2, "the login before the backup, and the restore");
+        let (_, session) = log_in(&running, PASSWORD, &[]);
+        assert!(is_logged_in(&session.unwrap()), "{damage}");
     }
 }
 
-/// Runs a command that is killed by its n-th call of a kind, if there are so many.
-fn killed_at(installation: &Installation, calls: &str, nth: u32, arguments: &[&str]) -> Output {
+/// Runs a command whose n-th call of a kind has something done to it, if there are so many.
+fn run_with_injected(
+    installation: &Installation,
+    calls: &str,
+    what: &str,
+    arguments: &[&str],
+) -> Output {
     let mut command = Command::new("strace");
     command.args(["-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={calls}"));
     for call in calls.split(',') {
-        command.arg(format!("--inject={call}:signal=KILL:when={nth}"));
+        command.arg(format!("--inject={call}:{what}"));
     }
     command.arg(installation.program()).args(arguments).env_clear();
     command.current_dir(installation.path()).output().unwrap()
 }
 
+/// Runs a command that is killed by its n-th call of a kind, if there are so many.
+fn killed_at(installation: &Installation, calls: &str, nth: u32, arguments: &[&str]) -> Output {
+    run_with_injected(installation, calls, &format!("signal=KILL:when={nth}"), arguments)
+}
+
+/// An installation whose store has two events, and two backups of it, with one and two.
+fn with_two_backups() -> Installation {
+    let installation = Installation::new();
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    for backup in ["one.db", "two.db"] {
+        assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+        assert_eq!(installation.run(&["backup", backup], &[]).0, 0);
+    }
+    running.end();
+    installation
+}
+
+/// What is restored, and how many events there are then.
+const RESTORED: [(&str, i64); 2] = [("one.db", 2), ("two.db", 3)];
+
 /// A process that is killed at any of its steps leaves a whole store: the one before, or the restored one.
 #[test]
 fn a_killed_restore_leaves_the_store_or_the_backup() {
-    let installation = Installation::new();
-    let path = |name: &str| installation.path().join(name);
-    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
-    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
-    assert_eq!(installation.run(&["backup", "one.db"], &[]).0, 0);
-    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
-    assert_eq!(installation.run(&["backup", "two.db"], &[]).0, 0);
-    running.end();
-    let sessions = |name: &str| {
-        let store = rusqlite::Connection::open(path(name)).unwrap();
-        let check = store.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
-        assert_eq!(check.unwrap(), "ok");
-        store.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap()
-    };
+    let installation = with_two_backups();
+    let [store, replaced] = ["data/toolshed.db", "data/toolshed.db-replaced"]
+        .map(|name| installation.path().join(name));
     let (mut kept, mut restored) = (0, 0);
     for call in ["link,linkat", "rename,renameat,renameat2", "fsync", "write", "fcntl", "unlink"] {
         for nth in 1.. {
             assert!(nth < 500, "{call} has no end");
-            let (from, to) = if restored % 2 == 0 { ("one.db", 1) } else { ("two.db", 2) };
-            let before = sessions("data/toolshed.db");
+            let (from, to) = RESTORED[restored % 2];
+            let before = events(&store);
             let output = killed_at(&installation, call, nth, &["restore", from]);
-            let now = sessions("data/toolshed.db");
+            let now = events(&store);
             if output.status.code() == Some(0) {
                 assert_eq!(now, to, "{call} {nth}");
                 restored += 1;
@@ -153,12 +178,46 @@ fn a_killed_restore_leaves_the_store_or_the_backup() {
             }
             assert!(now == before || now == to, "{call} {nth}: {now}");
             kept += usize::from(now == before);
-            if path("data/toolshed.db-replaced").exists() {
-                assert!([1, 2].contains(&sessions("data/toolshed.db-replaced")), "{call} {nth}");
+            if replaced.exists() {
+                assert!([2, 3].contains(&events(&replaced)), "{call} {nth}");
             }
         }
     }
     assert!(kept > 20, "only {kept} were killed before the end");
+}
+
+/// On a full disk nothing is restored, whatever it is that needs room first, and the message says why; once there is
+/// room, it works.
+#[test]
+fn a_restore_on_a_full_disk_changes_nothing() {
+    let installation = with_two_backups();
+    let store = installation.path().join("data/toolshed.db");
+    let mut failed = 0;
+    for call in ["pwrite64", "copy_file_range,sendfile", "mkdir", "fsync"] {
+        for nth in 1.. {
+            assert!(nth < 500, "{call} has no end");
+            let before = fs::read(&store).unwrap();
+            // From then on: nobody makes room meanwhile.
+            let full = format!("error=ENOSPC:when={nth}+");
+            let output = run_with_injected(&installation, call, &full, &["restore", "two.db"]);
+            if output.status.code() == Some(0) {
+                break;
+            }
+            assert_eq!(output.status.code(), Some(1), "{call} {nth}: {output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("Nothing was restored: "), "{call} {nth}: {said}");
+            assert!(said.contains("free some space"), "{call} {nth}: {said}");
+            assert!(fs::read(&store).unwrap() == before, "{call} {nth}: {said}");
+            failed += 1;
+        }
+        let (code, text) = installation.run(&["restore", "one.db"], &[]);
+        assert_eq!(code, 0, "{call}: {text}");
+        assert_eq!(events(&store), 2);
+    }
+    assert!(failed > 10, "only {failed} failed");
+    let left = fs::read_dir(installation.path().join("data")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".copy")), "{left:?}");
 }
 
 #[test]

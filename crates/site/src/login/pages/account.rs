@@ -74,7 +74,7 @@ async fn show(request: &LoginRequest, failure: Option<Notice>) -> Result<Respons
         ))
     });
     let (sessions, has_second_factor, codes_left, events) = state.await?;
-    let done = done(request, events.first(), now).filter(|_| failure.is_none());
+    let done = done(request, events.first(), now, &DONE).filter(|_| failure.is_none());
     let sessions = sessions.into_iter().map(|session| session_row(session, &own, now));
     let events = events.into_iter().map(|event| event_row(event, now));
     let is_ours = gate.configured_password(&request.head.extensions).is_none();
@@ -119,17 +119,27 @@ fn event_row(Event { at, what, origin }: Event, now: Seconds) -> Value {
 }
 
 /// Returns the message for the change that led here. The URL, which anyone can link to, proves nothing.
-fn done(request: &LoginRequest, last: Option<&Event>, now: Seconds) -> Option<Notice> {
+pub(super) fn done<M: Copy>(
+    request: &LoginRequest,
+    last: Option<&Event>,
+    now: Seconds,
+    messages: &[(&str, M)],
+) -> Option<M> {
     let last = last.filter(|last| {
         request.head.uri.query() == Some(AFTER_A_CHANGE)
             && (0..CONFIRMED_FOR).contains(&(now - last.at))
     })?;
-    DONE.iter().find(|(what, _)| *what == last.what).map(|(_, notice)| *notice)
+    messages.iter().find(|(what, _)| *what == last.what).map(|(_, message)| *message)
 }
 
 /// Redirects to the page after a change in this section.
 pub(super) fn changed(request: &LoginRequest, at: &str) -> Response {
-    let page = request.base().link("/account");
+    changed_on(request, "/account", at)
+}
+
+/// Redirects to another page of the account after a change in this section.
+pub(super) fn changed_on(request: &LoginRequest, page: &str, at: &str) -> Response {
+    let page = request.base().link(page);
     Redirect::to(&format!("{page}?{AFTER_A_CHANGE}#{at}")).into_response()
 }
 
@@ -142,7 +152,7 @@ async fn password(request: &LoginRequest) -> Result<Password, HttpError> {
     password.ok_or_else(|| HttpError::new(StatusCode::UNAUTHORIZED))
 }
 
-async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
+pub(super) async fn proof(request: &LoginRequest) -> Result<Vec<u8>, HttpError> {
     Ok(proof_of(&password(request).await?, request.gate.secrets().await?))
 }
 

@@ -1,21 +1,29 @@
 //! The statements that the store runs, for tests that compare them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Calls a function; returns its result, and the statements that this thread ran meanwhile, in order.
-pub(super) fn statements_of<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
-    let statements = Statements::default();
-    let done = tracing::subscriber::with_default(statements.clone(), work);
-    let run = std::mem::take(&mut *statements.0.lock().unwrap_or_else(PoisonError::into_inner));
-    (done, run)
+thread_local! {
+    /// The statements of this thread, while somebody wants them.
+    static RUN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-#[derive(Clone, Default)]
-struct Statements(Arc<Mutex<Vec<String>>>);
+/// Calls a function; returns its result, and the statements that this thread ran meanwhile, in order.
+pub(super) fn statements_of<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    static INSTALLED: Once = Once::new();
+    // For all threads: if there is only the one of this thread, another thread that comes to a statement first disables
+    // it for good (tracing-core 0.1, `Rebuilder::JustOne`).
+    INSTALLED.call_once(|| tracing::subscriber::set_global_default(Statements).unwrap());
+    RUN.set(Some(Vec::new()));
+    let done = work();
+    (done, RUN.take().unwrap_or_default())
+}
+
+struct Statements;
 
 impl Subscriber for Statements {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -23,7 +31,7 @@ impl Subscriber for Statements {
     }
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
+        event.record(&mut Statements);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -39,7 +47,7 @@ impl Subscriber for Statements {
 impl Visit for Statements {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "sql" {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(value.to_owned());
+            RUN.with_borrow_mut(|run| run.as_mut().map(|run| run.push(value.to_owned())));
         }
     }
 
