@@ -283,7 +283,9 @@ impl fmt::Display for StoreError {
                 write!(formatter, "{} cannot be used: {error}{}", path.display(), cure_of(error))
             }
             StoreError::Disk { said, error } => {
-                write!(formatter, "SQLite: {said}; the system's last error: {error}")
+                // It need not be the reason, so it has no other cure.
+                let cure = if is_full(error) { cure_of(error) } else { "" };
+                write!(formatter, "SQLite: {said}; the system's last error: {error}{cure}")
             }
             StoreError::Conflict => formatter.write_str(
                 "others kept changing the same rows for 10 s; if that happens often, the database server is too slow",
@@ -395,7 +397,11 @@ fn cure_of(error: &io::Error) -> &'static str {
         | ErrorKind::NotADirectory => {
             "; it has to be writable for the account the site runs as, or set data to a folder that is"
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space",
+        _ if is_full(error) => "; free some space",
         _ => "",
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
