@@ -136,6 +136,30 @@ impl StoreError {
         }
     }
 
+    /// Returns whether the program is wrong, so that trying again is of no use: a statement that the engine does not
+    /// understand, a row that a constraint refused, a result of another type.
+    pub fn is_mistake(&self) -> bool {
+        let StoreError::Sql(SqlError { said }) = self else { return false };
+        match said {
+            Said::Mistake(_) => true,
+            Said::Sqlite(error) => {
+                use rusqlite::ErrorCode::{
+                    ConstraintViolation, ParameterOutOfRange, TypeMismatch, Unknown,
+                };
+                // Without a code: not SQLite's, but rusqlite's about values. Unknown: SQLITE_ERROR, about the statement.
+                let code = error.sqlite_error_code();
+                code.is_none_or(|code| {
+                    [ConstraintViolation, ParameterOutOfRange, TypeMismatch, Unknown]
+                        .contains(&code)
+                })
+            }
+            // Classes of SQLSTATE: data, constraints, syntax and names.
+            Said::Postgres(error) => error.code().is_some_and(|state| {
+                ["22", "23", "42"].iter().any(|class| state.code().starts_with(class))
+            }),
+        }
+    }
+
     pub(crate) fn no_loop(error: io::Error) -> Self {
         SqlError::mistake(format!("no event loop can be run here ({error})")).into()
     }

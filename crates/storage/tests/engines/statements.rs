@@ -154,8 +154,13 @@ fn a_refused_row_is_told_from_other_failures() {
             }
             Ok(())
         });
-        assert!(twice.await.unwrap_err().is_constraint());
+        let twice = twice.await.unwrap_err();
+        assert!(twice.is_constraint() && twice.is_mistake());
         let nonsense = store.write(async |store| store.execute("no SQL", &[]).await);
-        assert!(!nonsense.await.unwrap_err().is_constraint());
+        let nonsense = nonsense.await.unwrap_err();
+        assert!(!nonsense.is_constraint() && nonsense.is_mistake());
+        let another_type =
+            store.read(async |store| store.query_one::<i64>("SELECT 'a'", &[]).await);
+        assert!(another_type.await.unwrap_err().is_mistake());
     });
 }
