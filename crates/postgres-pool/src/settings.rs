@@ -80,6 +80,13 @@ impl Settings {
         })
     }
 
+    /// Sets the password, unless the URL has one.
+    pub fn or_password(&mut self, password: &str) {
+        if self.target.login.get_password().is_none_or(<[u8]>::is_empty) {
+            self.target.login.password(password);
+        }
+    }
+
     /// Returns the options that PostgreSQL gets at the start of a connection.
     pub(crate) fn options(&self) -> String {
         let timeouts = [

@@ -16,6 +16,15 @@ pub struct DatabaseUrl {
     pub(crate) settings: Settings,
 }
 
+impl DatabaseUrl {
+    /// Sets the password, unless the URL has one.
+    #[must_use]
+    pub fn or_password(mut self, password: &str) -> Self {
+        self.settings.or_password(password);
+        self
+    }
+}
+
 impl FromStr for DatabaseUrl {
     type Err = StoreError;
 

@@ -61,7 +61,11 @@ fn check(store: &Store, place: &str) -> Result<(), Failure> {
 fn at(place: &str, like: &Store) -> Result<Store, Failure> {
     if ["postgres://", "postgresql://"].iter().any(|scheme| place.starts_with(scheme)) {
         let url = place.parse::<DatabaseUrl>();
-        let url = url.map_err(|error| Failure::wrong(format!("{error}.")))?;
+        let mut url = url.map_err(|error| Failure::wrong(format!("{error}.")))?;
+        // Arguments can be seen by other accounts of the machine, the environment cannot.
+        if let Ok(password) = std::env::var("PGPASSWORD") {
+            url = url.or_password(&password);
+        }
         return Ok(Store::in_postgres(&url, like.schema()));
     }
     Ok(Store::in_file(place, Trust::of_command(), like.schema()))
