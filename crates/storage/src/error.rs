@@ -156,6 +156,7 @@ impl StoreError {
             // Classes of SQLSTATE: data, constraints, syntax and names.
             Said::Postgres(error) => error.code().is_some_and(|state| {
                 ["22", "23", "42"].iter().any(|class| state.code().starts_with(class))
+                    && *state != SqlState::INSUFFICIENT_PRIVILEGE
             }),
         }
     }
@@ -379,7 +380,13 @@ impl fmt::Display for SqlError {
                 // Its detail would contain the values.
                 Some(error) => {
                     let (message, code) = (error.message(), error.code().code());
-                    write!(formatter, "PostgreSQL: {message} (SQLSTATE {code})")
+                    write!(formatter, "PostgreSQL: {message} (SQLSTATE {code})")?;
+                    match *error.code() == SqlState::INSUFFICIENT_PRIVILEGE {
+                        true => formatter.write_str(
+                            "; the user in the URL has to own the database and its tables",
+                        ),
+                        false => Ok(()),
+                    }
                 }
                 None => {
                     write!(formatter, "PostgreSQL: {error}")?;

@@ -233,6 +233,22 @@ fn a_slow_statement_is_stopped_and_named() {
     });
 }
 
+/// The owner of the site mends it, not the author of a tool.
+#[test]
+fn a_missing_permission_is_no_mistake_of_the_program() {
+    with_server(async |server| {
+        let owners = in_postgres(&server.url(), FACTS);
+        count(&owners).await.unwrap();
+        let role = "CREATE ROLE guest LOGIN";
+        let make = owners.write(async |store| store.execute(role, &[]).await);
+        make.await.unwrap();
+        let guests = in_postgres(&server.url().replace("//postgres@", "//guest@"), FACTS);
+        let refused = count(&guests).await.unwrap_err();
+        assert!(!refused.is_mistake(), "{refused}");
+        assert!(refused.to_string().contains("has to own the database"), "{refused}");
+    });
+}
+
 #[test]
 fn errors_contain_neither_passwords_nor_values() {
     with_server(async |server| {
