@@ -253,7 +253,11 @@ impl Sqlite {
         };
         self.attempts(None, attempt).await?;
         copy.check()?;
-        Ok(copy)
+        // It would replace an older one that can be restored.
+        match restore::is_store(&copy, &[])? {
+            true => Ok(copy),
+            false => Err(StoreError::Damaged("it is empty".to_owned())),
+        }
     }
 
     /// Repeats an attempt until it gets the lock. The tables of the schema are there first.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{at_once, schema_version};
 use crate::error::StoreError;
-use crate::migrations::Schema;
+use crate::migrations::{self, Schema};
 use crate::session::Session;
 use crate::session::refusal::{Refusal, refusal};
 use crate::time::now;
@@ -48,11 +48,13 @@ pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64
     Ok(version)
 }
 
-/// Refuses a store of a program that is newer than this one. Returns whether it is a store at all.
+/// Refuses a store that has moved, or of a program that is newer than this one. Returns whether it is a store at all.
 pub(super) fn refuse_unknown(connection: &Connection, known: &[Schema]) -> Result<bool, Refusal> {
     if has_table(connection)? {
+        let snapshot = Snapshot::new(Session::Sqlite(connection));
+        at_once(migrations::refuse_moved(&snapshot))?;
         for schema in known {
-            at_once(schema.are_applied(&Snapshot::new(Session::Sqlite(connection))))?;
+            at_once(schema.are_applied(&snapshot))?;
         }
         return Ok(true);
     }

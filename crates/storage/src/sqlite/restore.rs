@@ -86,18 +86,25 @@ pub(super) fn examine(copy: &Copy, backup: &Path, known: &[Schema]) -> Result<()
         Err(StoreError::Damaged(found)) => return refused(&format!("it is damaged ({found})")),
         checked => checked?,
     }
-    let connection = Connection::open(copy.path()).map_err(broken)?;
-    let known = migrate::refuse_unknown(&connection, known).and_then(|is_store| {
-        // So that its pages are all there is to it: a foreign program may have switched to WAL.
-        connection.execute_batch("PRAGMA journal_mode = DELETE").map_err(Refusal::broken)?;
-        Ok(is_store)
-    });
-    match known {
+    match is_store(copy, known) {
         Ok(true) => Ok(()),
         Ok(false) => refused("it is not a copy of a store"),
-        Err(Refusal::Failed(error)) => refused(&error.to_string()),
-        Err(Refusal::Busy) => Err(StoreError::Busy),
+        Err(StoreError::Busy) => Err(StoreError::Busy),
+        Err(error) => refused(&error.to_string()),
     }
+}
+
+/// Returns whether a copy is one of a store, and of one in use; an error says why it is not.
+pub(super) fn is_store(copy: &Copy, known: &[Schema]) -> Result<bool, StoreError> {
+    let connection = Connection::open(copy.path()).map_err(broken)?;
+    let is_store =
+        migrate::refuse_unknown(&connection, known).map_err(|refusal| match refusal {
+            Refusal::Busy => StoreError::Busy,
+            Refusal::Failed(error) => error,
+        })?;
+    // So that its pages are all there is to it: a foreign program may have switched to WAL.
+    connection.execute_batch("PRAGMA journal_mode = DELETE").map_err(broken)?;
+    Ok(is_store)
 }
 
 /// Gives a copy its name where nothing is.

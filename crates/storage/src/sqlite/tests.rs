@@ -319,6 +319,28 @@ fn a_copy_replaces_only_a_copy() {
     block_on(store.back_up(&target)).unwrap();
 }
 
+/// A backup that is made every day replaces the one before.
+#[test]
+fn what_could_not_be_restored_is_no_copy() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let target = folder.path().join("copy.db");
+    block_on(store.back_up(&target)).unwrap();
+    let good = fs::read(&target).unwrap();
+    block_on(store.move_to(&store_at(folder.path().join("to/toolshed.db")), &[FACTS], |_| {}))
+        .unwrap();
+    let refused = |why: &str| {
+        for error in [block_on(store.back_up(&target)), block_on(store.check())] {
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(fs::read(&target).unwrap() == good);
+    };
+    refused("has moved");
+    fs::write(file(&store), "").unwrap();
+    refused("it is empty");
+}
+
 #[test]
 fn leftovers_of_killed_backups_are_removed_by_the_next() {
     let (folder, store) = store();

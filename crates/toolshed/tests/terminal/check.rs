@@ -416,7 +416,9 @@ fn a_folder_of_another_account_is_reported() {
     let (_, text) = installation.run(&["check", "www"], &[]);
     let expected = "note Data HOME/data belongs to another account (uid 65534).\nHint: Fine if the site runs as that account; if it runs as root, nobody can log in.";
     assert_eq!(about(&text, "Data"), expected);
-    std::fs::write(data.join("toolshed.db"), "").unwrap();
+    let store = rusqlite::Connection::open(data.join("toolshed.db")).unwrap();
+    store.pragma_update(None, "application_id", 0x7368_6564).unwrap();
+    drop(store);
     std::os::unix::fs::chown(data.join("toolshed.db"), Some(NOBODY), None).unwrap();
     let (code, text) = installation.run(&["backup", "copy.db"], &[]);
     assert_eq!(code, 0, "{text}");

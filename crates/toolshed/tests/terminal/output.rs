@@ -51,13 +51,14 @@ fn installation() -> Installation {
     let mut newer = std::fs::read(installation.program()).unwrap();
     newer.extend_from_slice(b"newer");
     std::fs::write(installation.path().join("newer"), newer).unwrap();
-    // An empty store.
     std::fs::create_dir(installation.path().join("data")).unwrap();
-    installation.write("data/toolshed.db", "");
     // No blobs.
     std::fs::create_dir_all(installation.path().join("data/blobs/stored")).unwrap();
-    let other = rusqlite::Connection::open(installation.path().join("other.db")).unwrap();
-    other.pragma_update(None, "application_id", 0x7368_6564).unwrap();
+    // Empty stores.
+    for store in ["data/toolshed.db", "other.db"] {
+        let store = rusqlite::Connection::open(installation.path().join(store)).unwrap();
+        store.pragma_update(None, "application_id", 0x7368_6564).unwrap();
+    }
     installation
 }
 
