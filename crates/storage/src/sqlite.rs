@@ -175,21 +175,32 @@ impl Sqlite {
     ) -> Result<Option<PathBuf>, StoreError> {
         private_folder_of(&self.file, self.trust)?;
         restore::refuse_unsuitable(backup, &self.file)?;
+        let before = FileIdentity::of(&self.file);
         copy::remove_unfinished(&self.file);
         let copy = copy::Copy::beside(&self.file)?;
         restore::fill(&copy, backup, &self.file)?;
         restore::examine(&copy, backup, known)?;
         Sqlite::new(copy.path(), self.trust).write(Some(schema), change).await?;
-        self.replace(copy, REPLACED, None).await
+        // Of two at once, the second would keep the first's store, and nobody the one before.
+        let is_expected = |file: &File| {
+            before.is_none() || file.metadata().is_ok_and(|found| before == Some((&found).into()))
+        };
+        self.replace(copy, REPLACED, is_expected).await.map_err(|error| match error {
+            StoreError::ChangedMeanwhile => StoreError::NotRestorable {
+                file: backup.to_owned(),
+                why: "another one was restored at the same moment".to_owned(),
+            },
+            error => error,
+        })
     }
 
-    /// Puts a complete copy in the place of the file, which gets a name with this suffix. If `unchanged_since` is given,
-    /// only if that is still the file's number of changes. Processes that use the file notice. At every moment, one of the two is there.
+    /// Puts a complete copy in the place of the file, which gets a name with this suffix, if it `is_expected`. Processes
+    /// that use the file notice. At every moment, one of the two is there.
     async fn replace(
         &self,
         copy: copy::Copy,
         suffix: &str,
-        unchanged_since: Option<[u8; 4]>,
+        is_expected: impl Fn(&File) -> bool,
     ) -> Result<Option<PathBuf>, StoreError> {
         let started = Instant::now();
         let mut can_roll_back = true;
@@ -197,9 +208,7 @@ impl Sqlite {
             // Or its end would release the lock on the file.
             self.close();
             if let Some(lock) = restore::Lock::on(&self.file)? {
-                if unchanged_since
-                    .is_some_and(|since| moving::changes(&lock.file).ok() != Some(since))
-                {
+                if !is_expected(&lock.file) {
                     return Err(StoreError::ChangedMeanwhile);
                 }
                 if !can_roll_back || !restore::has_journal(&self.file) {

@@ -48,7 +48,7 @@ impl Draft {
 }
 
 /// Returns how often a file was changed.
-pub(super) fn changes(file: &File) -> std::io::Result<[u8; 4]> {
+fn changes(file: &File) -> std::io::Result<[u8; 4]> {
     let mut changes = [0; 4];
     file.read_exact_at(&mut changes, CHANGES_AT)?;
     Ok(changes)
@@ -105,7 +105,8 @@ impl Sqlite {
         // Between the end of this lock and the next one, somebody could write.
         let found = changes(&locked.file).map_err(|error| StoreError::file(&self.file, error))?;
         drop(locked);
-        self.replace(copy, MOVED_SUFFIX, Some(found)).await.map(drop)
+        let is_expected = |file: &File| changes(file).is_ok_and(|changes| changes == found);
+        self.replace(copy, MOVED_SUFFIX, is_expected).await.map(drop)
     }
 }
 

@@ -341,6 +341,26 @@ fn what_could_not_be_restored_is_no_copy() {
     refused("it is empty");
 }
 
+/// Otherwise the store that the second one keeps is the first's, and the one before both is gone.
+#[test]
+fn of_two_restores_at_once_one_is_refused() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let backup = folder.path().join("copy.db");
+    block_on(store.back_up(&backup)).unwrap();
+    put(&store, "b", "2").unwrap();
+    let replaced = folder.path().join("data/toolshed.db-replaced");
+    let another = async |_: &Transaction<'_>| {
+        fs::rename(file(&store), &replaced).unwrap();
+        fs::copy(&backup, file(&store)).unwrap();
+        Ok(())
+    };
+    let refused = block_on(store.restore(&backup, &[FACTS], another)).unwrap_err();
+    assert!(refused.to_string().contains("at the same moment"), "{refused}");
+    assert_eq!(names(&store_at(&replaced)).unwrap().len(), 2);
+    assert_eq!(names(&store).unwrap().len(), 1);
+}
+
 #[test]
 fn leftovers_of_killed_backups_are_removed_by_the_next() {
     let (folder, store) = store();
