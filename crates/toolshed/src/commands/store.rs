@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
+use atomic_file::FileIdentity;
 use site::storage::{
     DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, StoreError,
     Trust,
@@ -28,6 +29,12 @@ pub(crate) fn run(
             [to] => (store.clone(), at(to, &store)?),
             _ => return Err(Failure::wrong("Name the place to move the store to.")),
         };
+        if is_same(&from, &to) {
+            let place = place_of(&to);
+            return Err(Failure::refused(format!(
+                "Nothing was moved: the store is in {place} already."
+            )));
+        }
         return move_store(&from, &to, &configuration.settings);
     }
     let place = place_of(&store);
@@ -59,7 +66,8 @@ fn check(store: &Store, place: &str) -> Result<(), Failure> {
 
 /// Returns the store in a file or at a URL.
 fn at(place: &str, like: &Store) -> Result<Store, Failure> {
-    if ["postgres://", "postgresql://"].iter().any(|scheme| place.starts_with(scheme)) {
+    // A mistyped scheme is no folder to move the store into.
+    if place.contains("://") || place.starts_with("postgres:") || place.starts_with("postgresql:") {
         let url = place.parse::<DatabaseUrl>();
         let mut url = url.map_err(|error| Failure::wrong(format!("{error}.")))?;
         // Arguments can be seen by other accounts of the machine, the environment cannot.
@@ -69,6 +77,12 @@ fn at(place: &str, like: &Store) -> Result<Store, Failure> {
         return Ok(Store::in_postgres(&url, like.schema()));
     }
     Ok(Store::in_file(place, Trust::of_command(), like.schema()))
+}
+
+/// Whether two stores are one file. Of two URLs, nobody can tell.
+fn is_same(one: &Store, other: &Store) -> bool {
+    let identity = |store: &Store| store.file().and_then(FileIdentity::of);
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// Where a store is, as it is shown: a URL has a password in it.

@@ -235,6 +235,18 @@ fn a_site_moves_to_a_database_and_back_with_its_sessions() {
     let (code, text) = installation.run(&["store", "move", &without_it], &[]);
     assert!(code == 1 && text.contains("password"), "{text}");
     let secret = [("PGPASSWORD", postgres_fixture::PASSWORD)];
+    // A mistake is not a folder with that name.
+    for (place, why) in [
+        (
+            &*url.replace("postgres:", "postgress:"),
+            "the scheme in the URL of the database is wrong",
+        ),
+        (&*url.replace("://", ":/"), "the scheme in the URL of the database is wrong"),
+        ("./data/toolshed.db", "the store is in ./data/toolshed.db already"),
+    ] {
+        let (code, text) = installation.run(&["store", "move", place], &secret);
+        assert!(code != 0 && text.contains(why) && !text.contains("remove"), "{place}: {text}");
+    }
     let (code, text) = installation.run(&["store", "move", &without_it], &secret);
     let moved =
         between(&text, "Moved ", " rows in 7 tables from HOME/data/toolshed.db to PostgreSQL");
