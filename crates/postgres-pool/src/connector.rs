@@ -84,7 +84,7 @@ impl Connector {
     /// Asks the server at `endpoint` to cancel the statement that the connection of this token is executing.
     async fn cancel(&self, endpoint: &Endpoint, token: CancelToken) -> Result<(), String> {
         let handshake = self.handshake(endpoint).map_err(|error| error.to_string())?;
-        let stream = endpoint.open_stream().await.map_err(|error| error.to_string())?;
+        let stream = endpoint.open_stream(None).await.map_err(|error| error.to_string())?;
         token.cancel_query_raw(stream, handshake).await.map_err(|error| with_causes(&error))
     }
 
@@ -122,9 +122,8 @@ impl Connector {
             Some(_) => SslMode::Require,
             None => SslMode::Disable,
         });
-        let stream = endpoint.open_stream().await.map_err(|error| PoolError::Unreachable {
-            address: endpoint.to_string(),
-            problem: error.to_string(),
+        let stream = endpoint.open_stream(self.settings.patience()).await.map_err(|error| {
+            PoolError::Unreachable { address: endpoint.to_string(), problem: error.to_string() }
         })?;
         let is_leaving = stream.is_leaving();
         let failed = |error: tokio_postgres::Error| self.failure(endpoint, &error);

@@ -18,8 +18,8 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Connects.
-    pub(crate) async fn open_stream(&self) -> io::Result<Wire> {
+    /// Connects. `patience`: how long the server may be silent after something was written.
+    pub(crate) async fn open_stream(&self, patience: Option<Duration>) -> io::Result<Wire> {
         let stream = match self {
             Endpoint::Socket(path) => Stream::connect(&Address::Unix(path.clone())).await?,
             Endpoint::Tcp { address, .. } => {
@@ -28,7 +28,7 @@ impl Endpoint {
                 stream
             }
         };
-        Ok(Wire::new(stream))
+        Ok(Wire::new(stream, patience))
     }
 }
 

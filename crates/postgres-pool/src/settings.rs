@@ -41,6 +41,9 @@ pub struct Settings {
     pub idle_in_transaction_timeout: Duration,
 }
 
+/// How much longer than for its slowest statement a server may be silent.
+const SILENCE: Duration = Duration::from_secs(5);
+
 impl Settings {
     /// Reads a URL and takes the defaults for all else:
     /// `postgres://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]…]/DATABASE[?NAME=VALUE[&NAME=VALUE…]]`.
@@ -85,6 +88,14 @@ impl Settings {
         if self.target.login.get_password().is_none_or(<[u8]>::is_empty) {
             self.target.login.password(password);
         }
+    }
+
+    /// Returns how long a server may be silent while a response is awaited: longer than it takes to end a statement by
+    /// itself, unless the URL says how long that is.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let options = self.target.login.get_options().unwrap_or_default();
+        let is_known = !self.statement_timeout.is_zero() && !options.contains("statement_timeout");
+        is_known.then(|| self.statement_timeout + SILENCE)
     }
 
     /// Returns the options that PostgreSQL gets at the start of a connection.

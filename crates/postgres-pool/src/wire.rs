@@ -1,15 +1,19 @@
-//! A stream to PostgreSQL that is closed when the server has closed it, too.
+//! A stream to PostgreSQL that is closed when the server has closed it, too, and that does not wait for ever for a server
+//! that is silent.
 //!
 //! tokio-postgres closes a connection as soon as it has said so. The server still counts it then, and may refuse the
 //! next one; only when its process has ended does the stream end.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use event_loop::net::Stream;
+use event_loop::time::{Sleep, sleep};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose shutdown waits for the server's.
@@ -17,11 +21,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct Wire {
     stream: Stream,
     is_leaving: Arc<AtomicBool>,
+    /// How long the server may be silent after something was written; `None` for as long as it likes.
+    patience: Option<Duration>,
+    /// Runs since the first write after the last read.
+    silence: Option<Sleep>,
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Wire { stream, is_leaving: Arc::default() }
+    pub(crate) fn new(stream: Stream, patience: Option<Duration>) -> Self {
+        Wire { stream, is_leaving: Arc::default(), patience, silence: None }
     }
 
     /// Returns what becomes true when everything has been written, and only the server's end is awaited.
@@ -36,7 +44,16 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence {
+            ready!(Pin::new(silence).poll(context));
+            self.silence = None;
+            let what = "PostgreSQL has not responded in time";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        }
+        read
     }
 }
 
@@ -46,7 +63,15 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let (Poll::Ready(Ok(1..)), None, Some(patience)) =
+            (&written, &self.silence, self.patience)
+        {
+            // The task that writes is the one that reads, so the timer wakes it.
+            let silence = self.silence.insert(sleep(patience));
+            let _ = Pin::new(silence).poll(context);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

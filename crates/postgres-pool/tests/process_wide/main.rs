@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     ("a_restarted_server", pooling::a_restarted_server, Ending::Success),
     ("a_server_restarted_under_load", pooling::a_server_restarted_under_load, Ending::Success),
     ("a_terminated_connection", pooling::a_terminated_connection, Ending::Success),
+    ("a_server_that_is_stopped", pooling::a_server_that_is_stopped, Ending::Success),
     ("slow_statements_end", statements::slow_statements_end, Ending::Success),
     (
         "dropped_statements_are_cancelled",

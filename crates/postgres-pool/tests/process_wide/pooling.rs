@@ -232,3 +232,31 @@ pub(crate) fn a_terminated_connection() {
         assert_ne!(process_of(&connection).await, process);
     });
 }
+
+/// The kernel of such a server goes on acknowledging, and it cannot end a slow statement itself.
+pub(crate) fn a_server_that_is_stopped() {
+    let server = Server::start();
+    let signal = |signal: &str, process: &str| {
+        let sent = std::process::Command::new("kill").args([signal, process]).status();
+        assert!(sent.unwrap().success());
+    };
+    run(async {
+        let pool = pool_with(&server.url(), |settings| {
+            settings.statement_timeout = milliseconds(500);
+        });
+        let connection = pool.connection().await.unwrap();
+        let process = process_of(&connection).await;
+        // One that has nothing to say is waited for.
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(process_of(&connection).await, process);
+        signal("-STOP", &process);
+        let started = Instant::now();
+        let error = connection.query("SELECT 1", &[]).await.unwrap_err();
+        assert!(error.is_closed(), "{error:?}");
+        assert!(started.elapsed() >= milliseconds(5500), "{:?}", started.elapsed());
+        signal("-CONT", &process);
+        drop(connection);
+        let connection = pool.connection().await.unwrap();
+        assert_ne!(process_of(&connection).await, process);
+    });
+}
