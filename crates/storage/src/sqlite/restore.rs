@@ -87,11 +87,21 @@ pub(super) fn examine(copy: &Copy, backup: &Path, known: &[Schema]) -> Result<()
         checked => checked?,
     }
     match is_store(copy, known) {
+        Ok(true) if has_code(copy)? => {
+            refused("it has triggers or views, which no migration has made")
+        }
         Ok(true) => Ok(()),
         Ok(false) => refused("it is not a copy of a store"),
         Err(StoreError::Busy) => Err(StoreError::Busy),
         Err(error) => refused(&error.to_string()),
     }
+}
+
+/// Returns whether there is something in a copy that runs statements of its own when its tables are used.
+fn has_code(copy: &Copy) -> Result<bool, StoreError> {
+    let connection = Connection::open(copy.path()).map_err(broken)?;
+    let look = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type IN ('trigger', 'view'))";
+    connection.query_row(look, [], |row| row.get(0)).map_err(broken)
 }
 
 /// Returns whether a copy is one of a store, and of one in use; an error says why it is not.

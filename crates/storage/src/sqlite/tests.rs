@@ -341,6 +341,23 @@ fn what_could_not_be_restored_is_no_copy() {
     refused("it is empty");
 }
 
+/// A trigger could bring back what a restore removes.
+#[test]
+fn a_backup_with_statements_of_its_own_is_refused() {
+    let (folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let backup = folder.path().join("copy.db");
+    for code in [
+        "CREATE TRIGGER again AFTER DELETE ON facts BEGIN INSERT INTO facts VALUES (old.name, old.value); END",
+        "CREATE VIEW more AS SELECT * FROM facts",
+    ] {
+        block_on(store.back_up(&backup)).unwrap();
+        Connection::open(&backup).unwrap().execute_batch(code).unwrap();
+        let refused = block_on(store.restore(&backup, &[FACTS], async |_| Ok(()))).unwrap_err();
+        assert!(refused.to_string().contains("triggers or views"), "{refused}");
+    }
+}
+
 /// Otherwise the store that the second one keeps is the first's, and the one before both is gone.
 #[test]
 fn of_two_restores_at_once_one_is_refused() {
