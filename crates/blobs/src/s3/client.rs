@@ -222,11 +222,16 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Reads the whole body as text.
+    /// Reads the whole body as text, which may take no longer than at the slowest pace that is allowed.
     pub(super) async fn text(mut self) -> Result<String, Failure> {
         let mut bytes = Vec::new();
+        let longest =
+            self.timeout + Duration::from_secs(MAX_TEXT_BYTES as u64 / MIN_BYTES_PER_SECOND);
+        let deadline = time::now() + longest;
         loop {
-            match time::timeout(self.timeout, self.body.frame()).await {
+            let left = deadline.saturating_duration_since(time::now()).min(self.timeout);
+            match time::timeout(left, self.body.frame()).await {
+                Err(_) if left < self.timeout => return Err(Failure::Silent(longest)),
                 Err(_) => return Err(Failure::Silent(self.timeout)),
                 Ok(None) => break,
                 Ok(Some(Err(error))) => return Err(Failure::Broken(problem_of(&error))),
