@@ -61,7 +61,10 @@ fn check(store: &Store, place: &str) -> Result<(), Failure> {
     event_loop::run(store.check())
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("{place} did not pass: {error}.")))?;
-    report::print(&format!("{place} is intact.\n"))
+    report::print(&match store.file() {
+        Some(_) => format!("{place} is intact.\n"),
+        None => format!("{place} responds. Whether its files are intact, pg_amcheck says.\n"),
+    })
 }
 
 /// Returns the store in a file or at a URL.
