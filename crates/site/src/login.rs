@@ -47,7 +47,6 @@ pub use crate::password::{BadHash, Password, ROUNDS};
 pub use crate::random::NoRandomness;
 pub use backups::{BACKUPS_FOLDER, restore};
 pub use cookies::CookiePath;
-pub use events::Origin;
 pub(crate) use gate::Gate;
 pub use gate::QUEUE_FOLDER;
 pub use settings::{GeneratedPassword, KEY_FILE, LoginSettings, STORE_FILE};

@@ -11,11 +11,16 @@ use std::time::Duration;
 
 use cookie::time::OffsetDateTime;
 use process::{Limits, compute};
-use storage::{REPLACED_SUFFIX, Schema, Store, StoreError, Transaction, Trust, private_folder_of};
+use storage::{
+    REPLACED_SUFFIX, Schema, Snapshot, Store, StoreError, Transaction, Trust, params,
+    private_folder_of,
+};
 
 use super::clock::{Seconds, now};
 use super::events::{self, Origin};
+use super::facts::{PASSWORD, set_fact};
 use super::hashing::Process;
+use super::second_factor::{KEY_FACT, STEP_FACT};
 use super::session;
 use super::settings::LoginSettings;
 
@@ -111,7 +116,8 @@ impl<'a> Backups<'a> {
         }
     }
 
-    /// Puts one in the place of the store.
+    /// Puts one in the place of the store. All browsers are logged out, and one logs in as before: nobody who knows the
+    /// password gets around a second factor by a backup from the time before it.
     ///
     /// # Errors
     ///
@@ -122,7 +128,14 @@ impl<'a> Backups<'a> {
         known: &[Schema],
         origin: &Origin,
     ) -> Result<(), String> {
-        let restored = async || restore(self.store, &backup.path, known, origin).await.map(drop);
+        let restored = async || {
+            let kept = self.store.read(Credentials::read).await?;
+            let change = async |store: &Transaction<'_>| {
+                kept.write(store).await?;
+                log_out_everywhere(store, origin).await
+            };
+            self.store.restore(&backup.path, known, change).await.map(drop)
+        };
         match self.process {
             Process::OfThisRequest => restored().await.map_err(|error| error.to_string()),
             Process::Shared => in_child(restored).await,
@@ -130,8 +143,8 @@ impl<'a> Backups<'a> {
     }
 }
 
-/// Puts a backup in the place of the store, as [`Store::restore`] does. All browsers are logged out: a session that was
-/// ended after the backup had been made stays ended.
+/// Puts a backup in the place of the store, as [`Store::restore`] does, for a command: password and second factor are
+/// those of the backup. All browsers are logged out: a session that was ended after the backup had been made stays ended.
 ///
 /// # Errors
 ///
@@ -140,13 +153,45 @@ pub async fn restore(
     store: &Store,
     backup: &Path,
     known: &[Schema],
-    origin: &Origin,
 ) -> Result<Option<PathBuf>, StoreError> {
-    let change = async |store: &Transaction<'_>| {
-        session::end_all(store).await?;
-        events::record(store, now(), events::RESTORED, origin).await
-    };
+    let change =
+        async |store: &Transaction<'_>| log_out_everywhere(store, &Origin::default()).await;
     store.restore(backup, known, change).await
+}
+
+async fn log_out_everywhere(store: &Transaction<'_>, origin: &Origin) -> Result<(), StoreError> {
+    session::end_all(store).await?;
+    events::record(store, now(), events::RESTORED, origin).await
+}
+
+/// What one logs in with, as far as the store keeps it.
+struct Credentials {
+    facts: Vec<(String, String)>,
+    recovery_codes: Vec<Vec<u8>>,
+}
+
+impl Credentials {
+    async fn read(store: &Snapshot<'_>) -> Result<Credentials, StoreError> {
+        let facts = "SELECT name, value FROM facts WHERE name IN ($1, $2, $3)";
+        Ok(Credentials {
+            facts: store.query(facts, params![PASSWORD, KEY_FACT, STEP_FACT]).await?,
+            recovery_codes: store.query("SELECT hash FROM recovery_codes", &[]).await?,
+        })
+    }
+
+    /// Takes the place of those in another store.
+    async fn write(&self, store: &Transaction<'_>) -> Result<(), StoreError> {
+        for name in [PASSWORD, KEY_FACT, STEP_FACT] {
+            let kept = self.facts.iter().find(|(kept, _)| kept == name);
+            set_fact(store, name, kept.map(|(_, value)| value.as_str())).await?;
+        }
+        store.execute("DELETE FROM recovery_codes", &[]).await?;
+        for hash in &self.recovery_codes {
+            let add = "INSERT INTO recovery_codes (hash) VALUES ($1)";
+            store.execute(add, params![hash]).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Does something with the store in a child process.

@@ -25,16 +25,11 @@ pub(crate) const RESTORED: &str = "Backup restored";
 
 /// Where a request comes from, in words for its owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// For example `Firefox on Linux`; empty if unknown.
     pub(crate) browser: String,
     /// Empty if unknown.
     pub(crate) address: String,
-}
-
-impl Origin {
-    /// A command at the terminal.
-    pub const TERMINAL: Origin = Origin { browser: String::new(), address: String::new() };
 }
 
 /// An event, as recorded.

@@ -16,11 +16,11 @@ use super::facts::{fact, set_fact};
 use super::secrets::Secrets;
 use crate::random::{NoRandomness, random};
 
-const KEY_FACT: &str = "totp_key";
+pub(super) const KEY_FACT: &str = "totp_key";
 /// The prefix of an encrypted key; a key without it is base32.
 const SEALED: &str = "sealed:";
 /// The last step whose code was used.
-const STEP_FACT: &str = "totp_step";
+pub(super) const STEP_FACT: &str = "totp_step";
 
 /// Bytes of a key: as long as the digest, as RFC 4226 §4 recommends.
 const KEY_BYTES: usize = 20;

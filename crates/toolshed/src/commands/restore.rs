@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use site::LoginSettings;
-use site::login::Origin;
 use site::storage::Trust;
 
 use super::{store, valid_settings};
@@ -16,7 +15,7 @@ pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failu
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let known = store::schemas(&store);
-    let replaced = event_loop::run(site::login::restore(&store, backup, &known, &Origin::TERMINAL))
+    let replaced = event_loop::run(site::login::restore(&store, backup, &known))
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("Nothing was restored: {error}.")))?;
     let place = store.file().unwrap_or(Path::new("the store")).display();

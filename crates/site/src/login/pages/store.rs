@@ -78,8 +78,7 @@ const DONE: &[(&str, &str)] = &[
     (events::BACKUP_DELETED, "The backup has been deleted."),
     (
         events::RESTORED,
-        "The backup has been restored, and all other browsers have been logged out. The password is again what it was \
-         then.",
+        "The backup has been restored, and all other browsers have been logged out.",
     ),
 ];
 
@@ -127,6 +126,11 @@ pub(super) async fn change(
     let action = request.field("action");
     if !is_owner_present(&request).await? {
         return refused("Wrong password.").await;
+    }
+    // While the password was checked, another request may have restored a store in which this session has ended.
+    let head = &request.head;
+    if request.gate.recognize(&head.headers, &head.extensions).await?.session().is_none() {
+        return Ok(request.ask_to_log_in());
     }
     let (backups, store, client) =
         (backups(&request), &request.gate.store, client_of(&request).await?);
@@ -177,7 +181,6 @@ pub(super) async fn change(
             }
             tracing::info!("The owner restored a backup.");
             let mut response = changed_on(&request, STORE_PAGE, BACKUPS);
-            // The store may have another password now.
             let proof = proof(&request).await?;
             let browser = request.client(request.gate.secrets().await?, &proof);
             start_session(&request, &browser, &proof, response.headers_mut()).await?;

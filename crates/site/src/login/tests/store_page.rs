@@ -60,19 +60,19 @@ fn a_backup_is_made_downloaded_restored_and_deleted() {
         browser.post("/account/store", &form(&page, "restore", name, "another long one"));
     assert_eq!(location(&restored), "/account/store?done#backups", "{}", restored.text());
     let page = browser.get("/account/store?done");
-    assert!(page.text().contains("The password is again what it was"), "{}", page.text());
+    assert!(page.text().contains("The backup has been restored"), "{}", page.text());
     assert!(!other.is_owner());
     let sessions: i64 = site.find("SELECT count(*) FROM sessions");
     assert_eq!(sessions, 1, "the backup's own session did not come back");
     let mut fresh = Browser { address: "198.51.100.8", ..Browser::new(&site.router) };
-    assert_eq!(fresh.log_in("another long one").status, 401);
-    assert_eq!(fresh.log_in(PASSWORD).status, 303);
+    assert_eq!(fresh.log_in(PASSWORD).status, 401, "the password is still the new one");
+    assert_eq!(fresh.log_in("another long one").status, 303);
 
     // Undone.
     let undo = "toolshed.db-replaced";
     assert!(page.text().contains("The store before the last restore"));
     assert_eq!(listed(&page).len(), 2);
-    let undone = browser.post("/account/store", &form(&page, "restore", undo, PASSWORD));
+    let undone = browser.post("/account/store", &form(&page, "restore", undo, "another long one"));
     assert_eq!(undone.status, 303, "{}", undone.text());
     let page = browser.get("/account/store");
     let deleted = browser.post("/account/store", &form(&page, "delete", name, "another long one"));
@@ -82,6 +82,32 @@ fn a_backup_is_made_downloaded_restored_and_deleted() {
         let account = browser.get("/account");
         assert!(account.text().contains(event), "{event}: {}", account.text());
     }
+}
+
+/// A password that somebody has found out is not enough to get around the second factor.
+#[test]
+fn a_backup_from_before_the_second_factor_does_not_turn_it_off() {
+    let site = set_up_site();
+    if !is_in_a_file(&site) {
+        return;
+    }
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let page = browser.get("/account/store");
+    assert_eq!(browser.post("/account/store", &form(&page, "make", "", PASSWORD)).status, 303);
+    let factor =
+        "INSERT INTO facts (name, value) VALUES ('totp_key', 'sealed:x'), ('totp_step', '7')";
+    site.execute(factor, &[]);
+    site.execute("INSERT INTO recovery_codes (hash) VALUES ($1)", params![[7]]);
+    let page = browser.get("/account/store");
+    let name = listed(&page).remove(0);
+    let restored = browser.post("/account/store", &form(&page, "restore", &name, PASSWORD));
+    assert_eq!(restored.status, 303, "{}", restored.text());
+    assert_eq!(fact_of(&site, "totp_key").as_deref(), Some("sealed:x"));
+    assert_eq!(fact_of(&site, "totp_step").as_deref(), Some("7"));
+    assert_eq!(site.find::<i64>("SELECT count(*) FROM recovery_codes"), 1);
+    let mut fresh = Browser { address: "198.51.100.8", ..Browser::new(&site.router) };
+    assert_eq!(fresh.log_in(PASSWORD).status, 401);
 }
 
 #[test]
