@@ -60,7 +60,8 @@ pub enum BlobError {
     },
     /// The blob or part has more than this many bytes, the most that the store takes. Nothing was stored.
     TooLarge(u64),
-    /// There is no such upload of this blob: it was finished and the blob deleted, cancelled, or not finished within a day.
+    /// There is no such upload of this blob: it was cancelled, or not finished within a day, or it was finished and the
+    /// blob deleted.
     NoUpload(Key),
     /// An upload cannot be finished yet.
     Incomplete {

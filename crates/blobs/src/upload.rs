@@ -1,4 +1,5 @@
-//! Uploads in parts, which any process that uses the store can continue: begun by one, sent to several, finished by another.
+//! Uploads in parts, which any process that uses the store can continue: begun by one, sent to several, finished by
+//! another.
 
 use std::error::Error;
 use std::fmt;
@@ -96,7 +97,8 @@ impl Blobs {
     /// # Errors
     ///
     /// [`BlobError::NoUpload`]; [`BlobError::TooLarge`] if `content` has more than [`PART_BYTES`] or there are too many
-    /// parts; [`BlobError::Incomplete`] if it is empty; [`BlobError::Source`] if it ends in an error; any other from the store. The part is as before then.
+    /// parts; [`BlobError::Incomplete`] if it is empty; [`BlobError::Source`] if it ends in an error; any other from
+    /// the store. The part is as before then.
     pub async fn put_part<B>(
         &self,
         key: &Key,
@@ -123,8 +125,8 @@ impl Blobs {
         }
     }
 
-    /// Makes the parts a blob of `length` bytes, 1 or more, in place of one that has this key. An upload that is finished already
-    /// may be finished again, by a client that has not heard of it, as long as the blob is there.
+    /// Makes the parts a blob of `length` bytes, 1 or more, in place of one that has this key. An upload that is finished
+    /// already may be finished again, by a client that has not heard of it, as long as the blob is there.
     ///
     /// # Errors
     ///

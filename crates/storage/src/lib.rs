@@ -281,7 +281,7 @@ impl Store {
     }
 
     /// Checks that the store is intact, by reading all of it. A file is copied for that, so that others can go on writing
-    /// meanwhile: it needs room for a second one beside it.
+    /// meanwhile: it needs room for a second one beside it. PostgreSQL is only asked for a sign of life.
     ///
     /// # Errors
     ///
