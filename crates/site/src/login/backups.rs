@@ -77,15 +77,19 @@ impl<'a> Backups<'a> {
     ///
     /// # Errors
     ///
-    /// If the folder cannot be read.
-    pub(super) fn list(&self) -> io::Result<Vec<Backup>> {
+    /// Why the folder cannot be read, and what to do: a sentence without a period.
+    pub(super) fn list(&self) -> Result<Vec<Backup>, String> {
+        let unreadable = |error: io::Error| {
+            let folder = self.folder.display();
+            format!("{folder} cannot be read: {error}; it has to be a folder of the site's account")
+        };
         let mut found = Vec::new();
         match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(unreadable(error)),
             Ok(entries) => {
                 for entry in entries {
-                    let path = entry?.path();
+                    let path = entry.map_err(unreadable)?.path();
                     found.extend(backup_at(path, false).filter(|it| it.name.ends_with(SUFFIX)));
                 }
             }

@@ -48,11 +48,15 @@ async fn show(
     let (store, now) = (&request.gate.store, now());
     let statistics = store.statistics(known).await?;
     let events = store.read(async |store| events::list(store).await).await?;
-    let done = done(request, events.first(), now, DONE).filter(|_| failure.is_none());
-    let backups = match store.file() {
-        Some(_) => backups(request).list().map_err(unreadable)?,
-        None => Vec::new(),
+    let listed = match store.file() {
+        Some(_) => backups(request).list(),
+        None => Ok(Vec::new()),
     };
+    let (backups, failure) = match listed {
+        Ok(backups) => (backups, failure),
+        Err(why) => (Vec::new(), failure.or(Some(format!("{why}.")))),
+    };
+    let done = done(request, events.first(), now, DONE).filter(|_| failure.is_none());
     let backups: Vec<_> = backups.iter().map(|backup| backup_row(backup, now)).collect();
     let mut response = request.page.show(
         "store.html",
@@ -155,7 +159,10 @@ pub(super) async fn change(
         return Ok(changed_on(&request, STORE_PAGE, BACKUPS));
     }
     let chosen = request.field("backup");
-    let listed = backups.list().map_err(unreadable)?;
+    let listed = match backups.list() {
+        Ok(listed) => listed,
+        Err(why) => return refused(&format!("{why}.")).await,
+    };
     let Some(backup) = listed.iter().find(|backup| backup.name == chosen) else {
         return refused("Choose a backup that is there.").await;
     };
@@ -202,5 +209,5 @@ fn download(backup: &Backup) -> Result<Response, HttpError> {
 
 fn unreadable(error: std::io::Error) -> HttpError {
     HttpError::new(StatusCode::SERVICE_UNAVAILABLE)
-        .cause(format!("the backups cannot be read: {error}"))
+        .cause(format!("the backup cannot be read: {error}"))
 }
