@@ -61,6 +61,13 @@ pub enum StoreError {
     },
     /// The file that a copy was to replace is something else.
     NotACopy(PathBuf),
+    /// A copy cannot be written where it was wanted.
+    Target {
+        /// Which folder.
+        folder: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// A file cannot take the place of the store.
     NotRestorable {
         /// Which.
@@ -76,6 +83,12 @@ pub enum StoreError {
     NothingToMove,
     /// Something is already where a store was to be moved.
     NotEmpty,
+    /// Another program has made the table of migrations.
+    ForeignTable,
+    /// The account of the database server lacks a right; what it may not do.
+    MissingRight(String),
+    /// The database server only reads.
+    ReadOnly,
     /// Tables that no part of the program knows, and that would be left behind.
     UnknownTables(Vec<String>),
     /// A table cannot be moved as it is.
@@ -272,8 +285,13 @@ impl fmt::Display for StoreError {
                 "{} already exists and is not a copy of a store; choose another name",
                 file.display()
             ),
+            StoreError::Target { folder, error } => write!(
+                formatter,
+                "the folder {} cannot be used: {error}; name one that exists and that this account can write to",
+                folder.display()
+            ),
             StoreError::NotRestorable { file, why } => {
-                write!(formatter, "{} cannot be restored: {why}", file.display())
+                write!(formatter, "{}: {why}", file.display())
             }
             StoreError::Moved => formatter.write_str(
                 "the store has moved to another place with `toolshed store move`; set database to that place (or \
@@ -286,6 +304,16 @@ impl fmt::Display for StoreError {
             StoreError::NothingToMove => formatter.write_str("there is no store yet, so nothing to move"),
             StoreError::NotEmpty => formatter.write_str(
                 "there is a store already where this one was to be moved; remove that one first, if nobody needs it",
+            ),
+            StoreError::ForeignTable => formatter.write_str(
+                "where the store is, another program has made a table named migrations; give the site a database of its own",
+            ),
+            StoreError::MissingRight(what) => {
+                write!(formatter, "the user in the URL may not {what}{OWNER}")
+            }
+            StoreError::ReadOnly => formatter.write_str(
+                "the database server only reads (it is a standby, or default_transaction_read_only is on); name the one \
+                 that also writes",
             ),
             StoreError::UnknownTables(names) => write!(
                 formatter,
@@ -382,9 +410,7 @@ impl fmt::Display for SqlError {
                     let (message, code) = (error.message(), error.code().code());
                     write!(formatter, "PostgreSQL: {message} (SQLSTATE {code})")?;
                     match *error.code() == SqlState::INSUFFICIENT_PRIVILEGE {
-                        true => formatter.write_str(
-                            "; the user in the URL has to own the database and its tables",
-                        ),
+                        true => formatter.write_str(OWNER),
                         false => Ok(()),
                     }
                 }
@@ -417,6 +443,9 @@ impl From<SqlError> for StoreError {
         StoreError::Sql(error)
     }
 }
+
+/// What to do about a missing right.
+const OWNER: &str = "; the user in the URL has to own the database and its tables";
 
 /// Returns what to do, where the system's message does not say it.
 fn cure_of(error: &io::Error) -> &'static str {

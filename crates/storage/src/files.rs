@@ -76,8 +76,8 @@ pub fn close_folder_of(file: &Path, trust: Trust) -> Result<(), StoreError> {
         }
         Ok(Access::Tightened) => tracing::warn!(
             folder = %folder.display(),
-            "Data folder was writable by other accounts; permissions tightened. If you don't trust them, delete \
-             secret.key and set the password again."
+            "Folder was writable by other accounts; permissions tightened. If you don't trust them, do not restore a \
+             backup from it, delete a secret.key in it, and set the password again."
         ),
         Ok(Access::Open(mode)) => {
             return Err(StoreError::Exposed { folder: folder.to_owned(), mode });
@@ -101,6 +101,22 @@ pub(crate) fn refuse_foreign(file: &Path) -> Result<(), StoreError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses to write a file into a folder that is missing or closed to this account.
+///
+/// # Errors
+///
+/// [`StoreError::Target`].
+pub(crate) fn refuse_unwritable(file: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(file);
+    let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let refused = |error: io::Error| StoreError::Target { folder: folder.to_owned(), error };
+    let is_folder = fs::metadata(folder).map_err(refused)?.is_dir();
+    if !is_folder {
+        return Err(refused(io::ErrorKind::NotADirectory.into()));
+    }
+    rustix::fs::access(folder, needed).map_err(|error| refused(error.into()))
 }
 
 /// Refuses to write a file where another account could replace it.

@@ -37,7 +37,7 @@
 //!
 //! `sqlite.rs` is the engine; `transaction.rs` what closures work with, on a connection of the engine (`session.rs`);
 //! `value.rs` and `row.rs` what goes into statements and comes out; `migrations.rs` the tables; `statistics.rs` how much
-//! there is; `moving.rs` how it gets to another engine; `error.rs` what can go wrong; `files.rs` who may read and create
+//! there is; `obstacles.rs` why it would not work; `moving.rs` how it gets to another engine; `error.rs` what can go wrong; `files.rs` who may read and create
 //! files in the data folder; `time.rs` the clock; `id.rs` ids; `wake_ups.rs` wakes other processes.
 
 #![forbid(unsafe_code)]
@@ -51,6 +51,7 @@ mod files;
 mod id;
 mod migrations;
 mod moving;
+mod obstacles;
 mod pauses;
 mod postgres;
 mod row;
@@ -219,6 +220,23 @@ impl Store {
             Engine::Postgres(engine) => {
                 let looked = event_loop::run(engine.look(look));
                 looked.map_err(StoreError::no_loop)?.map(Some)
+            }
+        }
+    }
+
+    /// Finds out why transactions of a program with these schemas would fail, without changing anything: the store has moved
+    /// or is a newer program's; on a database server, a right is missing. Waits for locks, so only use it where no loop runs.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as [`Store::read`] and [`Store::write`] would say it. What only shows when it is used (a full disk,
+    /// damage to some page) is not found.
+    pub fn find_obstacle(&self, known: &[Schema]) -> Result<(), StoreError> {
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.find_obstacle(known),
+            Engine::Postgres(engine) => {
+                let looked = engine.look(async |store| obstacles::look(store, known).await);
+                event_loop::run(looked).map_err(StoreError::no_loop)?
             }
         }
     }

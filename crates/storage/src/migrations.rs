@@ -131,7 +131,7 @@ impl Schema {
     /// Counts the rows by which it is recognized.
     pub(crate) async fn rows(&self, store: &Snapshot<'_>) -> Result<i64, StoreError> {
         let count = "SELECT count(*) FROM migrations WHERE schema IN ($1, $2, $3)";
-        store.query_one(count, params![self.name, MOVED, UNFINISHED]).await
+        store.query_one(count, params![self.name, MOVED, UNFINISHED]).await.map_err(foreign)
     }
 
     /// Applies those that are missing. In a store from the time before the table of migrations, the first `earlier`
@@ -189,7 +189,8 @@ impl Schema {
                      ORDER BY number",
                 params![self.name, MOVED, UNFINISHED],
             )
-            .await?;
+            .await
+            .map_err(foreign)?;
         let mut applied = Vec::new();
         for (schema, checksum, oldest) in rows {
             refuse_mark(&schema)?;
@@ -220,8 +221,21 @@ impl Schema {
 /// [`StoreError::Moved`] and [`StoreError::Unfinished`].
 pub(crate) async fn refuse_moved(store: &Snapshot<'_>) -> Result<(), StoreError> {
     let marks = "SELECT schema FROM migrations WHERE schema IN ($1, $2)";
-    let marks: Vec<String> = store.query(marks, params![MOVED, UNFINISHED]).await?;
+    let marks: Vec<String> =
+        store.query(marks, params![MOVED, UNFINISHED]).await.map_err(foreign)?;
     marks.iter().try_for_each(|mark| refuse_mark(mark))
+}
+
+/// Returns the names of the schemas that a store has, and the marks on it.
+pub(crate) async fn names(store: &Snapshot<'_>) -> Result<Vec<String>, StoreError> {
+    let names = "SELECT schema FROM migrations WHERE number = 1";
+    store.query(names, &[]).await.map_err(foreign)
+}
+
+/// What an error of our own statements means: they do not fit a table that another program has made.
+fn foreign(error: StoreError) -> StoreError {
+    let is_foreign = error.is_mistake() && !error.is_about_tables();
+    if is_foreign { StoreError::ForeignTable } else { error }
 }
 
 fn refuse_mark(schema: &str) -> Result<(), StoreError> {

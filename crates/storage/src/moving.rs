@@ -93,8 +93,7 @@ async fn state(store: &Store) -> Result<State, StoreError> {
         if !store.has_table(migrations::TABLE_NAME).await? {
             return Ok(State::Empty);
         }
-        let schemas: Vec<String> =
-            store.query("SELECT schema FROM migrations WHERE number = 1", &[]).await?;
+        let schemas = migrations::names(store).await?;
         let has = |schema: &str| schemas.iter().any(|found| found == schema);
         Ok(match () {
             () if has(MOVED) => State::Moved,
@@ -108,8 +107,7 @@ async fn state(store: &Store) -> Result<State, StoreError> {
 
 /// Returns the schemas that are in a store, with all migrations applied.
 async fn bring_up_to_date(store: &Store, known: &[Schema]) -> Result<Vec<Schema>, StoreError> {
-    let names = "SELECT schema FROM migrations WHERE number = 1";
-    let names: Vec<String> = store.read_any(async |store| store.query(names, &[]).await).await?;
+    let names = store.read_any(migrations::names).await?;
     let present = known.iter().filter(|schema| names.iter().any(|name| name == schema.name));
     let present: Vec<Schema> = present.copied().collect();
     for &schema in &present {

@@ -8,6 +8,8 @@
 //!   during `COMMIT`, it is found out whether that transaction was committed ([`Postgres::is_committed`]).
 //! - A future that is dropped (the visitor has left) closes its connection; the pool cancels the statement.
 
+pub(crate) mod rights;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -37,7 +37,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
-use crate::files::{Trust, private_folder_of, refuse_replaceable};
+use crate::files::{Trust, private_folder_of, refuse_replaceable, refuse_unwritable};
 use crate::migrations::{KnownSchemas, Schema};
 use crate::pauses::Pauses;
 use crate::session::refusal::{Refusal, refusal};
@@ -138,16 +138,27 @@ impl Sqlite {
         &self,
         look: impl AsyncFn(&Snapshot<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
+        self.look_at(|connection| {
+            at_once(look(&Snapshot::new(Session::Sqlite(connection)))).map_err(Refusal::Failed)
+        })
+    }
+
+    /// Fails as the first transaction of a program with these schemas would, as far as what is in the file is the reason.
+    pub(crate) fn find_obstacle(&self, known: &[Schema]) -> Result<(), StoreError> {
+        self.look_at(|connection| migrate::refuse_unknown(connection, known)).map(drop)
+    }
+
+    fn look_at<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, Refusal>,
+    ) -> Result<Option<T>, StoreError> {
         match std::fs::metadata(&self.file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::file(&self.file, error)),
             Ok(_) => {}
         }
-        let looked = open::look(&self.file).map_err(refusal);
-        let looked = looked.and_then(|connection| {
-            at_once(look(&Snapshot::new(Session::Sqlite(&connection)))).map_err(Refusal::Failed)
-        });
-        looked.map(Some).map_err(|refusal| match refusal {
+        let opened = open::look(&self.file).map_err(refusal);
+        opened.and_then(|connection| look(&connection)).map(Some).map_err(|refusal| match refusal {
             Refusal::Busy => StoreError::Busy,
             Refusal::Failed(error) => error.at(&self.file),
         })
@@ -160,6 +171,7 @@ impl Sqlite {
 
     /// Writes one consistent copy of the file to `target`.
     pub(crate) async fn back_up(&self, target: &Path) -> Result<(), StoreError> {
+        refuse_unwritable(target)?;
         refuse_replaceable(target)?;
         copy::refuse_other_files(target)?;
         self.copy().await?.put(target)
@@ -173,8 +185,8 @@ impl Sqlite {
         schema: Schema,
         change: impl AsyncFn(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<PathBuf>, StoreError> {
-        private_folder_of(&self.file, self.trust)?;
         restore::refuse_unsuitable(backup, &self.file)?;
+        private_folder_of(&self.file, self.trust)?;
         let before = FileIdentity::of(&self.file);
         copy::remove_unfinished(&self.file);
         let copy = copy::Copy::beside(&self.file)?;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::error::StoreError;
 use crate::migrations::{self, Schema};
-use crate::session::quoted;
+use crate::postgres::rights;
+use crate::session::{Dialect, quoted};
 use crate::tables::tables_of;
 use crate::transaction::Snapshot;
 
@@ -50,6 +51,8 @@ pub enum Rows {
     Exactly(u64),
     /// More than [`MAX_COUNTED`](Rows::MAX_COUNTED): counting on would take too long.
     Many,
+    /// The user of the database server may not read the table.
+    Hidden,
 }
 
 impl Rows {
@@ -62,6 +65,7 @@ impl fmt::Display for Rows {
         match self {
             Rows::Exactly(rows) => rows.fmt(formatter),
             Rows::Many => write!(formatter, "more than {}", Rows::MAX_COUNTED),
+            Rows::Hidden => formatter.write_str("not readable"),
         }
     }
 }
@@ -103,12 +107,23 @@ async fn count_all(
     store: &Snapshot<'_>,
     names: Vec<String>,
 ) -> Result<Vec<TableStatistics>, StoreError> {
+    let unreadable = unreadable_tables(store).await?;
     let mut tables = Vec::new();
     for name in names {
-        let rows = count(store, &name).await?;
+        let rows = match unreadable.contains(&name) {
+            true => Rows::Hidden,
+            false => count(store, &name).await?,
+        };
         tables.push(TableStatistics { name, rows });
     }
     Ok(tables)
+}
+
+async fn unreadable_tables(store: &Snapshot<'_>) -> Result<Vec<String>, StoreError> {
+    match store.dialect() {
+        Dialect::Sqlite => Ok(Vec::new()),
+        Dialect::Postgres => rights::tables_without(store, &["SELECT"]).await,
+    }
 }
 
 async fn count(store: &Snapshot<'_>, table: &str) -> Result<Rows, StoreError> {

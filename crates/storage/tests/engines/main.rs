@@ -4,6 +4,7 @@
 
 mod concurrency;
 mod moving;
+mod obstacles;
 mod outages;
 mod schemas;
 mod statements;

@@ -20,8 +20,9 @@ use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use site::blobs::{BlobError, BlobSettings, Blobs, Key, PutOptions};
 use site::login::KeyError;
+use site::storage::StoreError;
 
-use super::serve;
+use super::{serve, store::schemas};
 use crate::application;
 use crate::config::{self, CommandLine, Configuration, Location};
 use crate::installation::{
@@ -53,7 +54,7 @@ pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     password(&mut findings, &configuration, site.as_deref());
     data_folder(&mut findings, &configuration);
-    database(&mut findings, &configuration);
+    store(&mut findings, &configuration);
     secret_key(&mut findings, &configuration);
     blobs(&mut findings, &configuration);
     unfinished_copies(&mut findings, &configuration);
@@ -250,6 +251,11 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
             "cannot tell whether the set-up page has set a password, because there is no database",
             "See Database below.",
         ),
+        Err(error) if is_lasting(&error) => findings.note(
+            SUBJECT,
+            "cannot tell whether the set-up page has set a password, because the store cannot be used",
+            "See Store below.",
+        ),
         Err(error) => findings.note(
             SUBJECT,
             format!("cannot tell whether the set-up page has set a password: {error}"),
@@ -333,22 +339,29 @@ fn data_folder(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// The database server, if the store is on one.
-fn database(findings: &mut Findings, configuration: &Configuration) {
-    const SUBJECT: &str = "Database";
-    if configuration.settings.database.is_none() {
-        return;
-    }
+/// The store: whether the site could use it. A file that is used by others at the moment says nothing.
+fn store(findings: &mut Findings, configuration: &Configuration) {
     let store = application::login(&configuration.settings).store();
-    match event_loop::run(store.check()) {
-        Ok(Ok(())) => findings.ok(SUBJECT, "PostgreSQL responds"),
-        Ok(Err(error)) => findings.wrong(
-            SUBJECT,
-            format!("{error}"),
+    let subject = if store.file().is_some() { "Store" } else { "Database" };
+    match store.find_obstacle(&schemas(&store)) {
+        Ok(()) if store.file().is_none() => {
+            findings.ok(subject, "PostgreSQL responds, and the site may use it");
+        }
+        Ok(()) => {}
+        // What is wrong with the file itself is said under Data, and what a killed process has left under Login.
+        Err(error) if store.file().is_some() && !is_lasting(&error) => {}
+        Err(error) => findings.wrong(
+            subject,
+            error.to_string(),
             "Until then nobody can log in, and tools that store something do not work.",
         ),
-        Err(error) => findings.wrong(SUBJECT, format!("cannot be checked: {error}"), "Try again."),
     }
+}
+
+/// Whether an error concerns what is in a file, and stays until the owner does something.
+fn is_lasting(error: &StoreError) -> bool {
+    use StoreError::{Altered, Damaged, ForeignTable, Moved, Newer, Unfinished};
+    matches!(error, Damaged(_) | Newer { .. } | Altered { .. } | Moved | Unfinished | ForeignTable)
 }
 
 /// Whether this machine has the secret key of the others.

@@ -15,6 +15,8 @@ pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failu
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let known = store::schemas(&store);
+    // The sign that a moved store has left behind cannot be restored.
+    let was_in_use = store.file().is_some() && store.find_obstacle(&known).is_ok();
     let replaced = event_loop::run(site::login::restore(&store, backup, &known))
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("Nothing was restored: {error}.")))?;
@@ -25,10 +27,10 @@ pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failu
     );
     if let Some(replaced) = replaced {
         let replaced = replaced.display();
-        said += &format!(
-            "The one before is kept as {replaced}, until the next time.\n\
-             To undo this: toolshed restore {replaced}\n"
-        );
+        said += &format!("The one before is kept as {replaced}, until the next time.\n");
+        if was_in_use {
+            said += &format!("To undo this: toolshed restore {replaced}\n");
+        }
     }
     report::print(&said)
 }

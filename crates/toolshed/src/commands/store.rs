@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use atomic_file::FileIdentity;
 use site::storage::{
-    DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, StoreError,
-    Trust,
+    DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, Trust,
 };
 use site::{LoginSettings, size};
 
@@ -104,10 +103,7 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
     };
     let moved = event_loop::run(from.move_to(to, &schemas(from), progress))
         .map_err(Failure::refused)?
-        .map_err(|error| match error {
-            StoreError::NotEmpty | StoreError::Moved => Failure::refused(format!("{error}.")),
-            error => Failure::refused(format!("Nothing was moved: {error}.")),
-        })?;
+        .map_err(|error| Failure::refused(format!("Nothing was moved: {error}.")))?;
     let (place, target) = (place_of(from), place_of(to));
     let mut said = match moved {
         Some(moved) => format!(

@@ -273,9 +273,9 @@ fn problems_are_reported_with_a_cure() {
                 )
                 .unwrap();
             },
-            "Login",
-            0,
-            "note Login cannot tell whether the set-up page has set a password: the store is damaged (file is not a database); put a file made by `toolshed backup` in its place with `toolshed restore`, or remove it to start over.\nHint: Open the site, which repairs what a killed process left behind, then check again.",
+            "Store",
+            1,
+            "wrong Store the store is damaged (file is not a database); put a file made by `toolshed backup` in its place with `toolshed restore`, or remove it to start over.\nHint: Until then nobody can log in, and tools that store something do not work.",
         ),
         (
             "no address of its own, started by a web server",
@@ -322,6 +322,18 @@ fn problems_are_reported_with_a_cure() {
             "Data",
             1,
             "wrong Data HOME/data is writable by others (mode 777).\nHint: chmod 700 HOME/data",
+        ),
+        (
+            "a store of another program",
+            |home| {
+                std::fs::create_dir(home.join("data")).unwrap();
+                chmod(&home.join("data"), 0o700);
+                let store = rusqlite::Connection::open(home.join("data/toolshed.db")).unwrap();
+                store.execute_batch("CREATE TABLE migrations (id INTEGER PRIMARY KEY)").unwrap();
+            },
+            "Store",
+            1,
+            "wrong Store where the store is, another program has made a table named migrations; give the site a database of its own.\nHint: Until then nobody can log in, and tools that store something do not work.",
         ),
         (
             "an address without its folder",

@@ -441,6 +441,18 @@ fn a_copy_is_made_while_the_site_is_in_use() {
     }
     fs::remove_file(link).unwrap();
 
+    for (name, why) in [
+        (
+            "nowhere/copy.db",
+            "the folder nowhere cannot be used: No such file or directory (os error 2); name one",
+        ),
+        ("copy.db/copy.db", "the folder copy.db cannot be used: not a directory; name one"),
+    ] {
+        let (code, text) = installation.run(&["backup", name], &[]);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.starts_with(&format!("! toolshed: No backup was made: {why}")), "{text}");
+    }
+
     // Not created where others could replace it.
     let shared = installation.path().join("shared");
     fs::create_dir(&shared).unwrap();

@@ -63,7 +63,7 @@ fn what_is_not_a_backup_is_not_restored() {
         .unwrap();
     let before = fs::read(path("data/toolshed.db")).unwrap();
     for (name, why) in [
-        ("nowhere.db", "nowhere.db cannot be restored: No such file or directory"),
+        ("nowhere.db", "nowhere.db: No such file or directory"),
         ("data", "it is not a regular file"),
         ("data/toolshed.db", "it is the store itself"),
         ("text", "it is damaged (file is not a database)"),
@@ -80,6 +80,11 @@ fn what_is_not_a_backup_is_not_restored() {
         assert!(before == fs::read(path("data/toolshed.db")).unwrap(), "{name}");
     }
     assert!(!path("data/toolshed.db-replaced").exists());
+
+    let (code, text) =
+        installation.run(&["restore", "nowhere.db"], &[("TOOLSHED_DATA", "elsewhere")]);
+    assert_eq!(code, 1, "{text}");
+    assert!(!path("elsewhere").exists(), "a mistyped name creates nothing");
 }
 
 /// Counts what has happened to the account, in a store that is intact.
