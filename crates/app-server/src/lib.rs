@@ -71,7 +71,9 @@ pub use recovery::{CRASHES_FILE, OLD_CRASHES_FILE};
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;
-pub use server::Server;
+#[cfg(feature = "tokio")]
+pub use server::run_in_tokio;
+pub use server::{Server, run};
 pub use settings::Settings;
 pub use shutdown::is_draining;
 pub use supervisor::{Workers, supervise};

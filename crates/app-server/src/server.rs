@@ -36,6 +36,44 @@ pub struct Server<S> {
     parts: Parts<S>,
 }
 
+/// Runs a future on a loop of its own, on the calling thread, with the crash guard for a server on this transport: for
+/// services that are made on the loop, by async code. The future calls [`Server::serve`].
+///
+/// # Errors
+///
+/// When the loop cannot be created, or this process may open too few descriptors.
+pub fn run<F: Future>(
+    settings: &Settings,
+    transport: &Transport,
+    future: F,
+) -> Result<F::Output, Error> {
+    let _guard = prepare(settings, transport)?;
+    event_loop::run(future).map_err(Error::Loop)
+}
+
+/// As [`run`], inside a tokio `current_thread` runtime: see [`Server::run_in_tokio`].
+///
+/// # Errors
+///
+/// As for [`run`].
+#[cfg(feature = "tokio")]
+pub fn run_in_tokio<F: Future>(
+    settings: &Settings,
+    transport: &Transport,
+    future: F,
+) -> Result<F::Output, Error> {
+    let _guard = prepare(settings, transport)?;
+    event_loop::run_in_tokio(future).map_err(Error::Loop)
+}
+
+fn prepare(settings: &Settings, transport: &Transport) -> Result<CrashGuard, Error> {
+    if *transport != Transport::Cgi {
+        check_descriptors()?;
+    }
+    panics::install_hook();
+    Ok(CrashGuard::begin(settings, transport.reply_format()))
+}
+
 /// What a server is made of.
 struct Parts<S> {
     service: S,
@@ -85,8 +123,8 @@ impl<S: HttpService> Server<S> {
     ///
     /// When the listen socket or the loop cannot be created, or CGI's only response was not sent in full.
     pub fn run(self, transport: Transport) -> Result<(), Error> {
-        let _guard = self.prepare(&transport)?;
-        event_loop::run(self.serve(transport)).map_err(Error::Loop)?
+        let settings = self.parts.settings.clone();
+        run(&settings, &transport.clone(), self.serve(transport))?
     }
 
     /// As [`run`](Self::run), inside a tokio `current_thread` runtime: for applications that use tokio's timers, its
@@ -98,16 +136,8 @@ impl<S: HttpService> Server<S> {
     /// As [`run`](Self::run).
     #[cfg(feature = "tokio")]
     pub fn run_in_tokio(self, transport: Transport) -> Result<(), Error> {
-        let _guard = self.prepare(&transport)?;
-        event_loop::run_in_tokio(self.serve(transport)).map_err(Error::Loop)?
-    }
-
-    fn prepare(&self, transport: &Transport) -> Result<CrashGuard, Error> {
-        if *transport != Transport::Cgi {
-            check_descriptors()?;
-        }
-        panics::install_hook();
-        Ok(CrashGuard::begin(&self.parts.settings, transport.reply_format()))
+        let settings = self.parts.settings.clone();
+        run_in_tokio(&settings, &transport.clone(), self.serve(transport))?
     }
 
     /// Answers one request, on the calling thread, and writes the response to `output`: the status, the headers, an
@@ -125,11 +155,24 @@ impl<S: HttpService> Server<S> {
         request: Request<Option<OwnedFd>>,
         output: OwnedFd,
     ) -> Result<StatusCode, Error> {
+        event_loop::run(self.answer(request, output)).map_err(Error::Loop)?
+    }
+
+    /// As [`request`](Self::request), on a loop that is already running.
+    ///
+    /// # Errors
+    ///
+    /// When the response cannot be written in full.
+    pub async fn answer(
+        self,
+        request: Request<Option<OwnedFd>>,
+        output: OwnedFd,
+    ) -> Result<StatusCode, Error> {
         let Parts { service, settings, host, .. } = self.parts;
         let recovery = Recovery::without_handlers(&settings);
         let application =
             Application::new(service, settings, host, recovery, Surroundings::default());
-        event_loop::run(shell::answer(application, request, output)).map_err(Error::Loop)?
+        shell::answer(application, request, output).await
     }
 
     /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their

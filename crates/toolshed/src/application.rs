@@ -1,16 +1,16 @@
 //! The site as the server's application: passes what the server knows about a request to the site.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use app_server::{
-    Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme, Workers,
+    Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme,
 };
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
+use hosted::installation::{DATA, home};
 use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, StatusCode, Uri};
 use site::blobs::BlobSettings;
@@ -21,8 +21,8 @@ use site::{BlobExpiry, HttpError, LoginSettings, Password, ServerFacts, SiteSett
 use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
-use crate::installation::{self, BLOBS, DATA, SET_UP};
-use crate::log::Log;
+use crate::installation::PROGRAM;
+use crate::installation::{BLOBS, SET_UP};
 use crate::setup;
 
 /// Makes the site with all its tools, for a web server in front. While the configuration is wrong, every request is
@@ -51,93 +51,46 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
     let site = SiteSettings {
         login: Some(login(settings)),
         blobs: Some(blobs(settings)),
-        hsts: settings.hsts(),
-        redirects_to_https: settings.redirects_to_https,
+        hsts: settings.own.hsts(),
+        redirects_to_https: settings.own.redirects_to_https,
         ..SiteSettings::default()
     };
-    site.public(settings.public.iter().cloned())
+    site.public(settings.own.public.iter().cloned())
 }
 
 /// The login's part of the settings.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
     LoginSettings {
-        database: settings.database.clone(),
-        password: settings.password.clone(),
-        session_idle: settings.session_idle,
-        session_longest: settings.session_longest,
-        cookie_path: settings.cookie_path.clone(),
-        set_up_file: installation::home().map(|home| SET_UP.within(&home)),
-        ..LoginSettings::in_folder(data_folder(settings).unwrap_or_else(|| DATA.name.into()))
+        database: settings.own.database.clone(),
+        password: settings.own.password.clone(),
+        session_idle: settings.own.session_idle,
+        session_longest: settings.own.session_longest,
+        cookie_path: settings.own.cookie_path.clone(),
+        set_up_file: home().map(|home| SET_UP.of(PROGRAM, &home)),
+        ..LoginSettings::in_folder(
+            settings.data_folder().unwrap_or_else(|| DATA.name(PROGRAM).into()),
+        )
     }
 }
 
 /// Where blobs are kept.
 pub(crate) fn blobs(settings: &Settings) -> BlobSettings {
-    settings.blobs(BLOBS.within(&login(settings).data))
-}
-
-/// The folder of the data that the processes of a site share.
-fn data_folder(settings: &Settings) -> Option<PathBuf> {
-    settings.data.clone().or_else(|| Some(DATA.within(&installation::home()?)))
-}
-
-/// Names this machine in the log and in references, if the site is on several.
-pub(crate) fn name_node(settings: &Settings) {
-    if let Some(node) = settings.node() {
-        app_server::set_node(&node);
-    }
-}
-
-/// The workers to supervise; `None` if this process serves itself.
-pub(crate) fn workers(settings: &Settings) -> Option<Workers> {
-    if *settings.workers.end() == 1 || app_server::is_worker() {
-        return None;
-    }
-    let program = std::env::current_exe().ok()?;
-    Some(Workers {
-        min: *settings.workers.start(),
-        max: *settings.workers.end(),
-        program,
-        arguments: std::env::args_os().skip(1).collect(),
-        variables: Vec::new(),
-    })
-}
-
-/// The server's part of the settings.
-pub(crate) fn server_settings(settings: &Settings) -> app_server::Settings {
-    let mut server = settings.server.clone();
-    server.state_folder = data_folder(settings);
-    server
+    settings.own.blobs(BLOBS.within(&login(settings).data))
 }
 
 /// The program as the server's host: which tool a request is for, and the site's pages for the server's own responses.
 pub(crate) struct SiteHost {
     /// The configured base.
     base: Option<String>,
-    on_listening: Box<dyn Fn(&str)>,
-    log: Option<Log>,
     expiry: Rc<BlobExpiry>,
 }
 
 impl SiteHost {
     pub(crate) fn new(settings: &Settings) -> Self {
         SiteHost {
-            base: settings.base.clone(),
-            on_listening: Box::new(|_| {}),
-            log: None,
+            base: settings.own.base.clone(),
             expiry: BlobExpiry::new(&blobs(settings), login(settings).data),
         }
-    }
-
-    /// Sets what to do once the listening socket is open.
-    pub(crate) fn on_listening(mut self, action: impl Fn(&str) + 'static) -> Self {
-        self.on_listening = Box::new(action);
-        self
-    }
-
-    /// Sets the log whose file is checked whenever the server looks at files.
-    pub(crate) fn log(self, log: Log) -> Self {
-        SiteHost { log: Some(log), ..self }
     }
 }
 
@@ -150,14 +103,7 @@ impl Host for SiteHost {
         error_page(report)
     }
 
-    fn on_listening(&self, address: &str) {
-        (self.on_listening)(address);
-    }
-
     fn on_look(&self) {
-        if let Some(log) = &self.log {
-            log.look();
-        }
         self.expiry.look();
     }
 }
@@ -189,7 +135,7 @@ pub(crate) struct Site {
 
 impl Site {
     fn new(configuration: Configuration, site_settings: SiteSettings) -> Self {
-        let base = configuration.settings.base.clone();
+        let base = configuration.settings.own.base.clone();
         let is_wrong = !configuration.problems.is_empty();
         let setup = is_wrong.then(|| setup::Setup::new(configuration));
         let router = site::router_with(tools::TABLE, &site_settings);

@@ -10,12 +10,13 @@ use app_server::Body;
 use axum::routing::any;
 use axum::routing::future::RouteFuture;
 use axum::{Extension, Router};
+use hosted::config::CommandLine;
+use hosted::log;
 use http::{Request, StatusCode, Uri};
 use site::{Access, HttpError, Runs, Tool};
 use tower_service::Service;
 
-use crate::config::{self, CommandLine, Configuration};
-use crate::log;
+use crate::config::{self, Configuration};
 
 /// When to retry: the owner is probably working on it.
 const RETRY_AFTER_SECONDS: u32 = 30;
@@ -58,7 +59,7 @@ impl Setup {
     /// Reads the configuration again; returns it once it has no mistakes. The server's limits and the log stay as they
     /// were when the process started.
     pub(crate) fn look_again(&mut self) -> Option<Configuration> {
-        let configuration = config::load(&self.command_line);
+        let configuration = config::keys().load(&self.command_line);
         if configuration.problems.is_empty() {
             tracing::info!(
                 "Configuration fixed; serving the site. Limits and the log file take effect when the \

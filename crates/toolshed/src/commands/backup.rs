@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use atomic_file::{FileIdentity, folder_of};
+use hosted::config::CommandLine;
+use hosted::report::{self, Failure};
 use site::LoginSettings;
 use site::storage::Trust;
 
-use super::{blobs, valid_settings};
+use super::blobs;
 use crate::application;
-use crate::config::{self, CommandLine, Configuration};
-use crate::installation::{
-    KEY, STORE_JOURNAL, STORE_MOVED, STORE_REPLACED, STORE_SHM, STORE_WAL, default_log,
-};
-use crate::report::{self, Failure};
+use crate::config::{Configuration, keys};
+use crate::installation::PROGRAM;
+use crate::installation::{KEY, STORE_JOURNAL, STORE_MOVED, STORE_REPLACED, STORE_SHM, STORE_WAL};
 
 /// Writes the copy.
 pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failure> {
-    let configuration = valid_settings(command_line)?;
+    let configuration = keys().load_valid(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let Some(file) = store.file() else {
@@ -62,8 +62,8 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
     let others = [
         login.set_up_file,
         configuration.file.clone(),
-        config::file_of(&configuration.command_line),
-        settings.log.clone().or_else(default_log),
+        keys().file(&configuration.command_line),
+        settings.log.clone().or_else(|| PROGRAM.default_log()),
         std::env::current_exe().ok(),
         Some(KEY.within(&login.data)),
         store.file().map(Path::to_owned),

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use atomic_file::FileIdentity;
+use hosted::config::CommandLine;
+use hosted::report::{self, Failure, PROGRESS_INTERVAL};
 use site::blobs::{BlobError, BlobSettings, Blobs, Copied, MAX_LISTED};
 use site::size;
 
-use super::valid_settings;
 use crate::application;
-use crate::config::{CommandLine, Settings};
+use crate::config::{Settings, keys};
 use crate::flags::BlobsCommand;
-use crate::report::{self, Failure, PROGRESS_INTERVAL};
 
 pub(crate) fn run(
     command_line: &CommandLine,
     command: Option<&BlobsCommand>,
 ) -> Result<(), Failure> {
-    let settings = valid_settings(command_line)?.settings;
+    let settings = keys().load_valid(command_line)?.settings;
     let own = Place::of_site(&settings);
     match command {
         None => show(&own),

@@ -1,20 +1,17 @@
-//! `toolshed check [FOLDER]`: what is installed and what would fail, without changing anything.
+//! What `check` finds out about the site: login, data, store, blobs, static files.
 //!
-//! One line per finding: `ok`, `note` (may be intended) or `wrong`, with a hint below what is not ok. It opens nothing
-//! for writing and binds no socket except a TCP port for a moment; where blobs are kept, it keeps one of a few bytes for a
-//! moment.
+//! It changes nothing, except that it keeps a blob of a few bytes for a moment.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::net::TcpListener;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use app_server::Address;
-use atomic_file::{FileIdentity, folder_of, is_foreign};
+use atomic_file::is_foreign;
 use axum::body::Body;
 use bytes::Bytes;
+use hosted::config::Location;
+use hosted::findings::{Findings, may_be_changed_by_others, mode, nearest_existing_folder};
+use hosted::installation::RULES;
 use http_body_util::BodyExt;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
@@ -22,172 +19,19 @@ use site::blobs::{BlobError, BlobSettings, Blobs, Key, PutOptions};
 use site::login::KeyError;
 use site::storage::StoreError;
 
-use super::{serve, store::schemas};
+use super::store::schemas;
 use crate::application;
-use crate::config::{self, CommandLine, Configuration, Location};
-use crate::installation::{
-    HOME_VARIABLE, KEY, LAUNCHER, RULES, SETTINGS, STATIC, STORE, default_log, find_site_folder,
-    launched_programs,
-};
-use crate::report::{self, Failure};
+use crate::config::{self, Configuration};
+use crate::installation::{KEY, STATIC, STORE};
 
-/// The launcher of this version, to compare with what is installed.
-const LAUNCHER_TEXT: &str = include_str!("../../../../dispatch.fcgi");
-
-/// The rewrite rules of this version.
-const RULES_TEXT: &str = include_str!("../../../../htaccess");
-
-/// Prints what was found.
-///
-/// # Errors
-///
-/// Exit code 2 if the settings are wrong, 1 if something else would not work.
-pub(crate) fn run(command_line: &CommandLine, folder: Option<&Path>) -> Result<(), Failure> {
-    let configuration = config::load(command_line);
-    let mut findings = Findings::default();
-    program(&mut findings);
-    configured(&mut findings, &configuration);
-    if let Some(node) = configuration.settings.node() {
-        findings.ok("Node", node);
-    }
-    log_file(&mut findings, &configuration);
-    let site = folder.map(Path::to_owned).or_else(find_site_folder);
-    password(&mut findings, &configuration, site.as_deref());
-    data_folder(&mut findings, &configuration);
-    store(&mut findings, &configuration);
-    secret_key(&mut findings, &configuration);
-    blobs(&mut findings, &configuration);
-    unfinished_copies(&mut findings, &configuration);
-    listening(&mut findings, &configuration, site.is_some());
-    match &site {
-        Some(folder) => site_folder(&mut findings, folder),
-        None => findings.note(
-            "Launcher",
-            "no dispatch.fcgi found; it is needed only if a web server starts the program",
-            "Name the site's folder: toolshed check FOLDER",
-        ),
-    }
-    report::print(&findings.text)?;
-    if !configuration.problems.is_empty() {
-        return Err(Failure::configuration(&configuration));
-    }
-    match findings.wrong {
-        0 => Ok(()),
-        1 => Err(Failure::refused("1 problem found.")),
-        count => Err(Failure::refused(format!("{count} problems found."))),
-    }
-}
-
-/// What was found so far.
-#[derive(Default)]
-struct Findings {
-    text: String,
-    wrong: usize,
-}
-
-impl Findings {
-    fn ok(&mut self, subject: &str, what: impl AsRef<str>) {
-        self.line("ok", subject, what.as_ref());
-    }
-
-    fn note(&mut self, subject: &str, what: impl AsRef<str>, hint: impl AsRef<str>) {
-        self.line("note", subject, what.as_ref());
-        self.hint(hint.as_ref());
-    }
-
-    fn wrong(&mut self, subject: &str, what: impl AsRef<str>, hint: impl AsRef<str>) {
-        self.wrong += 1;
-        self.line("wrong", subject, what.as_ref());
-        self.hint(hint.as_ref());
-    }
-
-    fn line(&mut self, verdict: &str, subject: &str, what: &str) {
-        self.text += &format!("{verdict:5}  {subject:13}  {what}.\n");
-    }
-
-    fn hint(&mut self, hint: &str) {
-        self.text += &format!("{:22}Hint: {hint}\n", "");
-    }
-}
-
-fn program(findings: &mut Findings) {
-    const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
-    let Ok(program) = std::env::current_exe() else {
-        findings.note("Program", VERSION, "Its own path cannot be found; is /proc mounted?");
-        return;
-    };
-    let Ok(metadata) = fs::metadata(&program) else {
-        findings.note(
-            "Program",
-            format!("{VERSION}, {} no longer exists", program.display()),
-            "It was replaced or removed while running; the web server starts the new one.",
-        );
-        return;
-    };
-    if may_be_changed_by_others(&metadata) {
-        let (path, mode) = (program.display(), mode(&metadata));
-        findings.wrong(
-            "Program",
-            format!("{VERSION}, {path}, is writable by others (mode {mode})"),
-            format!("chmod 755 {path}"),
-        );
-    } else {
-        findings.ok("Program", format!("{VERSION}, {}", program.display()));
-    }
-}
-
-fn configured(findings: &mut Findings, configuration: &Configuration) {
-    let set = match configuration.set.len() {
-        0 => "defaults only".to_owned(),
-        1 => "1 setting".to_owned(),
-        count => format!("{count} settings"),
-    };
-    match (&configuration.file, configuration.problems.len()) {
-        (Some(file), 0) => findings.ok("Configuration", format!("{}, {set}", file.display())),
-        (None, 0) => findings.ok("Configuration", format!("no {}, {set}", SETTINGS.name)),
-        (_, 1) => findings.wrong("Configuration", "one setting is wrong", "See below."),
-        (_, count) => {
-            findings.wrong("Configuration", format!("{count} settings are wrong"), "See below.");
-        }
-    }
-    for warning in &configuration.warnings {
-        findings.note(
-            "Configuration",
-            warning.trim_end_matches('.'),
-            "`toolshed settings` lists all settings.",
-        );
-    }
-}
-
-fn log_file(findings: &mut Findings, configuration: &Configuration) {
-    let Some(file) = configuration.settings.log.clone().or_else(default_log) else {
-        findings.note("Log", "standard error: there is no place for a file", "Set log.");
-        return;
-    };
-    let shown = file.display();
-    match fs::metadata(&file) {
-        Ok(metadata) if !metadata.is_file() && !metadata.file_type().is_char_device() => {
-            findings.wrong("Log", format!("{shown} is not a file"), "Set log to another file.");
-        }
-        Ok(_) if access(&file, Access::WRITE_OK).is_err() => findings.wrong(
-            "Log",
-            format!("{shown} cannot be written by this account"),
-            format!("chmod 600 {shown}, or set log to another file."),
-        ),
-        Ok(_) => findings.ok("Log", format!("{shown}")),
-        Err(_) => {
-            let folder = nearest_existing_folder(&file);
-            if folder.is_dir() && access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-                findings.ok("Log", format!("{shown}, not yet created"));
-            } else {
-                findings.wrong(
-                    "Log",
-                    format!("{shown} cannot be created: {} is not writable", folder.display()),
-                    "Set log to a file in a folder of yours.",
-                );
-            }
-        }
-    }
+/// Adds all of it, except the static files.
+pub(crate) fn run(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
+    password(findings, configuration, site);
+    data_folder(findings, configuration);
+    store(findings, configuration);
+    secret_key(findings, configuration);
+    blobs(findings, configuration);
+    unfinished_copies(findings, configuration);
 }
 
 /// Where the password is set: the first source that takes effect (docs/login.md).
@@ -220,7 +64,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
             _ => findings.ok(SUBJECT, format!("the password is in {shown}")),
         };
     }
-    if configuration.settings.password.is_some() {
+    if configuration.settings.own.password.is_some() {
         return findings.ok(SUBJECT, "the password is in the environment");
     }
     let rules = site.map(|site| RULES.within(site));
@@ -246,7 +90,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
                 "Set one with toolshed set-password; docs/login.md lists all ways.",
             ),
         },
-        Err(_) if configuration.settings.database.is_some() => findings.note(
+        Err(_) if configuration.settings.own.database.is_some() => findings.note(
             SUBJECT,
             "cannot tell whether the set-up page has set a password, because there is no database",
             "See Database below.",
@@ -471,180 +315,9 @@ fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
     files.into_iter().find(|(file, needed)| is_unusable(file, *needed)).map(|(file, _)| file)
 }
 
-/// `is_launched`: a web server starts the program through `dispatch.fcgi` and passes the socket.
-fn listening(findings: &mut Findings, configuration: &Configuration, is_launched: bool) {
-    let asked_for = configuration.settings.listen.clone();
-    if asked_for.is_none() && is_launched {
-        findings.ok("Listening", "on the socket of the web server that starts dispatch.fcgi");
-        return;
-    }
-    let is_asked_for = asked_for.is_some();
-    let address = asked_for.unwrap_or(Address::Tcp(serve::ADDRESS));
-    let shown = address.to_string();
-    let shown = shown.trim_start_matches("tcp:");
-    let taken = |findings: &mut Findings| {
-        findings.note(
-            "Listening",
-            format!("{shown} is in use by another process"),
-            "Fine if that is this site; otherwise stop it or set listen.",
-        );
-    };
-    let refused = match &address {
-        Address::Tcp(address) => match TcpListener::bind(address) {
-            Ok(_) => None,
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return taken(findings),
-            Err(error) => Some(config::in_words(&error)),
-        },
-        Address::Unix(path) => {
-            let folder = folder_of(path);
-            if UnixStream::connect(path).is_ok() {
-                return taken(findings);
-            } else if !folder.is_dir() {
-                Some(format!("the folder {} does not exist", folder.display()))
-            } else if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-                Some(format!("the folder {} is not writable", folder.display()))
-            } else if fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
-                Some("something other than a socket is there".to_owned())
-            } else {
-                None
-            }
-        }
-    };
-    match refused {
-        None => findings.ok("Listening", format!("{shown} is free")),
-        Some(why) if is_asked_for => findings.wrong(
-            "Listening",
-            format!("cannot listen on {shown}: {why}"),
-            "Choose a port of 1024 or more, or a socket in a folder of yours.",
-        ),
-        Some(why) => findings.note(
-            "Listening",
-            format!("cannot listen on {shown}: {why}"),
-            "It matters only to `toolshed serve`; set listen if you use that.",
-        ),
-    }
-}
-
-fn site_folder(findings: &mut Findings, folder: &Path) {
-    let launcher = LAUNCHER.within(folder);
-    match fs::read(&launcher) {
-        Err(error) => {
-            findings.wrong(
-                "Launcher",
-                format!("{} cannot be read: {}", launcher.display(), config::in_words(&error)),
-                "Upload dispatch.fcgi into the site's folder, or name that folder: toolshed check FOLDER",
-            );
-            return;
-        }
-        Ok(text) => launcher_file(findings, &launcher, &text),
-    }
-    launched_program(findings, folder);
-    if let Ok(metadata) = fs::metadata(folder)
-        && may_be_changed_by_others(&metadata)
-    {
-        let (shown, mode) = (folder.display(), mode(&metadata));
-        findings.wrong(
-            "Folder",
-            format!("{shown} is writable by others (mode {mode}), which suexec refuses"),
-            format!("chmod 755 {shown}"),
-        );
-    }
-    rewrite_rules(findings, &RULES.within(folder));
-    static_files(findings, &STATIC.within(folder));
-}
-
-fn launcher_file(findings: &mut Findings, launcher: &Path, text: &[u8]) {
-    let shown = launcher.display();
-    let Ok(metadata) = fs::metadata(launcher) else { return };
-    if text.windows(2).any(|pair| pair == b"\r\n") {
-        findings.wrong(
-            "Launcher",
-            format!("{shown} has Windows line endings and cannot start"),
-            "Upload it again in binary mode.",
-        );
-    } else if metadata.mode() & 0o111 == 0 {
-        findings.wrong(
-            "Launcher",
-            format!("{shown} is not executable (mode {})", mode(&metadata)),
-            format!("chmod 755 {shown}"),
-        );
-    } else if may_be_changed_by_others(&metadata) {
-        findings.wrong(
-            "Launcher",
-            format!(
-                "{shown} is writable by others (mode {}), which suexec refuses",
-                mode(&metadata)
-            ),
-            format!("chmod 755 {shown}"),
-        );
-    } else if metadata.uid() != geteuid().as_raw() {
-        findings.note(
-            "Launcher",
-            format!("{shown} belongs to another account, which suexec refuses"),
-            "Upload it with the account that the site runs as.",
-        );
-    } else if text != LAUNCHER_TEXT.as_bytes() {
-        findings.note(
-            "Launcher",
-            format!("{shown} is not from this version"),
-            "Upload the dispatch.fcgi that came with the program, unless you changed it yourself.",
-        );
-    } else {
-        findings.ok("Launcher", format!("{shown}, from this version"));
-    }
-}
-
-/// Which program the launcher would start; it looks in this order (`dispatch.fcgi`).
-fn launched_program(findings: &mut Findings, folder: &Path) {
-    let folder = folder.canonicalize().unwrap_or(folder.to_owned());
-    let variable =
-        |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    let places = launched_programs(&folder, variable(HOME_VARIABLE), variable("HOME"));
-    let this = std::env::current_exe().ok().as_deref().and_then(FileIdentity::of);
-    match places.iter().find(|place| place.is_file()) {
-        Some(place) if FileIdentity::of(place) == this => {
-            findings.ok("Launcher", format!("it starts this program, {}", place.display()));
-        }
-        Some(place) => findings.note(
-            "Launcher",
-            format!("it starts another program, {}", place.display()),
-            format!("Ask that one: {} check", place.display()),
-        ),
-        None => {
-            let places: Vec<_> = places.iter().map(|place| place.to_string_lossy()).collect();
-            findings.wrong(
-                "Launcher",
-                format!("it finds no program at {}", places.join(", ")),
-                "Put toolshed at one of these places, with mode 755.",
-            );
-        }
-    }
-}
-
-fn rewrite_rules(findings: &mut Findings, file: &Path) {
-    let shown = file.display();
-    let Ok(metadata) = fs::metadata(file) else {
-        findings.note(
-            "Rewrite rules",
-            format!("{shown} is missing, so Apache passes no requests to dispatch.fcgi"),
-            "Upload the file htaccess as .htaccess; other web servers need none.",
-        );
-        return;
-    };
-    if metadata.mode() & 0o044 == 0 {
-        findings.wrong(
-            "Rewrite rules",
-            format!("{shown} cannot be read by the web server (mode {})", mode(&metadata)),
-            format!("chmod 644 {shown}"),
-        );
-    } else if fs::read(file).is_ok_and(|text| text == RULES_TEXT.as_bytes()) {
-        findings.ok("Rewrite rules", format!("{shown}, from this version"));
-    } else {
-        findings.ok("Rewrite rules", format!("{shown}, changed or from another version"));
-    }
-}
-
-fn static_files(findings: &mut Findings, folder: &Path) {
+/// Adds whether the static files in the folder of the site are those of this version.
+pub(crate) fn static_files(findings: &mut Findings, site: &Path) {
+    let folder = &STATIC.within(site);
     let shown = folder.display();
     if !folder.is_dir() {
         findings.ok("Static files", format!("no {shown}: the program serves them itself"));
@@ -685,23 +358,4 @@ fn some_of(names: &[&str]) -> String {
         }
         names => names.join(", "),
     }
-}
-
-/// Whether its group or everybody may change it: suexec does not run such files.
-fn may_be_changed_by_others(metadata: &Metadata) -> bool {
-    metadata.mode() & 0o022 != 0
-}
-
-/// The mode as chmod takes it: `755`.
-fn mode(metadata: &Metadata) -> String {
-    format!("{:o}", metadata.mode() & 0o7777)
-}
-
-/// The nearest existing folder above a file: missing folders would be created in it.
-fn nearest_existing_folder(file: &Path) -> PathBuf {
-    let above = file.ancestors().skip(1).map(|folder| match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    });
-    above.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new(".")).to_owned()
 }

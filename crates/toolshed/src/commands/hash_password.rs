@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
+use hosted::report::{self, Failure};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use site::Password;
 use toml::de::DeTable;
-
-use crate::report::{self, Failure};
 
 /// The setting.
 pub(super) const KEY: &str = "password_hash";

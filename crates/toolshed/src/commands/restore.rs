@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use hosted::config::CommandLine;
+use hosted::report::{self, Failure};
 use site::LoginSettings;
 use site::storage::Trust;
 
-use super::{store, valid_settings};
+use super::store;
 use crate::application;
-use crate::config::CommandLine;
-use crate::report::{self, Failure};
+use crate::config::keys;
 
 pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failure> {
-    let configuration = valid_settings(command_line)?;
+    let configuration = keys().load_valid(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let known = store::schemas(&store);

@@ -8,12 +8,13 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use atomic_file::Durability;
+use hosted::config::{CommandLine, Problem, in_words, with_text};
+use hosted::installation::SETTINGS;
+use hosted::report::{self, Failure};
 use site::Password;
 
 use super::hash_password::{self, KEY};
-use crate::config::{self, CommandLine, Configuration, Problem};
-use crate::installation::SETTINGS;
-use crate::report::{self, Failure};
+use crate::config::{self, Configuration, keys};
 
 /// Reads the password and writes its hash.
 ///
@@ -22,7 +23,7 @@ use crate::report::{self, Failure};
 /// If the password is too short, too long or too common, or if the file cannot be read, changed or written; it
 /// is then unchanged.
 pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
-    let configuration = config::load(command_line);
+    let configuration = keys().load(command_line);
     let file = file(command_line, &configuration)?;
     // Before anyone types: a file that cannot be changed.
     let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
@@ -48,11 +49,11 @@ fn file(command_line: &CommandLine, configuration: &Configuration) -> Result<Pat
         _ => false,
     };
     // A named file that does not exist yet is created.
-    let file = config::file_of(command_line).ok_or_else(|| {
+    let file = keys().file(command_line).ok_or_else(|| {
         Failure::refused("The installation's folder cannot be found; is /proc mounted?")
     })?;
     if file.exists() && configuration.problems.iter().any(is_unreadable) {
-        return Err(Failure::configuration(configuration));
+        return Err(configuration.failure());
     }
     Ok(fs::canonicalize(&file).unwrap_or(file))
 }
@@ -60,7 +61,7 @@ fn file(command_line: &CommandLine, configuration: &Configuration) -> Result<Pat
 /// The file's text with this hash, and the metadata of a file that exists.
 fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failure> {
     let unreadable = |error: io::Error| {
-        let why = config::in_words(&error);
+        let why = in_words(&error);
         Failure::refused(format!("{} cannot be read: {why}.", file.display()))
     };
     let (text, metadata) = match fs::metadata(file) {
@@ -68,7 +69,7 @@ fn changed(file: &Path, hash: &str) -> Result<(String, Option<Metadata>), Failur
         Err(error) => return Err(unreadable(error)),
         Ok(metadata) => (fs::read_to_string(file).map_err(unreadable)?, Some(metadata)),
     };
-    let text = config::with_text(&text, KEY, hash).ok_or_else(|| {
+    let text = with_text(&text, KEY, hash).ok_or_else(|| {
         // Invalid TOML was refused before; see `file`.
         Failure::wrong(format!(
             "{KEY} cannot be set in {}: it is a section there; remove that first.",

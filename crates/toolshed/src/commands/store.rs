@@ -4,22 +4,23 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use atomic_file::FileIdentity;
+use hosted::config::CommandLine;
+use hosted::report::{self, Failure};
 use site::storage::{
     DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, Trust,
 };
 use site::{LoginSettings, size};
 
-use super::{blobs, valid_settings};
+use super::blobs;
 use crate::application;
-use crate::config::{CommandLine, Settings};
+use crate::config::{Settings, keys};
 use crate::flags::StoreCommand;
-use crate::report::{self, Failure};
 
 pub(crate) fn run(
     command_line: &CommandLine,
     command: Option<&StoreCommand>,
 ) -> Result<(), Failure> {
-    let configuration = valid_settings(command_line)?;
+    let configuration = keys().load_valid(command_line)?;
     let login = application::login(&configuration.settings);
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     if let Some(StoreCommand::Move(places)) = command {

@@ -1,15 +1,15 @@
 //! `toolshed tools`: the table of tools.
 
+use hosted::config::CommandLine;
+use hosted::report::{self, Failure};
 use site::Access;
 
-use super::valid_settings;
 use crate::application;
-use crate::config::CommandLine;
-use crate::report::{self, Failure};
+use crate::config::keys;
 
 /// Prints a line per tool: name, who may use it, path, title.
 pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
-    let configuration = valid_settings(command_line)?;
+    let configuration = keys().load_valid(command_line)?;
     let site = application::site_settings(&configuration.settings);
     let rows: Vec<[String; 4]> = tools::TABLE
         .iter()

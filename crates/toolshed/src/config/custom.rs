@@ -1,21 +1,14 @@
 //! Reads the values of settings that are not simply a number, size, time or list: addresses, paths, words.
 
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use app_server::Address;
+use hosted::config::{Advice, Location, Value, parse_time};
 use site::blobs::AddressStyle;
 use site::login::CookiePath;
 use site::storage::StoreError;
 use site::{ALL_TOOLS, BasePath, Password};
 
 use super::Settings;
-use super::key::Advice;
-use super::node::is_name;
-use super::problem::Location;
-use super::quantity::parse_time;
-use super::value::Value;
 
 pub(super) fn public(settings: &mut Settings, names: Vec<String>) -> Result<(), Advice> {
     let known: Vec<&str> =
@@ -26,26 +19,7 @@ pub(super) fn public(settings: &mut Settings, names: Vec<String>) -> Result<(), 
             known.join(", ")
         )));
     }
-    settings.public = names.into_iter().collect();
-    Ok(())
-}
-
-pub(super) fn trusted_proxies(settings: &mut Settings, items: Vec<String>) -> Result<(), Advice> {
-    let proxies = items.iter().map(|item| item.parse()).collect::<Result<_, _>>();
-    settings.server.trusted_proxies = proxies.map_err(|_: String| Advice::Default)?;
-    Ok(())
-}
-
-pub(super) fn log(
-    settings: &mut Settings,
-    value: &Value,
-    location: &Location,
-) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Default) };
-    if path.trim().is_empty() || path.ends_with('/') {
-        return Err(Advice::Default);
-    }
-    settings.log = Some(relative_to(location, path));
+    settings.own.public = names.into_iter().collect();
     Ok(())
 }
 
@@ -55,27 +29,14 @@ pub(super) fn password_hash(
     _: &Location,
 ) -> Result<(), Advice> {
     let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
-    settings.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
-    Ok(())
-}
-
-pub(super) fn data(
-    settings: &mut Settings,
-    value: &Value,
-    location: &Location,
-) -> Result<(), Advice> {
-    let Value::Text(path) = value else { return Err(Advice::Default) };
-    if path.trim().is_empty() {
-        return Err(Advice::Default);
-    }
-    settings.data = Some(relative_to(location, path));
+    settings.own.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
     Ok(())
 }
 
 pub(super) fn database(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let (Value::Text(url) | Value::Secret(url)) = value else { return Err(Advice::Default) };
     let url = url.trim().parse();
-    settings.database = Some(url.map_err(|error: StoreError| {
+    settings.own.database = Some(url.map_err(|error: StoreError| {
         Advice::Specific(format!(
             "write a URL such as postgres://USER:PASSWORD@HOST/DATABASE: {error}"
         ))
@@ -88,7 +49,7 @@ pub(super) fn s3_endpoint(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.endpoint = word(value)?;
+    settings.own.s3.endpoint = word(value)?;
     Ok(())
 }
 
@@ -97,7 +58,7 @@ pub(super) fn s3_region(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.region = word(value)?;
+    settings.own.s3.region = word(value)?;
     Ok(())
 }
 
@@ -106,7 +67,7 @@ pub(super) fn s3_bucket(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.bucket = word(value)?;
+    settings.own.s3.bucket = word(value)?;
     Ok(())
 }
 
@@ -115,7 +76,7 @@ pub(super) fn s3_access_key(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.access_key = word(value)?;
+    settings.own.s3.access_key = word(value)?;
     Ok(())
 }
 
@@ -124,7 +85,7 @@ pub(super) fn s3_secret_key(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.secret_key = word(value)?;
+    settings.own.s3.secret_key = word(value)?;
     Ok(())
 }
 
@@ -133,7 +94,7 @@ pub(super) fn s3_prefix(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3.prefix = word(value)?;
+    settings.own.s3.prefix = word(value)?;
     Ok(())
 }
 
@@ -146,7 +107,7 @@ fn word(value: &Value) -> Result<String, Advice> {
 
 pub(super) fn s3_style(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.s3_style = Some(match &**text {
+    settings.own.s3_style = Some(match &**text {
         "path" => AddressStyle::Path,
         "virtual-host" => AddressStyle::VirtualHost,
         _ => return Err(Advice::Default),
@@ -159,7 +120,7 @@ pub(super) fn s3_redirect(
     value: &Value,
     _: &Location,
 ) -> Result<(), Advice> {
-    settings.s3_redirect = Some(match value {
+    settings.own.s3_redirect = Some(match value {
         Value::Bool(value) => *value,
         Value::Text(text) => text.parse().map_err(|_| Advice::Default)?,
         _ => return Err(Advice::Default),
@@ -173,13 +134,13 @@ pub(super) fn cookie_path(
     _: &Location,
 ) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
+    settings.own.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
     Ok(())
 }
 
 pub(super) fn https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
     let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.redirects_to_https = match &**text {
+    settings.own.redirects_to_https = match &**text {
         "redirect" => true,
         "optional" => false,
         _ => return Err(Advice::Default),
@@ -192,59 +153,7 @@ pub(super) fn hsts(settings: &mut Settings, value: &Value, _: &Location) -> Resu
     const MAX_DURATION: Duration = Duration::from_secs(17_520 * 60 * 60);
     let time =
         value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
-    settings.hsts = Some(time.ok_or(Advice::Default)?);
-    Ok(())
-}
-
-pub(super) fn listen(
-    settings: &mut Settings,
-    value: &Value,
-    location: &Location,
-) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let is_whole = text.starts_with("unix:") || text.starts_with("tcp:");
-    let text = if is_whole { text.to_owned() } else { format!("tcp:{text}") };
-    let address = match text.parse().map_err(|_| Advice::Default)? {
-        Address::Unix(path) => Address::Unix(relative_to(location, path)),
-        address => address,
-    };
-    settings.listen = Some(address);
-    Ok(())
-}
-
-pub(super) fn workers(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let text = value.as_scalar().ok_or(Advice::Default)?;
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|it| WORKERS.contains(it));
-    settings.workers = if text == "auto" {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        1..=processors.min(*WORKERS.end())
-    } else if let Some((min, max)) = text.split_once('-') {
-        let (Some(min), Some(max)) = (number(min), number(max)) else {
-            return Err(Advice::Default);
-        };
-        if min > max {
-            return Err(Advice::Specific(format!(
-                "write the smaller number first: \"{max}-{min}\""
-            )));
-        }
-        min..=max
-    } else {
-        let count = number(&text).ok_or(Advice::Default)?;
-        count..=count
-    };
-    Ok(())
-}
-
-/// A larger number is probably a typo: each takes memory of its own.
-const WORKERS: RangeInclusive<usize> = 1..=256;
-
-pub(super) fn node(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    if !is_name(text) {
-        return Err(Advice::Default);
-    }
-    settings.node = Some(text.clone());
+    settings.own.hsts = Some(time.ok_or(Advice::Default)?);
     Ok(())
 }
 
@@ -254,13 +163,8 @@ pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Resu
     if base.as_str().is_empty() && text != "/" {
         return Err(Advice::Default);
     }
-    settings.base = Some(base.as_str()).filter(|base| !base.is_empty()).map(str::to_owned);
+    settings.own.base = Some(base.as_str()).filter(|base| !base.is_empty()).map(str::to_owned);
     Ok(())
-}
-
-/// A path, relative to the file it is written in.
-fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
-    location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
 }
 
 #[cfg(test)]
@@ -282,7 +186,7 @@ mod tests {
             let mut settings = Settings::default();
             let location = Location::Flag("--base");
             let taken = base(&mut settings, &Value::Text(text.to_owned()), &location).ok();
-            assert_eq!(taken.map(|()| settings.base.as_deref()), expected, "{text}");
+            assert_eq!(taken.map(|()| settings.own.base.as_deref()), expected, "{text}");
         }
     }
 }

@@ -24,7 +24,7 @@ fn every_file_that_a_site_creates_is_listed_with_its_mode() {
     fs::remove_file(installation.path().join("data/copy.db")).unwrap();
 
     let listed: BTreeMap<String, u32> =
-        list::ALL.iter().map(|entry| (entry.path(), entry.mode)).collect();
+        list::all().map(|(entry, path)| (path, entry.mode)).collect();
     let mut found = BTreeMap::new();
     modes(installation.path(), installation.path(), &mut found);
     for path in ["toolshed", "data/toolshed.db", "data/secret.key", "logs/toolshed.log"] {
@@ -32,7 +32,8 @@ fn every_file_that_a_site_creates_is_listed_with_its_mode() {
     }
     for (path, mode) in &found {
         // The files of the queue are numbered.
-        let is_queued = path.strip_prefix(&format!("{}/", list::LOGIN_QUEUE.path()));
+        let queue = list::LOGIN_QUEUE.path(list::PROGRAM, "");
+        let is_queued = path.strip_prefix(&format!("{queue}/"));
         if is_queued.is_some_and(|number| number.parse::<u32>().is_ok()) {
             assert_eq!(*mode, 0o600, "{path}");
         } else {

@@ -85,13 +85,13 @@ const HELP: &[(&[&str], &str)] = &[
 Usage: toolshed [OPTIONS] [COMMAND]
 
 Commands:
-  serve          Serve the site over HTTP: to try it, develop, or behind a proxy
-  fastcgi        Serve the site over FastCGI: for nginx, caddy, mod_proxy_fcgi
-  request        Print the site's response to one request, without a server
-  tools          List the tools of the site and who may use them
+  serve          Serve over HTTP: to try it, develop, or behind a proxy
+  fastcgi        Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi
+  request        Print the response to one request, without a server
   check          Report what is installed and what would fail; change nothing
   install        Replace this version by a new one that passes its check
   settings       List the settings and where each is set, or explain one
+  tools          List the tools of the site and who may use them
   set-password   Set the owner's password in toolshed.toml
   hash-password  Print the line that sets the owner's password in toolshed.toml
   backup         Back up the store: sessions, and the rows of all tools
@@ -110,7 +110,7 @@ Without a command: serves the web server that started it; otherwise like serve.
     ),
     (
         &["serve"],
-        "Serve the site over HTTP: to try it, develop, or behind a proxy
+        "Serve over HTTP: to try it, develop, or behind a proxy
 
 Usage: toolshed serve [OPTIONS]
 
@@ -126,7 +126,7 @@ Ctrl-C or SIGTERM stops it once the requests in flight are complete.
     ),
     (
         &["fastcgi"],
-        "Serve the site over FastCGI: for nginx, caddy, mod_proxy_fcgi
+        "Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi
 
 Usage: toolshed fastcgi [OPTIONS]
 
@@ -143,13 +143,13 @@ Ctrl-C or SIGTERM stops it once the requests in flight are complete.
     ),
     (
         &["request"],
-        "Print the site's response to one request, without a server
+        "Print the response to one request, without a server
 
 Usage: toolshed request [OPTIONS] <METHOD> <PATH>
 
 Arguments:
   <METHOD>  GET, POST, …
-  <PATH>    Below the site's address, with its query: /tools/checksum?alg=md5
+  <PATH>    Below the site's address, with its query: /hello?name=Ann
 
 Options:
   -H, --header <NAME: VALUE>  Send this header; may be given several times
@@ -159,7 +159,7 @@ Options:
 
 What would be logged goes to standard error.
 Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.
-Example: toolshed request GET /healthz
+Example: toolshed request GET /
 ",
     ),
     (
@@ -219,7 +219,7 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Set them in toolshed.toml, or as TOOLSHED_NAME in the environment.
+Set them in toolshed.toml, or as TOOLSHED_SETTING in the environment.
 ",
     ),
     (

@@ -110,7 +110,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "",
             &[],
             &["fastcgi", "--listen", "8080"],
-            "! toolshed: --listen is \"8080\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
+            "! toolshed: --listen is \"8080\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/app.sock\".
 ! Hint: `toolshed settings listen` explains it; the file is HOME/toolshed.toml.
 ",
         ),
@@ -128,7 +128,7 @@ fn at_a_terminal_each_is_a_message_and_exit_code_2() {
             "listen = \"here\"",
             &[],
             &["fastcgi"],
-            "! toolshed: toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".
+            "! toolshed: toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/app.sock\".
 ! Hint: `toolshed settings listen` explains it; the file is HOME/toolshed.toml.
 ",
         ),
@@ -277,14 +277,14 @@ fn under_fastcgi_mistakes_are_logged_at_startup_and_the_process_continues() {
             "listen = \"here\"",
             &[],
             &[
-                "toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/toolshed.sock\".",
+                "toolshed.toml, line 1: listen is \"here\"; write an address such as \"127.0.0.1:8080\" or \"unix:/run/app.sock\".",
             ],
         ),
         (
             "log = []",
             &[],
             &[
-                "toolshed.toml, line 1: log is []; write the path of a file such as \"logs/toolshed.log\".",
+                "toolshed.toml, line 1: log is []; write the path of a file such as \"logs/app.log\".",
             ],
         ),
     ];

@@ -11,7 +11,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// Returns the host's name, as the name of a machine.
-pub(super) fn of_host() -> String {
+pub fn of_host() -> String {
     // Without /proc, machines have to be named in the settings.
     cleaned(fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim())
 }

@@ -21,11 +21,11 @@ use super::TimeAndProcess;
 use super::file::LogFile;
 use super::line::line;
 use super::rate::{Rates, Suppressed};
-use crate::installation::default_log;
+use crate::program::Program;
 
 /// This process's log. A clone writes to the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Log(Arc<Mutex<State>>);
+pub struct Log(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -44,6 +44,9 @@ pub(super) enum Sink {
     Later {
         path: PathBuf,
         limit: u64,
+        /// The default log file, whose folder is closed to other accounts.
+        usual: Option<PathBuf>,
+        program: Program,
     },
 }
 
@@ -65,7 +68,7 @@ impl Log {
     }
 
     /// Checks whether the file is still the one to write to and not too large: what tools print goes there directly.
-    pub(crate) fn look(&self) {
+    pub fn look(&self) {
         if let Some(mut state) = self.state()
             && let Sink::File(file) = &mut state.sink
         {
@@ -128,15 +131,16 @@ impl Sink {
             Sink::File(file) => file.append(line),
             Sink::StandardError => descriptors::write_at_once(io::stderr().as_fd(), line),
             // Permissions of the folder are not reported here: under CGI, every process would do so.
-            Sink::Later { path, limit } => {
-                match LogFile::open(path, default_log().as_deref(), *limit) {
+            Sink::Later { path, limit, usual, program } => {
+                match LogFile::open(path, usual.as_deref(), *limit) {
                     Ok(file) => {
                         *self = Sink::File(file);
                         self.append(line)
                     }
                     Err(error) => {
                         let why = format!(
-                            "toolshed: The log file {} cannot be written: {error}.\n",
+                            "{}: The log file {} cannot be written: {error}.\n",
+                            program.name,
                             path.display()
                         );
                         *self = Sink::StandardError;
@@ -162,7 +166,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// One message, which tracing writes in one piece.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub struct Message<'a> {
     log: &'a Log,
     kind: Option<Identifier>,
 }

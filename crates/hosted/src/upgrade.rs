@@ -5,11 +5,11 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | `toolshed` | the program |
-//! | `toolshed.new` | a newer version, which replaces the program once it has passed its check |
-//! | `toolshed.previous` | the program that was replaced |
-//! | `toolshed.good` | a copy of the last version that passed, with its time stamp: the launcher starts it while `toolshed` has another one |
-//! | `data/upgrade/` | verdicts, and the last `toolshed.toml` that passed |
+//! | `NAME` | the program |
+//! | `NAME.new` | a newer version, which replaces the program once it has passed its check |
+//! | `NAME.previous` | the program that was replaced |
+//! | `NAME.good` | a copy of the last version that passed, with its time stamp: the launcher starts it while `NAME` has another one |
+//! | `data/upgrade/` | verdicts, and the last `NAME.toml` that passed |
 
 use std::fs::{self, File, FileTimes};
 use std::io;
@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 use app_server::Upgrade;
 use atomic_file::Durability;
 
-use crate::config::{self, CommandLine, Configuration};
+use crate::config::{CommandLine, Configuration, Keys, read_text};
 use crate::installation::{
-    ARRIVING, GOOD, GOOD_SETTINGS, LAUNCHER, LAUNCHER_VARIABLE, PROGRAM, SETTINGS, UPGRADE,
-    find_site_folder, home,
+    ARRIVING, GOOD, GOOD_SETTINGS, LAUNCHER, PROGRAM_FILE, SETTINGS, UPGRADE, find_site_folder,
+    home,
 };
+use crate::program::Program;
 use crate::report::Failure;
 
 /// What a version prints that has passed its own check. Later versions have to print the same.
@@ -63,7 +64,11 @@ pub(crate) fn is_good_copy() -> bool {
 /// # Errors
 ///
 /// If the program's own path cannot be found, for example without /proc.
-pub(crate) fn begin(command_line: &CommandLine, spawned: bool) -> io::Result<Upgrade> {
+pub(crate) fn begin<O: Default>(
+    keys: &Keys<O>,
+    command_line: &CommandLine,
+    spawned: bool,
+) -> io::Result<Upgrade> {
     let program = ProgramFile::find()?;
     let mut arguments: Vec<_> = ["check", "--upgrade"].map(Into::into).into();
     if spawned {
@@ -72,13 +77,13 @@ pub(crate) fn begin(command_line: &CommandLine, spawned: bool) -> io::Result<Upg
     if let Some(file) = &command_line.config {
         arguments.extend(["--config".into(), file.clone().into_os_string()]);
     }
-    let launcher = std::env::var_os(LAUNCHER_VARIABLE).map(PathBuf::from);
+    let launcher = std::env::var_os(keys.program().launcher_variable()).map(PathBuf::from);
     let launcher = launcher.or_else(|| Some(LAUNCHER.within(&find_site_folder()?)));
     let mut upgrade = Upgrade::new(program.path, arguments, MARKER)
         .launcher(launcher)
         .check_running_version(spawned)
         .is_stand_in(program.is_good_copy);
-    if let Some(file) = config::file_of(command_line) {
+    if let Some(file) = keys.file(command_line) {
         upgrade = upgrade.file(file);
     }
     if let Some(folder) = folder() {
@@ -108,11 +113,15 @@ fn folder() -> Option<PathBuf> {
 /// A configuration without mistakes is saved as the last good one, whether or not it was checked: the next process may
 /// fall back only to what this one serves with, never to something that was withdrawn before. If nothing was saved
 /// before, that is left to [`save_when_listening`], since this start may fail.
-pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
+pub(crate) fn or_last_good<O: Default>(
+    keys: &Keys<O>,
+    mut configuration: Configuration<O>,
+) -> Configuration<O> {
     let Some(folder) = folder().filter(|folder| folder.is_dir()) else {
         return configuration;
     };
-    if let Some(open) = open_to_others(&folder) {
+    let saved = GOOD_SETTINGS.of(keys.program(), &folder);
+    if let Some(open) = open_to_others(&folder, &saved) {
         configuration.warnings.push(format!(
             "{} can be changed by other accounts, so the configuration kept there is not used. Close it \
              with: chmod go-w {0}",
@@ -121,11 +130,10 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
         return configuration;
     }
     if configuration.problems.is_empty() {
-        if let Err(error) = save_configuration(&configuration) {
-            let file = GOOD_SETTINGS.within(&folder);
+        if let Err(error) = save_configuration(keys, &configuration) {
             configuration.warnings.push(format!(
                 "This configuration could not be kept as the last good one in {}: {error}.",
-                file.display()
+                saved.display()
             ));
         }
         return configuration;
@@ -133,11 +141,12 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
     if configuration.has_wrong_flags() {
         return configuration;
     }
-    if !config::file_of(&configuration.command_line).is_some_and(|file| is_default_file(&file)) {
+    let file = keys.file(&configuration.command_line);
+    if !file.is_some_and(|file| is_default_file(keys.program(), &file)) {
         return configuration;
     }
-    let Ok(text) = config::read_text(&GOOD_SETTINGS.within(&folder)) else { return configuration };
-    let mut good = config::load_as(&configuration.command_line, &text);
+    let Ok(text) = read_text(&saved) else { return configuration };
+    let mut good = keys.load_as(&configuration.command_line, &text);
     if !good.problems.is_empty() {
         return configuration;
     }
@@ -147,27 +156,32 @@ pub(crate) fn or_last_good(mut configuration: Configuration) -> Configuration {
 
 /// Returns which of these another account can change, or has created: the folder, its parent, or the configuration
 /// that is saved there.
-fn open_to_others(folder: &Path) -> Option<PathBuf> {
-    let file = GOOD_SETTINGS.within(folder);
-    let all = [folder.parent().unwrap_or(folder), folder, &file];
+fn open_to_others(folder: &Path, saved: &Path) -> Option<PathBuf> {
+    let all = [folder.parent().unwrap_or(folder), folder, saved];
     all.into_iter().find(|path| atomic_file::is_in_other_hands(path)).map(Path::to_owned)
 }
 
 /// Returns what a process does once it listens: saves its configuration as the last good one, if it has no mistakes
 /// and nothing was saved before.
-pub(crate) fn save_when_listening(configuration: &Configuration) -> impl Fn(&str) + use<> {
+pub(crate) fn save_when_listening<O: Default>(
+    keys: &Keys<O>,
+    configuration: &Configuration<O>,
+) -> impl Fn(&str) + use<O> {
     let is_first = folder().is_none_or(|folder| !folder.is_dir());
-    let unsaved = (is_first && configuration.problems.is_empty()).then(|| configuration.clone());
+    let program = keys.program();
+    let file = keys.file(&configuration.command_line);
+    let is_unsaved = is_first && configuration.problems.is_empty();
+    let unsaved = file.filter(|_| is_unsaved).map(|file| (file, configuration.text.clone()));
     move |_| {
-        if let Some(configuration) = &unsaved {
+        if let Some((file, text)) = &unsaved {
             // If that fails, this process serves all the same; but a later typo has nothing to fall back to.
-            let _ = save_configuration(configuration);
+            let _ = save_text(program, file, text);
         }
     }
 }
 
-fn is_default_file(file: &Path) -> bool {
-    home().is_some_and(|home| SETTINGS.within(&home) == file)
+fn is_default_file(program: Program, file: &Path) -> bool {
+    home().is_some_and(|home| SETTINGS.of(program, &home) == file)
 }
 
 /// Saves the running version as the last good one.
@@ -175,9 +189,10 @@ fn is_default_file(file: &Path) -> bool {
 /// # Errors
 ///
 /// Any from the file system; the one that was saved before is unchanged then.
-pub(crate) fn save_program() -> io::Result<()> {
+pub(crate) fn save_program(program: Program) -> io::Result<()> {
     let path = std::env::current_exe()?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(PROGRAM.name);
+    let default = PROGRAM_FILE.name(program);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(&default);
     let name = ARRIVING.stem(name).unwrap_or(name);
     let name = GOOD.stem(name).unwrap_or(name);
     let good = GOOD.beside(&path.with_file_name(name));
@@ -201,30 +216,37 @@ pub(crate) fn save_program() -> io::Result<()> {
 /// # Errors
 ///
 /// Any from the file system; the one that was saved before is not used any more then.
-pub(crate) fn save_configuration(configuration: &Configuration) -> io::Result<()> {
-    let (Some(folder), Some(file)) = (folder(), config::file_of(&configuration.command_line))
-    else {
-        return Ok(());
-    };
-    if !is_default_file(&file) {
-        return Ok(());
+pub(crate) fn save_configuration<O: Default>(
+    keys: &Keys<O>,
+    configuration: &Configuration<O>,
+) -> io::Result<()> {
+    match keys.file(&configuration.command_line) {
+        // Not what is in the file now: it may have been edited since this process read it.
+        Some(file) => save_text(keys.program(), &file, &configuration.text),
+        None => Ok(()),
     }
-    // Not what is in the file now: it may have been edited since this process read it.
-    save_in(&folder, &configuration.text)
 }
 
-fn save_in(folder: &Path, text: &str) -> io::Result<()> {
-    let saved = GOOD_SETTINGS.within(folder);
-    if config::read_text(&saved).is_ok_and(|saved| saved == text) {
+fn save_text(program: Program, file: &Path, text: &str) -> io::Result<()> {
+    match folder() {
+        Some(folder) if is_default_file(program, file) => {
+            save_in(&folder, &GOOD_SETTINGS.of(program, &folder), text)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn save_in(folder: &Path, saved: &Path, text: &str) -> io::Result<()> {
+    if read_text(saved).is_ok_and(|saved| saved == text) {
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(UPGRADE.mode).create(folder)?;
-    replace(&saved, GOOD_SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes()))
+    replace(saved, GOOD_SETTINGS.mode, |file| io::Write::write_all(file, text.as_bytes()))
         .inspect_err(|_| {
             // What was withdrawn must not come back. A file can be removed on a full disk, and emptied in a folder that
             // cannot be written to: then it means the same as no file.
-            let emptied = || File::options().write(true).truncate(true).open(&saved).map(drop);
-            let _ = fs::remove_file(&saved).or_else(|_| emptied());
+            let emptied = || File::options().write(true).truncate(true).open(saved).map(drop);
+            let _ = fs::remove_file(saved).or_else(|_| emptied());
         })
 }
 
@@ -237,12 +259,16 @@ fn replace(
     atomic_file::replace(path, mode, Durability::Synced, write)
 }
 
-/// Copies a file to `toolshed.new`, checks it, and replaces the program by it. Running processes notice by themselves.
+/// Copies a file to `NAME.new`, checks it, and replaces the program by it. Running processes notice by themselves.
 ///
 /// # Errors
 ///
 /// If it cannot be copied, or does not pass its check.
-pub(crate) fn install(command_line: &CommandLine, file: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn install<O: Default>(
+    keys: &Keys<O>,
+    command_line: &CommandLine,
+    file: &Path,
+) -> Result<PathBuf, Failure> {
     let Ok(program) = ProgramFile::find() else {
         return Err(Failure::refused(
             "The path of this program cannot be found; is /proc mounted?",
@@ -267,9 +293,10 @@ pub(crate) fn install(command_line: &CommandLine, file: &Path) -> Result<PathBuf
         replace(&arriving, ARRIVING.mode, |target| io::copy(&mut source, target).map(|_| ()))
             .map_err(refused)?;
     }
-    let upgrade = begin(command_line, GOOD.beside(&program.path).exists()).map_err(|error| {
-        Failure::refused(format!("The program's own path is unknown: {error}."))
-    })?;
+    let upgrade =
+        begin(keys, command_line, GOOD.beside(&program.path).exists()).map_err(|error| {
+            Failure::refused(format!("The program's own path is unknown: {error}."))
+        })?;
     match event_loop::run(async move { upgrade.install().await }) {
         Ok(Ok(())) => Ok(program.path),
         Ok(Err(why)) => {
@@ -289,16 +316,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_that_was_read_is_saved() {
+    fn what_is_saved_replaces_what_was_before() {
         let outer = tempfile::tempdir().unwrap();
         let folder = UPGRADE.within(outer.path());
-        let text = "# as it is served\npublic = [\"checksum\"]\n";
-        let configuration = config::load_as(&CommandLine::default(), text);
-        assert_eq!(configuration.text, text);
-        save_in(&folder, &configuration.text).unwrap();
-        assert_eq!(fs::read_to_string(GOOD_SETTINGS.within(&folder)).unwrap(), text);
+        let saved = folder.join("app.toml");
+        let text = "# as it is served\nlog_bytes = \"1 MiB\"\n";
+        save_in(&folder, &saved, text).unwrap();
+        assert_eq!(fs::read_to_string(&saved).unwrap(), text);
         // Having no file is good, too.
-        save_in(&folder, &Configuration::default().text).unwrap();
-        assert_eq!(fs::read_to_string(GOOD_SETTINGS.within(&folder)).unwrap(), "");
+        save_in(&folder, &saved, "").unwrap();
+        assert_eq!(fs::read_to_string(&saved).unwrap(), "");
     }
 }

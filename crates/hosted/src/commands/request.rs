@@ -1,4 +1,4 @@
-//! `toolshed request METHOD PATH`: prints the site's response to one request, without a server.
+//! `request METHOD PATH`: prints the response to one request, without a server.
 //!
 //! What a visitor would get goes to standard output; what would be logged, including the cause of a failure, to
 //! standard error.
@@ -13,30 +13,38 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use super::valid_settings;
-use crate::application::{self, SiteHost};
+use super::{Context, serving};
+use crate::app::{App, By, Start, Surroundings};
 use crate::config::CommandLine;
 use crate::flags::RequestFlags;
 use crate::log;
 use crate::report::Failure;
 
 /// Sends the request and prints the response.
-pub(crate) fn run(command_line: &CommandLine, flags: &RequestFlags) -> Result<(), Failure> {
-    let configuration = valid_settings(command_line)?;
+pub(crate) fn run<A: App>(
+    context: &Context<A>,
+    command_line: &CommandLine,
+    flags: &RequestFlags,
+) -> Result<(), Failure> {
+    let configuration = context.valid_settings(command_line)?;
     let request = request(flags)?;
-    application::name_node(&configuration.settings);
+    serving::name_node(&configuration.settings);
     log::to_stderr();
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
-    let settings = application::server_settings(&configuration.settings);
-    let host = SiteHost::new(&configuration.settings);
-    let server = Server::new(application::site_for_the_owner(configuration));
-    let answered = server.settings(settings).host(host).request(request, output);
+    let settings = serving::server_settings(&configuration.settings);
+    let host = Surroundings::of(&context.app, &configuration.settings);
+    let start = Start { configuration, by: By::Owner };
+    let answer = async {
+        let service = context.app.service(start).await?;
+        Ok(Server::new(service).settings(settings).host(host).answer(request, output).await)
+    };
+    let answered: Result<_, Failure> = event_loop::run(answer).map_err(Failure::refused)?;
     if io::stdout().is_terminal() {
         // The shell's prompt starts on a new line.
         let _ = writeln!(io::stdout());
     }
-    match answered {
+    match answered? {
         Ok(status) if status.is_client_error() => Err(Failure::silent(4)),
         Ok(status) if status.is_server_error() => Err(Failure::silent(5)),
         Ok(_) => Ok(()),
@@ -70,7 +78,7 @@ fn request(flags: &RequestFlags) -> Result<http::Request<Option<OwnedFd>>, Failu
 fn uri(path: &str) -> Result<Uri, Failure> {
     let wrong = |why: &str| {
         Failure::wrong(format!("Invalid path {path:?}{why}."))
-            .hint("Write it as in the site's URLs, such as /tools/checksum?alg=md5.")
+            .hint("Write it as in the site's URLs, such as /hello?name=Ann.")
     };
     if !path.starts_with('/') {
         return Err(wrong(": it does not start with /"));

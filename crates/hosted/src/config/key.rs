@@ -1,57 +1,67 @@
-//! A setting: what it accepts, and how a value is checked and described. The settings are in `keys.rs`.
+//! A setting: what it accepts, and how a value is checked and described.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
-
-use site::grouped;
 
 use super::Settings;
 use super::problem::Location;
 use super::quantity::{parse_size, parse_time, show_size, show_time};
 use super::value::Value;
+use crate::program::Program;
 
 /// A setting.
-pub(crate) struct Key {
+pub struct Key<O> {
     /// The name in the file.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What it accepts and where the value goes.
-    pub(super) kind: Kind,
+    pub kind: Kind<O>,
     /// What it is.
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// Why it exists and why its default is what it is.
-    pub(crate) why: &'static str,
+    pub why: &'static str,
 }
 
-/// What a key accepts, and where the value goes.
-pub(super) enum Kind {
+/// What a key accepts, and where the value goes: `get` reads it from the settings, to show the default, and `set` puts it
+/// there.
+#[allow(missing_docs, reason = "the fields are the same in all variants")]
+pub enum Kind<O> {
     /// A whole number.
-    Count { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
+    Count {
+        range: RangeInclusive<u64>,
+        get: fn(&Settings<O>) -> u64,
+        set: fn(&mut Settings<O>, u64),
+    },
     /// A number of bytes.
-    Size { range: RangeInclusive<u64>, get: fn(&Settings) -> u64, set: fn(&mut Settings, u64) },
+    Size {
+        range: RangeInclusive<u64>,
+        get: fn(&Settings<O>) -> u64,
+        set: fn(&mut Settings<O>, u64),
+    },
     /// A time in whole seconds.
     Time {
         range: RangeInclusive<u64>,
-        get: fn(&Settings) -> Duration,
-        set: fn(&mut Settings, Duration),
+        get: fn(&Settings<O>) -> Duration,
+        set: fn(&mut Settings<O>, Duration),
     },
     /// `true` or `false`.
-    Bool { get: fn(&Settings) -> bool, set: fn(&mut Settings, bool) },
-    /// Strings, as a list or separated by commas.
+    Bool { get: fn(&Settings<O>) -> bool, set: fn(&mut Settings<O>, bool) },
+    /// Strings, as a list or separated by commas. `write`: what to write, with an example; `default`: as it is written.
     List {
         write: &'static str,
         default: &'static str,
-        take: fn(&mut Settings, Vec<String>) -> Result<(), Advice>,
+        take: fn(&mut Settings<O>, Vec<String>) -> Result<(), Advice>,
     },
-    /// Anything else: what to write, and a function that takes it. The function's error may say more.
+    /// Anything else: what to write, and a function that takes it. The function's error may say more. In `default`, which
+    /// may be in words, `{name}` is the program's name.
     Custom {
         write: &'static str,
         default: &'static str,
-        take: fn(&mut Settings, &Value, &Location) -> Result<(), Advice>,
+        take: fn(&mut Settings<O>, &Value, &Location) -> Result<(), Advice>,
     },
 }
 
 /// What to write instead of a value that is not accepted.
-pub(super) enum Advice {
+pub enum Advice {
     /// What the key's description says.
     Default,
     /// Something more specific.
@@ -67,25 +77,15 @@ impl Advice {
     }
 }
 
-impl Key {
-    /// Returns its name in the environment: `TOOLSHED_IDLE_TIMEOUT`.
-    pub(crate) fn variable(&self) -> String {
-        format!("{}{}", super::PREFIX, self.name.to_ascii_uppercase())
-    }
-
-    /// Returns whether its value is never shown.
-    pub(crate) fn is_secret(&self) -> bool {
-        ["password_hash", "database", "s3_access_key", "s3_secret_key"].contains(&self.name)
-    }
-
+impl<O> Key<O> {
     /// Stores a value.
     ///
     /// # Errors
     ///
     /// What to write instead, starting with "write"; nothing is changed then.
-    pub(crate) fn take(
+    pub fn take(
         &self,
-        settings: &mut Settings,
+        settings: &mut Settings<O>,
         value: &Value,
         location: &Location,
     ) -> Result<(), String> {
@@ -131,12 +131,12 @@ impl Key {
 
     /// Returns whether an empty variable has a meaning: an empty list. Otherwise it counts as unset, because many
     /// programs pass variables on like that.
-    pub(crate) fn takes_nothing(&self) -> bool {
+    pub fn takes_nothing(&self) -> bool {
         matches!(self.kind, Kind::List { .. })
     }
 
     /// Returns what to write, with an example.
-    pub(crate) fn write(&self) -> String {
+    pub fn write(&self) -> String {
         match &self.kind {
             Kind::Count { range, .. } => {
                 let (from, to) = (grouped(*range.start()), grouped(*range.end()));
@@ -150,7 +150,7 @@ impl Key {
     }
 
     /// Returns the limits of a size or time: `8 KiB to 16 MiB`.
-    pub(crate) fn limits(&self) -> Option<String> {
+    pub fn limits(&self) -> Option<String> {
         let (from, to) = match &self.kind {
             Kind::Size { range, .. } => (show_size(*range.start()), show_size(*range.end())),
             Kind::Time { range, .. } => {
@@ -165,7 +165,10 @@ impl Key {
     }
 
     /// Returns the default, as written in the file, or in words.
-    pub(crate) fn default_in_words(&self) -> String {
+    pub fn default_in_words(&self, program: Program) -> String
+    where
+        O: Default,
+    {
         let settings = Settings::default();
         match &self.kind {
             Kind::Count { get, .. } => format!("`{}`", get(&settings)),
@@ -173,19 +176,30 @@ impl Key {
             Kind::Time { get, .. } => format!("`\"{}\"`", show_time(get(&settings))),
             Kind::Bool { get, .. } => format!("`{}`", get(&settings)),
             Kind::List { default, .. } => format!("`{default}`"),
-            Kind::Custom { default, .. } => (*default).to_owned(),
+            Kind::Custom { default, .. } => default.replace("{name}", program.name),
         }
     }
 
     /// Returns the default for a line in a list: the value, or "-" if it is described in words.
-    pub(crate) fn default_in_short(&self) -> String {
+    pub fn default_in_short(&self, program: Program) -> String
+    where
+        O: Default,
+    {
         match self.kind {
             Kind::Custom { .. } => "-".to_owned(),
-            _ => self.default_in_words().replace('`', ""),
+            _ => self.default_in_words(program).replace('`', ""),
         }
     }
 
     fn between(&self, show: impl Fn(u64) -> String, range: &RangeInclusive<u64>) -> String {
         format!("write from \"{}\" to \"{}\"", show(*range.start()), show(*range.end()))
+    }
+}
+
+/// Writes `65,536`.
+fn grouped(number: u64) -> String {
+    match number / 1000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", grouped(thousands), number % 1000),
     }
 }

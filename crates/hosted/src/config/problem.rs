@@ -7,7 +7,7 @@ use super::value::Value;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Location {
+pub enum Location {
     /// On the command line, as this flag: `--listen`.
     Flag(&'static str),
     /// In the environment, as this variable: `TOOLSHED_LISTEN`.
@@ -26,7 +26,7 @@ pub(crate) enum Location {
 impl Location {
     /// The folder that a relative path is relative to, if it is not the current one. The paths in a file are
     /// relative to the file, because it is unknown in which folder a web server starts programs.
-    pub(crate) fn folder(&self) -> Option<&Path> {
+    pub fn folder(&self) -> Option<&Path> {
         match self {
             Location::Line { file, .. } => file.parent(),
             Location::Flag(_) | Location::Variable(_) => None,
@@ -36,7 +36,7 @@ impl Location {
 
 impl Location {
     /// Without the key: `toolshed.toml, line 3`.
-    pub(crate) fn in_short(&self) -> String {
+    pub fn in_short(&self) -> String {
         match self {
             Location::Flag(name) => (*name).to_owned(),
             Location::Variable(name) => name.clone(),
@@ -60,7 +60,7 @@ impl fmt::Display for Location {
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Problem {
+pub enum Problem {
     /// A value that its key does not accept.
     BadValue {
         /// The key, if it exists.
@@ -107,6 +107,8 @@ pub(crate) enum Problem {
         first: usize,
         /// The line of this one.
         line: usize,
+        /// The command that sets it, if there is one.
+        command: Option<String>,
     },
     /// A file that is not UTF-8.
     Encoding {
@@ -120,7 +122,7 @@ pub(crate) enum Problem {
         /// The file.
         file: PathBuf,
         /// The flag or variable that named the file, if any.
-        named_by: Option<&'static str>,
+        named_by: Option<String>,
         /// What the operating system said.
         message: String,
     },
@@ -128,7 +130,7 @@ pub(crate) enum Problem {
 
 impl Problem {
     /// The setting concerned.
-    pub(crate) fn key(&self) -> Option<&'static str> {
+    pub fn key(&self) -> Option<&'static str> {
         match self {
             Problem::BadValue { key, .. } => *key,
             Problem::Together { key, .. } => Some(key),
@@ -171,15 +173,16 @@ impl fmt::Display for Problem {
                     name_of(file)
                 )
             }
-            Problem::Twice { file, key, first, line } => {
+            Problem::Twice { file, key, first, line, command } => {
                 let file = name_of(file);
                 write!(formatter, "{file}, line {line}: {key} is already set in line {first}; ")?;
-                formatter.write_str(match key.as_str() {
-                    "password_hash" => {
-                        "delete one of the two lines, or replace both with `toolshed set-password`."
-                    }
-                    _ => "delete one of the two lines.",
-                })
+                match command {
+                    Some(command) => write!(
+                        formatter,
+                        "delete one of the two lines, or replace both with `{command}`."
+                    ),
+                    None => formatter.write_str("delete one of the two lines."),
+                }
             }
             Problem::Encoding { file, line } => {
                 let file = name_of(file);

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 /// added. A key that appears several times (which is not valid TOML) then appears once.
 ///
 /// `None` if the text cannot be changed like this, for example because it is not TOML.
-pub(crate) fn with_text(text: &str, key: &str, value: &str) -> Option<String> {
+pub fn with_text(text: &str, key: &str, value: &str) -> Option<String> {
     let mut text = text.to_owned();
     // Each round removes a line.
     while let Some(again) = statement_again(&text, key) {
@@ -75,7 +75,7 @@ fn statement_again(text: &str, key: &str) -> Option<std::ops::Range<usize>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let (_, at) = errors
         .iter()
-        .filter_map(|error| super::twice(text, &table, error).zip(error.span()))
+        .filter_map(|error| super::file::twice(text, &table, error).zip(error.span()))
         .find(|((name, _), _)| name == key)?;
     let begins = text[..at.start].rfind('\n').map_or(0, |before| before + 1);
     // A text may span several lines.

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 /// A value of the file, the environment or the command line. The latter two have only strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
     /// A text.
     Text(String),
     /// A whole number.
@@ -23,7 +23,7 @@ pub(crate) enum Value {
 
 impl Value {
     /// Takes a value of a file.
-    pub(crate) fn from_toml(value: &DeValue<'_>) -> Self {
+    pub fn from_toml(value: &DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Value::Text(text.clone().into_owned()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -41,7 +41,7 @@ impl Value {
     }
 
     /// The text, or the number as text: `"90"` and `90` mean the same.
-    pub(crate) fn as_scalar(&self) -> Option<String> {
+    pub fn as_scalar(&self) -> Option<String> {
         match self {
             Value::Text(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -50,7 +50,7 @@ impl Value {
     }
 
     /// The parts of a list: `["a", "b"]` and `"a,b"` mean the same.
-    pub(crate) fn as_list(&self) -> Option<Vec<String>> {
+    pub fn as_list(&self) -> Option<Vec<String>> {
         match self {
             Value::List(items) => Some(items.clone()),
             Value::Text(text) if text.trim().is_empty() => Some(Vec::new()),

@@ -20,19 +20,19 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use self::file::LogFile;
-pub(crate) use self::writer::Log;
+pub use self::writer::Log;
 use self::writer::Sink;
-use crate::config::{Configuration, Settings};
-use crate::installation::default_log;
+use crate::config::Configuration;
+use crate::program::Program;
 use crate::report::Failure;
 
 /// Starts writing messages to standard error.
-pub(crate) fn to_stderr() -> Log {
+pub fn to_stderr() -> Log {
     to_stderr_from(tracing::Level::INFO)
 }
 
 /// The same, only from `level` up.
-pub(crate) fn to_stderr_from(level: tracing::Level) -> Log {
+pub fn to_stderr_from(level: tracing::Level) -> Log {
     begin_writing(Sink::StandardError, level)
 }
 
@@ -51,10 +51,9 @@ fn begin_writing(sink: Sink, level: tracing::Level) -> Log {
 }
 
 /// Starts writing messages to `file`, together with standard output and error. If it cannot be opened, messages go to
-/// standard error and the first says why.
-pub(crate) fn to_file(file: &Path, settings: &Settings) -> Log {
-    let usual = default_log();
-    let opened = LogFile::open(file, usual.as_deref(), settings.log_bytes).and_then(|mut log| {
+/// standard error and the first says why. `usual`: the default log file.
+fn to_file(file: &Path, usual: Option<&Path>, bytes: u64) -> Log {
+    let opened = LogFile::open(file, usual, bytes).and_then(|mut log| {
         log.redirect_output()?;
         Ok(log)
     });
@@ -75,40 +74,59 @@ pub(crate) fn to_file(file: &Path, settings: &Settings) -> Log {
     }
 }
 
-/// Like [`to_file`], for a process that serves one request: the file from the settings, or a spawned process's
-/// default, is opened by the first message. Standard output and error are unchanged.
-pub(crate) fn to_file_when_needed(settings: &Settings) -> Log {
-    let file = settings.log.clone().or_else(default_log);
+/// Starts writing messages for a process that a web server started: to the file in the settings, or to the program's
+/// default one; together with standard output and error.
+pub fn begin_spawned<O>(configuration: &Configuration<O>) -> Log {
+    let usual = configuration.program.default_log();
+    match configuration.settings.log.as_ref().or(usual.as_ref()) {
+        Some(file) => to_file(file, usual.as_deref(), configuration.settings.log_bytes),
+        None => to_stderr(),
+    }
+}
+
+/// Like [`begin_spawned`], for a process that serves one request: the file is opened by the first message. Standard
+/// output and error are unchanged.
+pub fn begin_when_needed<O>(configuration: &Configuration<O>) -> Log {
+    let (program, settings) = (configuration.program, &configuration.settings);
+    let usual = program.default_log();
     let limit = settings.log_bytes;
-    let sink = file.map_or_else(|| Sink::StandardError, |path| Sink::Later { path, limit });
+    let file = settings.log.clone().or_else(|| usual.clone());
+    let sink = match file {
+        Some(path) => Sink::Later { path, limit, usual, program },
+        None => Sink::StandardError,
+    };
     begin_writing(sink, tracing::Level::INFO)
 }
 
 /// Starts writing messages to the file in the settings, or to standard error without one, for a command run at a
 /// terminal.
-pub(crate) fn begin(settings: &Settings) -> (Log, Terminal) {
-    let Some(file) = &settings.log else { return (to_stderr(), Terminal::default()) };
+pub fn begin<O>(configuration: &Configuration<O>) -> (Log, Terminal) {
+    let (program, settings) = (configuration.program, &configuration.settings);
+    let without_file = || Terminal { program, output: None, error: None };
+    let Some(file) = &settings.log else { return (to_stderr(), without_file()) };
     let keep = |descriptor: io::Result<std::os::fd::OwnedFd>| descriptor.ok().map(File::from);
     let terminal = Terminal {
+        program,
         output: keep(io::stdout().as_fd().try_clone_to_owned()),
         error: keep(io::stderr().as_fd().try_clone_to_owned()),
     };
-    let log = to_file(file, settings);
-    let terminal = if log.is_in_file() { terminal } else { Terminal::default() };
+    let log = to_file(file, program.default_log().as_deref(), settings.log_bytes);
+    let terminal = if log.is_in_file() { terminal } else { without_file() };
     (log, terminal)
 }
 
 /// The terminal at which a command was started, saved when its output goes to the log: the greeting, and the reason for
 /// exiting, belong there.
-#[derive(Debug, Default)]
-pub(crate) struct Terminal {
+#[derive(Debug)]
+pub struct Terminal {
+    program: Program,
     output: Option<File>,
     error: Option<File>,
 }
 
 impl Terminal {
     /// Prints to the original standard output, if it has a reader.
-    pub(crate) fn print(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         let stdout = io::stdout();
         let output = self.output.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
         // The greeting is lost if standard output has no reader.
@@ -116,20 +134,20 @@ impl Terminal {
     }
 
     /// Reports why the server exited, on the original standard error and in the log.
-    pub(crate) fn report(&self, served: Result<(), app_server::Error>) -> Result<(), Failure> {
-        let (Err(error), Some(terminal)) = (&served, self.error.as_ref()) else {
-            return Ok(served?);
-        };
-        tracing::error!("Exiting: {error}");
-        // Without a reader, the log still has it.
-        let why = Failure::refused(error).to_string();
-        let _ = descriptors::write_at_once(terminal.as_fd(), why.as_bytes());
-        Err(Failure::silent(1))
+    pub fn report(&self, served: Result<(), Failure>) -> Result<(), Failure> {
+        let Some(terminal) = &self.error else { return served };
+        served.map_err(|failure| {
+            failure.log();
+            // Without a reader, the log still has it.
+            let why = failure.text(self.program);
+            let _ = descriptors::write_at_once(terminal.as_fd(), why.as_bytes());
+            failure.silenced()
+        })
     }
 }
 
 /// Logs the mistakes in the configuration, and what looks like one.
-pub(crate) fn configuration(configuration: &Configuration) {
+pub fn configuration<O>(configuration: &Configuration<O>) {
     for problem in &configuration.problems {
         tracing::error!("Configuration error: {problem}");
     }
@@ -217,7 +235,7 @@ mod tests {
         let Some(file) = std::env::var_os(FILE_FOR_WRITER) else { return };
         let letter = std::env::var("LETTER").unwrap();
         let error = format!("stray error of {letter}\n");
-        to_file(Path::new(&file), &Settings::default());
+        to_file(Path::new(&file), None, 2 << 20);
         for _ in 0..LINES {
             tracing::warn!("Message {}", letter.repeat(300));
             writeln!(io::stdout(), "stray output of {letter}").unwrap();

@@ -1,0 +1,24 @@
+//! A web server runs the program as plain CGI: one request, then exit.
+//!
+//! Each request starts a process, so nothing is opened until it is needed: the log file by the first message.
+
+use app_server::Transport;
+
+use super::{Context, serving};
+use crate::app::{App, By, Surroundings};
+use crate::config::CommandLine;
+use crate::log;
+use crate::report::Failure;
+
+/// Answers the one request.
+pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
+    let configuration = context.keys.load(&CommandLine::default());
+    serving::name_node(&configuration.settings);
+    log::begin_when_needed(&configuration);
+    log::configuration(&configuration);
+    let host = Surroundings::of(&context.app, &configuration.settings);
+    // The web server's own socket.
+    let by = By::WebServer { is_tcp: false };
+    let served = serving::Serving { configuration, by, host, upgrade: None };
+    served.run(&context.app, Transport::Cgi).inspect_err(|failure| failure.log())
+}

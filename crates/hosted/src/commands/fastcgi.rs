@@ -1,0 +1,45 @@
+//! `fastcgi --listen ADDRESS`: FastCGI on a socket of our own.
+
+use app_server::{Address, Protocol, Transport};
+
+use super::{Context, serving};
+use crate::app::{App, By, Surroundings};
+use crate::config::CommandLine;
+use crate::report::Failure;
+use crate::{log, upgrade};
+
+/// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
+/// address: a page and the log report them.
+pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> Result<(), Failure> {
+    let keys = &context.keys;
+    let upgrade = upgrade::begin(keys, command_line, false);
+    let configuration = upgrade::or_last_good(keys, keys.load(command_line));
+    if configuration.has_wrong_flags() {
+        return Err(configuration.failure());
+    }
+    let Some(listen) = configuration.settings.listen.clone() else {
+        let name = keys.program().name;
+        return Err(match configuration.problems.is_empty() {
+            true => Failure::wrong("fastcgi needs an address to listen on.")
+                .hint(format!("{name} fastcgi --listen unix:/run/{name}.sock")),
+            false => configuration.failure(),
+        });
+    };
+    serving::name_node(&configuration.settings);
+    let (log, terminal) = log::begin(&configuration);
+    log::configuration(&configuration);
+    let upgrade = upgrade::log_if_unavailable(upgrade);
+    let mut host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    if command_line.config.is_none() {
+        host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
+    }
+    if let Some(workers) = serving::workers(&configuration.settings) {
+        let settings = serving::server_settings(&configuration.settings);
+        let supervised =
+            app_server::supervise(Protocol::FastCgi, listen, workers, &settings, &host);
+        return terminal.report(supervised.map_err(Failure::from));
+    }
+    let by = By::WebServer { is_tcp: matches!(listen, Address::Tcp(_)) };
+    let served = serving::Serving { configuration, by, host, upgrade };
+    terminal.report(served.run(&context.app, Transport::FastCgi(listen)))
+}

@@ -1,0 +1,49 @@
+//! `serve`: the service over HTTP.
+
+use std::rc::Rc;
+
+use app_server::{Address, Protocol, Transport};
+
+use super::{Context, serving};
+use crate::app::{App, By, Introduction, Surroundings};
+use crate::config::CommandLine;
+use crate::report::Failure;
+use crate::{log, upgrade};
+
+/// The default address of `serve`: only this machine can reach it.
+pub(crate) const ADDRESS: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+/// Serves until SIGTERM or Ctrl-C.
+pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> Result<(), Failure> {
+    let upgrade = upgrade::begin(&context.keys, command_line, false);
+    let mut configuration = context.valid_settings(command_line)?;
+    serving::name_node(&configuration.settings);
+    let (log, terminal) = log::begin(&configuration);
+    log::configuration(&configuration);
+    if let Err(error) = app_server::check_descriptors() {
+        return terminal.report(Err(error.into()));
+    }
+    let listen = configuration.settings.listen.clone();
+    let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
+    let Introduction { variables, greeting } = context.app.introduce(&listen, &mut configuration);
+    let upgrade = upgrade::log_if_unavailable(upgrade).map(|upgrade| {
+        variables.iter().fold(upgrade, |upgrade, (name, value)| upgrade.variable(name, value))
+    });
+    let terminal = Rc::new(terminal);
+    let mut host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    // The supervisor greets for its workers.
+    if !app_server::is_worker() {
+        let terminal = terminal.clone();
+        host = host.on_listening(move |address| terminal.print(&greeting(address)));
+    }
+    if let Some(mut workers) = serving::workers(&configuration.settings) {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        workers.variables.extend(variables);
+        let settings = serving::server_settings(&configuration.settings);
+        let supervised = app_server::supervise(Protocol::Http, listen, workers, &settings, &host);
+        return terminal.report(supervised.map_err(Failure::from));
+    }
+    let served = serving::Serving { configuration, by: By::Http, host, upgrade };
+    terminal.report(served.run(&context.app, Transport::Http(listen)))
+}

@@ -1,0 +1,67 @@
+//! What all ways to serve have in common.
+
+use app_server::{Server, Transport, Upgrade, Workers};
+
+use crate::app::{App, By, Start, Surroundings};
+use crate::config::{Configuration, Settings};
+use crate::installation::{DATA, home};
+use crate::report::Failure;
+
+/// A process that is ready to serve.
+pub(crate) struct Serving<O> {
+    pub(crate) configuration: Configuration<O>,
+    pub(crate) by: By,
+    pub(crate) host: Surroundings,
+    pub(crate) upgrade: Option<Upgrade>,
+}
+
+impl<O> Serving<O> {
+    /// Makes the service, and serves until the process is told to end.
+    pub(crate) fn run<A: App<Own = O>>(self, app: &A, transport: Transport) -> Result<(), Failure> {
+        let Serving { configuration, by, host, upgrade } = self;
+        let settings = server_settings(&configuration.settings);
+        let start = Start { configuration, by };
+        let serve = async |transport| {
+            let service = app.service(start).await?;
+            let server = Server::new(service).settings(settings.clone());
+            server.host(host).upgrade(upgrade).serve(transport).await.map_err(Failure::from)
+        };
+        app_server::run(&settings, &transport.clone(), serve(transport))?
+    }
+}
+
+/// Returns the server's part of the settings.
+pub(crate) fn server_settings<O>(settings: &Settings<O>) -> app_server::Settings {
+    let mut server = settings.server.clone();
+    server.state_folder = settings.data_folder();
+    server
+}
+
+impl<O> Settings<O> {
+    /// Returns the folder of the state that processes share; `None` if it cannot be found, for example without /proc.
+    pub fn data_folder(&self) -> Option<std::path::PathBuf> {
+        self.data.clone().or_else(|| Some(DATA.within(&home()?)))
+    }
+}
+
+/// Names this machine in the log and in references, if it has a name.
+pub(crate) fn name_node<O>(settings: &Settings<O>) {
+    if let Some(node) = &settings.node {
+        app_server::set_node(node);
+    }
+}
+
+/// Returns the workers to supervise; `None` if this process serves itself.
+pub(crate) fn workers<O>(settings: &Settings<O>) -> Option<Workers> {
+    if *settings.workers.end() == 1 || app_server::is_worker() {
+        return None;
+    }
+    let program = std::env::current_exe().ok()?;
+    Some(Workers {
+        min: *settings.workers.start(),
+        max: *settings.workers.end(),
+        program,
+        arguments: std::env::args_os().skip(1).collect(),
+        variables: Vec::new(),
+    })
+}

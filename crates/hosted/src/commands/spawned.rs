@@ -1,0 +1,38 @@
+//! A web server started the program with a listening socket at descriptor 0.
+
+use std::time::Duration;
+
+use app_server::Transport;
+
+use super::{Context, serving};
+use crate::app::{App, By, Surroundings};
+use crate::config::CommandLine;
+use crate::report::Failure;
+use crate::{log, upgrade};
+
+/// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it
+/// again, and visitors would see "500".
+pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
+    let (command_line, keys) = (CommandLine::default(), &context.keys);
+    let upgrade = upgrade::begin(keys, &command_line, true);
+    let mut configuration = upgrade::or_last_good(keys, keys.load(&command_line));
+    serving::name_node(&configuration.settings);
+    let log = log::begin_spawned(&configuration);
+    log::configuration(&configuration);
+    configuration.settings.server.drain_wait = Duration::ZERO;
+    let upgrade = upgrade::log_if_unavailable(upgrade);
+    let host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    let host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
+    let by = By::WebServer { is_tcp: !is_unix_socket() };
+    let served = serving::Serving { configuration, by, host, upgrade };
+    served.run(&context.app, Transport::Spawned).map_err(|failure| {
+        failure.log();
+        Failure::silent(1)
+    })
+}
+
+/// Whether the web server's socket is a file, which only accounts of this machine with access to it can reach.
+fn is_unix_socket() -> bool {
+    let address = rustix::net::getsockname(std::io::stdin());
+    address.is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::UNIX)
+}

@@ -1,0 +1,192 @@
+//! The command line. What it means is in `commands/`; the values of flags that are also settings are checked with all
+//! others in `config.rs`.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::app::App;
+use crate::config::CommandLine;
+use crate::program::Program;
+
+// In these texts, `{name}` is the program's name, and `{NAME_}` what its variables start with.
+#[derive(Debug, Parser)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Without a command: serves the web server that started it; otherwise like serve."
+)]
+pub(crate) struct Flags<C: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command<C>>,
+    /// Read the settings from this file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command<C: Subcommand> {
+    Serve(Serve),
+    Fastcgi(Fastcgi),
+    Request(RequestFlags),
+    Check(Check),
+    Install(Install),
+    Settings(SettingsFlags),
+    #[command(flatten)]
+    Own(C),
+    Completions(Completions),
+}
+
+/// Serve over HTTP: to try it, develop, or behind a proxy.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Ctrl-C or SIGTERM stops it once the requests in flight are complete.")]
+pub(crate) struct Serve {
+    /// HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Log to this file instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<String>,
+    /// Processes: N, MIN-MAX by load, or auto [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<String>,
+}
+
+/// Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Wrong settings do not stop it: visitors get a 503, the log has the cause.\n\
+                        Ctrl-C or SIGTERM stops it once the requests in flight are complete."
+)]
+pub(crate) struct Fastcgi {
+    /// unix:PATH (for this account only) or HOST:PORT.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Log to this file instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<String>,
+    /// Processes: N, MIN-MAX by load, or auto [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<String>,
+}
+
+/// Report what is installed and what would fail; change nothing.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Exit codes: 0 no problems, 1 something would fail, 2 a setting is wrong.")]
+pub(crate) struct Check {
+    /// The site's folder, the one with dispatch.fcgi in it.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// For running processes: whether this version can take their place.
+    // Processes of older versions pass --renewal.
+    #[arg(long, alias = "renewal", hide = true)]
+    pub(crate) upgrade: bool,
+    /// With --upgrade: keep a copy of a version that can.
+    #[arg(long, hide = true)]
+    pub(crate) keep: bool,
+}
+
+/// Replace this version by a new one that passes its check.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The previous version is kept as {name}.previous. Running processes upgrade\n\
+                        by themselves, without losing a request (docs/reloading.md)."
+)]
+pub(crate) struct Install {
+    /// The new program.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// List the settings and where each is set, or explain one.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Set them in {name}.toml, or as {NAME_}SETTING in the environment.")]
+pub(crate) struct SettingsFlags {
+    /// The setting to explain.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Print completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "For bash, in ~/.bashrc: source <({name} completions bash)")]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+/// Print the response to one request, without a server.
+#[derive(Debug, Args)]
+#[command(after_help = "What would be logged goes to standard error.\n\
+                  Exit codes: 0 success, 4 a status of 4xx, 5 a status of 5xx.\n\
+                  Example: {name} request GET /")]
+pub(crate) struct RequestFlags {
+    /// GET, POST, …
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: String,
+    /// Below the site's address, with its query: /hello?name=Ann
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    /// Send this header; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Send this file, or standard input (-).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) body: Option<PathBuf>,
+}
+
+impl<C: Subcommand> Flags<C> {
+    /// Reads the arguments of this process.
+    pub(crate) fn parse<A: App<Commands = C>>(
+        app: &A,
+        program: Program,
+    ) -> Result<Self, clap::Error> {
+        let mut matches = definition(app, program).try_get_matches()?;
+        Flags::from_arg_matches_mut(&mut matches)
+    }
+
+    /// The part that concerns settings.
+    pub(crate) fn command_line(&self) -> CommandLine {
+        let (listen, log, workers) = match &self.command {
+            Some(Command::Serve(Serve { listen, log, workers })) => (listen, log, workers),
+            Some(Command::Fastcgi(Fastcgi { listen, log, workers })) => (listen, log, workers),
+            Some(
+                Command::Request(_)
+                | Command::Check(_)
+                | Command::Install(_)
+                | Command::Settings(_)
+                | Command::Own(_)
+                | Command::Completions(_),
+            )
+            | None => (&None, &None, &None),
+        };
+        let keys = [
+            ("--listen", "listen", listen),
+            ("--log", "log", log),
+            ("--workers", "workers", workers),
+        ];
+        let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
+        CommandLine {
+            config: self.config.clone(),
+            keys: keys.into_iter().filter_map(given).collect(),
+        }
+    }
+}
+
+/// Returns the command line of a program.
+pub(crate) fn definition<A: App>(app: &A, program: Program) -> clap::Command {
+    let definition = Flags::<A::Commands>::command();
+    let mut definition = definition.name(program.name).version(program.version).about(app.about());
+    let names: Vec<_> = definition.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    for name in names {
+        definition = definition.mut_subcommand(name, |command| {
+            let Some(help) = command.get_after_help().map(ToString::to_string) else {
+                return command;
+            };
+            let help =
+                help.replace("{name}", program.name).replace("{NAME_}", &program.variable(""));
+            command.after_help(help)
+        });
+    }
+    definition
+}
