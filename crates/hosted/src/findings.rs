@@ -12,6 +12,11 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Returns how many problems there are so far.
+    pub fn problems(&self) -> usize {
+        self.wrong
+    }
+
     /// Adds that something is as it should be: `what`, without a period.
     pub fn ok(&mut self, subject: &str, what: impl AsRef<str>) {
         self.line("ok", subject, what.as_ref());

@@ -83,8 +83,10 @@ pub enum StoreError {
     NothingToMove,
     /// Something is already where a store was to be moved.
     NotEmpty,
-    /// Another program has made the table of migrations.
-    ForeignTable,
+    /// Another program has made a table that this one needs, by its name.
+    ForeignTable(String),
+    /// A table was removed that the program has made.
+    MissingTable(String),
     /// The account of the database server lacks a right; what it may not do.
     MissingRight(String),
     /// The database server only reads.
@@ -294,8 +296,8 @@ impl fmt::Display for StoreError {
                 write!(formatter, "{}: {why}", file.display())
             }
             StoreError::Moved => formatter.write_str(
-                "the store has moved to another place with `toolshed store move`; set database to that place (or \
-                 remove the setting, if that is the file)",
+                "the store has moved to another place with `toolshed store move`; set database to that place (of \
+                 a file, set data to its folder and remove database)",
             ),
             StoreError::Unfinished => formatter.write_str(
                 "the store is being moved here and the move is not finished; let `toolshed store move` finish, or run \
@@ -305,16 +307,18 @@ impl fmt::Display for StoreError {
             StoreError::NotEmpty => formatter.write_str(
                 "there is a store already where this one was to be moved; remove that one first, if nobody needs it",
             ),
-            StoreError::ForeignTable => formatter.write_str(
-                "where the store is, another program has made a table named migrations; give the site a database of its own",
+            StoreError::ForeignTable(table) => write!(
+                formatter,
+                "where the store is, another program has made a table named {table}; give the site a database of its own"
+            ),
+            StoreError::MissingTable(table) => write!(
+                formatter,
+                "the store's table {table} has been removed; put a backup in the place of the store"
             ),
             StoreError::MissingRight(what) => {
-                write!(formatter, "the user in the URL may not {what}{OWNER}")
+                write!(formatter, "the user in the URL may not {what}{RIGHT}")
             }
-            StoreError::ReadOnly => formatter.write_str(
-                "the database server only reads (it is a standby, or default_transaction_read_only is on); name the one \
-                 that also writes",
-            ),
+            StoreError::ReadOnly => write!(formatter, "the database server only reads{READ_ONLY}"),
             StoreError::UnknownTables(names) => write!(
                 formatter,
                 "this version of the program does not know these tables, and cannot move them: {}; use the version \
@@ -409,10 +413,7 @@ impl fmt::Display for SqlError {
                 Some(error) => {
                     let (message, code) = (error.message(), error.code().code());
                     write!(formatter, "PostgreSQL: {message} (SQLSTATE {code})")?;
-                    match *error.code() == SqlState::INSUFFICIENT_PRIVILEGE {
-                        true => formatter.write_str(OWNER),
-                        false => Ok(()),
-                    }
+                    formatter.write_str(cure_of_state(error.code(), message))
                 }
                 None => {
                     write!(formatter, "PostgreSQL: {error}")?;
@@ -445,7 +446,26 @@ impl From<SqlError> for StoreError {
 }
 
 /// What to do about a missing right.
-const OWNER: &str = "; the user in the URL has to own the database and its tables";
+const RIGHT: &str =
+    "; give it that right (GRANT), or make it the owner of the database and its tables";
+
+/// What to do about a server that only reads.
+const READ_ONLY: &str = "; if it is a standby, name the server that also writes, otherwise turn \
+                         default_transaction_read_only off";
+
+/// Returns what to do about an error of PostgreSQL's, where its message does not say it.
+fn cure_of_state(state: &SqlState, message: &str) -> &'static str {
+    let is_standby = *state == SqlState::FEATURE_NOT_SUPPORTED && message.contains("standby");
+    match *state {
+        SqlState::INSUFFICIENT_PRIVILEGE => RIGHT,
+        SqlState::READ_ONLY_SQL_TRANSACTION => READ_ONLY,
+        _ if is_standby => READ_ONLY,
+        SqlState::INVALID_SCHEMA_NAME => {
+            "; none of the schemas in the user's search_path is there for it: create one, or GRANT USAGE, CREATE ON SCHEMA"
+        }
+        _ => "",
+    }
+}
 
 /// Returns what to do, where the system's message does not say it.
 fn cure_of(error: &io::Error) -> &'static str {

@@ -229,13 +229,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The reason, as [`Store::read`] and [`Store::write`] would say it. What only shows when it is used (a full disk,
-    /// damage to some page) is not found.
+    /// The reason. What only shows when it is used (a full disk, damage to some page) is not found.
     pub fn find_obstacle(&self, known: &[Schema]) -> Result<(), StoreError> {
+        let known = tables::expected(known)?;
         match &*self.engine {
-            Engine::Sqlite(engine) => engine.find_obstacle(known),
+            Engine::Sqlite(engine) => engine.find_obstacle(&known),
             Engine::Postgres(engine) => {
-                let looked = engine.look(async |store| obstacles::look(store, known).await);
+                let looked = engine.look(async |store| obstacles::look(store, &known).await);
                 event_loop::run(looked).map_err(StoreError::no_loop)?
             }
         }
@@ -347,7 +347,10 @@ impl Store {
         change: impl AsyncFn(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<PathBuf>, StoreError> {
         match &*self.engine {
-            Engine::Sqlite(engine) => engine.restore(backup, known, self.schema, change).await,
+            Engine::Sqlite(engine) => {
+                let known = tables::expected(known)?;
+                engine.restore(backup, &known, self.schema, change).await
+            }
             Engine::Postgres(_) => Err(StoreError::NotAFile),
         }
     }

@@ -114,6 +114,36 @@ impl KnownSchemas {
     }
 }
 
+/// A schema, and the tables that its migrations make.
+pub(crate) struct Expected {
+    pub(crate) schema: Schema,
+    pub(crate) tables: Vec<String>,
+}
+
+impl Expected {
+    /// Returns whether all migrations were applied. `earlier`: how many were before there was a table of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Newer`], [`StoreError::Altered`]; [`StoreError::MissingTable`] and [`StoreError::ForeignTable`] if the
+    /// tables that are `present` are not those that were made.
+    pub(crate) async fn examine(
+        &self,
+        store: &Snapshot<'_>,
+        present: &[String],
+        earlier: usize,
+    ) -> Result<bool, StoreError> {
+        let applied = self.schema.applied(store).await?.len().max(earlier);
+        let are_applied = applied >= self.schema.migrations.len();
+        let find = |is_there| self.tables.iter().find(|name| present.contains(name) == is_there);
+        match (applied, find(true), find(false)) {
+            (0, Some(taken), _) => Err(StoreError::ForeignTable(taken.clone())),
+            (_, _, Some(missing)) if are_applied => Err(StoreError::MissingTable(missing.clone())),
+            _ => Ok(are_applied),
+        }
+    }
+}
+
 impl Schema {
     /// Returns by how many rows it is recognized, if all are applied.
     ///
@@ -235,7 +265,7 @@ pub(crate) async fn names(store: &Snapshot<'_>) -> Result<Vec<String>, StoreErro
 /// What an error of our own statements means: they do not fit a table that another program has made.
 fn foreign(error: StoreError) -> StoreError {
     let is_foreign = error.is_mistake() && !error.is_about_tables();
-    if is_foreign { StoreError::ForeignTable } else { error }
+    if is_foreign { StoreError::ForeignTable(TABLE_NAME.to_owned()) } else { error }
 }
 
 fn refuse_mark(schema: &str) -> Result<(), StoreError> {

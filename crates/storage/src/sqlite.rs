@@ -38,7 +38,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
 use crate::files::{Trust, private_folder_of, refuse_replaceable, refuse_unwritable};
-use crate::migrations::{KnownSchemas, Schema};
+use crate::migrations::{Expected, KnownSchemas, Schema};
 use crate::pauses::Pauses;
 use crate::session::refusal::{Refusal, refusal};
 use crate::session::{Session, next_statement};
@@ -144,7 +144,7 @@ impl Sqlite {
     }
 
     /// Fails as the first transaction of a program with these schemas would, as far as what is in the file is the reason.
-    pub(crate) fn find_obstacle(&self, known: &[Schema]) -> Result<(), StoreError> {
+    pub(crate) fn find_obstacle(&self, known: &[Expected]) -> Result<(), StoreError> {
         self.look_at(|connection| migrate::refuse_unknown(connection, known)).map(drop)
     }
 
@@ -152,11 +152,14 @@ impl Sqlite {
         &self,
         look: impl FnOnce(&Connection) -> Result<T, Refusal>,
     ) -> Result<Option<T>, StoreError> {
-        match std::fs::metadata(&self.file) {
+        match std::fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::file(&self.file, error)),
             Ok(_) => {}
         }
+        // A link to nothing, a pipe, which would block, or a file of another account.
+        std::fs::metadata(&self.file).map_err(|error| StoreError::file(&self.file, error))?;
+        open::refuse_unusable(&self.file)?;
         let opened = open::look(&self.file).map_err(refusal);
         opened.and_then(|connection| look(&connection)).map(Some).map_err(|refusal| match refusal {
             Refusal::Busy => StoreError::Busy,
@@ -181,7 +184,7 @@ impl Sqlite {
     pub(crate) async fn restore(
         &self,
         backup: &Path,
-        known: &[Schema],
+        known: &[Expected],
         schema: Schema,
         change: impl AsyncFn(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<PathBuf>, StoreError> {

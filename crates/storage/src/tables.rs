@@ -3,11 +3,16 @@
 use rusqlite::Connection;
 
 use crate::error::StoreError;
-use crate::migrations::{self, Schema};
+use crate::migrations::{self, Expected, Schema};
 use crate::session::Session;
 use crate::session::refusal::{Refusal, broken};
 use crate::sqlite::{at_once, migrate};
 use crate::transaction::Snapshot;
+
+/// Returns schemas with their tables.
+pub(crate) fn expected(known: &[Schema]) -> Result<Vec<Expected>, StoreError> {
+    known.iter().map(|&schema| Ok(Expected { schema, tables: tables_of(schema)? })).collect()
+}
 
 /// Returns the tables that a schema consists of, in the order in which they are created.
 pub(crate) fn tables_of(schema: Schema) -> Result<Vec<String>, StoreError> {

@@ -109,6 +109,8 @@ impl<'a> Backups<'a> {
     ///
     /// Why there is none.
     pub(super) async fn make(&self) -> Result<(), String> {
+        // If it is no folder, this says so.
+        self.list()?;
         let target = self.folder.join(name_at(now()));
         let made = async || {
             private_folder_of(&target, self.trust)?;

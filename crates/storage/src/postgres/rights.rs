@@ -1,16 +1,15 @@
 //! What the user of the server may do.
 
 use crate::error::StoreError;
-use crate::migrations::{self, Schema};
+use crate::migrations::{self, Expected};
 use crate::params;
-use crate::tables::tables_of;
 use crate::transaction::Snapshot;
 
 /// Fails if something is missing that transactions need: to change the rows of these schemas' tables and, unless all tables
 /// are there, to make them.
 pub(crate) async fn examine(
     store: &Snapshot<'_>,
-    known: &[Schema],
+    known: &[Expected],
     are_all_there: bool,
 ) -> Result<(), StoreError> {
     let only_reads =
@@ -18,15 +17,17 @@ pub(crate) async fn examine(
     if store.query_one(only_reads, &[]).await? {
         return Err(StoreError::ReadOnly);
     }
-    // Without a schema to use, `current_schema()` is NULL.
+    // NULL if none of those in search_path is there, or may be used.
+    if !store.query_one("SELECT current_schema() IS NOT NULL", &[]).await? {
+        let what = "use any schema of its search_path".to_owned();
+        return Err(StoreError::MissingRight(what));
+    }
     let may_make = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), FALSE)";
     if !are_all_there && !store.query_one(may_make, &[]).await? {
         return Err(StoreError::MissingRight("create tables in the database".to_owned()));
     }
     let mut own = migrations::ENGINE_TABLES.map(str::to_owned).to_vec();
-    for &schema in known {
-        own.extend(tables_of(schema)?);
-    }
+    own.extend(known.iter().flat_map(|schema| schema.tables.clone()));
     // Whoever makes no tables need not write down that they were made.
     own.retain(|name| !are_all_there || name != migrations::TABLE_NAME);
     let closed = tables_without(store, &["SELECT", "INSERT", "UPDATE", "DELETE"]).await?;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{at_once, schema_version};
 use crate::error::StoreError;
-use crate::migrations::{self, Schema};
+use crate::migrations::{self, Expected, Schema};
 use crate::session::Session;
 use crate::session::refusal::{Refusal, refusal};
 use crate::time::now;
@@ -48,18 +48,24 @@ pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64
     Ok(version)
 }
 
-/// Refuses a store that has moved, or of a program that is newer than this one. Returns whether it is a store at all.
-pub(super) fn refuse_unknown(connection: &Connection, known: &[Schema]) -> Result<bool, Refusal> {
+/// Refuses a store that has moved, of a program that is newer than this one, or whose tables are others. Returns whether it
+/// is a store at all.
+pub(super) fn refuse_unknown(connection: &Connection, known: &[Expected]) -> Result<bool, Refusal> {
+    let snapshot = Snapshot::new(Session::Sqlite(connection));
+    let present: Vec<String> = at_once(snapshot.query(snapshot.dialect().tables(), &[]))?;
     if has_table(connection)? {
-        let snapshot = Snapshot::new(Session::Sqlite(connection));
         at_once(migrations::refuse_moved(&snapshot))?;
-        for schema in known {
-            at_once(schema.are_applied(&snapshot))?;
+        for expected in known {
+            at_once(expected.examine(&snapshot, &present, 0))?;
         }
         return Ok(true);
     }
-    for &schema in known.iter().filter(|schema| schema.name == FIRST_SCHEMA) {
-        earlier(connection, schema)?;
+    let first = known.iter().find(|expected| expected.schema.name == FIRST_SCHEMA);
+    if let Some(Expected { schema, tables }) = first
+        && earlier(connection, *schema)? == 0
+        && let Some(taken) = tables.iter().find(|table| present.contains(table))
+    {
+        return Err(StoreError::ForeignTable(taken.clone()).into());
     }
     let id = "PRAGMA application_id";
     let id: i32 = connection.query_row(id, [], |row| row.get(0)).map_err(refusal)?;

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atomic_file::folder_of;
@@ -31,14 +31,10 @@ const MAX_STATEMENTS: usize = 64;
 /// Opens the file, and creates it if it is missing.
 pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
     make(file, trust)?;
-    for beside in ["-journal", "-wal", "-shm"] {
-        let mut name = file.as_os_str().to_owned();
-        name.push(beside);
-        refuse_odd(Path::new(&name))?;
-        // SQLite rolls it back into the store, no matter who wrote it.
-        refuse_foreign(Path::new(&name))?;
+    refuse_unusable(file)?;
+    for name in beside(file) {
         if let Ok(found) = fs::metadata(&name) {
-            close(Path::new(&name), found.permissions().mode())?;
+            close(&name, found.permissions().mode())?;
         }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -54,6 +50,26 @@ pub(super) fn open(file: &Path, trust: Trust) -> Result<Connection, Refusal> {
     connection.execute_batch(PRAGMAS).map_err(refusal)?;
     connection.set_prepared_statement_cache_capacity(MAX_STATEMENTS);
     Ok(connection)
+}
+
+/// Refuses the file, or one beside it that SQLite would use, if it is no file, which might block, or belongs to another
+/// account: SQLite rolls a journal back into the store, no matter who wrote it.
+///
+/// # Errors
+///
+/// [`StoreError::File`] and [`StoreError::Foreign`].
+pub(super) fn refuse_unusable(file: &Path) -> Result<(), StoreError> {
+    let all = beside(file).into_iter().chain([file.to_owned()]);
+    all.into_iter().try_for_each(|name| refuse_odd(&name).and_then(|()| refuse_foreign(&name)))
+}
+
+/// Returns the files that SQLite uses beside one.
+fn beside(file: &Path) -> [PathBuf; 3] {
+    ["-journal", "-wal", "-shm"].map(|suffix| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    })
 }
 
 /// How long reading waits for other processes' locks, which are short. No loop runs yet.

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::copy::Copy;
 use super::migrate;
 use crate::error::StoreError;
-use crate::migrations::Schema;
+use crate::migrations::Expected;
 use crate::session::refusal::{Refusal, broken};
 
 /// How long the replaced file stays locked: a process that found the old file before it was replaced gets no lock on it,
@@ -79,7 +79,7 @@ pub(super) fn fill(copy: &Copy, backup: &Path, store: &Path) -> Result<(), Store
 }
 
 /// Refuses what is not a store, not intact or of a newer program.
-pub(super) fn examine(copy: &Copy, backup: &Path, known: &[Schema]) -> Result<(), StoreError> {
+pub(super) fn examine(copy: &Copy, backup: &Path, known: &[Expected]) -> Result<(), StoreError> {
     let refused =
         |why: &str| Err(StoreError::NotRestorable { file: backup.to_owned(), why: why.to_owned() });
     match copy.check() {
@@ -105,7 +105,7 @@ fn has_code(copy: &Copy) -> Result<bool, StoreError> {
 }
 
 /// Returns whether a copy is one of a store, and of one in use; an error says why it is not.
-pub(super) fn is_store(copy: &Copy, known: &[Schema]) -> Result<bool, StoreError> {
+pub(super) fn is_store(copy: &Copy, known: &[Expected]) -> Result<bool, StoreError> {
     let connection = Connection::open(copy.path()).map_err(broken)?;
     let is_store =
         migrate::refuse_unknown(&connection, known).map_err(|refusal| match refusal {

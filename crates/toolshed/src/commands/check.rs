@@ -27,8 +27,12 @@ use crate::installation::{KEY, STATIC, STORE};
 /// Adds all of it, except the static files.
 pub(crate) fn run(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
     password(findings, configuration, site);
+    let problems = findings.problems();
     data_folder(findings, configuration);
-    store(findings, configuration);
+    // Otherwise what is wrong with the file has been said.
+    if findings.problems() == problems || configuration.settings.own.database.is_some() {
+        store(findings, configuration);
+    }
     secret_key(findings, configuration);
     blobs(findings, configuration);
     unfinished_copies(findings, configuration);
@@ -192,7 +196,7 @@ fn store(findings: &mut Findings, configuration: &Configuration) {
             findings.ok(subject, "PostgreSQL responds, and the site may use it");
         }
         Ok(()) => {}
-        // What is wrong with the file itself is said under Data, and what a killed process has left under Login.
+        // What is left to say is under Login.
         Err(error) if store.file().is_some() && !is_lasting(&error) => {}
         Err(error) => findings.wrong(
             subject,
@@ -202,10 +206,10 @@ fn store(findings: &mut Findings, configuration: &Configuration) {
     }
 }
 
-/// Whether an error concerns what is in a file, and stays until the owner does something.
+/// Whether an error of a store in a file stays until the owner does something: others may be using it just now, and what a
+/// killed process has left, which SQLite can only roll back where it may write, the site repairs.
 fn is_lasting(error: &StoreError) -> bool {
-    use StoreError::{Altered, Damaged, ForeignTable, Moved, Newer, Unfinished};
-    matches!(error, Damaged(_) | Newer { .. } | Altered { .. } | Moved | Unfinished | ForeignTable)
+    !matches!(error, StoreError::Busy | StoreError::Sql(_))
 }
 
 /// Whether this machine has the secret key of the others.

@@ -5,7 +5,7 @@ use std::path::Path;
 use hosted::config::CommandLine;
 use hosted::report::{self, Failure};
 use site::LoginSettings;
-use site::storage::Trust;
+use site::storage::{StoreError, Trust};
 
 use super::store;
 use crate::application;
@@ -17,7 +17,9 @@ pub(crate) fn run(command_line: &CommandLine, backup: &Path) -> Result<(), Failu
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     let known = store::schemas(&store);
     // The sign that a moved store has left behind cannot be restored.
-    let was_in_use = store.file().is_some() && store.find_obstacle(&known).is_ok();
+    let is_sign =
+        || matches!(store.find_obstacle(&known), Err(StoreError::Moved | StoreError::Unfinished));
+    let was_in_use = store.file().is_some() && !is_sign();
     let replaced = event_loop::run(site::login::restore(&store, backup, &known))
         .map_err(Failure::refused)?
         .map_err(|error| Failure::refused(format!("Nothing was restored: {error}.")))?;

@@ -1,9 +1,11 @@
 //! `toolshed store`: where the store is, how large, and what is in it.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use atomic_file::FileIdentity;
+use atomic_file::{FileIdentity, folder_of};
 use hosted::config::CommandLine;
 use hosted::report::{self, Failure};
 use site::storage::{
@@ -15,6 +17,7 @@ use super::blobs;
 use crate::application;
 use crate::config::{Settings, keys};
 use crate::flags::StoreCommand;
+use crate::installation::{PROGRAM, STORE};
 
 pub(crate) fn run(
     command_line: &CommandLine,
@@ -25,8 +28,8 @@ pub(crate) fn run(
     let store = LoginSettings { trust: Trust::of_command(), ..login }.store();
     if let Some(StoreCommand::Move(places)) = command {
         let (from, to) = match places.places.as_slice() {
-            [from, to] => (at(from, &store)?, at(to, &store)?),
-            [to] => (store.clone(), at(to, &store)?),
+            [from, to] => (at(from, &store)?, target(to, &store)?),
+            [to] => (store.clone(), target(to, &store)?),
             _ => return Err(Failure::wrong("Name the place to move the store to.")),
         };
         if is_same(&from, &to) {
@@ -82,6 +85,19 @@ fn at(place: &str, like: &Store) -> Result<Store, Failure> {
     Ok(Store::in_file(place, Trust::of_command(), like.schema()))
 }
 
+/// The same, for a place that settings can name.
+fn target(place: &str, like: &Store) -> Result<Store, Failure> {
+    let store = at(place, like)?;
+    let name = STORE.name(PROGRAM);
+    if store.file().is_some_and(|file| file.file_name() != Some(OsStr::new(&name))) {
+        return Err(Failure::wrong(format!(
+            "Nothing was moved: a store in a file is called {name}; write its folder before it, as in \
+             FOLDER/{name}."
+        )));
+    }
+    Ok(store)
+}
+
 /// Whether two stores are one file. Of two URLs, nobody can tell.
 fn is_same(one: &Store, other: &Store) -> bool {
     let identity = |store: &Store| store.file().and_then(FileIdentity::of);
@@ -113,11 +129,16 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
         ),
         None => format!("Everything was in {target} already; the move is finished.\n"),
     };
-    said += match to.file() {
-        Some(_) => {
-            "Now remove the setting database, unless the file has another place than data/toolshed.db.\n"
+    said += &match to.file() {
+        Some(file) => {
+            let folder = folder_of(file);
+            let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+            format!(
+                "Now set data to {}, unless it is that already, and remove the setting database.\n",
+                folder.display()
+            )
         }
-        None => "Now set database to that URL.\n",
+        None => "Now set database to that URL.\n".to_owned(),
     };
     if from.file().is_some() {
         said += &format!("What was there is kept as {place}{MOVED_SUFFIX}.\n");

@@ -324,6 +324,17 @@ fn problems_are_reported_with_a_cure() {
             "wrong Data HOME/data is writable by others (mode 777).\nHint: chmod 700 HOME/data",
         ),
         (
+            "a folder in the place of its journal",
+            |home| {
+                std::fs::create_dir_all(home.join("data/toolshed.db-journal")).unwrap();
+                chmod(&home.join("data"), 0o700);
+                std::fs::write(home.join("data/toolshed.db"), "").unwrap();
+            },
+            "Store",
+            1,
+            "wrong Store HOME/data/toolshed.db-journal cannot be used: not a regular file; remove it.\nHint: Until then nobody can log in, and tools that store something do not work.",
+        ),
+        (
             "a store of another program",
             |home| {
                 std::fs::create_dir(home.join("data")).unwrap();

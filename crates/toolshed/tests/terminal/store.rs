@@ -248,6 +248,7 @@ fn a_site_moves_to_a_database_and_back_with_its_sessions() {
         ),
         (&*url.replace("://", ":/"), "the scheme in the URL of the database is wrong"),
         ("./data/toolshed.db", "the store is in ./data/toolshed.db already"),
+        ("elsewhere/x.db", "a store in a file is called toolshed.db"),
     ] {
         let (code, text) = installation.run(&["store", "move", place], &secret);
         assert!(code != 0 && text.contains(why) && !text.contains("remove"), "{place}: {text}");
@@ -278,6 +279,10 @@ fn a_site_moves_to_a_database_and_back_with_its_sessions() {
     let back = ["store", "move", "data/toolshed.db"];
     let (code, text) = installation.run(&back, &[("TOOLSHED_DATABASE", &url)]);
     assert!(code == 0 && text.starts_with("Moved "), "{text}");
+    assert!(
+        text.contains("\nNow set data to HOME/data, unless it is that already, and remove"),
+        "{text}"
+    );
     fs::remove_file(installation.path().join("web-server.sock")).unwrap();
     let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
     assert!(running.ask(&page).starts_with("Status: 200"));

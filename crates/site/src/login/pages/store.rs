@@ -52,6 +52,7 @@ async fn show(
         Some(_) => backups(request).list(),
         None => Ok(Vec::new()),
     };
+    let is_refusal = failure.is_some();
     let (backups, failure) = match listed {
         Ok(backups) => (backups, failure),
         Err(why) => (Vec::new(), failure.or(Some(format!("{why}.")))),
@@ -70,7 +71,7 @@ async fn show(
             done => &done,
         },
     );
-    if failure.is_some() {
+    if is_refusal {
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Ok(response)

@@ -21,6 +21,22 @@ fn is_in_a_file(site: &Site) -> bool {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_folder_is_pointed_out() {
+    let site = set_up_site();
+    if !is_in_a_file(&site) {
+        return;
+    }
+    let mut browser = Browser::new(&site.router);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    fs::write(site.folder.path().join("data/backups"), "").unwrap();
+    let page = browser.get("/account/store");
+    let why = "it has to be a folder of the site&#39;s account";
+    assert!(page.status == 200 && page.text().contains(why), "{}", page.text());
+    let refused = browser.post("/account/store", &form(&page, "make", "", PASSWORD));
+    assert!(refused.status == 422 && refused.text().contains(why), "{}", refused.text());
+}
+
+#[test]
 fn a_backup_is_made_downloaded_restored_and_deleted() {
     let site = set_up_site();
     let mut browser = Browser::new(&site.router);
