@@ -23,6 +23,7 @@ mod login;
 mod machines;
 mod malformed;
 mod multiplex;
+mod own_app;
 mod proxy_fcgi;
 mod requests_over_limits;
 mod seccomp;

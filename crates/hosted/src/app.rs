@@ -13,6 +13,7 @@ use crate::config::{CommandLine, Configuration, Keys, Settings};
 use crate::findings::Findings;
 use crate::log::Log;
 use crate::report::Failure;
+pub use crate::runtime::Runtime;
 
 /// A program around a service. What has a default can be left out.
 pub trait App: 'static {
@@ -29,8 +30,18 @@ pub trait App: 'static {
     /// Returns what `--help` says that the program is: one line without a period.
     fn about(&self) -> String;
 
-    /// Makes the service, on the loop that will serve it. If the configuration has mistakes, every request is to be
-    /// answered with a page that says so (a web server that started the program would only start it again).
+    /// Returns in which runtime the service is made and served. Default: our loop alone.
+    fn runtime(&self) -> Runtime {
+        Runtime::Bare
+    }
+
+    /// Returns whether the service answers by itself while the settings have mistakes. Default: no; then visitors get a few
+    /// lines of text, and the service is not made.
+    fn answers_wrong_settings(&self) -> bool {
+        false
+    }
+
+    /// Makes the service, on the loop that will serve it.
     ///
     /// # Errors
     ///

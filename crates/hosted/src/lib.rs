@@ -1,10 +1,24 @@
 //! What an application needs around its server on a host where nothing but files can be reached: settings with advice, a
 //! log that its owner can read, upgrades by uploading a file, a check, a command line.
 //!
-//! An application is an [`App`], and [`run`] is its `main`. It finds out how the process was started: by a web server
-//! (FastCGI, CGI), by a shell, by a supervisor.
+//! ```no_run
+//! use std::process::ExitCode;
 //!
-//! `app.rs` is what a program is made of; `commands.rs` which command runs, with one file for each in `commands/`;
+//! use axum::{Router, routing::get};
+//!
+//! fn router() -> Router {
+//!     Router::new().route("/", get(|| async { "Hello" }))
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     hosted::main(router)
+//! }
+//! ```
+//!
+//! [`main`] finds out how the process was started: by a web server (FastCGI, CGI), by a shell, by a supervisor. An
+//! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
+//!
+//! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one file for each in `commands/`;
 //! `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the last version that passed its
 //! check; `log.rs` where messages go; `report.rs` what a command prints at its end; `launcher.rs` what the web server runs.
 
@@ -12,6 +26,7 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod app;
+mod application;
 mod commands;
 pub mod config;
 pub mod findings;
@@ -21,8 +36,11 @@ mod launcher;
 pub mod log;
 mod program;
 pub mod report;
+mod runtime;
 mod upgrade;
+mod wrong_settings;
 
-pub use app::{App, By, Introduction, NoCommands, Start};
+pub use app::{App, By, Introduction, NoCommands, Runtime, Start};
+pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
 pub use commands::run;
 pub use program::Program;

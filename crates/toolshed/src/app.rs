@@ -30,6 +30,10 @@ impl App for Toolshed {
         "A tools site, and a server for it, for the hosting most people can afford".to_owned()
     }
 
+    fn answers_wrong_settings(&self) -> bool {
+        true
+    }
+
     async fn service(&self, start: Start<OwnSettings>) -> Result<Site, Failure> {
         let configuration = start.configuration;
         Ok(match start.by {

@@ -39,7 +39,7 @@ pub(crate) fn run<A: App>(
         let service = context.app.service(start).await?;
         Ok(Server::new(service).settings(settings).host(host).answer(request, output).await)
     };
-    let answered: Result<_, Failure> = event_loop::run(answer).map_err(Failure::refused)?;
+    let answered: Result<_, Failure> = context.app.runtime().run(answer)?;
     if io::stdout().is_terminal() {
         // The shell's prompt starts on a new line.
         let _ = writeln!(io::stdout());

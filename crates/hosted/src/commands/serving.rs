@@ -6,6 +6,7 @@ use crate::app::{App, By, Start, Surroundings};
 use crate::config::{Configuration, Settings};
 use crate::installation::{DATA, home};
 use crate::report::Failure;
+use crate::wrong_settings::WrongSettings;
 
 /// A process that is ready to serve.
 pub(crate) struct Serving<O> {
@@ -20,13 +21,21 @@ impl<O> Serving<O> {
     pub(crate) fn run<A: App<Own = O>>(self, app: &A, transport: Transport) -> Result<(), Failure> {
         let Serving { configuration, by, host, upgrade } = self;
         let settings = server_settings(&configuration.settings);
-        let start = Start { configuration, by };
-        let serve = async |transport| {
-            let service = app.service(start).await?;
-            let server = Server::new(service).settings(settings.clone());
-            server.host(host).upgrade(upgrade).serve(transport).await.map_err(Failure::from)
+        let with = settings.clone();
+        let at = transport.clone();
+        let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
+        let serve = async move {
+            let served = if is_wrong {
+                let server = Server::new(WrongSettings::of(&configuration)).settings(settings);
+                server.host(host).upgrade(upgrade).serve(transport).await
+            } else {
+                let service = app.service(Start { configuration, by }).await?;
+                let server = Server::new(service).settings(settings);
+                server.host(host).upgrade(upgrade).serve(transport).await
+            };
+            served.map_err(Failure::from)
         };
-        app_server::run(&settings, &transport.clone(), serve(transport))?
+        app.runtime().serve(&with, &at, serve)?
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run<A: App>(
         let server = Server::new(service).settings(settings).host(host);
         server.answer(request, OwnedFd::from(null)).await.map_err(Failure::from)
     };
-    let status = event_loop::run(answer).map_err(Failure::refused)??;
+    let status = context.app.runtime().run(answer)??;
     if status.is_server_error() {
         return Err(Failure::refused(format!("The front page was answered with {status}.")));
     }

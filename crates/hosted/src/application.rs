@@ -1,0 +1,228 @@
+//! An application that is only a service: what [`main`] runs.
+
+use std::fmt;
+use std::path::Path;
+
+use app_server::HttpService;
+
+use crate::app::{App, NoCommands, Runtime, Start};
+use crate::commands::run;
+use crate::config::{CommandLine, Keys};
+use crate::program::Program;
+use crate::report::Failure;
+
+/// Runs an application: `fn main() -> ExitCode { hosted::main(router) }`.
+///
+/// `router` is a function that makes the service, such as an axum `Router`: a plain or an async one, which may also return a
+/// `Result`. It is called once, in the runtime that will serve. The program is called what its file is called; see
+/// [`Application`] for more.
+pub fn main<M: 'static>(build: impl Build<M>) -> std::process::ExitCode {
+    Application::new(build).main()
+}
+
+/// An application that is only a service. Log, settings, upgrades, check and command line are those of every program.
+pub struct Application<B, M> {
+    build: B,
+    program: Program,
+    about: String,
+    runtime: Runtime,
+    marker: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: 'static, B: Build<M>> Application<B, M> {
+    /// An application with this service, called what its file is called.
+    pub fn new(build: B) -> Self {
+        let program = Program { name: name_of_file().leak(), version: "" };
+        let about = "A web application".to_owned();
+        let marker = std::marker::PhantomData;
+        Application { build, program, about, runtime: Runtime::default(), marker }
+    }
+
+    /// Names the program, whatever its file is called: letters, digits and `-`. Usually `env!("CARGO_PKG_NAME")`.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.program.name = name;
+        self
+    }
+
+    /// Says which version it is. Usually `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.program.version = version;
+        self
+    }
+
+    /// Says in one line, without a period, what it is: for `--help`.
+    #[must_use]
+    pub fn about(mut self, about: &str) -> Self {
+        about.clone_into(&mut self.about);
+        self
+    }
+
+    /// Sets in which runtime it is served. Default: tokio, if the feature `tokio` is on.
+    #[must_use]
+    pub fn runtime(self, runtime: Runtime) -> Self {
+        Application { runtime, ..self }
+    }
+
+    /// Serves the web server that started the program, or does what its arguments say. Returns the exit code.
+    pub fn main(self) -> std::process::ExitCode {
+        run(self)
+    }
+}
+
+impl<M: 'static, B: Build<M>> App for Application<B, M> {
+    type Own = ();
+    type Service = B::Service;
+    type Commands = NoCommands;
+
+    fn keys(&self) -> Keys<()> {
+        Keys::new(self.program, Vec::new())
+    }
+
+    fn about(&self) -> String {
+        self.about.clone()
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    async fn service(&self, _: Start<()>) -> Result<B::Service, Failure> {
+        self.build.build().await
+    }
+
+    fn run(&self, command: NoCommands, _: &CommandLine) -> Result<(), Failure> {
+        match command {}
+    }
+}
+
+/// A function that makes a service: plain or async, with or without a `Result`. `M` says which of these it is, and is found
+/// out by the compiler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a function that makes a service",
+    label = "needs `fn() -> Router`, `async fn() -> Router`, or one with a `Result` whose error can be shown",
+    note = "an axum `Router` that lacks its state is not a service yet: call `.with_state(…)`",
+    note = "a service that can fail needs an error handler in front (in axum: `HandleError`)"
+)]
+pub trait Build<M>: 'static {
+    /// What it makes.
+    type Service: HttpService;
+
+    /// Makes it.
+    ///
+    /// # Errors
+    ///
+    /// What the function says.
+    fn build(&self) -> impl Future<Output = Result<Self::Service, Failure>>;
+}
+
+/// Marks a plain function.
+#[derive(Debug)]
+pub enum Plain {}
+
+/// Marks a plain function that may fail.
+#[derive(Debug)]
+pub enum PlainResult {}
+
+/// Marks an async function.
+#[derive(Debug)]
+pub enum Async {}
+
+/// Marks an async function that may fail.
+#[derive(Debug)]
+pub enum AsyncResult {}
+
+impl<F, S> Build<Plain> for F
+where
+    F: Fn() -> S + 'static,
+    S: HttpService,
+{
+    type Service = S;
+
+    async fn build(&self) -> Result<S, Failure> {
+        Ok(self())
+    }
+}
+
+impl<F, S, E> Build<PlainResult> for F
+where
+    F: Fn() -> Result<S, E> + 'static,
+    S: HttpService,
+    E: fmt::Display,
+{
+    type Service = S;
+
+    async fn build(&self) -> Result<S, Failure> {
+        self().map_err(not_made)
+    }
+}
+
+impl<F, R, S> Build<Async> for F
+where
+    F: Fn() -> R + 'static,
+    R: Future<Output = S>,
+    S: HttpService,
+{
+    type Service = S;
+
+    async fn build(&self) -> Result<S, Failure> {
+        Ok(self().await)
+    }
+}
+
+impl<F, R, S, E> Build<AsyncResult> for F
+where
+    F: Fn() -> R + 'static,
+    R: Future<Output = Result<S, E>>,
+    S: HttpService,
+    E: fmt::Display,
+{
+    type Service = S;
+
+    async fn build(&self) -> Result<S, Failure> {
+        self().await.map_err(not_made)
+    }
+}
+
+fn not_made(error: impl fmt::Display) -> Failure {
+    Failure::refused(format!("The application could not be made: {error}."))
+}
+
+/// Returns the name of the program's file, without what upgrades append to it, as a program's name.
+fn name_of_file() -> String {
+    let file = std::env::current_exe().ok();
+    let name = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    name_of(name.unwrap_or_default())
+}
+
+fn name_of(file: &str) -> String {
+    // The kernel adds the first if the file was replaced meanwhile.
+    let name = [" (deleted)", ".good", ".new", ".previous"]
+        .into_iter()
+        .fold(file, |name, suffix| name.strip_suffix(suffix).unwrap_or(name));
+    let name: String = name
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .collect();
+    if name.is_empty() { "app".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_versions_of_a_program_have_one_name() {
+        for (file, name) in [
+            ("my-app", "my-app"),
+            ("my_app", "my-app"),
+            ("my-app.good", "my-app"),
+            ("my-app.new", "my-app"),
+            ("my-app.good (deleted)", "my-app"),
+            ("", "app"),
+        ] {
+            assert_eq!(name_of(file), name, "{file}");
+        }
+    }
+}

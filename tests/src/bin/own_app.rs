@@ -1,0 +1,87 @@
+//! An application of somebody's own, as its author writes it: axum and tokio, state that is made by async code, a task in
+//! the background, and one line in `main`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::routing::{get, post};
+use tokio::sync::{mpsc, oneshot};
+
+/// What handlers share: a counter that belongs to a task, as a database actor does, and when the process was started.
+#[derive(Clone)]
+struct Shared {
+    counter: mpsc::Sender<oneshot::Sender<u64>>,
+    started: u128,
+    visitors: Arc<AtomicU64>,
+}
+
+async fn router() -> Result<Router, &'static str> {
+    if std::env::var_os("OWN_APP_FAILS").is_some() {
+        return Err("its database is not there");
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (counter, mut asked) = mpsc::channel::<oneshot::Sender<u64>>(8);
+    tokio::spawn(async move {
+        let mut count = 0;
+        while let Some(reply) = asked.recv().await {
+            count += 1;
+            let _ = reply.send(count);
+        }
+    });
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let shared = Shared { counter, started, visitors: Arc::default() };
+    Ok(Router::new()
+        .route("/", get(home))
+        .route("/count", get(count))
+        .route("/sleep/{milliseconds}", get(sleep))
+        .route("/echo", post(|body: String| async { body }))
+        .route("/log", get(log))
+        .route("/panic", get(panics))
+        .route("/thread", get(thread))
+        .with_state(shared))
+}
+
+async fn home(State(shared): State<Shared>, uri: Uri) -> String {
+    let visitors = shared.visitors.fetch_add(1, Ordering::Relaxed) + 1;
+    format!("{} {} {visitors} {uri}\n", shared.started, std::process::id())
+}
+
+async fn count(State(shared): State<Shared>) -> Result<String, StatusCode> {
+    let (reply, counted) = oneshot::channel();
+    let is_asked = shared.counter.send(reply).await.is_ok();
+    let counted = if is_asked { counted.await.ok() } else { None };
+    counted.map(|count| format!("{count}\n")).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+async fn sleep(Path(milliseconds): Path<u64>) -> String {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    format!("slept {milliseconds} ms\n")
+}
+
+async fn log() -> &'static str {
+    tracing::info!("A visitor was here.");
+    // What a library prints.
+    #[allow(clippy::print_stdout)]
+    {
+        println!("printed");
+    }
+    "logged\n"
+}
+
+async fn panics() -> &'static str {
+    panic!("what the author did not think of")
+}
+
+async fn thread() -> Result<String, StatusCode> {
+    let computed = tokio::task::spawn_blocking(|| 7).await;
+    computed.map(|number| format!("{number}\n")).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn main() -> ExitCode {
+    hosted::main(router)
+}

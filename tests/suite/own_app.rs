@@ -1,0 +1,242 @@
+//! An application of somebody's own (`own-app`: axum, tokio, async state, one line in `main`) has everything that the site has.
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use end_to_end::fcgi_client::{FastCgi, id};
+use end_to_end::fixtures::{App, Folder, Running, Setup, apache_fcgid, nginx, serve};
+use end_to_end::http_client::{Request, Response, Upload};
+use end_to_end::program::{find, touch};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn setup() -> Setup {
+    Setup::new(App::OwnApp, "").with_upgrade()
+}
+
+fn get(running: &Running, target: &str) -> Response {
+    Request::get(target).send(running.address).expect("a response")
+}
+
+/// When the process that answers was started.
+fn started(running: &Running) -> String {
+    let home = get(running, "/").text();
+    home.split(' ').next().expect("a word").to_owned()
+}
+
+/// What `own-app` itself has logged.
+fn own_log(running: &Running) -> String {
+    fs::read_to_string(running.folder().join("logs/own-app.log")).unwrap_or_default()
+}
+
+fn answers_like_any_other(running: &Running) {
+    assert!(get(running, "/?a=b").text().ends_with(" /?a=b\n"));
+    assert_eq!(get(running, "/sleep/20").text(), "slept 20 ms\n");
+    let first: u64 = get(running, "/count").text().trim().parse().expect("a number");
+    assert!(first >= 1, "the task in the background answers");
+    let echo = Request::post("/echo", Upload::Text(b"hello".to_vec())).send(running.address);
+    assert_eq!(echo.expect("a response").text(), "hello");
+    assert_eq!(get(running, "/nowhere").status, 404);
+    let failed = get(running, "/panic");
+    assert!(failed.status == 500 && failed.text().contains("Reference: "), "{}", failed.text());
+}
+
+#[test]
+fn behind_mod_fcgid_its_owner_finds_everything_in_its_log() {
+    let running = apache_fcgid::start(&setup()).expect("Apache starts");
+    answers_like_any_other(&running);
+    assert_eq!(get(&running, "/log").text(), "logged\n");
+    let log = own_log(&running);
+    assert!(log.contains("what the author did not think of"), "{log}");
+    assert!(log.contains("INFO A visitor was here.") && log.contains("\nprinted\n"), "{log}");
+    let reference = get(&running, "/panic").text();
+    let reference = reference.trim().rsplit(' ').next().expect("a word").to_owned();
+    assert!(own_log(&running).contains(&reference), "{reference}");
+}
+
+#[test]
+fn behind_mod_fcgid_a_touch_and_a_new_version_lose_no_request() {
+    let running = apache_fcgid::start(&setup()).expect("Apache starts");
+    let first = started(&running);
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, address) = (stop.clone(), running.address);
+            thread::spawn(move || {
+                let mut count = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let response = Request::get("/sleep/5").send(address).expect("a response");
+                    assert_eq!(response.text(), "slept 5 ms\n");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let until_newer = |than: &str| {
+        let begun = Instant::now();
+        loop {
+            let now = started(&running);
+            if *now > *than {
+                return now;
+            }
+            assert!(begun.elapsed() < TIMEOUT, "{now} is still served\n{}", own_log(&running));
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    touch(&running.launcher()).expect("the launcher is there");
+    let second = until_newer(&first);
+    running.installed().install_version(&find("own-app"), "own-app.new", "two").expect("a copy");
+    touch(&running.launcher()).expect("the launcher is there");
+    until_newer(&second);
+    assert!(running.folder().join("bin/own-app.previous").is_file());
+    stop.store(true, Ordering::Relaxed);
+    let counts: Vec<i32> =
+        clients.into_iter().map(|client| client.join().expect("no request fails")).collect();
+    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+}
+
+#[test]
+fn a_version_that_cannot_serve_is_not_taken() {
+    let running = apache_fcgid::start(&setup()).expect("Apache starts");
+    let first = started(&running);
+    running.installed().write("bin/own-app.new", "#!/bin/sh\nexit 1\n").expect("it is written");
+    let new = running.folder().join("bin/own-app.new");
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    touch(&running.launcher()).expect("the launcher is there");
+    let begun = Instant::now();
+    while !own_log(&running).contains("own-app.new") {
+        assert_eq!(get(&running, "/").status, 200);
+        assert!(begun.elapsed() < TIMEOUT, "{}", own_log(&running));
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(*started(&running) >= *first);
+}
+
+#[test]
+fn behind_nginx_as_cgi_and_over_http_it_is_the_same() {
+    for running in [
+        nginx::start(&setup(), true).expect("nginx starts"),
+        serve::start(&setup()).expect("it starts"),
+        apache_fcgid::start_cgi(&setup()).expect("Apache starts"),
+    ] {
+        answers_like_any_other(&running);
+        assert_eq!(get(&running, "/log").status, 200);
+    }
+}
+
+#[test]
+fn where_threads_are_refused_only_what_needs_one_fails() {
+    let refused = Setup { no_threads: true, ..setup() };
+    let running = nginx::start(&refused, true).expect("nginx starts");
+    answers_like_any_other(&running);
+    assert_eq!(get(&running, "/thread").status, 500);
+    assert_eq!(get(&running, "/").status, 200, "it goes on");
+}
+
+/// Runs the program as in a shell, in an installation of its own.
+fn run(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(folder.path().join("bin/own-app"))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(folder.path())
+        .output()
+        .expect("it starts")
+}
+
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(both).expect("text")
+}
+
+#[test]
+fn its_command_line_is_named_after_it() {
+    let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
+    let help = text(&run(&folder, &["--help"], &[]));
+    assert!(help.contains("Usage: own-app [OPTIONS] [COMMAND]"), "{help}");
+    for command in ["serve", "fastcgi", "request", "check", "install", "settings", "completions"] {
+        let help = text(&run(&folder, &[command, "--help"], &[]));
+        assert!(help.contains(&format!("own-app {command}")), "{help}");
+        let all = help.to_lowercase();
+        assert!(!all.contains("toolshed") && !all.contains('{'), "{help}");
+    }
+    let home = run(&folder, &["request", "GET", "/?a=b"], &[]);
+    let said = String::from_utf8(home.stdout).expect("text");
+    assert!(home.status.success() && said.trim_end().ends_with(" /?a=b"), "{said}");
+    let failed = run(&folder, &["request", "GET", "/panic"], &[]);
+    assert_eq!(failed.status.code(), Some(5));
+    assert!(text(&failed).contains("what the author did not think of"), "{}", text(&failed));
+
+    let settings = text(&run(&folder, &["settings"], &[("OWN_APP_LISTEN", "127.0.0.1:1234")]));
+    assert!(
+        settings.contains("127.0.0.1:1234") && settings.contains("(OWN_APP_LISTEN)"),
+        "{settings}"
+    );
+    let wrong = run(&folder, &["serve"], &[("OWN_APP_LISTEN", "here")]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = text(&wrong);
+    assert!(said.starts_with("own-app: OWN_APP_LISTEN is \"here\"; write an address"), "{said}");
+    let failed = run(&folder, &["serve"], &[("OWN_APP_FAILS", "1")]);
+    assert_eq!(failed.status.code(), Some(1));
+    let said = text(&failed);
+    assert!(
+        said.contains("own-app: The application could not be made: its database is not there.\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_finds_what_its_owner_forgot() {
+    let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
+    let program = hosted::Program { name: "own-app", version: "" };
+    folder.write("www/dispatch.fcgi", program.launcher()).expect("it is written");
+    let checked = text(&run(&folder, &["check", "www"], &[]));
+    assert!(checked.contains("dispatch.fcgi is not executable"), "{checked}");
+    let launcher = folder.path().join("www/dispatch.fcgi");
+    fs::set_permissions(&launcher, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("chmod");
+    folder.write("www/.htaccess", program.rewrite_rules()).expect("it is written");
+    fs::remove_dir_all(folder.path().join("own-app-home")).ok();
+    std::os::unix::fs::symlink(folder.path().join("bin"), folder.path().join("own-app-home"))
+        .expect("a link");
+    let checked = run(&folder, &["check", "www"], &[]);
+    let said = text(&checked);
+    assert!(checked.status.success(), "{said}");
+    assert!(
+        said.contains("it starts this program") && said.contains("from this version"),
+        "{said}"
+    );
+    assert!(!said.to_lowercase().contains("toolshed.toml"), "{said}");
+}
+
+#[test]
+fn a_wrong_setting_is_a_page_for_visitors_and_a_line_for_the_owner() {
+    let folder_setup = setup();
+    let running = apache_fcgid::start(&folder_setup).expect("Apache starts");
+    assert_eq!(get(&running, "/").status, 200);
+    running.installed().write("own-app.toml", "idle_timeuot = 5\n").expect("it is written");
+    // A process that serves goes on with the settings before.
+    let begun = Instant::now();
+    while !own_log(&running).contains("did you mean `idle_timeout`?") {
+        assert_eq!(get(&running, "/").status, 200);
+        assert!(begun.elapsed() < TIMEOUT, "{}", own_log(&running));
+        touch(&running.launcher()).expect("the launcher is there");
+        thread::sleep(Duration::from_millis(200));
+    }
+    drop(running);
+
+    let folder = Folder::new(&folder_setup).expect("a folder");
+    folder.write("own-app.toml", "idle_timeuot = 5\n").expect("it is written");
+    let app = folder.start_external(|start| start).expect("it starts");
+    let socket = folder.path().join("run/app.sock");
+    let mut client = FastCgi::connect(&socket).expect("it listens");
+    let page = client.get(id(1), false, "/").expect("a response");
+    let text = String::from_utf8_lossy(page.body()).into_owned();
+    assert!(page.status() == 503 && text.contains("This site is being set up"), "{text}");
+    drop(app);
+}
