@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use end_to_end::fcgi_client::{FastCgi, id};
 use end_to_end::fixtures::{App, Folder, Running, Setup, apache_fcgid, nginx, serve};
 use end_to_end::http_client::{Request, Response, Upload};
-use end_to_end::program::{find, touch};
+use end_to_end::program::{Start, find, touch};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -92,12 +92,18 @@ fn behind_mod_fcgid_a_touch_and_a_new_version_lose_no_request() {
     let second = until_newer(&first);
     running.installed().install_version(&find("own-app"), "own-app.new", "two").expect("a copy");
     touch(&running.launcher()).expect("the launcher is there");
+    // There are several processes: the first that looks installs it.
+    let begun = Instant::now();
+    while !running.folder().join("bin/own-app.previous").is_file() {
+        assert!(begun.elapsed() < TIMEOUT, "it is not installed\n{}", own_log(&running));
+        assert_eq!(get(&running, "/").status, 200);
+    }
     until_newer(&second);
-    assert!(running.folder().join("bin/own-app.previous").is_file());
     stop.store(true, Ordering::Relaxed);
     let counts: Vec<i32> =
         clients.into_iter().map(|client| client.join().expect("no request fails")).collect();
-    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+    // mod_fcgid may let a client wait while it starts a process.
+    assert!(counts.iter().all(|count| *count > 0) && counts.iter().sum::<i32>() > 40, "{counts:?}");
 }
 
 #[test]
@@ -136,6 +142,47 @@ fn where_threads_are_refused_only_what_needs_one_fails() {
     answers_like_any_other(&running);
     assert_eq!(get(&running, "/thread").status, 500);
     assert_eq!(get(&running, "/").status, 200, "it goes on");
+}
+
+/// Many libraries start one as soon as they are used.
+#[test]
+fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
+    let folder = Folder::new(&setup()).expect("a folder");
+    let launcher = folder.path().join("run/launcher");
+    let start = |start: Start| {
+        let start = start.variable("OWN_APP_STARTS_A_THREAD", "1");
+        start.variable("OWN_APP_LAUNCHER", &launcher)
+    };
+    let mut program = folder.start_external(start).expect("it starts");
+    let socket = folder.path().join("run/app.sock");
+    let started = || {
+        let mut client = FastCgi::connect(&socket).expect("it listens");
+        let home = client.get(id(1), false, "/").expect("a response");
+        let home = String::from_utf8_lossy(home.body()).into_owned();
+        home.split(' ').next().expect("a word").to_owned()
+    };
+    let mut before = started();
+    for round in 0..3 {
+        if round == 2 {
+            let new = folder.install_version(&find("own-app"), "own-app.new", "two");
+            new.expect("a copy");
+        }
+        touch(&launcher).expect("the launcher is there");
+        let begun = Instant::now();
+        loop {
+            let now = started();
+            if now > before {
+                before = now;
+                break;
+            }
+            assert!(begun.elapsed() < TIMEOUT, "round {round}: {}", program.output());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let said = program.output();
+    assert!(said.lines().count() < 60, "it says the same again and again: {said}");
+    program.signal(libc::SIGTERM).expect("it runs");
+    program.wait(TIMEOUT).expect("SIGTERM ends it");
 }
 
 /// Runs the program as in a shell, in an installation of its own.

@@ -14,6 +14,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use sys::descriptors::set_close_on_exec;
@@ -244,14 +245,16 @@ pub enum InheritedWord {
 /// Takes the handover state that the previous program in this process has left; `None` if there is none.
 /// `descriptor_words`: the words whose values are descriptors.
 ///
-/// Call it once, on startup, before anything is opened and while there is one thread: it removes the variable from
-/// the environment, so that no child mistakes it for its own. It also restores the process name, which `ps` and
-/// `top` show.
+/// Call it on startup, before anything is opened. What there was is taken once: the variable is removed from the
+/// environment, unless there is another thread already, which may be reading it; a child that gets it then has another pid,
+/// and takes nothing. It also restores the process name, which `ps` and `top` show.
 pub fn take_inherited(descriptor_words: &[&str]) -> Option<Vec<InheritedWord>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
     let value = std::env::var_os(VARIABLE)?;
-    if !sys::environment::remove_at_start(VARIABLE.as_ref()) {
+    if TAKEN.swap(true, Ordering::Relaxed) {
         return None;
     }
+    sys::environment::remove_at_start(VARIABLE.as_ref());
     let inherited = parse(&value, descriptor_words)?;
     restore_process_name();
     Some(inherited)

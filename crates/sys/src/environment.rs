@@ -23,7 +23,7 @@ pub fn remove(name: &OsStr) -> io::Result<()> {
 }
 
 /// Same as [`remove`], for the start of a program: if the threads cannot be counted, it assumes that there is only
-/// one, because none has been started yet. Returns whether the variable has been removed.
+/// one, because none has been started yet. With several, the variable stays. Returns whether it has been removed.
 pub fn remove_at_start(name: &OsStr) -> bool {
     if !matches!(threads::count(), Ok(1) | Err(_)) {
         return false;

@@ -24,6 +24,9 @@ async fn router() -> Result<Router, &'static str> {
     if std::env::var_os("OWN_APP_FAILS").is_some() {
         return Err("its database is not there");
     }
+    if std::env::var_os("OWN_APP_STARTS_A_THREAD").is_some() {
+        std::thread::spawn(|| std::thread::sleep(Duration::from_secs(3600)));
+    }
     tokio::time::sleep(Duration::from_millis(1)).await;
     let (counter, mut asked) = mpsc::channel::<oneshot::Sender<u64>>(8);
     tokio::spawn(async move {
