@@ -142,6 +142,9 @@ fn where_threads_are_refused_only_what_needs_one_fails() {
     answers_like_any_other(&running);
     assert_eq!(get(&running, "/thread").status, 500);
     assert_eq!(get(&running, "/").status, 200, "it goes on");
+    let log = running.program_logs();
+    assert!(log.contains("OS can't spawn worker thread"), "{log}");
+    assert!(log.contains("The host refuses threads, as many do"), "{log}");
 }
 
 /// Many libraries start one as soon as they are used.
@@ -206,7 +209,9 @@ fn its_command_line_is_named_after_it() {
     let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
     let help = text(&run(&folder, &["--help"], &[]));
     assert!(help.contains("Usage: own-app [OPTIONS] [COMMAND]"), "{help}");
-    for command in ["serve", "fastcgi", "request", "check", "install", "settings", "completions"] {
+    for command in
+        ["serve", "fastcgi", "request", "check", "install", "launcher", "settings", "completions"]
+    {
         let help = text(&run(&folder, &[command, "--help"], &[]));
         assert!(help.contains(&format!("own-app {command}")), "{help}");
         let all = help.to_lowercase();
@@ -240,14 +245,21 @@ fn its_command_line_is_named_after_it() {
 #[test]
 fn check_finds_what_its_owner_forgot() {
     let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
-    let program = hosted::Program { name: "own-app", version: "" };
-    folder.write("www/dispatch.fcgi", program.launcher()).expect("it is written");
+    let written = run(&folder, &["launcher", "www"], &[]);
+    assert!(
+        written.status.success() && text(&written).contains("Written: www/.htaccess"),
+        "{}",
+        text(&written)
+    );
+    let launcher = folder.path().join("www/dispatch.fcgi");
+    fs::set_permissions(&launcher, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("chmod");
     let checked = text(&run(&folder, &["check", "www"], &[]));
     assert!(checked.contains("dispatch.fcgi is not executable"), "{checked}");
-    let launcher = folder.path().join("www/dispatch.fcgi");
     fs::set_permissions(&launcher, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("chmod");
-    folder.write("www/.htaccess", program.rewrite_rules()).expect("it is written");
+    let again = text(&run(&folder, &["launcher", "www"], &[]));
+    assert!(again.starts_with("Both files are in www already."), "{again}");
     fs::remove_dir_all(folder.path().join("own-app-home")).ok();
     std::os::unix::fs::symlink(folder.path().join("bin"), folder.path().join("own-app-home"))
         .expect("a link");
@@ -259,6 +271,14 @@ fn check_finds_what_its_owner_forgot() {
         "{said}"
     );
     assert!(!said.to_lowercase().contains("toolshed.toml"), "{said}");
+    folder.write("www/.htaccess", "# mine\n").expect("it is written");
+    let refused = run(&folder, &["launcher", "www"], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("is another one"), "{}", text(&refused));
+    assert_eq!(
+        fs::read_to_string(folder.path().join("www/.htaccess")).expect("it is there"),
+        "# mine\n"
+    );
 }
 
 #[test]

@@ -51,7 +51,9 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Panic(message) => write!(formatter, "the application panicked: {message}"),
+            Cause::Panic(message) => {
+                write!(formatter, "the application panicked: {message}{}", cure_of(message))
+            }
             Cause::Overload(limit) => {
                 write!(formatter, "{limit} requests are already in flight (max_requests)")
             }
@@ -109,6 +111,48 @@ impl Cause {
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        }
+    }
+}
+
+/// Returns what to do about panics that only happen on this server or on a host, and whose messages do not say so.
+fn cure_of(message: &str) -> &'static str {
+    /// What tokio says outside of a runtime: of its timers and sockets, of `spawn`.
+    const NO_TOKIO: [&str; 2] = ["there is no reactor running", "no running event loop"];
+    /// What std, tokio and rayon say when the system refuses a thread.
+    const NO_THREAD: [&str; 4] = [
+        "failed to spawn thread",
+        "OS can't spawn worker thread",
+        "failed to spawn a thread",
+        "ThreadPoolBuildError",
+    ];
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    if says(&NO_TOKIO) {
+        ". It needs tokio: run the server in it (hosted's feature `tokio`, or `Server::run_in_tokio`)"
+    } else if says(&NO_THREAD) {
+        ". The host refuses threads, as many do: do this without one (docs/your-own-app.md)"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_that_only_happens_here_has_its_cure() {
+        let tokio = "there is no reactor running, must be called from the context of a Tokio 1.x runtime, at a.rs:1";
+        let thread = "failed to spawn thread: Os { code: 11, kind: WouldBlock }, at a.rs:1";
+        for (message, cure) in
+            [(tokio, Some("needs tokio")), (thread, Some("refuses threads")), ("x", None)]
+        {
+            let said = Cause::Panic(message.to_owned()).to_string();
+            assert!(said.contains(message), "{said}");
+            match cure {
+                Some(cure) => assert!(said.contains(cure), "{said}"),
+                None => assert!(said.ends_with(": x"), "{said}"),
+            }
         }
     }
 }

@@ -82,8 +82,3 @@ pub use transport::{Protocol, Transport};
 pub use upgrade::Upgrade;
 pub use upgrade::watch::{ARRIVING_SUFFIX, PREVIOUS_SUFFIX};
 pub use worker::is_worker;
-
-/// The example in the README compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -6,6 +6,7 @@ mod completions;
 mod fastcgi;
 mod install;
 mod launched;
+mod launcher;
 mod request;
 mod serve;
 mod serving;
@@ -74,6 +75,7 @@ pub fn run<A: App>(app: A) -> ExitCode {
         Some(Command::Settings(settings)) => {
             settings::run(&context, &command_line, settings.name.as_deref())
         }
+        Some(Command::Launcher(launcher)) => launcher::run(program, &launcher.folder),
         Some(Command::Completions(completions)) => {
             completions::run(&context.app, program, completions.shell)
         }

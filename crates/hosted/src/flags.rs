@@ -31,6 +31,7 @@ pub(crate) enum Command<C: Subcommand> {
     Request(RequestFlags),
     Check(Check),
     Install(Install),
+    Launcher(LauncherFlags),
     Settings(SettingsFlags),
     #[command(flatten)]
     Own(C),
@@ -98,6 +99,17 @@ pub(crate) struct Install {
     pub(crate) file: PathBuf,
 }
 
+/// Write dispatch.fcgi and .htaccess, by which Apache starts it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What is there already is not overwritten. Other web servers: docs/deploying.md."
+)]
+pub(crate) struct LauncherFlags {
+    /// The site's folder: the document root, or a folder in it.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+}
+
 /// List the settings and where each is set, or explain one.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "Set them in {name}.toml, or as {NAME_}SETTING in the environment.")]
@@ -154,6 +166,7 @@ impl<C: Subcommand> Flags<C> {
                 Command::Request(_)
                 | Command::Check(_)
                 | Command::Install(_)
+                | Command::Launcher(_)
                 | Command::Settings(_)
                 | Command::Own(_)
                 | Command::Completions(_),

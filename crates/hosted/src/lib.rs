@@ -44,3 +44,8 @@ pub use app::{App, By, Introduction, NoCommands, Runtime, Start};
 pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
 pub use commands::run;
 pub use program::Program;
+
+/// The example in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -90,6 +90,7 @@ Commands:
   request        Print the response to one request, without a server
   check          Report what is installed and what would fail; change nothing
   install        Replace this version by a new one that passes its check
+  launcher       Write dispatch.fcgi and .htaccess, by which Apache starts it
   settings       List the settings and where each is set, or explain one
   tools          List the tools of the site and who may use them
   set-password   Set the owner's password in toolshed.toml
@@ -204,6 +205,22 @@ Options:
 
 The previous version is kept as toolshed.previous. Running processes upgrade
 by themselves, without losing a request (docs/reloading.md).
+",
+    ),
+    (
+        &["launcher"],
+        "Write dispatch.fcgi and .htaccess, by which Apache starts it
+
+Usage: toolshed launcher [OPTIONS] <FOLDER>
+
+Arguments:
+  <FOLDER>  The site's folder: the document root, or a folder in it
+
+Options:
+      --config <FILE>  Read the settings from this file
+  -h, --help           Print help
+
+What is there already is not overwritten. Other web servers: docs/deploying.md.
 ",
     ),
     (
