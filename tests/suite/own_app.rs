@@ -147,6 +147,23 @@ fn where_threads_are_refused_only_what_needs_one_fails() {
     assert!(log.contains("The host refuses threads, as many do"), "{log}");
 }
 
+#[test]
+fn an_abort_in_a_thread_is_no_end_of_the_site() {
+    let running = serve::start(&setup()).expect("it starts");
+    let process = |text: &str| text.split(' ').nth(1).map(str::to_owned);
+    let before = process(&get(&running, "/").text());
+    let waiting = Request::get("/sleep/30000").begin(running.address).expect("it listens");
+    // The same process answers this one later.
+    assert_eq!(get(&running, "/sleep/1").status, 200);
+    let aborted = get(&running, "/abort-in-a-thread");
+    assert!([500, 503].contains(&aborted.status), "{}", aborted.text());
+    let interrupted = waiting.finish().expect("a response");
+    assert_eq!(interrupted.status, 503, "{}", interrupted.text());
+    assert_eq!(process(&get(&running, "/").text()), before, "it has restarted in place");
+    let log = running.program_logs();
+    assert!(log.contains("SIGABRT (abort) in a thread of the application's;"), "{log}");
+}
+
 /// Many libraries start one as soon as they are used.
 #[test]
 fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
@@ -182,7 +199,14 @@ fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
             thread::sleep(Duration::from_millis(20));
         }
     }
+    let begun = Instant::now();
+    while !program.output().contains("The program has started threads.") {
+        assert!(begun.elapsed() < TIMEOUT, "{}", program.output());
+        started();
+        thread::sleep(Duration::from_millis(100));
+    }
     let said = program.output();
+    assert!(said.contains("names=\"a-pool\""), "{said}");
     assert!(said.lines().count() < 60, "it says the same again and again: {said}");
     program.signal(libc::SIGTERM).expect("it runs");
     program.wait(TIMEOUT).expect("SIGTERM ends it");

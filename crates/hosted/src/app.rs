@@ -14,6 +14,7 @@ use crate::findings::Findings;
 use crate::log::Log;
 use crate::report::Failure;
 pub use crate::runtime::Runtime;
+use crate::threads::Threads;
 
 /// A program around a service. What has a default can be left out.
 pub trait App: 'static {
@@ -129,11 +130,17 @@ pub(crate) struct Surroundings {
     host: Rc<dyn Host>,
     on_listening: Vec<OnListening>,
     log: Option<Log>,
+    threads: Threads,
 }
 
 impl Surroundings {
     pub(crate) fn of<A: App>(app: &A, settings: &Settings<A::Own>) -> Self {
-        Surroundings { host: app.host(settings), on_listening: Vec::new(), log: None }
+        Surroundings {
+            host: app.host(settings),
+            on_listening: Vec::new(),
+            log: None,
+            threads: Threads::default(),
+        }
     }
 
     /// Adds what to do once the listening socket is open.
@@ -166,6 +173,7 @@ impl Host for Surroundings {
         if let Some(log) = &self.log {
             log.look();
         }
+        self.threads.look();
         self.host.on_look();
     }
 }

@@ -37,6 +37,7 @@ pub mod log;
 mod program;
 pub mod report;
 mod runtime;
+mod threads;
 mod upgrade;
 mod wrong_settings;
 

@@ -25,7 +25,9 @@ async fn router() -> Result<Router, &'static str> {
         return Err("its database is not there");
     }
     if std::env::var_os("OWN_APP_STARTS_A_THREAD").is_some() {
-        std::thread::spawn(|| std::thread::sleep(Duration::from_secs(3600)));
+        let thread = std::thread::Builder::new().name("a-pool".to_owned());
+        let sleep = || std::thread::sleep(Duration::from_secs(3600));
+        thread.spawn(sleep).map_err(|_| "it needs a thread")?;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     let (counter, mut asked) = mpsc::channel::<oneshot::Sender<u64>>(8);
@@ -46,6 +48,7 @@ async fn router() -> Result<Router, &'static str> {
         .route("/log", get(log))
         .route("/panic", get(panics))
         .route("/thread", get(thread))
+        .route("/abort-in-a-thread", get(abort_in_a_thread))
         .with_state(shared))
 }
 
@@ -83,6 +86,13 @@ async fn panics() -> &'static str {
 async fn thread() -> Result<String, StatusCode> {
     let computed = tokio::task::spawn_blocking(|| 7).await;
     computed.map(|number| format!("{number}\n")).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// As a library may that fails an assertion of its own.
+async fn abort_in_a_thread() -> &'static str {
+    std::thread::spawn(|| std::process::abort());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    "unreachable"
 }
 
 fn main() -> ExitCode {

@@ -19,6 +19,8 @@ pub(super) enum CrashCause {
         name: &'static str,
         address: Option<usize>,
         stack: Option<usize>,
+        /// It hit another thread than the server's.
+        in_other_thread: bool,
     },
     /// An allocation of this many bytes failed.
     Memory(usize),
@@ -41,7 +43,7 @@ pub(super) fn write_to_log(
     now.write(&mut line);
     let _ = line.write_str(" ERROR ");
     let _ = match cause {
-        CrashCause::Signal { name, address: Some(address), stack: Some(stack) }
+        CrashCause::Signal { name, address: Some(address), stack: Some(stack), .. }
             if address.abs_diff(stack) < 64 * 1024 =>
         {
             write!(line, "Stack overflow ({name})")
@@ -63,7 +65,12 @@ pub(super) fn write_to_log(
             describe(culprit, &mut line);
         }
         (None, Some(suspect)) => {
-            let _ = line.write_str(" between requests; the last to run was ");
+            let _ = line.write_str(match cause {
+                CrashCause::Signal { in_other_thread: true, .. } => {
+                    " in a thread of the application's; the last request to run was "
+                }
+                _ => " between requests; the last to run was ",
+            });
             describe(suspect, &mut line);
         }
         (None, None) => {}

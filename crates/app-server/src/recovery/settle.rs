@@ -44,7 +44,9 @@ pub(super) fn on_fatal(signal: &FatalSignal) {
     let cause = match signal.number {
         libc::SIGABRT if memory > 0 => CrashCause::Memory(memory),
         number => {
-            CrashCause::Signal { name: name(number), address: signal.address, stack: signal.stack }
+            let (address, stack) = (signal.address, signal.stack);
+            let in_other_thread = signal.in_other_thread;
+            CrashCause::Signal { name: name(number), address, stack, in_other_thread }
         }
     };
     if !(signal.from_outside && RUNNING.is_idle()) {
@@ -72,7 +74,8 @@ fn give_up(cause: CrashCause) {
     let mut reference = [0; PLACEHOLDER.len()];
     now.reference(&mut reference);
     let is_stall = matches!(cause, CrashCause::Stall(_));
-    let running = RUNNING.now();
+    let is_elsewhere = matches!(cause, CrashCause::Signal { in_other_thread: true, .. });
+    let running = RUNNING.now().filter(|_| !is_elsewhere);
     let culprit = running.map(|index| REQUESTS.row(index));
     let image = CRASH_PLAN.image().filter(|_| mode == crash_plan::Mode::Restart);
     write_to_log(cause, culprit, &now, &reference, image.is_some());

@@ -14,7 +14,7 @@ use crate::request::body::Body;
 ///
 /// It does not have to be `Send`, `Sync` or `Clone`: it is called on one thread.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a service that Toolshed can serve",
+    message = "`{Self}` is not a service that this server can serve",
     label = "needs `Service<http::Request<app_server::Body>, Response = http::Response<…>, Error = Infallible>`",
     note = "an axum `Router` that lacks its state is not a service yet: call `.with_state(…)`",
     note = "a service that can fail needs an error handler in front (in axum: `HandleError`)"
