@@ -103,7 +103,7 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
                range, a supervisor starts them, replaces those that die, upgrades them one by one on \
                SIGHUP, and adjusts their number to the load within the range. `auto` is from 1 to the \
                number of processors.",
-            why: "One process serves tens of thousands of requests per second. More are for tools that compute \
+            why: "One process serves tens of thousands of requests per second. More are for parts that compute \
               for long in the event loop, and to use several processors. Ignored by a process that a web \
               server started: the web server decides how many there are.",
         },
@@ -299,29 +299,29 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
         Key {
             name: "isolated_cpu",
             kind: time_field!(1..=24 * HOUR, server.isolated_cpu),
-            what: "Processor time of an isolated request; a tool may ask for more. Beyond it, the response is \
+            what: "Processor time of an isolated request; a part may ask for more. Beyond it, the response is \
                504, and the log says so.",
-            why: "In most tools a longer computation is a mistake, and hosts kill processes that compute for \
+            why: "In most parts a longer computation is a mistake, and hosts kill processes that compute for \
               too long.",
         },
         Key {
             name: "isolated_time",
             kind: time_field!(1..=24 * HOUR, server.isolated_time),
             what: "Time of an isolated request, not counting the time it waits for the visitor to send or \
-               receive; a tool may ask for more. Beyond it, the response is 504.",
+               receive; a part may ask for more. Beyond it, the response is 504.",
             why: "Less than the 40 to 60 s after which web servers give up with a page of their own.",
         },
         Key {
             name: "isolated_memory",
             kind: field!(Size, MIB..=1024 * GIB, server.isolated_memory),
-            what: "Memory of an isolated request beyond what the program uses; a tool may ask for more. Beyond \
-               it, allocations fail, which is a 500 with most tools.",
+            what: "Memory of an isolated request beyond what the program uses; a part may ask for more. Beyond \
+               it, allocations fail, which is usually a 500.",
             why: "When an account uses too much memory, its host kills whichever process it likes.",
         },
         Key {
             name: "isolated_file_size",
             kind: field!(Size, 0..=1024 * GIB, server.isolated_file_size),
-            what: "Largest file an isolated request may write; a tool may ask for more. Beyond it, the \
+            what: "Largest file an isolated request may write; a part may ask for more. Beyond it, the \
                response is 500.",
             why: "A loop that writes would fill the account's disk quota.",
         },
@@ -331,8 +331,8 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
                 get: |settings| settings.server.crash_guard,
                 set: |settings, value| settings.server.crash_guard = value,
             },
-            what: "Whether a crash of a tool (bad memory access, abort, stack overflow) is answered: 500 for \
-               its own request, 503 for the others, and a restart in place. A tool that crashes 3 times in \
+            what: "Whether a crash of a part (bad memory access, abort, stack overflow) is answered: 500 for \
+               its own request, 503 for the others, and a restart in place. A part that crashes 3 times in \
                30 s is quarantined: its requests get 503 for a minute.",
             why: "Without it the process dies, its requests are lost, and mod_fcgid starts fewer and fewer new \
               ones. Turn it off to examine a crash with a debugger.",
@@ -346,7 +346,7 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
                     settings.server.watchdog = Some(value).filter(|value| !value.is_zero());
                 },
             },
-            what: "How long one tool may stall the event loop by computing without a pause before its request \
+            what: "How long one part may stall the event loop by computing without a pause before its request \
                gets 504 and the process restarts in place. 0 is forever. Needs `crash_guard`.",
             why: "There is one thread: an endless loop would end the site. Less than web servers wait for a \
               response (mod_fcgid 40 s, nginx 60 s).",
@@ -360,7 +360,7 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
                     settings.server.memory = Some(value).filter(|value| *value > 0);
                 },
             },
-            what: "Address space the process may use beyond what it has when it starts to serve. A tool that \
+            what: "Address space the process may use beyond what it has when it starts to serve. A part that \
                asks for more gets 500, as after a crash. 0 is no limit.",
             why: "Hosts give an account about 1 GiB and kill the process that exceeds it, with all its \
               requests. Bodies stream, so an ordinary request needs a few hundred KiB.",
