@@ -2,10 +2,10 @@
 //!
 //! With `TOOLSHED_SCREENSHOTS=FOLDER`, it saves a screenshot of each page.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 
-use end_to_end::fixtures::{App, Running, Setup, apache_fcgid, serve};
+use end_to_end::fixtures::{App, Running, Setup, apache_fcgid, serve, start_on_free_port};
 use end_to_end::http_client::{Request, Upload};
 use end_to_end::program::{Program, Start};
 use ring::hmac;
@@ -32,16 +32,13 @@ impl Browser {
         let driver = Path::new("/usr/bin/chromedriver");
         assert!(driver.is_file(), "chromedriver is missing; tests/run installs it.");
         let folder = tempfile::tempdir().expect("a folder");
-        let address =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-        let mut program = Start::new(driver, folder.path().join("log"))
-            .argument(format!("--port={}", address.port()))
-            .variable("HOME", folder.path())
-            .start()
-            .expect("chromedriver starts");
-        program
-            .wait_until("its port answered", || TcpStream::connect(address).is_ok())
-            .expect("chromedriver answers");
+        let started = start_on_free_port(|address| {
+            Start::new(driver, folder.path().join("log"))
+                .argument(format!("--port={}", address.port()))
+                .variable("HOME", folder.path())
+                .start()
+        });
+        let (address, program) = started.expect("chromedriver starts");
         let data = format!("--user-data-dir={}", folder.path().join("data").display());
         let options = json!({
             "binary": "/usr/bin/chromium",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -13,6 +13,7 @@ use end_to_end::fixtures::{App, Folder, Setup};
 use end_to_end::http_client::{Checksum, Request, Upload, for_each_piece};
 use end_to_end::process_table;
 use end_to_end::program::{Program, Start};
+use free_port::FreePort;
 
 /// More than anything here takes, even on a machine that is busy with other tests.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,9 +35,8 @@ impl Site {
     fn start_with(workers: &str, variable: Option<(&str, &str)>) -> Self {
         let folder = Folder::new(&Setup::new(App::Toolshed, "")).expect("a folder");
         let program = folder.path().join("bin/toolshed");
-        // The port is free now; if another process takes it meanwhile, the start fails and says so.
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.expect("a free port");
+        let port = FreePort::reserve().expect("a port");
+        let address = port.address();
         let start = Start::new(&program, folder.path().join("run/app.log"));
         let start = match variable {
             Some((name, value)) => start.variable(name, value),

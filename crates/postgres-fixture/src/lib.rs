@@ -11,12 +11,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use free_port::FreePort;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ pub struct Server {
     process: Option<Child>,
     folder: TempDir,
     account: Option<Account>,
-    port: u16,
+    port: FreePort,
     /// `name=value`, as in postgresql.conf.
     settings: Vec<String>,
 }
@@ -70,7 +70,7 @@ impl Server {
             process: None,
             folder,
             account,
-            port: 0,
+            port: FreePort::reserve().unwrap(),
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
         };
         server.create_data();
@@ -100,17 +100,17 @@ impl Server {
     /// Returns the URL of the database `postgres` by the unix socket.
     pub fn url(&self) -> String {
         let folder = self.socket_folder().to_str().unwrap().replace('/', "%2F");
-        format!("postgres://{USER}@{folder}:{}/postgres", self.port)
+        format!("postgres://{USER}@{folder}:{}/postgres", self.port())
     }
 
     /// Returns the URL of the database `postgres` by TCP, with the password; TLS is used only if `sslmode` is added.
     pub fn tcp_url(&self) -> String {
-        format!("postgres://{USER}:{PASSWORD_IN_URL}@localhost:{}/postgres", self.port)
+        format!("postgres://{USER}:{PASSWORD_IN_URL}@localhost:{}/postgres", self.port())
     }
 
     /// Returns the port, which is also part of the name of the unix socket.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Returns the folder of the unix socket.
@@ -124,7 +124,7 @@ impl Server {
         command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]);
         command.args(["--username", USER, "--dbname", "postgres", "--command", sql]);
         command.arg("--host").arg(self.socket_folder());
-        command.arg("--port").arg(self.port.to_string());
+        command.arg("--port").arg(self.port().to_string());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -156,19 +156,7 @@ impl Server {
     /// Starts the server again after a [`stop`](Self::stop), on the same port, and waits until it is ready.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the server runs");
-        for _ in 0..ATTEMPTS {
-            if self.port == 0 {
-                self.port = free_port();
-                if self.try_to_start() {
-                    return;
-                }
-                // Another process has taken the port meanwhile.
-                self.port = 0;
-            } else if self.try_to_start() {
-                return;
-            }
-        }
-        panic!("PostgreSQL does not start: {}", self.log());
+        self.start_and_wait();
     }
 
     /// Returns the server's log.
@@ -209,11 +197,10 @@ impl Server {
         fs::remove_file(password).unwrap();
     }
 
-    /// Starts the server and waits until it is ready; returns whether it is.
-    fn try_to_start(&mut self) -> bool {
+    fn start_and_wait(&mut self) {
         let mut postgres = self.as_account(&programs().join("postgres"));
         postgres.arg("-D").arg(self.data()).arg("-k").arg(self.socket_folder());
-        postgres.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        postgres.args(["-h", "127.0.0.1", "-p", &self.port().to_string()]);
         for setting in ["fsync=off", "full_page_writes=off", "max_wal_size=64MB"] {
             postgres.args(["-c", setting]);
         }
@@ -230,11 +217,10 @@ impl Server {
             let status = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             if status.starts_with(&format!("{}\n", process.id())) && status.contains("ready") {
                 self.process = Some(process);
-                return true;
+                return;
             }
-            if process.try_wait().unwrap().is_some() {
-                return false;
-            }
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none(), "PostgreSQL does not start: {}", self.log());
             assert!(start.elapsed() < PATIENCE, "PostgreSQL is not ready: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -263,9 +249,6 @@ impl Drop for Server {
 
 /// How long a test waits for what should take a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a server is started on another port, if the first one is taken meanwhile.
-const ATTEMPTS: usize = 5;
 
 /// Another account than root's.
 #[derive(Debug)]
@@ -322,9 +305,4 @@ fn template_path() -> PathBuf {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success(), "cp -a {} {}", from.display(), to.display());
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -7,12 +7,13 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use free_port::FreePort;
 use tempfile::TempDir;
 
 /// The access key of the one account.
@@ -35,19 +36,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Server {
     process: Child,
     folder: TempDir,
-    port: u16,
+    port: FreePort,
 }
 
 impl Server {
     /// Starts a server with an empty bucket, and waits until it is ready.
     pub fn start() -> Server {
-        // Another process may take a free port before the server does.
-        (0..5).find_map(|_| Server::try_to_start()).expect("Garage does not start")
-    }
-
-    fn try_to_start() -> Option<Server> {
         let folder = tempfile::Builder::new().prefix("garage-").tempdir().unwrap();
-        let [port, rpc_port] = free_ports();
+        let [port, rpc_port] = [0; 2].map(|_| FreePort::reserve().unwrap());
         let configuration = format!(
             "metadata_dir = {path:?}
              data_dir = {path:?}
@@ -63,6 +59,8 @@ impl Server {
              root_domain = \".localhost\"
             ",
             path = folder.path(),
+            port = port.number(),
+            rpc_port = rpc_port.number(),
         );
         let file = folder.path().join("garage.toml");
         let mut options = fs::OpenOptions::new();
@@ -78,30 +76,28 @@ impl Server {
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let process = command.spawn().unwrap();
         let mut server = Server { process, folder, port };
-        server.wait_until_ready().then_some(server)
+        server.wait_until_ready();
+        server
     }
 
-    fn wait_until_ready(&mut self) -> bool {
+    fn wait_until_ready(&mut self) {
         let start = Instant::now();
-        while self.process.try_wait().unwrap().is_none() {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
-                return true;
-            }
+        while TcpStream::connect(self.port.address()).is_err() {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "Garage does not start: {}", self.log());
             assert!(start.elapsed() < START_TIMEOUT, "Garage is not ready: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        eprintln!("{}", self.log());
-        false
     }
 
     /// Returns its address.
     pub fn endpoint(&self) -> String {
-        format!("http://localhost:{}", self.port)
+        format!("http://localhost:{}", self.port())
     }
 
     /// Returns its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Returns its log.
@@ -127,10 +123,4 @@ pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let mut programs = test.ancestors().map(|folder| folder.join("garage/bin/garage"));
     programs.find(|program| program.exists()).expect("tests/run installs Garage; it is missing")
-}
-
-fn free_ports() -> [u16; 2] {
-    // Both at once, so that they differ.
-    let listeners = [0; 2].map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

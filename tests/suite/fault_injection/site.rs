@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use end_to_end::fcgi_client::{FastCgi, Response, id};
-use end_to_end::fixtures::free_port;
+use end_to_end::fixtures::start_on_free_port;
 use end_to_end::injection::{self, Fault};
 use end_to_end::program::{Program, Start, copy_executable, duplicate, find, listening_socket};
 
@@ -116,12 +116,12 @@ impl Site {
             self.http = None;
         }
         if self.http.is_none() {
-            let address = free_port().expect("a port");
-            let start = Start::new(self.path("toolshed"), self.path("stderr"));
-            let start = start.argument("serve").argument("--listen").argument(address.to_string());
-            let mut program = self.with_settings(start).start().expect("it starts");
-            let listens = || TcpStream::connect(address).is_ok();
-            program.wait_until("its port answered", listens).expect("it listens");
+            let started = start_on_free_port(|address| {
+                let start = Start::new(self.path("toolshed"), self.path("stderr"));
+                let start = start.argument("serve").argument("--listen");
+                self.with_settings(start.argument(address.to_string())).start()
+            });
+            let (address, program) = started.expect("it starts");
             self.http = Some((program, address));
         }
         let (program, address) = self.http.as_ref().expect("it was started");

@@ -10,6 +10,7 @@ use event_loop::net::{Address, Stream};
 use event_loop::{Task, time};
 use fastcgi_server::client::{Connection as Protocol, Event};
 use fastcgi_server::{RequestId, Role};
+use free_port::FreePort;
 
 /// Far more than any test takes: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,11 +72,10 @@ impl Server {
 
     /// Starts an HTTP server on a port of this machine.
     pub(crate) fn http_over_tcp<S: HttpService>(service: S, settings: Settings) -> Server {
-        // Free a moment ago, and not assigned to anyone else right afterwards.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = FreePort::reserve().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let server = app_server::Server::new(service).settings(settings);
-        Server::start_at(server, Transport::Http, folder, Address::Tcp(free))
+        Server::start_at(server, Transport::Http, folder, Address::Tcp(free.address()))
     }
 
     fn start_at<S: HttpService>(
