@@ -152,7 +152,7 @@ impl Pool {
     ) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let stream = Stream::connect(address).await?;
         let wire = match &self.origin.tls {
-            None => Wire::Plain(stream),
+            None => Wire::plain(stream),
             Some(config) => Wire::encrypt(stream, Arc::clone(config), &self.origin.host).await?,
         };
         let mut builder = Builder::new();
