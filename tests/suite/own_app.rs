@@ -118,18 +118,22 @@ fn behind_mod_fcgid_a_touch_and_a_new_version_lose_no_request() {
 #[test]
 fn a_version_that_cannot_serve_is_not_taken() {
     let running = apache_fcgid::start(&setup()).expect("Apache starts");
-    let first = started(&running);
+    assert_eq!(get(&running, "/").status, 200);
+    let program = running.folder().join("bin/own-app");
+    let before = fs::read(&program).expect("it is there");
     running.installed().write("bin/own-app.new", "#!/bin/sh\nexit 1\n").expect("it is written");
     let new = running.folder().join("bin/own-app.new");
     fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     touch(&running.launcher()).expect("the launcher is there");
     let begun = Instant::now();
-    while !own_log(&running).contains("own-app.new") {
+    while !own_log(&running).contains("New version rejected; the running version continues") {
         assert_eq!(get(&running, "/").status, 200);
         assert!(begun.elapsed() < TIMEOUT, "{}", own_log(&running));
         thread::sleep(Duration::from_millis(50));
     }
-    assert!(*started(&running) >= *first);
+    assert_eq!(get(&running, "/").status, 200);
+    assert!(fs::read(&program).expect("it is there") == before, "the program has changed");
+    assert!(!running.folder().join("bin/own-app.previous").exists());
 }
 
 #[test]
@@ -293,7 +297,6 @@ fn check_finds_what_its_owner_forgot() {
         .expect("chmod");
     let again = text(&run(&folder, &["launcher", "www"], &[]));
     assert!(again.starts_with("Both files are in www already."), "{again}");
-    fs::remove_dir_all(folder.path().join("own-app-home")).ok();
     std::os::unix::fs::symlink(folder.path().join("bin"), folder.path().join("own-app-home"))
         .expect("a link");
     let checked = run(&folder, &["check", "www"], &[]);
@@ -338,5 +341,15 @@ fn a_wrong_setting_is_a_page_for_visitors_and_a_line_for_the_owner() {
     let page = client.get(id(1), false, "/").expect("a response");
     let text = String::from_utf8_lossy(page.body()).into_owned();
     assert!(page.status() == 503 && text.contains("This site is being set up"), "{text}");
-    drop(app);
+    // The owner mends the file.
+    folder.write("own-app.toml", "idle_timeout = 5\n").expect("it is written");
+    let begun = Instant::now();
+    loop {
+        let mut client = FastCgi::connect(&socket).expect("it listens");
+        if client.get(id(1), false, "/").expect("a response").status() == 200 {
+            break;
+        }
+        assert!(begun.elapsed() < TIMEOUT, "{}", app.output());
+        thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -118,18 +118,13 @@ impl Cause {
 /// Returns what to do about panics that only happen on this server or on a host, and whose messages do not say so.
 fn cure_of(message: &str) -> &'static str {
     /// What tokio says outside of a runtime: of its timers and sockets, of `spawn`.
-    const NO_TOKIO: [&str; 2] = ["there is no reactor running", "no running event loop"];
+    const NO_TOKIO: &str = "there is no reactor running";
     /// What std, tokio and rayon say when the system refuses a thread.
-    const NO_THREAD: [&str; 4] = [
-        "failed to spawn thread",
-        "OS can't spawn worker thread",
-        "failed to spawn a thread",
-        "ThreadPoolBuildError",
-    ];
-    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
-    if says(&NO_TOKIO) {
+    const NO_THREAD: [&str; 3] =
+        ["failed to spawn thread", "OS can't spawn worker thread", "ThreadPoolBuildError"];
+    if message.contains(NO_TOKIO) {
         ". It needs tokio: run the server in it (hosted's feature `tokio`, or `Server::run_in_tokio`)"
-    } else if says(&NO_THREAD) {
+    } else if NO_THREAD.iter().any(|text| message.contains(text)) {
         ". The host refuses threads, as many do: do this without one (docs/your-own-app.md)"
     } else {
         ""

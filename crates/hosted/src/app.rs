@@ -13,7 +13,7 @@ use crate::config::{CommandLine, Configuration, Keys, Settings};
 use crate::findings::Findings;
 use crate::log::Log;
 use crate::report::Failure;
-pub use crate::runtime::Runtime;
+use crate::runtime::Runtime;
 use crate::threads::Threads;
 
 /// A program around a service. What has a default can be left out.

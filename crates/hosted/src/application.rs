@@ -1,22 +1,25 @@
 //! An application that is only a service: what [`main`] runs.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::Path;
+use std::process::ExitCode;
 
 use app_server::HttpService;
 
-use crate::app::{App, NoCommands, Runtime, Start};
+use crate::app::{App, NoCommands, Start};
 use crate::commands::run;
 use crate::config::{CommandLine, Keys};
 use crate::program::Program;
 use crate::report::Failure;
+use crate::runtime::Runtime;
 
 /// Runs an application: `fn main() -> ExitCode { hosted::main(router) }`.
 ///
 /// `router` is a function that makes the service, such as an axum `Router`: a plain or an async one, which may also return a
 /// `Result`. It is called once, in the runtime that will serve. The program is called what its file is called; see
 /// [`Application`] for more.
-pub fn main<M: 'static>(build: impl Build<M>) -> std::process::ExitCode {
+pub fn main<M: 'static>(build: impl Build<M>) -> ExitCode {
     Application::new(build).main()
 }
 
@@ -26,7 +29,7 @@ pub struct Application<B, M> {
     program: Program,
     about: String,
     runtime: Runtime,
-    marker: std::marker::PhantomData<fn() -> M>,
+    marker: PhantomData<fn() -> M>,
 }
 
 impl<M: 'static, B: Build<M>> Application<B, M> {
@@ -34,11 +37,10 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
     pub fn new(build: B) -> Self {
         let program = Program { name: name_of_file().leak(), version: "" };
         let about = "A web application".to_owned();
-        let marker = std::marker::PhantomData;
-        Application { build, program, about, runtime: Runtime::default(), marker }
+        Application { build, program, about, runtime: Runtime::default(), marker: PhantomData }
     }
 
-    /// Names the program, whatever its file is called: letters, digits and `-`. Usually `env!("CARGO_PKG_NAME")`.
+    /// Names the program, whatever its file is called: letters, digits, `-` and `_`. Usually `env!("CARGO_PKG_NAME")`.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {
         self.program.name = name;
@@ -66,7 +68,7 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
     }
 
     /// Serves the web server that started the program, or does what its arguments say. Returns the exit code.
-    pub fn main(self) -> std::process::ExitCode {
+    pub fn main(self) -> ExitCode {
         run(self)
     }
 }
@@ -203,7 +205,7 @@ fn name_of(file: &str) -> String {
         .fold(file, |name, suffix| name.strip_suffix(suffix).unwrap_or(name));
     let name: String = name
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| if letter.is_ascii_alphanumeric() || letter == '_' { letter } else { '-' })
         .collect();
     if name.is_empty() { "app".to_owned() } else { name }
 }
@@ -216,7 +218,8 @@ mod tests {
     fn all_versions_of_a_program_have_one_name() {
         for (file, name) in [
             ("my-app", "my-app"),
-            ("my_app", "my-app"),
+            ("my_app", "my_app"),
+            ("my app", "my-app"),
             ("my-app.good", "my-app"),
             ("my-app.new", "my-app"),
             ("my-app.good (deleted)", "my-app"),

@@ -19,25 +19,13 @@ use std::process::ExitCode;
 use app_server::Transport;
 
 use crate::app::App;
-use crate::config::{CommandLine, Configuration, Keys};
+use crate::config::Keys;
 use crate::flags::{Command, Flags};
-use crate::report::Failure;
 
 /// A program, and its settings.
 pub(crate) struct Context<A: App> {
     pub(crate) app: A,
     pub(crate) keys: Keys<A::Own>,
-}
-
-impl<A: App> Context<A> {
-    /// Loads the settings for a command run at a terminal.
-    ///
-    /// # Errors
-    ///
-    /// If any of them is wrong.
-    fn valid_settings(&self, command_line: &CommandLine) -> Result<Configuration<A::Own>, Failure> {
-        self.keys.load_valid(command_line)
-    }
 }
 
 /// Runs the program: serves the web server that started it, or does what its arguments say. The exit code is 0 for

@@ -24,14 +24,15 @@ use std::path::PathBuf;
 use app_server::Address;
 
 pub use self::edit::with_text;
-pub use self::file::read_text;
-pub use self::general::{data, node, relative_to};
+pub(crate) use self::file::read_text;
+pub use self::general::{data, node};
 pub use self::key::{Advice, Key, Kind};
 pub use self::keys::{Keys, Takes, Variable};
 pub use self::node::of_host as name_of_host;
 pub use self::problem::{Location, Problem};
-pub use self::quantity::{parse_size, parse_time, show_size, show_time};
+pub use self::quantity::parse_time;
 pub use self::value::Value;
+use crate::installation::{DATA, home};
 use crate::program::Program;
 use crate::report::Failure;
 
@@ -57,6 +58,13 @@ pub struct Settings<O> {
     pub server: app_server::Settings,
     /// The program's own.
     pub own: O,
+}
+
+impl<O> Settings<O> {
+    /// Returns the folder of the state that processes share; `None` if it cannot be found, for example without /proc.
+    pub fn data_folder(&self) -> Option<PathBuf> {
+        self.data.clone().or_else(|| Some(DATA.within(&home()?)))
+    }
 }
 
 impl<O: Default> Default for Settings<O> {

@@ -18,8 +18,8 @@
 //! [`main`] finds out how the process was started: by a web server (FastCGI, CGI), by a shell, by a supervisor. An
 //! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
 //!
-//! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one file for each in `commands/`;
-//! `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the last version that passed its
+//! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
+//! file for each in `commands/`; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the last version that passed its
 //! check; `log.rs` where messages go; `report.rs` what a command prints at its end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
@@ -41,12 +41,18 @@ mod threads;
 mod upgrade;
 mod wrong_settings;
 
-pub use app::{App, By, Introduction, NoCommands, Runtime, Start};
+pub use app::{App, By, Introduction, NoCommands, Start};
 pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
 pub use commands::run;
 pub use program::Program;
+pub use runtime::Runtime;
 
-/// The example in the README compiles.
+/// The examples in the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/your-own-app.md")]
+struct YourOwnApp;

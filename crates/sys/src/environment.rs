@@ -23,12 +23,10 @@ pub fn remove(name: &OsStr) -> io::Result<()> {
 }
 
 /// Same as [`remove`], for the start of a program: if the threads cannot be counted, it assumes that there is only
-/// one, because none has been started yet. With several, the variable stays. Returns whether it has been removed.
-pub fn remove_at_start(name: &OsStr) -> bool {
-    if !matches!(threads::count(), Ok(1) | Err(_)) {
-        return false;
+/// one, because none has been started yet. With several, the variable stays.
+pub fn remove_at_start(name: &OsStr) {
+    if matches!(threads::count(), Ok(1) | Err(_)) {
+        // SAFETY: this is the only thread, and std's own lock is free, because it is only held inside std.
+        unsafe { std::env::remove_var(name) };
     }
-    // SAFETY: this is the only thread, and std's own lock is free, because it is only held inside std.
-    unsafe { std::env::remove_var(name) };
-    true
 }

@@ -69,7 +69,7 @@ pub(crate) fn run<A: App>(
 }
 
 fn program_file(findings: &mut Findings, program: Program) {
-    let version = format!("{} {}", program.name, program.version);
+    let version = program.to_string();
     let Ok(program) = std::env::current_exe() else {
         findings.note("Program", version, "Its own path cannot be found; is /proc mounted?");
         return;

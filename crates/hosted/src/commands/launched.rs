@@ -17,9 +17,9 @@ pub(crate) fn is_asked_for(program: Program) -> bool {
 /// Explains, and checks the installation.
 pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
     let program = context.keys.program();
-    let Program { name, version } = program;
+    let name = program.name;
     report::print(&format!(
-        "The launcher found {name} {version}, and it runs.\n\
+        "The launcher found {program}, and it runs.\n\
          \n\
          dispatch.fcgi is started by the web server (FastCGI), not by hand: open the\n\
          site's address in a browser. To see the site without a web server, run the\n\

@@ -26,7 +26,7 @@ pub(crate) fn run<A: App>(
     command_line: &CommandLine,
     flags: &RequestFlags,
 ) -> Result<(), Failure> {
-    let configuration = context.valid_settings(command_line)?;
+    let configuration = context.keys.load_valid(command_line)?;
     let request = request(flags)?;
     serving::name_node(&configuration.settings);
     log::to_stderr();

@@ -17,7 +17,7 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
 /// Serves until SIGTERM or Ctrl-C.
 pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> Result<(), Failure> {
     let upgrade = upgrade::begin(&context.keys, command_line, false);
-    let mut configuration = context.valid_settings(command_line)?;
+    let mut configuration = context.keys.load_valid(command_line)?;
     serving::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration);
     log::configuration(&configuration);

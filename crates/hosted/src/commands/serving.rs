@@ -4,7 +4,6 @@ use app_server::{Server, Transport, Upgrade, Workers};
 
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::{Configuration, Settings};
-use crate::installation::{DATA, home};
 use crate::report::Failure;
 use crate::wrong_settings::WrongSettings;
 
@@ -21,21 +20,20 @@ impl<O> Serving<O> {
     pub(crate) fn run<A: App<Own = O>>(self, app: &A, transport: Transport) -> Result<(), Failure> {
         let Serving { configuration, by, host, upgrade } = self;
         let settings = server_settings(&configuration.settings);
-        let with = settings.clone();
-        let at = transport.clone();
         let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
-        let serve = async move {
+        let serve = async {
             let served = if is_wrong {
-                let server = Server::new(WrongSettings::of(&configuration)).settings(settings);
-                server.host(host).upgrade(upgrade).serve(transport).await
+                let server =
+                    Server::new(WrongSettings::of(&configuration)).settings(settings.clone());
+                server.host(host).upgrade(upgrade).serve(transport.clone()).await
             } else {
                 let service = app.service(Start { configuration, by }).await?;
-                let server = Server::new(service).settings(settings);
-                server.host(host).upgrade(upgrade).serve(transport).await
+                let server = Server::new(service).settings(settings.clone());
+                server.host(host).upgrade(upgrade).serve(transport.clone()).await
             };
             served.map_err(Failure::from)
         };
-        app.runtime().serve(&with, &at, serve)?
+        app.runtime().serve(&settings, &transport, serve)?
     }
 }
 
@@ -44,13 +42,6 @@ pub(crate) fn server_settings<O>(settings: &Settings<O>) -> app_server::Settings
     let mut server = settings.server.clone();
     server.state_folder = settings.data_folder();
     server
-}
-
-impl<O> Settings<O> {
-    /// Returns the folder of the state that processes share; `None` if it cannot be found, for example without /proc.
-    pub fn data_folder(&self) -> Option<std::path::PathBuf> {
-        self.data.clone().or_else(|| Some(DATA.within(&home()?)))
-    }
 }
 
 /// Names this machine in the log and in references, if it has a name.

@@ -16,7 +16,7 @@ pub(crate) fn run<A: App>(
 ) -> Result<(), Failure> {
     let keys = &context.keys;
     let Some(name) = name else {
-        return report::print(&list(keys, &context.valid_settings(command_line)?));
+        return report::print(&list(keys, &keys.load_valid(command_line)?));
     };
     let program = keys.program();
     let names = || keys.iter().map(|key| key.name);

@@ -26,7 +26,7 @@ pub(crate) fn run<A: App>(
     keep: bool,
 ) -> Result<(), Failure> {
     let keys = &context.keys;
-    let configuration = context.valid_settings(command_line)?;
+    let configuration = context.keys.load_valid(command_line)?;
     let settings = serving::server_settings(&configuration.settings);
     let mut request = http::Request::new(None);
     let host = http::HeaderValue::from_static("localhost");

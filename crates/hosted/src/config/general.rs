@@ -452,7 +452,7 @@ pub fn node<O>(settings: &mut Settings<O>, value: &Value, _: &Location) -> Resul
 }
 
 /// Returns a path that is relative to the file in which it is written.
-pub fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
+fn relative_to(location: &Location, path: impl AsRef<Path>) -> PathBuf {
     location.folder().map_or_else(|| path.as_ref().to_owned(), |folder| folder.join(&path))
 }
 

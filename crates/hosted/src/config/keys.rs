@@ -17,7 +17,7 @@ pub struct Keys<O> {
     secret: &'static [&'static str],
     commands: &'static [(&'static str, &'static str)],
     other: Vec<Variable<O>>,
-    unsettable: Vec<&'static str>,
+    not_settings: Vec<&'static str>,
     check: fn(&mut Configuration<O>),
 }
 
@@ -45,8 +45,8 @@ impl<O: Default> Keys<O> {
         let is_new = |key: &Key<O>| keys.iter().all(|own| own.name != key.name);
         let new: Vec<_> = general.into_iter().filter(is_new).collect();
         keys.extend(new);
-        let (other, unsettable) = (Vec::new(), Vec::new());
-        Keys { program, keys, secret: &[], commands: &[], other, unsettable, check: |_| {} }
+        let (other, not_settings) = (Vec::new(), Vec::new());
+        Keys { program, keys, secret: &[], commands: &[], other, not_settings, check: |_| {} }
     }
 
     /// Names the settings whose values are never shown.
@@ -69,8 +69,8 @@ impl<O: Default> Keys<O> {
 
     /// Names variables of the program that are no settings, without its name: they are no typos.
     #[must_use]
-    pub fn not_settings(self, unsettable: Vec<&'static str>) -> Self {
-        Keys { unsettable, ..self }
+    pub fn not_settings(self, not_settings: Vec<&'static str>) -> Self {
+        Keys { not_settings, ..self }
     }
 
     /// Sets what checks the settings together, and what completes them.
@@ -210,7 +210,7 @@ impl<O> Keys<O> {
     /// Warns about a variable that is similar to one of the program's: a typo. Others are somebody else's business.
     pub(super) fn warning_about(&self, name: &str) -> Option<String> {
         let settings = self.iter().map(|key| key.name);
-        let names = settings.chain(["config", "home", "launcher"]).chain(self.unsettable.clone());
+        let names = settings.chain(["config", "home", "launcher"]).chain(self.not_settings.clone());
         let known: Vec<String> = names.map(|name| self.program.variable(name)).collect();
         if known.iter().any(|known| known == name) {
             return None;

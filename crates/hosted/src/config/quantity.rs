@@ -9,7 +9,7 @@ const SIZES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <<
 const TIMES: &[(&str, u64)] = &[("h", 3600), ("min", 60), ("s", 1)];
 
 /// Reads `128 KiB`, `128KiB` or `131072`.
-pub fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     parse(text, SIZES)
 }
 
@@ -19,12 +19,12 @@ pub fn parse_time(text: &str) -> Option<Duration> {
 }
 
 /// Writes a size in the largest unit that leaves a whole number.
-pub fn show_size(bytes: u64) -> String {
+pub(super) fn show_size(bytes: u64) -> String {
     show(bytes, SIZES)
 }
 
 /// Writes a time in the largest unit that leaves a whole number.
-pub fn show_time(time: Duration) -> String {
+pub(super) fn show_time(time: Duration) -> String {
     show(time.as_secs(), TIMES)
 }
 

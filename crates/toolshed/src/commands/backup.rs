@@ -11,8 +11,9 @@ use site::storage::Trust;
 use super::blobs;
 use crate::application;
 use crate::config::{Configuration, keys};
-use crate::installation::PROGRAM;
-use crate::installation::{KEY, STORE_JOURNAL, STORE_MOVED, STORE_REPLACED, STORE_SHM, STORE_WAL};
+use crate::installation::{
+    KEY, PROGRAM, STORE_JOURNAL, STORE_MOVED, STORE_REPLACED, STORE_SHM, STORE_WAL,
+};
 
 /// Writes the copy.
 pub(crate) fn run(command_line: &CommandLine, target: &Path) -> Result<(), Failure> {
