@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use end_to_end::fcgi_client::{FastCgi, id};
 use end_to_end::fixtures::{App, Folder, Running, Setup, apache_fcgid, nginx, serve};
 use end_to_end::http_client::{Request, Response, Upload};
-use end_to_end::program::{Start, find, touch};
+use end_to_end::program::{Start, find, listening_socket, touch};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -177,6 +177,55 @@ fn an_abort_in_a_thread_is_no_end_of_the_site() {
     assert!(log.contains("SIGABRT (abort) in a thread of the application's;"), "{log}");
 }
 
+#[test]
+fn what_it_needs_may_come_later() {
+    for needed in ["database", "panic"] {
+        let folder = Folder::new(&setup()).expect("a folder");
+        let needs = folder.path().join("run").join(needed);
+        let socket = folder.path().join("run/app.sock");
+        // As a web server starts it.
+        let _app = Start::new(folder.path().join("bin/own-app"), folder.path().join("run/app.log"))
+            .folder(folder.path())
+            .variable("OWN_APP_NEEDS", &needs)
+            .stdin(listening_socket(&socket).expect("a socket"))
+            .start()
+            .expect("it starts");
+        let log = || fs::read_to_string(folder.path().join("logs/own-app.log")).unwrap_or_default();
+        let get = || {
+            let mut client = FastCgi::connect(&socket).expect("it listens");
+            let response = client.get(id(1), false, "/").expect("a response");
+            (response.status(), String::from_utf8_lossy(response.body()).into_owned())
+        };
+        let (status, text) = get();
+        assert!(
+            status == 503 && text.contains("its owner can find the cause in the log"),
+            "{text}"
+        );
+        let why = match needed {
+            "panic" => "The application could not be made: it panicked: no such thing. Visitors",
+            _ => "The application could not be made: its database is not there. Visitors",
+        };
+        assert!(log().contains(why), "{}", log());
+        fs::write(&needs, "").expect("it is written");
+        let begun = Instant::now();
+        while get().0 != 200 {
+            assert!(begun.elapsed() < TIMEOUT, "{}", log());
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(log().contains("has been made after all"), "{}", log());
+    }
+    // As CGI, each request is an attempt.
+    let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
+    let variables = [
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("REQUEST_METHOD", "GET"),
+        ("REQUEST_URI", "/"),
+        ("OWN_APP_NEEDS", "/nowhere/database"),
+    ];
+    let answered = text(&run(&folder, &[], &variables));
+    assert!(answered.starts_with("Status: 503"), "{answered}");
+}
+
 /// Many libraries start one as soon as they are used.
 #[test]
 fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
@@ -270,7 +319,7 @@ fn its_command_line_is_named_after_it() {
     assert_eq!(wrong.status.code(), Some(2));
     let said = text(&wrong);
     assert!(said.starts_with("own-app: OWN_APP_LISTEN is \"here\"; write an address"), "{said}");
-    let failed = run(&folder, &["serve"], &[("OWN_APP_FAILS", "1")]);
+    let failed = run(&folder, &["serve"], &[("OWN_APP_NEEDS", "/nowhere/database")]);
     assert_eq!(failed.status.code(), Some(1));
     let said = text(&failed);
     assert!(

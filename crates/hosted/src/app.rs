@@ -42,7 +42,7 @@ pub trait App: 'static {
         false
     }
 
-    /// Makes the service, on the loop that will serve it.
+    /// Makes the service, on the loop that will serve it; again later if that fails behind a web server.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ pub trait App: 'static {
 pub enum NoCommands {}
 
 /// How the process was started, with which settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Start<O> {
     /// The settings.

@@ -10,6 +10,7 @@ use app_server::HttpService;
 use crate::app::{App, NoCommands, Start};
 use crate::commands::run;
 use crate::config::{CommandLine, Keys};
+use crate::late_service::not_made;
 use crate::program::Program;
 use crate::report::Failure;
 use crate::runtime::Runtime;
@@ -17,7 +18,8 @@ use crate::runtime::Runtime;
 /// Runs an application: `fn main() -> ExitCode { hosted::main(router) }`.
 ///
 /// `router` is a function that makes the service, such as an axum `Router`: a plain or an async one, which may also return a
-/// `Result`. It is called once, in the runtime that will serve. The program is called what its file is called; see
+/// `Result`. It is called once, in the runtime that will serve; again if it fails behind a web server, where visitors meanwhile
+/// get a 503. The program is called what its file is called; see
 /// [`Application`] for more.
 pub fn main<M: 'static>(build: impl Build<M>) -> ExitCode {
     Application::new(build).main()
@@ -185,10 +187,6 @@ where
     async fn build(&self) -> Result<S, Failure> {
         self().await.map_err(not_made)
     }
-}
-
-fn not_made(error: impl fmt::Display) -> Failure {
-    Failure::refused(format!("The application could not be made: {error}."))
 }
 
 /// Returns the name of the program's file, without what upgrades append to it, as a program's name.

@@ -15,6 +15,7 @@ mod spawned;
 mod upgrade_check;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use app_server::Transport;
 
@@ -24,7 +25,7 @@ use crate::flags::{Command, Flags};
 
 /// A program, and its settings.
 pub(crate) struct Context<A: App> {
-    pub(crate) app: A,
+    pub(crate) app: Rc<A>,
     pub(crate) keys: Keys<A::Own>,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Context<A: App> {
 pub fn run<A: App>(app: A) -> ExitCode {
     // It cannot fail for an existing signal.
     let _ = event_loop::signals::ignore_failed_writes();
-    let context = Context { keys: app.keys(), app };
+    let context = Context { keys: app.keys(), app: Rc::new(app) };
     let program = context.keys.program();
     // A web server that starts the program passes no arguments that matter, so they are not even parsed. For CGI this
     // is also a matter of security, since a query may become arguments (RFC 3875 §4.4). A worker's socket comes from
@@ -44,7 +45,7 @@ pub fn run<A: App>(app: A) -> ExitCode {
         Some(_) => return program.exit_code(spawned::run(&context)),
         None => {}
     }
-    let flags = match Flags::<A::Commands>::parse(&context.app, program) {
+    let flags = match Flags::<A::Commands>::parse(&*context.app, program) {
         Ok(flags) => flags,
         Err(error) => return program.usage(&error),
     };
@@ -65,7 +66,7 @@ pub fn run<A: App>(app: A) -> ExitCode {
         }
         Some(Command::Launcher(launcher)) => launcher::run(program, &launcher.folder),
         Some(Command::Completions(completions)) => {
-            completions::run(&context.app, program, completions.shell)
+            completions::run(&*context.app, program, completions.shell)
         }
         Some(Command::Own(own)) => context.app.run(own, &command_line),
         None if launched::is_asked_for(program) => launched::run(&context),

@@ -32,12 +32,14 @@ pub mod config;
 pub mod findings;
 mod flags;
 pub mod installation;
+mod late_service;
 mod launcher;
 pub mod log;
 mod program;
 pub mod report;
 mod runtime;
 mod threads;
+mod unavailable;
 mod upgrade;
 mod wrong_settings;
 

@@ -59,6 +59,11 @@ impl Failure {
         }
     }
 
+    /// Returns what is said, a line each.
+    pub(crate) fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
     /// Returns the same without what is said, because it has been.
     pub(crate) fn silenced(self) -> Self {
         Failure::silent(self.code)

@@ -3,14 +3,18 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::Full;
 use tower_service::Service;
 
 use crate::config::Configuration;
+use crate::unavailable::unavailable;
+
+/// When visitors may come again: mending a setting takes an owner a while.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Answers every request.
 #[derive(Clone, Debug)]
@@ -43,13 +47,6 @@ impl<B> Service<Request<B>> for WrongSettings {
     }
 
     fn call(&mut self, _: Request<B>) -> Self::Future {
-        let mut response = Response::new(Full::from(self.text.clone()));
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        let headers = response.headers_mut();
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(CONTENT_TYPE, text);
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("30"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        ready(Ok(response))
+        ready(Ok(unavailable(self.text.clone(), RETRY_AFTER)))
     }
 }

@@ -1,6 +1,7 @@
 //! An application of somebody's own, as its author writes it: axum and tokio, state that is made by async code, a task in
 //! the background, and one line in `main`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +22,10 @@ struct Shared {
 }
 
 async fn router() -> Result<Router, &'static str> {
-    if std::env::var_os("OWN_APP_FAILS").is_some() {
-        return Err("its database is not there");
+    match std::env::var_os("OWN_APP_NEEDS").map(PathBuf::from) {
+        Some(file) if file.ends_with("panic") && !file.exists() => panic!("no such thing"),
+        Some(file) if !file.exists() => return Err("its database is not there"),
+        _ => {}
     }
     if std::env::var_os("OWN_APP_STARTS_A_THREAD").is_some() {
         let thread = std::thread::Builder::new().name("a-pool".to_owned());

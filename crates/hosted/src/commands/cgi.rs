@@ -16,7 +16,7 @@ pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
     serving::name_node(&configuration.settings);
     log::begin_when_needed(&configuration);
     log::configuration(&configuration);
-    let host = Surroundings::of(&context.app, &configuration.settings);
+    let host = Surroundings::of(&*context.app, &configuration.settings);
     // The web server's own socket.
     let by = By::WebServer { is_tcp: false };
     let served = serving::Serving { configuration, by, host, upgrade: None };

@@ -29,7 +29,7 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
     let (log, terminal) = log::begin(&configuration);
     log::configuration(&configuration);
     let upgrade = upgrade::log_if_unavailable(upgrade);
-    let mut host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    let mut host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     if command_line.config.is_none() {
         host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     }

@@ -17,6 +17,7 @@ use super::{Context, serving};
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::CommandLine;
 use crate::flags::RequestFlags;
+use crate::late_service::make;
 use crate::log;
 use crate::report::Failure;
 
@@ -33,10 +34,10 @@ pub(crate) fn run<A: App>(
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
     let settings = serving::server_settings(&configuration.settings);
-    let host = Surroundings::of(&context.app, &configuration.settings);
+    let host = Surroundings::of(&*context.app, &configuration.settings);
     let start = Start { configuration, by: By::Owner };
     let answer = async {
-        let service = context.app.service(start).await?;
+        let service = make(&*context.app, start).await?;
         Ok(Server::new(service).settings(settings).host(host).answer(request, output).await)
     };
     let answered: Result<_, Failure> = context.app.runtime().run(answer)?;

@@ -31,7 +31,7 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
         variables.iter().fold(upgrade, |upgrade, (name, value)| upgrade.variable(name, value))
     });
     let terminal = Rc::new(terminal);
-    let mut host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    let mut host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     // The supervisor greets for its workers.
     if !app_server::is_worker() {
         let terminal = terminal.clone();

@@ -1,9 +1,12 @@
 //! What all ways to serve have in common.
 
+use std::rc::Rc;
+
 use app_server::{Server, Transport, Upgrade, Workers};
 
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::{Configuration, Settings};
+use crate::late_service::{LateService, make};
 use crate::report::Failure;
 use crate::wrong_settings::WrongSettings;
 
@@ -15,9 +18,18 @@ pub(crate) struct Serving<O> {
     pub(crate) upgrade: Option<Upgrade>,
 }
 
-impl<O> Serving<O> {
+impl<O: Clone> Serving<O> {
     /// Makes the service, and serves until the process is told to end.
-    pub(crate) fn run<A: App<Own = O>>(self, app: &A, transport: Transport) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If it cannot serve. A service that cannot be made is an error only for somebody at a terminal; a web server would
+    /// start the process again and again.
+    pub(crate) fn run<A: App<Own = O>>(
+        self,
+        app: &Rc<A>,
+        transport: Transport,
+    ) -> Result<(), Failure> {
         let Serving { configuration, by, host, upgrade } = self;
         let settings = server_settings(&configuration.settings);
         let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
@@ -27,9 +39,20 @@ impl<O> Serving<O> {
                     Server::new(WrongSettings::of(&configuration)).settings(settings.clone());
                 server.host(host).upgrade(upgrade).serve(transport.clone()).await
             } else {
-                let service = app.service(Start { configuration, by }).await?;
-                let server = Server::new(service).settings(settings.clone());
-                server.host(host).upgrade(upgrade).serve(transport.clone()).await
+                let start = Start { configuration, by };
+                let is_at_terminal = !matches!(transport, Transport::Spawned | Transport::Cgi);
+                match make(&**app, start.clone()).await {
+                    Ok(service) => {
+                        let server = Server::new(service).settings(settings.clone());
+                        server.host(host).upgrade(upgrade).serve(transport.clone()).await
+                    }
+                    Err(failure) if is_at_terminal => return Err(failure),
+                    Err(failure) => {
+                        let service = LateService::new(Rc::clone(app), start, &failure);
+                        let server = Server::new(service).settings(settings.clone());
+                        server.host(host).upgrade(upgrade).serve(transport.clone()).await
+                    }
+                }
             };
             served.map_err(Failure::from)
         };

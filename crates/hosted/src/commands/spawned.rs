@@ -21,7 +21,7 @@ pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
     log::configuration(&configuration);
     configuration.settings.server.drain_wait = Duration::ZERO;
     let upgrade = upgrade::log_if_unavailable(upgrade);
-    let host = Surroundings::of(&context.app, &configuration.settings).log(log);
+    let host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     let host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     let by = By::WebServer { is_tcp: !is_unix_socket() };
     let served = serving::Serving { configuration, by, host, upgrade };

@@ -12,6 +12,7 @@ use app_server::Server;
 use super::{Context, serving};
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::CommandLine;
+use crate::late_service::make;
 use crate::report::{self, Failure};
 use crate::upgrade;
 
@@ -32,10 +33,10 @@ pub(crate) fn run<A: App>(
     let host = http::HeaderValue::from_static("localhost");
     request.headers_mut().insert(http::header::HOST, host);
     let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
-    let host = Surroundings::of(&context.app, &configuration.settings);
+    let host = Surroundings::of(&*context.app, &configuration.settings);
     let start = Start { configuration: configuration.clone(), by: By::Check };
     let answer = async {
-        let service = context.app.service(start).await?;
+        let service = make(&*context.app, start).await?;
         let server = Server::new(service).settings(settings).host(host);
         server.answer(request, OwnedFd::from(null)).await.map_err(Failure::from)
     };

@@ -1,0 +1,149 @@
+//! A service whose making has failed, behind a web server: visitors get a 503, and it is made again when they come.
+//!
+//! A process that ended instead would only be started again, and visitors would see a bare "500": a database that is down
+//! for a minute would look like a broken program.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use app_server::Body;
+use bytes::{Buf, Bytes};
+use event_loop::time;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt;
+use tower_service::Service;
+
+use crate::app::{App, Start};
+use crate::report::Failure;
+use crate::unavailable::unavailable;
+
+/// How long after an attempt that failed none begins.
+const PAUSE: Duration = Duration::from_secs(5);
+
+const TEXT: &str = "This site cannot be reached at the moment. Please try again in a few seconds; its owner can find the \
+                    cause in the log.\n";
+
+/// Makes the program's service.
+///
+/// # Errors
+///
+/// Why it cannot be made; also if the program panics.
+pub(crate) async fn make<A: App>(app: &A, start: Start<A::Own>) -> Result<A::Service, Failure> {
+    let mut made = pin!(app.service(start));
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| made.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(not_made(text_of(&*panic)))))
+    })
+    .await
+}
+
+/// The failure to make a service, for this reason.
+pub(crate) fn not_made(reason: impl fmt::Display) -> Failure {
+    Failure::refused(format!("The application could not be made: {reason}."))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.unwrap_or_default())
+}
+
+/// A service that could not be made yet.
+pub(crate) struct LateService<A: App> {
+    app: Rc<A>,
+    start: Start<A::Own>,
+    state: Rc<RefCell<State<A::Service>>>,
+}
+
+enum State<S> {
+    Failed(Instant),
+    Making,
+    Made(S),
+}
+
+impl<A: App> LateService<A> {
+    /// A service that failed just now.
+    pub(crate) fn new(app: Rc<A>, start: Start<A::Own>, failure: &Failure) -> Self {
+        LateService { app, start, state: Rc::new(RefCell::new(failed(failure))) }
+    }
+}
+
+fn failed<S>(failure: &Failure) -> State<S> {
+    for message in failure.messages() {
+        tracing::error!(
+            "{message} Visitors get a 503; with the first who comes {} s later it is tried again.",
+            PAUSE.as_secs()
+        );
+    }
+    State::Failed(time::now())
+}
+
+impl<A: App> LateService<A> {
+    /// Begins another attempt. The visitor who comes at that time does not wait for it: it may take long, and whoever waits
+    /// may leave.
+    fn try_again(&self) {
+        self.state.replace(State::Making);
+        let (app, start, state) =
+            (Rc::clone(&self.app), self.start.clone(), Rc::clone(&self.state));
+        event_loop::spawn(async move {
+            let made = make(&*app, start).await;
+            state.replace(match made {
+                Ok(service) => {
+                    tracing::info!(
+                        "The application has been made after all; visitors get it again."
+                    );
+                    State::Made(service)
+                }
+                Err(failure) => failed(&failure),
+            });
+        })
+        .detach();
+    }
+}
+
+/// A body of the service's, or ours.
+type AnyBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = String>>>;
+
+fn any<B: HttpBody<Error: fmt::Display> + 'static>(body: B) -> AnyBody {
+    let in_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+    let body = body.map_frame(move |frame| frame.map_data(in_bytes));
+    Box::pin(body.map_err(|error| error.to_string()))
+}
+
+impl<A: App> Service<Request<Body>> for LateService<A> {
+    type Response = Response<AnyBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        match &mut *self.state.borrow_mut() {
+            State::Made(service) => service.poll_ready(context),
+            State::Making | State::Failed(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_due = match &mut *self.state.borrow_mut() {
+            State::Made(service) => {
+                let answer = service.call(request);
+                return Box::pin(async { Ok(answer.await?.map(any)) });
+            }
+            State::Making => false,
+            State::Failed(at) => time::now() >= *at + PAUSE,
+        };
+        if is_due {
+            self.try_again();
+        }
+        let response = unavailable(TEXT, PAUSE).map(any);
+        Box::pin(async { Ok(response) })
+    }
+}
