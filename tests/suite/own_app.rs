@@ -202,8 +202,12 @@ fn what_it_needs_may_come_later() {
             "{text}"
         );
         let why = match needed {
-            "panic" => "The application could not be made: it panicked: no such thing. Visitors",
-            _ => "The application could not be made: its database is not there. Visitors",
+            "panic" => {
+                "Visitors get a 503: The application could not be made: it panicked: no such thing."
+            }
+            _ => {
+                "Visitors get a 503: The application could not be made: its database is not there."
+            }
         };
         assert!(log().contains(why), "{}", log());
         fs::write(&needs, "").expect("it is written");

@@ -80,7 +80,7 @@ impl<A: App> LateService<A> {
 fn failed<S>(failure: &Failure) -> State<S> {
     for message in failure.messages() {
         tracing::error!(
-            "{message} Visitors get a 503; with the first who comes {} s later it is tried again.",
+            "Visitors get a 503: {message} With the first who comes {} s later it is tried again.",
             PAUSE.as_secs()
         );
     }
