@@ -230,6 +230,21 @@ fn what_it_needs_may_come_later() {
     assert!(answered.starts_with("Status: 503"), "{answered}");
 }
 
+#[test]
+fn it_may_be_mounted_below_a_folder() {
+    let folder = Folder::new(&setup()).expect("a folder");
+    let app = folder.start_external(|start| start.variable("OWN_APP_BASE", "/project"));
+    let _app = app.expect("it starts");
+    let mut client = FastCgi::connect(&folder.path().join("run/app.sock")).expect("it listens");
+    // A proxy may remove the base, or leave it.
+    for (number, path) in ["/project/?a=b", "/?a=b", "/project?a=b"].into_iter().enumerate() {
+        let number = u16::try_from(number + 1).expect("it is small");
+        let response = client.get(id(number), true, path).expect("a response");
+        let text = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(text.ends_with(" /?a=b\n"), "{path}: {text}");
+    }
+}
+
 /// Many libraries start one as soon as they are used.
 #[test]
 fn with_a_thread_of_its_own_it_still_reloads_and_ends() {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use process::Limits;
 
+use crate::cgi_vars::base_path::BasePath;
+use crate::cgi_vars::cgi_to_http::VariableSettings;
 use crate::cgi_vars::forwarded::TrustedProxy;
 
 /// Limits and deadlines of the server. `Settings::default()` suits a shared host.
@@ -70,6 +72,11 @@ pub struct Settings {
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted. Default none: any client can
     /// send these headers.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Where the site is mounted, for requests that do not show it, such as those of a proxy. It is removed from their path if
+    /// it is in front. Default none: the root of the host.
+    pub base: Option<BasePath>,
+    /// The variable in which a web server says where the site is mounted; it takes precedence. Default APP_BASE.
+    pub base_variable: String,
     /// Variables that hold passwords: applications get them as [`Secrets`](crate::Secrets) and not among
     /// the other variables. Also recognized with `REDIRECT_` in front of their names. Default
     /// APP_PASSWORD and APP_PASSWORD_HASH.
@@ -114,6 +121,17 @@ pub struct Settings {
     pub idle_exit: Duration,
 }
 
+impl Settings {
+    /// Returns those that concern variables.
+    pub(crate) fn of_variables(&self) -> VariableSettings<'_> {
+        VariableSettings {
+            trusted_proxies: &self.trusted_proxies,
+            secret: self.secret_variables,
+            base: &self.base_variable,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -135,6 +153,8 @@ impl Default for Settings {
             drain_wait: Duration::ZERO,
             http_head_bytes: 64 * 1024,
             trusted_proxies: Vec::new(),
+            base: None,
+            base_variable: "APP_BASE".to_owned(),
             secret_variables: &["APP_PASSWORD", "APP_PASSWORD_HASH"],
             crash_guard: true,
             watchdog: Some(Duration::from_secs(30)),

@@ -5,13 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use app_server::{
-    Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme,
+    BasePath, Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme,
 };
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use hosted::installation::{DATA, home};
-use http::uri::PathAndQuery;
 use http::{Extensions, Request, Response, StatusCode, Uri};
 use site::blobs::BlobSettings;
 use site::login::BadHash;
@@ -80,23 +79,18 @@ pub(crate) fn blobs(settings: &Settings) -> BlobSettings {
 
 /// The program as the server's host: which tool a request is for, and the site's pages for the server's own responses.
 pub(crate) struct SiteHost {
-    /// The configured base.
-    base: Option<String>,
     expiry: Rc<BlobExpiry>,
 }
 
 impl SiteHost {
     pub(crate) fn new(settings: &Settings) -> Self {
-        SiteHost {
-            base: settings.own.base.clone(),
-            expiry: BlobExpiry::new(&blobs(settings), login(settings).data),
-        }
+        SiteHost { expiry: BlobExpiry::new(&blobs(settings), login(settings).data) }
     }
 }
 
 impl Host for SiteHost {
     fn classify(&self, uri: &Uri) -> Part {
-        classify(self.base.as_deref(), uri)
+        classify(uri)
     }
 
     fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
@@ -108,15 +102,11 @@ impl Host for SiteHost {
     }
 }
 
-/// The tool at a URI, which may still contain the configured base: the server has removed any other base.
-fn classify(base: Option<&str>, uri: &Uri) -> Part {
-    let below = base.and_then(|base| uri.path().strip_prefix(base));
-    let below = below.filter(|below| below.starts_with('/')).unwrap_or(uri.path());
-    let Some(tool) = site::tool_at(tools::TABLE, below) else { return Part::NONE };
+/// The tool at a URI.
+fn classify(uri: &Uri) -> Part {
+    let Some(tool) = site::tool_at(tools::TABLE, uri.path()) else { return Part::NONE };
     let part = Part::named(tool.name);
-    // A tool gets the URI as its pages see it.
-    let below = base.and_then(|base| without_base(uri, base));
-    match tool.runs.limits(below.as_ref().unwrap_or(uri)) {
+    match tool.runs.limits(uri) {
         Some(limits) => part.isolated(limits),
         None => part,
     }
@@ -126,7 +116,7 @@ fn classify(base: Option<&str>, uri: &Uri) -> Part {
 pub(crate) struct Site {
     router: Router,
     /// Where the site is mounted if a request does not show it.
-    base: Option<String>,
+    base: Option<BasePath>,
     /// What the program reports to the site.
     facts: &'static ServerFacts,
     /// Set while the configuration is wrong.
@@ -135,7 +125,7 @@ pub(crate) struct Site {
 
 impl Site {
     fn new(configuration: Configuration, site_settings: SiteSettings) -> Self {
-        let base = configuration.settings.own.base.clone();
+        let base = configuration.settings.server.base.clone();
         let is_wrong = !configuration.problems.is_empty();
         let setup = is_wrong.then(|| setup::Setup::new(configuration));
         let router = site::router_with(tools::TABLE, &site_settings);
@@ -163,7 +153,7 @@ impl Service<Request<Body>> for Site {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
         let context = RequestContext::of(request.extensions());
-        if let Some(asks) = asked_by_web_server(context, self.base.as_deref()) {
+        if let Some(asks) = asked_by_web_server(context, self.base.as_ref()) {
             request.extensions_mut().insert(asks);
             request.extensions_mut().insert(site::Server(self.facts));
             return match &mut self.setup {
@@ -176,7 +166,11 @@ impl Service<Request<Body>> for Site {
             let base = site::BasePath::new(base.as_str());
             request.extensions_mut().insert(base);
         } else if let Some(base) = &self.base {
-            mount(&mut request, base);
+            // It was set while the process runs; at its next start the server does this.
+            if let Some(uri) = base.removed_from(request.uri()) {
+                *request.uri_mut() = uri;
+            }
+            request.extensions_mut().insert(site::BasePath::new(base.as_str()));
         }
         request.extensions_mut().insert(site::Server(self.facts));
         match &mut self.setup {
@@ -191,38 +185,22 @@ impl Service<Request<Body>> for Site {
 /// The first query has the role authorizer. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, is a
 /// request for the folder's own path that was redirected to our launcher. Clients cannot set these variables, whose
 /// names do not start with `HTTP_`.
-fn asked_by_web_server(context: &RequestContext, base: Option<&str>) -> Option<AuthorizerQuery> {
+fn asked_by_web_server(
+    context: &RequestContext,
+    base: Option<&BasePath>,
+) -> Option<AuthorizerQuery> {
     let is_check = context.role() == Some(Role::Authorizer);
     let is_refusal = context.redirect_status() == Some(StatusCode::UNAUTHORIZED);
     // Looking variables up takes time, and hardly any request is one of the two.
     let variables = context.variables().filter(|_| is_check || is_refusal)?;
     let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
     if is_check {
-        let site = text("TOOLSHED_BASE").or(base).unwrap_or("");
+        let site = text("TOOLSHED_BASE").or(base.map(BasePath::as_str)).unwrap_or("");
         return Some(AuthorizerQuery::Check(site::BasePath::new(site)));
     }
     let (site, _) = text("SCRIPT_NAME")?.rsplit_once('/')?;
     let is_for_login = text("REDIRECT_URL")?.strip_prefix(site) == Some("/login");
     is_for_login.then(|| AuthorizerQuery::Refusal(site::BasePath::new(site)))
-}
-
-/// Mounts the site at `base`, for this request. A proxy may have removed the base already.
-fn mount<B>(request: &mut Request<B>, base: &str) {
-    if let Some(uri) = without_base(request.uri(), base) {
-        *request.uri_mut() = uri;
-    }
-    request.extensions_mut().insert(site::BasePath::new(base));
-}
-
-/// The URI below the base; `None` if it is not below it.
-fn without_base(uri: &Uri, base: &str) -> Option<Uri> {
-    let rest = uri.path_and_query()?.as_str().strip_prefix(base)?;
-    let rest = match rest.as_bytes().first() {
-        Some(b'/') => rest.to_owned(),
-        None | Some(b'?') => format!("/{rest}"),
-        Some(_) => return None,
-    };
-    PathAndQuery::from_maybe_shared(Bytes::from(rest)).ok().map(Uri::from)
 }
 
 /// What the program reports about itself and a request.
@@ -316,52 +294,28 @@ mod tests {
 
     #[test]
     fn a_request_belongs_to_the_tool_that_the_router_finds() {
-        for (base, path, tool) in [
-            (None, "/tools/checksum", Some("checksum")),
-            (None, "/tools/checksum/", Some("checksum")),
-            (None, "/tools/checksum/a/tools/inspect?b", Some("checksum")),
-            (None, "/tools/checksum?/tools/inspect", Some("checksum")),
-            (None, "/tools/", None),
-            (None, "/tools/no-such-tool", None),
-            (None, "/tools/checksums", None),
-            (None, "/tools/checksum;a", None),
-            (None, "/tools/CHECKSUM", None),
-            (None, "/tools/%63hecksum", None),
-            (None, "//tools/checksum", None),
-            (None, "/tools//checksum", None),
-            (None, "/", None),
+        for (path, tool) in [
+            ("/tools/checksum", Some("checksum")),
+            ("/tools/checksum/", Some("checksum")),
+            ("/tools/checksum/a/tools/inspect?b", Some("checksum")),
+            ("/tools/checksum?/tools/inspect", Some("checksum")),
+            ("/tools/", None),
+            ("/tools/no-such-tool", None),
+            ("/tools/checksums", None),
+            ("/tools/checksum;a", None),
+            ("/tools/CHECKSUM", None),
+            ("/tools/%63hecksum", None),
+            ("//tools/checksum", None),
+            ("/tools//checksum", None),
+            ("/", None),
             // Elsewhere in the URL.
-            (None, "/x/tools/checksum", None),
-            (None, "/x?/tools/checksum", None),
-            (None, "/login?next=/tools/checksum", None),
-            (None, "/static/tools/checksum", None),
-            // A base that is configured; a proxy may have removed it.
-            (Some("/project"), "/project/tools/inspect/", Some("inspect")),
-            (Some("/project"), "/tools/inspect", Some("inspect")),
-            (Some("/project"), "/projects/tools/inspect", None),
-            (Some("/project"), "/project/x/tools/inspect", None),
-            (Some("/project"), "/project", None),
-            (Some("/tools"), "/tools/tools/inspect", Some("inspect")),
-            (Some("/tools"), "/tools/inspect", None),
-            (Some("/tool"), "/tools/inspect", Some("inspect")),
+            ("/x/tools/checksum", None),
+            ("/x?/tools/checksum", None),
+            ("/login?next=/tools/checksum", None),
+            ("/static/tools/checksum", None),
         ] {
             let uri: Uri = path.parse().unwrap();
-            assert_eq!(classify(base, &uri).name(), tool, "{base:?} {path}");
-        }
-    }
-
-    #[test]
-    fn the_base_is_removed_where_it_is_present() {
-        for (uri, rest) in [
-            ("/project", Some("/")),
-            ("/project?a=b", Some("/?a=b")),
-            ("/project/", Some("/")),
-            ("/project/a%2Fb?c", Some("/a%2Fb?c")),
-            ("/projects/a", None),
-            ("/a", None),
-        ] {
-            let found = without_base(&uri.parse().unwrap(), "/project");
-            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), rest, "{uri}");
+            assert_eq!(classify(&uri).name(), tool, "{path}");
         }
     }
 }

@@ -55,8 +55,6 @@ pub(crate) struct OwnSettings {
     pub(crate) redirects_to_https: bool,
     /// How long browsers are told to use only HTTPS; zero disables it; `None`: see [`OwnSettings::hsts`].
     pub(crate) hsts: Option<Duration>,
-    /// Where the site is mounted if a request does not show it: `/project`.
-    pub(crate) base: Option<String>,
 }
 
 impl Default for OwnSettings {
@@ -73,7 +71,6 @@ impl Default for OwnSettings {
             cookie_path: None,
             redirects_to_https: false,
             hsts: None,
-            base: None,
         }
     }
 }

@@ -85,6 +85,8 @@ impl Host for Crashing {
 
 fn settings() -> Settings {
     let mut settings = Settings::default();
+    // As in the documented configurations of web servers.
+    settings.base_variable = "TOOLSHED_BASE".to_owned();
     settings.memory = Some(256 << 20);
     settings.watchdog = Some(Duration::from_secs(2));
     settings.state_folder = std::env::var_os("TEST_APP_STATE").map(Into::into);

@@ -13,6 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bytes::Bytes;
+use http::Uri;
+use http::uri::PathAndQuery;
 use percent_encoding::percent_decode;
 
 /// Where the site is mounted: empty at the root of the host, otherwise like `/project`, without a
@@ -24,6 +26,26 @@ impl BasePath {
     /// The root of the host.
     pub(crate) const fn root() -> Self {
         BasePath(Bytes::new())
+    }
+
+    /// Reads what an owner writes: `/project` or `/project/`; `/` is the root. `None` if it does not start with one `/`, or
+    /// contains a character that could separate or quote something in a header or a page.
+    pub fn from_setting(text: &str) -> Option<BasePath> {
+        let path = text.strip_suffix('/').unwrap_or(text);
+        let is_local = text.starts_with('/') && !path.ends_with('/') && !path.contains("//");
+        let is_usable = is_local && path.bytes().all(|byte| is_harmless(&byte));
+        is_usable.then(|| BasePath(Bytes::copy_from_slice(path.as_bytes())))
+    }
+
+    /// Returns a URI without this base in front; `None` if it does not have it.
+    pub fn removed_from(&self, uri: &Uri) -> Option<Uri> {
+        let rest = uri.path_and_query()?.as_str().strip_prefix(self.as_str())?;
+        let rest = match rest.as_bytes().first() {
+            Some(b'/') => rest.to_owned(),
+            None | Some(b'?') => format!("/{rest}"),
+            Some(_) => return None,
+        };
+        PathAndQuery::from_maybe_shared(Bytes::from(rest)).ok().map(Uri::from)
     }
 
     /// The path as text to prefix to every link.
@@ -48,8 +70,8 @@ impl fmt::Display for BasePath {
 /// The variables that reveal a mount.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct MountVariables<'a> {
-    /// Set by the owner (`SetEnv TOOLSHED_BASE /project`, `fastcgi_param TOOLSHED_BASE /project`) where
-    /// the other variables cannot tell, as behind mod_proxy_fcgi. Takes precedence.
+    /// Set by the owner (`SetEnv APP_BASE /project`, `fastcgi_param APP_BASE /project`) where the other
+    /// variables cannot tell, as behind mod_proxy_fcgi. Takes precedence.
     pub(crate) base: Option<&'a [u8]>,
     pub(crate) script_name: &'a [u8],
     pub(crate) path_info: &'a [u8],
@@ -196,6 +218,41 @@ fn trim_slash(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_owner_may_set_a_path() {
+        for (text, expected) in [
+            ("/", Some("")),
+            ("/project", Some("/project")),
+            ("/project/", Some("/project")),
+            ("", None),
+            ("project", None),
+            ("//host", None),
+            ("/a//b", None),
+            ("/a b", None),
+            ("/a;b", None),
+        ] {
+            let base = BasePath::from_setting(text);
+            assert_eq!(base.as_ref().map(BasePath::as_str), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_base_is_removed_where_it_is_present() {
+        let base = BasePath::from_setting("/project").unwrap();
+        for (uri, rest) in [
+            ("/project", Some("/")),
+            ("/project?a=b", Some("/?a=b")),
+            ("/project/", Some("/")),
+            ("/project/a%2Fb?c", Some("/a%2Fb?c")),
+            ("/projects/a", None),
+            ("/a", None),
+            ("*", None),
+        ] {
+            let found = base.removed_from(&uri.parse().unwrap());
+            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), rest, "{uri}");
+        }
+    }
 
     #[test]
     fn finds_the_mount() {

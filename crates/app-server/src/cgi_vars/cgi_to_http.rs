@@ -34,7 +34,17 @@ pub(crate) struct Head {
     pub(crate) content_length: Option<u64>,
 }
 
-/// Builds the request's head. `secret`: the names of variables that hold passwords.
+/// The settings that concern variables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VariableSettings<'a> {
+    pub(crate) trusted_proxies: &'a [TrustedProxy],
+    /// The names of variables that hold passwords.
+    pub(crate) secret: &'a [&'a str],
+    /// The name of the variable that says where the site is mounted.
+    pub(crate) base: &'a str,
+}
+
+/// Builds the request's head.
 ///
 /// # Errors
 ///
@@ -42,11 +52,11 @@ pub(crate) struct Head {
 pub(crate) fn head(
     params: Params,
     role: Option<Role>,
-    trusted: &[TrustedProxy],
-    secret: &[&str],
+    settings: VariableSettings<'_>,
 ) -> Result<Head, String> {
+    let VariableSettings { trusted_proxies: trusted, secret, .. } = settings;
     let mut request = Request::new(());
-    let mut variables = Variables::read(&params, secret, request.headers_mut())?;
+    let mut variables = Variables::read(&params, settings, request.headers_mut())?;
     variables.mount.is_executed = role.is_none();
     let method = match variables.method {
         b"GET" => Method::GET,
@@ -103,7 +113,12 @@ pub(crate) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn read(params: &'a Params, secret: &[&str], headers: &mut HeaderMap) -> Result<Self, String> {
+    fn read(
+        params: &'a Params,
+        settings: VariableSettings<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<Self, String> {
+        let VariableSettings { secret, base, .. } = settings;
         let mut variables = Variables::default();
         headers.reserve(cgi_headers::USUAL_HEADERS);
         for (full_name, value) in params.iter() {
@@ -114,6 +129,7 @@ impl<'a> Variables<'a> {
                 }
                 Some(header) if redirects == 0 => cgi_headers::add(params, header, value, headers)?,
                 Some(_) => {}
+                None if name == base.as_bytes() => variables.base.offer(value, redirects),
                 None => variables.note(name, redirects, value, secret),
             }
         }
@@ -137,7 +153,6 @@ impl<'a> Variables<'a> {
             12 if name == b"QUERY_STRING" => &mut self.query_string,
             12 if name == b"CONTENT_TYPE" => &mut self.content_type,
             13 if name == b"DOCUMENT_ROOT" => &mut self.mount.document_root,
-            13 if name == b"TOOLSHED_BASE" => return self.base.offer(value, redirects),
             15 if name == b"SCRIPT_FILENAME" => &mut self.mount.script_filename,
             3 if name == b"URL" && redirects > 0 => {
                 self.mount.is_redirected = true;
@@ -333,10 +348,14 @@ pub(crate) mod tests {
         head_behind(&[], pairs)
     }
 
-    fn head_behind(trusted: &[TrustedProxy], pairs: &[(&str, &str)]) -> Result<Head, String> {
+    fn head_behind(
+        trusted_proxies: &[TrustedProxy],
+        pairs: &[(&str, &str)],
+    ) -> Result<Head, String> {
         let pairs = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let secret = ["APP_PASSWORD", "APP_PASSWORD_HASH"];
-        head(Params::from_pairs(pairs), None, trusted, &secret)
+        let secret = &["APP_PASSWORD", "APP_PASSWORD_HASH"];
+        let settings = VariableSettings { trusted_proxies, secret, base: "APP_BASE" };
+        head(Params::from_pairs(pairs), None, settings)
     }
 
     type Variables = [(&'static str, &'static str)];
@@ -377,7 +396,7 @@ pub(crate) mod tests {
             ),
             (
                 "set by the owner behind mod_proxy_fcgi",
-                &[("REQUEST_URI", "/p/a"), ("SCRIPT_NAME", "/p/a"), ("TOOLSHED_BASE", "/p")],
+                &[("REQUEST_URI", "/p/a"), ("SCRIPT_NAME", "/p/a"), ("APP_BASE", "/p")],
                 "/a",
                 "/p",
             ),
@@ -394,11 +413,11 @@ pub(crate) mod tests {
     #[test]
     fn mounts_set_by_the_owner_survive_redirects() {
         for (variables, base) in [
-            (&[("TOOLSHED_BASE", "/a")][..], "/a"),
-            (&[("REDIRECT_TOOLSHED_BASE", "/a")], "/a"),
-            (&[("REDIRECT_REDIRECT_TOOLSHED_BASE", "/a")], "/a"),
-            (&[("REDIRECT_TOOLSHED_BASE", "/a"), ("TOOLSHED_BASE", "/a/b")], "/a/b"),
-            (&[("XREDIRECT_TOOLSHED_BASE", "/a")], ""),
+            (&[("APP_BASE", "/a")][..], "/a"),
+            (&[("REDIRECT_APP_BASE", "/a")], "/a"),
+            (&[("REDIRECT_REDIRECT_APP_BASE", "/a")], "/a"),
+            (&[("REDIRECT_APP_BASE", "/a"), ("APP_BASE", "/a/b")], "/a/b"),
+            (&[("XREDIRECT_APP_BASE", "/a")], ""),
         ] {
             let mut all = vec![("REQUEST_METHOD", "GET"), ("REQUEST_URI", "/a/b/c")];
             all.extend_from_slice(variables);

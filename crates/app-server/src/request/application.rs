@@ -75,7 +75,16 @@ impl<S> Application<S> {
     }
 
     /// Classifies a request, and attaches all that an application may ask about it.
-    pub(crate) fn classify<B>(&self, request: &mut Request<B>, gateway: Gateway) {
+    pub(crate) fn classify<B>(&self, request: &mut Request<B>, mut gateway: Gateway) {
+        if gateway.base.as_str().is_empty()
+            && let Some(base) = &self.settings.base
+        {
+            // A proxy may have removed it already.
+            if let Some(uri) = base.removed_from(request.uri()) {
+                *request.uri_mut() = uri;
+            }
+            gateway.base = base.clone();
+        }
         let part = self.host.classify(request.uri());
         request.extensions_mut().insert(RequestContext::new(gateway, part));
     }

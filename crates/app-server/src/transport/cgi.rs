@@ -20,7 +20,6 @@ use crate::error_report::About;
 use crate::request::application::Application;
 use crate::request::body::Body;
 use crate::request::service::HttpService;
-use crate::settings::Settings;
 use crate::transport::respond::{ResponseSink, write_beginning};
 use crate::transport::single::{self, Ended, Input, Output};
 
@@ -65,7 +64,7 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
     let environment: Vec<_> = std::env::vars_os().collect();
     let pairs = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let params = Params::from_pairs(pairs);
-    let Settings { trusted_proxies, secret_variables: secret, .. } = &application.settings;
+    let secret = application.settings.secret_variables;
     for (name, _) in &environment {
         if name == HTTP_PROXY || cgi_to_http::is_secret_variable(name.as_bytes(), secret) {
             // Fails only if another thread interferes, and there is none.
@@ -74,7 +73,7 @@ fn request<S>(application: &Application<S>) -> Result<(Request<Body>, Option<Inp
     }
     let length_comes_with_the_end = body_ends_with_input(&params);
     let Head { mut request, gateway, content_length } =
-        cgi_to_http::head(params, None, trusted_proxies, secret)?;
+        cgi_to_http::head(params, None, application.settings.of_variables())?;
     application.classify(&mut request, gateway);
     if content_length.unwrap_or(0) == 0 && !length_comes_with_the_end {
         return Ok((request.map(|()| Body::empty()), None));

@@ -34,7 +34,7 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
         host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     }
     if let Some(workers) = serving::workers(&configuration.settings) {
-        let settings = serving::server_settings(&configuration.settings);
+        let settings = serving::server_settings(&configuration);
         let supervised =
             app_server::supervise(Protocol::FastCgi, listen, workers, &settings, &host);
         return terminal.report(supervised.map_err(Failure::from));

@@ -33,7 +33,7 @@ pub(crate) fn run<A: App>(
     log::to_stderr();
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
-    let settings = serving::server_settings(&configuration.settings);
+    let settings = serving::server_settings(&configuration);
     let host = Surroundings::of(&*context.app, &configuration.settings);
     let start = Start { configuration, by: By::Owner };
     let answer = async {

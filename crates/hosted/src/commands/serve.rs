@@ -40,7 +40,7 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
     if let Some(mut workers) = serving::workers(&configuration.settings) {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         workers.variables.extend(variables);
-        let settings = serving::server_settings(&configuration.settings);
+        let settings = serving::server_settings(&configuration);
         let supervised = app_server::supervise(Protocol::Http, listen, workers, &settings, &host);
         return terminal.report(supervised.map_err(Failure::from));
     }

@@ -31,7 +31,7 @@ impl<O: Clone> Serving<O> {
         transport: Transport,
     ) -> Result<(), Failure> {
         let Serving { configuration, by, host, upgrade } = self;
-        let settings = server_settings(&configuration.settings);
+        let settings = server_settings(&configuration);
         let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
         let serve = async {
             let served = if is_wrong {
@@ -61,8 +61,10 @@ impl<O: Clone> Serving<O> {
 }
 
 /// Returns the server's part of the settings.
-pub(crate) fn server_settings<O>(settings: &Settings<O>) -> app_server::Settings {
+pub(crate) fn server_settings<O>(configuration: &Configuration<O>) -> app_server::Settings {
+    let settings = &configuration.settings;
     let mut server = settings.server.clone();
+    server.base_variable = configuration.program.variable("base");
     server.state_folder = settings.data_folder();
     server
 }

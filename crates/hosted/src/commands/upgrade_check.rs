@@ -28,7 +28,7 @@ pub(crate) fn run<A: App>(
 ) -> Result<(), Failure> {
     let keys = &context.keys;
     let configuration = context.keys.load_valid(command_line)?;
-    let settings = serving::server_settings(&configuration.settings);
+    let settings = serving::server_settings(&configuration);
     let mut request = http::Request::new(None);
     let host = http::HeaderValue::from_static("localhost");
     request.headers_mut().insert(http::header::HOST, host);

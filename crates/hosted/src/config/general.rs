@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use app_server::Address;
+use app_server::{Address, BasePath};
 
 use super::Settings;
 use super::key::{Advice, Key, Kind};
@@ -129,6 +129,18 @@ pub(super) fn keys<O>() -> Vec<Key<O>> {
                (`X-Forwarded-For`, `X-Forwarded-Proto`): IP addresses, networks such as `10.0.0.0/8`, and \
                `unix` for anyone who can connect to our Unix socket.",
             why: "Anyone can send these headers, so only named proxies are trusted.",
+        },
+        Key {
+            name: "base",
+            kind: Kind::Custom {
+                write: "a path such as \"/project\"",
+                default: "found for each request",
+                take: base,
+            },
+            what: "Path the site is mounted at, as in URLs.",
+            why: "Needed only where the web server's variables do not show it (below a folder behind nginx, \
+              mod_proxy_fcgi, or any reverse proxy). A web server may also send the same variable with each \
+              request, which takes precedence.",
         },
         Key {
             name: "show_configuration_errors",
@@ -392,6 +404,13 @@ fn log<O>(settings: &mut Settings<O>, value: &Value, location: &Location) -> Res
         return Err(Advice::Default);
     }
     settings.log = Some(relative_to(location, path));
+    Ok(())
+}
+
+fn base<O>(settings: &mut Settings<O>, value: &Value, _: &Location) -> Result<(), Advice> {
+    let Value::Text(text) = value else { return Err(Advice::Default) };
+    let base = BasePath::from_setting(text).ok_or(Advice::Default)?;
+    settings.server.base = Some(base).filter(|base| !base.as_str().is_empty());
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use hosted::config::{Advice, Location, Value, parse_time};
 use site::blobs::AddressStyle;
 use site::login::CookiePath;
 use site::storage::StoreError;
-use site::{ALL_TOOLS, BasePath, Password};
+use site::{ALL_TOOLS, Password};
 
 use super::Settings;
 
@@ -155,38 +155,4 @@ pub(super) fn hsts(settings: &mut Settings, value: &Value, _: &Location) -> Resu
         value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
     settings.own.hsts = Some(time.ok_or(Advice::Default)?);
     Ok(())
-}
-
-pub(super) fn base(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    let base = BasePath::new(text);
-    if base.as_str().is_empty() && text != "/" {
-        return Err(Advice::Default);
-    }
-    settings.own.base = Some(base.as_str()).filter(|base| !base.is_empty()).map(str::to_owned);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_is_a_path_that_the_site_can_be_mounted_at() {
-        for (text, expected) in [
-            ("/", Some(None)),
-            ("/project", Some(Some("/project"))),
-            ("/project/", Some(Some("/project"))),
-            ("", None),
-            ("project", None),
-            ("//host", None),
-            ("/a b", None),
-            ("/a;b", None),
-        ] {
-            let mut settings = Settings::default();
-            let location = Location::Flag("--base");
-            let taken = base(&mut settings, &Value::Text(text.to_owned()), &location).ok();
-            assert_eq!(taken.map(|()| settings.own.base.as_deref()), expected, "{text}");
-        }
-    }
 }

@@ -251,18 +251,6 @@ fn own() -> Vec<Key<OwnSettings>> {
                machines with different names.",
             why: "Logs of several machines are read together. On one machine there is nothing to tell apart.",
         },
-        Key {
-            name: "base",
-            kind: Kind::Custom {
-                write: "a path such as \"/project\"",
-                default: "found for each request",
-                take: custom::base,
-            },
-            what: "Path the site is mounted at, as in URLs.",
-            why: "Needed only where the web server's variables do not show it (below a folder behind nginx, \
-              mod_proxy_fcgi, or any reverse proxy). A web server may also send the variable TOOLSHED_BASE \
-              with each request, which takes precedence.",
-        },
     ]
 }
 
@@ -357,7 +345,7 @@ mod tests {
     /// A field of the server's settings without a key is a limit that nobody can change.
     #[test]
     fn every_limit_of_the_server_has_a_key() {
-        const DECIDED_HERE: [&str; 2] = ["secret_variables", "state_folder"];
+        const DECIDED_HERE: [&str; 3] = ["base_variable", "secret_variables", "state_folder"];
         let source = include_str!("../../../app-server/src/settings.rs");
         let (_, fields) = source.split_once("pub struct Settings {").unwrap();
         let (fields, _) = fields.split_once("\n}").unwrap();

@@ -13,7 +13,6 @@ use crate::recovery::Mark;
 use crate::request::body::{Body, Sender};
 use crate::request::context::{FilterData, RequestContext};
 use crate::request::service::HttpService;
-use crate::settings::Settings;
 use crate::transport::respond::{self, ResponseSink};
 
 impl<S: HttpService> Connection<S> {
@@ -89,8 +88,7 @@ impl<S: HttpService> Connection<S> {
         let fastcgi_server::Request { id, role, params, keep_connection } = request;
         self.registration.set_activity(Activity::Answering);
         self.is_new = false;
-        let Settings { trusted_proxies, secret_variables, .. } = &self.application.settings;
-        let head = cgi_to_http::head(params, Some(role), trusted_proxies, secret_variables);
+        let head = cgi_to_http::head(params, Some(role), self.application.settings.of_variables());
         let Head { request, gateway, content_length: length } = match head {
             Ok(head) => head,
             Err(why) => {
