@@ -274,6 +274,23 @@ impl Connection {
         Ok(())
     }
 
+    /// Reads the raw response until this has arrived, and leaves the rest unread.
+    ///
+    /// # Errors
+    ///
+    /// If the response ends before.
+    pub fn read_until(&self, text: &[u8]) -> io::Result<()> {
+        let mut arrived = Vec::new();
+        let mut byte = [0];
+        while !arrived.ends_with(text) {
+            match retry_interrupted(|| (&self.stream).read(&mut byte))? {
+                0 => return Err(early_end("the response")),
+                _ => arrived.push(byte[0]),
+            }
+        }
+        Ok(())
+    }
+
     fn read_response(&self, head_only: bool) -> io::Result<Response> {
         let mut reader = BufReader::with_capacity(256 * 1024, &self.stream);
         let mut response = read_head(&mut reader)?;

@@ -231,6 +231,25 @@ fn what_it_needs_may_come_later() {
 }
 
 #[test]
+fn events_arrive_one_by_one_and_a_websocket_is_refused_in_words() {
+    for running in [
+        nginx::start(&setup(), true).expect("nginx starts"),
+        serve::start(&setup()).expect("it starts"),
+    ] {
+        let events = Request::get("/events").begin(running.address).expect("it listens");
+        events.read_until(b"data: one").expect("the first event");
+        assert_eq!(get(&running, "/next-event").status, 200);
+        events.read_until(b"data: two").expect("the second event");
+
+        let websocket = Request::get("/events").header("Upgrade", "websocket");
+        let websocket = websocket.header("Connection", "Upgrade");
+        assert_eq!(websocket.send(running.address).expect("a response").status, 501);
+        let log = running.program_logs();
+        assert!(log.contains("server-sent events (SSE) and ordinary requests work"), "{log}");
+    }
+}
+
+#[test]
 fn it_may_be_mounted_below_a_folder() {
     let folder = Folder::new(&setup()).expect("a folder");
     let app = folder.start_external(|start| start.variable("OWN_APP_BASE", "/project"));

@@ -17,6 +17,8 @@ pub enum Cause {
     Evicted(usize),
     /// The request's body stalled or was too slow for this long.
     BodyTooSlow(Duration),
+    /// A WebSocket was asked for.
+    WebSocket,
     /// The web server sent something that is not an HTTP request, for this reason.
     BadRequest(String),
     /// The request's variables exceed the limit, in bytes.
@@ -66,6 +68,11 @@ impl fmt::Display for Cause {
                 "request body stalled or too slow for {} s (receive_timeout, min_rate)",
                 patience.as_secs_f32()
             ),
+            Cause::WebSocket => write!(
+                formatter,
+                "a page asked for a WebSocket, which web servers cannot pass on to a program like this; \
+                 server-sent events (SSE) and ordinary requests work (docs/your-own-app.md)"
+            ),
             Cause::BadRequest(why) => write!(formatter, "malformed request: {why}"),
             Cause::VariablesTooLarge(limit) => write!(
                 formatter,
@@ -108,6 +115,7 @@ impl Cause {
             | Cause::Interrupted
             | Cause::Quarantined { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Cause::Stalled | Cause::ChildTooSlow(_) => StatusCode::GATEWAY_TIMEOUT,
+            Cause::WebSocket => StatusCode::NOT_IMPLEMENTED,
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

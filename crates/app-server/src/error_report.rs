@@ -67,6 +67,7 @@ impl ErrorReport {
                 Cause::ChildFailed(_),
             }
             warn {
+                Cause::WebSocket,
                 Cause::BadRequest(_),
                 Cause::BodyTooSlow(_),
                 Cause::VariablesTooLarge(_),

@@ -1,6 +1,7 @@
 //! An application of somebody's own, as its author writes it: axum and tokio, state that is made by async code, a task in
 //! the background, and one line in `main`.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode, Uri};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use tokio::sync::{mpsc, oneshot};
+use futures_util::stream;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What handlers share: a counter that belongs to a task, as a database actor does, and when the process was started.
 #[derive(Clone)]
@@ -19,6 +26,7 @@ struct Shared {
     counter: mpsc::Sender<oneshot::Sender<u64>>,
     started: u128,
     visitors: Arc<AtomicU64>,
+    next_event: Arc<Notify>,
 }
 
 async fn router() -> Result<Router, &'static str> {
@@ -42,7 +50,7 @@ async fn router() -> Result<Router, &'static str> {
         }
     });
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let shared = Shared { counter, started, visitors: Arc::default() };
+    let shared = Shared { counter, started, visitors: Arc::default(), next_event: Arc::default() };
     Ok(Router::new()
         .route("/", get(home))
         .route("/count", get(count))
@@ -51,6 +59,8 @@ async fn router() -> Result<Router, &'static str> {
         .route("/log", get(log))
         .route("/panic", get(panics))
         .route("/thread", get(thread))
+        .route("/events", get(events))
+        .route("/next-event", get(next_event))
         .route("/abort-in-a-thread", get(abort_in_a_thread))
         .with_state(shared))
 }
@@ -89,6 +99,31 @@ async fn panics() -> &'static str {
 async fn thread() -> Result<String, StatusCode> {
     let computed = tokio::task::spawn_blocking(|| 7).await;
     computed.map(|number| format!("{number}\n")).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Server-sent events: the second one is sent when somebody asks for it.
+async fn events(State(shared): State<Shared>) -> impl IntoResponse {
+    let events = stream::unfold(0, move |number| {
+        let next = Arc::clone(&shared.next_event);
+        async move {
+            match number {
+                0 => Some((Ok::<_, Infallible>("data: one\n\n"), 1)),
+                1 => {
+                    next.notified().await;
+                    Some((Ok("data: two\n\n"), 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    // nginx holds responses back unless it is told not to.
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (X_ACCEL_BUFFERING, "no")];
+    (headers, Body::from_stream(events))
+}
+
+async fn next_event(State(shared): State<Shared>) -> &'static str {
+    shared.next_event.notify_one();
+    "it is on its way\n"
 }
 
 /// As a library may that fails an assertion of its own.

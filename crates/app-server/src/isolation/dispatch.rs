@@ -4,7 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use http::{Request, Response};
+use http::header::UPGRADE;
+use http::{HeaderMap, Request, Response};
 
 use crate::cause::Cause;
 use crate::error_report::About;
@@ -64,7 +65,10 @@ impl<S: HttpService> Application<S> {
         let context = RequestContext::of(request.extensions());
         // A filter's second body cannot be passed to another process, and no web server sends one.
         let limits = context.part.limits().filter(|_| context.filter_data().is_none());
-        let entered = self.enter(context, request.body().arrival());
+        let entered = match asks_for_a_websocket(request.headers()) {
+            true => Err(Cause::WebSocket),
+            false => self.enter(context, request.body().arrival()),
+        };
         (About::new(request, context.base()), limits, entered)
     }
 
@@ -91,4 +95,12 @@ impl<S: HttpService> Application<S> {
         }
         Ok(response)
     }
+}
+
+/// Browsers ask for one with GET (RFC 6455 §4.1). FastCGI and CGI have no way to switch protocols, and the application would
+/// only respond that something is missing.
+fn asks_for_a_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
