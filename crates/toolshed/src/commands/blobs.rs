@@ -154,6 +154,9 @@ fn copy(from: &Place, to: &Place) -> Result<(), Failure> {
     let copied = event_loop::run(from.blobs.copy_to(&to.blobs, progress))
         .map_err(Failure::refused)?
         .map_err(|error| failure("Not everything was copied", &error))?;
+    if copied.blobs == 0 && copied.present == 0 && copied.unreadable.is_empty() {
+        return report::print(&format!("There is nothing to copy: no blobs in {}.\n", from.shown));
+    }
     let mut text = format!(
         "Copied and compared {} ({}), from {} to {}",
         counted(copied.blobs),

@@ -115,6 +115,11 @@ fn what_cannot_be_copied_is_named() {
                     delete it or restore it from a backup.\n\
                     ! toolshed: 1 blob could not be read; all others were copied.\n";
     assert_eq!((code, text.as_str()), (1, expected));
+    put(&folder(&installation, "emptied"), "notes/a", "content");
+    fs::remove_file(installation.path().join("emptied/stored/notes/a=")).unwrap();
+    let (code, text) = installation.run(&["blobs", "copy", "emptied", "copy"], &[]);
+    let expected = "There is nothing to copy: no blobs in emptied.\n";
+    assert_eq!((code, text.as_str()), (0, expected));
     for (from, to, what) in [
         ("nowhere", "copy", "There are no blobs in nowhere."),
         ("data", "copy", "There are no blobs in data."),
