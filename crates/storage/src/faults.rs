@@ -1,26 +1,30 @@
-//! For tests: lets one statement of this thread fail, as if the disk were full or the server out of memory.
+//! For tests: lets one statement of this thread fail.
 
 use std::cell::Cell;
 
 use crate::error::StoreError;
 
+/// How many statements are left until one fails, and with which error.
+type Left = (u32, fn() -> StoreError);
+
 thread_local! {
-    /// How many statements are left until one fails; 0 for never.
-    static LEFT: Cell<u32> = const { Cell::new(0) };
+    static LEFT: Cell<Option<Left>> = const { Cell::new(None) };
 }
 
-/// Lets the `number`-th statement from now on fail, the first being 1. Beginning and committing count, too.
-pub fn fail_statement(number: u32) {
-    LEFT.set(number);
+/// Lets the `number`-th statement from now on fail, the first being 1, with an error: [`StoreError::Full`], as if the
+/// disk were full, or [`StoreError::Conflict`], which is over when it is tried again. Beginning and committing count, too,
+/// and so does each step with the files of a copy.
+pub fn fail_statement(number: u32, error: fn() -> StoreError) {
+    LEFT.set(Some((number, error)));
 }
 
 /// Cancels the failure; returns whether it was still to come.
 pub fn take_back() -> bool {
-    LEFT.replace(0) > 0
+    LEFT.take().is_some()
 }
 
 pub(crate) fn next_statement() -> Result<(), StoreError> {
-    let left = LEFT.get();
-    LEFT.set(left.saturating_sub(1));
-    if left == 1 { Err(StoreError::Full) } else { Ok(()) }
+    let Some((left, error)) = LEFT.get() else { return Ok(()) };
+    LEFT.set((left > 1).then_some((left - 1, error)));
+    if left > 1 { Ok(()) } else { Err(error()) }
 }

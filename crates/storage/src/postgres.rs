@@ -142,7 +142,7 @@ impl Postgres {
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let attempt = async || {
             let connection = self.pool.connection().await?;
-            connection.batch_execute("SELECT 1").await.map_err(StoreError::postgres)?;
+            Session::Postgres(&connection).run("SELECT 1").await?;
             connection.release();
             Ok(())
         };
@@ -184,7 +184,7 @@ impl Postgres {
         let lock = format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "));
         let connection = self.pool.connection().await?;
         for statement in [SNAPSHOT, LONG, &lock] {
-            connection.batch_execute(statement).await.map_err(StoreError::postgres)?;
+            Session::Postgres(&connection).run(statement).await?;
         }
         Ok(connection)
     }
@@ -198,7 +198,7 @@ impl Postgres {
     ) -> Result<PooledConnection, StoreError> {
         let connection = self.pool.connection().await?;
         for statement in [MIGRATE, LONG] {
-            connection.batch_execute(statement).await.map_err(StoreError::postgres)?;
+            Session::Postgres(&connection).run(statement).await?;
         }
         let transaction = Transaction::new(Session::Postgres(&connection));
         // Who uses the target already, waits.
@@ -397,7 +397,7 @@ fn new_id() -> Result<i64, StoreError> {
 
 /// Commits the transaction of a move.
 pub(crate) async fn commit(connection: PooledConnection) -> Result<(), StoreError> {
-    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)?;
+    Session::Postgres(&connection).run("COMMIT").await?;
     connection.release();
     Ok(())
 }
@@ -410,7 +410,7 @@ pub(crate) async fn retire(connection: PooledConnection) -> Result<(), StoreErro
              VALUES ('{}', 1, '', 0, 0)",
         migrations::MOVED
     );
-    connection.batch_execute(&retire).await.map_err(StoreError::postgres)?;
+    Session::Postgres(&connection).run(&retire).await?;
     commit(connection).await
 }
 
@@ -441,7 +441,7 @@ async fn migrate(connection: &PooledConnection, schema: Schema) -> Result<(), St
         schema.apply(&transaction, 0, now()).await
     };
     begin(connection, MIGRATE, apply).await?;
-    connection.batch_execute("COMMIT").await.map_err(StoreError::postgres)
+    Session::Postgres(connection).run("COMMIT").await
 }
 
 /// Ends a read: nobody waits for that unless something went wrong.

@@ -258,12 +258,14 @@ impl Sqlite {
         // and writers wait for, is to compare in memory. SQLite's own means hold it longer: a copy page by page starts
         // over whenever somebody writes, and VACUUM takes ten times as long.
         let store = File::open(&self.file).map_err(failed)?;
+        next_statement()?;
         copy.follow(&store).map_err(failed)?;
         drop(store);
         let attempt = |open: &mut Open| {
             // Closing it releases all locks of this process, so it is closed after the transaction.
             let store = File::open(&self.file).map_err(failed)?;
             let is_same = store.metadata().is_ok_and(|it| open.file == Some((&it).into()));
+            next_statement()?;
             let (transaction, _) = begin_read(&open.connection)?;
             let journal = "PRAGMA journal_mode";
             let journal: String =
@@ -272,7 +274,9 @@ impl Sqlite {
             if !is_same || journal == "wal" {
                 return Err(Refusal::Busy);
             }
+            next_statement()?;
             copy.follow(&store).map_err(failed)?;
+            next_statement()?;
             transaction.commit().map_err(Refusal::broken)
         };
         self.attempts(None, attempt).await?;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::error::StoreError;
+use crate::session::next_statement;
 use crate::session::refusal::broken;
 
 /// How the names of the folders start.
@@ -39,6 +40,7 @@ pub(super) struct Copy {
 impl Copy {
     /// Creates the folder, private to this account.
     pub(super) fn beside(store: &Path) -> Result<Self, StoreError> {
+        next_statement()?;
         let data = folder_of(store);
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX).permissions(fs::Permissions::from_mode(0o700));
@@ -76,6 +78,7 @@ impl Copy {
 
     /// Reads all of it; [`StoreError::Damaged`] if something is wrong with it.
     pub(super) fn check(&self) -> Result<(), StoreError> {
+        next_statement()?;
         let copy = Connection::open(self.path()).map_err(broken)?;
         let check = "PRAGMA integrity_check(1)";
         let found: String = copy.query_row(check, [], |row| row.get(0)).map_err(broken)?;
@@ -94,11 +97,13 @@ impl Copy {
             }
             copy.sync_all()
         };
+        next_statement()?;
         complete().map_err(|error| StoreError::file(&self.path(), error))
     }
 
     /// Moves it to `target`, private to this account.
     pub(super) fn put(self, target: &Path) -> Result<(), StoreError> {
+        next_statement()?;
         let path = self.path();
         let mut copy = File::open(&path).map_err(|error| StoreError::file(&path, error))?;
         atomic_file::replace(target, 0o600, Durability::Synced, |file| {

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::{at_once, schema_version};
 use crate::error::StoreError;
 use crate::migrations::{self, Expected, Schema};
-use crate::session::Session;
 use crate::session::refusal::{Refusal, refusal};
+use crate::session::{Session, next_statement};
 use crate::time::now;
 use crate::transaction::{Snapshot, Transaction};
 
@@ -29,6 +29,7 @@ pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64
             return schema_version(&transaction);
         }
     }
+    next_statement()?;
     let exclusive = TransactionBehavior::Exclusive;
     let transaction = connection.transaction_with_behavior(exclusive).map_err(refusal)?;
     let is_first = schema.name == FIRST_SCHEMA;
@@ -42,8 +43,9 @@ pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64
         transaction.pragma_update(None, "application_id", id).map_err(Refusal::broken)?;
     }
     // So that other processes notice even a migration that changes nothing but rows.
-    transaction.execute_batch(BUMP).map_err(Refusal::broken)?;
+    at_once(writing.run(BUMP))?;
     let version = schema_version(&transaction)?;
+    next_statement()?;
     transaction.commit().map_err(Refusal::broken)?;
     Ok(version)
 }

@@ -8,13 +8,13 @@ use event_loop::time::pause;
 use rusqlite::Connection;
 
 use super::copy::Copy;
-use super::{Sqlite, migrate, open, restore};
+use super::{Sqlite, at_once, migrate, open, restore};
 use crate::PATIENCE;
 use crate::error::StoreError;
 use crate::files::private_folder_of;
 use crate::migrations::{self, MOVED, Schema};
-use crate::session::Session;
-use crate::session::refusal::{Refusal, broken, refusal};
+use crate::session::refusal::{Refusal, refusal};
+use crate::session::{Session, next_statement};
 
 /// The suffix of a file that has moved.
 pub const MOVED_SUFFIX: &str = "-moved";
@@ -59,6 +59,7 @@ impl Sqlite {
         let started = Instant::now();
         let file = File::open(&self.file).map_err(|error| StoreError::file(&self.file, error))?;
         let connection = failed(open::open(&self.file, self.trust))?;
+        next_statement()?;
         while let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             match refusal(error) {
                 Refusal::Failed(error) => return Err(error),
@@ -74,16 +75,16 @@ impl Sqlite {
         super::copy::remove_unfinished(&self.file);
         let copy = Copy::beside(&self.file)?;
         let mut connection = failed(open::open(&copy.path(), self.trust))?;
-        connection.execute_batch("PRAGMA synchronous = OFF").map_err(broken)?;
+        run(&connection, "PRAGMA synchronous = OFF")?;
         for &schema in schemas {
             failed(migrate::migrate(&mut connection, schema))?;
         }
-        connection.execute_batch("BEGIN").map_err(broken)?;
+        run(&connection, "BEGIN")?;
         Ok(Draft { connection, copy })
     }
 
     pub(crate) fn publish(&self, draft: Draft) -> Result<(), StoreError> {
-        draft.connection.execute_batch("COMMIT").map_err(broken)?;
+        run(&draft.connection, "COMMIT")?;
         drop(draft.connection);
         draft.copy.complete(&self.file)?;
         restore::put_new(&draft.copy, &self.file)
@@ -99,7 +100,7 @@ impl Sqlite {
             migrate::APPLICATION_ID,
             migrations::TABLE
         );
-        sign.execute_batch(&mark).map_err(broken)?;
+        run(&sign, &mark)?;
         drop(sign);
         copy.complete(&self.file)?;
         // Between the end of this lock and the next one, somebody could write.
@@ -108,6 +109,10 @@ impl Sqlite {
         let is_expected = |file: &File| changes(file).is_ok_and(|changes| changes == found);
         self.replace(copy, MOVED_SUFFIX, is_expected).await.map(drop)
     }
+}
+
+fn run(connection: &Connection, script: &str) -> Result<(), StoreError> {
+    at_once(Session::Sqlite(connection).run(script))
 }
 
 fn failed<T>(result: Result<T, Refusal>) -> Result<T, StoreError> {

@@ -20,6 +20,7 @@ use super::copy::Copy;
 use super::migrate;
 use crate::error::StoreError;
 use crate::migrations::Expected;
+use crate::session::next_statement;
 use crate::session::refusal::{Refusal, broken};
 
 /// How long the replaced file stays locked: a process that found the old file before it was replaced gets no lock on it,
@@ -66,6 +67,7 @@ pub(super) fn has_journal(file: &Path) -> bool {
 
 /// Copies the backup, private to the account of the store.
 pub(super) fn fill(copy: &Copy, backup: &Path, store: &Path) -> Result<(), StoreError> {
+    next_statement()?;
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(backup);
     let mut opened = opened.map_err(|error| StoreError::NotRestorable {
@@ -113,6 +115,7 @@ pub(super) fn is_store(copy: &Copy, known: &[Expected]) -> Result<bool, StoreErr
             Refusal::Failed(error) => error,
         })?;
     // So that its pages are all there is to it: a foreign program may have switched to WAL.
+    next_statement()?;
     connection.execute_batch("PRAGMA journal_mode = DELETE").map_err(broken)?;
     Ok(is_store)
 }
@@ -124,6 +127,7 @@ pub(super) fn put_new(copy: &Copy, store: &Path) -> Result<(), StoreError> {
         for suffix in BESIDE {
             remove(&with_suffix(store, suffix))?;
         }
+        next_step()?;
         fs::rename(copy.path(), store)?;
         sync(folder_of(store));
         Ok(())
@@ -162,11 +166,13 @@ impl Lock {
                 remove(&with_suffix(kept, suffix))?;
             }
             let second = copy.path().with_extension("kept");
+            next_step()?;
             if fs::hard_link(&self.path, &second).is_err() {
                 // A file system without second names.
                 io::copy(&mut &self.file, &mut File::create_new(&second)?)?;
                 fs::set_permissions(&second, Permissions::from_mode(0o600))?;
             }
+            next_step()?;
             fs::rename(&second, kept)?;
             for suffix in BESIDE {
                 // Only if the store is damaged, and SQLite could not roll it back.
@@ -175,6 +181,7 @@ impl Lock {
                     fs::rename(beside, with_suffix(kept, suffix))?;
                 }
             }
+            next_step()?;
             fs::rename(copy.path(), &self.path)?;
             sync(folder_of(&self.path));
             Ok(())
@@ -194,6 +201,11 @@ fn remove(file: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Says whether a test wants the next step to fail.
+fn next_step() -> io::Result<()> {
+    next_statement().map_err(io::Error::other)
 }
 
 fn sync(folder: &Path) {

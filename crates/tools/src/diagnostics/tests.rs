@@ -1,6 +1,9 @@
 //! Tests of *diagnostics*: limits as tables, the page, and what works without a crash. The culprits themselves run
 //! in the end-to-end tests, in processes of their own.
 
+#[cfg(feature = "culprits")]
+mod faults;
+
 use std::time::Duration;
 
 use axum::Router;

@@ -17,7 +17,7 @@ fn sweep(
         let site = make();
         let mut browser = Browser::new(&site.router);
         prepare(&mut browser);
-        fail_statement(number);
+        fail_statement(number, || storage::StoreError::Full);
         let response = flow(&mut browser);
         let is_over = take_back();
         let status = response.status.as_u16();
