@@ -219,6 +219,13 @@ impl StoreError {
         }
     }
 
+    /// Returns whether a statement does not fit the tables that are there: those of another version, or it is wrong.
+    pub(crate) fn is_about_names(&self) -> bool {
+        let StoreError::Sql(error) = self else { return false };
+        let is_of_names = |state: &SqlState| state.code().starts_with("42");
+        error.postgres_state().is_some_and(is_of_names) && self.is_mistake()
+    }
+
     /// Returns whether the connection to the server broke.
     pub(crate) fn is_disconnection(&self) -> bool {
         let StoreError::Sql(SqlError { said: Said::Postgres(error) }) = self else { return false };

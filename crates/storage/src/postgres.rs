@@ -232,16 +232,19 @@ impl Postgres {
         attempt: impl AsyncFn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let started = Instant::now();
-        let (mut pauses, mut lost) = (Pauses::new(), 0);
+        let (mut pauses, mut lost, mut suspected) = (Pauses::new(), 0, false);
         loop {
             let mut error = match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            // A statement that is prepared for the first time fails before its transaction knows what the tables are.
+            let may_fit_others = error.is_about_names() && !suspected;
             if let Some(schema) = schema
-                && error.is_about_tables()
+                && (error.is_about_tables() || may_fit_others)
                 && lost < MAX_LOST
             {
+                suspected = true;
                 lost += 1;
                 self.schemas().clear();
                 match self.bring_up_to_date(schema).await {

@@ -1,6 +1,6 @@
 //! Schemas: each migration once, older programs beside newer ones.
 
-use storage::{Migration, Schema, StoreError};
+use storage::{Migration, Schema, Snapshot, Store, StoreError};
 
 use crate::{names, on_every_engine, put, said};
 
@@ -89,5 +89,54 @@ fn a_migration_that_fails_leaves_nothing_behind_and_other_schemas_alone() {
         }
         let has_table = facts.read(async |store| store.has_table("tool").await);
         assert!(!has_table.await.unwrap());
+    });
+}
+
+/// PostgreSQL looks at a process's first statement before it says what the tables are.
+#[test]
+fn a_statement_that_fits_the_tables_of_another_version_is_no_mistake() {
+    const KEPT: &[Migration] = &[
+        Migration::contract("CREATE TABLE kept (id BIGINT PRIMARY KEY, old TEXT)"),
+        Migration::expand("ALTER TABLE kept ADD COLUMN new TEXT"),
+        Migration::contract("ALTER TABLE kept DROP COLUMN old"),
+    ];
+    const VERSIONS: [Schema; 3] = [
+        Schema { name: "kept", migrations: KEPT.split_at(1).0 },
+        Schema { name: "kept", migrations: KEPT.split_at(2).0 },
+        Schema { name: "kept", migrations: KEPT },
+    ];
+    on_every_engine(async |place| {
+        let read = async |store: &Store, column: &str| {
+            let select = format!("SELECT {column} FROM kept");
+            let select = async |store: &Snapshot<'_>| store.query::<String>(&select, &[]).await;
+            store.read(select).await.map(drop)
+        };
+        let write = async |store: &Store, column: &str| {
+            let insert =
+                format!("INSERT INTO kept (id, {column}) VALUES (1, '') ON CONFLICT DO NOTHING");
+            store.write(async |store| store.execute(&insert, &[]).await).await.map(drop)
+        };
+        let [running, ..] = VERSIONS.map(|version| place.store(version));
+        read(&running, "old").await.unwrap();
+        // Each store is a process that starts.
+        read(&place.store(VERSIONS[1]), "new").await.unwrap();
+        write(&place.store(VERSIONS[1]), "new").await.unwrap();
+        write(&running, "old").await.unwrap();
+        read(&place.store(VERSIONS[2]), "new").await.unwrap();
+        for refused in [
+            read(&place.store(VERSIONS[0]), "old").await,
+            write(&place.store(VERSIONS[0]), "old").await,
+            read(&place.store(VERSIONS[1]), "old").await,
+            write(&running, "old").await,
+            read(&running, "old").await,
+        ] {
+            let error = refused.unwrap_err();
+            assert!(matches!(&error, StoreError::Newer { found: 3, .. }), "{error}");
+        }
+        let store = place.store(VERSIONS[2]);
+        for mistake in [read(&store, "nothing").await, write(&store, "nothing").await] {
+            let error = mistake.unwrap_err();
+            assert!(error.is_mistake() && error.to_string().contains("nothing"), "{error}");
+        }
     });
 }
