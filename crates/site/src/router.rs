@@ -15,7 +15,7 @@ use axum::routing::get;
 use blobs::Blobs;
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Method, StatusCode};
-use storage::Store;
+use storage::{Schema, Store};
 use tera::context;
 use tower_service::Service;
 
@@ -48,6 +48,7 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let blobs = settings.blobs.clone().map(Blobs::new);
     let mount = |tool| Mounted::new(tool, settings, store, blobs.as_ref());
     let mounted = tools.iter().map(mount).collect::<Arc<[_]>>();
+    let known: Arc<[_]> = store.map(|store| schemas(store, tools)).unwrap_or_default().into();
     let gate_of_ready = gate.clone();
     let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
     let login = gate.map(|gate| Arc::new(Login::new(gate, tools)));
@@ -56,7 +57,7 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
         .route("/healthz", get(healthz))
         .route(
             "/readyz",
-            get(async move |server: Server| readyz(server, gate_of_ready.as_deref()).await),
+            get(async move |server: Server| readyz(server, gate_of_ready.as_deref(), &known).await),
         )
         .route("/static/{*path}", get(static_file))
         .fallback(async move |request: Request| {
@@ -205,12 +206,12 @@ async fn healthz(server: Server) -> Response {
 }
 
 /// For load balancers: as `/healthz`, and this machine can use what the site keeps.
-async fn readyz(server: Server, gate: Option<&Gate>) -> Response {
+async fn readyz(server: Server, gate: Option<&Gate>, known: &[Schema]) -> Response {
     if (server.0.is_draining)() {
         return health(Some("draining"));
     }
     let is_ready = match gate {
-        Some(gate) => gate.is_ready().await,
+        Some(gate) => gate.is_ready(known).await,
         None => true,
     };
     health((!is_ready).then_some("not ready"))

@@ -176,6 +176,18 @@ impl StoreError {
         }
     }
 
+    /// Returns whether the store is for other programs than this one, which only their owner can change: tables of another
+    /// version, or a store that has moved.
+    pub fn is_of_other_programs(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Newer { .. }
+                | StoreError::Altered { .. }
+                | StoreError::Moved
+                | StoreError::Unfinished
+        )
+    }
+
     pub(crate) fn no_loop(error: io::Error) -> Self {
         SqlError::mistake(format!("no event loop can be run here ({error})")).into()
     }

@@ -241,6 +241,28 @@ impl Store {
         }
     }
 
+    /// Fails if programs with these schemas cannot use the store because another version of the program has changed the
+    /// tables, or the store has moved. Makes and changes nothing; tables that are not there yet are no reason.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Newer`], [`StoreError::Altered`], [`StoreError::Moved`], [`StoreError::Unfinished`]; and as
+    /// [`Store::read`].
+    pub fn check_versions<'a>(
+        &'a self,
+        known: &'a [Schema],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<'a> {
+        let look = async |store: &Snapshot<'_>| {
+            if store.has_table(migrations::TABLE_NAME).await? {
+                for schema in known.iter().filter(|schema| !schema.migrations.is_empty()) {
+                    schema.are_applied(store).await?;
+                }
+            }
+            Ok(())
+        };
+        on_this_thread(async move { self.read_any(look).await })
+    }
+
     /// Returns how large the store is and what is in it, sorted by the schemas that are `known`. Changes nothing, except
     /// that a store in a file that does not exist yet is created. Takes a bounded time: rows are counted up to
     /// [`MAX_COUNTED`](Rows::MAX_COUNTED) per table.

@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use storage::{Store, StoreError};
+use storage::{Schema, Store, StoreError};
 use subtle::ConstantTimeEq;
 
 use super::clock::now;
@@ -213,21 +213,31 @@ impl Gate {
         Ok(self.secrets.get_or_init(|| loaded))
     }
 
-    /// Returns whether this machine can use what the site keeps. With a store in a file it is not asked.
-    pub(crate) async fn is_ready(&self) -> bool {
+    /// Returns whether this machine can use what the site keeps, with the tables that its program has (`known`). With a
+    /// store in a file it is not asked.
+    pub(crate) async fn is_ready(&self, known: &[Schema]) -> bool {
         if self.store.file().is_some() {
             return true;
         }
         let look = async {
             let looked = match self.secrets().await {
-                Ok(_) => self.store.read(set_up_password).await.map_err(KeyError::from),
+                Ok(_) => self.look(known).await.map_err(KeyError::from),
                 Err(error) => Err(error),
             };
             let Err(error) = looked else { return Found::Works };
             tracing::warn!("The store cannot be used: {error}.");
-            if error.is_foreign() { Found::Unusable } else { Found::Unreachable }
+            let is_unusable = match &error {
+                KeyError::Store(error) => error.is_of_other_programs(),
+                KeyError::Missing(_) | KeyError::Differs(_) => true,
+            };
+            if is_unusable { Found::Unusable } else { Found::Unreachable }
         };
         self.readiness.ask(look).await
+    }
+
+    async fn look(&self, known: &[Schema]) -> Result<(), StoreError> {
+        self.store.read(set_up_password).await?;
+        self.store.check_versions(known).await
     }
 
     /// Returns the password that is set in the program's configuration or came with the request.

@@ -20,12 +20,24 @@ const fn version(number: usize) -> Schema {
 fn an_older_program_goes_on_after_an_expansion_and_refuses_a_contraction() {
     on_every_engine(async |place| {
         let (older, newer) = (place.store(version(1)), place.store(version(2)));
+        // Whatever this handle is for.
+        let any = place.store(Schema { name: "tool", migrations: &[] });
+        any.check_versions(&[version(3)]).await.unwrap();
         put(&older, "a", "1").await.unwrap();
         put(&newer, "b", "2").await.unwrap();
+        for number in 1..=3 {
+            any.check_versions(&[version(number)]).await.unwrap();
+        }
         // One that was already running, and one that starts now.
         put(&older, "c", "3").await.unwrap();
         assert_eq!(names(&place.store(version(1))).await.unwrap(), ["a", "b", "c"]);
         assert_eq!(names(&place.store(version(3))).await.unwrap().len(), 3);
+        any.check_versions(&[version(3)]).await.unwrap();
+        for number in [1, 2] {
+            let error = any.check_versions(&[version(3), version(number)]).await.unwrap_err();
+            assert!(matches!(&error, StoreError::Newer { found: 3, .. }), "{error}");
+            assert!(error.is_of_other_programs());
+        }
         // Those that were running meanwhile refuse it as well, whatever they do next.
         let error = put(&older, "d", "4").await.unwrap_err();
         assert!(matches!(&error, StoreError::Newer { found: 3, .. }), "{error}");
