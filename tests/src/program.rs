@@ -389,6 +389,23 @@ pub fn find(name: &str) -> PathBuf {
     path
 }
 
+/// Finds a later version of `toolshed`, which tests/later-versions has built: `next` or `contracting`.
+///
+/// # Panics
+///
+/// If it was not built.
+pub fn find_version(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a running program has a file");
+    let target = this.ancestors().nth(3).expect("tests lie in target/PROFILE/deps");
+    let path = target.join("versions").join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `tests/later-versions`, or let tests/run do it.",
+        path.display()
+    );
+    path
+}
+
 /// Writes a file that can be executed at once.
 ///
 /// Another process writes it: if it were open for writing here, a program that another test starts at that

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod history;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::fs;

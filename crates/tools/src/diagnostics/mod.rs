@@ -59,6 +59,13 @@ const TABLES: &[Migration] = &[
         "CREATE TABLE diagnostics_lists (name TEXT, position BIGINT, number BIGINT NOT NULL, \
          PRIMARY KEY (name, position))",
     ),
+    #[cfg(feature = "next-version")]
+    Migration::expand("ALTER TABLE diagnostics_numbers ADD COLUMN text TEXT"),
+    #[cfg(feature = "contracting-version")]
+    Migration::contract(
+        "UPDATE diagnostics_numbers SET text = CAST(number AS TEXT) WHERE text IS NULL; \
+         ALTER TABLE diagnostics_numbers DROP COLUMN number",
+    ),
 ];
 #[cfg(not(feature = "culprits"))]
 const TABLES: &[Migration] = &[];

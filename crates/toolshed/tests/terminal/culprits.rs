@@ -16,6 +16,17 @@ fn the_program_contains_no_c_code_that_crashes_on_purpose_unless_asked_for() {
 }
 
 #[test]
+fn the_program_has_no_table_of_a_later_version() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_toolshed")).unwrap();
+    let contains = |sql: &str| program.windows(sql.len()).any(|bytes| bytes == sql.as_bytes());
+    // It would be seen: this one is there if diagnostics has tables at all.
+    assert_eq!(contains("CREATE TABLE diagnostics_numbers"), IS_BUILT_IN);
+    for later in ["diagnostics_numbers ADD COLUMN", "diagnostics_numbers DROP COLUMN"] {
+        assert!(!contains(later), "{later}");
+    }
+}
+
+#[test]
 fn diagnostics_offers_only_what_is_built_in() {
     let (code, page) = Installation::new().run(&["request", "GET", "/tools/diagnostics"], &[]);
     assert_eq!(code, 0, "{page}");
