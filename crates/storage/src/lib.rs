@@ -125,10 +125,10 @@ impl Store {
         Store { engine: Arc::new(Engine::Sqlite(Sqlite::new(file.into(), trust))), schema }
     }
 
-    /// Makes a handle on the store in a database of PostgreSQL's (10 or newer). Nothing is connected yet; the
-    /// tables are made when they are first used.
+    /// Makes a handle on the store in a database of PostgreSQL's (10 or newer), by the connections of the URL. Nothing is
+    /// connected yet; the tables are made when they are first used.
     pub fn in_postgres(url: &DatabaseUrl, schema: Schema) -> Store {
-        let engine = Postgres::new(url.settings.clone());
+        let engine = Postgres::new(url.pool.clone());
         Store { engine: Arc::new(Engine::Postgres(engine)), schema }
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use event_loop::time::sleep;
 use futures_util::future::join;
-use postgres_pool::{Listener, Pool, PooledConnection, Settings};
+use postgres_pool::{Listener, Pool, PooledConnection};
 
 use crate::PATIENCE;
 use crate::error::{SqlError, StoreError};
@@ -73,8 +73,8 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Postgres { pool: Pool::new(settings), schemas: Mutex::default(), writes: AtomicU32::new(0) }
+    pub(crate) fn new(pool: Pool) -> Self {
+        Postgres { pool, schemas: Mutex::default(), writes: AtomicU32::new(0) }
     }
 
     /// Runs a closure on one snapshot. The tables of the schema are there first.

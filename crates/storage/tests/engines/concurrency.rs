@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use event_loop::time::{sleep, timeout};
-use storage::{Migration, Schema, Store, StoreError, Trust, params};
+use postgres_fixture::Server;
+use storage::{DatabaseUrl, Migration, Schema, Store, StoreError, Trust, params};
 
 use crate::{Place, in_postgres, names, on_every_engine, put, said};
 
@@ -165,6 +166,22 @@ fn tables_are_made_once_however_many_begin_at_once() {
         }
         assert_eq!(names(&place.store(FACTS)).await.unwrap().len(), 10);
     });
+}
+
+/// A program that uses its database in several places needs no more connections for that.
+#[test]
+fn stores_of_one_url_share_its_connections() {
+    let server = Server::start();
+    let url: DatabaseUrl = server.url().parse().unwrap();
+    event_loop::run(async {
+        let stores = [(); 2].map(|()| Store::in_postgres(&url.clone(), FACTS));
+        for store in &stores {
+            put(store, "a", "").await.unwrap();
+        }
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'toolshed'";
+        assert_eq!(server.psql(count), "1");
+    })
+    .unwrap();
 }
 
 #[test]
