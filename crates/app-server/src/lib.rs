@@ -67,7 +67,10 @@ pub use fastcgi_server::Role;
 pub use host::Host;
 pub use node::{node, set_node};
 pub use part::Part;
-pub use recovery::{CRASHES_FILE, OLD_CRASHES_FILE};
+pub use recovery::{
+    CRASHES_ELSEWHERE_FILE, CRASHES_FILE, Crash, CrashElsewhere, OLD_CRASHES_FILE, recent_crashes,
+    set_crashes_elsewhere,
+};
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;

@@ -4,8 +4,8 @@
 //! advance: open connections and requests in flight in `tables.rs`, the replies to send, byte for byte, in
 //! `prepared.rs` (built by `pages.rs`), what follows them in `crash_plan.rs`. What the handler does, and which bytes
 //! each connection still needs, is in `settle.rs`; the last log line in `report.rs`. `guard.rs` installs all of it,
-//! `watchdog.rs` detects a stalled loop, `quarantine.rs` disables parts that crash repeatedly, `panics.rs` handles
-//! code that panics.
+//! `watchdog.rs` detects a stalled loop, `crashes.rs` has the files in which crashes are recorded, `quarantine.rs` disables
+//! parts that crash repeatedly, `panics.rs` handles code that panics.
 //!
 //! The server holds a [`Recovery`]. A transport holds one handle per connection, [`FastCgiGuard`], [`HttpGuard`] or
 //! for a single request the plain [`ConnectionGuard`]; it reports what was read and sent, and what that means in a
@@ -16,6 +16,7 @@
 //! exits instead of restarting forever.
 
 mod crash_plan;
+mod crashes;
 mod fastcgi;
 mod guard;
 mod handles;
@@ -35,7 +36,10 @@ pub(crate) use handles::{ConnectionGuard, Mark, RequestGuard};
 pub(crate) use http::HttpGuard;
 pub(crate) use tables::ReplyFormat;
 
-pub use quarantine::{CRASHES_FILE, OLD_CRASHES_FILE};
+pub use crashes::{
+    CRASHES_ELSEWHERE_FILE, CRASHES_FILE, Crash, CrashElsewhere, OLD_CRASHES_FILE, recent_crashes,
+    set_crashes_elsewhere,
+};
 
 use std::os::fd::BorrowedFd;
 

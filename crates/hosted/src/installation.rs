@@ -5,7 +5,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use app_server::{ARRIVING_SUFFIX, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX};
+use app_server::{
+    ARRIVING_SUFFIX, CRASHES_ELSEWHERE_FILE, CRASHES_FILE, OLD_CRASHES_FILE, PREVIOUS_SUFFIX,
+};
 
 use crate::program::Program;
 
@@ -130,6 +132,8 @@ entries! {
     CRASHES: Data, CRASHES_FILE, 0o600;
     /// The same, before the file grew too large.
     CRASHES_OLD: Data, OLD_CRASHES_FILE, 0o600;
+    /// Crashes on the site's other machines, if the program tells this one of them.
+    CRASHES_ELSEWHERE: Data, CRASHES_ELSEWHERE_FILE, 0o600;
 
     /// The log's folder.
     LOGS: Home, "logs", 0o700;

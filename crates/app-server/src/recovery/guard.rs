@@ -12,7 +12,7 @@ use process::reexec::Image;
 use super::crash_plan::{CRASH_PLAN, Mode};
 use super::pages::prepare_plain;
 use super::tables::ReplyFormat;
-use super::{quarantine, settle, watchdog};
+use super::{crashes, settle, watchdog};
 use crate::settings::Settings;
 
 /// Keeps crash guard, watchdog and memory limit in force.
@@ -49,7 +49,7 @@ fn ok_or_warn<T>(what: &str, result: io::Result<Option<T>>) -> Option<T> {
 fn install(settings: &Settings, format: ReplyFormat) -> io::Result<Option<Handlers>> {
     let is_cgi = format == ReplyFormat::Cgi;
     let image = if is_cgi { None } else { Some(Image::of_this_process()?) };
-    let crashes = settings.state_folder.as_deref().map(quarantine::file_in);
+    let crashes = settings.state_folder.as_deref().map(crashes::file_in);
     let handlers = install_handlers(image, crashes.as_deref())?;
     if handlers.is_some() && is_cgi {
         // Rendering the site's pages takes time, and this process serves only one request.

@@ -75,6 +75,11 @@ impl Identity {
         fs::metadata(path).ok().map(|metadata| Identity::from(&metadata))
     }
 
+    /// Returns the length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Identifies the file regardless of its contents.
     pub(crate) fn file(&self) -> String {
         format!("{}-{}", self.device, self.inode)
