@@ -13,8 +13,8 @@
 //! - `pages/` templates, the frame of all pages, and failures as pages: values in, pages out;
 //! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
 //!   bodies, errors as values;
-//! - `tool.rs` the entry of the table, `expiry.rs` the removal of expired blobs, `server.rs` what the program reports
-//!   about itself, `password.rs`, `random.rs`, `words.rs`.
+//! - `tool.rs` the entry of the table, `expiry.rs` the removal of expired blobs, `crashes.rs` what machines tell each
+//!   other of crashes, `server.rs` what the program reports about itself, `password.rs`, `random.rs`, `words.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
 //!
@@ -25,6 +25,7 @@
 // They panic if nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod crashes;
 mod expiry;
 mod http;
 pub mod login;
@@ -53,6 +54,7 @@ pub use crate::http::multipart::Multipart;
 pub use crate::http::request_body::{BodyBroken, Chunks};
 pub use blobs;
 pub use blobs::Blobs;
+pub use crashes::{KnownCrash, OwnCrash, SharedCrashes};
 pub use expiry::{BlobExpiry, EXPIRY_FILE};
 pub use login::{LoginSettings, Visitor};
 pub use pages::error_page;

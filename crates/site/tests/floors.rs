@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, by the first part of a module's path.
 const FLOORS: [&[&str]; 6] = [
-    &["expiry", "password", "random", "server", "tool", "words"],
+    &["crashes", "expiry", "password", "random", "server", "tool", "words"],
     &["http"],
     &["pages"],
     &["login"],

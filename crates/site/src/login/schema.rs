@@ -97,5 +97,17 @@ pub(super) const SCHEMA: Schema = Schema {
                  address TEXT NOT NULL
              );",
         ),
+        // What machines tell each other of crashes (`crashes.rs`): when it was by the machine's clock and by the server's.
+        Migration::expand(
+            "CREATE TABLE crashes (
+                 node TEXT NOT NULL,
+                 node_second BIGINT NOT NULL,
+                 position BIGINT NOT NULL,
+                 program TEXT NOT NULL,
+                 tool TEXT NOT NULL,
+                 at BIGINT NOT NULL,
+                 PRIMARY KEY (node, node_second, position)
+             )",
+        ),
     ],
 };

@@ -26,7 +26,7 @@ fn the_store_is_shown_and_checked() {
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<_> = table.lines().map(cells).collect();
     assert_eq!(lines[0], ["SCHEMA", "MIGRATIONS", "TABLE", "ROWS"]);
-    assert_eq!(lines[1], ["site", "3", "of", "3", "sessions", "1"]);
+    assert_eq!(lines[1], ["site", "4", "of", "4", "sessions", "1"]);
     let (code, text) = installation.run(&["store", "check"], &[]);
     assert_eq!((code, text.as_str()), (0, "HOME/data/toolshed.db is intact.\n"));
 
@@ -55,7 +55,7 @@ fn what_is_not_a_backup_is_not_restored() {
     fs::write(path("used.db-journal"), "x").unwrap();
     fs::copy(path("copy.db"), path("newer.db")).unwrap();
     let newer = rusqlite::Connection::open(path("newer.db")).unwrap();
-    newer.execute_batch("INSERT INTO migrations VALUES ('site', 4, 'checksum', 4, 0)").unwrap();
+    newer.execute_batch("INSERT INTO migrations VALUES ('site', 5, 'checksum', 5, 0)").unwrap();
     drop(newer);
     rusqlite::Connection::open(path("others.db"))
         .unwrap()
@@ -71,7 +71,7 @@ fn what_is_not_a_backup_is_not_restored() {
         ("others.db", "it is not a copy of a store"),
         ("half.db", "it is damaged (database disk image is malformed)"),
         ("used.db", "there is a journal beside it"),
-        ("newer.db", "its tables of site are version 4, this program knows 3"),
+        ("newer.db", "its tables of site are version 5, this program knows 4"),
     ] {
         let (code, text) = installation.run(&["restore", name], &[]);
         assert_eq!(code, 1, "{name}: {text}");
@@ -255,7 +255,7 @@ fn a_site_moves_to_a_database_and_back_with_its_sessions() {
     }
     let (code, text) = installation.run(&["store", "move", &without_it], &secret);
     let moved =
-        between(&text, "Moved ", " rows in 7 tables from HOME/data/toolshed.db to PostgreSQL");
+        between(&text, "Moved ", " rows in 8 tables from HOME/data/toolshed.db to PostgreSQL");
     assert!(code == 0 && moved.parse::<u32>().is_ok(), "{text}");
     let rest = "Now set database to that URL.\n\
                 What was there is kept as HOME/data/toolshed.db-moved.\n";
@@ -274,7 +274,7 @@ fn a_site_moves_to_a_database_and_back_with_its_sessions() {
     assert!(log_in(&running, PASSWORD, &[]).1.is_some());
     running.end();
     let (code, text) = installation.run(&["store"], &[("TOOLSHED_DATABASE", &url)]);
-    assert!(code == 0 && text.contains("site    3 of 3"), "{text}");
+    assert!(code == 0 && text.contains("site    4 of 4"), "{text}");
 
     let back = ["store", "move", "data/toolshed.db"];
     let (code, text) = installation.run(&back, &[("TOOLSHED_DATABASE", &url)]);
