@@ -3,6 +3,7 @@
 
 mod blobs;
 mod history;
+mod quarantine;
 mod versions;
 
 use std::collections::BTreeSet;

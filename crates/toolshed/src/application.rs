@@ -16,10 +16,13 @@ use site::blobs::BlobSettings;
 use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
 use site::storage::Trust;
-use site::{BlobExpiry, HttpError, LoginSettings, Password, ServerFacts, SiteSettings};
+use site::{
+    BlobExpiry, HttpError, LoginSettings, Password, ServerFacts, SharedCrashes, SiteSettings,
+};
 use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
+use crate::crash_sharing::CrashSharing;
 use crate::installation::PROGRAM;
 use crate::installation::{BLOBS, SET_UP};
 use crate::setup;
@@ -80,17 +83,33 @@ pub(crate) fn blobs(settings: &Settings) -> BlobSettings {
 /// The program as the server's host: which tool a request is for, and the site's pages for the server's own responses.
 pub(crate) struct SiteHost {
     expiry: Rc<BlobExpiry>,
+    /// If the site may be on several machines.
+    crash_sharing: Option<Rc<CrashSharing>>,
 }
 
 impl SiteHost {
     pub(crate) fn new(settings: &Settings) -> Self {
-        SiteHost { expiry: BlobExpiry::new(&blobs(settings), login(settings).data) }
+        SiteHost {
+            expiry: BlobExpiry::new(&blobs(settings), login(settings).data),
+            crash_sharing: crash_sharing(settings),
+        }
     }
+}
+
+fn crash_sharing(settings: &Settings) -> Option<Rc<CrashSharing>> {
+    let crashes = SharedCrashes::in_store(login(settings).store())?;
+    Some(CrashSharing::new(crashes, settings.node.clone()?, settings.data_folder()?))
 }
 
 impl Host for SiteHost {
     fn classify(&self, uri: &Uri) -> Part {
-        classify(uri)
+        let part = classify(uri);
+        if let Some(sharing) = &self.crash_sharing
+            && part.name().is_some()
+        {
+            sharing.note_request();
+        }
+        part
     }
 
     fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
@@ -99,6 +118,9 @@ impl Host for SiteHost {
 
     fn on_look(&self) {
         self.expiry.look();
+        if let Some(sharing) = &self.crash_sharing {
+            sharing.look();
+        }
     }
 }
 
