@@ -7,9 +7,11 @@ mod app;
 mod application;
 mod commands;
 mod config;
+mod crash_sharing;
 mod flags;
 mod generated_password;
 mod installation;
+mod program_digest;
 mod setup;
 
 use std::process::ExitCode;
