@@ -262,6 +262,10 @@ fn it_may_be_mounted_below_a_folder() {
         let text = String::from_utf8_lossy(response.body()).into_owned();
         assert!(text.ends_with(" /?a=b\n"), "{path}: {text}");
     }
+    let moved = client.get(id(1), true, "/project/old").expect("a response");
+    let head = moved.head().to_lowercase();
+    assert!(head.contains("location: /project/count\r\n"), "{head}");
+    assert!(head.contains("set-cookie: visited=1; path=/project\r\n"), "{head}");
 }
 
 /// Many libraries start one as soon as they are used.

@@ -35,6 +35,7 @@ pub mod installation;
 mod late_service;
 mod launcher;
 pub mod log;
+mod mounted;
 mod program;
 pub mod report;
 mod runtime;
@@ -46,6 +47,7 @@ mod wrong_settings;
 pub use app::{App, By, Introduction, NoCommands, Start};
 pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
 pub use commands::run;
+pub use mounted::{Mounted, MountedFuture, MountedService};
 pub use program::Program;
 pub use runtime::Runtime;
 

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, SET_COOKIE};
 use axum::http::{HeaderName, StatusCode, Uri};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post};
 use futures_util::stream;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -59,10 +59,12 @@ async fn router() -> Result<Router, &'static str> {
         .route("/log", get(log))
         .route("/panic", get(panics))
         .route("/thread", get(thread))
+        .route("/old", get(old))
         .route("/events", get(events))
         .route("/next-event", get(next_event))
         .route("/abort-in-a-thread", get(abort_in_a_thread))
-        .with_state(shared))
+        .with_state(shared)
+        .layer(hosted::Mounted))
 }
 
 async fn home(State(shared): State<Shared>, uri: Uri) -> String {
@@ -119,6 +121,11 @@ async fn events(State(shared): State<Shared>) -> impl IntoResponse {
     // nginx holds responses back unless it is told not to.
     let headers = [(CONTENT_TYPE, "text/event-stream"), (X_ACCEL_BUFFERING, "no")];
     (headers, Body::from_stream(events))
+}
+
+/// As at the root of a host.
+async fn old() -> impl IntoResponse {
+    ([(SET_COOKIE, "visited=1; Path=/")], Redirect::to("/count"))
 }
 
 async fn next_event(State(shared): State<Shared>) -> &'static str {
