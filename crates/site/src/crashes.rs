@@ -94,17 +94,17 @@ impl SharedCrashes {
         Ok(rows.into_iter().map(crash).collect())
     }
 
-    /// Forgets what was long ago, if `known` has any of it.
+    /// Forgets what was long ago, and what a server's clock that was ahead has put into the future, if `known` has any of it.
     ///
     /// # Errors
     ///
     /// As [`Store::write`].
     pub async fn forget_old(&self, known: &[KnownCrash]) -> Result<(), StoreError> {
-        if known.iter().all(|crash| crash.age <= KEPT_SECONDS) {
+        if known.iter().all(|crash| (-KEPT_SECONDS..=KEPT_SECONDS).contains(&crash.age)) {
             return Ok(());
         }
-        let forget =
-            "DELETE FROM crashes WHERE at < CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - $1";
+        let forget = "DELETE FROM crashes
+                          WHERE abs(CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - at) > $1";
         let forget = async |store: &Transaction<'_>| {
             store.execute(forget, params![KEPT_SECONDS]).await.map(drop)
         };
@@ -190,6 +190,10 @@ mod tests {
             assert_eq!(crashes.known().await.unwrap().len(), 2, "there was no reason to look");
             crashes.forget_old(&all).await.unwrap();
             assert_eq!(known(&crashes).await, ["a v x 240"]);
+            // The server's clock was ahead.
+            server.psql("UPDATE crashes SET at = at + 100000");
+            crashes.forget_old(&crashes.known().await.unwrap()).await.unwrap();
+            assert!(crashes.known().await.unwrap().is_empty());
         })
         .unwrap();
     }

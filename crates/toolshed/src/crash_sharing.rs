@@ -130,7 +130,7 @@ impl CrashSharing {
             let counts = |crash: &&KnownCrash| crash.node != self.node && crash.program == program;
             let now = site::storage::now();
             let here = |crash: &KnownCrash| CrashElsewhere {
-                second: (now - crash.age).max(0).cast_unsigned(),
+                second: now.saturating_sub(crash.age).max(0).cast_unsigned(),
                 node: crash.node.clone(),
                 part: crash.tool.clone(),
             };
