@@ -162,8 +162,8 @@ impl fmt::Display for PoolError {
             }
             PoolError::LoginRefused { address, user, problem } => write!(
                 formatter,
-                "PostgreSQL at {address} does not let {user} in: {problem}; check user and \
-                 password in the URL"
+                "PostgreSQL at {address} does not let {user} in: {problem}; check user and password in the URL, \
+                 and what pg_hba.conf on the server allows"
             ),
             PoolError::NoSuchDatabase { address, problem } => write!(
                 formatter,

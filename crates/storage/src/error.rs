@@ -83,6 +83,10 @@ pub enum StoreError {
     NothingToMove,
     /// Something is already where a store was to be moved.
     NotEmpty,
+    /// Source and target of a move are one store.
+    SamePlace,
+    /// A move was interrupted after everything had been copied; why. Doing it again finishes it.
+    MoveUnfinished(Box<StoreError>),
     /// Another program has made a table that this one needs, by its name.
     ForeignTable(String),
     /// A table was removed that the program has made.
@@ -324,7 +328,13 @@ impl fmt::Display for StoreError {
             ),
             StoreError::NothingToMove => formatter.write_str("there is no store yet, so nothing to move"),
             StoreError::NotEmpty => formatter.write_str(
-                "there is a store already where this one was to be moved; remove that one first, if nobody needs it",
+                "there is another store already where this one was to be moved; name an empty place, or remove that \
+                 store first if nothing uses it",
+            ),
+            StoreError::SamePlace => formatter.write_str("the store is there already"),
+            StoreError::MoveUnfinished(error) => write!(
+                formatter,
+                "everything has been copied, but the move is not finished: {error}; run the same command again"
             ),
             StoreError::ForeignTable(table) => write!(
                 formatter,

@@ -14,12 +14,11 @@
 mod side;
 mod table;
 
-use crate::Store;
 use crate::error::StoreError;
 use crate::migrations::{self, MOVED, Schema, UNFINISHED};
-use crate::params;
 use crate::tables::tables_of;
 use crate::transaction::{Snapshot, Transaction};
+use crate::{Engine, Store, params};
 use side::Side;
 
 /// What was moved.
@@ -61,6 +60,9 @@ pub(crate) async fn move_store(
         (State::Empty, _) => return Err(StoreError::NothingToMove),
         (State::Unfinished, _) => return Err(StoreError::Unfinished),
         (State::Moved, _) => return Err(StoreError::Moved),
+        (State::InUse, State::InUse) if is_same(from, to).await? => {
+            return Err(StoreError::SamePlace);
+        }
         (State::InUse, State::InUse) => return Err(StoreError::NotEmpty),
         (State::InUse, _) => {}
     }
@@ -80,9 +82,18 @@ pub(crate) async fn move_store(
     }
     mark(&target, UNFINISHED).await?;
     target.publish(&to.engine).await?;
-    source.retire(&from.engine).await?;
-    finish(to).await?;
+    let unfinished = |error| StoreError::MoveUnfinished(Box::new(error));
+    source.retire(&from.engine).await.map_err(unfinished)?;
+    finish(to).await.map_err(unfinished)?;
     Ok(Some(moved))
+}
+
+/// Whether two stores are one, however their places are written. Of two files, their caller knows.
+async fn is_same(one: &Store, other: &Store) -> Result<bool, StoreError> {
+    match (&*one.engine, &*other.engine) {
+        (Engine::Postgres(one), Engine::Postgres(other)) => one.is_same(other).await,
+        _ => Ok(false),
+    }
 }
 
 async fn state(store: &Store) -> Result<State, StoreError> {

@@ -176,6 +176,28 @@ impl Postgres {
         Ok(changed)
     }
 
+    /// Returns whether both are the same schema of the same database, however their URLs are written: a lock of one
+    /// is then held for the other, too.
+    pub(crate) async fn is_same(&self, other: &Postgres) -> Result<bool, StoreError> {
+        let (own, id) = (self.pool.connection().await?, new_id()?);
+        let schema = "SELECT coalesce(CAST(current_schema() AS TEXT), '')";
+        let held = async {
+            let transaction = Transaction::new(Session::Postgres(&own));
+            transaction.execute("SELECT pg_advisory_xact_lock($1)", params![id]).await?;
+            transaction.query_one::<String>(schema, &[]).await
+        };
+        let held = begin(&own, READ, held).await?;
+        let found = other
+            .look(async |store| {
+                let lock = "SELECT pg_try_advisory_xact_lock($1)";
+                let is_free: bool = store.query_one(lock, params![id]).await?;
+                Ok(!is_free && store.query_one::<String>(schema, &[]).await? == held)
+            })
+            .await;
+        end_read(own, found.is_ok()).await;
+        found
+    }
+
     /// Lets nobody write until the connection's transaction ends, in which everything is one snapshot.
     pub(crate) async fn lock(&self) -> Result<PooledConnection, StoreError> {
         let tables = async |store: &Snapshot<'_>| store.query(store.dialect().tables(), &[]).await;

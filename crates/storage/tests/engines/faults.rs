@@ -109,7 +109,10 @@ fn check_move(source: Place<'_>, target: Place<'_>, done: &Result<bool, StoreErr
         // Nothing has happened, or the target waits for another attempt.
         (Err(_), (None, None)) => assert!(target.is_empty(), "statement {number}: both in use"),
         (Err(_), (None, Some(StoreError::Unfinished)))
-        | (Err(_), (Some(StoreError::Moved), Some(StoreError::Unfinished)))
+        | (
+            Err(StoreError::MoveUnfinished(_)),
+            (Some(StoreError::Moved), Some(StoreError::Unfinished)),
+        )
         | (Ok(true), (Some(StoreError::Moved), None)) => {}
         other => panic!("statement {number}: {other:?}"),
     }
@@ -164,7 +167,7 @@ fn a_move_with_failing_statements_can_be_repeated() {
     });
 }
 
-/// Whoever looks into the folder of a store finds nothing that was left behind.
+/// Nothing was left behind in the folder of a store.
 fn check_folder(file: &Path, number: u32) {
     for entry in fs::read_dir(file.parent().unwrap()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

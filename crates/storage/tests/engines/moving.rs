@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use event_loop::run;
 use futures_util::future::{Either, select};
 use postgres_fixture::Server;
 use storage::{Migration, Moved, Schema, Store, StoreError, Value, params};
@@ -126,7 +127,7 @@ async fn moved(from: &Store, to: &Store) -> Result<Option<Moved>, StoreError> {
 fn with_places(test: impl AsyncFn(&Path, Place<'_>)) {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start();
-    event_loop::run(test(folder.path(), Place::Server(&server))).unwrap();
+    run(test(folder.path(), Place::Server(&server))).unwrap();
 }
 
 #[test]
@@ -190,10 +191,32 @@ fn what_cannot_be_moved_is_refused_and_stays() {
         assert_eq!(content(&source).await, before);
         // Something is there.
         target.write(async |_| Ok(())).await.unwrap();
-        assert!(said(moved(&source, &target).await).contains("there is a store already"));
-        assert!(said(moved(&source, &source).await).contains("there is a store already"));
+        assert!(said(moved(&source, &target).await).contains("there is another store already"));
         assert_eq!(content(&source).await, before);
     });
+}
+
+#[test]
+fn a_store_is_not_moved_to_where_it_is() {
+    let server = Server::start();
+    server.psql("CREATE SCHEMA other");
+    let tcp_url = server.tcp_url();
+    let other_schema = format!("{tcp_url}?options=-csearch_path%3Dother");
+    let store = |url: &str| Store::in_postgres(&url.parse().unwrap(), SCHEMA);
+    let (store_here, by_tcp) = (store(&server.url()), store(&tcp_url));
+    let elsewhere = store(&other_schema);
+    run(async {
+        fill(&store_here).await;
+        let before = content(&store_here).await;
+        for same in [&store_here, &by_tcp] {
+            assert_eq!(said(moved(&store_here, same).await), "the store is there already");
+        }
+        elsewhere.write(async |_| Ok(())).await.unwrap();
+        let other = said(moved(&store_here, &elsewhere).await);
+        assert!(other.contains("there is another store already"), "{other}");
+        assert_eq!(content(&store_here).await, before);
+    })
+    .unwrap();
 }
 
 /// Ended wherever it waits, it leaves the source in use, and starts over.

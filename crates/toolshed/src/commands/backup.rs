@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use atomic_file::{FileIdentity, folder_of};
 use hosted::config::CommandLine;
+use hosted::installation::{CRASHES, CRASHES_ELSEWHERE, CRASHES_OLD};
 use hosted::report::{self, Failure};
 use site::LoginSettings;
 use site::storage::Trust;
@@ -60,6 +61,7 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
             .map(|entry| entry.beside(file))
     });
     let settings = &configuration.settings;
+    let crashes = [CRASHES, CRASHES_OLD, CRASHES_ELSEWHERE].map(|entry| entry.within(&login.data));
     let others = [
         login.set_up_file,
         configuration.file.clone(),
@@ -69,7 +71,7 @@ fn own_files(configuration: &Configuration) -> Vec<PathBuf> {
         Some(KEY.within(&login.data)),
         store.file().map(Path::to_owned),
     ];
-    beside_the_store.chain(others.into_iter().flatten()).collect()
+    beside_the_store.chain(crashes).chain(others.into_iter().flatten()).collect()
 }
 
 /// Whether two paths name the same file, or would once it is made.

@@ -9,7 +9,8 @@ use atomic_file::{FileIdentity, folder_of};
 use hosted::config::CommandLine;
 use hosted::report::{self, Failure};
 use site::storage::{
-    DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, Trust,
+    DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, StoreError,
+    Trust,
 };
 use site::{LoginSettings, size};
 
@@ -98,7 +99,7 @@ fn target(place: &str, like: &Store) -> Result<Store, Failure> {
     Ok(store)
 }
 
-/// Whether two stores are one file. Of two URLs, nobody can tell.
+/// Whether two stores are one file. Of two URLs, the move finds out.
 fn is_same(one: &Store, other: &Store) -> bool {
     let identity = |store: &Store| store.file().and_then(FileIdentity::of);
     identity(one).is_some_and(|one| identity(other) == Some(one))
@@ -120,7 +121,13 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
     };
     let moved = event_loop::run(from.move_to(to, &schemas(from), progress))
         .map_err(Failure::refused)?
-        .map_err(|error| Failure::refused(format!("Nothing was moved: {error}.")))?;
+        .map_err(|error| match error {
+            StoreError::MoveUnfinished(why) => Failure::refused(format!(
+                "Everything has been copied, but the move is not finished: {why}."
+            ))
+            .hint("Run the same command again."),
+            error => Failure::refused(format!("Nothing was moved: {error}.")),
+        })?;
     let (place, target) = (place_of(from), place_of(to));
     let mut said = match moved {
         Some(moved) => format!(
