@@ -5,14 +5,23 @@
 //! crash was by the server's, and what is read is how long ago that is. The table is in `login/schema.rs`, with the
 //! site's others.
 
-use storage::{Store, StoreError, Transaction, params};
+use storage::{Snapshot, Store, StoreError, Transaction, params};
 
 /// Rows are removed when the crash is this many seconds ago: more than any quarantine looks back, whatever time it took
 /// to tell of it.
 const KEPT_SECONDS: i64 = 300;
 
-/// The most rows that are read, newest first.
+/// How far in the future a crash may seem to be: the server's clock may be set back a little.
+const CLOCK_TOLERANCE: i64 = 5;
+
+/// How many crashes of one tool on one machine are read: more than a quarantine needs.
+const MAX_OF_EACH: i64 = 10;
+
+/// The maximum of rows that are read, newest first.
 const MAX_ROWS: i64 = 200;
+
+/// The server's clock, in seconds since 1970.
+const SERVER_NOW: &str = "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)";
 
 /// The crashes of all machines. Clones share its store.
 #[derive(Clone, Debug)]
@@ -25,7 +34,7 @@ pub struct SharedCrashes {
 pub struct OwnCrash {
     /// When it was by this machine's clock: seconds since 1970.
     pub second: i64,
-    /// Tells it from others of this machine in the same second.
+    /// Distinguishes it from others of this machine in the same second.
     pub position: i64,
     /// The tool.
     pub tool: String,
@@ -36,7 +45,7 @@ pub struct OwnCrash {
 pub struct KnownCrash {
     /// The name of the machine.
     pub node: String,
-    /// What tells the version of the program that crashed from others.
+    /// Identifies the version of the program that crashed.
     pub program: String,
     /// The tool.
     pub tool: String,
@@ -50,65 +59,60 @@ impl SharedCrashes {
         store.file().is_none().then_some(SharedCrashes { store })
     }
 
-    /// Tells the others of crashes on this machine, `node`, of this version of the program. `now`: by this machine's clock,
-    /// in seconds since 1970. What was told before is not told twice.
+    /// Adds crashes on this machine, `node`, of this version of the program. `now`: by this machine's clock, in seconds
+    /// since 1970. What was published before is not added twice. Rows that no longer count are removed: those of long ago,
+    /// and what a server's clock that was ahead has put into the future.
     ///
     /// # Errors
     ///
     /// As [`Store::write`].
-    pub async fn tell(
+    pub async fn publish(
         &self,
         node: &str,
         program: &str,
         now: i64,
         crashes: &[OwnCrash],
     ) -> Result<(), StoreError> {
-        let tell = async |store: &Transaction<'_>| {
+        let insert = format!(
+            "INSERT INTO crashes (node, node_second, position, program, tool, at)
+                 VALUES ($1, $2, $3, $4, $5, {SERVER_NOW} - $6)
+                 ON CONFLICT (node, node_second, position) DO NOTHING"
+        );
+        let forget =
+            format!("DELETE FROM crashes WHERE at < {SERVER_NOW} - $1 OR at > {SERVER_NOW} + $1");
+        let publish = async |store: &Transaction<'_>| {
             for OwnCrash { second, position, tool } in crashes {
                 let age = (now - second).max(0);
                 store
-                    .execute(
-                        "INSERT INTO crashes (node, node_second, position, program, tool, at)
-                             VALUES ($1, $2, $3, $4, $5, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - $6)
-                             ON CONFLICT (node, node_second, position) DO NOTHING",
-                        params![node, second, position, program, &**tool, age],
-                    )
+                    .execute(&insert, params![node, second, position, program, &**tool, age])
                     .await?;
             }
-            Ok(())
+            store.execute(&forget, params![KEPT_SECONDS]).await.map(drop)
         };
-        self.store.write(tell).await
+        self.store.write(publish).await
     }
 
-    /// Returns the crashes of the last minutes on all machines, this one included, newest first.
+    /// Returns the crashes of the last minutes on all machines, this one included: of each program's tool on each machine
+    /// the newest 10, so that many of one do not hide others.
     ///
     /// # Errors
     ///
     /// As [`Store::read`].
     pub async fn known(&self) -> Result<Vec<KnownCrash>, StoreError> {
-        let find = "SELECT node, program, tool, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - at
-                        FROM crashes ORDER BY at DESC, node, position DESC LIMIT $1";
-        let rows: Vec<(String, String, String, i64)> =
-            self.store.read(async |store| store.query(find, params![MAX_ROWS]).await).await?;
+        // Nothing is computed from a time that makes no sense.
+        let find = format!(
+            "SELECT node, program, tool, {SERVER_NOW} - at FROM (
+                 SELECT node, program, tool, at, position, row_number() OVER
+                     (PARTITION BY node, program, tool ORDER BY at DESC, position DESC) AS rank
+                 FROM crashes WHERE at BETWEEN {SERVER_NOW} - $1 AND {SERVER_NOW} + $2
+             ) AS ranked WHERE rank <= $3 ORDER BY at DESC, node, position DESC LIMIT $4"
+        );
+        let read = async |store: &Snapshot<'_>| {
+            store.query(&find, params![KEPT_SECONDS, CLOCK_TOLERANCE, MAX_OF_EACH, MAX_ROWS]).await
+        };
+        let rows: Vec<(String, String, String, i64)> = self.store.read(read).await?;
         let crash = |(node, program, tool, age)| KnownCrash { node, program, tool, age };
         Ok(rows.into_iter().map(crash).collect())
-    }
-
-    /// Forgets what was long ago, and what a server's clock that was ahead has put into the future, if `known` has any of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::write`].
-    pub async fn forget_old(&self, known: &[KnownCrash]) -> Result<(), StoreError> {
-        if known.iter().all(|crash| (-KEPT_SECONDS..=KEPT_SECONDS).contains(&crash.age)) {
-            return Ok(());
-        }
-        let forget = "DELETE FROM crashes
-                          WHERE abs(CAST(EXTRACT(EPOCH FROM now()) AS BIGINT) - at) > $1";
-        let forget = async |store: &Transaction<'_>| {
-            store.execute(forget, params![KEPT_SECONDS]).await.map(drop)
-        };
-        self.store.write(forget).await
     }
 }
 
@@ -155,17 +159,17 @@ mod tests {
             // Its clock is a day behind, and two of its processes read the same file.
             let now = storage::now() - 86_400;
             let crashes = [crash(now - 40, 0, "x"), crash(now - 20, 13, "x")];
-            one.tell("a", "v1", now, &crashes[..1]).await.unwrap();
-            other.tell("a", "v1", now, &crashes).await.unwrap();
-            one.tell("a", "v1", now, &crashes).await.unwrap();
-            // As if another version told of it: the first one was right.
-            one.tell("a", "v2", now, &crashes).await.unwrap();
+            one.publish("a", "v1", now, &crashes[..1]).await.unwrap();
+            other.publish("a", "v1", now, &crashes).await.unwrap();
+            one.publish("a", "v1", now, &crashes).await.unwrap();
+            // As if another version published it: the first one was right.
+            one.publish("a", "v2", now, &crashes).await.unwrap();
             let expected = ["a v1 x 20", "a v1 x 40"];
             assert_eq!(known(&elsewhere).await, expected);
 
             // The same second and position on another machine, and a clock that was ahead for a moment.
-            elsewhere.tell("b", "v2", now, &[crash(now - 20, 13, "y")]).await.unwrap();
-            elsewhere.tell("b", "v2", now, &[crash(now + 50, 26, "y")]).await.unwrap();
+            elsewhere.publish("b", "v2", now, &[crash(now - 20, 13, "y")]).await.unwrap();
+            elsewhere.publish("b", "v2", now, &[crash(now + 50, 26, "y")]).await.unwrap();
             let expected = ["b v2 y 0", "a v1 x 20", "b v2 y 20", "a v1 x 40"];
             assert_eq!(known(&one).await, expected);
         })
@@ -173,27 +177,52 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_is_forgotten() {
+    fn what_no_longer_counts_is_not_read_and_then_removed() {
         let server = Server::start();
         run(async {
             let crashes = process(&server);
-            let tell = async |age| {
+            let publish = async |second, tool| {
                 let now = storage::now();
-                crashes.tell("a", "v", now, &[crash(now - age, 0, "x")]).await.unwrap();
+                crashes.publish("a", "v", now, &[crash(now + second, 0, tool)]).await.unwrap();
             };
-            tell(KEPT_SECONDS - 60).await;
-            let recent = crashes.known().await.unwrap();
-            tell(KEPT_SECONDS + 5).await;
-            let all = crashes.known().await.unwrap();
-            assert_eq!(all.len(), 2);
-            crashes.forget_old(&recent).await.unwrap();
-            assert_eq!(crashes.known().await.unwrap().len(), 2, "there was no reason to look");
-            crashes.forget_old(&all).await.unwrap();
-            assert_eq!(known(&crashes).await, ["a v x 240"]);
-            // The server's clock was ahead.
-            server.psql("UPDATE crashes SET at = at + 100000");
-            crashes.forget_old(&crashes.known().await.unwrap()).await.unwrap();
-            assert!(crashes.known().await.unwrap().is_empty());
+            let rows = || server.psql("SELECT tool FROM crashes ORDER BY tool");
+            publish(60 - KEPT_SECONDS, "recent").await;
+            publish(-1, "x").await;
+            for times in [
+                "at - 1000",
+                // The server's clock was ahead.
+                "at + 1000",
+                // Somebody has written to the table.
+                "-9223372036854775808",
+                "9223372036854775807",
+            ] {
+                server.psql(&format!("UPDATE crashes SET at = {times} WHERE tool = 'x'"));
+                assert_eq!(known(&crashes).await, ["a v recent 240"], "{times}");
+                assert_eq!(rows(), "recent\nx", "reading changes nothing");
+                publish(-2, "y").await;
+                assert_eq!(rows(), "recent\ny", "{times}");
+                server.psql(
+                    "UPDATE crashes SET tool = 'x', node_second = node_second - 9 WHERE tool = 'y'",
+                );
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn many_crashes_of_one_tool_hide_no_other() {
+        let server = Server::start();
+        run(async {
+            let crashes = process(&server);
+            let now = storage::now();
+            let many = |seconds: i64, tool: &str| -> Vec<_> {
+                (0..300).map(|at| crash(now - seconds, at, tool)).collect()
+            };
+            crashes.publish("a", "v1", now, &many(60, "x")).await.unwrap();
+            crashes.publish("b", "v2", now, &many(0, "x")).await.unwrap();
+            let known = crashes.known().await.unwrap();
+            let of = |program: &str| known.iter().filter(|it| it.program == program).count();
+            assert_eq!((of("v1"), of("v2")), (10, 10));
         })
         .unwrap();
     }
@@ -204,9 +233,13 @@ mod tests {
         run(async {
             let crashes = process(&server);
             let now = storage::now();
-            let many: Vec<_> = (0..MAX_ROWS + 5).map(|at| crash(now, at, "x")).collect();
-            crashes.tell("a", "v", now + 60, &many).await.unwrap();
-            crashes.tell("b", "v", now, &[crash(now, 0, "y")]).await.unwrap();
+            let tools: Vec<_> = (0..MAX_ROWS + 5).map(|number| format!("tool-{number}")).collect();
+            let many: Vec<_> = tools.iter().map(|tool| crash(now, 0, tool)).collect();
+            for (number, crash) in many.iter().enumerate() {
+                let node = format!("node-{number}");
+                crashes.publish(&node, "v", now + 60, std::slice::from_ref(crash)).await.unwrap();
+            }
+            crashes.publish("b", "v", now, &[crash(now, 0, "y")]).await.unwrap();
             let known = crashes.known().await.unwrap();
             assert_eq!(known.len() as i64, MAX_ROWS);
             assert_eq!(known[0].tool, "y", "the newest is among them");

@@ -13,8 +13,8 @@
 //! - `pages/` templates, the frame of all pages, and failures as pages: values in, pages out;
 //! - `http/` what HTTP says: content negotiation, media types, compression, byte ranges, static files, request
 //!   bodies, errors as values;
-//! - `tool.rs` the entry of the table, `expiry.rs` the removal of expired blobs, `crashes.rs` what machines tell each
-//!   other of crashes, `server.rs` what the program reports about itself, `password.rs`, `random.rs`, `words.rs`.
+//! - `tool.rs` the entry of the table, `expiry.rs` the removal of expired blobs, `crashes.rs` the crashes on all
+//!   machines, `server.rs` what the program reports about itself, `password.rs`, `random.rs`, `words.rs`.
 //!
 //! `testing.rs` is the site without a server, for tests.
 //!

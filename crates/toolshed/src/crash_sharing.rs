@@ -1,8 +1,8 @@
-//! Several machines tell each other of crashes, so that a tool that crashes repeatedly is quarantined on all of them.
+//! Several machines share what has crashed, so that a tool that crashes repeatedly is quarantined on all of them.
 //!
 //! The server records crashes of this machine in a file, and reads those of others from another one; in between is a
-//! table of the site's store. Every few seconds while tools are asked for, or when there is something to tell, a task
-//! tells and asks. It holds no request up: while the store is away, a machine knows of its own crashes only. Crashes of
+//! table of the site's store. Every few seconds while tools are requested, or when there is something to publish, a
+//! task publishes and fetches. It delays no request: while the store is away, a machine knows of its own crashes only. Crashes of
 //! another version of the program do not count: they say nothing about this one.
 
 use std::cell::{Cell, OnceCell};
@@ -13,7 +13,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use app_server::{CRASHES_FILE, Crash, CrashElsewhere, recent_crashes, set_crashes_elsewhere};
+use app_server::{
+    CRASHES_ELSEWHERE_FILE, CRASHES_FILE, Crash, CrashElsewhere, recent_crashes,
+    set_crashes_elsewhere,
+};
 use event_loop::time::timeout;
 use site::{KnownCrash, OwnCrash, SharedCrashes, StoreError};
 
@@ -31,14 +34,14 @@ pub(crate) struct CrashSharing {
     crashes: SharedCrashes,
     node: String,
     state_folder: PathBuf,
-    /// What tells this version of the program from others; computed when it is first needed.
+    /// Identifies this version of the program; computed when it is first needed.
     program: OnceCell<String>,
     /// Whether a tool was asked for since the last time.
     is_asked: Cell<bool>,
     is_busy: Cell<bool>,
     next_look: Cell<Option<Instant>>,
-    /// How long the file of crashes was when all in it had been told.
-    told_bytes: Cell<u64>,
+    /// The length of the file of crashes when everything in it had been published.
+    published_bytes: Cell<u64>,
     has_failed: Cell<bool>,
 }
 
@@ -53,7 +56,7 @@ impl CrashSharing {
             is_asked: Cell::new(false),
             is_busy: Cell::new(false),
             next_look: Cell::new(None),
-            told_bytes: Cell::new(0),
+            published_bytes: Cell::new(0),
             has_failed: Cell::new(false),
         })
     }
@@ -63,51 +66,51 @@ impl CrashSharing {
         self.is_asked.set(true);
     }
 
-    /// Starts a task that tells and asks, if it is time and there is a reason. To be called every few seconds; hardly any
+    /// Starts a task that publishes and fetches, if it is time and there is a reason. To be called every few seconds; hardly any
     /// call costs more than a look at a file.
     pub(crate) fn look(self: &Rc<Self>) {
         let now = Instant::now();
         if self.is_busy.get() || self.next_look.get().is_some_and(|next| now < next) {
             return;
         }
-        let Some(untold) = self.untold() else { return };
+        let Some(unpublished) = self.unpublished() else { return };
         self.next_look.set(Some(now + INTERVAL));
         self.is_asked.set(false);
         self.is_busy.set(true);
         let sharing = self.clone();
         event_loop::spawn(async move {
-            let exchanged = timeout(PATIENCE, sharing.exchange(&untold)).await;
+            let exchanged = timeout(PATIENCE, sharing.exchange(&unpublished)).await;
             sharing.report(exchanged.unwrap_or(Err(Failure::TimedOut)));
             sharing.is_busy.set(false);
         })
         .detach();
     }
 
-    /// Returns what is to be told; `None` if there is no reason to use the store at all.
-    fn untold(&self) -> Option<Untold> {
+    /// Returns what is to be published; `None` if there is no reason to use the store at all.
+    fn unpublished(&self) -> Option<Unpublished> {
         let file = self.state_folder.join(CRASHES_FILE);
         // It rarely exists.
         let bytes = fs::metadata(file).map_or(0, |found| found.len());
-        let mut untold = Untold { crashes: Vec::new(), bytes };
-        if bytes != self.told_bytes.get() {
+        let mut unpublished = Unpublished { crashes: Vec::new(), bytes };
+        if bytes != self.published_bytes.get() {
             // Why a file cannot be read is said where the quarantine reads it.
-            untold.crashes = recent_crashes(&self.state_folder).unwrap_or_default();
+            unpublished.crashes = recent_crashes(&self.state_folder).unwrap_or_default();
         }
-        if untold.crashes.is_empty() {
-            self.told_bytes.set(bytes);
+        if unpublished.crashes.is_empty() {
+            self.published_bytes.set(bytes);
         }
-        (self.is_asked.get() || !untold.crashes.is_empty()).then_some(untold)
+        (self.is_asked.get() || !unpublished.crashes.is_empty()).then_some(unpublished)
     }
 
-    /// Tells of the crashes of this machine, and learns of those of others, even if one of the two fails.
-    async fn exchange(&self, untold: &Untold) -> Result<(), Failure> {
-        let told = self.tell(untold).await;
-        let learned = self.learn().await;
-        told.and(learned)
+    /// Publishes the crashes of this machine, and fetches those of others, even if one of the two fails.
+    async fn exchange(&self, unpublished: &Unpublished) -> Result<(), Failure> {
+        let published = self.publish(unpublished).await;
+        let fetched = self.fetch().await;
+        published.and(fetched)
     }
 
-    async fn tell(&self, untold: &Untold) -> Result<(), Failure> {
-        if untold.crashes.is_empty() {
+    async fn publish(&self, unpublished: &Unpublished) -> Result<(), Failure> {
+        if unpublished.crashes.is_empty() {
             return Ok(());
         }
         let own = |crash: &Crash| OwnCrash {
@@ -115,14 +118,14 @@ impl CrashSharing {
             position: crash.position.cast_signed(),
             tool: crash.part.clone(),
         };
-        let crashes: Vec<_> = untold.crashes.iter().map(own).collect();
+        let crashes: Vec<_> = unpublished.crashes.iter().map(own).collect();
         let program = self.program().await?;
-        self.crashes.tell(&self.node, program, site::storage::now(), &crashes).await?;
-        self.told_bytes.set(untold.bytes);
+        self.crashes.publish(&self.node, program, site::storage::now(), &crashes).await?;
+        self.published_bytes.set(unpublished.bytes);
         Ok(())
     }
 
-    async fn learn(&self) -> Result<(), Failure> {
+    async fn fetch(&self) -> Result<(), Failure> {
         let known = self.crashes.known().await?;
         let mut elsewhere = Vec::new();
         if known.iter().any(|crash| crash.node != self.node) {
@@ -136,8 +139,7 @@ impl CrashSharing {
             };
             elsewhere.extend(known.iter().filter(counts).map(here));
         }
-        set_crashes_elsewhere(&self.state_folder, &elsewhere).map_err(Failure::File)?;
-        Ok(self.crashes.forget_old(&known).await?)
+        set_crashes_elsewhere(&self.state_folder, &elsewhere).map_err(Failure::File)
     }
 
     async fn program(&self) -> Result<&str, Failure> {
@@ -164,7 +166,7 @@ impl CrashSharing {
 
 /// Crashes of this machine.
 #[derive(Debug)]
-struct Untold {
+struct Unpublished {
     crashes: Vec<Crash>,
     /// How long the file was before they were read.
     bytes: u64,
@@ -193,7 +195,10 @@ impl fmt::Display for Failure {
                 write!(formatter, "the database did not answer within {} s", PATIENCE.as_secs())
             }
             Failure::File(error) => {
-                write!(formatter, "they cannot be kept in the data folder: {error}")
+                write!(
+                    formatter,
+                    "{CRASHES_ELSEWHERE_FILE} in the data folder cannot be written: {error}"
+                )
             }
             Failure::Program(error) => write!(formatter, "the program cannot be read: {error}"),
         }
@@ -204,7 +209,6 @@ impl fmt::Display for Failure {
 mod tests {
     use std::path::Path;
 
-    use app_server::CRASHES_ELSEWHERE_FILE;
     use postgres_fixture::{Server, Shutdown};
     use site::LoginSettings;
 
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_with_the_same_program_learn_of_each_others_crashes() {
+    fn machines_with_the_same_program_know_each_others_crashes() {
         let server = Server::start();
         let [a, b] = ["a", "b"].map(|node| Machine::new(&server, node, "v1"));
         let c = Machine::new(&server, "c", "v2");
@@ -269,8 +273,8 @@ mod tests {
             a.crash("x", 1);
             a.crash("y", 200);
             a.crash("x", 0);
-            assert!(look(&a.sharing).await, "there is something to tell");
-            assert!(!look(&a.sharing).await, "it was told");
+            assert!(look(&a.sharing).await, "there is something to publish");
+            assert!(!look(&a.sharing).await, "it was published");
             // Another process of the same machine, or the same after it has restarted.
             assert!(look(&process(&server, "a", "v1", a.folder.path())).await);
             c.crash("x", 0);
@@ -308,14 +312,14 @@ mod tests {
             }
             server.start_again();
             while a.sharing.has_failed.get() {
-                assert!(look(&a.sharing).await, "it is not told yet");
+                assert!(look(&a.sharing).await, "it is not published yet");
             }
             // A server that only reads.
             server.psql("ALTER DATABASE postgres SET default_transaction_read_only = on");
             let b_again = process(&server, "b", "v1", b.folder.path());
             b.crash("x", 0);
             look(&b_again).await;
-            assert!(b_again.has_failed.get(), "it cannot tell");
+            assert!(b_again.has_failed.get(), "it cannot publish");
             assert_eq!(b.elsewhere(), ["a x"]);
         })
         .unwrap();

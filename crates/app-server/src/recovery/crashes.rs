@@ -2,9 +2,9 @@
 //!
 //! For each crash the signal handler appends a line to [`CRASHES_FILE`], in one write: seconds since 1970, a space, the
 //! part. No lock is needed: a lost line costs one more crash. A program that serves one site on several machines may
-//! tell the others ([`recent_crashes`]) and leave what it hears from them in [`CRASHES_ELSEWHERE_FILE`]
-//! ([`set_crashes_elsewhere`]): lines of the same form, with the machine's name before the part. How they hear of each
-//! other is the program's business. `quarantine.rs` says what follows.
+//! share its crashes ([`recent_crashes`]) and leave those of the others in [`CRASHES_ELSEWHERE_FILE`]
+//! ([`set_crashes_elsewhere`]): lines of the same form, with the machine's name before the part. How they get
+//! there is the program's business. `quarantine.rs` says what follows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -38,7 +38,7 @@ pub struct Crash {
     pub second: u64,
     /// The part that crashed.
     pub part: String,
-    /// Where its line starts in the file, in bytes: tells it from others of the same second.
+    /// Where its line starts in the file, in bytes: distinguishes it from others of the same second.
     pub position: u64,
 }
 

@@ -1,5 +1,5 @@
 //! Quarantine: parts of a site that crash repeatedly are disabled for a while, in all processes of the site; on all
-//! machines, if the program tells each of the crashes on the others.
+//! machines, if the program shares crashes between them.
 //!
 //! Every process looks at the files of crashes (`crashes.rs`) at most once a second, and only when requests arrive.
 

@@ -97,7 +97,7 @@ pub(super) const SCHEMA: Schema = Schema {
                  address TEXT NOT NULL
              );",
         ),
-        // What machines tell each other of crashes (`crashes.rs`): when it was by the machine's clock and by the server's.
+        // The crashes on all machines (`crashes.rs`): when it was by the machine's clock and by the server's.
         Migration::expand(
             "CREATE TABLE crashes (
                  node TEXT NOT NULL,
