@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::three_nodes::ThreeNodes;
 use end_to_end::http_client::{Request, Response, Upload};
+use end_to_end::program::copy_executable;
 use end_to_end::{is_long, process_table};
+use serde_json::Value;
 
 use crate::login::{Cookies, field};
 
@@ -31,6 +33,29 @@ const RECOVERED: Duration = Duration::from_secs(3);
 
 /// Where numbers are appended.
 const NUMBERS: &str = "/tools/diagnostics/numbers";
+
+/// Puts another program in the place of a node's.
+fn replace(site: &ThreeNodes, node: &str, program: &Path) {
+    let (installed, new) = (site.part(node).join("toolshed"), site.part(node).join("upload"));
+    copy_executable(program, &new).expect("a copy");
+    fs::rename(new, installed).expect("it is renamed");
+}
+
+/// Waits until the load balancer sends requests to a node, so that another one may end.
+fn wait_until_balanced(site: &ThreeNodes, node: &str) {
+    let deadline = Instant::now() + 4 * NOTICED;
+    loop {
+        let inspect = Request::get("/tools/inspect").header("Accept", "application/json");
+        let inspected = inspect.send(site.address).expect("a response");
+        let report: Value = serde_json::from_slice(&inspected.body).unwrap_or_default();
+        let mut facts = report["program"].as_array().into_iter().flatten();
+        if facts.any(|fact| fact["name"] == "Node" && fact["value"] == node) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{node} gets no requests: {}", inspected.text());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// A browser whose requests go to any node.
 #[derive(Clone)]

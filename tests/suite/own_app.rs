@@ -179,7 +179,7 @@ fn an_abort_in_a_thread_is_no_end_of_the_site() {
 
 #[test]
 fn what_it_needs_may_come_later() {
-    for needed in ["database", "panic"] {
+    for needed in ["database", "panic", "hang"] {
         let folder = Folder::new(&setup()).expect("a folder");
         let needs = folder.path().join("run").join(needed);
         let socket = folder.path().join("run/app.sock");
@@ -196,12 +196,22 @@ fn what_it_needs_may_come_later() {
             let response = client.get(id(1), false, "/").expect("a response");
             (response.status(), String::from_utf8_lossy(response.body()).into_owned())
         };
+        if needed == "hang" {
+            let begun = Instant::now();
+            while !log().contains("could not be made: it took longer than 30 s") {
+                assert!(begun.elapsed() < 3 * TIMEOUT, "{}", log());
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
         let (status, text) = get();
         assert!(
             status == 503 && text.contains("its owner can find the cause in the log"),
             "{text}"
         );
         let why = match needed {
+            "hang" => {
+                "Visitors get a 503: The application could not be made: it took longer than 30 s."
+            }
             "panic" => {
                 "Visitors get a 503: The application could not be made: it panicked: no such thing."
             }
@@ -216,7 +226,7 @@ fn what_it_needs_may_come_later() {
             assert!(begun.elapsed() < TIMEOUT, "{}", log());
             thread::sleep(Duration::from_millis(100));
         }
-        assert!(log().contains("has been made after all"), "{}", log());
+        assert!(log().contains("The application is available again."), "{}", log());
     }
     // As CGI, each request is an attempt.
     let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");

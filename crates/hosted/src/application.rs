@@ -18,9 +18,8 @@ use crate::runtime::Runtime;
 /// Runs an application: `fn main() -> ExitCode { hosted::main(router) }`.
 ///
 /// `router` is a function that makes the service, such as an axum `Router`: a plain or an async one, which may also return a
-/// `Result`. It is called once, in the runtime that will serve; again if it fails behind a web server, where visitors meanwhile
-/// get a 503. The program is called what its file is called; see
-/// [`Application`] for more.
+/// `Result`. It is called once, in the runtime that will serve; again if it fails or takes longer than 30 s behind a web
+/// server, where visitors get a 503 meanwhile. The program is called what its file is called; see [`Application`] for more.
 pub fn main<M: 'static>(build: impl Build<M>) -> ExitCode {
     Application::new(build).main()
 }

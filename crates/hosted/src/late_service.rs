@@ -1,7 +1,7 @@
 //! A service whose making has failed, behind a web server: visitors get a 503, and it is made again when they come.
 //!
-//! A process that ended instead would only be started again, and visitors would see a bare "500": a database that is down
-//! for a minute would look like a broken program.
+//! If the process exited instead, the web server would only start it again, and visitors would see a bare "500": a database
+//! that is down for a minute would look like a broken program.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -26,11 +26,27 @@ use crate::app::{App, Start};
 use crate::report::Failure;
 use crate::unavailable::unavailable;
 
-/// How long after an attempt that failed none begins.
+/// The minimum time between a failed attempt and the next.
 const PAUSE: Duration = Duration::from_secs(5);
 
 const TEXT: &str = "This site cannot be reached at the moment. Please try again in a few seconds; its owner can find the \
                     cause in the log.\n";
+
+/// How long making it may take: less than web servers wait for a process they have started (mod_fcgid 40 s).
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// Same as [`make`], behind a web server: a program that waits for ever for its database has failed, too.
+///
+/// # Errors
+///
+/// As [`make`]; also if it takes too long.
+pub(crate) async fn make_in_time<A: App>(
+    app: &A,
+    start: Start<A::Own>,
+) -> Result<A::Service, Failure> {
+    let too_slow = |_| Err(not_made(format!("it took longer than {} s", MAX_TIME.as_secs())));
+    time::timeout(MAX_TIME, make(app, start)).await.unwrap_or_else(too_slow)
+}
 
 /// Makes the program's service.
 ///
@@ -80,7 +96,7 @@ impl<A: App> LateService<A> {
 fn failed<S>(failure: &Failure) -> State<S> {
     for message in failure.messages() {
         tracing::error!(
-            "Visitors get a 503: {message} With the first who comes {} s later it is tried again.",
+            "Visitors get a 503: {message} The first visitor after {} s starts another attempt.",
             PAUSE.as_secs()
         );
     }
@@ -88,19 +104,17 @@ fn failed<S>(failure: &Failure) -> State<S> {
 }
 
 impl<A: App> LateService<A> {
-    /// Begins another attempt. The visitor who comes at that time does not wait for it: it may take long, and whoever waits
-    /// may leave.
+    /// Starts another attempt. The visitor who triggers it does not wait: it may take long, and a visitor who leaves must not
+    /// cancel it.
     fn try_again(&self) {
         self.state.replace(State::Making);
         let (app, start, state) =
             (Rc::clone(&self.app), self.start.clone(), Rc::clone(&self.state));
         event_loop::spawn(async move {
-            let made = make(&*app, start).await;
+            let made = make_in_time(&*app, start).await;
             state.replace(match made {
                 Ok(service) => {
-                    tracing::info!(
-                        "The application has been made after all; visitors get it again."
-                    );
+                    tracing::info!("The application is available again.");
                     State::Made(service)
                 }
                 Err(failure) => failed(&failure),

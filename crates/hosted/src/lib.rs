@@ -19,8 +19,10 @@
 //! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
 //!
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
-//! file for each in `commands/`; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the last version that passed its
-//! check; `log.rs` where messages go; `report.rs` what a command prints at its end; `launcher.rs` what the web server runs.
+//! file for each in `commands/`; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
+//! last version that passed its check; `late_service.rs` and `wrong_settings.rs` what visitors get instead of a service;
+//! `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
+//! end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]

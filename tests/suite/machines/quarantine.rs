@@ -1,17 +1,19 @@
 //! A tool that crashes repeatedly, now on one machine and now on another.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::three_nodes::ThreeNodes;
 use end_to_end::http_client::{Request, Upload};
 
+use super::replace;
+
 const TOOL: &str = "/tools/diagnostics";
 
-/// How long a machine may take to learn of a crash on another one: each looks every three seconds, after a restart too.
-const LEARNED: Duration = Duration::from_secs(15);
+/// How long a machine may take to fetch a crash on another one: each looks every three seconds, after a restart too.
+const FETCHED: Duration = Duration::from_secs(15);
 
 /// More than a machine takes between two looks.
 const SEVERAL_LOOKS: Duration = Duration::from_secs(7);
@@ -37,7 +39,7 @@ fn crashes_on_all_machines_with_the_same_program_count_together() {
         let log = site.log(node);
         assert!(log.contains(&format!("3 crashes within 30 s ({places}). ")), "{log}");
         let elsewhere = fs::metadata(site.part(node).join("data/crashes.elsewhere"));
-        assert_eq!(elsewhere.expect("it was told").mode() & 0o7777, 0o600);
+        assert_eq!(elsewhere.expect("it was fetched").mode() & 0o7777, 0o600);
         assert_eq!(status(&site, node, "/tools/checksum"), 200, "other tools go on");
     }
 
@@ -48,9 +50,9 @@ fn crashes_on_all_machines_with_the_same_program_count_together() {
         thread::sleep(Duration::from_millis(200));
     }
     assert!(!site.part("c").join("data/crashes.elsewhere").exists());
-    let told =
+    let published =
         "SELECT node, count(*), count(DISTINCT program) FROM crashes GROUP BY node ORDER BY node";
-    assert_eq!(site.sql(told), "a|2|1\nb|1|1\nc|1|1");
+    assert_eq!(site.sql(published), "a|2|1\nb|1|1\nc|1|1");
     assert_eq!(site.sql("SELECT count(DISTINCT program) FROM crashes"), "2");
     site.check_threads();
 
@@ -78,27 +80,25 @@ fn without_the_database_each_machine_quarantines_by_itself(site: &ThreeNodes) {
     let logged = site.log("c").len();
     site.start_again("db");
     site.wait_for_database();
-    let deadline = Instant::now() + LEARNED;
+    let deadline = Instant::now() + FETCHED;
     while !site.log("c")[logged..].contains("Crashes are shared with the other machines again.") {
         assert!(Instant::now() < deadline, "{}", site.log("c"));
         status(site, "c", TOOL);
         thread::sleep(Duration::from_millis(200));
     }
-    let told = "SELECT count(*) > 2 FROM crashes WHERE node = 'c'";
-    assert_eq!(site.sql(told), "t", "what it could not tell, it has told");
+    let published = "SELECT count(*) > 2 FROM crashes WHERE node = 'c'";
+    assert_eq!(site.sql(published), "t", "what it could not publish, it has published");
 }
 
 /// Gives a node a program with other content that does the same.
 fn make_another_version(site: &ThreeNodes, node: &str) {
     site.end(node, libc::SIGKILL);
-    let program = site.part(node).join("toolshed");
-    let mut content = fs::read(&program).expect("a program");
-    let owner = fs::metadata(&program).expect("a program").uid();
+    let mut content = fs::read(site.part(node).join("toolshed")).expect("a program");
     content.extend_from_slice(b"another version");
-    fs::remove_file(&program).expect("it is removed");
-    fs::write(&program, content).expect("it is written");
-    chown(&program, Some(owner), None).expect("root may");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("root may");
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = folder.path().join("toolshed");
+    fs::write(&other, content).expect("it is written");
+    replace(site, node, &other);
     site.start_again(node);
     site.wait_until_ready(node);
 }
@@ -114,7 +114,7 @@ fn status(site: &ThreeNodes, node: &str, path: &str) -> u16 {
 }
 
 fn wait_until_quarantined(site: &ThreeNodes, node: &str) {
-    let deadline = Instant::now() + LEARNED;
+    let deadline = Instant::now() + FETCHED;
     loop {
         let response = site.send_to(node, Request::get(TOOL)).expect("a response");
         if response.status == 503 {

@@ -2,16 +2,15 @@
 //! after that, which contracts it (tests/later-versions builds them). Two nodes, under load, with a session.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use end_to_end::fixtures::three_nodes::ThreeNodes;
 use end_to_end::http_client::{Request, Upload};
-use end_to_end::program::{copy_executable, find, find_version};
+use end_to_end::program::{find, find_version};
 
-use super::{Browser, Load, NOTICED, NUMBERS};
+use super::{Browser, Load, NOTICED, NUMBERS, replace, wait_until_balanced};
 
 /// Numbers that the load does not reach.
 const OWN: u64 = 1 << 40;
@@ -90,14 +89,7 @@ fn upgrade(site: &ThreeNodes, node: &str, program: &Path) {
     replace(site, node, program);
     site.start_again(node);
     site.wait_until_ready(node);
-    // The load balancer notices, so that the next one may end.
-    thread::sleep(Duration::from_secs(3));
-}
-
-fn replace(site: &ThreeNodes, node: &str, program: &Path) {
-    let (installed, new) = (site.part(node).join("toolshed"), site.part(node).join("upload"));
-    copy_executable(program, &new).expect("a copy");
-    fs::rename(new, installed).expect("it is renamed");
+    wait_until_balanced(site, node);
 }
 
 /// Each node stores a number, which all of them list, and all know the session.

@@ -28,12 +28,13 @@ impl BasePath {
         BasePath(Bytes::new())
     }
 
-    /// Reads what an owner writes: `/project` or `/project/`; `/` is the root. `None` if it does not start with one `/`, or
-    /// contains a character that could separate or quote something in a header or a page.
+    /// Reads what an owner writes: `/project` or `/project/`; `/` is the root. `None` if it does not start with one `/`, if
+    /// it has a `.` or `..` as a segment, or contains a character that could separate or quote something in a header or a page.
     pub fn from_setting(text: &str) -> Option<BasePath> {
         let path = text.strip_suffix('/').unwrap_or(text);
         let is_local = text.starts_with('/') && !path.ends_with('/') && !path.contains("//");
-        let is_usable = is_local && path.bytes().all(|byte| is_harmless(&byte));
+        let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+        let is_usable = is_local && !has_dots && path.bytes().all(|byte| is_harmless(&byte));
         is_usable.then(|| BasePath(Bytes::copy_from_slice(path.as_bytes())))
     }
 
@@ -231,6 +232,9 @@ mod tests {
             ("/a//b", None),
             ("/a b", None),
             ("/a;b", None),
+            ("/..", None),
+            ("/a/./b", None),
+            ("/.well-known", Some("/.well-known")),
         ] {
             let base = BasePath::from_setting(text);
             assert_eq!(base.as_ref().map(BasePath::as_str), expected, "{text}");
@@ -239,16 +243,21 @@ mod tests {
 
     #[test]
     fn the_base_is_removed_where_it_is_present() {
-        let base = BasePath::from_setting("/project").unwrap();
-        for (uri, rest) in [
-            ("/project", Some("/")),
-            ("/project?a=b", Some("/?a=b")),
-            ("/project/", Some("/")),
-            ("/project/a%2Fb?c", Some("/a%2Fb?c")),
-            ("/projects/a", None),
-            ("/a", None),
-            ("*", None),
+        for (base, uri, rest) in [
+            ("/project", "/project", Some("/")),
+            ("/project", "/project?a=b", Some("/?a=b")),
+            ("/project", "/project/", Some("/")),
+            ("/project", "/project/a%2Fb?c", Some("/a%2Fb?c")),
+            ("/project", "/project/project/a", Some("/project/a")),
+            ("/project", "/projects/a", None),
+            ("/project", "/a", None),
+            ("/project", "*", None),
+            // Whether a proxy has removed it cannot be told from the path.
+            ("/tools", "/tools/tools/inspect", Some("/tools/inspect")),
+            ("/tools", "/tools/inspect", Some("/inspect")),
+            ("/tool", "/tools/inspect", None),
         ] {
+            let base = BasePath::from_setting(base).unwrap();
             let found = base.removed_from(&uri.parse().unwrap());
             assert_eq!(found.map(|uri| uri.to_string()).as_deref(), rest, "{uri}");
         }

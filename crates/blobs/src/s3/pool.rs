@@ -3,6 +3,7 @@
 //! A pool belongs to one event loop, whose tasks drive its connections.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub(super) struct Pool {
 /// An open connection, and the task that drives it. Dropping it ends the task, which closes the connection.
 struct Connection {
     sender: SendRequest<Part>,
+    /// Whether the server has closed it before it has read everything.
+    is_cut: Arc<AtomicBool>,
     _driver: Task<()>,
 }
 
@@ -155,11 +158,18 @@ impl Pool {
             None => Wire::plain(stream),
             Some(config) => Wire::encrypt(stream, Arc::clone(config), &self.origin.host).await?,
         };
+        let is_cut = wire.is_cut();
         let mut builder = Builder::new();
         let (sender, connection) = builder.max_buf_size(CHUNK_BYTES).handshake(wire).await?;
         // Errors reach whoever waits for a response.
         let _driver = event_loop::spawn(async { drop(connection.await) });
-        Ok(Connection { sender, _driver })
+        Ok(Connection { sender, is_cut, _driver })
+    }
+}
+
+impl Connection {
+    fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 }
 
@@ -175,6 +185,10 @@ impl Lease {
         timeout: Duration,
     ) -> Result<Response<Incoming>, Option<Failure>> {
         match time::timeout(timeout, self.connection.sender.send_request(request)).await {
+            // What says that all is well cannot be about what the server has not read.
+            Ok(Ok(response)) if response.status().is_success() && self.connection.is_cut() => {
+                Err(Some(Failure::Broken("it closed the connection during the request".to_owned())))
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) if self.is_used => Err(None),
             Ok(Err(error)) => Err(Some(Failure::Broken(problem_of(&error)))),
@@ -186,7 +200,7 @@ impl Lease {
     pub(super) fn give_back(self) {
         let Lease { connection, permit, pool, .. } = self;
         let mut idle = lock(&pool.idle);
-        if idle.len() < MAX_IDLE && !connection.sender.is_closed() {
+        if idle.len() < MAX_IDLE && !connection.sender.is_closed() && !connection.is_cut() {
             idle.push((connection, Instant::now()));
         }
         drop(idle);

@@ -7,6 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use event_loop::net::Stream;
@@ -19,7 +20,7 @@ use tokio_rustls::rustls::ClientConfig;
 pub(super) struct Wire {
     stream: Encryption,
     /// Whether the server reads nothing more, so that what is written is dropped. Reading tells how the connection ends.
-    is_closed_for_writing: bool,
+    is_cut: Arc<AtomicBool>,
 }
 
 enum Encryption {
@@ -37,7 +38,7 @@ const RECORD_BYTES: usize = 16 << 10;
 impl Wire {
     /// Sends and receives in the clear.
     pub(super) fn plain(stream: Stream) -> Wire {
-        Wire { stream: Encryption::Off(stream), is_closed_for_writing: false }
+        Wire { stream: Encryption::Off(stream), is_cut: Arc::default() }
     }
 
     /// Performs the handshake with the server `name`, which may be an IP address.
@@ -52,7 +53,12 @@ impl Wire {
     ) -> io::Result<Wire> {
         let stream = Box::new(tls_client::connect(stream, config, name).await?);
         let stream = Encryption::Tls { stream, buffer: vec![0; RECORD_BYTES].into() };
-        Ok(Wire { stream, is_closed_for_writing: false })
+        Ok(Wire { stream, is_cut: Arc::default() })
+    }
+
+    /// Returns what tells whether something was written that the server has not read.
+    pub(super) fn is_cut(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_cut)
     }
 
     /// Returns what became of a write of this many bytes.
@@ -63,7 +69,7 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         match outcome {
             Poll::Ready(Err(error)) if is_closed_by_server(&error) => {
-                self.is_closed_for_writing = true;
+                self.is_cut.store(true, Ordering::Relaxed);
                 Poll::Ready(Ok(size()))
             }
             outcome => outcome,
@@ -101,7 +107,7 @@ impl Write for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        if wire.is_closed_for_writing {
+        if wire.is_cut.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let outcome = match &mut wire.stream {
@@ -115,7 +121,7 @@ impl Write for Wire {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        if wire.is_closed_for_writing {
+        if wire.is_cut.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
         let outcome = match &mut wire.stream {
@@ -139,7 +145,7 @@ impl Write for Wire {
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         let size = || slices.iter().map(|slice| slice.len()).sum();
-        if wire.is_closed_for_writing {
+        if wire.is_cut.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(size()));
         }
         let outcome = match &mut wire.stream {
@@ -193,7 +199,9 @@ mod tests {
                 connection.read_exact(&mut [0; 10]).unwrap();
                 connection.write_all(response).unwrap();
                 drop(connection);
+                assert!(!wire.is_cut().load(Ordering::Relaxed));
                 assert_eq!(write(&mut wire).await.unwrap(), 10_000, "it goes nowhere");
+                assert!(wire.is_cut().load(Ordering::Relaxed));
                 poll_fn(|context| Pin::new(&mut wire).poll_flush(context)).await.unwrap();
                 if !response.is_empty() {
                     assert_eq!(read(&mut wire).await.unwrap(), response);

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
-use app_server::{Server, Transport, Upgrade, Workers};
+use app_server::{HttpService, Server, Transport, Upgrade, Workers};
 
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::{Configuration, Settings};
-use crate::late_service::{LateService, make};
+use crate::late_service::{LateService, make, make_in_time};
 use crate::report::Failure;
 use crate::wrong_settings::WrongSettings;
 
@@ -33,30 +33,38 @@ impl<O: Clone> Serving<O> {
         let Serving { configuration, by, host, upgrade } = self;
         let settings = server_settings(&configuration);
         let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
+        let ready = Ready { settings: &settings, transport: &transport, host, upgrade };
         let serve = async {
-            let served = if is_wrong {
-                let server =
-                    Server::new(WrongSettings::of(&configuration)).settings(settings.clone());
-                server.host(host).upgrade(upgrade).serve(transport.clone()).await
-            } else {
-                let start = Start { configuration, by };
-                let is_at_terminal = !matches!(transport, Transport::Spawned | Transport::Cgi);
-                match make(&**app, start.clone()).await {
-                    Ok(service) => {
-                        let server = Server::new(service).settings(settings.clone());
-                        server.host(host).upgrade(upgrade).serve(transport.clone()).await
-                    }
-                    Err(failure) if is_at_terminal => return Err(failure),
-                    Err(failure) => {
-                        let service = LateService::new(Rc::clone(app), start, &failure);
-                        let server = Server::new(service).settings(settings.clone());
-                        server.host(host).upgrade(upgrade).serve(transport.clone()).await
-                    }
+            if is_wrong {
+                return ready.serve(WrongSettings::of(&configuration)).await;
+            }
+            let start = Start { configuration, by };
+            if !matches!(transport, Transport::Spawned | Transport::Cgi) {
+                return ready.serve(make(&**app, start).await?).await;
+            }
+            match make_in_time(&**app, start.clone()).await {
+                Ok(service) => ready.serve(service).await,
+                Err(failure) => {
+                    ready.serve(LateService::new(Rc::clone(app), start, &failure)).await
                 }
-            };
-            served.map_err(Failure::from)
+            }
         };
         app.runtime().serve(&settings, &transport, serve)?
+    }
+}
+
+/// A server, but for its service.
+struct Ready<'a> {
+    settings: &'a app_server::Settings,
+    transport: &'a Transport,
+    host: Surroundings,
+    upgrade: Option<Upgrade>,
+}
+
+impl Ready<'_> {
+    async fn serve(self, service: impl HttpService) -> Result<(), Failure> {
+        let server = Server::new(service).settings(self.settings.clone()).host(self.host);
+        Ok(server.upgrade(self.upgrade).serve(self.transport.clone()).await?)
     }
 }
 

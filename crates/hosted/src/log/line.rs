@@ -8,8 +8,8 @@ const CONTINUED: &str = "    ";
 
 /// Turns a formatted message into a line, with its line end, and `more` after the message.
 ///
-/// Further lines of a message are indented and control characters are shown as numbers, so that nothing a
-/// message quotes can look like the start of a message or affect a terminal.
+/// Further lines of a message are indented; control characters and those that start a line or reorder text are
+/// shown as numbers. So nothing a message quotes can look like the start of a message or affect a terminal.
 pub(super) fn line(message: &[u8], more: &str) -> Vec<u8> {
     let message = String::from_utf8_lossy(message);
     let message = message.trim_end_matches('\n');
@@ -22,13 +22,23 @@ pub(super) fn line(message: &[u8], more: &str) -> Vec<u8> {
         match letter {
             '\n' => line.extend(["\n", CONTINUED]),
             '\t' => line.push('\t'),
-            letter if letter.is_control() => line.extend(letter.escape_unicode()),
+            letter if letter.is_control() || is_layout(letter) => {
+                line.extend(letter.escape_unicode());
+            }
             letter => line.push(letter),
         }
     }
     line.push_str(more);
     line.push('\n');
     line.into_bytes()
+}
+
+/// Line and paragraph separators, and what changes the direction of text (Unicode's property Bidi_Control).
+fn is_layout(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
@@ -45,6 +55,7 @@ mod tests {
             ("a\r\n2026 ERROR forged", "a\\u{d}\n    2026 ERROR forged\n"),
             ("\u{1b}[2J\u{7}\0\u{9b}", "\\u{1b}[2J\\u{7}\\u{0}\\u{9b}\n"),
             ("tab\tä", "tab\tä\n"),
+            ("a\u{2028}b\u{202e}c\u{2069}", "a\\u{2028}b\\u{202e}c\\u{2069}\n"),
         ] {
             assert_eq!(String::from_utf8(line(message.as_bytes(), "")).unwrap(), expected);
         }
