@@ -173,9 +173,10 @@ fn sleep_stream_child_and_stdout_work_on_each_transport() {
             assert_eq!(stdout.status, 200, "{deployment} {runs}");
             assert!(!stdout.text().contains("not part of any response"), "{deployment} {runs}");
         }
-        for pid in running.our_processes() {
-            assert!(process_table::descriptors(pid).is_ok_and(|open| open < 30), "{deployment}");
-        }
+        // An isolated process may end while it is looked at.
+        let ours = running.our_processes().into_iter();
+        let open: Vec<_> = ours.filter_map(|pid| process_table::descriptors(pid).ok()).collect();
+        assert!(!open.is_empty() && open.iter().all(|open| *open < 30), "{deployment}: {open:?}");
         running.stop().unwrap();
     }
 }
