@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::{at_once, schema_version};
+use super::{at_once, begin_read, schema_version};
 use crate::error::StoreError;
 use crate::migrations::{self, Expected, Schema};
 use crate::session::refusal::{Refusal, refusal};
@@ -23,10 +23,10 @@ const BUMP: &str = "CREATE VIEW migrating AS SELECT 1; DROP VIEW migrating";
 /// Applies what is missing, in one transaction. Returns the version of the tables ([`schema_version`]).
 pub(crate) fn migrate(connection: &mut Connection, schema: Schema) -> Result<i64, Refusal> {
     if has_table(connection)? {
-        let transaction = connection.unchecked_transaction().map_err(refusal)?;
+        let (transaction, version) = begin_read(connection)?;
         let snapshot = Snapshot::new(Session::Sqlite(&transaction));
         if at_once(schema.are_applied(&snapshot))?.is_some() {
-            return schema_version(&transaction);
+            return Ok(version);
         }
     }
     next_statement()?;

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::*;
@@ -76,6 +77,30 @@ fn each_concurrent_write_takes_its_own_turn_of_the_loop() {
     })
     .unwrap();
     assert_eq!(turns.borrow().len(), 200);
+}
+
+/// A new process looks at the tables while others write.
+#[test]
+fn a_new_process_waits_for_locks() {
+    let (_folder, store) = store();
+    put(&store, "a", "1").unwrap();
+    let is_done = AtomicBool::new(false);
+    let found = std::thread::scope(|scope| {
+        for name in ["b", "c"] {
+            let (is_done, other) = (&is_done, store_at(file(&store)));
+            scope.spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    put(&other, name, "2").unwrap();
+                }
+            });
+        }
+        let found: Vec<_> = (0..200).map(|_| names(&store_at(file(&store)))).collect();
+        is_done.store(true, Ordering::Relaxed);
+        found
+    });
+    for names in found {
+        assert!(names.unwrap().contains("a"));
+    }
 }
 
 /// SQLite opens a file read-only if it cannot be opened for writing at that moment, for example without a free
