@@ -12,8 +12,6 @@ use std::time::Duration;
 /// An operation of a client. Times are since the start.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Whose.
-    pub client: usize,
     /// On which list.
     pub list: String,
     /// What was to be done.
@@ -180,8 +178,8 @@ fn check_list(operations: &[&Operation], last: &[u64]) -> Vec<Anomaly> {
 impl fmt::Display for Operation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (called, returned) = (self.called.as_micros(), self.returned.as_micros());
-        let Operation { client, list, action, outcome, .. } = self;
-        write!(formatter, "{called} {returned} client {client} {list} {action:?} {outcome:?}")
+        let Operation { list, action, outcome, .. } = self;
+        write!(formatter, "{called} {returned} {list} {action:?} {outcome:?}")
     }
 }
 
@@ -194,7 +192,7 @@ mod tests {
     /// An operation from one millisecond to another.
     fn operation(called: u64, returned: u64, action: Action, outcome: Outcome) -> Operation {
         let (called, returned) = (Duration::from_millis(called), Duration::from_millis(returned));
-        Operation { client: 0, list: LIST.to_owned(), action, called, returned, outcome }
+        Operation { list: LIST.to_owned(), action, called, returned, outcome }
     }
 
     fn append(called: u64, returned: u64, number: u64) -> Operation {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,12 @@ use super::{Failure, NOTICED, RECOVERED, Steps};
 
 const LISTS: &str = "/tools/diagnostics/lists";
 
-const CLIENTS: usize = 8;
+/// Between the beginnings of two operations, whether or not those before have returned: while the site is slow, as many
+/// are begun as ever.
+const PACE: Duration = Duration::from_millis(5);
 
-/// Between two operations of a client, unless one takes longer.
-const PACE: Duration = Duration::from_millis(40);
+/// How many operations are in flight at most. Beyond that, beginnings are made up for later.
+const MAX_IN_FLIGHT: usize = 1000;
 
 /// How many operations go to the same lists; then new ones are begun, so that reads stay short.
 const OPERATIONS_A_LIST: u64 = 400;
@@ -46,11 +48,8 @@ fn what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown() {
     let recorder = Recorder::new(site.address);
     let mut steps = Steps::default();
     thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let recorder = &recorder;
-            scope.spawn(move || recorder.run_client(client));
-        }
-        // Also if a step panics, so that the clients end.
+        scope.spawn(|| recorder.run(scope));
+        // Also if a step panics, so that no more operations are begun.
         let _over = Over(&recorder.is_over);
         steps.step("nothing fails while nothing happens", false, || {
             thread::sleep(Duration::from_secs(2));
@@ -65,7 +64,8 @@ fn what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown() {
             }
         }
     });
-    let operations = recorder.operations.into_inner().expect("no panic");
+    let mut operations = recorder.operations.into_inner().expect("no panic");
+    operations.sort_by_key(|operation| operation.called);
     let last = last_lists(&site, &operations);
     let mut problems = Vec::new();
     for (list, anomaly) in check(&operations, &last) {
@@ -132,16 +132,16 @@ fn fail(steps: &mut Steps, site: &ThreeNodes, node: &str, other: &str) {
     }
 }
 
-/// Runs clients, and keeps what they have seen.
+/// Begins operations at a fixed rate, and keeps what they have seen.
 struct Recorder {
     site: SocketAddr,
     start: Instant,
-    next: AtomicU64,
+    in_flight: AtomicUsize,
     is_over: AtomicBool,
     operations: Mutex<Vec<Operation>>,
 }
 
-/// Ends the clients when it is dropped.
+/// Lets no more operations begin when it is dropped.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -155,26 +155,32 @@ impl Recorder {
         Recorder {
             site,
             start: Instant::now(),
-            next: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
             operations: Mutex::default(),
         }
     }
 
-    fn run_client(&self, client: usize) {
-        // Not all at once.
-        let mut due = self.start + PACE * u32::try_from(client).unwrap_or(0) / 8;
-        while !self.is_over.load(Ordering::Relaxed) {
+    fn run<'s>(&'s self, scope: &'s thread::Scope<'s, '_>) {
+        for number in 0.. {
+            let due = self.start + PACE * number;
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let operation = self.operate(client);
-            self.operations.lock().expect("no panic").push(operation);
-            // What is late is left out.
-            due = (due + PACE).max(Instant::now());
+            while self.in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT {
+                thread::sleep(PACE);
+            }
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            scope.spawn(move || {
+                let operation = self.operate(number.into());
+                self.operations.lock().expect("no panic").push(operation);
+                self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            });
         }
     }
 
-    fn operate(&self, client: usize) -> Operation {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+    fn operate(&self, number: u64) -> Operation {
         let list = format!("{}-{}", number / OPERATIONS_A_LIST, number % LISTS_AT_A_TIME);
         let target = format!("{LISTS}/{list}");
         let (action, request) = match number / LISTS_AT_A_TIME % 2 {
@@ -198,7 +204,7 @@ impl Recorder {
             }
             (Err(error), _) => Outcome::Unknown(error.to_string()),
         };
-        Operation { client, list, action, called, returned, outcome }
+        Operation { list, action, called, returned, outcome }
     }
 }
 
