@@ -178,7 +178,8 @@ impl Client {
             return Ok(reply);
         }
         let head = reply.head.clone();
-        let body = reply.text().await?;
+        // The status says enough if the rest does not arrive.
+        let body = reply.text().await.unwrap_or_default();
         Err(self.refusal(&head, &body))
     }
 

@@ -231,6 +231,17 @@ fn refusals_are_named_and_keys_never_shown() {
 }
 
 #[test]
+fn a_refusal_counts_although_its_text_breaks_off() {
+    run_behind_proxy(async |settings, proxy| {
+        let cut = "HTTP/1.1 403 Forbidden\r\nContent-Length: 500\r\n\r\n<Error><Co";
+        proxy.inject([Fault::Say(cut)]);
+        let error = open(settings).list("", None, 1).await.unwrap_err();
+        assert!(matches!(error, BlobError::Refused { status: 403, .. }), "{error:?}");
+        assert_eq!(proxy.connections(), 1);
+    });
+}
+
+#[test]
 fn settings_that_cannot_be_used_are_refused() {
     let good = S3Settings::new("https://s3.test", "eu", "bucket", "key", "secret");
     type Change = fn(&mut S3Settings);
