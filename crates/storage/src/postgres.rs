@@ -202,6 +202,7 @@ impl Postgres {
     pub(crate) async fn lock(&self) -> Result<PooledConnection, StoreError> {
         let tables = async |store: &Snapshot<'_>| store.query(store.dialect().tables(), &[]).await;
         let tables: Vec<String> = self.look(tables).await?;
+        self.look(rights::examine_retirement).await?;
         let tables: Vec<_> = tables.iter().map(|table| quoted(table)).collect();
         let lock = format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "));
         let connection = self.pool.connection().await?;

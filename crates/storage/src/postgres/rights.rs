@@ -39,6 +39,17 @@ pub(crate) async fn examine(
     }
 }
 
+/// Fails if the user may not do what the end of a move does, when all has been copied.
+pub(crate) async fn examine_retirement(store: &Snapshot<'_>) -> Result<(), StoreError> {
+    let of_others = "SELECT count(*) FROM pg_class
+                         WHERE oid IN (to_regclass('commits'), to_regclass('migrations'))
+                         AND NOT pg_has_role(relowner, 'USAGE')";
+    match store.query_one::<i64>(of_others, &[]).await? {
+        0 => Ok(()),
+        _ => Err(StoreError::MissingRight("retire the store when all is copied".to_owned())),
+    }
+}
+
 /// Returns the names of the tables for which the user lacks one of these rights.
 pub(crate) async fn tables_without(
     store: &Snapshot<'_>,

@@ -219,6 +219,29 @@ fn a_store_is_not_moved_to_where_it_is() {
     .unwrap();
 }
 
+/// Before anything is copied.
+#[test]
+fn who_may_not_retire_a_store_cannot_move_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    server.psql("CREATE ROLE guest LOGIN");
+    let guests = server.url().replace("//postgres@", "//guest@");
+    let [owners, guests] =
+        [server.url(), guests].map(|url| Store::in_postgres(&url.parse().unwrap(), SCHEMA));
+    let file = folder.path().join("store.db");
+    let target = Place::File(&file).store(SCHEMA);
+    run(async {
+        fill(&owners).await;
+        server.psql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest");
+        guests.read(async |_| Ok(())).await.unwrap();
+        let refused = said(guests.move_to(&target, KNOWN, |_| panic!("it is copied")).await);
+        assert!(refused.contains("may not retire the store"), "{refused}");
+        server.psql("GRANT postgres TO guest");
+        assert_eq!(moved(&guests, &target).await.unwrap(), Some(MOVED));
+    })
+    .unwrap();
+}
+
 /// Ended wherever it waits, it leaves the source in use, and starts over.
 #[test]
 fn an_interrupted_move_starts_over() {
