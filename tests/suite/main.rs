@@ -14,6 +14,7 @@ mod disconnects;
 mod echo;
 mod fault_injection;
 mod files;
+mod fronts;
 mod htaccess;
 mod inherited;
 mod isolated;

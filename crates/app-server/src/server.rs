@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use event_loop::signals;
+use fastcgi_server::{Params, Role};
 use http::{Request, StatusCode};
 
 use self::process::ServingProcess;
@@ -168,11 +169,31 @@ impl<S: HttpService> Server<S> {
         request: Request<Option<OwnedFd>>,
         output: OwnedFd,
     ) -> Result<StatusCode, Error> {
+        shell::answer(self.application(), request, output).await
+    }
+
+    /// As [`answer`](Self::answer), for a request as a web server describes it by CGI variables (RFC 3875): over FastCGI
+    /// with a role, over CGI without one. A body is read only as far as CONTENT_LENGTH says, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the response cannot be written in full.
+    pub async fn answer_variables<'v>(
+        self,
+        variables: impl IntoIterator<Item = (&'v [u8], &'v [u8])>,
+        role: Option<Role>,
+        body: Option<OwnedFd>,
+        output: OwnedFd,
+    ) -> Result<StatusCode, Error> {
+        let variables = Params::from_pairs(variables);
+        shell::answer_variables(self.application(), variables, role, body, output).await
+    }
+
+    /// For one request.
+    fn application(self) -> Application<S> {
         let Parts { service, settings, host, .. } = self.parts;
         let recovery = Recovery::without_handlers(&settings);
-        let application =
-            Application::new(service, settings, host, recovery, Surroundings::default());
-        shell::answer(application, request, output).await
+        Application::new(service, settings, host, recovery, Surroundings::default())
     }
 
     /// As [`run`](Self::run), on a loop that is already running (`event_loop::run`): for programs with tasks of their

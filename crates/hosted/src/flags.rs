@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::app::App;
 use crate::config::CommandLine;
+use crate::front::Front;
 use crate::program::Program;
 
 // In these texts, `{name}` is the program's name, and `{NAME_}` what its variables start with.
@@ -145,6 +146,12 @@ pub(crate) struct RequestFlags {
     /// Send this file, or standard input (-).
     #[arg(long, value_name = "FILE")]
     pub(crate) body: Option<PathBuf>,
+    /// As it comes from mod_fcgid, mod_cgi, nginx, …
+    #[arg(long = "as", value_name = "SERVER", hide_possible_values = true)]
+    pub(crate) front: Option<Front>,
+    /// The folder that the site is in, such as /project.
+    #[arg(long, value_name = "PATH", requires = "front")]
+    pub(crate) base: Option<String>,
 }
 
 impl<C: Subcommand> Flags<C> {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use app_server::{CgiVariables, RequestContext};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, SET_COOKIE};
-use axum::http::{HeaderName, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use futures_util::stream;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -64,6 +65,7 @@ async fn router() -> Result<Router, &'static str> {
         .route("/events", get(events))
         .route("/next-event", get(next_event))
         .route("/abort-in-a-thread", get(abort_in_a_thread))
+        .route("/what-it-sees/{*rest}", any(what_it_sees))
         .with_state(shared)
         .layer(hosted::Mounted))
 }
@@ -71,6 +73,26 @@ async fn router() -> Result<Router, &'static str> {
 async fn home(State(shared): State<Shared>, uri: Uri) -> String {
     let visitors = shared.visitors.fetch_add(1, Ordering::Relaxed) + 1;
     format!("{} {} {visitors} {uri}\n", shared.started, std::process::id())
+}
+
+/// What the web server has said of a request, one fact a line.
+async fn what_it_sees(request: Request) -> String {
+    let context = RequestContext::of(request.extensions());
+    let mut facts = vec![
+        format!("method: {}", request.method()),
+        format!("uri: {}", request.uri()),
+        format!("base: {}", context.base()),
+        format!("scheme: {:?}", context.scheme()),
+        format!("address: {:?}", context.remote_address()),
+    ];
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let header =
+        |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", text(value.as_bytes()));
+    facts.extend(request.headers().iter().map(header));
+    let variables = context.variables().into_iter().flat_map(CgiVariables::iter);
+    facts.extend(variables.map(|(name, value)| format!("{}={}", text(name), text(value))));
+    facts.sort();
+    facts.join("\n") + "\n"
 }
 
 async fn count(State(shared): State<Shared>) -> Result<String, StatusCode> {

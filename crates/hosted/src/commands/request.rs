@@ -1,14 +1,14 @@
 //! `request METHOD PATH`: prints the response to one request, without a server.
 //!
 //! What a visitor would get goes to standard output; what would be logged, including the cause of a failure, to
-//! standard error.
+//! standard error. With `--as`, the request comes as a web server would pass it on.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use app_server::Server;
+use app_server::{BasePath, Server};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -29,6 +29,7 @@ pub(crate) fn run<A: App>(
 ) -> Result<(), Failure> {
     let configuration = context.keys.load_valid(command_line)?;
     let request = request(flags)?;
+    let base = flags.base.as_deref().map(base).transpose()?.unwrap_or_default();
     serving::name_node(&configuration.settings);
     log::to_stderr();
     log::configuration(&configuration);
@@ -38,7 +39,13 @@ pub(crate) fn run<A: App>(
     let start = Start { configuration, by: By::Owner };
     let answer = async {
         let service = make(&*context.app, start).await?;
-        Ok(Server::new(service).settings(settings).host(host).answer(request, output).await)
+        let server = Server::new(service).settings(settings).host(host);
+        let Some(front) = flags.front else { return Ok(server.answer(request, output).await) };
+        let base_variable = context.keys.program().variable("base");
+        let variables = front.variables(&request, base.as_str(), &base_variable);
+        let variables = variables.iter().map(|(name, value)| (&**name, &**value));
+        let body = request.into_body();
+        Ok(server.answer_variables(variables, front.role(), body, output).await)
     };
     let answered: Result<_, Failure> = context.app.runtime().run(answer)?;
     if io::stdout().is_terminal() {
@@ -85,6 +92,13 @@ fn uri(path: &str) -> Result<Uri, Failure> {
         return Err(wrong(": it does not start with /"));
     }
     path.parse::<PathAndQuery>().map(Uri::from).map_err(|error| wrong(&format!(": {error}")))
+}
+
+fn base(text: &str) -> Result<BasePath, Failure> {
+    BasePath::from_setting(text).ok_or_else(|| {
+        Failure::wrong(format!("Invalid folder: {text:?}."))
+            .hint("Write it as in the site's URLs, such as /project.")
+    })
 }
 
 fn add(headers: &mut HeaderMap, line: &str) -> Result<(), Failure> {

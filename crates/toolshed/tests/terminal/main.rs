@@ -155,6 +155,8 @@ Arguments:
 Options:
   -H, --header <NAME: VALUE>  Send this header; may be given several times
       --body <FILE>           Send this file, or standard input (-)
+      --as <SERVER>           As it comes from mod_fcgid, mod_cgi, nginx, …
+      --base <PATH>           The folder that the site is in, such as /project
       --config <FILE>         Read the settings from this file
   -h, --help                  Print help
 
