@@ -68,7 +68,7 @@ pub use counters::{Counters, counters};
 pub use loop_id::LoopId;
 pub use task::{Panic, Task, spawn, spawn_now, yield_now};
 #[cfg(feature = "tokio")]
-pub use tokio_host::run_in_tokio;
+pub use tokio_host::{run_in_this_tokio, run_in_tokio};
 
 use loop_state::{Entered, Loop};
 use reactor::{Occurrence, Readiness};

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sys::{interval, tokio_watch, turn};
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::time::{Instant, Sleep};
 
 use crate::Root;
@@ -46,24 +46,49 @@ pub fn run_in_tokio<F: Future>(future: F) -> io::Result<F::Output> {
         .on_thread_park(turn::begin_wait)
         .on_thread_unpark(turn::end_wait)
         .build()?;
-    runtime.block_on(async {
-        let state = Entered::new()?;
-        state.hosted.set(true);
-        let future = pin!(future);
-        let mut root = Root::new(&state, future);
-        let watch = tokio_watch::watch(state.reactor.duplicate()?)?;
-        // Reset before its first use.
-        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut tick = pin!(tokio::time::sleep(Duration::ZERO));
-        poll_fn(|context| {
-            let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), context);
-            if polled.is_pending() && interval::is_armed() {
-                poll_tick(tick.as_mut(), context);
-            }
-            polled
-        })
-        .await
+    runtime.block_on(host(future, || {}))
+}
+
+/// Same as [`run_in_tokio`], in the tokio runtime that the caller is in, which has to be a current_thread runtime.
+///
+/// Tasks of that runtime, unlike those of [`spawn`](crate::spawn), are not watched: the loop counts as waiting while they run.
+///
+/// # Errors
+///
+/// Same as [`run`](crate::run), and if there is no such runtime.
+///
+/// # Panics
+///
+/// If `future` panics, or if the runtime has neither io nor time.
+pub async fn run_in_this_tokio<F: Future>(future: F) -> io::Result<F::Output> {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::CurrentThread) => host(future, turn::begin_wait).await,
+        Ok(_) => Err(io::Error::other(
+            "the tokio runtime has several threads; use #[tokio::main(flavor = \"current_thread\")]",
+        )),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Runs the loop as a future of the current runtime. `after_turn`: what to do when the runtime's other tasks get their turn.
+async fn host<F: Future>(future: F, after_turn: fn()) -> io::Result<F::Output> {
+    let state = Entered::new()?;
+    state.hosted.set(true);
+    let future = pin!(future);
+    let mut root = Root::new(&state, future);
+    let watch = tokio_watch::watch(state.reactor.duplicate()?)?;
+    // Reset before its first use.
+    let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut tick = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|context| {
+        let polled = poll_turn(&state, &mut root, &watch, alarm.as_mut(), context);
+        if polled.is_pending() && interval::is_armed() {
+            poll_tick(tick.as_mut(), context);
+        }
+        after_turn();
+        polled
     })
+    .await
 }
 
 /// Takes one turn of the loop without waiting, and arranges to be woken for the next.

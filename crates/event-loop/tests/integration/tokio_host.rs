@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use event_loop::net::{Address, Listener, Stream};
-use event_loop::{counters, run_in_tokio, spawn, time, yield_now};
+use event_loop::{counters, run_in_this_tokio, run_in_tokio, spawn, time, yield_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::in_time;
@@ -167,4 +167,38 @@ fn pending_connections_are_accepted_without_further_arrivals() {
         drop(clients);
     }))
     .unwrap();
+}
+
+#[test]
+fn the_loop_runs_in_a_runtime_that_is_there() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(async {
+        let before = tokio::spawn(async {
+            tokio::time::sleep(milliseconds(5)).await;
+            1
+        });
+        let in_loop = run_in_this_tokio(in_time(async {
+            let one = before.await.unwrap();
+            let two = spawn(async {
+                time::sleep(milliseconds(5)).await;
+                tokio::time::sleep(milliseconds(5)).await;
+                2
+            });
+            one + two.await
+        }));
+        in_loop.await.unwrap() + tokio::spawn(async { 3 }).await.unwrap()
+    });
+    assert_eq!(done, 6);
+    // Another loop may follow.
+    assert_eq!(runtime.block_on(run_in_this_tokio(async { 4 })).unwrap(), 4);
+}
+
+#[test]
+fn a_runtime_with_threads_or_none_is_refused() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let refused = runtime.block_on(run_in_this_tokio(async {})).unwrap_err();
+    assert!(refused.to_string().contains("flavor = \"current_thread\""), "{refused}");
+    let refused =
+        event_loop::run(async { run_in_this_tokio(async {}).await }).unwrap().unwrap_err();
+    assert!(refused.to_string().contains("no reactor running"), "{refused}");
 }
