@@ -18,6 +18,11 @@ fn setup() -> Setup {
     Setup::new(App::OwnApp, "").with_upgrade()
 }
 
+/// Its `main` is `#[tokio::main]`.
+fn in_its_own_runtime() -> Setup {
+    setup().with_variable("OWN_APP_HAS_A_RUNTIME", "1")
+}
+
 fn get(running: &Running, target: &str) -> Response {
     Request::get(target).send(running.address).expect("a response")
 }
@@ -60,7 +65,16 @@ fn behind_mod_fcgid_its_owner_finds_everything_in_its_log() {
 
 #[test]
 fn behind_mod_fcgid_a_touch_and_a_new_version_lose_no_request() {
-    let running = apache_fcgid::start(&setup()).expect("Apache starts");
+    touched_and_replaced_it_loses_no_request(&setup());
+}
+
+#[test]
+fn in_a_runtime_of_its_own_a_touch_and_a_new_version_lose_no_request() {
+    touched_and_replaced_it_loses_no_request(&in_its_own_runtime());
+}
+
+fn touched_and_replaced_it_loses_no_request(setup: &Setup) {
+    let running = apache_fcgid::start(setup).expect("Apache starts");
     let first = started(&running);
     let stop = Arc::new(AtomicBool::new(false));
     let served = Arc::new(AtomicU64::new(0));
@@ -138,31 +152,42 @@ fn a_version_that_cannot_serve_is_not_taken() {
 
 #[test]
 fn behind_nginx_as_cgi_and_over_http_it_is_the_same() {
-    for running in [
-        nginx::start(&setup(), true).expect("nginx starts"),
-        serve::start(&setup()).expect("it starts"),
-        apache_fcgid::start_cgi(&setup()).expect("Apache starts"),
-    ] {
-        answers_like_any_other(&running);
-        assert_eq!(get(&running, "/log").status, 200);
+    for setup in [setup(), in_its_own_runtime()] {
+        for running in [
+            nginx::start(&setup, true).expect("nginx starts"),
+            serve::start(&setup).expect("it starts"),
+            apache_fcgid::start_cgi(&setup).expect("Apache starts"),
+        ] {
+            answers_like_any_other(&running);
+            assert_eq!(get(&running, "/log").status, 200);
+            running.stop().expect("it ends");
+        }
     }
 }
 
 #[test]
 fn where_threads_are_refused_only_what_needs_one_fails() {
-    let refused = Setup { no_threads: true, ..setup() };
-    let running = nginx::start(&refused, true).expect("nginx starts");
-    answers_like_any_other(&running);
-    assert_eq!(get(&running, "/thread").status, 500);
-    assert_eq!(get(&running, "/").status, 200, "it goes on");
-    let log = running.program_logs();
-    assert!(log.contains("OS can't spawn worker thread"), "{log}");
-    assert!(log.contains("The host refuses threads, as many do"), "{log}");
+    for setup in [setup(), in_its_own_runtime()] {
+        let refused = Setup { no_threads: true, ..setup };
+        let running = nginx::start(&refused, true).expect("nginx starts");
+        answers_like_any_other(&running);
+        assert_eq!(get(&running, "/thread").status, 500);
+        assert_eq!(get(&running, "/").status, 200, "it goes on");
+        let log = running.program_logs();
+        assert!(log.contains("OS can't spawn worker thread"), "{log}");
+        assert!(log.contains("The host refuses threads, as many do"), "{log}");
+    }
 }
 
 #[test]
 fn an_abort_in_a_thread_is_no_end_of_the_site() {
-    let running = serve::start(&setup()).expect("it starts");
+    for setup in [setup(), in_its_own_runtime()] {
+        is_contained(&setup);
+    }
+}
+
+fn is_contained(setup: &Setup) {
+    let running = serve::start(setup).expect("it starts");
     let process = |text: &str| text.split(' ').nth(1).map(str::to_owned);
     let before = process(&get(&running, "/").text());
     let waiting = Request::get("/sleep/30000").begin(running.address).expect("it listens");
@@ -175,6 +200,17 @@ fn an_abort_in_a_thread_is_no_end_of_the_site() {
     assert_eq!(process(&get(&running, "/").text()), before, "it has restarted in place");
     let log = running.program_logs();
     assert!(log.contains("SIGABRT (abort) in a thread of the application's;"), "{log}");
+}
+
+#[test]
+fn an_endless_loop_is_interrupted_and_waiting_is_not() {
+    for setup in [setup(), in_its_own_runtime()] {
+        let setup = setup.with_variable("OWN_APP_WATCHDOG", "1 s");
+        let running = serve::start(&setup).expect("it starts");
+        assert_eq!(get(&running, "/sleep/4000").text(), "slept 4000 ms\n");
+        assert_eq!(get(&running, "/loop").status, 504, "{}", running.program_logs());
+        assert_eq!(get(&running, "/sleep/1").text(), "slept 1 ms\n");
+    }
 }
 
 #[test]

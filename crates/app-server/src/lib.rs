@@ -74,9 +74,9 @@ pub use recovery::{
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
 pub use request::service::HttpService;
-#[cfg(feature = "tokio")]
-pub use server::run_in_tokio;
 pub use server::{Server, run};
+#[cfg(feature = "tokio")]
+pub use server::{run_in_this_tokio, run_in_tokio};
 pub use settings::Settings;
 pub use shutdown::is_draining;
 pub use supervisor::{Workers, supervise};

@@ -67,6 +67,22 @@ pub fn run_in_tokio<F: Future>(
     event_loop::run_in_tokio(future).map_err(Error::Loop)
 }
 
+/// As [`run_in_tokio`], in the tokio runtime that the caller is in. It has to be a `current_thread` runtime; its own tasks
+/// (`tokio::spawn`) are not interrupted if they never come to an end, unlike requests.
+///
+/// # Errors
+///
+/// When there is no such runtime, or too few file descriptors are allowed.
+#[cfg(feature = "tokio")]
+pub async fn run_in_this_tokio<F: Future>(
+    settings: &Settings,
+    transport: &Transport,
+    future: F,
+) -> Result<F::Output, Error> {
+    let _guard = prepare(settings, transport)?;
+    event_loop::run_in_this_tokio(future).await.map_err(Error::Loop)
+}
+
 fn prepare(settings: &Settings, transport: &Transport) -> Result<CrashGuard, Error> {
     if *transport != Transport::Cgi {
         check_descriptors()?;

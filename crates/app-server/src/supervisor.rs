@@ -71,8 +71,8 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// When the socket or the loop cannot be created, or not even the first worker starts.
-pub fn supervise(
+/// When the socket cannot be created, or not even the first worker starts.
+pub async fn supervise(
     protocol: Protocol,
     address: Address,
     workers: Workers,
@@ -81,33 +81,30 @@ pub fn supervise(
 ) -> Result<(), Error> {
     check_descriptors()?;
     let listen = Listen { protocol, at: ListenAt::Address(address) };
-    event_loop::run(async {
-        let mut wanted = shutdown_signals();
-        wanted.push(Signal::Hangup);
-        let mut signals = signals::listen(&wanted).map_err(Error::Loop)?;
-        let listening = listen::open(&listen, None)?;
-        let mut supervisor = Supervisor {
-            plan: workers,
-            listening,
-            workers: Vec::new(),
-            leaving: Vec::new(),
-            back_off: BackOff::default(),
-            load: Load::default(),
-            start_at: Vec::new(),
-        };
-        supervisor.begin().map_err(Error::Worker)?;
-        let shown = supervisor.listening.on.to_string();
-        tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
-        host.on_listening(&shown);
-        let signal = supervisor.supervise(&mut signals).await;
-        if signal == Signal::Terminate && !settings.drain_wait.is_zero() {
-            supervisor.withdraw(settings.drain_wait, &mut signals).await;
-        }
-        tracing::info!(%signal, "Signal received; draining workers.");
-        supervisor.end(settings.drain_timeout).await;
-        Ok(())
-    })
-    .map_err(Error::Loop)?
+    let mut wanted = shutdown_signals();
+    wanted.push(Signal::Hangup);
+    let mut signals = signals::listen(&wanted).map_err(Error::Loop)?;
+    let listening = listen::open(&listen, None)?;
+    let mut supervisor = Supervisor {
+        plan: workers,
+        listening,
+        workers: Vec::new(),
+        leaving: Vec::new(),
+        back_off: BackOff::default(),
+        load: Load::default(),
+        start_at: Vec::new(),
+    };
+    supervisor.begin().map_err(Error::Worker)?;
+    let shown = supervisor.listening.on.to_string();
+    tracing::info!(workers = supervisor.workers.len(), "Supervising {shown}.");
+    host.on_listening(&shown);
+    let signal = supervisor.supervise(&mut signals).await;
+    if signal == Signal::Terminate && !settings.drain_wait.is_zero() {
+        supervisor.withdraw(settings.drain_wait, &mut signals).await;
+    }
+    tracing::info!(%signal, "Signal received; draining workers.");
+    supervisor.end(settings.drain_timeout).await;
+    Ok(())
 }
 
 struct Supervisor {

@@ -9,6 +9,8 @@ use app_server::HttpService;
 
 use crate::app::{App, NoCommands, Start};
 use crate::commands::run;
+#[cfg(feature = "tokio")]
+use crate::commands::run_in_this_tokio;
 use crate::config::{CommandLine, Keys};
 use crate::late_service::not_made;
 use crate::program::Program;
@@ -22,6 +24,27 @@ use crate::runtime::Runtime;
 /// server, where visitors get a 503 meanwhile. The program is called what its file is called; see [`Application`] for more.
 pub fn main<M: 'static>(build: impl Build<M>) -> ExitCode {
     Application::new(build).main()
+}
+
+/// Serves an application in the tokio runtime that it has, instead of `axum::serve(listener, router)`. That has to be a
+/// `current_thread` runtime; otherwise the program ends with a message that says so.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// # use axum::{Router, routing::get};
+/// #[tokio::main(flavor = "current_thread")]
+/// async fn main() -> ExitCode {
+///     let router = Router::new().route("/", get(|| async { "Hello" }));
+///     hosted::serve(router).await
+/// }
+/// ```
+///
+/// All that comes with [`main`](fn@main) comes with it, but for what happens before: a panic in it, or a database that is not
+/// there, ends the process, and visitors see what the web server makes of that. Tasks of the runtime (`tokio::spawn`) are not
+/// interrupted if they never come to an end.
+#[cfg(feature = "tokio")]
+pub async fn serve<S: HttpService + Clone>(service: S) -> ExitCode {
+    Application::new(move || service.clone()).serve().await
 }
 
 /// An application that is only a service. Log, settings, upgrades, check and command line are those of every program.
@@ -71,6 +94,12 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
     /// Serves the web server that started the program, or does what its arguments say. Returns the exit code.
     pub fn main(self) -> ExitCode {
         run(self)
+    }
+
+    /// Same as [`main`](Self::main), in the tokio `current_thread` runtime that the caller is in: see [`serve`](fn@serve).
+    #[cfg(feature = "tokio")]
+    pub async fn serve(self) -> ExitCode {
+        run_in_this_tokio(self).await
     }
 }
 

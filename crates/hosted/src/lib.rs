@@ -19,7 +19,7 @@
 //! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
 //!
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
-//! file for each in `commands/`; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
+//! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
 //! last version that passed its check; `late_service.rs` and `wrong_settings.rs` what visitors get instead of a service;
 //! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
 //! end; `launcher.rs` what the web server runs.
@@ -35,6 +35,7 @@ pub mod findings;
 mod flags;
 mod front;
 pub mod installation;
+mod job;
 mod late_service;
 mod launcher;
 pub mod log;
@@ -48,6 +49,8 @@ mod upgrade;
 mod wrong_settings;
 
 pub use app::{App, By, Introduction, NoCommands, Start};
+#[cfg(feature = "tokio")]
+pub use application::serve;
 pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
 pub use commands::run;
 pub use mounted::{Mounted, MountedFuture, MountedService};

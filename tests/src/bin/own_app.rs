@@ -65,6 +65,7 @@ async fn router() -> Result<Router, &'static str> {
         .route("/events", get(events))
         .route("/next-event", get(next_event))
         .route("/abort-in-a-thread", get(abort_in_a_thread))
+        .route("/loop", get(loops))
         .route("/what-it-sees/{*rest}", any(what_it_sees))
         .with_state(shared)
         .layer(hosted::Mounted))
@@ -163,6 +164,25 @@ async fn abort_in_a_thread() -> &'static str {
     "unreachable"
 }
 
+/// As an author does by mistake.
+async fn loops() -> &'static str {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// As an application does that has a runtime already.
+#[tokio::main(flavor = "current_thread")]
+async fn serve_in_its_own_runtime() -> ExitCode {
+    match router().await {
+        Ok(router) => hosted::serve(router).await,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn main() -> ExitCode {
+    if std::env::var_os("OWN_APP_HAS_A_RUNTIME").is_some() {
+        return serve_in_its_own_runtime();
+    }
     hosted::main(router)
 }

@@ -7,11 +7,12 @@ use app_server::Transport;
 use super::{Context, serving};
 use crate::app::{App, By, Surroundings};
 use crate::config::CommandLine;
+use crate::job::Job;
 use crate::log;
 use crate::report::Failure;
 
 /// Answers the one request.
-pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
+pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
     let configuration = context.keys.load(&CommandLine::default());
     serving::name_node(&configuration.settings);
     log::begin_when_needed(&configuration);
@@ -20,5 +21,6 @@ pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
     // The web server's own socket.
     let by = By::WebServer { is_tcp: false };
     let served = serving::Serving { configuration, by, host, upgrade: None };
-    served.run(&context.app, Transport::Cgi).inspect_err(|failure| failure.log())
+    let answered = |outcome: Result<_, Failure>| outcome.inspect_err(Failure::log);
+    served.job(&context.app, Transport::Cgi).then(answered)
 }

@@ -5,12 +5,16 @@ use app_server::{Address, Protocol, Transport};
 use super::{Context, serving};
 use crate::app::{App, By, Surroundings};
 use crate::config::CommandLine;
+use crate::job::Job;
 use crate::report::Failure;
 use crate::{log, upgrade};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
 /// address: a page and the log report them.
-pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> Result<(), Failure> {
+pub(crate) fn job<A: App>(
+    context: &Context<A>,
+    command_line: &CommandLine,
+) -> Result<Job, Failure> {
     let keys = &context.keys;
     let upgrade = upgrade::begin(keys, command_line, false);
     let configuration = upgrade::or_last_good(keys, keys.load(command_line));
@@ -35,11 +39,13 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
     }
     if let Some(workers) = serving::workers(&configuration.settings) {
         let settings = serving::server_settings(&configuration);
-        let supervised =
-            app_server::supervise(Protocol::FastCgi, listen, workers, &settings, &host);
-        return terminal.report(supervised.map_err(Failure::from));
+        let work = async move {
+            Ok(app_server::supervise(Protocol::FastCgi, listen, workers, &settings, &host).await?)
+        };
+        return Ok(Job::new(work).then(move |outcome| terminal.report(outcome)));
     }
     let by = By::WebServer { is_tcp: matches!(listen, Address::Tcp(_)) };
     let served = serving::Serving { configuration, by, host, upgrade };
-    terminal.report(served.run(&context.app, Transport::FastCgi(listen)))
+    let job = served.job(&context.app, Transport::FastCgi(listen));
+    Ok(job.then(move |outcome| terminal.report(outcome)))
 }

@@ -7,26 +7,28 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use app_server::{BasePath, Server};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::{Context, serving};
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::CommandLine;
 use crate::flags::RequestFlags;
+use crate::job::Job;
 use crate::late_service::make;
 use crate::log;
 use crate::report::Failure;
 
 /// Sends the request and prints the response.
-pub(crate) fn run<A: App>(
+pub(crate) fn job<A: App>(
     context: &Context<A>,
     command_line: &CommandLine,
     flags: &RequestFlags,
-) -> Result<(), Failure> {
+) -> Result<Job, Failure> {
     let configuration = context.keys.load_valid(command_line)?;
     let request = request(flags)?;
     let base = flags.base.as_deref().map(base).transpose()?.unwrap_or_default();
@@ -35,24 +37,33 @@ pub(crate) fn run<A: App>(
     log::configuration(&configuration);
     let output = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::refused)?;
     let settings = serving::server_settings(&configuration);
-    let host = Surroundings::of(&*context.app, &configuration.settings);
+    let (app, front) = (Rc::clone(&context.app), flags.front);
+    let host = Surroundings::of(&*app, &configuration.settings);
     let start = Start { configuration, by: By::Owner };
-    let answer = async {
-        let service = make(&*context.app, start).await?;
+    Ok(Job::new(async move {
+        let base_variable = settings.base_variable.clone();
+        let service = make(&*app, start).await?;
         let server = Server::new(service).settings(settings).host(host);
-        let Some(front) = flags.front else { return Ok(server.answer(request, output).await) };
-        let base_variable = context.keys.program().variable("base");
-        let variables = front.variables(&request, base.as_str(), &base_variable);
-        let variables = variables.iter().map(|(name, value)| (&**name, &**value));
-        let body = request.into_body();
-        Ok(server.answer_variables(variables, front.role(), body, output).await)
-    };
-    let answered: Result<_, Failure> = context.app.runtime().run(answer)?;
-    if io::stdout().is_terminal() {
-        // The shell's prompt starts on a new line.
-        let _ = writeln!(io::stdout());
-    }
-    match answered? {
+        let answered = match front {
+            None => server.answer(request, output).await,
+            Some(front) => {
+                let variables = front.variables(&request, base.as_str(), &base_variable);
+                let variables = variables.iter().map(|(name, value)| (&**name, &**value));
+                let body = request.into_body();
+                server.answer_variables(variables, front.role(), body, output).await
+            }
+        };
+        if io::stdout().is_terminal() {
+            // The shell's prompt starts on a new line.
+            let _ = writeln!(io::stdout());
+        }
+        exit_of(answered)
+    }))
+}
+
+/// What the command's exit code says.
+fn exit_of(answered: Result<StatusCode, app_server::Error>) -> Result<(), Failure> {
+    match answered {
         Ok(status) if status.is_client_error() => Err(Failure::silent(4)),
         Ok(status) if status.is_server_error() => Err(Failure::silent(5)),
         Ok(_) => Ok(()),

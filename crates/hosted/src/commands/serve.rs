@@ -7,6 +7,7 @@ use app_server::{Address, Protocol, Transport};
 use super::{Context, serving};
 use crate::app::{App, By, Introduction, Surroundings};
 use crate::config::CommandLine;
+use crate::job::Job;
 use crate::report::Failure;
 use crate::{log, upgrade};
 
@@ -15,14 +16,17 @@ pub(crate) const ADDRESS: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
 /// Serves until SIGTERM or Ctrl-C.
-pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> Result<(), Failure> {
+pub(crate) fn job<A: App>(
+    context: &Context<A>,
+    command_line: &CommandLine,
+) -> Result<Job, Failure> {
     let upgrade = upgrade::begin(&context.keys, command_line, false);
     let mut configuration = context.keys.load_valid(command_line)?;
     serving::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration);
     log::configuration(&configuration);
     if let Err(error) = app_server::check_descriptors() {
-        return terminal.report(Err(error.into()));
+        return terminal.report(Err(error.into())).map(|()| Job::new(async { Ok(()) }));
     }
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
@@ -41,9 +45,12 @@ pub(crate) fn run<A: App>(context: &Context<A>, command_line: &CommandLine) -> R
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         workers.variables.extend(variables);
         let settings = serving::server_settings(&configuration);
-        let supervised = app_server::supervise(Protocol::Http, listen, workers, &settings, &host);
-        return terminal.report(supervised.map_err(Failure::from));
+        let work = async move {
+            Ok(app_server::supervise(Protocol::Http, listen, workers, &settings, &host).await?)
+        };
+        return Ok(Job::new(work).then(move |outcome| terminal.report(outcome)));
     }
     let served = serving::Serving { configuration, by: By::Http, host, upgrade };
-    terminal.report(served.run(&context.app, Transport::Http(listen)))
+    let job = served.job(&context.app, Transport::Http(listen));
+    Ok(job.then(move |outcome| terminal.report(outcome)))
 }

@@ -6,6 +6,7 @@ use app_server::{HttpService, Server, Transport, Upgrade, Workers};
 
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::{Configuration, Settings};
+use crate::job::Job;
 use crate::late_service::{LateService, make, make_in_time};
 use crate::report::Failure;
 use crate::wrong_settings::WrongSettings;
@@ -18,38 +19,30 @@ pub(crate) struct Serving<O> {
     pub(crate) upgrade: Option<Upgrade>,
 }
 
-impl<O: Clone> Serving<O> {
-    /// Makes the service, and serves until the process is told to end.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot serve. A service that cannot be made is an error only for somebody at a terminal; a web server would
-    /// start the process again and again.
-    pub(crate) fn run<A: App<Own = O>>(
-        self,
-        app: &Rc<A>,
-        transport: Transport,
-    ) -> Result<(), Failure> {
+impl<O: Clone + 'static> Serving<O> {
+    /// Makes the service, and serves until the process is told to end. A service that cannot be made is an error only for
+    /// somebody at a terminal; a web server would start the process again and again.
+    pub(crate) fn job<A: App<Own = O>>(self, app: &Rc<A>, transport: Transport) -> Job {
         let Serving { configuration, by, host, upgrade } = self;
         let settings = server_settings(&configuration);
         let is_wrong = !configuration.problems.is_empty() && !app.answers_wrong_settings();
-        let ready = Ready { settings: &settings, transport: &transport, host, upgrade };
-        let serve = async {
+        let app = Rc::clone(app);
+        Job::serve(settings.clone(), transport.clone(), async move {
+            let ready = Ready { settings: &settings, transport: &transport, host, upgrade };
             if is_wrong {
                 return ready.serve(WrongSettings::of(&configuration)).await;
             }
             let start = Start { configuration, by };
             if !matches!(transport, Transport::Spawned | Transport::Cgi) {
-                return ready.serve(make(&**app, start).await?).await;
+                return ready.serve(make(&*app, start).await?).await;
             }
-            match make_in_time(&**app, start.clone()).await {
+            match make_in_time(&*app, start.clone()).await {
                 Ok(service) => ready.serve(service).await,
                 Err(failure) => {
-                    ready.serve(LateService::new(Rc::clone(app), start, &failure)).await
+                    ready.serve(LateService::new(Rc::clone(&app), start, &failure)).await
                 }
             }
-        };
-        app.runtime().serve(&settings, &transport, serve)?
+        })
     }
 }
 

@@ -7,12 +7,13 @@ use app_server::Transport;
 use super::{Context, serving};
 use crate::app::{App, By, Surroundings};
 use crate::config::CommandLine;
+use crate::job::Job;
 use crate::report::Failure;
 use crate::{log, upgrade};
 
 /// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it
 /// again, and visitors would see "500".
-pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
+pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
     let (command_line, keys) = (CommandLine::default(), &context.keys);
     let upgrade = upgrade::begin(keys, &command_line, true);
     let mut configuration = upgrade::or_last_good(keys, keys.load(&command_line));
@@ -25,9 +26,11 @@ pub(crate) fn run<A: App>(context: &Context<A>) -> Result<(), Failure> {
     let host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     let by = By::WebServer { is_tcp: !is_unix_socket() };
     let served = serving::Serving { configuration, by, host, upgrade };
-    served.run(&context.app, Transport::Spawned).map_err(|failure| {
-        failure.log();
-        Failure::silent(1)
+    served.job(&context.app, Transport::Spawned).then(|outcome| {
+        outcome.map_err(|failure| {
+            failure.log();
+            Failure::silent(1)
+        })
     })
 }
 

@@ -6,27 +6,30 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use app_server::Server;
 
 use super::{Context, serving};
 use crate::app::{App, By, Start, Surroundings};
 use crate::config::CommandLine;
+use crate::job::Job;
 use crate::late_service::make;
 use crate::report::{self, Failure};
 use crate::upgrade;
 
-/// Checks; `keep`: keeps a copy of this version, for the launcher.
+/// Checks; `keep`: keeps a copy of this version, for the launcher. It fails if this version, with this configuration, could
+/// not serve.
 ///
 /// # Errors
 ///
-/// If this version, with this configuration, could not serve.
-pub(crate) fn run<A: App>(
-    context: &Context<A>,
+/// If a setting is wrong.
+pub(crate) fn job<A: App>(
+    context: &Rc<Context<A>>,
     command_line: &CommandLine,
     keep: bool,
-) -> Result<(), Failure> {
-    let keys = &context.keys;
+) -> Result<Job, Failure> {
+    let context = Rc::clone(context);
     let configuration = context.keys.load_valid(command_line)?;
     let settings = serving::server_settings(&configuration);
     let mut request = http::Request::new(None);
@@ -35,21 +38,22 @@ pub(crate) fn run<A: App>(
     let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
     let host = Surroundings::of(&*context.app, &configuration.settings);
     let start = Start { configuration: configuration.clone(), by: By::Check };
-    let answer = async {
+    Ok(Job::new(async move {
         let service = make(&*context.app, start).await?;
         let server = Server::new(service).settings(settings).host(host);
-        server.answer(request, OwnedFd::from(null)).await.map_err(Failure::from)
-    };
-    let status = context.app.runtime().run(answer)??;
-    if status.is_server_error() {
-        return Err(Failure::refused(format!("The front page was answered with {status}.")));
-    }
-    // The version serves without a copy, too; but a later broken version then has nothing to fall back to.
-    let program = || upgrade::save_program(keys.program());
-    let copies =
-        [upgrade::save_configuration(keys, &configuration), if keep { program() } else { Ok(()) }];
-    for error in copies.into_iter().filter_map(Result::err) {
-        report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;
-    }
-    report::print(&format!("{}\n", upgrade::MARKER))
+        let status = server.answer(request, OwnedFd::from(null)).await?;
+        if status.is_server_error() {
+            return Err(Failure::refused(format!("The front page was answered with {status}.")));
+        }
+        // The version serves without a copy, too; but a later broken version then has nothing to fall back to.
+        let keys = &context.keys;
+        let copies = [
+            upgrade::save_configuration(keys, &configuration),
+            if keep { upgrade::save_program(keys.program()) } else { Ok(()) },
+        ];
+        for error in copies.into_iter().filter_map(Result::err) {
+            report::print(&format!("It could not be kept as the last good version: {error}.\n"))?;
+        }
+        report::print(&format!("{}\n", upgrade::MARKER))
+    }))
 }
