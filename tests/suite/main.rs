@@ -19,6 +19,7 @@ mod htaccess;
 mod inherited;
 mod isolated;
 mod launcher;
+mod like;
 mod log;
 mod login;
 mod machines;

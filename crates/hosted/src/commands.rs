@@ -7,6 +7,8 @@ mod fastcgi;
 mod install;
 mod launched;
 mod launcher;
+#[cfg(feature = "development")]
+mod like;
 mod request;
 mod serve;
 mod serving;
@@ -21,6 +23,8 @@ use app_server::Transport;
 
 use crate::app::App;
 use crate::config::Keys;
+#[cfg(feature = "development")]
+use crate::flags::Serve;
 use crate::flags::{Command, Flags};
 use crate::job::Job;
 use crate::report::Failure;
@@ -84,6 +88,10 @@ impl<A: App> Context<A> {
     fn command(self: &Rc<Self>, flags: Flags<A::Commands>) -> Result<Option<Job>, Failure> {
         let (program, command_line) = (self.keys.program(), flags.command_line());
         match flags.command {
+            #[cfg(feature = "development")]
+            Some(Command::Serve(Serve { like, .. })) if like.host.is_some() => {
+                return like::job(self, &command_line, &like).map(Some);
+            }
             Some(Command::Serve(_)) => return serve::job(self, &command_line).map(Some),
             Some(Command::Fastcgi(_)) => return fastcgi::job(self, &command_line).map(Some),
             Some(Command::Request(request)) => {

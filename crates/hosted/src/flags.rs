@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+#[cfg(feature = "development")]
+use host_emulator::Host;
 
 use crate::app::App;
 use crate::config::CommandLine;
@@ -52,6 +54,22 @@ pub(crate) struct Serve {
     /// Processes: N, MIN-MAX by load, or auto [default: 1]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<String>,
+    #[cfg(feature = "development")]
+    #[command(flatten)]
+    pub(crate) like: Like,
+}
+
+/// Serve as a host would.
+#[cfg(feature = "development")]
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Like {
+    /// With the rules of a host: mod_fcgid or cgi.
+    // The host starts the program without arguments.
+    #[arg(long = "like", value_name = "HOST", conflicts_with_all = ["workers", "config"])]
+    pub(crate) host: Option<Host>,
+    /// Another value of a rule: FcgidIOTimeout=300
+    #[arg(long = "rule", value_name = "NAME=N", requires = "host")]
+    pub(crate) rules: Vec<String>,
 }
 
 /// Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi.
@@ -167,7 +185,7 @@ impl<C: Subcommand> Flags<C> {
     /// The part that concerns settings.
     pub(crate) fn command_line(&self) -> CommandLine {
         let (listen, log, workers) = match &self.command {
-            Some(Command::Serve(Serve { listen, log, workers })) => (listen, log, workers),
+            Some(Command::Serve(Serve { listen, log, workers, .. })) => (listen, log, workers),
             Some(Command::Fastcgi(Fastcgi { listen, log, workers })) => (listen, log, workers),
             Some(
                 Command::Request(_)

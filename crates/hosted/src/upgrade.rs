@@ -53,6 +53,16 @@ impl ProgramFile {
     }
 }
 
+/// Returns the path of the program, even if it was replaced meanwhile.
+///
+/// # Errors
+///
+/// If it cannot be found, for example without /proc.
+#[cfg(feature = "development")]
+pub(crate) fn program_file() -> io::Result<PathBuf> {
+    ProgramFile::find().map(|program| program.path)
+}
+
 /// Returns whether the last good version is running instead of the program.
 pub(crate) fn is_good_copy() -> bool {
     ProgramFile::find().is_ok_and(|program| program.is_good_copy)
