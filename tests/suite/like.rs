@@ -193,3 +193,24 @@ fn what_a_host_would_not_have_is_said() {
     assert_eq!(get(&running, "/").status, 200);
     until_said(&running, "Variable OWN_APP_WATCHDOG is set here, but a host starts the program");
 }
+
+#[test]
+fn on_cloudlinux_no_thread_can_be_started_and_the_terminal_says_why() {
+    let running = like("cloudlinux", &["--rule", "EP=2"]);
+    assert_eq!(get(&running, "/thread").status, 500);
+    until_said(&running, "CloudLinux would refuse the thread: NPROC counts threads like processes");
+    assert_eq!(get(&running, "/count").status, 200, "it goes on");
+    // Of three at the same time, one is too many.
+    let busy: Vec<_> = (0..2)
+        .map(|_| Request::get("/sleep/3000").begin(running.address).expect("it listens"))
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(get(&running, "/count").status, 508);
+    for busy in busy {
+        assert_eq!(busy.finish().expect("a response").status, 200);
+    }
+    assert_eq!(get(&running, "/count").status, 200);
+    assert!(running.output().contains("(EP), and CloudLinux refuses more"), "{}", running.output());
+    // It is not the program: elsewhere it has its thread.
+    assert_eq!(get(&like("mod_fcgid", &[]), "/thread").status, 200);
+}

@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use crate::fastcgi::FastCgiRequest;
 use crate::installation::{Describe, Emulated, Installation, Variables};
+use crate::limits::ProcessLimits;
 use crate::log_follower;
 use crate::processes::{Lease, Processes};
 use crate::refusal::Refusal;
@@ -42,14 +43,21 @@ impl Emulator {
     ///
     /// If the folder cannot be written.
     pub fn begin(emulated: Emulated, rules: Rules) -> io::Result<Emulator> {
-        let installation = Rc::new(Installation::new(&emulated)?);
+        let memory = rules.get(Directive::PMEM);
+        let limits = memory.map(|mebibytes| ProcessLimits::new(mebibytes << 20)).transpose()?;
+        let refuses_threads = limits.is_some();
+        let installation = Rc::new(Installation::new(&emulated, limits)?);
         let processes = match rules.host() {
-            Host::ModFcgid => Some(Processes::new(installation.clone(), rules.clone())),
+            Host::ModFcgid | Host::CloudLinux => {
+                Some(Processes::new(installation.clone(), rules.clone()))
+            }
             Host::Cgi => None,
         };
-        let following = emulated.log.map(|log| event_loop::spawn(log_follower::follow(log)));
+        let following =
+            emulated.log.map(|log| event_loop::spawn(log_follower::follow(log, refuses_threads)));
         let describe = emulated.variables;
-        let shared = Rc::new(Shared { installation, rules, processes, describe });
+        let in_flight = Rc::default();
+        let shared = Rc::new(Shared { installation, rules, processes, describe, in_flight });
         Ok(Emulator { host: EmulatedHost { shared }, _following: following })
     }
 
@@ -100,6 +108,8 @@ struct Shared {
     processes: Option<Processes>,
     /// The variables of a request.
     describe: Describe,
+    /// As many references as requests are in flight, and one.
+    in_flight: Rc<()>,
 }
 
 impl Service<Request<Body>> for EmulatedHost {
@@ -132,6 +142,11 @@ impl Shared {
         target: &str,
     ) -> Result<Response<EmulatedBody>, Refusal> {
         check_path(request.uri().path())?;
+        let in_flight = self.in_flight.clone();
+        let limit = self.rules.get(Directive::EP).unwrap_or(u64::MAX);
+        if Rc::strong_count(&in_flight) as u64 > limit.saturating_add(1) {
+            return Err(Refusal::TooManyRequests { limit });
+        }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         let mut variables = self.variables(&request);
@@ -153,7 +168,7 @@ impl Shared {
                 Output::Script(script.map_err(why)?)
             }
         };
-        Source::new(output, &self.rules, target.to_owned()).respond().await
+        Source::new(output, &self.rules, target.to_owned(), in_flight).respond().await
     }
 
     /// Returns the variables of a request, with the paths of this installation.

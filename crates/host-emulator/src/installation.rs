@@ -14,6 +14,8 @@ use http::Request;
 use process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+use crate::limits::ProcessLimits;
+
 /// CGI variables: names and values.
 pub type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -48,11 +50,12 @@ pub(crate) struct Installation {
     folder: TempDir,
     launcher: PathBuf,
     sockets: Cell<u64>,
+    limits: Option<ProcessLimits>,
 }
 
 impl Installation {
     /// Installs the program: the launcher finds it in the folder next to the site's.
-    pub(crate) fn new(emulated: &Emulated) -> io::Result<Self> {
+    pub(crate) fn new(emulated: &Emulated, limits: Option<ProcessLimits>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix(&format!("{}-", emulated.name)).tempdir()?;
         let home = folder.path().join(format!("{}-home", emulated.name));
         let site = folder.path().join("site");
@@ -64,7 +67,7 @@ impl Installation {
         let launcher = site.join("dispatch.fcgi");
         let mut file = File::options().write(true).create_new(true).mode(0o755).open(&launcher)?;
         file.write_all(emulated.launcher.as_bytes())?;
-        Ok(Installation { folder, launcher, sockets: Cell::new(0) })
+        Ok(Installation { folder, launcher, sockets: Cell::new(0), limits })
     }
 
     /// The document root.
@@ -97,6 +100,9 @@ impl Installation {
         let mut command = Command::new(&self.launcher);
         command.env_clear().env(PATH.0, PATH.1).current_dir(self.site());
         command.stderr(terminal()?).lead_group();
+        if let Some(limits) = &self.limits {
+            limits.impose(&mut command);
+        }
         Ok(command)
     }
 }

@@ -9,6 +9,7 @@
 //! | `rules.rs` | which hosts there are, their rules and the directives that set them |
 //! | `refusal.rs` | what is refused: the status, the page, the line for the developer |
 //! | `installation.rs` | the site's folder, and how a process is started in it |
+//! | `limits.rs` | what CloudLinux forbids a process |
 //! | `fastcgi.rs`, `script.rs` | one request to a process: over FastCGI, as a CGI script |
 //! | `processes.rs` | the FastCGI processes: which serves, when one is started, when it ends |
 //! | `response.rs` | from a program's output to the response, held back as the host does |
@@ -23,6 +24,7 @@
 mod emulated_host;
 mod fastcgi;
 mod installation;
+mod limits;
 mod log_follower;
 mod processes;
 mod refusal;

@@ -12,13 +12,33 @@ use event_loop::time;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Follows the log from what is written next on, for as long as the future is polled.
-pub(crate) async fn follow(path: PathBuf) {
+/// `refuses_threads`: says which rule it is if the program could not start one.
+pub(crate) async fn follow(path: PathBuf, refuses_threads: bool) {
     let mut follower = LogFollower::at_end(path);
     loop {
         time::sleep(INTERVAL).await;
+        let mut new = Vec::new();
         // What cannot be shown now may be shown later.
-        let _ = follower.read(&mut io::stderr());
+        let _ = follower.read(&mut new);
+        let _ = io::stderr().write_all(&new);
+        if refuses_threads && is_about_a_refused_thread(&String::from_utf8_lossy(&new)) {
+            tracing::warn!(
+                "CloudLinux would refuse the thread: NPROC counts threads like processes, so all of them are refused here \
+                 (EAGAIN). Do the work without one, such as in a child process (docs/your-own-app.md)."
+            );
+        }
     }
+}
+
+/// Whether a log says what std, tokio, rayon and the C library say when no thread can be started.
+fn is_about_a_refused_thread(text: &str) -> bool {
+    const SIGNS: [&str; 4] = [
+        "failed to spawn thread",
+        "spawn worker thread",
+        "ThreadPoolBuildError",
+        "start new thread",
+    ];
+    SIGNS.iter().any(|sign| text.contains(sign))
 }
 
 struct LogFollower {

@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     Busy { seconds: u64 },
     /// All processes were busy for too long.
     NoProcess { max: u64, seconds: u64 },
+    /// Too many requests are in flight.
+    TooManyRequests { limit: u64 },
     /// The launcher or the program could not be started.
     NotStarted { why: String },
     /// The process ended, or closed the connection, before the response was complete.
@@ -41,6 +43,7 @@ impl Refusal {
             Refusal::LongName { .. } => StatusCode::FORBIDDEN,
             Refusal::Silent { directive: Directive::Timeout, .. } => StatusCode::GATEWAY_TIMEOUT,
             Refusal::NoProcess { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TooManyRequests { .. } => StatusCode::LOOP_DETECTED,
             Refusal::BodyTooLong { .. }
             | Refusal::VariablesTooLong { .. }
             | Refusal::Silent { .. }
@@ -105,6 +108,11 @@ impl fmt::Display for Refusal {
                 formatter,
                 "all {max} processes were busy for {seconds} s (FcgidMaxProcessesPerClass), and each serves one \
                  request at a time. Answer sooner; a response that waits for events holds a process"
+            ),
+            Refusal::TooManyRequests { limit } => write!(
+                formatter,
+                "{limit} requests of this account are in flight (EP), and CloudLinux refuses more. Answer sooner, and \
+                 let pages ask less often"
             ),
             Refusal::NotStarted { why } => write!(
                 formatter,

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Source {
     /// What is held back.
     held: BytesMut,
     target: String,
+    /// Counts it as in flight.
+    _in_flight: Rc<()>,
 }
 
 /// A time that is limited by a rule.
@@ -64,7 +67,7 @@ impl Limit {
 
 impl Source {
     /// `target`: method and path, for messages.
-    pub(crate) fn new(output: Output, rules: &Rules, target: String) -> Self {
+    pub(crate) fn new(output: Output, rules: &Rules, target: String, in_flight: Rc<()>) -> Self {
         let silence = Limit::of(rules, Directive::FcgidIOTimeout);
         Source {
             output: Some(output),
@@ -75,6 +78,7 @@ impl Source {
                 .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             held: BytesMut::new(),
             target,
+            _in_flight: in_flight,
         }
     }
 

@@ -11,17 +11,20 @@ pub enum Host {
     ModFcgid,
     /// Apache with mod_cgid: a process per request.
     Cgi,
+    /// The same as [`ModFcgid`](Self::ModFcgid) on CloudLinux, whose limits hold for each account.
+    CloudLinux,
 }
 
 impl Host {
     /// All of them.
-    pub const ALL: [Host; 2] = [Host::ModFcgid, Host::Cgi];
+    pub const ALL: [Host; 3] = [Host::ModFcgid, Host::Cgi, Host::CloudLinux];
 
     /// Returns its name, as users write it.
     pub fn name(self) -> &'static str {
         match self {
             Host::ModFcgid => "mod_fcgid",
             Host::Cgi => "cgi",
+            Host::CloudLinux => "cloudlinux",
         }
     }
 
@@ -30,6 +33,9 @@ impl Host {
         match self {
             Host::ModFcgid => "Apache with mod_fcgid",
             Host::Cgi => "Apache with plain CGI",
+            Host::CloudLinux => {
+                "Apache with mod_fcgid on CloudLinux, where no thread can be started"
+            }
         }
     }
 }
@@ -62,6 +68,7 @@ impl fmt::Display for UnknownHost {
 impl std::error::Error for UnknownHost {}
 
 /// A rule with a number, named after the directive that sets it on the host.
+#[allow(clippy::upper_case_acronyms, reason = "they are called so")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directive {
     FcgidMaxRequestLen,
@@ -71,6 +78,8 @@ pub(crate) enum Directive {
     FcgidIdleTimeout,
     FcgidMaxProcessesPerClass,
     Timeout,
+    EP,
+    PMEM,
 }
 
 /// A row of the table.
@@ -85,7 +94,8 @@ struct Row {
     what: &'static str,
 }
 
-const FCGID: &[Host] = &[Host::ModFcgid];
+const FCGID: &[Host] = &[Host::ModFcgid, Host::CloudLinux];
+const CLOUDLINUX: &[Host] = &[Host::CloudLinux];
 
 const TABLE: &[Row] = &[
     Row {
@@ -151,6 +161,25 @@ const TABLE: &[Row] = &[
         unit: "s",
         min: 1,
         what: "after that time without output: a 504, and the process is ended",
+    },
+    Row {
+        directive: Directive::EP,
+        name: "EP",
+        hosts: CLOUDLINUX,
+        usual: 20,
+        unit: "requests",
+        min: 1,
+        what: "more of them at the same time are a 508",
+    },
+    // Of the whole account there, of each process here: what is left for the others nobody knows.
+    Row {
+        directive: Directive::PMEM,
+        name: "PMEM",
+        hosts: CLOUDLINUX,
+        usual: 1024,
+        unit: "MiB",
+        min: 1,
+        what: "memory of a process (RLIMIT_DATA), beyond which an allocation fails",
     },
 ];
 
@@ -280,6 +309,7 @@ mod tests {
             ("FcgidIOTimeout=0", "from 1 on"),
             ("FcgidIOTimeout=soon", "from 1 on"),
             ("Timeout=3", "FcgidMaxRequestLen, "),
+            ("EP=3", "not a rule of mod_fcgid"),
         ] {
             let error = rules.set(text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

@@ -63,7 +63,7 @@ pub(crate) struct Serve {
 #[cfg(feature = "development")]
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Like {
-    /// With the rules of a host: mod_fcgid or cgi.
+    /// With the rules of a host: mod_fcgid, cgi, cloudlinux.
     // The host starts the program without arguments.
     #[arg(long = "like", value_name = "HOST", conflicts_with_all = ["workers", "config"])]
     pub(crate) host: Option<Host>,

@@ -130,6 +130,16 @@ impl Command {
         self
     }
 
+    /// Runs `action` in the child right before the program, after everything else: for limits of the caller's own. It must be
+    /// async-signal-safe. If it fails, so does the start.
+    pub fn before_exec(
+        &mut self,
+        action: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> &mut Self {
+        before_exec(&mut self.inner, action);
+        self
+    }
+
     /// Starts the program. Returns once the child has executed it, or failed to.
     ///
     /// # Errors

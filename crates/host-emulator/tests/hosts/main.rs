@@ -18,6 +18,7 @@ const CASES: &[Case] = &[
     ("a_script_sends_at_once", a_script_sends_at_once, Ending::Success),
     ("a_launcher_that_fails_is_a_500", a_launcher_that_fails_is_a_500, Ending::Success),
     ("who_ignores_sigterm_is_killed", who_ignores_sigterm_is_killed, Ending::Success),
+    ("processes_on_cloudlinux_are_limited", processes_on_cloudlinux_are_limited, Ending::Success),
 ];
 
 fn main() -> ExitCode {
@@ -128,5 +129,21 @@ fn who_ignores_sigterm_is_killed() {
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
         event_loop::time::sleep(Duration::from_millis(4500)).await;
         assert_eq!(process::running(), 0, "all have ended");
+    });
+}
+
+fn processes_on_cloudlinux_are_limited() {
+    run(async {
+        // It serves no FastCGI: what the shell finds is in the file.
+        let found = tempfile::NamedTempFile::new().unwrap();
+        let script = format!(
+            "exec >{}; ulimit -d; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; true | true && echo forks",
+            found.path().display()
+        );
+        let emulator = emulate(Host::CloudLinux, &["PMEM=64"], &script);
+        assert_eq!(ask(&emulator).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+        emulator.end().await;
+        let found = std::fs::read_to_string(found.path()).unwrap();
+        assert_eq!(found, "65536\nNoNewPrivs:\t1\nSeccomp:\t2\nforks\n");
     });
 }

@@ -64,7 +64,7 @@ fn rules(like: &Like) -> Result<Rules, Failure> {
 fn emulated<O>(configuration: &Configuration<O>, host: Host) -> Result<Emulated, Failure> {
     let program = configuration.program;
     let front = match host {
-        Host::ModFcgid => Front::ModFcgid,
+        Host::ModFcgid | Host::CloudLinux => Front::ModFcgid,
         Host::Cgi => Front::ModCgi,
     };
     // Flags and variables of this process are not the program's.

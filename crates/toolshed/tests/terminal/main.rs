@@ -119,7 +119,7 @@ Options:
       --listen <ADDRESS>  HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
       --log <FILE>        Log to this file instead of standard error
       --workers <N>       Processes: N, MIN-MAX by load, or auto [default: 1]
-      --like <HOST>       With the rules of a host: mod_fcgid or cgi
+      --like <HOST>       With the rules of a host: mod_fcgid, cgi, cloudlinux
       --rule <NAME=N>     Another value of a rule: FcgidIOTimeout=300
       --config <FILE>     Read the settings from this file
   -h, --help              Print help
