@@ -104,6 +104,8 @@ pub enum StoreError {
         /// The reason: a sentence without a period.
         why: String,
     },
+    /// Another process is moving it, or something to its place.
+    BeingMoved,
     /// Somebody changed the store while it was moved.
     ChangedMeanwhile,
     /// A file in our folder belongs to another account.
@@ -324,12 +326,12 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Unfinished => formatter.write_str(
                 "the store is being moved here and the move is not finished; let `toolshed store move` finish, or run \
-                 it again",
+                 it again with both places: toolshed store move FROM TO",
             ),
             StoreError::NothingToMove => formatter.write_str("there is no store yet, so nothing to move"),
             StoreError::NotEmpty => formatter.write_str(
-                "there is another store already where this one was to be moved; name an empty place, or remove that \
-                 store first if nothing uses it",
+                "there is another store already where this one was to be moved; name another place, or move that one away \
+                 first, with `toolshed store move`, too",
             ),
             StoreError::SamePlace => formatter.write_str("the store is there already"),
             StoreError::MoveUnfinished(error) => write!(
@@ -357,12 +359,16 @@ impl fmt::Display for StoreError {
             StoreError::NotMovable { table, why } => {
                 write!(formatter, "the table {table} cannot be moved: {why}")
             }
+            StoreError::BeingMoved => formatter.write_str(
+                "another command is moving it at this moment, or something to the same place; wait until that has ended",
+            ),
             StoreError::ChangedMeanwhile => formatter.write_str(
                 "the store was changed while it was being moved; start again",
             ),
             StoreError::Foreign(file) => write!(
                 formatter,
-                "{} does not belong to the same account as its folder, which may not have put it there; remove it",
+                "{} does not belong to the same account as its folder; if you have put it there, give it to that account \
+                 (chown), otherwise remove it",
                 file.display()
             ),
             StoreError::File { path, error } => {

@@ -76,6 +76,9 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
 /// The tables that belong to no schema of a program: they stay where they are when a store is moved.
 pub(crate) const ENGINE_TABLES: [&str; 3] = [TABLE_NAME, "commits", "wake_ups"];
 
+/// The schema among them.
+pub(crate) const ENGINE_SCHEMA: &str = "commits";
+
 /// What stands in that table, in the place of a schema, while a store is the target of a move and its source is still in
 /// use; and in the source, once it has moved. No tool has such a name.
 pub(crate) const UNFINISHED: &str = "(unfinished)";

@@ -6,6 +6,7 @@
 //!   everything has been read back and compared. Until the source is retired, programs refuse the target as well, so
 //!   that at no moment both are in use.
 //! - Killed at any moment and started again, it starts over, or does what is left.
+//! - Of several at once, one moves a store, and one to a place.
 //!
 //! Tables are created by the migrations of their schemas, in the target's dialect, and rows are copied as values, some
 //! at a time in the order of the primary key. What the program does not know is refused, not left behind. The two
@@ -14,12 +15,14 @@
 mod side;
 mod table;
 
+use atomic_file::{FileIdentity, folder_of};
+
 use crate::error::StoreError;
 use crate::migrations::{self, MOVED, Schema, UNFINISHED};
 use crate::tables::tables_of;
 use crate::transaction::{Snapshot, Transaction};
 use crate::{Engine, Store, params};
-use side::Side;
+use side::{Held, Side};
 
 /// What was moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,20 +58,30 @@ pub(crate) async fn move_store(
     known: &[Schema],
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Option<Moved>, StoreError> {
+    // Before its folder would be made.
+    if !from.exists() {
+        return Err(StoreError::NothingToMove);
+    }
+    let is_same = is_same(from, to).await?;
+    let _nobody_else = match is_same || are_in_one_folder(from, to) {
+        true => vec![Held::on(&from.engine).await?],
+        false => vec![Held::on(&from.engine).await?, Held::on(&to.engine).await?],
+    };
     match (state(from).await?, state(to).await?) {
         (State::Moved, State::Unfinished) => return finish(to).await.map(|()| None),
         (State::Empty, _) => return Err(StoreError::NothingToMove),
         (State::Unfinished, _) => return Err(StoreError::Unfinished),
         (State::Moved, _) => return Err(StoreError::Moved),
-        (State::InUse, State::InUse) if is_same(from, to).await? => {
-            return Err(StoreError::SamePlace);
-        }
+        (State::InUse, State::InUse) if is_same => return Err(StoreError::SamePlace),
         (State::InUse, State::InUse) => return Err(StoreError::NotEmpty),
         (State::InUse, _) => {}
     }
     let schemas = bring_up_to_date(from, known).await?;
-    let source = Side::locked(&from.engine).await?;
-    let tables = tables(&source, &schemas).await?;
+    let tables = tables_of_all(&schemas)?;
+    let source = Side::locked(&from.engine, &tables).await?;
+    // Where folders have no locks, only this one keeps others from moving it.
+    migrations::refuse_moved(&Snapshot::new(source.session())).await?;
+    refuse_unknown(&source, known, &tables).await?;
     let target = Side::draft(&to.engine, &schemas, known).await?;
     let mut moved = Moved { tables: tables.len(), rows: 0 };
     for name in tables {
@@ -94,6 +107,11 @@ async fn is_same(one: &Store, other: &Store) -> Result<bool, StoreError> {
         (Engine::Postgres(one), Engine::Postgres(other)) => one.is_same(other).await,
         _ => Ok(false),
     }
+}
+
+fn are_in_one_folder(one: &Store, other: &Store) -> bool {
+    let folder = |store: &Store| store.file().and_then(|file| FileIdentity::of(folder_of(file)));
+    folder(one).is_some_and(|one| folder(other) == Some(one))
 }
 
 async fn state(store: &Store) -> Result<State, StoreError> {
@@ -127,18 +145,32 @@ async fn bring_up_to_date(store: &Store, known: &[Schema]) -> Result<Vec<Schema>
     Ok(present)
 }
 
-/// Returns the tables to copy: all there are, in an order in which each may refer to those before it.
-async fn tables(source: &Side, schemas: &[Schema]) -> Result<Vec<String>, StoreError> {
+/// Returns the tables to copy, in an order in which each may refer to those before it.
+fn tables_of_all(schemas: &[Schema]) -> Result<Vec<String>, StoreError> {
+    let tables = schemas.iter().map(|&schema| tables_of(schema));
+    Ok(tables.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Refuses a store in which there is something of ours that is not copied. What is only beside it, other programs have made:
+/// it stays where it is.
+async fn refuse_unknown(
+    source: &Side,
+    known: &[Schema],
+    tables: &[String],
+) -> Result<(), StoreError> {
     let snapshot = Snapshot::new(source.session());
-    let mut found: Vec<String> = snapshot.query(snapshot.dialect().tables(), &[]).await?;
-    let mut tables = Vec::new();
-    for &schema in schemas {
-        tables.extend(tables_of(schema)?);
+    let names = migrations::names(&snapshot).await?;
+    let is_known = |name: &String| {
+        name == migrations::ENGINE_SCHEMA || known.iter().any(|schema| schema.name == name)
+    };
+    if names.iter().all(is_known) {
+        return Ok(());
     }
-    found.retain(|name| {
+    let mut others: Vec<String> = snapshot.query(snapshot.dialect().tables(), &[]).await?;
+    others.retain(|name| {
         !migrations::ENGINE_TABLES.contains(&name.as_str()) && !tables.contains(name)
     });
-    if found.is_empty() { Ok(tables) } else { Err(StoreError::UnknownTables(found)) }
+    Err(StoreError::UnknownTables(others))
 }
 
 /// Writes down which part of a move a store is.

@@ -43,9 +43,12 @@ const LONG: &str =
 /// The lock of those who migrate: "shed".
 const MIGRATION_LOCK: i64 = 0x7368_6564;
 
+/// The lock of those who move; its second part is the schema.
+const MOVE_LOCK: i32 = 0x7368_6564;
+
 /// What the engine itself keeps. A write inserts a number of its own into `commits`.
 const COMMITS: Schema = Schema {
-    name: "commits",
+    name: migrations::ENGINE_SCHEMA,
     migrations: &[Migration::expand(
         "CREATE TABLE commits (id BIGINT PRIMARY KEY, at BIGINT NOT NULL, is_fence BOOLEAN NOT NULL)",
     )],
@@ -198,12 +201,32 @@ impl Postgres {
         found
     }
 
-    /// Lets nobody write until the connection's transaction ends, in which everything is one snapshot.
-    pub(crate) async fn lock(&self) -> Result<PooledConnection, StoreError> {
-        let tables = async |store: &Snapshot<'_>| store.query(store.dialect().tables(), &[]).await;
-        let tables: Vec<String> = self.look(tables).await?;
+    /// Lets nobody else move this schema of the database, or something to it, until the connection is closed. `None` while
+    /// somebody else does.
+    pub(crate) async fn hold_moves(&self) -> Result<Option<PooledConnection>, StoreError> {
+        let connection = self.pool.connection().await?;
+        let hold = format!(
+            "SELECT pg_try_advisory_lock({MOVE_LOCK}, hashtext(coalesce(CAST(current_schema() AS TEXT), '')))"
+        );
+        let snapshot = Snapshot::new(Session::Postgres(&connection));
+        match snapshot.query_one(&hold, &[]).await? {
+            true => Ok(Some(connection)),
+            false => {
+                connection.release();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets nobody write to these tables until the connection's transaction ends, in which everything is one snapshot.
+    pub(crate) async fn lock(&self, tables: &[String]) -> Result<PooledConnection, StoreError> {
+        let present = async |store: &Snapshot<'_>| store.query(store.dialect().tables(), &[]).await;
+        let present: Vec<String> = self.look(present).await?;
         self.look(rights::examine_retirement).await?;
-        let tables: Vec<_> = tables.iter().map(|table| quoted(table)).collect();
+        let is_ours = |table: &&String| {
+            tables.contains(table) || migrations::ENGINE_TABLES.contains(&table.as_str())
+        };
+        let tables: Vec<_> = present.iter().filter(is_ours).map(|table| quoted(table)).collect();
         let lock = format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "));
         let connection = self.pool.connection().await?;
         for statement in [SNAPSHOT, LONG, &lock] {
@@ -241,7 +264,12 @@ impl Postgres {
             let old: Vec<_> = old.iter().map(|table| quoted(table)).collect();
             transaction.run(&format!("DROP TABLE IF EXISTS {}", old.join(", "))).await?;
         }
-        for schema in schemas {
+        let present: Vec<String> = transaction.query(transaction.dialect().tables(), &[]).await?;
+        for &schema in schemas {
+            if let Some(taken) = tables_of(schema)?.into_iter().find(|name| present.contains(name))
+            {
+                return Err(StoreError::ForeignTable(taken));
+            }
             schema.apply(&transaction, 0, now()).await?;
         }
         Ok(connection)

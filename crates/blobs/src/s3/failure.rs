@@ -36,11 +36,14 @@ impl Refusal {
     /// Reads the head and body of an error response. The access key is not shown, even if the server repeats it.
     pub(super) fn new(head: &Parts, body: &str, access_key: &str) -> Self {
         let message = element(body, "Message").unwrap_or_default().replace(access_key, "…");
-        let message = message.chars().map(|it| if it.is_control() { ' ' } else { it });
+        let shown = |text: &str| {
+            let characters = text.chars().map(|it| if it.is_control() { ' ' } else { it });
+            characters.take(MAX_MESSAGE_CHARACTERS).collect()
+        };
         Refusal {
             status: head.status,
-            code: element(body, "Code").unwrap_or_default().to_owned(),
-            message: message.take(MAX_MESSAGE_CHARACTERS).collect(),
+            code: shown(element(body, "Code").unwrap_or_default()),
+            message: shown(&message),
             clock_difference: text_of(&head.headers, "date").and_then(date).and_then(difference),
         }
     }

@@ -1,13 +1,20 @@
 //! One side of a move: a connection with a lock on the source, or one to a target that nobody else sees yet.
 
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use event_loop::time::pause;
 use postgres_pool::PooledConnection;
 
-use crate::Engine;
 use crate::error::StoreError;
 use crate::migrations::Schema;
 use crate::postgres;
 use crate::session::Session;
 use crate::sqlite::moving::{Draft, Locked};
+use crate::{Engine, PATIENCE};
+
+/// How often a lock is asked for.
+const ASKS_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) enum Side {
     LockedFile(Locked),
@@ -15,12 +22,44 @@ pub(super) enum Side {
     Server(PooledConnection),
 }
 
+/// Keeps others from moving a store, or one to its place, until it is dropped.
+pub(super) enum Held {
+    Folder { _lock: File },
+    Server { _lock: PooledConnection },
+}
+
+impl Held {
+    /// Waits a while for others: a server notices late that a move was killed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::BeingMoved`], and if there is no answer.
+    pub(super) async fn on(engine: &Engine) -> Result<Held, StoreError> {
+        let started = Instant::now();
+        loop {
+            let held = match engine {
+                Engine::Sqlite(engine) => {
+                    engine.hold_moves()?.map(|lock| Held::Folder { _lock: lock })
+                }
+                Engine::Postgres(engine) => {
+                    engine.hold_moves().await?.map(|lock| Held::Server { _lock: lock })
+                }
+            };
+            match held {
+                Some(held) => return Ok(held),
+                None if started.elapsed() >= PATIENCE => return Err(StoreError::BeingMoved),
+                None => pause(ASKS_EVERY).await,
+            }
+        }
+    }
+}
+
 impl Side {
-    /// Locks a store against writes.
-    pub(super) async fn locked(engine: &Engine) -> Result<Side, StoreError> {
+    /// Locks these tables of a store against writes.
+    pub(super) async fn locked(engine: &Engine, tables: &[String]) -> Result<Side, StoreError> {
         match engine {
             Engine::Sqlite(engine) => engine.lock().await.map(Side::LockedFile),
-            Engine::Postgres(engine) => engine.lock().await.map(Side::Server),
+            Engine::Postgres(engine) => engine.lock(tables).await.map(Side::Server),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +46,12 @@ impl Copy {
         builder.prefix(PREFIX).permissions(fs::Permissions::from_mode(0o700));
         let folder = builder.tempdir_in(data).map_err(|error| StoreError::file(data, error))?;
         let lock = File::open(folder.path()).ok();
+        // Root works on behalf of the account.
+        let like = fs::metadata(data).map_err(|error| StoreError::file(data, error))?;
+        if rustix::process::geteuid().is_root() && like.uid() != 0 {
+            chown(folder.path(), Some(like.uid()), Some(like.gid()))
+                .map_err(|error| StoreError::file(folder.path(), error))?;
+        }
         // Without locks the age has to do.
         let lock = lock.filter(|lock| flock(lock, NonBlockingLockExclusive).is_ok());
         Ok(Copy { folder, _lock: lock })

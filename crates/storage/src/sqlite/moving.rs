@@ -4,8 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use atomic_file::{FileIdentity, folder_of};
 use event_loop::time::pause;
 use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::copy::Copy;
 use super::{Sqlite, at_once, migrate, open, restore};
@@ -55,6 +58,18 @@ fn changes(file: &File) -> std::io::Result<[u8; 4]> {
 }
 
 impl Sqlite {
+    /// Lets nobody else move this file, or something to its place, until the returned folder is closed; `None` while somebody
+    /// else does. Where folders have no locks, nobody is kept from it.
+    pub(crate) fn hold_moves(&self) -> Result<Option<File>, StoreError> {
+        private_folder_of(&self.file, self.trust)?;
+        let path = folder_of(&self.file);
+        let folder = File::open(path).map_err(|error| StoreError::file(path, error))?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            _ => Ok(Some(folder)),
+        }
+    }
+
     pub(crate) async fn lock(&self) -> Result<Locked, StoreError> {
         let started = Instant::now();
         let file = File::open(&self.file).map_err(|error| StoreError::file(&self.file, error))?;
@@ -66,6 +81,11 @@ impl Sqlite {
                 Refusal::Busy if started.elapsed() >= PATIENCE => return Err(StoreError::Busy),
                 Refusal::Busy => pause(restore::TRIES_EVERY).await,
             }
+        }
+        // Whoever had the lock before may have put another one in its place.
+        let found = file.metadata().map_err(|error| StoreError::file(&self.file, error))?;
+        if FileIdentity::of(&self.file) != Some(FileIdentity::from(&found)) {
+            return Err(StoreError::ChangedMeanwhile);
         }
         Ok(Locked { connection, file })
     }

@@ -196,6 +196,31 @@ fn what_cannot_be_moved_is_refused_and_stays() {
     });
 }
 
+/// Those of other programs stay, unless ours would have the same name.
+#[test]
+fn foreign_tables_are_left_alone() {
+    with_places(async |folder, server| {
+        let Place::Server(postgres) = server else { unreachable!("it is the server") };
+        let (file, back) = (folder.join("data/store.db"), folder.join("back/store.db"));
+        let source = Place::File(&file).store(SCHEMA);
+        fill(&source).await;
+        let before = content(&source).await;
+        postgres.psql("CREATE TABLE people (id BIGINT); CREATE TABLE wp_posts (id BIGINT)");
+        let target = server.store(SCHEMA);
+        let taken = said(moved(&source, &target).await);
+        assert!(taken.contains("another program has made a table named people"), "{taken}");
+        assert_eq!(content(&source).await, before);
+        assert!(!postgres.psql("SELECT to_regclass('migrations')").contains("migrations"));
+
+        postgres.psql("DROP TABLE people");
+        assert_eq!(moved(&source, &target).await.unwrap(), Some(MOVED));
+        let back = Place::File(&back).store(SCHEMA);
+        assert_eq!(moved(&target, &back).await.unwrap(), Some(MOVED));
+        assert_eq!(content(&back).await, before);
+        assert!(postgres.psql("SELECT to_regclass('wp_posts')").contains("wp_posts"));
+    });
+}
+
 #[test]
 fn a_store_is_not_moved_to_where_it_is() {
     let server = Server::start();

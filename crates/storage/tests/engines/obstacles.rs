@@ -159,6 +159,10 @@ fn a_missing_right_is_named() {
     let owners = in_postgres(&server.url(), FACTS);
     server.psql("CREATE ROLE guest LOGIN");
     let guests = || in_postgres(&server.url().replace("//postgres@", "//guest@"), FACTS);
+    server.psql("CREATE TABLE facts (name TEXT)");
+    let found = said(owners.find_obstacle(&[FACTS]));
+    assert!(found.contains("another program has made a table named facts"), "{found}");
+    server.psql("DROP TABLE facts");
     // In PostgreSQL before 15, everybody may make tables there.
     server.psql("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
     let found = said(guests().find_obstacle(&[FACTS]));

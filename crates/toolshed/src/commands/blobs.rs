@@ -1,6 +1,7 @@
 //! `toolshed blobs`: where the blobs are, how many, and how large; and copies of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -93,6 +94,24 @@ impl Place {
         }
     }
 
+    fn is_inside(&self, other: &Place) -> bool {
+        let absolute = |folder: &Path| {
+            // Where the folder is to be, as far as there is something.
+            let there = folder.ancestors().find_map(|it| fs::canonicalize(it).ok());
+            fs::canonicalize(folder).ok().or(there)
+        };
+        match (&self.settings, &other.settings) {
+            (BlobSettings::Folder(one), BlobSettings::Folder(other)) => absolute(one)
+                .zip(absolute(other))
+                .is_some_and(|(one, other)| one.starts_with(other)),
+            _ => false,
+        }
+    }
+
+    fn is_on_a_server(&self) -> bool {
+        !matches!(self.settings, BlobSettings::Folder(_))
+    }
+
     /// Refuses a folder without blobs, which would be created.
     fn refuse_missing(&self) -> Result<(), Failure> {
         match self.blobs.exists() {
@@ -142,6 +161,15 @@ fn copy(from: &Place, to: &Place) -> Result<(), Failure> {
     from.refuse_missing()?;
     if from.is_same(to) {
         return Err(Failure::wrong(format!("Both places are {}.", to.shown)));
+    }
+    if to.is_inside(from) {
+        return Err(Failure::wrong(format!("{} is inside {}.", to.shown, from.shown)));
+    }
+    // A server says why it refuses only in answer to requests like this one.
+    for place in [from, to].into_iter().filter(|place| place.is_on_a_server()) {
+        event_loop::run(place.blobs.list("", None, 1))
+            .map_err(Failure::refused)?
+            .map_err(|error| failure("Nothing was copied", &error))?;
     }
     let mut shown = Instant::now();
     let progress = |now: &Copied| {

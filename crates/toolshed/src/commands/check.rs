@@ -15,6 +15,7 @@ use hosted::installation::RULES;
 use http_body_util::BodyExt;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
+use site::LoginSettings;
 use site::blobs::{BlobError, BlobSettings, Blobs, Key, PutOptions};
 use site::login::KeyError;
 use site::storage::StoreError;
@@ -194,6 +195,7 @@ fn store(findings: &mut Findings, configuration: &Configuration) {
     match store.find_obstacle(&schemas(&store)) {
         Ok(()) if store.file().is_none() => {
             findings.ok(subject, "PostgreSQL responds, and the site may use it");
+            unmoved_store(findings, configuration);
         }
         Ok(()) => {}
         // What is left to say is under Login.
@@ -203,6 +205,20 @@ fn store(findings: &mut Findings, configuration: &Configuration) {
             error.to_string(),
             "Until then nobody can log in, and tools that store something do not work.",
         ),
+    }
+}
+
+/// Whether the site has a store in a file from before, which it does not use any more.
+fn unmoved_store(findings: &mut Findings, configuration: &Configuration) {
+    let login = application::login(&configuration.settings);
+    let in_file = LoginSettings { database: None, ..login }.store();
+    if in_file.exists() && in_file.find_obstacle(&schemas(&in_file)).is_ok() {
+        let shown = in_file.file().map_or(Path::new("the store"), |file| file).display();
+        findings.note(
+            "Database",
+            format!("the site does not use {shown}, in which it has kept things before"),
+            "To take them along: remove the setting database, toolshed store move URL, set it again. Otherwise remove that file.",
+        );
     }
 }
 

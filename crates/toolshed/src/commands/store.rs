@@ -8,6 +8,7 @@ use std::time::Instant;
 use atomic_file::{FileIdentity, folder_of};
 use hosted::config::CommandLine;
 use hosted::report::{self, Failure};
+use site::login::KEY_FILE;
 use site::storage::{
     DatabaseUrl, MOVED_SUFFIX, Progress, Schema, SchemaStatistics, Statistics, Store, StoreError,
     Trust,
@@ -125,7 +126,7 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
             StoreError::MoveUnfinished(why) => Failure::refused(format!(
                 "Everything has been copied, but the move is not finished: {why}."
             ))
-            .hint("Run the same command again."),
+            .hint("Run the same command again, with both places: toolshed store move FROM TO"),
             error => Failure::refused(format!("Nothing was moved: {error}.")),
         })?;
     let (place, target) = (place_of(from), place_of(to));
@@ -140,8 +141,16 @@ fn move_store(from: &Store, to: &Store, settings: &Settings) -> Result<(), Failu
         Some(file) => {
             let folder = folder_of(file);
             let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+            let key = application::login(settings).data.join(KEY_FILE);
+            let copy = match key.exists() && !folder.join(KEY_FILE).exists() {
+                true => format!(
+                    "Copy {} there, too: without it, all browsers are logged out and second factors lost.\n",
+                    key.display()
+                ),
+                false => String::new(),
+            };
             format!(
-                "Now set data to {}, unless it is that already, and remove the setting database.\n",
+                "Now set data to {}, unless it is that already, and remove the setting database.\n{copy}",
                 folder.display()
             )
         }

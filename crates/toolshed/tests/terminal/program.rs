@@ -60,6 +60,12 @@ impl Installation {
         command
     }
 
+    /// Starts the program, and goes on.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments, &[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     pub(crate) fn without_folder(&self, text: &str) -> String {
         text.replace(&*self.path().to_string_lossy(), "HOME")
     }

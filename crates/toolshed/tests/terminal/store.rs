@@ -336,3 +336,113 @@ fn a_killed_move_is_run_again() {
     }
     assert!(interrupted > 30, "only {interrupted} were killed before the end");
 }
+
+/// `database` is set before the store was moved: the site begins with an empty one.
+#[test]
+fn a_store_that_was_not_taken_along_is_found() {
+    let installation = Installation::new();
+    let server = Server::start();
+    let url = server.url();
+    let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+    assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+    running.end();
+    let in_database = [("APP_PASSWORD", PASSWORD), ("TOOLSHED_DATABASE", url.as_str())];
+    let check = || installation.run(&["check"], &in_database).1;
+    let found = "the site does not use HOME/data/toolshed.db, in which it has kept things before";
+    assert!(check().contains(found), "{}", check());
+    let (code, text) = installation.run(&["store", "move", "data/toolshed.db", &url], &[]);
+    assert!(code == 0, "{text}");
+    assert!(!check().contains(found), "{}", check());
+    // To a folder without the key, which is no part of the store.
+    let (code, text) = installation.run(&["store", "move", &url, "new/toolshed.db"], &[]);
+    assert!(code == 0 && text.contains("Copy HOME/data/secret.key there, too"), "{text}");
+}
+
+/// Root restores on behalf of the account.
+#[test]
+fn a_restore_by_root_leaves_the_store_to_its_account() {
+    let installation = with_two_backups();
+    if !rustix::process::geteuid().is_root() {
+        // Then there is nobody to act for.
+        assert_eq!(installation.run(&["restore", "one.db"], &[]).0, 0);
+        return;
+    }
+    let data = installation.path().join("data");
+    let entries = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    for path in entries.chain([data.clone()]) {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    let (code, text) = installation.run(&["restore", "one.db"], &[]);
+    assert!(code == 0, "{text}");
+    let store = fs::metadata(data.join("toolshed.db")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&store), 65534);
+}
+
+/// Of two at once, one moves the store, wherever they move it to, and nothing is lost or in use twice.
+#[test]
+fn of_two_moves_at_once_one_is_made() {
+    const ROWS: i64 = 20_000;
+    let server = Server::start();
+    server.psql("CREATE SCHEMA other");
+    let here = server.url();
+    let there = here.clone() + "?options=-csearch_path%3Dother";
+    for round in 0..3 {
+        let installation = Installation::new();
+        server.psql("DROP SCHEMA public CASCADE; DROP SCHEMA other CASCADE");
+        server.psql("CREATE SCHEMA public; CREATE SCHEMA other");
+        let running = installation.spawn_by_web_server(&[("APP_PASSWORD", PASSWORD)]);
+        assert!(log_in(&running, PASSWORD, &[]).1.is_some());
+        running.end();
+        let file = installation.path().join("data/toolshed.db");
+        let before = {
+            let add = format!(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})
+                 INSERT INTO events (at, what, browser, address) SELECT i, 'x', '', '' FROM n"
+            );
+            rusqlite::Connection::open(&file).unwrap().execute_batch(&add).unwrap();
+            events(&file)
+        };
+        let places = ["data/toolshed.db", "one/toolshed.db", "two/toolshed.db", &*here, &*there];
+        let mut from = places[0];
+        for [one, other] in [
+            [&*here, &*here],
+            ["one/toolshed.db", "one/toolshed.db"],
+            [&*here, &*there],
+            ["one/toolshed.db", "two/toolshed.db"],
+            ["one/toolshed.db", &*here],
+        ] {
+            // Where it is already is no place to move it to.
+            if [one, other].contains(&from) {
+                continue;
+            }
+            let start = |to: &str| installation.start(&["store", "move", from, to]);
+            let mut moves = vec![start(one)];
+            std::thread::sleep(std::time::Duration::from_millis(40 * round));
+            moves.push(start(other));
+            let ended: Vec<_> =
+                moves.into_iter().map(|it| it.wait_with_output().unwrap()).collect();
+            let said = format!("{from} to {one} and {other}: {ended:?}");
+            let moved =
+                |output: &Output| output.status.success() && output.stdout.starts_with(b"Moved ");
+            assert_eq!(ended.iter().filter(|output| moved(output)).count(), 1, "{said}");
+            let at = if moved(&ended[0]) { one } else { other };
+            for place in places {
+                let variables = match place.starts_with("postgres") {
+                    true => [("TOOLSHED_DATABASE", place), ("TOOLSHED_DATA", "data")],
+                    false => {
+                        let folder = place.strip_suffix("/toolshed.db").unwrap();
+                        [("TOOLSHED_DATABASE", ""), ("TOOLSHED_DATA", folder)]
+                    }
+                };
+                let (_, text) = installation.run(&["store"], &variables);
+                let is_there = text.contains("sessions");
+                assert_eq!(is_there, place == at, "{said}: {place}: {text}");
+                if is_there {
+                    let row = text.lines().find(|line| line.contains("events")).unwrap();
+                    assert!(row.ends_with(&format!(" {before}")), "{said}: {row}");
+                }
+            }
+            from = at;
+        }
+    }
+}
