@@ -16,6 +16,16 @@ pub mod process_table;
 pub mod program;
 pub mod seccomp;
 
+/// The examples in the project's README compile. Not in `crates/hosted`, whose package does not have the file.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// And those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/your-own-app.md")]
+struct YourOwnApp;
+
 /// Whether the long variants run: `tests/run --long`.
 pub fn is_long() -> bool {
     std::env::var_os("TOOLSHED_TESTS_LONG").is_some()

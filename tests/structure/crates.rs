@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::{packages, project};
+use crate::{block, name_of, packages, project};
 
 /// Crates and the crates they use, those that are optional with a question mark.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
@@ -33,13 +33,7 @@ fn arrows_lead_down() {
 
 /// The lines of a picture in docs/architecture.md.
 pub(crate) fn picture(name: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(project().join("docs/architecture.md")).unwrap();
-    let begin = format!("```text {name}");
-    let lines = text.lines().skip_while(|line| *line != begin);
-    let lines: Vec<_> =
-        lines.skip(1).take_while(|line| *line != "```").map(str::to_owned).collect();
-    assert!(!lines.is_empty(), "docs/architecture.md has no block that begins with {begin}");
-    lines
+    block("docs/architecture.md", name)
 }
 
 /// The crates of the picture, each with the ones it uses.
@@ -67,10 +61,6 @@ fn in_the_manifests() -> Arrows {
         manifest.starts_with(folder.to_str().unwrap())
     };
     packages.iter().filter(is_a_crate).map(|package| (name_of(package), uses(package))).collect()
-}
-
-fn name_of(package: &Value) -> String {
-    package["name"].as_str().unwrap().to_owned()
 }
 
 /// The crates of this project that a package ships with.

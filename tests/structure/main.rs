@@ -1,9 +1,10 @@
 //! What the compiler does not check of the project's structure: `cycles.rs`, that the files of a crate can be read
 //! one by one; `crates.rs`, that docs/architecture.md names the crates' real dependencies; `dependencies.rs`, that
 //! these say they build with the oldest Rust promised; `docs.rs`, that the files named in the documentation exist;
-//! `messages.rs`, that log messages start with fixed words.
+//! `messages.rs`, that log messages start with fixed words; `packages.rs`, that what is published can be.
 //!
-//! Nothing is built or run here but `cargo metadata`, so it takes a second.
+//! Nothing is built or run here but `cargo metadata` and `cargo package`, so it takes some seconds; `tests/run --long`
+//! also compiles the packages.
 
 // clippy sees tests only in functions marked as such; here even the helpers are nothing else.
 #![allow(clippy::unwrap_used)]
@@ -14,6 +15,7 @@ mod dependencies;
 mod docs;
 mod imports;
 mod messages;
+mod packages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +56,22 @@ fn packages(arguments: &[&str]) -> Vec<Value> {
         Value::Array(packages) => packages,
         other => panic!("no list of packages: {other}"),
     }
+}
+
+/// The name of a package, or of a dependency.
+fn name_of(package: &Value) -> String {
+    package["name"].as_str().unwrap().to_owned()
+}
+
+/// The lines of the block of a page that begins with "```text" and this name.
+fn block(page: &str, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(project().join(page)).unwrap();
+    let begin = format!("```text {name}");
+    let lines = text.lines().skip_while(|line| *line != begin);
+    let lines: Vec<_> =
+        lines.skip(1).take_while(|line| *line != "```").map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "{page} has no block that begins with {begin}");
+    lines
 }
 
 #[test]

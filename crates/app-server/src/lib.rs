@@ -34,6 +34,8 @@
 //! ```
 
 #![forbid(unsafe_code)]
+// docs.rs says which items need a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cause;
 mod cgi_vars;
@@ -85,3 +87,8 @@ pub use transport::{Protocol, Transport};
 pub use upgrade::Upgrade;
 pub use upgrade::watch::{ARRIVING_SUFFIX, PREVIOUS_SUFFIX};
 pub use worker::is_worker;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

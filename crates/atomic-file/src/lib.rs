@@ -35,6 +35,11 @@ pub use access::{
 pub use draft::Draft;
 pub use identity::FileIdentity;
 
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Whether the content must be on disk before the file gets its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

@@ -75,6 +75,11 @@ use folder::Folder;
 use s3::S3;
 use source::Source;
 
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The size of the pieces in which contents are read and written. Of a local file it takes about 50 µs; much smaller ones
 /// would cost more system calls, much larger ones would keep the loop waiting.
 pub const CHUNK_BYTES: usize = 128 << 10;

@@ -32,6 +32,8 @@
 //! This file is the loop itself: everything that can wake it is in one enum, `Wakeup`, and a turn handles each kind
 //! in order. The state is in `loop_state.rs`.
 #![forbid(unsafe_code)]
+// docs.rs says which items need a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
 mod counters;
@@ -74,6 +76,11 @@ use loop_state::{Entered, Loop};
 use reactor::{Occurrence, Readiness};
 use ready_queue::{ROOT, TaskWaker, begin_poll};
 use table::Key;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// The maximum number of polls of tasks between two checks of the sockets.
 ///

@@ -76,3 +76,8 @@ pub use limits::Limits;
 pub use one_line::one_line;
 pub use params::{Pairs, Params};
 pub use record::{Header, RecordType, RequestId};
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

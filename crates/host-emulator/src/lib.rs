@@ -36,3 +36,8 @@ pub use emulated_host::{EmulatedHost, Emulator};
 pub use installation::{Describe, Emulated, Variables};
 pub use response::{BrokenOff, EmulatedBody};
 pub use rules::{Host, RuleError, Rules, UnknownHost};
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

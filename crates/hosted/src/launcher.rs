@@ -3,8 +3,8 @@
 use crate::program::Program;
 
 /// Those of the site, whose program is called toolshed.
-const LAUNCHER: &str = include_str!("../../../dispatch.fcgi");
-const RULES: &str = include_str!("../../../htaccess");
+const LAUNCHER: &str = include_str!("../dispatch.fcgi");
+const RULES: &str = include_str!("../htaccess");
 
 impl Program {
     /// Returns the launcher `dispatch.fcgi` of this version.

@@ -25,6 +25,8 @@
 //! end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
+// docs.rs says which items need a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod app;
@@ -59,10 +61,5 @@ pub use runtime::Runtime;
 
 /// The examples in the README compile.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
-
-/// And those of the documentation.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/your-own-app.md")]
-struct YourOwnApp;

@@ -36,7 +36,7 @@
 //! | `settings.rs`, `url.rs` | the settings |
 //! | `error.rs` | errors for owners |
 //!
-//! *Absent on purpose*: what is stored, retries of transactions, migrations; notifications (LISTEN); client certificates,
+//! *Absent on purpose*: what is stored, retries of transactions, migrations; client certificates,
 //! Kerberos, `.pgpass` and libpq's environment variables; pgbouncer, which refuses our options unless it is told of
 //! them.
 #![forbid(unsafe_code)]
@@ -65,3 +65,8 @@ pub use error::PoolError;
 pub use listener::Listener;
 pub use pool::Pool;
 pub use settings::Settings;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

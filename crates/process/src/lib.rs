@@ -45,3 +45,8 @@ pub use limits::Limits;
 pub use parent::stop_with_parent;
 pub use shortage::{is_short, is_short_for_process};
 pub use sys::wait::Usage;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -13,6 +13,11 @@ use std::time::Duration;
 
 use process::{Failure, Limits, compute};
 
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Returns the addresses of `name`, at least one and at most [`MAX_ADDRESSES`], in the order in which they should be
 /// tried. An address in place of a name, `localhost` and the names below it (RFC 6761 §6.3) need no child.
 ///

@@ -41,6 +41,8 @@
 //! files in the data folder; `time.rs` the clock; `id.rs` ids; `wake_ups.rs` wakes other processes.
 
 #![forbid(unsafe_code)]
+// docs.rs says which items need a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod database_url;
@@ -91,6 +93,11 @@ pub use time::now;
 pub use transaction::{MAX_RESULT_BYTES, Snapshot, Transaction};
 pub use value::{FromValue, Json, ToValue, Value};
 pub use wake_ups::WakeUps;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// How long a transaction waits for other processes: 10 s. A write takes some milliseconds, on a slow
 /// network disk a hundred; a web server gives up after 40 s.

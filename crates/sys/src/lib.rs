@@ -12,6 +12,8 @@
 //! those that are one system call. A function passed to [`fatal::catch`], [`interval::Ticker`] or
 //! [`program::before_exec`] has to follow the same rules, which no type can check.
 #![deny(clippy::undocumented_unsafe_blocks)]
+// docs.rs says which items need a feature.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod allocator;
 pub mod alternate_stack;
@@ -33,3 +35,8 @@ pub mod tokio_watch;
 pub mod turn;
 pub mod unblocked;
 pub mod wait;
+
+/// The examples in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
