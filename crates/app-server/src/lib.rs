@@ -75,7 +75,7 @@ pub use recovery::{
 };
 pub use request::body::{Body, BodyError};
 pub use request::context::{FilterData, RequestContext};
-pub use request::service::HttpService;
+pub use request::service::{HttpResponse, HttpService, NeverFails};
 pub use server::{Server, run};
 #[cfg(feature = "tokio")]
 pub use server::{run_in_this_tokio, run_in_tokio};

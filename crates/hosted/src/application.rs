@@ -132,10 +132,9 @@ impl<M: 'static, B: Build<M>> App for Application<B, M> {
 /// A function that makes a service: plain or async, with or without a `Result`. `M` says which of these it is, and is found
 /// out by the compiler.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a function that makes a service",
-    label = "needs `fn() -> Router`, `async fn() -> Router`, or one with a `Result` whose error can be shown",
-    note = "an axum `Router` that lacks its state is not a service yet: call `.with_state(…)`",
-    note = "a service that can fail needs an error handler in front (in axum: `HandleError`)"
+    message = "pass a function that makes the service, such as `|| router` or `async fn router() -> Router`: `{Self}` is none",
+    label = "not a function without arguments",
+    note = "in async code that has the service already: `hosted::serve(router).await`"
 )]
 pub trait Build<M>: 'static {
     /// What it makes.
@@ -149,71 +148,90 @@ pub trait Build<M>: 'static {
     fn build(&self) -> impl Future<Output = Result<Self::Service, Failure>>;
 }
 
-/// Marks a plain function.
+impl<F, R, M> Build<M> for F
+where
+    F: Fn() -> R + 'static,
+    R: Built<M>,
+{
+    type Service = R::Service;
+
+    async fn build(&self) -> Result<R::Service, Failure> {
+        self().built().await
+    }
+}
+
+/// What a function that makes a service may return: the service, a `Result` with it, or a future of one of these.
+#[diagnostic::on_unimplemented(
+    message = "a router needs `.with_state(…)`, and a handler needs a router: `{Self}` is not a service",
+    label = "has to return a service (such as `Router`), or a `Result` with one, or a future of these",
+    note = "a `Router<State>` becomes a `Router` by `.with_state(state)`",
+    note = "a handler is put into a router: `Router::new().route(\"/\", get(handler))`",
+    note = "what `.into_make_service()` returns makes services: leave the call out",
+    note = "a service must not fail: in axum, `HandleError` makes responses of errors",
+    note = "the error of a `Result` needs to be `Display`"
+)]
+pub trait Built<M> {
+    /// The service.
+    type Service: HttpService;
+
+    /// Returns it when it is there.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    fn built(self) -> impl Future<Output = Result<Self::Service, Failure>>;
+}
+
+/// Marks a service.
 #[derive(Debug)]
 pub enum Plain {}
 
-/// Marks a plain function that may fail.
+/// Marks a `Result` with a service.
 #[derive(Debug)]
 pub enum PlainResult {}
 
-/// Marks an async function.
+/// Marks the future of a service.
 #[derive(Debug)]
 pub enum Async {}
 
-/// Marks an async function that may fail.
+/// Marks the future of a `Result` with a service.
 #[derive(Debug)]
 pub enum AsyncResult {}
 
-impl<F, S> Build<Plain> for F
-where
-    F: Fn() -> S + 'static,
-    S: HttpService,
-{
+impl<S: HttpService> Built<Plain> for S {
     type Service = S;
 
-    async fn build(&self) -> Result<S, Failure> {
-        Ok(self())
+    async fn built(self) -> Result<S, Failure> {
+        Ok(self)
     }
 }
 
-impl<F, S, E> Build<PlainResult> for F
+impl<S: HttpService, E: fmt::Display> Built<PlainResult> for Result<S, E> {
+    type Service = S;
+
+    async fn built(self) -> Result<S, Failure> {
+        self.map_err(not_made)
+    }
+}
+
+impl<S: HttpService, R: Future<Output = S>> Built<Async> for R {
+    type Service = S;
+
+    async fn built(self) -> Result<S, Failure> {
+        Ok(self.await)
+    }
+}
+
+impl<S, E, R> Built<AsyncResult> for R
 where
-    F: Fn() -> Result<S, E> + 'static,
     S: HttpService,
     E: fmt::Display,
-{
-    type Service = S;
-
-    async fn build(&self) -> Result<S, Failure> {
-        self().map_err(not_made)
-    }
-}
-
-impl<F, R, S> Build<Async> for F
-where
-    F: Fn() -> R + 'static,
-    R: Future<Output = S>,
-    S: HttpService,
-{
-    type Service = S;
-
-    async fn build(&self) -> Result<S, Failure> {
-        Ok(self().await)
-    }
-}
-
-impl<F, R, S, E> Build<AsyncResult> for F
-where
-    F: Fn() -> R + 'static,
     R: Future<Output = Result<S, E>>,
-    S: HttpService,
-    E: fmt::Display,
 {
     type Service = S;
 
-    async fn build(&self) -> Result<S, Failure> {
-        self().await.map_err(not_made)
+    async fn built(self) -> Result<S, Failure> {
+        self.await.map_err(not_made)
     }
 }
 

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use app_server::Body;
+use app_server::{Body, HttpResponse, NeverFails};
 use bytes::{Buf, Bytes};
 use event_loop::time;
 use http::{Request, Response};
@@ -140,7 +140,7 @@ impl<A: App> Service<Request<Body>> for LateService<A> {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         match &mut *self.state.borrow_mut() {
-            State::Made(service) => service.poll_ready(context),
+            State::Made(service) => service.poll_ready(context).map_err(NeverFails::never),
             State::Making | State::Failed(_) => Poll::Ready(Ok(())),
         }
     }
@@ -149,7 +149,9 @@ impl<A: App> Service<Request<Body>> for LateService<A> {
         let is_due = match &mut *self.state.borrow_mut() {
             State::Made(service) => {
                 let answer = service.call(request);
-                return Box::pin(async { Ok(answer.await?.map(any)) });
+                return Box::pin(async {
+                    Ok(answer.await.map_err(NeverFails::never)?.into_http().map(any))
+                });
             }
             State::Making => false,
             State::Failed(at) => time::now() >= *at + PAUSE,

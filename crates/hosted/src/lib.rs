@@ -53,7 +53,7 @@ mod wrong_settings;
 pub use app::{App, By, Introduction, NoCommands, Start};
 #[cfg(feature = "tokio")]
 pub use application::serve;
-pub use application::{Application, Async, AsyncResult, Build, Plain, PlainResult, main};
+pub use application::{Application, Async, AsyncResult, Build, Built, Plain, PlainResult, main};
 pub use commands::run;
 pub use mounted::{Mounted, MountedFuture, MountedService};
 pub use program::Program;

@@ -14,7 +14,7 @@ use crate::request::body::Body;
 use crate::request::panic_guard::{Foreign, catch};
 use crate::request::permits::Arrival;
 use crate::request::response::stated_length;
-use crate::request::service::HttpService;
+use crate::request::service::{HttpResponse, HttpService, NeverFails};
 
 impl<S: HttpService> Application<S> {
     /// Has the service answer `request`, which is taken, in this process. Returns the response, with the
@@ -46,7 +46,7 @@ impl<S: HttpService> Application<S> {
         let called = poll_fn(|context| {
             catch(mark, || {
                 let mut service = self.service.borrow_mut();
-                ready!(service.poll_ready(context)).unwrap_or_else(|error| match error {});
+                ready!(service.poll_ready(context)).unwrap_or_else(|error| match error.never() {});
                 Poll::Ready(request.take().map(|request| service.call(request)))
             })
             .map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
@@ -60,7 +60,10 @@ impl<S: HttpService> Application<S> {
                 return Poll::Ready(Err(cause));
             }
             let response = match future.as_mut().run(|future| future.poll(context)) {
-                Ok(polled) => ready!(polled).map_err(|error| match error {}),
+                Ok(polled) => match ready!(polled) {
+                    Ok(response) => Ok(response.into_http()),
+                    Err(error) => match error.never() {},
+                },
                 Err(message) => Err(Cause::Panic(message)),
             };
             if let Some(arrival) = arrival {

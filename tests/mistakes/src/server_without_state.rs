@@ -1,0 +1,15 @@
+//! error: a router needs `.with_state(…)`, and a handler needs a router: `Router<Shop>` is not a service
+//! label: not a `Service` of `http::Request<app_server::Body>`
+//! note: a `Router<State>` becomes a `Router` by `.with_state(state)`
+
+use app_server::{Error, Server, Transport};
+use axum::extract::State;
+use axum::{Router, routing::get};
+
+use crate::parts::Shop;
+
+fn main() -> Result<(), Error> {
+    let router: Router<Shop> =
+        Router::new().route("/", get(|State(_): State<Shop>| async { "Hello" }));
+    Server::new(router).run(Transport::Cgi)
+}
