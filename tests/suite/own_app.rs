@@ -349,6 +349,7 @@ fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
             thread::sleep(Duration::from_millis(20));
         }
     }
+    assert!(folder.path().join("bin/own-app.previous").is_file(), "{}", program.output());
     let begun = Instant::now();
     while !program.output().contains("The program has started threads.") {
         assert!(begun.elapsed() < TIMEOUT, "{}", program.output());

@@ -19,6 +19,7 @@ use crate::children::{self, Recipient};
 use crate::limits::Limits;
 use crate::memory_limit::Lifted;
 use crate::parent::signal_at_end;
+use crate::reexec::Image;
 
 /// A program to start: like std's builder, with the same names and defaults.
 ///
@@ -31,6 +32,7 @@ pub struct Command {
     inner: std::process::Command,
     leads_group: bool,
     deadline: Option<Duration>,
+    image: Option<Image>,
 }
 
 impl Command {
@@ -38,7 +40,13 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut inner = std::process::Command::new(program);
         inherit_nothing(&mut inner);
-        Command { inner, leads_group: false, deadline: None }
+        Command { inner, leads_group: false, deadline: None, image: None }
+    }
+
+    /// Creates a builder that starts this image, whatever else is said of arguments and environment. A file that the kernel
+    /// cannot execute is an error; std passes it to `/bin/sh`.
+    pub fn of(image: Image) -> Self {
+        Command { image: Some(image), ..Command::new("/") }
     }
 
     /// Adds an argument.
@@ -149,6 +157,10 @@ impl Command {
     ///   if the account has too many processes: try again later.
     pub fn spawn(&mut self) -> io::Result<Child> {
         children::watch()?;
+        if let Some(image) = self.image.take() {
+            // Last, after all that is done in the child before: it does not return.
+            before_exec(&mut self.inner, move || Err(image.exec_plainly()));
+        }
         let lifted = Lifted::begin();
         let started = self.inner.spawn();
         drop(lifted);

@@ -165,6 +165,10 @@ pub fn open_count() -> io::Result<usize> {
 }
 
 /// Makes a descriptor blocking, for a child that has nothing else to do.
-pub(crate) fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+///
+/// # Errors
+///
+/// Any from `fcntl(2)`.
+pub fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? - OFlags::NONBLOCK)?)
 }

@@ -86,7 +86,7 @@ pub fn fresh(options: ForkOptions<'_>, main: impl FnOnce() -> u8) -> io::Result<
 
 /// How the one line starts that a child prints if it lacks descriptors or memory to start; its `main` is not called,
 /// and its exit code is 101.
-pub const NOT_STARTED: &str = "A child process could not start: ";
+const NOT_STARTED: &str = "A child process could not start: ";
 
 /// The exit code after a panic, as in every Rust program.
 const PANICKED: u8 = 101;

@@ -214,14 +214,13 @@ impl Image {
         error
     }
 
-    /// Replaces this process's program without handover state and without blocking signals: for a child process.
-    ///
-    /// Unlike std's `Command`, this does not pass a file that the kernel cannot execute to `/bin/sh`.
+    /// Replaces this process's program without handover state and without blocking signals: for a child process, started by
+    /// [`Command::of`](crate::Command::of). Async-signal-safe.
     ///
     /// # Errors
     ///
     /// Any from `execve(2)`.
-    pub fn exec_plainly(&self) -> io::Error {
+    pub(crate) fn exec_plainly(&self) -> io::Error {
         self.0.exec()
     }
 }

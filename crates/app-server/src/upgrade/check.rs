@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use event_loop::pipe::Reader;
+use event_loop::pipe::{self, Reader};
 use event_loop::time;
-use process::fork::{self, ForkOptions};
+use process::descriptors::set_blocking;
 use process::reexec::Image;
-use process::{is_short, is_short_for_process};
+use process::{Child, Command, is_short_for_process};
 
 use crate::upgrade::verdicts::Verdict;
 
@@ -35,10 +36,8 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 /// Why there is no verdict on a file that is open for writing (ETXTBSY).
 const BEING_WRITTEN: &str = "it is still being written";
 
-/// What the child prints, followed by the error number, when the version cannot even be executed.
-const EXEC_FAILED: &str = "app-server: execve failed: ";
-
-/// How many bytes of a check's output are kept.
+/// How many bytes of a check's output are kept of its beginning, and again of its end: an application may log a lot before
+/// it prints the marker.
 const OUTPUT_BYTES: usize = 8 * 1024;
 
 impl Check {
@@ -71,21 +70,11 @@ impl Check {
             Ok(image) => image,
             Err(error) => return Verdict::Failed(format!("it cannot be executed: {error}")),
         };
-        let options = ForkOptions { captures_output: true, ..ForkOptions::default() };
-        let child = fork::fresh(options, move || {
-            let error = image.exec_plainly();
-            let code = error.raw_os_error().unwrap_or_default();
-            // If the output is lost, the exit code still reports the failure.
-            let _ = writeln!(io::stdout(), "{EXEC_FAILED}{code}");
-            1
-        });
-        let mut child = match child {
-            Ok(child) => child,
-            Err(error) => {
-                return Verdict::Unknown(format!("no process could be created for it: {error}"));
-            }
+        let (mut child, output) = match start(image) {
+            Ok(started) => started,
+            Err(error) => return not_executed(&error),
         };
-        let output = event_loop::spawn(read_output(child.stderr.take()));
+        let output = event_loop::spawn(read_output(output));
         let ending = time::timeout(self.deadline, child.wait()).await;
         // Kills whatever the check has left behind.
         drop(child);
@@ -115,15 +104,6 @@ impl Check {
     }
 
     fn judge(&self, status: ExitStatus, output: &str) -> Verdict {
-        if let Some(code) = output.lines().find_map(|line| line.strip_prefix(EXEC_FAILED)) {
-            return not_executed(&io::Error::from_raw_os_error(code.parse().unwrap_or_default()));
-        }
-        if let Some(why) = output.lines().find_map(|line| line.strip_prefix(fork::NOT_STARTED))
-            && error_in(why).is_some_and(|error| is_short(&error))
-        {
-            let why = why.trim_end_matches('.');
-            return Verdict::Unknown(format!("no process could be started for it: {why}"));
-        }
         if status.success() {
             return match output.lines().any(|line| line == self.marker) {
                 true => Verdict::Passed,
@@ -146,7 +126,19 @@ impl Check {
     }
 }
 
-/// Maps an error of execve(2) to a verdict.
+/// Starts the program, with one pipe for all that it prints. A process may have threads when it does so: nothing but system
+/// calls comes between fork and exec.
+fn start(image: Image) -> io::Result<(Child, Reader)> {
+    let (reader, writer) = pipe::ends()?;
+    set_blocking(writer.as_fd())?;
+    let output = Reader::from_fd(reader)?;
+    let mut command = Command::of(image);
+    let command = command.lead_group().stdin(Stdio::null());
+    let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    Ok((child, output))
+}
+
+/// Maps an error of fork(2) or execve(2) to a verdict.
 fn not_executed(error: &io::Error) -> Verdict {
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::ExecutableFileBusy, _) => Verdict::Unknown(BEING_WRITTEN.to_owned()),
@@ -157,35 +149,55 @@ fn not_executed(error: &io::Error) -> Verdict {
             "it is not a program for this machine: it is damaged, or was built for another kind"
                 .to_owned(),
         ),
+        // A shortage says nothing about the version.
         _ if is_short_for_process(error) => {
-            Verdict::Unknown(format!("it cannot be executed now: {error}"))
+            Verdict::Unknown(format!("no process could be created for it: {error}"))
         }
         _ => Verdict::Failed(format!("it cannot be executed: {error}")),
     }
 }
 
-/// Returns the system's error that a text ends with, as `io::Error` shows it: `… (os error 24)`.
-fn error_in(text: &str) -> Option<io::Error> {
-    let (_, code) = text.rsplit_once("(os error ")?;
-    let (code, _) = code.split_once(')')?;
-    code.parse().ok().map(io::Error::from_raw_os_error)
-}
-
-/// Reads a check's output to its end and keeps the first part.
-async fn read_output(reader: Option<Reader>) -> Vec<u8> {
-    let Some(mut reader) = reader else { return Vec::new() };
-    let mut kept = Vec::new();
+/// Reads a check's output to its end and keeps the first and the last part.
+async fn read_output(mut reader: Reader) -> Vec<u8> {
+    let mut kept = Kept::default();
     let mut buffer = BytesMut::new();
     loop {
         buffer.clear();
         buffer.reserve(OUTPUT_BYTES);
         match std::future::poll_fn(|context| reader.poll_read_into(context, &mut buffer)).await {
-            Ok(0) | Err(_) => return kept,
-            Ok(_) => {
-                let room = OUTPUT_BYTES.saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..buffer.len().min(room)]);
-            }
+            Ok(0) | Err(_) => return kept.into_bytes(),
+            Ok(_) => kept.add(&buffer),
         }
+    }
+}
+
+/// The first and the last part of an output.
+#[derive(Default)]
+struct Kept {
+    first: Vec<u8>,
+    last: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Kept {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = OUTPUT_BYTES - self.first.len();
+        let (first, last) = bytes.split_at(bytes.len().min(room));
+        self.first.extend_from_slice(first);
+        self.last.extend_from_slice(last);
+        let excess = self.last.len().saturating_sub(OUTPUT_BYTES);
+        self.last.drain(..excess);
+        self.is_cut |= excess > 0;
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        if self.is_cut {
+            self.first.push(b'\n');
+            let cut = self.last.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            self.last.drain(..cut);
+        }
+        self.first.append(&mut self.last);
+        self.first
     }
 }
 
@@ -218,43 +230,107 @@ mod tests {
                 failed("its check ended with exit code 3 with the output: a b"),
             ),
             (ExitStatus::from_raw(9), "", failed("its check was killed by signal 9")),
-            (
-                exit(1),
-                "app-server: execve failed: 26\n",
-                Verdict::Unknown(BEING_WRITTEN.to_owned()),
-            ),
-            (
-                exit(1),
-                "app-server: execve failed: 13\n",
-                failed("permission denied; make it executable with: chmod 755"),
-            ),
-            (
-                exit(101),
-                "A child process could not start: Operation not permitted (os error 1).\n",
-                failed(
-                    "its check ended with exit code 101 with the output: A child process could not \
-                     start: Operation not permitted (os error 1)",
-                ),
-            ),
-            // A shortage says nothing about the version.
-            (
-                exit(101),
-                "A child process could not start: Too many open files (os error 24).\n",
-                Verdict::Unknown(
-                    "no process could be started for it: Too many open files (os error 24)"
-                        .to_owned(),
-                ),
-            ),
-            (
-                exit(1),
-                "app-server: execve failed: 24\n",
-                Verdict::Unknown(
-                    "it cannot be executed now: Too many open files (os error 24)".to_owned(),
-                ),
-            ),
         ] {
             assert_eq!(check.judge(status, output), verdict, "{output:?}");
         }
+    }
+
+    #[test]
+    fn errors_of_the_start_become_verdicts() {
+        let failed = |why: &str| Verdict::Failed(why.to_owned());
+        let unknown = |why: &str| Verdict::Unknown(why.to_owned());
+        for (code, verdict) in [
+            (libc::ETXTBSY, unknown(BEING_WRITTEN)),
+            (libc::EACCES, failed("permission denied; make it executable with: chmod 755")),
+            (
+                libc::ELOOP,
+                failed("it cannot be executed: Too many levels of symbolic links (os error 40)"),
+            ),
+            (
+                libc::EMFILE,
+                unknown("no process could be created for it: Too many open files (os error 24)"),
+            ),
+            (
+                libc::EAGAIN,
+                unknown(
+                    "no process could be created for it: Resource temporarily unavailable (os error 11)",
+                ),
+            ),
+        ] {
+            assert_eq!(not_executed(&io::Error::from_raw_os_error(code)), verdict);
+        }
+    }
+
+    /// Other than a shell would: a text is no program.
+    #[test]
+    fn a_text_is_not_run_as_commands() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program.new");
+        fs::write(&program, "echo marker\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let check = Check {
+            arguments: Vec::new(),
+            marker: "marker".to_owned(),
+            deadline: Duration::from_secs(10),
+        };
+        let verdict = event_loop::run(check.run(&program)).unwrap();
+        assert!(
+            matches!(&verdict, Verdict::Failed(why) if why.contains("not a program")),
+            "{verdict:?}"
+        );
+    }
+
+    /// As many applications have threads from their start.
+    #[test]
+    fn a_process_with_threads_checks_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program.new");
+        fs::write(&program, "#!/bin/sh\necho $1\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let check = Check {
+            arguments: vec!["marker".into()],
+            marker: "marker".to_owned(),
+            deadline: Duration::from_secs(10),
+        };
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || ended.recv());
+        assert_eq!(event_loop::run(check.run(&program)).unwrap(), Verdict::Passed);
+        drop(end);
+        let _ = thread.join();
+    }
+
+    #[test]
+    fn a_version_that_logs_a_lot_passes() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program.new");
+        let lines = 4 * OUTPUT_BYTES / "a line of its log\n".len();
+        let script = format!(
+            "#!/bin/sh\ni=0\nwhile [ $i -lt {lines} ]; do echo a line of its log; i=$((i+1)); done\necho marker\n"
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let check = Check {
+            arguments: Vec::new(),
+            marker: "marker".to_owned(),
+            deadline: Duration::from_secs(10),
+        };
+        assert_eq!(event_loop::run(check.run(&program)).unwrap(), Verdict::Passed);
+    }
+
+    #[test]
+    fn of_a_long_output_whole_lines_are_kept() {
+        let mut kept = Kept::default();
+        for number in 0..10_000 {
+            kept.add(format!("line {number}\n").as_bytes());
+        }
+        let text = String::from_utf8(kept.into_bytes()).unwrap();
+        assert!(text.starts_with("line 0\nline 1\n") && text.ends_with("\nline 9999\n"));
+        assert!(text.len() <= 2 * OUTPUT_BYTES + 1, "{}", text.len());
+        let last = text.lines().rev().take(500);
+        assert!(last.enumerate().all(|(back, line)| *line == format!("line {}", 9999 - back)));
+        let mut short = Kept::default();
+        (0..100).for_each(|_| short.add(b"line\n"));
+        assert_eq!(short.into_bytes(), b"line\n".repeat(100));
     }
 
     /// In a sticky folder such as `/tmp` anybody can put a file beside the program.
