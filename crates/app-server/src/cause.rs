@@ -124,7 +124,7 @@ impl Cause {
 }
 
 /// Returns what to do about panics that only happen on this server or on a host, and whose messages do not say so.
-fn cure_of(message: &str) -> &'static str {
+pub(crate) fn cure_of(message: &str) -> &'static str {
     /// What tokio says outside of a runtime: of its timers and sockets, of `spawn`.
     const NO_TOKIO: &str = "there is no reactor running";
     /// What std, tokio and rayon say when the system refuses a thread.

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use process::descriptors;
 use sys::allocator::with_backtrace_lock;
 
+use crate::cause::cure_of;
+
 /// Bytes of a message that are kept. A message may quote what a visitor sent.
 const MESSAGE_BYTES: usize = 1000;
 
@@ -71,13 +73,20 @@ pub(crate) fn install_hook() {
 fn write_unexpected(info: &PanicHookInfo<'_>) {
     // Captures something only if RUST_BACKTRACE is set.
     let backtrace = Backtrace::capture();
-    let mut text = info.to_string().replace('\n', "\n    ");
+    let mut text = unexpected(&info.to_string());
     if backtrace.status() == BacktraceStatus::Captured {
         let _ = write!(text, "\n{backtrace}");
     }
     text.push('\n');
     // If this cannot be written, there is nowhere to report it.
     let _ = descriptors::write_at_once(io::stderr().as_fd(), text.as_bytes());
+}
+
+/// What is written of a panic outside a request, such as that of a background task. The visitors who wait for it may see no
+/// more than a timeout, so this is the only place for its cure.
+fn unexpected(panic: &str) -> String {
+    let cure = cure_of(panic);
+    format!("{panic}{cure}").replace('\n', "\n    ")
 }
 
 /// Sets where to symbolize the backtrace of the panic that was just caught.
@@ -206,6 +215,20 @@ fn truncate(text: &mut String, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_of_a_background_task_has_its_cure() {
+        assert_eq!(
+            unexpected("panicked at a.rs:1:\nno such thing"),
+            "panicked at a.rs:1:\n    no such thing"
+        );
+        let refused =
+            unexpected("panicked at a.rs:1:\nOS can't spawn worker thread: (os error 11)");
+        assert!(
+            refused.contains("\n    OS can't spawn") && refused.contains("refuses threads"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_backtrace_shows_only_the_frames_of_the_application() {
