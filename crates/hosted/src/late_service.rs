@@ -62,15 +62,28 @@ pub(crate) async fn make<A: App>(app: &A, start: Start<A::Own>) -> Result<A::Ser
     .await
 }
 
-/// The failure to make a service, for this reason.
+/// The failure to make a service, for this reason. Its alternate form: from `anyhow` and `eyre`, that is the reason with all
+/// its causes, on one line.
 pub(crate) fn not_made(reason: impl fmt::Display) -> Failure {
-    Failure::refused(format!("The application could not be made: {reason}."))
+    Failure::refused(format!("The application could not be made: {reason:#}."))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("it panicked: {}", text.unwrap_or_default())
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let cure = cure_of(&text);
+    format!("it panicked: {text}{cure}")
+}
+
+/// Returns what to do about panics that only happen in a program of ours.
+fn cure_of(message: &str) -> &'static str {
+    /// What `init` of tracing-subscriber and `set_global_default` say.
+    const TWO_LOGS: [&str; 2] = ["global default", "global subscriber"];
+    if TWO_LOGS.iter().any(|text| message.contains(text)) {
+        ". There is a log already, the program's own: remove what sets up another (docs/porting-an-app.md)"
+    } else {
+        ""
+    }
 }
 
 /// A service that could not be made yet.
@@ -161,5 +174,37 @@ impl<A: App> Service<Request<Body>> for LateService<A> {
         }
         let response = unavailable(TEXT, PAUSE).map(any);
         Box::pin(async { Ok(response) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_with_its_causes() {
+        struct WithCauses;
+        impl fmt::Display for WithCauses {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let causes = if formatter.alternate() { ": connection refused" } else { "" };
+                write!(formatter, "no database{causes}")
+            }
+        }
+        let said = not_made(WithCauses);
+        assert_eq!(
+            said.messages(),
+            ["The application could not be made: no database: connection refused."]
+        );
+    }
+
+    #[test]
+    fn an_application_that_sets_up_a_second_log_is_told_so() {
+        let log = || tracing_subscriber::fmt().with_writer(std::io::sink);
+        let _ = log().try_init();
+        let panic = catch_unwind(|| log().init()).unwrap_err();
+        let said = text_of(&*panic);
+        assert!(said.contains("remove what sets up another"), "{said}");
+        let panic = catch_unwind(|| panic!("no such thing")).unwrap_err();
+        assert_eq!(text_of(&*panic), "it panicked: no such thing");
     }
 }

@@ -38,7 +38,7 @@ pub fn to_stderr_from(level: tracing::Level) -> Log {
 
 fn begin_writing(sink: Sink, level: tracing::Level) -> Log {
     let log = Log::new(sink);
-    tracing_subscriber::fmt()
+    let begun = tracing_subscriber::fmt()
         .with_writer(log.clone())
         .with_max_level(level)
         .with_timer(TimeAndProcess)
@@ -46,7 +46,14 @@ fn begin_writing(sink: Sink, level: tracing::Level) -> Log {
         .with_ansi(false)
         // It would be reported by a macro that panics.
         .log_internal_errors(false)
-        .init();
+        .try_init();
+    if begun.is_err() {
+        // The application has set a subscriber before it called us. What it prints is in the log file all the same.
+        tracing::warn!(
+            "The application has a log of its own (tracing_subscriber's init): messages look as it says, and their number \
+             is not limited (docs/porting-an-app.md)."
+        );
+    }
     log
 }
 
@@ -226,6 +233,38 @@ mod tests {
             // No line is inside another.
             assert_eq!(log.matches(&word).count(), LINES, "messages of {letter}");
         }
+    }
+
+    /// As with `hosted::serve`, where an application's `main` comes first.
+    #[test]
+    fn an_application_may_have_set_up_its_own_log() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "log::tests::second_log", "--ignored", "--nocapture"])
+            .env(FILE_FOR_WRITER, "none")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("OWN  WARN The application has a log of its own"), "{said}");
+        assert!(said.contains("OWN ERROR A message of the server."), "{said}");
+    }
+
+    /// Not a test: the test above runs it in a process of its own.
+    #[test]
+    #[ignore = "is run by an_application_may_have_set_up_its_own_log"]
+    fn second_log() {
+        struct Own;
+        impl FormatTime for Own {
+            fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+                writer.write_str("OWN")
+            }
+        }
+        if std::env::var_os(FILE_FOR_WRITER).is_none() {
+            return;
+        }
+        tracing_subscriber::fmt().with_timer(Own).with_ansi(false).with_target(false).init();
+        to_stderr();
+        tracing::error!("A message of the server.");
     }
 
     /// Not a test: the test above runs it, several at once, each in a process of its own.

@@ -16,7 +16,7 @@ use crate::config::CommandLine;
 use crate::job::Job;
 use crate::late_service::make;
 use crate::report::{self, Failure};
-use crate::upgrade;
+use crate::{log, upgrade};
 
 /// Checks; `keep`: keeps a copy of this version, for the launcher. It fails if this version, with this configuration, could
 /// not serve.
@@ -38,6 +38,9 @@ pub(crate) fn job<A: App>(
     let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
     let host = Surroundings::of(&*context.app, &configuration.settings);
     let start = Start { configuration: configuration.clone(), by: By::Check };
+    // As when it serves: an application that also sets up a log fails there, and should fail here. And the cause of a
+    // failure belongs to the verdict.
+    log::to_stderr_from(tracing::Level::ERROR);
     Ok(Job::new(async move {
         let service = make(&*context.app, start).await?;
         let server = Server::new(service).settings(settings).host(host);
