@@ -207,7 +207,8 @@ impl<O> Keys<O> {
             .collect()
     }
 
-    /// Warns about a variable that is similar to one of the program's: a typo. Others are somebody else's business.
+    /// Warns about a variable that is similar to one of the program's: a typo. Others are somebody else's business, such as
+    /// the application's own, which are named after it, too: `MY_APP_BASE_ID` is no typo of `MY_APP_BASE`.
     pub(super) fn warning_about(&self, name: &str) -> Option<String> {
         let settings = self.iter().map(|key| key.name);
         let names = settings.chain(["config", "home", "launcher"]).chain(self.not_settings.clone());
@@ -216,6 +217,9 @@ impl<O> Keys<O> {
             return None;
         }
         let nearest = nearest(name, known.iter().map(String::as_str))?;
+        if name.strip_prefix(nearest).is_some_and(|rest| rest.starts_with('_')) {
+            return None;
+        }
         Some(format!("The unknown variable `{name}` has no effect; did you mean `{nearest}`?"))
     }
 }

@@ -227,7 +227,14 @@ fn a_secret_is_never_shown_and_other_variables_count() {
 
 #[test]
 fn a_variable_similar_to_one_of_ours_is_pointed_out() {
-    let names = ["MY_APP_LISTE", "MY_APP_LAUNCHED_AT", "MY_APP_LAUNCHER", "MY_APP_SOMETHING_ELSE"];
+    let names = [
+        "MY_APP_LISTE",
+        "MY_APP_LAUNCHED_AT",
+        "MY_APP_LAUNCHER",
+        "MY_APP_SOMETHING_ELSE",
+        // An application's own.
+        "MY_APP_BASE_ID",
+    ];
     let found = gathered("", &names.map(|name| (name, "x")), &[]);
     assert_eq!(
         found.warnings,
