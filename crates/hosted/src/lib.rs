@@ -50,6 +50,9 @@ mod unavailable;
 mod upgrade;
 mod wrong_settings;
 
+/// What the server knows of a request.
+pub use app_server::RequestContext;
+
 pub use app::{App, By, Introduction, NoCommands, Start};
 #[cfg(feature = "tokio")]
 pub use application::serve;
