@@ -65,22 +65,27 @@ pub(crate) async fn make<A: App>(app: &A, start: Start<A::Own>) -> Result<A::Ser
 /// The failure to make a service, for this reason. Its alternate form: from `anyhow` and `eyre`, that is the reason with all
 /// its causes, on one line.
 pub(crate) fn not_made(reason: impl fmt::Display) -> Failure {
-    Failure::refused(format!("The application could not be made: {reason:#}."))
+    let reason = format!("{reason:#}");
+    let cure = cure_of(&reason);
+    Failure::refused(format!("The application could not be made: {reason}{cure}."))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    let cure = cure_of(&text);
-    format!("it panicked: {text}{cure}")
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("it panicked: {}", text.unwrap_or_default())
 }
 
-/// Returns what to do about panics that only happen in a program of ours.
+/// Returns what to do about errors and panics that only happen in a program of ours or on a host.
 fn cure_of(message: &str) -> &'static str {
+    /// How a thread is refused (EAGAIN).
+    const NO_THREAD: &str = "Resource temporarily unavailable";
     /// What `init` of tracing-subscriber and `set_global_default` say.
     const TWO_LOGS: [&str; 2] = ["global default", "global subscriber"];
     if TWO_LOGS.iter().any(|text| message.contains(text)) {
         ". There is a log already, the program's own: remove what sets up another (docs/porting-an-app.md)"
+    } else if message.contains(NO_THREAD) {
+        ". If it starts a thread: the host refuses them, as many do (docs/porting-an-app.md)"
     } else {
         ""
     }
@@ -197,12 +202,22 @@ mod tests {
         );
     }
 
+    /// What sqlx says of SQLite where threads are refused.
+    #[test]
+    fn a_thread_that_is_refused_is_said_to_be_one() {
+        let refused = std::io::Error::from(rustix::io::Errno::AGAIN);
+        let failure = not_made(format!("error communicating with database: {refused}"));
+        let said = &failure.messages()[0];
+        assert!(said.contains("the host refuses them"), "{said}");
+    }
+
     #[test]
     fn an_application_that_sets_up_a_second_log_is_told_so() {
         let log = || tracing_subscriber::fmt().with_writer(std::io::sink);
         let _ = log().try_init();
         let panic = catch_unwind(|| log().init()).unwrap_err();
-        let said = text_of(&*panic);
+        let failure = not_made(text_of(&*panic));
+        let said = &failure.messages()[0];
         assert!(said.contains("remove what sets up another"), "{said}");
         let panic = catch_unwind(|| panic!("no such thing")).unwrap_err();
         assert_eq!(text_of(&*panic), "it panicked: no such thing");
