@@ -37,4 +37,5 @@ mod store;
 mod syscalls;
 mod upgrade;
 mod versions;
+mod watch;
 mod workers;

@@ -15,6 +15,8 @@ mod serving;
 mod settings;
 mod spawned;
 mod upgrade_check;
+#[cfg(feature = "development")]
+mod watch;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -91,6 +93,10 @@ impl<A: App> Context<A> {
             #[cfg(feature = "development")]
             Some(Command::Serve(Serve { like, .. })) if like.host.is_some() => {
                 return like::job(self, &command_line, &like).map(Some);
+            }
+            #[cfg(feature = "development")]
+            Some(Command::Watch(watch)) => {
+                return watch::job(self, &command_line, &watch).map(Some);
             }
             Some(Command::Serve(_)) => return serve::job(self, &command_line).map(Some),
             Some(Command::Fastcgi(_)) => return fastcgi::job(self, &command_line).map(Some),

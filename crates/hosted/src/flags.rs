@@ -1,6 +1,8 @@
 //! The command line. What it means is in `commands/`; the values of flags that are also settings are checked with all
 //! others in `config.rs`.
 
+#[cfg(feature = "development")]
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -30,6 +32,8 @@ pub(crate) struct Flags<C: Subcommand> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command<C: Subcommand> {
     Serve(Serve),
+    #[cfg(feature = "development")]
+    Watch(Watch),
     Fastcgi(Fastcgi),
     Request(RequestFlags),
     Check(Check),
@@ -53,6 +57,7 @@ pub(crate) struct Serve {
     pub(crate) log: Option<String>,
     /// Processes: N, MIN-MAX by load, or auto [default: 1]
     #[arg(long, value_name = "N")]
+    #[cfg_attr(feature = "development", arg(conflicts_with = "host"))]
     pub(crate) workers: Option<String>,
     #[cfg(feature = "development")]
     #[command(flatten)]
@@ -65,11 +70,28 @@ pub(crate) struct Serve {
 pub(crate) struct Like {
     /// With the rules of a host: mod_fcgid, cgi, cloudlinux.
     // The host starts the program without arguments.
-    #[arg(long = "like", value_name = "HOST", conflicts_with_all = ["workers", "config"])]
+    #[arg(long = "like", value_name = "HOST", conflicts_with = "config")]
     pub(crate) host: Option<Host>,
     /// Another value of a rule: FcgidIOTimeout=300
     #[arg(long = "rule", value_name = "NAME=N", requires = "host")]
     pub(crate) rules: Vec<String>,
+}
+
+/// Serve, and build the program again when its sources change.
+#[cfg(feature = "development")]
+#[derive(Debug, Args)]
+#[command(after_help = "In the folder of a cargo project: cargo run -- watch\n\
+                        The new version takes over without losing a request; if it does not build,\n\
+                        or does not pass its check, the running one continues.")]
+pub(crate) struct Watch {
+    /// HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    #[command(flatten)]
+    pub(crate) like: Like,
+    /// For `cargo build`, after --: such as --features x
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) cargo: Vec<OsString>,
 }
 
 /// Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi.
@@ -197,6 +219,9 @@ impl<C: Subcommand> Flags<C> {
                 | Command::Completions(_),
             )
             | None => (&None, &None, &None),
+            // They are the server's.
+            #[cfg(feature = "development")]
+            Some(Command::Watch(_)) => (&None, &None, &None),
         };
         let keys = [
             ("--listen", "listen", listen),

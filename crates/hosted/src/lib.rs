@@ -21,7 +21,7 @@
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
 //! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
 //! last version that passed its check; `late_service.rs` and `wrong_settings.rs` what visitors get instead of a service;
-//! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
+//! `cargo_project.rs` what `watch` builds; `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
 //! end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
@@ -31,6 +31,8 @@
 
 mod app;
 mod application;
+#[cfg(feature = "development")]
+mod cargo_project;
 mod commands;
 pub mod config;
 pub mod findings;

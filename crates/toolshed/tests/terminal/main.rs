@@ -86,6 +86,7 @@ Usage: toolshed [OPTIONS] [COMMAND]
 
 Commands:
   serve          Serve over HTTP: to try it, develop, or behind a proxy
+  watch          Serve, and build the program again when its sources change
   fastcgi        Serve over FastCGI: for nginx, caddy, mod_proxy_fcgi
   request        Print the response to one request, without a server
   check          Report what is installed and what would fail; change nothing
@@ -125,6 +126,27 @@ Options:
   -h, --help              Print help
 
 Ctrl-C or SIGTERM stops it once the requests in flight are complete.
+",
+    ),
+    (
+        &["watch"],
+        "Serve, and build the program again when its sources change
+
+Usage: toolshed watch [OPTIONS] [-- <ARGUMENTS>...]
+
+Arguments:
+  [ARGUMENTS]...  For `cargo build`, after --: such as --features x
+
+Options:
+      --listen <ADDRESS>  HOST:PORT or unix:PATH [default: 127.0.0.1:8080]
+      --like <HOST>       With the rules of a host: mod_fcgid, cgi, cloudlinux
+      --rule <NAME=N>     Another value of a rule: FcgidIOTimeout=300
+      --config <FILE>     Read the settings from this file
+  -h, --help              Print help
+
+In the folder of a cargo project: cargo run -- watch
+The new version takes over without losing a request; if it does not build,
+or does not pass its check, the running one continues.
 ",
     ),
     (
