@@ -87,10 +87,13 @@ fn a_published_crate_names_a_version_of_published_crates_only() {
 #[test]
 fn packages_are_whole() {
     let is_long = std::env::var_os("TOOLSHED_TESTS_LONG").is_some();
-    let target = project().join("target/packages");
+    // Another one each time: from a registry at a path that it knows, cargo compiles what it unpacked before.
+    let target = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut command = Command::new(env!("CARGO"));
     // What is packaged is what lies there, committed or not.
-    command.args(["package", "--locked", "--allow-dirty", "--quiet", "--target-dir"]).arg(&target);
+    command
+        .args(["package", "--locked", "--allow-dirty", "--quiet", "--target-dir"])
+        .arg(target.path());
     if !is_long {
         // What the registry would be asked is known since the workspace was built.
         command.args(["--no-verify", "--offline"]);
@@ -104,14 +107,12 @@ fn packages_are_whole() {
         let name = name_of(&package);
         let file = format!("{name}-{}.crate", package["version"].as_str().unwrap());
         let listed =
-            Command::new("tar").arg("-tzf").arg(target.join("package").join(&file)).output();
+            Command::new("tar").arg("-tzf").arg(target.path().join("package").join(&file)).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
         for needed in ["src/lib.rs", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
             assert!(listed.lines().any(|line| line.ends_with(needed)), "{file} has no {needed}");
         }
     }
-    // Compiled, they take a gigabyte.
-    std::fs::remove_dir_all(&target).unwrap();
 }
 
 /// The published crates, as `cargo metadata` describes them.
