@@ -274,6 +274,16 @@ fn what_it_needs_may_come_later() {
     ];
     let answered = text(&run(&folder, &[], &variables));
     assert!(answered.starts_with("Status: 503"), "{answered}");
+    // What it prints meanwhile is no part of the response.
+    let variables = variables.map(|(name, value)| match name {
+        "OWN_APP_NEEDS" => ("OWN_APP_PRINTS", "1"),
+        _ => (name, value),
+    });
+    let answered = run(&folder, &[], &variables);
+    let response = String::from_utf8_lossy(&answered.stdout);
+    assert!(response.starts_with("Status: 200"), "{response}");
+    let said = String::from_utf8_lossy(&answered.stderr);
+    assert!(said.contains("printed while the router is made"), "{said}");
 }
 
 #[test]

@@ -83,6 +83,7 @@ pub use settings::Settings;
 pub use shutdown::is_draining;
 pub use supervisor::{Workers, supervise};
 pub use sys::allocator::Allocator;
+pub use transport::cgi::reserve_standard_output;
 pub use transport::{Protocol, Transport};
 pub use upgrade::Upgrade;
 pub use upgrade::watch::{ARRIVING_SUFFIX, PREVIOUS_SUFFIX};

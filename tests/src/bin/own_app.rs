@@ -31,6 +31,12 @@ struct Shared {
 }
 
 async fn router() -> Result<Router, &'static str> {
+    if std::env::var_os("OWN_APP_PRINTS").is_some() {
+        #[allow(clippy::print_stdout)]
+        {
+            println!("printed while the router is made");
+        }
+    }
     match std::env::var_os("OWN_APP_NEEDS").map(PathBuf::from) {
         Some(file) if file.ends_with("panic") && !file.exists() => panic!("no such thing"),
         Some(file) if file.ends_with("hang") && !file.exists() => std::future::pending().await,

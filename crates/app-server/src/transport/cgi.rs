@@ -5,9 +5,10 @@
 //! Nothing is opened or waited for that this request does not need.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use fastcgi_server::Params;
 use http::{Method, Request};
@@ -47,11 +48,31 @@ pub(crate) async fn serve<S: HttpService>(application: Rc<Application<S>>) -> Re
     }
 }
 
-/// Takes descriptor 1 for the response. From then on standard output is standard error, so that a stray
-/// `println!` does not end up in the response.
+/// Descriptor 1 as the web server gave it, once it is reserved.
+static RESPONSE: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Reserves descriptor 1 for the response over CGI. From then on standard output is standard error, so that a stray
+/// `println!` does not end up in the response. The server does so when it starts; call it before, if something may be printed
+/// while a service is made.
+///
+/// # Errors
+///
+/// If descriptors are short.
+pub fn reserve_standard_output() -> io::Result<()> {
+    let mut response = RESPONSE.lock().unwrap_or_else(PoisonError::into_inner);
+    if response.is_none() {
+        let own = io::stdout().as_fd().try_clone_to_owned()?;
+        descriptors::redirect_output(io::stderr().as_fd())?;
+        *response = Some(own);
+    }
+    Ok(())
+}
+
+/// Takes what was descriptor 1 for the response.
 fn take_standard_output<S>(application: &Application<S>) -> io::Result<Rc<Output>> {
-    let response = io::stdout().as_fd().try_clone_to_owned()?;
-    descriptors::redirect_output(io::stderr().as_fd())?;
+    reserve_standard_output()?;
+    let response = RESPONSE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let response = response.ok_or(io::ErrorKind::NotFound)?;
     Output::new(response, false, write_beginning, &application.settings)
 }
 

@@ -13,6 +13,9 @@ use crate::report::Failure;
 
 /// Answers the one request.
 pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
+    // What is printed while the service is made must not come before the response. If it cannot be reserved, serving fails
+    // for the same reason, and says so.
+    let _ = app_server::reserve_standard_output();
     let configuration = context.keys.load(&CommandLine::default());
     serving::name_node(&configuration.settings);
     log::begin_when_needed(&configuration);
