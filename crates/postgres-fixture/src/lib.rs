@@ -3,7 +3,10 @@
 //!
 //! A server takes a quarter of a second. `initdb` takes more than one, so its result is kept in the target folder, and
 //! copied to memory (30 MB). PostgreSQL refuses to run as root; then it runs as the account `postgres`, or `nobody`.
-//! Durability is off.
+//! Durability is off: what a server has written survives its end, and not the machine's.
+//!
+//! [`Server::standby`] makes a copy that follows it, [`Server::promote`] makes that the primary. [`Server::kill`] and
+//! [`Server::hang`] are what a machine does that fails.
 //!
 //! The server is killed when **the thread that started it** exits, so that a test that is killed leaves none: a server
 //! for several tests is started by a thread that outlives them. Nothing of this ships.
@@ -59,6 +62,14 @@ impl Server {
 
     /// Starts a server with settings, `name=value` as in postgresql.conf.
     pub fn start_with(settings: &[&str]) -> Server {
+        let mut server = Server::new(settings);
+        server.create_data();
+        server.start_again();
+        server
+    }
+
+    /// Finds a folder and a port for a server.
+    fn new(settings: &[&str]) -> Server {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir_in(place).unwrap();
@@ -66,16 +77,13 @@ impl Server {
         if let Some(account) = &account {
             account.give(folder.path());
         }
-        let mut server = Server {
+        Server {
             process: None,
             folder,
             account,
             port: FreePort::reserve().unwrap(),
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
-        };
-        server.create_data();
-        server.start_again();
-        server
+        }
     }
 
     /// Starts a server that offers TLS with a certificate of `authority` for the name `localhost`.
@@ -95,6 +103,56 @@ impl Server {
         server.stop(Shutdown::Fast);
         server.start_again();
         server
+    }
+
+    /// Starts a standby of this server, with the same settings, and waits until it follows.
+    pub fn standby(&self) -> Server {
+        let settings: Vec<_> = self.settings.iter().map(String::as_str).collect();
+        let mut standby = Server::new(&settings);
+        standby.follow(self);
+        standby
+    }
+
+    /// Makes a server that has ended, or never started, a standby of another one, and waits until it follows. Its data are
+    /// replaced.
+    pub fn follow(&mut self, primary: &Server) {
+        assert!(self.process.is_none(), "the server runs");
+        if self.data().exists() {
+            fs::remove_dir_all(self.data()).unwrap();
+        }
+        let mut copy = self.as_account(&programs().join("pg_basebackup"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        copy.arg("--pgdata").arg(self.data());
+        copy.args(["--username", USER, "--port", &primary.port().to_string()]);
+        copy.arg("--host").arg(primary.socket_folder());
+        let output = copy.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.start_and_wait();
+        wait_until("the standby follows", || {
+            self.psql("SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == "1"
+        });
+    }
+
+    /// Lets every commit wait until a standby has it on its disk (`synchronous_standby_names`). There has to be one.
+    pub fn replicate_synchronously(&self) {
+        self.set("synchronous_standby_names", "*");
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        wait_until("a standby is synchronous", || self.psql(synchronous) == "1");
+    }
+
+    /// Makes a standby the primary, and waits until it writes.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("SELECT pg_promote(true, 30)"), "t", "{}", self.log());
+    }
+
+    /// Changes a setting while the server runs, to a value as `SHOW` shows it. Each connection notices with its next
+    /// statement.
+    pub fn set(&self, name: &str, value: &str) {
+        // Neither runs in a transaction with the other.
+        self.psql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        self.psql("SELECT pg_reload_conf()");
+        // A new process of the server has it once all others have been told.
+        wait_until("the setting is in force", || self.psql(&format!("SHOW {name}")) == value);
     }
 
     /// Returns the URL of the database `postgres` by the unix socket.
@@ -139,6 +197,36 @@ impl Server {
         if let Some(mut process) = self.process.take() {
             process.wait().unwrap();
         }
+    }
+
+    /// Kills all processes of the server at once, as if its machine had lost power. The data stay.
+    pub fn kill(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        for process in self.hang_processes(&process) {
+            // It may have ended by itself.
+            let _ = kill_process(process, Signal::KILL);
+        }
+        process.wait().unwrap();
+        remove_shared_memory(&self.data());
+    }
+
+    /// Stops all processes of the server, as if its machine hung: connections stay open, and nobody responds.
+    pub fn hang(&self) {
+        let process = self.process.as_ref().expect("the server runs");
+        self.hang_processes(process);
+    }
+
+    /// Returns the processes, which then do nothing any more.
+    fn hang_processes(&self, postmaster: &Child) -> Vec<Pid> {
+        let postmaster = Pid::from_child(postmaster);
+        // First, so that it starts no more.
+        kill_process(postmaster, Signal::STOP).unwrap();
+        let mut processes = children_of(postmaster);
+        for &process in &processes {
+            let _ = kill_process(process, Signal::STOP);
+        }
+        processes.push(postmaster);
+        processes
     }
 
     /// Lets the server refuse new connections (57P03) and end with the last one it has.
@@ -204,6 +292,8 @@ impl Server {
         for setting in ["fsync=off", "full_page_writes=off", "max_wal_size=64MB"] {
             postgres.args(["-c", setting]);
         }
+        // In its folder, so that a server that is killed leaves nothing elsewhere.
+        postgres.args(["-c", "dynamic_shared_memory_type=mmap"]);
         for setting in &self.settings {
             postgres.args(["-c", setting]);
         }
@@ -213,7 +303,8 @@ impl Server {
         let mut process = postgres.spawn().unwrap();
         let start = Instant::now();
         loop {
-            // Its last line says what the server is doing (as pg_ctl reads it).
+            // Its last line says what the server is doing (as pg_ctl reads it); a standby is "standby" until it can be read
+            // from, and then "ready", too.
             let status = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             if status.starts_with(&format!("{}\n", process.id())) && status.contains("ready") {
                 self.process = Some(process);
@@ -243,7 +334,35 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop(Shutdown::Immediate);
+        self.kill();
+    }
+}
+
+/// Returns the children of a process that starts no more of them.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let parent = parent.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    let children = children.split_whitespace().map(|child| child.parse().unwrap());
+    children.filter_map(Pid::from_raw).collect()
+}
+
+/// Removes the segment by which PostgreSQL knows that processes of a server are left, which it cannot itself once it is
+/// killed.
+fn remove_shared_memory(data: &Path) {
+    let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    // The key and the id.
+    let Some(id) = status.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else {
+        return;
+    };
+    let removed = Command::new("ipcrm").args(["--shmem-id", id]).output().unwrap();
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
