@@ -42,6 +42,15 @@ impl PooledConnection {
         }
     }
 
+    /// Closes the connection because its server does not do what it is needed for, as a write that was refused by one that
+    /// has become read-only. So are those to the same server that are idle, and the next attempt to connect begins with
+    /// another host or address, if there are several.
+    pub fn avoid_server(self) {
+        if self.is_of_this_loop() {
+            self.shared.avoid(&self.open().endpoint);
+        }
+    }
+
     /// Prepares a statement, or returns the one that this connection has prepared for the same SQL before. It keeps
     /// the 100 that were used last.
     ///

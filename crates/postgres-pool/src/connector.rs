@@ -3,8 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use event_loop::{time, yield_now};
@@ -16,7 +15,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig};
 
 use crate::endpoint::Endpoint;
 use crate::error::PoolError;
-use crate::open::Open;
+use crate::open::{Open, is_read_only};
 use crate::settings::Settings;
 use crate::tls::{self, Handshake};
 use crate::url::{Host, Security};
@@ -27,27 +26,45 @@ pub(crate) struct Connector {
     pub(crate) settings: Settings,
     /// Made at the first need. One is enough: hosts may differ in whether there is TLS, but not in how.
     tls: OnceLock<Arc<ClientConfig>>,
+    preference: Mutex<Preference>,
+}
+
+/// Where to connect first: where it worked last, so that a host that does not respond is waited for once, and not for each
+/// connection.
+#[derive(Debug, Default)]
+struct Preference {
+    /// The index of the host. The others follow it, in a circle.
+    host: usize,
+    /// Which of the host's addresses.
+    endpoint: Option<Endpoint>,
 }
 
 impl Connector {
     pub(crate) fn new(settings: Settings) -> Self {
-        Connector { settings, tls: OnceLock::new() }
+        Connector { settings, tls: OnceLock::new(), preference: Mutex::default() }
     }
 
-    /// Opens a connection to the first host and address that can be used.
+    /// Opens a connection to the first host and address that can be used; those where it worked last are tried first.
     pub(crate) async fn connect(&self) -> Result<Open, PoolError> {
         let mut failures = Vec::new();
-        for host in &self.settings.target.hosts {
-            let endpoints = match self.endpoints(host).await {
+        let hosts = &self.settings.target.hosts;
+        let first = self.preference().host;
+        for index in (first..hosts.len()).chain(0..first) {
+            let mut endpoints = match self.endpoints(&hosts[index]).await {
                 Ok(endpoints) => endpoints,
                 Err(failure) => {
                     failures.push(failure);
                     continue;
                 }
             };
+            let preferred = self.preference().endpoint.clone();
+            endpoints.sort_by_key(|endpoint| Some(endpoint) != preferred.as_ref());
             for endpoint in endpoints {
                 match self.connect_to(&endpoint).await {
-                    Ok(open) => return Ok(open),
+                    Ok(open) => {
+                        *self.preference() = Preference { host: index, endpoint: Some(endpoint) };
+                        return Ok(open);
+                    }
                     Err(failure) if failure.is_of_one_address() => failures.push(failure),
                     Err(failure) => return Err(failure),
                 }
@@ -59,16 +76,29 @@ impl Connector {
         })
     }
 
+    /// Connects elsewhere first from now on, if this is where it would begin.
+    pub(crate) fn avoid(&self, endpoint: &Endpoint) {
+        let mut preference = self.preference();
+        if preference.endpoint.as_ref() == Some(endpoint) {
+            let host = (preference.host + 1) % self.settings.target.hosts.len();
+            *preference = Preference { host, endpoint: None };
+        }
+    }
+
+    fn preference(&self) -> MutexGuard<'_, Preference> {
+        self.preference.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes a connection; if it is executing a statement, that is cancelled first. Returns when the connection is
     /// closed, after [`MAX_CLOSING`] at the latest.
     pub(crate) async fn close(&self, open: Open) {
-        let Open { client, statements, endpoint, task, is_leaving, inbox: _ } = open;
+        let Open { client, statements, endpoint, task, signs, inbox: _ } = open;
         let token = client.cancel_token();
         drop((client, statements));
         // Without a statement in flight, the connection takes its leave when it is polled next.
         yield_now().await;
         let closed = async {
-            if !is_leaving.load(Ordering::Relaxed)
+            if !signs.is_leaving()
                 && !task.is_finished()
                 && let Err(error) = self.cancel(&endpoint, token).await
             {
@@ -125,17 +155,22 @@ impl Connector {
         let stream = endpoint.open_stream(self.settings.patience()).await.map_err(|error| {
             PoolError::Unreachable { address: endpoint.to_string(), problem: error.to_string() }
         })?;
-        let is_leaving = stream.is_leaving();
+        let signs = stream.signs();
         let failed = |error: tokio_postgres::Error| self.failure(endpoint, &error);
         let (client, connection) = login.connect_raw(stream, handshake).await.map_err(failed)?;
-        let open = Open::new(client, connection, endpoint.clone(), is_leaving);
-        if self.settings.target.read_write {
+        let read_write = self.settings.target.read_write;
+        let read_only = || PoolError::ReadOnly { address: endpoint.to_string() };
+        if read_write && is_read_only(&connection) {
+            return Err(read_only());
+        }
+        let open = Open::new(client, connection, endpoint.clone(), signs, read_write);
+        if read_write {
             let answer = open.client.simple_query("SHOW transaction_read_only").await;
             let is_read_only = answer.map_err(failed)?.iter().any(
                 |message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")),
             );
             if is_read_only {
-                return Err(PoolError::ReadOnly { address: endpoint.to_string() });
+                return Err(read_only());
             }
         }
         tracing::debug!(%endpoint, "Connected to PostgreSQL");

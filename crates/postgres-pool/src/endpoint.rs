@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 use crate::wire::Wire;
 
 /// Where one server is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Socket(PathBuf),
     Tcp { name: String, address: SocketAddr },

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use event_loop::Task;
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::inbox::Inbox;
 use crate::statements::Statements;
 use crate::tls::EncryptedStream;
-use crate::wire::Wire;
+use crate::wire::{Signs, Wire};
 
 /// An open connection. Its drop closes the socket at once.
 pub(crate) struct Open {
@@ -23,23 +23,30 @@ pub(crate) struct Open {
     pub(crate) task: Task<()>,
     /// What the server has notified it of.
     pub(crate) inbox: Arc<Inbox>,
-    /// Whether the server has been told to close it.
-    pub(crate) is_leaving: Arc<AtomicBool>,
+    pub(crate) signs: Arc<Signs>,
 }
 
 impl Open {
+    /// With `read_write`, it is given up as soon as the server says that it accepts no writes any more: before anything
+    /// is read that may be old. PostgreSQL says so since version 14.
     pub(crate) fn new(
         client: Client,
         mut connection: Connection<Wire, EncryptedStream>,
         endpoint: Endpoint,
-        is_leaving: Arc<AtomicBool>,
+        signs: Arc<Signs>,
+        read_write: bool,
     ) -> Open {
         let place = endpoint.clone();
         let inbox = Arc::new(Inbox::default());
         let notified = Arc::clone(&inbox);
         let task = event_loop::spawn(async move {
             loop {
-                match poll_fn(|context| connection.poll_message(context)).await {
+                let message = poll_fn(|context| {
+                    let message = connection.poll_message(context);
+                    let is_useless = read_write && is_read_only(&connection);
+                    if is_useless { Poll::Ready(None) } else { message }
+                });
+                match message.await {
                     Some(Ok(AsyncMessage::Notification(_))) => notified.put(),
                     // A notice: PostgreSQL says more than it has to.
                     Some(Ok(_)) => {}
@@ -50,10 +57,13 @@ impl Open {
                     None => break,
                 }
             }
+            if read_write && is_read_only(&connection) {
+                tracing::info!(endpoint = %place, "PostgreSQL has become read-only: closing a connection.");
+            }
             notified.close();
         });
         let statements = Mutex::new(Statements::new());
-        Open { client, statements, endpoint, task, inbox, is_leaving }
+        Open { client, statements, endpoint, task, inbox, signs }
     }
 
     /// Returns the statement of this SQL, prepared at its first use.
@@ -72,6 +82,12 @@ impl Open {
     fn statements(&self) -> std::sync::MutexGuard<'_, Statements> {
         self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns whether the server has said that transactions cannot write. Standbys do not say it in this way, but no primary
+/// becomes one without a restart.
+pub(crate) fn is_read_only(connection: &Connection<Wire, EncryptedStream>) -> bool {
+    connection.parameter("default_transaction_read_only") == Some("on")
 }
 
 impl fmt::Debug for Open {

@@ -60,6 +60,11 @@ impl Pool {
         Listener::new(Arc::clone(&self.connector), channel).await
     }
 
+    /// Returns whether the server has to accept writes (`target_session_attrs=read-write`).
+    pub fn has_to_write(&self) -> bool {
+        self.connector.settings.target.read_write
+    }
+
     fn shared(&self) -> Arc<Shared> {
         let owner = event_loop::loop_id().expect(NO_LOOP);
         let mut current = self.shared.lock().unwrap_or_else(PoisonError::into_inner);

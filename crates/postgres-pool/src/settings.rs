@@ -49,8 +49,9 @@ impl Settings {
     /// `postgres://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]…]/DATABASE[?NAME=VALUE[&NAME=VALUE…]]`.
     ///
     /// * HOST is a name, an IP address (IPv6 in brackets) or the folder of a unix socket (`%2Fvar%2Frun%2Fpostgresql`, or
-    ///   as the parameter `host=/var/run/postgresql`, which is also the default). Several are tried in order; with
-    ///   `target_session_attrs=read-write`, those that accept no writes are passed over.
+    ///   as the parameter `host=/var/run/postgresql`, which is also the default). Several are tried in order, from the one
+    ///   on where it worked last; with `target_session_attrs=read-write`, those that accept no writes are passed over, and
+    ///   connections to one that no longer does are closed.
     /// * `sslmode` over TCP; a unix socket needs no TLS.
     ///   * `verify-full`: the server's certificate has to be for its name and of a trusted authority. **The default**,
     ///     except for `localhost` and loopback addresses, where it is `disable`.

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::back_off::BackOff;
 use crate::connector::Connector;
+use crate::endpoint::Endpoint;
 use crate::error::PoolError;
 use crate::open::Open;
 
@@ -97,12 +98,25 @@ impl Shared {
 
     /// Closes a connection, and cancels what it is executing, in a task. The permit is free when it is closed.
     pub(crate) fn close(&self, open: Open, permit: Permit) {
+        if open.signs.was_silent() {
+            self.avoid(&open.endpoint);
+        }
         let connector = Arc::clone(&self.connector);
         event_loop::spawn(async move {
             connector.close(open).await;
             drop(permit);
         })
         .detach();
+    }
+
+    /// Closes all idle connections to a server that turned out to be useless, instead of finding that out with each of
+    /// them, and connects elsewhere first.
+    pub(crate) fn avoid(&self, endpoint: &Endpoint) {
+        self.connector.avoid(endpoint);
+        let is_there = |idle: &mut Idle| idle.open.endpoint == *endpoint;
+        let useless: Vec<_> = self.state().idle.extract_if(.., is_there).collect();
+        // Without a farewell, for which nobody may be there.
+        drop(useless);
     }
 
     /// Returns the connection that was used last, so that the others may be closed after a time.

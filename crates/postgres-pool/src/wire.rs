@@ -16,11 +16,30 @@ use event_loop::net::Stream;
 use event_loop::time::{Sleep, sleep};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// What is known about a stream to those who do not have it.
+#[derive(Debug, Default)]
+pub(crate) struct Signs {
+    is_leaving: AtomicBool,
+    was_silent: AtomicBool,
+}
+
+impl Signs {
+    /// Returns whether everything has been written, and only the server's end is awaited.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the server was silent for too long, so that it was given up.
+    pub(crate) fn was_silent(&self) -> bool {
+        self.was_silent.load(Ordering::Relaxed)
+    }
+}
+
 /// A stream whose shutdown waits for the server's.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: Stream,
-    is_leaving: Arc<AtomicBool>,
+    signs: Arc<Signs>,
     /// How long the server may be silent after something was written; `None` for as long as it likes.
     patience: Option<Duration>,
     /// Runs since the first write after the last read.
@@ -29,12 +48,11 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: Stream, patience: Option<Duration>) -> Self {
-        Wire { stream, is_leaving: Arc::default(), patience, silence: None }
+        Wire { stream, signs: Arc::default(), patience, silence: None }
     }
 
-    /// Returns what becomes true when everything has been written, and only the server's end is awaited.
-    pub(crate) fn is_leaving(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_leaving)
+    pub(crate) fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
     }
 }
 
@@ -50,6 +68,7 @@ impl AsyncRead for Wire {
         } else if let Some(silence) = &mut self.silence {
             ready!(Pin::new(silence).poll(context));
             self.silence = None;
+            self.signs.was_silent.store(true, Ordering::Relaxed);
             let what = "PostgreSQL has not responded in time";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
         }
@@ -79,7 +98,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_leaving.swap(true, Ordering::Relaxed) {
+        if !self.signs.is_leaving.swap(true, Ordering::Relaxed) {
             self.stream.shutdown_write()?;
         }
         loop {

@@ -202,3 +202,48 @@ pub(crate) fn another_host_is_tried() {
         );
     });
 }
+
+/// Its machine hangs, or packets to it are lost.
+pub(crate) fn a_host_that_does_not_respond_is_waited_for_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let server = Server::start();
+    run(async {
+        let hosts = format!("@127.0.0.1:{port},localhost");
+        let pool = pool_with(&server.tcp_url().replace("@localhost", &hosts), |settings| {
+            settings.connect_timeout = milliseconds(300);
+        });
+        let started = Instant::now();
+        let first = pool.connection().await.unwrap();
+        assert!(started.elapsed() >= milliseconds(300), "{:?}", started.elapsed());
+        silent.set_nonblocking(true).unwrap();
+        let _its_connection = silent.accept().unwrap();
+        let second = pool.connection().await.unwrap();
+        assert_ne!(process_of(&first).await, process_of(&second).await);
+        let error = silent.accept().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "it is asked again");
+    });
+}
+
+/// One connection finds out that its server hangs; the others are not tried one after the other, nor is the server.
+pub(crate) fn a_server_that_hangs_is_left_for_another_one() {
+    let (hanging, other) = (Server::start(), Server::start());
+    run(async {
+        let hosts = format!("{},localhost:{}", hanging.port(), other.port());
+        let url = hanging.tcp_url().replace(&hanging.port().to_string(), &hosts);
+        let pool = pool_with(&url, |settings| settings.statement_timeout = milliseconds(500));
+        let connections = [pool.connection().await, pool.connection().await];
+        for connection in connections.map(Result::unwrap) {
+            assert_eq!(value(&connection, "SHOW port").await, hanging.port().to_string());
+            connection.release();
+        }
+        hanging.hang();
+        let connection = pool.connection().await.unwrap();
+        connection.query("SELECT 1", &[]).await.unwrap_err();
+        drop(connection);
+        let started = Instant::now();
+        let connection = pool.connection().await.unwrap();
+        assert_eq!(value(&connection, "SHOW port").await, other.port().to_string());
+        assert!(started.elapsed() < milliseconds(1000), "{:?}", started.elapsed());
+    });
+}

@@ -23,6 +23,16 @@ const CASES: &[Case] = &[
     ("a_server_that_shuts_down", connecting::a_server_that_shuts_down, Ending::Success),
     ("a_server_that_does_not_respond", connecting::a_server_that_does_not_respond, Ending::Success),
     ("another_host_is_tried", connecting::another_host_is_tried, Ending::Success),
+    (
+        "a_host_that_does_not_respond_is_waited_for_once",
+        connecting::a_host_that_does_not_respond_is_waited_for_once,
+        Ending::Success,
+    ),
+    (
+        "a_server_that_hangs_is_left_for_another_one",
+        connecting::a_server_that_hangs_is_left_for_another_one,
+        Ending::Success,
+    ),
     ("certificates_are_verified", tls::certificates_are_verified, Ending::Success),
     ("no_tls_is_an_error", tls::no_tls_is_an_error, Ending::Success),
     ("logins_are_bound_to_their_channel", tls::logins_are_bound_to_their_channel, Ending::Success),
