@@ -244,6 +244,16 @@ impl StoreError {
         error.postgres_state().is_some_and(is_of_names) && self.is_mistake()
     }
 
+    /// Returns whether the server only reads, or this transaction does.
+    pub(crate) fn is_refused_write(&self) -> bool {
+        match self {
+            StoreError::Sql(error) => {
+                error.postgres_state() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns whether the connection to the server broke.
     pub(crate) fn is_disconnection(&self) -> bool {
         let StoreError::Sql(SqlError { said: Said::Postgres(error) }) = self else { return false };

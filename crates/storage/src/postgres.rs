@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_loop::time::sleep;
+use event_loop::time::{sleep, timeout};
 use futures_util::future::join;
 use postgres_pool::{Listener, Pool, PooledConnection};
 
@@ -122,10 +122,7 @@ impl Postgres {
                 };
                 match transaction.outcome(begin(&connection, WRITE, work).await) {
                     Ok(done) => done,
-                    Err(error) => {
-                        roll_back(connection).await;
-                        return Err(error);
-                    }
+                    Err(error) => return Err(self.give_up(connection, error).await),
                 }
             };
             self.commit(connection, id).await?;
@@ -275,8 +272,8 @@ impl Postgres {
         Ok(connection)
     }
 
-    /// Repeats an attempt that was in conflict with another process, or whose connection broke, or that has found other
-    /// tables than those of the schema; these are brought up to date first.
+    /// Repeats an attempt that was in conflict with another process, or whose connection broke or was to a server that no
+    /// longer writes, or that has found other tables than those of the schema; these are brought up to date first.
     async fn attempts<T>(
         &self,
         schema: Option<Schema>,
@@ -305,7 +302,7 @@ impl Postgres {
             }
             if error.is_conflict() && started.elapsed() < PATIENCE {
                 pauses.pause().await;
-            } else if error.is_disconnection() && lost < MAX_LOST {
+            } else if self.is_of_the_connection(&error) && lost < MAX_LOST {
                 lost += 1;
                 // The server may have been restored from a backup.
                 self.schemas().clear();
@@ -347,12 +344,28 @@ impl Postgres {
         let connection = self.connection().await?;
         for schema in [COMMITS, schema] {
             if let Err(error) = migrate(&connection, schema).await {
-                roll_back(connection).await;
-                return Err(error);
+                return Err(self.give_up(connection, error).await);
             }
         }
         connection.release();
         Ok(())
+    }
+
+    /// Ends a transaction that has failed. A server that refused to write and has to is left: it was demoted, and another
+    /// one writes.
+    async fn give_up(&self, connection: PooledConnection, error: StoreError) -> StoreError {
+        if error.is_refused_write() && self.pool.has_to_write() {
+            connection.avoid_server();
+            return StoreError::ReadOnly;
+        }
+        roll_back(connection).await;
+        error
+    }
+
+    /// Returns whether another connection may be better.
+    fn is_of_the_connection(&self, error: &StoreError) -> bool {
+        error.is_disconnection()
+            || matches!(error, StoreError::ReadOnly) && self.pool.has_to_write()
     }
 
     async fn connection(&self) -> Result<PooledConnection, StoreError> {
@@ -384,14 +397,19 @@ impl Postgres {
     /// unless it is there. If the transaction is still in progress, PostgreSQL waits for its end. If it was not
     /// committed, it can no longer be: its number is taken.
     ///
+    /// If the number is there, it is written once more: then this, too, waits for the standbys of a synchronous
+    /// replication, which have everything before it when they have it. Otherwise what nobody but the primary knows would be
+    /// acknowledged, and a failover would lose it.
+    ///
     /// `txid_status` cannot tell: after a crash, PostgreSQL gives the ids of lost transactions to others.
     async fn is_committed(&self, id: i64) -> Result<bool, StoreError> {
         let started = Instant::now();
-        while started.elapsed() < PATIENCE_WITH_COMMIT {
-            match self.is_fenced(id).await {
-                Ok(is_fenced) => return Ok(!is_fenced),
+        while let Some(left) = PATIENCE_WITH_COMMIT.checked_sub(started.elapsed()) {
+            match timeout(left, self.is_fenced(id)).await {
+                Ok(Ok(is_fenced)) => return Ok(!is_fenced),
                 // Also a fence may be there although nobody heard of it.
-                Err(_) => sleep(ASK_EVERY).await,
+                Ok(Err(_)) => sleep(ASK_EVERY).await,
+                Err(_) => break,
             }
         }
         Err(StoreError::Uncertain)
@@ -438,7 +456,8 @@ const NOTE: &str = "INSERT INTO commits (id, at, is_fence)
 fn fence(id: i64) -> String {
     format!(
         "INSERT INTO commits (id, at, is_fence)
-             VALUES ({id}, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT), TRUE) ON CONFLICT (id) DO NOTHING"
+             VALUES ({id}, CAST(EXTRACT(EPOCH FROM now()) AS BIGINT), TRUE) ON CONFLICT (id)
+             DO UPDATE SET is_fence = commits.is_fence"
     )
 }
 

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the test's failure")]
 
 mod concurrency;
+mod failover;
 mod faults;
 mod moving;
 mod obstacles;
 mod outages;
+mod proxy;
 mod schemas;
 mod statements;
 mod statistics;

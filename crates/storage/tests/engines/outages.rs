@@ -1,21 +1,17 @@
 //! PostgreSQL that goes away: what is lost, what is repeated, and what is said.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::path::Path;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use event_loop::net::{Address, Listener, Stream};
 use event_loop::time::{sleep, timeout};
 use postgres_fixture::{PASSWORD, Server, Shutdown};
 use storage::{DatabaseUrl, Migration, Schema, Store, StoreError, params};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::proxy::{Cut, Cuts, proxy, url};
 use crate::{in_postgres, names, put, said};
 
-const FACTS: Schema = Schema {
+pub(crate) const FACTS: Schema = Schema {
     name: "facts",
     migrations: &[Migration::expand(
         "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -27,79 +23,13 @@ fn with_server(test: impl AsyncFn(&mut Server)) {
     event_loop::run(test(&mut server)).unwrap();
 }
 
-/// When a proxy cuts a connection: at a message that contains these words.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
-    /// The server never sees it.
-    Before(&'static str),
-    /// The server does it, and nobody hears of it.
-    After(&'static str),
-}
-
-/// The cuts to come, in order.
-type Cuts = Rc<RefCell<VecDeque<Cut>>>;
-
-/// Passes connections on to the server, until it cuts one. Returns its URL.
-fn proxy(server: &Server, folder: &Path, cuts: Cuts) -> String {
-    let name = format!(".s.PGSQL.{}", server.port());
-    let behind = server.socket_folder().join(&name);
-    let mut listener = Listener::bind(&Address::Unix(folder.join(name))).unwrap();
-    event_loop::spawn(async move {
-        loop {
-            let (client, _) = poll_fn(|context| listener.poll_accept(context)).await.unwrap();
-            let server = Stream::connect(&Address::Unix(behind.clone())).await.unwrap();
-            event_loop::spawn(pass_on(client, server, cuts.clone())).detach();
-        }
-    })
-    .detach();
-    let folder = folder.to_str().unwrap().replace('/', "%2F");
-    format!("postgres://postgres@{folder}:{}/postgres", server.port())
-}
-
-async fn pass_on(client: Stream, server: Stream, cuts: Cuts) {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut from_server, mut to_server) = tokio::io::split(server);
-    let is_cut = Cell::new(false);
-    let up = async {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let length = from_client.read(&mut buffer).await.unwrap_or(0);
-            let bytes = &buffer[..length];
-            let next = cuts.borrow().front().copied();
-            if let Some(cut @ (Cut::Before(words) | Cut::After(words))) = next
-                && bytes.windows(words.len()).any(|window| window == words.as_bytes())
-            {
-                cuts.borrow_mut().pop_front();
-                match cut {
-                    Cut::Before(_) => return,
-                    Cut::After(_) => is_cut.set(true),
-                }
-            }
-            if length == 0 || to_server.write_all(bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let down = async {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let length = from_server.read(&mut buffer).await.unwrap_or(0);
-            if length == 0 || is_cut.get() || to_client.write_all(&buffer[..length]).await.is_err()
-            {
-                return;
-            }
-        }
-    };
-    futures_util::future::select(std::pin::pin!(up), std::pin::pin!(down)).await;
-}
-
-async fn count(store: &Store) -> Result<i64, StoreError> {
+pub(crate) async fn count(store: &Store) -> Result<i64, StoreError> {
     let count = "SELECT count(*) FROM facts";
     store.read(async |store| store.query_one(count, &[]).await).await
 }
 
 /// A name that is there already would be refused.
-async fn add(store: &Store, name: &str) -> Result<u64, StoreError> {
+pub(crate) async fn add(store: &Store, name: &str) -> Result<u64, StoreError> {
     let add = "INSERT INTO facts (name, value) VALUES ($1, '')";
     store.write(async |store| store.execute(add, params![name]).await).await
 }
@@ -109,7 +39,8 @@ fn a_connection_that_breaks_during_commit_loses_nothing_and_repeats_nothing() {
     with_server(async |server| {
         let folder = tempfile::tempdir().unwrap();
         let cuts = Cuts::default();
-        let store = in_postgres(&proxy(server, folder.path(), cuts.clone()), FACTS);
+        proxy(server, folder.path(), cuts.clone(), None);
+        let store = in_postgres(&url(&[(folder.path(), server.port())]), FACTS);
         add(&store, "first").await.unwrap();
         let (commit, fence) = ("COMMIT\0", "TRUE) ON CONFLICT");
         let all: [&[Cut]; 5] = [
