@@ -2,6 +2,7 @@
 //! (docs/several-machines.md).
 
 mod blobs;
+mod failover;
 mod history;
 mod quarantine;
 mod versions;

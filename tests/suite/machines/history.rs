@@ -18,7 +18,10 @@ use end_to_end::process_table::signal;
 
 use super::{Failure, NOTICED, RECOVERED, Steps};
 
-const LISTS: &str = "/tools/diagnostics/lists";
+pub(super) const LISTS: &str = "/tools/diagnostics/lists";
+
+pub(super) const ALL_LISTS: &str =
+    "SELECT name, number FROM diagnostics_lists ORDER BY name, position";
 
 /// Between the beginnings of two operations, whether or not those before have returned: while the site is slow, as many
 /// are begun as ever.
@@ -45,12 +48,12 @@ fn what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown() {
     .expect("it starts") else {
         return;
     };
-    let recorder = Recorder::new(site.address);
+    let recorder = Recorder::new(vec![site.address]);
     let mut steps = Steps::default();
     thread::scope(|scope| {
         scope.spawn(|| recorder.run(scope));
         // Also if a step panics, so that no more operations are begun.
-        let _over = Over(&recorder.is_over);
+        let _over = recorder.over();
         steps.step("nothing fails while nothing happens", false, || {
             thread::sleep(Duration::from_secs(2));
         });
@@ -64,23 +67,7 @@ fn what_clients_see_while_parts_fail_is_what_one_machine_could_have_shown() {
             }
         }
     });
-    let mut operations = recorder.operations.into_inner().expect("no panic");
-    operations.sort_by_key(|operation| operation.called);
-    let last = last_lists(&site, &operations);
-    let mut problems = Vec::new();
-    for (list, anomaly) in check(&operations, &last) {
-        problems.push(format!("{list}: {anomaly}"));
-    }
-    let failures = operations.iter().filter_map(|operation| failure(operation, recorder.start));
-    let failures: Vec<_> = failures.collect();
-    problems.extend(steps.unexplained(&failures));
-    report(&operations, &failures);
-    if !problems.is_empty() {
-        let file = write(&operations, &last);
-        problems.truncate(20);
-        panic!("{}\nThe whole history is in {file}.", problems.join("\n"));
-    }
-    assert!(operations.len() > 300, "{} operations", operations.len());
+    recorder.check(&steps, |operations| last_lists(&site, operations));
     site.check_threads();
 }
 
@@ -133,8 +120,9 @@ fn fail(steps: &mut Steps, site: &ThreeNodes, node: &str, other: &str) {
 }
 
 /// Begins operations at a fixed rate, and keeps what they have seen.
-struct Recorder {
-    site: SocketAddr,
+pub(super) struct Recorder {
+    /// Of the site's machines, or of the load balancer.
+    addresses: Vec<SocketAddr>,
     start: Instant,
     in_flight: AtomicUsize,
     is_over: AtomicBool,
@@ -142,7 +130,7 @@ struct Recorder {
 }
 
 /// Lets no more operations begin when it is dropped.
-struct Over<'a>(&'a AtomicBool);
+pub(super) struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
@@ -151,9 +139,9 @@ impl Drop for Over<'_> {
 }
 
 impl Recorder {
-    fn new(site: SocketAddr) -> Self {
+    pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
         Recorder {
-            site,
+            addresses,
             start: Instant::now(),
             in_flight: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
@@ -161,7 +149,11 @@ impl Recorder {
         }
     }
 
-    fn run<'s>(&'s self, scope: &'s thread::Scope<'s, '_>) {
+    pub(super) fn over(&self) -> Over<'_> {
+        Over(&self.is_over)
+    }
+
+    pub(super) fn run<'s>(&'s self, scope: &'s thread::Scope<'s, '_>) {
         for number in 0.. {
             let due = self.start + PACE * number;
             thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -191,7 +183,9 @@ impl Recorder {
             }
         };
         let called = self.start.elapsed();
-        let sent = request.send(self.site);
+        // Each kind of operation on each list goes to all of them.
+        let address = number / LISTS_AT_A_TIME / 2 % self.addresses.len() as u64;
+        let sent = request.send(self.addresses[address as usize]);
         let returned = self.start.elapsed();
         let outcome = match (sent, action) {
             (Ok(response), Action::Append(_)) if response.status == 200 => Outcome::Appended,
@@ -206,22 +200,52 @@ impl Recorder {
         };
         Operation { list, action, called, returned, outcome }
     }
+
+    /// Checks what they have seen, and when they failed. `last` returns the lists at the end.
+    pub(super) fn check(
+        self,
+        steps: &Steps,
+        last: impl FnOnce(&[Operation]) -> BTreeMap<String, Vec<u64>>,
+    ) {
+        let mut operations = self.operations.into_inner().expect("no panic");
+        operations.sort_by_key(|operation| operation.called);
+        let last = last(&operations);
+        let mut problems = Vec::new();
+        for (list, anomaly) in check(&operations, &last) {
+            problems.push(format!("{list}: {anomaly}"));
+        }
+        let failures = operations.iter().filter_map(|operation| failure(operation, self.start));
+        let failures: Vec<_> = failures.collect();
+        problems.extend(steps.unexplained(&failures));
+        report(&operations, &failures);
+        if !problems.is_empty() {
+            let file = write(&operations, &last);
+            problems.truncate(20);
+            panic!("{}\nThe whole history is in {file}.", problems.join("\n"));
+        }
+        assert!(operations.len() > 300, "{} operations", operations.len());
+    }
 }
 
 /// Returns the lists as each node shows them now, which is the same.
 fn last_lists(site: &ThreeNodes, operations: &[Operation]) -> BTreeMap<String, Vec<u64>> {
-    let stored = site.sql("SELECT name, number FROM diagnostics_lists ORDER BY name, position");
-    let mut lists: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for line in stored.lines() {
-        let (name, number) = line.split_once('|').expect("two columns");
-        lists.entry(name.to_owned()).or_default().push(number.parse().expect("a number"));
-    }
+    let lists = parse(&site.sql(ALL_LISTS));
     let last = operations.last().map_or("0-0", |operation| &operation.list);
     let expected: String =
         lists.get(last).into_iter().flatten().map(|number| format!("{number}\n")).collect();
     for node in ["a", "b", "c"] {
         let read = site.send_to(node, Request::get(format!("{LISTS}/{last}"))).expect("a response");
         assert_eq!(read.text(), expected, "{node}");
+    }
+    lists
+}
+
+/// Returns the lists of the rows of [`ALL_LISTS`].
+pub(super) fn parse(rows: &str) -> BTreeMap<String, Vec<u64>> {
+    let mut lists: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for row in rows.lines() {
+        let (name, number) = row.split_once('|').expect("two columns");
+        lists.entry(name.to_owned()).or_default().push(number.parse().expect("a number"));
     }
     lists
 }
